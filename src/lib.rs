@@ -1,0 +1,26 @@
+//! Ringway, an LLM gateway: the map of the house, rooms in the order a reader meets them.
+//! Verbs are steps, nouns are state. Arrows between rooms run one way; `tests/arrows.rs` checks them:
+//! main > cores > exchange > {shards, dialect, wire, config::snapshot, observe, net}; dialect > wire;
+//! wire, limits and error import no room.
+
+pub mod limits; // every hard bound with its unit, reason and source
+
+pub mod error; // every failure once: blame, status, public code, retry, log level, label
+
+pub mod wire; // bytes to values and back; no I/O, no panic, fuzzed
+
+pub mod dialect; // what differs between LLM APIs
+
+pub mod config; // keys, load, snapshot
+
+pub mod net; // the outside world: sockets, clock, dice, spawning, mail; or the simulator in its place
+
+pub mod observe; // counters and the access log
+
+pub mod exchange; // one request and its answer, a file a step
+
+pub mod cores; // the kinds of thread: launch, data, io, background
+
+pub mod demo; // the embedded backend behind `ringway demo`
+
+pub mod commands; // the command line, one file a subcommand

@@ -1,0 +1,33 @@
+//! Every hard bound of the gateway, once, with its unit, its reason and its source.
+//! What a user may change is a configuration key; what stands here protects the process and is not for changing.
+
+/// Largest request or response head. 16 KiB holds long cookies and trace headers; nginx and Envoy stand at 32 and 60 KiB
+/// for browsers, model clients send under 2 KiB. RFC 9112 2.3 and 3 leave the bound to us; above it 431.
+pub const HEAD_BYTES: usize = 16 << 10;
+
+/// Most header fields in one head. OpenAI's SDKs send about 20, a chain of proxies adds a dozen.
+pub const HEAD_FIELDS: usize = 100;
+
+/// Longest request target, inside the head. RFC 9112 3 recommends at least 8000 bytes.
+pub const TARGET_BYTES: usize = 8 << 10;
+
+/// Largest trailer section after a chunked body; it is read and dropped.
+pub const TRAILER_BYTES: usize = 4 << 10;
+
+/// Longest chunk-size line, extensions included. Extensions are ignored (RFC 9112 7.1.1) but not for ever.
+pub const CHUNK_LINE_BYTES: usize = 256;
+
+/// Deepest nesting of a JSON body. Tool schemas reach about 20; a bound keeps the walk's stack small.
+pub const JSON_DEPTH: usize = 64;
+
+/// Most values in one JSON body; at 16 bytes a node the tape stays under 16 MiB.
+pub const JSON_NODES: usize = 1 << 20;
+
+/// Largest single server-sent event. One chunk of a tool call with a whole file in it stays below.
+pub const EVENT_BYTES: usize = 1 << 20;
+
+/// Longest model name a request may ask for. The longest published names have about 100 bytes.
+pub const MODEL_BYTES: usize = 256;
+
+/// Longest `x-request-id` taken over from a client; a longer one is replaced. UUIDs have 36 bytes.
+pub const REQUEST_ID_BYTES: usize = 128;
