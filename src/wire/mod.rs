@@ -1,5 +1,35 @@
 //! Bytes to values and back. No I/O, no clock, no panic on any input; every decoder has a fuzz target.
+//! Values are spans into the caller's buffer, so that reading a message copies and allocates nothing.
 pub mod body;
 pub mod http1;
 pub mod json;
 pub mod sse;
+
+/// A range of bytes inside a buffer the caller holds. Offsets are 32 bits: no message reaches 4 GiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    /// The span `start..end`; both must fit the bounds of `limits`, which stay far below 4 GiB.
+    pub fn new(start: usize, end: usize) -> Span {
+        debug_assert!(start <= end && end <= u32::MAX as usize);
+        Span { start: start as u32, end: end as u32 }
+    }
+
+    /// The bytes in `buffer`; empty if the span does not lie inside it.
+    pub fn of<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
+        buffer.get(self.start as usize..self.end as usize).unwrap_or(&[])
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+}
