@@ -1,1 +1,152 @@
-//! Every failure once.
+//! Every failure once: whose fault it is, what the client is told, what the log and the counters call it.
+//! The match arms have no wildcard, so that a new failure cannot be forgotten. Making a `Failure` logs nothing.
+//! The client never sees addresses, credentials or a backend's inner words.
+
+/// Who has to change something for the failure to go away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    Client,
+    Backend,
+    Gateway,
+}
+
+/// Why an exchange could not be answered as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The head broke HTTP's grammar; status and sentence come from the codec.
+    BadHead { status: u16, why: &'static str },
+    /// The body broke HTTP's framing.
+    BadFraming { why: &'static str },
+    /// The body is larger than `server.body_max`.
+    BodyTooLarge,
+    /// The head did not arrive within `server.timeout_head`.
+    HeadTimeout,
+    /// The body did not arrive within `server.timeout_body`.
+    BodyTimeout,
+    /// The body is not JSON, or not JSON we can trust (duplicates, depth).
+    BadJson { why: &'static str, offset: usize },
+    /// A field of the body is missing or of the wrong type.
+    BadField { why: &'static str, param: &'static str },
+    /// No credential in the request.
+    NoCredential,
+    /// A credential that belongs to no tenant.
+    UnknownCredential,
+    /// The tenant may not use this model, or no such model exists: one answer, so that names do not leak.
+    UnknownModel,
+    /// A path outside `/v1/`.
+    UnknownPath,
+    /// A method the path does not have.
+    WrongMethod { allow: &'static str },
+    /// A pass-through request that names no model, and no `server.passthrough_model`.
+    NoModel,
+    /// `Cache-Control: only-if-cached` and the answer is not there. RFC 9111 5.2.1.7.
+    NotCached,
+    /// Every backend of the model is out of use.
+    NoBackend,
+    /// The backend refused the connection, or the dial ran into its time-out.
+    BackendConnect,
+    /// The backend closed before it had answered.
+    BackendClosed,
+    /// The backend broke HTTP's grammar or framing.
+    BackendGarbage,
+    /// The whole answer did not arrive within `backend.timeout_total`, or a stream fell silent.
+    BackendTimeout,
+    /// The backend broke off in the middle of its answer.
+    BackendTruncated,
+    /// A follower fell so far behind its flight that the bytes it needs are gone.
+    Lagged,
+    /// The flight this exchange followed ended without an answer.
+    FlightLost,
+    /// The node is shutting down and its deadline has passed.
+    Draining,
+    /// The client left.
+    ClientGone,
+    /// A bug: the exchange panicked or an invariant did not hold.
+    Internal,
+}
+
+/// What a client is told, in the terms of OpenAI's error object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Public {
+    /// HTTP status.
+    pub status: u16,
+    /// `error.type`.
+    pub kind: &'static str,
+    /// `error.code`: stable, for programs.
+    pub code: &'static str,
+    /// One sentence the reader can act on.
+    pub message: &'static str,
+    /// `error.param`: the field at fault.
+    pub param: Option<&'static str>,
+}
+
+impl Failure {
+    pub fn blame(&self) -> Blame {
+        use Failure::*;
+        match self {
+            BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Blame::Client,
+            BadField { .. } | NoCredential | UnknownCredential | UnknownModel | UnknownPath | NoModel => Blame::Client,
+            WrongMethod { .. } | NotCached | ClientGone | Lagged => Blame::Client,
+            NoBackend | BackendConnect | BackendClosed | BackendGarbage | BackendTimeout | BackendTruncated => Blame::Backend,
+            FlightLost | Draining | Internal => Blame::Gateway,
+        }
+    }
+
+    /// Whether an identical request of another client may get a different end if it is tried again at once.
+    pub fn worth_another_try(&self) -> Again {
+        use Failure::*;
+        match self {
+            BackendConnect | BackendClosed | BackendGarbage | BackendTimeout | BackendTruncated => Again::Yes,
+            FlightLost | ClientGone | Lagged | Internal => Again::Yes,
+            BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
+            BadField { .. } | NoCredential | UnknownCredential | UnknownModel | UnknownPath | NoModel => Again::No,
+            WrongMethod { .. } | NotCached | NoBackend | Draining => Again::No,
+        }
+    }
+
+    /// The label of counters and of the access log's `error` field.
+    pub fn label(&self) -> &'static str {
+        self.public().code
+    }
+
+    pub fn public(&self) -> Public {
+        use Failure::*;
+        let invalid = |status, code, message| Public { status, kind: "invalid_request_error", code, message, param: None };
+        let server = |status, code, message| Public { status, kind: "server_error", code, message, param: None };
+        let unknown_model = "The model does not exist or this key may not use it; GET /v1/models lists what it may use.";
+        match *self {
+            BadHead { status, why } => invalid(status, "bad_request_head", why),
+            BadFraming { why } => invalid(400, "bad_request_framing", why),
+            BodyTooLarge => invalid(413, "body_too_large", "The request body is larger than this gateway accepts."),
+            HeadTimeout => invalid(408, "head_timeout", "The request head did not arrive in time."),
+            BodyTimeout => invalid(408, "body_timeout", "The request body did not arrive in time."),
+            BadJson { why, .. } => invalid(400, "bad_json", why),
+            BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why) },
+            NoCredential => invalid(401, "missing_api_key", "Send your key as `Authorization: Bearer KEY`."),
+            UnknownCredential => invalid(401, "invalid_api_key", "This key is not known here; check it or ask for a new one."),
+            UnknownModel => Public { param: Some("model"), ..invalid(404, "model_not_found", unknown_model) },
+            UnknownPath => invalid(404, "unknown_path", "There is nothing at this path; the API lives below /v1/."),
+            WrongMethod { .. } => invalid(405, "method_not_allowed", "This path does not have this method; see the Allow header."),
+            NoModel => invalid(400, "model_required", "Name a model in the body: it decides which backend answers."),
+            NotCached => invalid(504, "not_cached", "The request asked for a cached answer only, and there is none."),
+            NoBackend => server(503, "no_backend", "No backend of this model is in service; try again shortly."),
+            BackendConnect => server(502, "backend_unreachable", "The model's backend could not be reached; try again shortly."),
+            BackendClosed => server(502, "backend_closed", "The model's backend closed the connection before it answered."),
+            BackendGarbage => server(502, "backend_invalid", "The model's backend sent an answer that is not valid HTTP."),
+            BackendTimeout => server(504, "backend_timeout", "The model's backend did not answer in time."),
+            BackendTruncated => server(502, "backend_truncated", "The model's backend broke off in the middle of its answer."),
+            Lagged => server(500, "client_too_slow", "The connection read too slowly to follow a shared answer; ask again."),
+            FlightLost => server(502, "flight_lost", "The shared upstream call ended without an answer; ask again."),
+            Draining => server(503, "draining", "This node is shutting down; ask again, another will answer."),
+            ClientGone => server(499, "client_gone", "The client closed the connection."),
+            Internal => server(500, "internal", "The gateway failed on this request; the log names it by its request id."),
+        }
+    }
+}
+
+/// See [`Failure::worth_another_try`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    Yes,
+    No,
+}

@@ -1,1 +1,45 @@
-//! .
+//! The outside world of a data core: sockets, clock, dice, spawning, watches and the mail between cores.
+//! Nothing else in the gateway opens a socket, reads a clock or throws dice, so that under `--cfg sim` the whole of it
+//! is replaced by one seeded, single-threaded world and the real request path runs in it unchanged.
+
+pub mod mail; // letters between cores: wait-free rings and a bell a core
+pub mod watch; // deadlines and hang-ups of sockets that tasks are waiting on
+
+#[cfg(not(sim))]
+mod bell; // the eventfd behind a data core's mail
+#[cfg(not(sim))]
+mod clock;
+#[cfg(not(sim))]
+mod dice;
+#[cfg(not(sim))]
+pub mod runtime; // builds the ring runtime of a data core
+#[cfg(not(sim))]
+mod socket;
+#[cfg(not(sim))]
+mod sys;
+
+#[cfg(not(sim))]
+pub use self::{
+    bell::{Ear, RingBell},
+    clock::{now_us, sleep_ms, unix_ms},
+    dice::throw,
+    runtime::spawn_raw,
+    socket::{Dial, Listener, Quit, Socket, SocketId, dial},
+    sys::{Hangup, hangups, shutdown_both},
+};
+
+#[cfg(sim)]
+pub mod sim;
+#[cfg(sim)]
+pub use self::sim::{
+    Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, hangups, now_us, shutdown_both, sleep_ms, spawn_raw,
+    throw, unix_ms,
+};
+
+mod spawn;
+pub use spawn::{Panics, spawn};
+
+/// Milliseconds of the core's monotonic clock; starts near zero with the process.
+pub fn now_ms() -> u64 {
+    now_us() / 1000
+}

@@ -1,0 +1,322 @@
+//! Deadlines and hang-ups of sockets that tasks are waiting on, a registry a core.
+//!
+//! No task ever races a socket operation against a timer: dropping such an operation loses bytes. A task waits on its
+//! socket alone; a ticker finds what is overdue or gone and makes the wait end, by shutting the socket down, by taking
+//! an idle read back, or by waking the task. Setting a deadline is a store, so the path of a cache hit can afford it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::Waker;
+
+use super::{Hangup, Quit, SocketId, hangups, now_ms, shutdown_both, sleep_ms, spawn_raw};
+
+/// How often guarded sockets are asked for hang-ups: a client that left is noticed within two of these.
+const HANGUP_TICK_MS: u64 = 10;
+/// The hang-up ticker ends after so many rounds without a guarded socket.
+const HANGUP_TICKS_IDLE: u32 = 100;
+/// How often deadlines are looked at, which is how late they may be: time-outs here are seconds.
+const DEADLINE_TICK_MS: u64 = 100;
+/// Most sockets asked for hang-ups in one tick; the rest come in the next ones.
+const HANGUPS_A_TICK: usize = 1024;
+
+/// Why a wait was made to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trip {
+    /// The deadline passed.
+    Deadline,
+    /// The peer has ended its sending direction; it may still be reading. Said once.
+    HalfClosed,
+    /// The connection is gone.
+    Gone,
+    /// Somebody on this core asked for it with [`Alarm::trip`].
+    Abandoned,
+}
+
+enum Then {
+    Nothing,
+    ShutDown,
+    Quit(Rc<RefCell<Quit>>),
+    Wake,
+}
+
+struct Slot {
+    socket: SocketId,
+    serial: u64,
+    deadline_ms: u64,
+    then: Then,
+    /// Place in `Registry::guarded`.
+    guarded: Option<usize>,
+    half_closed: bool,
+    trip: Option<Trip>,
+    waker: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Registry {
+    slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    serial: u64,
+    live: usize,
+    guarded: Vec<usize>,
+    cursor: usize,
+    deadlines_ticking: bool,
+    hangups_ticking: bool,
+    asked: Vec<SocketId>,
+    asked_slots: Vec<usize>,
+    found: Vec<(usize, Hangup)>,
+}
+
+thread_local! {
+    static REGISTRY: RefCell<Registry> = RefCell::default();
+}
+
+/// The watch of one socket; leaves the registry when dropped.
+pub struct Watch {
+    index: usize,
+}
+
+/// Reaches a watch from another task of the same core, as long as it lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Alarm {
+    index: usize,
+    serial: u64,
+}
+
+impl Watch {
+    pub(super) fn new(socket: SocketId) -> Watch {
+        REGISTRY.with_borrow_mut(|registry| {
+            registry.serial += 1;
+            registry.live += 1;
+            let slot = Slot {
+                socket,
+                serial: registry.serial,
+                deadline_ms: u64::MAX,
+                then: Then::Nothing,
+                guarded: None,
+                half_closed: false,
+                trip: None,
+                waker: None,
+            };
+            let index = match registry.free.pop() {
+                Some(index) => {
+                    registry.slots[index] = Some(slot);
+                    index
+                }
+                None => {
+                    registry.slots.push(Some(slot));
+                    registry.slots.len() - 1
+                }
+            };
+            if !registry.deadlines_ticking {
+                registry.deadlines_ticking = true;
+                spawn_raw(tick_deadlines());
+            }
+            Watch { index }
+        })
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Slot) -> R) -> R {
+        REGISTRY.with_borrow_mut(|registry| {
+            // A watch's slot is freed by its own drop alone.
+            act(registry.slots[self.index].as_mut().expect("a live watch has a slot"))
+        })
+    }
+
+    /// Shuts the socket down when `at_ms` passes: pending and later operations then end.
+    pub fn shut_down_at(&self, at_ms: u64) {
+        self.with(|slot| (slot.deadline_ms, slot.then) = (at_ms, Then::ShutDown));
+    }
+
+    /// Takes the pending read back when `at_ms` passes.
+    pub fn quit_at(&self, at_ms: u64, quit: &Rc<RefCell<Quit>>) {
+        self.with(|slot| {
+            slot.deadline_ms = at_ms;
+            // Most of the time it is the same one: no need to count references up and down.
+            if !matches!(&slot.then, Then::Quit(old) if Rc::ptr_eq(old, quit)) {
+                slot.then = Then::Quit(quit.clone());
+            }
+        });
+    }
+
+    /// Wakes the task that polls with [`Watch::poll_trip`] when `at_ms` passes.
+    pub fn wake_at(&self, at_ms: u64) {
+        self.with(|slot| (slot.deadline_ms, slot.then) = (at_ms, Then::Wake));
+    }
+
+    /// No deadline any more.
+    pub fn clear(&self) {
+        self.with(|slot| (slot.deadline_ms, slot.then) = (u64::MAX, Then::Nothing));
+    }
+
+    /// From now on hang-ups of the peer trip the watch and wake its task.
+    pub fn guard(&self) {
+        REGISTRY.with_borrow_mut(|registry| {
+            let place = registry.guarded.len();
+            let Some(slot) = registry.slots[self.index].as_mut() else { return };
+            if slot.guarded.is_none() {
+                slot.guarded = Some(place);
+                registry.guarded.push(self.index);
+            }
+            if !registry.hangups_ticking {
+                registry.hangups_ticking = true;
+                spawn_raw(tick_hangups());
+            }
+        });
+    }
+
+    /// Hang-ups no longer matter.
+    pub fn unguard(&self) {
+        REGISTRY.with_borrow_mut(|registry| registry.unguard(self.index));
+        self.with(|slot| slot.waker = None);
+    }
+
+    /// What tripped, once.
+    pub fn take_trip(&self) -> Option<Trip> {
+        self.with(|slot| slot.trip.take())
+    }
+
+    /// As `take_trip`; if nothing did, `waker` is woken when something does.
+    pub fn poll_trip(&self, waker: &Waker) -> Option<Trip> {
+        self.with(|slot| match slot.trip.take() {
+            Some(trip) => Some(trip),
+            None => {
+                match &mut slot.waker {
+                    Some(old) => old.clone_from(waker),
+                    none => *none = Some(waker.clone()),
+                }
+                None
+            }
+        })
+    }
+
+    /// A handle by which others on this core can end this socket's waits.
+    pub fn alarm(&self) -> Alarm {
+        self.with(|slot| Alarm { index: self.index, serial: slot.serial })
+    }
+}
+
+impl Alarm {
+    /// Trips the watch, if it still lives: the socket is shut down and its task woken.
+    pub fn trip(self) {
+        let waker = REGISTRY.with_borrow_mut(|registry| match registry.slots.get_mut(self.index) {
+            Some(Some(slot)) if slot.serial == self.serial => {
+                slot.trip = Some(Trip::Abandoned);
+                shutdown_both(slot.socket);
+                slot.waker.take()
+            }
+            _ => None,
+        });
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // The thread's storage is gone when the process ends with sockets open: nothing to do then.
+        let _ = REGISTRY.try_with(|registry| {
+            let mut registry = registry.borrow_mut();
+            registry.unguard(self.index);
+            registry.slots[self.index] = None;
+            registry.live -= 1;
+            registry.free.push(self.index);
+        });
+    }
+}
+
+impl Registry {
+    fn unguard(&mut self, index: usize) {
+        let Some(place) = self.slots[index].as_mut().and_then(|slot| slot.guarded.take()) else { return };
+        self.guarded.swap_remove(place);
+        if let Some(&moved) = self.guarded.get(place)
+            && let Some(slot) = self.slots[moved].as_mut()
+        {
+            slot.guarded = Some(place);
+        }
+    }
+
+    fn trip_hangups(&mut self, wakers: &mut Vec<Waker>) {
+        self.asked.clear();
+        self.asked_slots.clear();
+        let count = self.guarded.len().min(HANGUPS_A_TICK);
+        for step in 0..count {
+            let index = self.guarded[(self.cursor + step) % self.guarded.len()];
+            if let Some(slot) = &self.slots[index] {
+                self.asked.push(slot.socket);
+                self.asked_slots.push(index);
+            }
+        }
+        self.cursor = self.cursor.wrapping_add(count);
+        hangups(&self.asked, &mut self.found);
+        for (position, hangup) in self.found.drain(..) {
+            let Some(Some(slot)) = self.slots.get_mut(self.asked_slots[position]) else { continue };
+            slot.trip = match hangup {
+                Hangup::Full => Some(Trip::Gone),
+                Hangup::Half if slot.half_closed => continue,
+                Hangup::Half => Some(Trip::HalfClosed),
+            };
+            slot.half_closed = true;
+            wakers.extend(slot.waker.take());
+        }
+    }
+
+    /// Handles deadlines up to `now_ms`; what has to be woken or taken back is for outside of the registry's borrow.
+    fn trip_deadlines(&mut self, now_ms: u64, wakers: &mut Vec<Waker>, quits: &mut Vec<Rc<RefCell<Quit>>>) {
+        for slot in self.slots.iter_mut().flatten().filter(|slot| slot.deadline_ms <= now_ms) {
+            slot.deadline_ms = u64::MAX;
+            slot.trip = Some(Trip::Deadline);
+            match std::mem::replace(&mut slot.then, Then::Nothing) {
+                Then::Nothing | Then::Wake => {}
+                Then::ShutDown => shutdown_both(slot.socket),
+                Then::Quit(quit) => quits.push(quit),
+            }
+            wakers.extend(slot.waker.take());
+        }
+    }
+}
+
+/// Runs while any socket lives.
+async fn tick_deadlines() {
+    let (mut wakers, mut quits) = (Vec::new(), Vec::new());
+    loop {
+        sleep_ms(DEADLINE_TICK_MS).await;
+        let go_on = REGISTRY.with_borrow_mut(|registry| {
+            registry.trip_deadlines(now_ms(), &mut wakers, &mut quits);
+            registry.deadlines_ticking = registry.live > 0;
+            registry.deadlines_ticking
+        });
+        wakers.drain(..).for_each(Waker::wake);
+        quits.drain(..).for_each(|quit| quit.borrow_mut().quit());
+        if !go_on {
+            return;
+        }
+    }
+}
+
+/// Runs while any socket is guarded, and a little longer.
+async fn tick_hangups() {
+    let mut wakers = Vec::new();
+    let mut idle = 0;
+    loop {
+        sleep_ms(HANGUP_TICK_MS).await;
+        let go_on = REGISTRY.with_borrow_mut(|registry| {
+            idle = if registry.guarded.is_empty() { idle + 1 } else { 0 };
+            if !registry.guarded.is_empty() {
+                registry.trip_hangups(&mut wakers);
+            }
+            registry.hangups_ticking = idle < HANGUP_TICKS_IDLE;
+            registry.hangups_ticking
+        });
+        wakers.drain(..).for_each(Waker::wake);
+        if !go_on {
+            return;
+        }
+    }
+}
+
+/// Forgets every watch of this thread; for simulations that start anew.
+#[cfg(sim)]
+pub fn reset() {
+    REGISTRY.with_borrow_mut(|registry| *registry = Registry::default());
+}
