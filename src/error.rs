@@ -84,10 +84,14 @@ impl Failure {
     pub fn blame(&self) -> Blame {
         use Failure::*;
         match self {
-            BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Blame::Client,
+            BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => {
+                Blame::Client
+            }
             BadField { .. } | NoCredential | UnknownCredential | UnknownModel | UnknownPath | NoModel => Blame::Client,
             WrongMethod { .. } | NotCached | ClientGone | Lagged => Blame::Client,
-            NoBackend | BackendConnect | BackendClosed | BackendGarbage | BackendTimeout | BackendTruncated => Blame::Backend,
+            NoBackend | BackendConnect | BackendClosed | BackendGarbage | BackendTimeout | BackendTruncated => {
+                Blame::Backend
+            }
             FlightLost | Draining | Internal => Blame::Gateway,
         }
     }
@@ -111,9 +115,11 @@ impl Failure {
 
     pub fn public(&self) -> Public {
         use Failure::*;
-        let invalid = |status, code, message| Public { status, kind: "invalid_request_error", code, message, param: None };
+        let invalid =
+            |status, code, message| Public { status, kind: "invalid_request_error", code, message, param: None };
         let server = |status, code, message| Public { status, kind: "server_error", code, message, param: None };
-        let unknown_model = "The model does not exist or this key may not use it; GET /v1/models lists what it may use.";
+        let unknown_model =
+            "The model does not exist or this key may not use it; GET /v1/models lists what it may use.";
         match *self {
             BadHead { status, why } => invalid(status, "bad_request_head", why),
             BadFraming { why } => invalid(400, "bad_request_framing", why),
@@ -123,23 +129,39 @@ impl Failure {
             BadJson { why, .. } => invalid(400, "bad_json", why),
             BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why) },
             NoCredential => invalid(401, "missing_api_key", "Send your key as `Authorization: Bearer KEY`."),
-            UnknownCredential => invalid(401, "invalid_api_key", "This key is not known here; check it or ask for a new one."),
+            UnknownCredential => {
+                invalid(401, "invalid_api_key", "This key is not known here; check it or ask for a new one.")
+            }
             UnknownModel => Public { param: Some("model"), ..invalid(404, "model_not_found", unknown_model) },
             UnknownPath => invalid(404, "unknown_path", "There is nothing at this path; the API lives below /v1/."),
-            WrongMethod { .. } => invalid(405, "method_not_allowed", "This path does not have this method; see the Allow header."),
+            WrongMethod { .. } => {
+                invalid(405, "method_not_allowed", "This path does not have this method; see the Allow header.")
+            }
             NoModel => invalid(400, "model_required", "Name a model in the body: it decides which backend answers."),
             NotCached => invalid(504, "not_cached", "The request asked for a cached answer only, and there is none."),
             NoBackend => server(503, "no_backend", "No backend of this model is in service; try again shortly."),
-            BackendConnect => server(502, "backend_unreachable", "The model's backend could not be reached; try again shortly."),
-            BackendClosed => server(502, "backend_closed", "The model's backend closed the connection before it answered."),
-            BackendGarbage => server(502, "backend_invalid", "The model's backend sent an answer that is not valid HTTP."),
+            BackendConnect => {
+                server(502, "backend_unreachable", "The model's backend could not be reached; try again shortly.")
+            }
+            BackendClosed => {
+                server(502, "backend_closed", "The model's backend closed the connection before it answered.")
+            }
+            BackendGarbage => {
+                server(502, "backend_invalid", "The model's backend sent an answer that is not valid HTTP.")
+            }
             BackendTimeout => server(504, "backend_timeout", "The model's backend did not answer in time."),
-            BackendTruncated => server(502, "backend_truncated", "The model's backend broke off in the middle of its answer."),
-            Lagged => server(500, "client_too_slow", "The connection read too slowly to follow a shared answer; ask again."),
+            BackendTruncated => {
+                server(502, "backend_truncated", "The model's backend broke off in the middle of its answer.")
+            }
+            Lagged => {
+                server(500, "client_too_slow", "The connection read too slowly to follow a shared answer; ask again.")
+            }
             FlightLost => server(502, "flight_lost", "The shared upstream call ended without an answer; ask again."),
             Draining => server(503, "draining", "This node is shutting down; ask again, another will answer."),
             ClientGone => server(499, "client_gone", "The client closed the connection."),
-            Internal => server(500, "internal", "The gateway failed on this request; the log names it by its request id."),
+            Internal => {
+                server(500, "internal", "The gateway failed on this request; the log names it by its request id.")
+            }
         }
     }
 }

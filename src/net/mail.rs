@@ -99,7 +99,8 @@ pub fn lay<L>(bells: &[Arc<Bell>]) -> Vec<(Outbox<L>, Inbox<L>)> {
         }
     }
     let outboxes = outboxes.into_iter().map(|lines| Outbox { lines });
-    let inboxes = inboxes.into_iter().zip(bells).map(|(rings, bell)| Inbox { rings, bell: bell.clone(), ear: Ear::default() });
+    let inboxes =
+        inboxes.into_iter().zip(bells).map(|(rings, bell)| Inbox { rings, bell: bell.clone(), ear: Ear::default() });
     outboxes.zip(inboxes).collect()
 }
 

@@ -32,8 +32,8 @@ pub use self::{
 pub mod sim;
 #[cfg(sim)]
 pub use self::sim::{
-    Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, hangups, now_us, shutdown_both, sleep_ms, spawn_raw,
-    throw, unix_ms,
+    Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, hangups, now_us, shutdown_both, sleep_ms,
+    spawn_raw, throw, unix_ms,
 };
 
 mod spawn;

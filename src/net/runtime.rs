@@ -26,7 +26,9 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
 
 fn explain(error: io::Error) -> io::Error {
     let hint = match error.raw_os_error() {
-        Some(libc::EPERM) => "io_uring is forbidden here: container seccomp profiles and kernel.io_uring_disabled do that",
+        Some(libc::EPERM) => {
+            "io_uring is forbidden here: container seccomp profiles and kernel.io_uring_disabled do that"
+        }
         Some(libc::ENOSYS) => "this kernel has no io_uring; Linux 6.1 or later is needed",
         Some(libc::EINVAL) => "this kernel lacks ring flags from Linux 6.0; Linux 6.1 or later is needed",
         Some(libc::ENOMEM) => "the locked-memory limit is too low for a ring; raise LimitMEMLOCK",

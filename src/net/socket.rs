@@ -64,7 +64,11 @@ impl Socket {
     }
 
     /// As `read`, but `quit` takes the read back: then the result is an `Interrupted` error and no byte is lost.
-    pub async fn read_until_quit(&mut self, buffer: Vec<u8>, quit: &std::cell::RefCell<Quit>) -> (io::Result<usize>, Vec<u8>) {
+    pub async fn read_until_quit(
+        &mut self,
+        buffer: Vec<u8>,
+        quit: &std::cell::RefCell<Quit>,
+    ) -> (io::Result<usize>, Vec<u8>) {
         let (start, end) = (buffer.len(), buffer.capacity());
         let handle = quit.borrow().0.handle();
         let (result, slice) = self.stream.cancelable_read(buffer.slice_mut(start..end), handle).await;
