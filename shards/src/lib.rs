@@ -1,1 +1,71 @@
+//! The state that one core owns, as plain machines: call in, get an answer, nothing else happens.
+//! Time (`Millis`), dice and bytes are arguments. There is no clock, socket, thread, float or `unsafe` in
+//! here, and none may come: the simulator replays these machines from a seed.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+// Reading order: where an answer lives, how it is kept, who fetches it, and both together.
+pub mod placement;
+
+mod arena;
+mod cache;
+mod expiry;
+mod flight;
+mod shard;
+
+// Which backend is asked, and over which connection.
+pub mod balancer;
+mod pool;
+
+pub use cache::{Cache, Inserted, Lookup};
+pub use flight::{Flights, Joined};
+pub use pool::{Pool, PoolBounds, Take};
+pub use shard::{Asked, Outcome, Settled, Shard};
+
+/// A point on the core's monotonic clock, in milliseconds since a start that the caller chooses.
+/// All arithmetic saturates: a clock that steps back makes things younger, never a wrapped age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// Milliseconds from `earlier` to `self`; 0 when `earlier` is later.
+    pub const fn since(self, earlier: Millis) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The point `ms` milliseconds after `self`.
+    pub const fn after(self, ms: u64) -> Millis {
+        Millis(self.0.saturating_add(ms))
+    }
+}
+
+/// SHA-256 over everything that can change an answer, the tenant's scope included.
+/// Two requests may share an answer only when all 32 bytes agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// Bytes 0 to 7, big endian. They choose the owner core (see [`placement`]) and nothing else.
+    pub const fn prefix(&self) -> u64 {
+        let b = &self.0;
+        u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
+    }
+
+    /// Bytes 8 to 11, the hash inside one core's tables. Not the leading ones: those are nearly equal for all
+    /// that one core owns, which would leave few of the bits by which a table tells its entries apart.
+    pub(crate) const fn tag(&self) -> u32 {
+        let b = &self.0;
+        u32::from_be_bytes([b[8], b[9], b[10], b[11]])
+    }
+}
+
+/// Widens a tag to the hash that hashbrown wants: it places by the low bits and compares by the top seven.
+pub(crate) const fn spread(tag: u32) -> u64 {
+    (tag as u64) << 32 | tag as u64
+}
+
+/// A data core of this node, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u16);

@@ -1,0 +1,118 @@
+//! The connections of one core to one backend: idle ones to reuse, leased ones by count.
+//! Owned by that core; a leased connection is owned by its exchange. Holds no timer: the caller calls `reap`.
+//! Must never hand out a connection past its idle limit, nor let more be open than the cap allows.
+
+use crate::Millis;
+use alloc::vec::Vec;
+
+/// Bounds of one pool. They are one core's part: the caller divides a node's caps over its cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolBounds {
+    /// Idle connections kept; more are closed when they come back.
+    pub idle_max: usize,
+    /// Idle and leased together; `None` leaves it to the limits on requests in flight.
+    pub open_max: Option<usize>,
+    /// How long a connection may lie idle and still be reused.
+    pub idle_ms: u64,
+}
+
+/// Idle connections, the latest used on top: it is the likeliest to be alive and warm, and the bottom can age out.
+pub struct Pool<C> {
+    bounds: PoolBounds,
+    idle: Vec<Idle<C>>,
+    leased: usize,
+}
+
+struct Idle<C> {
+    connection: C,
+    until: Millis,
+}
+
+/// Every `Reuse` and `Dial` is one lease: it ends in `give_back` or in `lost`, exactly once.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Take<C> {
+    Reuse(C),
+    /// Open a new connection. It counts as leased from now on; if dialling fails, that is `lost`.
+    Dial,
+    /// The cap is reached and nothing is idle.
+    Full,
+}
+
+impl<C> Pool<C> {
+    pub const fn new(bounds: PoolBounds) -> Self {
+        Self { bounds, idle: Vec::new(), leased: 0 }
+    }
+
+    /// Leases a connection. Those found past their idle limit are dropped in here, which has to close them.
+    pub fn take(&mut self, now: Millis) -> Take<C> {
+        while let Some(Idle { connection, until }) = self.idle.pop() {
+            if now < until {
+                self.leased += 1;
+                return Take::Reuse(connection);
+            }
+        }
+        if self.bounds.open_max.is_some_and(|open_max| self.leased >= open_max) {
+            return Take::Full;
+        }
+        self.leased += 1;
+        Take::Dial
+    }
+
+    /// Ends a lease with a connection that can serve again. Returns the one that has to be closed in its place, if the
+    /// pool has its fill: the longest idle.
+    pub fn give_back(&mut self, connection: C, now: Millis) -> Option<C> {
+        self.give_back_for(connection, now, self.bounds.idle_ms)
+    }
+
+    /// Like [`give_back`](Self::give_back), where the peer said how long it keeps an idle connection open. The pool's
+    /// own limit still holds; the caller takes off what the last request may need to travel.
+    pub fn give_back_for(&mut self, connection: C, now: Millis, idle_ms: u64) -> Option<C> {
+        self.lost();
+        if self.bounds.idle_max == 0 {
+            return Some(connection);
+        }
+        let closed = (self.idle.len() >= self.bounds.idle_max).then(|| self.idle.remove(0).connection);
+        self.idle.push(Idle { connection, until: now.after(idle_ms.min(self.bounds.idle_ms)) });
+        closed
+    }
+
+    /// Ends a lease without a connection: it died, was closed, or was never opened.
+    pub fn lost(&mut self) {
+        debug_assert!(self.leased > 0, "a lease ends once");
+        self.leased = self.leased.saturating_sub(1);
+    }
+
+    /// Moves the connections past their idle limit to `closing`. For a timer.
+    pub fn reap(&mut self, now: Millis, closing: &mut Vec<C>) {
+        closing.extend(self.idle.extract_if(.., |idle| idle.until <= now).map(|idle| idle.connection));
+    }
+
+    /// Moves every idle connection to `closing`: the backend is gone, or the node drains.
+    pub fn drain(&mut self, closing: &mut Vec<C>) {
+        closing.extend(self.idle.drain(..).map(|idle| idle.connection));
+    }
+
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    pub fn leased(&self) -> usize {
+        self.leased
+    }
+
+    /// Idle and leased together.
+    pub fn open(&self) -> usize {
+        self.idle.len() + self.leased
+    }
+
+    /// Panics when a law of this machine is broken. For tests and simulation.
+    pub fn check(&self) {
+        assert!(self.idle.len() <= self.bounds.idle_max, "{} idle, at most {}", self.idle.len(), self.bounds.idle_max);
+        if let Some(open_max) = self.bounds.open_max {
+            assert!(self.open() <= open_max, "{} open, at most {open_max}", self.open());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {}

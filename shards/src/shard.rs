@@ -1,0 +1,132 @@
+//! What one core owns of the cache: the answers and the flights that fetch the missing ones.
+//! Owned by that core alone; other cores ask by letter.
+//! Must never store what an ended flight brings: the answer may be older than a purge or a newer flight.
+
+use crate::cache::Found;
+use crate::{Cache, CoreId, Fingerprint, Flights, Inserted, Joined, Lookup, Millis};
+
+/// A cache and the flights into it, one of each a data core.
+pub struct Shard<V> {
+    cache: Cache<V>,
+    flights: Flights,
+}
+
+/// What an asker gets, or has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked<'a, V> {
+    /// A fresh answer, stored `age_ms` milliseconds ago.
+    Hit { value: &'a V, age_ms: u64 },
+    /// Fetch the answer, let followers in, and [`settle`](Shard::settle) this number whatever happens.
+    Lead { number: u64 },
+    /// Ask the core `leader` for its flight `number`.
+    Follow { leader: CoreId, number: u64 },
+    /// Too many flights: fetch without one. There is nothing to settle, and nothing is stored.
+    Alone,
+}
+
+/// How a flight ended.
+#[derive(Debug)]
+pub enum Outcome<V> {
+    /// A complete answer that may be kept. `size_bytes` is what it holds on the heap.
+    Store { value: V, size_bytes: u64, ttl_ms: u64 },
+    /// Nothing to keep: failed, cut short, cancelled, or marked not to be stored.
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Kept; `evicted` other entries left for it.
+    Stored { evicted: u32 },
+    /// The flight is over and left nothing.
+    Dropped,
+    /// The flight is over; its answer exceeds the whole budget.
+    TooLarge,
+    /// This flight had ended before (taken over, purged, swept, or settled twice): nothing changed.
+    Late,
+}
+
+impl<V> Shard<V> {
+    /// An empty shard; `flights_max` bounds the flights at one time.
+    pub fn new(budget_bytes: u64, flights_max: usize) -> Self {
+        Self { cache: Cache::new(budget_bytes), flights: Flights::new(flights_max) }
+    }
+
+    /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry is not given out here; see
+    /// [`peek`](Self::peek).
+    pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<'_, V> {
+        match self.cache.touch(fingerprint, now) {
+            Found::Fresh(slot) => Asked::Hit { value: self.cache.value(slot), age_ms: self.cache.age_ms(slot, now) },
+            Found::Stale(_) | Found::Absent => self.flights.join(fingerprint, asker, now).into(),
+        }
+    }
+
+    /// Asks again after waiting in vain on flight `number`, which is ended if it still flies: its leader stalled.
+    /// May hit, lead, follow somebody who gave up earlier, or go alone.
+    pub fn take_over(&mut self, fingerprint: &Fingerprint, number: u64, asker: CoreId, now: Millis) -> Asked<'_, V> {
+        self.flights.finish(fingerprint, number);
+        self.ask(fingerprint, asker, now)
+    }
+
+    /// Looks without joining a flight and without a trace in the cache: for `only-if-cached`, and for a stale answer
+    /// when every backend failed.
+    pub fn peek(&self, fingerprint: &Fingerprint, now: Millis) -> Lookup<'_, V> {
+        self.cache.peek(fingerprint, now)
+    }
+
+    /// Ends flight `number` and keeps what it brought. Every [`Asked::Lead`] is settled exactly once.
+    pub fn settle(&mut self, fingerprint: Fingerprint, number: u64, outcome: Outcome<V>, now: Millis) -> Settled {
+        if !self.flights.finish(&fingerprint, number) {
+            return Settled::Late;
+        }
+        match outcome {
+            Outcome::Drop => Settled::Dropped,
+            Outcome::Store { value, size_bytes, ttl_ms } => {
+                match self.cache.insert(fingerprint, value, size_bytes, now, ttl_ms) {
+                    Inserted::Stored { evicted } => Settled::Stored { evicted },
+                    Inserted::TooLarge => Settled::TooLarge,
+                }
+            }
+        }
+    }
+
+    /// Forgets one answer, and the flight that may be fetching it: an answer begun before a purge is not stored after.
+    pub fn purge(&mut self, fingerprint: &Fingerprint) -> Option<V> {
+        self.flights.abandon(fingerprint);
+        self.cache.remove(fingerprint)
+    }
+
+    /// Forgets every answer and every flight.
+    pub fn purge_all(&mut self) {
+        self.flights.abandon_all();
+        self.cache.clear();
+    }
+
+    /// Ends flights older than `limit_ms`, whose leaders can no longer settle. Returns how many. For a timer.
+    pub fn sweep(&mut self, now: Millis, limit_ms: u64) -> u32 {
+        self.flights.sweep(now, limit_ms)
+    }
+
+    pub const fn cache(&self) -> &Cache<V> {
+        &self.cache
+    }
+
+    pub const fn flights(&self) -> &Flights {
+        &self.flights
+    }
+
+    /// Panics when a law of the cache or of the flights is broken. For tests and simulation.
+    pub fn check(&self) {
+        self.cache.check();
+        self.flights.check();
+    }
+}
+
+impl<V> From<Joined> for Asked<'_, V> {
+    fn from(joined: Joined) -> Self {
+        match joined {
+            Joined::Lead { number } => Asked::Lead { number },
+            Joined::Follow { leader, number } => Asked::Follow { leader, number },
+            Joined::Full => Asked::Alone,
+        }
+    }
+}
