@@ -17,6 +17,9 @@ pub const TRAILER_BYTES: usize = 4 << 10;
 /// Longest chunk-size line, extensions included. Extensions are ignored (RFC 9112 7.1.1) but not for ever.
 pub const CHUNK_LINE_BYTES: usize = 256;
 
+/// Most bytes of chunk extensions in one body, so that a body of one-byte chunks cannot hide megabytes in them.
+pub const CHUNK_EXTENSIONS_BYTES: usize = 16 << 10;
+
 /// Deepest nesting of a JSON body. Tool schemas reach about 20; a bound keeps the walk's stack small.
 pub const JSON_DEPTH: usize = 64;
 

@@ -1,0 +1,160 @@
+//! The chunked coding (RFC 9112 7.1), a byte at a time between the chunks and a slice at a time inside them.
+//! State: where in the grammar the last input ended; no byte is kept. Never accepts a bare LF, a sign, a space or an
+//! overflow in a size: what one reader skips there, another counts.
+
+use super::{Body, BodyFault, Step};
+use crate::limits;
+use crate::wire::http1::{is_token, is_value};
+
+/// Most hexadecimal digits of a chunk size: those of 64 bits.
+const SIZE_DIGITS: u8 = 16;
+
+/// Where the next byte stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the start of a line behind the last chunk.
+    Trailer,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+}
+
+/// A chunked body in the middle of being read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chunked {
+    place: Place,
+    digits: u8,
+    /// The size being read; then the bytes of the chunk still to come.
+    left: u64,
+    line_bytes: usize,
+    extension_bytes: usize,
+    trailer_bytes: usize,
+}
+
+impl Chunked {
+    pub(super) fn decode(&mut self, input: &[u8]) -> Result<Step, BodyFault> {
+        let mut at = 0;
+        while at < input.len() {
+            if self.place == Place::Data {
+                let taken = (input.len() - at).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                self.left -= taken as u64;
+                if self.left == 0 {
+                    self.place = Place::DataCr;
+                }
+                return Ok(self.data_step(input, at, at + taken));
+            }
+            let byte = input[at];
+            at += 1;
+            if self.place == Place::EndLf {
+                return match byte {
+                    b'\n' => Ok(Step { consumed: at, data: at..at, state: Body::Done }),
+                    _ => Err(BodyFault::LineEnd),
+                };
+            }
+            self.place = self.next_place(byte)?;
+        }
+        Ok(Step { consumed: at, data: at..at, state: Body::More })
+    }
+
+    /// Takes the CR LF behind a chunk along when it is there, so that a chunk in one piece is one step.
+    fn data_step(&mut self, input: &[u8], start: usize, end: usize) -> Step {
+        let mut consumed = end;
+        if self.place == Place::DataCr && input[end..].starts_with(b"\r\n") {
+            consumed += 2;
+            self.place = Place::Size;
+        }
+        Step { consumed, data: start..end, state: Body::More }
+    }
+
+    fn next_place(&mut self, byte: u8) -> Result<Place, BodyFault> {
+        match self.place {
+            Place::Size => self.size(byte),
+            Place::Extension => self.extension(byte),
+            Place::SizeLf => match (byte, self.left) {
+                (b'\n', 0) => Ok(self.line_start(Place::Trailer)),
+                (b'\n', _) => Ok(self.line_start(Place::Data)),
+                _ => Err(BodyFault::LineEnd),
+            },
+            Place::DataCr if byte == b'\r' => Ok(Place::DataLf),
+            Place::DataLf if byte == b'\n' => Ok(Place::Size),
+            Place::DataCr | Place::DataLf => Err(BodyFault::ChunkEnd),
+            Place::Trailer | Place::TrailerName | Place::TrailerValue | Place::TrailerLf => self.trailer(byte),
+            // `decode` deals with these two before.
+            Place::Data | Place::EndLf => Err(BodyFault::LineEnd),
+        }
+    }
+
+    fn line_start(&mut self, place: Place) -> Place {
+        self.line_bytes = 0;
+        self.digits = 0;
+        place
+    }
+
+    /// `chunk-size = 1*HEXDIG`. White space before an extension is allowed by RFC 9112 7.1.1 only as a bad habit to be
+    /// tolerated; it is refused.
+    fn size(&mut self, byte: u8) -> Result<Place, BodyFault> {
+        self.line_bytes += 1;
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if self.digits > 0 => return Ok(Place::SizeLf),
+            b';' if self.digits > 0 => return Ok(Place::Extension),
+            b'\n' if self.digits > 0 => return Err(BodyFault::LineEnd),
+            _ => return Err(BodyFault::ChunkSize),
+        };
+        if self.digits == SIZE_DIGITS {
+            return Err(BodyFault::ChunkSize);
+        }
+        let base = if self.digits == 0 { 0 } else { self.left };
+        self.digits += 1;
+        self.left = base.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit))).unwrap_or(u64::MAX);
+        // Some readers count in signed numbers; a size they see as negative is refused.
+        if self.left > i64::MAX as u64 { Err(BodyFault::ChunkSize) } else { Ok(Place::Size) }
+    }
+
+    /// RFC 9112 7.1.1: extensions nobody knows are ignored, but their total is bounded.
+    fn extension(&mut self, byte: u8) -> Result<Place, BodyFault> {
+        self.line_bytes += 1;
+        self.extension_bytes += 1;
+        match byte {
+            b'\r' => Ok(Place::SizeLf),
+            b'\n' => Err(BodyFault::LineEnd),
+            _ if !is_value(byte) => Err(BodyFault::Extension),
+            _ if self.line_bytes > limits::CHUNK_LINE_BYTES
+                || self.extension_bytes > limits::CHUNK_EXTENSIONS_BYTES =>
+            {
+                Err(BodyFault::ExtensionTooLong)
+            }
+            _ => Ok(Place::Extension),
+        }
+    }
+
+    /// RFC 9112 7.1.2: trailer fields are read as fields and dropped, since none of them may change a message that
+    /// has already been acted on.
+    fn trailer(&mut self, byte: u8) -> Result<Place, BodyFault> {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > limits::TRAILER_BYTES {
+            return Err(BodyFault::TrailerTooLong);
+        }
+        match self.place {
+            Place::Trailer if byte == b'\r' => Ok(Place::EndLf),
+            Place::Trailer | Place::TrailerName if is_token(byte) => Ok(Place::TrailerName),
+            Place::TrailerName if byte == b':' => Ok(Place::TrailerValue),
+            Place::TrailerValue if byte == b'\r' => Ok(Place::TrailerLf),
+            Place::TrailerValue if is_value(byte) => Ok(Place::TrailerValue),
+            Place::TrailerLf if byte == b'\n' => Ok(Place::Trailer),
+            Place::TrailerLf => Err(BodyFault::LineEnd),
+            _ if byte == b'\n' => Err(BodyFault::LineEnd),
+            _ => Err(BodyFault::Trailer),
+        }
+    }
+}

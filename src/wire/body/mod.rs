@@ -1,0 +1,136 @@
+//! Finds a message's content between its framing bytes: counted, chunked or until the peer closes.
+//! State: one `Decoder` a message, owned by the caller; content stays in the caller's buffer.
+//! Never lets a truncated body look complete, and consumes no byte that belongs to the next message.
+
+mod chunked;
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+use super::http1::Framing;
+use chunked::Chunked;
+
+#[cfg(test)]
+mod tests;
+
+/// Whether the body is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    More,
+    Done,
+}
+
+/// What one call of `decode` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes at the start of the input that are dealt with; the caller goes on behind them. Zero only when the input
+    /// is empty or the body was over before.
+    pub consumed: usize,
+    /// The content among them, as a range of the input; may be empty.
+    pub data: Range<usize>,
+    pub state: Body,
+}
+
+/// Why a body was refused. The connection must close; for a request the answer is 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BodyFault {
+    #[error("A chunk size is not one to sixteen hexadecimal digits.")]
+    ChunkSize,
+    #[error("A chunk size line is longer than 256 bytes, or all chunk extensions together than 16 KiB.")]
+    ExtensionTooLong,
+    #[error("A chunk extension holds a control character.")]
+    Extension,
+    #[error("A line of the chunked body does not end in CR LF.")]
+    LineEnd,
+    #[error("A chunk is longer than its size says.")]
+    ChunkEnd,
+    #[error("A trailer field is malformed.")]
+    Trailer,
+    #[error("The trailer section is larger than 4 KiB.")]
+    TrailerTooLong,
+    #[error("The connection ended before the body did.")]
+    Truncated,
+}
+
+/// Reads one body. After a fault every further call gives the same fault.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    state: State,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Counted { left: u64 },
+    Chunked(Chunked),
+    UntilClose,
+    Done,
+    Failed(BodyFault),
+}
+
+impl Decoder {
+    /// A decoder at the first byte behind the head. `Empty` and `Length(0)` are done at once.
+    pub fn new(framing: Framing) -> Decoder {
+        let state = match framing {
+            Framing::Empty | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Counted { left: length },
+            Framing::Chunked => State::Chunked(Chunked::default()),
+            Framing::UntilClose => State::UntilClose,
+        };
+        Decoder { state }
+    }
+
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Takes the next bytes of the body. One call gives at most one range of content, so the caller loops:
+    /// while the state is `More` and input is left, drop `consumed` bytes and call again. Input may be cut anywhere;
+    /// bytes once consumed need not be kept.
+    ///
+    /// `until close` never is `Done` by itself: the end comes by `eof`.
+    pub fn decode(&mut self, input: &[u8]) -> Result<Step, BodyFault> {
+        match &mut self.state {
+            State::Done => Ok(Step { consumed: 0, data: 0..0, state: Body::Done }),
+            State::Failed(fault) => Err(*fault),
+            State::UntilClose => Ok(Step { consumed: input.len(), data: 0..input.len(), state: Body::More }),
+            State::Counted { left } => {
+                let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= taken as u64;
+                let state = if *left == 0 { Body::Done } else { Body::More };
+                Ok(self.step(Step { consumed: taken, data: 0..taken, state }))
+            }
+            State::Chunked(chunked) => match chunked.decode(input) {
+                Ok(step) => Ok(self.step(step)),
+                Err(fault) => {
+                    self.state = State::Failed(fault);
+                    Err(fault)
+                }
+            },
+        }
+    }
+
+    /// Says that the peer has closed. A body without a length ends well by it (RFC 9112 6.3, rule 8), every other
+    /// unfinished one is truncated (RFC 9112 8).
+    pub fn eof(&mut self) -> Result<(), BodyFault> {
+        match self.state {
+            State::Done => Ok(()),
+            State::UntilClose => {
+                self.state = State::Done;
+                Ok(())
+            }
+            State::Failed(fault) => Err(fault),
+            State::Counted { .. } | State::Chunked(_) => {
+                self.state = State::Failed(BodyFault::Truncated);
+                Err(BodyFault::Truncated)
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Step {
+        if step.state == Body::Done {
+            self.state = State::Done;
+        }
+        step
+    }
+}

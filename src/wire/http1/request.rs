@@ -1,0 +1,225 @@
+//! Reads one request head out of the bytes a client has sent so far.
+//! State: none; the caller keeps the `RequestHead` and uses it again. Never accepts what it cannot frame.
+
+use std::mem::MaybeUninit;
+
+use super::fault::{FieldFault, RequestFault};
+use super::framing::{Claims, ends_head, ends_line, span_in, window};
+use super::target::{self, Asterisk};
+use super::{Field, Fields, Framing, Persistence, Progress, Version};
+use crate::limits;
+use crate::wire::Span;
+
+/// The methods with a meaning of their own; any other token is `Other` and stays readable in `method_span`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Other,
+}
+
+impl Method {
+    /// Methods compare with case (RFC 9110 9.1).
+    fn read(name: &[u8]) -> Method {
+        match name {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"PATCH" => Method::Patch,
+            b"DELETE" => Method::Delete,
+            b"OPTIONS" => Method::Options,
+            _ => Method::Other,
+        }
+    }
+}
+
+/// Whether the client waits for a word before it sends the body (RFC 9110 10.1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expectation {
+    #[default]
+    None,
+    /// Send `encode::CONTINUE` before reading the body, or a final answer instead.
+    Continue,
+}
+
+/// One request head. Spans and fields point into the buffer it was parsed from.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    pub method: Method,
+    pub method_span: Span,
+    /// The target as it came: `/path?query`, `http://host/path?query`, or `*`.
+    pub target: Span,
+    /// The part of `target` from its path on, query included; empty if an absolute form stops at the host, which
+    /// means `/` (RFC 9112 3.2.1).
+    pub path: Span,
+    pub version: Version,
+    /// Never `UntilClose`.
+    pub framing: Framing,
+    pub persistence: Persistence,
+    pub expect_continue: Expectation,
+    /// The Host field's value; empty only in HTTP/1.0 without the field.
+    pub host: Span,
+    pub fields: Fields,
+    /// Bytes of the head, from the start of the input to behind the blank line.
+    pub length: usize,
+}
+
+impl RequestHead {
+    fn clear(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = RequestHead { fields, ..RequestHead::default() };
+    }
+}
+
+/// Reads the head at the start of `input`, which holds all bytes of the message so far. `Partial` asks for more; the
+/// same bytes and some more are then given again.
+///
+/// The verdict depends on the head alone: bytes behind it change nothing, and a refused beginning is never accepted
+/// later. A fault means that the connection must close after the answer.
+pub fn parse_request(input: &[u8], head: &mut RequestHead) -> Result<Progress, RequestFault> {
+    head.clear();
+    let window = window(input);
+    let Some(skipped) = leading_line(window)? else { return Ok(Progress::Partial) };
+    let mut slots = [const { MaybeUninit::uninit() }; limits::HEAD_FIELDS];
+    let mut tokens = httparse::Request::new(&mut []);
+    match tokens.parse_with_uninit_headers(&window[skipped..], &mut slots) {
+        Ok(httparse::Status::Complete(length)) => head.length = skipped + length,
+        Ok(httparse::Status::Partial) => return check_partial(window, skipped, &tokens),
+        Err(error) => return Err(refusal(error, &window[skipped..])),
+    }
+    let (Some(method), Some(target), Some(minor)) = (tokens.method, tokens.path, tokens.version) else {
+        return Err(RequestFault::RequestLine);
+    };
+    if target.len() > limits::TARGET_BYTES {
+        return Err(RequestFault::TargetTooLong);
+    }
+    head.method = Method::read(method.as_bytes());
+    head.method_span = span_in(input, method.as_bytes());
+    head.target = span_in(input, target.as_bytes());
+    head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let host_count = take_fields(input, tokens.headers, head)?;
+    check_target(input, host_count, head)?;
+    Ok(Progress::Complete)
+}
+
+/// RFC 9112 2.2: a robust server ignores at least one empty line before the request. `None`: it may still be one.
+fn leading_line(input: &[u8]) -> Result<Option<usize>, RequestFault> {
+    match input {
+        [] | [b'\r'] => Ok(None),
+        [b'\r', b'\n', b'\r' | b'\n', ..] | [b'\n', ..] => Err(RequestFault::LeadingLines),
+        [b'\r', b'\n', ..] => Ok(Some(2)),
+        [b'\r', ..] => Err(RequestFault::Field(FieldFault::LineEnd)),
+        _ => Ok(Some(0)),
+    }
+}
+
+/// An unfinished head is refused as soon as it is too long, not when it ends.
+fn check_partial(window: &[u8], skipped: usize, tokens: &httparse::Request<'_, '_>) -> Result<Progress, RequestFault> {
+    let target_bytes = match (tokens.method, tokens.path) {
+        (_, Some(target)) => target.len(),
+        (Some(method), None) => window.len().saturating_sub(skipped + method.len() + 1),
+        (None, None) => 0,
+    };
+    if target_bytes > limits::TARGET_BYTES {
+        return Err(RequestFault::TargetTooLong);
+    }
+    if window.len() == limits::HEAD_BYTES {
+        return Err(FieldFault::HeadTooLarge.into());
+    }
+    Ok(Progress::Partial)
+}
+
+/// Names what httparse objected to.
+fn refusal(error: httparse::Error, request: &[u8]) -> RequestFault {
+    match error {
+        httparse::Error::HeaderName => FieldFault::Name.into(),
+        httparse::Error::HeaderValue => FieldFault::Value.into(),
+        httparse::Error::NewLine => FieldFault::LineEnd.into(),
+        httparse::Error::TooManyHeaders => FieldFault::TooManyFields.into(),
+        httparse::Error::Version if names_version(request) => RequestFault::Version,
+        httparse::Error::Version | httparse::Error::Token | httparse::Error::Status => RequestFault::RequestLine,
+    }
+}
+
+/// Whether the third word of the request line is a version at all, so that 505 is the truth and 400 is not.
+fn names_version(request: &[u8]) -> bool {
+    let third = request.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or(&[]);
+    matches!(third, [b'H', b'T', b'T', b'P', b'/', digit, ..] if digit.is_ascii_digit())
+}
+
+/// Takes over the fields and what they say; gives the number of Host fields.
+fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut RequestHead) -> Result<usize, RequestFault> {
+    let mut claims = Claims::default();
+    let mut host_count = 0;
+    for header in headers {
+        let (name, value) = (header.name.as_bytes(), header.value);
+        let field = Field { name: span_in(input, name), value: span_in(input, value) };
+        if !ends_line(input, field.name.start as usize) {
+            return Err(FieldFault::LineEnd.into());
+        }
+        claims.note(name, value)?;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                host_count += 1;
+                head.host = field.value;
+            }
+            // RFC 9110 10.1.1: in HTTP/1.0 the field means nothing.
+            6 if head.version == Version::Http11 && name.eq_ignore_ascii_case(b"expect") => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(RequestFault::Expectation);
+                }
+                head.expect_continue = Expectation::Continue;
+            }
+            _ => {}
+        }
+        head.fields.push(field);
+    }
+    if !ends_head(input, head.length) {
+        return Err(FieldFault::LineEnd.into());
+    }
+    // RFC 9112 6.3, rule 7: a request that says nothing has no body.
+    head.framing = claims.framing(head.version)?.unwrap_or(Framing::Empty);
+    head.persistence = claims.persistence(head.version);
+    if matches!(head.framing, Framing::Empty | Framing::Length(0)) {
+        // RFC 9110 10.1.1: no word is owed for content that does not come.
+        head.expect_continue = Expectation::None;
+    }
+    Ok(host_count)
+}
+
+/// RFC 9112 3.2: the target's form, and exactly one good Host that agrees with it.
+fn check_target(input: &[u8], host_count: usize, head: &mut RequestHead) -> Result<(), RequestFault> {
+    if head.method_span.of(input) == b"CONNECT" {
+        return Err(RequestFault::Connect);
+    }
+    let asterisk = if head.method == Method::Options { Asterisk::Allowed } else { Asterisk::Refused };
+    let parts = target::split(head.target.of(input), asterisk).ok_or(RequestFault::Target)?;
+    let target_start = head.target.start as usize;
+    head.path = Span::new(target_start + parts.path_start, head.target.end as usize);
+    match (host_count, head.version) {
+        (0, Version::Http10) => return Ok(()),
+        (0, Version::Http11) => return Err(RequestFault::HostMissing),
+        (1, _) => {}
+        _ => return Err(RequestFault::HostRepeated),
+    }
+    let host = head.host.of(input);
+    if !target::is_host(host) {
+        return Err(RequestFault::HostInvalid);
+    }
+    // RFC 9112 3.2.2 lets the target win over Host. A client that sends two names is either confused or wants to
+    // confuse, so they must be the same.
+    match parts.authority {
+        Some((start, end)) if !head.target.of(input)[start..end].eq_ignore_ascii_case(host) => {
+            Err(RequestFault::HostDiffers)
+        }
+        _ => Ok(()),
+    }
+}
