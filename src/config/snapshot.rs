@@ -1,1 +1,279 @@
-//! .
+//! The configuration in force as the cores read it: immutable, shared behind an `Arc`, in plain units.
+//! Nothing here changes after it was built, and no look-up allocates. Built by `load` alone (and by tests).
+//! Host names stay names: resolving them is net's work. Secrets stay inside `SecretString`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use hashbrown::{HashMap, HashSet};
+use secrecy::SecretString;
+
+/// A whole configuration. Indices (`usize`) point into the vectors below and hold for this snapshot only.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub server: Server,
+    pub cores: Cores,
+    pub cache: Cache,
+    pub backends: Vec<Backend>,
+    pub models: Vec<Model>,
+    pub tenants: Vec<Tenant>,
+    /// `Open` exactly when there is no tenant.
+    pub access: Access,
+    by_model: HashMap<Box<[u8]>, usize>,
+    by_credential: HashMap<[u8; 32], usize>,
+}
+
+/// What clients see: listeners, bounds and time-outs of client connections.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// At least one; each data core binds every TCP address of it.
+    pub listen: Vec<Listen>,
+    /// Largest request body, counted after decompression.
+    pub body_max_bytes: u64,
+    /// From the first byte of a head to its end.
+    pub timeout_head_ms: u64,
+    /// Longest silence while a request body arrives.
+    pub timeout_body_ms: u64,
+    /// A client that takes no byte of its answer for so long is cut.
+    pub timeout_write_ms: u64,
+    /// Longest silence between two requests of a connection.
+    pub timeout_idle_ms: u64,
+    /// How long running exchanges may take to finish once a stop was asked for.
+    pub timeout_drain_ms: u64,
+    /// Index of the model whose backends get `/v1/*` requests that name no model.
+    pub passthrough_model: Option<usize>,
+    pub access_log: AccessLog,
+}
+
+/// One address to accept connections on. Port 0 asks the system for a free port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+/// Which CPUs do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores {
+    pub data: CoreChoice,
+    pub io: CoreChoice,
+    pub background: CoreChoice,
+}
+
+/// How the CPUs of one kind of thread are chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoreChoice {
+    /// By the core plan.
+    Auto,
+    /// So many threads, on CPUs the core plan picks.
+    Count(usize),
+    /// Exactly these CPUs (the kernel's numbers), in this order, each once.
+    List(Vec<usize>),
+}
+
+/// The cache in memory and single-flight.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    pub mode: CacheMode,
+    /// Budget of the node, to be divided over the data cores.
+    pub memory_bytes: u64,
+    pub ttl_ms: u64,
+    /// A larger answer is relayed but not stored.
+    pub max_entry_bytes: u64,
+    pub scope: Scope,
+    /// How long a follower waits for a silent flight before it goes alone.
+    pub timeout_follow_ms: u64,
+}
+
+/// Whether answers are stored and requests joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    On,
+    Off,
+}
+
+/// Who may get an answer that another request paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Requests of the same tenant.
+    Tenant,
+    /// Requests with the same credential.
+    Key,
+    /// Everybody.
+    Shared,
+}
+
+/// A server that answers requests.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    pub name: String,
+    pub address: Address,
+    /// The `Host` field of requests to it, as the URL spells it; `localhost` on a Unix socket.
+    pub authority: String,
+    /// Put in front of the request target: empty, or `/...` without a slash at the end.
+    pub base_path: String,
+    /// Sent as a bearer credential. Visible ASCII without spaces, so that it fits a header field.
+    pub api_key: Option<SecretString>,
+    /// Share of the requests against the other backends of a model, unless the model says another one.
+    pub weight: u32,
+    /// Most idle connections kept by the node, to be divided over the data cores.
+    pub idle_connections: u32,
+    pub timeout_connect_ms: u64,
+    /// How long an idle connection is kept.
+    pub timeout_idle_ms: u64,
+    /// For a whole answer that is not a stream.
+    pub timeout_total_ms: u64,
+    /// Between two events of a stream.
+    pub timeout_gap_ms: u64,
+    /// Whether streams are asked for their token usage.
+    pub include_usage: IncludeUsage,
+}
+
+/// Where a backend is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `host` is a name or an IP address; an IPv6 address stands without brackets.
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Unix(PathBuf),
+}
+
+/// Whether `stream_options.include_usage` is put into requests whose client did not ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncludeUsage {
+    Ask,
+    Leave,
+}
+
+/// What clients ask for by name, and who answers it.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub name: String,
+    /// Part of the cache's fingerprint: another version makes every stored answer of the model unreachable.
+    pub version: String,
+    pub balance: Balance,
+    /// At least one.
+    pub targets: Vec<Target>,
+}
+
+/// How requests are spread over the targets of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    LeastConnections,
+}
+
+/// One backend of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Index into `Snapshot::backends`.
+    pub backend: usize,
+    /// The model's name at that backend; `None` forwards the client's.
+    pub model: Option<String>,
+    /// At least 1.
+    pub weight: u32,
+}
+
+/// Somebody with credentials.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub name: String,
+    pub models: Allowed,
+    /// SHA-256 of each credential.
+    pub credentials: Vec<[u8; 32]>,
+}
+
+/// The models a tenant may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    All,
+    /// Indices into `Snapshot::models`.
+    Some(HashSet<usize>),
+}
+
+/// Whether requests must carry a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// No credential is asked for; only when every listener is loopback or a Unix socket.
+    Open,
+    /// A credential of a tenant is asked for.
+    Keys,
+}
+
+impl Snapshot {
+    /// Puts the parts together and builds the indices. The caller has checked names, indices and duplicates;
+    /// of two equal names or credentials the first one would win.
+    pub fn assemble(
+        server: Server,
+        cores: Cores,
+        cache: Cache,
+        backends: Vec<Backend>,
+        models: Vec<Model>,
+        tenants: Vec<Tenant>,
+    ) -> Snapshot {
+        let mut by_model = HashMap::with_capacity(models.len());
+        for (index, model) in models.iter().enumerate() {
+            by_model.entry(model.name.as_bytes().into()).or_insert(index);
+        }
+        let mut by_credential = HashMap::new();
+        for (index, tenant) in tenants.iter().enumerate() {
+            for credential in &tenant.credentials {
+                by_credential.entry(*credential).or_insert(index);
+            }
+        }
+        let access = if tenants.is_empty() { Access::Open } else { Access::Keys };
+        Snapshot { server, cores, cache, backends, models, tenants, access, by_model, by_credential }
+    }
+
+    /// Index of the model a client asks for as `name` (the exact bytes).
+    pub fn model(&self, name: &[u8]) -> Option<usize> {
+        self.by_model.get(name).copied()
+    }
+
+    /// Index of the tenant that owns the credential with this SHA-256. The look-up compares hashes of secrets, never
+    /// secrets, so its timing tells nothing that helps to guess one.
+    pub fn credential(&self, sha256: &[u8; 32]) -> Option<usize> {
+        self.by_credential.get(sha256).copied()
+    }
+}
+
+impl Allowed {
+    /// Whether the model with this index may be asked for.
+    pub fn allows(&self, model: usize) -> bool {
+        match self {
+            Allowed::All => true,
+            Allowed::Some(models) => models.contains(&model),
+        }
+    }
+}
+
+impl Listen {
+    /// Whether only processes of this machine can connect.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Listen::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    /// As the configuration spells it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(out, "{address}"),
+            Listen::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
