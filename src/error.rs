@@ -2,6 +2,8 @@
 //! The match arms have no wildcard, so that a new failure cannot be forgotten. Making a `Failure` logs nothing.
 //! The client never sees addresses, credentials or a backend's inner words.
 
+use std::borrow::Cow;
+
 /// Who has to change something for the failure to go away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
@@ -11,12 +13,12 @@ pub enum Blame {
 }
 
 /// Why an exchange could not be answered as asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The head broke HTTP's grammar; status and sentence come from the codec.
-    BadHead { status: u16, why: &'static str },
+    BadHead { status: u16, why: String },
     /// The body broke HTTP's framing.
-    BadFraming { why: &'static str },
+    BadFraming { why: String },
     /// The body is larger than `server.body_max`.
     BodyTooLarge,
     /// The head did not arrive within `server.timeout_head`.
@@ -24,9 +26,9 @@ pub enum Failure {
     /// The body did not arrive within `server.timeout_body`.
     BodyTimeout,
     /// The body is not JSON, or not JSON we can trust (duplicates, depth).
-    BadJson { why: &'static str, offset: usize },
+    BadJson { why: String },
     /// A field of the body is missing or of the wrong type.
-    BadField { why: &'static str, param: &'static str },
+    BadField { why: String, param: &'static str },
     /// No credential in the request.
     NoCredential,
     /// A credential that belongs to no tenant.
@@ -66,7 +68,7 @@ pub enum Failure {
 }
 
 /// What a client is told, in the terms of OpenAI's error object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Public {
     /// HTTP status.
     pub status: u16,
@@ -75,7 +77,7 @@ pub struct Public {
     /// `error.code`: stable, for programs.
     pub code: &'static str,
     /// One sentence the reader can act on.
-    pub message: &'static str,
+    pub message: Cow<'static, str>,
     /// `error.param`: the field at fault.
     pub param: Option<&'static str>,
 }
@@ -115,19 +117,22 @@ impl Failure {
 
     pub fn public(&self) -> Public {
         use Failure::*;
-        let invalid =
-            |status, code, message| Public { status, kind: "invalid_request_error", code, message, param: None };
-        let server = |status, code, message| Public { status, kind: "server_error", code, message, param: None };
+        fn invalid(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> Public {
+            Public { status, kind: "invalid_request_error", code, message: message.into(), param: None }
+        }
+        fn server(status: u16, code: &'static str, message: &'static str) -> Public {
+            Public { status, kind: "server_error", code, message: message.into(), param: None }
+        }
         let unknown_model =
             "The model does not exist or this key may not use it; GET /v1/models lists what it may use.";
-        match *self {
-            BadHead { status, why } => invalid(status, "bad_request_head", why),
-            BadFraming { why } => invalid(400, "bad_request_framing", why),
+        match self {
+            BadHead { status, why } => invalid(*status, "bad_request_head", why.clone()),
+            BadFraming { why } => invalid(400, "bad_request_framing", why.clone()),
             BodyTooLarge => invalid(413, "body_too_large", "The request body is larger than this gateway accepts."),
             HeadTimeout => invalid(408, "head_timeout", "The request head did not arrive in time."),
             BodyTimeout => invalid(408, "body_timeout", "The request body did not arrive in time."),
-            BadJson { why, .. } => invalid(400, "bad_json", why),
-            BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why) },
+            BadJson { why, .. } => invalid(400, "bad_json", why.clone()),
+            BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why.clone()) },
             NoCredential => invalid(401, "missing_api_key", "Send your key as `Authorization: Bearer KEY`."),
             UnknownCredential => {
                 invalid(401, "invalid_api_key", "This key is not known here; check it or ask for a new one.")
