@@ -1,1 +1,24 @@
-//! .
+//! One request and its answer. `run` holds the sequence of the steps, each other file one step, in the order below;
+//! the files above the steps hold what they share. A step takes what the step before proved and gives what the next
+//! one needs, so that leaving one out does not compile.
+
+pub mod core; // what one data core owns
+pub mod flight; // one upstream call that any number of exchanges read
+pub mod letters; // what crosses cores, and what a core does with it
+pub mod line; // one client connection and its buffers
+mod order; // a request as the upstream side needs it
+
+pub mod run; // the sequence
+
+mod accept; // bytes -> head
+mod admit; // tenant + question -> permit
+mod authenticate; // head -> visitor
+mod fingerprint; // question -> fingerprint
+mod lease; // plan -> connection
+mod lookup; // fingerprint -> hit, or a seat in a flight
+mod parse; // head -> question
+mod record; // everything -> one line of the log and the counters
+mod relay; // answer -> client
+mod route; // model -> plan
+mod send; // lease -> answer
+mod store; // capture -> cache

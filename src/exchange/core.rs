@@ -1,0 +1,206 @@
+//! What one data core owns. Every task of the core holds it by `Rc`; nothing in it is shared with another core but the
+//! configuration, which does not change, and answers, which are immutable.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use shards::balancer::RoundRobin;
+use shards::{Cache, CoreId, Fingerprint, Millis, Pool, PoolBounds, Shard};
+
+use super::flight::Flight;
+use super::letters::{Entry, Letter};
+use crate::config::snapshot::{CacheMode, Snapshot};
+use crate::net::mail::Outbox;
+use crate::net::{Dial, Panics, Socket, now_ms};
+use crate::observe::counters::Counters;
+use crate::observe::log::LogBuffer;
+use crate::wire::json::Tape;
+
+/// Flights of one owner core at a time; beyond, requests go upstream unjoined.
+const FLIGHTS_MAX: usize = 64 << 10;
+/// Share of a core's cache budget for copies of other cores' hot entries: 1 / this.
+const NEAR_SHARE: u64 = 16;
+/// A flight that is not settled for so long has lost its leader: a whole answer's longest time-out stays below.
+const FLIGHT_LIMIT_MS: u64 = 3_600_000;
+
+pub struct Core {
+    pub id: CoreId,
+    /// Data cores of the node.
+    pub count: u16,
+    pub snapshot: Arc<Snapshot>,
+    /// Addresses of each backend, resolved; a backend may have several.
+    pub addresses: Arc<Vec<Vec<Dial>>>,
+    pub outbox: Outbox<Letter>,
+    /// What this core owns of the cache and of the flights.
+    pub shard: RefCell<Shard<Arc<Entry>>>,
+    /// Copies of hot entries that other cores own.
+    pub near: RefCell<Cache<Arc<Entry>>>,
+    /// Flights that exchanges of this core take part in.
+    pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
+    pub pools: Vec<RefCell<Pool<Socket>>>,
+    /// Next address to try, a backend.
+    pub turns: Vec<Cell<usize>>,
+    pub spread: Vec<RefCell<Spread>>,
+    pub scratch: RefCell<Scratch>,
+    pub buffers: Buffers,
+    pub counters: Counters,
+    pub log: RefCell<LogBuffer>,
+    pub panics: Panics,
+    pub draining: Cell<bool>,
+    date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
+}
+
+/// How a model's requests are spread: weights and turns of this core.
+pub struct Spread {
+    pub round_robin: RoundRobin,
+    pub weights: Vec<u32>,
+    pub cursor: usize,
+    pub in_flight: Vec<u32>,
+}
+
+/// Memory of the steps that run without an await; every request of the core reuses it.
+#[derive(Default)]
+pub struct Scratch {
+    pub tape: Tape,
+    pub canonical: Vec<u8>,
+    pub text: Vec<u8>,
+}
+
+impl Core {
+    pub fn new(
+        id: CoreId,
+        count: u16,
+        snapshot: Arc<Snapshot>,
+        addresses: Arc<Vec<Vec<Dial>>>,
+        outbox: Outbox<Letter>,
+    ) -> Core {
+        let cores = u64::from(count.max(1));
+        let budget = match snapshot.cache.mode {
+            CacheMode::On => snapshot.cache.memory_bytes / cores,
+            CacheMode::Off => 0,
+        };
+        let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
+        let pools = snapshot.backends.iter().map(|backend| {
+            RefCell::new(Pool::new(PoolBounds {
+                idle_max: (backend.idle_connections as usize).div_ceil(cores as usize),
+                open_max: None,
+                idle_ms: backend.timeout_idle_ms,
+            }))
+        });
+        let spread = snapshot.models.iter().map(|model| {
+            let weights: Vec<u32> = model.targets.iter().map(|target| target.weight).collect();
+            let in_flight = vec![0; weights.len()];
+            RefCell::new(Spread { round_robin: RoundRobin::new(&weights), weights, cursor: 0, in_flight })
+        });
+        Core {
+            id,
+            count,
+            addresses,
+            outbox,
+            shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX)),
+            near: RefCell::new(Cache::new(near)),
+            flights: RefCell::default(),
+            pools: pools.collect(),
+            turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
+            spread: spread.collect(),
+            scratch: RefCell::default(),
+            buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
+            counters: Counters::default(),
+            log: RefCell::new(LogBuffer::new(&snapshot.server.access_log)),
+            panics: Panics::default(),
+            draining: Cell::new(false),
+            date: RefCell::new((u64::MAX, [b' '; crate::wire::http1::encode::DATE_BYTES])),
+            snapshot,
+        }
+    }
+
+    /// The clock of the shard machines.
+    pub fn now(&self) -> Millis {
+        Millis(now_ms())
+    }
+
+    /// The core that owns `fingerprint`.
+    pub fn owner(&self, fingerprint: &Fingerprint) -> CoreId {
+        shards::placement::owner(fingerprint, self.count)
+    }
+
+    /// Sends a letter to another data core. A letter that a stalled core cannot take is dropped and counted: what waits
+    /// for its answer has a time-out.
+    pub fn post(&self, to: CoreId, letter: Letter) {
+        if self.outbox.post(usize::from(to.0), letter).is_err() {
+            self.counters.letters_dropped.add(1);
+        }
+    }
+
+    /// Appends a `date` field; formatted once a second.
+    pub fn write_date(&self, out: &mut Vec<u8>) {
+        let now = crate::net::unix_ms() / 1000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != now {
+            *date = (now, crate::wire::http1::encode::date(now));
+        }
+        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(&date.1);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Housekeeping, about once a second: closes connections idle for too long, sends on what waited, flushes the log.
+    pub fn tick(&self) {
+        let now = self.now();
+        let mut closing = Vec::new();
+        for pool in &self.pools {
+            pool.borrow_mut().reap(now, &mut closing);
+        }
+        drop(closing);
+        self.shard.borrow_mut().sweep(now, FLIGHT_LIMIT_MS);
+        self.outbox.flush();
+        self.flush_log();
+    }
+
+    /// Sends the log's lines to the I/O core, which stands behind the data cores in the mail.
+    pub fn flush_log(&self) {
+        let Some(lines) = self.log.borrow_mut().take() else { return };
+        let bytes = lines.len();
+        if self.outbox.post(usize::from(self.count), Letter::Log { from: self.id, lines }).is_err() {
+            self.counters.log_bytes_dropped.add(bytes as u64);
+        }
+    }
+
+    /// Whether nothing is open or running: a drained core may stop.
+    pub fn is_idle(&self) -> bool {
+        self.counters.connections.get() == 0 && self.counters.flights.get() == 0
+    }
+}
+
+/// Buffers a node keeps for reuse.
+const BUFFERS_A_NODE: usize = 1000;
+/// Size of a pooled buffer. Only the pages that were written are resident.
+pub const BUFFER_BYTES: usize = 64 << 10;
+
+/// Byte buffers for reuse, so that a busy core does not ask the allocator.
+pub struct Buffers {
+    free: RefCell<Vec<Vec<u8>>>,
+    max: usize,
+}
+
+impl Buffers {
+    fn new(max: usize) -> Buffers {
+        Buffers { free: RefCell::new(Vec::with_capacity(max)), max }
+    }
+
+    /// An empty buffer.
+    pub fn take(&self) -> Vec<u8> {
+        self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Takes a buffer back; one that has grown, or is one too many, goes to the allocator.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        let mut free = self.free.borrow_mut();
+        if buffer.capacity() == BUFFER_BYTES && free.len() < self.max {
+            buffer.clear();
+            free.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,592 @@
+//! One upstream call and everybody who reads it: the leader's own client, others on this core, and other cores by
+//! letter. What the backend sent goes to a log; each reader follows at its own pace, so that neither a slow nor a
+//! vanished client holds the others. Lives on one core; a core that follows another one's flight has a copy fed by mail.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use shards::{CoreId, Fingerprint};
+
+use super::core::Core;
+use super::letters::{Entry, Letter, settle};
+use crate::dialect::facts::Form;
+use crate::error::Failure;
+use crate::net::watch::{Alarm, Trip, Watch};
+
+/// How far the backend may be ahead of the fastest reader before it is read no further.
+const WINDOW_BYTES: u64 = 256 << 10;
+/// How far a reader may fall behind once the log is no longer kept whole.
+const LAG_BYTES: u64 = 4 << 20;
+/// The front of a log that nobody needs is cut off in steps of this, to move the rest seldom.
+const TRIM_BYTES: u64 = 64 << 10;
+
+/// The head of an answer, as far as it goes to clients.
+#[derive(Debug)]
+pub struct Opening {
+    pub status: u16,
+    /// What the log holds: the events of a stream without usage event and `[DONE]`, or the body as it came.
+    pub form: Form,
+    pub content_type: Vec<u8>,
+    /// Of the body, if the backend said it.
+    pub length: Option<u64>,
+    /// Further header lines that clients may see, each with its line end.
+    pub fields: Vec<u8>,
+}
+
+/// How a flight ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// The answer is complete. `kept` if it may be stored; the usage event of a stream, if the backend sent one.
+    Complete { kept: Option<Arc<Entry>>, usage_event: Option<Bytes> },
+    Failed(Failure),
+}
+
+/// The flight that feeds a copy on another core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub leader: CoreId,
+    pub number: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// The owner has been asked.
+    Asking,
+    /// The owner wants this core to lead; the first reader to see it does.
+    Offered(u64),
+    /// A task of this core reads the backend; `None` for a flight that nobody can join.
+    Flying(Option<u64>),
+    /// Another core's flight feeds this copy.
+    Fed(Source),
+    /// The owner had the answer.
+    Found(Arc<Entry>),
+    /// Each reader for itself.
+    Alone,
+    /// The flight to follow was over already: ask again.
+    Gone,
+}
+
+enum Log {
+    Growing(Vec<u8>),
+    Frozen(Bytes),
+}
+
+struct State {
+    stage: Stage,
+    opening: Option<Arc<Opening>>,
+    log: Log,
+    /// Offset of the log's first byte in the answer; 0 as long as the log is kept whole.
+    base: u64,
+    /// Most bytes kept whole.
+    whole_max: u64,
+    whole: bool,
+    end: Option<End>,
+    /// A reader's offset, or none where the place is free.
+    readers: Vec<Option<u64>>,
+    wakers: Vec<Waker>,
+    /// Cores that are fed, and how often each has joined.
+    followers: Vec<(CoreId, u32)>,
+    alarm: Option<Alarm>,
+    pump: Option<Waker>,
+    abandoned: bool,
+}
+
+pub struct Flight {
+    fingerprint: Option<Fingerprint>,
+    state: RefCell<State>,
+}
+
+/// A reader's place in a flight; leaving it counts.
+pub struct Seat {
+    core: Rc<Core>,
+    flight: Rc<Flight>,
+    place: usize,
+    opened: bool,
+}
+
+/// What a reader finds next.
+#[derive(Debug)]
+pub enum Turn {
+    /// Fetch the answer and settle this number.
+    Lead(u64),
+    Found(Arc<Entry>),
+    Alone,
+    /// Ask the owner again.
+    Again,
+    Opening(Arc<Opening>),
+    /// [`Seat::read`] has something.
+    Bytes,
+    End(End),
+    /// The client's side needs attention.
+    Trip(Trip),
+}
+
+impl Flight {
+    /// A flight whose owner is about to be asked; others on this core can take part from now on.
+    pub fn asking(core: &Core, fingerprint: Fingerprint) -> Rc<Flight> {
+        let flight = Rc::new(Flight::new(core, Some(fingerprint), Stage::Asking));
+        core.flights.borrow_mut().insert(fingerprint, flight.clone());
+        flight
+    }
+
+    /// A flight of this core, to be settled as `number`.
+    pub fn leading(core: &Core, fingerprint: Fingerprint, number: u64) -> Rc<Flight> {
+        let flight = Rc::new(Flight::new(core, Some(fingerprint), Stage::Flying(Some(number))));
+        core.flights.borrow_mut().insert(fingerprint, flight.clone());
+        flight
+    }
+
+    /// A flight for one exchange alone.
+    pub fn private(core: &Core) -> Rc<Flight> {
+        Rc::new(Flight::new(core, None, Stage::Flying(None)))
+    }
+
+    fn new(core: &Core, fingerprint: Option<Fingerprint>, stage: Stage) -> Flight {
+        let state = State {
+            stage,
+            opening: None,
+            log: Log::Growing(Vec::new()),
+            base: 0,
+            whole_max: core.snapshot.cache.max_entry_bytes,
+            whole: true,
+            end: None,
+            readers: Vec::new(),
+            wakers: Vec::new(),
+            followers: Vec::new(),
+            alarm: None,
+            pump: None,
+            abandoned: false,
+        };
+        Flight { fingerprint, state: RefCell::new(state) }
+    }
+
+    /// Takes a place in the flight.
+    pub fn seat(self: &Rc<Flight>, core: &Rc<Core>) -> Seat {
+        let mut state = self.state.borrow_mut();
+        let place = match state.readers.iter().position(Option::is_none) {
+            Some(free) => {
+                state.readers[free] = Some(0);
+                free
+            }
+            None => {
+                state.readers.push(Some(0));
+                state.readers.len() - 1
+            }
+        };
+        Seat { core: core.clone(), flight: self.clone(), place, opened: false }
+    }
+
+    /// Whether this is flight `number` of this core.
+    pub fn feeds(&self, number: u64) -> bool {
+        matches!(self.state.borrow().stage, Stage::Flying(Some(own)) if own == number)
+    }
+
+    /// Whether this copy waits for, or is fed by, flight `number`.
+    pub fn awaits(&self, number: u64) -> bool {
+        match &self.state.borrow().stage {
+            Stage::Asking => true,
+            Stage::Fed(source) => source.number == number,
+            _ => false,
+        }
+    }
+
+    /// The number of the flight this one reads, of this core or another.
+    pub fn number(&self) -> Option<u64> {
+        match &self.state.borrow().stage {
+            Stage::Flying(number) => *number,
+            Stage::Fed(source) => Some(source.number),
+            _ => None,
+        }
+    }
+
+    // What the owner answered.
+
+    pub fn found(&self, core: &Core, entry: Arc<Entry>) {
+        self.decide(core, Stage::Found(entry));
+    }
+
+    pub fn alone(&self, core: &Core) {
+        self.decide(core, Stage::Alone);
+    }
+
+    pub fn gone(&self, core: &Core) {
+        self.decide(core, Stage::Gone);
+    }
+
+    fn decide(&self, core: &Core, stage: Stage) {
+        let mut state = self.state.borrow_mut();
+        if matches!(state.stage, Stage::Asking) || matches!(stage, Stage::Gone) {
+            state.stage = stage;
+            self.leave_map(core);
+            state.wake();
+        }
+    }
+
+    /// Lets a reader of this flight lead. False if there is none, or the flight has its verdict.
+    pub fn offer(&self, core: &Core, number: u64) -> bool {
+        let mut state = self.state.borrow_mut();
+        if !matches!(state.stage, Stage::Asking) {
+            return false;
+        }
+        if state.is_empty() {
+            self.leave_map(core);
+            return false;
+        }
+        state.stage = Stage::Offered(number);
+        state.wake();
+        true
+    }
+
+    /// Takes what the leader's core sent.
+    pub fn fed(
+        &self,
+        core: &Core,
+        source: Source,
+        opening: Option<Arc<Opening>>,
+        at: u64,
+        bytes: &[u8],
+        end: Option<End>,
+    ) {
+        let mut state = self.state.borrow_mut();
+        match state.stage {
+            Stage::Asking if at == 0 => state.stage = Stage::Fed(source),
+            Stage::Fed(old) if old == source && at == state.reach() => {}
+            _ => return,
+        }
+        if state.is_empty() {
+            self.leave_map(core);
+            if let Some(fingerprint) = self.fingerprint
+                && end.is_none()
+            {
+                core.post(source.leader, Letter::Leave { fingerprint, number: source.number, follower: core.id });
+            }
+            return;
+        }
+        if state.opening.is_none() {
+            state.opening = opening;
+        }
+        state.append(bytes);
+        if end.is_some() {
+            state.end = end;
+            self.leave_map(core);
+        }
+        state.wake();
+    }
+
+    // What the task that reads the backend says.
+
+    /// Others who want to end the flight trip `alarm`.
+    pub fn set_alarm(&self, alarm: Alarm) {
+        self.state.borrow_mut().alarm = Some(alarm);
+    }
+
+    /// Whether everybody has left.
+    pub fn is_abandoned(&self) -> bool {
+        self.state.borrow().abandoned
+    }
+
+    pub fn open(&self, core: &Core, opening: Opening) {
+        let opening = Arc::new(opening);
+        self.state.borrow_mut().opening = Some(opening.clone());
+        self.tell(core, &[], Some(opening), None);
+    }
+
+    /// Appends to the log. An answer that outgrows what may be stored can no longer be joined.
+    pub fn push(&self, core: &Core, bytes: &[u8]) {
+        let outgrown = {
+            let mut state = self.state.borrow_mut();
+            let was_whole = state.whole;
+            state.append(bytes);
+            was_whole && !state.whole
+        };
+        self.tell(core, bytes, None, None);
+        if outgrown {
+            self.close_to_others(core);
+        }
+    }
+
+    /// Lets nobody else join: the owner is told that nothing will be stored.
+    pub fn close_to_others(&self, core: &Core) {
+        let number = match &mut self.state.borrow_mut().stage {
+            Stage::Flying(number) => number.take(),
+            _ => None,
+        };
+        if let (Some(number), Some(fingerprint)) = (number, self.fingerprint) {
+            self.leave_map(core);
+            settle(core, fingerprint, number, None);
+        }
+    }
+
+    /// The whole log, if it was kept whole, frozen so that the cache and the readers share it.
+    pub fn freeze(&self) -> Option<Bytes> {
+        let mut state = self.state.borrow_mut();
+        if !state.whole {
+            return None;
+        }
+        if let Log::Growing(log) = &mut state.log {
+            state.log = Log::Frozen(Bytes::from(std::mem::take(log).into_boxed_slice()));
+        }
+        match &state.log {
+            Log::Frozen(bytes) => Some(bytes.clone()),
+            Log::Growing(_) => None,
+        }
+    }
+
+    /// The flight is over, once; a second end is ignored.
+    pub fn finish(&self, core: &Core, end: End) {
+        {
+            let mut state = self.state.borrow_mut();
+            if state.end.is_some() {
+                return;
+            }
+            state.end = Some(end.clone());
+            state.alarm = None;
+        }
+        self.tell(core, &[], None, Some(end.clone()));
+        let number = match &mut self.state.borrow_mut().stage {
+            Stage::Flying(number) => number.take(),
+            _ => None,
+        };
+        if let (Some(number), Some(fingerprint)) = (number, self.fingerprint) {
+            self.leave_map(core);
+            let kept = match end {
+                End::Complete { kept, .. } => kept,
+                End::Failed(_) => None,
+            };
+            settle(core, fingerprint, number, kept);
+        }
+    }
+
+    /// Waits until the fastest reader is near enough, or everybody has left.
+    pub async fn room(&self) {
+        poll_fn(|context| {
+            let mut state = self.state.borrow_mut();
+            let fastest = state.readers.iter().flatten().max().copied().unwrap_or(0);
+            let ahead = state.reach().saturating_sub(fastest);
+            if ahead <= WINDOW_BYTES || state.whole || !state.followers.is_empty() || state.abandoned {
+                return Poll::Ready(());
+            }
+            state.pump = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn tell(&self, core: &Core, bytes: &[u8], opening: Option<Arc<Opening>>, end: Option<End>) {
+        let mut state = self.state.borrow_mut();
+        state.wake();
+        let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
+        if state.followers.is_empty() {
+            return;
+        }
+        let at = state.reach() - bytes.len() as u64;
+        let bytes = Bytes::copy_from_slice(bytes);
+        let number = *number;
+        for &(follower, _) in &state.followers {
+            let (opening, bytes, end) = (opening.clone(), bytes.clone(), end.clone());
+            core.post(follower, Letter::Feed { fingerprint, number, leader: core.id, opening, at, bytes, end });
+        }
+    }
+
+    /// Feeds core `follower` from the start on.
+    pub fn add_follower(&self, core: &Core, follower: CoreId) {
+        let mut state = self.state.borrow_mut();
+        let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
+        let number = *number;
+        match state.followers.iter_mut().find(|(core, _)| *core == follower) {
+            Some((_, joined)) => *joined += 1,
+            None => state.followers.push((follower, 1)),
+        }
+        let bytes = Bytes::copy_from_slice(state.bytes());
+        let (opening, end) = (state.opening.clone(), state.end.clone());
+        core.post(follower, Letter::Feed { fingerprint, number, leader: core.id, opening, at: 0, bytes, end });
+    }
+
+    pub fn remove_follower(&self, follower: CoreId) {
+        let mut state = self.state.borrow_mut();
+        if let Some(place) = state.followers.iter().position(|(core, _)| *core == follower) {
+            state.followers[place].1 -= 1;
+            if state.followers[place].1 == 0 {
+                state.followers.swap_remove(place);
+            }
+        }
+        let alarm = state.abandon_if_empty();
+        drop(state);
+        if let Some(alarm) = alarm {
+            alarm.trip();
+        }
+    }
+
+    fn leave_map(&self, core: &Core) {
+        let Some(fingerprint) = self.fingerprint else { return };
+        let mut flights = core.flights.borrow_mut();
+        if flights.get(&fingerprint).is_some_and(|flight| std::ptr::eq(&**flight, self)) {
+            flights.remove(&fingerprint);
+        }
+    }
+}
+
+impl State {
+    fn bytes(&self) -> &[u8] {
+        match &self.log {
+            Log::Growing(log) => log,
+            Log::Frozen(log) => log,
+        }
+    }
+
+    /// Offset behind the last byte.
+    fn reach(&self) -> u64 {
+        self.base + self.bytes().len() as u64
+    }
+
+    fn is_empty(&self) -> bool {
+        self.readers.iter().all(Option::is_none) && self.followers.is_empty()
+    }
+
+    fn wake(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if let Log::Growing(log) = &mut self.log {
+            log.extend_from_slice(bytes);
+        }
+        let reach = self.reach();
+        if self.whole && reach > self.whole_max {
+            self.whole = false;
+        }
+        if self.whole {
+            return;
+        }
+        let slowest = self.readers.iter().flatten().min().copied().unwrap_or(reach);
+        let needed = slowest.max(reach.saturating_sub(LAG_BYTES));
+        let cut = needed - self.base.min(needed);
+        if cut >= TRIM_BYTES
+            && let Log::Growing(log) = &mut self.log
+        {
+            log.drain(..(cut as usize).min(log.len()));
+            self.base = needed;
+        }
+    }
+
+    fn abandon_if_empty(&mut self) -> Option<Alarm> {
+        if !self.is_empty() || self.end.is_some() || !matches!(self.stage, Stage::Flying(_)) {
+            return None;
+        }
+        self.abandoned = true;
+        if let Some(pump) = self.pump.take() {
+            pump.wake();
+        }
+        self.alarm.take()
+    }
+}
+
+impl Seat {
+    /// The flight this seat is in.
+    pub fn flight(&self) -> &Rc<Flight> {
+        &self.flight
+    }
+
+    /// Waits for what comes next, or for `watch` to trip.
+    pub async fn turn(&mut self, watch: &Watch) -> Turn {
+        poll_fn(|context| self.poll_turn(watch, context)).await
+    }
+
+    fn poll_turn(&mut self, watch: &Watch, context: &mut Context<'_>) -> Poll<Turn> {
+        if let Some(trip) = watch.poll_trip(context.waker()) {
+            return Poll::Ready(Turn::Trip(trip));
+        }
+        let mut state = self.flight.state.borrow_mut();
+        match &state.stage {
+            Stage::Offered(number) => {
+                let number = *number;
+                state.stage = Stage::Flying(Some(number));
+                return Poll::Ready(Turn::Lead(number));
+            }
+            Stage::Found(entry) => return Poll::Ready(Turn::Found(entry.clone())),
+            Stage::Alone => return Poll::Ready(Turn::Alone),
+            Stage::Gone => return Poll::Ready(Turn::Again),
+            Stage::Asking | Stage::Flying(_) | Stage::Fed(_) => {}
+        }
+        if !self.opened
+            && let Some(opening) = &state.opening
+        {
+            self.opened = true;
+            return Poll::Ready(Turn::Opening(opening.clone()));
+        }
+        let at = state.readers[self.place].unwrap_or(0);
+        if at < state.base {
+            return Poll::Ready(Turn::End(End::Failed(Failure::Lagged)));
+        }
+        if self.opened && at < state.reach() {
+            return Poll::Ready(Turn::Bytes);
+        }
+        if let Some(end) = &state.end {
+            return Poll::Ready(Turn::End(end.clone()));
+        }
+        state.wakers.push(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Hands what is new in the log to `take`, which says how many bytes of it it took.
+    pub fn read<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> R {
+        let mut state = self.flight.state.borrow_mut();
+        let at = state.readers[self.place].unwrap_or(0).max(state.base);
+        let (taken, result) = take(state.bytes().get((at - state.base) as usize..).unwrap_or(&[]));
+        state.readers[self.place] = Some(at + taken as u64);
+        if let Some(pump) = state.pump.take() {
+            pump.wake();
+        }
+        result
+    }
+
+    /// The end, if the flight is over: to answer in one piece where the answer came in one.
+    pub fn end(&self) -> Option<End> {
+        self.flight.state.borrow().end.clone()
+    }
+
+    /// Bytes of the log that are not read yet.
+    pub fn unread_bytes(&self) -> u64 {
+        let state = self.flight.state.borrow();
+        state.reach() - state.readers[self.place].unwrap_or(0).max(state.base)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let (alarm, leave) = {
+            let mut state = self.flight.state.borrow_mut();
+            state.readers[self.place] = None;
+            let leave = match state.stage {
+                Stage::Fed(source) if state.is_empty() && state.end.is_none() => Some(source),
+                _ => None,
+            };
+            // An offer nobody took is taken back below; one that was taken is the pump's to settle.
+            (state.abandon_if_empty(), leave)
+        };
+        if let Some(alarm) = alarm {
+            alarm.trip();
+        }
+        let Some(fingerprint) = self.flight.fingerprint else { return };
+        if let Some(source) = leave {
+            self.flight.leave_map(&self.core);
+            let (number, follower) = (source.number, self.core.id);
+            self.core.post(source.leader, Letter::Leave { fingerprint, number, follower });
+        }
+        let refused = {
+            let state = self.flight.state.borrow();
+            match state.stage {
+                Stage::Offered(number) if state.is_empty() => Some(number),
+                _ => None,
+            }
+        };
+        if let Some(number) = refused {
+            self.flight.leave_map(&self.core);
+            settle(&self.core, fingerprint, number, None);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What crosses cores, and what a core does with each letter. The owner of a fingerprint answers one `Ask` with one
+//! letter; a follower on another core then hears from the leader's core alone.
+//! Bodies cross as reference-counted immutable bytes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shards::{Asked, CoreId, Fingerprint, Lookup, Outcome};
+
+use super::core::Core;
+use super::flight::{End, Opening, Source};
+use crate::dialect::facts::{Endpoint, Form, TokenUsage};
+use crate::dialect::openai;
+
+/// A stored answer. Always of status 200 and complete.
+#[derive(Debug)]
+pub struct Entry {
+    pub endpoint: Endpoint,
+    /// What `body` is: JSON, or the events of a stream without the usage event and without `[DONE]`.
+    pub form: Form,
+    pub body: Bytes,
+    /// A stream's usage event, whole, for clients that ask for it.
+    pub usage_event: Option<Bytes>,
+    pub tokens: Option<TokenUsage>,
+    /// When the node stored it, on the monotonic clock all cores share.
+    pub stored_ms: u64,
+    pub ttl_ms: u64,
+}
+
+impl Entry {
+    /// Heap bytes, for the cache's budget.
+    pub fn size_bytes(&self) -> u64 {
+        (size_of::<Entry>() + self.body.len() + self.usage_event.as_ref().map_or(0, Bytes::len)) as u64
+    }
+
+    /// The same answer in the other form, if it can be said exactly.
+    pub fn in_form(&self, form: Form) -> Option<Entry> {
+        let (body, usage_event) = match (self.form, form) {
+            (Form::Whole, Form::Whole) | (Form::Streamed, Form::Streamed) => {
+                (self.body.clone(), self.usage_event.clone())
+            }
+            (Form::Whole, Form::Streamed) => {
+                let streamed = openai::streamed_of(self.endpoint, &self.body)?;
+                (Bytes::from(streamed.events), streamed.usage_event.map(Bytes::from))
+            }
+            (Form::Streamed, Form::Whole) => {
+                let whole = openai::whole_of(self.endpoint, &self.body, self.usage_event.as_deref())?;
+                (Bytes::from(whole), None)
+            }
+        };
+        Some(Entry { endpoint: self.endpoint, form, body, usage_event, ..*self })
+    }
+}
+
+/// Where the other form of an answer is kept once it was asked for.
+pub fn other_form(fingerprint: &Fingerprint) -> Fingerprint {
+    let mut other = *fingerprint;
+    other.0[31] ^= 1;
+    other
+}
+
+/// Everything that one core can say to another.
+pub enum Letter {
+    /// Asker to owner: is there an answer, or a flight?
+    Ask { fingerprint: Fingerprint, form: Form, from: CoreId },
+    /// Asker to owner: flight `number` is silent; let me go on without it.
+    TakeOver { fingerprint: Fingerprint, number: u64, form: Form, from: CoreId },
+    /// Owner to asker: here is the answer.
+    Found { fingerprint: Fingerprint, entry: Arc<Entry> },
+    /// Owner to asker: fetch it, and settle this number.
+    Lead { fingerprint: Fingerprint, number: u64 },
+    /// Owner to asker: fetch it for yourself.
+    Alone { fingerprint: Fingerprint },
+    /// Owner to the leader's core: let that core follow your flight.
+    Join { fingerprint: Fingerprint, number: u64, follower: CoreId },
+    /// Leader's core to follower's core: the flight goes on. `bytes` begin at offset `at` of its log; the first letter
+    /// to a follower begins at 0.
+    Feed {
+        fingerprint: Fingerprint,
+        number: u64,
+        leader: CoreId,
+        opening: Option<Arc<Opening>>,
+        at: u64,
+        bytes: Bytes,
+        end: Option<End>,
+    },
+    /// Leader's core to follower's core: no such flight here any more; ask again.
+    Gone { fingerprint: Fingerprint, number: u64 },
+    /// Follower's core to leader's core: nobody here follows any more.
+    Leave { fingerprint: Fingerprint, number: u64, follower: CoreId },
+    /// Leader's core to owner: the flight is over.
+    Settle { fingerprint: Fingerprint, number: u64, kept: Option<Arc<Entry>> },
+    /// To the owner: keep this, which was fetched outside of a flight.
+    Keep { fingerprint: Fingerprint, entry: Arc<Entry> },
+    /// Data core to I/O core: lines of the access log.
+    Log { from: CoreId, lines: Vec<u8> },
+    /// I/O core to data core: the buffer of a `Log`, emptied.
+    LogBuffer { lines: Vec<u8> },
+    /// Background core to data cores: accept nothing more, finish what runs.
+    Drain,
+    /// Background core to data cores: the drain's deadline has passed.
+    Halt,
+    /// To the I/O and background cores: every data core has stopped.
+    Stop,
+    /// Data core to background core: drained.
+    Drained { from: CoreId },
+}
+
+/// What the owner answers to an asker, on whichever core that is.
+pub enum Verdict {
+    Found(Arc<Entry>),
+    Lead(u64),
+    Follow(CoreId, u64),
+    Alone,
+}
+
+/// Asks this core's shard, in the form wanted.
+pub fn ask_own(core: &Core, fingerprint: &Fingerprint, form: Form, asker: CoreId, silent: Option<u64>) -> Verdict {
+    let now = core.now();
+    let mut shard = core.shard.borrow_mut();
+    let asked = match silent {
+        None => shard.ask(fingerprint, asker, now),
+        Some(number) => shard.take_over(fingerprint, number, asker, now),
+    };
+    let entry = match asked {
+        Asked::Hit { value, .. } => value.clone(),
+        Asked::Lead { number } => return Verdict::Lead(number),
+        Asked::Follow { leader, number } => return Verdict::Follow(leader, number),
+        Asked::Alone => return Verdict::Alone,
+    };
+    if entry.form == form {
+        return Verdict::Found(entry);
+    }
+    let other = other_form(fingerprint);
+    if let Lookup::Fresh { value, .. } = shard.peek(&other, now)
+        && value.stored_ms == entry.stored_ms
+    {
+        return Verdict::Found(value.clone());
+    }
+    // Converted once and kept beside the first form until both expire.
+    let Some(converted) = entry.in_form(form).map(Arc::new) else { return Verdict::Alone };
+    let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(now.0);
+    shard.put(other, converted.clone(), converted.size_bytes(), now, left_ms);
+    Verdict::Found(converted)
+}
+
+/// Ends flight `number` at its owner, this core or another.
+pub fn settle(core: &Core, fingerprint: Fingerprint, number: u64, kept: Option<Arc<Entry>>) {
+    let owner = core.owner(&fingerprint);
+    if owner != core.id {
+        return core.post(owner, Letter::Settle { fingerprint, number, kept });
+    }
+    let outcome = match kept {
+        Some(entry) => Outcome::Store { size_bytes: entry.size_bytes(), ttl_ms: entry.ttl_ms, value: entry },
+        None => Outcome::Drop,
+    };
+    core.shard.borrow_mut().settle(fingerprint, number, outcome, core.now());
+}
+
+/// Keeps an answer at its owner, this core or another.
+pub fn keep(core: &Core, fingerprint: Fingerprint, entry: Arc<Entry>) {
+    let owner = core.owner(&fingerprint);
+    if owner != core.id {
+        return core.post(owner, Letter::Keep { fingerprint, entry });
+    }
+    let (size_bytes, ttl_ms) = (entry.size_bytes(), entry.ttl_ms);
+    core.shard.borrow_mut().put(fingerprint, entry, size_bytes, core.now(), ttl_ms);
+}
+
+fn answer(core: &Core, fingerprint: Fingerprint, form: Form, from: CoreId, silent: Option<u64>) {
+    match ask_own(core, &fingerprint, form, from, silent) {
+        Verdict::Found(entry) => core.post(from, Letter::Found { fingerprint, entry }),
+        Verdict::Lead(number) => core.post(from, Letter::Lead { fingerprint, number }),
+        Verdict::Alone => core.post(from, Letter::Alone { fingerprint }),
+        Verdict::Follow(leader, number) if leader == core.id => join(core, fingerprint, number, from),
+        Verdict::Follow(leader, number) => core.post(leader, Letter::Join { fingerprint, number, follower: from }),
+    }
+}
+
+/// Lets core `follower` follow a flight of this core; `follower` may be this core itself, whose exchanges asked the
+/// owner before the flight began here.
+fn join(core: &Core, fingerprint: Fingerprint, number: u64, follower: CoreId) {
+    let flight = core.flights.borrow().get(&fingerprint).cloned();
+    match flight {
+        Some(flight) if flight.feeds(number) => flight.add_follower(core, follower),
+        _ => core.post(follower, Letter::Gone { fingerprint, number }),
+    }
+}
+
+/// Does what one letter says. `Drain`, `Halt` and the letters of other kinds of core are for the core's own loop.
+pub fn deliver(core: &Rc<Core>, letter: Letter) {
+    let find = |fingerprint: &Fingerprint| core.flights.borrow().get(fingerprint).cloned();
+    match letter {
+        Letter::Ask { fingerprint, form, from } => answer(core, fingerprint, form, from, None),
+        Letter::TakeOver { fingerprint, number, form, from } => answer(core, fingerprint, form, from, Some(number)),
+        Letter::Settle { fingerprint, number, kept } => settle(core, fingerprint, number, kept),
+        Letter::Keep { fingerprint, entry } => keep(core, fingerprint, entry),
+        Letter::Join { fingerprint, number, follower } => join(core, fingerprint, number, follower),
+        Letter::Found { fingerprint, entry } => {
+            let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(core.now().0);
+            let key = near_key(&fingerprint, entry.form);
+            core.near.borrow_mut().insert(key, entry.clone(), entry.size_bytes(), core.now(), left_ms);
+            if let Some(flight) = find(&fingerprint) {
+                flight.found(core, entry);
+            }
+        }
+        Letter::Lead { fingerprint, number } => match find(&fingerprint) {
+            Some(flight) if flight.offer(core, number) => {}
+            _ => settle(core, fingerprint, number, None),
+        },
+        Letter::Alone { fingerprint } => {
+            if let Some(flight) = find(&fingerprint) {
+                flight.alone(core);
+            }
+        }
+        Letter::Feed { fingerprint, number, leader, opening, at, bytes, end } => {
+            // Without a flight here its readers have left, and the leader's core has been told.
+            if let Some(flight) = find(&fingerprint) {
+                flight.fed(core, Source { leader, number }, opening, at, &bytes, end);
+            }
+        }
+        Letter::Gone { fingerprint, number } => {
+            if let Some(flight) = find(&fingerprint).filter(|flight| flight.awaits(number)) {
+                flight.gone(core);
+            }
+        }
+        Letter::Leave { fingerprint, number, follower } => {
+            if let Some(flight) = find(&fingerprint).filter(|flight| flight.feeds(number)) {
+                flight.remove_follower(follower);
+            }
+        }
+        Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
+        Letter::Log { .. } | Letter::Drain | Letter::Halt | Letter::Stop | Letter::Drained { .. } => {}
+    }
+}
+
+/// Where a copy of another core's entry is kept on this core: each form by itself.
+pub fn near_key(fingerprint: &Fingerprint, form: Form) -> Fingerprint {
+    match form {
+        Form::Whole => *fingerprint,
+        Form::Streamed => other_form(fingerprint),
+    }
+}

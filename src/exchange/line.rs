@@ -1,0 +1,102 @@
+//! One client connection while it is busy: its socket and its buffers. Owned by the connection's task.
+//! An idle connection has none of this: its buffers are back in the core's pool.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use super::core::Core;
+use crate::net::{Quit, Socket, now_ms};
+use crate::wire::http1::request::RequestHead;
+
+/// Room a read must find, so that an ordinary request comes in one piece.
+const READ_ROOM_BYTES: usize = 4 << 10;
+
+pub struct Line<'a> {
+    pub socket: &'a mut Socket,
+    /// Bytes from the client; those before `at` belong to requests that are over.
+    pub input: Vec<u8>,
+    pub at: usize,
+    /// Bytes to the client that are not sent yet.
+    pub output: Vec<u8>,
+    /// The head of the request in hand; its spans count from `at`.
+    pub head: RequestHead,
+    quit: Rc<RefCell<Quit>>,
+}
+
+/// How a wait for client bytes ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    Some,
+    /// The client has ended its direction.
+    End,
+    /// The time was over and nothing had come.
+    Quiet,
+}
+
+impl<'a> Line<'a> {
+    pub fn new(core: &Core, socket: &'a mut Socket) -> Line<'a> {
+        let quit = Rc::new(RefCell::new(Quit::new()));
+        Line { socket, input: core.buffers.take(), at: 0, output: core.buffers.take(), head: RequestHead::default(), quit }
+    }
+
+    /// Gives the buffers back.
+    pub fn release(self, core: &Core) {
+        core.buffers.give(self.input);
+        core.buffers.give(self.output);
+    }
+
+    /// The bytes of the request in hand and whatever follows it.
+    pub fn pending(&self) -> &[u8] {
+        self.input.get(self.at..).unwrap_or(&[])
+    }
+
+    /// Passes over `length` bytes: they are done with.
+    pub fn consume(&mut self, length: usize) {
+        self.at = (self.at + length).min(self.input.len());
+        if self.at == self.input.len() {
+            self.input.clear();
+            self.at = 0;
+        }
+    }
+
+    /// Makes room for at least `more` bytes behind what has come.
+    pub fn make_room(&mut self, more: usize) {
+        if self.input.capacity() - self.input.len() >= more {
+            return;
+        }
+        if self.at > 0 {
+            self.input.drain(..self.at);
+            self.at = 0;
+        }
+        if self.input.capacity() - self.input.len() < more {
+            self.input.reserve(more);
+        }
+    }
+
+    /// Reads more, until `deadline_ms`; a read that has nothing by then is taken back without loss.
+    pub async fn fill(&mut self, deadline_ms: u64) -> io::Result<Filled> {
+        self.make_room(READ_ROOM_BYTES);
+        self.socket.watch().quit_at(deadline_ms, &self.quit);
+        let (result, input) = self.socket.read_until_quit(std::mem::take(&mut self.input), &self.quit).await;
+        self.input = input;
+        match result {
+            Ok(0) => Ok(Filled::End),
+            Ok(_) => Ok(Filled::Some),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Filled::Quiet),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends what `output` holds. A client that takes nothing for `timeout_ms` is cut off.
+    pub async fn flush(&mut self, timeout_ms: u64) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        self.socket.watch().shut_down_at(now_ms() + timeout_ms);
+        let (result, mut output) = self.socket.write(std::mem::take(&mut self.output)).await;
+        output.clear();
+        self.output = output;
+        result
+    }
+}

@@ -1,0 +1,71 @@
+//! A request as the upstream side needs it. The client's message is handed over whole, not copied, when nothing else of
+//! the connection stands in the same buffer.
+
+use super::core::Core;
+use super::line::Line;
+use super::parse::{BodyPlace, Question};
+use super::record::RequestId;
+use crate::dialect::facts::{Endpoint, Form, RequestFacts};
+use crate::wire::http1::RequestHead;
+
+pub struct Order {
+    pub endpoint: Endpoint,
+    /// Index of the model in the snapshot.
+    pub model: usize,
+    pub form: Form,
+    pub facts: Option<RequestFacts>,
+    pub head: RequestHead,
+    pub request_id: RequestId,
+    message: Vec<u8>,
+    body: BodyPlace,
+}
+
+impl Order {
+    /// Takes the request in hand off the line.
+    pub fn take(core: &Core, line: &mut Line<'_>, question: &mut Question, model: usize, request_id: RequestId) -> Order {
+        let length = match &question.body {
+            BodyPlace::Behind { length } => line.head.length + length,
+            BodyPlace::Apart { .. } => line.head.length,
+        };
+        let message = if line.at == 0 && line.input.len() == length {
+            std::mem::replace(&mut line.input, core.buffers.take())
+        } else {
+            let mut message = core.buffers.take();
+            message.extend_from_slice(line.pending().get(..length).unwrap_or(&[]));
+            line.consume(length);
+            message
+        };
+        Order {
+            endpoint: question.endpoint,
+            model,
+            form: question.form,
+            facts: question.facts.take(),
+            head: std::mem::take(&mut line.head),
+            request_id,
+            message,
+            body: std::mem::replace(&mut question.body, BodyPlace::Behind { length: 0 }),
+        }
+    }
+
+    /// The bytes of the head; spans of `head` count from its start.
+    pub fn head_bytes(&self) -> &[u8] {
+        &self.message
+    }
+
+    pub fn body(&self) -> &[u8] {
+        match &self.body {
+            BodyPlace::Behind { length } => {
+                self.message.get(self.head.length..self.head.length + length).unwrap_or(&[])
+            }
+            BodyPlace::Apart { bytes } => bytes,
+        }
+    }
+
+    /// Gives the buffers back.
+    pub fn release(self, core: &Core) {
+        core.buffers.give(self.message);
+        if let BodyPlace::Apart { bytes } = self.body {
+            core.buffers.give(bytes);
+        }
+    }
+}
