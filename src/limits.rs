@@ -34,3 +34,7 @@ pub const MODEL_BYTES: usize = 256;
 
 /// Longest `x-request-id` taken over from a client; a longer one is replaced. UUIDs have 36 bytes.
 pub const REQUEST_ID_BYTES: usize = 128;
+
+/// Most choices of one answer that are followed to their end; OpenAI's own bound on `n` is 128. An answer with more is
+/// relayed but not stored.
+pub const CHOICES: usize = 128;

@@ -1,1 +1,297 @@
-//! .
+//! What the gateway needs to know of a request, an event and an answer, whatever API they came in.
+//! Plain values with spans into the bytes they were read from; owned by whoever asked.
+//! They must never carry an owned copy of what a client sent.
+
+use crate::wire::Span;
+use crate::wire::json::append_unescaped;
+
+/// The public endpoints the gateway understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    ChatCompletions,
+    Completions,
+    Embeddings,
+    Models,
+    /// Passed through to the model's backend, never cached.
+    Other,
+}
+
+impl Endpoint {
+    /// The endpoint of a request path; a query is not looked at. `/v1/models/NAME` is `Models` too.
+    pub fn from_path(path: &[u8]) -> Endpoint {
+        match without_query(path) {
+            b"/v1/chat/completions" => Endpoint::ChatCompletions,
+            b"/v1/completions" => Endpoint::Completions,
+            b"/v1/embeddings" => Endpoint::Embeddings,
+            b"/v1/models" => Endpoint::Models,
+            other if other.starts_with(b"/v1/models/") => Endpoint::Models,
+            _ => Endpoint::Other,
+        }
+    }
+
+    /// The path clients and backends know it by; `None` for `Other`, whose path is the request's own.
+    pub fn path(self) -> Option<&'static str> {
+        match self {
+            Endpoint::ChatCompletions => Some("/v1/chat/completions"),
+            Endpoint::Completions => Some("/v1/completions"),
+            Endpoint::Embeddings => Some("/v1/embeddings"),
+            Endpoint::Models => Some("/v1/models"),
+            Endpoint::Other => None,
+        }
+    }
+
+    /// One lower-case word for logs, metrics and fingerprints.
+    pub fn label(self) -> &'static str {
+        match self {
+            Endpoint::ChatCompletions => "chat_completions",
+            Endpoint::Completions => "completions",
+            Endpoint::Embeddings => "embeddings",
+            Endpoint::Models => "models",
+            Endpoint::Other => "other",
+        }
+    }
+}
+
+/// The model a `/v1/models/NAME` path asks for, as it stands in the path (percent-encoding and all).
+pub fn model_in_path(path: &[u8]) -> Option<&[u8]> {
+    without_query(path).strip_prefix(b"/v1/models/").filter(|name| !name.is_empty())
+}
+
+fn without_query(path: &[u8]) -> &[u8] {
+    &path[..memchr::memchr(b'?', path).unwrap_or(path.len())]
+}
+
+/// The text of a JSON string inside some input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The bytes between the quotes.
+    pub span: Span,
+    /// Whether they hold escapes, so that `span` is not the text itself.
+    pub spelling: Spelling,
+}
+
+/// Whether a string's bytes are its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    Plain,
+    Escaped,
+}
+
+impl Text {
+    /// The text, from `input` as it stands or decoded into `scratch`.
+    pub fn read<'a>(&self, input: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        match self.spelling {
+            Spelling::Plain => self.span.of(input),
+            Spelling::Escaped => {
+                scratch.clear();
+                append_unescaped(self.span.of(input), scratch);
+                scratch
+            }
+        }
+    }
+}
+
+/// How the client wants its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// One JSON body.
+    Whole,
+    /// Server-sent events.
+    Streamed,
+}
+
+/// Whether the client asked for a usage event in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageEvent {
+    Asked,
+    NotAsked,
+}
+
+/// What a request says that the gateway acts on.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts {
+    /// `Some` for the three endpoints that need it; not empty, no control characters, at most `MODEL_BYTES`, UTF-8.
+    pub model: Option<Text>,
+    pub form: Form,
+    pub usage_event: UsageEvent,
+    pub user: Option<Text>,
+    /// Members of the root that do not change the answer of this request: what `json::canonical` is to skip.
+    pub not_in_key: &'static [&'static str],
+    pub(super) usage_place: UsagePlace,
+}
+
+/// Where `include_usage` has to be written if it is to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UsagePlace {
+    /// Asked for already, or not applicable.
+    Nowhere,
+    /// No options: a new first member of the root goes here, before other members.
+    NewOptions(u32),
+    /// Options are null: the span of that null.
+    NullOptions(Span),
+    /// Options without the member: a new first member goes here.
+    NewMember { at: u32, others: Others },
+    /// The member's value, which is false or null.
+    Value(Span),
+}
+
+/// Whether an object has members already, so that a new one needs a comma.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    None,
+    Some,
+}
+
+/// Tokens as the backend counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenUsage {
+    pub prompt: u64,
+    pub completion: u64,
+    pub total: u64,
+}
+
+/// What one event of a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Carries something of the answer; it may finish a choice as well.
+    Content,
+    /// Carries no content yet: a role, empty strings, no choices.
+    Empty,
+    /// Finishes a choice and carries no content.
+    Finish,
+    /// No choices, only usage.
+    UsageOnly,
+    /// `[DONE]`.
+    Done,
+    /// The backend reports a failure inside the stream.
+    Error,
+    /// Not understood: not JSON, or a shape of its own.
+    Other,
+}
+
+/// What one event of a stream says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventFacts {
+    pub kind: EventKind,
+    /// Usage, if the event has it; a later one replaces an earlier one.
+    pub usage: Option<TokenUsage>,
+    /// The `usage` member of the root with one adjoining comma, null or not, on every event but `UsageOnly`: cut it
+    /// where the gateway asked for usage and the client did not. Points into the event's data.
+    pub usage_member: Option<Span>,
+    /// One bit a choice, by its index: those the event mentions, and those it finishes in a way that may be stored.
+    pub(super) choices: u128,
+    pub(super) finished: u128,
+    /// Why the answer may not be stored, as far as this event alone tells.
+    pub(super) not_stored: Option<NotStored>,
+}
+
+/// Why an answer is not kept in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NotStored {
+    #[error("cut at the length limit")]
+    LengthCut,
+    #[error("stopped by a content filter")]
+    ContentFilter,
+    #[error("unknown finish reason")]
+    UnknownFinish,
+    #[error("a choice without a finish reason")]
+    MissingFinish,
+    #[error("the answer is an error")]
+    Error,
+    #[error("the stream ended without its terminal event")]
+    NoTerminal,
+    #[error("no choices or data")]
+    NoContent,
+    #[error("choices beyond the bound")]
+    TooManyChoices,
+    #[error("not understood")]
+    Unreadable,
+    #[error("events after the terminal event")]
+    AfterTerminal,
+    #[error("answers of this endpoint are not stored")]
+    Endpoint,
+}
+
+impl NotStored {
+    /// One lower-case word for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            NotStored::LengthCut => "length_cut",
+            NotStored::ContentFilter => "content_filter",
+            NotStored::UnknownFinish => "unknown_finish",
+            NotStored::MissingFinish => "missing_finish",
+            NotStored::Error => "error",
+            NotStored::NoTerminal => "no_terminal",
+            NotStored::NoContent => "no_content",
+            NotStored::TooManyChoices => "too_many_choices",
+            NotStored::Unreadable => "unreadable",
+            NotStored::AfterTerminal => "after_terminal",
+            NotStored::Endpoint => "endpoint",
+        }
+    }
+}
+
+/// Follows a stream's events and knows at its end whether it may be stored. Fed with every event that has data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamVerdict {
+    choices: u128,
+    finished: u128,
+    done: bool,
+    not_stored: Option<NotStored>,
+}
+
+impl StreamVerdict {
+    pub fn new() -> StreamVerdict {
+        StreamVerdict::default()
+    }
+
+    /// Takes in the next event. The first reason against storing stands.
+    pub fn note(&mut self, event: &EventFacts) {
+        let late = self.done.then_some(NotStored::AfterTerminal);
+        let unreadable = (event.kind == EventKind::Other).then_some(NotStored::Unreadable);
+        self.not_stored = self.not_stored.or(late).or(event.not_stored).or(unreadable);
+        self.choices |= event.choices;
+        self.finished |= event.finished;
+        self.done |= event.kind == EventKind::Done;
+    }
+
+    /// Whether the terminal event was seen.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The verdict, if the stream ends here.
+    pub fn stored(&self) -> Result<(), NotStored> {
+        if let Some(reason) = self.not_stored {
+            Err(reason)
+        } else if !self.done {
+            Err(NotStored::NoTerminal)
+        } else if self.choices == 0 {
+            Err(NotStored::NoContent)
+        } else if self.choices & !self.finished != 0 {
+            Err(NotStored::MissingFinish)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What a whole answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerFacts {
+    pub usage: Option<TokenUsage>,
+    pub stored: Result<(), NotStored>,
+}
+
+/// What a client is told of a failure, in whatever shape its API has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicError<'a> {
+    /// One sentence the client can act on.
+    pub message: &'a str,
+    /// The API's class of error, such as `invalid_request_error`.
+    pub kind: &'a str,
+    /// A stable code, such as `model_not_found`.
+    pub code: Option<&'a str>,
+    /// The request member at fault.
+    pub param: Option<&'a str>,
+}

@@ -1,1 +1,20 @@
-//! .
+//! OpenAI's API: facts of requests, events and answers, edits of requests, error bodies, and the two forms of an answer.
+//! Everything on the request path works on spans; only `convert` builds values, and it is off that path.
+//! It must never change or drop a byte it does not understand.
+
+pub mod answer;
+pub mod convert;
+pub mod edit;
+pub mod event;
+pub mod request;
+pub mod write;
+
+pub use answer::answer_facts;
+pub use convert::{Streamed, streamed_of, whole_of};
+pub use edit::Edits;
+pub use event::event_facts;
+pub use request::{NOT_IN_KEY, RequestFault, request_facts};
+pub use write::{write_error, write_error_event, write_model, write_models};
+
+/// The data of the event that ends a stream.
+pub const DONE: &[u8] = b"[DONE]";

@@ -1,1 +1,327 @@
-//! .
+//! A strict scanner for JSON on the request path: one pass fills a `Tape` of spans, nothing is copied or converted.
+//! The caller owns the input and the tape, and reuses the tape: after warm-up reading a body allocates nothing.
+//! It never recurses, never guesses: what RFC 8259 does not allow, and every duplicate member name, is a fault.
+
+mod canonical;
+mod scan;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use canonical::canonical;
+pub use text::{append_unescaped, json_string_len, unescaped, write_json_string};
+
+use super::Span;
+use text::same_text;
+
+/// Why an input is not taken, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} at byte {offset}")]
+pub struct JsonFault {
+    /// Byte offset into the input, from 0; the input's length if it ended too early.
+    pub offset: usize,
+    pub kind: JsonFaultKind,
+}
+
+/// What is wrong with an input. The texts are fit to be shown to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonFaultKind {
+    #[error("not UTF-8")]
+    NotUtf8,
+    #[error("unexpected end of input")]
+    UnexpectedEnd,
+    #[error("unexpected character")]
+    UnexpectedByte,
+    #[error("malformed number")]
+    BadNumber,
+    #[error("malformed escape in a string")]
+    BadEscape,
+    #[error("control character in a string")]
+    ControlInString,
+    #[error("content after the JSON value")]
+    TrailingBytes,
+    #[error("nested too deeply")]
+    TooDeep,
+    #[error("too many values")]
+    TooManyNodes,
+    #[error("input too long")]
+    TooLong,
+    #[error("duplicate member name")]
+    DuplicateMember,
+}
+
+/// The kinds of JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Object,
+    Array,
+}
+
+/// One value or member name, 16 bytes. Objects are followed by name, value, name, value; arrays by their elements.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// Where the value's bytes lie in the input; strings with their quotes.
+    start: u32,
+    end: u32,
+    /// Values: index of the node after this one and all inside it. Names: the object's next name in byte order, or 0.
+    next: u32,
+    /// Bits 0..3 kind, bit 3 `FLAG`, bits 8.. the index of an object's first name in byte order, or 0.
+    tag: u32,
+}
+
+const KIND_MASK: u32 = 7;
+/// On strings: has escapes. On booleans: is true.
+const FLAG: u32 = 8;
+const FIRST_SHIFT: u32 = 8;
+
+impl Node {
+    fn kind(&self) -> Kind {
+        match self.tag & KIND_MASK {
+            0 => Kind::Null,
+            1 => Kind::Bool,
+            2 => Kind::Number,
+            3 => Kind::String,
+            4 => Kind::Object,
+            _ => Kind::Array,
+        }
+    }
+
+    fn flag(&self) -> bool {
+        self.tag & FLAG != 0
+    }
+
+    /// Index of the first name in byte order; 0 for an empty object.
+    fn first_name(&self) -> u32 {
+        self.tag >> FIRST_SHIFT
+    }
+
+    /// The bytes between the quotes of a string.
+    fn inside<'a>(&self, input: &'a [u8]) -> &'a [u8] {
+        input.get(self.start as usize + 1..self.end as usize - 1).unwrap_or(&[])
+    }
+}
+
+/// The values of one parsed input, in document order. Reused from body to body; keeps its memory.
+#[derive(Debug)]
+pub struct Tape {
+    nodes: Vec<Node>,
+    /// Scratch for ordering the names of large objects: leading bytes and node index.
+    order: Vec<(u64, u32)>,
+}
+
+impl Default for Tape {
+    fn default() -> Tape {
+        Tape::new()
+    }
+}
+
+/// What a fresh tape holds, and one whose last parse failed: null.
+const NOTHING: Node = Node { start: 0, end: 0, next: 1, tag: 0 };
+
+/// Parses the whole of `input` into `tape`, which loses what it held. After a fault the tape holds a lone null.
+///
+/// Bounds: depth `limits::JSON_DEPTH`, values and names `limits::JSON_NODES`. Numbers of any size are taken, as text.
+pub fn parse(input: &[u8], tape: &mut Tape) -> Result<(), JsonFault> {
+    scan::scan(input, tape, scan::Names::Checked)
+}
+
+/// Like `parse`, for bytes from a backend whose names need no check: duplicates are let through (`get` finds the
+/// first) and `canonical` of such a tape keeps document order. About a third cheaper on small inputs.
+pub fn parse_unchecked_names(input: &[u8], tape: &mut Tape) -> Result<(), JsonFault> {
+    scan::scan(input, tape, scan::Names::Unchecked)
+}
+
+impl Tape {
+    /// An empty tape; it holds null until something is parsed.
+    pub fn new() -> Tape {
+        Tape { nodes: vec![NOTHING], order: Vec::new() }
+    }
+
+    /// The outermost value.
+    pub fn root(&self) -> Value<'_> {
+        Value { tape: self, index: 0 }
+    }
+
+    /// Bytes of memory the tape keeps between bodies.
+    pub fn capacity_bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.order.capacity() * size_of::<(u64, u32)>()
+    }
+
+    /// Gives memory above `keep_bytes` back; the tape then holds null. For after an unusually large body.
+    pub fn shrink(&mut self, keep_bytes: usize) {
+        if self.capacity_bytes() > keep_bytes {
+            *self = Tape::new();
+        }
+    }
+}
+
+/// One value on a tape. Spans point into the input that was parsed; pass the same bytes as `input`.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'t> {
+    tape: &'t Tape,
+    index: u32,
+}
+
+impl<'t> Value<'t> {
+    fn node(self) -> Node {
+        self.tape.nodes[self.index as usize]
+    }
+
+    pub fn kind(self) -> Kind {
+        self.node().kind()
+    }
+
+    pub fn is_null(self) -> bool {
+        self.kind() == Kind::Null
+    }
+
+    /// All bytes of the value; a string with its quotes, an object or array with its brackets.
+    pub fn span(self) -> Span {
+        let node = self.node();
+        Span { start: node.start, end: node.end }
+    }
+
+    /// The bytes between the quotes of a string, escapes and all; `None` for other kinds.
+    pub fn inside(self) -> Option<Span> {
+        let node = self.node();
+        (node.kind() == Kind::String).then(|| Span { start: node.start + 1, end: node.end - 1 })
+    }
+
+    /// Whether a string has escapes, so that its bytes are not its text.
+    pub fn has_escapes(self) -> bool {
+        let node = self.node();
+        node.kind() == Kind::String && node.flag()
+    }
+
+    /// The text of a string that has no escapes, straight from `input`; `None` for other strings and kinds.
+    pub fn plain(self, input: &[u8]) -> Option<&[u8]> {
+        let node = self.node();
+        (node.kind() == Kind::String && !node.flag()).then(|| node.inside(input))
+    }
+
+    /// The text of a string: straight from `input` without escapes, else decoded into `scratch` (lone surrogates as
+    /// WTF-8). `None` for other kinds.
+    pub fn text<'a>(self, input: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        let inside = self.inside()?.of(input);
+        if !self.has_escapes() {
+            return Some(inside);
+        }
+        scratch.clear();
+        append_unescaped(inside, scratch);
+        Some(scratch)
+    }
+
+    /// Whether this is a string with exactly this text.
+    pub fn is_text(self, input: &[u8], text: &str) -> bool {
+        let node = self.node();
+        node.kind() == Kind::String && same_text(input, &node, text.as_bytes())
+    }
+
+    pub fn as_bool(self) -> Option<bool> {
+        let node = self.node();
+        (node.kind() == Kind::Bool).then_some(node.flag())
+    }
+
+    /// A number written as plain digits that fits; `None` for signs, fractions, exponents and other kinds.
+    pub fn as_u64(self, input: &[u8]) -> Option<u64> {
+        if self.kind() != Kind::Number {
+            return None;
+        }
+        let mut number: u64 = 0;
+        for byte in self.span().of(input) {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+        }
+        Some(number)
+    }
+
+    /// The value of the member `name`; `None` if there is none or this is not an object.
+    pub fn get(self, input: &[u8], name: &str) -> Option<Value<'t>> {
+        self.members().find(|member| member.is_named(input, name)).map(|member| member.value)
+    }
+
+    /// The members of an object in document order; nothing for other kinds.
+    pub fn members(self) -> Members<'t> {
+        let node = self.node();
+        let end = if node.kind() == Kind::Object { node.next } else { 0 };
+        Members { tape: self.tape, at: self.index + 1, end }
+    }
+
+    /// The elements of an array in order; nothing for other kinds.
+    pub fn elements(self) -> Elements<'t> {
+        let node = self.node();
+        let end = if node.kind() == Kind::Array { node.next } else { 0 };
+        Elements { tape: self.tape, at: self.index + 1, end }
+    }
+}
+
+/// One member of an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'t> {
+    /// The name, a string.
+    pub name: Value<'t>,
+    pub value: Value<'t>,
+}
+
+impl Member<'_> {
+    /// Whether the name, unescaped, is `name`.
+    pub fn is_named(&self, input: &[u8], name: &str) -> bool {
+        same_text(input, &self.name.node(), name.as_bytes())
+    }
+
+    /// From the name's opening quote to the value's end.
+    pub fn span(&self) -> Span {
+        Span { start: self.name.span().start, end: self.value.span().end }
+    }
+}
+
+/// See `Value::members`.
+#[derive(Clone, Debug)]
+pub struct Members<'t> {
+    tape: &'t Tape,
+    at: u32,
+    end: u32,
+}
+
+impl<'t> Iterator for Members<'t> {
+    type Item = Member<'t>;
+
+    fn next(&mut self) -> Option<Member<'t>> {
+        if self.at >= self.end {
+            return None;
+        }
+        let name = Value { tape: self.tape, index: self.at };
+        let value = Value { tape: self.tape, index: self.at + 1 };
+        self.at = value.node().next;
+        Some(Member { name, value })
+    }
+}
+
+/// See `Value::elements`.
+#[derive(Clone, Debug)]
+pub struct Elements<'t> {
+    tape: &'t Tape,
+    at: u32,
+    end: u32,
+}
+
+impl<'t> Iterator for Elements<'t> {
+    type Item = Value<'t>;
+
+    fn next(&mut self) -> Option<Value<'t>> {
+        if self.at >= self.end {
+            return None;
+        }
+        let element = Value { tape: self.tape, index: self.at };
+        self.at = element.node().next;
+        Some(element)
+    }
+}

@@ -1,0 +1,198 @@
+//! The facts of a request, read from its tape. Only members the gateway acts on are checked; all others are the
+//! backend's to judge. Must never accept a model name that could mean something else to a log or a backend.
+
+use crate::dialect::facts::{Endpoint, Form, Others, RequestFacts, Spelling, Text, UsageEvent, UsagePlace};
+use crate::limits::MODEL_BYTES;
+use crate::wire::json::{Kind, Tape, Value, unescaped};
+
+/// Members of a request's root that do not change the answer. Everything else is part of a fingerprint.
+pub const NOT_IN_KEY: &[&str] = &[
+    // The form of the answer, not its content: one entry serves both forms.
+    "stream",
+    // Whether a stream ends in a usage event, and padding of its chunks. (Other members of it do count: see
+    // `NOT_IN_KEY_BUT_OPTIONS`.)
+    "stream_options",
+    // Labels for the provider's abuse detection; models never see them. The cache's scope, not this, divides tenants.
+    "user",
+    "safety_identifier",
+    // A routing hint for the provider's own prompt cache.
+    "prompt_cache_key",
+];
+
+/// The same for requests whose `stream_options` have members beyond the two that are known not to matter; servers
+/// have some that change every chunk.
+const NOT_IN_KEY_BUT_OPTIONS: &[&str] = &["stream", "user", "safety_identifier", "prompt_cache_key"];
+
+/// Why a request is refused before any backend sees it: always the client's to mend, always status 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFault {
+    #[error("The request body must be a JSON object.")]
+    RootNotObject,
+    #[error("You must provide a model parameter.")]
+    ModelMissing,
+    #[error("Invalid type for 'model': expected a string.")]
+    ModelNotString,
+    #[error("Invalid 'model': must not be empty.")]
+    ModelEmpty,
+    #[error("Invalid 'model': longer than {MODEL_BYTES} bytes.")]
+    ModelTooLong,
+    #[error("Invalid 'model': contains characters that are not allowed in a model name.")]
+    ModelCharacters,
+    #[error("Invalid type for 'stream': expected a boolean or null.")]
+    StreamType,
+    #[error("Invalid type for 'stream_options': expected an object or null.")]
+    StreamOptionsType,
+    #[error("Invalid type for 'stream_options.include_usage': expected a boolean or null.")]
+    IncludeUsageType,
+    #[error("Invalid type for 'user': expected a string or null.")]
+    UserType,
+}
+
+impl RequestFault {
+    /// The member at fault, by its path; `None` if it is the body itself.
+    pub fn param(self) -> Option<&'static str> {
+        match self {
+            RequestFault::RootNotObject => None,
+            RequestFault::ModelMissing
+            | RequestFault::ModelNotString
+            | RequestFault::ModelEmpty
+            | RequestFault::ModelTooLong
+            | RequestFault::ModelCharacters => Some("model"),
+            RequestFault::StreamType => Some("stream"),
+            RequestFault::StreamOptionsType => Some("stream_options"),
+            RequestFault::IncludeUsageType => Some("stream_options.include_usage"),
+            RequestFault::UserType => Some("user"),
+        }
+    }
+}
+
+/// Reads what the gateway acts on from a request's body. `tape` is the body parsed by `json::parse`.
+///
+/// On `Other` endpoints a model is optional and only `model` and `stream` are checked; the rest is the backend's.
+pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<RequestFacts, RequestFault> {
+    let root = tape.root();
+    if root.kind() != Kind::Object {
+        return Err(RequestFault::RootNotObject);
+    }
+    let (mut model, mut stream, mut options, mut user) = (None, None, None, None);
+    for member in root.members() {
+        if member.is_named(input, "model") {
+            model = Some(member.value);
+        } else if member.is_named(input, "stream") {
+            stream = Some(member.value);
+        } else if member.is_named(input, "stream_options") {
+            options = Some(member.value);
+        } else if member.is_named(input, "user") {
+            user = Some(member.value);
+        }
+    }
+    let known = !matches!(endpoint, Endpoint::Other | Endpoint::Models);
+    let model = match model {
+        Some(value) => Some(checked_model(value, input)?),
+        None if known => return Err(RequestFault::ModelMissing),
+        None => None,
+    };
+    let streamed = match stream {
+        None => false,
+        Some(value) if value.is_null() => false,
+        Some(value) => value.as_bool().ok_or(RequestFault::StreamType)?,
+    };
+    let user = match user {
+        Some(value) if value.kind() == Kind::String => text_of(value),
+        Some(value) if known && !value.is_null() => return Err(RequestFault::UserType),
+        _ => None,
+    };
+    let mut facts = RequestFacts {
+        model,
+        form: if streamed { Form::Streamed } else { Form::Whole },
+        usage_event: UsageEvent::NotAsked,
+        user,
+        not_in_key: NOT_IN_KEY,
+        usage_place: UsagePlace::Nowhere,
+    };
+    if matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions) {
+        stream_options(root, options, input, &mut facts)?;
+    }
+    Ok(facts)
+}
+
+fn stream_options(
+    root: Value<'_>,
+    options: Option<Value<'_>>,
+    input: &[u8],
+    facts: &mut RequestFacts,
+) -> Result<(), RequestFault> {
+    let place = match options {
+        // The root is never empty here: it has a model.
+        None => UsagePlace::NewOptions(root.span().start + 1),
+        Some(options) if options.is_null() => UsagePlace::NullOptions(options.span()),
+        Some(options) if options.kind() != Kind::Object => return Err(RequestFault::StreamOptionsType),
+        Some(options) => {
+            let mut place = UsagePlace::NewMember { at: options.span().start + 1, others: Others::None };
+            for member in options.members() {
+                if member.is_named(input, "include_usage") {
+                    match member.value.as_bool() {
+                        Some(true) => {
+                            facts.usage_event = UsageEvent::Asked;
+                            place = UsagePlace::Nowhere;
+                        }
+                        Some(false) => place = UsagePlace::Value(member.value.span()),
+                        None if member.value.is_null() => place = UsagePlace::Value(member.value.span()),
+                        None => return Err(RequestFault::IncludeUsageType),
+                    }
+                } else if !member.is_named(input, "include_obfuscation") {
+                    facts.not_in_key = NOT_IN_KEY_BUT_OPTIONS;
+                }
+                if let UsagePlace::NewMember { others, .. } = &mut place {
+                    *others = Others::Some;
+                }
+            }
+            place
+        }
+    };
+    match facts.form {
+        Form::Streamed => facts.usage_place = place,
+        // Without a stream there is no usage event to ask for.
+        Form::Whole => facts.usage_event = UsageEvent::NotAsked,
+    }
+    Ok(())
+}
+
+fn text_of(value: Value<'_>) -> Option<Text> {
+    let spelling = if value.has_escapes() { Spelling::Escaped } else { Spelling::Plain };
+    value.inside().map(|span| Text { span, spelling })
+}
+
+fn checked_model(value: Value<'_>, input: &[u8]) -> Result<Text, RequestFault> {
+    let model = text_of(value).ok_or(RequestFault::ModelNotString)?;
+    let raw = model.span.of(input);
+    match model.spelling {
+        Spelling::Plain => check_name(raw)?,
+        Spelling::Escaped => {
+            // One place more than the bound, so that too long a name shows.
+            let mut place = [0u8; MODEL_BYTES + 1];
+            let mut len = 0;
+            for (slot, byte) in place.iter_mut().zip(unescaped(raw)) {
+                *slot = byte;
+                len += 1;
+            }
+            check_name(&place[..len])?;
+        }
+    }
+    Ok(model)
+}
+
+fn check_name(name: &[u8]) -> Result<(), RequestFault> {
+    if name.is_empty() {
+        return Err(RequestFault::ModelEmpty);
+    }
+    if name.len() > MODEL_BYTES {
+        return Err(RequestFault::ModelTooLong);
+    }
+    // Lone surrogates are no UTF-8.
+    let name = std::str::from_utf8(name).map_err(|_| RequestFault::ModelCharacters)?;
+    if name.chars().any(char::is_control) {
+        return Err(RequestFault::ModelCharacters);
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Bodies the gateway writes itself in OpenAI's shapes: errors and the list of models.
+//! Appends to the caller's buffer; must never write a byte of a message unescaped.
+
+use crate::dialect::facts::PublicError;
+use crate::wire::json::write_json_string;
+
+/// Appends `{"error":{...}}`.
+pub fn write_error(out: &mut Vec<u8>, error: &PublicError<'_>) {
+    out.extend_from_slice(br#"{"error":{"message":"#);
+    write_json_string(out, error.message);
+    out.extend_from_slice(br#","type":"#);
+    write_json_string(out, error.kind);
+    out.extend_from_slice(br#","param":"#);
+    write_optional(out, error.param);
+    out.extend_from_slice(br#","code":"#);
+    write_optional(out, error.code);
+    out.extend_from_slice(b"}}");
+}
+
+/// Appends the error as an event, for a stream that has begun. No terminal event follows it.
+pub fn write_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
+    out.extend_from_slice(b"data: ");
+    write_error(out, error);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends the answer of `GET /v1/models`. `created` is in seconds since 1970.
+pub fn write_models<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>, created: u64) {
+    out.extend_from_slice(br#"{"object":"list","data":["#);
+    for (place, name) in names.enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_model(out, name, created);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+/// Appends the answer of `GET /v1/models/NAME`.
+pub fn write_model(out: &mut Vec<u8>, name: &str, created: u64) {
+    out.extend_from_slice(br#"{"id":"#);
+    write_json_string(out, name);
+    out.extend_from_slice(br#","object":"model","created":"#);
+    out.extend_from_slice(itoa::Buffer::new().format(created).as_bytes());
+    out.extend_from_slice(br#","owned_by":"ringway"}"#);
+}
+
+fn write_optional(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => write_json_string(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}

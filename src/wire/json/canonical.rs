@@ -1,0 +1,149 @@
+//! The binary form that a fingerprint hashes: the same for two texts exactly if they mean the same value.
+//! Members stand in byte order of their names, strings are decoded, numbers are exact decimals; no float is involved.
+//! It must never merge two different values: every part is tagged and prefixed by its length or closed by a mark.
+
+use super::text::{append_unescaped, same_text};
+use super::{Kind, Node, Tape};
+use crate::limits::JSON_DEPTH;
+
+/// Exponents with more digits than this keep their text: they are no quantity anyone means, and sums on them stay
+/// far inside 64 bits.
+const EXPONENT_DIGITS: usize = 17;
+
+/// Appends the canonical form of the tape's root to `out`. Members of the root whose name is in `skip` are left out.
+/// The tape must come from `parse` on the same `input`.
+///
+/// Shapes: `n`, `t`, `f`; `s` length(4, little endian) bytes; `[` elements `]`; `{` (string value)* `}`; numbers
+/// `0`, or `+`/`-` exponent(zigzag varint) digit count(varint) digits; `x` length(varint) text for absurd exponents.
+pub fn canonical(input: &[u8], tape: &Tape, skip: &[&str], out: &mut Vec<u8>) {
+    // Of each open container: its node, and the next child (arrays) or the next name (objects).
+    let mut open = [(0u32, 0u32); JSON_DEPTH];
+    let mut depth = 0;
+    let mut index = 0u32;
+    loop {
+        let node = tape.nodes[index as usize];
+        match node.kind() {
+            Kind::Null => out.push(b'n'),
+            Kind::Bool => out.push(if node.flag() { b't' } else { b'f' }),
+            Kind::String => append_string(input, &node, out),
+            Kind::Number => append_number(input.get(node.start as usize..node.end as usize).unwrap_or(&[]), out),
+            Kind::Object => {
+                out.push(b'{');
+                open[depth] = (index, node.first_name());
+                depth += 1;
+            }
+            Kind::Array => {
+                out.push(b'[');
+                open[depth] = (index, index + 1);
+                depth += 1;
+            }
+        }
+        loop {
+            if depth == 0 {
+                return;
+            }
+            let (container, at) = open[depth - 1];
+            let node = tape.nodes[container as usize];
+            if node.kind() == Kind::Array {
+                if at < node.next {
+                    open[depth - 1].1 = tape.nodes[at as usize].next;
+                    index = at;
+                    break;
+                }
+                out.push(b']');
+                depth -= 1;
+                continue;
+            }
+            if at == 0 {
+                out.push(b'}');
+                depth -= 1;
+                continue;
+            }
+            let name = tape.nodes[at as usize];
+            open[depth - 1].1 = name.next;
+            if depth == 1 && skip.iter().any(|skipped| same_text(input, &name, skipped.as_bytes())) {
+                continue;
+            }
+            append_string(input, &name, out);
+            index = at + 1;
+            break;
+        }
+    }
+}
+
+fn append_string(input: &[u8], node: &Node, out: &mut Vec<u8>) {
+    let inside = node.inside(input);
+    out.push(b's');
+    let length_at = out.len();
+    out.extend_from_slice(&(inside.len() as u32).to_le_bytes());
+    if node.flag() {
+        append_unescaped(inside, out);
+        let length = (out.len() - length_at - 4) as u32;
+        out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+    } else {
+        out.extend_from_slice(inside);
+    }
+}
+
+fn append_number(text: &[u8], out: &mut Vec<u8>) {
+    let (sign, magnitude) = match text.split_first() {
+        Some((b'-', rest)) => (b'-', rest),
+        _ => (b'+', text),
+    };
+    let mantissa_end = magnitude.iter().position(|byte| matches!(byte, b'e' | b'E')).unwrap_or(magnitude.len());
+    let (mantissa, exponent) = magnitude.split_at(mantissa_end);
+    let point = mantissa.iter().position(|byte| *byte == b'.').unwrap_or(mantissa.len());
+    let fraction_digits = mantissa.len().saturating_sub(point + 1);
+
+    let significant = |byte: &u8| matches!(byte, b'1'..=b'9');
+    let (Some(first), Some(last)) = (mantissa.iter().position(significant), mantissa.iter().rposition(significant))
+    else {
+        // Every spelling of zero, with either sign and any exponent.
+        out.push(b'0');
+        return;
+    };
+    let Some(exponent) = exponent_of(exponent) else {
+        out.push(b'x');
+        append_varint(text.len() as u64, out);
+        out.extend_from_slice(text);
+        return;
+    };
+    // Value = digits * 10^exponent, where the digits neither begin nor end with a zero.
+    let trailing_zeros = mantissa[last + 1..].iter().filter(|byte| **byte == b'0').count();
+    let exponent = exponent + trailing_zeros as i64 - fraction_digits as i64;
+    let digits = &mantissa[first..=last];
+    let with_point = (first..=last).contains(&point);
+    out.push(sign);
+    append_varint((exponent << 1 ^ exponent >> 63) as u64, out);
+    append_varint((digits.len() - usize::from(with_point)) as u64, out);
+    if with_point {
+        out.extend_from_slice(&mantissa[first..point]);
+        out.extend_from_slice(&mantissa[point + 1..=last]);
+    } else {
+        out.extend_from_slice(digits);
+    }
+}
+
+/// The number behind an `e`, 0 if there is none; `None` if it has too many digits to reckon with.
+fn exponent_of(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [_, b'-', digits @ ..] => (true, digits),
+        [_, b'+', digits @ ..] | [_, digits @ ..] => (false, digits),
+        [] => return Some(0),
+    };
+    let first = digits.iter().position(|digit| *digit != b'0').unwrap_or(digits.len());
+    let digits = &digits[first..];
+    if digits.len() > EXPONENT_DIGITS {
+        return None;
+    }
+    let number = digits.iter().fold(0i64, |number, digit| number * 10 + i64::from(digit.wrapping_sub(b'0')));
+    Some(if negative { -number } else { number })
+}
+
+fn append_varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}

@@ -1,0 +1,394 @@
+//! The one pass over the input. Iterative: open containers stand on a fixed stack of `JSON_DEPTH` places.
+//! It must never be quadratic: names of large objects are ordered by sorting, strings are skipped in blocks.
+
+use super::text::{leading_bytes, order_of};
+use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, NOTHING, Node, Tape};
+use crate::limits::{JSON_DEPTH, JSON_NODES};
+use std::cmp::Ordering;
+
+// The first name's index shares a word with the kind.
+const _: () = assert!(JSON_NODES < 1 << (32 - FIRST_SHIFT));
+
+const NULL: u32 = 0;
+const BOOL: u32 = 1;
+const NUMBER: u32 = 2;
+const STRING: u32 = 3;
+const OBJECT: u32 = 4;
+const ARRAY: u32 = 5;
+
+/// Up to this many names are ordered by insertion on the stack, which beats a sort on ordinary objects.
+const FEW_NAMES: usize = 16;
+
+/// Whether member names are put in order, which also finds duplicates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    Checked,
+    Unchecked,
+}
+
+pub(super) fn scan(input: &[u8], tape: &mut Tape, names: Names) -> Result<(), JsonFault> {
+    tape.nodes.clear();
+    let result = Scan { input, at: 0, tape, names }.run();
+    if result.is_err() {
+        tape.nodes.clear();
+        tape.nodes.push(NOTHING);
+    }
+    result
+}
+
+struct Scan<'a> {
+    input: &'a [u8],
+    at: usize,
+    tape: &'a mut Tape,
+    names: Names,
+}
+
+impl Scan<'_> {
+    fn run(&mut self) -> Result<(), JsonFault> {
+        if self.input.len() >= u32::MAX as usize {
+            return Err(JsonFault { offset: 0, kind: JsonFaultKind::TooLong });
+        }
+        if simdutf8::basic::from_utf8(self.input).is_err() {
+            // The slower check knows the place.
+            let offset = simdutf8::compat::from_utf8(self.input).err().map_or(0, |error| error.valid_up_to());
+            return Err(JsonFault { offset, kind: JsonFaultKind::NotUtf8 });
+        }
+        let mut open = [0u32; JSON_DEPTH];
+        let mut depth = 0;
+        'value: loop {
+            self.skip_space();
+            let start = self.at;
+            match self.input.get(self.at).copied() {
+                Some(b'"') => self.string()?,
+                Some(b'{') => {
+                    let place = open.get_mut(depth).ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
+                    *place = self.tape.nodes.len() as u32;
+                    self.at += 1;
+                    self.push(start, OBJECT)?;
+                    self.skip_space();
+                    if self.input.get(self.at) == Some(&b'}') {
+                        self.at += 1;
+                        self.close(open[depth])?;
+                    } else {
+                        depth += 1;
+                        self.name()?;
+                        continue 'value;
+                    }
+                }
+                Some(b'[') => {
+                    let place = open.get_mut(depth).ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
+                    *place = self.tape.nodes.len() as u32;
+                    self.at += 1;
+                    self.push(start, ARRAY)?;
+                    self.skip_space();
+                    if self.input.get(self.at) == Some(&b']') {
+                        self.at += 1;
+                        self.close(open[depth])?;
+                    } else {
+                        depth += 1;
+                        continue 'value;
+                    }
+                }
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.word(b"true", BOOL | FLAG)?,
+                Some(b'f') => self.word(b"false", BOOL)?,
+                Some(b'n') => self.word(b"null", NULL)?,
+                _ => return Err(self.unexpected()),
+            }
+            // A value has ended: what follows belongs to the container around it.
+            loop {
+                self.skip_space();
+                if depth == 0 {
+                    if self.at < self.input.len() {
+                        return Err(self.fault(JsonFaultKind::TrailingBytes));
+                    }
+                    return Ok(());
+                }
+                let container = open[depth - 1];
+                let in_object = self.tape.nodes[container as usize].tag == OBJECT;
+                match self.input.get(self.at).copied() {
+                    Some(b',') => {
+                        self.at += 1;
+                        if in_object {
+                            self.skip_space();
+                            self.name()?;
+                        }
+                        continue 'value;
+                    }
+                    Some(b'}') if in_object => {
+                        self.at += 1;
+                        self.close(container)?;
+                        depth -= 1;
+                    }
+                    Some(b']') if !in_object => {
+                        self.at += 1;
+                        self.close(container)?;
+                        depth -= 1;
+                    }
+                    _ => return Err(self.unexpected()),
+                }
+            }
+        }
+    }
+
+    fn fault(&self, kind: JsonFaultKind) -> JsonFault {
+        JsonFault { offset: self.at, kind }
+    }
+
+    fn unexpected(&self) -> JsonFault {
+        let ended = self.at >= self.input.len();
+        self.fault(if ended { JsonFaultKind::UnexpectedEnd } else { JsonFaultKind::UnexpectedByte })
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.input.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    /// Appends a node from `start` to the present place.
+    fn push(&mut self, start: usize, tag: u32) -> Result<(), JsonFault> {
+        let index = self.tape.nodes.len();
+        if index >= JSON_NODES {
+            return Err(JsonFault { offset: start, kind: JsonFaultKind::TooManyNodes });
+        }
+        self.tape.nodes.push(Node { start: start as u32, end: self.at as u32, next: index as u32 + 1, tag });
+        Ok(())
+    }
+
+    fn word(&mut self, word: &[u8], tag: u32) -> Result<(), JsonFault> {
+        let start = self.at;
+        if self.input[start..].starts_with(word) {
+            self.at += word.len();
+            return self.push(start, tag);
+        }
+        while word.get(self.at - start) == self.input.get(self.at) {
+            self.at += 1;
+        }
+        Err(self.unexpected())
+    }
+
+    /// A member's name, its colon, and nothing of the value.
+    fn name(&mut self) -> Result<(), JsonFault> {
+        if self.input.get(self.at) != Some(&b'"') {
+            return Err(self.unexpected());
+        }
+        self.string()?;
+        self.skip_space();
+        if self.input.get(self.at) != Some(&b':') {
+            return Err(self.unexpected());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// RFC 8259 7. The input is known to be UTF-8, so only quotes, escapes and control characters stop the skip.
+    fn string(&mut self) -> Result<(), JsonFault> {
+        let start = self.at;
+        let mut tag = STRING;
+        self.at += 1;
+        loop {
+            self.at = plain_end(self.input, self.at);
+            match self.input.get(self.at).copied() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return self.push(start, tag);
+                }
+                Some(b'\\') => {
+                    tag = STRING | FLAG;
+                    self.at += match self.input.get(self.at + 1).copied() {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+                        Some(b'u') => {
+                            let digits = self.input.get(self.at + 2..self.at + 6);
+                            if digits.is_none_or(|digits| !digits.iter().all(u8::is_ascii_hexdigit)) {
+                                return Err(self.fault(JsonFaultKind::BadEscape));
+                            }
+                            6
+                        }
+                        _ => return Err(self.fault(JsonFaultKind::BadEscape)),
+                    };
+                }
+                Some(_) => return Err(self.fault(JsonFaultKind::ControlInString)),
+                None => return Err(self.fault(JsonFaultKind::UnexpectedEnd)),
+            }
+        }
+    }
+
+    /// RFC 8259 6. Any length and any exponent; what follows the number is the caller's to judge.
+    fn number(&mut self) -> Result<(), JsonFault> {
+        let start = self.at;
+        if self.input[self.at] == b'-' {
+            self.at += 1;
+        }
+        if self.input.get(self.at) == Some(&b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.input.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.input.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.input.get(self.at) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        self.push(start, NUMBER)
+    }
+
+    /// One digit or more.
+    fn digits(&mut self) -> Result<(), JsonFault> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.input.get(self.at) {
+            self.at += 1;
+        }
+        if self.at > start {
+            return Ok(());
+        }
+        let ended = self.at >= self.input.len();
+        Err(self.fault(if ended { JsonFaultKind::UnexpectedEnd } else { JsonFaultKind::BadNumber }))
+    }
+
+    fn close(&mut self, container: u32) -> Result<(), JsonFault> {
+        let next = self.tape.nodes.len() as u32;
+        let node = &mut self.tape.nodes[container as usize];
+        node.end = self.at as u32;
+        node.next = next;
+        if node.tag == OBJECT && next > container + 1 {
+            self.order_names(container, next)?;
+        }
+        Ok(())
+    }
+
+    /// Chains the names of the object by byte order, first from the object's tag, then from name to name.
+    fn order_names(&mut self, object: u32, end: u32) -> Result<(), JsonFault> {
+        let (input, tape) = (self.input, &mut *self.tape);
+        let nodes = &mut tape.nodes[..];
+        if self.names == Names::Unchecked {
+            return Ok(chain_as_written(nodes, object, end));
+        }
+        let mut few = [(0u64, 0u32); FEW_NAMES];
+        let mut count = 0;
+        let mut name = object + 1;
+        while name < end && count < FEW_NAMES {
+            let entry = (leading_bytes(input, &nodes[name as usize]), name);
+            let mut place = count;
+            while place > 0 {
+                match compare(input, nodes, &few[place - 1], &entry) {
+                    Ordering::Less => break,
+                    Ordering::Equal => return Err(duplicate(nodes, name)),
+                    Ordering::Greater => few[place] = few[place - 1],
+                }
+                place -= 1;
+            }
+            few[place] = entry;
+            count += 1;
+            name = nodes[name as usize + 1].next;
+        }
+        if name >= end {
+            chain(nodes, object, &few[..count]);
+            return Ok(());
+        }
+        let order = &mut tape.order;
+        order.clear();
+        order.extend_from_slice(&few);
+        while name < end {
+            order.push((leading_bytes(input, &nodes[name as usize]), name));
+            name = nodes[name as usize + 1].next;
+        }
+        // Sorting compares bytes, not hashes: no input makes it quadratic.
+        order.sort_unstable_by(|one, other| compare(input, nodes, one, other));
+        for pair in order.windows(2) {
+            if compare(input, nodes, &pair[0], &pair[1]) == Ordering::Equal {
+                return Err(duplicate(nodes, pair[0].1.max(pair[1].1)));
+            }
+        }
+        chain(nodes, object, order);
+        Ok(())
+    }
+}
+
+fn duplicate(nodes: &[Node], name: u32) -> JsonFault {
+    JsonFault { offset: nodes[name as usize].start as usize, kind: JsonFaultKind::DuplicateMember }
+}
+
+fn compare(input: &[u8], nodes: &[Node], one: &(u64, u32), other: &(u64, u32)) -> Ordering {
+    one.0.cmp(&other.0).then_with(|| order_of(input, &nodes[one.1 as usize], &nodes[other.1 as usize]))
+}
+
+fn chain(nodes: &mut [Node], object: u32, order: &[(u64, u32)]) {
+    let mut next = 0;
+    for (_, name) in order.iter().rev() {
+        nodes[*name as usize].next = next;
+        next = *name;
+    }
+    nodes[object as usize].tag |= next << FIRST_SHIFT;
+}
+
+fn chain_as_written(nodes: &mut [Node], object: u32, end: u32) {
+    nodes[object as usize].tag |= (object + 1) << FIRST_SHIFT;
+    let mut name = object + 1;
+    while name < end {
+        let after = nodes[name as usize + 1].next;
+        nodes[name as usize].next = if after < end { after } else { 0 };
+        name = after;
+    }
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+const BLOCK: usize = 32;
+
+/// Index of the first quote, backslash or control character at or after `at`, or the input's length.
+fn plain_end(input: &[u8], mut at: usize) -> usize {
+    // Names and short words end within two machine words; only long text is worth the blocks.
+    for _ in 0..2 {
+        match special_in_word(input, at) {
+            Some(8) => at += 8,
+            Some(found) => return at + found,
+            None => return plain_end_bytewise(input, at),
+        }
+    }
+    while let Some(block) = input.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
+        let mut special = false;
+        for byte in block {
+            special |= (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
+        }
+        if special {
+            break;
+        }
+        at += BLOCK;
+    }
+    loop {
+        match special_in_word(input, at) {
+            Some(8) => at += 8,
+            Some(found) => return at + found,
+            None => return plain_end_bytewise(input, at),
+        }
+    }
+}
+
+/// Place of the first special byte in the eight bytes at `at`, 8 if there is none, `None` if fewer bytes are left.
+fn special_in_word(input: &[u8], at: usize) -> Option<usize> {
+    let word = u64::from_le_bytes(*input.get(at..)?.first_chunk::<8>()?);
+    // A borrow only disturbs bytes above a true match, so the lowest mark is exact.
+    let quotes = word ^ (ONES * b'"' as u64);
+    let escapes = word ^ (ONES * b'\\' as u64);
+    let marks = (word.wrapping_sub(ONES * 0x20) & !word)
+        | (quotes.wrapping_sub(ONES) & !quotes)
+        | (escapes.wrapping_sub(ONES) & !escapes);
+    Some((marks & HIGHS).trailing_zeros() as usize / 8)
+}
+
+fn plain_end_bytewise(input: &[u8], mut at: usize) -> usize {
+    while let Some(byte) = input.get(at) {
+        if *byte < 0x20 || *byte == b'"' || *byte == b'\\' {
+            break;
+        }
+        at += 1;
+    }
+    at
+}

@@ -1,0 +1,170 @@
+//! The text of JSON strings: escapes to bytes and back. Lone surrogates become WTF-8, so that no two texts collapse.
+//! Works on what the scanner has passed; on anything else it yields some bytes, never a panic.
+
+use super::Node;
+use std::cmp::Ordering;
+
+/// Whether the string `node` has exactly the text `text`.
+pub(super) fn same_text(input: &[u8], node: &Node, text: &[u8]) -> bool {
+    let inside = node.inside(input);
+    if node.flag() { Decoded::new(inside).eq(text.iter().copied()) } else { inside == text }
+}
+
+/// Byte order of the texts of two strings.
+pub(super) fn order_of(input: &[u8], one: &Node, other: &Node) -> Ordering {
+    let (left, right) = (one.inside(input), other.inside(input));
+    if one.flag() || other.flag() { Decoded::new(left).cmp(Decoded::new(right)) } else { left.cmp(right) }
+}
+
+/// The first eight bytes of a string's text, the first one highest, padded with zeros: orders like the text itself
+/// wherever two of them differ.
+pub(super) fn leading_bytes(input: &[u8], node: &Node) -> u64 {
+    let inside = node.inside(input);
+    if node.flag() {
+        let mut bytes = [0u8; 8];
+        for (place, byte) in bytes.iter_mut().zip(Decoded::new(inside)) {
+            *place = byte;
+        }
+        return u64::from_be_bytes(bytes);
+    }
+    match inside.first_chunk::<8>() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => {
+            let short = inside.iter().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+            if inside.is_empty() { 0 } else { short << (64 - 8 * inside.len()) }
+        }
+    }
+}
+
+/// Appends the text of a string given without its quotes.
+pub fn append_unescaped(inside: &[u8], out: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(run) = memchr::memchr(b'\\', &inside[at..]) {
+        out.extend_from_slice(&inside[at..at + run]);
+        let (code, length) = escape_at(inside, at + run);
+        let (bytes, count) = encode(code);
+        out.extend_from_slice(&bytes[..count]);
+        at = (at + run + length).min(inside.len());
+    }
+    out.extend_from_slice(&inside[at..]);
+}
+
+/// The text of a string given without its quotes, byte by byte: for reading it without a place to decode into.
+pub fn unescaped(inside: &[u8]) -> impl Iterator<Item = u8> {
+    Decoded::new(inside)
+}
+
+struct Decoded<'a> {
+    inside: &'a [u8],
+    at: usize,
+    pending: [u8; 4],
+    pending_at: usize,
+    pending_end: usize,
+}
+
+impl<'a> Decoded<'a> {
+    fn new(inside: &'a [u8]) -> Decoded<'a> {
+        Decoded { inside, at: 0, pending: [0; 4], pending_at: 0, pending_end: 0 }
+    }
+}
+
+impl Iterator for Decoded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        if self.pending_at < self.pending_end {
+            self.pending_at += 1;
+            return self.pending.get(self.pending_at - 1).copied();
+        }
+        let byte = *self.inside.get(self.at)?;
+        if byte != b'\\' {
+            self.at += 1;
+            return Some(byte);
+        }
+        let (code, length) = escape_at(self.inside, self.at);
+        self.at += length;
+        (self.pending, self.pending_end) = encode(code);
+        self.pending_at = 1;
+        Some(self.pending[0])
+    }
+}
+
+/// The code point of the escape at `at` and the bytes it takes. A surrogate that has no partner stands for itself.
+fn escape_at(inside: &[u8], at: usize) -> (u32, usize) {
+    let code = match inside.get(at + 1).copied() {
+        Some(b'b') => 0x08,
+        Some(b'f') => 0x0c,
+        Some(b'n') => 0x0a,
+        Some(b'r') => 0x0d,
+        Some(b't') => 0x09,
+        Some(b'u') => {
+            let high = hex4(inside, at + 2);
+            if (0xd800..0xdc00).contains(&high) && inside.get(at + 6..at + 8) == Some(b"\\u") {
+                let low = hex4(inside, at + 8);
+                if (0xdc00..0xe000).contains(&low) {
+                    return (0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00), 12);
+                }
+            }
+            return (high, 6);
+        }
+        Some(other) => u32::from(other),
+        None => u32::from(b'\\'),
+    };
+    (code, 2)
+}
+
+fn hex4(inside: &[u8], at: usize) -> u32 {
+    let digits = inside.get(at..at + 4).unwrap_or(&[]);
+    digits.iter().fold(0, |code, digit| code << 4 | (*digit as char).to_digit(16).unwrap_or(0))
+}
+
+/// UTF-8, and the same pattern for surrogates (WTF-8).
+fn encode(code: u32) -> ([u8; 4], usize) {
+    let tail = |shift: u32| 0x80 | (code >> shift & 0x3f) as u8;
+    match code {
+        0..0x80 => ([code as u8, 0, 0, 0], 1),
+        0x80..0x800 => ([0xc0 | (code >> 6) as u8, tail(0), 0, 0], 2),
+        0x800..0x10000 => ([0xe0 | (code >> 12) as u8, tail(6), tail(0), 0], 3),
+        _ => ([0xf0 | (code >> 18) as u8, tail(12), tail(6), tail(0)], 4),
+    }
+}
+
+/// Appends `text` as a JSON string with its quotes.
+pub fn write_json_string(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let short = match byte {
+            b'"' => b'"',
+            b'\\' => b'\\',
+            0x08 => b'b',
+            0x0c => b'f',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0..0x20 | 0x7f => 0,
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[written..at]);
+        written = at + 1;
+        if short == 0 {
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        } else {
+            out.extend_from_slice(&[b'\\', short]);
+        }
+    }
+    out.extend_from_slice(&bytes[written..]);
+    out.push(b'"');
+}
+
+/// Bytes that `write_json_string` appends for `text`.
+pub fn json_string_len(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | 0x08 | 0x0c | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 | 0x7f => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(escaped).sum::<usize>()
+}
