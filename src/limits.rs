@@ -38,3 +38,6 @@ pub const REQUEST_ID_BYTES: usize = 128;
 /// Most choices of one answer that are followed to their end; OpenAI's own bound on `n` is 128. An answer with more is
 /// relayed but not stored.
 pub const CHOICES: usize = 128;
+
+/// Most interim (1xx) responses in front of an answer. Nobody sends more than two; a bound ends a loop.
+pub const INTERIM_RESPONSES: u32 = 8;

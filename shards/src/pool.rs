@@ -58,6 +58,15 @@ impl<C> Pool<C> {
         Take::Dial
     }
 
+    /// Leases a connection that is opened now, whatever lies idle: `Dial` or `Full`.
+    pub fn take_fresh(&mut self) -> Take<C> {
+        if self.bounds.open_max.is_some_and(|open_max| self.open() >= open_max) {
+            return Take::Full;
+        }
+        self.leased += 1;
+        Take::Dial
+    }
+
     /// Ends a lease with a connection that can serve again. Returns the one that has to be closed in its place, if the
     /// pool has its fill: the longest idle.
     pub fn give_back(&mut self, connection: C, now: Millis) -> Option<C> {

@@ -89,6 +89,11 @@ impl<V> Shard<V> {
         }
     }
 
+    /// Keeps an answer that was fetched outside of a flight; a flight for it goes on undisturbed.
+    pub fn put(&mut self, fingerprint: Fingerprint, value: V, size_bytes: u64, now: Millis, ttl_ms: u64) -> Inserted {
+        self.cache.insert(fingerprint, value, size_bytes, now, ttl_ms)
+    }
+
     /// Forgets one answer, and the flight that may be fetching it: an answer begun before a purge is not stored after.
     pub fn purge(&mut self, fingerprint: &Fingerprint) -> Option<V> {
         self.flights.abandon(fingerprint);

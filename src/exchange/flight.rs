@@ -13,7 +13,7 @@ use shards::{CoreId, Fingerprint};
 
 use super::core::Core;
 use super::letters::{Entry, Letter, settle};
-use crate::dialect::facts::Form;
+use crate::dialect::facts::{Form, TokenUsage};
 use crate::error::Failure;
 use crate::net::watch::{Alarm, Trip, Watch};
 
@@ -28,6 +28,8 @@ const TRIM_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Opening {
     pub status: u16,
+    /// Index of the backend it came from.
+    pub backend: usize,
     /// What the log holds: the events of a stream without usage event and `[DONE]`, or the body as it came.
     pub form: Form,
     pub content_type: Vec<u8>,
@@ -41,7 +43,11 @@ pub struct Opening {
 #[derive(Clone, Debug)]
 pub enum End {
     /// The answer is complete. `kept` if it may be stored; the usage event of a stream, if the backend sent one.
-    Complete { kept: Option<Arc<Entry>>, usage_event: Option<Bytes> },
+    Complete {
+        kept: Option<Arc<Entry>>,
+        usage_event: Option<Bytes>,
+        tokens: Option<TokenUsage>,
+    },
     Failed(Failure),
 }
 
@@ -500,36 +506,41 @@ impl Seat {
         if let Some(trip) = watch.poll_trip(context.waker()) {
             return Poll::Ready(Turn::Trip(trip));
         }
+        if let Some(turn) = self.ready() {
+            return Poll::Ready(turn);
+        }
+        self.flight.state.borrow_mut().wakers.push(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// What is there without waiting.
+    pub fn ready(&mut self) -> Option<Turn> {
         let mut state = self.flight.state.borrow_mut();
         match &state.stage {
             Stage::Offered(number) => {
                 let number = *number;
                 state.stage = Stage::Flying(Some(number));
-                return Poll::Ready(Turn::Lead(number));
+                return Some(Turn::Lead(number));
             }
-            Stage::Found(entry) => return Poll::Ready(Turn::Found(entry.clone())),
-            Stage::Alone => return Poll::Ready(Turn::Alone),
-            Stage::Gone => return Poll::Ready(Turn::Again),
+            Stage::Found(entry) => return Some(Turn::Found(entry.clone())),
+            Stage::Alone => return Some(Turn::Alone),
+            Stage::Gone => return Some(Turn::Again),
             Stage::Asking | Stage::Flying(_) | Stage::Fed(_) => {}
         }
         if !self.opened
             && let Some(opening) = &state.opening
         {
             self.opened = true;
-            return Poll::Ready(Turn::Opening(opening.clone()));
+            return Some(Turn::Opening(opening.clone()));
         }
         let at = state.readers[self.place].unwrap_or(0);
         if at < state.base {
-            return Poll::Ready(Turn::End(End::Failed(Failure::Lagged)));
+            return Some(Turn::End(End::Failed(Failure::Lagged)));
         }
         if self.opened && at < state.reach() {
-            return Poll::Ready(Turn::Bytes);
+            return Some(Turn::Bytes);
         }
-        if let Some(end) = &state.end {
-            return Poll::Ready(Turn::End(end.clone()));
-        }
-        state.wakers.push(context.waker().clone());
-        Poll::Pending
+        state.end.clone().map(Turn::End)
     }
 
     /// Hands what is new in the log to `take`, which says how many bytes of it it took.

@@ -6,8 +6,9 @@ use std::io;
 use std::rc::Rc;
 
 use super::core::Core;
+use super::record::Note;
 use crate::net::{Quit, Socket, now_ms};
-use crate::wire::http1::request::RequestHead;
+use crate::wire::http1::{Framing, Persistence, RequestHead};
 
 /// Room a read must find, so that an ordinary request comes in one piece.
 const READ_ROOM_BYTES: usize = 4 << 10;
@@ -37,7 +38,14 @@ pub enum Filled {
 impl<'a> Line<'a> {
     pub fn new(core: &Core, socket: &'a mut Socket) -> Line<'a> {
         let quit = Rc::new(RefCell::new(Quit::new()));
-        Line { socket, input: core.buffers.take(), at: 0, output: core.buffers.take(), head: RequestHead::default(), quit }
+        Line {
+            socket,
+            input: core.buffers.take(),
+            at: 0,
+            output: core.buffers.take(),
+            head: RequestHead::default(),
+            quit,
+        }
     }
 
     /// Gives the buffers back.
@@ -58,6 +66,20 @@ impl<'a> Line<'a> {
             self.input.clear();
             self.at = 0;
         }
+    }
+
+    /// Bytes of the request in hand, if all of it is here: what to pass over when it is refused.
+    pub fn unread_of_request(&self, note: &Note) -> Option<usize> {
+        if note.manner.persistence == Persistence::Close {
+            return None;
+        }
+        let whole = match self.head.framing {
+            Framing::Empty => self.head.length,
+            Framing::Length(length) => self.head.length.checked_add(usize::try_from(length).ok()?)?,
+            // Decoded or not, nobody knows here: the connection ends.
+            Framing::Chunked | Framing::UntilClose => return None,
+        };
+        (self.pending().len() >= whole).then_some(whole)
     }
 
     /// Makes room for at least `more` bytes behind what has come.

@@ -22,7 +22,13 @@ pub struct Order {
 
 impl Order {
     /// Takes the request in hand off the line.
-    pub fn take(core: &Core, line: &mut Line<'_>, question: &mut Question, model: usize, request_id: RequestId) -> Order {
+    pub fn take(
+        core: &Core,
+        line: &mut Line<'_>,
+        question: &mut Question,
+        model: usize,
+        request_id: RequestId,
+    ) -> Order {
         let length = match &question.body {
             BodyPlace::Behind { length } => line.head.length + length,
             BodyPlace::Apart { .. } => line.head.length,

@@ -35,6 +35,7 @@ pub enum Trip {
 enum Then {
     Nothing,
     ShutDown,
+    CloseIdle,
     Quit(Rc<RefCell<Quit>>),
     Wake,
 }
@@ -124,13 +125,14 @@ impl Watch {
 
     /// Shuts the socket down when `at_ms` passes: pending and later operations then end.
     pub fn shut_down_at(&self, at_ms: u64) {
-        self.with(|slot| (slot.deadline_ms, slot.then) = (at_ms, Then::ShutDown));
+        self.with(|slot| slot.arm(at_ms, Then::ShutDown));
     }
 
     /// Takes the pending read back when `at_ms` passes.
     pub fn quit_at(&self, at_ms: u64, quit: &Rc<RefCell<Quit>>) {
         self.with(|slot| {
             slot.deadline_ms = at_ms;
+            slot.trip = None;
             // Most of the time it is the same one: no need to count references up and down.
             if !matches!(&slot.then, Then::Quit(old) if Rc::ptr_eq(old, quit)) {
                 slot.then = Then::Quit(quit.clone());
@@ -140,12 +142,17 @@ impl Watch {
 
     /// Wakes the task that polls with [`Watch::poll_trip`] when `at_ms` passes.
     pub fn wake_at(&self, at_ms: u64) {
-        self.with(|slot| (slot.deadline_ms, slot.then) = (at_ms, Then::Wake));
+        self.with(|slot| slot.arm(at_ms, Then::Wake));
+    }
+
+    /// As `shut_down_at`, for a connection with nothing to do: [`close_idle`] ends it too.
+    pub fn idle_until(&self, at_ms: u64) {
+        self.with(|slot| slot.arm(at_ms, Then::CloseIdle));
     }
 
     /// No deadline any more.
     pub fn clear(&self) {
-        self.with(|slot| (slot.deadline_ms, slot.then) = (u64::MAX, Then::Nothing));
+        self.with(|slot| slot.arm(u64::MAX, Then::Nothing));
     }
 
     /// From now on hang-ups of the peer trip the watch and wake its task.
@@ -225,6 +232,16 @@ impl Drop for Watch {
     }
 }
 
+impl Slot {
+    fn arm(&mut self, at_ms: u64, then: Then) {
+        (self.deadline_ms, self.then) = (at_ms, then);
+        // What an earlier wait left unread is not this one's.
+        if self.trip == Some(Trip::Deadline) {
+            self.trip = None;
+        }
+    }
+}
+
 impl Registry {
     fn unguard(&mut self, index: usize) {
         let Some(place) = self.slots[index].as_mut().and_then(|slot| slot.guarded.take()) else { return };
@@ -268,7 +285,7 @@ impl Registry {
             slot.trip = Some(Trip::Deadline);
             match std::mem::replace(&mut slot.then, Then::Nothing) {
                 Then::Nothing | Then::Wake => {}
-                Then::ShutDown => shutdown_both(slot.socket),
+                Then::ShutDown | Then::CloseIdle => shutdown_both(slot.socket),
                 Then::Quit(quit) => quits.push(quit),
             }
             wakers.extend(slot.waker.take());
@@ -313,6 +330,27 @@ async fn tick_hangups() {
             return;
         }
     }
+}
+
+/// Ends the wait of every connection that has nothing to do: those that are idle are shut down, and reads that wait for
+/// a next request are taken back.
+pub fn close_idle() {
+    let mut quits = Vec::new();
+    REGISTRY.with_borrow_mut(|registry| {
+        for slot in registry.slots.iter_mut().flatten() {
+            match &slot.then {
+                Then::CloseIdle => shutdown_both(slot.socket),
+                Then::Quit(quit) => quits.push(quit.clone()),
+                Then::Nothing | Then::ShutDown | Then::Wake => {}
+            }
+        }
+    });
+    quits.iter().for_each(|quit| quit.borrow_mut().quit());
+}
+
+/// Shuts down every socket of this core.
+pub fn close_all() {
+    REGISTRY.with_borrow(|registry| registry.slots.iter().flatten().for_each(|slot| shutdown_both(slot.socket)));
 }
 
 /// Forgets every watch of this thread; for simulations that start anew.

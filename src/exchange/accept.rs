@@ -1,0 +1,43 @@
+//! The head of the next request on a connection. Decides between a request, a quiet connection, and its end.
+
+use super::core::Core;
+use super::line::{Filled, Line};
+use crate::error::Failure;
+use crate::net::now_ms;
+use crate::wire::http1::{Progress, parse_request};
+
+/// A connection that is silent for so long between two requests gives its buffers back and waits without.
+const QUIET_MS: u64 = 1000;
+
+pub enum Accepted {
+    /// `line.head` is filled in.
+    Head,
+    Quiet,
+    Closed,
+    Refused(Failure),
+}
+
+/// Waits for the next request's head.
+pub async fn head(core: &Core, line: &mut Line<'_>) -> Accepted {
+    let mut deadline_ms = None;
+    loop {
+        if !line.pending().is_empty() {
+            match parse_request(&line.input[line.at..], &mut line.head) {
+                Ok(Progress::Complete) => return Accepted::Head,
+                Ok(Progress::Partial) => {}
+                Err(fault) => {
+                    return Accepted::Refused(Failure::BadHead { status: fault.status(), why: fault.to_string() });
+                }
+            }
+            deadline_ms.get_or_insert_with(|| now_ms() + core.snapshot.server.timeout_head_ms);
+        } else if core.draining.get() {
+            return Accepted::Closed;
+        }
+        match line.fill(deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS)).await {
+            Ok(Filled::Some) => {}
+            Ok(Filled::Quiet) if deadline_ms.is_none() => return Accepted::Quiet,
+            Ok(Filled::Quiet) => return Accepted::Refused(Failure::HeadTimeout),
+            Ok(Filled::End) | Err(_) => return Accepted::Closed,
+        }
+    }
+}

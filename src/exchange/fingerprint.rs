@@ -1,0 +1,65 @@
+//! What makes two questions the same: SHA-256 over the tenant's scope, the endpoint, the model and its version, and the
+//! canonical form of every field that can change the answer. Field order, white space, escapes and the spelling of
+//! numbers do not matter. Collisions that can be made on purpose would hand one tenant's answer to another: no
+//! faster hash here.
+
+use sha2::{Digest, Sha256};
+use shards::Fingerprint;
+
+use super::admit::Permit;
+use super::authenticate::Visitor;
+use super::core::{Core, Scratch};
+use super::line::Line;
+use super::parse::{Question, body_bytes};
+use crate::config::snapshot::{CacheMode, Scope};
+use crate::dialect::facts::Endpoint;
+use crate::wire::http1::Method;
+use crate::wire::json;
+
+/// Names the layout of the bytes that are hashed; a change of the layout changes it.
+const LAYOUT: &[u8] = b"ringway fingerprint 1\0";
+
+/// The question's fingerprint, or none if its answer may not be shared. Needs the body's tape in `scratch`.
+pub fn of(
+    core: &Core,
+    visitor: &Visitor,
+    permit: &Permit,
+    line: &Line<'_>,
+    question: &Question,
+    scratch: &mut Scratch,
+) -> Option<Fingerprint> {
+    let cached = matches!(question.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
+    if !cached || core.snapshot.cache.mode == CacheMode::Off || line.head.method != Method::Post {
+        return None;
+    }
+    if question.directives.no_store {
+        return None;
+    }
+    let facts = question.facts.as_ref()?;
+    let model = &core.snapshot.models[permit.model];
+    let bytes = &mut scratch.canonical;
+    bytes.clear();
+    bytes.extend_from_slice(LAYOUT);
+    match (core.snapshot.cache.scope, visitor.tenant) {
+        (Scope::Shared, _) | (_, None) => bytes.push(b'*'),
+        (Scope::Tenant, Some(tenant)) => {
+            bytes.push(b't');
+            append(bytes, core.snapshot.tenants[tenant].name.as_bytes());
+        }
+        (Scope::Key, Some(_)) => {
+            bytes.push(b'k');
+            bytes.extend_from_slice(&visitor.credential);
+        }
+    }
+    append(bytes, question.endpoint.label().as_bytes());
+    append(bytes, model.name.as_bytes());
+    append(bytes, model.version.as_bytes());
+    json::canonical(body_bytes(line, &question.body), &scratch.tape, facts.not_in_key, bytes);
+    Some(Fingerprint(Sha256::digest(bytes).into()))
+}
+
+/// A string with its length in front, so that two strings in a row cannot be cut elsewhere.
+fn append(bytes: &mut Vec<u8>, text: &[u8]) {
+    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(text);
+}

@@ -1,0 +1,84 @@
+//! From a fingerprint to an answer in the cache, a seat in somebody's flight, or the duty to fly. One letter each way if
+//! another core owns the fingerprint; none if a copy is near or the flight is on this core already.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use shards::{Fingerprint, Lookup};
+
+use super::core::Core;
+use super::flight::{Flight, Seat};
+use super::letters::{Entry, Letter, Verdict, ask_own, near_key};
+use crate::dialect::facts::Form;
+
+/// What an exchange does next.
+pub enum Found {
+    Hit(Arc<Entry>),
+    /// Fetch the answer: the flight is in the map, and settles itself.
+    Lead(Seat),
+    /// Read what comes: a flight of this core, or the owner's verdict first.
+    Follow(Seat),
+    /// Fetch the answer outside of any flight.
+    Alone(Seat),
+}
+
+/// Asks for the answer to `fingerprint` in `form`. `silent` names a flight that was followed in vain.
+pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option<u64>) -> Found {
+    let owner = core.owner(&fingerprint);
+    let own = owner == core.id;
+    if own && silent.is_none() {
+        // Most answers are here: no flight is looked for before.
+        match ask_own(core, &fingerprint, form, core.id, None) {
+            Verdict::Found(entry) => return Found::Hit(entry),
+            Verdict::Lead(number) => return Found::Lead(Flight::leading(core, fingerprint, number).seat(core)),
+            Verdict::Alone => return alone(core),
+            Verdict::Follow(leader, number) => return follow(core, fingerprint, leader, number),
+        }
+    }
+    if silent.is_none() {
+        if let Lookup::Fresh { value, .. } = core.near.borrow_mut().get(&near_key(&fingerprint, form), core.now()) {
+            return Found::Hit(value.clone());
+        }
+        if let Some(flight) = core.flights.borrow().get(&fingerprint) {
+            return Found::Follow(flight.seat(core));
+        }
+    } else {
+        // The silent flight, or its copy here, is nobody's to join any more.
+        core.flights.borrow_mut().remove(&fingerprint);
+    }
+    if own {
+        return match ask_own(core, &fingerprint, form, core.id, silent) {
+            Verdict::Found(entry) => Found::Hit(entry),
+            Verdict::Lead(number) => Found::Lead(Flight::leading(core, fingerprint, number).seat(core)),
+            Verdict::Alone => alone(core),
+            Verdict::Follow(leader, number) => follow(core, fingerprint, leader, number),
+        };
+    }
+    let seat = Flight::asking(core, fingerprint).seat(core);
+    let from = core.id;
+    let letter = match silent {
+        None => Letter::Ask { fingerprint, form, from },
+        Some(number) => Letter::TakeOver { fingerprint, number, form, from },
+    };
+    core.post(owner, letter);
+    Found::Follow(seat)
+}
+
+/// A seat outside of any flight.
+pub fn alone(core: &Rc<Core>) -> Found {
+    Found::Alone(Flight::private(core).seat(core))
+}
+
+/// The owner is this core and knows of a flight.
+fn follow(core: &Rc<Core>, fingerprint: Fingerprint, leader: shards::CoreId, number: u64) -> Found {
+    if let Some(flight) = core.flights.borrow().get(&fingerprint) {
+        return Found::Follow(flight.seat(core));
+    }
+    if leader == core.id {
+        // It ended between its last byte and its settlement, or outgrew the cache.
+        return alone(core);
+    }
+    let seat = Flight::asking(core, fingerprint).seat(core);
+    core.post(leader, Letter::Join { fingerprint, number, follower: core.id });
+    Found::Follow(seat)
+}

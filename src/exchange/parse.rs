@@ -1,0 +1,174 @@
+//! From a head to a question: reads the body, scans it once, and finds what the gateway acts on. The bytes stay as they
+//! came; what is known of them are spans.
+
+use super::core::{Core, Scratch};
+use super::line::{Filled, Line};
+use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
+use crate::dialect::openai::request_facts;
+use crate::error::Failure;
+use crate::net::now_ms;
+use crate::wire::body::{Body, Decoder};
+use crate::wire::http1::{Expectation, Framing, encode};
+use crate::wire::json;
+
+/// Where a request's body is.
+#[derive(Debug)]
+pub enum BodyPlace {
+    /// In the line's buffer, right behind the head.
+    Behind { length: usize },
+    /// Decoded from chunks into a buffer of its own.
+    Apart { bytes: Vec<u8> },
+}
+
+/// What a request's `Cache-Control` asks for. RFC 9111 5.2.1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Directives {
+    pub no_store: bool,
+    pub no_cache: bool,
+    pub only_if_cached: bool,
+    pub max_age_ms: Option<u64>,
+}
+
+/// A request that is understood.
+pub struct Question {
+    pub endpoint: Endpoint,
+    pub body: BodyPlace,
+    /// Of a JSON body.
+    pub facts: Option<RequestFacts>,
+    pub form: Form,
+    pub usage_event: UsageEvent,
+    pub directives: Directives,
+}
+
+/// Reads the body to its end. Errors: too large, malformed framing, too slow, or the client left.
+pub async fn receive(core: &Core, line: &mut Line<'_>) -> Result<BodyPlace, Failure> {
+    let max = core.snapshot.server.body_max_bytes;
+    match line.head.framing {
+        Framing::Empty | Framing::UntilClose => Ok(BodyPlace::Behind { length: 0 }),
+        Framing::Length(length) if length > max => Err(Failure::BodyTooLarge),
+        Framing::Length(length) => {
+            let length = length as usize;
+            let whole = line.head.length + length;
+            if line.pending().len() < whole {
+                answer_expectation(core, line).await?;
+            }
+            while line.pending().len() < whole {
+                line.make_room(whole - line.pending().len());
+                fill(core, line).await?;
+            }
+            Ok(BodyPlace::Behind { length })
+        }
+        Framing::Chunked => {
+            answer_expectation(core, line).await?;
+            let mut bytes = core.buffers.take();
+            let result = receive_chunks(core, line, max, &mut bytes).await;
+            match result {
+                Ok(()) => Ok(BodyPlace::Apart { bytes }),
+                Err(failure) => {
+                    core.buffers.give(bytes);
+                    Err(failure)
+                }
+            }
+        }
+    }
+}
+
+async fn receive_chunks(core: &Core, line: &mut Line<'_>, max: u64, bytes: &mut Vec<u8>) -> Result<(), Failure> {
+    let mut decoder = Decoder::new(Framing::Chunked);
+    loop {
+        let start = line.at + line.head.length;
+        let mut done = start;
+        loop {
+            let rest = &line.input[done..];
+            if rest.is_empty() {
+                break;
+            }
+            let step = decoder.decode(rest).map_err(|fault| Failure::BadFraming { why: fault.to_string() })?;
+            bytes.extend_from_slice(&rest[step.data.clone()]);
+            if bytes.len() as u64 > max {
+                return Err(Failure::BodyTooLarge);
+            }
+            done += step.consumed;
+            if step.state == Body::Done {
+                // The next request, if it is here already, moves up to right behind the head.
+                line.input.drain(start..done);
+                return Ok(());
+            }
+        }
+        line.input.drain(start..done);
+        fill(core, line).await?;
+    }
+}
+
+async fn fill(core: &Core, line: &mut Line<'_>) -> Result<(), Failure> {
+    match line.fill(now_ms() + core.snapshot.server.timeout_body_ms).await {
+        Ok(Filled::Some) => Ok(()),
+        Ok(Filled::Quiet) => Err(Failure::BodyTimeout),
+        Ok(Filled::End) | Err(_) => Err(Failure::ClientGone),
+    }
+}
+
+/// RFC 9110 10.1.1: the client waits with its body until it is told to go on.
+async fn answer_expectation(core: &Core, line: &mut Line<'_>) -> Result<(), Failure> {
+    if line.head.expect_continue == Expectation::Continue && line.pending().len() == line.head.length {
+        line.output.extend_from_slice(encode::CONTINUE);
+        line.flush(core.snapshot.server.timeout_write_ms).await.map_err(|_| Failure::ClientGone)?;
+    }
+    Ok(())
+}
+
+/// Scans the body, once. `scratch.tape` is the body's tape afterwards.
+pub fn scan(line: &Line<'_>, endpoint: Endpoint, body: BodyPlace, scratch: &mut Scratch) -> Result<Question, Failure> {
+    let bytes = body_bytes(line, &body);
+    let content_type = line.head.fields.get(line.pending(), "content-type").unwrap_or(b"");
+    // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
+    let is_json = match endpoint {
+        Endpoint::Other => content_type.len() >= 16 && content_type[..16].eq_ignore_ascii_case(b"application/json"),
+        _ => true,
+    };
+    let facts = if is_json && !(bytes.is_empty() && endpoint == Endpoint::Other) {
+        json::parse(bytes, &mut scratch.tape)
+            .map_err(|fault| Failure::BadJson { why: format!("The request body is not valid JSON: {fault}.") })?;
+        let facts = request_facts(endpoint, bytes, &scratch.tape)
+            .map_err(|fault| Failure::BadField { why: fault.to_string(), param: fault.param().unwrap_or("body") })?;
+        Some(facts)
+    } else {
+        None
+    };
+    Ok(Question {
+        endpoint,
+        form: facts.map_or(Form::Whole, |facts| facts.form),
+        usage_event: facts.map_or(UsageEvent::NotAsked, |facts| facts.usage_event),
+        facts,
+        directives: directives(line),
+        body,
+    })
+}
+
+/// The bytes of the body of the request in hand.
+pub fn body_bytes<'a>(line: &'a Line<'_>, body: &'a BodyPlace) -> &'a [u8] {
+    match body {
+        BodyPlace::Behind { length } => line.pending().get(line.head.length..line.head.length + length).unwrap_or(&[]),
+        BodyPlace::Apart { bytes } => bytes,
+    }
+}
+
+fn directives(line: &Line<'_>) -> Directives {
+    let mut found = Directives::default();
+    for value in line.head.fields.get_all(line.pending(), "cache-control") {
+        for directive in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            if directive.eq_ignore_ascii_case(b"no-store") {
+                found.no_store = true;
+            } else if directive.eq_ignore_ascii_case(b"no-cache") {
+                found.no_cache = true;
+            } else if directive.eq_ignore_ascii_case(b"only-if-cached") {
+                found.only_if_cached = true;
+            } else if directive.len() > 8 && directive[..8].eq_ignore_ascii_case(b"max-age=") {
+                let seconds = std::str::from_utf8(&directive[8..]).ok().and_then(|text| text.parse::<u64>().ok());
+                // RFC 9111 4.2.1: an age that cannot be read is best taken as stale.
+                found.max_age_ms = Some(seconds.unwrap_or(0).saturating_mul(1000));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,173 @@
+//! What is noted of an exchange while it goes on, and the one line of the log and the counters at its end.
+
+use super::core::Core;
+use super::line::Line;
+use crate::dialect::facts::{Endpoint, Form, TokenUsage};
+use crate::error::Failure;
+use crate::limits::REQUEST_ID_BYTES;
+use crate::net::{now_us, throw, unix_ms};
+use crate::observe::log::Entry;
+use crate::wire::http1::{Method, Persistence, Version};
+
+/// The correlation id of a request: the client's, or one made here.
+#[derive(Clone, Copy)]
+pub struct RequestId {
+    bytes: [u8; REQUEST_ID_BYTES],
+    length: u8,
+}
+
+impl RequestId {
+    /// Takes over a client's id if it is visible ASCII and not too long; else makes one.
+    pub fn of(sent: Option<&[u8]>) -> RequestId {
+        let mut id = RequestId { bytes: [0; REQUEST_ID_BYTES], length: 0 };
+        match sent {
+            Some(sent) if (1..=REQUEST_ID_BYTES).contains(&sent.len()) && sent.iter().all(u8::is_ascii_graphic) => {
+                id.bytes[..sent.len()].copy_from_slice(sent);
+                id.length = sent.len() as u8;
+            }
+            _ => {
+                let dice = (u128::from(throw()) << 64) | u128::from(throw());
+                for (place, byte) in id.bytes[..32].iter_mut().enumerate() {
+                    *byte = b"0123456789abcdef"[(dice >> (124 - 4 * place)) as usize & 15];
+                }
+                id.length = 32;
+            }
+        }
+        id
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+/// What the cache did for an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMark {
+    /// Not asked: the answer may not be shared.
+    Bypass,
+    Hit {
+        age_ms: u64,
+        ttl_ms: u64,
+    },
+    Miss,
+    /// A miss that was answered by somebody else's upstream call.
+    Joined,
+    /// Not looked for at the client's wish.
+    Refused,
+}
+
+impl CacheMark {
+    pub fn label(self) -> &'static str {
+        match self {
+            CacheMark::Bypass => "bypass",
+            CacheMark::Hit { .. } => "hit",
+            CacheMark::Miss => "miss",
+            CacheMark::Joined => "joined",
+            CacheMark::Refused => "refused",
+        }
+    }
+}
+
+/// How the client wants its answer delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub version: Version,
+    pub persistence: Persistence,
+    pub method: Method,
+}
+
+/// An exchange's facts for the record, and for the heads written on the way.
+pub struct Note {
+    pub request_id: RequestId,
+    pub manner: Manner,
+    pub started_us: u64,
+    pub first_byte_us: Option<u64>,
+    pub endpoint: Endpoint,
+    pub form: Form,
+    pub tenant: Option<usize>,
+    pub model: Option<usize>,
+    pub backend: Option<usize>,
+    pub cache: CacheMark,
+    pub status: u16,
+    pub sent_bytes: u64,
+    pub tokens: Option<TokenUsage>,
+    pub failure: Option<Failure>,
+}
+
+/// Begins the record of the request whose head is in `line`.
+pub fn begin(core: &Core, line: &Line<'_>) -> Note {
+    core.counters.requests.add(1);
+    let head = &line.head;
+    let manner = Manner { version: head.version, persistence: head.persistence, method: head.method };
+    let endpoint = Endpoint::from_path(head.path.of(line.pending()));
+    note(core, RequestId::of(head.fields.get(line.pending(), "x-request-id")), manner, endpoint)
+}
+
+/// Begins the record of a request whose head could not be understood.
+pub fn begin_refused(core: &Core) -> Note {
+    let manner = Manner { version: Version::Http11, persistence: Persistence::Close, method: Method::Other };
+    note(core, RequestId::of(None), manner, Endpoint::Other)
+}
+
+fn note(core: &Core, request_id: RequestId, manner: Manner, endpoint: Endpoint) -> Note {
+    core.counters.exchanges.add(1);
+    Note {
+        request_id,
+        manner,
+        started_us: now_us(),
+        first_byte_us: None,
+        endpoint,
+        form: Form::Whole,
+        tenant: None,
+        model: None,
+        backend: None,
+        cache: CacheMark::Bypass,
+        status: 0,
+        sent_bytes: 0,
+        tokens: None,
+        failure: None,
+    }
+}
+
+/// Ends the record: one line of the access log, and the counters.
+pub fn end(core: &Core, note: &Note) {
+    let counters = &core.counters;
+    counters.exchanges.sub(1);
+    match note.cache {
+        CacheMark::Hit { .. } => counters.hits.add(1),
+        CacheMark::Miss | CacheMark::Refused => counters.misses.add(1),
+        CacheMark::Joined => counters.joined.add(1),
+        CacheMark::Bypass => {}
+    }
+    if note.failure.is_some() {
+        counters.failures.add(1);
+    }
+    let mut log = core.log.borrow_mut();
+    if !log.is_on() {
+        return;
+    }
+    let snapshot = &core.snapshot;
+    let now_us = now_us();
+    log.write(&Entry {
+        unix_ms: unix_ms(),
+        request_id: note.request_id.bytes(),
+        core: core.id.0,
+        tenant: note.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
+        endpoint: note.endpoint.label(),
+        model: note.model.map(|model| snapshot.models[model].name.as_str()),
+        backend: note.backend.map(|backend| snapshot.backends[backend].name.as_str()),
+        status: note.status,
+        cache: note.cache.label(),
+        stream: note.form == Form::Streamed,
+        total_us: now_us.saturating_sub(note.started_us),
+        first_byte_us: note.first_byte_us.map(|at| at.saturating_sub(note.started_us)),
+        sent_bytes: note.sent_bytes,
+        tokens: note.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
+        error: note.failure.as_ref().map(Failure::label),
+    });
+    if log.is_full() {
+        drop(log);
+        core.flush_log();
+    }
+}

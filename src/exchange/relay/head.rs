@@ -1,0 +1,117 @@
+//! Response heads, in one place: what every client sees of the gateway itself.
+
+use super::Next;
+use crate::dialect::facts::{Form, PublicError};
+use crate::dialect::openai::write_error;
+use crate::error::Failure;
+use crate::exchange::core::Core;
+use crate::exchange::record::{CacheMark, Note};
+use crate::wire::http1::{Method, Persistence, Version, encode};
+
+/// How the body of a response is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delimited {
+    ByLength(u64),
+    ByChunks,
+    ByClose,
+}
+
+/// Delimits a body whose length is not known: chunks, or the close for clients of HTTP/1.0.
+pub fn unknown_length(note: &Note) -> Delimited {
+    match note.manner.version {
+        Version::Http11 => Delimited::ByChunks,
+        Version::Http10 => Delimited::ByClose,
+    }
+}
+
+/// Writes a head. `further` are header lines with their ends.
+pub fn write(
+    core: &Core,
+    note: &mut Note,
+    status: u16,
+    content_type: &[u8],
+    delimited: Delimited,
+    further: &[u8],
+    out: &mut Vec<u8>,
+) -> Next {
+    note.status = status;
+    note.first_byte_us.get_or_insert_with(crate::net::now_us);
+    encode::status_line(out, status);
+    core.write_date(out);
+    if !content_type.is_empty() {
+        encode::field(out, b"content-type", content_type);
+    }
+    match delimited {
+        Delimited::ByLength(length) => encode::field_number(out, b"content-length", length),
+        Delimited::ByChunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Delimited::ByClose => {}
+    }
+    if content_type.starts_with(b"text/event-stream") {
+        // So that no proxy in front holds events back, and no shared cache keeps them.
+        out.extend_from_slice(b"cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\n");
+    } else {
+        out.extend_from_slice(b"cache-control: private, no-store\r\n");
+    }
+    write_cache_fields(note, out);
+    encode::field(out, b"x-request-id", note.request_id.bytes());
+    out.extend_from_slice(further);
+    let next =
+        if note.manner.persistence == Persistence::Close || delimited == Delimited::ByClose || core.draining.get() {
+            out.extend_from_slice(b"connection: close\r\n");
+            Next::Close
+        } else {
+            if note.manner.version == Version::Http10 {
+                // RFC 9112 9.3: persistence is not the default of HTTP/1.0.
+                out.extend_from_slice(b"connection: keep-alive\r\n");
+            }
+            Next::KeepAlive
+        };
+    encode::head_end(out);
+    next
+}
+
+/// `x-cache`, and RFC 9211's `cache-status` with `age` (RFC 9111 5.1) on hits.
+fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
+    match note.cache {
+        CacheMark::Hit { age_ms, ttl_ms } => {
+            out.extend_from_slice(b"x-cache: HIT\r\ncache-status: ringway; hit; ttl=");
+            let left_ms = ttl_ms.saturating_sub(age_ms);
+            out.extend_from_slice(itoa::Buffer::new().format(left_ms / 1000).as_bytes());
+            out.extend_from_slice(b"\r\n");
+            encode::field_number(out, b"age", age_ms / 1000);
+        }
+        CacheMark::Miss => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss\r\n"),
+        CacheMark::Joined => {
+            out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss; collapsed\r\n");
+        }
+        CacheMark::Refused => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=request\r\n"),
+        CacheMark::Bypass => out.extend_from_slice(b"x-cache: BYPASS\r\ncache-status: ringway; fwd=bypass\r\n"),
+    }
+}
+
+/// Writes a failure as a whole response, for a client that has got nothing yet.
+pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>) -> Next {
+    let public = failure.public();
+    let mut body = core.buffers.take();
+    let error =
+        PublicError { message: &public.message, kind: public.kind, code: Some(public.code), param: public.param };
+    write_error(&mut body, &error);
+    let mut further = Vec::new();
+    match failure {
+        Failure::NoCredential => encode::field(&mut further, b"www-authenticate", b"Bearer"),
+        Failure::UnknownCredential => {
+            encode::field(&mut further, b"www-authenticate", b"Bearer error=\"invalid_token\"");
+        }
+        Failure::WrongMethod { allow } => encode::field(&mut further, b"allow", allow.as_bytes()),
+        Failure::NoBackend | Failure::Draining => encode::field(&mut further, b"retry-after", b"1"),
+        _ => {}
+    }
+    note.form = Form::Whole;
+    let delimited = Delimited::ByLength(body.len() as u64);
+    let next = write(core, note, public.status, b"application/json", delimited, &further, out);
+    if note.manner.method != Method::Head {
+        out.extend_from_slice(&body);
+    }
+    core.buffers.give(body);
+    next
+}

@@ -1,0 +1,295 @@
+//! Reads a flight for one client and writes it out as it comes: many small events that are here together leave in one
+//! write, and none waits for another. Notices a client that leaves, a backend that thinks, and a flight that is silent.
+
+use std::sync::Arc;
+
+use super::Next;
+use super::head::{self, Delimited, unknown_length};
+use crate::dialect::facts::{Form, PublicError, UsageEvent};
+use crate::dialect::openai::{DONE, write_error_event};
+use crate::error::Failure;
+use crate::exchange::core::Core;
+use crate::exchange::flight::{End, Opening, Seat, Turn};
+use crate::exchange::letters::Entry;
+use crate::exchange::line::Line;
+use crate::exchange::record::Note;
+use crate::net::now_ms;
+use crate::net::watch::Trip;
+use crate::wire::http1::{Method, Version, encode};
+use crate::wire::sse;
+
+/// A stream that is silent for so long gets a comment, so that no proxy on the way takes it for dead.
+const KEEP_ALIVE_MS: u64 = 15_000;
+/// Most bytes taken from the log at once, so that one reader's catching up is not one huge write.
+const STEP_BYTES: usize = 256 << 10;
+
+/// Whose answer a flight is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// This exchange's own: it takes what comes in whatever form.
+    Own,
+    /// Somebody else's, who may have asked for the other form.
+    Follower,
+}
+
+/// How reading ended. Nothing was sent to the client but in `Done` and `Cut`.
+pub enum Reader {
+    /// The answer went out whole.
+    Done(Next),
+    /// The owner wants this exchange to fetch the answer.
+    Lead(u64),
+    /// The owner had it.
+    Found(Arc<Entry>),
+    /// Fetch it outside of any flight.
+    Alone,
+    /// Ask the owner again.
+    Again,
+    /// The flight is silent for longer than a follower waits.
+    Silent,
+    /// The flight failed before anything was sent.
+    Failed(Failure),
+    /// The answer broke off after a part of it was sent: the connection has to end uncleanly.
+    Cut(Failure),
+}
+
+struct Writer {
+    opening: Option<Arc<Opening>>,
+    delimited: Delimited,
+    next: Next,
+    /// Bytes have left for the client.
+    sent: bool,
+    /// The head stands in the output and nothing behind it.
+    held: bool,
+    /// The flight carries the other form: wait for its end and convert.
+    deferred: bool,
+}
+
+/// Reads `seat` to its end for the client of `line`.
+pub async fn live(
+    core: &Core,
+    line: &mut Line<'_>,
+    note: &mut Note,
+    seat: &mut Seat,
+    form: Form,
+    usage_event: UsageEvent,
+    role: Role,
+) -> Reader {
+    line.socket.watch().guard();
+    let reader = read(core, line, note, seat, form, usage_event, role).await;
+    line.socket.watch().unguard();
+    reader
+}
+
+async fn read(
+    core: &Core,
+    line: &mut Line<'_>,
+    note: &mut Note,
+    seat: &mut Seat,
+    form: Form,
+    usage_event: UsageEvent,
+    role: Role,
+) -> Reader {
+    let timeout_ms = core.snapshot.server.timeout_write_ms;
+    let follow_ms = core.snapshot.cache.timeout_follow_ms;
+    let mut writer = Writer {
+        opening: None,
+        delimited: Delimited::ByClose,
+        next: Next::Close,
+        sent: false,
+        held: false,
+        deferred: false,
+    };
+    let mut heard_ms = now_ms();
+    loop {
+        let turn = match seat.ready() {
+            Some(turn) => turn,
+            None => {
+                // A head alone is held back until there is something behind it: until then a failure is an honest one.
+                if !writer.held && !line.output.is_empty() {
+                    if line.flush(timeout_ms).await.is_err() {
+                        return Reader::Cut(Failure::ClientGone);
+                    }
+                    writer.sent = true;
+                }
+                let silence_ms = if role == Role::Follower && !writer.sent { follow_ms } else { KEEP_ALIVE_MS };
+                line.socket.watch().wake_at(heard_ms + silence_ms.min(KEEP_ALIVE_MS));
+                seat.turn(line.socket.watch()).await
+            }
+        };
+        match turn {
+            Turn::Lead(number) => return Reader::Lead(number),
+            Turn::Found(entry) => return Reader::Found(entry),
+            Turn::Alone => return Reader::Alone,
+            Turn::Again => return Reader::Again,
+            Turn::Opening(opening) => {
+                heard_ms = now_ms();
+                note.backend = Some(opening.backend);
+                writer.deferred = role == Role::Follower && opening.status == 200 && opening.form != form;
+                if !writer.deferred {
+                    writer.open(core, line, note, seat, &opening);
+                }
+                writer.opening = Some(opening);
+            }
+            Turn::Bytes => {
+                heard_ms = now_ms();
+                writer.bytes(line, note, seat);
+                if line.output.len() >= STEP_BYTES {
+                    if line.flush(timeout_ms).await.is_err() {
+                        return Reader::Cut(Failure::ClientGone);
+                    }
+                    writer.sent = true;
+                }
+            }
+            Turn::End(End::Complete { kept, usage_event: usage, tokens }) => {
+                note.tokens = tokens;
+                if writer.deferred {
+                    let converted = kept.and_then(|entry| entry.in_form(form)).map(Arc::new);
+                    return converted.map_or(Reader::Alone, Reader::Found);
+                }
+                writer.complete(line, note, usage.as_deref().filter(|_| usage_event == UsageEvent::Asked));
+                return match line.flush(timeout_ms).await {
+                    Ok(()) => Reader::Done(writer.next),
+                    Err(_) => Reader::Cut(Failure::ClientGone),
+                };
+            }
+            Turn::End(End::Failed(failure)) => {
+                if !writer.sent {
+                    line.output.clear();
+                    return Reader::Failed(failure);
+                }
+                writer.fail(line, &failure);
+                let _ = line.flush(timeout_ms).await;
+                return Reader::Cut(failure);
+            }
+            Turn::Trip(Trip::Gone | Trip::Abandoned) => return Reader::Cut(Failure::ClientGone),
+            Turn::Trip(Trip::HalfClosed) => {
+                // It may have closed, or only ended its own direction (RFC 9112 9.6). One who has closed answers the
+                // next byte with a reset: so something is said that one who still reads ignores, an interim response
+                // (RFC 9110 15.2) or a comment.
+                if note.manner.version == Version::Http10 && !writer.sent {
+                    continue;
+                }
+                let held = std::mem::take(&mut line.output);
+                if !writer.sent {
+                    line.output.extend_from_slice(encode::CONTINUE);
+                } else {
+                    writer.keep_alive(line);
+                }
+                if line.flush(timeout_ms).await.is_err() {
+                    return Reader::Cut(Failure::ClientGone);
+                }
+                line.output = held;
+            }
+            Turn::Trip(Trip::Deadline) => {
+                let silent_ms = now_ms().saturating_sub(heard_ms);
+                if role == Role::Follower && !writer.sent && silent_ms >= follow_ms {
+                    line.output.clear();
+                    return Reader::Silent;
+                }
+                if silent_ms >= KEEP_ALIVE_MS {
+                    heard_ms = now_ms();
+                    if writer.keep_alive(line) {
+                        if line.flush(timeout_ms).await.is_err() {
+                            return Reader::Cut(Failure::ClientGone);
+                        }
+                        writer.sent = true;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn open(&mut self, core: &Core, line: &mut Line<'_>, note: &mut Note, seat: &Seat, opening: &Opening) {
+        self.delimited = match (opening.form, opening.length) {
+            (Form::Whole, Some(length)) => Delimited::ByLength(length),
+            // Already over: then the length is known after all.
+            (Form::Whole, None) if matches!(seat.end(), Some(End::Complete { .. })) => {
+                Delimited::ByLength(seat.unread_bytes())
+            }
+            _ => unknown_length(note),
+        };
+        note.form = opening.form;
+        let content_type: &[u8] = match opening.form {
+            Form::Streamed => b"text/event-stream",
+            Form::Whole => &opening.content_type,
+        };
+        let out = &mut line.output;
+        self.next = head::write(core, note, opening.status, content_type, self.delimited, &opening.fields, out);
+        self.held = true;
+    }
+
+    fn bytes(&mut self, line: &mut Line<'_>, note: &mut Note, seat: &mut Seat) {
+        if self.deferred {
+            return seat.read(|bytes| (bytes.len(), ()));
+        }
+        if note.manner.method == Method::Head {
+            return seat.read(|bytes| (bytes.len(), ()));
+        }
+        self.held = false;
+        let out = &mut line.output;
+        let chunked = self.delimited == Delimited::ByChunks;
+        note.sent_bytes += seat.read(|bytes| {
+            let step = &bytes[..bytes.len().min(STEP_BYTES)];
+            if chunked {
+                encode::chunk(out, step);
+            } else {
+                out.extend_from_slice(step);
+            }
+            (step.len(), step.len() as u64)
+        });
+    }
+
+    fn complete(&mut self, line: &mut Line<'_>, note: &mut Note, usage: Option<&[u8]>) {
+        let streamed = self.opening.as_ref().is_some_and(|opening| opening.form == Form::Streamed);
+        let out = &mut line.output;
+        if streamed {
+            let usage = usage.unwrap_or(&[]);
+            let length = usage.len() + b"data: \n\n".len() + DONE.len();
+            if self.delimited == Delimited::ByChunks {
+                encode::chunk_prefix(out, length);
+            }
+            out.extend_from_slice(usage);
+            sse::event(out, DONE);
+            if self.delimited == Delimited::ByChunks {
+                out.extend_from_slice(encode::LINE_END);
+            }
+            note.sent_bytes += length as u64;
+        }
+        if self.delimited == Delimited::ByChunks && note.manner.method != Method::Head {
+            out.extend_from_slice(encode::LAST_CHUNK);
+        }
+    }
+
+    /// The error in the client's own protocol, as the last thing of a stream that is not complete.
+    fn fail(&mut self, line: &mut Line<'_>, failure: &Failure) {
+        if self.opening.as_ref().is_none_or(|opening| opening.form != Form::Streamed) {
+            return;
+        }
+        let public = failure.public();
+        let error =
+            PublicError { message: &public.message, kind: public.kind, code: Some(public.code), param: public.param };
+        let mut event = Vec::new();
+        write_error_event(&mut event, &error);
+        self.frame(line, &event);
+    }
+
+    fn frame(&self, line: &mut Line<'_>, bytes: &[u8]) {
+        if self.delimited == Delimited::ByChunks {
+            encode::chunk(&mut line.output, bytes);
+        } else {
+            line.output.extend_from_slice(bytes);
+        }
+    }
+
+    /// A comment, if this is a stream.
+    fn keep_alive(&mut self, line: &mut Line<'_>) -> bool {
+        let streamed = self.opening.as_ref().is_some_and(|opening| opening.form == Form::Streamed) && !self.deferred;
+        if streamed {
+            self.held = false;
+            self.frame(line, b":\n\n");
+        }
+        streamed
+    }
+}

@@ -1,0 +1,19 @@
+//! From the backend's answer to the client's. `upstream` fills a flight's log, `live` reads it for one client, `stored`
+//! writes what the cache had, `head` writes every response head.
+
+mod head;
+mod live;
+mod stored;
+mod upstream;
+
+pub use head::refuse;
+pub use live::{Reader, Role, live};
+pub use stored::{models, stored, text};
+pub use upstream::{Captured, upstream};
+
+/// What becomes of the connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    KeepAlive,
+    Close,
+}

@@ -1,0 +1,133 @@
+//! Answers that need no backend: what the cache had, the list of models, and plain text.
+
+use super::Next;
+use super::head::{self, Delimited, unknown_length};
+use crate::dialect::facts::{Form, UsageEvent, model_in_path};
+use crate::dialect::openai::{self, DONE};
+use crate::error::Failure;
+use crate::exchange::authenticate::Visitor;
+use crate::exchange::core::Core;
+use crate::exchange::letters::Entry;
+use crate::exchange::line::Line;
+use crate::exchange::record::{CacheMark, Note};
+use crate::net::now_ms;
+use crate::wire::http1::{Method, encode};
+use crate::wire::sse;
+
+/// Bodies up to this are copied behind their head and leave in one write; larger ones are written from where they are.
+const COPY_BYTES: usize = 32 << 10;
+
+/// Writes a stored answer. Allocates nothing once the line's buffers have grown. Errors: the client has gone.
+pub async fn stored(
+    core: &Core,
+    line: &mut Line<'_>,
+    note: &mut Note,
+    entry: &Entry,
+    usage_event: UsageEvent,
+) -> Result<Next, Failure> {
+    let age_ms = now_ms().saturating_sub(entry.stored_ms);
+    if note.cache == CacheMark::Miss {
+        note.cache = CacheMark::Hit { age_ms, ttl_ms: entry.ttl_ms };
+    }
+    note.tokens = entry.tokens;
+    note.form = entry.form;
+    let timeout_ms = core.snapshot.server.timeout_write_ms;
+    let gone = |_| Failure::ClientGone;
+    if entry.form == Form::Whole {
+        let delimited = Delimited::ByLength(entry.body.len() as u64);
+        let next = head::write(core, note, 200, b"application/json", delimited, b"", &mut line.output);
+        if entry.body.len() <= COPY_BYTES {
+            line.output.extend_from_slice(&entry.body);
+        } else {
+            line.flush(timeout_ms).await.map_err(gone)?;
+            line.socket.write_bytes(entry.body.clone()).await.map_err(gone)?;
+        }
+        note.sent_bytes += entry.body.len() as u64;
+        return Ok(next);
+    }
+    // The whole stream is known: it goes out as one body of known events, still marked as a stream.
+    let usage = match (&entry.usage_event, usage_event) {
+        (Some(usage), UsageEvent::Asked) => &usage[..],
+        _ => &[],
+    };
+    let delimited = unknown_length(note);
+    let next = head::write(core, note, 200, b"text/event-stream", delimited, b"", &mut line.output);
+    let tail = b"data: \n\n".len() + DONE.len();
+    let length = entry.body.len() + usage.len() + tail;
+    if delimited == Delimited::ByChunks {
+        encode::chunk_prefix(&mut line.output, length);
+    }
+    if entry.body.len() <= COPY_BYTES {
+        line.output.extend_from_slice(&entry.body);
+    } else {
+        line.flush(timeout_ms).await.map_err(gone)?;
+        line.socket.write_bytes(entry.body.clone()).await.map_err(gone)?;
+    }
+    line.output.extend_from_slice(usage);
+    sse::event(&mut line.output, DONE);
+    if delimited == Delimited::ByChunks {
+        line.output.extend_from_slice(encode::LINE_END);
+        line.output.extend_from_slice(encode::LAST_CHUNK);
+    }
+    note.sent_bytes += length as u64;
+    Ok(next)
+}
+
+/// Writes the models that `visitor` may use, or the one the path names.
+pub fn models(core: &Core, line: &mut Line<'_>, note: &mut Note, visitor: &Visitor) -> Result<Next, Failure> {
+    if !matches!(note.manner.method, Method::Get | Method::Head) {
+        return Err(Failure::WrongMethod { allow: "GET, HEAD" });
+    }
+    let snapshot = &core.snapshot;
+    let allowed = |index: usize| visitor.tenant.is_none_or(|tenant| snapshot.tenants[tenant].models.allows(index));
+    let mut body = core.buffers.take();
+    match model_in_path(line.head.path.of(line.pending())) {
+        Some(name) => {
+            let name = percent_decoded(name);
+            let model = snapshot.model(&name).filter(|&index| allowed(index)).ok_or(Failure::UnknownModel)?;
+            openai::write_model(&mut body, &snapshot.models[model].name, 0);
+        }
+        None => {
+            let names = snapshot.models.iter().enumerate().filter(|(index, _)| allowed(*index));
+            openai::write_models(&mut body, names.map(|(_, model)| model.name.as_str()), 0);
+        }
+    }
+    let next = whole(core, line, note, b"application/json", &body);
+    core.buffers.give(body);
+    Ok(next)
+}
+
+/// Writes a short text.
+pub fn text(core: &Core, line: &mut Line<'_>, note: &mut Note, body: &str) -> Next {
+    whole(core, line, note, b"text/plain; charset=utf-8", body.as_bytes())
+}
+
+fn whole(core: &Core, line: &mut Line<'_>, note: &mut Note, content_type: &[u8], body: &[u8]) -> Next {
+    let delimited = Delimited::ByLength(body.len() as u64);
+    let next = head::write(core, note, 200, content_type, delimited, b"", &mut line.output);
+    if note.manner.method != Method::Head {
+        line.output.extend_from_slice(body);
+        note.sent_bytes += body.len() as u64;
+    }
+    next
+}
+
+/// RFC 3986 2.1; a percent sign without two digits stands for itself.
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| byte.and_then(|&byte| (byte as char).to_digit(16));
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        match (text[at], digit(text.get(at + 1)), digit(text.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (byte, _, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}

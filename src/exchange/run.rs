@@ -1,0 +1,364 @@
+//! The sequence of the steps, here alone. `exchange` is the client's side of a request, `fly` the backend's: they are two
+//! because a flight outlives the client that began it. Only two edges run backward: the owner's answer (a follower asks
+//! again or goes alone), and the one free retry on a stale connection.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use shards::Fingerprint;
+
+use super::accept::{self, Accepted};
+use super::authenticate::{self, Visitor};
+use super::core::Core;
+use super::flight::{Flight, Seat};
+use super::lease::{self, Wanted};
+use super::letters::Entry;
+use super::line::{Filled, Line};
+use super::lookup::{self, Found};
+use super::order::Order;
+use super::parse::{self, BodyPlace, Question};
+use super::record::{self, CacheMark, Note};
+use super::relay::{self, Next, Reader, Role};
+use super::send::{self, SendFault};
+use super::store::Duty;
+use super::{admit, fingerprint, route};
+use crate::dialect::facts::Endpoint;
+use crate::error::{Again, Failure};
+use crate::net::{Socket, now_ms, spawn};
+use crate::wire::http1::Method;
+
+/// How often an exchange asks for a flight to follow before it goes alone.
+const FOLLOWS: u32 = 3;
+/// After a refusal, how much of what the client still sends is read and dropped, so that it gets to see the answer.
+const LINGER_BYTES: usize = 1 << 20;
+/// And for how long.
+const LINGER_MS: u64 = 1000;
+
+/// Serves one client connection to its end.
+pub async fn connection(core: Rc<Core>, mut socket: Socket) {
+    core.counters.connections.add(1);
+    let _open = scopeguard(&core);
+    loop {
+        // Idle: no buffer, no exchange, a small future.
+        socket.watch().idle_until(now_ms() + core.snapshot.server.timeout_idle_ms);
+        if core.draining.get() || socket.readable().await.is_err() {
+            return;
+        }
+        match Box::pin(busy(&core, &mut socket)).await {
+            Rest::Quiet => {}
+            Rest::Closed => return,
+        }
+    }
+}
+
+/// Counts a connection as closed when dropped.
+struct Open(Rc<Core>);
+
+fn scopeguard(core: &Rc<Core>) -> Open {
+    Open(core.clone())
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.connections.sub(1);
+    }
+}
+
+enum Rest {
+    Quiet,
+    Closed,
+}
+
+/// Serves requests until the connection falls quiet or ends.
+async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
+    let mut line = Line::new(core, socket);
+    let rest = loop {
+        match accept::head(core, &mut line).await {
+            Accepted::Head => {}
+            Accepted::Quiet => break Rest::Quiet,
+            Accepted::Closed => break Rest::Closed,
+            Accepted::Refused(failure) => {
+                let mut note = record::begin_refused(core);
+                relay::refuse(core, &mut note, &failure, &mut line.output);
+                note.failure = Some(failure);
+                record::end(core, &note);
+                linger(core, &mut line).await;
+                break Rest::Closed;
+            }
+        }
+        let mut note = record::begin(core, &line);
+        let end = exchange(core, &mut line, &mut note).await;
+        record::end(core, &note);
+        match end {
+            Ended::Clean(Next::KeepAlive) => {}
+            Ended::Clean(Next::Close) => {
+                linger(core, &mut line).await;
+                break Rest::Closed;
+            }
+            Ended::Unclean => {
+                line.socket.make_close_unclean();
+                break Rest::Closed;
+            }
+        }
+        // Requests that came together are answered together.
+        let more = !line.pending().is_empty() && line.output.len() < super::core::BUFFER_BYTES / 2;
+        if !more && line.flush(core.snapshot.server.timeout_write_ms).await.is_err() {
+            break Rest::Closed;
+        }
+    };
+    line.release(core);
+    rest
+}
+
+/// How an exchange left the connection.
+enum Ended {
+    Clean(Next),
+    /// The client got a part of an answer, and must not take it for a whole one.
+    Unclean,
+}
+
+/// One request, from its head to the last byte of its answer.
+async fn exchange(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Ended {
+    let failure = match answer(core, line, note).await {
+        Ok(next) => return Ended::Clean(next),
+        Err(Broken::Refused(failure)) => failure,
+        Err(Broken::Cut(failure)) => {
+            note.failure = Some(failure);
+            return Ended::Unclean;
+        }
+    };
+    // What is left of the request would be taken for the next one: only if it is here whole can the connection go on.
+    let unread = line.unread_of_request(note);
+    let mut next = relay::refuse(core, note, &failure, &mut line.output);
+    match unread {
+        Some(length) => line.consume(length),
+        None => next = Next::Close,
+    }
+    note.failure = Some(failure);
+    Ended::Clean(next)
+}
+
+/// Why there is no answer.
+enum Broken {
+    /// Nothing was sent: the client is told.
+    Refused(Failure),
+    /// A part was sent.
+    Cut(Failure),
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Broken {
+        Broken::Refused(failure)
+    }
+}
+
+async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result<Next, Broken> {
+    let path = line.head.path.of(line.pending());
+    if !path.starts_with(b"/v1/") {
+        let health = path == b"/healthz";
+        let body = parse::receive(core, line).await?;
+        discard(line, body);
+        return match (health, note.manner.method) {
+            (true, Method::Get | Method::Head) => Ok(relay::text(core, line, note, "ok\n")),
+            (true, _) => Err(Failure::WrongMethod { allow: "GET, HEAD" }.into()),
+            (false, _) => Err(Failure::UnknownPath.into()),
+        };
+    }
+    // A stranger's body is not waited for.
+    let visitor = authenticate::visitor(core, line)?;
+    note.tenant = visitor.tenant;
+    if note.endpoint == Endpoint::Models {
+        let next = relay::models(core, line, note, &visitor);
+        let body = parse::receive(core, line).await?;
+        discard(line, body);
+        return Ok(next?);
+    }
+    if note.endpoint != Endpoint::Other && note.manner.method != Method::Post {
+        return Err(Failure::WrongMethod { allow: "POST" }.into());
+    }
+    let body = parse::receive(core, line).await?;
+    let (mut question, permit, fingerprint) = understand(core, line, note, &visitor, body)?;
+    note.model = Some(permit.model);
+    note.form = question.form;
+    let (form, usage_event) = (question.form, question.usage_event);
+    note.cache = match fingerprint {
+        None => CacheMark::Bypass,
+        Some(_) if question.directives.no_cache => CacheMark::Refused,
+        Some(_) => CacheMark::Miss,
+    };
+    let mut order = None;
+    let mut silent = None;
+    for follow in 0..=FOLLOWS {
+        let found = match fingerprint {
+            Some(fingerprint) if !question.directives.no_cache && follow < FOLLOWS => {
+                lookup::ask(core, fingerprint, form, silent.take())
+            }
+            _ => lookup::alone(core),
+        };
+        let (mut seat, mut role) = match found {
+            Found::Hit(entry) => match usable(&question, &entry) {
+                Usable::Yes => {
+                    if let Some(order) = order.take() {
+                        Order::release(order, core);
+                    } else {
+                        discard_request(line, question);
+                    }
+                    return Ok(relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut)?);
+                }
+                Usable::TooOld => match lookup::alone(core) {
+                    Found::Alone(seat) => (seat, Role::Own),
+                    _ => return Err(Failure::Internal.into()),
+                },
+            },
+            Found::Lead(seat) | Found::Alone(seat) => (seat, Role::Own),
+            Found::Follow(seat) => (seat, Role::Follower),
+        };
+        if question.directives.only_if_cached && role == Role::Own {
+            return Err(Failure::NotCached.into());
+        }
+        if order.is_none() && role == Role::Own {
+            order = Some(Order::take(core, line, &mut question, permit.model, note.request_id));
+        }
+        let keep_as = fingerprint.filter(|_| note.cache == CacheMark::Refused);
+        if role == Role::Own {
+            take_off(core, &seat, order.take(), keep_as);
+        } else {
+            note.cache = CacheMark::Joined;
+        }
+        loop {
+            match relay::live(core, line, note, &mut seat, form, usage_event, role).await {
+                Reader::Done(next) => {
+                    discard_request(line, question);
+                    return Ok(next);
+                }
+                Reader::Lead(_) => {
+                    note.cache = CacheMark::Miss;
+                    role = Role::Own;
+                    let order = Order::take(core, line, &mut question, permit.model, note.request_id);
+                    take_off(core, &seat, Some(order), None);
+                    continue;
+                }
+                Reader::Found(entry) => {
+                    note.cache = CacheMark::Miss; // `stored` makes it a hit
+                    discard_request(line, question);
+                    return Ok(relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut)?);
+                }
+                Reader::Alone => {
+                    note.cache = CacheMark::Miss;
+                    let order = Order::take(core, line, &mut question, permit.model, note.request_id);
+                    let Found::Alone(own) = lookup::alone(core) else { return Err(Failure::Internal.into()) };
+                    seat = own;
+                    role = Role::Own;
+                    take_off(core, &seat, Some(order), None);
+                    continue;
+                }
+                Reader::Again => break,
+                Reader::Silent => {
+                    silent = seat.flight().number();
+                    break;
+                }
+                Reader::Failed(failure) => {
+                    if role == Role::Follower && failure.worth_another_try() == Again::Yes {
+                        break;
+                    }
+                    return Err(failure.into());
+                }
+                Reader::Cut(failure) => return Err(Broken::Cut(failure)),
+            }
+        }
+    }
+    Err(Failure::FlightLost.into())
+}
+
+/// The steps that need no waiting, over one scan of the body.
+fn understand(
+    core: &Rc<Core>,
+    line: &Line<'_>,
+    note: &Note,
+    visitor: &Visitor,
+    body: BodyPlace,
+) -> Result<(Question, admit::Permit, Option<Fingerprint>), Failure> {
+    let scratch = &mut *core.scratch.borrow_mut();
+    let question = parse::scan(line, note.endpoint, body, scratch)?;
+    let permit = admit::permit(core, visitor, line, &question, scratch)?;
+    let fingerprint = fingerprint::of(core, visitor, &permit, line, &question, scratch);
+    Ok((question, permit, fingerprint))
+}
+
+enum Usable {
+    Yes,
+    TooOld,
+}
+
+/// RFC 9111 5.2.1.1.
+fn usable(question: &Question, entry: &Arc<Entry>) -> Usable {
+    let age_ms = now_ms().saturating_sub(entry.stored_ms);
+    match question.directives.max_age_ms {
+        Some(max_ms) if age_ms > max_ms => Usable::TooOld,
+        _ => Usable::Yes,
+    }
+}
+
+fn discard(line: &mut Line<'_>, body: BodyPlace) {
+    let length = match body {
+        BodyPlace::Behind { length } => length,
+        BodyPlace::Apart { .. } => 0,
+    };
+    line.consume(line.head.length + length);
+}
+
+fn discard_request(line: &mut Line<'_>, question: Question) {
+    discard(line, question.body);
+}
+
+/// Starts the flight that `seat` reads.
+fn take_off(core: &Rc<Core>, seat: &Seat, order: Option<Order>, keep_as: Option<Fingerprint>) {
+    let Some(order) = order else { return };
+    let duty = Duty::new(core, seat.flight(), keep_as);
+    spawn(&core.panics, fly(core.clone(), order, seat.flight().clone(), duty));
+}
+
+/// One upstream call, from the routing decision to the settled flight.
+async fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) {
+    let captured = call(&core, &order, &flight).await;
+    duty.settle(&order, captured);
+    order.release(&core);
+}
+
+async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<relay::Captured, Failure> {
+    let plan = route::plan(core, order.model)?;
+    let mut wanted = Wanted::Any;
+    loop {
+        let mut lease = lease::connection(core, &plan, wanted).await?;
+        if flight.is_abandoned() {
+            return Err(Failure::ClientGone);
+        }
+        match send::request(core, order, &plan, &mut lease, flight).await {
+            Ok(answer) => return relay::upstream(core, order, &plan, lease, answer, flight).await,
+            Err(SendFault::Failed(failure)) => return Err(failure),
+            Err(SendFault::Stale) => {
+                core.counters.stale_retries.add(1);
+                wanted = Wanted::Fresh;
+            }
+        }
+    }
+}
+
+/// Sends what is left, ends our direction, and reads on for a little: closing at once would reset the connection, and
+/// the client might lose the answer that tells it why (RFC 9112 9.6).
+async fn linger(core: &Core, line: &mut Line<'_>) {
+    if line.flush(core.snapshot.server.timeout_write_ms).await.is_err() {
+        return;
+    }
+    line.socket.finish_writing();
+    let deadline_ms = now_ms() + LINGER_MS;
+    let mut read = 0;
+    while read < LINGER_BYTES {
+        line.input.clear();
+        line.at = 0;
+        match line.fill(deadline_ms).await {
+            Ok(Filled::Some) => read += line.input.len(),
+            Ok(Filled::End | Filled::Quiet) | Err(_) => return,
+        }
+    }
+}

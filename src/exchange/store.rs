@@ -1,0 +1,73 @@
+//! The end of a flight: its answer goes to the cache if it is complete and may be kept, and the flight is settled,
+//! exactly once, whatever became of it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shards::Fingerprint;
+
+use super::core::Core;
+use super::flight::{End, Flight};
+use super::letters::{Entry, keep};
+use super::order::Order;
+use super::relay::Captured;
+use crate::error::Failure;
+use crate::net::now_ms;
+
+/// The duty to end a flight. Dropped without, by a panic, it ends the flight as failed.
+pub struct Duty {
+    core: Rc<Core>,
+    flight: Rc<Flight>,
+    /// Where to keep the answer of a call outside of any flight.
+    keep_as: Option<Fingerprint>,
+}
+
+impl Duty {
+    pub fn new(core: &Rc<Core>, flight: &Rc<Flight>, keep_as: Option<Fingerprint>) -> Duty {
+        core.counters.flights.add(1);
+        core.counters.calls.add(1);
+        Duty { core: core.clone(), flight: flight.clone(), keep_as }
+    }
+
+    /// Ends the flight.
+    pub fn settle(self, order: &Order, captured: Result<Captured, Failure>) {
+        let end = match captured {
+            Ok(captured) => self.complete(order, captured),
+            Err(failure) => End::Failed(failure),
+        };
+        self.flight.finish(&self.core, end);
+    }
+
+    fn complete(&self, order: &Order, captured: Captured) -> End {
+        let Captured { stored, form, usage_event, tokens } = captured;
+        let usage_event = usage_event.map(Bytes::from);
+        let max = self.core.snapshot.cache.max_entry_bytes;
+        let kept = match stored {
+            Ok(()) => self.flight.freeze().filter(|body| body.len() as u64 <= max).map(|body| {
+                Arc::new(Entry {
+                    endpoint: order.endpoint,
+                    form,
+                    body,
+                    usage_event: usage_event.clone(),
+                    tokens,
+                    stored_ms: now_ms(),
+                    ttl_ms: self.core.snapshot.cache.ttl_ms,
+                })
+            }),
+            Err(_) => None,
+        };
+        if let (Some(fingerprint), Some(entry)) = (self.keep_as, &kept) {
+            keep(&self.core, fingerprint, entry.clone());
+        }
+        End::Complete { kept, usage_event, tokens }
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        self.core.counters.flights.sub(1);
+        // Ignored where the flight has ended.
+        self.flight.finish(&self.core, End::Failed(Failure::Internal));
+    }
+}

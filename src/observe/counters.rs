@@ -1,0 +1,53 @@
+//! The numbers of one data core. Plain cells: only the core itself adds, others get copies by letter.
+
+use std::cell::Cell;
+
+/// A number that grows, or goes up and down.
+#[derive(Debug, Default)]
+pub struct Counter(Cell<u64>);
+
+impl Counter {
+    pub fn add(&self, more: u64) {
+        self.0.set(self.0.get().wrapping_add(more));
+    }
+
+    /// For gauges: takes off what was added.
+    pub fn sub(&self, less: u64) {
+        debug_assert!(self.0.get() >= less, "a gauge went below zero");
+        self.0.set(self.0.get().saturating_sub(less));
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// One row a number.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Client connections open now.
+    pub connections: Counter,
+    /// Exchanges that have begun and not ended.
+    pub exchanges: Counter,
+    /// Upstream calls running now.
+    pub flights: Counter,
+    /// Permits held now.
+    pub permits: Counter,
+    /// Requests whose head was understood.
+    pub requests: Counter,
+    pub hits: Counter,
+    pub misses: Counter,
+    /// Answered by another request's upstream call.
+    pub joined: Counter,
+    /// Exchanges that ended in an error of any blame.
+    pub failures: Counter,
+    /// Upstream calls begun.
+    pub calls: Counter,
+    /// Requests sent again because a kept-alive connection had gone stale.
+    pub stale_retries: Counter,
+    pub connect_errors: Counter,
+    /// Letters that a stalled core could not take.
+    pub letters_dropped: Counter,
+    /// Access log that the I/O core could not take.
+    pub log_bytes_dropped: Counter,
+}

@@ -1,0 +1,132 @@
+//! The access log: one JSON line an exchange, formatted on the data core into a buffer that goes to the I/O core whole.
+//! Two buffers a core go round, so that writing a line asks the allocator for nothing.
+
+use crate::config::snapshot::AccessLog;
+use crate::wire::json::write_json_string;
+
+/// A buffer goes to the I/O core when it holds this much, or about a second later.
+const FULL_BYTES: usize = 32 << 10;
+/// Room behind, so that the line that fills it fits.
+const ROOM_BYTES: usize = 4 << 10;
+/// Buffers a core has going round: one being filled, the others on their way.
+const BUFFERS: usize = 4;
+
+/// The lines of one core that are not written yet.
+pub struct LogBuffer {
+    on: bool,
+    lines: Vec<u8>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// One exchange as the log shows it. Durations in microseconds.
+pub struct Entry<'a> {
+    pub unix_ms: u64,
+    pub request_id: &'a [u8],
+    pub core: u16,
+    pub tenant: Option<&'a str>,
+    pub endpoint: &'static str,
+    pub model: Option<&'a str>,
+    pub backend: Option<&'a str>,
+    pub status: u16,
+    pub cache: &'static str,
+    pub stream: bool,
+    pub total_us: u64,
+    pub first_byte_us: Option<u64>,
+    pub sent_bytes: u64,
+    pub tokens: Option<(u64, u64)>,
+    pub error: Option<&'static str>,
+}
+
+impl LogBuffer {
+    pub fn new(to: &AccessLog) -> LogBuffer {
+        let on = *to != AccessLog::Off;
+        let buffer = || Vec::with_capacity(FULL_BYTES + ROOM_BYTES);
+        LogBuffer {
+            on,
+            lines: if on { buffer() } else { Vec::new() },
+            spare: if on { (1..BUFFERS).map(|_| buffer()).collect() } else { Vec::new() },
+        }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.lines.len() >= FULL_BYTES
+    }
+
+    /// Takes the lines to send them; none if there are none.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        if self.lines.is_empty() {
+            return None;
+        }
+        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(FULL_BYTES + ROOM_BYTES));
+        Some(std::mem::replace(&mut self.lines, next))
+    }
+
+    /// A buffer comes back from the I/O core.
+    pub fn put_back(&mut self, mut lines: Vec<u8>) {
+        if self.spare.len() < BUFFERS {
+            lines.clear();
+            self.spare.push(lines);
+        }
+    }
+
+    /// Appends one line.
+    pub fn write(&mut self, entry: &Entry<'_>) {
+        let out = &mut self.lines;
+        out.extend_from_slice(b"{\"time\":");
+        number(out, entry.unix_ms);
+        text(out, "id", std::str::from_utf8(entry.request_id).unwrap_or(""));
+        field(out, "core", u64::from(entry.core));
+        if let Some(tenant) = entry.tenant {
+            text(out, "tenant", tenant);
+        }
+        text(out, "endpoint", entry.endpoint);
+        if let Some(model) = entry.model {
+            text(out, "model", model);
+        }
+        if let Some(backend) = entry.backend {
+            text(out, "backend", backend);
+        }
+        field(out, "status", u64::from(entry.status));
+        text(out, "cache", entry.cache);
+        if entry.stream {
+            out.extend_from_slice(b",\"stream\":true");
+        }
+        field(out, "total_us", entry.total_us);
+        if let Some(first) = entry.first_byte_us {
+            field(out, "first_byte_us", first);
+        }
+        field(out, "sent_bytes", entry.sent_bytes);
+        if let Some((prompt, completion)) = entry.tokens {
+            field(out, "prompt_tokens", prompt);
+            field(out, "completion_tokens", completion);
+        }
+        if let Some(error) = entry.error {
+            text(out, "error", error);
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn field(out: &mut Vec<u8>, title: &str, value: u64) {
+    name(out, title);
+    number(out, value);
+}
+
+fn text(out: &mut Vec<u8>, title: &str, value: &str) {
+    name(out, title);
+    write_json_string(out, value);
+}
