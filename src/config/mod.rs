@@ -8,4 +8,4 @@ pub mod snapshot;
 mod check; // what needs more than one value
 mod reader; // tables against their rows
 mod section; // a table after it was read
-mod value; // text of one value to what it means
+pub mod value; // text of one value to what it means

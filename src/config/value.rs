@@ -110,7 +110,7 @@ pub(super) fn duration_ms(text: &str) -> Result<u64, Wrong> {
 }
 
 /// Bytes as `size` reads them, in the largest unit that leaves a whole number.
-pub(super) fn spell_size(bytes: u64) -> String {
+pub fn spell_size(bytes: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if bytes != 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
@@ -120,7 +120,7 @@ pub(super) fn spell_size(bytes: u64) -> String {
 }
 
 /// Milliseconds as `duration_ms` reads them, in the largest unit that leaves a whole number.
-pub(super) fn spell_duration(ms: u64) -> String {
+pub fn spell_duration(ms: u64) -> String {
     for (unit, unit_ms) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
         if ms != 0 && ms.is_multiple_of(unit_ms) {
             return format!("{}{unit}", ms / unit_ms);
