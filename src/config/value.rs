@@ -67,7 +67,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
 }
 
 /// Bytes of `"4GiB"`, `"512KiB"` or `"1048576"`.
-pub(super) fn size(text: &str) -> Result<u64, Wrong> {
+pub fn size(text: &str) -> Result<u64, Wrong> {
     let refuse =
         |what: String| Err(wrong(what, "write a whole number and B, KiB, MiB, GiB or TiB, such as \"512MiB\""));
     let quoted = printable(text);
@@ -89,7 +89,7 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
 }
 
 /// Milliseconds of `"300s"`, `"5ms"`, `"2m"` or `"1h"`.
-pub(super) fn duration_ms(text: &str) -> Result<u64, Wrong> {
+pub fn duration_ms(text: &str) -> Result<u64, Wrong> {
     let refuse = |what: String| Err(wrong(what, "write a whole number and ms, s, m or h, such as \"30s\""));
     let quoted = printable(text);
     let Some((number, unit)) = number_and_unit(text.trim()) else {
