@@ -28,18 +28,13 @@ Examples:
   ringway config sample > ringway.toml
   ringway check --config ringway.toml
   ringway serve --config ringway.toml
-  printf %s \"$KEY\" | ringway key hash
-
-Exit status:
-  0  done
-  1  refused or failed; the reason is on standard error
-  2  the command line itself is wrong";
+  printf %s \"$KEY\" | ringway key hash";
 
 /// Ringway: an LLM gateway. One OpenAI-compatible endpoint in front of many model servers.
 ///
 /// It answers repeated questions from a cache, joins identical ones in flight, and spreads the rest over backends.
 #[derive(Debug, Parser)]
-#[command(name = "ringway", version, after_help = OUTLINE, after_long_help = OUTLINE)]
+#[command(name = "ringway", version, after_help = format!("{OUTLINE}\n\n{EXIT_STATUS}"))]
 pub struct Line {
     #[command(subcommand)]
     pub command: Command,

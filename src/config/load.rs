@@ -3,15 +3,16 @@
 //! It never panics on any text, reads the environment and files only through its arguments, and keeps no secret.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::check::{Credentials, Names, Tenants};
 use super::keys::{KEYS, Shape, Table};
 use super::problem::{Problems, Report, nearest};
-use super::reader::{Reader, header};
+use super::reader::{Reader, header, why_unreadable};
 use super::section::Section;
 use super::snapshot::{Snapshot, read};
 
@@ -28,9 +29,8 @@ const SECRET_FILE_BYTES: u64 = 64 << 10;
 pub fn load_file(path: &Path) -> Result<Snapshot, Problems> {
     let text = read_bounded(path, FILE_BYTES).map_err(|error| {
         let what = match error.kind() {
-            io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
             io::ErrorKind::FileTooLarge => format!("the file has over {FILE_BYTES} bytes"),
-            kind => format!("cannot read the file: {kind}"),
+            _ => format!("cannot read the file: {}", why_unreadable(&error)),
         };
         Problems::unreadable(path, what, "check the path; `ringway config sample` prints a file to start from")
     })?;
@@ -51,14 +51,14 @@ pub fn load(
     files: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Snapshot, Problems> {
     let mut report = Report::new(text);
-    let (root, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        report.broken = true;
-        // The message alone: the error's own form would repeat the line, which may hold a secret.
-        let at = error.span().map_or(0, |span| span.start);
-        report.add(at, "", error.message(), "mend the TOML here");
-    }
-    let tables = tables(root.get_ref(), &mut Reader { report: &mut report, environment, files });
+    let mut reader = Reader { report: &mut report, base: 0, environment, files };
+    let tables = match DeTable::parse(text) {
+        Ok(root) => tables(root.get_ref(), &mut reader),
+        Err(error) => {
+            broken(text, &error, &mut reader);
+            return Err(report.finish(path));
+        }
+    };
     match assemble(tables, &mut report) {
         Some(snapshot) if report.is_clean() => Ok(snapshot),
         _ => {
@@ -69,6 +69,52 @@ pub fn load(
             Err(report.finish(path))
         }
     }
+}
+
+/// Reports what is wrong with a text that is no TOML. Each table is looked at on its own, so that a bracket or quote
+/// that is missing in one says nothing about the others; `first` is told when every table alone is whole.
+fn broken(text: &str, first: &toml::de::Error, reader: &mut Reader<'_, '_>) {
+    reader.report.broken = true;
+    let mut told = false;
+    for part in parts(text) {
+        reader.base = part.start;
+        match DeTable::parse(&text[part]) {
+            // A part that is whole means what it says: values never come from a neighbour's unclosed array, where a
+            // message could repeat a secret.
+            Ok(root) => drop(tables(root.get_ref(), reader)),
+            Err(error) => {
+                syntax(&error, reader);
+                told = true;
+            }
+        }
+    }
+    if !told {
+        reader.base = 0;
+        syntax(first, reader);
+    }
+}
+
+fn syntax(error: &toml::de::Error, reader: &mut Reader<'_, '_>) {
+    let at = reader.base + error.span().map_or(0, |span| span.start);
+    // The message alone: the error's own form would repeat the line, which may hold a secret.
+    reader.report.add(at, "", error.message(), "mend the TOML here");
+}
+
+/// The text in front of the first table, and each table with the tables inside it. Lines that look like a header
+/// inside a string are taken for one; that can only happen in a text that is refused anyway.
+fn parts(text: &str) -> Vec<Range<usize>> {
+    let mut starts = vec![0];
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let name = line.strip_prefix("[[").or_else(|| line.strip_prefix('[')).unwrap_or("");
+        let name = &name[..name.find([']', '#', '\n']).unwrap_or(name.len())];
+        if name.starts_with(|first: char| first.is_ascii_alphabetic()) && !name.contains('.') {
+            starts.push(at);
+        }
+        at += line.len();
+    }
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
 }
 
 fn read_bounded(path: &Path, most_bytes: u64) -> io::Result<String> {
@@ -94,7 +140,7 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
     for (name, _) in root.iter() {
         let known = Table::ALL.iter().any(|table| table.shape() != Shape::Nested && table.name() == name.get_ref());
         if !known {
-            unknown_table(name, reader.report);
+            unknown_table(name, reader);
         }
     }
     Tables {
@@ -107,7 +153,7 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
     }
 }
 
-fn unknown_table(name: &Spanned<std::borrow::Cow<'_, str>>, report: &mut Report<'_>) {
+fn unknown_table(name: &Spanned<DeString<'_>>, reader: &mut Reader<'_, '_>) {
     let known = Table::ALL.iter().filter(|table| table.shape() != Shape::Nested);
     let key = KEYS.iter().find(|key| key.name == name.get_ref());
     let remedy = match (key, nearest(name.get_ref(), known.map(|table| table.name()))) {
@@ -115,7 +161,7 @@ fn unknown_table(name: &Spanned<std::borrow::Cow<'_, str>>, report: &mut Report<
         (None, Some(meant)) => format!("did you mean {meant}?"),
         (None, None) => "`ringway config keys` lists every table and key".to_owned(),
     };
-    report.add(name.span().start, name.get_ref(), "unknown table or key", remedy);
+    reader.report.add(reader.base + name.span().start, name.get_ref(), "unknown table or key", remedy);
 }
 
 /// `[table]`; one that is not in the file has its defaults.
@@ -124,10 +170,10 @@ fn single(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Sect
     let (at, fields) = match root.get(table.name()) {
         None => (0, &nothing),
         Some(value) => match value.get_ref() {
-            DeValue::Table(fields) => (value.span().start, fields),
+            DeValue::Table(fields) => (reader.base + value.span().start, fields),
             _ => {
                 let remedy = format!("write {} once, and its keys below", header(table));
-                reader.report.add(value.span().start, table.name(), "is not one table", remedy);
+                reader.report.add(reader.base + value.span().start, table.name(), "is not one table", remedy);
                 (0, &nothing)
             }
         },
@@ -138,6 +184,8 @@ fn single(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Sect
 /// `[[table]]`, any number of them.
 fn repeated(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Vec<Section> {
     let Some(value) = root.get(table.name()) else { return Vec::new() };
+    let base = reader.base;
+    let place = |span: Range<usize>| base + span.start;
     let refuse = |at: usize, report: &mut Report<'_>| {
         let remedy = format!("write {} with two brackets for each, and its keys below", header(table));
         report.add(at, table.name(), "is not a list of tables", remedy);
@@ -147,17 +195,17 @@ fn repeated(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Ve
         DeValue::Array(items) => {
             for item in items.iter() {
                 match item.get_ref() {
-                    DeValue::Table(fields) => sections.push(reader.section(table, item.span().start, fields)),
-                    _ => refuse(item.span().start, reader.report),
+                    DeValue::Table(fields) => sections.push(reader.section(table, place(item.span()), fields)),
+                    _ => refuse(place(item.span()), reader.report),
                 }
             }
         }
         // Read all the same, so that what refers to it by name is not reported too.
         DeValue::Table(fields) => {
-            refuse(value.span().start, reader.report);
-            sections.push(reader.section(table, value.span().start, fields));
+            refuse(place(value.span()), reader.report);
+            sections.push(reader.section(table, place(value.span()), fields));
         }
-        _ => refuse(value.span().start, reader.report),
+        _ => refuse(place(value.span()), reader.report),
     }
     sections
 }

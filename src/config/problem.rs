@@ -23,13 +23,15 @@ pub struct Problem {
 pub struct Problems {
     path: PathBuf,
     list: Vec<Problem>,
+    /// Whether there may be more than are told.
+    cut: bool,
 }
 
 impl Problems {
     /// A file that could not be read at all.
     pub(super) fn unreadable(path: &Path, what: String, remedy: &str) -> Problems {
         let problem = Problem { line: 1, column: 1, key: String::new(), what, remedy: remedy.to_owned() };
-        Problems { path: path.to_owned(), list: vec![problem] }
+        Problems { path: path.to_owned(), list: vec![problem], cut: false }
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
@@ -54,6 +56,9 @@ impl fmt::Display for Problems {
                 write!(out, "{key}: ")?;
             }
             writeln!(out, "{what}; {remedy}")?;
+        }
+        if self.cut {
+            writeln!(out, "{}: there may be more; {MOST} problems are told", self.path.display())?;
         }
         Ok(())
     }
@@ -121,7 +126,8 @@ impl<'a> Report<'a> {
             (problem.line, problem.column) = self.place(at);
             list.push(problem);
         }
-        Problems { path: path.to_owned(), list }
+        let cut = list.len() >= MOST;
+        Problems { path: path.to_owned(), list, cut }
     }
 }
 

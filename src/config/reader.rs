@@ -20,6 +20,8 @@ use super::value::{self, Wrong};
 /// What reading needs from outside: where problems go, and how to reach the environment and files.
 pub(super) struct Reader<'a, 'r> {
     pub report: &'r mut Report<'a>,
+    /// Byte offset in the file of the text that is read.
+    pub base: usize,
     pub environment: &'r dyn Fn(&str) -> Option<String>,
     pub files: &'r dyn Fn(&Path) -> io::Result<String>,
 }
@@ -32,9 +34,9 @@ enum Origin {
 }
 
 impl Origin {
-    fn at<T>(self, spanned: &Spanned<T>) -> usize {
+    fn at<T>(self, spanned: &Spanned<T>, base: usize) -> usize {
         match self {
-            Origin::File => spanned.span().start,
+            Origin::File => base + spanned.span().start,
             Origin::Default { at } => at,
         }
     }
@@ -45,15 +47,18 @@ impl Reader<'_, '_> {
     pub fn section(&mut self, table: Table, at: usize, fields: &DeTable<'_>) -> Section {
         for (name, _) in fields.iter() {
             if table.key(name.get_ref()).is_none() {
-                self.unknown_key(table, name.span().start, name.get_ref());
+                self.unknown_key(table, self.base + name.span().start, name.get_ref());
             }
         }
         let mut slots = HashMap::new();
         for key in table.keys() {
             let path = path(key);
+            let place = fields.get(key.name).map_or(at, |value| Origin::File.at(value, self.base));
             let slot = match (fields.get(key.name), key.absent) {
                 (Some(value), _) => self.value(key, &path, value, Origin::File).map_or(Slot::Broken, Slot::Value),
                 (None, Absent::Optional) => Slot::Absent,
+                // No snapshot will be made of it.
+                (None, Absent::Default(_)) if self.report.broken => Slot::Broken,
                 (None, Absent::Default(text)) => match DeValue::parse(text) {
                     Ok(value) => {
                         self.value(key, &path, &value, Origin::Default { at }).map_or(Slot::Broken, Slot::Value)
@@ -66,7 +71,7 @@ impl Reader<'_, '_> {
                     Slot::Broken
                 }
             };
-            slots.insert(key.name, slot);
+            slots.insert(key.name, (place, slot));
         }
         Section::new(table, at, slots)
     }
@@ -88,7 +93,7 @@ impl Reader<'_, '_> {
     }
 
     fn value(&mut self, key: &Key, path: &str, value: &Spanned<DeValue<'_>>, origin: Origin) -> Option<Value> {
-        let at = origin.at(value);
+        let at = origin.at(value, self.base);
         match key.kind {
             Kind::Size { least, most } => {
                 let bytes = self.number(key, path, value, at, value::size)?;
@@ -165,7 +170,7 @@ impl Reader<'_, '_> {
         origin: Origin,
         mut element: impl FnMut(&mut Self, &Spanned<DeValue<'_>>, usize) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let at = origin.at(value);
+        let at = origin.at(value, self.base);
         let DeValue::Array(items) = value.get_ref() else {
             return self.mistyped(key, path, value.get_ref(), at);
         };
@@ -178,7 +183,7 @@ impl Reader<'_, '_> {
             return None;
         }
         // Collected first, so that every element is looked at though one is wrong.
-        let read: Vec<Option<T>> = items.iter().map(|item| element(self, item, origin.at(item))).collect();
+        let read: Vec<Option<T>> = items.iter().map(|item| element(self, item, origin.at(item, self.base))).collect();
         read.into_iter().collect()
     }
 
@@ -237,7 +242,7 @@ impl Reader<'_, '_> {
                 let what = if text == raw.as_ref() {
                     what
                 } else {
-                    format!("\"{}\" does not stand for {}", printable(raw), expects(key.kind))
+                    format!("\"{}\" does not stand for {}", printable(raw), expects_element(key.kind))
                 };
                 self.report.add(at, path, what, remedy);
                 None
@@ -292,7 +297,7 @@ impl Reader<'_, '_> {
                 Some(text)
             }
             Err(error) => {
-                let what = format!("cannot read {}: {}", printable(raw), error.kind());
+                let what = format!("cannot read {}: {}", printable(raw), why_unreadable(&error));
                 self.report.add(at, path, what, "check the path, and that the user Ringway runs as may read it");
                 None
             }
@@ -359,7 +364,12 @@ impl Reader<'_, '_> {
             (DeValue::Integer(_), Kind::Duration { .. }) => "write it with its unit, such as \"30s\"".to_owned(),
             _ => format!("write {}", expects(key.kind)),
         };
-        self.report.add(at, path, format!("a value of type {} does not belong here", found.type_str()), remedy);
+        let what = match found {
+            DeValue::Integer(_) => "found an integer".to_owned(),
+            DeValue::Array(_) => "found an array".to_owned(),
+            other => format!("found a {}", other.type_str()),
+        };
+        self.report.add(at, path, what, remedy);
         None
     }
 }
@@ -390,7 +400,7 @@ pub(super) fn expects(kind: Kind) -> String {
         }
         Kind::Count { least, most } => format!("an integer from {least} to {most}"),
         Kind::Switch => "true or false".to_owned(),
-        Kind::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
+        Kind::Choice(words) => one_of(words),
         Kind::Name { most_bytes } => format!("text of 1 to {most_bytes} bytes"),
         Kind::Label { most_bytes } => format!("text of at most {most_bytes} bytes"),
         Kind::Cores => "\"auto\", a count, or a list of CPU numbers such as \"2-5,8\"".to_owned(),
@@ -403,10 +413,43 @@ pub(super) fn expects(kind: Kind) -> String {
     }
 }
 
+/// What a text of this kind is: an element, where the kind is a list.
+fn expects_element(kind: Kind) -> String {
+    match kind {
+        Kind::Listen => "\"address:port\" or \"unix:/path\"".to_owned(),
+        Kind::Digests => "\"sha256:\" and 64 hexadecimal digits".to_owned(),
+        Kind::Names | Kind::Targets => "a name".to_owned(),
+        other => expects(other),
+    }
+}
+
+/// Why a file could not be read, in words for a person.
+pub(super) fn why_unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
 /// The value of a TOML integer; `None` below 0 or above 64 bits.
 fn integer(number: &DeInteger<'_>) -> Option<u64> {
     let digits: String = number.as_str().chars().filter(|c| *c != '_').collect();
     u64::from_str_radix(&digits, number.radix()).ok()
+}
+
+/// `"a", "b" or "c"`.
+fn one_of(words: &[&str]) -> String {
+    let mut out = String::new();
+    for (index, word) in words.iter().enumerate() {
+        let separator = match words.len() - index {
+            _ if index == 0 => "",
+            1 => " or ",
+            _ => ", ",
+        };
+        out.push_str(&format!("{separator}\"{word}\""));
+    }
+    out
 }
 
 fn is_variable(name: &str) -> bool {

@@ -50,7 +50,8 @@ pub(super) struct Section {
     pub table: Table,
     /// Where its header stands.
     pub at: usize,
-    slots: HashMap<&'static str, Slot>,
+    /// With the place of each: the table's own for what is not in the file.
+    slots: HashMap<&'static str, (usize, Slot)>,
     /// Uses that have no row, or a row of another kind.
     faults: Vec<&'static str>,
 }
@@ -101,13 +102,13 @@ impl FromValue for String {
 }
 
 impl Section {
-    pub fn new(table: Table, at: usize, slots: HashMap<&'static str, Slot>) -> Section {
+    pub fn new(table: Table, at: usize, slots: HashMap<&'static str, (usize, Slot)>) -> Section {
         Section { table, at, slots, faults: Vec::new() }
     }
 
     /// The value of a key that is required or has a default; `None` if something about it was reported.
     pub fn take<T: FromValue>(&mut self, name: &'static str) -> Option<T> {
-        match self.slots.remove(name) {
+        match self.slots.remove(name).map(|(_, slot)| slot) {
             Some(Slot::Value(value)) => self.convert(name, value),
             Some(Slot::Broken) => None,
             Some(Slot::Absent) | None => self.fault(name),
@@ -116,7 +117,7 @@ impl Section {
 
     /// The value of an optional key; `Some(None)` if it is not in the file.
     pub fn take_optional<T: FromValue>(&mut self, name: &'static str) -> Option<Option<T>> {
-        match self.slots.remove(name) {
+        match self.slots.remove(name).map(|(_, slot)| slot) {
             Some(Slot::Value(value)) => self.convert(name, value).map(Some),
             Some(Slot::Absent) => Some(None),
             Some(Slot::Broken) => None,
@@ -124,10 +125,15 @@ impl Section {
         }
     }
 
+    /// Where the value of a key stands that was not taken yet; the table's place if it is not in the file.
+    pub fn place(&self, name: &str) -> usize {
+        self.slots.get(name).map_or(self.at, |(at, _)| *at)
+    }
+
     /// The value of `name`, left in place, if it is good.
     pub fn name(&self) -> Option<&Placed<String>> {
         match self.slots.get("name") {
-            Some(Slot::Value(Value::Text(placed))) => Some(placed),
+            Some((_, Slot::Value(Value::Text(placed)))) => Some(placed),
             _ => None,
         }
     }

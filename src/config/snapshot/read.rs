@@ -44,11 +44,13 @@ pub(in crate::config) fn cores(section: &mut Section) -> Option<Cores> {
 }
 
 pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -> Option<Cache> {
+    // The one that stands in the file, or the later one.
+    let place = section.place("memory").max(section.place("max_entry"));
     let memory_bytes = section.take("memory")?;
     let max_entry_bytes = section.take("max_entry")?;
     if max_entry_bytes > memory_bytes {
         let remedy = "make memory larger, or max_entry smaller";
-        report.add(section.at, "cache.max_entry", "is larger than cache.memory", remedy);
+        report.add(place, "cache.max_entry", "is larger than cache.memory", remedy);
     }
     Some(Cache {
         mode: if section.take("enabled")? { CacheMode::On } else { CacheMode::Off },
