@@ -1,1 +1,110 @@
-//! .
+//! The command line, one file a subcommand; `main.rs` is its table of contents.
+//! Owns what all of them share: the arguments' outline, output, and how a failure becomes an exit status.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::problem::Problems;
+
+pub mod check;
+pub mod config;
+pub mod demo;
+pub mod key;
+pub mod serve;
+
+/// Said at the end of every help page.
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  refused or failed; the reason is on standard error
+  2  the command line itself is wrong";
+
+const OUTLINE: &str = "\
+Examples:
+  ringway demo
+  ringway config sample > ringway.toml
+  ringway check --config ringway.toml
+  ringway serve --config ringway.toml
+  printf %s \"$KEY\" | ringway key hash";
+
+/// Ringway: an LLM gateway. One OpenAI-compatible endpoint in front of many model servers.
+///
+/// It answers repeated questions from a cache, joins identical ones in flight, and spreads the rest over backends.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, after_help = format!("{OUTLINE}\n\n{EXIT_STATUS}"))]
+pub struct Line {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands, in the order of the help page.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Demo(demo::Arguments),
+    Serve(serve::Arguments),
+    Check(check::Arguments),
+    Config(config::Arguments),
+    Key(key::Arguments),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct ConfigurationFile {
+    /// The configuration file
+    #[arg(long = "config", value_name = "FILE", env = "RINGWAY_CONFIG")]
+    pub path: PathBuf,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration is refused; each problem is a line of its own.
+    #[error("{0}")]
+    Configuration(Problems),
+    /// Anything else, as one sentence.
+    #[error("ringway: {0}\n")]
+    Other(String),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Failure {
+        Failure::Configuration(problems)
+    }
+}
+
+impl Failure {
+    fn other(what: impl Into<String>) -> Failure {
+        Failure::Other(what.into())
+    }
+}
+
+/// Tells a failure on standard error and gives the exit status for it.
+pub fn exit(done: Result<(), Failure>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // There is nowhere left to say that standard error is gone.
+            let _ = write!(io::stderr(), "{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) has what it wanted: that is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::other(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A line for a person on standard error; if nobody can read it, nothing is lost.
+fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -1,1 +1,252 @@
-//! .
+//! From the text of a file to a snapshot, or to everything that is wrong with it, at once.
+//! Owns the order of the steps and nothing else: parse, read each table, check across tables, assemble.
+//! It never panics on any text, reads the environment and files only through its arguments, and keeps no secret.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::check::{Credentials, Names, Tenants};
+use super::keys::{KEYS, Shape, Table};
+use super::problem::{Problems, Report, nearest};
+use super::reader::{Reader, header, why_unreadable};
+use super::section::Section;
+use super::snapshot::{Snapshot, read};
+
+/// Largest configuration file. 1 MiB holds several thousand tenants.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Largest file of a secret; far above any secret, far below what would hurt (a log, a device).
+const SECRET_FILE_BYTES: u64 = 64 << 10;
+
+/// Reads the configuration at `path` with the environment and the files of this process.
+///
+/// # Errors
+/// Everything that is wrong with it; a file that cannot be read is one problem.
+pub fn load_file(path: &Path) -> Result<Snapshot, Problems> {
+    let text = read_bounded(path, FILE_BYTES).map_err(|error| {
+        let what = match error.kind() {
+            io::ErrorKind::FileTooLarge => format!("the file has over {FILE_BYTES} bytes"),
+            _ => format!("cannot read the file: {}", why_unreadable(&error)),
+        };
+        Problems::unreadable(path, what, "check the path; `ringway config sample` prints a file to start from")
+    })?;
+    load(&text, path, &|name| std::env::var(name).ok(), &|path| read_bounded(path, SECRET_FILE_BYTES))
+}
+
+/// Reads `text`, which came from `path` (for messages only).
+///
+/// `environment` gives a variable's value, `files` the text of a secret's file.
+///
+/// # Errors
+/// Everything that is wrong, sorted by place. Where the text is broken TOML, what seems to be missing is not reported,
+/// since it may be out of reach.
+pub fn load(
+    text: &str,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    files: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Snapshot, Problems> {
+    let mut report = Report::new(text);
+    let mut reader = Reader { report: &mut report, base: 0, environment, files };
+    let tables = match DeTable::parse(text) {
+        Ok(root) => tables(root.get_ref(), &mut reader),
+        Err(error) => {
+            broken(text, &error, &mut reader);
+            return Err(report.finish(path));
+        }
+    };
+    match assemble(tables, &mut report) {
+        Some(snapshot) if report.is_clean() => Ok(snapshot),
+        _ => {
+            if report.is_clean() {
+                // Cannot happen while the tests pass: they load every key.
+                report.add(0, "", "a key's row and its use disagree", "report this as a bug");
+            }
+            Err(report.finish(path))
+        }
+    }
+}
+
+/// Reports what is wrong with a text that is no TOML. Each table is looked at on its own, so that a bracket or quote
+/// that is missing in one says nothing about the others; `first` is told when every table alone is whole.
+fn broken(text: &str, first: &toml::de::Error, reader: &mut Reader<'_, '_>) {
+    reader.report.broken = true;
+    let mut told = false;
+    for part in parts(text) {
+        reader.base = part.start;
+        match DeTable::parse(&text[part]) {
+            // A part that is whole means what it says: values never come from a neighbour's unclosed array, where a
+            // message could repeat a secret.
+            Ok(root) => drop(tables(root.get_ref(), reader)),
+            Err(error) => {
+                syntax(&error, reader);
+                told = true;
+            }
+        }
+    }
+    if !told {
+        reader.base = 0;
+        syntax(first, reader);
+    }
+}
+
+fn syntax(error: &toml::de::Error, reader: &mut Reader<'_, '_>) {
+    let at = reader.base + error.span().map_or(0, |span| span.start);
+    // The message alone: the error's own form would repeat the line, which may hold a secret.
+    reader.report.add(at, "", error.message(), "mend the TOML here");
+}
+
+/// The text in front of the first table, and each table with the tables inside it. Lines that look like a header
+/// inside a string are taken for one; that can only happen in a text that is refused anyway.
+fn parts(text: &str) -> Vec<Range<usize>> {
+    let mut starts = vec![0];
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let name = line.strip_prefix("[[").or_else(|| line.strip_prefix('[')).unwrap_or("");
+        let name = &name[..name.find([']', '#', '\n']).unwrap_or(name.len())];
+        if name.starts_with(|first: char| first.is_ascii_alphabetic()) && !name.contains('.') {
+            starts.push(at);
+        }
+        at += line.len();
+    }
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
+}
+
+fn read_bounded(path: &Path, most_bytes: u64) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(most_bytes + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most_bytes {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
+/// The file's tables, each read against its rows.
+struct Tables {
+    server: Section,
+    cores: Section,
+    cache: Section,
+    backends: Vec<Section>,
+    models: Vec<Section>,
+    tenants: Vec<Section>,
+}
+
+fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
+    for (name, _) in root.iter() {
+        let known = Table::ALL.iter().any(|table| table.shape() != Shape::Nested && table.name() == name.get_ref());
+        if !known {
+            unknown_table(name, reader);
+        }
+    }
+    Tables {
+        server: single(Table::Server, root, reader),
+        cores: single(Table::Cores, root, reader),
+        cache: single(Table::Cache, root, reader),
+        backends: repeated(Table::Backend, root, reader),
+        models: repeated(Table::Model, root, reader),
+        tenants: repeated(Table::Tenant, root, reader),
+    }
+}
+
+fn unknown_table(name: &Spanned<DeString<'_>>, reader: &mut Reader<'_, '_>) {
+    let known = Table::ALL.iter().filter(|table| table.shape() != Shape::Nested);
+    let key = KEYS.iter().find(|key| key.name == name.get_ref());
+    let remedy = match (key, nearest(name.get_ref(), known.map(|table| table.name()))) {
+        (Some(key), _) => format!("put it under {}", header(key.table)),
+        (None, Some(meant)) => format!("did you mean {meant}?"),
+        (None, None) => "`ringway config keys` lists every table and key".to_owned(),
+    };
+    reader.report.add(reader.base + name.span().start, name.get_ref(), "unknown table or key", remedy);
+}
+
+/// `[table]`; one that is not in the file has its defaults.
+fn single(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Section {
+    let nothing = DeTable::new();
+    let (at, fields) = match root.get(table.name()) {
+        None => (0, &nothing),
+        Some(value) => match value.get_ref() {
+            DeValue::Table(fields) => (reader.base + value.span().start, fields),
+            _ => {
+                let remedy = format!("write {} once, and its keys below", header(table));
+                reader.report.add(reader.base + value.span().start, table.name(), "is not one table", remedy);
+                (0, &nothing)
+            }
+        },
+    };
+    reader.section(table, at, fields)
+}
+
+/// `[[table]]`, any number of them.
+fn repeated(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Vec<Section> {
+    let Some(value) = root.get(table.name()) else { return Vec::new() };
+    let base = reader.base;
+    let place = |span: Range<usize>| base + span.start;
+    let refuse = |at: usize, report: &mut Report<'_>| {
+        let remedy = format!("write {} with two brackets for each, and its keys below", header(table));
+        report.add(at, table.name(), "is not a list of tables", remedy);
+    };
+    let mut sections = Vec::new();
+    match value.get_ref() {
+        DeValue::Array(items) => {
+            for item in items.iter() {
+                match item.get_ref() {
+                    DeValue::Table(fields) => sections.push(reader.section(table, place(item.span()), fields)),
+                    _ => refuse(place(item.span()), reader.report),
+                }
+            }
+        }
+        // Read all the same, so that what refers to it by name is not reported too.
+        DeValue::Table(fields) => {
+            refuse(place(value.span()), reader.report);
+            sections.push(reader.section(table, place(value.span()), fields));
+        }
+        _ => refuse(place(value.span()), reader.report),
+    }
+    sections
+}
+
+fn assemble(mut tables: Tables, report: &mut Report<'_>) -> Option<Snapshot> {
+    for (table, sections) in [(Table::Backend, &tables.backends), (Table::Model, &tables.models)] {
+        if sections.is_empty() {
+            let what = format!("there is no {}", header(table));
+            report.add_absence(0, table.name(), what, "add one; `ringway config sample` shows how");
+        }
+    }
+    let backend_names = Names::of(Table::Backend, &tables.backends, report);
+    let model_names = Names::of(Table::Model, &tables.models, report);
+    Names::of(Table::Tenant, &tables.tenants, report);
+
+    let tenancy = if tables.tenants.is_empty() { Tenants::None } else { Tenants::Some };
+    let server = read::server(&mut tables.server, &model_names, tenancy, report);
+    let cores = read::cores(&mut tables.cores);
+    let cache = read::cache(&mut tables.cache, report);
+    // Collected with their gaps first, so that a broken one hides nothing about the others.
+    let backends: Vec<_> = tables.backends.iter_mut().map(read::backend).collect();
+    let weights: Vec<u32> = backends.iter().map(|backend| backend.as_ref().map_or(1, |good| good.weight)).collect();
+    let models: Vec<_> =
+        tables.models.iter_mut().map(|section| read::model(section, &backend_names, &weights, report)).collect();
+    let mut credentials = Credentials::default();
+    let tenants: Vec<_> = tables
+        .tenants
+        .iter_mut()
+        .map(|section| read::tenant(section, &model_names, &mut credentials, report))
+        .collect();
+
+    let singles = [&tables.server, &tables.cores, &tables.cache];
+    for section in singles.into_iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants) {
+        section.report_fault(report);
+    }
+    Some(Snapshot::assemble(
+        server?,
+        cores?,
+        cache?,
+        backends.into_iter().collect::<Option<_>>()?,
+        models.into_iter().collect::<Option<_>>()?,
+        tenants.into_iter().collect::<Option<_>>()?,
+    ))
+}

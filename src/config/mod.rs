@@ -1,4 +1,11 @@
 //! Configuration: one row a key, every error at once with its place, an immutable snapshot for the cores.
 pub mod keys;
 pub mod load;
+pub mod problem;
+pub mod sample;
 pub mod snapshot;
+
+mod check; // what needs more than one value
+mod reader; // tables against their rows
+mod section; // a table after it was read
+pub mod value; // text of one value to what it means

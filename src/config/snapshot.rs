@@ -2,6 +2,8 @@
 //! Nothing here changes after it was built, and no look-up allocates. Built by `load` alone (and by tests).
 //! Host names stay names: resolving them is net's work. Secrets stay inside `SecretString`.
 
+pub(super) mod read;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;

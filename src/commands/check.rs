@@ -1,0 +1,64 @@
+//! `ringway check`: says everything that is wrong with a configuration, or in a line what it means. Starts nothing.
+
+use clap::Args;
+
+use super::{ConfigurationFile, EXIT_STATUS, Failure, print};
+use crate::config::load::load_file;
+use crate::config::snapshot::{Access, CacheMode, Snapshot};
+use crate::config::value::{spell_duration, spell_size};
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway check --config /etc/ringway/ringway.toml
+  ringway check --config new.toml && mv new.toml ringway.toml
+
+Each problem is a line on standard error: file:line:column: key: what is wrong; remedy.
+The environment and the files that the configuration refers to must be there, as for serve.";
+
+/// Check a configuration
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
+pub struct Arguments {
+    #[command(flatten)]
+    file: ConfigurationFile,
+}
+
+/// # Errors
+/// The configuration's problems.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let snapshot = load_file(&arguments.file.path)?;
+    print(&format!("{}: good\n{}", arguments.file.path.display(), summary(&snapshot)))
+}
+
+/// What a configuration means, in a few lines that end with a line break, and what in it has no effect.
+pub fn summary(snapshot: &Snapshot) -> String {
+    let Snapshot { server, cache, backends, models, tenants, .. } = snapshot;
+    let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
+    let mut out = format!("  listens on {}\n", listen.join(", "));
+    out.push_str(&format!("  {} over {}\n", counted(models.len(), "model"), counted(backends.len(), "backend")));
+    let keys: usize = tenants.iter().map(|tenant| tenant.credentials.len()).sum();
+    match snapshot.access {
+        Access::Open => out.push_str("  asks for no key\n"),
+        Access::Keys => {
+            out.push_str(&format!("  {} with {}\n", counted(tenants.len(), "tenant"), counted(keys, "key")));
+        }
+    }
+    match cache.mode {
+        CacheMode::On => {
+            let (memory, ttl) = (spell_size(cache.memory_bytes), spell_duration(cache.ttl_ms));
+            out.push_str(&format!("  cache of {memory}, answers live {ttl}\n"));
+        }
+        CacheMode::Off => out.push_str("  no cache\n"),
+    }
+    for (index, backend) in backends.iter().enumerate() {
+        let used = models.iter().flat_map(|model| &model.targets).any(|target| target.backend == index);
+        if !used {
+            out.push_str(&format!("  note: no model uses the backend \"{}\"\n", backend.name));
+        }
+    }
+    out
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

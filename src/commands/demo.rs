@@ -1,0 +1,43 @@
+//! `ringway demo`: the embedded backend and the gateway in one process, without any file.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::{EXIT_STATUS, Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway demo
+  ringway demo --listen 127.0.0.1:9000 --cores 2
+
+It prints requests to try. The second time the same request is answered from the cache (x-cache: HIT).";
+
+/// Try the gateway with a small model server of its own
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
+pub struct Arguments {
+    /// Loopback address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = loopback)]
+    pub listen: SocketAddr,
+    /// Data cores; all that the core plan gives if absent
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub cores: Option<u16>,
+}
+
+/// # Errors
+/// Why the backend or the cores did not start or ended badly.
+pub fn run(_arguments: &Arguments) -> Result<(), Failure> {
+    Err(Failure::other("demo is not built yet"))
+}
+
+/// The demo asks for no key, so only this machine may reach it.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "not an IP address with a port, such as 127.0.0.1:8080".to_owned())?;
+    if address.ip().to_canonical().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the demo asks for no key, so it listens on loopback only, such as 127.0.0.1:8080".to_owned())
+    }
+}

@@ -1,0 +1,32 @@
+//! `ringway serve`: loads the configuration and starts the cores. A bad configuration starts nothing.
+
+use clap::Args;
+
+use super::{ConfigurationFile, EXIT_STATUS, Failure};
+use crate::config::load::load_file;
+use crate::config::snapshot::Snapshot;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway serve --config /etc/ringway/ringway.toml
+  VLLM_KEY=... ringway serve --config ringway.toml
+
+SIGTERM or SIGINT stops it: no new connection, running requests finish within server.timeout_drain.";
+
+/// Run the gateway
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
+pub struct Arguments {
+    #[command(flatten)]
+    file: ConfigurationFile,
+}
+
+/// # Errors
+/// The configuration's problems, or why the cores did not start or ended badly.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    start(load_file(&arguments.file.path)?)
+}
+
+fn start(_snapshot: Snapshot) -> Result<(), Failure> {
+    Err(Failure::other("serve is not built yet"))
+}

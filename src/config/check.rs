@@ -1,0 +1,127 @@
+//! Checks that look at more than one value: names and references, listeners against each other, credentials.
+//! Owns no state but the indices of names. It never changes a value.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hashbrown::HashMap;
+
+use super::keys::Table;
+use super::problem::{Report, nearest};
+use super::reader::header;
+use super::section::{Placed, Section};
+use super::snapshot::Listen;
+
+/// The names of one table's sections, by which others refer to them.
+pub(super) struct Names {
+    table: Table,
+    index: HashMap<String, usize>,
+    /// Whether a section has a broken name: then a reference that leads nowhere may have meant it.
+    incomplete: bool,
+}
+
+impl Names {
+    /// Collects the names of `sections`, all of `table`, and reports each that was there before.
+    pub fn of(table: Table, sections: &[Section], report: &mut Report<'_>) -> Names {
+        let mut names = Names { table, index: HashMap::new(), incomplete: false };
+        for (index, section) in sections.iter().enumerate() {
+            let Some(name) = section.name() else {
+                names.incomplete = true;
+                continue;
+            };
+            match names.index.get(&name.value) {
+                None => {
+                    names.index.insert(name.value.clone(), index);
+                }
+                Some(first) => {
+                    let line = sections.get(*first).map_or(0, |section| report.line(section.at));
+                    let what = format!("\"{}\" is the name of the {} on line {line} too", name.value, header(table));
+                    report.add(name.at, &format!("{}.name", table.name()), what, "give each its own name");
+                }
+            }
+        }
+        names
+    }
+
+    /// The index of the section that `name`, the value of key `path`, refers to.
+    pub fn find(&self, path: &str, name: &Placed<String>, report: &mut Report<'_>) -> Option<usize> {
+        let found = self.index.get(&name.value).copied();
+        if found.is_none() && !self.incomplete {
+            let what = format!("there is no {} named \"{}\"", header(self.table), name.value);
+            let remedy = match nearest(&name.value, self.index.keys().map(String::as_str)) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => format!("add the {}, or take the name out", header(self.table)),
+            };
+            report.add_absence(name.at, path, what, remedy);
+        }
+        found
+    }
+}
+
+/// Whether clients have to show a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tenants {
+    Some,
+    None,
+}
+
+/// Reports listeners that exclude each other, and open ones that others can reach.
+pub(super) fn listeners(listen: &[Placed<Listen>], tenants: Tenants, report: &mut Report<'_>) {
+    let path = "server.listen";
+    for (index, Placed { at, value }) in listen.iter().enumerate() {
+        for Placed { value: earlier, .. } in &listen[..index] {
+            if value == earlier && !is_any_port(value) {
+                report.add(*at, path, format!("{value} stands twice in the list"), "name each address once");
+            } else if overlap(value, earlier) {
+                let remedy = "keep the address that covers the other, or choose another port";
+                report.add(*at, path, format!("{value} and {earlier} exclude each other"), remedy);
+            }
+        }
+        if tenants == Tenants::None && !value.is_local() {
+            let what = format!("{value} can be reached by others, and without a [[tenant]] no key is asked for");
+            report.add_absence(*at, path, what, "add a [[tenant]], or listen on 127.0.0.1, [::1] or unix:/path only");
+        }
+    }
+}
+
+fn is_any_port(listen: &Listen) -> bool {
+    matches!(listen, Listen::Tcp(address) if address.port() == 0)
+}
+
+/// Whether one of two different addresses is a wildcard that takes the other's connections.
+fn overlap(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Tcp(one), Listen::Tcp(other)) => {
+            one != other
+                && one.port() == other.port()
+                && one.port() != 0
+                && (covers(one, other.ip()) || covers(other, one.ip()))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a listener at `wildcard` gets connections to `address`. `[::]` takes IPv4 too (ipv6(7), IPV6_V6ONLY is 0
+/// unless the system says otherwise).
+fn covers(wildcard: &SocketAddr, address: IpAddr) -> bool {
+    wildcard.ip().is_unspecified() && (wildcard.is_ipv6() || address.is_ipv4())
+}
+
+/// Reports credentials that stand twice, in one tenant or in two: a request could not be told whose it is.
+#[derive(Default)]
+pub(super) struct Credentials {
+    seen: HashMap<[u8; 32], usize>,
+}
+
+impl Credentials {
+    pub fn add(&mut self, digest: &Placed<[u8; 32]>, report: &mut Report<'_>) {
+        match self.seen.get(&digest.value) {
+            None => {
+                self.seen.insert(digest.value, digest.at);
+            }
+            Some(first) => {
+                let what = format!("the same key stands on line {} too", report.line(*first));
+                report.add(digest.at, "tenant.keys", what, "a key belongs to one tenant, once");
+            }
+        }
+    }
+}

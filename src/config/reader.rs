@@ -1,0 +1,487 @@
+//! Tables of the file against their rows: types, bounds, defaults, unknown keys, environment and files.
+//! Owns nothing: values go into a `Section`, problems into the `Report`.
+//! It never looks from one table to another: that is `check`'s work.
+
+use std::io;
+use std::path::Path;
+
+use hashbrown::HashMap;
+use secrecy::SecretString;
+use secrecy::zeroize::Zeroize;
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use super::keys::{Absent, Key, Kind, Shape, Table};
+use super::problem::{Report, nearest, printable};
+use super::section::{Placed, Section, Slot, Value};
+use super::snapshot::CoreChoice;
+use super::value::{self, Wrong};
+
+/// What reading needs from outside: where problems go, and how to reach the environment and files.
+pub(super) struct Reader<'a, 'r> {
+    pub report: &'r mut Report<'a>,
+    /// Byte offset in the file of the text that is read.
+    pub base: usize,
+    pub environment: &'r dyn Fn(&str) -> Option<String>,
+    pub files: &'r dyn Fn(&Path) -> io::Result<String>,
+}
+
+/// Where a value stands: its own place, or (for a default, which is not in the file) its table's.
+#[derive(Clone, Copy)]
+enum Origin {
+    File,
+    Default { at: usize },
+}
+
+impl Origin {
+    fn at<T>(self, spanned: &Spanned<T>, base: usize) -> usize {
+        match self {
+            Origin::File => base + spanned.span().start,
+            Origin::Default { at } => at,
+        }
+    }
+}
+
+impl Reader<'_, '_> {
+    /// Reads `fields`, which stand at `at`, as a `table`.
+    pub fn section(&mut self, table: Table, at: usize, fields: &DeTable<'_>) -> Section {
+        for (name, _) in fields.iter() {
+            if table.key(name.get_ref()).is_none() {
+                self.unknown_key(table, self.base + name.span().start, name.get_ref());
+            }
+        }
+        let mut slots = HashMap::new();
+        for key in table.keys() {
+            let path = path(key);
+            let place = fields.get(key.name).map_or(at, |value| Origin::File.at(value, self.base));
+            let slot = match (fields.get(key.name), key.absent) {
+                (Some(value), _) => self.value(key, &path, value, Origin::File).map_or(Slot::Broken, Slot::Value),
+                (None, Absent::Optional) => Slot::Absent,
+                // No snapshot will be made of it.
+                (None, Absent::Default(_)) if self.report.broken => Slot::Broken,
+                (None, Absent::Default(text)) => match DeValue::parse(text) {
+                    Ok(value) => {
+                        self.value(key, &path, &value, Origin::Default { at }).map_or(Slot::Broken, Slot::Value)
+                    }
+                    Err(_) => self.default_fault(at, &path),
+                },
+                (None, Absent::Required) => {
+                    let remedy = format!("add {} = {}", key.name, key.example);
+                    self.report.add_absence(at, &path, "is required", remedy);
+                    Slot::Broken
+                }
+            };
+            slots.insert(key.name, (place, slot));
+        }
+        Section::new(table, at, slots)
+    }
+
+    fn default_fault(&mut self, at: usize, path: &str) -> Slot {
+        self.report.add(at, path, "the default in Ringway's own table of keys is not TOML", "report this as a bug");
+        Slot::Broken
+    }
+
+    fn unknown_key(&mut self, table: Table, at: usize, name: &str) {
+        let path = format!("{}.{name}", table.name());
+        let elsewhere = Table::ALL.iter().find(|other| other.key(name).is_some());
+        let remedy = match (nearest(name, table.keys().map(|key| key.name)), elsewhere) {
+            (Some(meant), _) => format!("did you mean {meant}?"),
+            (None, Some(other)) => format!("{} is a key of {}", printable(name), header(*other)),
+            (None, None) => "`ringway config keys` lists every key".to_owned(),
+        };
+        self.report.add(at, &path, "unknown key", remedy);
+    }
+
+    fn value(&mut self, key: &Key, path: &str, value: &Spanned<DeValue<'_>>, origin: Origin) -> Option<Value> {
+        let at = origin.at(value, self.base);
+        match key.kind {
+            Kind::Size { least, most } => {
+                let bytes = self.number(key, path, value, at, value::size)?;
+                self.within(path, at, bytes, least, most, value::spell_size).map(Value::Number)
+            }
+            Kind::Duration { least_ms, most_ms } => {
+                let ms = self.scalar(key, path, value, at, value::duration_ms)?;
+                self.within(path, at, ms, least_ms, most_ms, value::spell_duration).map(Value::Number)
+            }
+            Kind::Count { least, most } => {
+                let count = self.number(key, path, value, at, count)?;
+                self.within(path, at, count, least, most, |count| count.to_string()).map(Value::Number)
+            }
+            Kind::Switch => match value.get_ref() {
+                DeValue::Boolean(on) => Some(Value::Switch(*on)),
+                _ => self.scalar(key, path, value, at, switch).map(Value::Switch),
+            },
+            Kind::Choice(words) => self.scalar(key, path, value, at, |text| choice(text, words)).map(Value::Choice),
+            Kind::Name { most_bytes } => self.name(key, path, value, at, most_bytes).map(Value::Text),
+            Kind::Label { most_bytes } => {
+                let text = self.scalar(key, path, value, at, |text| label(text, most_bytes))?;
+                Some(Value::Text(Placed { at, value: text }))
+            }
+            Kind::Cores => match value.get_ref() {
+                DeValue::Integer(_) => {
+                    let count = self.number(key, path, value, at, count)?;
+                    // The kernel's largest CPU mask, as for the numbers in a list.
+                    let count = self.within(path, at, count, 1, 8192, |count| count.to_string())?;
+                    Some(Value::Cores(CoreChoice::Count(count as usize)))
+                }
+                _ => self.scalar(key, path, value, at, value::cores).map(Value::Cores),
+            },
+            Kind::AccessLog => self.scalar(key, path, value, at, value::access_log).map(Value::AccessLog),
+            Kind::Url => self.scalar(key, path, value, at, value::url).map(Value::Url),
+            Kind::Secret => self.secret(key, path, value, at).map(Value::Secret),
+            Kind::Listen => self
+                .list(key, path, value, origin, |reader, item, at| {
+                    let value = reader.scalar(key, path, item, at, value::listen)?;
+                    Some(Placed { at, value })
+                })
+                .map(Value::Listens),
+            Kind::Digests => self
+                .list(key, path, value, origin, |reader, item, at| {
+                    let value = reader.scalar(key, path, item, at, value::digest)?;
+                    Some(Placed { at, value })
+                })
+                .map(Value::Digests),
+            Kind::Names => self
+                .list(key, path, value, origin, |reader, item, at| {
+                    reader.name(key, path, item, at, crate::limits::MODEL_BYTES)
+                })
+                .map(Value::Names),
+            Kind::Targets => self
+                .list(key, path, value, origin, |reader, item, at| match item.get_ref() {
+                    DeValue::Table(fields) => Some(reader.section(Table::Target, at, fields)),
+                    DeValue::String(_) => {
+                        // A bare name is short for a table with nothing but that name.
+                        let mut fields = DeTable::new();
+                        fields.insert(Spanned::new(item.span(), "backend".into()), item.clone());
+                        Some(reader.section(Table::Target, at, &fields))
+                    }
+                    _ => reader.mistyped(key, path, item.get_ref(), at),
+                })
+                .map(Value::Targets),
+        }
+    }
+
+    /// A non-empty array; `None` if it, or any element, was reported.
+    fn list<T>(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        origin: Origin,
+        mut element: impl FnMut(&mut Self, &Spanned<DeValue<'_>>, usize) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let at = origin.at(value, self.base);
+        let DeValue::Array(items) = value.get_ref() else {
+            return self.mistyped(key, path, value.get_ref(), at);
+        };
+        if items.is_empty() {
+            let remedy = match key.absent {
+                Absent::Required => format!("write {} = {}", key.name, key.example),
+                Absent::Optional | Absent::Default(_) => format!("name one, or leave {} out", key.name),
+            };
+            self.report.add(at, path, "the list is empty", remedy);
+            return None;
+        }
+        // Collected first, so that every element is looked at though one is wrong.
+        let read: Vec<Option<T>> = items.iter().map(|item| element(self, item, origin.at(item, self.base))).collect();
+        read.into_iter().collect()
+    }
+
+    fn name(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        at: usize,
+        most_bytes: usize,
+    ) -> Option<Placed<String>> {
+        let text = self.scalar(key, path, value, at, |text| label(text, most_bytes))?;
+        if text.is_empty() {
+            self.report.add(at, path, "is empty", "write a name");
+            return None;
+        }
+        Some(Placed { at, value: text })
+    }
+
+    /// An integer, or text that `parse` reads.
+    fn number(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        at: usize,
+        parse: impl FnOnce(&str) -> Result<u64, Wrong>,
+    ) -> Option<u64> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            return self.scalar(key, path, value, at, parse);
+        };
+        let number = integer(number);
+        if number.is_none() {
+            self.report.add(at, path, "a number below 0 or far too large", format!("write {}", expects(key.kind)));
+        }
+        number
+    }
+
+    /// Text that `parse` reads, after the environment was put in.
+    fn scalar<T>(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        at: usize,
+        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let DeValue::String(raw) = value.get_ref() else {
+            return self.mistyped(key, path, value.get_ref(), at);
+        };
+        let text = self.expand(path, at, raw)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(Wrong { what, remedy }) => {
+                // What the environment says may be a secret in the wrong place: only the file's own text is repeated.
+                let what = if text == raw.as_ref() {
+                    what
+                } else {
+                    format!("\"{}\" does not stand for {}", printable(raw), expects_element(key.kind))
+                };
+                self.report.add(at, path, what, remedy);
+                None
+            }
+        }
+    }
+
+    /// A provider secret: as it stands, from the environment, from a file, or from systemd.
+    fn secret(&mut self, key: &Key, path: &str, value: &Spanned<DeValue<'_>>, at: usize) -> Option<SecretString> {
+        let DeValue::String(raw) = value.get_ref() else {
+            return self.mistyped(key, path, value.get_ref(), at);
+        };
+        // The prefix must stand in the file: text from the environment never names a file to read.
+        let mut text = self.expand(path, at, raw)?;
+        let file = if raw.starts_with("file:") {
+            text.strip_prefix("file:").map(str::to_owned)
+        } else if raw.starts_with("credential:") {
+            let Some(directory) = (self.environment)("CREDENTIALS_DIRECTORY") else {
+                let remedy = "start under systemd with LoadCredential=, or use file:/path";
+                self.report.add(at, path, "no systemd credentials: CREDENTIALS_DIRECTORY is not set", remedy);
+                return None;
+            };
+            text.strip_prefix("credential:").map(|name| format!("{directory}/{name}"))
+        } else {
+            None
+        };
+        if let Some(file) = file {
+            text = self.secret_file(path, at, raw, &file)?;
+        }
+        let checked = value::secret(&text);
+        let secret = SecretString::from(text.as_str());
+        text.zeroize();
+        match checked {
+            Ok(()) => Some(secret),
+            Err(Wrong { what, remedy }) => {
+                self.report.add(at, path, what, remedy);
+                None
+            }
+        }
+    }
+
+    fn secret_file(&mut self, path: &str, at: usize, raw: &str, file: &str) -> Option<String> {
+        if !file.starts_with('/') {
+            self.report.add(at, path, "the secret's file has no absolute path", "write file:/path");
+            return None;
+        }
+        match (self.files)(Path::new(file)) {
+            Ok(mut text) => {
+                // Editors and `echo` end a file with a line break, which is no part of the secret.
+                let length = text.trim_end_matches(['\r', '\n']).len();
+                text.truncate(length);
+                Some(text)
+            }
+            Err(error) => {
+                let what = format!("cannot read {}: {}", printable(raw), why_unreadable(&error));
+                self.report.add(at, path, what, "check the path, and that the user Ringway runs as may read it");
+                None
+            }
+        }
+    }
+
+    /// Puts the environment in for `${NAME}`; `$${` is a plain `${`.
+    fn expand(&mut self, path: &str, at: usize, raw: &str) -> Option<String> {
+        let mut out = String::with_capacity(raw.len());
+        let mut rest = raw;
+        let mut good = true;
+        while let Some(dollar) = rest.find("${") {
+            let (before, after) = (&rest[..dollar], &rest[dollar + 2..]);
+            if let Some(before) = before.strip_suffix('$') {
+                out.push_str(before);
+                out.push_str("${");
+                rest = after;
+                continue;
+            }
+            out.push_str(before);
+            let name = after.split_once('}').map(|(name, tail)| {
+                rest = tail;
+                name
+            });
+            let Some(name) = name.filter(|name| is_variable(name)) else {
+                let remedy = "write ${NAME} with letters, digits and _, or $${ for a plain ${";
+                self.report.add(at, path, "a ${ that begins no environment variable", remedy);
+                return None;
+            };
+            match (self.environment)(name) {
+                Some(value) => out.push_str(&value),
+                None => {
+                    let what = format!("the environment variable {} is not set", printable(name));
+                    self.report.add(at, path, what, "set it where Ringway is started");
+                    good = false;
+                }
+            }
+        }
+        out.push_str(rest);
+        good.then_some(out)
+    }
+
+    fn within(
+        &mut self,
+        path: &str,
+        at: usize,
+        number: u64,
+        least: u64,
+        most: u64,
+        spell: fn(u64) -> String,
+    ) -> Option<u64> {
+        if (least..=most).contains(&number) {
+            return Some(number);
+        }
+        let remedy = format!("write {} to {}", spell(least), spell(most));
+        // A number from the environment is not repeated either; the bounds tell enough.
+        let what = if number < least { "is too small" } else { "is too large" };
+        self.report.add(at, path, what, remedy);
+        None
+    }
+
+    fn mistyped<T>(&mut self, key: &Key, path: &str, found: &DeValue<'_>, at: usize) -> Option<T> {
+        let remedy = match (found, key.kind) {
+            (DeValue::Integer(_), Kind::Duration { .. }) => "write it with its unit, such as \"30s\"".to_owned(),
+            _ => format!("write {}", expects(key.kind)),
+        };
+        let what = match found {
+            DeValue::Integer(_) => "found an integer".to_owned(),
+            DeValue::Array(_) => "found an array".to_owned(),
+            other => format!("found a {}", other.type_str()),
+        };
+        self.report.add(at, path, what, remedy);
+        None
+    }
+}
+
+/// The dotted name of a key.
+pub(super) fn path(key: &Key) -> String {
+    format!("{}.{}", key.table.name(), key.name)
+}
+
+/// A table's name as its header spells it.
+pub(super) fn header(table: Table) -> String {
+    match table.shape() {
+        Shape::Single => format!("[{}]", table.name()),
+        Shape::Repeated => format!("[[{}]]", table.name()),
+        Shape::Nested => format!("the elements of {}", table.name()),
+    }
+}
+
+/// What a value of this kind is, for messages and the reference.
+pub(super) fn expects(kind: Kind) -> String {
+    match kind {
+        Kind::Listen => "an array of \"address:port\" or \"unix:/path\"".to_owned(),
+        Kind::Size { least, most } => {
+            format!("a size from {} to {}", value::spell_size(least), value::spell_size(most))
+        }
+        Kind::Duration { least_ms, most_ms } => {
+            format!("a duration from {} to {}", value::spell_duration(least_ms), value::spell_duration(most_ms))
+        }
+        Kind::Count { least, most } => format!("an integer from {least} to {most}"),
+        Kind::Switch => "true or false".to_owned(),
+        Kind::Choice(words) => one_of(words),
+        Kind::Name { most_bytes } => format!("text of 1 to {most_bytes} bytes"),
+        Kind::Label { most_bytes } => format!("text of at most {most_bytes} bytes"),
+        Kind::Cores => "\"auto\", a count, or a list of CPU numbers such as \"2-5,8\"".to_owned(),
+        Kind::AccessLog => "\"off\", \"stdout\" or the absolute path of a file".to_owned(),
+        Kind::Url => "\"http://host:port\", \"http://host:port/base\" or \"unix:/path\"".to_owned(),
+        Kind::Secret => "text, \"${NAME}\", \"file:/path\" or \"credential:name\"".to_owned(),
+        Kind::Digests => "an array of \"sha256:\" and 64 hexadecimal digits".to_owned(),
+        Kind::Names => "an array of names".to_owned(),
+        Kind::Targets => "an array of backend names or tables such as { backend = \"name\" }".to_owned(),
+    }
+}
+
+/// What a text of this kind is: an element, where the kind is a list.
+fn expects_element(kind: Kind) -> String {
+    match kind {
+        Kind::Listen => "\"address:port\" or \"unix:/path\"".to_owned(),
+        Kind::Digests => "\"sha256:\" and 64 hexadecimal digits".to_owned(),
+        Kind::Names | Kind::Targets => "a name".to_owned(),
+        other => expects(other),
+    }
+}
+
+/// Why a file could not be read, in words for a person.
+pub(super) fn why_unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+/// The value of a TOML integer; `None` below 0 or above 64 bits.
+fn integer(number: &DeInteger<'_>) -> Option<u64> {
+    let digits: String = number.as_str().chars().filter(|c| *c != '_').collect();
+    u64::from_str_radix(&digits, number.radix()).ok()
+}
+
+/// `"a", "b" or "c"`.
+fn one_of(words: &[&str]) -> String {
+    let mut out = String::new();
+    for (index, word) in words.iter().enumerate() {
+        let separator = match words.len() - index {
+            _ if index == 0 => "",
+            1 => " or ",
+            _ => ", ",
+        };
+        out.push_str(&format!("{separator}\"{word}\""));
+    }
+    out
+}
+
+fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn count(text: &str) -> Result<u64, Wrong> {
+    text.parse().map_err(|_| Wrong {
+        what: format!("\"{}\" is not a number", printable(text)),
+        remedy: "write an integer".to_owned(),
+    })
+}
+
+fn switch(text: &str) -> Result<bool, Wrong> {
+    text.parse().map_err(|_| Wrong {
+        what: format!("\"{}\" is neither true nor false", printable(text)),
+        remedy: "write true or false".to_owned(),
+    })
+}
+
+fn choice(text: &str, words: &'static [&'static str]) -> Result<&'static str, Wrong> {
+    words.iter().find(|word| **word == text).copied().ok_or_else(|| Wrong {
+        what: format!("\"{}\" is not a choice", printable(text)),
+        remedy: match nearest(text, words.iter().copied()) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None => format!("write {}", expects(Kind::Choice(words))),
+        },
+    })
+}
+
+fn label(text: &str, most_bytes: usize) -> Result<String, Wrong> {
+    value::name(text, most_bytes).map(|()| text.to_owned())
+}

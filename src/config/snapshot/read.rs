@@ -1,0 +1,158 @@
+//! Where every row of `config/keys.rs` becomes a field of the snapshot: one function a table.
+//! Owns nothing. `None` means that something was reported, never that a value is absent.
+
+use hashbrown::HashSet;
+
+use super::{
+    Allowed, Backend, Balance, Cache, CacheMode, Cores, IncludeUsage, Listen, Model, Scope, Server, Target, Tenant,
+};
+use crate::config::check::{self, Credentials, Names, Tenants};
+use crate::config::problem::Report;
+use crate::config::section::{Placed, Section};
+use crate::config::value::Url;
+
+pub(in crate::config) fn server(
+    section: &mut Section,
+    models: &Names,
+    tenants: Tenants,
+    report: &mut Report<'_>,
+) -> Option<Server> {
+    let listen: Option<Vec<Placed<Listen>>> = section.take("listen");
+    if let Some(listen) = &listen {
+        check::listeners(listen, tenants, report);
+    }
+    let passthrough_model = match section.take_optional::<Placed<String>>("passthrough_model") {
+        Some(Some(name)) => models.find("server.passthrough_model", &name, report).map(Some),
+        Some(None) => Some(None),
+        None => None,
+    };
+    Some(Server {
+        listen: listen?.into_iter().map(|placed| placed.value).collect(),
+        body_max_bytes: section.take("body_max")?,
+        timeout_head_ms: section.take("timeout_head")?,
+        timeout_body_ms: section.take("timeout_body")?,
+        timeout_write_ms: section.take("timeout_write")?,
+        timeout_idle_ms: section.take("timeout_idle")?,
+        timeout_drain_ms: section.take("timeout_drain")?,
+        passthrough_model: passthrough_model?,
+        access_log: section.take("access_log")?,
+    })
+}
+
+pub(in crate::config) fn cores(section: &mut Section) -> Option<Cores> {
+    Some(Cores { data: section.take("data")?, io: section.take("io")?, background: section.take("background")? })
+}
+
+pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -> Option<Cache> {
+    // The one that stands in the file, or the later one.
+    let place = section.place("memory").max(section.place("max_entry"));
+    let memory_bytes = section.take("memory")?;
+    let max_entry_bytes = section.take("max_entry")?;
+    if max_entry_bytes > memory_bytes {
+        let remedy = "make memory larger, or max_entry smaller";
+        report.add(place, "cache.max_entry", "is larger than cache.memory", remedy);
+    }
+    Some(Cache {
+        mode: if section.take("enabled")? { CacheMode::On } else { CacheMode::Off },
+        memory_bytes,
+        ttl_ms: section.take("ttl")?,
+        max_entry_bytes,
+        scope: match section.take("scope")? {
+            "key" => Scope::Key,
+            "shared" => Scope::Shared,
+            // The narrow one of the three words a choice can be.
+            _ => Scope::Tenant,
+        },
+        timeout_follow_ms: section.take("timeout_follow")?,
+    })
+}
+
+pub(in crate::config) fn backend(section: &mut Section) -> Option<Backend> {
+    let Url { address, authority, base_path } = section.take("url")?;
+    Some(Backend {
+        name: section.take("name")?,
+        address,
+        authority,
+        base_path,
+        api_key: section.take_optional("api_key")?,
+        weight: section.take("weight")?,
+        idle_connections: section.take("idle_connections")?,
+        timeout_connect_ms: section.take("timeout_connect")?,
+        timeout_idle_ms: section.take("timeout_idle")?,
+        timeout_total_ms: section.take("timeout_total")?,
+        timeout_gap_ms: section.take("timeout_gap")?,
+        include_usage: if section.take("include_usage")? { IncludeUsage::Ask } else { IncludeUsage::Leave },
+    })
+}
+
+/// `weights` are those of the backends, in order; 1 stands for one that was reported.
+pub(in crate::config) fn model(
+    section: &mut Section,
+    backends: &Names,
+    weights: &[u32],
+    report: &mut Report<'_>,
+) -> Option<Model> {
+    let mut targets = Vec::new();
+    for mut part in section.take::<Vec<Section>>("backends")? {
+        // All of them are looked at though one is wrong: the report is what counts then.
+        let Some(target) = target(&mut part, backends, weights, report) else { continue };
+        if targets.iter().any(|other: &Target| (other.backend, &other.model) == (target.backend, &target.model)) {
+            let what = "the same backend with the same model stands twice in the list";
+            report.add(part.at, "model.backends", what, "name it once, with the weight it shall have");
+        }
+        targets.push(target);
+    }
+    Some(Model {
+        name: section.take("name")?,
+        version: section.take("version")?,
+        balance: match section.take("balance")? {
+            "round-robin" => Balance::RoundRobin,
+            _ => Balance::LeastConnections,
+        },
+        targets,
+    })
+}
+
+fn target(section: &mut Section, backends: &Names, weights: &[u32], report: &mut Report<'_>) -> Option<Target> {
+    let name = section.take("backend")?;
+    let backend = backends.find("model.backends.backend", &name, report)?;
+    let weight = section.take_optional("weight")?;
+    let target = Target {
+        backend,
+        model: section.take_optional("model")?,
+        weight: weight.or_else(|| weights.get(backend).copied()).unwrap_or(1),
+    };
+    section.report_fault(report);
+    Some(target)
+}
+
+pub(in crate::config) fn tenant(
+    section: &mut Section,
+    models: &Names,
+    credentials: &mut Credentials,
+    report: &mut Report<'_>,
+) -> Option<Tenant> {
+    let keys: Option<Vec<Placed<[u8; 32]>>> = section.take("keys");
+    for key in keys.iter().flatten() {
+        credentials.add(key, report);
+    }
+    let allowed = match section.take_optional::<Vec<Placed<String>>>("models")? {
+        None => Allowed::All,
+        Some(names) => {
+            let mut allowed = HashSet::new();
+            for name in &names {
+                let found = models.find("tenant.models", name, report);
+                if found.is_some_and(|model| !allowed.insert(model)) {
+                    let what = format!("\"{}\" stands twice in the list", name.value);
+                    report.add(name.at, "tenant.models", what, "name each model once");
+                }
+            }
+            Allowed::Some(allowed)
+        }
+    };
+    Some(Tenant {
+        name: section.take("name")?,
+        models: allowed,
+        credentials: keys?.into_iter().map(|placed| placed.value).collect(),
+    })
+}

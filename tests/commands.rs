@@ -1,0 +1,128 @@
+//! The program's commands from outside: output, exit status, help.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+fn ringway(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .args(arguments)
+        .env_remove("RINGWAY_CONFIG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that reads nothing may be gone before the input is written.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// Exit status, standard output, standard error.
+fn run(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = ringway(arguments, input);
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn a_good_configuration_is_summed_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringway.toml");
+    let (_, sample, _) = run(&["config", "sample"], "");
+    std::fs::write(&path, format!("{sample}[[backend]]\nname = \"spare\"\nurl = \"http://127.0.0.1:1\"\n")).unwrap();
+    let path = path.to_str().unwrap();
+    let told = format!(
+        "{path}: good\n  listens on 127.0.0.1:8080\n  1 model over 2 backends\n  asks for no key\n  \
+         cache of 4GiB, answers live 5m\n  note: no model uses the backend \"spare\"\n"
+    );
+    assert_eq!(run(&["check", "--config", path], ""), (0, told, String::new()));
+}
+
+#[test]
+fn a_bad_configuration_is_told_on_standard_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringway.toml");
+    std::fs::write(&path, "[server]\nbody_maxx = 1\n").unwrap();
+    let path = path.to_str().unwrap();
+    for command in ["check", "serve"] {
+        let (status, out, told) = run(&[command, "--config", path], "");
+        assert_eq!((status, out.as_str()), (1, ""));
+        assert_eq!(told.lines().count(), 3, "{told}");
+        assert!(
+            told.contains(&format!("{path}:2:1: server.body_maxx: unknown key; did you mean body_max?\n")),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_a_problem_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing.toml");
+    let (status, _, told) = run(&["check", "--config", missing.to_str().unwrap()], "");
+    assert_eq!(status, 1);
+    assert!(told.contains("missing.toml:1:1: cannot read the file: there is no such file; "), "{told}");
+
+    let binary = directory.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe]).unwrap();
+    let (status, _, told) = run(&["check", "--config", binary.to_str().unwrap()], "");
+    assert_eq!(status, 1);
+    assert!(told.contains("it is not UTF-8 text"), "{told}");
+
+    let huge = directory.path().join("huge.toml");
+    std::fs::write(&huge, "#".repeat((1 << 20) + 1)).unwrap();
+    let (status, _, told) = run(&["check", "--config", huge.to_str().unwrap()], "");
+    assert_eq!(status, 1);
+    assert!(told.contains("the file has over 1048576 bytes"), "{told}");
+}
+
+#[test]
+fn a_key_is_hashed_without_its_line_break_and_never_shown() {
+    let key = "abcdefghijklmnop";
+    let hash = "sha256:f39dac6cbaba535e2c207cd0cd8f154974223c848f727f98b3564cea569b41cf\n";
+    for input in [key.to_owned(), format!("{key}\n"), format!("{key}\r\n")] {
+        assert_eq!(run(&["key", "hash"], &input), (0, hash.to_owned(), String::new()));
+    }
+    let (status, out, note) = run(&["key", "hash"], "short");
+    assert_eq!((status, out.len()), (0, hash.len()));
+    assert!(note.contains("guessed") && !note.contains("short\n"), "{note}");
+    for input in ["", "\n", "two words", "two\nlines", "\u{e9}t\u{e9}", &"k".repeat(5000)] {
+        let (status, out, told) = run(&["key", "hash"], input);
+        assert_eq!((status, out.as_str()), (1, ""), "{input}");
+        assert!(input.trim().is_empty() || !told.contains(input), "{told}");
+    }
+}
+
+#[test]
+fn the_reference_lists_keys() {
+    let (status, out, _) = run(&["config", "keys"], "");
+    assert_eq!(status, 0);
+    assert!(out.contains("\n  cache.ttl\n") && out.contains("default \"300s\""), "{out}");
+}
+
+#[test]
+fn every_help_page_has_examples_and_exit_status() {
+    for page in [
+        &["--help"][..],
+        &["demo", "--help"],
+        &["serve", "--help"],
+        &["check", "--help"],
+        &["config", "--help"],
+        &["key", "--help"],
+    ] {
+        let (status, out, _) = run(page, "");
+        assert_eq!(status, 0);
+        assert!(out.contains("Examples:") && out.contains("Exit status:"), "{page:?}:\n{out}");
+    }
+    let (status, out, _) = run(&["--version"], "");
+    assert_eq!((status, out), (0, format!("ringway {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_wrong_command_line_has_its_own_status() {
+    for line in [&[][..], &["serve"], &["frobnicate"], &["demo", "--listen", "0.0.0.0:8080"], &["demo", "--cores", "0"]]
+    {
+        let (status, out, told) = run(line, "");
+        assert_eq!((status, out.as_str()), (2, ""), "{line:?}");
+        assert!(!told.is_empty());
+    }
+}
