@@ -115,4 +115,4 @@ impl<C> Pool<C> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -1,0 +1,2 @@
+mod random;
+fn main() {}
