@@ -150,6 +150,7 @@ impl<V> Cache<V> {
         self.expiry.push(Due { at: expires, slot: at }, |slot, position| slots[slot].due_position = position);
         let located = Located { tag: fingerprint.tag(), slot: at };
         self.index.insert_unique(spread(located.tag), located, |located| spread(located.tag));
+        debug_assert!(self.used_bytes() <= self.budget_bytes, "room was made first");
         Inserted::Stored { evicted }
     }
 
