@@ -89,4 +89,4 @@ pub fn least(
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

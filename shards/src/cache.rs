@@ -2,48 +2,51 @@
 //! Owned by one core's shard (and once more, small, as that core's near-copy of hot entries elsewhere).
 //! Must never exceed the budget, not even while an entry is being replaced, nor allocate on a hit.
 
-use crate::arena::Arena;
-use crate::expiry::{Due, Expiry};
-use crate::{Fingerprint, Millis, spread};
-use hashbrown::HashTable;
+mod arena;
+mod expiry;
+mod ghosts;
+mod queues;
 
-/// No slot. The arena ends one earlier.
-const NONE: u32 = u32::MAX;
+use crate::{Fingerprint, Millis, spread};
+use arena::Arena;
+use expiry::{Due, Expiry};
+use ghosts::Ghosts;
+use hashbrown::HashTable;
+use queues::{Links, NONE, Queues, Slot, Standing, Victim, Which};
 
 /// A bounded map from fingerprint to answer.
 ///
 /// An expired entry stays until room is needed, and leaves before any other: it may still serve when every backend
-/// fails. Among the fresh ones SIEVE decides: entries keep their order of arrival, a hit only sets a mark, and a hand
-/// walks from old to new, clears marks and evicts the first entry without one.
+/// fails. Among the fresh ones S3-FIFO decides, with a price on size: new entries wait in a small queue for their
+/// second use, used ones go round in a large one for as long as they are used, and an entry that comes back soon after
+/// it left goes straight to the large one. A hit only counts up.
+///
+/// Hit rate / byte hit rate in percent, budget a tenth of what 10,000 prompts of 100 B to 10 KB need, Zipf exponent 1.0:
+///
+/// | | still | hot ones change | half come once | both |
+/// |---|---|---|---|---|
+/// | LRU | 67.7 / 70.1 | 66.7 / 65.2 | 27.2 / 29.2 | 26.9 / 25.0 |
+/// | SIEVE | 75.0 / 76.5 | 63.8 / 62.1 | 36.8 / 38.3 | 27.3 / 25.4 |
+/// | S3-FIFO | 74.1 / 75.8 | 68.8 / 67.2 | 37.3 / 38.7 | 31.5 / 29.2 |
+/// | GDSF | 79.6 / 72.0 | 72.9 / 59.3 | 34.9 / 31.9 | 32.2 / 25.1 |
+/// | this cache | 75.1 / 75.4 | 70.0 / 67.5 | 37.9 / 38.7 | 32.5 / 29.5 |
+///
+/// GDSF hits more often by giving up the long answers, which are the dear ones, and has to move an entry in a heap on
+/// each hit. `cargo run --release -p shards --example eviction` prints the whole table.
 pub struct Cache<V> {
     index: HashTable<Located>,
     slots: Arena<Slot<V>>,
+    queues: Queues,
     expiry: Expiry,
-    newest: u32,
-    oldest: u32,
-    /// Where the search for a victim goes on; `NONE` is the oldest.
-    hand: u32,
-    used_bytes: u64,
+    ghosts: Ghosts,
     budget_bytes: u64,
 }
 
-/// The tag is kept beside the index so that a growing index reads no slot.
+/// The tag is kept beside the slot's index so that a growing table reads no slot.
 #[derive(Clone, Copy)]
 struct Located {
     tag: u32,
     slot: u32,
-}
-
-struct Slot<V> {
-    fingerprint: Fingerprint,
-    value: V,
-    charge_bytes: u64,
-    stored: Millis,
-    expires: Millis,
-    due_position: u32,
-    newer: u32,
-    older: u32,
-    marked: bool,
 }
 
 /// What the cache has for a fingerprint. Ages are milliseconds since the entry was stored.
@@ -77,24 +80,24 @@ pub(crate) enum Found {
 }
 
 impl<V> Cache<V> {
-    /// What one entry costs beside its value, in bytes: its slot, its due time (16), and its share of the index (32,
-    /// which covers the moment in which the index grows and the old one still lives).
-    pub const OVERHEAD_BYTES: u64 = size_of::<Slot<V>>() as u64 + 16 + 32;
+    /// What one entry costs beside its value, in bytes: its slot, its due time, its share of the index (8 bytes and a
+    /// control byte at a load of 7/16 right after growing, while the old table still lives), and of the ghosts. The
+    /// index and the ghosts do not shrink: after many small entries were replaced by few large ones, up to 70 bytes for
+    /// each of the small ones stay in use beside the budget, until [`clear`](Self::clear).
+    pub const OVERHEAD_BYTES: u64 = (size_of::<Slot<V>>() + size_of::<Due>() + 32) as u64 + Ghosts::BYTES_EACH;
 
     pub const fn new(budget_bytes: u64) -> Self {
         Self {
             index: HashTable::new(),
             slots: Arena::new(),
+            queues: Queues::new(budget_bytes),
             expiry: Expiry::new(),
-            newest: NONE,
-            oldest: NONE,
-            hand: NONE,
-            used_bytes: 0,
+            ghosts: Ghosts::new(),
             budget_bytes,
         }
     }
 
-    /// Looks up and, on a fresh hit, marks the entry as used. Allocates nothing.
+    /// Looks up and, on a fresh hit, counts the use. Allocates nothing.
     pub fn get(&mut self, fingerprint: &Fingerprint, now: Millis) -> Lookup<'_, V> {
         match self.touch(fingerprint, now) {
             Found::Fresh(slot) => Lookup::Fresh { value: self.value(slot), age_ms: self.age_ms(slot, now) },
@@ -126,36 +129,28 @@ impl<V> Cache<V> {
         if charge_bytes > self.budget_bytes {
             return Inserted::TooLarge;
         }
-        // A replaced entry keeps its mark: it is the same question, and it was asked.
-        let marked = self.take(&fingerprint).is_some_and(|slot| slot.marked);
+        // A replaced entry hands on its standing: it is the same question, asked as often.
+        let standing = match self.take(&fingerprint) {
+            Some(replaced) => replaced.links.standing(),
+            None => self.standing_of_new(&fingerprint),
+        };
         let mut evicted = 0;
-        while self.used_bytes > self.budget_bytes - charge_bytes || self.slots.len() == NONE {
-            let victim = self.victim(now);
-            self.take_slot(victim);
+        while self.used_bytes() > self.budget_bytes - charge_bytes || self.slots.len() == NONE {
+            if !self.evict(now) {
+                break;
+            }
             evicted += 1;
         }
         let expires = now.after(ttl_ms);
-        let slot = self.slots.push(Slot {
-            fingerprint,
-            value,
-            charge_bytes,
-            stored: now,
-            expires,
-            due_position: NONE,
-            newer: NONE,
-            older: self.newest,
-            marked,
-        });
-        match self.newest {
-            NONE => self.oldest = slot,
-            newest => self.slots[newest].newer = slot,
-        }
-        self.newest = slot;
+        let links = Links::new(standing);
+        let slot = Slot { fingerprint, value, charge_bytes, stored: now, expires, due_position: NONE, links };
+        let at = self.slots.push(slot);
+        self.queues.push(&mut self.slots, at);
         let slots = &mut self.slots;
-        self.expiry.push(Due { at: expires, slot }, |slot, position| slots[slot].due_position = position);
-        let located = Located { tag: fingerprint.tag(), slot };
+        self.expiry.push(Due { at: expires, slot: at }, |slot, position| slots[slot].due_position = position);
+        let located = Located { tag: fingerprint.tag(), slot: at };
         self.index.insert_unique(spread(located.tag), located, |located| spread(located.tag));
-        self.used_bytes += charge_bytes;
+        debug_assert!(self.used_bytes() <= self.budget_bytes, "room was made first");
         Inserted::Stored { evicted }
     }
 
@@ -180,7 +175,7 @@ impl<V> Cache<V> {
 
     /// Sum of the sizes of all entries, each with its overhead.
     pub const fn used_bytes(&self) -> u64 {
-        self.used_bytes
+        self.queues.used_bytes()
     }
 
     pub const fn budget_bytes(&self) -> u64 {
@@ -191,7 +186,7 @@ impl<V> Cache<V> {
         let Some(at) = self.find(fingerprint) else { return Found::Absent };
         let slot = &mut self.slots[at];
         if now < slot.expires {
-            slot.marked = true;
+            slot.links.used();
             Found::Fresh(at)
         } else {
             Found::Stale(at)
@@ -212,106 +207,64 @@ impl<V> Cache<V> {
         self.index.find(spread(tag), same).map(|located| located.slot)
     }
 
+    fn standing_of_new(&self, fingerprint: &Fingerprint) -> Standing {
+        let returned = self.ghosts.knows(fingerprint.tag(), self.queues.proven_len());
+        Standing { queue: if returned { Which::Proven } else { Which::Probation }, uses: 0 }
+    }
+
+    /// Gives one entry up. False when there is none.
+    fn evict(&mut self, now: Millis) -> bool {
+        let due = self.expiry.first().filter(|due| due.at <= now);
+        let victim = match due {
+            // Expired is not unwanted: it is remembered, whatever its queue.
+            Some(due) => Some(Victim { slot: due.slot, queue: Which::Probation }),
+            None => self.queues.victim(&mut self.slots),
+        };
+        let Some(victim) = victim else { return false };
+        let taken = self.take_slot(victim.slot);
+        if victim.queue == Which::Probation {
+            self.ghosts.remember(taken.fingerprint.tag(), self.queues.proven_len());
+        }
+        true
+    }
+
     fn take(&mut self, fingerprint: &Fingerprint) -> Option<Slot<V>> {
         self.find(fingerprint).map(|slot| self.take_slot(slot))
     }
 
-    /// The entry to give up next. Only called while there is one.
-    fn victim(&mut self, now: Millis) -> u32 {
-        if let Some(due) = self.expiry.first()
-            && due.at <= now
-        {
-            return due.slot;
-        }
-        // Ends: each step clears a mark or finds none, so two rounds are the most there can be.
-        let mut at = if self.hand == NONE { self.oldest } else { self.hand };
-        while self.slots[at].marked {
-            self.slots[at].marked = false;
-            at = match self.slots[at].newer {
-                NONE => self.oldest,
-                newer => newer,
-            };
-        }
-        self.hand = at;
-        at
-    }
-
     /// Takes slot `at` out of everything, and lets the slot that moves into its place be found there.
     fn take_slot(&mut self, at: u32) -> Slot<V> {
-        let (newer, older) = (self.slots[at].newer, self.slots[at].older);
-        self.join_neighbours(newer, older);
-        if self.hand == at {
-            self.hand = newer;
-        }
+        self.queues.unlink(&mut self.slots, at);
         let slots = &mut self.slots;
-        let due_position = slots[at].due_position;
-        self.expiry.remove(due_position, |slot, position| slots[slot].due_position = position);
+        self.expiry.remove(slots[at].due_position, |slot, position| slots[slot].due_position = position);
         let tag = self.slots[at].fingerprint.tag();
         if let Ok(entry) = self.index.find_entry(spread(tag), |located| located.slot == at) {
             entry.remove();
         }
         let taken = self.slots.swap_remove(at);
-        self.used_bytes -= taken.charge_bytes;
         let moved_from = self.slots.len();
         if at != moved_from {
-            self.rename(moved_from, at);
+            self.queues.rename(&mut self.slots, at);
+            self.expiry.rename(self.slots[at].due_position, at);
+            let tag = self.slots[at].fingerprint.tag();
+            if let Some(located) = self.index.find_mut(spread(tag), |located| located.slot == moved_from) {
+                located.slot = at;
+            }
         }
         taken
     }
 
-    /// Makes two slots neighbours in the order of arrival; `NONE` stands for its ends.
-    fn join_neighbours(&mut self, newer: u32, older: u32) {
-        match newer {
-            NONE => self.newest = older,
-            newer => self.slots[newer].older = older,
-        }
-        match older {
-            NONE => self.oldest = newer,
-            older => self.slots[older].newer = newer,
-        }
-    }
-
-    /// The slot that was at `from` stands at `to` now: whoever pointed at it has to learn so.
-    fn rename(&mut self, from: u32, to: u32) {
-        let (newer, older) = (self.slots[to].newer, self.slots[to].older);
-        match newer {
-            NONE => self.newest = to,
-            newer => self.slots[newer].older = to,
-        }
-        match older {
-            NONE => self.oldest = to,
-            older => self.slots[older].newer = to,
-        }
-        if self.hand == from {
-            self.hand = to;
-        }
-        self.expiry.rename(self.slots[to].due_position, to);
-        let tag = self.slots[to].fingerprint.tag();
-        if let Some(located) = self.index.find_mut(spread(tag), |located| located.slot == from) {
-            located.slot = to;
-        }
-    }
-
     /// Panics when a law of this machine is broken. For tests and simulation: it visits every entry.
     pub fn check(&self) {
-        assert!(self.used_bytes <= self.budget_bytes, "{} used of {}", self.used_bytes, self.budget_bytes);
+        assert!(self.used_bytes() <= self.budget_bytes, "{} used of {}", self.used_bytes(), self.budget_bytes);
         assert_eq!(self.index.len(), self.len(), "one place in the index a slot");
-        let (mut at, mut newer, mut count, mut charged, mut hand_met) = (self.newest, NONE, 0, 0, self.hand == NONE);
-        while at != NONE {
-            let slot = &self.slots[at];
-            assert_eq!(slot.newer, newer, "links go both ways");
-            assert_eq!(self.find(&slot.fingerprint), Some(at), "the index finds each slot");
-            charged += slot.charge_bytes;
-            count += 1;
-            hand_met |= self.hand == at;
-            assert!(count <= self.len(), "the order of arrival has no circle");
-            (newer, at) = (at, slot.older);
+        for at in 0..self.slots.len() {
+            assert_eq!(self.find(&self.slots[at].fingerprint), Some(at), "the index finds each slot");
         }
-        assert_eq!((newer, count, charged), (self.oldest, self.len(), self.used_bytes), "the order holds every slot");
-        assert!(hand_met, "the hand points at a slot");
+        self.queues.check(&self.slots);
         self.expiry.check(self.slots.len(), |slot| (self.slots[slot].expires, self.slots[slot].due_position));
     }
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -123,3 +123,6 @@ impl Flights {
         number
     }
 }
+
+#[cfg(test)]
+mod tests;

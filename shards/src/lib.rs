@@ -5,19 +5,23 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 // Reading order: where an answer lives, how it is kept, who fetches it, and both together.
 pub mod placement;
 
-mod arena;
 mod cache;
-mod expiry;
 mod flight;
 mod shard;
 
 // Which backend is asked, and over which connection.
 pub mod balancer;
 mod pool;
+
+#[cfg(test)]
+#[path = "../tests/sim/random.rs"]
+mod random;
 
 pub use cache::{Cache, Inserted, Lookup};
 pub use flight::{Flights, Joined};

@@ -124,4 +124,4 @@ impl<C> Pool<C> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -135,3 +135,6 @@ impl<V> From<Joined> for Asked<'_, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

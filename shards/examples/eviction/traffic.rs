@@ -1,0 +1,70 @@
+//! Requests from a seed: 10,000 prompts of 100 B to 10 KB (evenly on a logarithmic scale), popular by Zipf's law.
+
+#[path = "../../tests/sim/random.rs"]
+mod random;
+
+pub use random::Random;
+
+/// Evenly from 0 up to, but not including, 1.
+fn unit(random: &mut Random) -> f64 {
+    (random.next() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[derive(Clone, Copy)]
+pub struct Request {
+    pub prompt: u32,
+    pub size_bytes: u64,
+}
+
+#[derive(Clone, Copy)]
+pub struct Traffic {
+    pub prompts: usize,
+    pub exponent: f64,
+    /// After so many requests a tenth of the 1,000 most popular prompts change places with random ones; 0 is never.
+    pub drift_every: usize,
+    /// Requests in a hundred whose prompt never comes again.
+    pub once_in_100: u64,
+}
+
+impl Traffic {
+    pub const STILL: Traffic = Traffic { prompts: 10_000, exponent: 1.0, drift_every: 0, once_in_100: 0 };
+
+    /// The requests, and the bytes that all recurring prompts need together.
+    pub fn draw(&self, seed: u64, requests: usize) -> (Vec<Request>, u64) {
+        let mut random = Random::new(seed);
+        let sizes: Vec<u64> = (0..self.prompts).map(|_| size_bytes(&mut random)).collect();
+        let mut sum = 0.0;
+        let weight = |rank: usize| 1.0 / (rank as f64 + 1.0).powf(self.exponent);
+        let cumulated: Vec<f64> = (0..self.prompts)
+            .map(|rank| {
+                sum += weight(rank);
+                sum
+            })
+            .collect();
+        let mut by_rank: Vec<usize> = (0..self.prompts).collect();
+        let mut once = self.prompts as u32;
+        let mut stream = Vec::with_capacity(requests);
+        for at in 0..requests {
+            if self.drift_every > 0 && at % self.drift_every == 0 {
+                for _ in 0..100 {
+                    by_rank.swap(random.below(1_000) as usize, random.below(self.prompts as u64) as usize);
+                }
+            }
+            if random.below(100) < self.once_in_100 {
+                stream.push(Request { prompt: once, size_bytes: size_bytes(&mut random) });
+                once += 1;
+            } else {
+                let point = unit(&mut random) * sum;
+                let rank = cumulated.partition_point(|&upto| upto < point).min(self.prompts - 1);
+                let prompt = by_rank[rank];
+                stream.push(Request { prompt: prompt as u32, size_bytes: sizes[prompt] });
+            }
+        }
+        (stream, sizes.iter().sum())
+    }
+}
+
+/// 100 B to 10 KB, and what the cache keeps beside the value.
+fn size_bytes(random: &mut Random) -> u64 {
+    (100.0 * 100f64.powf(unit(random))) as u64 + shards::Cache::<()>::OVERHEAD_BYTES
+}

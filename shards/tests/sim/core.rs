@@ -1,0 +1,288 @@
+//! One core: its shard, the exchanges it accepted, the flights it leads. It answers letters and sends some.
+//! The protocol is the gateway's in small: what a core does on each letter, without bytes.
+
+use crate::laws::{End, Ledger, Question};
+use crate::letters::{Answer, Exchange, Letter, Told};
+use crate::random::Random;
+use shards::{Asked, CoreId, Fingerprint, Lookup, Millis, Outcome, Shard, placement};
+use std::collections::HashMap;
+
+/// So often does an exchange ask before it fetches on its own.
+const ASKS_MAX: u32 = 3;
+
+pub struct Core {
+    pub id: CoreId,
+    pub shard: Shard<Answer>,
+    pub flights_max: usize,
+    exchanges: HashMap<Exchange, Running>,
+    leads: HashMap<(Fingerprint, u64), Led>,
+}
+
+struct Running {
+    fingerprint: Fingerprint,
+    asks: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Asking,
+    Leading,
+    Following { number: u64 },
+    Alone,
+}
+
+struct Led {
+    /// The exchange that started the flight; it may have left since.
+    first: Exchange,
+    followers: Vec<(CoreId, Exchange)>,
+}
+
+/// What a fetch is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose {
+    Flight { fingerprint: Fingerprint, number: u64 },
+    Alone { exchange: Exchange },
+}
+
+/// How a fetch ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    Complete {
+        serial: u64,
+        size_bytes: u64,
+        ttl_ms: u64,
+    },
+    Failed,
+    /// The task died and its guard could still say so.
+    Vanished,
+    /// The task died and nobody is told.
+    VanishedSilently,
+}
+
+/// What a core wants of the world.
+pub enum Effect {
+    Send {
+        to: CoreId,
+        letter: Letter,
+    },
+    Fetch {
+        purpose: Purpose,
+    },
+    /// Remind the exchange after a while that it still follows `number`.
+    Wait {
+        exchange: Exchange,
+        number: u64,
+    },
+}
+
+/// What the world lends a core for one event.
+pub struct Turn<'a> {
+    pub now: Millis,
+    pub cores: u16,
+    pub ledger: &'a mut Ledger,
+    pub effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    fn send(&mut self, to: CoreId, letter: Letter) {
+        self.effects.push(Effect::Send { to, letter });
+    }
+
+    fn owner(&self, fingerprint: &Fingerprint) -> CoreId {
+        placement::owner(fingerprint, self.cores)
+    }
+}
+
+impl Core {
+    pub fn new(id: CoreId, random: &mut Random) -> Self {
+        let flights_max = 1 + random.below(6) as usize;
+        let shard = Shard::new(2_000 + random.below(20_000), flights_max);
+        Self { id, shard, flights_max, exchanges: HashMap::new(), leads: HashMap::new() }
+    }
+
+    pub fn accept(&mut self, exchange: Exchange, fingerprint: Fingerprint, turn: &mut Turn<'_>) {
+        turn.ledger.began(exchange);
+        self.exchanges.insert(exchange, Running { fingerprint, asks: 0, state: State::Asking });
+        self.ask(exchange, None, turn);
+    }
+
+    /// The client is gone. A flight goes on while somebody follows it.
+    pub fn leave(&mut self, exchange: Exchange, turn: &mut Turn<'_>) {
+        let Some(running) = self.end(exchange, None, End::Left, turn) else { return };
+        if running.state != State::Leading {
+            return;
+        }
+        let deserted = self.leads.iter().find(|(_, led)| led.first == exchange && led.followers.is_empty());
+        if let Some((&(fingerprint, number), _)) = deserted {
+            self.leads.remove(&(fingerprint, number));
+            let settle = Letter::Settle { fingerprint, number, outcome: Outcome::Drop };
+            turn.send(turn.owner(&fingerprint), settle);
+        }
+    }
+
+    /// The exchange waited long enough for `number`.
+    pub fn waited(&mut self, exchange: Exchange, number: u64, turn: &mut Turn<'_>) {
+        let follows = |running: &Running| running.state == State::Following { number };
+        if self.exchanges.get(&exchange).is_some_and(follows) {
+            self.ask(exchange, Some(number), turn);
+        }
+    }
+
+    pub fn read(&mut self, from: CoreId, letter: Letter, turn: &mut Turn<'_>) {
+        match letter {
+            Letter::Ask { exchange, fingerprint, gave_up } => {
+                let told = self.answer(from, fingerprint, gave_up, turn);
+                turn.send(from, Letter::Told { exchange, fingerprint, told });
+            }
+            Letter::Told { exchange, fingerprint, told } => self.told(exchange, fingerprint, told, turn),
+            Letter::Join { exchange, fingerprint, number } => match self.leads.get_mut(&(fingerprint, number)) {
+                Some(led) => led.followers.push((from, exchange)),
+                None => turn.send(from, Letter::Landed { exchange, number, answer: None }),
+            },
+            Letter::Landed { exchange, number, answer } => {
+                let state = self.exchanges.get(&exchange).map(|running| running.state);
+                // It may have left, or given up on this flight.
+                if state == Some(State::Following { number }) {
+                    match answer {
+                        Some(_) => drop(self.end(exchange, answer, End::Served, turn)),
+                        None => self.ask(exchange, None, turn),
+                    }
+                }
+            }
+            Letter::Settle { fingerprint, number, outcome } => {
+                let brought = match &outcome {
+                    Outcome::Store { value, ttl_ms, .. } => Some((*value, *ttl_ms)),
+                    Outcome::Drop => None,
+                };
+                let settled = self.shard.settle(fingerprint, number, outcome, turn.now);
+                turn.ledger.settled(self.question(from, fingerprint, turn.now), number, brought, settled);
+            }
+        }
+    }
+
+    pub fn fetched(&mut self, purpose: Purpose, fate: Fate, turn: &mut Turn<'_>) {
+        match purpose {
+            Purpose::Alone { exchange } => {
+                let Some(running) = self.exchanges.get(&exchange) else { return };
+                let fingerprint = running.fingerprint;
+                match fate {
+                    Fate::Complete { serial, .. } => {
+                        self.end(exchange, Some(Answer { fingerprint, serial }), End::Served, turn)
+                    }
+                    _ => self.end(exchange, None, End::Failed, turn),
+                };
+            }
+            Purpose::Flight { fingerprint, number } => {
+                let Some(led) = self.leads.remove(&(fingerprint, number)) else { return };
+                let (answer, outcome) = match fate {
+                    Fate::Complete { serial, size_bytes, ttl_ms } => {
+                        let value = Answer { fingerprint, serial };
+                        (Some(value), Outcome::Store { value, size_bytes, ttl_ms })
+                    }
+                    _ => (None, Outcome::Drop),
+                };
+                let end = if answer.is_some() { End::Served } else { End::Failed };
+                self.end(led.first, answer, end, turn);
+                if matches!(fate, Fate::Vanished | Fate::VanishedSilently) {
+                    turn.ledger.counts.vanished += 1;
+                }
+                if matches!(fate, Fate::VanishedSilently) {
+                    return turn.ledger.lost(turn.owner(&fingerprint), number);
+                }
+                for (core, exchange) in led.followers {
+                    turn.send(core, Letter::Landed { exchange, number, answer });
+                }
+                turn.send(turn.owner(&fingerprint), Letter::Settle { fingerprint, number, outcome });
+            }
+        }
+    }
+
+    pub fn check(&self, ledger: &Ledger) {
+        self.shard.check();
+        ledger.check(self.id, self.shard.flights().len());
+    }
+
+    pub fn check_at_rest(&self) {
+        assert!(self.exchanges.is_empty(), "exchanges left on core {}", self.id.0);
+        assert!(self.leads.is_empty(), "flights led by core {}", self.id.0);
+        assert!(self.shard.flights().is_empty(), "flights owned by core {}", self.id.0);
+    }
+
+    fn ask(&mut self, exchange: Exchange, gave_up: Option<u64>, turn: &mut Turn<'_>) {
+        let Some(running) = self.exchanges.get_mut(&exchange) else { return };
+        if running.asks == ASKS_MAX {
+            running.state = State::Alone;
+            return turn.effects.push(Effect::Fetch { purpose: Purpose::Alone { exchange } });
+        }
+        running.asks += 1;
+        running.state = State::Asking;
+        let fingerprint = running.fingerprint;
+        turn.send(turn.owner(&fingerprint), Letter::Ask { exchange, fingerprint, gave_up });
+    }
+
+    /// As the owner.
+    fn answer(&mut self, asker: CoreId, fingerprint: Fingerprint, gave_up: Option<u64>, turn: &mut Turn<'_>) -> Told {
+        let question = self.question(asker, fingerprint, turn.now);
+        let peeked = self.shard.peek(&fingerprint, turn.now);
+        let fresh = matches!(peeked, Lookup::Fresh { .. });
+        if let Lookup::Stale { value, .. } = peeked {
+            assert_eq!(value.fingerprint, fingerprint);
+            turn.ledger.counts.stale += 1;
+        }
+        let asked = match gave_up {
+            None => self.shard.ask(&fingerprint, asker, turn.now),
+            Some(number) => self.shard.take_over(&fingerprint, number, asker, turn.now),
+        };
+        assert_eq!(fresh, matches!(asked, Asked::Hit { .. }), "a fresh answer is a hit, and nothing else is");
+        turn.ledger.asked(question, gave_up, &asked, self.flights_max);
+        match asked {
+            Asked::Hit { value, .. } => Told::Hit { answer: *value },
+            Asked::Lead { number } => Told::Lead { number },
+            Asked::Follow { leader, number } => Told::Follow { leader, number },
+            Asked::Alone => Told::Alone,
+        }
+    }
+
+    /// As the asker.
+    fn told(&mut self, exchange: Exchange, fingerprint: Fingerprint, told: Told, turn: &mut Turn<'_>) {
+        let Some(running) = self.exchanges.get_mut(&exchange) else {
+            // The client left meanwhile. A lead it was given has to be settled all the same.
+            if let Told::Lead { number } = told {
+                let settle = Letter::Settle { fingerprint, number, outcome: Outcome::Drop };
+                turn.send(turn.owner(&fingerprint), settle);
+            }
+            return;
+        };
+        assert_eq!(running.state, State::Asking, "an answer comes to who asked");
+        match told {
+            Told::Hit { answer } => drop(self.end(exchange, Some(answer), End::Served, turn)),
+            Told::Lead { number } => {
+                running.state = State::Leading;
+                let before = self.leads.insert((fingerprint, number), Led { first: exchange, followers: Vec::new() });
+                assert!(before.is_none(), "a number is led once");
+                turn.effects.push(Effect::Fetch { purpose: Purpose::Flight { fingerprint, number } });
+            }
+            Told::Follow { leader, number } => {
+                running.state = State::Following { number };
+                turn.send(leader, Letter::Join { exchange, fingerprint, number });
+                turn.effects.push(Effect::Wait { exchange, number });
+            }
+            Told::Alone => {
+                running.state = State::Alone;
+                turn.effects.push(Effect::Fetch { purpose: Purpose::Alone { exchange } });
+            }
+        }
+    }
+
+    /// `None`: it had left before.
+    fn end(&mut self, exchange: Exchange, answer: Option<Answer>, end: End, turn: &mut Turn<'_>) -> Option<Running> {
+        let running = self.exchanges.remove(&exchange)?;
+        turn.ledger.ended(exchange, running.fingerprint, answer, end);
+        Some(running)
+    }
+
+    fn question(&self, asker: CoreId, fingerprint: Fingerprint, now: Millis) -> Question {
+        Question { owner: self.id, asker, fingerprint, now }
+    }
+}
