@@ -19,8 +19,11 @@ pub mod observe; // counters and the access log
 
 pub mod exchange; // one request and its answer, a file a step
 
+#[cfg(not(sim))]
 pub mod cores; // the kinds of thread: launch, data, io, background
 
+#[cfg(not(sim))]
 pub mod demo; // the embedded backend behind `ringway demo`
 
+#[cfg(not(sim))]
 pub mod commands; // the command line, one file a subcommand

@@ -1,14 +1,13 @@
 //! The `ringway` program: the table of contents of its commands.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use ringway::commands::{self, Command, Line, check, config, demo, key, serve};
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+#[cfg(not(sim))]
+fn main() -> std::process::ExitCode {
+    use clap::Parser;
+    use ringway::commands::{self, Command, Line, check, config, demo, key, serve};
+
     commands::exit(match Line::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
@@ -17,3 +16,7 @@ fn main() -> ExitCode {
         Command::Key(arguments) => key::run(&arguments),
     })
 }
+
+/// The simulated world has no program of its own: its tests are.
+#[cfg(sim)]
+fn main() {}

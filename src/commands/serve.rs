@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::{ConfigurationFile, EXIT_STATUS, Failure};
 use crate::config::load::load_file;
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Listen, Snapshot};
+use crate::cores::launch;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +28,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     start(load_file(&arguments.file.path)?)
 }
 
-fn start(_snapshot: Snapshot) -> Result<(), Failure> {
-    Err(Failure::other("serve is not built yet"))
+fn start(snapshot: Snapshot) -> Result<(), Failure> {
+    let ready = |bound: &[Listen]| {
+        for listen in bound {
+            eprintln!("ringway: listening on {listen}");
+        }
+    };
+    launch::run(snapshot, ready).map_err(Failure::other)
 }

@@ -1,1 +1,12 @@
-//! .
+//! The kinds of thread and how they are started and stopped. Data cores do everything of a request; the I/O core touches
+//! the disk for them; the background core has the signals. They share nothing and talk by mail.
+//! In the mail the data cores come first, then the I/O core, then the background core.
+
+pub mod launch; // from a configuration to running threads, and back
+
+mod background; // tokio: signals, the drain
+mod data; // the ring: accept, and everything in `exchange`
+mod io; // glommio: the access log
+mod listen; // listening sockets, a set a data core
+mod plan; // which CPUs do what
+mod resolve; // backend names to addresses

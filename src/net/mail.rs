@@ -84,7 +84,6 @@ struct Line<L> {
 pub struct Inbox<L> {
     rings: Vec<Consumer<L>>,
     bell: Arc<Bell>,
-    ear: Ear,
 }
 
 /// Lays the rings between as many cores as there are bells, in order.
@@ -99,8 +98,7 @@ pub fn lay<L>(bells: &[Arc<Bell>]) -> Vec<(Outbox<L>, Inbox<L>)> {
         }
     }
     let outboxes = outboxes.into_iter().map(|lines| Outbox { lines });
-    let inboxes =
-        inboxes.into_iter().zip(bells).map(|(rings, bell)| Inbox { rings, bell: bell.clone(), ear: Ear::default() });
+    let inboxes = inboxes.into_iter().zip(bells).map(|(rings, bell)| Inbox { rings, bell: bell.clone() });
     outboxes.zip(inboxes).collect()
 }
 
@@ -153,9 +151,9 @@ impl<L> Line<L> {
 }
 
 impl<L> Inbox<L> {
-    /// Waits for the bell. A wake without letters is possible.
-    pub async fn wait(&mut self) {
-        self.bell.wait(&mut self.ear).await;
+    /// Waits for the bell. A wake without letters is possible. `ear` belongs to the waiting thread.
+    pub async fn wait(&self, ear: &mut Ear) {
+        self.bell.wait(ear).await;
     }
 
     /// The next letter that has arrived; letters of one sender come in the order sent.

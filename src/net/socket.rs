@@ -183,6 +183,11 @@ impl Listener {
         Ok(Listener { stream: adopt(fd)?, nodelay })
     }
 
+    /// For `shutdown_both`: ends `accept` with an error.
+    pub fn id(&self) -> SocketId {
+        self.stream.as_raw_fd()
+    }
+
     /// The next connection. Waits for readiness and accepts by a plain call: the descriptor is close-on-exec from birth,
     /// and dropping the wait leaks nothing.
     pub async fn accept(&self) -> io::Result<Socket> {

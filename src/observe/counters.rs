@@ -46,6 +46,7 @@ pub struct Counters {
     /// Requests sent again because a kept-alive connection had gone stale.
     pub stale_retries: Counter,
     pub connect_errors: Counter,
+    pub accept_errors: Counter,
     /// Letters that a stalled core could not take.
     pub letters_dropped: Counter,
     /// Access log that the I/O core could not take.

@@ -1,0 +1,94 @@
+//! Listening sockets: for each address one a data core, so that the kernel spreads connections and cores share nothing.
+//! A Unix socket cannot be bound twice: there each core gets a duplicate of one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::config::snapshot::Listen;
+
+/// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// What one data core listens on; the second part is whether it is TCP.
+pub type Listening = Vec<(OwnedFd, bool)>;
+
+/// Binds every address for `cores` data cores. Returns a set a core, and the addresses as bound (port 0 filled in).
+/// Errors: the address and the usual cause.
+pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<Listen>), String> {
+    let mut sets: Vec<Listening> = (0..cores).map(|_| Vec::new()).collect();
+    let mut bound = Vec::new();
+    for address in listen {
+        let explain = |error: io::Error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another address",
+                io::ErrorKind::PermissionDenied => "ports below 1024 and other users' directories need a capability",
+                io::ErrorKind::AddrNotAvailable => "this host does not have that address",
+                _ => "check server.listen",
+            };
+            format!("cannot listen on {address}: {error}; {remedy}")
+        };
+        match address {
+            Listen::Tcp(wanted) => {
+                // Alone first: with SO_REUSEPORT a second gateway of the same user would silently take a share.
+                refuse_if_taken(wanted).map_err(explain)?;
+                let mut actual = *wanted;
+                for set in &mut sets {
+                    let socket = tcp(&actual).map_err(explain)?;
+                    if actual.port() == 0 {
+                        let local = socket.local_addr().map_err(explain)?;
+                        actual = local.as_socket().unwrap_or(actual);
+                    }
+                    set.push((OwnedFd::from(socket), true));
+                }
+                bound.push(Listen::Tcp(actual));
+            }
+            Listen::Unix(path) => {
+                let listener = unix(path).map_err(explain)?;
+                for set in &mut sets {
+                    set.push((OwnedFd::from(listener.try_clone().map_err(explain)?), false));
+                }
+                bound.push(address.clone());
+            }
+        }
+    }
+    Ok((sets, bound))
+}
+
+fn refuse_if_taken(address: &SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(*address))?;
+    // Bound alone is not enough: an idle listener with SO_REUSEADDR shows only here.
+    socket.listen(1)
+}
+
+fn tcp(address: &SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&SockAddr::from(*address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// A socket file that nobody listens behind is left over from a process that died, and replaced.
+fn unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match std::os::unix::net::UnixStream::connect(path) {
+            Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)
+            }
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
