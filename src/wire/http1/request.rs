@@ -50,7 +50,7 @@ pub enum Expectation {
 }
 
 /// One request head. Spans and fields point into the buffer it was parsed from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHead {
     pub method: Method,
     pub method_span: Span,
