@@ -108,6 +108,7 @@ fn decides_persistence() {
         (with("Connection: x-hop , CLOSE\r\n"), Persistence::Close),
         (with("Connection: x-hop\r\nConnection: keep-alive, close\r\n"), Persistence::Close),
         (with("Connection: ,,\r\nConnection: closed\r\n"), Persistence::KeepAlive),
+        (with("Connection: \u{e9}\r\n"), Persistence::Close),
         (with("Connection: Upgrade\r\nUpgrade: websocket\r\n"), Persistence::KeepAlive),
         (with_http10(""), Persistence::Close),
         (with_http10("Connection: Keep-Alive\r\n"), Persistence::KeepAlive),
@@ -168,6 +169,8 @@ fn http10_needs_no_host() {
     let head = accept(b"OPTIONS / HTTP/1.0\r\n\r\n");
     assert!(head.host.is_empty());
     assert_eq!(head.version, Version::Http10);
+    let input = b"GET http://a.example/x HTTP/1.0\r\n\r\n";
+    assert_eq!(accept(input).host.of(input), b"a.example");
 }
 
 /// Every refusal, with its status. `(input, fault, status)`.
