@@ -16,7 +16,7 @@ use ringway::wire::http1::{Asked, FieldFault, RequestFault, ResponseFault};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-const CASES: usize = 6_000;
+const CASES: usize = 20_000;
 
 /// One message as both sides tell it. Names are in lower case and sorted, since hyper keeps no order between
 /// different names; values of one name keep theirs.
