@@ -84,6 +84,9 @@ impl RequestHead {
 ///
 /// The verdict depends on the head alone: bytes behind it change nothing, and a refused beginning is never accepted
 /// later. A fault means that the connection must close after the answer.
+///
+/// Nothing is remembered between calls: a head that comes byte by byte is read once a byte, which the bound on heads
+/// keeps below the price of the system calls that brought it.
 pub fn parse_request(input: &[u8], head: &mut RequestHead) -> Result<Progress, RequestFault> {
     head.clear();
     let window = window(input);
