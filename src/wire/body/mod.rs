@@ -9,6 +9,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use super::http1::Framing;
+use crate::limits;
 use chunked::Chunked;
 
 #[cfg(test)]
@@ -37,7 +38,8 @@ pub struct Step {
 pub enum BodyFault {
     #[error("A chunk size is not one to sixteen hexadecimal digits.")]
     ChunkSize,
-    #[error("A chunk size line is longer than 256 bytes, or all chunk extensions together than 16 KiB.")]
+    #[error("Chunk extensions are longer than {} bytes in a line or {} KiB in all.",
+        limits::CHUNK_LINE_BYTES, limits::CHUNK_EXTENSIONS_BYTES >> 10)]
     ExtensionTooLong,
     #[error("A chunk extension holds a control character.")]
     Extension,
@@ -47,7 +49,7 @@ pub enum BodyFault {
     ChunkEnd,
     #[error("A trailer field is malformed.")]
     Trailer,
-    #[error("The trailer section is larger than 4 KiB.")]
+    #[error("The trailer section is larger than {} KiB.", limits::TRAILER_BYTES >> 10)]
     TrailerTooLong,
     #[error("The connection ended before the body did.")]
     Truncated,

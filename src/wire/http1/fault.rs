@@ -1,14 +1,15 @@
 //! Why a head was refused: one variant a reason, one stable sentence a variant, safe to show to the peer.
 //! Never carries bytes of the message, so that a refusal cannot echo a credential.
 
+use crate::limits;
 use thiserror::Error;
 
 /// What is wrong in the fields of a head, request or response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FieldFault {
-    #[error("The head is larger than 16 KiB.")]
+    #[error("The head is larger than {} KiB.", limits::HEAD_BYTES >> 10)]
     HeadTooLarge,
-    #[error("The head has more than 100 header fields.")]
+    #[error("The head has more than {} header fields.", limits::HEAD_FIELDS)]
     TooManyFields,
     #[error("A header field name is empty, folded, followed by a space, or holds a character that is not allowed.")]
     Name,
@@ -43,7 +44,7 @@ pub enum RequestFault {
     Version,
     #[error("The method CONNECT is not offered.")]
     Connect,
-    #[error("The request target is longer than 8 KiB.")]
+    #[error("The request target is longer than {} KiB.", limits::TARGET_BYTES >> 10)]
     TargetTooLong,
     #[error("The request target is not a path, an http or https URL, or * with OPTIONS.")]
     Target,

@@ -11,7 +11,7 @@ pub struct Field {
 }
 
 /// The header fields of one head. Look-ups want the buffer that the head was parsed from, unmoved or moved as a whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
     list: Vec<Field>,
 }

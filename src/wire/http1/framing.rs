@@ -23,7 +23,9 @@ impl Claims {
     pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldFault> {
         match name.len() {
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.close |= list_has(value, "close");
+                // Some readers pass over a Connection field with bytes above 0x7F, so its word on keeping the
+                // connection is not common knowledge.
+                self.close |= list_has(value, "close") || !value.is_ascii();
                 self.keep_alive |= list_has(value, "keep-alive");
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {

@@ -18,7 +18,7 @@ pub use request::{Expectation, Method, RequestHead, parse_request};
 pub use response::{Asked, ResponseHead, parse_response};
 
 #[cfg(test)]
-mod tests;
+pub(in crate::wire) mod tests;
 
 /// The two versions this codec speaks (RFC 9112 2.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -50,7 +50,7 @@ pub enum Expectation {
 }
 
 /// One request head. Spans and fields point into the buffer it was parsed from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHead {
     pub method: Method,
     pub method_span: Span,
@@ -64,7 +64,7 @@ pub struct RequestHead {
     pub framing: Framing,
     pub persistence: Persistence,
     pub expect_continue: Expectation,
-    /// The Host field's value; empty only in HTTP/1.0 without the field.
+    /// The Host field's value. In HTTP/1.0, where the field may be missing, the host of an absolute target, or empty.
     pub host: Span,
     pub fields: Fields,
     /// Bytes of the head, from the start of the input to behind the blank line.
@@ -84,6 +84,9 @@ impl RequestHead {
 ///
 /// The verdict depends on the head alone: bytes behind it change nothing, and a refused beginning is never accepted
 /// later. A fault means that the connection must close after the answer.
+///
+/// Nothing is remembered between calls: a head that comes byte by byte is read once a byte, which the bound on heads
+/// keeps below the price of the system calls that brought it.
 pub fn parse_request(input: &[u8], head: &mut RequestHead) -> Result<Progress, RequestFault> {
     head.clear();
     let window = window(input);
@@ -204,10 +207,14 @@ fn check_target(input: &[u8], host_count: usize, head: &mut RequestHead) -> Resu
     let parts = target::split(head.target.of(input), asterisk).ok_or(RequestFault::Target)?;
     let target_start = head.target.start as usize;
     head.path = Span::new(target_start + parts.path_start, head.target.end as usize);
+    let authority = parts.authority.map(|(start, end)| Span::new(target_start + start, target_start + end));
     match (host_count, head.version) {
-        (0, Version::Http10) => return Ok(()),
-        (0, Version::Http11) => return Err(RequestFault::HostMissing),
         (1, _) => {}
+        (0, Version::Http10) => {
+            head.host = authority.unwrap_or_default();
+            return Ok(());
+        }
+        (0, Version::Http11) => return Err(RequestFault::HostMissing),
         _ => return Err(RequestFault::HostRepeated),
     }
     let host = head.host.of(input);
@@ -216,10 +223,8 @@ fn check_target(input: &[u8], host_count: usize, head: &mut RequestHead) -> Resu
     }
     // RFC 9112 3.2.2 lets the target win over Host. A client that sends two names is either confused or wants to
     // confuse, so they must be the same.
-    match parts.authority {
-        Some((start, end)) if !head.target.of(input)[start..end].eq_ignore_ascii_case(host) => {
-            Err(RequestFault::HostDiffers)
-        }
+    match authority {
+        Some(authority) if !authority.of(input).eq_ignore_ascii_case(host) => Err(RequestFault::HostDiffers),
         _ => Ok(()),
     }
 }

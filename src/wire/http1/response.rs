@@ -16,7 +16,7 @@ pub enum Asked {
 }
 
 /// One response head. The fields point into the buffer it was parsed from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHead {
     /// 100 to 599 without 101. Below 200 it is interim: the caller skips it and reads the next head behind it, a
     /// bounded number of times.
