@@ -51,6 +51,11 @@ impl<V> Shard<V> {
         Self { cache: Cache::new(budget_bytes), flights: Flights::new(flights_max) }
     }
 
+    /// Allocates the cache's tables for `entries` entries; see [`Cache::reserve`]. For the start of a core.
+    pub fn reserve(&mut self, entries: u32) {
+        self.cache.reserve(entries);
+    }
+
     /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry is not given out here; see
     /// [`peek`](Self::peek).
     pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<'_, V> {

@@ -28,13 +28,18 @@ impl Ghosts {
 
     /// Remembers a tag, in a table of at least one place for each of the `window` latest.
     pub(crate) fn remember(&mut self, tag: u32, window: u32) {
-        if self.places.len() < window as usize {
-            self.grow();
-        }
+        self.reserve(window);
         let Some(place) = self.place(tag) else { return };
         // Wraps after four billion; a ghost may then seem young, which is a wrong guess like any other.
         self.left = self.left.wrapping_add(1).max(1);
         self.places[place] = Ghost { tag, left: self.left };
+    }
+
+    /// Makes the table large enough for a window.
+    pub(crate) fn reserve(&mut self, window: u32) {
+        if self.places.len() < window as usize || self.places.is_empty() {
+            self.grow(window);
+        }
     }
 
     /// Whether the tag is among the `window` latest that left, as far as is remembered.
@@ -50,9 +55,9 @@ impl Ghosts {
         Some(tag as usize & mask)
     }
 
-    fn grow(&mut self) {
+    fn grow(&mut self, window: u32) {
         // A power of two, always: `place` masks.
-        let larger = alloc::vec![Ghost { tag: 0, left: 0 }; (self.places.len() * 2).max(16)];
+        let larger = alloc::vec![Ghost { tag: 0, left: 0 }; (window as usize).next_power_of_two().max(16)];
         for ghost in core::mem::replace(&mut self.places, larger) {
             if let Some(place) = self.place(ghost.tag)
                 && ghost.left != 0
