@@ -10,7 +10,7 @@ use shards::Fingerprint;
 use super::accept::{self, Accepted};
 use super::authenticate::{self, Visitor};
 use super::core::Core;
-use super::flight::{Flight, Seat};
+use super::flight::{End, Flight, Seat};
 use super::lease::{self, Wanted};
 use super::letters::Entry;
 use super::line::{Filled, Line};
@@ -24,8 +24,9 @@ use super::store::Duty;
 use super::{admit, fingerprint, route};
 use crate::dialect::facts::Endpoint;
 use crate::error::{Again, Failure};
+use crate::net::watch::Wait;
 use crate::net::{Socket, now_ms, spawn};
-use crate::wire::http1::Method;
+use crate::wire::http1::{Method, Persistence};
 
 /// How often an exchange asks for a flight to follow before it goes alone.
 const FOLLOWS: u32 = 3;
@@ -129,11 +130,12 @@ async fn exchange(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Ende
     };
     // What is left of the request would be taken for the next one: only if it is here whole can the connection go on.
     let unread = line.unread_of_request(note);
-    let mut next = relay::refuse(core, note, &failure, &mut line.output);
     match unread {
         Some(length) => line.consume(length),
-        None => next = Next::Close,
+        // RFC 9112 9.6: the client is told.
+        None => note.manner.persistence = Persistence::Close,
     }
+    let next = relay::refuse(core, note, &failure, &mut line.output);
     note.failure = Some(failure);
     Ended::Clean(next)
 }
@@ -157,9 +159,12 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     if !path.starts_with(b"/v1/") {
         let health = path == b"/healthz";
         let body = parse::receive(core, line).await?;
-        discard(line, body);
         return match (health, note.manner.method) {
-            (true, Method::Get | Method::Head) => Ok(relay::text(core, line, note, "ok\n")),
+            (true, Method::Get | Method::Head) => {
+                discard(line, body);
+                Ok(relay::text(core, line, note, "ok\n"))
+            }
+            // A refused request is passed over by who tells the client.
             (true, _) => Err(Failure::WrongMethod { allow: "GET, HEAD" }.into()),
             (false, _) => Err(Failure::UnknownPath.into()),
         };
@@ -168,10 +173,10 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     let visitor = authenticate::visitor(core, line)?;
     note.tenant = visitor.tenant;
     if note.endpoint == Endpoint::Models {
-        let next = relay::models(core, line, note, &visitor);
         let body = parse::receive(core, line).await?;
+        let next = relay::models(core, line, note, &visitor)?;
         discard(line, body);
-        return Ok(next?);
+        return Ok(next);
     }
     if note.endpoint != Endpoint::Other && note.manner.method != Method::Post {
         return Err(Failure::WrongMethod { allow: "POST" }.into());
@@ -189,6 +194,9 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     let mut order = None;
     let mut silent = None;
     for follow in 0..=FOLLOWS {
+        if note.cache == CacheMark::Joined {
+            note.cache = CacheMark::Miss; // it joined in vain
+        }
         let found = match fingerprint {
             Some(fingerprint) if !question.directives.no_cache && follow < FOLLOWS => {
                 lookup::ask(core, fingerprint, form, silent.take())
@@ -214,7 +222,7 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
             Found::Follow(seat) => (seat, Role::Follower),
         };
         if question.directives.only_if_cached && role == Role::Own {
-            return Err(Failure::NotCached.into());
+            return Err(decline(core, &seat).into());
         }
         if order.is_none() && role == Role::Own {
             order = Some(Order::take(core, line, &mut question, permit.model, note.request_id));
@@ -231,7 +239,10 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
                     discard_request(line, question);
                     return Ok(next);
                 }
-                Reader::Lead(_) => {
+                Reader::Lead | Reader::Alone if question.directives.only_if_cached => {
+                    return Err(decline(core, &seat).into());
+                }
+                Reader::Lead => {
                     note.cache = CacheMark::Miss;
                     role = Role::Own;
                     let order = Order::take(core, line, &mut question, permit.model, note.request_id);
@@ -311,6 +322,12 @@ fn discard_request(line: &mut Line<'_>, question: Question) {
     discard(line, question.body);
 }
 
+/// Gives up the call that this exchange was to make for a client that did not want one; who has joined asks again.
+fn decline(core: &Core, seat: &Seat) -> Failure {
+    seat.flight().finish(core, End::Failed(Failure::FlightLost));
+    Failure::NotCached
+}
+
 /// Starts the flight that `seat` reads.
 fn take_off(core: &Rc<Core>, seat: &Seat, order: Option<Order>, keep_as: Option<Fingerprint>) {
     let Some(order) = order else { return };
@@ -320,12 +337,19 @@ fn take_off(core: &Rc<Core>, seat: &Seat, order: Option<Order>, keep_as: Option<
 
 /// One upstream call, from the routing decision to the settled flight.
 async fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) {
-    let captured = call(&core, &order, &flight).await;
+    let (captured, tail) = match call(&core, &order, &flight).await {
+        Ok((captured, tail)) => (Ok(captured), Some(tail)),
+        Err(failure) => (Err(failure), None),
+    };
     duty.settle(&order, captured);
     order.release(&core);
+    // Nobody waits for this.
+    if let Some(tail) = tail {
+        tail.release(&core).await;
+    }
 }
 
-async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<relay::Captured, Failure> {
+async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(relay::Captured, relay::Tail), Failure> {
     let plan = route::plan(core, order.model)?;
     let mut wanted = Wanted::Any;
     loop {
@@ -356,7 +380,7 @@ async fn linger(core: &Core, line: &mut Line<'_>) {
     while read < LINGER_BYTES {
         line.input.clear();
         line.at = 0;
-        match line.fill(deadline_ms).await {
+        match line.fill(deadline_ms, Wait::ForRest).await {
             Ok(Filled::Some) => read += line.input.len(),
             Ok(Filled::End | Filled::Quiet) | Err(_) => return,
         }

@@ -273,7 +273,10 @@ fn answers_without_content_stay_without() {
 fn an_answer_that_ends_with_its_connection_is_whole() {
     let backend = Backend::run(|peer| {
         while peer.request().is_some() {
-            peer.write(format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}", completion("to the end")));
+            peer.write(format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}",
+                completion("to the end")
+            ));
             return;
         }
     });

@@ -7,10 +7,11 @@ fn keyed(key: &str, body: &str) -> Vec<u8> {
 }
 
 fn two_tenants(backend: &Backend) -> Setup {
-    Setup::with(backend)
-        .model("n", "backends = [\"b\"]")
-        .tenant("red", "red-key", "")
-        .tenant("blue", "blue-key", "models = [\"m\"]")
+    Setup::with(backend).model("n", "backends = [\"b\"]").tenant("red", "red-key", "").tenant(
+        "blue",
+        "blue-key",
+        "models = [\"m\"]",
+    )
 }
 
 #[test]
@@ -158,10 +159,8 @@ fn usage_is_left_alone_where_the_backend_does_not_know_it() {
 fn a_base_path_is_put_in_front() {
     let backend = Backend::answering(echo);
     let address = backend.address;
-    let gateway = Setup::bare()
-        .backend_at("b", &format!("http://{address}/inner/api"))
-        .model("m", "backends = [\"b\"]")
-        .start();
+    let gateway =
+        Setup::bare().backend_at("b", &format!("http://{address}/inner/api")).model("m", "backends = [\"b\"]").start();
     gateway.ask(chat("where")).expect(200);
     assert_eq!(backend.requests()[0].line(), "POST /inner/api/v1/chat/completions HTTP/1.1");
 }

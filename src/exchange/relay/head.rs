@@ -14,6 +14,8 @@ pub enum Delimited {
     ByLength(u64),
     ByChunks,
     ByClose,
+    /// By its status or the request's method there is no body and nothing to say of one.
+    ByNature,
 }
 
 /// Delimits a body whose length is not known: chunks, or the close for clients of HTTP/1.0.
@@ -44,7 +46,7 @@ pub fn write(
     match delimited {
         Delimited::ByLength(length) => encode::field_number(out, b"content-length", length),
         Delimited::ByChunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Delimited::ByClose => {}
+        Delimited::ByClose | Delimited::ByNature => {}
     }
     if content_type.starts_with(b"text/event-stream") {
         // So that no proxy in front holds events back, and no shared cache keeps them.

@@ -37,7 +37,7 @@ pub enum Reader {
     /// The answer went out whole.
     Done(Next),
     /// The owner wants this exchange to fetch the answer.
-    Lead(u64),
+    Lead,
     /// The owner had it.
     Found(Arc<Entry>),
     /// Fetch it outside of any flight.
@@ -74,6 +74,10 @@ pub async fn live(
     usage_event: UsageEvent,
     role: Role,
 ) -> Reader {
+    // Answers to earlier requests that came together with this one do not wait for its backend.
+    if line.flush(core.snapshot.server.timeout_write_ms).await.is_err() {
+        return Reader::Cut(Failure::ClientGone);
+    }
     line.socket.watch().guard();
     let reader = read(core, line, note, seat, form, usage_event, role).await;
     line.socket.watch().unguard();
@@ -117,7 +121,7 @@ async fn read(
             }
         };
         match turn {
-            Turn::Lead(number) => return Reader::Lead(number),
+            Turn::Lead => return Reader::Lead,
             Turn::Found(entry) => return Reader::Found(entry),
             Turn::Alone => return Reader::Alone,
             Turn::Again => return Reader::Again,
@@ -202,7 +206,10 @@ async fn read(
 
 impl Writer {
     fn open(&mut self, core: &Core, line: &mut Line<'_>, note: &mut Note, seat: &Seat, opening: &Opening) {
+        let bodiless = note.manner.method == Method::Head || matches!(opening.status, 204 | 304);
         self.delimited = match (opening.form, opening.length) {
+            // RFC 9110 8.6: no length where there is no content, but to say what a GET would get.
+            (_, None) if bodiless => Delimited::ByNature,
             (Form::Whole, Some(length)) => Delimited::ByLength(length),
             // Already over: then the length is known after all.
             (Form::Whole, None) if matches!(seat.end(), Some(End::Complete { .. })) => {

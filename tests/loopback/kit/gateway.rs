@@ -79,6 +79,14 @@ impl Setup {
         let Setup { cores, server, cache, tables } = self;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
+        let tables = match tables.contains("[[backend]]") {
+            true => tables,
+            // A configuration needs one, even where nothing is ever asked of it.
+            false => {
+                tables
+                    + "\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:9\"\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n"
+            }
+        };
         let text = format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n{server}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
              {cache}{tables}"

@@ -7,7 +7,8 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
 
 /// As `post`, with further header lines, each with its end.
 pub fn post_with(path: &str, fields: &str, body: &str) -> Vec<u8> {
-    format!("POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len()).into_bytes()
+    format!("POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len())
+        .into_bytes()
 }
 
 /// A chat request to the model `m` that asks `what`.
