@@ -7,7 +7,7 @@ mod scan;
 mod text;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use canonical::canonical;
 pub use text::{append_unescaped, json_string_len, unescaped, write_json_string};
