@@ -268,7 +268,8 @@ impl Scan<'_> {
         let (input, tape) = (self.input, &mut *self.tape);
         let nodes = &mut tape.nodes[..];
         if self.names == Names::Unchecked {
-            return Ok(chain_as_written(nodes, object, end));
+            chain_as_written(nodes, object, end);
+            return Ok(());
         }
         let mut few = [(0u64, 0u32); FEW_NAMES];
         let mut count = 0;
