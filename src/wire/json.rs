@@ -110,8 +110,7 @@ impl Node {
 #[derive(Debug)]
 pub struct Tape {
     nodes: Vec<Node>,
-    /// Scratch for ordering the names of large objects: leading bytes and node index.
-    order: Vec<(u64, u32)>,
+    order: scan::Order,
 }
 
 impl Default for Tape {
@@ -139,7 +138,7 @@ pub fn parse_unchecked_names(input: &[u8], tape: &mut Tape) -> Result<(), JsonFa
 impl Tape {
     /// An empty tape; it holds null until something is parsed.
     pub fn new() -> Tape {
-        Tape { nodes: vec![NOTHING], order: Vec::new() }
+        Tape { nodes: vec![NOTHING], order: scan::Order::default() }
     }
 
     /// The outermost value.
@@ -149,7 +148,7 @@ impl Tape {
 
     /// Bytes of memory the tape keeps between bodies.
     pub fn capacity_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.order.capacity() * size_of::<(u64, u32)>()
+        self.nodes.capacity() * size_of::<Node>() + self.order.capacity_bytes()
     }
 
     /// Gives memory above `keep_bytes` back; the tape then holds null. For after an unusually large body.

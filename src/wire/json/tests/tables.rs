@@ -170,6 +170,33 @@ fn names_of_large_objects_are_ordered_and_checked() {
     }
 }
 
+/// Names that agree for long, in part escaped, and end where a part of eight bytes ends, or in zeros.
+#[test]
+fn names_of_every_length_are_kept_apart() {
+    let mut names: Vec<String> = Vec::new();
+    for length in 0..40 {
+        names.push("n".repeat(length));
+        names.push(format!("{}\\u0000", "n".repeat(length)));
+        names.push(format!("\\u006e{}\\u0000\\u0000", "n".repeat(length)));
+        names.push(format!("{}\\ud800", "n".repeat(length)));
+    }
+    let object = |names: &[String]| {
+        let members: Vec<String> = names.iter().map(|name| format!("\"{name}\":0")).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let input = object(&names);
+    assert_eq!(fault(input.as_bytes()), None);
+    let mut reversed = names.clone();
+    reversed.reverse();
+    assert_eq!(canon(&input, &[]), canon(&object(&reversed), &[]));
+    for name in names.iter().step_by(7) {
+        let respelled = name.replacen('n', "\\u006E", 1);
+        let twice = object(&[names.clone(), vec![respelled]].concat());
+        let offset = input.len();
+        assert_eq!(fault(twice.as_bytes()), Some(JsonFault { offset, kind: DuplicateMember }), "{name}");
+    }
+}
+
 #[test]
 fn nesting_is_bounded() {
     let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
