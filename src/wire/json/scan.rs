@@ -2,7 +2,7 @@
 //! It must never be quadratic: names of large objects are ordered part by part, strings are skipped in blocks.
 
 use super::text::{append_text, eight_bytes, leading_bytes, order_of};
-use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, NOTHING, Node, Tape};
+use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, Kind, NOTHING, Node, Tape};
 use crate::limits::{JSON_DEPTH, JSON_NODES};
 use std::cmp::Ordering;
 
@@ -26,9 +26,10 @@ pub(super) enum Names {
     Unchecked,
 }
 
-pub(super) fn scan(input: &[u8], tape: &mut Tape, names: Names) -> Result<(), JsonFault> {
+/// Parses `input`; values inside more than `levels` containers are checked, but leave no node.
+pub(super) fn scan(input: &[u8], tape: &mut Tape, names: Names, levels: usize) -> Result<(), JsonFault> {
     tape.nodes.clear();
-    let result = Scan { input, at: 0, tape, names }.run();
+    let result = Scan { input, at: 0, tape, names, levels, depth: 0 }.run();
     if result.is_err() {
         tape.nodes.clear();
         tape.nodes.push(NOTHING);
@@ -41,6 +42,9 @@ struct Scan<'a> {
     at: usize,
     tape: &'a mut Tape,
     names: Names,
+    levels: usize,
+    /// Number of open containers.
+    depth: usize,
 }
 
 impl Scan<'_> {
@@ -53,39 +57,30 @@ impl Scan<'_> {
             let offset = simdutf8::compat::from_utf8(self.input).err().map_or(0, |error| error.valid_up_to());
             return Err(JsonFault { offset, kind: JsonFaultKind::NotUtf8 });
         }
-        let mut open = [0u32; JSON_DEPTH];
-        let mut depth = 0;
+        // Of each open container: its node, and whether it is an object.
+        let mut open = [(0u32, Kind::Null); JSON_DEPTH];
         'value: loop {
             self.skip_space();
             let start = self.at;
             match self.input.get(self.at).copied() {
                 Some(b'"') => self.string()?,
-                Some(b'{') => {
-                    let place = open.get_mut(depth).ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
-                    *place = self.tape.nodes.len() as u32;
+                Some(bracket @ (b'{' | b'[')) => {
+                    let (tag, kind, end) =
+                        if bracket == b'{' { (OBJECT, Kind::Object, b'}') } else { (ARRAY, Kind::Array, b']') };
+                    let place = open.get_mut(self.depth);
+                    let place = place.ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
+                    *place = (self.tape.nodes.len() as u32, kind);
                     self.at += 1;
-                    self.push(start, OBJECT)?;
+                    self.push(start, tag)?;
                     self.skip_space();
-                    if self.input.get(self.at) == Some(&b'}') {
+                    if self.input.get(self.at) == Some(&end) {
                         self.at += 1;
-                        self.close(open[depth])?;
+                        self.close(place.0)?;
                     } else {
-                        depth += 1;
-                        self.name()?;
-                        continue 'value;
-                    }
-                }
-                Some(b'[') => {
-                    let place = open.get_mut(depth).ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
-                    *place = self.tape.nodes.len() as u32;
-                    self.at += 1;
-                    self.push(start, ARRAY)?;
-                    self.skip_space();
-                    if self.input.get(self.at) == Some(&b']') {
-                        self.at += 1;
-                        self.close(open[depth])?;
-                    } else {
-                        depth += 1;
+                        self.depth += 1;
+                        if kind == Kind::Object {
+                            self.name()?;
+                        }
                         continue 'value;
                     }
                 }
@@ -98,32 +93,26 @@ impl Scan<'_> {
             // A value has ended: what follows belongs to the container around it.
             loop {
                 self.skip_space();
-                if depth == 0 {
+                if self.depth == 0 {
                     if self.at < self.input.len() {
                         return Err(self.fault(JsonFaultKind::TrailingBytes));
                     }
                     return Ok(());
                 }
-                let container = open[depth - 1];
-                let in_object = self.tape.nodes[container as usize].tag == OBJECT;
-                match self.input.get(self.at).copied() {
-                    Some(b',') => {
+                let (container, kind) = open[self.depth - 1];
+                match (self.input.get(self.at).copied(), kind) {
+                    (Some(b','), _) => {
                         self.at += 1;
-                        if in_object {
+                        if kind == Kind::Object {
                             self.skip_space();
                             self.name()?;
                         }
                         continue 'value;
                     }
-                    Some(b'}') if in_object => {
+                    (Some(b'}'), Kind::Object) | (Some(b']'), Kind::Array) => {
                         self.at += 1;
+                        self.depth -= 1;
                         self.close(container)?;
-                        depth -= 1;
-                    }
-                    Some(b']') if !in_object => {
-                        self.at += 1;
-                        self.close(container)?;
-                        depth -= 1;
                     }
                     _ => return Err(self.unexpected()),
                 }
@@ -146,8 +135,11 @@ impl Scan<'_> {
         }
     }
 
-    /// Appends a node from `start` to the present place.
+    /// Appends a node from `start` to the present place, unless it lies too deep to be kept.
     fn push(&mut self, start: usize, tag: u32) -> Result<(), JsonFault> {
+        if self.depth > self.levels {
+            return Ok(());
+        }
         let index = self.tape.nodes.len();
         if index >= JSON_NODES {
             return Err(JsonFault { offset: start, kind: JsonFaultKind::TooManyNodes });
@@ -252,7 +244,11 @@ impl Scan<'_> {
         Err(self.fault(if ended { JsonFaultKind::UnexpectedEnd } else { JsonFaultKind::BadNumber }))
     }
 
+    /// Ends a container that is open no longer.
     fn close(&mut self, container: u32) -> Result<(), JsonFault> {
+        if self.depth > self.levels {
+            return Ok(());
+        }
         let next = self.tape.nodes.len() as u32;
         let node = &mut self.tape.nodes[container as usize];
         node.end = self.at as u32;

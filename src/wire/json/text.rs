@@ -10,6 +10,16 @@ pub(super) fn same_text(input: &[u8], node: &Node, text: &[u8]) -> bool {
     if node.flag() { Decoded::new(inside).eq(text.iter().copied()) } else { inside == text }
 }
 
+/// The same but for the case of ASCII letters.
+pub(super) fn same_name(input: &[u8], node: &Node, name: &[u8]) -> bool {
+    let inside = node.inside(input);
+    if node.flag() {
+        Decoded::new(inside).map(|byte| byte.to_ascii_lowercase()).eq(name.iter().map(u8::to_ascii_lowercase))
+    } else {
+        inside.eq_ignore_ascii_case(name)
+    }
+}
+
 /// Byte order of the texts of two strings.
 pub(super) fn order_of(input: &[u8], one: &Node, other: &Node) -> Ordering {
     let (left, right) = (one.inside(input), other.inside(input));

@@ -218,6 +218,32 @@ fn the_number_of_values_is_bounded() {
 }
 
 #[test]
+fn an_outline_leaves_out_what_is_nested_deeper() {
+    let input = br#"{"data":[{"e":[1,2,[3]]},{"e":[]}],"usage":{"n":7},"x":{}}"#;
+    let mut tape = Tape::new();
+    let count = |value: Value<'_>| value.members().count() + value.elements().count();
+    for (levels, expected) in [(0, [0, 0, 0, 0]), (1, [3, 0, 0, 0]), (2, [3, 2, 1, 0]), (3, [3, 2, 1, 1])] {
+        assert_eq!(parse_outline(input, &mut tape, levels), Ok(()));
+        let root = tape.root();
+        assert_eq!(root.span().of(input), input);
+        let data = root.get(input, "data");
+        let found = [
+            count(root),
+            data.map_or(0, count),
+            root.get(input, "usage").map_or(0, count),
+            data.and_then(|data| data.elements().next()).map_or(0, count),
+        ];
+        assert_eq!(found, expected, "{levels}");
+    }
+    // What is left out is still checked, and does not count.
+    assert_eq!(parse_outline(b"[[1,]]", &mut tape, 1), Err(JsonFault { offset: 4, kind: UnexpectedByte }));
+    assert_eq!(parse_outline(br#"[{"a":1,"a":1}]"#, &mut tape, 2).map_err(|fault| fault.kind), Err(DuplicateMember));
+    let zeros = format!("[[{}0]]", "0,".repeat(JSON_NODES));
+    assert_eq!(parse_outline(zeros.as_bytes(), &mut tape, 1), Ok(()));
+    assert_eq!(parse_outline(&[b'['; 100], &mut tape, 1).map_err(|fault| fault.kind), Err(TooDeep));
+}
+
+#[test]
 fn a_reused_tape_keeps_its_memory() {
     let input = many_names(500);
     let mut tape = Tape::new();
