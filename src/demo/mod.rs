@@ -2,6 +2,9 @@
 //! Plain threads and blocking sockets: it must work without the gateway's runtimes and never share their cores' state.
 //! It is a stand-in for a model server, not part of the request path; its bounds are its own.
 
+// A server of its own on threads of its own: locks, pauses and the wall clock are in order here.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 pub mod backend; // listener, bounded threads, stop
 
 pub mod configuration; // the gateway's configuration for the demo, and the commands to try

@@ -15,6 +15,7 @@ Two questions may be asked, with `tag` a word that stands in the body of the req
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -69,7 +70,7 @@ class Exchange:
         """Waits, unless the client leaves first. A byte of a next request would be an error: nobody pipelines here."""
         try:
             early = await asyncio.wait_for(self.reader.read(1), seconds)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             return
         except OSError as error:
             raise Gone from error
@@ -175,16 +176,18 @@ async def answer(exchange, body, number):
     return True
 
 
+async def until_ended(found):
+    async with changed:
+        await changed.wait_for(lambda: found() and all(record["ended"] != "open" for record in found()))
+
+
 async def question(exchange, target):
     parts = urllib.parse.urlsplit(target)
     tag = urllib.parse.parse_qs(parts.query).get("tag", [""])[0]
     found = lambda: [record for record in records if tag in record["body"]]
     if parts.path == "/ended":
-        try:
-            async with asyncio.timeout(WAIT_SECONDS), changed:
-                await changed.wait_for(lambda: found() and all(record["ended"] != "open" for record in found()))
-        except TimeoutError:
-            pass
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(until_ended(found), WAIT_SECONDS)
     elif parts.path != "/recorded":
         await exchange.whole(404, {"error": {"message": "nothing here"}})
         return
