@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dialect", &["wire", "limits"]),
     ("config", &["limits"]),
     ("net", &["limits"]),
-    ("observe", &["error", "limits"]),
+    ("observe", &["config::snapshot", "wire", "error", "limits"]),
     ("demo", &["wire"]),
     ("exchange", &["dialect", "wire", "config::snapshot", "observe", "net", "error", "limits"]),
     ("control", &["config", "dialect", "wire", "observe", "net", "error", "limits"]),
