@@ -96,7 +96,8 @@ def test_embeddings(embedder, tag):
     assert len(one.data[0].embedding) > 100
     plain = embedder.embeddings.create(model="smollm2-embed", input=[f"a ring {tag}", "fire"], encoding_format="float")
     assert [item.index for item in plain.data] == [0, 1]
-    assert plain.data[0].embedding == pytest.approx(one.data[0].embedding, abs=1e-2)
+    # Nearly the same: quantised weights give slightly other sums in a batch of two.
+    assert sum(left * right for left, right in zip(plain.data[0].embedding, one.data[0].embedding)) > 0.98
     assert one.usage.prompt_tokens > 0
 
 
@@ -134,3 +135,18 @@ def test_a_large_prompt(recorded, tag):
     assert answer.choices[0].finish_reason == "stop"
     (record,) = ask_recorder("ended", tag)
     assert json.loads(record["body"])["messages"][0]["content"] == words
+
+
+def test_a_server_that_closes_kept_connections_fails_nobody(client, tag):
+    """llama.cpp closes a connection after 100 requests; a closed one must never reach the client as an error."""
+    for turn in range(110):
+        answer = client.completions.create(model="smollm2", prompt=f"{tag[:8]} {turn}", max_tokens=1)
+        assert answer.choices[0].finish_reason == "length"
+
+
+@pytest.mark.gateway
+def test_other_paths_pass_to_the_models_backend(recorded, tag):
+    answer = recorded.post("/some/new/thing", cast_to=object, body={"model": "steady", "messages": user(tag)})
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    (record,) = ask_recorder("ended", tag)
+    assert record["path"] == "/v1/some/new/thing"
