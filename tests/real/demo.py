@@ -26,7 +26,9 @@ def free_port():
 class Demo:
     def __init__(self, program):
         self.port = free_port()
-        self.child = subprocess.Popen([program, "demo", "--listen", f"127.0.0.1:{self.port}"], stdout=subprocess.PIPE, text=True)
+        self.child = subprocess.Popen(
+            [program, "demo", "--listen", f"127.0.0.1:{self.port}"], stdout=subprocess.PIPE, text=True
+        )
 
     def wait(self):
         deadline = time.monotonic() + START_SECONDS

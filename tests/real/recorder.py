@@ -116,7 +116,9 @@ def answer_of(body, number):
         function = {"name": body["tools"][0]["function"]["name"], "arguments": '{"city": "Paris"}'}
         call = {"id": f"call_{number}", "type": "function", "function": function}
         opening = {"index": 0, **call, "function": {**function, "arguments": ""}}
-        pieces = [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in ('{"ci', 'ty": "Pa', 'ris"}')]
+        pieces = [
+            {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in ('{"ci', 'ty": "Pa', 'ris"}')
+        ]
         deltas = [{"role": "assistant", "content": None, "tool_calls": [opening]}, *pieces]
         return {"role": "assistant", "content": None, "tool_calls": [call]}, deltas, "tool_calls"
     words = [f"word{place} " for place in range(20)] + [f"of answer {number} – “äöü” ✓"]
@@ -163,15 +165,27 @@ async def answer(exchange, body, number):
                 await exchange.event(chunk(number, choices=choice({"content": f"{place} "})))
             return False
         case "refusing":
-            error = {"message": "temperature is out of range", "type": "invalid_request_error", "param": "temperature", "code": "odd"}
+            error = {
+                "message": "temperature is out of range",
+                "type": "invalid_request_error",
+                "param": "temperature",
+                "code": "odd",
+            }
             await exchange.whole(400, {"error": error})
         case "overloaded":
             error = {"message": "slow down", "type": "requests", "param": None, "code": "rate_limit_exceeded"}
             await exchange.whole(429, {"error": error}, "retry-after: 7\r\n")
         case "failing":
-            await exchange.whole(500, {"error": {"message": "broken", "type": "server_error", "param": None, "code": None}})
+            await exchange.whole(
+                500, {"error": {"message": "broken", "type": "server_error", "param": None, "code": None}}
+            )
         case other:
-            error = {"message": f"no model {other}", "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
+            error = {
+                "message": f"no model {other}",
+                "type": "invalid_request_error",
+                "param": "model",
+                "code": "model_not_found",
+            }
             await exchange.whole(404, {"error": error})
     return True
 

@@ -64,7 +64,11 @@ def test_tool_calls_survive_the_change_of_form(recorded, tag, first):
         final = stream.get_final_completion()
     assert len(ask_recorder("ended", tag)) == 1
     call, same = answer.choices[0].message.tool_calls[0], final.choices[0].message.tool_calls[0]
-    assert (call.id, call.function.name, call.function.arguments) == (same.id, same.function.name, same.function.arguments)
+    assert (call.id, call.function.name, call.function.arguments) == (
+        same.id,
+        same.function.name,
+        same.function.arguments,
+    )
     assert answer.choices[0].finish_reason == final.choices[0].finish_reason == "tool_calls"
 
 
@@ -88,12 +92,23 @@ def test_order_and_white_space_do_not_matter(recorded, tag):
         f'{{ "messages" : [ {{"content":"{tag} \\u00fc","role":"user"}} ],\n "temperature":1.0, "model":"steady" }}',
     ]
     for spelling in spellings:
-        recorded.post("/chat/completions", cast_to=object, content=spelling.encode(), options={"headers": {"content-type": "application/json"}})
+        recorded.post(
+            "/chat/completions",
+            cast_to=object,
+            content=spelling.encode(),
+            options={"headers": {"content-type": "application/json"}},
+        )
     assert len(ask_recorder("ended", tag)) == 1
 
 
 def test_every_other_field_does(recorded, tag):
-    for extra in ({}, {"temperature": 0.5}, {"seed": 1}, {"extra_body": {"unknown": 1}}, {"extra_body": {"unknown": 2}}):
+    for extra in (
+        {},
+        {"temperature": 0.5},
+        {"seed": 1},
+        {"extra_body": {"unknown": 1}},
+        {"extra_body": {"unknown": 2}},
+    ):
         whole(recorded, model="steady", messages=user(tag), **extra)
     assert len(ask_recorder("ended", tag)) == 5
 

@@ -54,7 +54,9 @@ def test_unknown_model(client):
 
 
 @pytest.mark.gateway
-@pytest.mark.parametrize("odd", [{"stream": "yes"}, {"model": 7}, {"model": None}, {"stream_options": 1, "stream": True}])
+@pytest.mark.parametrize(
+    "odd", [{"stream": "yes"}, {"model": 7}, {"model": None}, {"stream_options": 1, "stream": True}]
+)
 def test_bad_members(client, odd):
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="steady", messages=user("x"), extra_body=odd)
@@ -66,7 +68,9 @@ def test_bad_members(client, odd):
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model":"steady","model":"smollm2"}', b'{"model":"\xff"}'])
 def test_bad_json(client, body):
     with pytest.raises(openai.BadRequestError) as caught:
-        client.post("/chat/completions", cast_to=object, content=body, options={"headers": {"content-type": "application/json"}})
+        client.post(
+            "/chat/completions", cast_to=object, content=body, options={"headers": {"content-type": "application/json"}}
+        )
     assert caught.value.request_id
 
 
