@@ -3,11 +3,16 @@
 
 use std::net::SocketAddr;
 
-/// A configuration with the embedded backend at `backend` behind a gateway on `listen`, open to loopback.
-pub fn configuration(listen: SocketAddr, backend: SocketAddr) -> String {
+/// A configuration with the embedded backend at `backend` behind a gateway on `listen`, open to loopback; `cores` data
+/// cores, or what the core plan gives.
+pub fn configuration(listen: SocketAddr, backend: SocketAddr, cores: Option<u16>) -> String {
+    let cores = cores.map_or_else(|| "\"auto\"".to_owned(), |count| count.to_string());
     format!(
         r#"[server]
 listen = ["{listen}"]
+
+[cores]
+data = {cores}
 
 [[backend]]
 name = "demo-backend"
@@ -55,8 +60,10 @@ mod tests {
     fn the_text_is_toml_and_names_both_addresses() {
         let listen: SocketAddr = "127.0.0.1:8080".parse().unwrap();
         let backend: SocketAddr = "127.0.0.1:4567".parse().unwrap();
-        let text = configuration(listen, backend);
-        let table: toml::Table = text.parse().unwrap();
+        let table: toml::Table = configuration(listen, backend, None).parse().unwrap();
+        assert_eq!(table["cores"]["data"].as_str(), Some("auto"));
+        let table: toml::Table = configuration(listen, backend, Some(3)).parse().unwrap();
+        assert_eq!(table["cores"]["data"].as_integer(), Some(3));
         assert_eq!(table["server"]["listen"][0].as_str(), Some("127.0.0.1:8080"));
         assert_eq!(table["backend"][0]["url"].as_str(), Some("http://127.0.0.1:4567"));
         assert!(invitation(listen).contains("http://127.0.0.1:8080/v1/chat/completions"));
