@@ -38,10 +38,7 @@ pub async fn connection(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<
     let backend = plan.backend;
     let new = |socket, origin| Lease { core: core.clone(), backend, socket, origin };
     loop {
-        let mut pool = core.pools[backend].borrow_mut();
-        let taken = if wanted == Wanted::Any { pool.take(core.now()) } else { pool.take_fresh() };
-        drop(pool);
-        match taken {
+        match take(core, backend, wanted) {
             Take::Reuse(socket) => {
                 let quiet = socket.is_quiet();
                 let lease = new(Some(socket), Origin::Reused);
@@ -53,6 +50,14 @@ pub async fn connection(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<
             Take::Dial => return connect(core, new(None, Origin::Fresh)).await,
             Take::Full => return Err(Failure::NoBackend),
         }
+    }
+}
+
+fn take(core: &Core, backend: usize, wanted: Wanted) -> Take<Socket> {
+    let mut pool = core.pools[backend].borrow_mut();
+    match wanted {
+        Wanted::Any => pool.take(core.now()),
+        Wanted::Fresh => pool.take_fresh(),
     }
 }
 

@@ -25,7 +25,7 @@ pub use self::{
     dice::throw,
     runtime::spawn_raw,
     socket::{Dial, Listener, Quit, Socket, SocketId, dial},
-    sys::{Hangup, hangups, shutdown_both},
+    sys::{Hangup, hangups, refuse_huge_pages, shutdown_both},
 };
 
 #[cfg(sim)]

@@ -37,7 +37,7 @@ pub enum Reader {
     /// The answer went out whole.
     Done(Next),
     /// The owner wants this exchange to fetch the answer.
-    Lead(u64),
+    Lead,
     /// The owner had it.
     Found(Arc<Entry>),
     /// Fetch it outside of any flight.
@@ -93,7 +93,7 @@ async fn read(
     let follow_ms = core.snapshot.cache.timeout_follow_ms;
     let mut writer = Writer {
         opening: None,
-        delimited: Delimited::ByClose,
+        delimited: Delimited::Close,
         next: Next::Close,
         sent: false,
         held: false,
@@ -117,7 +117,7 @@ async fn read(
             }
         };
         match turn {
-            Turn::Lead(number) => return Reader::Lead(number),
+            Turn::Lead(_) => return Reader::Lead,
             Turn::Found(entry) => return Reader::Found(entry),
             Turn::Alone => return Reader::Alone,
             Turn::Again => return Reader::Again,
@@ -203,10 +203,10 @@ async fn read(
 impl Writer {
     fn open(&mut self, core: &Core, line: &mut Line<'_>, note: &mut Note, seat: &Seat, opening: &Opening) {
         self.delimited = match (opening.form, opening.length) {
-            (Form::Whole, Some(length)) => Delimited::ByLength(length),
+            (Form::Whole, Some(length)) => Delimited::Length(length),
             // Already over: then the length is known after all.
             (Form::Whole, None) if matches!(seat.end(), Some(End::Complete { .. })) => {
-                Delimited::ByLength(seat.unread_bytes())
+                Delimited::Length(seat.unread_bytes())
             }
             _ => unknown_length(note),
         };
@@ -229,7 +229,7 @@ impl Writer {
         }
         self.held = false;
         let out = &mut line.output;
-        let chunked = self.delimited == Delimited::ByChunks;
+        let chunked = self.delimited == Delimited::Chunks;
         note.sent_bytes += seat.read(|bytes| {
             let step = &bytes[..bytes.len().min(STEP_BYTES)];
             if chunked {
@@ -247,17 +247,17 @@ impl Writer {
         if streamed {
             let usage = usage.unwrap_or(&[]);
             let length = usage.len() + b"data: \n\n".len() + DONE.len();
-            if self.delimited == Delimited::ByChunks {
+            if self.delimited == Delimited::Chunks {
                 encode::chunk_prefix(out, length);
             }
             out.extend_from_slice(usage);
             sse::event(out, DONE);
-            if self.delimited == Delimited::ByChunks {
+            if self.delimited == Delimited::Chunks {
                 out.extend_from_slice(encode::LINE_END);
             }
             note.sent_bytes += length as u64;
         }
-        if self.delimited == Delimited::ByChunks && note.manner.method != Method::Head {
+        if self.delimited == Delimited::Chunks && note.manner.method != Method::Head {
             out.extend_from_slice(encode::LAST_CHUNK);
         }
     }
@@ -276,7 +276,7 @@ impl Writer {
     }
 
     fn frame(&self, line: &mut Line<'_>, bytes: &[u8]) {
-        if self.delimited == Delimited::ByChunks {
+        if self.delimited == Delimited::Chunks {
             encode::chunk(&mut line.output, bytes);
         } else {
             line.output.extend_from_slice(bytes);
