@@ -39,7 +39,7 @@ pub struct Core {
     pub near: RefCell<Cache<Arc<Entry>>>,
     /// Flights that exchanges of this core take part in.
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
-    pub pools: Vec<RefCell<Pool<Socket>>>,
+    pub pools: Vec<RefCell<Pool<Rested>>>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
     pub spread: Vec<RefCell<Spread>>,
@@ -50,6 +50,12 @@ pub struct Core {
     pub panics: Panics,
     pub draining: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
+}
+
+/// A connection that lies idle in its pool.
+pub struct Rested {
+    pub socket: Socket,
+    pub since_ms: u64,
 }
 
 /// How a model's requests are spread: weights and turns of this core.

@@ -283,7 +283,7 @@ impl Flight {
             state.end = Some(end.clone());
             state.alarm = None;
         }
-        self.tell(core, &[], None, Some(end.clone()));
+        self.tell(core, &[], None, Some(&end));
         let number = match &mut self.state.borrow_mut().stage {
             Stage::Flying(number) => number.take(),
             _ => None,
@@ -313,7 +313,7 @@ impl Flight {
         .await;
     }
 
-    fn tell(&self, core: &Core, bytes: &[u8], opening: Option<Arc<Opening>>, end: Option<End>) {
+    fn tell(&self, core: &Core, bytes: &[u8], opening: Option<Arc<Opening>>, end: Option<&End>) {
         let mut state = self.state.borrow_mut();
         state.wake();
         let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
@@ -324,7 +324,7 @@ impl Flight {
         let bytes = Bytes::copy_from_slice(bytes);
         let number = *number;
         for &(follower, _) in &state.followers {
-            let (opening, bytes, end) = (opening.clone(), bytes.clone(), end.clone());
+            let (opening, bytes, end) = (opening.clone(), bytes.clone(), end.cloned());
             core.post(follower, Letter::Feed { fingerprint, number, leader: core.id, opening, at, bytes, end });
         }
     }
