@@ -1,1 +1,3 @@
+//! The open-loop load generator. Not built yet.
+
 fn main() {}

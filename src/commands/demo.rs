@@ -1,10 +1,16 @@
 //! `ringway demo`: the embedded backend and the gateway in one process, without any file.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 
 use clap::Args;
 
-use super::{EXIT_STATUS, Failure};
+use super::{EXIT_STATUS, Failure, print};
+use crate::config::load::load;
+use crate::config::snapshot::Listen;
+use crate::cores::launch;
+use crate::demo::{backend, configuration};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,8 +33,21 @@ pub struct Arguments {
 
 /// # Errors
 /// Why the backend or the cores did not start or ended badly.
-pub fn run(_arguments: &Arguments) -> Result<(), Failure> {
-    Err(Failure::other("demo is not built yet"))
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .map_err(|error| Failure::other(format!("no free port for the demo's backend: {error}")))?;
+    let backend = backend::start(listener)
+        .map_err(|error| Failure::other(format!("the demo's backend did not start: {error}")))?;
+    let text = configuration::configuration(arguments.listen, backend.address(), arguments.cores);
+    let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let snapshot = load(&text, Path::new("demo.toml"), &|_| None, &nothing)?;
+    let invite = |bound: &[Listen]| {
+        if let Some(Listen::Tcp(address)) = bound.first() {
+            // Serving goes on whether or not anybody reads it.
+            let _ = print(&configuration::invitation(*address));
+        }
+    };
+    launch::run(snapshot, invite).map_err(Failure::other)
 }
 
 /// The demo asks for no key, so only this machine may reach it.

@@ -84,7 +84,7 @@ struct Node {
 impl Node {
     async fn all_drained(&mut self) {
         while self.left > 0 {
-            while let Some(letter) = self.inbox.next() {
+            while let Some(letter) = self.inbox.take() {
                 if let Letter::Drained { .. } = letter {
                     self.left -= 1;
                 }

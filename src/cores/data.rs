@@ -53,7 +53,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     let mut ear = Ear::default();
     'mail: loop {
         inbox.wait(&mut ear).await;
-        while let Some(letter) = inbox.next() {
+        while let Some(letter) = inbox.take() {
             match letter {
                 Letter::Drain if !core.draining.replace(true) => {
                     listeners.drain(..).for_each(|listener| shutdown_both(listener.id()));

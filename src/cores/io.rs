@@ -47,7 +47,7 @@ async fn serve(
     let mut ear = Ear::default();
     loop {
         inbox.wait(&mut ear).await;
-        while let Some(letter) = inbox.next() {
+        while let Some(letter) = inbox.take() {
             match letter {
                 Letter::Log { from, lines } => {
                     let mut lines = sink.write(lines).await;

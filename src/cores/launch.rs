@@ -14,11 +14,13 @@ use super::plan::plan;
 use super::{io, listen, resolve};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::net::mail::{self, Bell};
+use crate::net::refuse_huge_pages;
 use crate::net::runtime::run_data_core;
 
 /// Runs the node on this thread and others until it is told to stop. `ready` is called with the addresses it listens on
 /// once every core serves. Errors: why nothing was started, or that something had to be cut off at the end.
 pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), String> {
+    refuse_huge_pages();
     let cpus = allowed_cpus()?;
     let plan = plan(&cpus, &snapshot.cores)?;
     eprintln!("ringway {}: {plan}", env!("CARGO_PKG_VERSION"));

@@ -18,3 +18,6 @@ pub use write::{write_error, write_error_event, write_model, write_models};
 
 /// The data of the event that ends a stream.
 pub const DONE: &[u8] = b"[DONE]";
+
+#[cfg(test)]
+mod tests;

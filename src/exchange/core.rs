@@ -41,7 +41,7 @@ pub struct Core {
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
     /// Flights of this core that feed other cores, by number; one that can no longer be joined stands here alone.
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
-    pub pools: Vec<RefCell<Pool<Socket>>>,
+    pub pools: Vec<RefCell<Pool<Rested>>>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
     pub spread: Vec<RefCell<Spread>>,
@@ -52,6 +52,12 @@ pub struct Core {
     pub panics: Panics,
     pub draining: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
+}
+
+/// A connection that lies idle in its pool.
+pub struct Rested {
+    pub socket: Socket,
+    pub since_ms: u64,
 }
 
 /// How a model's requests are spread: weights and turns of this core.

@@ -5,10 +5,14 @@ use std::rc::Rc;
 
 use shards::Take;
 
-use super::core::Core;
+use super::core::{Core, Rested};
 use super::route::Plan;
 use crate::error::Failure;
-use crate::net::{Socket, dial};
+use crate::net::{Socket, dial, now_ms};
+
+/// A connection that served so recently is used without a look at it: should it have closed since, the free retry is
+/// cheaper than a system call for every request.
+const TRUSTED_MS: u64 = 100;
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +42,9 @@ pub async fn connection(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<
     let backend = plan.backend;
     let new = |socket, origin| Lease { core: core.clone(), backend, socket, origin };
     loop {
-        let mut pool = core.pools[backend].borrow_mut();
-        let taken = if wanted == Wanted::Any { pool.take(core.now()) } else { pool.take_fresh() };
-        drop(pool);
-        match taken {
-            Take::Reuse(socket) => {
-                let quiet = socket.is_quiet();
+        match take(core, backend, wanted) {
+            Take::Reuse(Rested { socket, since_ms }) => {
+                let quiet = now_ms().saturating_sub(since_ms) < TRUSTED_MS || socket.is_quiet();
                 let lease = new(Some(socket), Origin::Reused);
                 if quiet {
                     return Ok(lease);
@@ -53,6 +54,14 @@ pub async fn connection(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<
             Take::Dial => return connect(core, new(None, Origin::Fresh)).await,
             Take::Full => return Err(Failure::NoBackend),
         }
+    }
+}
+
+fn take(core: &Core, backend: usize, wanted: Wanted) -> Take<Rested> {
+    let mut pool = core.pools[backend].borrow_mut();
+    match wanted {
+        Wanted::Any => pool.take(core.now()),
+        Wanted::Fresh => pool.take_fresh(),
     }
 }
 
@@ -83,7 +92,9 @@ impl Lease {
     pub fn give_back(mut self) {
         if let Some(socket) = self.socket.take() {
             socket.watch().clear();
-            let closing = self.core.pools[self.backend].borrow_mut().give_back(socket, self.core.now());
+            let closing = self.core.pools[self.backend]
+                .borrow_mut()
+                .give_back(Rested { socket, since_ms: now_ms() }, self.core.now());
             drop(closing);
             self.backend = usize::MAX; // the lease has ended
         }

@@ -31,7 +31,7 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
         match ask_own(core, &fingerprint, form, core.id, None) {
             Verdict::Found(entry) => return Found::Hit(entry),
             Verdict::Lead(number) => return Found::Lead(Flight::leading(core, fingerprint, number).seat(core)),
-            Verdict::Alone => return alone(core),
+            Verdict::Alone => return Found::Alone(alone(core)),
             Verdict::Follow(leader, number) => return follow(core, fingerprint, leader, number),
         }
     }
@@ -44,7 +44,7 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
         }
     } else if core.flights.borrow().get(&fingerprint).is_some_and(|flight| flight.has_opened()) {
         // Others are being served by what is silent now: it stays theirs.
-        return alone(core);
+        return Found::Alone(alone(core));
     } else {
         // The silent flight, or its copy here, is nobody's to join any more.
         core.flights.borrow_mut().remove(&fingerprint);
@@ -53,7 +53,7 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
         return match ask_own(core, &fingerprint, form, core.id, silent) {
             Verdict::Found(entry) => Found::Hit(entry),
             Verdict::Lead(number) => Found::Lead(Flight::leading(core, fingerprint, number).seat(core)),
-            Verdict::Alone => alone(core),
+            Verdict::Alone => Found::Alone(alone(core)),
             Verdict::Follow(leader, number) => follow(core, fingerprint, leader, number),
         };
     }
@@ -68,8 +68,8 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
 }
 
 /// A seat outside of any flight.
-pub fn alone(core: &Rc<Core>) -> Found {
-    Found::Alone(Flight::private(core).seat(core))
+pub fn alone(core: &Rc<Core>) -> Seat {
+    Flight::private(core).seat(core)
 }
 
 /// The owner is this core and knows of a flight.
@@ -79,7 +79,7 @@ fn follow(core: &Rc<Core>, fingerprint: Fingerprint, leader: shards::CoreId, num
     }
     if leader == core.id {
         // It ended between its last byte and its settlement, or outgrew the cache.
-        return alone(core);
+        return Found::Alone(alone(core));
     }
     let seat = Flight::asking(core, fingerprint).seat(core);
     core.post(leader, Letter::Join { fingerprint, number, follower: core.id });

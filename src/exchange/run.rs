@@ -3,14 +3,13 @@
 //! again or goes alone), and the one free retry on a stale connection.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use shards::Fingerprint;
 
 use super::accept::{self, Accepted};
 use super::authenticate::{self, Visitor};
 use super::core::Core;
-use super::flight::{End, Flight, Seat};
+use super::flight::{End, Flight};
 use super::lease::{self, Wanted};
 use super::letters::Entry;
 use super::line::{Filled, Line};
@@ -38,7 +37,7 @@ const LINGER_MS: u64 = 1000;
 /// Serves one client connection to its end.
 pub async fn connection(core: Rc<Core>, mut socket: Socket) {
     core.counters.connections.add(1);
-    let _open = scopeguard(&core);
+    let _open = Open(core.clone());
     loop {
         // Idle: no buffer, no exchange, a small future.
         socket.watch().idle_until(now_ms() + core.snapshot.server.timeout_idle_ms);
@@ -54,10 +53,6 @@ pub async fn connection(core: Rc<Core>, mut socket: Socket) {
 
 /// Counts a connection as closed when dropped.
 struct Open(Rc<Core>);
-
-fn scopeguard(core: &Rc<Core>) -> Open {
-    Open(core.clone())
-}
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -182,103 +177,78 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
         return Err(Failure::WrongMethod { allow: "POST" }.into());
     }
     let body = parse::receive(core, line).await?;
-    let (mut question, permit, fingerprint) = understand(core, line, note, &visitor, body)?;
+    let (question, permit, fingerprint) = understand(core, line, note, &visitor, body)?;
     note.model = Some(permit.model);
     note.form = question.form;
+    answer_question(core, line, note, question, permit, fingerprint).await
+}
+
+/// From the fingerprint on: the cache, somebody's flight, or a flight of one's own.
+async fn answer_question(
+    core: &Rc<Core>,
+    line: &mut Line<'_>,
+    note: &mut Note,
+    mut question: Question,
+    permit: admit::Permit,
+    fingerprint: Option<Fingerprint>,
+) -> Result<Next, Broken> {
     let (form, usage_event) = (question.form, question.usage_event);
     note.cache = match fingerprint {
         None => CacheMark::Bypass,
         Some(_) if question.directives.no_cache => CacheMark::Refused,
         Some(_) => CacheMark::Miss,
     };
-    let mut order = None;
-    let mut silent = None;
-    for follow in 0..=FOLLOWS {
-        if note.cache == CacheMark::Joined {
-            note.cache = CacheMark::Miss; // it joined in vain
+    let own_mark = note.cache;
+    let asked = fingerprint.filter(|_| own_mark == CacheMark::Miss);
+    let keep_as = fingerprint.filter(|_| own_mark == CacheMark::Refused);
+    let mut follows = 0;
+    let mut ask = |silent| match asked {
+        Some(fingerprint) if follows < FOLLOWS => {
+            follows += 1;
+            lookup::ask(core, fingerprint, form, silent)
         }
-        let found = match fingerprint {
-            Some(fingerprint) if !question.directives.no_cache && follow < FOLLOWS => {
-                lookup::ask(core, fingerprint, form, silent.take())
+        _ => Found::Alone(lookup::alone(core)),
+    };
+    let mut found = ask(None);
+    loop {
+        let (mut seat, role) = match found {
+            Found::Hit(entry) if is_usable(&question, &entry) => {
+                discard(line, question.body);
+                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
             }
-            _ => lookup::alone(core),
-        };
-        let (mut seat, mut role) = match found {
-            Found::Hit(entry) => match usable(&question, &entry) {
-                Usable::Yes => {
-                    if let Some(order) = order.take() {
-                        Order::release(order, core);
-                    } else {
-                        discard_request(line, question);
-                    }
-                    return Ok(relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut)?);
-                }
-                Usable::TooOld => match lookup::alone(core) {
-                    Found::Alone(seat) => (seat, Role::Own),
-                    _ => return Err(Failure::Internal.into()),
-                },
-            },
+            Found::Hit(_) => (lookup::alone(core), Role::Own),
             Found::Lead(seat) | Found::Alone(seat) => (seat, Role::Own),
             Found::Follow(seat) => (seat, Role::Follower),
         };
-        if question.directives.only_if_cached && role == Role::Own {
-            return Err(decline(core, &seat).into());
-        }
-        if order.is_none() && role == Role::Own {
-            order = Some(Order::take(core, line, &mut question, permit.model, note.request_id));
-        }
-        let keep_as = fingerprint.filter(|_| note.cache == CacheMark::Refused);
+        note.cache = if role == Role::Own { own_mark } else { CacheMark::Joined };
         if role == Role::Own {
-            take_off(core, &seat, order.take(), keep_as);
-        } else {
-            note.cache = CacheMark::Joined;
-        }
-        loop {
-            match relay::live(core, line, note, &mut seat, form, usage_event, role).await {
-                Reader::Done(next) => {
-                    discard_request(line, question);
-                    return Ok(next);
-                }
-                Reader::Lead | Reader::Alone if question.directives.only_if_cached => {
-                    return Err(decline(core, &seat).into());
-                }
-                Reader::Lead => {
-                    note.cache = CacheMark::Miss;
-                    role = Role::Own;
-                    let order = Order::take(core, line, &mut question, permit.model, note.request_id);
-                    take_off(core, &seat, Some(order), None);
-                    continue;
-                }
-                Reader::Found(entry) => {
-                    note.cache = CacheMark::Miss; // `stored` makes it a hit
-                    discard_request(line, question);
-                    return Ok(relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut)?);
-                }
-                Reader::Alone => {
-                    note.cache = CacheMark::Miss;
-                    let order = Order::take(core, line, &mut question, permit.model, note.request_id);
-                    let Found::Alone(own) = lookup::alone(core) else { return Err(Failure::Internal.into()) };
-                    seat = own;
-                    role = Role::Own;
-                    take_off(core, &seat, Some(order), None);
-                    continue;
-                }
-                Reader::Again => break,
-                Reader::Silent => {
-                    silent = seat.flight().number();
-                    break;
-                }
-                Reader::Failed(failure) => {
-                    if role == Role::Follower && failure.worth_another_try() == Again::Yes {
-                        break;
-                    }
-                    return Err(failure.into());
-                }
-                Reader::Cut(failure) => return Err(Broken::Cut(failure)),
+            if question.directives.only_if_cached {
+                // A flight that this exchange was to lead has to end; others who follow it by now ask again.
+                seat.flight().finish(core, End::Failed(Failure::FlightLost));
+                return Err(Failure::NotCached.into());
             }
+            let order = Order::take(core, line, &mut question, permit.model, note.request_id);
+            let duty = Duty::new(core, seat.flight(), keep_as);
+            spawn(&core.panics, fly(core.clone(), order, seat.flight().clone(), duty));
         }
+        found = match relay::live(core, line, note, &mut seat, form, usage_event, role).await {
+            Reader::Done(next) => {
+                discard(line, question.body);
+                return Ok(next);
+            }
+            Reader::Cut(failure) => return Err(Broken::Cut(failure)),
+            Reader::Lead => Found::Lead(seat),
+            Reader::Alone => Found::Alone(lookup::alone(core)),
+            Reader::Found(entry) => {
+                note.cache = own_mark; // `stored` makes it a hit
+                Found::Hit(entry)
+            }
+            Reader::Again => ask(None),
+            Reader::Silent => ask(seat.flight().number()),
+            Reader::Failed(failure) if role == Role::Follower && failure.worth_another_try() == Again::Yes => ask(None),
+            Reader::Failed(failure) => return Err(failure.into()),
+        };
     }
-    Err(Failure::FlightLost.into())
 }
 
 /// The steps that need no waiting, over one scan of the body.
@@ -296,43 +266,19 @@ fn understand(
     Ok((question, permit, fingerprint))
 }
 
-enum Usable {
-    Yes,
-    TooOld,
-}
-
-/// RFC 9111 5.2.1.1.
-fn usable(question: &Question, entry: &Arc<Entry>) -> Usable {
+/// RFC 9111 5.2.1.1: whether an entry is young enough for this client.
+fn is_usable(question: &Question, entry: &Entry) -> bool {
     let age_ms = now_ms().saturating_sub(entry.stored_ms);
-    match question.directives.max_age_ms {
-        Some(max_ms) if age_ms > max_ms => Usable::TooOld,
-        _ => Usable::Yes,
-    }
+    question.directives.max_age_ms.is_none_or(|max_ms| age_ms <= max_ms)
 }
 
+/// Passes over the request in hand, as far as it still stands in the line.
 fn discard(line: &mut Line<'_>, body: BodyPlace) {
     let length = match body {
         BodyPlace::Behind { length } => length,
         BodyPlace::Apart { .. } => 0,
     };
     line.consume(line.head.length + length);
-}
-
-fn discard_request(line: &mut Line<'_>, question: Question) {
-    discard(line, question.body);
-}
-
-/// Gives up the call that this exchange was to make for a client that did not want one; who has joined asks again.
-fn decline(core: &Core, seat: &Seat) -> Failure {
-    seat.flight().finish(core, End::Failed(Failure::FlightLost));
-    Failure::NotCached
-}
-
-/// Starts the flight that `seat` reads.
-fn take_off(core: &Rc<Core>, seat: &Seat, order: Option<Order>, keep_as: Option<Fingerprint>) {
-    let Some(order) = order else { return };
-    let duty = Duty::new(core, seat.flight(), keep_as);
-    spawn(&core.panics, fly(core.clone(), order, seat.flight().clone(), duty));
 }
 
 /// One upstream call, from the routing decision to the settled flight.

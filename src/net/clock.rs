@@ -1,18 +1,35 @@
-//! The clock of the real world: monotonic since the first reading, and Unix time for dates.
+//! The clocks of the real world. Deadlines, ages and dates come from the kernel's coarse clocks, which tick every few
+//! milliseconds and cost a few nanoseconds to read; durations that are shown come from the precise one.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-static START: OnceLock<Instant> = OnceLock::new();
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Microseconds since the process first asked. The same on every core.
-pub fn now_us() -> u64 {
-    START.get_or_init(Instant::now).elapsed().as_micros() as u64
+static START_S: OnceLock<i64> = OnceLock::new();
+
+/// Seconds are counted from the process's first reading, so that the numbers stay small.
+fn since_start(now: Timespec) -> (u64, u64) {
+    let start = *START_S.get_or_init(|| now.tv_sec);
+    (now.tv_sec.saturating_sub(start) as u64, now.tv_nsec as u64)
 }
 
-/// Milliseconds since 1970-01-01 UTC; may step when the host's clock is set.
+/// Microseconds since about the start of the process. The same clock on every core.
+pub fn now_us() -> u64 {
+    let (s, ns) = since_start(clock_gettime(ClockId::Monotonic));
+    s * 1_000_000 + ns / 1000
+}
+
+/// Milliseconds on the same clock, some milliseconds late: for deadlines and ages.
+pub fn now_ms() -> u64 {
+    let (s, ns) = since_start(clock_gettime(ClockId::MonotonicCoarse));
+    s * 1000 + ns / 1_000_000
+}
+
+/// Milliseconds since 1970-01-01 UTC, some milliseconds late; may step when the host's clock is set.
 pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    now.tv_sec.max(0) as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
 /// Sleeps on the core's own timer wheel.

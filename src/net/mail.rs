@@ -157,7 +157,7 @@ impl<L> Inbox<L> {
     }
 
     /// The next letter that has arrived; letters of one sender come in the order sent.
-    pub fn next(&mut self) -> Option<L> {
+    pub fn take(&mut self) -> Option<L> {
         self.rings.iter_mut().find_map(|ring| ring.pop().ok())
     }
 }

@@ -21,11 +21,11 @@ mod sys;
 #[cfg(not(sim))]
 pub use self::{
     bell::{Ear, RingBell},
-    clock::{now_us, sleep_ms, unix_ms},
+    clock::{now_ms, now_us, sleep_ms, unix_ms},
     dice::throw,
     runtime::spawn_raw,
     socket::{Dial, Listener, Quit, Socket, SocketId, dial},
-    sys::{Hangup, hangups, shutdown_both},
+    sys::{Hangup, hangups, refuse_huge_pages, shutdown_both},
 };
 
 #[cfg(sim)]
@@ -39,7 +39,8 @@ pub use self::sim::{
 mod spawn;
 pub use spawn::{Panics, spawn};
 
-/// Milliseconds of the core's monotonic clock; starts near zero with the process.
+/// Milliseconds of the simulated clock.
+#[cfg(sim)]
 pub fn now_ms() -> u64 {
     now_us() / 1000
 }

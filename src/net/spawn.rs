@@ -2,11 +2,13 @@
 //! in any task unwinds the ring runtime and takes the core and every connection on it with it.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 /// How many tasks of a core have panicked.
 #[derive(Clone, Default)]
@@ -18,18 +20,31 @@ impl Panics {
     }
 }
 
-/// Starts `task` on this core. What it owns is dropped when it ends or panics.
-pub fn spawn(panics: &Panics, task: impl Future<Output = ()> + 'static) {
-    let panics = panics.clone();
-    super::spawn_raw(async move {
-        let mut task = pin!(task);
-        poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
+pin_project! {
+    // A struct of its own: an async block around the task would hold it twice, and every start copies it whole.
+    struct Guarded<F> {
+        #[pin]
+        task: F,
+        panics: Panics,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Guarded<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let guarded = self.project();
+        match catch_unwind(AssertUnwindSafe(|| guarded.task.poll(context))) {
             Ok(state) => state,
             Err(_) => {
-                panics.0.set(panics.0.get() + 1);
+                guarded.panics.0.set(guarded.panics.0.get() + 1);
                 Poll::Ready(())
             }
-        })
-        .await;
-    });
+        }
+    }
+}
+
+/// Starts `task` on this core. What it owns is dropped when it ends or panics.
+pub fn spawn(panics: &Panics, task: impl Future<Output = ()> + 'static) {
+    super::spawn_raw(Guarded { task, panics: panics.clone() });
 }

@@ -16,8 +16,9 @@ const HANGUP_TICK_MS: u64 = 10;
 const HANGUP_TICKS_IDLE: u32 = 100;
 /// How often deadlines are looked at, which is how late they may be: time-outs here are seconds.
 const DEADLINE_TICK_MS: u64 = 100;
-/// Most sockets asked for hang-ups in one tick; the rest come in the next ones.
-const HANGUPS_A_TICK: usize = 1024;
+/// Most sockets asked for hang-ups in one tick, so that ten thousand streams cost no more than these; the rest come in
+/// the next ones. A client that left while its stream flows is noticed by the next write anyway.
+const HANGUPS_A_TICK: usize = 128;
 
 /// Why a wait was made to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

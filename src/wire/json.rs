@@ -7,13 +7,14 @@ mod scan;
 mod text;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use canonical::canonical;
 pub use text::{append_unescaped, json_string_len, unescaped, write_json_string};
 
 use super::Span;
-use text::same_text;
+use crate::limits::JSON_DEPTH;
+use text::{same_name, same_text};
 
 /// Why an input is not taken, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,8 +111,7 @@ impl Node {
 #[derive(Debug)]
 pub struct Tape {
     nodes: Vec<Node>,
-    /// Scratch for ordering the names of large objects: leading bytes and node index.
-    order: Vec<(u64, u32)>,
+    order: scan::Order,
 }
 
 impl Default for Tape {
@@ -127,19 +127,25 @@ const NOTHING: Node = Node { start: 0, end: 0, next: 1, tag: 0 };
 ///
 /// Bounds: depth `limits::JSON_DEPTH`, values and names `limits::JSON_NODES`. Numbers of any size are taken, as text.
 pub fn parse(input: &[u8], tape: &mut Tape) -> Result<(), JsonFault> {
-    scan::scan(input, tape, scan::Names::Checked)
+    scan::scan(input, tape, scan::Names::Checked, JSON_DEPTH)
 }
 
 /// Like `parse`, for bytes from a backend whose names need no check: duplicates are let through (`get` finds the
 /// first) and `canonical` of such a tape keeps document order. About a third cheaper on small inputs.
 pub fn parse_unchecked_names(input: &[u8], tape: &mut Tape) -> Result<(), JsonFault> {
-    scan::scan(input, tape, scan::Names::Unchecked)
+    scan::scan(input, tape, scan::Names::Unchecked, JSON_DEPTH)
+}
+
+/// Like `parse`, but what is nested more than `levels` deep (0 is the root alone) leaves nothing on the tape, where
+/// its containers look empty. For answers of millions of numbers of which only the frame matters.
+pub fn parse_outline(input: &[u8], tape: &mut Tape, levels: usize) -> Result<(), JsonFault> {
+    scan::scan(input, tape, scan::Names::Checked, levels)
 }
 
 impl Tape {
     /// An empty tape; it holds null until something is parsed.
     pub fn new() -> Tape {
-        Tape { nodes: vec![NOTHING], order: Vec::new() }
+        Tape { nodes: vec![NOTHING], order: scan::Order::default() }
     }
 
     /// The outermost value.
@@ -149,7 +155,7 @@ impl Tape {
 
     /// Bytes of memory the tape keeps between bodies.
     pub fn capacity_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.order.capacity() * size_of::<(u64, u32)>()
+        self.nodes.capacity() * size_of::<Node>() + self.order.capacity_bytes()
     }
 
     /// Gives memory above `keep_bytes` back; the tape then holds null. For after an unusually large body.
@@ -275,6 +281,11 @@ impl Member<'_> {
     /// Whether the name, unescaped, is `name`.
     pub fn is_named(&self, input: &[u8], name: &str) -> bool {
         same_text(input, &self.name.node(), name.as_bytes())
+    }
+
+    /// Whether the name, unescaped, is `name` but for the case of ASCII letters.
+    pub fn is_named_in_any_case(&self, input: &[u8], name: &str) -> bool {
+        same_name(input, &self.name.node(), name.as_bytes())
     }
 
     /// From the name's opening quote to the value's end.

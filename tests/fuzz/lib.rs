@@ -3,5 +3,7 @@
 
 #[path = "../../src/limits.rs"]
 pub mod limits;
+#[path = "../../src/dialect/mod.rs"]
+pub mod dialect;
 #[path = "../../src/wire/mod.rs"]
 pub mod wire;

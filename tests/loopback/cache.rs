@@ -40,7 +40,10 @@ fn what_cannot_change_the_answer_does_not_matter() {
     gateway.ask(post(CHAT, base)).expect(200);
     for (same, what) in [
         (r#"{"n":10,"temperature":1,"messages":[{"content":"same","role":"user"}],"model":"m"}"#, "order"),
-        ("{ \"model\" :\t\"m\",\r\n\"messages\":[ {\"role\":\"user\",\"content\":\"same\"} ], \"temperature\":1, \"n\":10 }", "space"),
+        (
+            "{ \"model\" :\t\"m\",\r\n\"messages\":[ {\"role\":\"user\",\"content\":\"same\"} ], \"temperature\":1, \"n\":10 }",
+            "space",
+        ),
         (r#"{"model":"m","messages":[{"role":"user","content":"same"}],"temperature":1.0,"n":1e1}"#, "numbers"),
         (r#"{"model":"m","messages":[{"role":"user","content":"s\u0061me"}],"temperature":1,"n":10}"#, "escapes"),
         (r#"{"model":"m","messages":[{"role":"user","content":"same"}],"temperature":1,"n":10,"user":"u"}"#, "user"),
@@ -60,7 +63,9 @@ fn what_cannot_change_the_answer_does_not_matter() {
 #[test]
 fn endpoints_do_not_share_answers() {
     let backend = Backend::answering(|request| match request.line().contains("embeddings") {
-        true => json(r#"{"object":"list","data":[{"index":0,"embedding":[0.5]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#),
+        true => json(
+            r#"{"object":"list","data":[{"index":0,"embedding":[0.5]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#,
+        ),
         false => json(&completion("x")),
     });
     let gateway = Setup::with(&backend).start();
@@ -79,9 +84,14 @@ fn tool_stream() -> Vec<u8> {
         )))
     };
     let mut out = STREAM_HEAD.to_owned();
-    out += &part(r#"{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"t1","type":"function","function":{"name":"look","arguments":""}}]},"finish_reason":null}"#);
-    out += &part(r#"{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\":"}}]},"finish_reason":null}"#);
-    out += &part(r#"{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]},"finish_reason":null}"#);
+    out += &part(
+        r#"{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"t1","type":"function","function":{"name":"look","arguments":""}}]},"finish_reason":null}"#,
+    );
+    out += &part(
+        r#"{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"x\":"}}]},"finish_reason":null}"#,
+    );
+    out +=
+        &part(r#"{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]},"finish_reason":null}"#);
     out += &part(r#"{"index":0,"delta":{},"finish_reason":"tool_calls"}"#);
     out += &chunk(&usage().replace("\"c1\"", "\"c9\""));
     out += &chunk(&done());
@@ -123,17 +133,16 @@ fn a_whole_answer_is_served_as_a_stream() {
     let text = hit.text();
     assert!(text.ends_with(&done()));
     assert!(!text.contains("\"usage\":{"), "not asked for: {text}");
-    let events: Vec<serde_json::Value> = text
-        .split("\n\n")
-        .filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok())
-        .collect();
+    let events: Vec<serde_json::Value> =
+        text.split("\n\n").filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok()).collect();
     assert!(events.iter().all(|event| event["object"] == "chat.completion.chunk"));
     let finish: Vec<_> = events.iter().filter_map(|event| event["choices"][0]["finish_reason"].as_str()).collect();
     assert_eq!(finish, ["tool_calls"]);
     let calls: Vec<_> = events.iter().filter(|event| event["choices"][0]["delta"]["tool_calls"].is_array()).collect();
     assert_eq!(calls[0]["choices"][0]["delta"]["tool_calls"][0]["id"], "t1");
     // And with usage for one who asks.
-    let asking = streamed_question("tools").replace("\"stream\"", "\"stream_options\":{\"include_usage\":true},\"stream\"");
+    let asking =
+        streamed_question("tools").replace("\"stream\"", "\"stream_options\":{\"include_usage\":true},\"stream\"");
     let hit = gateway.ask(post(CHAT, &asking)).expect(200);
     assert_eq!(hit.cache(), "HIT");
     assert!(hit.text().contains("\"total_tokens\":5"));

@@ -1,3 +1,5 @@
+//! Tests of `balancer` against its laws and a naive model.
+
 use super::*;
 use crate::random::{Random, each_seed};
 use std::string::String;

@@ -1,3 +1,5 @@
+//! Tests of `pool` against its laws and a naive model.
+
 use super::*;
 use crate::random::{Random, each_seed};
 

@@ -1,3 +1,5 @@
+//! Tests of `shard` against its laws and a naive model.
+
 use super::*;
 
 const A: Fingerprint = Fingerprint([1; 32]);

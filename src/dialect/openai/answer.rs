@@ -4,11 +4,14 @@
 use super::event::{may_store, token_usage};
 use crate::dialect::facts::{AnswerFacts, Endpoint, NotStored};
 use crate::limits::CHOICES;
-use crate::wire::json::{Kind, Tape, Value, parse};
+use crate::wire::json::{Kind, Tape, Value, parse_outline};
 
-/// Reads a whole JSON answer. `tape` is scratch and holds the answer's tape afterwards.
+/// Root, its members, the choices, their members: an embedding's numbers lie deeper, and may be millions.
+const LEVELS: usize = 3;
+
+/// Reads a whole JSON answer. `tape` is scratch and holds the answer's outline afterwards.
 pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
-    if parse(body, tape).is_err() {
+    if parse_outline(body, tape, LEVELS).is_err() {
         return AnswerFacts { usage: None, stored: Err(NotStored::Unreadable) };
     }
     let root = tape.root();

@@ -1,25 +1,65 @@
 //! The two forms of an answer, each made from the other. Off the request path, so that it builds values.
 //! Must never guess: what cannot be merged exactly gives `None`, and the entry serves its own form only.
 
+mod merge;
+mod unfold;
+
+pub use merge::whole_of;
+pub use unfold::streamed_of;
+
 use crate::dialect::facts::Endpoint;
+use serde_json::{Map, Value};
 
 /// A whole answer as events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Streamed {
     /// `data: ...` events in a row, without usage and without the terminal event.
     pub events: Vec<u8>,
-    /// The usage event, for clients that asked for it.
+    /// The usage event, for clients that asked for it; `None` if the answer has no usage.
     pub usage_event: Option<Vec<u8>>,
 }
 
-/// The whole answer that a stream amounts to.
-pub fn whole_of(endpoint: Endpoint, events: &[u8], usage: Option<&[u8]>) -> Option<Vec<u8>> {
-    let _ = (endpoint, events, usage);
-    None
+/// The two endpoints whose answers have two forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Chat,
+    Text,
 }
 
-/// The stream that a whole answer amounts to.
-pub fn streamed_of(endpoint: Endpoint, whole: &[u8]) -> Option<Streamed> {
-    let _ = (endpoint, whole);
-    None
+impl Shape {
+    fn of(endpoint: Endpoint) -> Option<Shape> {
+        match endpoint {
+            Endpoint::ChatCompletions => Some(Shape::Chat),
+            Endpoint::Completions => Some(Shape::Text),
+            Endpoint::Embeddings | Endpoint::Models | Endpoint::Other => None,
+        }
+    }
+
+    /// The `object` member of a whole answer.
+    fn whole_object(self) -> &'static str {
+        match self {
+            Shape::Chat => "chat.completion",
+            Shape::Text => "text_completion",
+        }
+    }
+
+    /// The `object` member of a chunk.
+    fn chunk_object(self) -> &'static str {
+        match self {
+            Shape::Chat => "chat.completion.chunk",
+            Shape::Text => "text_completion",
+        }
+    }
+}
+
+/// Parses an object, keeping the order of its members and the spelling of its numbers.
+fn object_of(bytes: &[u8]) -> Option<Map<String, Value>> {
+    // The parser marks numbers by a member of this name inside; an answer that has one would not come back as it is.
+    if memchr::memmem::find(bytes, b"$serde_json::private::").is_some() {
+        return None;
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Some(object),
+        _ => None,
+    }
 }

@@ -38,6 +38,8 @@ pub enum RequestFault {
     ModelTooLong,
     #[error("Invalid 'model': contains characters that are not allowed in a model name.")]
     ModelCharacters,
+    #[error("Ambiguous request: a member's name differs from 'model' or 'stream' in case only.")]
+    AmbiguousName,
     #[error("Invalid type for 'stream': expected a boolean or null.")]
     StreamType,
     #[error("Invalid type for 'stream_options': expected an object or null.")]
@@ -52,7 +54,7 @@ impl RequestFault {
     /// The member at fault, by its path; `None` if it is the body itself.
     pub fn param(self) -> Option<&'static str> {
         match self {
-            RequestFault::RootNotObject => None,
+            RequestFault::RootNotObject | RequestFault::AmbiguousName => None,
             RequestFault::ModelMissing
             | RequestFault::ModelNotString
             | RequestFault::ModelEmpty
@@ -84,6 +86,9 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
             options = Some(member.value);
         } else if member.is_named(input, "user") {
             user = Some(member.value);
+        } else if ["model", "stream"].iter().any(|name| member.is_named_in_any_case(input, name)) {
+            // Some servers match names in any case and would see another model than the one that was checked.
+            return Err(RequestFault::AmbiguousName);
         }
     }
     let known = !matches!(endpoint, Endpoint::Other | Endpoint::Models);

@@ -11,18 +11,19 @@ use crate::wire::http1::{Method, Persistence, Version, encode};
 /// How the body of a response is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delimited {
-    ByLength(u64),
-    ByChunks,
-    ByClose,
-    /// By its status or the request's method there is no body and nothing to say of one.
-    ByNature,
+    Length(u64),
+    Chunks,
+    /// The end of the connection.
+    Close,
+    /// By its status or the request's method there is no body, and nothing to say of one.
+    Nothing,
 }
 
 /// Delimits a body whose length is not known: chunks, or the close for clients of HTTP/1.0.
 pub fn unknown_length(note: &Note) -> Delimited {
     match note.manner.version {
-        Version::Http11 => Delimited::ByChunks,
-        Version::Http10 => Delimited::ByClose,
+        Version::Http11 => Delimited::Chunks,
+        Version::Http10 => Delimited::Close,
     }
 }
 
@@ -44,9 +45,9 @@ pub fn write(
         encode::field(out, b"content-type", content_type);
     }
     match delimited {
-        Delimited::ByLength(length) => encode::field_number(out, b"content-length", length),
-        Delimited::ByChunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Delimited::ByClose | Delimited::ByNature => {}
+        Delimited::Length(length) => encode::field_number(out, b"content-length", length),
+        Delimited::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Delimited::Close | Delimited::Nothing => {}
     }
     if content_type.starts_with(b"text/event-stream") {
         // So that no proxy in front holds events back, and no shared cache keeps them.
@@ -57,17 +58,17 @@ pub fn write(
     write_cache_fields(note, out);
     encode::field(out, b"x-request-id", note.request_id.bytes());
     out.extend_from_slice(further);
-    let next =
-        if note.manner.persistence == Persistence::Close || delimited == Delimited::ByClose || core.draining.get() {
-            out.extend_from_slice(b"connection: close\r\n");
-            Next::Close
-        } else {
-            if note.manner.version == Version::Http10 {
-                // RFC 9112 9.3: persistence is not the default of HTTP/1.0.
-                out.extend_from_slice(b"connection: keep-alive\r\n");
-            }
-            Next::KeepAlive
-        };
+    let next = if note.manner.persistence == Persistence::Close || delimited == Delimited::Close || core.draining.get()
+    {
+        out.extend_from_slice(b"connection: close\r\n");
+        Next::Close
+    } else {
+        if note.manner.version == Version::Http10 {
+            // RFC 9112 9.3: persistence is not the default of HTTP/1.0.
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        }
+        Next::KeepAlive
+    };
     encode::head_end(out);
     next
 }
@@ -109,7 +110,7 @@ pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>
         _ => {}
     }
     note.form = Form::Whole;
-    let delimited = Delimited::ByLength(body.len() as u64);
+    let delimited = Delimited::Length(body.len() as u64);
     let next = write(core, note, public.status, b"application/json", delimited, &further, out);
     if note.manner.method != Method::Head {
         out.extend_from_slice(&body);

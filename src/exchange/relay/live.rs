@@ -97,7 +97,7 @@ async fn read(
     let follow_ms = core.snapshot.cache.timeout_follow_ms;
     let mut writer = Writer {
         opening: None,
-        delimited: Delimited::ByClose,
+        delimited: Delimited::Close,
         next: Next::Close,
         sent: false,
         held: false,
@@ -209,11 +209,11 @@ impl Writer {
         let bodiless = note.manner.method == Method::Head || matches!(opening.status, 204 | 304);
         self.delimited = match (opening.form, opening.length) {
             // RFC 9110 8.6: no length where there is no content, but to say what a GET would get.
-            (_, None) if bodiless => Delimited::ByNature,
-            (Form::Whole, Some(length)) => Delimited::ByLength(length),
+            (_, None) if bodiless => Delimited::Nothing,
+            (Form::Whole, Some(length)) => Delimited::Length(length),
             // Already over: then the length is known after all.
             (Form::Whole, None) if matches!(seat.end(), Some(End::Complete { .. })) => {
-                Delimited::ByLength(seat.unread_bytes())
+                Delimited::Length(seat.unread_bytes())
             }
             _ => unknown_length(note),
         };
@@ -236,7 +236,7 @@ impl Writer {
         }
         self.held = false;
         let out = &mut line.output;
-        let chunked = self.delimited == Delimited::ByChunks;
+        let chunked = self.delimited == Delimited::Chunks;
         note.sent_bytes += seat.read(|bytes| {
             let step = &bytes[..bytes.len().min(STEP_BYTES)];
             if chunked {
@@ -254,17 +254,17 @@ impl Writer {
         if streamed {
             let usage = usage.unwrap_or(&[]);
             let length = usage.len() + b"data: \n\n".len() + DONE.len();
-            if self.delimited == Delimited::ByChunks {
+            if self.delimited == Delimited::Chunks {
                 encode::chunk_prefix(out, length);
             }
             out.extend_from_slice(usage);
             sse::event(out, DONE);
-            if self.delimited == Delimited::ByChunks {
+            if self.delimited == Delimited::Chunks {
                 out.extend_from_slice(encode::LINE_END);
             }
             note.sent_bytes += length as u64;
         }
-        if self.delimited == Delimited::ByChunks && note.manner.method != Method::Head {
+        if self.delimited == Delimited::Chunks && note.manner.method != Method::Head {
             out.extend_from_slice(encode::LAST_CHUNK);
         }
     }
@@ -283,7 +283,7 @@ impl Writer {
     }
 
     fn frame(&self, line: &mut Line<'_>, bytes: &[u8]) {
-        if self.delimited == Delimited::ByChunks {
+        if self.delimited == Delimited::Chunks {
             encode::chunk(&mut line.output, bytes);
         } else {
             line.output.extend_from_slice(bytes);

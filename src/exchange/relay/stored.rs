@@ -34,7 +34,7 @@ pub async fn stored(
     let timeout_ms = core.snapshot.server.timeout_write_ms;
     let gone = |_| Failure::ClientGone;
     if entry.form == Form::Whole {
-        let delimited = Delimited::ByLength(entry.body.len() as u64);
+        let delimited = Delimited::Length(entry.body.len() as u64);
         let next = head::write(core, note, 200, b"application/json", delimited, b"", &mut line.output);
         if entry.body.len() <= COPY_BYTES {
             line.output.extend_from_slice(&entry.body);
@@ -54,7 +54,7 @@ pub async fn stored(
     let next = head::write(core, note, 200, b"text/event-stream", delimited, b"", &mut line.output);
     let tail = b"data: \n\n".len() + DONE.len();
     let length = entry.body.len() + usage.len() + tail;
-    if delimited == Delimited::ByChunks {
+    if delimited == Delimited::Chunks {
         encode::chunk_prefix(&mut line.output, length);
     }
     if entry.body.len() <= COPY_BYTES {
@@ -65,7 +65,7 @@ pub async fn stored(
     }
     line.output.extend_from_slice(usage);
     sse::event(&mut line.output, DONE);
-    if delimited == Delimited::ByChunks {
+    if delimited == Delimited::Chunks {
         line.output.extend_from_slice(encode::LINE_END);
         line.output.extend_from_slice(encode::LAST_CHUNK);
     }
@@ -103,7 +103,7 @@ pub fn text(core: &Core, line: &mut Line<'_>, note: &mut Note, body: &str) -> Ne
 }
 
 fn whole(core: &Core, line: &mut Line<'_>, note: &mut Note, content_type: &[u8], body: &[u8]) -> Next {
-    let delimited = Delimited::ByLength(body.len() as u64);
+    let delimited = Delimited::Length(body.len() as u64);
     let next = head::write(core, note, 200, content_type, delimited, b"", &mut line.output);
     if note.manner.method != Method::Head {
         line.output.extend_from_slice(body);

@@ -2,7 +2,7 @@
 //! Members stand in byte order of their names, strings are decoded, numbers are exact decimals; no float is involved.
 //! It must never merge two different values: every part is tagged and prefixed by its length or closed by a mark.
 
-use super::text::{append_unescaped, same_text};
+use super::text::{append_text, same_text};
 use super::{Kind, Node, Tape};
 use crate::limits::JSON_DEPTH;
 
@@ -72,17 +72,12 @@ pub fn canonical(input: &[u8], tape: &Tape, skip: &[&str], out: &mut Vec<u8>) {
 }
 
 fn append_string(input: &[u8], node: &Node, out: &mut Vec<u8>) {
-    let inside = node.inside(input);
     out.push(b's');
     let length_at = out.len();
-    out.extend_from_slice(&(inside.len() as u32).to_le_bytes());
-    if node.flag() {
-        append_unescaped(inside, out);
-        let length = (out.len() - length_at - 4) as u32;
-        out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
-    } else {
-        out.extend_from_slice(inside);
-    }
+    out.extend_from_slice(&[0; 4]);
+    append_text(input, node, out);
+    let length = (out.len() - length_at - 4) as u32;
+    out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
 }
 
 fn append_number(text: &[u8], out: &mut Vec<u8>) {
@@ -90,6 +85,11 @@ fn append_number(text: &[u8], out: &mut Vec<u8>) {
         Some((b'-', rest)) => (b'-', rest),
         _ => (b'+', text),
     };
+    if let Some(last) = last_of_integer(magnitude) {
+        // What nearly every number is, without the detours.
+        append_decimal(sign, (magnitude.len() - last - 1) as i64, &magnitude[..=last], &[], out);
+        return;
+    }
     let mantissa_end = magnitude.iter().position(|byte| matches!(byte, b'e' | b'E')).unwrap_or(magnitude.len());
     let (mantissa, exponent) = magnitude.split_at(mantissa_end);
     let point = mantissa.iter().position(|byte| *byte == b'.').unwrap_or(mantissa.len());
@@ -112,16 +112,39 @@ fn append_number(text: &[u8], out: &mut Vec<u8>) {
     let trailing_zeros = mantissa[last + 1..].iter().filter(|byte| **byte == b'0').count();
     let exponent = exponent + trailing_zeros as i64 - fraction_digits as i64;
     let digits = &mantissa[first..=last];
-    let with_point = (first..=last).contains(&point);
-    out.push(sign);
-    append_varint((exponent << 1 ^ exponent >> 63) as u64, out);
-    append_varint((digits.len() - usize::from(with_point)) as u64, out);
-    if with_point {
-        out.extend_from_slice(&mantissa[first..point]);
-        out.extend_from_slice(&mantissa[point + 1..=last]);
+    let (whole, fraction) = if (first..=last).contains(&point) {
+        (&mantissa[first..point], &mantissa[point + 1..=last])
     } else {
-        out.extend_from_slice(digits);
+        (digits, &[][..])
+    };
+    append_decimal(sign, exponent, whole, fraction, out);
+}
+
+/// Place of the last digit that is not zero, if there is nothing but digits and one that is not zero.
+fn last_of_integer(magnitude: &[u8]) -> Option<usize> {
+    let mut last = None;
+    for (place, byte) in magnitude.iter().enumerate() {
+        match byte {
+            b'0' => {}
+            b'1'..=b'9' => last = Some(place),
+            _ => return None,
+        }
     }
+    last
+}
+
+fn append_decimal(sign: u8, exponent: i64, whole: &[u8], fraction: &[u8], out: &mut Vec<u8>) {
+    let (zigzag, count) = ((exponent << 1 ^ exponent >> 63) as u64, whole.len() + fraction.len());
+    if zigzag < 0x80 && count < 0x80 {
+        // The same bytes as below, in one go.
+        out.extend_from_slice(&[sign, zigzag as u8, count as u8]);
+    } else {
+        out.push(sign);
+        append_varint(zigzag, out);
+        append_varint(count as u64, out);
+    }
+    out.extend_from_slice(whole);
+    out.extend_from_slice(fraction);
 }
 
 /// The number behind an `e`, 0 if there is none; `None` if it has too many digits to reckon with.

@@ -1,8 +1,8 @@
 //! The one pass over the input. Iterative: open containers stand on a fixed stack of `JSON_DEPTH` places.
-//! It must never be quadratic: names of large objects are ordered by sorting, strings are skipped in blocks.
+//! It must never be quadratic: names of large objects are ordered part by part, strings are skipped in blocks.
 
-use super::text::{leading_bytes, order_of};
-use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, NOTHING, Node, Tape};
+use super::text::{append_text, eight_bytes, leading_bytes, order_of};
+use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, Kind, NOTHING, Node, Tape};
 use crate::limits::{JSON_DEPTH, JSON_NODES};
 use std::cmp::Ordering;
 
@@ -26,9 +26,10 @@ pub(super) enum Names {
     Unchecked,
 }
 
-pub(super) fn scan(input: &[u8], tape: &mut Tape, names: Names) -> Result<(), JsonFault> {
+/// Parses `input`; values inside more than `levels` containers are checked, but leave no node.
+pub(super) fn scan(input: &[u8], tape: &mut Tape, names: Names, levels: usize) -> Result<(), JsonFault> {
     tape.nodes.clear();
-    let result = Scan { input, at: 0, tape, names }.run();
+    let result = Scan { input, at: 0, tape, names, levels, depth: 0 }.run();
     if result.is_err() {
         tape.nodes.clear();
         tape.nodes.push(NOTHING);
@@ -41,6 +42,9 @@ struct Scan<'a> {
     at: usize,
     tape: &'a mut Tape,
     names: Names,
+    levels: usize,
+    /// Number of open containers.
+    depth: usize,
 }
 
 impl Scan<'_> {
@@ -53,39 +57,30 @@ impl Scan<'_> {
             let offset = simdutf8::compat::from_utf8(self.input).err().map_or(0, |error| error.valid_up_to());
             return Err(JsonFault { offset, kind: JsonFaultKind::NotUtf8 });
         }
-        let mut open = [0u32; JSON_DEPTH];
-        let mut depth = 0;
+        // Of each open container: its node, and whether it is an object.
+        let mut open = [(0u32, Kind::Null); JSON_DEPTH];
         'value: loop {
             self.skip_space();
             let start = self.at;
             match self.input.get(self.at).copied() {
                 Some(b'"') => self.string()?,
-                Some(b'{') => {
-                    let place = open.get_mut(depth).ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
-                    *place = self.tape.nodes.len() as u32;
+                Some(bracket @ (b'{' | b'[')) => {
+                    let (tag, kind, end) =
+                        if bracket == b'{' { (OBJECT, Kind::Object, b'}') } else { (ARRAY, Kind::Array, b']') };
+                    let place = open.get_mut(self.depth);
+                    let place = place.ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
+                    *place = (self.tape.nodes.len() as u32, kind);
                     self.at += 1;
-                    self.push(start, OBJECT)?;
+                    self.push(start, tag)?;
                     self.skip_space();
-                    if self.input.get(self.at) == Some(&b'}') {
+                    if self.input.get(self.at) == Some(&end) {
                         self.at += 1;
-                        self.close(open[depth])?;
+                        self.close(place.0)?;
                     } else {
-                        depth += 1;
-                        self.name()?;
-                        continue 'value;
-                    }
-                }
-                Some(b'[') => {
-                    let place = open.get_mut(depth).ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
-                    *place = self.tape.nodes.len() as u32;
-                    self.at += 1;
-                    self.push(start, ARRAY)?;
-                    self.skip_space();
-                    if self.input.get(self.at) == Some(&b']') {
-                        self.at += 1;
-                        self.close(open[depth])?;
-                    } else {
-                        depth += 1;
+                        self.depth += 1;
+                        if kind == Kind::Object {
+                            self.name()?;
+                        }
                         continue 'value;
                     }
                 }
@@ -98,32 +93,26 @@ impl Scan<'_> {
             // A value has ended: what follows belongs to the container around it.
             loop {
                 self.skip_space();
-                if depth == 0 {
+                if self.depth == 0 {
                     if self.at < self.input.len() {
                         return Err(self.fault(JsonFaultKind::TrailingBytes));
                     }
                     return Ok(());
                 }
-                let container = open[depth - 1];
-                let in_object = self.tape.nodes[container as usize].tag == OBJECT;
-                match self.input.get(self.at).copied() {
-                    Some(b',') => {
+                let (container, kind) = open[self.depth - 1];
+                match (self.input.get(self.at).copied(), kind) {
+                    (Some(b','), _) => {
                         self.at += 1;
-                        if in_object {
+                        if kind == Kind::Object {
                             self.skip_space();
                             self.name()?;
                         }
                         continue 'value;
                     }
-                    Some(b'}') if in_object => {
+                    (Some(b'}'), Kind::Object) | (Some(b']'), Kind::Array) => {
                         self.at += 1;
+                        self.depth -= 1;
                         self.close(container)?;
-                        depth -= 1;
-                    }
-                    Some(b']') if !in_object => {
-                        self.at += 1;
-                        self.close(container)?;
-                        depth -= 1;
                     }
                     _ => return Err(self.unexpected()),
                 }
@@ -146,8 +135,11 @@ impl Scan<'_> {
         }
     }
 
-    /// Appends a node from `start` to the present place.
+    /// Appends a node from `start` to the present place, unless it lies too deep to be kept.
     fn push(&mut self, start: usize, tag: u32) -> Result<(), JsonFault> {
+        if self.depth > self.levels {
+            return Ok(());
+        }
         let index = self.tape.nodes.len();
         if index >= JSON_NODES {
             return Err(JsonFault { offset: start, kind: JsonFaultKind::TooManyNodes });
@@ -252,7 +244,11 @@ impl Scan<'_> {
         Err(self.fault(if ended { JsonFaultKind::UnexpectedEnd } else { JsonFaultKind::BadNumber }))
     }
 
+    /// Ends a container that is open no longer.
     fn close(&mut self, container: u32) -> Result<(), JsonFault> {
+        if self.depth > self.levels {
+            return Ok(());
+        }
         let next = self.tape.nodes.len() as u32;
         let node = &mut self.tape.nodes[container as usize];
         node.end = self.at as u32;
@@ -268,7 +264,8 @@ impl Scan<'_> {
         let (input, tape) = (self.input, &mut *self.tape);
         let nodes = &mut tape.nodes[..];
         if self.names == Names::Unchecked {
-            return Ok(chain_as_written(nodes, object, end));
+            chain_as_written(nodes, object, end);
+            return Ok(());
         }
         let mut few = [(0u64, 0u32); FEW_NAMES];
         let mut count = 0;
@@ -289,26 +286,76 @@ impl Scan<'_> {
             name = nodes[name as usize + 1].next;
         }
         if name >= end {
-            chain(nodes, object, &few[..count]);
+            chain(nodes, object, few[..count].iter().map(|entry| entry.1));
             return Ok(());
         }
-        let order = &mut tape.order;
-        order.clear();
-        order.extend_from_slice(&few);
-        while name < end {
-            order.push((leading_bytes(input, &nodes[name as usize]), name));
-            name = nodes[name as usize + 1].next;
-        }
-        // Sorting compares bytes, not hashes: no input makes it quadratic.
-        order.sort_unstable_by(|one, other| compare(input, nodes, one, other));
-        for pair in order.windows(2) {
-            if compare(input, nodes, &pair[0], &pair[1]) == Ordering::Equal {
-                return Err(duplicate(nodes, pair[0].1.max(pair[1].1)));
-            }
-        }
-        chain(nodes, object, order);
-        Ok(())
+        order_many(input, tape, object, end)
     }
+}
+
+/// One name of a large object, its text copied together with the others'.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    /// Eight bytes of the text, the first one highest, padded with zeros.
+    part: u64,
+    start: u32,
+    end: u32,
+    node: u32,
+}
+
+/// Scratch for large objects, kept from body to body.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    names: Vec<Name>,
+    texts: Vec<u8>,
+    /// Stretches of `names` that agree up to some byte of their text, and that byte.
+    runs: Vec<(u32, u32, u32)>,
+}
+
+impl Order {
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.names.capacity() * size_of::<Name>() + self.texts.capacity() + self.runs.capacity() * 12
+    }
+}
+
+/// Orders names eight bytes at a time, going deeper only where they agree: no byte is looked at more than a few times
+/// whatever the names are, where comparing whole names again and again would let an input make it slow.
+fn order_many(input: &[u8], tape: &mut Tape, object: u32, end: u32) -> Result<(), JsonFault> {
+    let (nodes, order) = (&mut tape.nodes[..], &mut tape.order);
+    order.names.clear();
+    order.texts.clear();
+    order.runs.clear();
+    let mut node = object + 1;
+    while node < end {
+        let start = order.texts.len() as u32;
+        append_text(input, &nodes[node as usize], &mut order.texts);
+        order.names.push(Name { part: 0, start, end: order.texts.len() as u32, node });
+        node = nodes[node as usize + 1].next;
+    }
+    order.runs.push((0, order.names.len() as u32, 0));
+    while let Some((from, to, depth)) = order.runs.pop() {
+        let names = &mut order.names[from as usize..to as usize];
+        for name in names.iter_mut() {
+            name.part = eight_bytes(&order.texts[name.start as usize + depth as usize..name.end as usize]);
+        }
+        // Bytes left, as far as this part goes; 9 means that the text goes on behind it.
+        let left = |name: &Name| (name.end - name.start - depth).min(9);
+        names.sort_unstable_by_key(|name| (name.part, left(name), name.node));
+        let mut at = 0;
+        while at < names.len() {
+            let (part, length) = (names[at].part, left(&names[at]));
+            let run = names[at..].iter().take_while(|name| name.part == part && left(name) == length).count();
+            if run > 1 && length <= 8 {
+                return Err(duplicate(nodes, names[at + 1].node));
+            }
+            if run > 1 {
+                order.runs.push((from + at as u32, from + (at + run) as u32, depth + 8));
+            }
+            at += run;
+        }
+    }
+    chain(nodes, object, order.names.iter().map(|name| name.node));
+    Ok(())
 }
 
 fn duplicate(nodes: &[Node], name: u32) -> JsonFault {
@@ -319,11 +366,11 @@ fn compare(input: &[u8], nodes: &[Node], one: &(u64, u32), other: &(u64, u32)) -
     one.0.cmp(&other.0).then_with(|| order_of(input, &nodes[one.1 as usize], &nodes[other.1 as usize]))
 }
 
-fn chain(nodes: &mut [Node], object: u32, order: &[(u64, u32)]) {
+fn chain(nodes: &mut [Node], object: u32, order: impl DoubleEndedIterator<Item = u32>) {
     let mut next = 0;
-    for (_, name) in order.iter().rev() {
-        nodes[*name as usize].next = next;
-        next = *name;
+    for name in order.rev() {
+        nodes[name as usize].next = next;
+        next = name;
     }
     nodes[object as usize].tag |= next << FIRST_SHIFT;
 }

@@ -10,6 +10,16 @@ pub(super) fn same_text(input: &[u8], node: &Node, text: &[u8]) -> bool {
     if node.flag() { Decoded::new(inside).eq(text.iter().copied()) } else { inside == text }
 }
 
+/// The same but for the case of ASCII letters.
+pub(super) fn same_name(input: &[u8], node: &Node, name: &[u8]) -> bool {
+    let inside = node.inside(input);
+    if node.flag() {
+        Decoded::new(inside).map(|byte| byte.to_ascii_lowercase()).eq(name.iter().map(u8::to_ascii_lowercase))
+    } else {
+        inside.eq_ignore_ascii_case(name)
+    }
+}
+
 /// Byte order of the texts of two strings.
 pub(super) fn order_of(input: &[u8], one: &Node, other: &Node) -> Ordering {
     let (left, right) = (one.inside(input), other.inside(input));
@@ -27,13 +37,22 @@ pub(super) fn leading_bytes(input: &[u8], node: &Node) -> u64 {
         }
         return u64::from_be_bytes(bytes);
     }
-    match inside.first_chunk::<8>() {
+    eight_bytes(inside)
+}
+
+/// The first eight bytes as a number, the first one highest, padded with zeros.
+pub(super) fn eight_bytes(text: &[u8]) -> u64 {
+    match text.first_chunk::<8>() {
         Some(bytes) => u64::from_be_bytes(*bytes),
-        None => {
-            let short = inside.iter().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-            if inside.is_empty() { 0 } else { short << (64 - 8 * inside.len()) }
-        }
+        None if text.is_empty() => 0,
+        None => text.iter().fold(0u64, |word, byte| word << 8 | u64::from(*byte)) << (64 - 8 * text.len()),
     }
+}
+
+/// Appends the text of the string `node`.
+pub(super) fn append_text(input: &[u8], node: &Node, out: &mut Vec<u8>) {
+    let inside = node.inside(input);
+    if node.flag() { append_unescaped(inside, out) } else { out.extend_from_slice(inside) }
 }
 
 /// Appends the text of a string given without its quotes.

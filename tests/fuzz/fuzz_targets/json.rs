@@ -1,8 +1,73 @@
-//! Any bytes into `wire::json`: no panic.
+//! The JSON scanner on arbitrary bytes, against serde_json; every walk of an accepted tape must hold together.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-#[allow(unused_imports)]
-use ringway::wire::json;
+use ringway::dialect::facts::Endpoint;
+use ringway::dialect::openai;
+use ringway::wire::json::{JsonFaultKind, Kind, Tape, Value, canonical, parse, parse_unchecked_names};
 
-fuzz_target!(|_input: &[u8]| {});
+/// Reads everything a value offers; gives the number of values inside it.
+fn walk(value: Value<'_>, input: &[u8], scratch: &mut Vec<u8>) -> usize {
+    let span = value.span();
+    assert!(!span.is_empty() && !span.of(input).is_empty());
+    match value.kind() {
+        Kind::String => assert!(value.text(input, scratch).is_some()),
+        Kind::Number => drop(value.as_u64(input)),
+        _ => {}
+    }
+    let members: usize = value
+        .members()
+        .map(|member| {
+            assert_eq!(member.name.kind(), Kind::String);
+            walk(member.name, input, scratch) + walk(member.value, input, scratch)
+        })
+        .sum();
+    1 + members + value.elements().map(|element| walk(element, input, scratch)).sum::<usize>()
+}
+
+fuzz_target!(|input: &[u8]| {
+    let mut tape = Tape::new();
+    let ours = parse(input, &mut tape);
+    let theirs = std::str::from_utf8(input).is_ok() && serde_json::from_slice::<serde::de::IgnoredAny>(input).is_ok();
+    if let Err(fault) = ours {
+        assert!(fault.offset <= input.len());
+        assert!(!theirs || matches!(fault.kind, JsonFaultKind::DuplicateMember | JsonFaultKind::TooDeep));
+        assert!(tape.root().is_null());
+        let _ = parse_unchecked_names(input, &mut tape);
+        return;
+    }
+    assert!(theirs);
+    let mut scratch = Vec::new();
+    let count = walk(tape.root(), input, &mut scratch);
+
+    // Cut anywhere, a container or a string is no value.
+    if matches!(tape.root().kind(), Kind::Object | Kind::Array | Kind::String) {
+        let end = tape.root().span().end as usize - 1;
+        assert!(parse(&input[..end], &mut Tape::new()).is_err());
+    }
+
+    let (mut form, mut again) = (Vec::new(), Vec::new());
+    canonical(input, &tape, &[], &mut form);
+    for endpoint in [Endpoint::ChatCompletions, Endpoint::Other] {
+        if let Ok(facts) = openai::request_facts(endpoint, input, &tape) {
+            let mut edits = openai::Edits::new();
+            edits.rename_model(&facts, "another \"model\"");
+            edits.ask_for_usage(&facts);
+            let mut edited = Vec::new();
+            edits.write(input, &mut edited);
+            assert_eq!(edited.len(), edits.edited_len(input));
+            // A new member may pass the bounds; nothing else may come of an edit.
+            if let Err(fault) = parse(&edited, &mut Tape::new()) {
+                assert!(matches!(fault.kind, JsonFaultKind::TooDeep | JsonFaultKind::TooManyNodes), "{fault}");
+            }
+        }
+    }
+    openai::event_facts(Endpoint::ChatCompletions, input, &mut Tape::new());
+    openai::answer_facts(Endpoint::ChatCompletions, input, &mut Tape::new());
+
+    assert_eq!(parse_unchecked_names(input, &mut tape), Ok(()));
+    assert_eq!(walk(tape.root(), input, &mut scratch), count);
+    parse(input, &mut tape).expect("taken once, taken again");
+    canonical(input, &tape, &[], &mut again);
+    assert_eq!(form, again);
+});

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use bytes::Bytes;
 use shards::{CoreId, Fingerprint};
@@ -15,14 +15,13 @@ use super::core::Core;
 use super::letters::{Entry, Letter, settle};
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::error::Failure;
-use crate::net::watch::{Alarm, Trip, Watch};
+use crate::net::watch::Alarm;
 
-/// How far the backend may be ahead of the fastest reader before it is read no further.
-const WINDOW_BYTES: u64 = 256 << 10;
-/// How far a reader may fall behind once the log is no longer kept whole.
-const LAG_BYTES: u64 = 4 << 20;
-/// The front of a log that nobody needs is cut off in steps of this, to move the rest seldom.
-const TRIM_BYTES: u64 = 64 << 10;
+mod seat;
+mod state;
+
+pub use seat::{Seat, Turn};
+use state::{Log, Stage, State, WINDOW_BYTES};
 
 /// The head of an answer, as far as it goes to clients.
 #[derive(Debug)]
@@ -58,79 +57,9 @@ pub struct Source {
     pub number: u64,
 }
 
-#[derive(Clone, Debug)]
-enum Stage {
-    /// The owner has been asked.
-    Asking,
-    /// The owner wants this core to lead; the first reader to see it does.
-    Offered(u64),
-    /// A task of this core reads the backend; `None` for a flight that nobody can join.
-    Flying(Option<u64>),
-    /// Another core's flight feeds this copy.
-    Fed(Source),
-    /// The owner had the answer.
-    Found(Arc<Entry>),
-    /// Each reader for itself.
-    Alone,
-    /// The flight to follow was over already: ask again.
-    Gone,
-}
-
-enum Log {
-    Growing(Vec<u8>),
-    Frozen(Bytes),
-}
-
-struct State {
-    stage: Stage,
-    opening: Option<Arc<Opening>>,
-    log: Log,
-    /// Offset of the log's first byte in the answer; 0 as long as the log is kept whole.
-    base: u64,
-    /// Most bytes kept whole.
-    whole_max: u64,
-    whole: bool,
-    end: Option<End>,
-    /// The owner has been told of the end, or that nobody can join any more.
-    settled: bool,
-    /// A reader's offset, or none where the place is free.
-    readers: Vec<Option<u64>>,
-    wakers: Vec<Waker>,
-    /// Cores that are fed, and how often each has joined.
-    followers: Vec<(CoreId, u32)>,
-    alarm: Option<Alarm>,
-    pump: Option<Waker>,
-    abandoned: bool,
-}
-
 pub struct Flight {
     fingerprint: Option<Fingerprint>,
     state: RefCell<State>,
-}
-
-/// A reader's place in a flight; leaving it counts.
-pub struct Seat {
-    core: Rc<Core>,
-    flight: Rc<Flight>,
-    place: usize,
-    opened: bool,
-}
-
-/// What a reader finds next.
-#[derive(Debug)]
-pub enum Turn {
-    /// Fetch the answer: the flight is this exchange's to fly.
-    Lead,
-    Found(Arc<Entry>),
-    Alone,
-    /// Ask the owner again.
-    Again,
-    Opening(Arc<Opening>),
-    /// [`Seat::read`] has something.
-    Bytes,
-    End(End),
-    /// The client's side needs attention.
-    Trip(Trip),
 }
 
 impl Flight {
@@ -368,17 +297,15 @@ impl Flight {
             state.end = Some(end.clone());
             state.alarm = None;
         }
-        self.tell(core, &[], None, Some(end.clone()));
+        self.tell(core, &[], None, Some(&end));
         if let (Some(number), Some(fingerprint)) = (self.number(), self.fingerprint) {
             core.feeding.borrow_mut().remove(&(fingerprint, number));
         }
-        self.settle(
-            core,
-            match end {
-                End::Complete { kept, .. } => kept,
-                End::Failed(_) => None,
-            },
-        );
+        let kept = match end {
+            End::Complete { kept, .. } => kept,
+            End::Failed(_) => None,
+        };
+        self.settle(core, kept);
     }
 
     /// Waits until the fastest reader is near enough, or everybody has left.
@@ -396,7 +323,7 @@ impl Flight {
         .await;
     }
 
-    fn tell(&self, core: &Core, bytes: &[u8], opening: Option<Arc<Opening>>, end: Option<End>) {
+    fn tell(&self, core: &Core, bytes: &[u8], opening: Option<Arc<Opening>>, end: Option<&End>) {
         let mut state = self.state.borrow_mut();
         state.wake();
         let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
@@ -407,7 +334,7 @@ impl Flight {
         let bytes = Bytes::copy_from_slice(bytes);
         let number = *number;
         for &(follower, _) in &state.followers {
-            let (opening, bytes, end) = (opening.clone(), bytes.clone(), end.clone());
+            let (opening, bytes, end) = (opening.clone(), bytes.clone(), end.cloned());
             core.post(follower, Letter::Feed { fingerprint, number, leader: core.id, opening, at, bytes, end });
         }
     }
@@ -452,172 +379,6 @@ impl Flight {
         let mut flights = core.flights.borrow_mut();
         if flights.get(&fingerprint).is_some_and(|flight| std::ptr::eq(&**flight, self)) {
             flights.remove(&fingerprint);
-        }
-    }
-}
-
-impl State {
-    fn bytes(&self) -> &[u8] {
-        match &self.log {
-            Log::Growing(log) => log,
-            Log::Frozen(log) => log,
-        }
-    }
-
-    /// Offset behind the last byte.
-    fn reach(&self) -> u64 {
-        self.base + self.bytes().len() as u64
-    }
-
-    fn is_empty(&self) -> bool {
-        self.readers.iter().all(Option::is_none) && self.followers.is_empty()
-    }
-
-    fn wake(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        if let Log::Growing(log) = &mut self.log {
-            log.extend_from_slice(bytes);
-        }
-        let reach = self.reach();
-        if self.whole && reach > self.whole_max {
-            self.whole = false;
-        }
-        if self.whole {
-            return;
-        }
-        let slowest = self.readers.iter().flatten().min().copied().unwrap_or(reach);
-        let needed = slowest.max(reach.saturating_sub(LAG_BYTES));
-        let cut = needed - self.base.min(needed);
-        if cut >= TRIM_BYTES
-            && let Log::Growing(log) = &mut self.log
-        {
-            log.drain(..(cut as usize).min(log.len()));
-            self.base = needed;
-        }
-    }
-
-    fn abandon_if_empty(&mut self) -> Option<Alarm> {
-        if !self.is_empty() || self.end.is_some() || !matches!(self.stage, Stage::Flying(_)) {
-            return None;
-        }
-        self.abandoned = true;
-        if let Some(pump) = self.pump.take() {
-            pump.wake();
-        }
-        self.alarm.take()
-    }
-}
-
-impl Seat {
-    /// The flight this seat is in.
-    pub fn flight(&self) -> &Rc<Flight> {
-        &self.flight
-    }
-
-    /// Waits for what comes next, or for `watch` to trip.
-    pub async fn turn(&mut self, watch: &Watch) -> Turn {
-        poll_fn(|context| self.poll_turn(watch, context)).await
-    }
-
-    fn poll_turn(&mut self, watch: &Watch, context: &mut Context<'_>) -> Poll<Turn> {
-        if let Some(trip) = watch.poll_trip(context.waker()) {
-            return Poll::Ready(Turn::Trip(trip));
-        }
-        if let Some(turn) = self.ready() {
-            return Poll::Ready(turn);
-        }
-        self.flight.state.borrow_mut().wakers.push(context.waker().clone());
-        Poll::Pending
-    }
-
-    /// What is there without waiting.
-    pub fn ready(&mut self) -> Option<Turn> {
-        let mut state = self.flight.state.borrow_mut();
-        match &state.stage {
-            Stage::Offered(number) => {
-                let number = *number;
-                state.stage = Stage::Flying(Some(number));
-                return Some(Turn::Lead);
-            }
-            Stage::Found(entry) => return Some(Turn::Found(entry.clone())),
-            Stage::Alone => return Some(Turn::Alone),
-            Stage::Gone => return Some(Turn::Again),
-            Stage::Asking | Stage::Flying(_) | Stage::Fed(_) => {}
-        }
-        if !self.opened
-            && let Some(opening) = &state.opening
-        {
-            self.opened = true;
-            return Some(Turn::Opening(opening.clone()));
-        }
-        let at = state.readers[self.place].unwrap_or(0);
-        if at < state.base {
-            return Some(Turn::End(End::Failed(Failure::Lagged)));
-        }
-        if self.opened && at < state.reach() {
-            return Some(Turn::Bytes);
-        }
-        state.end.clone().map(Turn::End)
-    }
-
-    /// Hands what is new in the log to `take`, which says how many bytes of it it took.
-    pub fn read<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> R {
-        let mut state = self.flight.state.borrow_mut();
-        let at = state.readers[self.place].unwrap_or(0).max(state.base);
-        let (taken, result) = take(state.bytes().get((at - state.base) as usize..).unwrap_or(&[]));
-        state.readers[self.place] = Some(at + taken as u64);
-        if let Some(pump) = state.pump.take() {
-            pump.wake();
-        }
-        result
-    }
-
-    /// The end, if the flight is over: to answer in one piece where the answer came in one.
-    pub fn end(&self) -> Option<End> {
-        self.flight.state.borrow().end.clone()
-    }
-
-    /// Bytes of the log that are not read yet.
-    pub fn unread_bytes(&self) -> u64 {
-        let state = self.flight.state.borrow();
-        state.reach() - state.readers[self.place].unwrap_or(0).max(state.base)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let (alarm, leave) = {
-            let mut state = self.flight.state.borrow_mut();
-            state.readers[self.place] = None;
-            let leave = match state.stage {
-                Stage::Fed(source) if state.is_empty() && state.end.is_none() => Some(source),
-                _ => None,
-            };
-            // An offer nobody took is taken back below; one that was taken is the pump's to settle.
-            (state.abandon_if_empty(), leave)
-        };
-        if let Some(alarm) = alarm {
-            alarm.trip();
-        }
-        let Some(fingerprint) = self.flight.fingerprint else { return };
-        if let Some(source) = leave {
-            self.flight.leave_map(&self.core);
-            let (number, follower) = (source.number, self.core.id);
-            self.core.post(source.leader, Letter::Leave { fingerprint, number, follower });
-        }
-        let refused = {
-            let state = self.flight.state.borrow();
-            match state.stage {
-                Stage::Offered(number) if state.is_empty() => Some(number),
-                _ => None,
-            }
-        };
-        if let Some(number) = refused {
-            self.flight.leave_map(&self.core);
-            settle(&self.core, fingerprint, number, None);
         }
     }
 }

@@ -1,0 +1,6 @@
+//! Tests of the OpenAI dialect: tables for facts, laws for edits and conversions, golden files for visible bytes.
+
+mod answers;
+mod events;
+mod golden;
+mod requests;

@@ -1,0 +1,180 @@
+//! Facts of chunks, and verdicts on streams.
+
+use crate::dialect::facts::{Endpoint, EventFacts, EventKind, NotStored, StreamVerdict, TokenUsage};
+use crate::dialect::openai::event_facts;
+use crate::wire::json::Tape;
+use crate::wire::json::tests::law;
+use proptest::prelude::*;
+
+fn chat(data: &str) -> EventFacts {
+    event_facts(Endpoint::ChatCompletions, data.as_bytes(), &mut Tape::new())
+}
+
+fn delta(delta: &str) -> String {
+    format!(
+        r#"{{"id":"c1","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#
+    )
+}
+
+#[test]
+fn kinds_are_told_apart() {
+    use EventKind::*;
+    for (data, kind) in [
+        ("[DONE]", Done),
+        (" [DONE] ", Done),
+        ("", Other),
+        ("[DONE", Other),
+        ("{\"choices\":", Other),
+        ("[]", Other),
+        ("{}", Other),
+        (r#"{"choices":null}"#, Other),
+        (r#"{"error":{"message":"x"}}"#, Error),
+        (r#"{"error":"x","choices":[]}"#, Error),
+        (r#"{"object":"error","message":"x"}"#, Error),
+        (r#"{"error":null,"choices":[]}"#, Empty),
+        (r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, UsageOnly),
+        (r#"{"choices":[],"usage":null}"#, Empty),
+        (r#"{"choices":[],"prompt_filter_results":[]}"#, Empty),
+        (&delta(r#"{"role":"assistant","content":""}"#), Empty),
+        (&delta(r#"{"role":"assistant","content":null,"tool_calls":[]}"#), Empty),
+        (&delta("{}"), Empty),
+        (&delta("null"), Empty),
+        (&delta(r#"{"content":"a"}"#), Content),
+        (&delta(r#"{"content":"\n"}"#), Content),
+        (&delta(r#"{"reasoning_content":"a","content":null}"#), Content),
+        (&delta(r#"{"refusal":"no"}"#), Content),
+        (&delta(r#"{"tool_calls":[{"index":0}]}"#), Content),
+        (&delta(r#"{"function_call":{"name":"f"}}"#), Content),
+        (r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#, Finish),
+        (r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}"#, Content),
+    ] {
+        assert_eq!(chat(data).kind, kind, "{data}");
+    }
+    let text = |data: &str| event_facts(Endpoint::Completions, data.as_bytes(), &mut Tape::new()).kind;
+    assert_eq!(text(r#"{"choices":[{"index":0,"text":"a","finish_reason":null}]}"#), Content);
+    assert_eq!(text(r#"{"choices":[{"index":0,"text":"","finish_reason":null}]}"#), Empty);
+    assert_eq!(text(r#"{"choices":[{"index":0,"text":"","finish_reason":"stop"}]}"#), Finish);
+    let other = |data: &str| event_facts(Endpoint::Other, data.as_bytes(), &mut Tape::new()).kind;
+    assert_eq!(other(r#"{"choices":[]}"#), Other);
+    assert_eq!(other(r#"{"error":{}}"#), Error);
+}
+
+#[test]
+fn usage_is_read() {
+    let usage = |text: &str| chat(&format!(r#"{{"choices":[],"usage":{text}}}"#)).usage;
+    let tokens = |prompt, completion, total| Some(TokenUsage { prompt, completion, total });
+    assert_eq!(usage(r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":9}"#), tokens(3, 4, 9));
+    assert_eq!(usage(r#"{"prompt_tokens":3,"completion_tokens":4}"#), tokens(3, 4, 7));
+    assert_eq!(usage(r#"{"total_tokens":5,"x":{"prompt_tokens":1}}"#), tokens(0, 0, 5));
+    for nothing in ["null", "{}", "[]", "3", r#"{"prompt_tokens":"3"}"#, r#"{"prompt_tokens":-3}"#] {
+        assert_eq!(usage(nothing), None, "{nothing}");
+    }
+}
+
+#[test]
+fn the_usage_member_can_be_cut_out() {
+    for (data, rest) in [
+        (r#"{"id":1, "usage":null ,"choices":[]}"#, r#"{"id":1 ,"choices":[]}"#),
+        (r#"{"choices":[] , "usage" : null}"#, r#"{"choices":[]}"#),
+        (r#"{ "usage":null , "choices":[]}"#, r#"{ "choices":[]}"#),
+        (
+            r#"{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":1}}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#,
+        ),
+        (r#"{"usage":null}"#, r#"{}"#),
+    ] {
+        let span = chat(data).usage_member.unwrap();
+        let cut = format!("{}{}", &data[..span.start as usize], &data[span.end as usize..]);
+        assert_eq!(cut, rest);
+        serde_json::from_str::<serde_json::Value>(&cut).unwrap();
+    }
+    assert_eq!(chat(r#"{"choices":[],"usage":{"prompt_tokens":1}}"#).usage_member, None);
+    assert_eq!(chat(r#"{"choices":[{"index":0,"delta":{"usage":null}}]}"#).usage_member, None);
+}
+
+fn verdict(events: &[&str]) -> Result<(), NotStored> {
+    let mut verdict = StreamVerdict::new();
+    for event in events {
+        verdict.note(&chat(event));
+    }
+    verdict.stored()
+}
+
+fn finish(index: usize, reason: &str) -> String {
+    format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":{reason}}}]}}"#)
+}
+
+#[test]
+fn only_complete_streams_may_be_stored() {
+    use NotStored::*;
+    let open = |index| finish(index, "null");
+    let stop = |index| finish(index, r#""stop""#);
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":1}}"#;
+    for (events, expected) in [
+        (vec![open(0), stop(0), usage.into(), "[DONE]".into()], Ok(())),
+        (vec![stop(0), "[DONE]".into()], Ok(())),
+        (vec![finish(0, r#""tool_calls""#), "[DONE]".into()], Ok(())),
+        (vec![finish(0, r#""function_call""#), "[DONE]".into()], Ok(())),
+        (vec![stop(0), stop(127), open(127), "[DONE]".into()], Ok(())),
+        // A chunk may speak of several choices, and a lone choice may go without its index.
+        (
+            vec![
+                r#"{"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"stop"}]}"#.into(),
+                "[DONE]".into(),
+            ],
+            Ok(()),
+        ),
+        (vec![r#"{"choices":[{"finish_reason":"stop"}]}"#.into(), "[DONE]".into()], Ok(())),
+        (vec![], Err(NoTerminal)),
+        (vec![stop(0)], Err(NoTerminal)),
+        (vec!["[DONE]".into()], Err(NoContent)),
+        (vec![usage.into(), "[DONE]".into()], Err(NoContent)),
+        (vec![open(0), "[DONE]".into()], Err(MissingFinish)),
+        (vec![stop(0), open(1), "[DONE]".into()], Err(MissingFinish)),
+        (vec![finish(0, r#""length""#), "[DONE]".into()], Err(LengthCut)),
+        (vec![stop(0), finish(1, r#""length""#), "[DONE]".into()], Err(LengthCut)),
+        (vec![finish(0, r#""content_filter""#), "[DONE]".into()], Err(ContentFilter)),
+        (vec![finish(0, r#""eos""#), "[DONE]".into()], Err(UnknownFinish)),
+        (vec![finish(0, "true"), "[DONE]".into()], Err(UnknownFinish)),
+        (vec![finish(0, r#""st\u006fp""#), "[DONE]".into()], Err(UnknownFinish)),
+        (vec![finish(128, r#""stop""#), "[DONE]".into()], Err(TooManyChoices)),
+        (vec![stop(0), r#"{"error":{"message":"x"}}"#.into(), "[DONE]".into()], Err(Error)),
+        (vec![stop(0), "{".into(), "[DONE]".into()], Err(Unreadable)),
+        (vec![stop(0), "[DONE]".into(), stop(0)], Err(AfterTerminal)),
+        (vec![stop(0), "[DONE]".into(), "[DONE]".into()], Err(AfterTerminal)),
+    ] {
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        assert_eq!(verdict(&events), expected, "{events:?}");
+    }
+}
+
+#[test]
+fn any_number_of_choices_must_all_finish() {
+    let finishes = prop::collection::vec(any::<prop::sample::Index>(), 0..200);
+    law(200, (1..=128usize, finishes), |(count, finishes)| {
+        let mut events: Vec<String> = (0..count).map(|index| finish(index, "null")).collect();
+        let mut open: std::collections::BTreeSet<usize> = (0..count).collect();
+        for place in finishes {
+            let index = place.index(count);
+            open.remove(&index);
+            events.push(finish(index, r#""stop""#));
+        }
+        events.push("[DONE]".into());
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        let expected = if open.is_empty() { Ok(()) } else { Err(NotStored::MissingFinish) };
+        prop_assert_eq!(verdict(&events), expected);
+        Ok(())
+    });
+}
+
+#[test]
+fn damaged_chunks_never_look_finished() {
+    let whole = finish(0, r#""stop""#);
+    for end in 0..whole.len() {
+        assert_eq!(chat(&whole[..end]).kind, EventKind::Other);
+    }
+    law(2000, prop::collection::vec(any::<u8>(), 0..60), |data| {
+        event_facts(Endpoint::ChatCompletions, &data, &mut Tape::new());
+        Ok(())
+    });
+}

@@ -1,0 +1,149 @@
+//! A reader's place in a flight: follows the log at its own pace.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::state::Stage;
+use super::{End, Flight, Opening};
+use crate::error::Failure;
+use crate::exchange::core::Core;
+use crate::exchange::letters::{Entry, Letter, settle};
+use crate::net::watch::{Trip, Watch};
+
+/// A reader's place in a flight; leaving it counts.
+pub struct Seat {
+    pub(super) core: Rc<Core>,
+    pub(super) flight: Rc<Flight>,
+    pub(super) place: usize,
+    pub(super) opened: bool,
+}
+
+/// What a reader finds next.
+#[derive(Debug)]
+pub enum Turn {
+    /// Fetch the answer: the flight is this exchange's to fly.
+    Lead,
+    Found(Arc<Entry>),
+    Alone,
+    /// Ask the owner again.
+    Again,
+    Opening(Arc<Opening>),
+    /// [`Seat::read`] has something.
+    Bytes,
+    End(End),
+    /// The client's side needs attention.
+    Trip(Trip),
+}
+
+impl Seat {
+    /// The flight this seat is in.
+    pub fn flight(&self) -> &Rc<Flight> {
+        &self.flight
+    }
+
+    /// Waits for what comes next, or for `watch` to trip.
+    pub async fn turn(&mut self, watch: &Watch) -> Turn {
+        poll_fn(|context| self.poll_turn(watch, context)).await
+    }
+
+    fn poll_turn(&mut self, watch: &Watch, context: &mut Context<'_>) -> Poll<Turn> {
+        if let Some(trip) = watch.poll_trip(context.waker()) {
+            return Poll::Ready(Turn::Trip(trip));
+        }
+        if let Some(turn) = self.ready() {
+            return Poll::Ready(turn);
+        }
+        self.flight.state.borrow_mut().wakers.push(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// What is there without waiting.
+    pub fn ready(&mut self) -> Option<Turn> {
+        let mut state = self.flight.state.borrow_mut();
+        match &state.stage {
+            Stage::Offered(number) => {
+                let number = *number;
+                state.stage = Stage::Flying(Some(number));
+                return Some(Turn::Lead);
+            }
+            Stage::Found(entry) => return Some(Turn::Found(entry.clone())),
+            Stage::Alone => return Some(Turn::Alone),
+            Stage::Gone => return Some(Turn::Again),
+            Stage::Asking | Stage::Flying(_) | Stage::Fed(_) => {}
+        }
+        if !self.opened
+            && let Some(opening) = &state.opening
+        {
+            self.opened = true;
+            return Some(Turn::Opening(opening.clone()));
+        }
+        let at = state.readers[self.place].unwrap_or(0);
+        if at < state.base {
+            return Some(Turn::End(End::Failed(Failure::Lagged)));
+        }
+        if self.opened && at < state.reach() {
+            return Some(Turn::Bytes);
+        }
+        state.end.clone().map(Turn::End)
+    }
+
+    /// Hands what is new in the log to `take`, which says how many bytes of it it took.
+    pub fn read<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> R {
+        let mut state = self.flight.state.borrow_mut();
+        let at = state.readers[self.place].unwrap_or(0).max(state.base);
+        let (taken, result) = take(state.bytes().get((at - state.base) as usize..).unwrap_or(&[]));
+        state.readers[self.place] = Some(at + taken as u64);
+        if let Some(pump) = state.pump.take() {
+            pump.wake();
+        }
+        result
+    }
+
+    /// The end, if the flight is over: to answer in one piece where the answer came in one.
+    pub fn end(&self) -> Option<End> {
+        self.flight.state.borrow().end.clone()
+    }
+
+    /// Bytes of the log that are not read yet.
+    pub fn unread_bytes(&self) -> u64 {
+        let state = self.flight.state.borrow();
+        state.reach() - state.readers[self.place].unwrap_or(0).max(state.base)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let (alarm, leave) = {
+            let mut state = self.flight.state.borrow_mut();
+            state.readers[self.place] = None;
+            let leave = match state.stage {
+                Stage::Fed(source) if state.is_empty() && state.end.is_none() => Some(source),
+                _ => None,
+            };
+            // An offer nobody took is taken back below; one that was taken is the pump's to settle.
+            (state.abandon_if_empty(), leave)
+        };
+        if let Some(alarm) = alarm {
+            alarm.trip();
+        }
+        let Some(fingerprint) = self.flight.fingerprint else { return };
+        if let Some(source) = leave {
+            self.flight.leave_map(&self.core);
+            let (number, follower) = (source.number, self.core.id);
+            self.core.post(source.leader, Letter::Leave { fingerprint, number, follower });
+        }
+        let refused = {
+            let state = self.flight.state.borrow();
+            match state.stage {
+                Stage::Offered(number) if state.is_empty() => Some(number),
+                _ => None,
+            }
+        };
+        if let Some(number) = refused {
+            self.flight.leave_map(&self.core);
+            settle(&self.core, fingerprint, number, None);
+        }
+    }
+}

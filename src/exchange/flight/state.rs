@@ -1,0 +1,118 @@
+//! The state behind a flight: its stage, its log and who reads it. Decides nothing by itself.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use shards::CoreId;
+
+use super::{End, Opening, Source};
+use crate::exchange::letters::Entry;
+use crate::net::watch::Alarm;
+
+/// How far the backend may be ahead of the fastest reader before it is read no further.
+pub(super) const WINDOW_BYTES: u64 = 256 << 10;
+/// How far a reader may fall behind once the log is no longer kept whole.
+pub(super) const LAG_BYTES: u64 = 4 << 20;
+/// The front of a log that nobody needs is cut off in steps of this, to move the rest seldom.
+pub(super) const TRIM_BYTES: u64 = 64 << 10;
+
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// The owner has been asked.
+    Asking,
+    /// The owner wants this core to lead; the first reader to see it does.
+    Offered(u64),
+    /// A task of this core reads the backend; `None` for a flight that nobody can join.
+    Flying(Option<u64>),
+    /// Another core's flight feeds this copy.
+    Fed(Source),
+    /// The owner had the answer.
+    Found(Arc<Entry>),
+    /// Each reader for itself.
+    Alone,
+    /// The flight to follow was over already: ask again.
+    Gone,
+}
+
+pub(super) enum Log {
+    Growing(Vec<u8>),
+    Frozen(Bytes),
+}
+
+pub(super) struct State {
+    pub(super) stage: Stage,
+    pub(super) opening: Option<Arc<Opening>>,
+    pub(super) log: Log,
+    /// Offset of the log's first byte in the answer; 0 as long as the log is kept whole.
+    pub(super) base: u64,
+    /// Most bytes kept whole.
+    pub(super) whole_max: u64,
+    pub(super) whole: bool,
+    pub(super) end: Option<End>,
+    /// The owner has been told of the end, or that nobody can join any more.
+    pub(super) settled: bool,
+    /// A reader's offset, or none where the place is free.
+    pub(super) readers: Vec<Option<u64>>,
+    pub(super) wakers: Vec<Waker>,
+    /// Cores that are fed, and how often each has joined.
+    pub(super) followers: Vec<(CoreId, u32)>,
+    pub(super) alarm: Option<Alarm>,
+    pub(super) pump: Option<Waker>,
+    pub(super) abandoned: bool,
+}
+
+impl State {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.log {
+            Log::Growing(log) => log,
+            Log::Frozen(log) => log,
+        }
+    }
+
+    /// Offset behind the last byte.
+    pub(super) fn reach(&self) -> u64 {
+        self.base + self.bytes().len() as u64
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.readers.iter().all(Option::is_none) && self.followers.is_empty()
+    }
+
+    pub(super) fn wake(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        if let Log::Growing(log) = &mut self.log {
+            log.extend_from_slice(bytes);
+        }
+        let reach = self.reach();
+        if self.whole && reach > self.whole_max {
+            self.whole = false;
+        }
+        if self.whole {
+            return;
+        }
+        let slowest = self.readers.iter().flatten().min().copied().unwrap_or(reach);
+        let needed = slowest.max(reach.saturating_sub(LAG_BYTES));
+        let cut = needed - self.base.min(needed);
+        if cut >= TRIM_BYTES
+            && let Log::Growing(log) = &mut self.log
+        {
+            log.drain(..(cut as usize).min(log.len()));
+            self.base = needed;
+        }
+    }
+
+    pub(super) fn abandon_if_empty(&mut self) -> Option<Alarm> {
+        if !self.is_empty() || self.end.is_some() || !matches!(self.stage, Stage::Flying(_)) {
+            return None;
+        }
+        self.abandoned = true;
+        if let Some(pump) = self.pump.take() {
+            pump.wake();
+        }
+        self.alarm.take()
+    }
+}
