@@ -5,7 +5,12 @@ mod kit; // the gateway's process, scripted backends, raw clients
 
 mod cache; // hits, directives, what is kept and what is not
 mod connections; // reuse, stale connections, failures and time-outs of backends
+mod drain; // the end of the program
 mod faults; // malformed requests, each with its status and a closed connection
+mod flights; // one upstream call for many
+mod golden; // visible bytes
 mod http; // keep-alive, pipelining, framings, half close
+mod pressure; // slow readers
+mod resources; // descriptors and memory
 mod streams; // event by event, broken streams, clients that leave
 mod tenants; // credentials, scopes, what goes upstream and what does not

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -106,7 +107,7 @@ impl Setup {
             let _ = told.read_to_string(&mut rest);
             rest
         });
-        Gateway { child, address, directory, told: Some(told) }
+        Gateway { child, address, directory: Arc::new(directory), told: Some(told) }
     }
 }
 
@@ -128,7 +129,7 @@ fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> SocketAddr
 pub struct Gateway {
     child: Child,
     pub address: SocketAddr,
-    directory: tempfile::TempDir,
+    directory: Arc<tempfile::TempDir>,
     told: Option<JoinHandle<String>>,
 }
 
@@ -146,6 +147,11 @@ impl Gateway {
 
     pub fn file(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Files outlive the gateway as long as what this gives.
+    pub fn keep_directory(&self) -> Arc<tempfile::TempDir> {
+        self.directory.clone()
     }
 
     pub fn terminate(&self) {
