@@ -14,7 +14,8 @@ const RING_ENTRIES: u32 = 2048;
 /// Errors: the kernel's refusal to make a ring, with the usual cause in words.
 pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
     let mut ring = io_uring::IoUring::builder();
-    ring.setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag();
+    ring.setup_single_issuer();
+    if std::env::var_os("RW_DEFER").is_some() { ring.setup_defer_taskrun(); } else { ring.setup_coop_taskrun().setup_taskrun_flag(); }
     let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
         .uring_builder(ring)
         .with_entries(RING_ENTRIES)
