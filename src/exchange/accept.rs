@@ -4,6 +4,7 @@ use super::core::Core;
 use super::line::{Filled, Line};
 use crate::error::Failure;
 use crate::net::now_ms;
+use crate::net::watch::Wait;
 use crate::wire::http1::{Progress, parse_request};
 
 /// A connection that is silent for so long between two requests gives its buffers back and waits without.
@@ -33,7 +34,8 @@ pub async fn head(core: &Core, line: &mut Line<'_>) -> Accepted {
         } else if core.draining.get() {
             return Accepted::Closed;
         }
-        match line.fill(deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS)).await {
+        let wait = if deadline_ms.is_some() { Wait::ForRest } else { Wait::ForRequest };
+        match line.fill(deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS), wait).await {
             Ok(Filled::Some) => {}
             Ok(Filled::Quiet) if deadline_ms.is_none() => return Accepted::Quiet,
             Ok(Filled::Quiet) => return Accepted::Refused(Failure::HeadTimeout),

@@ -39,6 +39,8 @@ pub struct Core {
     pub near: RefCell<Cache<Arc<Entry>>>,
     /// Flights that exchanges of this core take part in.
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
+    /// Flights of this core that feed other cores, by number; one that can no longer be joined stands here alone.
+    pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
     pub pools: Vec<RefCell<Pool<Rested>>>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
@@ -108,6 +110,7 @@ impl Core {
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX)),
             near: RefCell::new(Cache::new(near)),
             flights: RefCell::default(),
+            feeding: RefCell::default(),
             pools: pools.collect(),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
             spread: spread.collect(),

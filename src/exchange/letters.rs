@@ -183,7 +183,10 @@ fn answer(core: &Core, fingerprint: Fingerprint, form: Form, from: CoreId, silen
 fn join(core: &Core, fingerprint: Fingerprint, number: u64, follower: CoreId) {
     let flight = core.flights.borrow().get(&fingerprint).cloned();
     match flight {
-        Some(flight) if flight.feeds(number) => flight.add_follower(core, follower),
+        Some(flight) if flight.is_open_as(number) => {
+            flight.add_follower(core, follower);
+            core.feeding.borrow_mut().insert((fingerprint, number), flight);
+        }
         _ => core.post(follower, Letter::Gone { fingerprint, number }),
     }
 }
@@ -226,8 +229,11 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
             }
         }
         Letter::Leave { fingerprint, number, follower } => {
-            if let Some(flight) = find(&fingerprint).filter(|flight| flight.feeds(number)) {
-                flight.remove_follower(follower);
+            let flight = core.feeding.borrow().get(&(fingerprint, number)).cloned();
+            if let Some(flight) = flight
+                && !flight.remove_follower(follower)
+            {
+                core.feeding.borrow_mut().remove(&(fingerprint, number));
             }
         }
         Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::core::Core;
 use super::record::Note;
+use crate::net::watch::Wait;
 use crate::net::{Quit, Socket, now_ms};
 use crate::wire::http1::{Framing, Persistence, RequestHead};
 
@@ -23,6 +24,7 @@ pub struct Line<'a> {
     /// The head of the request in hand; its spans count from `at`.
     pub head: RequestHead,
     quit: Rc<RefCell<Quit>>,
+    timeout_write_ms: u64,
 }
 
 /// How a wait for client bytes ended.
@@ -45,6 +47,7 @@ impl<'a> Line<'a> {
             output: core.buffers.take(),
             head: RequestHead::default(),
             quit,
+            timeout_write_ms: core.snapshot.server.timeout_write_ms,
         }
     }
 
@@ -96,10 +99,12 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Reads more, until `deadline_ms`; a read that has nothing by then is taken back without loss.
-    pub async fn fill(&mut self, deadline_ms: u64) -> io::Result<Filled> {
+    /// Reads more, until `deadline_ms`; a read that has nothing by then is taken back without loss. What is to be sent
+    /// is sent before: the client may wait for it with the rest of its next request.
+    pub async fn fill(&mut self, deadline_ms: u64, wait: Wait) -> io::Result<Filled> {
+        self.flush(self.timeout_write_ms).await?;
         self.make_room(READ_ROOM_BYTES);
-        self.socket.watch().quit_at(deadline_ms, &self.quit);
+        self.socket.watch().quit_at(deadline_ms, &self.quit, wait);
         let (result, input) = self.socket.read_until_quit(std::mem::take(&mut self.input), &self.quit).await;
         self.input = input;
         match result {

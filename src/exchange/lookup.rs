@@ -42,6 +42,9 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
         if let Some(flight) = core.flights.borrow().get(&fingerprint) {
             return Found::Follow(flight.seat(core));
         }
+    } else if core.flights.borrow().get(&fingerprint).is_some_and(|flight| flight.has_opened()) {
+        // Others are being served by what is silent now: it stays theirs.
+        return Found::Alone(alone(core));
     } else {
         // The silent flight, or its copy here, is nobody's to join any more.
         core.flights.borrow_mut().remove(&fingerprint);

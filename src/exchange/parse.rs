@@ -7,6 +7,7 @@ use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::openai::request_facts;
 use crate::error::Failure;
 use crate::net::now_ms;
+use crate::net::watch::Wait;
 use crate::wire::body::{Body, Decoder};
 use crate::wire::http1::{Expectation, Framing, encode};
 use crate::wire::json;
@@ -101,7 +102,7 @@ async fn receive_chunks(core: &Core, line: &mut Line<'_>, max: u64, bytes: &mut 
 }
 
 async fn fill(core: &Core, line: &mut Line<'_>) -> Result<(), Failure> {
-    match line.fill(now_ms() + core.snapshot.server.timeout_body_ms).await {
+    match line.fill(now_ms() + core.snapshot.server.timeout_body_ms, Wait::ForRest).await {
         Ok(Filled::Some) => Ok(()),
         Ok(Filled::Quiet) => Err(Failure::BodyTimeout),
         Ok(Filled::End) | Err(_) => Err(Failure::ClientGone),

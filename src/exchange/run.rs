@@ -23,8 +23,9 @@ use super::store::Duty;
 use super::{admit, fingerprint, route};
 use crate::dialect::facts::Endpoint;
 use crate::error::{Again, Failure};
+use crate::net::watch::Wait;
 use crate::net::{Socket, now_ms, spawn};
-use crate::wire::http1::Method;
+use crate::wire::http1::{Method, Persistence};
 
 /// How often an exchange asks for a flight to follow before it goes alone.
 const FOLLOWS: u32 = 3;
@@ -124,11 +125,12 @@ async fn exchange(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Ende
     };
     // What is left of the request would be taken for the next one: only if it is here whole can the connection go on.
     let unread = line.unread_of_request(note);
-    let mut next = relay::refuse(core, note, &failure, &mut line.output);
     match unread {
         Some(length) => line.consume(length),
-        None => next = Next::Close,
+        // RFC 9112 9.6: the client is told.
+        None => note.manner.persistence = Persistence::Close,
     }
+    let next = relay::refuse(core, note, &failure, &mut line.output);
     note.failure = Some(failure);
     Ended::Clean(next)
 }
@@ -152,9 +154,12 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     if !path.starts_with(b"/v1/") {
         let health = path == b"/healthz";
         let body = parse::receive(core, line).await?;
-        discard(line, body);
         return match (health, note.manner.method) {
-            (true, Method::Get | Method::Head) => Ok(relay::text(core, line, note, "ok\n")),
+            (true, Method::Get | Method::Head) => {
+                discard(line, body);
+                Ok(relay::text(core, line, note, "ok\n"))
+            }
+            // A refused request is passed over by who tells the client.
             (true, _) => Err(Failure::WrongMethod { allow: "GET, HEAD" }.into()),
             (false, _) => Err(Failure::UnknownPath.into()),
         };
@@ -163,10 +168,10 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     let visitor = authenticate::visitor(core, line)?;
     note.tenant = visitor.tenant;
     if note.endpoint == Endpoint::Models {
-        let next = relay::models(core, line, note, &visitor);
         let body = parse::receive(core, line).await?;
+        let next = relay::models(core, line, note, &visitor)?;
         discard(line, body);
-        return Ok(next?);
+        return Ok(next);
     }
     if note.endpoint != Endpoint::Other && note.manner.method != Method::Post {
         return Err(Failure::WrongMethod { allow: "POST" }.into());
@@ -218,8 +223,8 @@ async fn answer_question(
         note.cache = if role == Role::Own { own_mark } else { CacheMark::Joined };
         if role == Role::Own {
             if question.directives.only_if_cached {
-                // A flight that this exchange was to lead has to end, for others may follow it.
-                seat.flight().finish(core, End::Failed(Failure::NotCached));
+                // A flight that this exchange was to lead has to end; others who follow it by now ask again.
+                seat.flight().finish(core, End::Failed(Failure::FlightLost));
                 return Err(Failure::NotCached.into());
             }
             let order = Order::take(core, line, &mut question, permit.model, note.request_id);
@@ -278,12 +283,19 @@ fn discard(line: &mut Line<'_>, body: BodyPlace) {
 
 /// One upstream call, from the routing decision to the settled flight.
 async fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) {
-    let captured = call(&core, &order, &flight).await;
+    let (captured, tail) = match call(&core, &order, &flight).await {
+        Ok((captured, tail)) => (Ok(captured), Some(tail)),
+        Err(failure) => (Err(failure), None),
+    };
     duty.settle(&order, captured);
     order.release(&core);
+    // Nobody waits for this.
+    if let Some(tail) = tail {
+        tail.release(&core).await;
+    }
 }
 
-async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<relay::Captured, Failure> {
+async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(relay::Captured, relay::Tail), Failure> {
     let plan = route::plan(core, order.model)?;
     let mut wanted = Wanted::Any;
     loop {
@@ -314,7 +326,7 @@ async fn linger(core: &Core, line: &mut Line<'_>) {
     while read < LINGER_BYTES {
         line.input.clear();
         line.at = 0;
-        match line.fill(deadline_ms).await {
+        match line.fill(deadline_ms, Wait::ForRest).await {
             Ok(Filled::Some) => read += line.input.len(),
             Ok(Filled::End | Filled::Quiet) | Err(_) => return,
         }

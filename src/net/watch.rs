@@ -37,8 +37,17 @@ enum Then {
     Nothing,
     ShutDown,
     CloseIdle,
-    Quit(Rc<RefCell<Quit>>),
+    Quit(Rc<RefCell<Quit>>, Wait),
     Wake,
+}
+
+/// What a read that can be taken back waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The next request: [`close_idle`] takes it back too.
+    ForRequest,
+    /// The rest of one that has begun.
+    ForRest,
 }
 
 struct Slot {
@@ -130,13 +139,14 @@ impl Watch {
     }
 
     /// Takes the pending read back when `at_ms` passes.
-    pub fn quit_at(&self, at_ms: u64, quit: &Rc<RefCell<Quit>>) {
+    pub fn quit_at(&self, at_ms: u64, quit: &Rc<RefCell<Quit>>, wait: Wait) {
         self.with(|slot| {
             slot.deadline_ms = at_ms;
             slot.trip = None;
             // Most of the time it is the same one: no need to count references up and down.
-            if !matches!(&slot.then, Then::Quit(old) if Rc::ptr_eq(old, quit)) {
-                slot.then = Then::Quit(quit.clone());
+            match &mut slot.then {
+                Then::Quit(old, old_wait) if Rc::ptr_eq(old, quit) => *old_wait = wait,
+                then => *then = Then::Quit(quit.clone(), wait),
             }
         });
     }
@@ -287,7 +297,7 @@ impl Registry {
             match std::mem::replace(&mut slot.then, Then::Nothing) {
                 Then::Nothing | Then::Wake => {}
                 Then::ShutDown | Then::CloseIdle => shutdown_both(slot.socket),
-                Then::Quit(quit) => quits.push(quit),
+                Then::Quit(quit, _) => quits.push(quit),
             }
             wakers.extend(slot.waker.take());
         }
@@ -341,8 +351,8 @@ pub fn close_idle() {
         for slot in registry.slots.iter_mut().flatten() {
             match &slot.then {
                 Then::CloseIdle => shutdown_both(slot.socket),
-                Then::Quit(quit) => quits.push(quit.clone()),
-                Then::Nothing | Then::ShutDown | Then::Wake => {}
+                Then::Quit(quit, Wait::ForRequest) => quits.push(quit.clone()),
+                Then::Quit(_, Wait::ForRest) | Then::Nothing | Then::ShutDown | Then::Wake => {}
             }
         }
     });

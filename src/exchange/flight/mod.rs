@@ -91,6 +91,7 @@ impl Flight {
             whole_max: core.snapshot.cache.max_entry_bytes,
             whole: true,
             end: None,
+            settled: false,
             readers: Vec::new(),
             wakers: Vec::new(),
             followers: Vec::new(),
@@ -117,9 +118,15 @@ impl Flight {
         Seat { core: core.clone(), flight: self.clone(), place, opened: false }
     }
 
-    /// Whether this is flight `number` of this core.
-    pub fn feeds(&self, number: u64) -> bool {
-        matches!(self.state.borrow().stage, Stage::Flying(Some(own)) if own == number)
+    /// Whether this is flight `number` of this core, and others may join.
+    pub fn is_open_as(&self, number: u64) -> bool {
+        let state = self.state.borrow();
+        !state.settled && matches!(state.stage, Stage::Flying(Some(own)) if own == number)
+    }
+
+    /// Whether anything of an answer has come.
+    pub fn has_opened(&self) -> bool {
+        self.state.borrow().opening.is_some()
     }
 
     /// Whether this copy waits for, or is fed by, flight `number`.
@@ -250,14 +257,21 @@ impl Flight {
 
     /// Lets nobody else join: the owner is told that nothing will be stored.
     pub fn close_to_others(&self, core: &Core) {
-        let number = match &mut self.state.borrow_mut().stage {
-            Stage::Flying(number) => number.take(),
-            _ => None,
+        self.settle(core, None);
+    }
+
+    /// Tells the owner, once; a flight of its own has none.
+    fn settle(&self, core: &Core, kept: Option<Arc<Entry>>) {
+        let mut state = self.state.borrow_mut();
+        let (Some(fingerprint), Stage::Flying(Some(number)), false) = (self.fingerprint, &state.stage, state.settled)
+        else {
+            return;
         };
-        if let (Some(number), Some(fingerprint)) = (number, self.fingerprint) {
-            self.leave_map(core);
-            settle(core, fingerprint, number, None);
-        }
+        let number = *number;
+        state.settled = true;
+        drop(state);
+        self.leave_map(core);
+        settle(core, fingerprint, number, kept);
     }
 
     /// The whole log, if it was kept whole, frozen so that the cache and the readers share it.
@@ -286,18 +300,14 @@ impl Flight {
             state.alarm = None;
         }
         self.tell(core, 0, None, Some(&end));
-        let number = match &mut self.state.borrow_mut().stage {
-            Stage::Flying(number) => number.take(),
-            _ => None,
-        };
-        if let (Some(number), Some(fingerprint)) = (number, self.fingerprint) {
-            self.leave_map(core);
-            let kept = match end {
-                End::Complete { kept, .. } => kept,
-                End::Failed(_) => None,
-            };
-            settle(core, fingerprint, number, kept);
+        if let (Some(number), Some(fingerprint)) = (self.number(), self.fingerprint) {
+            core.feeding.borrow_mut().remove(&(fingerprint, number));
         }
+        let kept = match end {
+            End::Complete { kept, .. } => kept,
+            End::Failed(_) => None,
+        };
+        self.settle(core, kept);
     }
 
     /// Waits until the fastest reader is near enough, or everybody has left.
@@ -348,7 +358,8 @@ impl Flight {
         core.post(follower, Letter::Feed { fingerprint, number, leader: core.id, opening, at: 0, bytes, end });
     }
 
-    pub fn remove_follower(&self, follower: CoreId) {
+    /// Feeds core `follower` no more; whether there is another one.
+    pub fn remove_follower(&self, follower: CoreId) -> bool {
         let mut state = self.state.borrow_mut();
         if let Some(place) = state.followers.iter().position(|(core, _)| *core == follower) {
             state.followers[place].1 -= 1;
@@ -357,10 +368,15 @@ impl Flight {
             }
         }
         let alarm = state.abandon_if_empty();
+        let others = !state.followers.is_empty();
+        if !others && let Some(pump) = state.pump.take() {
+            pump.wake();
+        }
         drop(state);
         if let Some(alarm) = alarm {
             alarm.trip();
         }
+        others
     }
 
     fn leave_map(&self, core: &Core) {

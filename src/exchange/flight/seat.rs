@@ -23,8 +23,8 @@ pub struct Seat {
 /// What a reader finds next.
 #[derive(Debug)]
 pub enum Turn {
-    /// Fetch the answer and settle this number.
-    Lead(u64),
+    /// Fetch the answer: the flight is this exchange's to fly.
+    Lead,
     Found(Arc<Entry>),
     Alone,
     /// Ask the owner again.
@@ -66,7 +66,7 @@ impl Seat {
             Stage::Offered(number) => {
                 let number = *number;
                 state.stage = Stage::Flying(Some(number));
-                return Some(Turn::Lead(number));
+                return Some(Turn::Lead);
             }
             Stage::Found(entry) => return Some(Turn::Found(entry.clone())),
             Stage::Alone => return Some(Turn::Alone),

@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) whole_max: u64,
     pub(super) whole: bool,
     pub(super) end: Option<End>,
+    /// The owner has been told of the end, or that nobody can join any more.
+    pub(super) settled: bool,
     /// A reader's offset, or none where the place is free.
     pub(super) readers: Vec<Option<u64>>,
     pub(super) wakers: Vec<Waker>,

@@ -15,6 +15,8 @@ pub enum Delimited {
     Chunks,
     /// The end of the connection.
     Close,
+    /// By its status or the request's method there is no body, and nothing to say of one.
+    Nothing,
 }
 
 /// Delimits a body whose length is not known: chunks, or the close for clients of HTTP/1.0.
@@ -45,7 +47,7 @@ pub fn write(
     match delimited {
         Delimited::Length(length) => encode::field_number(out, b"content-length", length),
         Delimited::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Delimited::Close => {}
+        Delimited::Close | Delimited::Nothing => {}
     }
     if content_type.starts_with(b"text/event-stream") {
         // So that no proxy in front holds events back, and no shared cache keeps them.

@@ -79,6 +79,10 @@ pub async fn live(
     usage_event: UsageEvent,
     role: Role,
 ) -> Reader {
+    // Answers to earlier requests that came together with this one do not wait for its backend.
+    if line.flush(core.snapshot.server.timeout_write_ms).await.is_err() {
+        return Reader::Cut(Failure::ClientGone);
+    }
     // Until something is sent there is no other way to learn that the client has left.
     line.socket.watch().guard();
     let reader = read(core, line, note, seat, form, usage_event, role).await;
@@ -129,7 +133,7 @@ async fn read(
             }
         };
         match turn {
-            Turn::Lead(_) => return Reader::Lead,
+            Turn::Lead => return Reader::Lead,
             Turn::Found(entry) => return Reader::Found(entry),
             Turn::Alone => return Reader::Alone,
             Turn::Again => return Reader::Again,
@@ -225,7 +229,10 @@ impl Writer {
     }
 
     fn open(&mut self, core: &Core, line: &mut Line<'_>, note: &mut Note, seat: &Seat, opening: &Opening) {
+        let bodiless = note.manner.method == Method::Head || matches!(opening.status, 204 | 304);
         self.delimited = match (opening.form, opening.length) {
+            // RFC 9110 8.6: no length where there is no content, but to say what a GET would get.
+            (_, None) if bodiless => Delimited::Nothing,
             (Form::Whole, Some(length)) => Delimited::Length(length),
             // Already over: then the length is known after all.
             (Form::Whole, None) if matches!(seat.end(), Some(End::Complete { .. })) => {

@@ -9,7 +9,7 @@ mod upstream;
 pub use head::refuse;
 pub use live::{Reader, Role, live};
 pub use stored::{models, stored, text};
-pub use upstream::{Captured, upstream};
+pub use upstream::{Captured, Tail, upstream};
 
 /// What becomes of the connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

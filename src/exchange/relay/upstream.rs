@@ -19,6 +19,9 @@ use crate::wire::sse::{self, EventData, Splitter};
 const PASSED: [&str; 5] =
     ["retry-after", "content-encoding", "content-disposition", "openai-processing-ms", "openai-version"];
 
+/// How long the end of a body may take to come behind the end of its answer.
+const TAIL_MS: u64 = 1000;
+
 /// What is known of a complete answer.
 pub struct Captured {
     pub form: Form,
@@ -29,7 +32,16 @@ pub struct Captured {
     pub tokens: Option<TokenUsage>,
 }
 
-/// Reads `answer` to its end. The connection goes back to its pool if it can serve again.
+/// The connection behind a complete answer: what frames the body's end may still be on its way.
+pub struct Tail {
+    lease: Lease,
+    decoder: Decoder,
+    input: Vec<u8>,
+    consumed: usize,
+    persistence: Persistence,
+}
+
+/// Reads `answer` to its end. The connection is in the tail, to be given back to its pool.
 /// Errors: the answer is not complete, and why.
 pub async fn upstream(
     core: &Core,
@@ -38,7 +50,7 @@ pub async fn upstream(
     lease: Lease,
     answer: Answer,
     flight: &Flight,
-) -> Result<Captured, Failure> {
+) -> Result<(Captured, Tail), Failure> {
     let head = &answer.head;
     let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"").to_vec();
     let is_events = content_type.len() >= 17 && content_type[..17].eq_ignore_ascii_case(b"text/event-stream");
@@ -51,20 +63,61 @@ pub async fn upstream(
             encode::field(&mut fields, name.as_bytes(), value);
         }
     }
+    let status = head.status;
     let length = match head.framing {
         Framing::Length(length) => Some(length),
-        Framing::Empty if order.head.method != Method::Head => Some(0),
+        // What a GET would get, if the backend says it.
+        Framing::Empty if order.head.method == Method::Head => {
+            let length = head.fields.get(&answer.input, "content-length");
+            length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok())
+        }
+        Framing::Empty if !matches!(status, 204 | 304) => Some(0),
         _ => None,
     };
-    let status = head.status;
     flight.open(core, Opening { status, backend: plan.backend, form, content_type, length, fields });
     let mut source = Source::new(core, plan, order, lease, answer, flight, is_events);
     let captured = match form {
         Form::Streamed => events(core, order, &mut source, flight).await,
         Form::Whole => whole(core, order, &mut source, flight, status, encoded).await,
     };
-    source.release(core, captured.is_ok());
-    captured
+    let tail = source.into_tail();
+    match captured {
+        Ok(captured) => Ok((captured, tail)),
+        Err(failure) => {
+            core.buffers.give(tail.input);
+            Err(failure)
+        }
+    }
+}
+
+impl Tail {
+    /// Gives the connection back, once the body's end has come: many a server sends the last chunk by itself.
+    pub async fn release(mut self, core: &Core) {
+        let mut garbage = false;
+        self.lease.socket().watch().shut_down_at(now_ms() + TAIL_MS);
+        while !garbage && !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
+            let rest = &self.input[self.consumed..];
+            if rest.is_empty() {
+                self.input.clear();
+                self.consumed = 0;
+                let (result, input) = self.lease.socket().read(std::mem::take(&mut self.input)).await;
+                self.input = input;
+                garbage = !matches!(result, Ok(read) if read > 0);
+                continue;
+            }
+            match self.decoder.decode(rest) {
+                // Content behind the end of the answer is nothing anybody waits for.
+                Ok(step) if step.data.is_empty() => self.consumed += step.consumed,
+                _ => garbage = true,
+            }
+        }
+        // Bytes behind the body that nobody asked for: the connection cannot be trusted.
+        let clean = !garbage && self.decoder.is_done() && self.consumed == self.input.len();
+        if clean && self.persistence == Persistence::KeepAlive && !core.draining.get() {
+            self.lease.give_back();
+        }
+        core.buffers.give(self.input);
+    }
 }
 
 /// The body of an answer as it arrives.
@@ -141,14 +194,9 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Ends the use of the connection.
-    fn release(self, core: &Core, complete: bool) {
-        // Bytes behind the answer that nobody asked for: the connection cannot be trusted.
-        let clean = complete && self.decoder.is_done() && self.consumed == self.input.len();
-        if clean && self.persistence == Persistence::KeepAlive && !core.draining.get() {
-            self.lease.give_back();
-        }
-        core.buffers.give(self.input);
+    fn into_tail(self) -> Tail {
+        let Source { lease, decoder, input, consumed, persistence, .. } = self;
+        Tail { lease, decoder, input, consumed, persistence }
     }
 }
 

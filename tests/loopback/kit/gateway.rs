@@ -1,0 +1,183 @@
+//! A gateway in a process of its own, with a generated configuration and a free port.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Backend, Client, GUARD};
+
+/// The configuration to come: `[server]`, `[cores]`, `[cache]`, then tables.
+pub struct Setup {
+    cores: usize,
+    server: String,
+    cache: String,
+    tables: String,
+}
+
+impl Setup {
+    /// A gateway without backends: for what is refused before one is asked.
+    pub fn bare() -> Setup {
+        Setup { cores: 1, server: String::new(), cache: String::new(), tables: String::new() }
+    }
+
+    /// One backend called `b` behind the model `m`.
+    pub fn with(backend: &Backend) -> Setup {
+        Setup::with_backend(backend, "")
+    }
+
+    /// As `with`, and further `lines` in its `[[backend]]`.
+    pub fn with_backend(backend: &Backend, lines: &str) -> Setup {
+        Setup::bare().backend("b", backend, lines).model("m", "backends = [\"b\"]")
+    }
+
+    pub fn cores(mut self, data: usize) -> Setup {
+        self.cores = data;
+        self
+    }
+
+    pub fn server(mut self, line: &str) -> Setup {
+        self.server += &format!("{line}\n");
+        self
+    }
+
+    pub fn cache(mut self, line: &str) -> Setup {
+        self.cache += &format!("{line}\n");
+        self
+    }
+
+    pub fn backend(self, name: &str, backend: &Backend, lines: &str) -> Setup {
+        let address = backend.address;
+        self.table(&format!("[[backend]]\nname = \"{name}\"\nurl = \"http://{address}\"\n{lines}"))
+    }
+
+    pub fn backend_at(self, name: &str, url: &str) -> Setup {
+        self.table(&format!("[[backend]]\nname = \"{name}\"\nurl = \"{url}\""))
+    }
+
+    pub fn model(self, name: &str, lines: &str) -> Setup {
+        self.table(&format!("[[model]]\nname = \"{name}\"\n{lines}"))
+    }
+
+    /// A tenant whose only key is `key`.
+    pub fn tenant(self, name: &str, key: &str, lines: &str) -> Setup {
+        use sha2::Digest;
+        let digest: String = sha2::Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.table(&format!("[[tenant]]\nname = \"{name}\"\nkeys = [\"sha256:{digest}\"]\n{lines}"))
+    }
+
+    fn table(mut self, text: &str) -> Setup {
+        self.tables += &format!("\n{text}\n");
+        self
+    }
+
+    /// Starts the program and waits until it listens.
+    pub fn start(self) -> Gateway {
+        let Setup { cores, server, cache, tables } = self;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ringway.toml");
+        let tables = match tables.contains("[[backend]]") {
+            true => tables,
+            // A configuration needs one, even where nothing is ever asked of it.
+            false => {
+                tables
+                    + "\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:9\"\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n"
+            }
+        };
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n{server}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
+             {cache}{tables}"
+        );
+        std::fs::write(&path, text.replace("$DIRECTORY", directory.path().to_str().unwrap())).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringway"))
+            .args(["serve", "--config"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = BufReader::new(child.stderr.take().unwrap());
+        let address = listening(&mut told, &mut child);
+        let told = std::thread::spawn(move || {
+            let mut rest = String::new();
+            let _ = told.read_to_string(&mut rest);
+            rest
+        });
+        Gateway { child, address, directory, told: Some(told) }
+    }
+}
+
+fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> SocketAddr {
+    let mut all = String::new();
+    loop {
+        let mut line = String::new();
+        if told.read_line(&mut line).unwrap() == 0 {
+            let _ = child.kill();
+            panic!("the gateway did not start: {all}");
+        }
+        if let Some(address) = line.trim().strip_prefix("ringway: listening on ") {
+            return address.parse().unwrap();
+        }
+        all += &line;
+    }
+}
+
+pub struct Gateway {
+    child: Child,
+    pub address: SocketAddr,
+    directory: tempfile::TempDir,
+    told: Option<JoinHandle<String>>,
+}
+
+impl Gateway {
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One request on a connection of its own.
+    pub fn ask(&self, request: impl AsRef<[u8]>) -> super::Response {
+        let mut client = self.client();
+        client.send(request);
+        client.response()
+    }
+
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits for the program to end; its status and what it said on standard error since it listened.
+    pub fn ended(mut self) -> (ExitStatus, String) {
+        let started = Instant::now();
+        // The end of standard error is the end of the process.
+        let told = self.told.take().unwrap();
+        let said = told.join().unwrap();
+        assert!(started.elapsed() < 2 * GUARD);
+        (self.child.wait().unwrap(), said)
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Resident memory.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

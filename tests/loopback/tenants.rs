@@ -1,0 +1,166 @@
+//! Credentials and scopes; what of a request goes upstream, and what does not.
+
+use super::kit::*;
+
+fn keyed(key: &str, body: &str) -> Vec<u8> {
+    post_with(CHAT, &format!("Authorization: Bearer {key}\r\n"), body)
+}
+
+fn two_tenants(backend: &Backend) -> Setup {
+    Setup::with(backend).model("n", "backends = [\"b\"]").tenant("red", "red-key", "").tenant(
+        "blue",
+        "blue-key",
+        "models = [\"m\"]",
+    )
+}
+
+#[test]
+fn only_known_keys_are_served() {
+    let backend = Backend::answering(echo);
+    let gateway = two_tenants(&backend).start();
+    let mut client = gateway.client();
+    let body = question("who");
+    client.send(post(CHAT, &body));
+    let response = client.response().expect(401);
+    assert_eq!((response.code().as_str(), response.field("www-authenticate")), ("missing_api_key", Some("Bearer")));
+    for wrong in ["Bearer red-key2", "Bearer RED-KEY", "Basic red-key", "Bearer", "Bearer ", "red-key"] {
+        client.send(post_with(CHAT, &format!("Authorization: {wrong}\r\n"), &body));
+        client.response().expect(401);
+    }
+    client.send(post_with(CHAT, "authorization: bearer red-key\r\n", &body));
+    client.response().expect(200);
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
+fn a_stranger_is_refused_before_the_body() {
+    let gateway = Setup::bare().tenant("t", "key", "").start();
+    let mut client = gateway.client();
+    client.send(format!("POST {CHAT} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n"));
+    client.response().expect(401);
+    client.expect_closed();
+}
+
+#[test]
+fn no_tenant_sees_another_ones_answer() {
+    let backend = Backend::answering(echo);
+    let gateway = two_tenants(&backend).start();
+    let body = question("secret");
+    assert_eq!(gateway.ask(keyed("red-key", &body)).expect(200).cache(), "MISS");
+    assert_eq!(gateway.ask(keyed("red-key", &body)).expect(200).cache(), "HIT");
+    assert_eq!(gateway.ask(keyed("blue-key", &body)).expect(200).cache(), "MISS");
+    assert_eq!(backend.count(), 2);
+}
+
+#[test]
+fn scopes_are_what_they_are_called() {
+    for (scope, other) in [("key", "MISS"), ("shared", "HIT")] {
+        let backend = Backend::answering(echo);
+        let gateway = two_tenants(&backend).cache(&format!("scope = \"{scope}\"")).start();
+        gateway.ask(keyed("red-key", &question("shared?"))).expect(200);
+        assert_eq!(gateway.ask(keyed("blue-key", &question("shared?"))).expect(200).cache(), other, "{scope}");
+    }
+}
+
+#[test]
+fn a_tenant_sees_and_uses_only_its_models() {
+    let backend = Backend::answering(echo);
+    let gateway = two_tenants(&backend).start();
+    let n = r#"{"model":"n","messages":[{"role":"user","content":"x"}]}"#;
+    gateway.ask(keyed("red-key", n)).expect(200);
+    let refused = gateway.ask(keyed("blue-key", n)).expect(404);
+    let unknown = gateway.ask(keyed("blue-key", r#"{"model":"none"}"#)).expect(404);
+    assert_eq!(refused.text(), unknown.text(), "what may not be used does not exist");
+    assert_eq!(refused.code(), "model_not_found");
+    let list = |key: &str| {
+        let request = format!("GET /v1/models HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key}\r\n\r\n");
+        let value: serde_json::Value = serde_json::from_slice(&gateway.ask(request).expect(200).body).unwrap();
+        let ids = value["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(list("red-key"), ["m", "n"]);
+    assert_eq!(list("blue-key"), ["m"]);
+    let one = |key: &str| {
+        gateway.ask(format!("GET /v1/models/n HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key}\r\n\r\n")).status
+    };
+    assert_eq!((one("red-key"), one("blue-key")), (200, 404));
+}
+
+#[test]
+fn credentials_and_connection_fields_stay_here() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with_backend(&backend, "api_key = \"backend-secret\"").tenant("t", "client-key", "").start();
+    let fields = "Authorization: Bearer client-key\r\nX-Api-Key: other\r\nCookie: a=b\r\nConnection: x-hop\r\n\
+                  X-Hop: 1\r\nTE: trailers\r\nUpgrade: h2c\r\nProxy-Authorization: Basic x\r\nForwarded: for=1.2.3.4\r\n\
+                  X-Forwarded-For: 1.2.3.4\r\nAccept-Encoding: gzip\r\nKeep-Alive: 5\r\nTrailer: x\r\n\
+                  X-Request-Id: my-id\r\nTraceparent: 00-1-2-01\r\nContent-Type: application/json\r\n";
+    let response = gateway.ask(post_with(CHAT, fields, &question("hygiene"))).expect(200);
+    assert_eq!(response.field("x-request-id"), Some("my-id"));
+    let seen = &backend.requests()[0];
+    assert_eq!(seen.field("authorization"), Some("Bearer backend-secret"));
+    assert_eq!(seen.field("x-request-id"), Some("my-id"));
+    assert_eq!(seen.field("traceparent"), Some("00-1-2-01"));
+    assert_eq!(seen.field("host"), Some(backend.address.to_string().as_str()));
+    let mut names: Vec<_> = seen.head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0)).collect();
+    names.sort_unstable();
+    let known =
+        ["authorization", "content-length", "content-type", "host", "traceparent", "user-agent", "x-request-id"];
+    assert_eq!(names, known);
+    assert!(!seen.head.contains("client-key"));
+}
+
+#[test]
+fn a_body_goes_upstream_byte_for_byte() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).start();
+    let body = "\t{ \"messages\" : [ {\"content\":\"sp\\u0061ced\", \"role\":\"user\"} ],\r\n  \"model\":\"m\" , \
+                \"temperature\": 1.50e0, \"unknown\": {\"x\":[1,2.0,-0.0,1e400]} }  \n";
+    gateway.ask(post(CHAT, body)).expect(200);
+    assert_eq!(backend.requests()[0].text(), body);
+}
+
+#[test]
+fn only_the_models_name_is_exchanged() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::bare()
+        .backend("b", &backend, "")
+        .model("m", "backends = [{ backend = \"b\", model = \"maker/Other \u{fc}\" }]")
+        .start();
+    let body = |name: &str| format!("{{ \"messages\":[{{\"content\":\"m\"}}], \"model\" : \"{name}\", \"x\":\"m\" }}");
+    gateway.ask(post(CHAT, &body("m"))).expect(200);
+    assert_eq!(backend.requests()[0].text(), body("maker/Other \u{fc}"));
+}
+
+#[test]
+fn usage_is_asked_for_and_hidden() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).start();
+    let hidden = gateway.ask(chat_stream("count me")).expect(200);
+    assert_eq!(hidden.text(), stream_seen(&["count me", "!"]));
+    let body = streamed_question("count me");
+    let expected = format!("{{\"stream_options\":{{\"include_usage\":true}},{}", &body[1..]);
+    assert_eq!(backend.requests()[0].text(), expected);
+    // A client that asks gets it, of the same stored answer.
+    let asked = format!("{},\"stream_options\":{{\"include_usage\":true}}}}", &body[..body.len() - 1]);
+    let shown = gateway.ask(post(CHAT, &asked)).expect(200);
+    assert_eq!(shown.cache(), "HIT");
+    assert_eq!(shown.text(), piece("count me") + &piece("!") + &finish("stop") + &usage() + &done());
+}
+
+#[test]
+fn usage_is_left_alone_where_the_backend_does_not_know_it() {
+    let backend = Backend::answering(|_| stream(&["x"]));
+    let gateway = Setup::with_backend(&backend, "include_usage = false").start();
+    gateway.ask(chat_stream("plain")).expect(200);
+    assert_eq!(backend.requests()[0].text(), streamed_question("plain"));
+}
+
+#[test]
+fn a_base_path_is_put_in_front() {
+    let backend = Backend::answering(echo);
+    let address = backend.address;
+    let gateway =
+        Setup::bare().backend_at("b", &format!("http://{address}/inner/api")).model("m", "backends = [\"b\"]").start();
+    gateway.ask(chat("where")).expect(200);
+    assert_eq!(backend.requests()[0].line(), "POST /inner/api/v1/chat/completions HTTP/1.1");
+}
