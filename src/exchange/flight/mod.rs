@@ -213,7 +213,7 @@ impl Flight {
         if state.opening.is_none() {
             state.opening = opening;
         }
-        state.append(bytes);
+        state.append(|log| log.extend_from_slice(bytes));
         if end.is_some() {
             state.end = end;
             self.leave_map(core);
@@ -236,18 +236,20 @@ impl Flight {
     pub fn open(&self, core: &Core, opening: Opening) {
         let opening = Arc::new(opening);
         self.state.borrow_mut().opening = Some(opening.clone());
-        self.tell(core, &[], Some(opening), None);
+        self.tell(core, 0, Some(opening), None);
     }
 
-    /// Appends to the log. An answer that outgrows what may be stored can no longer be joined.
-    pub fn push(&self, core: &Core, bytes: &[u8]) {
-        let outgrown = {
+    /// Lets `write` append to the log. An answer that outgrows what may be stored can no longer be joined.
+    pub fn push(&self, core: &Core, write: impl FnOnce(&mut Vec<u8>)) {
+        let (outgrown, added) = {
             let mut state = self.state.borrow_mut();
             let was_whole = state.whole;
-            state.append(bytes);
-            was_whole && !state.whole
+            let added = state.append(write);
+            (was_whole && !state.whole, added)
         };
-        self.tell(core, bytes, None, None);
+        if added > 0 {
+            self.tell(core, added, None, None);
+        }
         if outgrown {
             self.close_to_others(core);
         }
@@ -297,7 +299,7 @@ impl Flight {
             state.end = Some(end.clone());
             state.alarm = None;
         }
-        self.tell(core, &[], None, Some(&end));
+        self.tell(core, 0, None, Some(&end));
         if let (Some(number), Some(fingerprint)) = (self.number(), self.fingerprint) {
             core.feeding.borrow_mut().remove(&(fingerprint, number));
         }
@@ -323,15 +325,18 @@ impl Flight {
         .await;
     }
 
-    fn tell(&self, core: &Core, bytes: &[u8], opening: Option<Arc<Opening>>, end: Option<&End>) {
+    /// Wakes the readers here, and writes to the followers elsewhere: the last `added` bytes of the log, and the rest.
+    fn tell(&self, core: &Core, added: usize, opening: Option<Arc<Opening>>, end: Option<&End>) {
         let mut state = self.state.borrow_mut();
         state.wake();
         let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
         if state.followers.is_empty() {
             return;
         }
+        // What was just added is never cut off: the log's front alone is.
+        let log = state.bytes();
+        let bytes = Bytes::copy_from_slice(&log[log.len() - added.min(log.len())..]);
         let at = state.reach() - bytes.len() as u64;
-        let bytes = Bytes::copy_from_slice(bytes);
         let number = *number;
         for &(follower, _) in &state.followers {
             let (opening, bytes, end) = (opening.clone(), bytes.clone(), end.cloned());

@@ -83,19 +83,22 @@ impl State {
         self.wakers.drain(..).for_each(Waker::wake);
     }
 
-    pub(super) fn append(&mut self, bytes: &[u8]) {
+    pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let before = self.bytes().len();
         if let Log::Growing(log) = &mut self.log {
-            log.extend_from_slice(bytes);
+            write(log);
         }
+        let added = self.bytes().len() - before;
         let reach = self.reach();
         if self.whole && reach > self.whole_max {
             self.whole = false;
         }
         if self.whole {
-            return;
+            return added;
         }
         let slowest = self.readers.iter().flatten().min().copied().unwrap_or(reach);
-        let needed = slowest.max(reach.saturating_sub(LAG_BYTES));
+        // Never what was just added: followers elsewhere are fed from it.
+        let needed = slowest.max(reach.saturating_sub(LAG_BYTES)).min(reach - added as u64);
         let cut = needed - self.base.min(needed);
         if cut >= TRIM_BYTES
             && let Log::Growing(log) = &mut self.log
@@ -103,6 +106,7 @@ impl State {
             log.drain(..(cut as usize).min(log.len()));
             self.base = needed;
         }
+        added
     }
 
     pub(super) fn abandon_if_empty(&mut self) -> Option<Alarm> {

@@ -20,6 +20,9 @@ use crate::wire::sse;
 
 /// A stream that is silent for so long gets a comment, so that no proxy on the way takes it for dead.
 const KEEP_ALIVE_MS: u64 = 15_000;
+/// A client whose stream flows is not watched: one that left answers the next event with a reset. Silent for so long,
+/// the stream may say nothing for a while, and the client is watched again.
+const SILENT_MS: u64 = 200;
 /// Most bytes taken from the log at once, so that one reader's catching up is not one huge write.
 const STEP_BYTES: usize = 256 << 10;
 
@@ -60,6 +63,8 @@ struct Writer {
     sent: bool,
     /// The head stands in the output and nothing behind it.
     held: bool,
+    /// The client is watched for hanging up.
+    guarded: bool,
     /// The flight carries the other form: wait for its end and convert.
     deferred: bool,
 }
@@ -78,6 +83,7 @@ pub async fn live(
     if line.flush(core.snapshot.server.timeout_write_ms).await.is_err() {
         return Reader::Cut(Failure::ClientGone);
     }
+    // Until something is sent there is no other way to learn that the client has left.
     line.socket.watch().guard();
     let reader = read(core, line, note, seat, form, usage_event, role).await;
     line.socket.watch().unguard();
@@ -101,6 +107,7 @@ async fn read(
         next: Next::Close,
         sent: false,
         held: false,
+        guarded: true,
         deferred: false,
     };
     let mut heard_ms = now_ms();
@@ -114,9 +121,14 @@ async fn read(
                         return Reader::Cut(Failure::ClientGone);
                     }
                     writer.sent = true;
+                    writer.unguard(line);
                 }
-                let silence_ms = if role == Role::Follower && !writer.sent { follow_ms } else { KEEP_ALIVE_MS };
-                line.socket.watch().wake_at(heard_ms + silence_ms.min(KEEP_ALIVE_MS));
+                let wait_ms = match (writer.sent, role) {
+                    (true, _) if !writer.guarded => SILENT_MS,
+                    (false, Role::Follower) => follow_ms.min(KEEP_ALIVE_MS),
+                    _ => KEEP_ALIVE_MS,
+                };
+                line.socket.watch().wake_at(heard_ms + wait_ms);
                 seat.turn(line.socket.watch()).await
             }
         };
@@ -190,6 +202,10 @@ async fn read(
                     line.output.clear();
                     return Reader::Silent;
                 }
+                if writer.sent && !writer.guarded && silent_ms >= SILENT_MS {
+                    writer.guarded = true;
+                    line.socket.watch().guard();
+                }
                 if silent_ms >= KEEP_ALIVE_MS {
                     heard_ms = now_ms();
                     if writer.keep_alive(line) {
@@ -205,6 +221,13 @@ async fn read(
 }
 
 impl Writer {
+    fn unguard(&mut self, line: &Line<'_>) {
+        if self.guarded {
+            self.guarded = false;
+            line.socket.watch().unguard();
+        }
+    }
+
     fn open(&mut self, core: &Core, line: &mut Line<'_>, note: &mut Note, seat: &Seat, opening: &Opening) {
         let bodiless = note.manner.method == Method::Head || matches!(opening.status, 204 | 304);
         self.delimited = match (opening.form, opening.length) {

@@ -209,7 +209,7 @@ async fn whole(
     encoded: bool,
 ) -> Result<Captured, Failure> {
     loop {
-        let mut state = source.decode(|bytes| flight.push(core, bytes))?;
+        let mut state = source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes)))?;
         if state == Body::More {
             state = source.read().await?;
         }
@@ -236,10 +236,11 @@ async fn events(core: &Core, order: &Order, source: &mut Source<'_>, flight: &Fl
     let mut splitter = Splitter::new();
     let mut verdict = StreamVerdict::new();
     let (mut usage_event, mut tokens) = (None, None);
-    let (mut pending, mut batch) = (core.buffers.take(), core.buffers.take());
+    let mut pending = core.buffers.take();
     let result = loop {
         let state = source.decode(|bytes| pending.extend_from_slice(bytes));
-        {
+        let hidden = source.usage_hidden;
+        flight.push(core, |log| {
             let tape = &mut core.scratch.borrow_mut().tape;
             while let Ok(Some(event)) = splitter.next(&pending) {
                 if event.data == EventData::Absent {
@@ -256,22 +257,18 @@ async fn events(core: &Core, order: &Order, source: &mut Source<'_>, flight: &Fl
                         sse::event(&mut rendered, data);
                         usage_event = Some(rendered);
                     }
-                    (_, Some(member)) if source.usage_hidden => {
+                    (_, Some(member)) if hidden => {
                         // One line: no line end can stand inside JSON but as white space, which `event` splits again.
                         let cut = [&data[..member.start as usize], &data[member.end as usize..]].concat();
-                        sse::event(&mut batch, &cut);
+                        sse::event(log, &cut);
                     }
-                    _ if event.name.is_empty() => sse::event(&mut batch, data),
-                    _ => batch.extend_from_slice(event.whole.of(&pending)),
+                    _ if event.name.is_empty() => sse::event(log, data),
+                    _ => log.extend_from_slice(event.whole.of(&pending)),
                 }
             }
-        }
+        });
         let released = splitter.release();
         pending.drain(..released);
-        if !batch.is_empty() {
-            flight.push(core, &batch);
-            batch.clear();
-        }
         if pending.len() > crate::limits::EVENT_BYTES {
             break Err(Failure::BackendGarbage);
         }
@@ -290,7 +287,6 @@ async fn events(core: &Core, order: &Order, source: &mut Source<'_>, flight: &Fl
         }
     };
     core.buffers.give(pending);
-    core.buffers.give(batch);
     result?;
     Ok(Captured { form: Form::Streamed, stored: verdict.stored(), usage_event, tokens })
 }
