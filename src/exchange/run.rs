@@ -16,7 +16,7 @@ use super::line::{Filled, Line};
 use super::lookup::{self, Found};
 use super::order::Order;
 use super::parse::{self, BodyPlace, Question};
-use super::record::{self, CacheMark, Note};
+use super::record::{self, CacheMark, Note, Showing};
 use super::relay::{self, Next, Reader, Role};
 use super::send::{self, SendFault};
 use super::store::Duty;
@@ -88,6 +88,11 @@ async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
         match end {
             Ended::Clean(Next::KeepAlive) => {}
             Ended::Clean(Next::Close) => {
+                linger(core, &mut line).await;
+                break Rest::Closed;
+            }
+            // A reset would take with it what the client has not read yet, the error at the end included.
+            Ended::Unclean if note.showing == Showing::ByFraming && note.failure != Some(Failure::ClientGone) => {
                 linger(core, &mut line).await;
                 break Rest::Closed;
             }
@@ -305,7 +310,10 @@ async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(relay:
         }
         match send::request(core, order, &plan, &mut lease, flight).await {
             Ok(answer) => return relay::upstream(core, order, &plan, lease, answer, flight).await,
-            Err(SendFault::Failed(failure)) => return Err(failure),
+            Err(SendFault::Failed(failure)) => {
+                lease.break_off();
+                return Err(failure);
+            }
             Err(SendFault::Stale) => {
                 core.counters.stale_retries.add(1);
                 wanted = Wanted::Fresh;

@@ -1,6 +1,8 @@
 //! The real program over real sockets: backends and clients are scripts of plain threads in this process.
 //! Nothing here sleeps: a test waits for bytes or events, and every read has a guard against hanging, no more.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)] // plain threads that wait for each other, and guards
+
 mod kit; // the gateway's process, scripted backends, raw clients
 
 mod cache; // hits, directives, what is kept and what is not

@@ -88,3 +88,33 @@ fn a_large_stream_reaches_a_slow_reader_exactly() {
         assert!(response.body == seen.as_bytes());
     }
 }
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_and_one_that_takes_little_is_not() {
+    let part = chunk(&piece(&"x".repeat(60_000)));
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            if !request.text().contains("endless") {
+                peer.write(echo(&request));
+                continue;
+            }
+            peer.write(STREAM_HEAD);
+            while peer.write(&part) {}
+            return peer.left();
+        }
+    });
+    let gateway = Setup::with(&backend).server("timeout_write = \"300ms\"").start();
+    let mut stuck = Client::connect_narrow(gateway.address);
+    stuck.send(chat_stream("endless"));
+    stuck.head();
+    // 4 MB in more steps than fit into the time-out, none of them longer; a miss, then hits from the cache.
+    let large = "y".repeat(500_000);
+    for _ in 0..3 {
+        let mut slow = Client::connect_narrow(gateway.address);
+        slow.step(10_000);
+        slow.pause(Duration::from_millis(20));
+        slow.send(chat(&large));
+        assert_eq!(slow.response().expect(200).text().len(), completion(&large).len() + 1);
+    }
+    backend.await_left(1);
+}

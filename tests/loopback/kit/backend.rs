@@ -182,6 +182,11 @@ impl Peer {
                 Err(error) => panic!("the gateway holds the connection: {error} after {:?}", started.elapsed()),
             }
         }
+        self.left();
+    }
+
+    /// Says that the gateway has gone.
+    pub fn left(&self) {
         *self.seen.left.lock().unwrap() += 1;
         self.seen.changed.notify_all();
     }
