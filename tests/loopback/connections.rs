@@ -232,3 +232,61 @@ fn other_paths_go_to_the_models_backend() {
     gateway.ask("GET /v1/files HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
     assert_eq!(backend.requests()[2].field("content-length"), None);
 }
+
+#[test]
+fn a_connection_that_the_backend_closes_or_wants_to_close_is_not_used_again() {
+    // The first answer says so, the second is followed by the close alone, the third by bytes nobody asked for.
+    let backend = Backend::run(|peer| {
+        while let Some(request) = peer.request() {
+            let answer = String::from_utf8(echo(&request)).unwrap();
+            match peer.number {
+                0 => drop(peer.write(answer.replacen("\r\n", "\r\nConnection: close\r\n", 1))),
+                1 => return drop(peer.write(answer)),
+                2 => drop(peer.write(answer + "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")),
+                _ => drop(peer.write(answer)),
+            }
+        }
+    });
+    let gateway = Setup::with(&backend).start();
+    for round in 0..6 {
+        let what = format!("round {round}");
+        assert_eq!(gateway.ask(chat(&what)).expect(200).text(), completion(&format!("{what}!")));
+    }
+    assert_eq!(backend.count(), 6, "no request was sent twice");
+    assert_eq!(backend.connections(), 4);
+}
+
+#[test]
+fn unix_sockets_on_both_sides() {
+    use std::io::{Read, Write};
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (directory.path().join("front"), directory.path().join("back"));
+    let listener = std::os::unix::net::UnixListener::bind(&back).unwrap();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut seen = Vec::new();
+        let mut buffer = [0; 4096];
+        while !seen.ends_with(question("local").as_bytes()) {
+            let read = stream.read(&mut buffer).unwrap();
+            assert!(read > 0);
+            seen.extend_from_slice(&buffer[..read]);
+        }
+        stream.write_all(&json(&completion("local!"))).unwrap();
+        String::from_utf8(seen).unwrap()
+    });
+    let gateway = Setup::bare()
+        .backend_at("b", &format!("unix:{}", back.display()))
+        .model("m", "backends = [\"b\"]")
+        .listen(&format!("unix:{}", front.display()))
+        .start();
+    let mut client = std::os::unix::net::UnixStream::connect(&front).unwrap();
+    client.set_read_timeout(Some(GUARD)).unwrap();
+    client.write_all(&post_with(CHAT, "Connection: close\r\n", &question("local"))).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(&completion("local!")), "{answer}");
+    assert!(served.join().unwrap().contains("\r\nhost: localhost\r\n"));
+    gateway.terminate();
+    assert!(gateway.ended().0.success());
+    assert!(!front.exists(), "the socket's file goes with the program");
+}

@@ -368,3 +368,27 @@ fn the_list_of_models_is_sent_once_even_if_the_body_is_broken() {
     assert_eq!(client.response().status, 400);
     client.expect_closed();
 }
+
+#[test]
+fn an_idle_connection_is_closed_in_time() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).server("timeout_idle = \"100ms\"").start();
+    let mut never_used = gateway.client();
+    let mut used = gateway.client();
+    used.send(HEALTH);
+    used.response().expect(200);
+    never_used.expect_closed();
+    used.expect_closed();
+}
+
+#[test]
+fn a_request_in_many_packets_is_not_idle() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).server("timeout_idle = \"50ms\"").start();
+    let mut client = gateway.client();
+    for byte in chat("not idle") {
+        client.send([byte]);
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
+    }
+    assert_eq!(client.response().expect(200).text(), completion("not idle!"));
+}

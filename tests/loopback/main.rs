@@ -14,5 +14,6 @@ mod golden; // visible bytes
 mod http; // keep-alive, pipelining, framings, half close
 mod pressure; // slow readers
 mod resources; // descriptors and memory
+mod shuffles; // random requests in random pieces
 mod streams; // event by event, broken streams, clients that leave
 mod tenants; // credentials, scopes, what goes upstream and what does not

@@ -14,6 +14,8 @@ use super::{Backend, Client, GUARD};
 /// The configuration to come: `[server]`, `[cores]`, `[cache]`, then tables.
 pub struct Setup {
     cores: usize,
+    /// Further addresses to listen on, besides a free port.
+    listen: String,
     server: String,
     cache: String,
     tables: String,
@@ -22,7 +24,7 @@ pub struct Setup {
 impl Setup {
     /// A gateway without backends: for what is refused before one is asked.
     pub fn bare() -> Setup {
-        Setup { cores: 1, server: String::new(), cache: String::new(), tables: String::new() }
+        Setup { cores: 1, listen: String::new(), server: String::new(), cache: String::new(), tables: String::new() }
     }
 
     /// One backend called `b` behind the model `m`.
@@ -37,6 +39,11 @@ impl Setup {
 
     pub fn cores(mut self, data: usize) -> Setup {
         self.cores = data;
+        self
+    }
+
+    pub fn listen(mut self, address: &str) -> Setup {
+        self.listen += &format!(", \"{address}\"");
         self
     }
 
@@ -77,7 +84,7 @@ impl Setup {
 
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Gateway {
-        let Setup { cores, server, cache, tables } = self;
+        let Setup { cores, listen, server, cache, tables } = self;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
         let tables = match tables.contains("[[backend]]") {
@@ -89,7 +96,7 @@ impl Setup {
             }
         };
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\n{server}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
+            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
              {cache}{tables}"
         );
         std::fs::write(&path, text.replace("$DIRECTORY", directory.path().to_str().unwrap())).unwrap();
