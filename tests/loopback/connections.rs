@@ -24,6 +24,21 @@ fn a_stale_connection_is_exchanged_once_for_a_new_one() {
 }
 
 #[test]
+fn a_stale_connection_is_exchanged_no_more_than_once() {
+    let backend = Backend::run(|peer| {
+        let first = peer.request();
+        if peer.number == 0 {
+            peer.write(echo(&first.unwrap()));
+            peer.request();
+        }
+    });
+    let gateway = Setup::with(&backend).start();
+    gateway.ask(chat("first")).expect(200);
+    assert_eq!(gateway.ask(chat("second")).expect(502).code(), "backend_closed");
+    assert_eq!((backend.count(), backend.connections()), (3, 2));
+}
+
+#[test]
 fn a_new_connection_that_fails_is_not_tried_again() {
     let backend = Backend::run(|peer| {
         peer.request();
@@ -80,7 +95,7 @@ fn a_stream_gives_its_connection_back_even_if_the_last_chunk_comes_late() {
         client.send(chat_stream(&format!("round {round}")));
         assert_eq!(client.response().expect(200).text(), stream_seen(&["a"]));
         // Another request passes the core's loop, which has read the last chunk by then.
-        client.send(format!("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"));
+        client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
         client.response().expect(200);
     }
     assert!(backend.connections() < 10, "{} connections for 20 streams", backend.connections());
@@ -158,13 +173,11 @@ fn a_body_that_stops_inside_ends_uncleanly() {
     let half = whole[..whole.len() / 2].to_owned();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", whole.len());
     let backend = Backend::run(move |peer| {
-        while peer.request().is_some() {
-            peer.write(format!("{head}{half}"));
-            if peer.number == 0 {
-                return; // closes
-            }
-            peer.await_close(); // stalls
-            return;
+        peer.request();
+        peer.write(format!("{head}{half}"));
+        // The first closes, the second stalls.
+        if peer.number > 0 {
+            peer.await_close();
         }
     });
     let gateway = Setup::with_backend(&backend, "timeout_total = \"300ms\"").start();
@@ -240,10 +253,12 @@ fn a_connection_that_the_backend_closes_or_wants_to_close_is_not_used_again() {
         while let Some(request) = peer.request() {
             let answer = String::from_utf8(echo(&request)).unwrap();
             match peer.number {
-                0 => drop(peer.write(answer.replacen("\r\n", "\r\nConnection: close\r\n", 1))),
-                1 => return drop(peer.write(answer)),
-                2 => drop(peer.write(answer + "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")),
-                _ => drop(peer.write(answer)),
+                0 => peer.write(answer.replacen("\r\n", "\r\nConnection: close\r\n", 1)),
+                2 => peer.write(answer + "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"),
+                _ => peer.write(answer),
+            };
+            if peer.number == 1 {
+                return;
             }
         }
     });

@@ -263,3 +263,25 @@ fn a_slow_client_holds_no_other_back() {
         drop(stuck);
     }
 }
+
+#[test]
+fn an_error_of_the_backend_reaches_everybody_who_waits_for_it() {
+    for cores in [1, 2] {
+        let gate = Gate::default();
+        let passed = gate.clone();
+        let backend = Backend::run(move |peer| {
+            while peer.request().is_some() {
+                passed.pass();
+                peer.write(answer(429, "{\"error\":{}}"));
+            }
+        });
+        let gateway = Setup::with(&backend).cores(cores).start();
+        let mut clients: Vec<_> = (0..8).map(|_| gateway.client()).collect();
+        clients.iter_mut().for_each(|client| client.send(chat("limited")));
+        backend.await_requests(1);
+        gate.open();
+        for client in &mut clients {
+            assert_eq!(client.response().expect(429).text(), "{\"error\":{}}");
+        }
+    }
+}

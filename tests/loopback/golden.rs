@@ -34,13 +34,16 @@ fn errors() {
         while let Some(request) = peer.request() {
             match request.text() {
                 text if text.contains("closes") => return,
-                text if text.contains("garbage") => return drop(peer.write("garbage\r\n\r\n")),
+                text if text.contains("garbage") => {
+                    peer.write("garbage\r\n\r\n");
+                    return;
+                }
                 text if text.contains("stops") => {
                     peer.write(STREAM_HEAD);
                     return;
                 }
                 text if text.contains("thinks") => return peer.await_close(),
-                _ => drop(peer.write(echo(&request))),
+                _ => _ = peer.write(echo(&request)),
             }
         }
     });

@@ -52,7 +52,7 @@ fn descriptors_come_back() {
                     return peer.await_close();
                 }
                 text if text.contains("break") => return,
-                _ => drop(peer.write(echo(&request))),
+                _ => _ = peer.write(echo(&request)),
             }
         }
     });

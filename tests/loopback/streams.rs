@@ -97,7 +97,8 @@ fn broken(end: fn(&mut Peer), lines: &str) -> (Response, Gateway, Backend) {
 
 #[test]
 fn a_stream_whose_backend_dies_ends_with_an_error_and_uncleanly() {
-    let ends: [(fn(&mut Peer), &str, &str); 6] = [
+    type End = fn(&mut Peer);
+    let ends: [(End, &str, &str); 6] = [
         (|_| {}, "", "backend_truncated"),
         (|peer| peer.reset(), "", "backend_truncated"),
         (|peer| _ = peer.write(LAST_CHUNK), "", "backend_truncated"),
