@@ -44,7 +44,7 @@ fn a_drain_lets_running_requests_finish() {
         gateway.terminate();
         never_used.expect_closed();
         used.expect_closed();
-        assert!(TcpStream::connect(gateway.address).is_err(), "nothing new is taken in");
+        eventually("nothing new is taken in", || TcpStream::connect(gateway.address).is_err());
         uploading.send(rest);
         let uploaded = uploading.response().expect(200);
         assert_eq!((uploaded.text(), uploaded.field("connection")), (completion("uploaded!").as_str(), Some("close")));

@@ -285,3 +285,48 @@ fn an_error_of_the_backend_reaches_everybody_who_waits_for_it() {
         }
     }
 }
+
+#[test]
+fn a_backend_that_always_fails_is_not_asked_once_for_each_follower() {
+    for cores in [1, 2] {
+        let gate = Gate::default();
+        let passed = gate.clone();
+        let backend = Backend::run(move |peer| {
+            peer.request();
+            passed.pass();
+        });
+        let gateway = Setup::with(&backend).cores(cores).start();
+        let mut clients: Vec<_> = (0..64).map(|_| gateway.client()).collect();
+        clients.iter_mut().for_each(|client| client.send(chat("failing")));
+        backend.await_requests(1);
+        // They are most likely in by now.
+        for _ in 0..8 {
+            gateway.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+        }
+        gate.open();
+        for client in &mut clients {
+            client.response().expect(502);
+        }
+        assert!(backend.count() < 16, "{} calls for 64 clients", backend.count());
+    }
+}
+
+#[test]
+fn a_backend_that_is_always_slow_is_not_asked_once_for_each_follower() {
+    for cores in [1, 2] {
+        let backend = Backend::run(|peer| {
+            peer.request();
+            peer.await_close();
+        });
+        let gateway = Setup::with_backend(&backend, "timeout_total = \"500ms\"")
+            .cores(cores)
+            .cache("timeout_follow = \"100ms\"")
+            .start();
+        let mut clients: Vec<_> = (0..64).map(|_| gateway.client()).collect();
+        clients.iter_mut().for_each(|client| client.send(chat("slow")));
+        for client in &mut clients {
+            client.response().expect(504);
+        }
+        assert!(backend.count() < 16, "{} calls for 64 clients", backend.count());
+    }
+}

@@ -172,6 +172,7 @@ impl Gateway {
         let told = self.told.take().unwrap();
         let said = told.join().unwrap();
         assert!(started.elapsed() < 2 * GUARD);
+        assert!(!said.contains("panicked"), "{said}");
         (self.child.wait().unwrap(), said)
     }
 
@@ -192,5 +193,8 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A task that panics takes one exchange with it and the program goes on: it must not go unnoticed here.
+        let said = self.told.take().map_or(Ok(String::new()), JoinHandle::join).unwrap_or_default();
+        assert!(std::thread::panicking() || !said.contains("panicked"), "{said}");
     }
 }
