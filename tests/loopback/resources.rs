@@ -75,7 +75,7 @@ fn descriptors_come_back() {
 }
 
 const CONNECTIONS: usize = 10_000;
-/// Bound of SPEC and issue: 2 KiB of resident memory a connection.
+/// What an idle kept-alive connection may add to resident memory.
 const KIB_A_CONNECTION: u64 = 2;
 
 /// As many connections as the limit allows, up to `CONNECTIONS`.
