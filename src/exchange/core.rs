@@ -166,6 +166,7 @@ impl Core {
         self.shard.borrow_mut().sweep(now, FLIGHT_LIMIT_MS);
         self.outbox.flush();
         self.flush_log();
+        self.buffers.settle();
     }
 
     /// Sends the log's lines to the I/O core, which stands behind the data cores in the mail.
@@ -192,11 +193,18 @@ pub const BUFFER_BYTES: usize = 64 << 10;
 pub struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
     max: usize,
+    /// Ticks in which the allocator is still to be reminded of what was given back to it.
+    reminders: Cell<u32>,
 }
+
+/// The allocator returns pages to the system some time after they became free, and looks only when it is used.
+const REMINDERS: u32 = 3;
+/// Large enough to be a mapping of its own, whose end makes the allocator look. Never touched, so never resident.
+const REMINDER_BYTES: usize = 16 << 20;
 
 impl Buffers {
     fn new(max: usize) -> Buffers {
-        Buffers { free: RefCell::new(Vec::with_capacity(max)), max }
+        Buffers { free: RefCell::new(Vec::with_capacity(max)), max, reminders: Cell::new(0) }
     }
 
     /// An empty buffer.
@@ -210,6 +218,16 @@ impl Buffers {
         if buffer.capacity() == BUFFER_BYTES && free.len() < self.max {
             buffer.clear();
             free.push(buffer);
+        } else if buffer.capacity() > 0 {
+            self.reminders.set(REMINDERS);
+        }
+    }
+
+    /// Once a tick: without it, a core that falls quiet after a crowd would keep the crowd's memory.
+    fn settle(&self) {
+        if self.reminders.get() > 0 {
+            self.reminders.set(self.reminders.get() - 1);
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(REMINDER_BYTES)));
         }
     }
 }

@@ -88,6 +88,12 @@ impl Lease {
         self.socket.as_mut().expect("a lease holds its connection")
     }
 
+    /// Ends the connection with a reset: a backend that is in the middle of a long answer, perhaps waiting for us to read
+    /// on, learns of an orderly close only when it reads.
+    pub fn break_off(mut self) {
+        self.socket().make_close_unclean();
+    }
+
     /// Gives the connection back for reuse: the answer was read to its end and both sides keep it alive.
     pub fn give_back(mut self) {
         if let Some(socket) = self.socket.take() {

@@ -5,14 +5,16 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::core::Core;
 use super::record::Note;
 use crate::net::watch::Wait;
-use crate::net::{Quit, Socket, now_ms};
+use crate::net::{Quit, Socket};
 use crate::wire::http1::{Framing, Persistence, RequestHead};
 
 /// Room a read must find, so that an ordinary request comes in one piece.
-const READ_ROOM_BYTES: usize = 4 << 10;
+pub const READ_ROOM_BYTES: usize = 4 << 10;
 
 pub struct Line<'a> {
     pub socket: &'a mut Socket,
@@ -120,10 +122,17 @@ impl<'a> Line<'a> {
         if self.output.is_empty() {
             return Ok(());
         }
-        self.socket.watch().shut_down_at(now_ms() + timeout_ms);
+        self.socket.watch().shut_down_stuck(timeout_ms);
         let (result, mut output) = self.socket.write(std::mem::take(&mut self.output)).await;
         output.clear();
         self.output = output;
         result
+    }
+
+    /// As `flush`, and `bytes` behind.
+    pub async fn flush_with(&mut self, bytes: Bytes, timeout_ms: u64) -> io::Result<()> {
+        self.flush(timeout_ms).await?;
+        self.socket.watch().shut_down_stuck(timeout_ms);
+        self.socket.write_bytes(bytes).await
     }
 }

@@ -35,19 +35,23 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
             Verdict::Follow(leader, number) => return follow(core, fingerprint, leader, number),
         }
     }
-    if silent.is_none() {
+    if let Some(number) = silent {
+        let flight = core.flights.borrow().get(&fingerprint).cloned();
+        match flight {
+            // Somebody here has gone on already.
+            Some(flight) if flight.number() != Some(number) => return Found::Follow(flight.seat(core)),
+            // Others are being served by what is silent now: it stays theirs.
+            Some(flight) if flight.has_opened() => return Found::Alone(alone(core)),
+            // The silent flight, or its copy here, is nobody's to join any more.
+            _ => drop(core.flights.borrow_mut().remove(&fingerprint)),
+        }
+    } else {
         if let Lookup::Fresh { value, .. } = core.near.borrow_mut().get(&near_key(&fingerprint, form), core.now()) {
             return Found::Hit(value.clone());
         }
         if let Some(flight) = core.flights.borrow().get(&fingerprint) {
             return Found::Follow(flight.seat(core));
         }
-    } else if core.flights.borrow().get(&fingerprint).is_some_and(|flight| flight.has_opened()) {
-        // Others are being served by what is silent now: it stays theirs.
-        return Found::Alone(alone(core));
-    } else {
-        // The silent flight, or its copy here, is nobody's to join any more.
-        core.flights.borrow_mut().remove(&fingerprint);
     }
     if own {
         return match ask_own(core, &fingerprint, form, core.id, silent) {

@@ -2,7 +2,7 @@
 //! came; what is known of them are spans.
 
 use super::core::{Core, Scratch};
-use super::line::{Filled, Line};
+use super::line::{Filled, Line, READ_ROOM_BYTES};
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::openai::request_facts;
 use crate::error::Failure;
@@ -54,7 +54,8 @@ pub async fn receive(core: &Core, line: &mut Line<'_>) -> Result<BodyPlace, Fail
                 answer_expectation(core, line).await?;
             }
             while line.pending().len() < whole {
-                line.make_room(whole - line.pending().len());
+                // And for what a read asks for, or the last part would move all that has come.
+                line.make_room(whole - line.pending().len() + READ_ROOM_BYTES);
                 fill(core, line).await?;
             }
             Ok(BodyPlace::Behind { length })

@@ -77,6 +77,15 @@ pub struct Manner {
     pub method: Method,
 }
 
+/// How a client sees that an answer is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Showing {
+    /// Its length or its last chunk is missing (RFC 9112 8).
+    ByFraming,
+    /// By nothing but a reset: the end of the connection is the end of the answer.
+    ByReset,
+}
+
 /// An exchange's facts for the record, and for the heads written on the way.
 pub struct Note {
     pub request_id: RequestId,
@@ -90,6 +99,8 @@ pub struct Note {
     pub backend: Option<usize>,
     pub cache: CacheMark,
     pub status: u16,
+    /// How the end of the answer that was begun shows.
+    pub showing: Showing,
     pub sent_bytes: u64,
     pub tokens: Option<TokenUsage>,
     pub failure: Option<Failure>,
@@ -124,6 +135,7 @@ fn note(core: &Core, request_id: RequestId, manner: Manner, endpoint: Endpoint) 
         backend: None,
         cache: CacheMark::Bypass,
         status: 0,
+        showing: Showing::ByFraming,
         sent_bytes: 0,
         tokens: None,
         failure: None,

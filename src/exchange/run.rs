@@ -16,7 +16,7 @@ use super::line::{Filled, Line};
 use super::lookup::{self, Found};
 use super::order::Order;
 use super::parse::{self, BodyPlace, Question};
-use super::record::{self, CacheMark, Note};
+use super::record::{self, CacheMark, Note, Showing};
 use super::relay::{self, Next, Reader, Role};
 use super::send::{self, SendFault};
 use super::store::Duty;
@@ -88,6 +88,11 @@ async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
         match end {
             Ended::Clean(Next::KeepAlive) => {}
             Ended::Clean(Next::Close) => {
+                linger(core, &mut line).await;
+                break Rest::Closed;
+            }
+            // A reset would take with it what the client has not read yet, the error at the end included.
+            Ended::Unclean if note.showing == Showing::ByFraming && note.failure != Some(Failure::ClientGone) => {
                 linger(core, &mut line).await;
                 break Rest::Closed;
             }
@@ -202,14 +207,14 @@ async fn answer_question(
     let asked = fingerprint.filter(|_| own_mark == CacheMark::Miss);
     let keep_as = fingerprint.filter(|_| own_mark == CacheMark::Refused);
     let mut follows = 0;
-    let mut ask = |silent| match asked {
-        Some(fingerprint) if follows < FOLLOWS => {
-            follows += 1;
+    let ask = |follows: &mut u32, silent| match asked {
+        Some(fingerprint) if *follows < FOLLOWS => {
+            *follows += 1;
             lookup::ask(core, fingerprint, form, silent)
         }
         _ => Found::Alone(lookup::alone(core)),
     };
-    let mut found = ask(None);
+    let mut found = ask(&mut follows, None);
     loop {
         let (mut seat, role) = match found {
             Found::Hit(entry) if is_usable(&question, &entry) => {
@@ -218,7 +223,8 @@ async fn answer_question(
             }
             Found::Hit(_) => (lookup::alone(core), Role::Own),
             Found::Lead(seat) | Found::Alone(seat) => (seat, Role::Own),
-            Found::Follow(seat) => (seat, Role::Follower),
+            Found::Follow(seat) if follows < FOLLOWS => (seat, Role::Follower),
+            Found::Follow(seat) => (seat, Role::Patient),
         };
         note.cache = if role == Role::Own { own_mark } else { CacheMark::Joined };
         if role == Role::Own {
@@ -243,9 +249,12 @@ async fn answer_question(
                 note.cache = own_mark; // `stored` makes it a hit
                 Found::Hit(entry)
             }
-            Reader::Again => ask(None),
-            Reader::Silent => ask(seat.flight().number()),
-            Reader::Failed(failure) if role == Role::Follower && failure.worth_another_try() == Again::Yes => ask(None),
+            Reader::Again => ask(&mut follows, None),
+            Reader::Silent => ask(&mut follows, seat.flight().number()),
+            // Who has seen so many calls fail makes none of its own: a crowd of followers would fall on a sick backend.
+            Reader::Failed(failure) if role == Role::Follower && failure.worth_another_try() == Again::Yes => {
+                ask(&mut follows, None)
+            }
             Reader::Failed(failure) => return Err(failure.into()),
         };
     }
@@ -305,7 +314,10 @@ async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(relay:
         }
         match send::request(core, order, &plan, &mut lease, flight).await {
             Ok(answer) => return relay::upstream(core, order, &plan, lease, answer, flight).await,
-            Err(SendFault::Failed(failure)) => return Err(failure),
+            Err(SendFault::Failed(failure)) => {
+                lease.break_off();
+                return Err(failure);
+            }
             Err(SendFault::Stale) => {
                 core.counters.stale_retries.add(1);
                 wanted = Wanted::Fresh;

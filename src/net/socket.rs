@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use monoio::buf::{IoBuf, IoBufMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelableAsyncReadRent, Canceller};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use monoio::net::TcpStream;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, accept_with, connect, shutdown, socket_with,
@@ -79,24 +79,36 @@ impl Socket {
         (result, slice.into_inner())
     }
 
-    /// Writes all of `buffer`.
+    /// Writes all of `buffer`. Each part the peer takes counts as progress for the watch.
     pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let length = buffer.len();
         // The usual case first: one send takes everything.
-        match self.stream.write(buffer).await {
-            (Ok(n), buffer) if n == length => (Ok(()), buffer),
-            (Ok(0), buffer) => (Err(io::ErrorKind::WriteZero.into()), buffer),
-            (Ok(n), buffer) => {
-                let (result, slice) = self.stream.write_all(buffer.slice(n..)).await;
-                (result.map(|_| ()), slice.into_inner())
+        let (result, mut buffer) = self.stream.write(buffer).await;
+        let mut done = match written(result) {
+            Ok(count) if count == length => return (Ok(()), buffer),
+            Ok(count) => count,
+            Err(error) => return (Err(error), buffer),
+        };
+        while done < length {
+            self.watch.moved();
+            let (result, slice) = self.stream.write(buffer.slice(done..)).await;
+            buffer = slice.into_inner();
+            match written(result) {
+                Ok(count) => done += count,
+                Err(error) => return (Err(error), buffer),
             }
-            (Err(error), buffer) => (Err(error), buffer),
         }
+        (Ok(()), buffer)
     }
 
-    /// Writes all of `bytes`, which stay shared.
-    pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.stream.write_all(bytes).await.0.map(|_| ())
+    /// As `write`, of bytes that stay shared.
+    pub async fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (result, _) = self.stream.write(bytes.clone()).await;
+            bytes.advance(written(result)?);
+            self.watch.moved();
+        }
+        Ok(())
     }
 
     /// Waits until a read would give bytes or the end, without lending a buffer.
@@ -123,6 +135,14 @@ impl Socket {
 
     fn fd(&self) -> BorrowedFd<'_> {
         descriptor(&self.stream)
+    }
+}
+
+/// A write that takes nothing would be tried for ever.
+fn written(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        other => other,
     }
 }
 

@@ -36,6 +36,8 @@ pub enum Trip {
 enum Then {
     Nothing,
     ShutDown,
+    /// And each bit of progress puts it off by so many milliseconds.
+    ShutDownStuck(u64),
     CloseIdle,
     Quit(Rc<RefCell<Quit>>, Wait),
     Wake,
@@ -136,6 +138,22 @@ impl Watch {
     /// Shuts the socket down when `at_ms` passes: pending and later operations then end.
     pub fn shut_down_at(&self, at_ms: u64) {
         self.with(|slot| slot.arm(at_ms, Then::ShutDown));
+    }
+
+    /// Shuts the socket down when `patience_ms` pass in which a write makes no progress.
+    pub fn shut_down_stuck(&self, patience_ms: u64) {
+        let at_ms = now_ms() + patience_ms;
+        self.with(|slot| slot.arm(at_ms, Then::ShutDownStuck(patience_ms)));
+    }
+
+    /// A write has made progress.
+    pub fn moved(&self) {
+        let now_ms = now_ms();
+        self.with(|slot| {
+            if let Then::ShutDownStuck(patience_ms) = slot.then {
+                slot.deadline_ms = now_ms + patience_ms;
+            }
+        });
     }
 
     /// Takes the pending read back when `at_ms` passes.
@@ -296,7 +314,7 @@ impl Registry {
             slot.trip = Some(Trip::Deadline);
             match std::mem::replace(&mut slot.then, Then::Nothing) {
                 Then::Nothing | Then::Wake => {}
-                Then::ShutDown | Then::CloseIdle => shutdown_both(slot.socket),
+                Then::ShutDown | Then::ShutDownStuck(_) | Then::CloseIdle => shutdown_both(slot.socket),
                 Then::Quit(quit, _) => quits.push(quit),
             }
             wakers.extend(slot.waker.take());
@@ -352,7 +370,8 @@ pub fn close_idle() {
             match &slot.then {
                 Then::CloseIdle => shutdown_both(slot.socket),
                 Then::Quit(quit, Wait::ForRequest) => quits.push(quit.clone()),
-                Then::Quit(_, Wait::ForRest) | Then::Nothing | Then::ShutDown | Then::Wake => {}
+                Then::Quit(_, Wait::ForRest) | Then::Nothing | Then::ShutDown | Then::ShutDownStuck(_) | Then::Wake => {
+                }
             }
         }
     });

@@ -24,6 +24,21 @@ fn a_stale_connection_is_exchanged_once_for_a_new_one() {
 }
 
 #[test]
+fn a_stale_connection_is_exchanged_no_more_than_once() {
+    let backend = Backend::run(|peer| {
+        let first = peer.request();
+        if peer.number == 0 {
+            peer.write(echo(&first.unwrap()));
+            peer.request();
+        }
+    });
+    let gateway = Setup::with(&backend).start();
+    gateway.ask(chat("first")).expect(200);
+    assert_eq!(gateway.ask(chat("second")).expect(502).code(), "backend_closed");
+    assert_eq!((backend.count(), backend.connections()), (3, 2));
+}
+
+#[test]
 fn a_new_connection_that_fails_is_not_tried_again() {
     let backend = Backend::run(|peer| {
         peer.request();
@@ -80,7 +95,7 @@ fn a_stream_gives_its_connection_back_even_if_the_last_chunk_comes_late() {
         client.send(chat_stream(&format!("round {round}")));
         assert_eq!(client.response().expect(200).text(), stream_seen(&["a"]));
         // Another request passes the core's loop, which has read the last chunk by then.
-        client.send(format!("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"));
+        client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
         client.response().expect(200);
     }
     assert!(backend.connections() < 10, "{} connections for 20 streams", backend.connections());
@@ -158,13 +173,11 @@ fn a_body_that_stops_inside_ends_uncleanly() {
     let half = whole[..whole.len() / 2].to_owned();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", whole.len());
     let backend = Backend::run(move |peer| {
-        while peer.request().is_some() {
-            peer.write(format!("{head}{half}"));
-            if peer.number == 0 {
-                return; // closes
-            }
-            peer.await_close(); // stalls
-            return;
+        peer.request();
+        peer.write(format!("{head}{half}"));
+        // The first closes, the second stalls.
+        if peer.number > 0 {
+            peer.await_close();
         }
     });
     let gateway = Setup::with_backend(&backend, "timeout_total = \"300ms\"").start();
@@ -231,4 +244,64 @@ fn other_paths_go_to_the_models_backend() {
     }
     gateway.ask("GET /v1/files HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
     assert_eq!(backend.requests()[2].field("content-length"), None);
+}
+
+#[test]
+fn a_connection_that_the_backend_closes_or_wants_to_close_is_not_used_again() {
+    // The first answer says so, the second is followed by the close alone, the third by bytes nobody asked for.
+    let backend = Backend::run(|peer| {
+        while let Some(request) = peer.request() {
+            let answer = String::from_utf8(echo(&request)).unwrap();
+            match peer.number {
+                0 => peer.write(answer.replacen("\r\n", "\r\nConnection: close\r\n", 1)),
+                2 => peer.write(answer + "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"),
+                _ => peer.write(answer),
+            };
+            if peer.number == 1 {
+                return;
+            }
+        }
+    });
+    let gateway = Setup::with(&backend).start();
+    for round in 0..6 {
+        let what = format!("round {round}");
+        assert_eq!(gateway.ask(chat(&what)).expect(200).text(), completion(&format!("{what}!")));
+    }
+    assert_eq!(backend.count(), 6, "no request was sent twice");
+    assert_eq!(backend.connections(), 4);
+}
+
+#[test]
+fn unix_sockets_on_both_sides() {
+    use std::io::{Read, Write};
+    let directory = tempfile::tempdir().unwrap();
+    let (front, back) = (directory.path().join("front"), directory.path().join("back"));
+    let listener = std::os::unix::net::UnixListener::bind(&back).unwrap();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut seen = Vec::new();
+        let mut buffer = [0; 4096];
+        while !seen.ends_with(question("local").as_bytes()) {
+            let read = stream.read(&mut buffer).unwrap();
+            assert!(read > 0);
+            seen.extend_from_slice(&buffer[..read]);
+        }
+        stream.write_all(&json(&completion("local!"))).unwrap();
+        String::from_utf8(seen).unwrap()
+    });
+    let gateway = Setup::bare()
+        .backend_at("b", &format!("unix:{}", back.display()))
+        .model("m", "backends = [\"b\"]")
+        .listen(&format!("unix:{}", front.display()))
+        .start();
+    let mut client = std::os::unix::net::UnixStream::connect(&front).unwrap();
+    client.set_read_timeout(Some(GUARD)).unwrap();
+    client.write_all(&post_with(CHAT, "Connection: close\r\n", &question("local"))).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(&completion("local!")), "{answer}");
+    assert!(served.join().unwrap().contains("\r\nhost: localhost\r\n"));
+    gateway.terminate();
+    assert!(gateway.ended().0.success());
+    assert!(!front.exists(), "the socket's file goes with the program");
 }

@@ -272,13 +272,8 @@ fn answers_without_content_stay_without() {
 #[test]
 fn an_answer_that_ends_with_its_connection_is_whole() {
     let backend = Backend::run(|peer| {
-        while peer.request().is_some() {
-            peer.write(format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}",
-                completion("to the end")
-            ));
-            return;
-        }
+        peer.request();
+        peer.write(format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}", completion("to the end")));
     });
     let gateway = Setup::with(&backend).start();
     let mut client = gateway.client();
@@ -367,4 +362,28 @@ fn the_list_of_models_is_sent_once_even_if_the_body_is_broken() {
     client.send("GET /v1/models HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
     assert_eq!(client.response().status, 400);
     client.expect_closed();
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_time() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).server("timeout_idle = \"100ms\"").start();
+    let mut never_used = gateway.client();
+    let mut used = gateway.client();
+    used.send(HEALTH);
+    used.response().expect(200);
+    never_used.expect_closed();
+    used.expect_closed();
+}
+
+#[test]
+fn a_request_in_many_packets_is_not_idle() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).server("timeout_idle = \"50ms\"").start();
+    let mut client = gateway.client();
+    for byte in chat("not idle") {
+        client.send([byte]);
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
+    }
+    assert_eq!(client.response().expect(200).text(), completion("not idle!"));
 }

@@ -1,11 +1,19 @@
 //! The real program over real sockets: backends and clients are scripts of plain threads in this process.
 //! Nothing here sleeps: a test waits for bytes or events, and every read has a guard against hanging, no more.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)] // plain threads that wait for each other, and guards
+
 mod kit; // the gateway's process, scripted backends, raw clients
 
 mod cache; // hits, directives, what is kept and what is not
 mod connections; // reuse, stale connections, failures and time-outs of backends
+mod drain; // the end of the program
 mod faults; // malformed requests, each with its status and a closed connection
+mod flights; // one upstream call for many
+mod golden; // visible bytes
 mod http; // keep-alive, pipelining, framings, half close
+mod pressure; // slow readers
+mod resources; // descriptors and memory
+mod shuffles; // random requests in random pieces
 mod streams; // event by event, broken streams, clients that leave
 mod tenants; // credentials, scopes, what goes upstream and what does not

@@ -5,7 +5,7 @@ use crate::dialect::facts::{Form, PublicError};
 use crate::dialect::openai::write_error;
 use crate::error::Failure;
 use crate::exchange::core::Core;
-use crate::exchange::record::{CacheMark, Note};
+use crate::exchange::record::{CacheMark, Note, Showing};
 use crate::wire::http1::{Method, Persistence, Version, encode};
 
 /// How the body of a response is delimited.
@@ -38,6 +38,7 @@ pub fn write(
     out: &mut Vec<u8>,
 ) -> Next {
     note.status = status;
+    note.showing = if delimited == Delimited::Close { Showing::ByReset } else { Showing::ByFraming };
     note.first_byte_us.get_or_insert_with(crate::net::now_us);
     encode::status_line(out, status);
     core.write_date(out);

@@ -20,6 +20,9 @@ use crate::wire::sse;
 
 /// A stream that is silent for so long gets a comment, so that no proxy on the way takes it for dead.
 const KEEP_ALIVE_MS: u64 = 15_000;
+/// How many times longer than `cache.timeout_follow` the last of several silent flights is waited for: it has time-outs of
+/// its own, and a crowd of followers that all called by themselves would bury a backend that is merely slow.
+const PATIENCE: u64 = 10;
 /// A client whose stream flows is not watched: one that left answers the next event with a reset. Silent for so long,
 /// the stream may say nothing for a while, and the client is watched again.
 const SILENT_MS: u64 = 200;
@@ -33,6 +36,8 @@ pub enum Role {
     Own,
     /// Somebody else's, who may have asked for the other form.
     Follower,
+    /// The same, and flights before it were silent or failed: this one is waited for much longer.
+    Patient,
 }
 
 /// How reading ended. Nothing was sent to the client but in `Done` and `Cut`.
@@ -100,7 +105,10 @@ async fn read(
     role: Role,
 ) -> Reader {
     let timeout_ms = core.snapshot.server.timeout_write_ms;
-    let follow_ms = core.snapshot.cache.timeout_follow_ms;
+    let follow_ms = match role {
+        Role::Own | Role::Follower => core.snapshot.cache.timeout_follow_ms,
+        Role::Patient => core.snapshot.cache.timeout_follow_ms.saturating_mul(PATIENCE),
+    };
     let mut writer = Writer {
         opening: None,
         delimited: Delimited::Close,
@@ -111,6 +119,7 @@ async fn read(
         deferred: false,
     };
     let mut heard_ms = now_ms();
+    let mut kept_alive_ms = 0;
     loop {
         let turn = match seat.ready() {
             Some(turn) => turn,
@@ -123,12 +132,12 @@ async fn read(
                     writer.sent = true;
                     writer.unguard(line);
                 }
-                let wait_ms = match (writer.sent, role) {
-                    (true, _) if !writer.guarded => SILENT_MS,
-                    (false, Role::Follower) => follow_ms.min(KEEP_ALIVE_MS),
-                    _ => KEEP_ALIVE_MS,
-                };
-                line.socket.watch().wake_at(heard_ms + wait_ms);
+                let keep_alive_ms = heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS;
+                line.socket.watch().wake_at(match (writer.sent, role) {
+                    (true, _) if !writer.guarded => heard_ms + SILENT_MS,
+                    (false, Role::Follower | Role::Patient) => keep_alive_ms.min(heard_ms.saturating_add(follow_ms)),
+                    _ => keep_alive_ms,
+                });
                 seat.turn(line.socket.watch()).await
             }
         };
@@ -140,7 +149,7 @@ async fn read(
             Turn::Opening(opening) => {
                 heard_ms = now_ms();
                 note.backend = Some(opening.backend);
-                writer.deferred = role == Role::Follower && opening.status == 200 && opening.form != form;
+                writer.deferred = role != Role::Own && opening.status == 200 && opening.form != form;
                 if !writer.deferred {
                     writer.open(core, line, note, seat, &opening);
                 }
@@ -198,7 +207,7 @@ async fn read(
             }
             Turn::Trip(Trip::Deadline) => {
                 let silent_ms = now_ms().saturating_sub(heard_ms);
-                if role == Role::Follower && !writer.sent && silent_ms >= follow_ms {
+                if role != Role::Own && !writer.sent && silent_ms >= follow_ms {
                     line.output.clear();
                     return Reader::Silent;
                 }
@@ -206,8 +215,8 @@ async fn read(
                     writer.guarded = true;
                     line.socket.watch().guard();
                 }
-                if silent_ms >= KEEP_ALIVE_MS {
-                    heard_ms = now_ms();
+                if now_ms() >= heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS {
+                    kept_alive_ms = now_ms();
                     if writer.keep_alive(line) {
                         if line.flush(timeout_ms).await.is_err() {
                             return Reader::Cut(Failure::ClientGone);

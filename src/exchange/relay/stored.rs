@@ -39,8 +39,7 @@ pub async fn stored(
         if entry.body.len() <= COPY_BYTES {
             line.output.extend_from_slice(&entry.body);
         } else {
-            line.flush(timeout_ms).await.map_err(gone)?;
-            line.socket.write_bytes(entry.body.clone()).await.map_err(gone)?;
+            line.flush_with(entry.body.clone(), timeout_ms).await.map_err(gone)?;
         }
         note.sent_bytes += entry.body.len() as u64;
         return Ok(next);
@@ -60,8 +59,7 @@ pub async fn stored(
     if entry.body.len() <= COPY_BYTES {
         line.output.extend_from_slice(&entry.body);
     } else {
-        line.flush(timeout_ms).await.map_err(gone)?;
-        line.socket.write_bytes(entry.body.clone()).await.map_err(gone)?;
+        line.flush_with(entry.body.clone(), timeout_ms).await.map_err(gone)?;
     }
     line.output.extend_from_slice(usage);
     sse::event(&mut line.output, DONE);

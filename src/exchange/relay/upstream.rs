@@ -85,6 +85,7 @@ pub async fn upstream(
         Ok(captured) => Ok((captured, tail)),
         Err(failure) => {
             core.buffers.give(tail.input);
+            tail.lease.break_off();
             Err(failure)
         }
     }
@@ -169,6 +170,10 @@ impl<'a> Source<'a> {
 
     /// Reads once. Errors: the answer is cut off, too slow, or nobody wants it any more.
     async fn read(&mut self) -> Result<Body, Failure> {
+        if self.gap_ms.is_some() {
+            // While clients hold it back the backend is not to blame.
+            self.lease.socket().watch().clear();
+        }
         self.flight.room().await;
         let socket = self.lease.socket();
         if let Some(gap_ms) = self.gap_ms {

@@ -165,16 +165,9 @@ impl Peer {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
-    /// Writes what the socket takes without waiting; how much that was.
-    pub fn write_some(&mut self, bytes: &[u8]) -> usize {
-        self.stream.set_nonblocking(true).unwrap();
-        let written = match self.stream.write(bytes) {
-            Ok(written) => written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(_) => 0,
-        };
-        self.stream.set_nonblocking(false).unwrap();
-        written
+    /// From now on a write that the gateway takes nothing of for so long fails.
+    pub fn patience(&self, limit: std::time::Duration) {
+        self.stream.set_write_timeout(Some(limit)).unwrap();
     }
 
     /// Waits until the gateway closes or resets this connection.
@@ -189,6 +182,11 @@ impl Peer {
                 Err(error) => panic!("the gateway holds the connection: {error} after {:?}", started.elapsed()),
             }
         }
+        self.left();
+    }
+
+    /// Says that the gateway has gone.
+    pub fn left(&self) {
         *self.seen.left.lock().unwrap() += 1;
         self.seen.changed.notify_all();
     }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::GUARD;
 
@@ -64,6 +65,10 @@ pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 pub struct Client {
     stream: TcpStream,
     rest: Vec<u8>,
+    /// Most bytes read at once.
+    step: usize,
+    /// Before each read.
+    pause: Option<Duration>,
 }
 
 impl Client {
@@ -72,7 +77,7 @@ impl Client {
         stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.set_write_timeout(Some(GUARD)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, rest: Vec::new() }
+        Client { stream, rest: Vec::new(), step: usize::MAX, pause: None }
     }
 
     /// As `connect`, with a receive buffer so small that the gateway soon feels a client that does not read.
@@ -82,7 +87,7 @@ impl Client {
         socket.connect(&address.into()).unwrap();
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(GUARD)).unwrap();
-        Client { stream, rest: Vec::new() }
+        Client { stream, rest: Vec::new(), step: usize::MAX, pause: None }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -106,7 +111,11 @@ impl Client {
     /// Reads more; how the connection ended if it did.
     fn fill(&mut self) -> Result<(), Ending> {
         let mut buffer = [0; 64 << 10];
-        match self.stream.read(&mut buffer) {
+        if let Some(pause) = self.pause {
+            std::thread::park_timeout(pause);
+        }
+        let step = self.step.min(buffer.len());
+        match self.stream.read(&mut buffer[..step]) {
             Ok(0) => Err(Ending::Cut),
             Ok(read) => {
                 self.rest.extend_from_slice(&buffer[..read]);
@@ -198,10 +207,14 @@ impl Client {
         response.body = self.rest.drain(..length).collect();
     }
 
-    /// Reads up to `length` bytes of whatever comes, and drops them; false at the end.
-    pub fn skim(&mut self, length: usize) -> bool {
-        let mut buffer = vec![0; length];
-        matches!(self.stream.read(&mut buffer), Ok(read) if read > 0)
+    /// Reads at most `bytes` at once from now on.
+    pub fn step(&mut self, bytes: usize) {
+        self.step = bytes;
+    }
+
+    /// Lets so much time pass before each read from now on.
+    pub fn pause(&mut self, pause: Duration) {
+        self.pause = Some(pause);
     }
 
     /// Asserts that the gateway has closed, or is closing, without a further byte.

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -13,6 +14,8 @@ use super::{Backend, Client, GUARD};
 /// The configuration to come: `[server]`, `[cores]`, `[cache]`, then tables.
 pub struct Setup {
     cores: usize,
+    /// Further addresses to listen on, besides a free port.
+    listen: String,
     server: String,
     cache: String,
     tables: String,
@@ -21,7 +24,7 @@ pub struct Setup {
 impl Setup {
     /// A gateway without backends: for what is refused before one is asked.
     pub fn bare() -> Setup {
-        Setup { cores: 1, server: String::new(), cache: String::new(), tables: String::new() }
+        Setup { cores: 1, listen: String::new(), server: String::new(), cache: String::new(), tables: String::new() }
     }
 
     /// One backend called `b` behind the model `m`.
@@ -36,6 +39,11 @@ impl Setup {
 
     pub fn cores(mut self, data: usize) -> Setup {
         self.cores = data;
+        self
+    }
+
+    pub fn listen(mut self, address: &str) -> Setup {
+        self.listen += &format!(", \"{address}\"");
         self
     }
 
@@ -76,7 +84,7 @@ impl Setup {
 
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Gateway {
-        let Setup { cores, server, cache, tables } = self;
+        let Setup { cores, listen, server, cache, tables } = self;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
         let tables = match tables.contains("[[backend]]") {
@@ -88,7 +96,7 @@ impl Setup {
             }
         };
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\n{server}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
+            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
              {cache}{tables}"
         );
         std::fs::write(&path, text.replace("$DIRECTORY", directory.path().to_str().unwrap())).unwrap();
@@ -106,7 +114,7 @@ impl Setup {
             let _ = told.read_to_string(&mut rest);
             rest
         });
-        Gateway { child, address, directory, told: Some(told) }
+        Gateway { child, address, directory: Arc::new(directory), told: Some(told) }
     }
 }
 
@@ -128,7 +136,7 @@ fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> SocketAddr
 pub struct Gateway {
     child: Child,
     pub address: SocketAddr,
-    directory: tempfile::TempDir,
+    directory: Arc<tempfile::TempDir>,
     told: Option<JoinHandle<String>>,
 }
 
@@ -148,6 +156,11 @@ impl Gateway {
         self.directory.path().join(name)
     }
 
+    /// Files outlive the gateway as long as what this gives.
+    pub fn keep_directory(&self) -> Arc<tempfile::TempDir> {
+        self.directory.clone()
+    }
+
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
@@ -159,6 +172,7 @@ impl Gateway {
         let told = self.told.take().unwrap();
         let said = told.join().unwrap();
         assert!(started.elapsed() < 2 * GUARD);
+        assert!(!said.contains("panicked"), "{said}");
         (self.child.wait().unwrap(), said)
     }
 
@@ -179,5 +193,8 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A task that panics takes one exchange with it and the program goes on: it must not go unnoticed here.
+        let said = self.told.take().map_or(Ok(String::new()), JoinHandle::join).unwrap_or_default();
+        assert!(std::thread::panicking() || !said.contains("panicked"), "{said}");
     }
 }

@@ -14,3 +14,13 @@ use std::time::Duration;
 
 /// No wait of a test is longer: what takes this long hangs.
 pub const GUARD: Duration = Duration::from_secs(30);
+
+/// Waits until `holds`, looking again and again; what never comes fails the test.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < GUARD, "it never came: {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,105 @@
+//! The end of the program: what runs finishes, what is idle closes, nothing new comes in.
+
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use super::kit::*;
+
+#[test]
+fn a_drain_lets_running_requests_finish() {
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            if !request.text().contains("slow") {
+                peer.write(echo(&request));
+                continue;
+            }
+            peer.write(STREAM_HEAD);
+            peer.write(chunk(&piece("a")));
+            wait.lock().unwrap().recv_timeout(GUARD).unwrap();
+            peer.write(chunk(&piece("b")) + &chunk(&finish("stop")) + &chunk(&done()) + LAST_CHUNK);
+        }
+    });
+    for cores in [1, 2] {
+        let gateway = Setup::with(&backend).cores(cores).start();
+        let mut never_used = gateway.client();
+        let mut used = gateway.client();
+        used.send(chat("quick"));
+        used.response().expect(200);
+        let mut streaming = gateway.client();
+        streaming.send(chat_stream("slow"));
+        let mut response = streaming.head();
+        response.body = streaming.chunk().unwrap();
+        // A request whose body is still on its way is a running one.
+        let mut uploading = gateway.client();
+        let request = chat("uploaded");
+        let (first, rest) = request.split_at(request.len() - 5);
+        uploading.send(first);
+        let mut heading = gateway.client();
+        heading.send("GET /heal");
+        gateway.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+
+        gateway.terminate();
+        never_used.expect_closed();
+        used.expect_closed();
+        eventually("nothing new is taken in", || TcpStream::connect(gateway.address).is_err());
+        uploading.send(rest);
+        let uploaded = uploading.response().expect(200);
+        assert_eq!((uploaded.text(), uploaded.field("connection")), (completion("uploaded!").as_str(), Some("close")));
+        uploading.expect_closed();
+        heading.send("thz HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(heading.response().expect(200).field("connection"), Some("close"));
+        go.send(()).unwrap();
+        streaming.body(&mut response);
+        assert_eq!(response.expect(200).text(), piece("a") + &piece("b") + &finish("stop") + &done());
+        streaming.expect_closed();
+        let (status, said) = gateway.ended();
+        assert!(status.success(), "{status}: {said}");
+    }
+}
+
+#[test]
+fn a_drain_that_takes_too_long_cuts_visibly() {
+    let backend = Backend::run(|peer| {
+        if peer.request().is_some() {
+            peer.write(STREAM_HEAD);
+            peer.write(chunk(&piece("a")));
+            peer.await_close();
+        }
+    });
+    let gateway = Setup::with(&backend).server("timeout_drain = \"200ms\"").start();
+    let mut client = gateway.client();
+    client.send(chat_stream("slow"));
+    let mut response = client.head();
+    response.body = client.chunk().unwrap();
+    gateway.terminate();
+    client.body(&mut response);
+    assert_ne!(response.ending, Ending::Whole);
+    assert!(!response.text().contains("[DONE]"));
+    let (status, said) = gateway.ended();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("cut off"), "{said}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let backend = Backend::run(|peer| {
+        if peer.request().is_some() {
+            peer.write(STREAM_HEAD);
+            peer.write(chunk(&piece("a")));
+            peer.await_close();
+        }
+    });
+    let gateway = Setup::with(&backend).server("timeout_drain = \"1h\"").start();
+    let mut idle = gateway.client();
+    let mut client = gateway.client();
+    client.send(chat_stream("slow"));
+    client.head();
+    gateway.terminate();
+    idle.expect_closed(); // the first signal has arrived
+    gateway.terminate();
+    let (status, _) = gateway.ended();
+    assert_eq!(status.code(), Some(1));
+}

@@ -1,0 +1,332 @@
+//! One upstream call for many: joining, leaving, failing, on one core and over two.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex};
+
+use super::kit::*;
+
+/// Something that happens once and that many threads may wait for.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let open = self.0.0.lock().unwrap();
+        let (open, _) = self.0.1.wait_timeout_while(open, GUARD, |open| !*open).unwrap();
+        assert!(*open, "the gate stayed shut");
+    }
+}
+
+/// A backend that streams `before`, waits at the gate, and streams `after` and the end; without `after` it has no end.
+fn gated(before: Vec<String>, after: Vec<String>) -> (Backend, Gate) {
+    let gate = Gate::default();
+    let passed = gate.clone();
+    let backend = Backend::run(move |peer| {
+        if peer.request().is_none() {
+            return;
+        }
+        peer.write(STREAM_HEAD);
+        before.iter().for_each(|text| _ = peer.write(chunk(text)));
+        passed.pass();
+        let all = after.iter().all(|text| peer.write(chunk(text)));
+        if all && !after.is_empty() {
+            peer.write(chunk(&finish("stop")) + &chunk(&done()) + LAST_CHUNK);
+        }
+        peer.await_close();
+    });
+    (backend, gate)
+}
+
+/// A client that has the head and the first event of its stream.
+fn joined(gateway: &Gateway, request: &[u8], first: &str) -> (Client, Response) {
+    let mut client = gateway.client();
+    client.send(request);
+    let mut response = client.head();
+    while response.body.len() < first.len() {
+        response.body.extend(client.chunk().unwrap());
+    }
+    (client, response)
+}
+
+#[test]
+fn a_thousand_identical_streams_make_one_call() {
+    let pieces: Vec<String> = (0..20).map(|place| piece(&format!("piece {place}"))).collect();
+    let (backend, gate) = gated(pieces[..1].to_vec(), pieces[1..].to_vec());
+    let gateway = Setup::with(&backend).cores(2).start();
+    let request = chat_stream("crowd");
+    let mut clients: Vec<Client> = (0..1000).map(|_| gateway.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(&request));
+    let mut heads = Vec::new();
+    for client in &mut clients {
+        let mut response = client.head();
+        response.body = client.chunk().unwrap();
+        heads.push(response);
+    }
+    gate.open();
+    let expected = pieces.concat() + &finish("stop") + &done();
+    for (client, mut response) in clients.iter_mut().zip(heads) {
+        client.body(&mut response);
+        assert_eq!(response.expect(200).text(), expected);
+    }
+    assert_eq!(backend.count(), 1);
+    assert_eq!(gateway.ask(&request).cache(), "HIT");
+}
+
+#[test]
+fn a_leader_that_leaves_does_not_end_the_flight() {
+    for cores in [1, 2] {
+        let (backend, gate) = gated(vec![piece("a")], vec![piece("b")]);
+        let gateway = Setup::with(&backend).cores(cores).start();
+        let request = chat_stream("leaving");
+        let leader = joined(&gateway, &request, &piece("a"));
+        let followers: Vec<_> = (0..8).map(|_| joined(&gateway, &request, &piece("a"))).collect();
+        drop(leader);
+        gate.open();
+        for (mut client, mut response) in followers {
+            assert_eq!(response.field("cache-status"), Some("ringway; fwd=uri-miss; collapsed"));
+            client.body(&mut response);
+            assert_eq!(response.expect(200).text(), piece("a") + &piece("b") + &finish("stop") + &done());
+        }
+        assert_eq!(backend.count(), 1);
+    }
+}
+
+#[test]
+fn a_flight_that_everybody_has_left_ends() {
+    for cores in [1, 2] {
+        let (backend, gate) = gated(vec![piece("a")], Vec::new());
+        let gateway = Setup::with(&backend).cores(cores).start();
+        let clients: Vec<_> = (0..8).map(|_| joined(&gateway, &chat_stream("left"), &piece("a"))).collect();
+        drop(clients);
+        gate.open();
+        backend.await_left(1);
+        assert_eq!(backend.count(), 1);
+    }
+}
+
+#[test]
+fn followers_of_a_leader_that_fails_are_answered() {
+    for cores in [1, 2] {
+        let gate = Gate::default();
+        let passed = gate.clone();
+        let backend = Backend::run(move |peer| {
+            while let Some(request) = peer.request() {
+                if peer.number == 0 {
+                    passed.pass();
+                    return;
+                }
+                peer.write(echo(&request));
+            }
+        });
+        let gateway = Setup::with(&backend).cores(cores).start();
+        let mut leader = gateway.client();
+        leader.send(chat_stream("failing"));
+        backend.await_requests(1);
+        let mut followers: Vec<_> = (0..8).map(|_| gateway.client()).collect();
+        followers.iter_mut().for_each(|client| client.send(chat_stream("failing")));
+        // They are most likely in by now; nothing below depends on it.
+        for _ in 0..8 {
+            gateway.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+        }
+        gate.open();
+        assert_eq!(leader.response().expect(502).code(), "backend_closed");
+        for mut client in followers {
+            assert_eq!(client.response().expect(200).text(), stream_seen(&["failing", "!"]));
+        }
+        assert!(backend.count() < 9, "{} calls", backend.count());
+    }
+}
+
+#[test]
+fn followers_of_a_silent_leader_go_on() {
+    for cores in [1, 2] {
+        let backend = Backend::run(|peer| {
+            while let Some(request) = peer.request() {
+                if peer.number == 0 {
+                    return peer.await_close();
+                }
+                peer.write(echo(&request));
+            }
+        });
+        let gateway = Setup::with(&backend).cores(cores).cache("timeout_follow = \"100ms\"").start();
+        let mut leader = gateway.client();
+        leader.send(chat("silent"));
+        backend.await_requests(1);
+        let mut followers: Vec<_> = (0..8).map(|_| gateway.client()).collect();
+        followers.iter_mut().for_each(|client| client.send(chat("silent")));
+        for client in &mut followers {
+            assert_eq!(client.response().expect(200).text(), completion("silent!"));
+        }
+        // One of them took over for all.
+        assert_eq!(backend.count(), 2, "{cores} cores");
+    }
+}
+
+#[test]
+fn an_answer_that_outgrows_the_cache_still_reaches_everybody() {
+    for cores in [1, 2] {
+        let after: Vec<String> = (0..100).map(|place| piece(&format!("piece {place}"))).collect();
+        let (backend, gate) = gated(vec![piece("first")], after.clone());
+        let gateway = Setup::with(&backend).cores(cores).cache("max_entry = \"1KiB\"").start();
+        let request = chat_stream("growing");
+        let clients: Vec<_> = (0..16).map(|_| joined(&gateway, &request, &piece("first"))).collect();
+        gate.open();
+        let expected = piece("first") + &after.concat() + &finish("stop") + &done();
+        for (mut client, mut response) in clients {
+            client.body(&mut response);
+            assert_eq!(response.expect(200).text(), expected);
+        }
+        assert_eq!(backend.count(), 1);
+    }
+}
+
+#[test]
+fn a_flight_that_outgrew_the_cache_ends_when_everybody_has_left() {
+    for cores in [1, 2] {
+        let after: Vec<String> = (0..100).map(|place| piece(&format!("piece {place}"))).collect();
+        let (backend, gate) = gated([vec![piece("first")], after].concat(), Vec::new());
+        let gateway = Setup::with(&backend).cores(cores).cache("max_entry = \"16KiB\"").start();
+        let request = chat_stream("growing");
+        let clients: Vec<_> = (0..16).map(|_| joined(&gateway, &request, &piece("first"))).collect();
+        drop(clients);
+        // The backend would go on for ever: only the gateway can end this.
+        gate.open();
+        backend.await_left(1);
+    }
+}
+
+#[test]
+fn a_follower_gets_the_form_it_asked_for() {
+    let (backend, gate) = gated(vec![piece("a")], vec![piece("b")]);
+    let gateway = Setup::with(&backend).start();
+    let (mut leader, mut response) = joined(&gateway, &chat_stream("forms"), &piece("a"));
+    let mut follower = gateway.client();
+    follower.send(chat("forms"));
+    gateway.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+    gate.open();
+    leader.body(&mut response);
+    response.expect(200);
+    let whole = follower.response().expect(200);
+    let value: serde_json::Value = serde_json::from_slice(&whole.body).unwrap();
+    assert_eq!(value["choices"][0]["message"]["content"], "ab");
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
+fn a_slow_client_holds_no_other_back() {
+    for slow_leads in [true, false] {
+        let (say, said) = channel::<String>();
+        let said = Mutex::new(said);
+        let backend = Backend::run(move |peer| {
+            if peer.request().is_none() {
+                return;
+            }
+            peer.write(STREAM_HEAD);
+            for text in said.lock().unwrap().iter() {
+                assert!(peer.write(chunk(&text)));
+            }
+            peer.write(chunk(&finish("stop")) + &chunk(&done()) + LAST_CHUNK);
+            peer.await_close();
+        });
+        let gateway = Setup::with(&backend).start();
+        let request = chat_stream("uneven");
+        let slow = || {
+            let mut client = Client::connect_narrow(gateway.address);
+            client.send(&request);
+            client
+        };
+        let first = piece("first");
+        say.send(first.clone()).unwrap();
+        let mut stuck = slow_leads.then(&slow);
+        if let Some(client) = &mut stuck {
+            client.head();
+        }
+        let (mut fast, mut response) = joined(&gateway, &request, &first);
+        if stuck.is_none() {
+            stuck = Some(slow());
+            stuck.as_mut().unwrap().head();
+        }
+        // Far more than all buffers on the way to the slow one hold.
+        let big = piece(&"x".repeat(250_000));
+        for _ in 0..60 {
+            say.send(big.clone()).unwrap();
+        }
+        drop(say);
+        fast.body(&mut response);
+        let response = response.expect(200);
+        assert_eq!(response.body.len(), first.len() + 60 * big.len() + finish("stop").len() + done().len());
+        drop(stuck);
+    }
+}
+
+#[test]
+fn an_error_of_the_backend_reaches_everybody_who_waits_for_it() {
+    for cores in [1, 2] {
+        let gate = Gate::default();
+        let passed = gate.clone();
+        let backend = Backend::run(move |peer| {
+            while peer.request().is_some() {
+                passed.pass();
+                peer.write(answer(429, "{\"error\":{}}"));
+            }
+        });
+        let gateway = Setup::with(&backend).cores(cores).start();
+        let mut clients: Vec<_> = (0..8).map(|_| gateway.client()).collect();
+        clients.iter_mut().for_each(|client| client.send(chat("limited")));
+        backend.await_requests(1);
+        gate.open();
+        for client in &mut clients {
+            assert_eq!(client.response().expect(429).text(), "{\"error\":{}}");
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_always_fails_is_not_asked_once_for_each_follower() {
+    for cores in [1, 2] {
+        let gate = Gate::default();
+        let passed = gate.clone();
+        let backend = Backend::run(move |peer| {
+            peer.request();
+            passed.pass();
+        });
+        let gateway = Setup::with(&backend).cores(cores).start();
+        let mut clients: Vec<_> = (0..64).map(|_| gateway.client()).collect();
+        clients.iter_mut().for_each(|client| client.send(chat("failing")));
+        backend.await_requests(1);
+        // They are most likely in by now.
+        for _ in 0..8 {
+            gateway.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+        }
+        gate.open();
+        for client in &mut clients {
+            client.response().expect(502);
+        }
+        assert!(backend.count() < 16, "{} calls for 64 clients", backend.count());
+    }
+}
+
+#[test]
+fn a_backend_that_is_always_slow_is_not_asked_once_for_each_follower() {
+    for cores in [1, 2] {
+        let backend = Backend::run(|peer| {
+            peer.request();
+            peer.await_close();
+        });
+        let gateway = Setup::with_backend(&backend, "timeout_total = \"500ms\"")
+            .cores(cores)
+            .cache("timeout_follow = \"100ms\"")
+            .start();
+        let mut clients: Vec<_> = (0..64).map(|_| gateway.client()).collect();
+        clients.iter_mut().for_each(|client| client.send(chat("slow")));
+        for client in &mut clients {
+            client.response().expect(504);
+        }
+        assert!(backend.count() < 16, "{} calls for 64 clients", backend.count());
+    }
+}

@@ -1,0 +1,206 @@
+//! Every byte that others see of the gateway, as files in tests/golden/visible. UPDATE=1 rewrites them.
+
+use super::kit::*;
+
+/// Compares `text` with the file called `name`.
+fn golden(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/visible").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        return std::fs::write(path, text).unwrap();
+    }
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(known == text, "{name} has changed; UPDATE=1 rewrites it if that was meant\n--- now ---\n{text}");
+}
+
+/// Values that differ from run to run become `*`.
+fn masked(head: &str) -> String {
+    let mask = |line: &str| match line.split_once(": ") {
+        Some((name @ ("date" | "x-request-id" | "age"), _)) => format!("{name}: *"),
+        Some(("cache-status", status)) if status.contains("ttl=") => {
+            format!("cache-status: {}ttl=*", status.split("ttl=").next().unwrap())
+        }
+        _ => line.to_owned(),
+    };
+    head.lines().map(mask).map(|line| line + "\n").collect()
+}
+
+fn shown(title: &str, response: &Response) -> String {
+    format!("=== {title}\n{}{}\n", masked(&response.head), String::from_utf8_lossy(&response.body))
+}
+
+#[test]
+fn errors() {
+    let backend = Backend::run(|peer| {
+        while let Some(request) = peer.request() {
+            match request.text() {
+                text if text.contains("closes") => return,
+                text if text.contains("garbage") => {
+                    peer.write("garbage\r\n\r\n");
+                    return;
+                }
+                text if text.contains("stops") => {
+                    peer.write(STREAM_HEAD);
+                    return;
+                }
+                text if text.contains("thinks") => return peer.await_close(),
+                _ => _ = peer.write(echo(&request)),
+            }
+        }
+    });
+    let absent = Backend::absent();
+    let gateway = Setup::with_backend(&backend, "timeout_total = \"100ms\"")
+        .server("body_max = \"1MiB\"")
+        .server("timeout_head = \"100ms\"")
+        .server("timeout_body = \"100ms\"")
+        .backend("absent", &absent, "")
+        .model("gone", "backends = [\"absent\"]")
+        .tenant("t", "key", "")
+        .start();
+    let keyed = |fields: &str, body: &str| post_with(CHAT, &format!("Authorization: Bearer key\r\n{fields}"), body);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer key\r\n\r\n").into_bytes();
+    let gone = question("x").replace("\"m\"", "\"gone\"");
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("a malformed head", b"GET / HTTP/1.1\r\nHost : h\r\n\r\n".to_vec()),
+        ("a head that is too large", format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(20_000)).into_bytes()),
+        ("a version that is not spoken", b"GET / HTTP/3.0\r\nHost: h\r\n\r\n".to_vec()),
+        ("a head that does not end", b"GET / HTTP/1.1\r\n".to_vec()),
+        ("a body that does not come", keyed("X: y\r\n", "{").split_last().unwrap().1.to_vec()),
+        (
+            "a malformed chunk",
+            format!(
+                "POST {CHAT} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer key\r\nTransfer-Encoding: chunked\r\n\r\nx"
+            )
+            .into_bytes(),
+        ),
+        (
+            "a body that is too large",
+            format!("POST {CHAT} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer key\r\nContent-Length: 9999999\r\n\r\n")
+                .into_bytes(),
+        ),
+        ("no JSON", keyed("", "{")),
+        ("a duplicate field", keyed("", r#"{"model":"m","model":"m"}"#)),
+        ("no model", keyed("", "{}")),
+        ("a field of the wrong type", keyed("", r#"{"model":"m","stream":1}"#)),
+        ("no key", post(CHAT, "{}")),
+        ("an unknown key", post_with(CHAT, "Authorization: Bearer other\r\n", "{}")),
+        ("an unknown model", keyed("", r#"{"model":"unknown"}"#)),
+        ("an unknown path", get("/nothing")),
+        ("a method that is not there", get(CHAT)),
+        ("another path without a model", get("/v1/files")),
+        ("only if cached", keyed("Cache-Control: only-if-cached\r\n", &question("x"))),
+        ("a backend that is not there", keyed("", &gone)),
+        ("a backend that closes", keyed("", &question("closes"))),
+        ("a backend that sends garbage", keyed("", &question("garbage"))),
+        ("a backend that stops", keyed("", &streamed_question("stops"))),
+        ("a backend that thinks for too long", keyed("", &question("thinks"))),
+    ];
+    let all: String = cases.iter().map(|(title, request)| shown(title, &gateway.ask(request))).collect();
+    golden("errors.txt", &all);
+}
+
+#[test]
+fn answers() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).start();
+    let mut all = String::new();
+    for (title, request) in [
+        ("miss", chat("hello")),
+        ("hit", chat("hello")),
+        ("no-cache", post_with(CHAT, "Cache-Control: no-cache\r\n", &question("hello"))),
+        ("no-store", post_with(CHAT, "Cache-Control: no-store\r\n", &question("hello"))),
+        ("stream, miss", chat_stream("hello there")),
+        ("stream, hit", chat_stream("hello there")),
+        ("HTTP/1.0", chat("hello").iter().map(|&byte| byte as char).collect::<String>().replace("/1.1", "/1.0").into()),
+        ("health", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
+        ("models", b"GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
+        ("one model", b"GET /v1/models/m HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
+    ] {
+        all += &shown(title, &gateway.ask(&request).expect(200));
+    }
+    golden("answers.txt", &all);
+}
+
+#[test]
+fn a_stream_that_breaks() {
+    let backend = Backend::run(|peer| {
+        if peer.request().is_some() {
+            peer.write(STREAM_HEAD);
+            peer.write(chunk(&piece("a")));
+        }
+    });
+    let gateway = Setup::with(&backend).start();
+    golden("broken-stream.txt", &shown("a backend that dies", &gateway.ask(chat_stream("x"))));
+}
+
+#[test]
+fn requests_upstream() {
+    let backend = Backend::answering(|request| match request.line().starts_with("POST") {
+        true => echo(request),
+        false => json("{}"),
+    });
+    let gateway = Setup::bare()
+        .backend("b", &backend, "api_key = \"backend-key\"")
+        .model("m", "backends = [{ backend = \"b\", model = \"maker/Model\" }]")
+        .server("passthrough_model = \"m\"")
+        .start();
+    let fields = "Authorization: Bearer client-key\r\nContent-Type: application/json\r\nUser-Agent: client/1\r\n\
+                  Accept: */*\r\nX-Request-Id: mine\r\nTraceparent: 00-1-2-01\r\nOpenAI-Beta: x\r\nX-Other: y\r\n";
+    gateway.ask(post_with(CHAT, fields, &question("whole"))).expect(200);
+    gateway.ask(post_with(CHAT, fields, &streamed_question("stream"))).expect(200);
+    gateway.ask("DELETE /v1/files/f?x=y HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+    let version = concat!("ringway/", env!("CARGO_PKG_VERSION"));
+    let mut all = String::new();
+    for (place, request) in backend.requests().iter().enumerate() {
+        let head = match place {
+            2 => masked(&request.head),
+            _ => request.head.replace("\r\n", "\n"),
+        };
+        all += &format!("{head}{}\n", request.text());
+    }
+    golden("upstream.txt", &all.replace(&backend.address.to_string(), "BACKEND").replace(version, "ringway/VERSION"));
+}
+
+#[test]
+fn the_access_log() {
+    let backend = Backend::answering(|request| match request.text().contains("refuse") {
+        true => answer(429, "{}"),
+        false => echo(request),
+    });
+    let gateway =
+        Setup::with(&backend).server("access_log = \"$DIRECTORY/access.log\"").tenant("search", "key", "").start();
+    let keyed = |fields: &str, body: &str| {
+        post_with(CHAT, &format!("Authorization: Bearer key\r\nX-Request-Id: my \"id\"\r\n{fields}"), body)
+    };
+    gateway.ask(keyed("", &question("x"))).expect(200);
+    gateway.ask(keyed("", &question("x"))).expect(200);
+    gateway.ask(keyed("", &streamed_question("y"))).expect(200);
+    gateway.ask(keyed("Cache-Control: no-store\r\n", &question("refuse"))).expect(429);
+    gateway.ask(post_with(CHAT, "X-Request-Id: mine\r\n", "{}")).expect(401);
+    gateway.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+    gateway.ask("nonsense\r\n\r\n").expect(400);
+    let path = gateway.file("access.log");
+    // The end of the program is the end of the log.
+    let kept = gateway.keep_directory();
+    gateway.terminate();
+    assert!(gateway.ended().0.success());
+    let log = std::fs::read_to_string(path).unwrap();
+    drop(kept);
+    let masked: String = log.lines().map(|line| masked_line(line) + "\n").collect();
+    golden("access-log.txt", &masked);
+}
+
+/// Times become 0, and made-up ids `*`; everything stays JSON.
+fn masked_line(line: &str) -> String {
+    let mut value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).expect(line);
+    for (name, value) in &mut value {
+        match name.as_str() {
+            "time" | "total_us" | "first_byte_us" => {
+                assert!(value.is_u64(), "{line}");
+                *value = 0.into();
+            }
+            "id" if value.as_str().is_some_and(|id| id.len() == 32) => *value = "*".into(),
+            _ => {}
+        }
+    }
+    serde_json::to_string(&value).unwrap()
+}
