@@ -134,6 +134,7 @@ pub fn ask_own(core: &Core, fingerprint: &Fingerprint, form: Form, asker: CoreId
     }
     let other = other_form(fingerprint);
     if let Lookup::Fresh { value, .. } = shard.peek(&other, now)
+        && value.form == form
         && value.stored_ms == entry.stored_ms
     {
         return Verdict::Found(value.clone());
