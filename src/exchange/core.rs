@@ -41,6 +41,8 @@ pub struct Core {
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
     /// Flights of this core that feed other cores, by number; one that can no longer be joined stands here alone.
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
+    /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
+    pub displaced: RefCell<Vec<Rc<Flight>>>,
     pub pools: Vec<RefCell<Pool<Rested>>>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
@@ -111,6 +113,7 @@ impl Core {
             near: RefCell::new(Cache::new(near)),
             flights: RefCell::default(),
             feeding: RefCell::default(),
+            displaced: RefCell::default(),
             pools: pools.collect(),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
             spread: spread.collect(),

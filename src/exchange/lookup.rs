@@ -42,12 +42,16 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
         if let Some(flight) = core.flights.borrow().get(&fingerprint) {
             return Found::Follow(flight.seat(core));
         }
-    } else if core.flights.borrow().get(&fingerprint).is_some_and(|flight| flight.has_opened()) {
-        // Others are being served by what is silent now: it stays theirs.
-        return Found::Alone(alone(core));
     } else {
-        // The silent flight, or its copy here, is nobody's to join any more.
-        core.flights.borrow_mut().remove(&fingerprint);
+        let here = core.flights.borrow().get(&fingerprint).cloned();
+        match here {
+            // Somebody else was as tired, and has asked anew.
+            Some(flight) if flight.number() != silent => return Found::Follow(flight.seat(core)),
+            // Others are being served by what is silent now: it stays theirs.
+            Some(flight) if flight.has_opened() => return Found::Alone(alone(core)),
+            // The silent flight, or its copy here, is nobody's to join any more.
+            _ => drop(core.flights.borrow_mut().remove(&fingerprint)),
+        }
     }
     if own {
         return match ask_own(core, &fingerprint, form, core.id, silent) {
