@@ -43,7 +43,7 @@ pub struct Core {
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
     pub displaced: RefCell<Vec<Rc<Flight>>>,
-    pub pools: Vec<RefCell<Pool<Rested>>>,
+    pub pools: Vec<RefCell<Pool<Socket>>>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
     pub spread: Vec<RefCell<Spread>>,
@@ -54,12 +54,6 @@ pub struct Core {
     pub panics: Panics,
     pub draining: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
-}
-
-/// A connection that lies idle in its pool.
-pub struct Rested {
-    pub socket: Socket,
-    pub since_ms: u64,
 }
 
 /// How a model's requests are spread: weights and turns of this core.

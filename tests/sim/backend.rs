@@ -39,6 +39,10 @@ pub enum Act {
     ShortLength,
     /// An answer of status 200 that is no JSON.
     NoJson,
+    /// A good answer, and so much later the same once more, unasked.
+    Twice {
+        ms: u64,
+    },
 }
 
 /// How far an answer has come.
@@ -219,6 +223,12 @@ impl Exchange<'_> {
                     _ => {}
                 }
                 Some(Next::Close)
+            }
+            Act::Twice { ms } => {
+                self.answer(Frame::Length, After::Keep, usize::MAX, "stop", Worth::Whole).await?;
+                sleep_ms(ms).await;
+                self.answer(Frame::Length, After::Keep, usize::MAX, "stop", Worth::Whole).await?;
+                Some(Next::Keep)
             }
             Act::Short { frame } => {
                 self.answer(frame, After::Close, 2, "length", Worth::Short).await?;

@@ -340,3 +340,20 @@ fn a_core_that_stands_still_holds_nobody_for_ever() {
         story.end();
     });
 }
+
+#[test]
+fn an_answer_that_nobody_asked_for_reaches_nobody() {
+    each_seed(40, |world, _| {
+        world.set_weather(Weather { poll_cost_us: 1, ..Weather::CALM });
+        let mut story = Story::begin(world, Setup { cores: 1, ..NODE }, CROWD);
+        story.temper.set(Temper { rest_ms: 0, only: Some(Act::Twice { ms: between(1, 50) }), ..story.temper.get() });
+        for number in 0..8 {
+            story.invite(PLAIN, vec![question(number, WHOLE)]);
+            world.run_ms(between(51, 300));
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        story.calm();
+        story.end();
+    });
+}
