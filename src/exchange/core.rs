@@ -41,7 +41,9 @@ pub struct Core {
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
     /// Flights of this core that feed other cores, by number; one that can no longer be joined stands here alone.
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
-    pub pools: Vec<RefCell<Pool<Rested>>>,
+    /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
+    pub displaced: RefCell<Vec<Rc<Flight>>>,
+    pub pools: Vec<RefCell<Pool<Socket>>>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
     pub spread: Vec<RefCell<Spread>>,
@@ -52,12 +54,6 @@ pub struct Core {
     pub panics: Panics,
     pub draining: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
-}
-
-/// A connection that lies idle in its pool.
-pub struct Rested {
-    pub socket: Socket,
-    pub since_ms: u64,
 }
 
 /// How a model's requests are spread: weights and turns of this core.
@@ -111,6 +107,7 @@ impl Core {
             near: RefCell::new(Cache::new(near)),
             flights: RefCell::default(),
             feeding: RefCell::default(),
+            displaced: RefCell::default(),
             pools: pools.collect(),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
             spread: spread.collect(),

@@ -5,14 +5,10 @@ use std::rc::Rc;
 
 use shards::Take;
 
-use super::core::{Core, Rested};
+use super::core::Core;
 use super::route::Plan;
 use crate::error::Failure;
-use crate::net::{Socket, dial, now_ms};
-
-/// A connection that served so recently is used without a look at it: should it have closed since, the free retry is
-/// cheaper than a system call for every request.
-const TRUSTED_MS: u64 = 100;
+use crate::net::{Socket, dial};
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +39,10 @@ pub async fn connection(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<
     let new = |socket, origin| Lease { core: core.clone(), backend, socket, origin };
     loop {
         match take(core, backend, wanted) {
-            Take::Reuse(Rested { socket, since_ms }) => {
-                let quiet = now_ms().saturating_sub(since_ms) < TRUSTED_MS || socket.is_quiet();
+            Take::Reuse(socket) => {
+                // A look at each, however recently it served: a backend may have answered twice, and the second answer
+                // would be taken for that of whoever asks next.
+                let quiet = socket.is_quiet();
                 let lease = new(Some(socket), Origin::Reused);
                 if quiet {
                     return Ok(lease);
@@ -57,7 +55,7 @@ pub async fn connection(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<
     }
 }
 
-fn take(core: &Core, backend: usize, wanted: Wanted) -> Take<Rested> {
+fn take(core: &Core, backend: usize, wanted: Wanted) -> Take<Socket> {
     let mut pool = core.pools[backend].borrow_mut();
     match wanted {
         Wanted::Any => pool.take(core.now()),
@@ -98,9 +96,7 @@ impl Lease {
     pub fn give_back(mut self) {
         if let Some(socket) = self.socket.take() {
             socket.watch().clear();
-            let closing = self.core.pools[self.backend]
-                .borrow_mut()
-                .give_back(Rested { socket, since_ms: now_ms() }, self.core.now());
+            let closing = self.core.pools[self.backend].borrow_mut().give_back(socket, self.core.now());
             drop(closing);
             self.backend = usize::MAX; // the lease has ended
         }

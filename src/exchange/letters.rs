@@ -134,6 +134,7 @@ pub fn ask_own(core: &Core, fingerprint: &Fingerprint, form: Form, asker: CoreId
     }
     let other = other_form(fingerprint);
     if let Lookup::Fresh { value, .. } = shard.peek(&other, now)
+        && value.form == form
         && value.stored_ms == entry.stored_ms
     {
         return Verdict::Found(value.clone());
@@ -194,6 +195,11 @@ fn join(core: &Core, fingerprint: Fingerprint, number: u64, follower: CoreId) {
 /// Does what one letter says. `Drain`, `Halt` and the letters of other kinds of core are for the core's own loop.
 pub fn deliver(core: &Rc<Core>, letter: Letter) {
     let find = |fingerprint: &Fingerprint| core.flights.borrow().get(fingerprint).cloned();
+    let displaced = |fingerprint: &Fingerprint| {
+        let flights = core.displaced.borrow();
+        let found: Vec<_> = flights.iter().filter(|flight| flight.is_for(fingerprint)).cloned().collect();
+        found.into_iter()
+    };
     match letter {
         Letter::Ask { fingerprint, form, from } => answer(core, fingerprint, form, from, None),
         Letter::TakeOver { fingerprint, number, form, from } => answer(core, fingerprint, form, from, Some(number)),
@@ -219,12 +225,12 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
         }
         Letter::Feed { fingerprint, number, leader, opening, at, bytes, end } => {
             // Without a flight here its readers have left, and the leader's core has been told.
-            if let Some(flight) = find(&fingerprint) {
-                flight.fed(core, Source { leader, number }, opening, at, &bytes, end);
+            for flight in displaced(&fingerprint).chain(find(&fingerprint)) {
+                flight.fed(core, Source { leader, number }, opening.clone(), at, &bytes, end.clone());
             }
         }
         Letter::Gone { fingerprint, number } => {
-            if let Some(flight) = find(&fingerprint).filter(|flight| flight.awaits(number)) {
+            for flight in displaced(&fingerprint).chain(find(&fingerprint)).filter(|flight| flight.awaits(number)) {
                 flight.gone(core);
             }
         }

@@ -126,6 +126,10 @@ impl<'a> Line<'a> {
         let (result, mut output) = self.socket.write(std::mem::take(&mut self.output)).await;
         output.clear();
         self.output = output;
+        if result.is_err() {
+            // A part is out: without a reset, an answer that ends with its connection would look whole.
+            self.socket.make_close_unclean();
+        }
         result
     }
 

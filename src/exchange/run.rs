@@ -3,6 +3,7 @@
 //! again or goes alone), and the one free retry on a stale connection.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use shards::Fingerprint;
 
@@ -247,7 +248,13 @@ async fn answer_question(
             Reader::Alone => Found::Alone(lookup::alone(core)),
             Reader::Found(entry) => {
                 note.cache = own_mark; // `stored` makes it a hit
-                Found::Hit(entry)
+                // The owner answered whoever of this core asked first, in that one's form.
+                if entry.form == form {
+                    Found::Hit(entry)
+                } else {
+                    let converted = entry.in_form(form);
+                    converted.map_or_else(|| Found::Alone(lookup::alone(core)), |entry| Found::Hit(Arc::new(entry)))
+                }
             }
             Reader::Again => ask(&mut follows, None),
             Reader::Silent => ask(&mut follows, seat.flight().number()),

@@ -20,7 +20,7 @@ use crate::wire::http1::{Asked, Method, Progress, ResponseHead, encode, parse_re
 const FORWARDED: [&str; 7] =
     ["content-type", "accept", "traceparent", "tracestate", "openai-beta", "anthropic-version", "anthropic-beta"];
 
-/// An answer whose head has come; `input[consumed..]` is the start of its body.
+/// An answer whose head has come: the spans of `head` are in `input`, and `input[consumed..]` is the start of its body.
 pub struct Answer {
     pub head: ResponseHead,
     pub input: Vec<u8>,
@@ -63,22 +63,24 @@ pub async fn request(
     let asked = if order.head.method == Method::Head { Asked::Head } else { Asked::Other };
     // A backend may answer and close before it has read everything: its answer counts, not our broken write.
     drop(written);
-    let (mut consumed, mut interim, mut ended) = (0, 0, false);
+    let (mut interim, mut ended) = (0, false);
     loop {
-        if consumed < input.len() {
-            match parse_response(&input[consumed..], asked, &mut head) {
+        if !input.is_empty() {
+            match parse_response(&input, asked, &mut head) {
                 Ok(Progress::Complete) => {
-                    consumed += head.length;
                     if head.status >= 200 {
+                        let consumed = head.length;
                         return Ok(Answer { head, input, consumed, usage_hidden });
                     }
+                    // The spans of a head count from the start of the input.
+                    input.drain(..head.length);
                     interim += 1;
                     if interim > INTERIM_RESPONSES {
                         return Err(SendFault::Failed(Failure::BackendGarbage));
                     }
                     continue;
                 }
-                Ok(Progress::Partial) if input.len() - consumed <= HEAD_BYTES => {}
+                Ok(Progress::Partial) if input.len() <= HEAD_BYTES => {}
                 Ok(Progress::Partial) | Err(_) => return Err(SendFault::Failed(Failure::BackendGarbage)),
             }
         }
@@ -97,7 +99,7 @@ pub async fn request(
             if socket.watch().take_trip().is_some() {
                 return Err(SendFault::Failed(Failure::BackendTimeout));
             }
-            return Err(match (origin, input.is_empty()) {
+            return Err(match (origin, input.is_empty() && interim == 0) {
                 (Origin::Reused, true) => SendFault::Stale,
                 _ => SendFault::Failed(Failure::BackendClosed),
             });

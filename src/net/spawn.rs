@@ -45,6 +45,8 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
 }
 
 /// Starts `task` on this core. What it owns is dropped when it ends or panics.
+// A simulation names the place where a task that was left behind was started.
+#[cfg_attr(sim, track_caller)]
 pub fn spawn(panics: &Panics, task: impl Future<Output = ()> + 'static) {
     super::spawn_raw(Guarded { task, panics: panics.clone() });
 }

@@ -383,8 +383,13 @@ pub fn close_all() {
     REGISTRY.with_borrow(|registry| registry.slots.iter().flatten().for_each(|slot| shutdown_both(slot.socket)));
 }
 
-/// Forgets every watch of this thread; for simulations that start anew.
+/// The registry of a core that is not running: a simulation has many cores on one thread.
 #[cfg(sim)]
-pub fn reset() {
-    REGISTRY.with_borrow_mut(|registry| *registry = Registry::default());
+#[derive(Default)]
+pub struct Shelf(Registry);
+
+/// Puts this thread's registry on the shelf and takes up the one that was there.
+#[cfg(sim)]
+pub fn swap(shelf: &mut Shelf) {
+    REGISTRY.with_borrow_mut(|registry| std::mem::swap(registry, &mut shelf.0));
 }

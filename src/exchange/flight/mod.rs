@@ -65,16 +65,35 @@ pub struct Flight {
 impl Flight {
     /// A flight whose owner is about to be asked; others on this core can take part from now on.
     pub fn asking(core: &Core, fingerprint: Fingerprint) -> Rc<Flight> {
-        let flight = Rc::new(Flight::new(core, Some(fingerprint), Stage::Asking));
-        core.flights.borrow_mut().insert(fingerprint, flight.clone());
-        flight
+        Flight::enter_map(core, fingerprint, Stage::Asking)
     }
 
     /// A flight of this core, to be settled as `number`.
     pub fn leading(core: &Core, fingerprint: Fingerprint, number: u64) -> Rc<Flight> {
-        let flight = Rc::new(Flight::new(core, Some(fingerprint), Stage::Flying(Some(number))));
-        core.flights.borrow_mut().insert(fingerprint, flight.clone());
+        Flight::enter_map(core, fingerprint, Stage::Flying(Some(number)))
+    }
+
+    fn enter_map(core: &Core, fingerprint: Fingerprint, stage: Stage) -> Rc<Flight> {
+        let flight = Rc::new(Flight::new(core, Some(fingerprint), stage));
+        let before = core.flights.borrow_mut().insert(fingerprint, flight.clone());
+        // The flight that feeds it is settled already, but those who read the copy here are not done.
+        if let Some(before) = before
+            && before.is_copy()
+        {
+            core.displaced.borrow_mut().push(before);
+        }
         flight
+    }
+
+    /// Whether another core's letters decide how it goes on.
+    fn is_copy(&self) -> bool {
+        let state = self.state.borrow();
+        state.end.is_none() && matches!(state.stage, Stage::Asking | Stage::Fed(_))
+    }
+
+    /// Whether this is a flight for `fingerprint`.
+    pub fn is_for(&self, fingerprint: &Fingerprint) -> bool {
+        self.fingerprint.as_ref() == Some(fingerprint)
     }
 
     /// A flight for one exchange alone.
@@ -379,8 +398,17 @@ impl Flight {
         others
     }
 
+    /// Where the flight stands, for a simulation that found one left behind.
+    #[cfg(sim)]
+    pub fn describe(&self) -> String {
+        let state = self.state.borrow();
+        let (stage, readers, followers) = (&state.stage, &state.readers, &state.followers);
+        format!("{stage:?}, readers {readers:?}, followers {followers:?}, reach {}, end {:?}", state.reach(), state.end)
+    }
+
     fn leave_map(&self, core: &Core) {
         let Some(fingerprint) = self.fingerprint else { return };
+        core.displaced.borrow_mut().retain(|flight| !std::ptr::eq(&**flight, self));
         let mut flights = core.flights.borrow_mut();
         if flights.get(&fingerprint).is_some_and(|flight| std::ptr::eq(&**flight, self)) {
             flights.remove(&fingerprint);

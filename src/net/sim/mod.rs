@@ -1,1 +1,56 @@
-//! The simulated world.
+//! The simulator's outside world, in place of the real one under `--cfg sim`: one thread, one seed, virtual time.
+//! A [`World`] owns every task, socket, timer and die; the names that the rest of the gateway uses act on the world of the
+//! current thread. Nothing here may read a real clock, throw real dice or depend on an address in memory.
+
+mod ends; // the two ends of a connection and what travels between them
+mod executor; // tasks, cores, clock and dice
+mod socket; // sockets, listeners and dialling over these ends, with the real ones' signatures
+mod weather; // how the network treats connections
+mod world; // what tests drive, and the clock, dice and tasks that the code under test sees
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+pub use self::{
+    socket::{Dial, Listener, Quit, Socket, SocketId, dial, hangups, shutdown_both},
+    weather::{Chop, Manner, Weather},
+    world::{
+        Ended, Place, TaskId, World, between, here, kill, now_us, set_manner, sleep_ms, spawn_at, spawn_raw, throw,
+        unix_ms,
+    },
+};
+
+/// What a peer's side of a connection looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The peer has ended its sending direction and may still read.
+    Half,
+    /// The connection is reset or closed in both directions.
+    Full,
+}
+
+/// There is no ring to wake in a simulation: its cores have bells with wakers.
+pub enum RingBell {}
+
+impl RingBell {
+    /// Errors: always.
+    pub fn new() -> io::Result<RingBell> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn strike(&self) {
+        match *self {}
+    }
+}
+
+/// The waiting end of a [`RingBell`], which cannot be.
+#[derive(Default)]
+pub struct Ear;
+
+impl Ear {
+    pub async fn wait(&mut self, bell: &RingBell) {
+        match *bell {}
+    }
+}

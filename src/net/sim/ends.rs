@@ -1,0 +1,321 @@
+//! The two ends of each simulated connection and the parcels between them, with the manners of Linux TCP: windows, half
+//! closes, resets, what poll says. Owned by the world; holds wakers, never runs a task.
+
+mod flow; // reading, writing, parcels on their way, and how a connection ends
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::{
+    Chop, Dial, Hangup, Manner, Place, SocketId,
+    executor::{Event, Inner},
+};
+
+/// Names an end for ever, unlike a [`SocketId`], which is given out again as the kernel does with descriptors.
+pub(super) type EndKey = u64;
+
+/// Numbers of listeners begin here, so that none is a socket's.
+const LISTENERS: SocketId = 1 << 40;
+
+enum Parcel {
+    Bytes(Bytes),
+    Finish,
+    Reset,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Opening,
+    Open,
+    Refused,
+    /// Reset by the peer, or shut down before it was open.
+    Dead,
+    /// The owner has closed it; it stays until the peer's end is closed too.
+    Closed,
+}
+
+struct End {
+    id: Option<SocketId>,
+    place: Place,
+    address: Option<Dial>,
+    peer: EndKey,
+    state: State,
+    /// On the way to this end, with times of arrival.
+    incoming: VecDeque<(u64, Parcel)>,
+    last_arrival_us: u64,
+    /// Arrived and not yet read.
+    inbox: VecDeque<u8>,
+    /// Written by this end and not yet read at the other.
+    outstanding: usize,
+    window: usize,
+    latency_us: u64,
+    chop: Chop,
+    peer_finished: bool,
+    shut_read: bool,
+    shut_write: bool,
+    /// The end of our direction waits behind bytes that the window keeps back.
+    finish_held: bool,
+    error: Option<i32>,
+    unclean: bool,
+    reading: Option<Waker>,
+    writing: Option<Waker>,
+    read_dropped: bool,
+    write_dropped: bool,
+}
+
+impl End {
+    fn wake(&mut self) {
+        for waker in [self.reading.take(), self.writing.take()].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        !self.inbox.is_empty()
+            || self.peer_finished
+            || self.shut_read
+            || self.error.is_some()
+            || !matches!(self.state, State::Open | State::Opening)
+    }
+
+    fn hangup(&self) -> Option<Hangup> {
+        let half = self.peer_finished || self.shut_read;
+        if self.error.is_some() || (half && self.shut_write) || !matches!(self.state, State::Open | State::Opening) {
+            Some(Hangup::Full)
+        } else {
+            half.then_some(Hangup::Half)
+        }
+    }
+
+    fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take().map(io::Error::from_raw_os_error)
+    }
+}
+
+#[derive(Default)]
+struct Ear {
+    /// Takes no more; what waits is still accepted.
+    shut: bool,
+    queue: VecDeque<EndKey>,
+    waiting: Vec<Waker>,
+}
+
+/// Every end, listener and name of a world.
+#[derive(Default)]
+pub(super) struct Ends {
+    ends: BTreeMap<EndKey, End>,
+    made: EndKey,
+    /// The end behind each socket's number; the lowest free number is given out next.
+    names: Vec<Option<EndKey>>,
+    ears: BTreeMap<u64, (Dial, Ear)>,
+    ears_made: u64,
+    manners: Vec<(Dial, Manner)>,
+}
+
+impl Ends {
+    fn make(&mut self, world: &Inner, place: Place, state: State) -> EndKey {
+        let weather = world.weather.get();
+        self.made += 1;
+        let chop = if world.one_in(weather.chopped_one_in) {
+            Chop::UpTo([1, 3, 20, 300][world.between(0, 3) as usize])
+        } else {
+            Chop::Whole
+        };
+        let end = End {
+            id: None,
+            place,
+            address: None,
+            peer: 0,
+            state,
+            incoming: VecDeque::new(),
+            last_arrival_us: 0,
+            inbox: VecDeque::new(),
+            outstanding: 0,
+            window: world.between(weather.window_bytes.0, weather.window_bytes.1) as usize,
+            latency_us: world.between(weather.latency_us.0, weather.latency_us.1),
+            chop,
+            peer_finished: false,
+            shut_read: false,
+            shut_write: false,
+            finish_held: false,
+            error: None,
+            unclean: false,
+            reading: None,
+            writing: None,
+            read_dropped: false,
+            write_dropped: false,
+        };
+        self.ends.insert(self.made, end);
+        self.made
+    }
+
+    fn name(&mut self, key: EndKey) -> SocketId {
+        let id = self.names.iter().position(Option::is_none).unwrap_or(self.names.len());
+        if id == self.names.len() {
+            self.names.push(None);
+        }
+        self.names[id] = Some(key);
+        if let Some(end) = self.ends.get_mut(&key) {
+            end.id = Some(id);
+        }
+        id
+    }
+
+    /// The end of a socket that lives: its owner holds it.
+    fn of(&mut self, key: EndKey) -> &mut End {
+        self.ends.get_mut(&key).expect("an open socket has an end")
+    }
+
+    pub(super) fn open_at(&self, place: Place) -> Vec<SocketId> {
+        self.ends.values().filter(|end| end.place == place).filter_map(|end| end.id).collect()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let line = |(key, end): (&EndKey, &End)| {
+            format!(
+                "{key} -> {} at {:?}: {:?}, inbox {}, incoming {}, outstanding {} of {}, peer finished {}, shut {} {}, \
+                 error {:?}, waits to read {}, to write {}\n",
+                end.peer,
+                end.place,
+                end.state,
+                end.inbox.len(),
+                end.incoming.len(),
+                end.outstanding,
+                end.window,
+                end.peer_finished,
+                end.shut_read,
+                end.shut_write,
+                end.error,
+                end.reading.is_some(),
+                end.writing.is_some(),
+            )
+        };
+        self.ends.iter().map(line).collect()
+    }
+
+    // Opening.
+
+    pub(super) fn set_manner(&mut self, address: &Dial, manner: Manner) {
+        self.manners.retain(|(known, _)| known != address);
+        self.manners.push((address.clone(), manner));
+    }
+
+    fn manner(&self, address: &Dial) -> Manner {
+        self.manners.iter().find(|(known, _)| known == address).map_or(Manner::Welcome, |&(_, manner)| manner)
+    }
+
+    pub(super) fn connect(&mut self, world: &Inner, to: &Dial) -> (EndKey, SocketId) {
+        let key = self.make(world, world.place(), State::Opening);
+        let id = self.name(key);
+        let end = self.of(key);
+        end.address = Some(to.clone());
+        let mut wait_us = end.latency_us;
+        match self.manner(to) {
+            Manner::BlackHole => return (key, id),
+            Manner::Slow { ms } => wait_us += ms * 1000,
+            Manner::Welcome | Manner::Refuse => {}
+        }
+        world.schedule(world.now_us() + wait_us, Event::Knock(key));
+        (key, id)
+    }
+
+    pub(super) fn knock(&mut self, world: &Inner, key: EndKey) {
+        // Gone, or shut down meanwhile.
+        let Some(end) = self.ends.get(&key).filter(|end| end.state == State::Opening) else { return };
+        let latency_us = end.latency_us;
+        let address = end.address.clone();
+        let at_us = world.now_us() + latency_us;
+        let ears: Vec<u64> = match address {
+            Some(address) if self.manner(&address) != Manner::Refuse => {
+                let open = self.ears.iter().filter(|(_, (at, ear))| *at == address && !ear.shut);
+                open.map(|(&number, _)| number).collect()
+            }
+            _ => Vec::new(),
+        };
+        if ears.is_empty() {
+            // Stays without a peer: `opened` takes that for a refusal.
+            world.schedule(at_us, Event::Opened(key));
+            return;
+        }
+        let number = ears[world.between(0, ears.len() as u64 - 1) as usize];
+        let peer = self.make(world, Place::Outside, State::Open);
+        let end = self.of(peer);
+        (end.peer, end.latency_us) = (key, latency_us);
+        let end = self.of(key);
+        end.peer = peer;
+        end.last_arrival_us = at_us;
+        world.schedule(at_us, Event::Opened(key));
+        if let Some((_, ear)) = self.ears.get_mut(&number) {
+            ear.queue.push_back(peer);
+            ear.waiting.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    pub(super) fn opened(&mut self, key: EndKey) {
+        let Some(end) = self.ends.get_mut(&key).filter(|end| end.state == State::Opening) else { return };
+        if end.peer == 0 {
+            end.state = State::Refused;
+            end.error = Some(libc::ECONNREFUSED);
+        } else {
+            end.state = State::Open;
+        }
+        end.wake();
+    }
+
+    /// Ready when the connection is open, refused or shut down.
+    pub(super) fn poll_opened(&mut self, key: EndKey, context: &Context<'_>) -> Poll<()> {
+        let end = self.of(key);
+        if end.state == State::Opening {
+            end.writing = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    pub(super) fn take_error(&mut self, key: EndKey) -> io::Result<()> {
+        self.of(key).take_error().map_or(Ok(()), Err)
+    }
+
+    /// The number that [`shut_both`](Self::shut_both) knows a listener by.
+    pub(super) fn listener_id(number: u64) -> SocketId {
+        LISTENERS + number as usize
+    }
+
+    pub(super) fn listen(&mut self, at: &Dial) -> u64 {
+        self.ears_made += 1;
+        self.ears.insert(self.ears_made, (at.clone(), Ear::default()));
+        self.ears_made
+    }
+
+    /// Connections that nobody accepted are reset, as the kernel does.
+    pub(super) fn stop_listening(&mut self, world: &Inner, number: u64) {
+        let Some((_, ear)) = self.ears.remove(&number) else { return };
+        for key in ear.queue {
+            self.of(key).unclean = true;
+            self.close(world, key);
+        }
+    }
+
+    pub(super) fn poll_accept(
+        &mut self,
+        number: u64,
+        place: Place,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<(EndKey, SocketId)>> {
+        let Some((_, ear)) = self.ears.get_mut(&number) else {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EINVAL)));
+        };
+        let Some(key) = ear.queue.pop_front() else {
+            if ear.shut {
+                return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EINVAL)));
+            }
+            ear.waiting.push(context.waker().clone());
+            return Poll::Pending;
+        };
+        self.of(key).place = place;
+        Poll::Ready(Ok((key, self.name(key))))
+    }
+}

@@ -1,0 +1,266 @@
+//! Sockets, listeners and dialling of a simulated world, with the names and signatures of the real ones. A socket is owned
+//! by one task; dropping it closes it. Dropping a read or write that waits marks the socket: using it again panics.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+
+use super::{
+    Hangup, Place,
+    ends::EndKey,
+    executor::{Inner, current, world},
+};
+use crate::net::{now_ms, watch::Watch};
+
+/// What the registry of watches knows a socket by; given out again after a close, as descriptors are.
+pub type SocketId = usize;
+
+/// A connected stream socket.
+pub struct Socket {
+    watch: Option<Watch>,
+    end: EndKey,
+    place: Place,
+    world_serial: u64,
+}
+
+#[derive(Default)]
+struct Pending {
+    cancelled: bool,
+    wakers: Vec<Waker>,
+}
+
+/// Takes back a read that has not completed. See [`Socket::read_until_quit`].
+pub struct Quit(Rc<RefCell<Pending>>);
+
+impl Quit {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Quit {
+        Quit(Rc::default())
+    }
+
+    /// Makes the pending read end with [`io::ErrorKind::Interrupted`], unless it has data already.
+    pub fn quit(&mut self) {
+        let pending = std::mem::take(&mut self.0);
+        let mut pending = pending.borrow_mut();
+        pending.cancelled = true;
+        pending.wakers.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// Notes on the end that an operation was given up while it waited.
+struct Unfinished {
+    end: EndKey,
+    note: Option<fn(&mut super::ends::Ends, EndKey)>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let (Some(note), Some(world)) = (self.note, current()) {
+            note(&mut world.ends.borrow_mut(), self.end);
+        }
+    }
+}
+
+impl Socket {
+    fn new(world: &Inner, end: EndKey, id: SocketId) -> Socket {
+        Socket { watch: Some(Watch::new(id)), end, place: world.place(), world_serial: world.serial }
+    }
+
+    /// The watch of this socket: deadlines and hang-ups.
+    pub fn watch(&self) -> &Watch {
+        self.watch.as_ref().expect("absent only while the socket is dropped")
+    }
+
+    /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end.
+    pub async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        self.read_unless(buffer, None).await
+    }
+
+    /// As `read`, but `quit` takes the read back: then the result is an `Interrupted` error and no byte is lost.
+    pub async fn read_until_quit(&mut self, buffer: Vec<u8>, quit: &RefCell<Quit>) -> (io::Result<usize>, Vec<u8>) {
+        let pending = quit.borrow().0.clone();
+        self.read_unless(buffer, Some(pending)).await
+    }
+
+    async fn read_unless(
+        &mut self,
+        mut buffer: Vec<u8>,
+        quit: Option<Rc<RefCell<Pending>>>,
+    ) -> (io::Result<usize>, Vec<u8>) {
+        let mut unfinished = Unfinished { end: self.end, note: None };
+        let result = poll_fn(|context| {
+            let world = world();
+            let cancelled = quit.as_ref().is_some_and(|quit| quit.borrow().cancelled);
+            // Where bytes and the wish to quit meet, either may come first.
+            if cancelled && world.one_in(2) {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            let polled = world.ends.borrow_mut().poll_read(&world, self.end, context, &mut buffer);
+            if polled.is_pending() {
+                if cancelled {
+                    return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+                }
+                unfinished.note = Some(super::ends::Ends::note_dropped_read);
+                if let Some(quit) = &quit {
+                    quit.borrow_mut().wakers.push(context.waker().clone());
+                }
+            }
+            polled
+        })
+        .await;
+        unfinished.note = None;
+        (result, buffer)
+    }
+
+    /// Writes all of `buffer`.
+    pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        (self.write_all(&buffer).await, buffer)
+    }
+
+    /// Writes all of `bytes`, which stay shared.
+    pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.write_all(&bytes).await
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut unfinished = Unfinished { end: self.end, note: None };
+        let mut written = 0;
+        let result = poll_fn(|context| {
+            let world = world();
+            while written < bytes.len() {
+                match world.ends.borrow_mut().poll_write(&world, self.end, context, &bytes[written..]) {
+                    Poll::Ready(Ok(count)) => written += count,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        unfinished.note = Some(super::ends::Ends::note_dropped_write);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await;
+        unfinished.note = None;
+        result
+    }
+
+    /// Waits until a read would give bytes or the end, without lending a buffer.
+    pub async fn readable(&self) -> io::Result<()> {
+        poll_fn(|context| world().ends.borrow_mut().poll_readable(self.end, context)).await;
+        Ok(())
+    }
+
+    /// Ends our sending direction.
+    pub fn finish_writing(&self) {
+        let world = world();
+        world.ends.borrow_mut().finish_writing(&world, self.end);
+    }
+
+    /// Makes the coming close a reset, so that what was sent cannot be taken for a whole answer.
+    pub fn make_close_unclean(&self) {
+        world().ends.borrow_mut().set_unclean(self.end);
+    }
+
+    /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
+    pub fn is_quiet(&self) -> bool {
+        world().ends.borrow_mut().is_quiet(self.end)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let watch = self.watch.take();
+        match current().filter(|world| world.serial == self.world_serial) {
+            // The watch is in the registry of the socket's own place, wherever the socket is dropped.
+            Some(world) => {
+                let was = world.enter(self.place);
+                drop(watch);
+                world.ends.borrow_mut().close(&world, self.end);
+                world.enter(was);
+            }
+            // Its registry is gone, with its world.
+            None => std::mem::forget(watch),
+        }
+    }
+}
+
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dial {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Connects, giving up after `timeout_ms`.
+pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
+    let socket = {
+        let world = world();
+        let (end, id) = world.ends.borrow_mut().connect(&world, to);
+        Socket::new(&world, end, id)
+    };
+    socket.watch().shut_down_at(now_ms().saturating_add(timeout_ms));
+    poll_fn(|context| world().ends.borrow_mut().poll_opened(socket.end, context)).await;
+    if socket.watch().take_trip().is_some() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    socket.watch().clear();
+    world().ends.borrow_mut().take_error(socket.end)?;
+    Ok(socket)
+}
+
+/// A listening socket. Several at one address share its connections by chance.
+pub struct Listener {
+    number: u64,
+    world_serial: u64,
+}
+
+impl Listener {
+    /// Listens at `address`. The real one takes a descriptor instead.
+    pub fn bind(address: &Dial) -> Listener {
+        let world = world();
+        let number = world.ends.borrow_mut().listen(address);
+        Listener { number, world_serial: world.serial }
+    }
+
+    /// What [`shutdown_both`] knows it by: then it takes no more, and `accept` fails once its queue is empty.
+    pub fn id(&self) -> SocketId {
+        super::ends::Ends::listener_id(self.number)
+    }
+
+    /// The next connection. Dropping the wait loses nothing.
+    pub async fn accept(&self) -> io::Result<Socket> {
+        poll_fn(|context| {
+            let world = world();
+            let polled = world.ends.borrow_mut().poll_accept(self.number, world.place(), context);
+            polled.map_ok(|(end, id)| Socket::new(&world, end, id))
+        })
+        .await
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(world) = current().filter(|world| world.serial == self.world_serial) {
+            world.ends.borrow_mut().stop_listening(&world, self.number);
+        }
+    }
+}
+
+/// Asks which of `sockets` have hung up; appends (index, kind) to `found`.
+pub fn hangups(sockets: &[SocketId], found: &mut Vec<(usize, Hangup)>) {
+    let world = world();
+    let ends = world.ends.borrow();
+    found.extend(sockets.iter().enumerate().filter_map(|(index, &id)| ends.hangup(id).map(|kind| (index, kind))));
+}
+
+/// Ends both directions, so that whatever operation is pending on the socket completes.
+pub fn shutdown_both(socket: SocketId) {
+    let world = world();
+    world.ends.borrow_mut().shut_both(&world, socket);
+}

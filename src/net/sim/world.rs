@@ -1,0 +1,238 @@
+//! A simulated world as tests drive it, and as the code under test sees it through the names of `net`.
+
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::{
+    Dial, Manner, SocketId, Weather,
+    executor::{Event, Inner, current, world},
+};
+
+/// Unix time at which every world begins: a date in 2027.
+const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
+
+/// Where a task runs and a socket lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A data core of the gateway. It can be paused as a whole.
+    Core(usize),
+    /// Clients and backends.
+    Outside,
+}
+
+/// Names a task of a world; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskId(pub(super) u64);
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The condition holds.
+    Met,
+    /// The virtual time given has passed.
+    TimeOut,
+    /// Nothing is runnable and nothing is under way: nothing would ever happen again.
+    Idle,
+}
+
+/// A world of its own on this thread, until it is dropped. At most one at a time.
+pub struct World {
+    inner: Rc<Inner>,
+}
+
+impl World {
+    /// Begins a world whose every choice follows from `seed`, the weather of its network included.
+    pub fn new(seed: u64) -> World {
+        World { inner: Inner::begin(seed) }
+    }
+
+    /// Starts a task at `place`.
+    #[track_caller]
+    pub fn spawn(&self, place: Place, task: impl Future<Output = ()> + 'static) -> TaskId {
+        self.inner.spawn(place, Box::pin(task), Location::caller())
+    }
+
+    /// Runs `act` as if it were code of `place`: what it spawns and opens belongs there.
+    pub fn at<R>(&self, place: Place, act: impl FnOnce() -> R) -> R {
+        let was = self.inner.enter(place);
+        let result = act();
+        self.inner.enter(was);
+        result
+    }
+
+    /// Drops a task at the await where it stands. False: it had ended.
+    pub fn kill(&self, task: TaskId) -> bool {
+        self.inner.kill(task)
+    }
+
+    /// Lets a task be polled `polls` times in all and then drops it.
+    pub fn kill_after(&self, task: TaskId, polls: u64) {
+        if let Some(task) = self.inner.tasks.borrow_mut().live.get_mut(&task.0) {
+            task.last_poll = polls;
+        }
+    }
+
+    pub fn is_live(&self, task: TaskId) -> bool {
+        self.inner.tasks.borrow().live.contains_key(&task.0)
+    }
+
+    /// No task of `place` runs until it is resumed; what it waits for goes on happening.
+    pub fn pause(&self, place: Place) {
+        self.inner.tasks.borrow_mut().paused.insert(place);
+    }
+
+    pub fn resume(&self, place: Place) {
+        self.inner.tasks.borrow_mut().paused.remove(&place);
+    }
+
+    /// Runs until `met` holds (asked after every step), for at most `limit_ms` of virtual time from now.
+    pub fn run_until(&self, limit_ms: u64, mut met: impl FnMut() -> bool) -> Ended {
+        let until_us = self.inner.now_us().saturating_add(limit_ms.saturating_mul(1000));
+        loop {
+            if met() {
+                return Ended::Met;
+            }
+            if let Some(ended) = self.inner.step(until_us) {
+                return if met() { Ended::Met } else { ended };
+            }
+        }
+    }
+
+    /// Lets `ms` of virtual time pass, or less if nothing would ever happen again.
+    pub fn run_ms(&self, ms: u64) -> Ended {
+        self.run_until(ms, || false)
+    }
+
+    /// A number of `low..=high` by the world's dice.
+    pub fn between(&self, low: u64, high: u64) -> u64 {
+        self.inner.between(low, high)
+    }
+
+    pub fn weather(&self) -> Weather {
+        self.inner.weather.get()
+    }
+
+    /// Holds for connections made from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.inner.weather.set(weather);
+    }
+
+    /// How connections to `address` are met from now on.
+    pub fn set_manner(&self, address: &Dial, manner: Manner) {
+        self.inner.ends.borrow_mut().set_manner(address, manner);
+    }
+
+    /// Sockets that `place` has open, listeners not counted.
+    pub fn open_sockets(&self, place: Place) -> Vec<SocketId> {
+        self.inner.ends.borrow().open_at(place)
+    }
+
+    /// Where the live tasks of `place` were started in the source.
+    pub fn live_tasks(&self, place: Place) -> Vec<&'static Location<'static>> {
+        self.inner.tasks.borrow().live.values().filter(|task| task.place == place).map(|task| task.born).collect()
+    }
+
+    /// How often a task was polled so far; none if it has ended.
+    pub fn polls(&self, task: TaskId) -> Option<u64> {
+        self.inner.tasks.borrow().live.get(&task.0).map(|task| task.polls)
+    }
+
+    /// A line for each end of a connection that is not quite closed, for a reader in search of what it waits for.
+    pub fn describe_sockets(&self) -> String {
+        self.inner.ends.borrow().describe()
+    }
+
+    /// Polls and jumps of time so far.
+    pub fn steps(&self) -> u64 {
+        self.inner.steps.get()
+    }
+
+    /// A digest of the order in which tasks ran: equal for equal seeds, or something outside of the world decided.
+    pub fn trace(&self) -> u64 {
+        self.inner.trace.get()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.inner.end();
+    }
+}
+
+/// Microseconds of virtual time since the world began.
+pub fn now_us() -> u64 {
+    world().now_us()
+}
+
+/// Milliseconds since 1970-01-01 UTC in the world's time.
+pub fn unix_ms() -> u64 {
+    BEGIN_UNIX_MS + world().now_us() / 1000
+}
+
+/// The next 64 random bits of the code under test; the world's own choices are thrown separately.
+pub fn throw() -> u64 {
+    world().throw()
+}
+
+/// Starts a task at the place of the running one.
+#[track_caller]
+pub fn spawn_raw(task: impl Future<Output = ()> + 'static) {
+    let world = world();
+    world.spawn(world.place(), Box::pin(task), Location::caller());
+}
+
+/// Starts a task at `place`, from inside of the world.
+#[track_caller]
+pub fn spawn_at(place: Place, task: impl Future<Output = ()> + 'static) -> TaskId {
+    world().spawn(place, Box::pin(task), Location::caller())
+}
+
+/// As [`World::kill`], from inside of the world.
+pub fn kill(task: TaskId) -> bool {
+    world().kill(task)
+}
+
+/// As [`World::set_manner`], from inside of the world.
+pub fn set_manner(address: &Dial, manner: Manner) {
+    world().ends.borrow_mut().set_manner(address, manner);
+}
+
+/// As [`World::between`], from inside of the world.
+pub fn between(low: u64, high: u64) -> u64 {
+    world().between(low, high)
+}
+
+/// The place of the running task.
+pub fn here() -> Place {
+    world().place()
+}
+
+/// Sleeps in virtual time.
+pub async fn sleep_ms(ms: u64) {
+    struct Alarm {
+        at_us: u64,
+        set: Option<(u64, u64)>,
+    }
+    impl Drop for Alarm {
+        fn drop(&mut self) {
+            if let (Some(set), Some(world)) = (self.set.take(), current()) {
+                world.cancel(set);
+            }
+        }
+    }
+    let mut alarm = Alarm { at_us: now_us().saturating_add(ms.saturating_mul(1000)), set: None };
+    poll_fn(|context| {
+        let world = world();
+        if let Some(set) = alarm.set.take() {
+            world.cancel(set);
+        }
+        if world.now_us() >= alarm.at_us {
+            return Poll::Ready(());
+        }
+        alarm.set = Some(world.schedule(alarm.at_us, Event::Wake(context.waker().clone())));
+        Poll::Pending
+    })
+    .await;
+}

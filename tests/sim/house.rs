@@ -1,0 +1,247 @@
+//! The gateway of a story: its real cores, each with a listener, its mail and its tick, in the places of a simulated node.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringway::config::load::load;
+use ringway::config::snapshot::{Address, Snapshot};
+use ringway::exchange::core::Core;
+use ringway::exchange::letters::{Letter, deliver};
+use ringway::exchange::run::connection;
+use ringway::net::mail::{Bell, lay};
+use ringway::net::sim::{Place, TaskId, World};
+use ringway::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
+use shards::CoreId;
+
+/// What a story chooses of a configuration.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub cores: usize,
+    pub backends: usize,
+    /// Keys of the tenants; none is open access.
+    pub tenants: usize,
+    pub cache_bytes: u64,
+    pub ttl_ms: u64,
+    pub max_entry_bytes: u64,
+    pub follow_ms: u64,
+    pub total_ms: u64,
+    pub gap_ms: u64,
+    pub least_connections: bool,
+    pub log: bool,
+}
+
+pub fn gateway() -> Dial {
+    Dial::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))
+}
+
+pub fn backend(index: usize) -> Dial {
+    Dial::Tcp(SocketAddr::from(([10, 0, 1, index as u8], 8000)))
+}
+
+pub fn key(tenant: usize) -> String {
+    format!("key-{tenant}")
+}
+
+fn snapshot(setup: &Setup) -> Snapshot {
+    use sha2::{Digest, Sha256};
+    let log = if setup.log { "stdout" } else { "off" };
+    let mut text = format!(
+        "[server]\nlisten = [\"127.0.0.1:8080\"]\ntimeout_head = \"2s\"\ntimeout_body = \"2s\"\ntimeout_write = \"3s\"\n\
+         timeout_idle = \"20s\"\ntimeout_drain = \"30s\"\naccess_log = \"{log}\"\n\
+         [cache]\nttl = \"{}ms\"\nmax_entry = \"{}\"\ntimeout_follow = \"{}ms\"\n",
+        setup.ttl_ms, setup.max_entry_bytes, setup.follow_ms,
+    );
+    for index in 0..setup.backends {
+        let Dial::Tcp(address) = backend(index) else { continue };
+        text.push_str(&format!(
+            "[[backend]]\nname = \"b{index}\"\nurl = \"http://{address}\"\ntimeout_connect = \"1s\"\n\
+             timeout_total = \"{}ms\"\ntimeout_gap = \"{}ms\"\ntimeout_idle = \"10s\"\nidle_connections = 8\n",
+            setup.total_ms, setup.gap_ms,
+        ));
+    }
+    let balance = if setup.least_connections { "least-connections" } else { "round-robin" };
+    let targets: Vec<String> =
+        (0..setup.backends).map(|index| format!("{{ backend = \"b{index}\", model = \"real-m\" }}")).collect();
+    text.push_str(&format!("[[model]]\nname = \"m\"\nbalance = \"{balance}\"\nbackends = [{}]\n", targets.join(", ")));
+    for tenant in 0..setup.tenants {
+        let hash: String = Sha256::digest(key(tenant)).iter().map(|byte| format!("{byte:02x}")).collect();
+        text.push_str(&format!("[[tenant]]\nname = \"t{tenant}\"\nkeys = [\"sha256:{hash}\"]\n"));
+    }
+    let nothing = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+    let loaded = load(&text, Path::new("story.toml"), &|_| None, &nothing);
+    let mut snapshot = loaded.unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    // Smaller than a user may choose, so that few answers fill it.
+    snapshot.cache.memory_bytes = setup.cache_bytes;
+    snapshot
+}
+
+pub struct House {
+    pub cores: Vec<Rc<Core>>,
+    listeners: Vec<Rc<Listener>>,
+    /// The lines that reached the I/O core.
+    log: Rc<RefCell<Vec<u8>>>,
+    /// Tasks that live as long as their core: mail and tick.
+    servants: Vec<TaskId>,
+}
+
+impl House {
+    pub fn build(world: &World, setup: &Setup) -> House {
+        let snapshot = Arc::new(snapshot(setup));
+        let addresses = Arc::new(
+            snapshot
+                .backends
+                .iter()
+                .map(|backend| match &backend.address {
+                    Address::Tcp { host, port } => {
+                        vec![Dial::Tcp(SocketAddr::new(host.parse().expect("an IP address"), *port))]
+                    }
+                    Address::Unix(path) => vec![Dial::Unix(path.clone())],
+                })
+                .collect::<Vec<_>>(),
+        );
+        // Behind the data cores stand the I/O core and the background core.
+        let bells: Vec<_> = (0..setup.cores + 2).map(|_| Bell::waker()).collect();
+        let mut house = House { cores: Vec::new(), listeners: Vec::new(), log: Rc::default(), servants: Vec::new() };
+        for (index, (outbox, mut inbox)) in lay::<Letter>(&bells).into_iter().enumerate() {
+            let place = Place::Core(index);
+            if index >= setup.cores {
+                let log = house.log.clone();
+                house.servants.push(world.spawn(Place::Outside, async move {
+                    let mut ear = Ear;
+                    loop {
+                        inbox.wait(&mut ear).await;
+                        while let Some(letter) = inbox.take() {
+                            if let Letter::Log { from, mut lines } = letter {
+                                assert!(lines.ends_with(b"\n"), "whole lines");
+                                log.borrow_mut().append(&mut lines);
+                                let _ = outbox.post(usize::from(from.0), Letter::LogBuffer { lines });
+                            }
+                        }
+                    }
+                }));
+                continue;
+            }
+            let (id, count) = (CoreId(index as u16), setup.cores as u16);
+            let (snapshot, addresses) = (snapshot.clone(), addresses.clone());
+            let core = world.at(place, || Rc::new(Core::new(id, count, snapshot, addresses, outbox)));
+            house.cores.push(core.clone());
+            let own = core.clone();
+            let listener = world.at(place, || Rc::new(Listener::bind(&gateway())));
+            house.listeners.push(listener.clone());
+            world.spawn(place, async move {
+                while let Ok(socket) = listener.accept().await {
+                    spawn(&own.panics, connection(own.clone(), socket));
+                }
+            });
+            let own = core.clone();
+            house.servants.push(world.spawn(place, async move {
+                let mut ear = Ear;
+                loop {
+                    inbox.wait(&mut ear).await;
+                    while let Some(letter) = inbox.take() {
+                        deliver(&own, letter);
+                    }
+                }
+            }));
+            house.servants.push(world.spawn(place, async move {
+                loop {
+                    sleep_ms(1000).await;
+                    core.tick();
+                }
+            }));
+        }
+        house
+    }
+
+    /// Accepts nothing more and lets what runs come to its end.
+    pub fn drain(&mut self, world: &World) {
+        self.listeners.drain(..).for_each(|listener| shutdown_both(listener.id()));
+        for (index, core) in self.cores.iter().enumerate() {
+            core.draining.set(true);
+            let own = core.clone();
+            world.spawn(Place::Core(index), async move {
+                while !own.is_idle() {
+                    watch::close_idle();
+                    sleep_ms(10).await;
+                }
+            });
+        }
+    }
+
+    /// What holds at every moment.
+    pub fn check(&self) {
+        for core in &self.cores {
+            assert_eq!(core.panics.count(), 0, "a task of core {:?} panicked", core.id);
+            if let Ok(shard) = core.shard.try_borrow() {
+                shard.check();
+            }
+            for pool in &core.pools {
+                if let Ok(pool) = pool.try_borrow() {
+                    pool.check();
+                }
+            }
+        }
+    }
+
+    /// What holds once nobody asks any more: all that was taken has been given back, once.
+    pub fn check_idle(&self) {
+        for core in &self.cores {
+            let counters = &core.counters;
+            let open = [&counters.connections, &counters.exchanges, &counters.flights, &counters.permits];
+            assert_eq!(open.map(|counter| counter.get()), [0; 4], "core {:?} holds: {counters:?}", core.id);
+            let left: Vec<String> = core.flights.borrow().values().map(|flight| flight.describe()).collect();
+            assert!(left.is_empty(), "flights in the map of core {:?}: {left:#?}", core.id);
+            assert_eq!(core.feeding.borrow().len(), 0, "flights that feed others: {}", self.describe());
+            assert_eq!(core.displaced.borrow().len(), 0, "displaced copies: {}", self.describe());
+            assert_eq!(core.shard.borrow().flights().len(), 0, "flights owned by core {:?}", core.id);
+            for pool in &core.pools {
+                assert_eq!(pool.borrow().leased(), 0, "leases of core {:?}", core.id);
+            }
+            for spread in &core.spread {
+                assert!(spread.borrow().in_flight.iter().all(|&count| count == 0), "plans of core {:?}", core.id);
+            }
+        }
+    }
+
+    /// The request ids in the log, each as often as it stands there; all of it once every core has handed its lines in.
+    pub fn logged(&self, world: &World) -> Vec<String> {
+        for (index, core) in self.cores.iter().enumerate() {
+            world.at(Place::Core(index), || core.flush_log());
+        }
+        world.run_ms(100);
+        let log = self.log.borrow();
+        let lines = std::str::from_utf8(&log).expect("the log is text").lines();
+        let id = |line| -> String {
+            let value: serde_json::Value = serde_json::from_str(line).expect("a line of the log is JSON");
+            value["id"].as_str().expect("each line has its request's id").to_owned()
+        };
+        lines.map(id).collect()
+    }
+
+    /// Counters and flights of each core, for a reader in search of what is left.
+    pub fn describe(&self) -> String {
+        let core = |core: &Rc<Core>| {
+            let flights: Vec<String> = core.flights.borrow().values().map(|flight| flight.describe()).collect();
+            let feeding: Vec<String> = core.feeding.borrow().values().map(|flight| flight.describe()).collect();
+            let owned = core.shard.borrow().flights().len();
+            format!(
+                "{:?}: {:?}\nowns {owned} flights, takes part in {flights:?}, feeds {feeding:?}\n",
+                core.id, core.counters
+            )
+        };
+        self.cores.iter().map(core).collect()
+    }
+
+    /// Ends it: everything of it goes.
+    pub fn close(self, world: &World) {
+        for task in self.servants {
+            world.kill(task);
+        }
+        for (index, core) in self.cores.into_iter().enumerate() {
+            world.at(Place::Core(index), || drop(core));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Laws over a whole story, asked once it is over: what its ledger must not show.
+
+use crate::house::Setup;
+use crate::ledger::{Ledger, Outcome, Worth};
+use crate::plot::Plot;
+
+/// Nobody is told to have been slow who was not: a drain, a fault of a backend or a neighbour is not the client's.
+pub fn check_lateness(ledger: &Ledger, plot: &Plot) {
+    ledger.look(|book| {
+        for (id, request) in &book.requests {
+            let late = matches!(request.outcome, Outcome::Error { status: 408, .. });
+            assert!(!late || plot.odd_clients || plot.paused_cores, "{id} was not slow: {request:?}");
+        }
+    });
+}
+
+/// Where nothing fails but backends, and answers are kept: one good call a question, whatever failed before it.
+pub fn check_calls(ledger: &Ledger, setup: &Setup, plot: &Plot) {
+    let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
+    // A follower may have grown tired of an answer that is long in coming.
+    let waits = setup.follow_ms == 10_000 && setup.total_ms == 3000;
+    let quiet = !(plot.leavers || plot.unreachable || plot.paused_cores || plot.drains || plot.directives);
+    // Nobody stalls a flight by reading slowly, and nobody wants the other form of an answer that has just begun.
+    if !(keeps && waits && quiet && plot.one_form && !plot.odd_clients) {
+        return;
+    }
+    ledger.look(|book| {
+        let good = book.calls.iter().filter(|call| call.worth == Worth::Whole);
+        let mut asked: Vec<_> = good.map(|call| (book.requests[&call.request_id].tenant, call.question)).collect();
+        asked.sort_unstable();
+        let calls = asked.len();
+        asked.dedup();
+        assert_eq!(asked.len(), calls, "one good call a question: {:#?}", book.calls);
+    });
+}
+
+/// Without faults there is one outcome: the answer. And where answers are kept, one call a question.
+pub fn check_calm(ledger: &Ledger, setup: &Setup, plot: &Plot) {
+    ledger.look(|book| {
+        for (id, request) in &book.requests {
+            let only_cached = request.told.contains("only-if-cached")
+                && matches!(request.outcome, Outcome::Error { status: 504, .. });
+            let answered = matches!(request.outcome, Outcome::Answer { .. } | Outcome::Errand);
+            // A refusal may end its connection, and with it what was sent behind.
+            let piped = !request.told.contains("pipelined: 1,");
+            let behind = (plot.directives || plot.errands) && piped && request.outcome == Outcome::Nothing;
+            assert!(answered || only_cached || behind, "{id} in a world without faults: {request:?}");
+        }
+        let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
+        // A follower may have grown tired of an answer that is long in coming.
+        if keeps && setup.follow_ms == 10_000 && plot.one_form && !plot.directives {
+            let mut asked: Vec<(usize, u64)> =
+                book.calls.iter().map(|call| (book.requests[&call.request_id].tenant, call.question)).collect();
+            asked.sort_unstable();
+            let calls = asked.len();
+            asked.dedup();
+            assert_eq!(asked.len(), calls, "one upstream call a question: {:#?}", book.calls);
+            assert!(book.calls.iter().all(|call| call.worth == Worth::Whole));
+        }
+    });
+}
+
+/// Whoever got an answer, or a part of one, stands in the log, and nobody twice.
+pub fn check_log(ledger: &Ledger, logged: &[String]) {
+    let mut sorted: Vec<&String> = logged.iter().collect();
+    sorted.sort_unstable();
+    assert!(sorted.windows(2).all(|pair| pair[0] != pair[1]), "a request is logged once: {sorted:?}");
+    ledger.look(|book| {
+        for (id, request) in &book.requests {
+            let heard =
+                !matches!(request.outcome, Outcome::Open | Outcome::Nothing | Outcome::Error { status: 408, .. });
+            assert!(!heard || sorted.binary_search(&id).is_ok(), "{id} is not in the log: {request:?}");
+        }
+    });
+}

@@ -1,0 +1,132 @@
+//! What a story has seen: every request of a client, every call that reached a backend, and the laws between the two.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::question::Form;
+
+/// How good the answer to a call was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// Not yet, or never, sent to its end.
+    Unfinished,
+    /// Complete and right; it may be stored.
+    Whole,
+    /// Complete in form, but cut at a length: it may be relayed, never stored.
+    Short,
+    /// An error, honestly told.
+    Error,
+    /// Something that only looks like an answer by its framing; it may be relayed, never stored.
+    Broken,
+}
+
+/// One request as it reached a backend.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub question: u64,
+    pub request_id: String,
+    pub act: String,
+    pub worth: Worth,
+}
+
+/// What a client got for one request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The client has not got to it, or was killed.
+    Open,
+    /// A complete answer with the right text.
+    Answer { call: usize },
+    /// A complete answer that a backend itself had cut at a length or broken.
+    Relayed { call: usize },
+    /// What an errand that is no question should get.
+    Errand,
+    /// A complete error.
+    Error { status: u16, code: String },
+    /// An error event and then an unclean end.
+    ErrorEvent { code: String },
+    /// The connection ended in the middle of the answer, and the client could see that.
+    Cut,
+    /// The connection ended before the first byte of an answer.
+    Nothing,
+}
+
+/// What a client asked, and what it got.
+#[derive(Clone, Debug)]
+#[allow(dead_code)] // some of it is only for the reader of a failure
+pub struct Request {
+    /// The how-manieth of the story, from 0.
+    pub number: usize,
+    pub question: u64,
+    pub form: Form,
+    pub tenant: usize,
+    pub outcome: Outcome,
+    pub cache: Option<String>,
+    pub told: String,
+}
+
+#[derive(Default)]
+pub struct Book {
+    pub calls: Vec<Call>,
+    pub requests: BTreeMap<String, Request>,
+    next: u64,
+}
+
+/// Shared by everybody in a story.
+#[derive(Clone, Default)]
+pub struct Ledger(Rc<RefCell<Book>>);
+
+impl Ledger {
+    /// Notes a request and gives it its id.
+    pub fn ask(&self, question: u64, form: Form, tenant: usize, told: String) -> String {
+        let mut book = self.0.borrow_mut();
+        book.next += 1;
+        let id = format!("ask-{}", book.next);
+        let number = book.requests.len();
+        let request = Request { number, question, form, tenant, outcome: Outcome::Open, cache: None, told };
+        book.requests.insert(id.clone(), request);
+        id
+    }
+
+    /// Notes what a request got. Once.
+    pub fn close(&self, id: &str, outcome: Outcome, cache: Option<&str>) {
+        let mut book = self.0.borrow_mut();
+        let request = book.requests.get_mut(id).expect("only what was asked is answered");
+        assert_eq!(request.outcome, Outcome::Open, "{id} gets one outcome");
+        request.outcome = outcome;
+        request.cache = cache.map(str::to_owned);
+    }
+
+    /// Notes a call and gives it its number.
+    pub fn call(&self, question: u64, request_id: &str, act: String) -> usize {
+        let mut book = self.0.borrow_mut();
+        let request = book.requests.get(request_id).unwrap_or_else(|| panic!("a call for nobody: {request_id}"));
+        assert_eq!(request.question, question, "a call asks what its request asked");
+        assert!(!request.told.contains("only-if-cached"), "a call for what was to come from the cache alone");
+        book.calls.push(Call { question, request_id: request_id.to_owned(), act, worth: Worth::Unfinished });
+        book.calls.len() - 1
+    }
+
+    pub fn rate(&self, call: usize, worth: Worth) {
+        self.0.borrow_mut().calls[call].worth = worth;
+    }
+
+    pub fn look<R>(&self, look: impl FnOnce(&Book) -> R) -> R {
+        look(&self.0.borrow())
+    }
+}
+
+impl Book {
+    /// Whether `call` may answer request `id` at all: its own question, asked by its own tenant, and, from the cache,
+    /// only what is complete.
+    pub fn check_source(&self, id: &str, call: usize, cache: Option<&str>) {
+        let request = &self.requests[id];
+        let call = self.calls.get(call).unwrap_or_else(|| panic!("{id} got an answer from no call: {call}"));
+        assert_eq!(call.question, request.question, "{id} got the answer to another question: {call:?}");
+        let asker = &self.requests[&call.request_id];
+        assert_eq!(asker.tenant, request.tenant, "{id} got another tenant's answer: {call:?}");
+        if cache == Some("HIT") {
+            assert_eq!(call.worth, Worth::Whole, "{id} got from the cache what must not be there: {call:?}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What is drawn for a story before it is told: the node, what may go wrong, and how each client behaves and what it
+//! asks, so that stories differ in kind and not only in order.
+
+use ringway::net::sim::{World, between};
+
+use crate::client::{BodyFrame, Errand, Habit, Version, Wish};
+use crate::house::Setup;
+use crate::message::{AT_ONCE, Pace};
+use crate::question::Form;
+
+/// What may go wrong in a story.
+#[derive(Clone, Copy, Debug)]
+pub struct Plot {
+    pub clients: u64,
+    pub wishes: u64,
+    pub questions: u64,
+    /// Clients are slow, stall, half-close, and send in pieces.
+    pub odd_clients: bool,
+    /// Clients leave.
+    pub leavers: bool,
+    pub directives: bool,
+    /// Requests that are no questions come between.
+    pub errands: bool,
+    pub faulty_backends: bool,
+    /// Backends cannot be reached at times.
+    pub unreachable: bool,
+    pub paused_cores: bool,
+    /// The node drains in the middle.
+    pub drains: bool,
+    /// Everybody asks for the same form.
+    pub one_form: bool,
+    /// All clients come at once.
+    pub together: bool,
+}
+
+impl Plot {
+    /// Whether nothing goes wrong.
+    pub fn is_calm(&self) -> bool {
+        !(self.faulty_backends || self.unreachable || self.paused_cores || self.leavers || self.drains)
+    }
+}
+
+/// One of them.
+pub fn pick<T: Copy>(from: &[T]) -> T {
+    from[between(0, from.len() as u64 - 1) as usize]
+}
+
+/// True in so many of 100 cases.
+pub fn chance(percent: u64) -> bool {
+    between(1, 100) <= percent
+}
+
+/// A node.
+pub fn setup() -> Setup {
+    Setup {
+        cores: pick(&[1, 2, 2, 3, 4]),
+        backends: pick(&[1, 1, 2, 3]),
+        tenants: pick(&[0, 0, 1, 2]),
+        cache_bytes: pick(&[64 << 20, 64 << 20, 200 << 10, 20 << 10]),
+        ttl_ms: pick(&[300_000, 300_000, 1000, 50]),
+        max_entry_bytes: pick(&[2 << 20, 2 << 20, 4 << 10]),
+        follow_ms: pick(&[500, 2000, 10_000]),
+        total_ms: pick(&[3000, 10_000]),
+        gap_ms: pick(&[2000, 5000]),
+        least_connections: chance(50),
+        log: chance(30),
+    }
+}
+
+/// What may go wrong.
+pub fn plot() -> Plot {
+    // One story in six has no faults at all: there nothing but the right answer will do.
+    let calm = chance(17);
+    Plot {
+        clients: between(1, 12),
+        wishes: between(1, 6),
+        questions: pick(&[1, 1, 3, 10]),
+        odd_clients: chance(50),
+        leavers: !calm && chance(50),
+        directives: chance(30),
+        errands: chance(30),
+        faulty_backends: !calm && chance(60),
+        unreachable: !calm && chance(30),
+        paused_cores: !calm && chance(30),
+        drains: !calm && chance(20),
+        one_form: chance(50),
+        together: chance(50),
+    }
+}
+
+/// How one client behaves.
+pub fn habit(plot: &Plot, world: &World) -> Habit {
+    // A client that reads nothing while it sends would wait for a gateway that waits for it, in narrow windows.
+    let roomy = world.weather().window_bytes.0 >= 4 << 10;
+    let plain = Habit {
+        pace: AT_ONCE,
+        pipelined: if roomy { pick(&[1, 1, 2, 4]) } else { 1 },
+        half_closes: false,
+        version: Version::Http11,
+        pieces: 1,
+        body: BodyFrame::Length,
+        stall_ms: 0,
+        rest_ms: pick(&[0, 20, 500]),
+    };
+    if !plot.odd_clients {
+        return plain;
+    }
+    Habit {
+        pace: pick(&[AT_ONCE, Pace { bytes: 300, rest_ms: 5 }, Pace { bytes: 4000, rest_ms: 50 }]),
+        half_closes: chance(20),
+        version: if chance(10) { Version::Http10 } else { Version::Http11 },
+        pieces: pick(&[1, 1, 3, 10]),
+        body: pick(&[BodyFrame::Length, BodyFrame::Length, BodyFrame::Chunked, BodyFrame::Expected]),
+        stall_ms: if plot.is_calm() { 0 } else { pick(&[0, 0, 0, 1000, 10_000]) },
+        ..plain
+    }
+}
+
+/// What a client asks.
+pub fn wish(plot: &Plot, setup: &Setup, form: Form) -> Wish {
+    let form = if plot.one_form {
+        form
+    } else {
+        pick(&[Form::Whole, Form::Streamed { usage: false }, Form::Streamed { usage: true }])
+    };
+    let directive = if plot.directives && chance(30) {
+        Some(pick(&["no-store", "no-cache", "only-if-cached", "max-age=1"]))
+    } else {
+        None
+    };
+    // Short answers mostly, now and then a long one.
+    let question = between(0, plot.questions - 1) * 7 % 10;
+    let errand = match between(0, 6) {
+        _ if !plot.errands || chance(60) => Errand::Question,
+        0 => Errand::Health,
+        1 => Errand::Models,
+        2 => Errand::BadJson,
+        3 if setup.tenants > 0 => Errand::Stranger,
+        4 => Errand::UnknownModel,
+        5 => Errand::WrongMethod,
+        _ => Errand::Question,
+    };
+    Wish { errand, question, form, directive }
+}

@@ -1,0 +1,359 @@
+//! Stories with a subject: what was once found in a random one, and what must hold in every order of events. Each is told
+//! for many seeds; `SEED=n` tells one.
+
+use ringway::net::sim::{Ended, Place, Weather, World, between};
+
+use crate::backend::{Act, After, Frame, Temper, When};
+use crate::client::{Errand, Habit, PLAIN, Version, Wish};
+use crate::house::Setup;
+use crate::ledger::Outcome;
+use crate::message::Pace;
+use crate::plot::Plot;
+use crate::question::Form;
+use crate::story::{Story, tell_of};
+
+const WHOLE: Form = Form::Whole;
+const STREAMED: Form = Form::Streamed { usage: false };
+
+/// A node that keeps what it may.
+const NODE: Setup = Setup {
+    cores: 3,
+    backends: 1,
+    tenants: 0,
+    cache_bytes: 64 << 20,
+    ttl_ms: 300_000,
+    max_entry_bytes: 2 << 20,
+    follow_ms: 10_000,
+    total_ms: 3000,
+    gap_ms: 2000,
+    least_connections: false,
+    log: true,
+};
+
+/// Many clients at once, and nothing goes wrong.
+const CROWD: Plot = Plot {
+    clients: 10,
+    wishes: 4,
+    questions: 3,
+    odd_clients: false,
+    leavers: false,
+    directives: false,
+    errands: false,
+    faulty_backends: false,
+    unreachable: false,
+    paused_cores: false,
+    drains: false,
+    one_form: false,
+    together: true,
+};
+
+fn each_seed(count: u64, tell: impl Fn(&World, u64)) {
+    let seeds = match std::env::var("SEED").ok().and_then(|text| text.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => 0..count,
+    };
+    for seed in seeds {
+        println!("SEED={seed}");
+        tell(&World::new(seed), seed);
+    }
+}
+
+fn question(number: u64, form: Form) -> Wish {
+    Wish { errand: Errand::Question, question: number, form, directive: None }
+}
+
+/// The outcomes in the order asked.
+fn outcomes(story: &Story<'_>) -> Vec<Outcome> {
+    story.ledger.look(|book| {
+        let mut asked: Vec<_> = book.requests.values().collect();
+        asked.sort_by_key(|request| request.number);
+        asked.into_iter().map(|request| request.outcome.clone()).collect()
+    })
+}
+
+fn is_answer(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Answer { .. })
+}
+
+#[test]
+fn identical_streams_make_one_call() {
+    each_seed(20, |world, _| {
+        let mut story = Story::begin(world, NODE, CROWD);
+        for _ in 0..100 {
+            story.invite(PLAIN, vec![question(7, STREAMED)]);
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer));
+        let tale = story.end();
+        assert_eq!((tale.answers, tale.calls), (100, 1));
+    });
+}
+
+#[test]
+fn a_failure_takes_no_earlier_answer_of_its_connection_with_it() {
+    each_seed(40, |world, _| {
+        let mut story = Story::begin(world, Setup { cores: 1, ..NODE }, CROWD);
+        story.invite(PLAIN, vec![question(1, WHOLE)]);
+        story.finish_clients();
+        // The head of a flight is there and waits for its first byte, which never comes.
+        story.temper.set(Temper { only: Some(Act::Hang(When::AfterHead)), ..story.temper.get() });
+        story.invite(PLAIN, vec![question(2, STREAMED)]);
+        world.run_ms(between(200, 1500));
+        for _ in 0..6 {
+            let wishes = vec![question(1, WHOLE), question(1, STREAMED), question(2, STREAMED), question(1, WHOLE)];
+            story.invite(Habit { pipelined: 4, ..PLAIN }, wishes);
+        }
+        story.finish_clients();
+        for (number, outcome) in outcomes(&story).iter().enumerate() {
+            let failed = matches!(outcome, Outcome::Error { status: 504, .. });
+            assert!(is_answer(outcome) || failed, "{number}: {outcome:?}");
+        }
+        story.calm();
+        story.fresh_requests();
+        story.end();
+    });
+}
+
+#[test]
+fn an_answer_too_large_to_keep_reaches_its_followers_on_other_cores() {
+    let setup = Setup { max_entry_bytes: 4 << 10, follow_ms: 500, ..NODE };
+    each_seed(60, |world, _| {
+        let mut story = Story::begin(world, setup.clone(), CROWD);
+        story.temper.set(Temper { rest_ms: 100, ..story.temper.get() });
+        for _ in 0..20 {
+            story.invite(PLAIN, vec![question(9, STREAMED)]);
+            world.run_ms(between(0, 30));
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        story.end();
+    });
+}
+
+#[test]
+fn followers_on_an_owner_core_outlive_the_next_flight() {
+    let setup = Setup { max_entry_bytes: 4 << 10, ..NODE };
+    let plot = Plot { questions: 2, leavers: true, paused_cores: true, together: false, ..CROWD };
+    each_seed(100, |world, _| {
+        tell_of(world, setup.clone(), plot);
+    });
+}
+
+#[test]
+fn what_is_asked_of_the_cache_alone_leads_no_flight() {
+    each_seed(60, |world, _| {
+        let mut story = Story::begin(world, NODE, CROWD);
+        for client in 0..12 {
+            let form = if between(0, 1) == 0 { WHOLE } else { STREAMED };
+            let directive = (client % 2 == 0).then_some("only-if-cached");
+            story.invite(PLAIN, vec![Wish { directive, ..question(1, form) }]);
+        }
+        story.finish_clients();
+        for (client, outcome) in outcomes(&story).iter().enumerate() {
+            let refused = matches!(outcome, Outcome::Error { status: 504, code } if code == "not_cached");
+            assert!(is_answer(outcome) || refused, "{client}: {outcome:?}");
+        }
+        let asked_freely = story.ledger.look(|book| {
+            book.requests
+                .values()
+                .filter(|request| !request.told.contains("only-if"))
+                .all(|asked| is_answer(&asked.outcome))
+        });
+        assert!(asked_freely, "who may ask a backend is answered");
+        story.end();
+    });
+}
+
+#[test]
+fn each_gets_the_form_it_asked_for_whoever_asked_first() {
+    each_seed(100, |world, seed| {
+        // On a short way one answer may replace another within the same millisecond.
+        if seed % 2 == 0 {
+            world.set_weather(Weather { poll_cost_us: 0, ..Weather::CALM });
+        }
+        let mut story = Story::begin(world, Setup { cores: 1 + seed as usize % 3, ..NODE }, CROWD);
+        story.temper.set(Temper { rest_ms: seed % 4, ..story.temper.get() });
+        for _ in 0..4 {
+            for _ in 0..6 {
+                let form = [WHOLE, STREAMED, Form::Streamed { usage: true }][between(0, 2) as usize];
+                let directive = (between(0, 2) == 0).then_some("no-cache");
+                story.invite(PLAIN, vec![Wish { directive, ..question(1, form) }]);
+            }
+            story.finish_clients();
+        }
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        story.end();
+    });
+}
+
+#[test]
+fn a_drain_lets_in_what_has_begun_to_arrive() {
+    each_seed(60, |world, _| {
+        let mut story = Story::begin(world, NODE, CROWD);
+        for _ in 0..6 {
+            let habit = Habit { pieces: 10, ..PLAIN };
+            story.invite(habit, vec![question(1, STREAMED), question(2, WHOLE)]);
+        }
+        world.run_ms(between(0, 400));
+        story.drain();
+        story.finish_clients();
+        for outcome in outcomes(&story) {
+            // A connection that idled is closed, and what is sent over it then comes too late.
+            assert!(is_answer(&outcome) || outcome == Outcome::Nothing, "{outcome:?}");
+        }
+        story.end();
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_and_can_tell() {
+    let setup = Setup { cores: 1, ..NODE };
+    each_seed(30, |world, _| {
+        let mut story = Story::begin(world, setup.clone(), CROWD);
+        story.invite(PLAIN, vec![question(8, STREAMED)]);
+        story.finish_clients();
+        for version in [Version::Http10, Version::Http11] {
+            let pace = Pace { bytes: 1000, rest_ms: 0 };
+            story.invite(Habit { version, pace, stall_ms: 10_000, ..PLAIN }, vec![question(8, STREAMED)]);
+        }
+        story.finish_clients();
+        for outcome in outcomes(&story) {
+            // Wide windows take all of it.
+            assert!(is_answer(&outcome) || outcome == Outcome::Cut, "{outcome:?}");
+        }
+        story.end();
+    });
+}
+
+#[test]
+fn a_client_may_leave_at_every_await() {
+    for form in [WHOLE, STREAMED] {
+        for (leader, polls) in (0..60).flat_map(|polls| [(true, polls), (false, polls)]) {
+            let world = World::new(polls);
+            let mut story = Story::begin(&world, NODE, CROWD);
+            let leaver = story.invite(PLAIN, vec![question(4, form)]);
+            if leader {
+                world.run_ms(1);
+            }
+            for _ in 0..4 {
+                story.invite(PLAIN, vec![question(4, form)]);
+            }
+            world.kill_after(leaver, polls);
+            story.finish_clients();
+            let left = outcomes(&story).iter().filter(|outcome| !is_answer(outcome)).count();
+            assert!(left <= 1, "form {form:?}, polls {polls}: {:?}", outcomes(&story));
+            let tale = story.end();
+            assert!(tale.calls <= 2, "form {form:?}, polls {polls}: {} calls", tale.calls);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_nobody_wants_any_more_is_given_up_at_once() {
+    each_seed(30, |world, seed| {
+        let when = [When::NoHead, When::InHead, When::AfterHead, When::InBody][seed as usize % 4];
+        let mut story = Story::begin(world, NODE, CROWD);
+        story.temper.set(Temper { only: Some(Act::Hang(when)), ..story.temper.get() });
+        for _ in 0..5 {
+            story.invite(PLAIN, vec![question(4, STREAMED)]);
+        }
+        // Long enough to be under way, too short for any time-out.
+        world.run_ms(900);
+        let calls = |story: &Story<'_>| story.house.cores.iter().map(|core| core.counters.flights.get()).sum::<u64>();
+        assert!(calls(&story) > 0);
+        for &client in &story.clients {
+            world.kill(client);
+        }
+        let freed = world.run_until(400, || calls(&story) == 0);
+        assert_eq!(freed, Ended::Met, "{}", story.house.describe());
+        story.calm();
+        story.fresh_requests();
+        story.end();
+    });
+}
+
+#[test]
+fn every_fault_of_a_backend_is_told_honestly() {
+    let mut acts = vec![
+        Act::Answer { frame: Frame::UntilClose, after: After::Close },
+        Act::Short { frame: Frame::Chunked },
+        Act::Status(429),
+        Act::Status(500),
+        Act::LongLength,
+    ];
+    for when in [When::NoHead, When::InHead, When::AfterHead, When::InBody] {
+        acts.extend([Act::Hang(when), Act::Leave(when), Act::Reset(when)]);
+    }
+    acts.extend([Act::Garbage(When::NoHead), Act::Garbage(When::InHead)]);
+    let streams = [Act::NoDone, Act::ErrorEvent];
+    for (form, act) in
+        acts.iter().flat_map(|act| [(WHOLE, act), (STREAMED, act)]).chain(streams.iter().map(|act| (STREAMED, act)))
+    {
+        for seed in 0..10 {
+            let world = World::new(seed);
+            let mut story = Story::begin(&world, NODE, CROWD);
+            story.temper.set(Temper { only: Some(*act), ..story.temper.get() });
+            for _ in 0..6 {
+                story.invite(PLAIN, vec![question(4, form)]);
+            }
+            story.finish_clients();
+            for outcome in outcomes(&story) {
+                let fits = match act {
+                    Act::Answer { .. } => is_answer(&outcome),
+                    Act::Short { .. } => matches!(outcome, Outcome::Relayed { .. }),
+                    Act::Status(said) => matches!(outcome, Outcome::Error { status, .. } if status == *said),
+                    // Whole answers that broke off, and streams that could still say so; a reset may overtake all of it.
+                    _ => matches!(
+                        outcome,
+                        Outcome::Error { status: 502 | 504, .. }
+                            | Outcome::Cut
+                            | Outcome::Nothing
+                            | Outcome::ErrorEvent { .. }
+                    ),
+                };
+                assert!(fits, "SEED={seed} {act:?} {form:?}: {outcome:?}");
+            }
+            story.calm();
+            story.fresh_requests();
+            story.end();
+        }
+    }
+}
+
+#[test]
+fn a_core_that_stands_still_holds_nobody_for_ever() {
+    each_seed(20, |world, _| {
+        let setup = Setup { follow_ms: 500, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        for core in 0..2 {
+            world.pause(Place::Core(core));
+        }
+        for _ in 0..12 {
+            story.invite(PLAIN, vec![question(between(0, 3), STREAMED)]);
+        }
+        // Whoever came to the core that runs is answered, whichever core owns the question.
+        world.run_ms(20_000);
+        let waiting = world.live_tasks(Place::Core(2)).len();
+        assert_eq!(story.house.cores[2].counters.exchanges.get(), 0, "{waiting} tasks: {}", story.house.describe());
+        story.calm();
+        story.fresh_requests();
+        story.end();
+    });
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_reaches_nobody() {
+    each_seed(40, |world, _| {
+        world.set_weather(Weather { poll_cost_us: 1, ..Weather::CALM });
+        let mut story = Story::begin(world, Setup { cores: 1, ..NODE }, CROWD);
+        story.temper.set(Temper { rest_ms: 0, only: Some(Act::Twice { ms: between(1, 50) }), ..story.temper.get() });
+        for number in 0..8 {
+            story.invite(PLAIN, vec![question(number, WHOLE)]);
+            world.run_ms(between(51, 300));
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        story.calm();
+        story.end();
+    });
+}

@@ -1,0 +1,268 @@
+//! One seed, one story: a node, its clients and backends, a storm of faults, and the calm after it, with the laws that
+//! hold at every moment and at the end.
+
+use std::cell::Cell;
+use std::panic::Location;
+use std::rc::Rc;
+
+use ringway::net::sim::{Ended, Manner, Place, TaskId, World, between, spawn_at};
+
+use crate::backend::{GOOD, Temper, start};
+use crate::client::{Client, Habit, Wish};
+use crate::house::{House, Setup, backend, gateway, key};
+use crate::laws::{check_calls, check_calm, check_lateness, check_log};
+use crate::ledger::{Ledger, Outcome};
+use crate::plot::{Plot, chance, habit, pick, plot, setup, wish};
+use crate::question::Form;
+
+/// Everything has to be over by then: the longest chain of time-outs of a setup, and some.
+const PATIENCE_MS: u64 = 200_000;
+
+/// How stories went, for those who tell many.
+#[derive(Clone, Debug, Default)]
+pub struct Tale {
+    pub requests: usize,
+    pub answers: usize,
+    pub hits: usize,
+    pub calls: usize,
+    pub errors: usize,
+    pub cut: usize,
+    pub steps: u64,
+    pub trace: u64,
+}
+
+impl Tale {
+    /// Adds what `other` counted.
+    pub fn add(&mut self, other: &Tale) {
+        self.requests += other.requests;
+        self.answers += other.answers;
+        self.hits += other.hits;
+        self.calls += other.calls;
+        self.errors += other.errors;
+        self.cut += other.cut;
+        self.steps += other.steps;
+        self.trace ^= other.trace;
+    }
+}
+
+/// Tells the story of `seed` and checks its laws.
+pub fn tell(seed: u64) -> Tale {
+    let world = World::new(seed);
+    let (setup, plot) = (setup(), plot());
+    if std::env::var_os("SEED").is_some() {
+        println!("{setup:?}\n{plot:?}\n{:?}", world.weather());
+    }
+    tell_of(&world, setup, plot)
+}
+
+/// Tells one of the stories that `setup` and `plot` leave open.
+pub fn tell_of(world: &World, setup: Setup, plot: Plot) -> Tale {
+    let mut story = Story::begin(world, setup, plot);
+    story.storm();
+    story.calm();
+    check_lateness(&story.ledger, &story.plot);
+    check_calls(&story.ledger, &story.setup, &story.plot);
+    if story.plot.is_calm() {
+        check_calm(&story.ledger, &story.setup, &story.plot);
+    }
+    if !story.plot.drains {
+        story.fresh_requests();
+    }
+    story.end()
+}
+
+/// A story while it is told.
+pub struct Story<'a> {
+    pub world: &'a World,
+    pub setup: Setup,
+    pub plot: Plot,
+    pub ledger: Ledger,
+    pub temper: Rc<Cell<Temper>>,
+    pub house: House,
+    pub clients: Vec<TaskId>,
+    /// What everybody asks for in a plot of one form.
+    form: Form,
+    drained: bool,
+}
+
+impl<'a> Story<'a> {
+    /// Builds the node and its backends.
+    pub fn begin(world: &'a World, setup: Setup, plot: Plot) -> Story<'a> {
+        let ledger = Ledger::default();
+        let temper = Rc::new(Cell::new(Temper {
+            faults_percent: if plot.faulty_backends { pick(&[5, 30, 80]) } else { 0 },
+            rest_ms: pick(&[0, 5, 100]),
+            closes_percent: pick(&[0, 20]),
+            only: None,
+        }));
+        for index in 0..setup.backends {
+            start(&backend(index), ledger.clone(), temper.clone());
+        }
+        let house = House::build(world, &setup);
+        let form = pick(&[Form::Whole, Form::Streamed { usage: false }, Form::Streamed { usage: true }]);
+        Story { world, setup, plot, ledger, temper, house, clients: Vec::new(), form, drained: false }
+    }
+
+    /// Lets a client come, with its wishes.
+    pub fn invite(&mut self, habit: Habit, wishes: Vec<Wish>) -> TaskId {
+        let tenant = if self.setup.tenants == 0 { 0 } else { between(0, self.setup.tenants as u64 - 1) as usize };
+        let client = Client {
+            ledger: self.ledger.clone(),
+            gateway: gateway(),
+            tenant,
+            key: (self.setup.tenants > 0).then(|| key(tenant)),
+            habit,
+            wishes,
+        };
+        let client = spawn_at(Place::Outside, client.run());
+        self.clients.push(client);
+        client
+    }
+
+    fn invite_some(&mut self, count: u64) {
+        for _ in 0..count {
+            let habit = habit(&self.plot, self.world);
+            let wishes = (0..between(1, self.plot.wishes)).map(|_| wish(&self.plot, &self.setup, self.form)).collect();
+            self.invite(habit, wishes);
+        }
+    }
+
+    /// Clients come, and what may go wrong does.
+    pub fn storm(&mut self) {
+        if self.plot.together {
+            self.invite_some(self.plot.clients);
+        }
+        let slices = between(3, 30);
+        for slice in 0..slices {
+            if !self.plot.together {
+                self.invite_some(self.plot.clients.div_ceil(slices));
+            }
+            self.upset();
+            if self.plot.drains && slice == slices / 2 {
+                self.drain();
+            }
+            self.house.check();
+            let steps = Cell::new(0);
+            let until = between(1, 300);
+            self.world.run_until(pick(&[5, 100, 1000]), || {
+                steps.set(steps.get() + 1);
+                steps.get() > until
+            });
+        }
+    }
+
+    /// Lets something go wrong, or heal.
+    fn upset(&mut self) {
+        let (world, setup, plot) = (self.world, &self.setup, &self.plot);
+        if plot.unreachable && chance(40) {
+            let slow = [Manner::Slow { ms: 500 }, Manner::Slow { ms: 3000 }];
+            let manner = pick(&[Manner::Welcome, Manner::Refuse, Manner::BlackHole, slow[0], slow[1]]);
+            world.set_manner(&backend(between(0, setup.backends as u64 - 1) as usize), manner);
+        }
+        if plot.paused_cores && chance(40) {
+            let core = Place::Core(between(0, setup.cores as u64 - 1) as usize);
+            if chance(50) { world.pause(core) } else { world.resume(core) }
+        }
+        if plot.leavers && !self.clients.is_empty() && chance(40) {
+            let client = pick(&self.clients);
+            if chance(50) {
+                world.kill(client);
+            } else {
+                world.kill_after(client, between(1, 40));
+            }
+        }
+    }
+
+    /// Nothing fails any more, and everything that is open comes to its end.
+    pub fn calm(&mut self) {
+        self.temper.set(GOOD);
+        for index in 0..self.setup.backends {
+            self.world.set_manner(&backend(index), Manner::Welcome);
+        }
+        for index in 0..self.setup.cores {
+            self.world.resume(Place::Core(index));
+        }
+        self.finish_clients();
+        // A call that hangs ends by its time-outs, even where nobody could tell that its client has left.
+        let calls = || self.house.cores.iter().all(|core| core.counters.flights.get() == 0);
+        assert_eq!(self.world.run_until(PATIENCE_MS, calls), Ended::Met, "every call ends: {}", self.house.describe());
+    }
+
+    /// Runs until no client waits any more, and checks the node on the way.
+    pub fn finish_clients(&mut self) {
+        let mut checks = 0;
+        let over = self.world.run_until(PATIENCE_MS, || {
+            checks += 1;
+            if checks % 64 == 0 {
+                self.house.check();
+            }
+            self.clients.iter().all(|&client| !self.world.is_live(client))
+        });
+        if over != Ended::Met {
+            println!("{}\n{}", self.house.describe(), self.world.describe_sockets());
+            self.ledger.look(|book| println!("{:#?}", book.calls));
+        }
+        let open = self.ledger.look(|book| {
+            let open = book.requests.iter().filter(|(_, request)| request.outcome == Outcome::Open);
+            open.map(|(id, request)| format!("\n{id} {request:?}")).collect::<String>()
+        });
+        assert_eq!(over, Ended::Met, "every exchange ends: {open}");
+    }
+
+    /// Requests of every kind succeed again, whatever has been.
+    pub fn fresh_requests(&mut self) {
+        let before = self.ledger.look(|book| book.requests.len());
+        let plot = Plot { odd_clients: false, directives: false, errands: false, one_form: false, ..self.plot };
+        let habit = Habit { pipelined: 1, ..habit(&plot, self.world) };
+        let wishes = (0..8).map(|_| wish(&plot, &self.setup, self.form)).collect();
+        self.invite(habit, wishes);
+        self.finish_clients();
+        self.ledger.look(|book| {
+            for request in book.requests.values().filter(|request| request.number >= before) {
+                assert!(matches!(request.outcome, Outcome::Answer { .. }), "a fresh request succeeds: {request:?}");
+            }
+        });
+    }
+
+    pub fn drain(&mut self) {
+        if !std::mem::replace(&mut self.drained, true) {
+            self.house.drain(self.world);
+        }
+    }
+
+    /// The drain: what idles is let go, what was taken has been given back, and nothing is left of the node.
+    pub fn end(mut self) -> Tale {
+        self.drain();
+        let world = self.world;
+        let rest = world.run_until(60_000, || self.house.cores.iter().all(|core| core.is_idle()));
+        assert_eq!(rest, Ended::Met, "a drained node comes to rest: {}", self.house.describe());
+        world.run_ms(3000);
+        self.house.check();
+        self.house.check_idle();
+        if self.setup.log {
+            check_log(&self.ledger, &self.house.logged(world));
+        }
+        let steps = world.steps();
+        self.house.close(world);
+        world.run_ms(5000);
+        for index in 0..self.setup.cores {
+            let place = Place::Core(index);
+            assert_eq!(world.live_tasks(place), Vec::<&Location>::new(), "tasks left on core {index}");
+            assert!(world.open_sockets(place).is_empty(), "sockets left on core {index}");
+        }
+        self.ledger.look(|book| {
+            let count =
+                |wanted: fn(&Outcome) -> bool| book.requests.values().filter(|asked| wanted(&asked.outcome)).count();
+            Tale {
+                requests: book.requests.len(),
+                answers: count(|outcome| matches!(outcome, Outcome::Answer { .. })),
+                hits: book.requests.values().filter(|request| request.cache.as_deref() == Some("HIT")).count(),
+                calls: book.calls.len(),
+                errors: count(|outcome| matches!(outcome, Outcome::Error { .. } | Outcome::ErrorEvent { .. })),
+                cut: count(|outcome| matches!(outcome, Outcome::Cut | Outcome::Nothing)),
+                steps,
+                trace: world.trace(),
+            }
+        })
+    }
+}
