@@ -8,7 +8,7 @@ use crate::exchange::letters::Letter;
 use crate::net::Ear;
 use crate::net::mail::{Inbox, Outbox};
 
-/// After `Halt`, how long a data core may take to stop before the process ends without it.
+/// After `Halt`, how long tasks have to notice that their sockets are shut.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
 
 /// How the node came to its end.
@@ -63,7 +63,7 @@ pub fn run(
             tell(&outbox, data_cores, || Letter::Halt);
             let _ = tokio::time::timeout(HALT_LIMIT, node.all_drained()).await;
         }
-        let _ = outbox.post(data_cores, Letter::Stop);
+        tell(&outbox, data_cores + 1, || Letter::Stop);
         stopped
     })
 }

@@ -18,8 +18,8 @@ use crate::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
 const TICK_MS: u64 = 1000;
 /// How often a draining core looks whether it is done.
 const DRAIN_TICK_MS: u64 = 10;
-/// After the drain's deadline, how long tasks have to notice that their sockets are shut.
-const HALT_MS: u64 = 500;
+/// Connections accepted in a row.
+const ACCEPTS_A_TURN: u32 = 64;
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -56,30 +56,39 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         while let Some(letter) = inbox.take() {
             match letter {
                 Letter::Drain if !core.draining.replace(true) => {
-                    listeners.drain(..).for_each(|listener| shutdown_both(listener.id()));
-                    watch::close_idle();
+                    for listener in listeners.drain(..) {
+                        // Shutting a listener down resets what waits in its queue: that is let in before.
+                        while let Some(socket) = listener.accept_now() {
+                            spawn(&core.panics, connection(core.clone(), socket));
+                        }
+                        shutdown_both(listener.id());
+                    }
                     spawn(&core.panics, report_drained(core.clone()));
                 }
                 Letter::Drain => {}
-                Letter::Halt => {
-                    watch::close_all();
-                    sleep_ms(HALT_MS).await;
-                    break 'mail;
-                }
+                Letter::Halt => watch::close_all(),
                 Letter::Stop => break 'mail,
-                letter => deliver(&core, letter),
+                letter => core.panics.guard(|| deliver(&core, letter)),
             }
         }
+        core.outbox.flush();
     }
     core.flush_log();
-    let _ = core.outbox.post(usize::from(count) + 1, Letter::Drained { from: id });
 }
 
-/// Accepts until the listener is shut down. Connections that wait in its queue at that time are still accepted.
+/// Accepts until the listener is shut down.
 async fn accept(core: Rc<Core>, listener: Rc<Listener>) {
+    let mut accepted = 0;
     loop {
         match listener.accept().await {
-            Ok(socket) => spawn(&core.panics, connection(core.clone(), socket)),
+            Ok(socket) => {
+                spawn(&core.panics, connection(core.clone(), socket));
+                accepted += 1;
+                if accepted % ACCEPTS_A_TURN == 0 {
+                    // A flood of connections must not keep the core from those it has.
+                    sleep_ms(1).await;
+                }
+            }
             Err(_) if core.draining.get() => return,
             Err(_) => {
                 core.counters.accept_errors.add(1);
@@ -92,15 +101,21 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>) {
 async fn tick(core: Rc<Core>) {
     loop {
         sleep_ms(TICK_MS).await;
-        core.tick();
+        core.panics.guard(|| core.tick());
     }
 }
 
-/// Tells the core's own loop when the last connection and the last flight have ended.
+/// Closes what is idle, and tells the background core when the last connection and the last flight have ended. The core
+/// goes on answering mail: other cores may still be at work, and it owns a part of the cache.
 async fn report_drained(core: Rc<Core>) {
-    while !core.is_idle() {
-        watch::close_idle();
+    loop {
+        // Connections that were accepted a moment ago are counted once their tasks have run.
         sleep_ms(DRAIN_TICK_MS).await;
+        watch::close_idle();
+        if core.is_idle() {
+            break;
+        }
     }
-    core.post(core.id, Letter::Stop);
+    let background = usize::from(core.count) + 1;
+    let _ = core.outbox.post(background, Letter::Drained { from: core.id });
 }

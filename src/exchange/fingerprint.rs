@@ -11,8 +11,9 @@ use super::authenticate::Visitor;
 use super::core::{Core, Scratch};
 use super::line::Line;
 use super::parse::{Question, body_bytes};
-use crate::config::snapshot::{CacheMode, Scope};
-use crate::dialect::facts::Endpoint;
+use super::send::CHANGING;
+use crate::config::snapshot::{CacheMode, IncludeUsage, Scope, Target};
+use crate::dialect::facts::{Endpoint, UsageEvent};
 use crate::wire::http1::Method;
 use crate::wire::json;
 
@@ -32,7 +33,8 @@ pub fn of(
     if !cached || core.snapshot.cache.mode == CacheMode::Off || line.head.method != Method::Post {
         return None;
     }
-    if question.directives.no_store {
+    // What a query says is the backend's own business: it may change the answer, so nothing is shared.
+    if question.directives.no_store || line.head.path.of(line.pending()).contains(&b'?') {
         return None;
     }
     let facts = question.facts.as_ref()?;
@@ -54,6 +56,16 @@ pub fn of(
     append(bytes, question.endpoint.label().as_bytes());
     append(bytes, model.name.as_bytes());
     append(bytes, model.version.as_bytes());
+    for name in CHANGING {
+        let value = line.head.fields.get(line.pending(), name);
+        bytes.push(u8::from(value.is_some()));
+        append(bytes, value.unwrap_or(b""));
+    }
+    // Where backends are not asked for usage, an answer has it only if its own client asked.
+    let asks = |target: &Target| core.snapshot.backends[target.backend].include_usage == IncludeUsage::Ask;
+    if !model.targets.iter().all(asks) {
+        bytes.push(u8::from(question.usage_event == UsageEvent::Asked));
+    }
     json::canonical(body_bytes(line, &question.body), &scratch.tape, facts.not_in_key, bytes);
     Some(Fingerprint(Sha256::digest(bytes).into()))
 }

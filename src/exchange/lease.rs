@@ -94,7 +94,9 @@ impl Lease {
 
     /// Gives the connection back for reuse: the answer was read to its end and both sides keep it alive.
     pub fn give_back(mut self) {
-        if let Some(socket) = self.socket.take() {
+        // One whose deadline has passed, or that was given up, is shut down already.
+        let sound = |socket: &Socket| socket.watch().take_trip().is_none();
+        if let Some(socket) = self.socket.take().filter(sound) {
             socket.watch().clear();
             let closing = self.core.pools[self.backend].borrow_mut().give_back(socket, self.core.now());
             drop(closing);

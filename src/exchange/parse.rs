@@ -124,8 +124,12 @@ pub fn scan(line: &Line<'_>, endpoint: Endpoint, body: BodyPlace, scratch: &mut 
     let bytes = body_bytes(line, &body);
     let content_type = line.head.fields.get(line.pending(), "content-type").unwrap_or(b"");
     // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
+    // What looks like an object is read as one, or a body under another label could name a model past the allow-list.
     let is_json = match endpoint {
-        Endpoint::Other => content_type.len() >= 16 && content_type[..16].eq_ignore_ascii_case(b"application/json"),
+        Endpoint::Other => {
+            content_type.len() >= 16 && content_type[..16].eq_ignore_ascii_case(b"application/json")
+                || bytes.trim_ascii_start().starts_with(b"{")
+        }
         _ => true,
     };
     let facts = if is_json && !(bytes.is_empty() && endpoint == Endpoint::Other) {
@@ -144,6 +148,23 @@ pub fn scan(line: &Line<'_>, endpoint: Endpoint, body: BodyPlace, scratch: &mut 
         facts,
         directives: directives(line),
         body,
+    })
+}
+
+/// Whether a path climbs: a backend that resolves `.` and `..` (RFC 3986 5.2.4) would serve what stands outside `/v1/`.
+pub fn climbs(path: &[u8]) -> bool {
+    let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
+    path.split(|&byte| matches!(byte, b'/' | b'\\')).any(|segment| {
+        let mut rest = segment;
+        let mut dots = 0;
+        while !rest.is_empty() {
+            rest = match rest {
+                [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
+                _ => return false,
+            };
+            dots += 1;
+        }
+        (1..=2).contains(&dots)
     })
 }
 

@@ -112,17 +112,16 @@ pub fn begin(core: &Core, line: &Line<'_>) -> Note {
     let head = &line.head;
     let manner = Manner { version: head.version, persistence: head.persistence, method: head.method };
     let endpoint = Endpoint::from_path(head.path.of(line.pending()));
-    note(core, RequestId::of(head.fields.get(line.pending(), "x-request-id")), manner, endpoint)
+    note(RequestId::of(head.fields.get(line.pending(), "x-request-id")), manner, endpoint)
 }
 
 /// Begins the record of a request whose head could not be understood.
-pub fn begin_refused(core: &Core) -> Note {
+pub fn begin_refused() -> Note {
     let manner = Manner { version: Version::Http11, persistence: Persistence::Close, method: Method::Other };
-    note(core, RequestId::of(None), manner, Endpoint::Other)
+    note(RequestId::of(None), manner, Endpoint::Other)
 }
 
-fn note(core: &Core, request_id: RequestId, manner: Manner, endpoint: Endpoint) -> Note {
-    core.counters.exchanges.add(1);
+fn note(request_id: RequestId, manner: Manner, endpoint: Endpoint) -> Note {
     Note {
         request_id,
         manner,
@@ -145,7 +144,6 @@ fn note(core: &Core, request_id: RequestId, manner: Manner, endpoint: Endpoint) 
 /// Ends the record: one line of the access log, and the counters.
 pub fn end(core: &Core, note: &Note) {
     let counters = &core.counters;
-    counters.exchanges.sub(1);
     match note.cache {
         CacheMark::Hit { .. } => counters.hits.add(1),
         CacheMark::Miss | CacheMark::Refused => counters.misses.add(1),

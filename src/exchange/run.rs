@@ -30,34 +30,22 @@ use crate::wire::http1::{Method, Persistence};
 
 /// How often an exchange asks for a flight to follow before it goes alone.
 const FOLLOWS: u32 = 3;
-/// After a refusal, how much of what the client still sends is read and dropped, so that it gets to see the answer.
-const LINGER_BYTES: usize = 1 << 20;
-/// And for how long.
+/// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
 const LINGER_MS: u64 = 1000;
 
 /// Serves one client connection to its end.
 pub async fn connection(core: Rc<Core>, mut socket: Socket) {
-    core.counters.connections.add(1);
-    let _open = Open(core.clone());
+    let _open = core.counters.connections.hold();
     loop {
         // Idle: no buffer, no exchange, a small future.
         socket.watch().idle_until(now_ms() + core.snapshot.server.timeout_idle_ms);
-        if core.draining.get() || socket.readable().await.is_err() {
+        if socket.readable().await.is_err() {
             return;
         }
         match Box::pin(busy(&core, &mut socket)).await {
             Rest::Quiet => {}
             Rest::Closed => return,
         }
-    }
-}
-
-/// Counts a connection as closed when dropped.
-struct Open(Rc<Core>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.counters.connections.sub(1);
     }
 }
 
@@ -75,7 +63,7 @@ async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
             Accepted::Quiet => break Rest::Quiet,
             Accepted::Closed => break Rest::Closed,
             Accepted::Refused(failure) => {
-                let mut note = record::begin_refused(core);
+                let mut note = record::begin_refused();
                 relay::refuse(core, &mut note, &failure, &mut line.output);
                 note.failure = Some(failure);
                 record::end(core, &note);
@@ -83,6 +71,7 @@ async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
                 break Rest::Closed;
             }
         }
+        let _running = core.counters.exchanges.hold();
         let mut note = record::begin(core, &line);
         let end = exchange(core, &mut line, &mut note).await;
         record::end(core, &note);
@@ -157,6 +146,9 @@ impl From<Failure> for Broken {
 
 async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result<Next, Broken> {
     let path = line.head.path.of(line.pending());
+    if parse::climbs(path) {
+        return Err(Failure::BadHead { status: 400, why: "The path has . or .. segments.".to_owned() }.into());
+    }
     if !path.starts_with(b"/v1/") {
         let health = path == b"/healthz";
         let body = parse::receive(core, line).await?;
@@ -342,7 +334,7 @@ async fn linger(core: &Core, line: &mut Line<'_>) {
     line.socket.finish_writing();
     let deadline_ms = now_ms() + LINGER_MS;
     let mut read = 0;
-    while read < LINGER_BYTES {
+    while read as u64 <= core.snapshot.server.body_max_bytes {
         line.input.clear();
         line.at = 0;
         match line.fill(deadline_ms, Wait::ForRest).await {

@@ -14,11 +14,13 @@ use crate::dialect::openai::Edits;
 use crate::error::Failure;
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
 use crate::net::now_ms;
-use crate::wire::http1::{Asked, Method, Progress, ResponseHead, encode, parse_response};
+use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode, parse_response};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
-const FORWARDED: [&str; 7] =
-    ["content-type", "accept", "traceparent", "tracestate", "openai-beta", "anthropic-version", "anthropic-beta"];
+const FORWARDED: [&str; 3] = ["content-type", "traceparent", "tracestate"];
+
+/// Request fields that go upstream and may change the answer: they count in the fingerprint.
+pub const CHANGING: [&str; 3] = ["openai-beta", "anthropic-version", "anthropic-beta"];
 
 /// An answer whose head has come: the spans of `head` are in `input`, and `input[consumed..]` is the start of its body.
 pub struct Answer {
@@ -62,13 +64,15 @@ pub async fn request(
     let mut head = ResponseHead::default();
     let asked = if order.head.method == Method::Head { Asked::Head } else { Asked::Other };
     // A backend may answer and close before it has read everything: its answer counts, not our broken write.
-    drop(written);
     let (mut interim, mut ended) = (0, false);
     loop {
         if !input.is_empty() {
             match parse_response(&input, asked, &mut head) {
                 Ok(Progress::Complete) => {
                     if head.status >= 200 {
+                        if written.is_err() {
+                            head.persistence = Persistence::Close; // it does not stand between two requests
+                        }
                         let consumed = head.length;
                         return Ok(Answer { head, input, consumed, usage_hidden });
                     }
@@ -132,7 +136,13 @@ fn write_request(core: &Core, order: &Order, plan: &Plan, out: &mut Vec<u8>) -> 
         encode::request_line(out, head.method_span.of(bytes), &[backend.base_path.as_bytes(), path].concat());
     }
     encode::field(out, b"host", backend.authority.as_bytes());
-    for name in FORWARDED {
+    let accepted: &[u8] = match (order.endpoint, order.form) {
+        (Endpoint::Other, _) => head.fields.get(bytes, "accept").unwrap_or(b"*/*"),
+        (_, Form::Streamed) => b"text/event-stream",
+        (_, Form::Whole) => b"application/json",
+    };
+    encode::field(out, b"accept", accepted);
+    for name in FORWARDED.into_iter().chain(CHANGING) {
         if let Some(value) = head.fields.get(bytes, name) {
             encode::field(out, name.as_bytes(), value);
         }

@@ -25,15 +25,15 @@ pub use self::{
     dice::throw,
     runtime::spawn_raw,
     socket::{Dial, Listener, Quit, Socket, SocketId, dial},
-    sys::{Hangup, hangups, refuse_huge_pages, shutdown_both},
+    sys::{Hangup, hangups, has_input, refuse_huge_pages, shutdown_both},
 };
 
 #[cfg(sim)]
 pub mod sim;
 #[cfg(sim)]
 pub use self::sim::{
-    Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, hangups, now_us, shutdown_both, sleep_ms,
-    spawn_raw, throw, unix_ms,
+    Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, hangups, has_input, now_us, shutdown_both,
+    sleep_ms, spawn_raw, throw, unix_ms,
 };
 
 mod spawn;

@@ -208,6 +208,15 @@ impl Listener {
         self.stream.as_raw_fd()
     }
 
+    /// A connection that waits already.
+    pub fn accept_now(&self) -> Option<Socket> {
+        let fd = accept_with(descriptor(&self.stream), SocketFlags::CLOEXEC).ok()?;
+        if self.nodelay {
+            let _ = set_tcp_nodelay(&fd, true);
+        }
+        Socket::new(fd).ok()
+    }
+
     /// The next connection. Waits for readiness and accepts by a plain call: the descriptor is close-on-exec from birth,
     /// and dropping the wait leaks nothing.
     pub async fn accept(&self) -> io::Result<Socket> {

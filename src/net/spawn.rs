@@ -18,6 +18,13 @@ impl Panics {
     pub fn count(&self) -> u64 {
         self.0.get()
     }
+
+    /// Runs `act`; a panic inside is counted and goes no further.
+    pub fn guard(&self, act: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(act)).is_err() {
+            self.0.set(self.0.get() + 1);
+        }
+    }
 }
 
 pin_project! {

@@ -38,6 +38,14 @@ pub fn hangups(sockets: &[RawFd], found: &mut Vec<(usize, Hangup)>) {
     }
 }
 
+/// Whether a read would give something at once: bytes, the end, or an error.
+pub fn has_input(socket: RawFd) -> bool {
+    // SAFETY: as in `hangups`. WHY: as there.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket) };
+    let mut polled = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut polled, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
 /// Ends both directions, so that whatever operation is pending on the socket completes.
 pub fn shutdown_both(socket: RawFd) {
     // SAFETY: as in `hangups`. WHY: as there.

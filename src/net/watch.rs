@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
 
-use super::{Hangup, Quit, SocketId, hangups, now_ms, shutdown_both, sleep_ms, spawn_raw};
+use super::{Hangup, Quit, SocketId, hangups, has_input, now_ms, shutdown_both, sleep_ms, spawn_raw};
 
 /// How often guarded sockets are asked for hang-ups: a client that left is noticed within two of these.
 const HANGUP_TICK_MS: u64 = 10;
@@ -311,7 +311,9 @@ impl Registry {
     fn trip_deadlines(&mut self, now_ms: u64, wakers: &mut Vec<Waker>, quits: &mut Vec<Rc<RefCell<Quit>>>) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.deadline_ms <= now_ms) {
             slot.deadline_ms = u64::MAX;
-            slot.trip = Some(Trip::Deadline);
+            if slot.trip.is_none() {
+                slot.trip = Some(Trip::Deadline); // a hang-up is said once, and not over a deadline
+            }
             match std::mem::replace(&mut slot.then, Then::Nothing) {
                 Then::Nothing | Then::Wake => {}
                 Then::ShutDown | Then::ShutDownStuck(_) | Then::CloseIdle => shutdown_both(slot.socket),
@@ -368,6 +370,8 @@ pub fn close_idle() {
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten() {
             match &slot.then {
+                // A request that has come already is still answered.
+                Then::CloseIdle if has_input(slot.socket) => {}
                 Then::CloseIdle => shutdown_both(slot.socket),
                 Then::Quit(quit, Wait::ForRequest) => quits.push(quit.clone()),
                 Then::Quit(_, Wait::ForRest) | Then::Nothing | Then::ShutDown | Then::ShutDownStuck(_) | Then::Wake => {
@@ -380,7 +384,12 @@ pub fn close_idle() {
 
 /// Shuts down every socket of this core.
 pub fn close_all() {
-    REGISTRY.with_borrow(|registry| registry.slots.iter().flatten().for_each(|slot| shutdown_both(slot.socket)));
+    REGISTRY.with_borrow_mut(|registry| {
+        for slot in registry.slots.iter_mut().flatten() {
+            slot.trip = Some(Trip::Abandoned); // so that the end that follows is not taken for the peer's
+            shutdown_both(slot.socket);
+        }
+    });
 }
 
 /// The registry of a core that is not running: a simulation has many cores on one thread.

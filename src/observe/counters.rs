@@ -17,8 +17,23 @@ impl Counter {
         self.0.set(self.0.get().saturating_sub(less));
     }
 
+    /// For gauges: counts one until the guard is dropped, also by a panic.
+    pub fn hold(&self) -> Held<'_> {
+        self.add(1);
+        Held(self)
+    }
+
     pub fn get(&self) -> u64 {
         self.0.get()
+    }
+}
+
+/// See [`Counter::hold`].
+pub struct Held<'a>(&'a Counter);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.sub(1);
     }
 }
 

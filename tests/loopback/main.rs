@@ -17,3 +17,4 @@ mod resources; // descriptors and memory
 mod shuffles; // random requests in random pieces
 mod streams; // event by event, broken streams, clients that leave
 mod tenants; // credentials, scopes, what goes upstream and what does not
+mod trust; // what must not be got past the gateway by spelling it another way

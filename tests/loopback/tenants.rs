@@ -103,8 +103,16 @@ fn credentials_and_connection_fields_stay_here() {
     assert_eq!(seen.field("host"), Some(backend.address.to_string().as_str()));
     let mut names: Vec<_> = seen.head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0)).collect();
     names.sort_unstable();
-    let known =
-        ["authorization", "content-length", "content-type", "host", "traceparent", "user-agent", "x-request-id"];
+    let known = [
+        "accept",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "traceparent",
+        "user-agent",
+        "x-request-id",
+    ];
     assert_eq!(names, known);
     assert!(!seen.head.contains("client-key"));
 }

@@ -170,6 +170,10 @@ impl<'a> Source<'a> {
 
     /// Reads once. Errors: the answer is cut off, too slow, or nobody wants it any more.
     async fn read(&mut self) -> Result<Body, Failure> {
+        // Arming anew forgets a deadline that has passed, and with it that the socket is shut down.
+        if self.lease.socket().watch().take_trip().is_some() {
+            return Err(if self.flight.is_abandoned() { Failure::ClientGone } else { Failure::BackendTimeout });
+        }
         if self.gap_ms.is_some() {
             // While clients hold it back the backend is not to blame.
             self.lease.socket().watch().clear();
@@ -245,9 +249,18 @@ async fn events(core: &Core, order: &Order, source: &mut Source<'_>, flight: &Fl
     let result = loop {
         let state = source.decode(|bytes| pending.extend_from_slice(bytes));
         let hidden = source.usage_hidden;
+        let mut fault = None;
         flight.push(core, |log| {
             let tape = &mut core.scratch.borrow_mut().tape;
-            while let Ok(Some(event)) = splitter.next(&pending) {
+            loop {
+                let event = match splitter.next(&pending) {
+                    Ok(Some(event)) => event,
+                    Ok(None) => break,
+                    Err(found) => {
+                        fault = Some(found);
+                        break;
+                    }
+                };
                 if event.data == EventData::Absent {
                     continue; // comments: clients get our own while a backend thinks
                 }
@@ -272,11 +285,12 @@ async fn events(core: &Core, order: &Order, source: &mut Source<'_>, flight: &Fl
                 }
             }
         });
-        let released = splitter.release();
-        pending.drain(..released);
-        if pending.len() > crate::limits::EVENT_BYTES {
+        // The event too long to be read is a part of the answer: without it nothing behind it may look whole.
+        if fault.is_some() {
             break Err(Failure::BackendGarbage);
         }
+        let released = splitter.release();
+        pending.drain(..released);
         if verdict.is_done() {
             break Ok(()); // nothing that still comes belongs to the answer
         }

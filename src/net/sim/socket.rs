@@ -259,6 +259,11 @@ pub fn hangups(sockets: &[SocketId], found: &mut Vec<(usize, Hangup)>) {
     found.extend(sockets.iter().enumerate().filter_map(|(index, &id)| ends.hangup(id).map(|kind| (index, kind))));
 }
 
+/// Whether a read would give something at once.
+pub fn has_input(socket: SocketId) -> bool {
+    world().ends.borrow().has_input(socket)
+}
+
 /// Ends both directions, so that whatever operation is pending on the socket completes.
 pub fn shutdown_both(socket: SocketId) {
     let world = world();

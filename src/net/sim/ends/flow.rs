@@ -213,6 +213,11 @@ impl Ends {
         !end.is_readable()
     }
 
+    pub(in crate::net::sim) fn has_input(&self, id: SocketId) -> bool {
+        let end = self.names.get(id).copied().flatten().and_then(|key| self.ends.get(&key));
+        end.is_some_and(|end| end.is_readable())
+    }
+
     pub(in crate::net::sim) fn hangup(&self, id: SocketId) -> Option<Hangup> {
         match self.names.get(id).copied().flatten().and_then(|key| self.ends.get(&key)) {
             Some(end) => end.hangup(),
