@@ -106,7 +106,10 @@ async fn serve(mut socket: TcpStream, calls: &Cell<u64>) -> std::io::Result<()> 
                     return Ok(());
                 };
                 let behaviour = Behaviour::of(&asked.model);
-                tokio::time::sleep(Duration::from_millis(behaviour.first_byte_ms)).await;
+                if behaviour.first_byte_ms > 0 {
+                    // Not for 0: the timer's tick would add a millisecond.
+                    tokio::time::sleep(Duration::from_millis(behaviour.first_byte_ms)).await;
+                }
                 if behaviour.status >= 400 {
                     whole(&mut output, behaviour.status, br#"{"error":{"message":"as asked","type":"server_error"}}"#);
                 } else if asked.stream {
