@@ -1,0 +1,115 @@
+//! What a run measured, and how it is shown: a few lines for people, one JSON object for programs.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+const HIGHEST_US: u64 = 600_000_000;
+/// Relative error of the percentiles: 3 digits.
+const DIGITS: u8 = 3;
+
+/// Times in microseconds.
+pub struct Times(Histogram<u64>);
+
+impl Times {
+    pub fn new() -> Times {
+        // The bounds are constants that hdrhistogram accepts; without a histogram there is nothing to measure.
+        Times(Histogram::new_with_bounds(1, HIGHEST_US, DIGITS).expect("constant bounds"))
+    }
+
+    pub fn note(&mut self, us: u64) {
+        self.0.saturating_record(us.clamp(1, HIGHEST_US));
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let at = |quantile| self.0.value_at_quantile(quantile);
+        serde_json::json!({
+            "count": self.0.len(), "mean": self.0.mean(), "p50": at(0.5), "p90": at(0.9), "p95": at(0.95),
+            "p99": at(0.99), "p999": at(0.999), "max": self.0.max(),
+        })
+    }
+
+    fn line(&self) -> String {
+        let at = |quantile| self.0.value_at_quantile(quantile);
+        let (p50, p95, p99, p999) = (at(0.5), at(0.95), at(0.99), at(0.999));
+        format!("p50={p50} p95={p95} p99={p99} p99.9={p999} max={} us", self.0.max())
+    }
+}
+
+/// Everything a run counts.
+pub struct Tally {
+    pub planned: u64,
+    pub done: u64,
+    /// From the time a request was to be sent to the last byte of its answer.
+    pub latency: Times,
+    /// From the time a request was to be sent to the time it was: the generator's own part of the latency.
+    pub behind: Times,
+    /// From the stamp of a chunk to its arrival.
+    pub lateness: Times,
+    pub chunks: u64,
+    pub hits: u64,
+    pub marked: u64,
+    /// By kind; the kinds are few and known.
+    pub errors: BTreeMap<String, u64>,
+    pub seconds: f64,
+    /// Share of requests that a cache without limits could answer.
+    pub hits_possible: Option<f64>,
+}
+
+impl Tally {
+    pub fn new(planned: u64) -> Tally {
+        Tally {
+            planned,
+            done: 0,
+            latency: Times::new(),
+            behind: Times::new(),
+            lateness: Times::new(),
+            chunks: 0,
+            hits: 0,
+            marked: 0,
+            errors: BTreeMap::new(),
+            seconds: 0.0,
+            hits_possible: None,
+        }
+    }
+
+    pub fn error(&mut self, kind: &str) {
+        *self.errors.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "planned": self.planned, "done": self.done, "seconds": self.seconds,
+            "rate": self.done as f64 / self.seconds.max(1e-9), "latency_us": self.latency.json(),
+            "behind_us": self.behind.json(), "chunks": self.chunks, "lateness_us": self.lateness.json(),
+            "hits": self.hits, "marked": self.marked, "hit_rate": self.hit_rate(),
+            "hits_possible": self.hits_possible, "errors": self.errors,
+        })
+    }
+
+    fn hit_rate(&self) -> Option<f64> {
+        (self.marked > 0).then(|| self.hits as f64 / self.marked as f64)
+    }
+
+    pub fn print(&self) {
+        let rate = self.done as f64 / self.seconds.max(1e-9);
+        println!("requests  {} of {} in {:.2} s, {rate:.0}/s", self.done, self.planned, self.seconds);
+        println!("latency   {}  (from the intended start)", self.latency.line());
+        println!("behind    {}  (the generator's own part)", self.behind.line());
+        if self.chunks > 0 {
+            println!("chunks    {}, {:.0}/s", self.chunks, self.chunks as f64 / self.seconds.max(1e-9));
+            println!("lateness  {}  (from a chunk's stamp)", self.lateness.line());
+        }
+        if let Some(hit_rate) = self.hit_rate() {
+            let possible =
+                self.hits_possible.map_or(String::new(), |share| format!(" of at most {:.1} %", share * 100.0));
+            println!("hits      {:.1} %{possible}", hit_rate * 100.0);
+        }
+        if self.errors.is_empty() {
+            println!("errors    none");
+        }
+        for (kind, count) in &self.errors {
+            println!("errors    {count} {kind}");
+        }
+    }
+}
