@@ -1,20 +1,24 @@
 //! Connected and listening sockets of a data core on the ring. One task owns a socket; nothing here is shared.
 //! Buffers are lent to the kernel by value and come back with the result, also on errors.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::task::{Poll, Waker};
 
 use bytes::{Buf, Bytes};
-use monoio::buf::{IoBuf, IoBufMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
+use monoio::buf::IoBuf;
+use monoio::io::AsyncWriteRent;
 use monoio::net::TcpStream;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, accept_with, connect, shutdown, socket_with,
     sockopt::{set_socket_linger, set_tcp_nodelay, socket_error},
 };
 
+use super::receive::Receiver;
 use super::{
     sys::{adopt, descriptor},
     watch::Watch,
@@ -25,30 +29,38 @@ pub type SocketId = RawFd;
 
 /// A connected stream socket, TCP or Unix.
 pub struct Socket {
-    // First, so that the watch leaves the registry before the descriptor is closed.
+    // In this order, so that neither the watch's registry nor the receive ring holds a descriptor that is closed.
     watch: Watch,
+    receiver: Receiver,
     stream: TcpStream,
 }
 
-/// Takes back a read that has not completed. See [`Socket::read_until_quit`].
-pub struct Quit(Canceller);
+/// Ends the wait for a read. See [`Socket::read_until_quit`].
+#[derive(Default)]
+pub struct Quit {
+    asked: bool,
+    waiting: Option<Waker>,
+}
 
 impl Quit {
-    #[allow(clippy::new_without_default)]
     pub fn new() -> Quit {
-        Quit(Canceller::new())
+        Quit::default()
     }
 
     /// Makes the pending read end with [`io::ErrorKind::Interrupted`], unless it has data already.
     pub fn quit(&mut self) {
-        self.0 = std::mem::take(&mut self.0).cancel();
+        self.asked = true;
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
     }
 }
 
 impl Socket {
     fn new(fd: OwnedFd) -> io::Result<Socket> {
         let stream = adopt(fd)?;
-        Ok(Socket { watch: Watch::new(stream.as_raw_fd()), stream })
+        let receiver = Receiver::new(stream.as_raw_fd())?;
+        Ok(Socket { watch: Watch::new(stream.as_raw_fd()), receiver, stream })
     }
 
     /// The watch of this socket: deadlines and hang-ups.
@@ -57,26 +69,30 @@ impl Socket {
     }
 
     /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end.
-    pub async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
-        let (start, end) = (buffer.len(), buffer.capacity());
-        let (result, slice) = self.stream.read(buffer.slice_mut(start..end)).await;
-        (result, slice.into_inner())
+    pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let result = poll_fn(|context| self.receiver.poll_read(&mut buffer, context)).await;
+        (result, buffer)
     }
 
-    /// As `read`, but `quit` takes the read back: then the result is an `Interrupted` error and no byte is lost.
-    pub async fn read_until_quit(
-        &mut self,
-        buffer: Vec<u8>,
-        quit: &std::cell::RefCell<Quit>,
-    ) -> (io::Result<usize>, Vec<u8>) {
-        let (start, end) = (buffer.len(), buffer.capacity());
-        let handle = quit.borrow().0.handle();
-        let (result, slice) = self.stream.cancelable_read(buffer.slice_mut(start..end), handle).await;
-        let result = match result {
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Err(io::ErrorKind::Interrupted.into()),
-            other => other,
-        };
-        (result, slice.into_inner())
+    /// As `read`, but `quit` ends the wait: then the result is an `Interrupted` error and no byte is lost.
+    pub async fn read_until_quit(&mut self, mut buffer: Vec<u8>, quit: &RefCell<Quit>) -> (io::Result<usize>, Vec<u8>) {
+        quit.borrow_mut().asked = false;
+        let result = poll_fn(|context| {
+            if let Poll::Ready(result) = self.receiver.poll_read(&mut buffer, context) {
+                return Poll::Ready(result);
+            }
+            let mut quit = quit.borrow_mut();
+            if std::mem::take(&mut quit.asked) {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            match &mut quit.waiting {
+                Some(waiting) => waiting.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await;
+        (result, buffer)
     }
 
     /// Writes all of `buffer`. Each part the peer takes counts as progress for the watch.
@@ -113,7 +129,7 @@ impl Socket {
 
     /// Waits until a read would give bytes or the end, without lending a buffer.
     pub async fn readable(&self) -> io::Result<()> {
-        self.stream.readable(false).await
+        poll_fn(|context| self.receiver.poll_readable(context)).await
     }
 
     /// Ends our sending direction.
@@ -128,9 +144,7 @@ impl Socket {
 
     /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
     pub fn is_quiet(&self) -> bool {
-        let mut byte = [0u8; 1];
-        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        matches!(rustix::net::recv(self.fd(), &mut byte, flags), Err(rustix::io::Errno::AGAIN))
+        self.receiver.is_quiet()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -72,3 +72,76 @@ pub fn refuse_huge_pages() {
     // SAFETY: PR_SET_THP_DISABLE takes one flag and three zeros and touches no memory. WHY: no safe wrapper has it.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
+
+/// Buffers that the kernel picks from when a receive completes, shared by every receive of one ring. Sizes in bytes.
+pub struct Buffers {
+    entries: *mut io_uring::types::BufRingEntry,
+    bytes: *mut u8,
+    count: u16,
+    each: usize,
+    tail: u16,
+}
+
+impl Buffers {
+    /// Lays out `count` (a power of two) buffers of `each` bytes and gives them all to `ring` as group 0.
+    /// Only the pages that were written become resident. Errors: out of address space, or the kernel's refusal.
+    pub fn new(ring: &io_uring::IoUring, count: u16, each: usize) -> std::io::Result<Buffers> {
+        let entry = size_of::<io_uring::types::BufRingEntry>();
+        let entries = anonymous(usize::from(count) * entry)?.cast();
+        let bytes = anonymous(usize::from(count) * each)?;
+        // SAFETY: `entries` is page-aligned, zeroed, large enough, and stays mapped for the life of the process.
+        // WHY: the kernel reads this memory by itself; no safe wrapper owns it.
+        unsafe { ring.submitter().register_buf_ring(entries as u64, count, 0)? };
+        let mut buffers = Buffers { entries, bytes, count, each, tail: 0 };
+        (0..count).for_each(|id| buffers.give_back(id));
+        Ok(buffers)
+    }
+
+    /// What the kernel wrote to buffer `id`.
+    pub fn filled(&self, id: u16, length: usize) -> &[u8] {
+        assert!(id < self.count && length <= self.each, "the kernel names buffers it was given");
+        // SAFETY: in bounds by the assertion; the memory stays mapped; the kernel does not write to a buffer again until
+        // `give_back`, which borrows `self` mutably. WHY: the buffer was filled from outside of the program.
+        unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(id) * self.each), length) }
+    }
+
+    /// Lets the kernel use buffer `id` again.
+    pub fn give_back(&mut self, id: u16) {
+        assert!(id < self.count, "only buffers of this group come back");
+        let place = usize::from(self.tail & (self.count - 1));
+        // SAFETY: `place` is below `count`, so the entry lies in the mapping, and the kernel reads entries only below
+        // the tail published here, with release order after the entry is written. WHY: the ring is shared memory.
+        unsafe {
+            let entry = &mut *self.entries.add(place);
+            entry.set_addr(self.bytes.add(usize::from(id) * self.each) as u64);
+            entry.set_len(self.each as u32);
+            entry.set_bid(id);
+            self.tail = self.tail.wrapping_add(1);
+            let tail = io_uring::types::BufRingEntry::tail(self.entries).cast::<std::sync::atomic::AtomicU16>();
+            (*tail).store(self.tail, std::sync::atomic::Ordering::Release);
+        }
+    }
+}
+
+fn anonymous(length: usize) -> std::io::Result<*mut u8> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_ANONYMOUS | libc::MAP_PRIVATE);
+    // SAFETY: a new private anonymous mapping touches no existing memory. WHY: page-aligned zeroed memory that is never
+    // unmapped, as the kernel's side of a buffer ring needs it.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED { Err(std::io::Error::last_os_error()) } else { Ok(start.cast()) }
+}
+
+/// Queues a receive that goes on until it is cancelled or the buffers run out. False: the queue is full.
+pub fn push_receive(ring: &mut io_uring::IoUring, socket: RawFd, tag: u64) -> bool {
+    let entry = io_uring::opcode::RecvMulti::new(io_uring::types::Fd(socket), 0).build().user_data(tag);
+    // SAFETY: the entry holds no pointer: its memory is the registered buffer group. WHY: pushing is unsafe as such.
+    unsafe { ring.submission().push(&entry).is_ok() }
+}
+
+/// Submits what is queued and lets the kernel post what has completed, without waiting.
+pub fn submit_and_reap(ring: &mut io_uring::IoUring) -> std::io::Result<()> {
+    const GETEVENTS: u32 = 1;
+    let queued = ring.submission().len() as u32;
+    // SAFETY: no argument is passed. WHY: the safe form asks for completions only when it waits for one.
+    unsafe { ring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }.map(drop)
+}

@@ -122,14 +122,23 @@ fn answers() {
 
 #[test]
 fn a_stream_that_breaks() {
-    let backend = Backend::run(|peer| {
+    let (seen, wait) = std::sync::mpsc::channel();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::run(move |peer| {
         if peer.request().is_some() {
             peer.write(STREAM_HEAD);
             peer.write(chunk(&piece("a")));
+            // Dies once the client has got something: before, it would be told so by an honest status.
+            let _ = wait.lock().unwrap().recv();
         }
     });
     let gateway = Setup::with(&backend).start();
-    golden("broken-stream.txt", &shown("a backend that dies", &gateway.ask(chat_stream("x"))));
+    let mut client = gateway.client();
+    client.send(chat_stream("x"));
+    let mut response = client.head();
+    seen.send(()).unwrap();
+    client.body(&mut response);
+    golden("broken-stream.txt", &shown("a backend that dies", &response));
 }
 
 #[test]
