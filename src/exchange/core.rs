@@ -16,6 +16,7 @@ use crate::net::mail::Outbox;
 use crate::net::{Dial, Panics, Socket, now_ms};
 use crate::observe::counters::Counters;
 use crate::observe::log::LogBuffer;
+use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::json::Tape;
 
 /// Flights of one owner core at a time; beyond, requests go upstream unjoined.
@@ -49,6 +50,9 @@ pub struct Core {
     pub spread: Vec<RefCell<Spread>>,
     pub scratch: RefCell<Scratch>,
     pub buffers: Buffers,
+    /// Heads for reuse: their lists of fields have grown.
+    pub request_heads: Spare<RequestHead>,
+    pub response_heads: Spare<ResponseHead>,
     pub counters: Counters,
     pub log: RefCell<LogBuffer>,
     pub panics: Panics,
@@ -112,6 +116,8 @@ impl Core {
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
             spread: spread.collect(),
             scratch: RefCell::default(),
+            request_heads: Spare::default(),
+            response_heads: Spare::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
             counters: Counters::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.server.access_log)),
@@ -185,6 +191,32 @@ impl Core {
 const BUFFERS_A_NODE: usize = 1000;
 /// Size of a pooled buffer. Only the pages that were written are resident.
 pub const BUFFER_BYTES: usize = 64 << 10;
+
+/// Most values of a kind kept for reuse.
+const SPARE_MAX: usize = 256;
+
+/// Values for reuse whose memory has grown to what is needed.
+pub struct Spare<T>(RefCell<Vec<T>>);
+
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Spare(RefCell::default())
+    }
+}
+
+impl<T: Default> Spare<T> {
+    /// One that was used before, or a new one; what is in it means nothing.
+    pub fn take(&self) -> T {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give(&self, value: T) {
+        let mut spare = self.0.borrow_mut();
+        if spare.len() < SPARE_MAX {
+            spare.push(value);
+        }
+    }
+}
 
 /// Byte buffers for reuse, so that a busy core does not ask the allocator.
 pub struct Buffers {

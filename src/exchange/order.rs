@@ -46,7 +46,7 @@ impl Order {
             model,
             form: question.form,
             facts: question.facts.take(),
-            head: std::mem::take(&mut line.head),
+            head: std::mem::replace(&mut line.head, core.request_heads.take()),
             request_id,
             message,
             body: std::mem::replace(&mut question.body, BodyPlace::Behind { length: 0 }),
@@ -68,7 +68,10 @@ impl Order {
     }
 
     /// Gives the buffers back.
-    pub fn release(self, core: &Core) {
+    pub fn release(mut self, core: &Core) {
+        // Emptied: it comes back as the head of a line with nothing in hand.
+        self.head.clear();
+        core.request_heads.give(self.head);
         core.buffers.give(self.message);
         if let BodyPlace::Apart { bytes } = self.body {
             core.buffers.give(bytes);

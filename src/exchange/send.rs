@@ -61,7 +61,7 @@ pub async fn request(
     let (written, output) = socket.write(output).await;
     core.buffers.give(output);
     let mut input = core.buffers.take();
-    let mut head = ResponseHead::default();
+    let mut head = core.response_heads.take();
     let asked = if order.head.method == Method::Head { Asked::Head } else { Asked::Other };
     // A backend may answer and close before it has read everything: its answer counts, not our broken write.
     let (mut interim, mut ended) = (0, false);

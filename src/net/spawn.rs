@@ -57,3 +57,47 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
 pub fn spawn(panics: &Panics, task: impl Future<Output = ()> + 'static) {
     super::spawn_raw(Guarded { task, panics: panics.clone() });
 }
+
+#[cfg(all(test, not(sim)))]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::{Panics, spawn};
+    use crate::net::runtime::run_data_core;
+    use crate::net::sleep_ms;
+
+    struct Told(Rc<RefCell<Vec<&'static str>>>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.borrow_mut().push("dropped");
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_its_task_alone_and_is_counted() {
+        let panics = Panics::default();
+        let told = Rc::new(RefCell::new(Vec::new()));
+        let core = async {
+            let owned = Told(told.clone());
+            spawn(&panics, async move {
+                let _owned = owned;
+                sleep_ms(1).await;
+                panic!("this one is meant");
+            });
+            let others = told.clone();
+            spawn(&panics, async move {
+                sleep_ms(5).await;
+                others.borrow_mut().push("others go on");
+            });
+            while told.borrow().len() < 2 {
+                sleep_ms(1).await;
+            }
+        };
+        run_data_core(core).expect("a ring");
+        assert_eq!(*told.borrow(), ["dropped", "others go on"]);
+        panics.guard(|| panic!("and this one"));
+        assert_eq!(panics.count(), 2);
+    }
+}

@@ -21,7 +21,7 @@ mod seat;
 mod state;
 
 pub use seat::{Seat, Turn};
-use state::{Log, Stage, State, WINDOW_BYTES};
+use state::{EXPECTED_BYTES, Log, Stage, State, WINDOW_BYTES};
 
 /// The head of an answer, as far as it goes to clients.
 #[derive(Debug)]
@@ -256,6 +256,15 @@ impl Flight {
         let opening = Arc::new(opening);
         self.state.borrow_mut().opening = Some(opening.clone());
         self.tell(core, 0, Some(opening), None);
+    }
+
+    /// Says how long the answer will be, so that the log is made once, and exactly. A backend may say anything: what
+    /// would not be kept whole is not believed.
+    pub fn expect(&self, bytes: u64) {
+        let mut state = self.state.borrow_mut();
+        if bytes <= state.whole_max.min(EXPECTED_BYTES) {
+            state.reserve(bytes as usize);
+        }
     }
 
     /// Lets `write` append to the log. An answer that outgrows what may be stored can no longer be joined.

@@ -12,6 +12,8 @@ use crate::net::watch::Alarm;
 
 /// How far the backend may be ahead of the fastest reader before it is read no further.
 pub(super) const WINDOW_BYTES: u64 = 256 << 10;
+/// Longest answer whose length is believed before it has come.
+pub(super) const EXPECTED_BYTES: u64 = 64 << 10;
 /// How far a reader may fall behind once the log is no longer kept whole.
 pub(super) const LAG_BYTES: u64 = 4 << 20;
 /// The front of a log that nobody needs is cut off in steps of this, to move the rest seldom.
@@ -77,6 +79,12 @@ impl State {
 
     pub(super) fn is_empty(&self) -> bool {
         self.readers.iter().all(Option::is_none) && self.followers.is_empty()
+    }
+
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        if let Log::Growing(log) = &mut self.log {
+            log.reserve_exact(bytes);
+        }
     }
 
     pub(super) fn wake(&mut self) {

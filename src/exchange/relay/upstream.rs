@@ -75,6 +75,9 @@ pub async fn upstream(
         _ => None,
     };
     flight.open(core, Opening { status, backend: plan.backend, form, content_type, length, fields });
+    if let (Form::Whole, Some(length)) = (form, length) {
+        flight.expect(length);
+    }
     let mut source = Source::new(core, plan, order, lease, answer, flight, is_events);
     let captured = match form {
         Form::Streamed => events(core, order, &mut source, flight).await,
@@ -145,13 +148,15 @@ impl<'a> Source<'a> {
         is_events: bool,
     ) -> Source<'a> {
         let backend = &core.snapshot.backends[plan.backend];
+        let (framing, persistence) = (answer.head.framing, answer.head.persistence);
+        core.response_heads.give(answer.head);
         Source {
             flight,
             lease,
-            decoder: Decoder::new(answer.head.framing),
+            decoder: Decoder::new(framing),
             input: answer.input,
             consumed: answer.consumed,
-            persistence: answer.head.persistence,
+            persistence,
             gap_ms: (is_events || order.form == Form::Streamed).then_some(backend.timeout_gap_ms),
             usage_hidden: answer.usage_hidden,
         }

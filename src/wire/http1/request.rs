@@ -72,7 +72,8 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    fn clear(&mut self) {
+    /// Empties it, and keeps the memory of its fields.
+    pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
         *self = RequestHead { fields, ..RequestHead::default() };

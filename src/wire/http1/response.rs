@@ -31,7 +31,8 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    fn clear(&mut self) {
+    /// Empties it, and keeps the memory of its fields.
+    pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
         *self = ResponseHead { fields, ..ResponseHead::default() };
