@@ -75,11 +75,12 @@ pub enum Letter {
     /// Owner to the leader's core: let that core follow your flight.
     Join { fingerprint: Fingerprint, number: u64, follower: CoreId },
     /// Leader's core to follower's core: the flight goes on. `bytes` begin at offset `at` of its log; the first letter
-    /// to a follower begins at 0.
+    /// to a follower, and it alone, is `First` and begins at 0.
     Feed {
         fingerprint: Fingerprint,
         number: u64,
         leader: CoreId,
+        part: Part,
         opening: Option<Arc<Opening>>,
         at: u64,
         bytes: Bytes,
@@ -105,6 +106,13 @@ pub enum Letter {
     Stop,
     /// Data core to background core: drained.
     Drained { from: CoreId },
+}
+
+/// Whether a `Feed` is what a follower joined with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    First,
+    Next,
 }
 
 /// What the owner answers to an asker, on whichever core that is.
@@ -223,10 +231,20 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 flight.alone(core);
             }
         }
-        Letter::Feed { fingerprint, number, leader, opening, at, bytes, end } => {
-            // Without a flight here its readers have left, and the leader's core has been told.
-            for flight in displaced(&fingerprint).chain(find(&fingerprint)) {
-                flight.fed(core, Source { leader, number }, opening.clone(), at, &bytes, end.clone());
+        Letter::Feed { fingerprint, number, leader, part, opening, at, bytes, end } => {
+            let source = Source { leader, number };
+            if part == Part::First {
+                // One copy joined with it. If its readers have left meanwhile, the leader's core is told.
+                let waiting = find(&fingerprint).into_iter().chain(displaced(&fingerprint)).find(|f| f.is_asking());
+                match waiting {
+                    Some(flight) => flight.join_fed(core, source, opening, &bytes, end),
+                    None if end.is_some() => {}
+                    None => core.post(leader, Letter::Leave { fingerprint, number, follower: core.id }),
+                }
+            } else {
+                for flight in displaced(&fingerprint).chain(find(&fingerprint)) {
+                    flight.fed(core, source, opening.clone(), at, &bytes, end.clone());
+                }
             }
         }
         Letter::Gone { fingerprint, number } => {
@@ -237,7 +255,7 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
         Letter::Leave { fingerprint, number, follower } => {
             let flight = core.feeding.borrow().get(&(fingerprint, number)).cloned();
             if let Some(flight) = flight
-                && !flight.remove_follower(follower)
+                && !flight.remove_follower(core, follower)
             {
                 core.feeding.borrow_mut().remove(&(fingerprint, number));
             }

@@ -49,8 +49,11 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
         if let Lookup::Fresh { value, .. } = core.near.borrow_mut().get(&near_key(&fingerprint, form), core.now()) {
             return Found::Hit(value.clone());
         }
-        if let Some(flight) = core.flights.borrow().get(&fingerprint) {
-            return Found::Follow(flight.seat(core));
+        let here = core.flights.borrow().get(&fingerprint).cloned();
+        match here {
+            Some(flight) if flight.can_be_joined() => return Found::Follow(flight.seat(core)),
+            Some(_) => return Found::Alone(alone(core)),
+            None => {}
         }
     }
     if own {
@@ -78,8 +81,11 @@ pub fn alone(core: &Rc<Core>) -> Seat {
 
 /// The owner is this core and knows of a flight.
 fn follow(core: &Rc<Core>, fingerprint: Fingerprint, leader: shards::CoreId, number: u64) -> Found {
-    if let Some(flight) = core.flights.borrow().get(&fingerprint) {
-        return Found::Follow(flight.seat(core));
+    let here = core.flights.borrow().get(&fingerprint).cloned();
+    match here {
+        Some(flight) if flight.can_be_joined() => return Found::Follow(flight.seat(core)),
+        Some(_) => return Found::Alone(alone(core)),
+        None => {}
     }
     if leader == core.id {
         // It ended between its last byte and its settlement, or outgrew the cache.

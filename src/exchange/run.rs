@@ -249,7 +249,16 @@ async fn answer_question(
                 }
             }
             Reader::Again => ask(&mut follows, None),
-            Reader::Silent => ask(&mut follows, seat.flight().number()),
+            Reader::Silent => match seat.flight().number() {
+                Some(number) => ask(&mut follows, Some(number)),
+                // Not even the owner has answered.
+                None => {
+                    seat.flight().give_up(core);
+                    Found::Alone(lookup::alone(core))
+                }
+            },
+            // Too late for the beginning, which is nobody's fault.
+            Reader::Failed(Failure::Lagged) => Found::Alone(lookup::alone(core)),
             // Who has seen so many calls fail makes none of its own: a crowd of followers would fall on a sick backend.
             Reader::Failed(failure) if role == Role::Follower && failure.worth_another_try() == Again::Yes => {
                 ask(&mut follows, None)

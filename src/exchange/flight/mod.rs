@@ -12,7 +12,7 @@ use bytes::Bytes;
 use shards::{CoreId, Fingerprint};
 
 use super::core::Core;
-use super::letters::{Entry, Letter, settle};
+use super::letters::{Entry, Letter, Part, settle};
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::error::Failure;
 use crate::net::watch::Alarm;
@@ -140,7 +140,20 @@ impl Flight {
     /// Whether this is flight `number` of this core, and others may join.
     pub fn is_open_as(&self, number: u64) -> bool {
         let state = self.state.borrow();
-        !state.settled && matches!(state.stage, Stage::Flying(Some(own)) if own == number)
+        !state.settled && !state.abandoned && matches!(state.stage, Stage::Flying(Some(own)) if own == number)
+    }
+
+    /// Whether one who comes now gets the answer from its start.
+    pub fn can_be_joined(&self) -> bool {
+        let state = self.state.borrow();
+        state.whole && !state.abandoned
+    }
+
+    /// Takes the flight from where others look for it: its owner does not answer.
+    pub fn give_up(&self, core: &Core) {
+        if self.is_asking() {
+            self.leave_map(core);
+        }
     }
 
     /// Whether anything of an answer has come.
@@ -182,11 +195,16 @@ impl Flight {
 
     fn decide(&self, core: &Core, stage: Stage) {
         let mut state = self.state.borrow_mut();
-        if matches!(state.stage, Stage::Asking) || matches!(stage, Stage::Gone) {
-            state.stage = stage;
-            self.leave_map(core);
-            state.wake();
+        match (&state.stage, &stage) {
+            (Stage::Asking, _) => state.stage = stage,
+            // Something may have been sent of it: that cannot begin anew.
+            (Stage::Fed(_), Stage::Gone) if state.end.is_none() => {
+                state.end = Some(End::Failed(Failure::FlightLost));
+            }
+            _ => return,
         }
+        self.leave_map(core);
+        state.wake();
     }
 
     /// Lets a reader of this flight lead. False if there is none, or the flight has its verdict.
@@ -204,7 +222,29 @@ impl Flight {
         true
     }
 
-    /// Takes what the leader's core sent.
+    /// Whether the owner has not answered yet.
+    pub fn is_asking(&self) -> bool {
+        matches!(self.state.borrow().stage, Stage::Asking)
+    }
+
+    /// Takes what the leader's core sent first: everything up to now.
+    pub fn join_fed(&self, core: &Core, source: Source, opening: Option<Arc<Opening>>, bytes: &[u8], end: Option<End>) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.stage = Stage::Fed(source);
+            if state.is_empty() {
+                drop(state);
+                self.leave_map(core);
+                if end.is_none() {
+                    self.stop_following(core, source);
+                }
+                return;
+            }
+        }
+        self.fed(core, source, opening, 0, bytes, end);
+    }
+
+    /// Takes what the leader's core sent since.
     pub fn fed(
         &self,
         core: &Core,
@@ -215,29 +255,38 @@ impl Flight {
         end: Option<End>,
     ) {
         let mut state = self.state.borrow_mut();
-        match state.stage {
-            Stage::Asking if at == 0 => state.stage = Stage::Fed(source),
-            Stage::Fed(old) if old == source && at == state.reach() => {}
-            _ => return,
-        }
-        if state.is_empty() {
-            self.leave_map(core);
-            if let Some(fingerprint) = self.fingerprint
-                && end.is_none()
-            {
-                core.post(source.leader, Letter::Leave { fingerprint, number: source.number, follower: core.id });
-            }
+        if !matches!(state.stage, Stage::Fed(own) if own == source) || state.end.is_some() {
             return;
         }
         if state.opening.is_none() {
             state.opening = opening;
         }
-        state.append(|log| log.extend_from_slice(bytes));
-        if end.is_some() {
+        let reach = state.reach();
+        let lost = at > reach;
+        if !lost {
+            // What is here already comes again where a letter crossed with the joining.
+            let known = (reach - at).min(bytes.len() as u64) as usize;
+            state.append(|log| log.extend_from_slice(&bytes[known..]));
+        }
+        if lost && end.is_none() {
+            self.stop_following(core, source);
+        }
+        if lost {
+            // A letter was lost on the way, and with it a part of the answer.
+            state.end = Some(End::Failed(Failure::FlightLost));
+        } else {
             state.end = end;
+        }
+        if state.end.is_some() {
             self.leave_map(core);
         }
         state.wake();
+    }
+
+    fn stop_following(&self, core: &Core, source: Source) {
+        if let Some(fingerprint) = self.fingerprint {
+            core.post(source.leader, Letter::Leave { fingerprint, number: source.number, follower: core.id });
+        }
     }
 
     // What the task that reads the backend says.
@@ -368,7 +417,8 @@ impl Flight {
         let number = *number;
         for &(follower, _) in &state.followers {
             let (opening, bytes, end) = (opening.clone(), bytes.clone(), end.cloned());
-            core.post(follower, Letter::Feed { fingerprint, number, leader: core.id, opening, at, bytes, end });
+            let (leader, part) = (core.id, Part::Next);
+            core.post(follower, Letter::Feed { fingerprint, number, leader, part, opening, at, bytes, end });
         }
     }
 
@@ -383,11 +433,12 @@ impl Flight {
         }
         let bytes = Bytes::copy_from_slice(state.bytes());
         let (opening, end) = (state.opening.clone(), state.end.clone());
-        core.post(follower, Letter::Feed { fingerprint, number, leader: core.id, opening, at: 0, bytes, end });
+        let (leader, part) = (core.id, Part::First);
+        core.post(follower, Letter::Feed { fingerprint, number, leader, part, opening, at: 0, bytes, end });
     }
 
     /// Feeds core `follower` no more; whether there is another one.
-    pub fn remove_follower(&self, follower: CoreId) -> bool {
+    pub fn remove_follower(&self, core: &Core, follower: CoreId) -> bool {
         let mut state = self.state.borrow_mut();
         if let Some(place) = state.followers.iter().position(|(core, _)| *core == follower) {
             state.followers[place].1 -= 1;
@@ -401,10 +452,18 @@ impl Flight {
             pump.wake();
         }
         drop(state);
+        self.end_abandoned(core, alarm);
+        others
+    }
+
+    /// Nobody is left: nobody joins any more, and the backend is left alone at once.
+    fn end_abandoned(&self, core: &Core, alarm: Option<Alarm>) {
+        if self.is_abandoned() {
+            self.settle(core, None);
+        }
         if let Some(alarm) = alarm {
             alarm.trip();
         }
-        others
     }
 
     /// Where the flight stands, for a simulation that found one left behind.

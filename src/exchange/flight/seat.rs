@@ -125,8 +125,10 @@ impl Drop for Seat {
             // An offer nobody took is taken back below; one that was taken is the pump's to settle.
             (state.abandon_if_empty(), leave)
         };
-        if let Some(alarm) = alarm {
-            alarm.trip();
+        self.flight.end_abandoned(&self.core, alarm);
+        if self.flight.state.borrow().is_empty() {
+            // A verdict that still comes finds nobody and is declined.
+            self.flight.give_up(&self.core);
         }
         let Some(fingerprint) = self.flight.fingerprint else { return };
         if let Some(source) = leave {

@@ -105,10 +105,15 @@ async fn read(
     role: Role,
 ) -> Reader {
     let timeout_ms = core.snapshot.server.timeout_write_ms;
-    let follow_ms = match role {
+    let answer_ms = longest_answer_ms(core, note);
+    let mut follow_ms = match role {
         Role::Own | Role::Follower => core.snapshot.cache.timeout_follow_ms,
         Role::Patient => core.snapshot.cache.timeout_follow_ms.saturating_mul(PATIENCE),
     };
+    if form == Form::Whole {
+        // A whole answer says nothing before its end: silence is no stall.
+        follow_ms = follow_ms.max(answer_ms);
+    }
     let mut writer = Writer {
         opening: None,
         delimited: Delimited::Close,
@@ -142,6 +147,10 @@ async fn read(
             }
         };
         match turn {
+            // Answers cannot begin anew once a part was sent.
+            Turn::Lead | Turn::Found(_) | Turn::Alone | Turn::Again if writer.sent => {
+                return Reader::Cut(Failure::FlightLost);
+            }
             Turn::Lead => return Reader::Lead,
             Turn::Found(entry) => return Reader::Found(entry),
             Turn::Alone => return Reader::Alone,
@@ -207,6 +216,10 @@ async fn read(
             }
             Turn::Trip(Trip::Deadline) => {
                 let silent_ms = now_ms().saturating_sub(heard_ms);
+                if role != Role::Own && writer.sent && silent_ms >= answer_ms {
+                    // The core that feeds this one would have told of an end by now.
+                    return Reader::Cut(Failure::FlightLost);
+                }
                 if role != Role::Own && !writer.sent && silent_ms >= follow_ms {
                     line.output.clear();
                     return Reader::Silent;
@@ -227,6 +240,15 @@ async fn read(
             }
         }
     }
+}
+
+/// How long the model's slowest backend may be silent, and a little more for the letter that tells of it.
+fn longest_answer_ms(core: &Core, note: &Note) -> u64 {
+    const LETTER_MS: u64 = 1000;
+    let targets = note.model.map_or(&[][..], |model| &core.snapshot.models[model].targets);
+    let backends = targets.iter().map(|target| &core.snapshot.backends[target.backend]);
+    let longest = backends.map(|backend| backend.timeout_total_ms.max(backend.timeout_gap_ms)).max();
+    longest.unwrap_or(0).saturating_add(LETTER_MS)
 }
 
 impl Writer {
