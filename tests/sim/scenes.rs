@@ -357,3 +357,84 @@ fn an_answer_that_nobody_asked_for_reaches_nobody() {
         story.end();
     });
 }
+
+#[test]
+fn who_comes_as_others_leave_gets_a_whole_answer() {
+    each_seed(300, |world, seed| {
+        let number = [1, 7, 9][seed as usize % 3];
+        let mut story = Story::begin(world, Setup { cores: 2, follow_ms: 500, ..NODE }, CROWD);
+        story.temper.set(Temper { rest_ms: between(1, 100), ..story.temper.get() });
+        let mut killed = 0;
+        for round in 0..12 {
+            let leaver = story.invite(PLAIN, vec![question(number, STREAMED)]);
+            world.run_ms(between(0, 40));
+            if round > 0 && between(0, 2) > 0 && world.is_live(leaver) {
+                // What the cores say to each other meanwhile is read in any order.
+                let core = Place::Core(between(0, 1) as usize);
+                world.pause(core);
+                world.kill(leaver);
+                killed += 1;
+                world.run_ms(between(0, 20));
+                world.resume(core);
+            }
+        }
+        story.finish_clients();
+        let answers = outcomes(&story).iter().filter(|outcome| is_answer(outcome)).count();
+        assert!(answers + killed >= 12, "{killed} left: {:?}", outcomes(&story));
+        story.end();
+    });
+}
+
+#[test]
+fn who_comes_too_late_for_a_long_answer_gets_one_of_its_own() {
+    let setup = Setup { max_entry_bytes: 4 << 10, ..NODE };
+    each_seed(20, |world, _| {
+        let mut story = Story::begin(world, setup.clone(), CROWD);
+        story.temper.set(Temper { rest_ms: 20, ..story.temper.get() });
+        for _ in 0..12 {
+            story.invite(PLAIN, vec![question(8, STREAMED)]);
+            world.run_ms(between(0, 1500));
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        story.end();
+    });
+}
+
+#[test]
+fn a_whole_answer_is_waited_for_longer_than_a_stream() {
+    each_seed(40, |world, _| {
+        let setup = Setup { follow_ms: 100, total_ms: 10_000, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.temper.set(Temper { rest_ms: 3000, ..story.temper.get() });
+        for _ in 0..10 {
+            story.invite(PLAIN, vec![question(3, WHOLE)]);
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        assert_eq!(story.end().calls, 1);
+    });
+}
+
+#[test]
+fn who_reads_what_another_core_fetches_is_cut_when_that_core_stands_still() {
+    each_seed(40, |world, _| {
+        let mut story = Story::begin(world, NODE, CROWD);
+        story.temper.set(Temper { rest_ms: 100, ..story.temper.get() });
+        for _ in 0..12 {
+            story.invite(PLAIN, vec![question(9, STREAMED)]);
+        }
+        world.run_ms(between(500, 2000));
+        let leads = |index: &usize| story.house.cores[*index].counters.flights.get() > 0;
+        let Some(leader) = (0..3).find(leads) else { return };
+        world.pause(Place::Core(leader));
+        world.run_ms(80_000);
+        for index in (0..3).filter(|&index| index != leader) {
+            let waiting = story.house.cores[index].counters.exchanges.get();
+            assert_eq!(waiting, 0, "{index} waits for {leader}: {}", story.house.describe());
+        }
+        story.calm();
+        story.fresh_requests();
+        story.end();
+    });
+}

@@ -1,7 +1,7 @@
 //! Reads a backend's answer into a flight's log: event by event where it is a stream we understand, as it comes where it
 //! is anything else. Knows at the end whether the answer is complete and whether it may be kept.
 
-use crate::dialect::facts::{Endpoint, EventKind, Form, NotStored, StreamVerdict, TokenUsage};
+use crate::dialect::facts::{Endpoint, EventKind, Form, NotStored, StreamVerdict, TokenUsage, UsageEvent};
 use crate::dialect::openai::{answer_facts, event_facts};
 use crate::error::Failure;
 use crate::exchange::core::Core;
@@ -254,6 +254,7 @@ async fn events(core: &Core, order: &Order, source: &mut Source<'_>, flight: &Fl
     let result = loop {
         let state = source.decode(|bytes| pending.extend_from_slice(bytes));
         let hidden = source.usage_hidden;
+        let asked = order.facts.is_some_and(|facts| facts.usage_event == UsageEvent::Asked);
         let mut fault = None;
         flight.push(core, |log| {
             let tape = &mut core.scratch.borrow_mut().tape;
@@ -280,7 +281,8 @@ async fn events(core: &Core, order: &Order, source: &mut Source<'_>, flight: &Fl
                         sse::event(&mut rendered, data);
                         usage_event = Some(rendered);
                     }
-                    (_, Some(member)) if hidden => {
+                    // Where the client asked, others who did not may read along: what says nothing goes.
+                    (_, Some(member)) if hidden || (asked && facts.usage.is_none()) => {
                         // One line: no line end can stand inside JSON but as white space, which `event` splits again.
                         let cut = [&data[..member.start as usize], &data[member.end as usize..]].concat();
                         sse::event(log, &cut);
