@@ -55,6 +55,8 @@ pub enum CacheMark {
     Joined,
     /// Not looked for at the client's wish.
     Refused,
+    /// What there was is older than the client accepts.
+    TooOld,
 }
 
 impl CacheMark {
@@ -65,6 +67,7 @@ impl CacheMark {
             CacheMark::Miss => "miss",
             CacheMark::Joined => "joined",
             CacheMark::Refused => "refused",
+            CacheMark::TooOld => "too_old",
         }
     }
 }
@@ -146,7 +149,7 @@ pub fn end(core: &Core, note: &Note) {
     let counters = &core.counters;
     match note.cache {
         CacheMark::Hit { .. } => counters.hits.add(1),
-        CacheMark::Miss | CacheMark::Refused => counters.misses.add(1),
+        CacheMark::Miss | CacheMark::Refused | CacheMark::TooOld => counters.misses.add(1),
         CacheMark::Joined => counters.joined.add(1),
         CacheMark::Bypass => {}
     }

@@ -196,9 +196,8 @@ async fn answer_question(
         Some(_) if question.directives.no_cache => CacheMark::Refused,
         Some(_) => CacheMark::Miss,
     };
-    let own_mark = note.cache;
+    let mut own_mark = note.cache;
     let asked = fingerprint.filter(|_| own_mark == CacheMark::Miss);
-    let keep_as = fingerprint.filter(|_| own_mark == CacheMark::Refused);
     let mut follows = 0;
     let ask = |follows: &mut u32, silent| match asked {
         Some(fingerprint) if *follows < FOLLOWS => {
@@ -214,7 +213,10 @@ async fn answer_question(
                 discard(line, question.body);
                 return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
             }
-            Found::Hit(_) => (lookup::alone(core), Role::Own),
+            Found::Hit(_) => {
+                own_mark = CacheMark::TooOld;
+                (lookup::alone(core), Role::Own)
+            }
             Found::Lead(seat) | Found::Alone(seat) => (seat, Role::Own),
             Found::Follow(seat) if follows < FOLLOWS => (seat, Role::Follower),
             Found::Follow(seat) => (seat, Role::Patient),
@@ -227,6 +229,8 @@ async fn answer_question(
                 return Err(Failure::NotCached.into());
             }
             let order = Order::take(core, line, &mut question, permit.model, note.request_id);
+            // Fetched outside of any flight, and good for others all the same.
+            let keep_as = fingerprint.filter(|_| matches!(own_mark, CacheMark::Refused | CacheMark::TooOld));
             let duty = Duty::new(core, seat.flight(), keep_as);
             spawn(&core.panics, fly(core.clone(), order, seat.flight().clone(), duty));
         }
@@ -238,6 +242,10 @@ async fn answer_question(
             Reader::Cut(failure) => return Err(Broken::Cut(failure)),
             Reader::Lead => Found::Lead(seat),
             Reader::Alone => Found::Alone(lookup::alone(core)),
+            Reader::Converted(entry) => {
+                discard(line, question.body);
+                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
+            }
             Reader::Found(entry) => {
                 note.cache = own_mark; // `stored` makes it a hit
                 // The owner answered whoever of this core asked first, in that one's form.

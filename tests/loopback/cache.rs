@@ -61,6 +61,29 @@ fn what_cannot_change_the_answer_does_not_matter() {
 }
 
 #[test]
+fn what_is_fetched_for_one_who_wants_it_young_is_kept() {
+    for cores in [1, 2] {
+        let backend = Backend::answering(echo);
+        let gateway = Setup::with(&backend).cores(cores).start();
+        gateway.ask(chat("old")).expect(200);
+        // Not even what was stored in this very millisecond, unless the clock stands still for both.
+        let young = with("Cache-Control: max-age=0\r\n", "old");
+        let old = with("Cache-Control: max-age=1000\r\n", "old");
+        let mut refetched = 0;
+        for _ in 0..64 {
+            let answer = gateway.ask(&young).expect(200);
+            if answer.cache() == "MISS" {
+                assert_eq!(answer.field("cache-status"), Some("ringway; fwd=stale"));
+                refetched += 1;
+            }
+            assert_eq!(gateway.ask(&old).expect(200).cache(), "HIT");
+        }
+        assert!(refetched > 0);
+        assert_eq!(backend.count(), 1 + refetched);
+    }
+}
+
+#[test]
 fn endpoints_do_not_share_answers() {
     let backend = Backend::answering(|request| match request.line().contains("embeddings") {
         true => json(

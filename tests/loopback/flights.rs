@@ -155,12 +155,12 @@ fn followers_of_a_silent_leader_go_on() {
         });
         let gateway = Setup::with(&backend).cores(cores).cache("timeout_follow = \"100ms\"").start();
         let mut leader = gateway.client();
-        leader.send(chat("silent"));
+        leader.send(chat_stream("silent"));
         backend.await_requests(1);
         let mut followers: Vec<_> = (0..8).map(|_| gateway.client()).collect();
-        followers.iter_mut().for_each(|client| client.send(chat("silent")));
+        followers.iter_mut().for_each(|client| client.send(chat_stream("silent")));
         for client in &mut followers {
-            assert_eq!(client.response().expect(200).text(), completion("silent!"));
+            assert_eq!(client.response().expect(200).text(), stream_seen(&["silent", "!"]));
         }
         // One of them took over for all.
         assert_eq!(backend.count(), 2, "{cores} cores");
@@ -212,6 +212,7 @@ fn a_follower_gets_the_form_it_asked_for() {
     leader.body(&mut response);
     response.expect(200);
     let whole = follower.response().expect(200);
+    assert_eq!(whole.field("cache-status"), Some("ringway; fwd=uri-miss; collapsed"));
     let value: serde_json::Value = serde_json::from_slice(&whole.body).unwrap();
     assert_eq!(value["choices"][0]["message"]["content"], "ab");
     assert_eq!(backend.count(), 1);

@@ -89,6 +89,7 @@ fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
             out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss; collapsed\r\n");
         }
         CacheMark::Refused => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=request\r\n"),
+        CacheMark::TooOld => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=stale\r\n"),
         CacheMark::Bypass => out.extend_from_slice(b"x-cache: BYPASS\r\ncache-status: ringway; fwd=bypass\r\n"),
     }
 }

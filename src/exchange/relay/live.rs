@@ -48,6 +48,8 @@ pub enum Reader {
     Lead,
     /// The owner had it.
     Found(Arc<Entry>),
+    /// The flight brought it in the other form; this is it in the form asked for.
+    Converted(Arc<Entry>),
     /// Fetch it outside of any flight.
     Alone,
     /// Ask the owner again.
@@ -178,7 +180,7 @@ async fn read(
                 note.tokens = tokens;
                 if writer.deferred {
                     let converted = kept.and_then(|entry| entry.in_form(form)).map(Arc::new);
-                    return converted.map_or(Reader::Alone, Reader::Found);
+                    return converted.map_or(Reader::Alone, Reader::Converted);
                 }
                 writer.complete(line, note, usage.as_deref().filter(|_| usage_event == UsageEvent::Asked));
                 return match line.flush(timeout_ms).await {
