@@ -265,8 +265,8 @@ async fn answer_question(
                     Found::Alone(lookup::alone(core))
                 }
             },
-            // Too late for the beginning, which is nobody's fault.
-            Reader::Failed(Failure::Lagged) => Found::Alone(lookup::alone(core)),
+            // Too late for the beginning, which is nobody's fault. One's own request has been handed over already.
+            Reader::Failed(Failure::Lagged) if role != Role::Own => Found::Alone(lookup::alone(core)),
             // Who has seen so many calls fail makes none of its own: a crowd of followers would fall on a sick backend.
             Reader::Failed(failure) if role == Role::Follower && failure.worth_another_try() == Again::Yes => {
                 ask(&mut follows, None)
