@@ -185,12 +185,12 @@ fn the_defaults_are_as_documented() {
     let backend = &backends[0];
     assert_eq!(backend.address, Address::Tcp { host: "127.0.0.1".to_owned(), port: 8000 });
     assert_eq!((backend.authority.as_str(), backend.base_path.as_str()), ("127.0.0.1:8000", ""));
-    assert_eq!((backend.weight, backend.idle_connections, backend.include_usage), (1, 50, IncludeUsage::Ask));
+    assert_eq!((backend.weight, backend.connections.max, backend.include_usage), (1, 50, IncludeUsage::Ask));
     let timeouts =
         [backend.timeout_connect_ms, backend.timeout_idle_ms, backend.timeout_total_ms, backend.timeout_gap_ms];
     assert_eq!(timeouts, [5_000, 300_000, 30_000, 60_000]);
     assert!(backend.api_key.is_none());
-    assert_eq!((models[0].balance, models[0].version.as_str()), (Balance::LeastConnections, ""));
+    assert_eq!((models[0].balance.clone(), models[0].version.as_str()), (Balance::LeastConnections, ""));
     assert_eq!((models[0].targets[0].backend, models[0].targets[0].weight), (0, 1));
     assert!(tenants.is_empty());
     assert_eq!(access, Access::Open);

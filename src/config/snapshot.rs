@@ -46,6 +46,10 @@ pub struct Server {
     /// Index of the model whose backends get `/v1/*` requests that name no model.
     pub passthrough_model: Option<usize>,
     pub access_log: AccessLog,
+    /// Where this node stands, in the words of `Backend::region`.
+    pub region: Option<String>,
+    /// The next nearest regions, nearest first.
+    pub regions_near: Vec<String>,
 }
 
 /// One address to accept connections on. Port 0 asks the system for a free port.
@@ -94,6 +98,8 @@ pub struct Cache {
     pub scope: Scope,
     /// How long a follower waits for a silent flight before it goes alone.
     pub timeout_follow_ms: u64,
+    /// How long past its time to live an answer may still serve when every backend fails; 0 = never.
+    pub stale_if_error_ms: u64,
 }
 
 /// Whether answers are stored and requests joined.
@@ -123,21 +129,122 @@ pub struct Backend {
     pub authority: String,
     /// Put in front of the request target: empty, or `/...` without a slash at the end.
     pub base_path: String,
-    /// Sent as a bearer credential. Visible ASCII without spaces, so that it fits a header field.
+    /// Visible ASCII without spaces, so that it fits a header field.
     pub api_key: Option<SecretString>,
+    /// Which header field carries `api_key`.
+    pub credential_field: CredentialField,
+    /// How connections are secured; `None` for plain text.
+    pub tls: Option<Tls>,
+    pub protocol: Protocol,
     /// Share of the requests against the other backends of a model, unless the model says another one.
     pub weight: u32,
-    /// Most idle connections kept by the node, to be divided over the data cores.
-    pub idle_connections: u32,
+    /// Where it stands; nearer backends are asked first.
+    pub region: Option<String>,
+    /// Backends of a higher number are asked only while none of a lower one is in service.
+    pub priority: u32,
+    /// HTTP/1.1 connections of the node, to be divided over the data cores.
+    pub connections: Connections,
+    /// HTTP/2 connections of the node, to be divided over the data cores.
+    pub http2_connections: Connections,
+    /// Most streams on one HTTP/2 connection; the peer's own limit holds too.
+    pub http2_streams: u32,
     pub timeout_connect_ms: u64,
     /// How long an idle connection is kept.
     pub timeout_idle_ms: u64,
-    /// For a whole answer that is not a stream.
+    /// From the request to the head of the answer.
+    pub timeout_head_ms: u64,
+    /// From the request to the first content of a stream.
+    pub timeout_first_ms: u64,
+    /// For a whole answer that is not a stream, all attempts included.
     pub timeout_total_ms: u64,
     /// Between two events of a stream.
     pub timeout_gap_ms: u64,
+    /// For a whole stream; `None` for no limit.
+    pub timeout_stream_ms: Option<u64>,
+    pub fast_open: FastOpen,
     /// Whether streams are asked for their token usage.
     pub include_usage: IncludeUsage,
+    pub health: Health,
+}
+
+/// How many connections the node keeps to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Opened ahead of need and kept open.
+    pub min: u32,
+    /// Most open at a time, idle or not; at least 1.
+    pub max: u32,
+}
+
+/// The header field of a backend's credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialField {
+    /// `Authorization: Bearer ...`
+    Authorization,
+    /// `x-api-key: ...`
+    XApiKey,
+    /// `api-key: ...`
+    ApiKey,
+}
+
+/// How a backend's connections are secured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// For SNI and for the check of the certificate's name: a DNS name or an IP address.
+    pub server_name: String,
+    /// PEM file of the roots to trust; `None` for the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM files of the client's certificate chain and its key.
+    pub client: Option<ClientCertificate>,
+}
+
+/// What proves to a backend who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub chain: PathBuf,
+    pub private_key: PathBuf,
+}
+
+/// What is spoken to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// What ALPN agrees on; HTTP/1.1 in plain text.
+    Auto,
+    Http1,
+    /// By ALPN, or by prior knowledge in plain text.
+    Http2,
+}
+
+/// Whether connecting carries the first bytes along (RFC 7413).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastOpen {
+    On,
+    Off,
+}
+
+/// How a backend is found to be in or out of service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// `None`: only what requests meet counts.
+    pub check: Option<HealthCheck>,
+    /// So many failures in a row take it out of service.
+    pub errors_in_row: u32,
+    /// Failures in percent of its requests that take it out of service; 0 = off.
+    pub error_percent: u32,
+    /// How long it stays out at first; each time in a row doubles it, up to sixteen times.
+    pub eject_ms: u64,
+    /// Good probes in a row that put it back into service.
+    pub probes: u32,
+    /// How long its share grows until it is whole again.
+    pub slow_start_ms: u64,
+}
+
+/// An active check: a GET that costs no tokens. An answer below 500 is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub path: String,
+    pub interval_ms: u64,
+    pub timeout_ms: u64,
 }
 
 /// Where a backend is reached.
@@ -167,13 +274,37 @@ pub struct Model {
     pub balance: Balance,
     /// At least one.
     pub targets: Vec<Target>,
+    /// Models to ask when this one cannot answer, in order: indices into `Snapshot::models`, never its own.
+    pub fallback: Vec<usize>,
+    /// Most requests in flight to backends by the node, to be divided over the data cores.
+    pub in_flight_max: u32,
+    /// Most requests that wait for their turn on the node, to be divided over the data cores.
+    pub queue_max: u32,
+    /// Longest wait for a turn.
+    pub timeout_queue_ms: u64,
+    /// Attempts after the first one, at one model of the chain.
+    pub retries: u32,
+    /// Retries in percent of requests, beyond a small reserve.
+    pub retry_budget_percent: u32,
+    /// Hedged requests in percent of requests; 0 = off.
+    pub hedge_percent: u32,
+    /// Backends in service, in percent of all, below which those out of service are asked too; 0: only when none is left.
+    pub panic_percent: u32,
 }
 
 /// How requests are spread over the targets of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Balance {
     RoundRobin,
+    /// Fewest requests in flight for its weight, over all cores of the node.
     LeastConnections,
+    /// The better of two drawn by weight, by decayed latency.
+    TwoChoices,
+    /// Requests of one session, told by this header field (lower case), go to one backend while load permits. Those
+    /// without the field are told by the beginning of their prompt.
+    Session(String),
+    /// Requests whose prompts begin alike go to one backend while load permits.
+    Prompt,
 }
 
 /// One backend of a model.

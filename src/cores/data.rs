@@ -28,7 +28,7 @@ pub struct Parts {
     pub id: CoreId,
     pub count: u16,
     pub snapshot: Arc<Snapshot>,
-    pub addresses: Arc<Vec<Vec<Dial>>>,
+    pub addresses: Vec<Arc<[Dial]>>,
     pub outbox: Outbox<Letter>,
     pub inbox: Inbox<Letter>,
     pub listening: Vec<(OwnedFd, bool)>,

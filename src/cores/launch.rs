@@ -37,7 +37,6 @@ pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), Stri
     bells.extend([Bell::waker(), Bell::waker()]);
     let mut posts = mail::lay(&bells).into_iter();
     let snapshot = Arc::new(snapshot);
-    let addresses = Arc::new(addresses);
     let (report, reports) = mpsc::channel();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {

@@ -1,13 +1,14 @@
 //! Names of backends to addresses, before the cores start. Blocking, so never on a data core.
 
 use std::net::ToSocketAddrs;
+use std::sync::Arc;
 
 use crate::config::snapshot::{Address, Snapshot};
 use crate::net::Dial;
 
 /// The addresses of each backend. A name that does not resolve leaves its backend without any, which takes it out of
 /// service; the message says so and the others serve.
-pub fn addresses(snapshot: &Snapshot) -> (Vec<Vec<Dial>>, Vec<String>) {
+pub fn addresses(snapshot: &Snapshot) -> (Vec<Arc<[Dial]>>, Vec<String>) {
     let mut warnings = Vec::new();
     let mut resolve = |name: &str, address: &Address| match address {
         Address::Unix(path) => vec![Dial::Unix(path.clone())],
@@ -21,6 +22,6 @@ pub fn addresses(snapshot: &Snapshot) -> (Vec<Vec<Dial>>, Vec<String>) {
             }
         },
     };
-    let addresses = snapshot.backends.iter().map(|backend| resolve(&backend.name, &backend.address)).collect();
+    let addresses = snapshot.backends.iter().map(|backend| resolve(&backend.name, &backend.address).into()).collect();
     (addresses, warnings)
 }

@@ -32,7 +32,7 @@ pub struct Core {
     pub count: u16,
     pub snapshot: Arc<Snapshot>,
     /// Addresses of each backend, resolved; a backend may have several.
-    pub addresses: Arc<Vec<Vec<Dial>>>,
+    pub addresses: RefCell<Vec<Arc<[Dial]>>>,
     pub outbox: Outbox<Letter>,
     /// What this core owns of the cache and of the flights.
     pub shard: RefCell<Shard<Arc<Entry>>>,
@@ -81,7 +81,7 @@ impl Core {
         id: CoreId,
         count: u16,
         snapshot: Arc<Snapshot>,
-        addresses: Arc<Vec<Vec<Dial>>>,
+        addresses: Vec<Arc<[Dial]>>,
         outbox: Outbox<Letter>,
     ) -> Core {
         let cores = u64::from(count.max(1));
@@ -92,7 +92,7 @@ impl Core {
         let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
         let pools = snapshot.backends.iter().map(|backend| {
             RefCell::new(Pool::new(PoolBounds {
-                idle_max: (backend.idle_connections as usize).div_ceil(cores as usize),
+                idle_max: (backend.connections.max as usize).div_ceil(cores as usize),
                 open_max: None,
                 idle_ms: backend.timeout_idle_ms,
             }))
@@ -105,7 +105,7 @@ impl Core {
         Core {
             id,
             count,
-            addresses,
+            addresses: RefCell::new(addresses),
             outbox,
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX)),
             near: RefCell::new(Cache::new(near)),

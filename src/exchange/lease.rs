@@ -65,7 +65,7 @@ fn take(core: &Core, backend: usize, wanted: Wanted) -> Take<Socket> {
 
 /// Tries each address of the backend once, beginning with another one each time.
 async fn connect(core: &Core, mut lease: Lease) -> Result<Lease, Failure> {
-    let addresses = &core.addresses[lease.backend];
+    let addresses = core.addresses.borrow()[lease.backend].clone();
     let timeout_ms = core.snapshot.backends[lease.backend].timeout_connect_ms;
     let turn = core.turns[lease.backend].replace(core.turns[lease.backend].get().wrapping_add(1));
     for step in 0..addresses.len() {

@@ -12,6 +12,7 @@ use super::core::Core;
 use super::flight::{End, Opening, Source};
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::dialect::openai;
+use crate::net::Dial;
 
 /// A stored answer. Always of status 200 and complete.
 #[derive(Debug)]
@@ -94,6 +95,10 @@ pub enum Letter {
     Settle { fingerprint: Fingerprint, number: u64, kept: Option<Arc<Entry>> },
     /// To the owner: keep this, which was fetched outside of a flight.
     Keep { fingerprint: Fingerprint, entry: Arc<Entry> },
+    /// What is known of a backend's health: from the background core's checks, or from another data core's requests.
+    Health { backend: usize, news: News },
+    /// Background core to data cores: the backend's name leads to these now.
+    Addresses { backend: usize, addresses: Arc<[Dial]> },
     /// Data core to I/O core: lines of the access log.
     Log { from: CoreId, lines: Vec<u8> },
     /// I/O core to data core: the buffer of a `Log`, emptied.
@@ -106,6 +111,19 @@ pub enum Letter {
     Stop,
     /// Data core to background core: drained.
     Drained { from: CoreId },
+}
+
+/// See [`Letter::Health`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    CheckPassed,
+    CheckFailed,
+    /// Requests of another core took it out of service for so long.
+    Tripped {
+        for_ms: u64,
+    },
+    /// Probes of another core put it back into service.
+    Restored,
 }
 
 /// Whether a `Feed` is what a follower joined with.
@@ -258,6 +276,12 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 && !flight.remove_follower(core, follower)
             {
                 core.feeding.borrow_mut().remove(&(fingerprint, number));
+            }
+        }
+        Letter::Health { .. } => {}
+        Letter::Addresses { backend, addresses } => {
+            if let Some(place) = core.addresses.borrow_mut().get_mut(backend) {
+                *place = addresses;
             }
         }
         Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),

@@ -21,10 +21,11 @@ pub fn plan(core: &Rc<Core>, model: usize) -> Result<Plan, Failure> {
     let snapshot = &core.snapshot;
     let mut spread = core.spread[model].borrow_mut();
     let spread = &mut *spread;
-    let in_service = |target: usize| !core.addresses[snapshot.models[model].targets[target].backend].is_empty();
-    let target = match snapshot.models[model].balance {
+    let addresses = core.addresses.borrow();
+    let in_service = |target: usize| !addresses[snapshot.models[model].targets[target].backend].is_empty();
+    let target = match &snapshot.models[model].balance {
         Balance::RoundRobin => spread.round_robin.pick(in_service),
-        Balance::LeastConnections => {
+        Balance::LeastConnections | Balance::TwoChoices | Balance::Session(_) | Balance::Prompt => {
             shards::balancer::least(&spread.in_flight, &spread.weights, &mut spread.cursor, in_service)
         }
     };

@@ -4,7 +4,8 @@
 use hashbrown::HashSet;
 
 use super::{
-    Allowed, Backend, Balance, Cache, CacheMode, Cores, IncludeUsage, Listen, Model, Scope, Server, Target, Tenant,
+    Allowed, Backend, Balance, Cache, CacheMode, Connections, Cores, CredentialField, FastOpen, Health, IncludeUsage,
+    Listen, Model, Protocol, Scope, Server, Target, Tenant,
 };
 use crate::config::check::{self, Credentials, Names, Tenants};
 use crate::config::problem::Report;
@@ -36,6 +37,8 @@ pub(in crate::config) fn server(
         timeout_drain_ms: section.take("timeout_drain")?,
         passthrough_model: passthrough_model?,
         access_log: section.take("access_log")?,
+        region: None,
+        regions_near: Vec::new(),
     })
 }
 
@@ -64,6 +67,7 @@ pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -
             _ => Scope::Tenant,
         },
         timeout_follow_ms: section.take("timeout_follow")?,
+        stale_if_error_ms: 0,
     })
 }
 
@@ -75,13 +79,32 @@ pub(in crate::config) fn backend(section: &mut Section) -> Option<Backend> {
         authority,
         base_path,
         api_key: section.take_optional("api_key")?,
+        credential_field: CredentialField::Authorization,
+        tls: None,
+        protocol: Protocol::Auto,
         weight: section.take("weight")?,
-        idle_connections: section.take("idle_connections")?,
+        region: None,
+        priority: 0,
+        connections: Connections { min: 0, max: section.take("idle_connections")? },
+        http2_connections: Connections { min: 10, max: 100 },
+        http2_streams: 100,
         timeout_connect_ms: section.take("timeout_connect")?,
         timeout_idle_ms: section.take("timeout_idle")?,
+        timeout_head_ms: 30_000,
+        timeout_first_ms: 60_000,
         timeout_total_ms: section.take("timeout_total")?,
         timeout_gap_ms: section.take("timeout_gap")?,
+        timeout_stream_ms: None,
+        fast_open: FastOpen::Off,
         include_usage: if section.take("include_usage")? { IncludeUsage::Ask } else { IncludeUsage::Leave },
+        health: Health {
+            check: None,
+            errors_in_row: 5,
+            error_percent: 50,
+            eject_ms: 5_000,
+            probes: 2,
+            slow_start_ms: 10_000,
+        },
     })
 }
 
@@ -110,6 +133,14 @@ pub(in crate::config) fn model(
             _ => Balance::LeastConnections,
         },
         targets,
+        fallback: Vec::new(),
+        in_flight_max: 100,
+        queue_max: 1_000,
+        timeout_queue_ms: 10_000,
+        retries: 2,
+        retry_budget_percent: 20,
+        hedge_percent: 0,
+        panic_percent: 0,
     })
 }
 
