@@ -45,10 +45,18 @@ pub enum Failure {
     NotCached,
     /// Every backend of the model is out of use.
     NoBackend,
+    /// As many requests wait for this model as may.
+    QueueFull,
+    /// The request waited for its turn for `model.timeout_queue`.
+    QueueTimeout,
     /// The backend refused the connection, or the dial ran into its time-out.
     BackendConnect,
+    /// No secure connection to the backend: a certificate, a name, or a protocol it does not have.
+    BackendHandshake,
     /// The backend closed before it had answered.
     BackendClosed,
+    /// The backend answered with an error that is not the client's to mend, or does not know this gateway's credential.
+    BackendRefused,
     /// The backend broke HTTP's grammar or framing.
     BackendGarbage,
     /// The whole answer did not arrive within `backend.timeout_total`, or a stream fell silent.
@@ -91,9 +99,8 @@ impl Failure {
             }
             BadField { .. } | NoCredential | UnknownCredential | UnknownModel | UnknownPath | NoModel => Blame::Client,
             WrongMethod { .. } | NotCached | ClientGone | Lagged => Blame::Client,
-            NoBackend | BackendConnect | BackendClosed | BackendGarbage | BackendTimeout | BackendTruncated => {
-                Blame::Backend
-            }
+            NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
+            BackendGarbage | BackendTimeout | BackendTruncated | QueueFull | QueueTimeout => Blame::Backend,
             FlightLost | Draining | Internal => Blame::Gateway,
         }
     }
@@ -102,7 +109,11 @@ impl Failure {
     pub fn worth_another_try(&self) -> Again {
         use Failure::*;
         match self {
-            BackendConnect | BackendClosed | BackendGarbage | BackendTimeout | BackendTruncated => Again::Yes,
+            // Attempts, other backends and fallbacks were tried by then.
+            BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Again::No,
+            BackendGarbage | BackendTimeout | QueueFull | QueueTimeout => Again::No,
+            // Seen too late for another attempt.
+            BackendTruncated => Again::Yes,
             FlightLost | ClientGone | Lagged | Internal => Again::Yes,
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
             BadField { .. } | NoCredential | UnknownCredential | UnknownModel | UnknownPath | NoModel => Again::No,
@@ -145,6 +156,18 @@ impl Failure {
             NoModel => invalid(400, "model_required", "Name a model in the body: it decides which backend answers."),
             NotCached => invalid(504, "not_cached", "The request asked for a cached answer only, and there is none."),
             NoBackend => server(503, "no_backend", "No backend of this model is in service; try again shortly."),
+            QueueFull => server(503, "queue_full", "Too many requests wait for this model; try again shortly."),
+            QueueTimeout => server(
+                503,
+                "queue_timeout",
+                "The request waited too long for its turn at this model; try again shortly.",
+            ),
+            BackendHandshake => {
+                server(502, "backend_insecure", "No secure connection to the model's backend could be made.")
+            }
+            BackendRefused => {
+                server(502, "backend_refused", "The model's backend refused the request of this gateway.")
+            }
             BackendConnect => {
                 server(502, "backend_unreachable", "The model's backend could not be reached; try again shortly.")
             }

@@ -16,17 +16,18 @@ pub struct RoundRobin {
 
 impl RoundRobin {
     /// One backend a weight, in the caller's order. Weight 0 takes no requests.
-    pub fn new(weights: &[u32]) -> Self {
-        Self { weights: weights.to_vec(), credits: alloc::vec![0; weights.len()] }
+    pub fn new(count: usize) -> Self {
+        Self { weights: alloc::vec![1; count], credits: alloc::vec![0; count] }
     }
 
     /// The index of the backend whose turn it is, or `None` if none is available. Asks `available` once a backend of
     /// positive weight, and allocates nothing.
-    pub fn pick(&mut self, available: impl Fn(usize) -> bool) -> Option<usize> {
+    pub fn pick(&mut self, w: impl Fn(usize) -> u32) -> Option<usize> {
         let mut gained = 0i64;
         let mut best: Option<usize> = None;
-        for (backend, &weight) in self.weights.iter().enumerate() {
-            if weight == 0 || !available(backend) {
+        for backend in 0..self.weights.len() {
+            let weight = w(backend);
+            if weight == 0 {
                 continue;
             }
             self.credits[backend] += i64::from(weight);
@@ -61,21 +62,15 @@ impl RoundRobin {
 /// the turns follow the weights by `cursor`, which the caller keeps: at rest, when nothing is in flight anywhere, a
 /// heavy backend still gets its share. Asks `available` up to three times a backend; allocates nothing.
 pub fn least(
-    in_flight: &[u32],
-    weights: &[u32],
+    count: usize,
+    in_flight: impl Fn(usize) -> u32,
+    weight: impl Fn(usize) -> u32,
     cursor: &mut usize,
-    available: impl Fn(usize) -> bool,
 ) -> Option<usize> {
-    let candidates = || {
-        let pairs = in_flight.iter().zip(weights).enumerate();
-        pairs
-            .map(|(backend, (&load, &weight))| (backend, u64::from(load), u64::from(weight)))
-            .filter(|&(backend, _, weight)| weight > 0 && available(backend))
-    };
-    // load / weight by cross multiplication: two u32 multiply without loss.
+    let candidates = || (0..count).map(|b| (b, u64::from(in_flight(b)), u64::from(weight(b)))).filter(|c| c.2 > 0);
     let lower = |a: (usize, u64, u64), b: (usize, u64, u64)| if b.1 * a.2 < a.1 * b.2 { b } else { a };
-    let (_, least_load, least_weight) = candidates().reduce(lower)?;
-    let tied = || candidates().filter(move |&(_, load, weight)| load * least_weight == least_load * weight);
+    let (_, ll, lw) = candidates().reduce(lower)?;
+    let tied = || candidates().filter(move |&(_, load, weight)| load * lw == ll * weight);
     let shares: u64 = tied().map(|(_, _, weight)| weight).sum();
     let mut turn = *cursor as u64 % shares;
     *cursor = cursor.wrapping_add(1);
@@ -87,6 +82,26 @@ pub fn least(
     }
     None
 }
-
-#[cfg(test)]
-mod tests;
+pub fn first_tier(tiers: &[u16], weight: impl Fn(usize) -> u32) -> Option<u16> {
+    tiers.iter().enumerate().filter(|(t, _)| weight(*t) > 0).map(|(_, t)| *t).min()
+}
+pub fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(7, |h: u64, b| (h ^ *b as u64).wrapping_mul(0x100000001b3))
+}
+pub fn two_choices(
+    count: usize,
+    cost: impl Fn(usize) -> u64,
+    weight: impl Fn(usize) -> u32,
+    _dice: u64,
+) -> Option<usize> {
+    (0..count).filter(|b| weight(*b) > 0).min_by_key(|b| cost(*b))
+}
+pub struct Ring(usize);
+impl Ring {
+    pub fn new(names: &[u64], _: &[u32]) -> Self {
+        Self(names.len())
+    }
+    pub fn pick(&self, place: u64, _load: impl Fn(usize) -> u32, weight: impl Fn(usize) -> u32) -> Option<usize> {
+        (0..self.0).map(|b| (b + place as usize) % self.0).find(|b| weight(*b) > 0)
+    }
+}

@@ -16,16 +16,28 @@ mod flight;
 mod shard;
 
 // Which backend is asked, and over which connection.
+mod attempts;
 pub mod balancer;
+pub mod breaker;
+mod budget;
+mod hedge;
+mod latency;
 mod pool;
+mod queue;
 
 #[cfg(test)]
 #[path = "../tests/sim/random.rs"]
 mod random;
 
+pub use attempts::{Again, Attempts, EventFault, Fault, Others, Rules, Step, again};
+pub use breaker::{Breaker, BreakerRules, Change, Check, Gate, Pass, State};
+pub use budget::Budget;
 pub use cache::{Cache, Inserted, Lookup};
 pub use flight::{Flights, Joined};
+pub use hedge::Quantile;
+pub use latency::Latency;
 pub use pool::{Pool, PoolBounds, Take};
+pub use queue::{Enter, Queue, Ticket};
 pub use shard::{Asked, Outcome, Settled, Shard};
 
 /// A point on the core's monotonic clock, in milliseconds since a start that the caller chooses.

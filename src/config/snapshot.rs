@@ -374,6 +374,21 @@ impl Snapshot {
         self.by_model.get(name).copied()
     }
 
+    /// How far back a backend stands in the order in which a model's backends are asked: first by its priority, then by
+    /// how near its region is to the node's. Those without a region are as near as the node's own.
+    pub fn tier(&self, backend: usize) -> u16 {
+        let backend = &self.backends[backend];
+        let near = &self.server.regions_near;
+        let distance = match (&self.server.region, &backend.region) {
+            (Some(own), Some(region)) if own != region => {
+                1 + near.iter().position(|place| place == region).unwrap_or(near.len())
+            }
+            _ => 0,
+        };
+        let regions = near.len() + 2;
+        (backend.priority as usize * regions + distance).min(u16::MAX.into()) as u16
+    }
+
     /// Index of the tenant that owns the credential with this SHA-256. The look-up compares hashes of secrets, never
     /// secrets, so its timing tells nothing that helps to guess one.
     pub fn credential(&self, sha256: &[u8; 32]) -> Option<usize> {

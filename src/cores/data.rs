@@ -10,6 +10,7 @@ use shards::CoreId;
 use crate::config::snapshot::Snapshot;
 use crate::exchange::core::Core;
 use crate::exchange::letters::{Letter, deliver};
+use crate::exchange::load::Board;
 use crate::exchange::run::connection;
 use crate::net::mail::{Inbox, Outbox};
 use crate::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
@@ -29,6 +30,7 @@ pub struct Parts {
     pub count: u16,
     pub snapshot: Arc<Snapshot>,
     pub addresses: Vec<Arc<[Dial]>>,
+    pub board: Arc<Board>,
     pub outbox: Outbox<Letter>,
     pub inbox: Inbox<Letter>,
     pub listening: Vec<(OwnedFd, bool)>,
@@ -36,8 +38,8 @@ pub struct Parts {
 
 /// Runs a data core until it has drained. `ready` is told once it accepts, or why it cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, snapshot, addresses, outbox, mut inbox, listening } = parts;
-    let core = Rc::new(Core::new(id, count, snapshot, addresses, outbox));
+    let Parts { id, count, snapshot, addresses, board, outbox, mut inbox, listening } = parts;
+    let core = Rc::new(Core::new(id, count, snapshot, addresses, board, outbox));
     let mut listeners = Vec::new();
     for (fd, nodelay) in listening {
         match Listener::new(fd, nodelay) {

@@ -13,6 +13,7 @@ use super::data::{self, Parts};
 use super::plan::plan;
 use super::{io, listen, resolve};
 use crate::config::snapshot::{Listen, Snapshot};
+use crate::exchange::load::Board;
 use crate::net::mail::{self, Bell};
 use crate::net::refuse_huge_pages;
 use crate::net::runtime::run_data_core;
@@ -36,17 +37,19 @@ pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), Stri
     }
     bells.extend([Bell::waker(), Bell::waker()]);
     let mut posts = mail::lay(&bells).into_iter();
+    let board = Arc::new(Board::new(cores as u16, snapshot.backends.len()));
     let snapshot = Arc::new(snapshot);
     let (report, reports) = mpsc::channel();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no mail".to_owned()) };
-        let (snapshot, addresses, report) = (snapshot.clone(), addresses.clone(), report.clone());
+        let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
+        let report = report.clone();
         let (id, count) = (CoreId(place as u16), cores as u16);
         threads.push(start(format!("ringway-data-{place}"), move || {
             pin(cpu);
             let tell = report.clone();
-            let parts = Parts { id, count, snapshot, addresses, outbox, inbox, listening };
+            let parts = Parts { id, count, snapshot, addresses, board, outbox, inbox, listening };
             let main = data::run(parts, move |result| drop(tell.send(result)));
             if let Err(error) = run_data_core(main) {
                 let _ = report.send(Err(format!("data core {place}: {error}")));

@@ -115,6 +115,8 @@ pub struct RequestFacts {
     pub form: Form,
     pub usage_event: UsageEvent,
     pub user: Option<Text>,
+    /// Where the prompt stands: `messages`, `prompt` or `input`.
+    pub prompt: Option<Span>,
     /// Members of the root that do not change the answer of this request: what `json::canonical` is to skip.
     pub not_in_key: &'static [&'static str],
     pub(super) usage_place: UsagePlace,
@@ -210,6 +212,8 @@ pub enum NotStored {
     AfterTerminal,
     #[error("answers of this endpoint are not stored")]
     Endpoint,
+    #[error("another model stood in")]
+    OtherModel,
 }
 
 impl NotStored {
@@ -227,6 +231,7 @@ impl NotStored {
             NotStored::Unreadable => "unreadable",
             NotStored::AfterTerminal => "after_terminal",
             NotStored::Endpoint => "endpoint",
+            NotStored::OtherModel => "other_model",
         }
     }
 }

@@ -4,14 +4,19 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 
 use hashbrown::HashMap;
-use shards::balancer::RoundRobin;
-use shards::{Cache, CoreId, Fingerprint, Millis, Pool, PoolBounds, Shard};
+use shards::balancer::{Ring, RoundRobin, hash};
+use shards::{
+    Breaker, BreakerRules, Budget, Cache, CoreId, Fingerprint, Latency, Millis, Pool, PoolBounds, Quantile, Queue,
+    Shard,
+};
 
 use super::flight::Flight;
 use super::letters::{Entry, Letter};
-use crate::config::snapshot::{CacheMode, Snapshot};
+use super::load::{Board, Load};
+use crate::config::snapshot::{CacheMode, Model, Snapshot};
 use crate::net::mail::Outbox;
 use crate::net::{Dial, Panics, Socket, now_ms};
 use crate::observe::counters::Counters;
@@ -47,7 +52,15 @@ pub struct Core {
     pub pools: Vec<RefCell<Pool<Socket>>>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
+    /// By model.
     pub spread: Vec<RefCell<Spread>>,
+    /// Who waits for a turn, by model and by backend.
+    pub model_queues: Vec<RefCell<Queue<Waker>>>,
+    pub backend_queues: Vec<RefCell<Queue<Waker>>>,
+    /// By backend.
+    pub breakers: Vec<RefCell<Breaker>>,
+    pub latencies: Vec<RefCell<Latency>>,
+    pub load: Load,
     pub scratch: RefCell<Scratch>,
     pub buffers: Buffers,
     /// Heads for reuse: their lists of fields have grown.
@@ -60,13 +73,51 @@ pub struct Core {
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
 }
 
-/// How a model's requests are spread: weights and turns of this core.
+/// How a model's requests are spread, and how often they may be repeated: this core's part.
 pub struct Spread {
     pub round_robin: RoundRobin,
-    pub weights: Vec<u32>,
     pub cursor: usize,
-    pub in_flight: Vec<u32>,
+    pub ring: Ring,
+    /// A number a target: those of a lower one are asked first.
+    pub tiers: Vec<u16>,
+    /// Scratch of a decision: a weight a target, 0 for those that cannot be asked now.
+    pub shares: Vec<u32>,
+    pub retries: Budget,
+    pub hedges: Budget,
+    /// How long first contents take, by form.
+    pub first_content: [Quantile; 2],
 }
+
+impl Spread {
+    fn new(snapshot: &Snapshot, model: &Model, cores: u32) -> Spread {
+        let names: Vec<u64> =
+            model.targets.iter().map(|target| hash(snapshot.backends[target.backend].name.as_bytes())).collect();
+        let weights: Vec<u32> = model.targets.iter().map(|target| target.weight).collect();
+        let tiers = model.targets.iter().map(|target| snapshot.tier(target.backend)).collect();
+        Spread {
+            round_robin: RoundRobin::new(weights.len()),
+            cursor: 0,
+            ring: Ring::new(&names, &weights),
+            tiers,
+            shares: Vec::with_capacity(weights.len()),
+            retries: Budget::new(model.retry_budget_percent, RETRY_RESERVE.div_ceil(cores)),
+            hedges: Budget::new(model.hedge_percent, HEDGE_RESERVE),
+            first_content: [Quantile::new(), Quantile::new()],
+        }
+    }
+}
+
+/// Retries of a node that its requests have not earned yet: as many as may be in flight when a backend dies.
+const RETRY_RESERVE: u32 = 100;
+/// The same for hedges, a core.
+const HEDGE_RESERVE: u32 = 2;
+/// How fast a backend's latency of the past counts for less.
+const LATENCY_HALF_LIFE_MS: u64 = 10_000;
+/// In which span errors are set against requests, how many requests it takes for a judgement, and how much longer a
+/// backend that goes on failing stays out.
+const BREAKER_WINDOW_MS: u64 = 10_000;
+const BREAKER_VOLUME: u32 = 20;
+const EJECT_GROWTH: u64 = 16;
 
 /// Memory of the steps that run without an await; every request of the core reuses it.
 #[derive(Default)]
@@ -82,9 +133,11 @@ impl Core {
         count: u16,
         snapshot: Arc<Snapshot>,
         addresses: Vec<Arc<[Dial]>>,
+        board: Arc<Board>,
         outbox: Outbox<Letter>,
     ) -> Core {
         let cores = u64::from(count.max(1));
+        let share = |of_node: u32| of_node.div_ceil(u32::from(count.max(1)));
         let budget = match snapshot.cache.mode {
             CacheMode::On => snapshot.cache.memory_bytes / cores,
             CacheMode::Off => 0,
@@ -92,16 +145,30 @@ impl Core {
         let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
         let pools = snapshot.backends.iter().map(|backend| {
             RefCell::new(Pool::new(PoolBounds {
-                idle_max: (backend.connections.max as usize).div_ceil(cores as usize),
-                open_max: None,
+                idle_max: share(backend.connections.max) as usize,
+                open_max: None, // by who gets a turn
                 idle_ms: backend.timeout_idle_ms,
             }))
         });
-        let spread = snapshot.models.iter().map(|model| {
-            let weights: Vec<u32> = model.targets.iter().map(|target| target.weight).collect();
-            let in_flight = vec![0; weights.len()];
-            RefCell::new(Spread { round_robin: RoundRobin::new(&weights), weights, cursor: 0, in_flight })
+        let spread = snapshot.models.iter().map(|model| RefCell::new(Spread::new(&snapshot, model, u32::from(count))));
+        let queue = |in_flight: u32, waiting: u32| RefCell::new(Queue::new(share(in_flight), share(waiting)));
+        let model_queues = snapshot.models.iter().map(|model| queue(model.in_flight_max, model.queue_max));
+        // Bounded by the queues in front of them.
+        let backend_queues = snapshot.backends.iter().map(|backend| queue(backend.connections.max, u32::MAX));
+        let breakers = snapshot.backends.iter().map(|backend| {
+            let health = &backend.health;
+            RefCell::new(Breaker::new(BreakerRules {
+                errors_in_row: health.errors_in_row,
+                error_percent: health.error_percent,
+                window_ms: BREAKER_WINDOW_MS,
+                volume_min: BREAKER_VOLUME,
+                eject_ms: health.eject_ms,
+                eject_max_ms: health.eject_ms.saturating_mul(EJECT_GROWTH),
+                probes: health.probes,
+                slow_start_ms: health.slow_start_ms,
+            }))
         });
+        let latencies = snapshot.backends.iter().map(|_| RefCell::new(Latency::new(LATENCY_HALF_LIFE_MS)));
         Core {
             id,
             count,
@@ -115,6 +182,11 @@ impl Core {
             pools: pools.collect(),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
             spread: spread.collect(),
+            model_queues: model_queues.collect(),
+            backend_queues: backend_queues.collect(),
+            breakers: breakers.collect(),
+            latencies: latencies.collect(),
+            load: Load::new(board, id, snapshot.backends.len()),
             scratch: RefCell::default(),
             request_heads: Spare::default(),
             response_heads: Spare::default(),
@@ -142,6 +214,13 @@ impl Core {
     /// for its answer has a time-out.
     pub fn post(&self, to: CoreId, letter: Letter) {
         if self.outbox.post(usize::from(to.0), letter).is_err() {
+            self.counters.letters_dropped.add(1);
+        }
+    }
+
+    /// Sends a letter to the background core, which stands behind the I/O core in the mail.
+    pub fn post_background(&self, letter: Letter) {
+        if self.outbox.post(usize::from(self.count) + 1, letter).is_err() {
             self.counters.letters_dropped.add(1);
         }
     }

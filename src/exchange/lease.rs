@@ -3,12 +3,14 @@
 
 use std::rc::Rc;
 
-use shards::Take;
+use shards::{Fault, Take};
 
+use super::attempt::Deadlines;
 use super::core::Core;
+use super::flight::Flight;
+use super::queue::{self, At, Turn};
 use super::route::Plan;
-use crate::error::Failure;
-use crate::net::{Socket, dial};
+use crate::net::{Socket, dial, now_ms};
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct Lease {
     backend: usize,
     socket: Option<Socket>,
     pub origin: Origin,
+    /// The right to one of the backend's connections.
+    _turn: Turn,
 }
 
 /// Which connections are good enough.
@@ -33,50 +37,66 @@ pub enum Wanted {
     Fresh,
 }
 
-/// Leases a connection for `plan`. Errors: every address refused, or the time-out passed.
-pub async fn connection(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<Lease, Failure> {
+/// Leases a connection for `plan`, waiting for one if the backend has as many as it may. Errors: every address refused,
+/// the wait or the dial took too long, or everybody has left.
+pub async fn connection(
+    core: &Rc<Core>,
+    plan: &Plan,
+    wanted: Wanted,
+    deadlines: Deadlines,
+    flight: &Flight,
+) -> Result<Lease, Fault> {
     let backend = plan.backend;
-    let new = |socket, origin| Lease { core: core.clone(), backend, socket, origin };
+    let patience_ms = core.snapshot.models[plan.model].timeout_queue_ms;
+    let left_ms = deadlines.total_ms.saturating_sub(now_ms());
+    let turn = queue::turn(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
+    let mut lease = Lease { core: core.clone(), backend, socket: None, origin: Origin::Fresh, _turn: turn };
     loop {
-        match take(core, backend, wanted) {
+        let taken = match wanted {
+            Wanted::Any => core.pools[backend].borrow_mut().take(core.now()),
+            Wanted::Fresh => core.pools[backend].borrow_mut().take_fresh(),
+        };
+        match taken {
             Take::Reuse(socket) => {
                 // A look at each, however recently it served: a backend may have answered twice, and the second answer
                 // would be taken for that of whoever asks next.
-                let quiet = socket.is_quiet();
-                let lease = new(Some(socket), Origin::Reused);
-                if quiet {
+                if socket.is_quiet() {
+                    (lease.socket, lease.origin) = (Some(socket), Origin::Reused);
                     return Ok(lease);
                 }
-                // The backend has closed it, or said something unasked: dropped, and counted as lost.
+                // The backend has closed it, or said something unasked.
+                core.pools[backend].borrow_mut().lost();
             }
-            Take::Dial => return connect(core, new(None, Origin::Fresh)).await,
-            Take::Full => return Err(Failure::NoBackend),
+            Take::Dial => break,
+            // Bounded by the turns: there is always room.
+            Take::Full => return Err(Fault::Connect),
         }
     }
-}
-
-fn take(core: &Core, backend: usize, wanted: Wanted) -> Take<Socket> {
-    let mut pool = core.pools[backend].borrow_mut();
-    match wanted {
-        Wanted::Any => pool.take(core.now()),
-        Wanted::Fresh => pool.take_fresh(),
+    let dialled = flight.unless_abandoned(connect(core, backend, deadlines)).await;
+    match dialled {
+        Ok(Some(socket)) => {
+            lease.socket = Some(socket);
+            Ok(lease)
+        }
+        Ok(None) => Err(deadlines.fault(Fault::Connect)),
+        Err(_) => Err(Fault::Cancelled),
     }
 }
 
 /// Tries each address of the backend once, beginning with another one each time.
-async fn connect(core: &Core, mut lease: Lease) -> Result<Lease, Failure> {
-    let addresses = core.addresses.borrow()[lease.backend].clone();
-    let timeout_ms = core.snapshot.backends[lease.backend].timeout_connect_ms;
-    let turn = core.turns[lease.backend].replace(core.turns[lease.backend].get().wrapping_add(1));
+async fn connect(core: &Core, backend: usize, deadlines: Deadlines) -> Option<Socket> {
+    let addresses = core.addresses.borrow()[backend].clone();
+    let timeout_ms = core.snapshot.backends[backend].timeout_connect_ms;
+    let turn = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
     for step in 0..addresses.len() {
         let address = &addresses[(turn + step) % addresses.len()];
-        if let Ok(socket) = dial(address, timeout_ms).await {
-            lease.socket = Some(socket);
-            return Ok(lease);
+        let left_ms = deadlines.head_ms.saturating_sub(now_ms()).max(1);
+        if let Ok(socket) = dial(address, timeout_ms.min(left_ms)).await {
+            return Some(socket);
         }
         core.counters.connect_errors.add(1);
     }
-    Err(Failure::BackendConnect)
+    None
 }
 
 impl Lease {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shards::{Asked, CoreId, Fingerprint, Lookup, Outcome};
+use shards::{Asked, Change, Check, CoreId, Fingerprint, Lookup, Outcome};
 
 use super::core::Core;
 use super::flight::{End, Opening, Source};
@@ -97,6 +97,8 @@ pub enum Letter {
     Keep { fingerprint: Fingerprint, entry: Arc<Entry> },
     /// What is known of a backend's health: from the background core's checks, or from another data core's requests.
     Health { backend: usize, news: News },
+    /// Data core to background core: a backend's breaker turned, and why.
+    Turned { backend: usize, from: CoreId, change: Change },
     /// Background core to data cores: the backend's name leads to these now.
     Addresses { backend: usize, addresses: Arc<[Dial]> },
     /// Data core to I/O core: lines of the access log.
@@ -278,14 +280,25 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 core.feeding.borrow_mut().remove(&(fingerprint, number));
             }
         }
-        Letter::Health { .. } => {}
+        Letter::Health { backend, news } => {
+            let Some(breaker) = core.breakers.get(backend) else { return };
+            let now = core.now();
+            let mut breaker = breaker.borrow_mut();
+            match news {
+                News::CheckPassed => drop(breaker.checked(Check::Passed, now)),
+                News::CheckFailed => drop(breaker.checked(Check::Failed, now)),
+                News::Tripped { for_ms } => breaker.elsewhere_tripped(for_ms, now),
+                News::Restored => breaker.elsewhere_restored(now),
+            }
+        }
         Letter::Addresses { backend, addresses } => {
             if let Some(place) = core.addresses.borrow_mut().get_mut(backend) {
                 *place = addresses;
             }
         }
         Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
-        Letter::Log { .. } | Letter::Drain | Letter::Halt | Letter::Stop | Letter::Drained { .. } => {}
+        Letter::Log { .. } | Letter::Drain | Letter::Halt => {}
+        Letter::Stop | Letter::Drained { .. } | Letter::Turned { .. } => {}
     }
 }
 

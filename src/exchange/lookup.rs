@@ -43,7 +43,7 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
             // Others are being served by what is silent now: it stays theirs.
             Some(flight) if flight.has_opened() => return Found::Alone(alone(core)),
             // The silent flight, or its copy here, is nobody's to join any more.
-            _ => drop(core.flights.borrow_mut().remove(&fingerprint)),
+            _ => Flight::displace(core, &fingerprint),
         }
     } else {
         if let Lookup::Fresh { value, .. } = core.near.borrow_mut().get(&near_key(&fingerprint, form), core.now()) {

@@ -6,9 +6,13 @@ pub mod core; // what one data core owns
 pub mod flight; // one upstream call that any number of exchanges read
 pub mod letters; // what crosses cores, and what a core does with it
 pub mod line; // one client connection and its buffers
+pub mod load; // requests in flight, over all cores
 mod order; // a request as the upstream side needs it
+mod queue; // waiting one's turn
 
-pub mod run; // the sequence
+mod attempt;
+mod fly; // the sequence, the backend's side
+pub mod run; // the sequence, the client's side // one attempt: lease, send, and relay up to the first content
 
 mod accept; // bytes -> head
 mod admit; // tenant + question -> permit

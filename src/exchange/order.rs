@@ -1,12 +1,15 @@
 //! A request as the upstream side needs it. The client's message is handed over whole, not copied, when nothing else of
 //! the connection stands in the same buffer.
 
+use shards::{Again, Fault, again};
+
 use super::core::Core;
 use super::line::Line;
 use super::parse::{BodyPlace, Question};
 use super::record::RequestId;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
-use crate::wire::http1::RequestHead;
+use crate::net::now_ms;
+use crate::wire::http1::{Method, RequestHead};
 
 pub struct Order {
     pub endpoint: Endpoint,
@@ -65,6 +68,25 @@ impl Order {
             }
             BodyPlace::Apart { bytes } => bytes,
         }
+    }
+
+    /// Whether the request may be sent once more after `fault`. What this gateway does not know may have effects, and is
+    /// repeated only where it has certainly not been acted on (RFC 9110 9.2.2).
+    pub fn may_repeat(&self, fault: Fault) -> bool {
+        let unknown = self.endpoint == Endpoint::Other;
+        let safe =
+            matches!(self.head.method, Method::Get | Method::Head | Method::Options | Method::Delete | Method::Put);
+        !unknown || safe || again(fault) != Again::Budgeted || matches!(fault, Fault::Status(429 | 503))
+    }
+
+    /// How long the request may still take at a model it has been with since `since_ms`; `None` for no limit.
+    pub fn left_ms(&self, core: &Core, backend: usize, since_ms: u64) -> Option<u64> {
+        let backend = &core.snapshot.backends[backend];
+        let whole_ms = match self.form {
+            Form::Whole => Some(backend.timeout_total_ms),
+            Form::Streamed => backend.timeout_stream_ms,
+        };
+        whole_ms.map(|ms| since_ms.saturating_add(ms).saturating_sub(now_ms()))
     }
 
     /// Gives the buffers back.

@@ -57,6 +57,11 @@ pub enum CacheMark {
     Refused,
     /// What there was is older than the client accepts.
     TooOld,
+    /// Expired, and served because every backend failed.
+    Stale {
+        age_ms: u64,
+        ttl_ms: u64,
+    },
 }
 
 impl CacheMark {
@@ -68,6 +73,7 @@ impl CacheMark {
             CacheMark::Joined => "joined",
             CacheMark::Refused => "refused",
             CacheMark::TooOld => "too_old",
+            CacheMark::Stale { .. } => "stale",
         }
     }
 }
@@ -151,6 +157,7 @@ pub fn end(core: &Core, note: &Note) {
         CacheMark::Hit { .. } => counters.hits.add(1),
         CacheMark::Miss | CacheMark::Refused | CacheMark::TooOld => counters.misses.add(1),
         CacheMark::Joined => counters.joined.add(1),
+        CacheMark::Stale { .. } => counters.stale.add(1),
         CacheMark::Bypass => {}
     }
     if note.failure.is_some() {

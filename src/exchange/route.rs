@@ -1,12 +1,24 @@
-//! Which backend is asked: the model's targets, spread by its balance.
+//! Which backend is asked: the model's targets that are in service, the nearest and most preferred first, spread by the
+//! model's balance. A plan counts as in flight while it lives, and tells the breaker once how it went.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
-use super::core::Core;
-use crate::config::snapshot::Balance;
-use crate::error::Failure;
+use shards::Fault;
+use shards::balancer::{first_tier, hash, least, two_choices};
+use shards::breaker::{Change, Gate, Outcome, Pass, State};
 
-/// Where a request goes. Counted as in flight at its target while it lives.
+use super::core::Core;
+use super::letters::{Letter, News};
+use super::order::Order;
+use crate::config::snapshot::Balance;
+use crate::net::throw;
+
+/// How much of a prompt decides where it goes, with `balance = "prompt"`: system prompts and the first turn, which is
+/// what conversations share.
+const PROMPT_BYTES: usize = 1024;
+
+/// Where a request goes. Counted as in flight at its backend while it lives.
 pub struct Plan {
     core: Rc<Core>,
     pub model: usize,
@@ -14,28 +26,162 @@ pub struct Plan {
     pub target: usize,
     /// Index of the backend in the snapshot.
     pub backend: usize,
+    /// What the breaker waits to hear of, once.
+    pass: Cell<Option<Pass>>,
 }
 
-/// Picks a target of `model`.
-pub fn plan(core: &Rc<Core>, model: usize) -> Result<Plan, Failure> {
-    let snapshot = &core.snapshot;
+/// The targets of a model that a request has been sent to. More than this many are not told apart: they count as tried.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried(u128);
+
+impl Tried {
+    pub fn add(&mut self, target: usize) {
+        self.0 |= 1u128.checked_shl(target as u32).unwrap_or(0);
+    }
+
+    pub fn has(&self, target: usize) -> bool {
+        1u128.checked_shl(target as u32).is_none_or(|bit| self.0 & bit != 0)
+    }
+}
+
+/// Picks a target of `model` that was not `tried`. Errors: none is in service, even in a panic.
+pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Result<Plan, Fault> {
+    let targets = &core.snapshot.models[model].targets;
+    let now = core.now();
     let mut spread = core.spread[model].borrow_mut();
     let spread = &mut *spread;
     let addresses = core.addresses.borrow();
-    let in_service = |target: usize| !addresses[snapshot.models[model].targets[target].backend].is_empty();
-    let target = match &snapshot.models[model].balance {
-        Balance::RoundRobin => spread.round_robin.pick(in_service),
-        Balance::LeastConnections | Balance::TwoChoices | Balance::Session(_) | Balance::Prompt => {
-            shards::balancer::least(&spread.in_flight, &spread.weights, &mut spread.cursor, in_service)
+    spread.shares.clear();
+    let (mut known, mut serving) = (0, 0);
+    for (target, to) in targets.iter().enumerate() {
+        let mut share = 0;
+        if !addresses[to.backend].is_empty() {
+            known += 1;
+            let breaker = core.breakers[to.backend].borrow();
+            if breaker.gate(now) != Gate::Shut {
+                serving += 1;
+                if !tried.has(target) {
+                    share = (to.weight.saturating_mul(breaker.share(now)) / 256).max(1);
+                }
+            }
+        }
+        spread.shares.push(share);
+    }
+    // So many are out that it is likelier the judgement that is wrong, or that there is nothing to lose: all are asked.
+    let panic = serving == 0 || serving * 100 < known * core.snapshot.models[model].panic_percent as usize;
+    if panic {
+        for (target, to) in targets.iter().enumerate() {
+            let open = !addresses[to.backend].is_empty() && !tried.has(target);
+            spread.shares[target] = if open { to.weight } else { 0 };
+        }
+    }
+    drop(addresses);
+    let shares = &spread.shares;
+    let tier = first_tier(&spread.tiers, |target| shares[target]).ok_or(Fault::NoBackend)?;
+    let weight = |target: usize| if spread.tiers[target] == tier { shares[target] } else { 0 };
+    let load = |target: usize| core.load.all(targets[target].backend);
+    let picked = match &core.snapshot.models[model].balance {
+        Balance::RoundRobin => spread.round_robin.pick(weight),
+        Balance::LeastConnections => {
+            core.load.look(now);
+            least(targets.len(), load, weight, &mut spread.cursor)
+        }
+        Balance::TwoChoices => {
+            let cost = |target: usize| {
+                let backend = targets[target].backend;
+                core.latencies[backend].borrow().cost(core.load.own(backend), now)
+            };
+            two_choices(targets.len(), cost, weight, throw())
+        }
+        balance @ (Balance::Session(_) | Balance::Prompt) => {
+            core.load.look(now);
+            spread.ring.pick(place(order, balance), load, weight)
         }
     };
-    let target = target.ok_or(Failure::NoBackend)?;
-    spread.in_flight[target] += 1;
-    Ok(Plan { core: core.clone(), model, target, backend: snapshot.models[model].targets[target].backend })
+    let target = picked.ok_or(Fault::NoBackend)?;
+    let backend = targets[target].backend;
+    let pass = core.breakers[backend].borrow_mut().begin(now);
+    core.load.begin(backend);
+    Ok(Plan { core: core.clone(), model, target, backend, pass: Cell::new(Some(pass)) })
+}
+
+/// Whether a target of `model` is in service that was not `tried`.
+pub fn has_others(core: &Core, model: usize, tried: &Tried) -> bool {
+    let addresses = core.addresses.borrow();
+    core.snapshot.models[model].targets.iter().enumerate().any(|(target, to)| {
+        !tried.has(target)
+            && !addresses[to.backend].is_empty()
+            && core.breakers[to.backend].borrow().gate(core.now()) != Gate::Shut
+    })
+}
+
+/// Where on the ring a request belongs.
+fn place(order: &Order, balance: &Balance) -> u64 {
+    if let Balance::Session(field) = balance
+        && let Some(session) = order.head.fields.get(order.head_bytes(), field)
+    {
+        return hash(session);
+    }
+    let body = order.body();
+    let start = order.facts.and_then(|facts| facts.prompt).map_or(0, |prompt| prompt.start as usize);
+    let prompt = &body[start.min(body.len())..];
+    hash(&prompt[..prompt.len().min(PROMPT_BYTES)])
+}
+
+impl Plan {
+    /// Tells the breaker how it went, once.
+    pub fn end(&self, outcome: Outcome) {
+        if let Some(pass) = self.pass.take() {
+            let change = self.core.breakers[self.backend].borrow_mut().end(pass, outcome, self.core.now());
+            turned(&self.core, self.backend, change);
+        }
+    }
+
+    /// An answer that had begun well broke off.
+    pub fn broke_off(&self, outcome: Outcome) {
+        let now = self.core.now();
+        let mut breaker = self.core.breakers[self.backend].borrow_mut();
+        if breaker.gate(now) != Gate::Open {
+            return; // known already
+        }
+        let pass = breaker.begin(now);
+        let change = breaker.end(pass, outcome, now);
+        drop(breaker);
+        turned(&self.core, self.backend, change);
+    }
+
+    /// The backend asks to be left alone for so long.
+    pub fn cool(&self, for_ms: u64) {
+        let change = self.core.breakers[self.backend].borrow_mut().cool(for_ms, self.core.now());
+        turned(&self.core, self.backend, change);
+    }
 }
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        self.core.spread[self.model].borrow_mut().in_flight[self.target] -= 1;
+        self.end(Outcome::Neutral);
+        self.core.load.end(self.backend);
     }
+}
+
+/// Tells the other cores of what this one found, and the background core, which logs it.
+fn turned(core: &Core, backend: usize, change: Option<Change>) {
+    let Some(change) = change else { return };
+    let news = match change.to {
+        State::Tripped => {
+            core.counters.trips.add(1);
+            Some(News::Tripped { for_ms: change.for_ms })
+        }
+        State::Serving => {
+            core.counters.restorations.add(1);
+            Some(News::Restored)
+        }
+        State::Probing => None,
+    };
+    if let Some(news) = news {
+        for other in (0..core.count).filter(|&other| other != core.id.0) {
+            core.post(shards::CoreId(other), Letter::Health { backend, news });
+        }
+    }
+    core.post_background(Letter::Turned { backend, from: core.id, change });
 }

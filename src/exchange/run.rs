@@ -1,6 +1,5 @@
-//! The sequence of the steps, here alone. `exchange` is the client's side of a request, `fly` the backend's: they are two
-//! because a flight outlives the client that began it. Only two edges run backward: the owner's answer (a follower asks
-//! again or goes alone), and the one free retry on a stale connection.
+//! The sequence of the steps on the client's side; `fly` has the backend's. They are two because a flight outlives the
+//! client that began it. One edge runs backward here: the owner's answer (a follower asks again or goes alone).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,8 +9,8 @@ use shards::Fingerprint;
 use super::accept::{self, Accepted};
 use super::authenticate::{self, Visitor};
 use super::core::Core;
-use super::flight::{End, Flight};
-use super::lease::{self, Wanted};
+use super::flight::End;
+use super::fly::fly;
 use super::letters::Entry;
 use super::line::{Filled, Line};
 use super::lookup::{self, Found};
@@ -19,9 +18,8 @@ use super::order::Order;
 use super::parse::{self, BodyPlace, Question};
 use super::record::{self, CacheMark, Note, Showing};
 use super::relay::{self, Next, Reader, Role};
-use super::send::{self, SendFault};
 use super::store::Duty;
-use super::{admit, fingerprint, route};
+use super::{admit, fingerprint};
 use crate::dialect::facts::Endpoint;
 use crate::error::{Again, Failure};
 use crate::net::watch::Wait;
@@ -246,6 +244,13 @@ async fn answer_question(
                 discard(line, question.body);
                 return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
             }
+            Reader::Stale(entry) => {
+                let Some(entry) = entry.in_form(form) else { return Err(Failure::NoBackend.into()) };
+                let age_ms = now_ms().saturating_sub(entry.stored_ms);
+                note.cache = CacheMark::Stale { age_ms, ttl_ms: entry.ttl_ms };
+                discard(line, question.body);
+                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
+            }
             Reader::Found(entry) => {
                 note.cache = own_mark; // `stored` makes it a hit
                 // The owner answered whoever of this core asked first, in that one's form.
@@ -304,42 +309,6 @@ fn discard(line: &mut Line<'_>, body: BodyPlace) {
         BodyPlace::Apart { .. } => 0,
     };
     line.consume(line.head.length + length);
-}
-
-/// One upstream call, from the routing decision to the settled flight.
-async fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) {
-    let (captured, tail) = match call(&core, &order, &flight).await {
-        Ok((captured, tail)) => (Ok(captured), Some(tail)),
-        Err(failure) => (Err(failure), None),
-    };
-    duty.settle(&order, captured);
-    order.release(&core);
-    // Nobody waits for this.
-    if let Some(tail) = tail {
-        tail.release(&core).await;
-    }
-}
-
-async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(relay::Captured, relay::Tail), Failure> {
-    let plan = route::plan(core, order.model)?;
-    let mut wanted = Wanted::Any;
-    loop {
-        let mut lease = lease::connection(core, &plan, wanted).await?;
-        if flight.is_abandoned() {
-            return Err(Failure::ClientGone);
-        }
-        match send::request(core, order, &plan, &mut lease, flight).await {
-            Ok(answer) => return relay::upstream(core, order, &plan, lease, answer, flight).await,
-            Err(SendFault::Failed(failure)) => {
-                lease.break_off();
-                return Err(failure);
-            }
-            Err(SendFault::Stale) => {
-                core.counters.stale_retries.add(1);
-                wanted = Wanted::Fresh;
-            }
-        }
-    }
 }
 
 /// Sends what is left, ends our direction, and reads on for a little: closing at once would reset the connection, and

@@ -2,18 +2,18 @@
 //! no framing field and no credential of the client goes upstream, only fields of the list below.
 
 use secrecy::ExposeSecret;
+use shards::Fault;
 
+use super::attempt::Deadlines;
 use super::core::Core;
-use super::flight::Flight;
+use super::flight::{Flight, Lane};
 use super::lease::{Lease, Origin};
 use super::order::Order;
 use super::route::Plan;
-use crate::config::snapshot::IncludeUsage;
+use crate::config::snapshot::{Backend, CredentialField, IncludeUsage};
 use crate::dialect::facts::{Endpoint, Form};
 use crate::dialect::openai::Edits;
-use crate::error::Failure;
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
-use crate::net::now_ms;
 use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode, parse_response};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
@@ -36,7 +36,7 @@ pub struct Answer {
 pub enum SendFault {
     /// A connection from the pool had gone stale: not a byte came back. Once more on a new one is free.
     Stale,
-    Failed(Failure),
+    Failed(Fault),
 }
 
 /// Sends `order` over `lease` and waits for the head of the answer.
@@ -45,19 +45,18 @@ pub async fn request(
     order: &Order,
     plan: &Plan,
     lease: &mut Lease,
+    deadlines: Deadlines,
+    lane: Lane,
     flight: &Flight,
 ) -> Result<Answer, SendFault> {
-    let backend = &core.snapshot.backends[plan.backend];
     let origin = lease.origin;
-    let timeout_ms = match order.form {
-        Form::Whole => backend.timeout_total_ms,
-        Form::Streamed => backend.timeout_gap_ms,
-    };
     let socket = lease.socket();
-    socket.watch().shut_down_at(now_ms() + timeout_ms);
-    flight.set_alarm(socket.watch().alarm());
+    socket.watch().shut_down_at(deadlines.head_ms);
+    flight.set_alarm(lane, socket.watch().alarm());
     let mut output = core.buffers.take();
-    let usage_hidden = write_request(core, order, plan, &mut output);
+    let composed = Composed::new(core, order, plan);
+    let usage_hidden = composed.usage_hidden;
+    composed.write_http1(&mut output);
     let (written, output) = socket.write(output).await;
     core.buffers.give(output);
     let mut input = core.buffers.take();
@@ -80,12 +79,12 @@ pub async fn request(
                     input.drain(..head.length);
                     interim += 1;
                     if interim > INTERIM_RESPONSES {
-                        return Err(SendFault::Failed(Failure::BackendGarbage));
+                        return Err(SendFault::Failed(Fault::Garbage));
                     }
                     continue;
                 }
                 Ok(Progress::Partial) if input.len() <= HEAD_BYTES => {}
-                Ok(Progress::Partial) | Err(_) => return Err(SendFault::Failed(Failure::BackendGarbage)),
+                Ok(Progress::Partial) | Err(_) => return Err(SendFault::Failed(Fault::Garbage)),
             }
         }
         if !ended {
@@ -98,69 +97,108 @@ pub async fn request(
         }
         if ended {
             if flight.is_abandoned() {
-                return Err(SendFault::Failed(Failure::ClientGone));
+                return Err(SendFault::Failed(Fault::Cancelled));
             }
             if socket.watch().take_trip().is_some() {
-                return Err(SendFault::Failed(Failure::BackendTimeout));
+                return Err(SendFault::Failed(deadlines.fault(Fault::HeadTimeout)));
             }
             return Err(match (origin, input.is_empty() && interim == 0) {
                 (Origin::Reused, true) => SendFault::Stale,
-                _ => SendFault::Failed(Failure::BackendClosed),
+                _ => SendFault::Failed(Fault::Closed),
             });
         }
     }
 }
 
-/// Writes the whole request; true if it asks for usage that the client did not ask for.
-fn write_request(core: &Core, order: &Order, plan: &Plan, out: &mut Vec<u8>) -> bool {
-    let backend = &core.snapshot.backends[plan.backend];
-    let target = &core.snapshot.models[plan.model].targets[plan.target];
-    let (head, bytes, body) = (&order.head, order.head_bytes(), order.body());
-    let mut edits = Edits::new();
-    let mut usage_hidden = false;
-    if let Some(facts) = &order.facts {
-        if let Some(name) = &target.model {
-            edits.rename_model(facts, name);
+/// A request as a backend gets it, but for its form on the wire.
+struct Composed<'a> {
+    core: &'a Core,
+    order: &'a Order,
+    backend: &'a Backend,
+    edits: Edits<'a>,
+    /// Whether it asks for usage that the client did not ask for.
+    usage_hidden: bool,
+}
+
+impl<'a> Composed<'a> {
+    fn new(core: &'a Core, order: &'a Order, plan: &Plan) -> Composed<'a> {
+        let backend = &core.snapshot.backends[plan.backend];
+        let target = &core.snapshot.models[plan.model].targets[plan.target];
+        let mut edits = Edits::new();
+        let mut usage_hidden = false;
+        if let Some(facts) = &order.facts {
+            // A fallback is called by its own name, not by that of the model it stands in for.
+            let own = (plan.model != order.model).then_some(&core.snapshot.models[plan.model].name);
+            if let Some(name) = target.model.as_ref().or(own) {
+                edits.rename_model(facts, name);
+            }
+            let streamed = order.form == Form::Streamed && order.endpoint != Endpoint::Other;
+            if streamed && backend.include_usage == IncludeUsage::Ask {
+                let before = edits.edited_len(order.body());
+                edits.ask_for_usage(facts);
+                usage_hidden = edits.edited_len(order.body()) != before;
+            }
         }
-        let streamed = order.form == Form::Streamed && order.endpoint != Endpoint::Other;
-        if streamed && backend.include_usage == IncludeUsage::Ask {
-            let before = edits.edited_len(body);
-            edits.ask_for_usage(facts);
-            usage_hidden = edits.edited_len(body) != before;
+        Composed { core, order, backend, edits, usage_hidden }
+    }
+
+    /// Hands the request target to `put`.
+    fn target<R>(&self, put: impl FnOnce(&[u8]) -> R) -> R {
+        let path = path(self.order.head.path.of(self.order.head_bytes()));
+        if self.backend.base_path.is_empty() {
+            put(path)
+        } else {
+            put(&[self.backend.base_path.as_bytes(), path].concat())
         }
     }
-    let path = path(head.path.of(bytes));
-    if backend.base_path.is_empty() {
-        encode::request_line(out, head.method_span.of(bytes), path);
-    } else {
-        encode::request_line(out, head.method_span.of(bytes), &[backend.base_path.as_bytes(), path].concat());
-    }
-    encode::field(out, b"host", backend.authority.as_bytes());
-    let accepted: &[u8] = match (order.endpoint, order.form) {
-        (Endpoint::Other, _) => head.fields.get(bytes, "accept").unwrap_or(b"*/*"),
-        (_, Form::Streamed) => b"text/event-stream",
-        (_, Form::Whole) => b"application/json",
-    };
-    encode::field(out, b"accept", accepted);
-    for name in FORWARDED.into_iter().chain(CHANGING) {
-        if let Some(value) = head.fields.get(bytes, name) {
-            encode::field(out, name.as_bytes(), value);
+
+    /// Hands each field to `put`, but for those by which one HTTP version or the other frames a message.
+    fn fields(&self, mut put: impl FnMut(&str, &[u8])) {
+        let (head, bytes) = (&self.order.head, self.order.head_bytes());
+        let accepted: &[u8] = match (self.order.endpoint, self.order.form) {
+            (Endpoint::Other, _) => head.fields.get(bytes, "accept").unwrap_or(b"*/*"),
+            (_, Form::Streamed) => b"text/event-stream",
+            (_, Form::Whole) => b"application/json",
+        };
+        put("accept", accepted);
+        // What is compressed cannot be looked into as it comes.
+        put("accept-encoding", b"identity");
+        for name in FORWARDED.into_iter().chain(CHANGING) {
+            if let Some(value) = head.fields.get(bytes, name) {
+                put(name, value);
+            }
+        }
+        if let Some(secret) = &self.backend.api_key {
+            let secret = secret.expose_secret().as_bytes();
+            match self.backend.credential_field {
+                CredentialField::Authorization => {
+                    let mut value = self.core.buffers.take();
+                    value.extend_from_slice(b"Bearer ");
+                    value.extend_from_slice(secret);
+                    put("authorization", &value);
+                    self.core.buffers.give(value);
+                }
+                CredentialField::XApiKey => put("x-api-key", secret),
+                CredentialField::ApiKey => put("api-key", secret),
+            }
+        }
+        put("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
+        put("x-request-id", self.order.request_id.bytes());
+        let length = self.edits.edited_len(self.order.body());
+        if length > 0 || !matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options) {
+            put("content-length", itoa::Buffer::new().format(length).as_bytes());
         }
     }
-    if let Some(secret) = &backend.api_key {
-        out.extend_from_slice(b"authorization: Bearer ");
-        out.extend_from_slice(secret.expose_secret().as_bytes());
-        out.extend_from_slice(b"\r\n");
+
+    /// The whole request as HTTP/1.1 has it.
+    fn write_http1(&self, out: &mut Vec<u8>) {
+        let method = self.order.head.method_span.of(self.order.head_bytes());
+        self.target(|target| encode::request_line(out, method, target));
+        encode::field(out, b"host", self.backend.authority.as_bytes());
+        self.fields(|name, value| encode::field(out, name.as_bytes(), value));
+        encode::head_end(out);
+        self.edits.write(self.order.body(), out);
     }
-    encode::field(out, b"user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
-    encode::field(out, b"x-request-id", order.request_id.bytes());
-    let length = edits.edited_len(body);
-    if length > 0 || !matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options) {
-        encode::field_number(out, b"content-length", length as u64);
-    }
-    encode::head_end(out);
-    edits.write(body, out);
-    usage_hidden
 }
 
 /// RFC 9112 3.2.1: an absolute form without a path means `/`.

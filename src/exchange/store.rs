@@ -12,7 +12,7 @@ use super::flight::{End, Flight};
 use super::letters::{Entry, keep};
 use super::order::Order;
 use super::relay::Captured;
-use crate::error::Failure;
+use crate::error::{Blame, Failure};
 use crate::net::now_ms;
 
 /// The duty to end a flight. Dropped without, by a panic, it ends the flight as failed.
@@ -34,6 +34,9 @@ impl Duty {
     pub fn settle(self, order: &Order, captured: Result<Captured, Failure>) {
         let end = match captured {
             Ok(captured) => self.complete(order, captured),
+            Err(failure) if failure.blame() == Blame::Backend => {
+                self.flight.stale().map_or(End::Failed(failure), End::Stale)
+            }
             Err(failure) => End::Failed(failure),
         };
         self.flight.finish(&self.core, end);

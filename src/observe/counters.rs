@@ -52,6 +52,8 @@ pub struct Counters {
     pub requests: Counter,
     pub hits: Counter,
     pub misses: Counter,
+    /// Answered by an expired entry, since every backend failed.
+    pub stale: Counter,
     /// Answered by another request's upstream call.
     pub joined: Counter,
     /// Exchanges that ended in an error of any blame.
@@ -60,6 +62,19 @@ pub struct Counters {
     pub calls: Counter,
     /// Requests sent again because a kept-alive connection had gone stale.
     pub stale_retries: Counter,
+    /// Attempts after the first one at a model.
+    pub retries: Counter,
+    /// Requests that went on to a fallback model.
+    pub fallbacks: Counter,
+    /// Second attempts beside a slow one, and those of them that won.
+    pub hedges: Counter,
+    pub hedge_wins: Counter,
+    /// Requests turned away because their queue was full, or waited too long in it.
+    pub queue_full: Counter,
+    pub queue_timeouts: Counter,
+    /// Backends taken out of service and put back by this core's own requests.
+    pub trips: Counter,
+    pub restorations: Counter,
     pub connect_errors: Counter,
     pub accept_errors: Counter,
     /// Letters that a stalled core could not take.

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod http1;
 pub mod json;
+pub mod retry_after;
 pub mod sse;
 
 /// A range of bytes inside a buffer the caller holds. Offsets are 32 bits: no message reaches 4 GiB.

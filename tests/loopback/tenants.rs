@@ -105,6 +105,7 @@ fn credentials_and_connection_fields_stay_here() {
     names.sort_unstable();
     let known = [
         "accept",
+        "accept-encoding",
         "authorization",
         "content-length",
         "content-type",

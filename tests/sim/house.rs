@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringway::config::load::load;
-use ringway::config::snapshot::{Address, Snapshot};
+use ringway::config::snapshot::{Address, Backend, Snapshot};
 use ringway::exchange::core::Core;
 use ringway::exchange::letters::{Letter, deliver};
+use ringway::exchange::load::Board;
 use ringway::exchange::run::connection;
 use ringway::net::mail::{Bell, lay};
 use ringway::net::sim::{Place, TaskId, World};
@@ -90,18 +91,12 @@ pub struct House {
 impl House {
     pub fn build(world: &World, setup: &Setup) -> House {
         let snapshot = Arc::new(snapshot(setup));
-        let addresses = Arc::new(
-            snapshot
-                .backends
-                .iter()
-                .map(|backend| match &backend.address {
-                    Address::Tcp { host, port } => {
-                        vec![Dial::Tcp(SocketAddr::new(host.parse().expect("an IP address"), *port))]
-                    }
-                    Address::Unix(path) => vec![Dial::Unix(path.clone())],
-                })
-                .collect::<Vec<_>>(),
-        );
+        let address = |backend: &Backend| match &backend.address {
+            Address::Tcp { host, port } => Dial::Tcp(SocketAddr::new(host.parse().expect("an IP address"), *port)),
+            Address::Unix(path) => Dial::Unix(path.clone()),
+        };
+        let addresses: Vec<Arc<[Dial]>> = snapshot.backends.iter().map(|backend| [address(backend)].into()).collect();
+        let board = Arc::new(Board::new(setup.cores as u16, snapshot.backends.len()));
         // Behind the data cores stand the I/O core and the background core.
         let bells: Vec<_> = (0..setup.cores + 2).map(|_| Bell::waker()).collect();
         let mut house = House { cores: Vec::new(), listeners: Vec::new(), log: Rc::default(), servants: Vec::new() };
@@ -125,8 +120,8 @@ impl House {
                 continue;
             }
             let (id, count) = (CoreId(index as u16), setup.cores as u16);
-            let (snapshot, addresses) = (snapshot.clone(), addresses.clone());
-            let core = world.at(place, || Rc::new(Core::new(id, count, snapshot, addresses, outbox)));
+            let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
+            let core = world.at(place, || Rc::new(Core::new(id, count, snapshot, addresses, board, outbox)));
             house.cores.push(core.clone());
             let own = core.clone();
             let listener = world.at(place, || Rc::new(Listener::bind(&gateway())));
@@ -200,8 +195,8 @@ impl House {
             for pool in &core.pools {
                 assert_eq!(pool.borrow().leased(), 0, "leases of core {:?}", core.id);
             }
-            for spread in &core.spread {
-                assert!(spread.borrow().in_flight.iter().all(|&count| count == 0), "plans of core {:?}", core.id);
+            for backend in 0..core.pools.len() {
+                assert_eq!(core.load.own(backend), 0, "plans of core {:?}", core.id);
             }
         }
     }

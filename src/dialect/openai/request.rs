@@ -76,7 +76,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
     if root.kind() != Kind::Object {
         return Err(RequestFault::RootNotObject);
     }
-    let (mut model, mut stream, mut options, mut user) = (None, None, None, None);
+    let (mut model, mut stream, mut options, mut user, mut prompt) = (None, None, None, None, None);
     for member in root.members() {
         if member.is_named(input, "model") {
             model = Some(member.value);
@@ -86,6 +86,8 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
             options = Some(member.value);
         } else if member.is_named(input, "user") {
             user = Some(member.value);
+        } else if ["messages", "prompt", "input"].iter().any(|name| member.is_named(input, name)) {
+            prompt = Some(member.value.span());
         } else if ["model", "stream"].iter().any(|name| member.is_named_in_any_case(input, name)) {
             // Some servers match names in any case and would see another model than the one that was checked.
             return Err(RequestFault::AmbiguousName);
@@ -112,6 +114,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         form: if streamed { Form::Streamed } else { Form::Whole },
         usage_event: UsageEvent::NotAsked,
         user,
+        prompt,
         not_in_key: NOT_IN_KEY,
         usage_place: UsagePlace::Nowhere,
     };

@@ -15,13 +15,14 @@ use super::core::Core;
 use super::letters::{Entry, Letter, Part, settle};
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::error::Failure;
+use crate::net::now_ms;
 use crate::net::watch::Alarm;
 
 mod seat;
 mod state;
 
 pub use seat::{Seat, Turn};
-use state::{EXPECTED_BYTES, Log, Stage, State, WINDOW_BYTES};
+use state::{HEARTBEAT_MS, Log, Stage, State, WINDOW_BYTES};
 
 /// The head of an answer, as far as it goes to clients.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Opening {
     pub status: u16,
     /// Index of the backend it came from.
     pub backend: usize,
+    /// Index of the model that answers: the one asked for, or one that stands in.
+    pub model: usize,
     /// What the log holds: the events of a stream without usage event and `[DONE]`, or the body as it came.
     pub form: Form,
     pub content_type: Vec<u8>,
@@ -47,8 +50,22 @@ pub enum End {
         usage_event: Option<Bytes>,
         tokens: Option<TokenUsage>,
     },
+    /// Every backend failed, and there is an expired answer that may serve in that case (RFC 5861 4).
+    Stale(Arc<Entry>),
     Failed(Failure),
 }
+
+/// Which of two attempts that run at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    First,
+    /// Begun beside one that is slow.
+    Hedge,
+}
+
+/// Everybody has left: what was waited for is no longer wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abandoned;
 
 /// The flight that feeds a copy on another core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +93,23 @@ impl Flight {
     fn enter_map(core: &Core, fingerprint: Fingerprint, stage: Stage) -> Rc<Flight> {
         let flight = Rc::new(Flight::new(core, Some(fingerprint), stage));
         let before = core.flights.borrow_mut().insert(fingerprint, flight.clone());
-        // The flight that feeds it is settled already, but those who read the copy here are not done.
+        Flight::keep_fed(core, before);
+        flight
+    }
+
+    /// Takes what there is for `fingerprint` from where others look for it: it is silent.
+    pub fn displace(core: &Core, fingerprint: &Fingerprint) {
+        let before = core.flights.borrow_mut().remove(fingerprint);
+        Flight::keep_fed(core, before);
+    }
+
+    /// A copy nobody joins any more still gets its letters: those who read it here are not done.
+    fn keep_fed(core: &Core, before: Option<Rc<Flight>>) {
         if let Some(before) = before
             && before.is_copy()
         {
             core.displaced.borrow_mut().push(before);
         }
-        flight
     }
 
     /// Whether another core's letters decide how it goes on.
@@ -114,9 +141,12 @@ impl Flight {
             readers: Vec::new(),
             wakers: Vec::new(),
             followers: Vec::new(),
-            alarm: None,
+            alarms: [None; 2],
             pump: None,
             abandoned: false,
+            heard_ms: now_ms(),
+            told_ms: 0,
+            stale: None,
         };
         Flight { fingerprint, state: RefCell::new(state) }
     }
@@ -131,6 +161,7 @@ impl Flight {
             }
             None => {
                 state.readers.push(Some(0));
+                state.wakers.push(None);
                 state.readers.len() - 1
             }
         };
@@ -261,6 +292,7 @@ impl Flight {
         if state.opening.is_none() {
             state.opening = opening;
         }
+        state.heard_ms = now_ms();
         let reach = state.reach();
         let lost = at > reach;
         if !lost {
@@ -291,9 +323,53 @@ impl Flight {
 
     // What the task that reads the backend says.
 
-    /// Others who want to end the flight trip `alarm`.
-    pub fn set_alarm(&self, alarm: Alarm) {
-        self.state.borrow_mut().alarm = Some(alarm);
+    /// When everybody has left, `alarm` is tripped.
+    pub fn set_alarm(&self, lane: Lane, alarm: Alarm) {
+        self.state.borrow_mut().alarms[lane as usize] = Some(alarm);
+    }
+
+    /// Waits for `work`, and drops it when everybody has left.
+    pub async fn unless_abandoned<T>(&self, work: impl Future<Output = T>) -> Result<T, Abandoned> {
+        let mut work = std::pin::pin!(work);
+        poll_fn(|context| {
+            if self.is_abandoned() {
+                return Poll::Ready(Err(Abandoned));
+            }
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(Ok(done));
+            }
+            self.state.borrow_mut().pump = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// A sign of life, whatever it brought: who follows knows that somebody is at work. Cores that are fed hear of it
+    /// now and then.
+    pub fn alive(&self, core: &Core) {
+        let now_ms = now_ms();
+        let tell = {
+            let mut state = self.state.borrow_mut();
+            state.heard_ms = now_ms;
+            !state.followers.is_empty() && now_ms >= state.told_ms + HEARTBEAT_MS
+        };
+        if tell {
+            self.tell(core, 0, None, None);
+        }
+    }
+
+    /// When a sign of life was last heard.
+    pub fn heard_ms(&self) -> u64 {
+        self.state.borrow().heard_ms
+    }
+
+    /// Leaves an expired answer here, for the case that every backend fails.
+    pub fn set_stale(&self, stale: Option<Arc<Entry>>) {
+        self.state.borrow_mut().stale = stale;
+    }
+
+    pub fn stale(&self) -> Option<Arc<Entry>> {
+        self.state.borrow().stale.clone()
     }
 
     /// Whether everybody has left.
@@ -301,18 +377,18 @@ impl Flight {
         self.state.borrow().abandoned
     }
 
-    pub fn open(&self, core: &Core, opening: Opening) {
+    /// The answer begins: from here on clients get it, and there is no other attempt. `held` is what has come of it.
+    pub fn open(&self, core: &Core, opening: Opening, held: Vec<u8>) {
         let opening = Arc::new(opening);
-        self.state.borrow_mut().opening = Some(opening.clone());
-        self.tell(core, 0, Some(opening), None);
-    }
-
-    /// Says how long the answer will be, so that the log is made once, and exactly. A backend may say anything: what
-    /// would not be kept whole is not believed.
-    pub fn expect(&self, bytes: u64) {
-        let mut state = self.state.borrow_mut();
-        if bytes <= state.whole_max.min(EXPECTED_BYTES) {
-            state.reserve(bytes as usize);
+        let (outgrown, added) = {
+            let mut state = self.state.borrow_mut();
+            state.opening = Some(opening.clone());
+            let added = state.append(|log| if log.is_empty() { *log = held } else { log.extend_from_slice(&held) });
+            (!state.whole, added)
+        };
+        self.tell(core, added, Some(opening), None);
+        if outgrown {
+            self.close_to_others(core);
         }
     }
 
@@ -374,7 +450,7 @@ impl Flight {
                 return;
             }
             state.end = Some(end.clone());
-            state.alarm = None;
+            state.alarms = [None; 2];
         }
         self.tell(core, 0, None, Some(&end));
         if let (Some(number), Some(fingerprint)) = (self.number(), self.fingerprint) {
@@ -382,7 +458,7 @@ impl Flight {
         }
         let kept = match end {
             End::Complete { kept, .. } => kept,
-            End::Failed(_) => None,
+            End::Failed(_) | End::Stale(_) => None,
         };
         self.settle(core, kept);
     }
@@ -420,6 +496,7 @@ impl Flight {
             let (leader, part) = (core.id, Part::Next);
             core.post(follower, Letter::Feed { fingerprint, number, leader, part, opening, at, bytes, end });
         }
+        state.told_ms = now_ms();
     }
 
     /// Feeds core `follower` from the start on.
@@ -446,24 +523,22 @@ impl Flight {
                 state.followers.swap_remove(place);
             }
         }
-        let alarm = state.abandon_if_empty();
+        let alarms = state.abandon_if_empty();
         let others = !state.followers.is_empty();
         if !others && let Some(pump) = state.pump.take() {
             pump.wake();
         }
         drop(state);
-        self.end_abandoned(core, alarm);
+        self.end_abandoned(core, alarms);
         others
     }
 
     /// Nobody is left: nobody joins any more, and the backend is left alone at once.
-    fn end_abandoned(&self, core: &Core, alarm: Option<Alarm>) {
+    fn end_abandoned(&self, core: &Core, alarms: [Option<Alarm>; 2]) {
         if self.is_abandoned() {
             self.settle(core, None);
         }
-        if let Some(alarm) = alarm {
-            alarm.trip();
-        }
+        alarms.into_iter().flatten().for_each(Alarm::trip);
     }
 
     /// Where the flight stands, for a simulation that found one left behind.

@@ -55,7 +55,10 @@ impl Seat {
         if let Some(turn) = self.ready() {
             return Poll::Ready(turn);
         }
-        self.flight.state.borrow_mut().wakers.push(context.waker().clone());
+        match &mut self.flight.state.borrow_mut().wakers[self.place] {
+            Some(waiting) => waiting.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
         Poll::Pending
     }
 
@@ -115,9 +118,10 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let (alarm, leave) = {
+        let (alarms, leave) = {
             let mut state = self.flight.state.borrow_mut();
             state.readers[self.place] = None;
+            state.wakers[self.place] = None;
             let leave = match state.stage {
                 Stage::Fed(source) if state.is_empty() && state.end.is_none() => Some(source),
                 _ => None,
@@ -125,7 +129,7 @@ impl Drop for Seat {
             // An offer nobody took is taken back below; one that was taken is the pump's to settle.
             (state.abandon_if_empty(), leave)
         };
-        self.flight.end_abandoned(&self.core, alarm);
+        self.flight.end_abandoned(&self.core, alarms);
         if self.flight.state.borrow().is_empty() {
             // A verdict that still comes finds nobody and is declined.
             self.flight.give_up(&self.core);

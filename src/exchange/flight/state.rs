@@ -12,8 +12,8 @@ use crate::net::watch::Alarm;
 
 /// How far the backend may be ahead of the fastest reader before it is read no further.
 pub(super) const WINDOW_BYTES: u64 = 256 << 10;
-/// Longest answer whose length is believed before it has come.
-pub(super) const EXPECTED_BYTES: u64 = 64 << 10;
+/// How often followers elsewhere hear that the flight is alive, at most.
+pub(super) const HEARTBEAT_MS: u64 = 2000;
 /// How far a reader may fall behind once the log is no longer kept whole.
 pub(super) const LAG_BYTES: u64 = 4 << 20;
 /// The front of a log that nobody needs is cut off in steps of this, to move the rest seldom.
@@ -56,12 +56,20 @@ pub(super) struct State {
     pub(super) settled: bool,
     /// A reader's offset, or none where the place is free.
     pub(super) readers: Vec<Option<u64>>,
-    pub(super) wakers: Vec<Waker>,
+    /// Who waits, a place a reader.
+    pub(super) wakers: Vec<Option<Waker>>,
     /// Cores that are fed, and how often each has joined.
     pub(super) followers: Vec<(CoreId, u32)>,
-    pub(super) alarm: Option<Alarm>,
+    /// End the waits of the attempts that run: one a lane.
+    pub(super) alarms: [Option<Alarm>; 2],
     pub(super) pump: Option<Waker>,
     pub(super) abandoned: bool,
+    /// When the pump last gave a sign of life, on this core or the leader's.
+    pub(super) heard_ms: u64,
+    /// When followers elsewhere were last told anything.
+    pub(super) told_ms: u64,
+    /// An expired answer, for the case that every backend fails.
+    pub(super) stale: Option<Arc<Entry>>,
 }
 
 impl State {
@@ -81,14 +89,8 @@ impl State {
         self.readers.iter().all(Option::is_none) && self.followers.is_empty()
     }
 
-    pub(super) fn reserve(&mut self, bytes: usize) {
-        if let Log::Growing(log) = &mut self.log {
-            log.reserve_exact(bytes);
-        }
-    }
-
     pub(super) fn wake(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
+        self.wakers.iter_mut().filter_map(Option::take).for_each(Waker::wake);
     }
 
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
@@ -117,14 +119,14 @@ impl State {
         added
     }
 
-    pub(super) fn abandon_if_empty(&mut self) -> Option<Alarm> {
+    pub(super) fn abandon_if_empty(&mut self) -> [Option<Alarm>; 2] {
         if !self.is_empty() || self.end.is_some() || !matches!(self.stage, Stage::Flying(_)) {
-            return None;
+            return [None; 2];
         }
         self.abandoned = true;
         if let Some(pump) = self.pump.take() {
             pump.wake();
         }
-        self.alarm.take()
+        std::mem::take(&mut self.alarms)
     }
 }

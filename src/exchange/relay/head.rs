@@ -84,6 +84,14 @@ fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
             out.extend_from_slice(b"\r\n");
             encode::field_number(out, b"age", age_ms / 1000);
         }
+        CacheMark::Stale { age_ms, ttl_ms } => {
+            // RFC 9211 2.3: the time to live of an expired answer is negative.
+            out.extend_from_slice(b"x-cache: HIT\r\ncache-status: ringway; fwd=stale; detail=stale-if-error; ttl=-");
+            let over_ms = age_ms.saturating_sub(ttl_ms);
+            out.extend_from_slice(itoa::Buffer::new().format(over_ms / 1000).as_bytes());
+            out.extend_from_slice(b"\r\n");
+            encode::field_number(out, b"age", age_ms / 1000);
+        }
         CacheMark::Miss => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss\r\n"),
         CacheMark::Joined => {
             out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss; collapsed\r\n");
@@ -108,7 +116,9 @@ pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>
             encode::field(&mut further, b"www-authenticate", b"Bearer error=\"invalid_token\"");
         }
         Failure::WrongMethod { allow } => encode::field(&mut further, b"allow", allow.as_bytes()),
-        Failure::NoBackend | Failure::Draining => encode::field(&mut further, b"retry-after", b"1"),
+        Failure::NoBackend | Failure::QueueFull | Failure::QueueTimeout | Failure::Draining => {
+            encode::field(&mut further, b"retry-after", b"1")
+        }
         _ => {}
     }
     note.form = Form::Whole;

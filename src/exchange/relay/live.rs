@@ -58,6 +58,8 @@ pub enum Reader {
     Silent,
     /// The flight failed before anything was sent.
     Failed(Failure),
+    /// Every backend failed, and this expired answer may serve instead. Not necessarily in the form asked for.
+    Stale(Arc<Entry>),
     /// The answer broke off after a part of it was sent: the connection has to end uncleanly.
     Cut(Failure),
 }
@@ -140,9 +142,10 @@ async fn read(
                     writer.unguard(line);
                 }
                 let keep_alive_ms = heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS;
+                let alive_ms = heard_ms.max(seat.flight().heard_ms());
                 line.socket.watch().wake_at(match (writer.sent, role) {
                     (true, _) if !writer.guarded => heard_ms + SILENT_MS,
-                    (false, Role::Follower | Role::Patient) => keep_alive_ms.min(heard_ms.saturating_add(follow_ms)),
+                    (false, Role::Follower | Role::Patient) => keep_alive_ms.min(alive_ms.saturating_add(follow_ms)),
                     _ => keep_alive_ms,
                 });
                 seat.turn(line.socket.watch()).await
@@ -188,6 +191,11 @@ async fn read(
                     Err(_) => Reader::Cut(Failure::ClientGone),
                 };
             }
+            Turn::End(End::Stale(entry)) if !writer.sent => {
+                line.output.clear();
+                return Reader::Stale(entry);
+            }
+            Turn::End(End::Stale(_)) => return Reader::Cut(Failure::FlightLost),
             Turn::End(End::Failed(failure)) => {
                 if !writer.sent {
                     line.output.clear();
@@ -218,11 +226,15 @@ async fn read(
             }
             Turn::Trip(Trip::Deadline) => {
                 let silent_ms = now_ms().saturating_sub(heard_ms);
-                if role != Role::Own && writer.sent && silent_ms >= answer_ms {
+                // Without a sign of life, whatever that brought: comments and new attempts are such.
+                let dead_ms = silent_ms.min(now_ms().saturating_sub(seat.flight().heard_ms()));
+                if role != Role::Own && writer.sent && dead_ms >= answer_ms {
                     // The core that feeds this one would have told of an end by now.
+                    writer.fail(line, &Failure::FlightLost);
+                    let _ = line.flush(timeout_ms).await;
                     return Reader::Cut(Failure::FlightLost);
                 }
-                if role != Role::Own && !writer.sent && silent_ms >= follow_ms {
+                if role != Role::Own && !writer.sent && dead_ms >= follow_ms {
                     line.output.clear();
                     return Reader::Silent;
                 }

@@ -1,24 +1,42 @@
-//! Reads a backend's answer into a flight's log: event by event where it is a stream we understand, as it comes where it
-//! is anything else. Knows at the end whether the answer is complete and whether it may be kept.
+//! Reads a backend's answer: `begin` up to the first content, or to the end where it is short, with nothing of it seen by
+//! a client; `finish` from there into the flight's log, event by event where it is a stream we understand. Knows at the
+//! end whether the answer is complete and whether it may be kept.
 
-use crate::dialect::facts::{Endpoint, EventKind, Form, NotStored, StreamVerdict, TokenUsage, UsageEvent};
-use crate::dialect::openai::{answer_facts, event_facts};
+use shards::Fault;
+
+use super::events::{Events, First};
+use super::source::{Phase, Source};
+use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
+use crate::dialect::openai::answer_facts;
 use crate::error::Failure;
+use crate::exchange::attempt::{Deadlines, Miss, failure, outcome, refusal};
 use crate::exchange::core::Core;
 use crate::exchange::flight::{Flight, Opening};
 use crate::exchange::lease::Lease;
 use crate::exchange::order::Order;
 use crate::exchange::route::Plan;
 use crate::exchange::send::Answer;
-use crate::net::now_ms;
+use crate::net::{now_ms, unix_ms};
 use crate::wire::body::{Body, Decoder};
 use crate::wire::http1::{Framing, Method, Persistence, encode};
-use crate::wire::sse::{self, EventData, Splitter};
+use crate::wire::retry_after::wait_ms;
 
 /// Response fields that reach the client as they came.
-const PASSED: [&str; 5] =
-    ["retry-after", "content-encoding", "content-disposition", "openai-processing-ms", "openai-version"];
+const PASSED: [&str; 6] = [
+    "retry-after",
+    "retry-after-ms",
+    "content-encoding",
+    "content-disposition",
+    "openai-processing-ms",
+    "openai-version",
+];
 
+/// How much of a whole answer is held back until it is complete, so that one that breaks off is asked for again unseen.
+const HELD_BYTES: usize = 256 << 10;
+/// How much of a stream may come before its first content.
+const PREAMBLE_BYTES: usize = 64 << 10;
+/// Longest answer whose length is believed before it has come.
+const EXPECTED_BYTES: u64 = 64 << 10;
 /// How long the end of a body may take to come behind the end of its answer.
 const TAIL_MS: u64 = 1000;
 
@@ -32,38 +50,218 @@ pub struct Captured {
     pub tokens: Option<TokenUsage>,
 }
 
-/// The connection behind a complete answer: what frames the body's end may still be on its way.
-pub struct Tail {
-    lease: Lease,
-    decoder: Decoder,
-    input: Vec<u8>,
-    consumed: usize,
-    persistence: Persistence,
+/// An answer up to its first content. Nothing of it has reached a client.
+pub struct Begun<'a> {
+    source: Source<'a>,
+    opening: Opening,
+    /// What came so far, as the flight's log will hold it.
+    held: Vec<u8>,
+    body: Body,
+    work: Work,
+    /// Why another answer would be better than this one.
+    pub miss: Option<Miss>,
+    /// Counts as in flight while it lives.
+    pub plan: Option<Plan>,
 }
 
-/// Reads `answer` to its end. The connection is in the tail, to be given back to its pool.
-/// Errors: the answer is not complete, and why.
-pub async fn upstream(
+enum Work {
+    /// In one piece, or in pieces that mean nothing here.
+    Opaque(Phase),
+    /// One that this gateway can read once it is complete.
+    Whole,
+    Events(Box<Events>),
+}
+
+/// The connection behind a complete answer: what frames the body's end may still be on its way.
+pub struct Tail {
+    pub(super) lease: Lease,
+    pub(super) decoder: Decoder,
+    pub(super) input: Vec<u8>,
+    pub(super) consumed: usize,
+    pub(super) persistence: Persistence,
+}
+
+/// Reads `answer` up to where another attempt can no longer be made unseen.
+/// Errors: it broke off before, and why.
+pub async fn begin<'a>(
     core: &Core,
     order: &Order,
     plan: &Plan,
     lease: Lease,
     answer: Answer,
-    flight: &Flight,
-) -> Result<(Captured, Tail), Failure> {
+    deadlines: Deadlines,
+    flight: &'a Flight,
+) -> Result<Begun<'a>, Fault> {
+    let head = Facts::of(order, &answer);
+    let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
+    let opening = opening(order, plan, &answer, &head);
+    let work = match (head.form, head.is_known && !head.is_encoded) {
+        (Form::Streamed, _) => Work::Events(Box::new(Events::new(core, order, answer.usage_hidden))),
+        (Form::Whole, true) => Work::Whole,
+        (Form::Whole, false) => Work::Opaque(if head.is_events { Phase::Flowing } else { Phase::Whole }),
+    };
+    let mut held = Vec::new();
+    if let Some(length) = opening.length.filter(|&length| length <= EXPECTED_BYTES) {
+        held.reserve_exact(length as usize); // made once, and exactly
+    }
+    let source = Source::new(core, lease, answer, deadlines, flight);
+    let mut begun = Begun { source, opening, held, body: Body::More, work, miss: None, plan: None };
+    let result = match &begun.work {
+        Work::Events(_) => begun.first_content(core).await,
+        // Nothing is known of it: it goes out as it comes.
+        Work::Opaque(_) if head.status < 400 => Ok(None),
+        Work::Whole | Work::Opaque(_) => begun.hold(core).await,
+    };
+    match result {
+        Ok(fault) => {
+            begun.miss = fault.map(|fault| Miss { fault, hint_ms });
+            Ok(begun)
+        }
+        Err(fault) => {
+            begun.break_off(core);
+            Err(fault)
+        }
+    }
+}
+
+/// Hands the answer to the flight's readers and reads it to its end. The connection is in the tail, to be given back to
+/// its pool. Errors: the answer is not complete, and why.
+pub async fn finish(core: &Core, order: &Order, begun: Begun<'_>) -> Result<(Captured, Tail), Failure> {
+    let Begun { mut source, opening, held, mut body, mut work, plan, .. } = begun;
+    let flight = source.flight;
+    let (status, form) = (opening.status, opening.form);
+    flight.open(core, opening, held);
+    let result = match &mut work {
+        Work::Events(events) => {
+            source.flow(Phase::Flowing);
+            events.finish(core, &mut source, body).await
+        }
+        Work::Whole | Work::Opaque(_) => {
+            source.flow(if let Work::Opaque(phase) = work { phase } else { Phase::Whole });
+            loop {
+                if body == Body::Done {
+                    break Ok(());
+                }
+                body = match source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes))) {
+                    Ok(Body::More) => match source.read(core).await {
+                        Ok(body) => body,
+                        Err(fault) => break Err(fault),
+                    },
+                    Ok(Body::Done) => Body::Done,
+                    Err(fault) => break Err(fault),
+                };
+            }
+        }
+    };
+    if let Err(fault) = result {
+        if let Some(plan) = &plan {
+            plan.broke_off(outcome(fault));
+        }
+        source.into_tail().break_off(core);
+        return Err(match failure(fault) {
+            Failure::BackendClosed => Failure::BackendTruncated, // a part of the answer has been passed on
+            failure => failure,
+        });
+    }
+    let mut captured = Captured { form, stored: Err(NotStored::Endpoint), usage_event: None, tokens: None };
+    match work {
+        Work::Events(events) => (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core),
+        // Errors are relayed and never kept; so is what this gateway does not understand.
+        Work::Whole if status == 200 => {
+            if let Some(body) = flight.freeze() {
+                let facts = answer_facts(order.endpoint, &body, &mut core.scratch.borrow_mut().tape);
+                captured.stored = facts.stored;
+                captured.tokens = facts.usage;
+            }
+        }
+        Work::Whole | Work::Opaque(_) => {}
+    }
+    Ok((captured, source.into_tail()))
+}
+
+impl Begun<'_> {
+    /// Reads a whole answer as far as it is held back. The fault is what a complete answer says is wrong.
+    async fn hold(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
+        let held = &mut self.held;
+        while self.body == Body::More && held.len() < HELD_BYTES {
+            self.body = match self.source.decode(|bytes| held.extend_from_slice(bytes))? {
+                Body::Done => Body::Done,
+                Body::More => self.source.read(core).await?,
+            };
+        }
+        let status = self.opening.status;
+        if status < 400 {
+            return Ok(None);
+        }
+        Ok(Some(refusal(status, held, &mut core.scratch.borrow_mut().tape)))
+    }
+
+    /// Reads a stream up to its first event with a meaning.
+    async fn first_content(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
+        let Work::Events(events) = &mut self.work else { return Ok(None) };
+        loop {
+            self.body = events.take_in(&mut self.source)?;
+            events.render(core, &mut self.held)?;
+            match events.first() {
+                Some(First::Content) => return Ok(None),
+                Some(First::Error(fault)) => return Ok(Some(fault)),
+                None if self.held.len() > PREAMBLE_BYTES => return Ok(None),
+                None => {}
+            }
+            if self.body == Body::Done || self.source.read(core).await? == Body::Done {
+                return Err(Fault::Truncated);
+            }
+        }
+    }
+
+    /// Ends an answer that is not wanted. Its connection serves again if it was read to its end.
+    pub async fn put_away(mut self, core: &Core) {
+        drop(self.plan.take());
+        match self.body {
+            Body::Done => self.source.into_tail().release(core).await,
+            Body::More => self.break_off(core),
+        }
+    }
+
+    fn break_off(self, core: &Core) {
+        if let Work::Events(events) = self.work {
+            events.release(core);
+        }
+        self.source.into_tail().break_off(core);
+    }
+}
+
+/// What the head of an answer says of how to read it.
+struct Facts {
+    status: u16,
+    form: Form,
+    is_events: bool,
+    /// Of an endpoint whose answers this gateway understands.
+    is_known: bool,
+    is_encoded: bool,
+}
+
+impl Facts {
+    fn of(order: &Order, answer: &Answer) -> Facts {
+        let head = &answer.head;
+        let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"");
+        let is_events = content_type.len() >= 17 && content_type[..17].eq_ignore_ascii_case(b"text/event-stream");
+        let is_encoded = head.fields.get(&answer.input, "content-encoding").is_some();
+        let streams = matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+        let is_known = (streams && !is_events) || order.endpoint == Endpoint::Embeddings;
+        let form = if is_events && streams && head.status == 200 && !is_encoded { Form::Streamed } else { Form::Whole };
+        Facts { status: head.status, form, is_events, is_known, is_encoded }
+    }
+}
+
+fn opening(order: &Order, plan: &Plan, answer: &Answer, facts: &Facts) -> Opening {
     let head = &answer.head;
-    let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"").to_vec();
-    let is_events = content_type.len() >= 17 && content_type[..17].eq_ignore_ascii_case(b"text/event-stream");
-    let known = matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
-    let encoded = head.fields.get(&answer.input, "content-encoding").is_some();
-    let form = if is_events && known && head.status == 200 && !encoded { Form::Streamed } else { Form::Whole };
     let mut fields = Vec::new();
     for name in PASSED {
         if let Some(value) = head.fields.get(&answer.input, name) {
             encode::field(&mut fields, name.as_bytes(), value);
         }
     }
-    let status = head.status;
     let length = match head.framing {
         Framing::Length(length) => Some(length),
         // What a GET would get, if the backend says it.
@@ -71,27 +269,25 @@ pub async fn upstream(
             let length = head.fields.get(&answer.input, "content-length");
             length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok())
         }
-        Framing::Empty if !matches!(status, 204 | 304) => Some(0),
+        Framing::Empty if !matches!(head.status, 204 | 304) => Some(0),
         _ => None,
     };
-    flight.open(core, Opening { status, backend: plan.backend, form, content_type, length, fields });
-    if let (Form::Whole, Some(length)) = (form, length) {
-        flight.expect(length);
+    let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"").to_vec();
+    Opening {
+        status: head.status,
+        backend: plan.backend,
+        model: plan.model,
+        form: facts.form,
+        content_type,
+        length,
+        fields,
     }
-    let mut source = Source::new(core, plan, order, lease, answer, flight, is_events);
-    let captured = match form {
-        Form::Streamed => events(core, order, &mut source, flight).await,
-        Form::Whole => whole(core, order, &mut source, flight, status, encoded).await,
-    };
-    let tail = source.into_tail();
-    match captured {
-        Ok(captured) => Ok((captured, tail)),
-        Err(failure) => {
-            core.buffers.give(tail.input);
-            tail.lease.break_off();
-            Err(failure)
-        }
-    }
+}
+
+/// How long the backend asks to be left alone.
+fn hint_ms(answer: &Answer) -> Option<u64> {
+    let field = |name| answer.head.fields.get(&answer.input, name);
+    wait_ms(field("retry-after"), field("retry-after-ms"), unix_ms())
 }
 
 impl Tail {
@@ -122,197 +318,9 @@ impl Tail {
         }
         core.buffers.give(self.input);
     }
-}
 
-/// The body of an answer as it arrives.
-struct Source<'a> {
-    flight: &'a Flight,
-    lease: Lease,
-    decoder: Decoder,
-    input: Vec<u8>,
-    consumed: usize,
-    persistence: Persistence,
-    /// Renewed for each read of a stream; an answer that is no stream has its total alone.
-    gap_ms: Option<u64>,
-    usage_hidden: bool,
-}
-
-impl<'a> Source<'a> {
-    fn new(
-        core: &Core,
-        plan: &Plan,
-        order: &Order,
-        lease: Lease,
-        answer: Answer,
-        flight: &'a Flight,
-        is_events: bool,
-    ) -> Source<'a> {
-        let backend = &core.snapshot.backends[plan.backend];
-        let (framing, persistence) = (answer.head.framing, answer.head.persistence);
-        core.response_heads.give(answer.head);
-        Source {
-            flight,
-            lease,
-            decoder: Decoder::new(framing),
-            input: answer.input,
-            consumed: answer.consumed,
-            persistence,
-            gap_ms: (is_events || order.form == Form::Streamed).then_some(backend.timeout_gap_ms),
-            usage_hidden: answer.usage_hidden,
-        }
+    fn break_off(self, core: &Core) {
+        core.buffers.give(self.input);
+        self.lease.break_off();
     }
-
-    /// Hands the decoded bytes that are here to `take`; whether the body is over.
-    fn decode(&mut self, mut take: impl FnMut(&[u8])) -> Result<Body, Failure> {
-        while !self.decoder.is_done() && self.consumed < self.input.len() {
-            let rest = &self.input[self.consumed..];
-            let step = self.decoder.decode(rest).map_err(|_| Failure::BackendGarbage)?;
-            take(&rest[step.data.clone()]);
-            self.consumed += step.consumed;
-        }
-        Ok(if self.decoder.is_done() { Body::Done } else { Body::More })
-    }
-
-    /// Reads once. Errors: the answer is cut off, too slow, or nobody wants it any more.
-    async fn read(&mut self) -> Result<Body, Failure> {
-        // Arming anew forgets a deadline that has passed, and with it that the socket is shut down.
-        if self.lease.socket().watch().take_trip().is_some() {
-            return Err(if self.flight.is_abandoned() { Failure::ClientGone } else { Failure::BackendTimeout });
-        }
-        if self.gap_ms.is_some() {
-            // While clients hold it back the backend is not to blame.
-            self.lease.socket().watch().clear();
-        }
-        self.flight.room().await;
-        let socket = self.lease.socket();
-        if let Some(gap_ms) = self.gap_ms {
-            socket.watch().shut_down_at(now_ms() + gap_ms);
-        }
-        let mut input = std::mem::take(&mut self.input);
-        input.clear();
-        self.consumed = 0;
-        let (result, input) = socket.read(input).await;
-        self.input = input;
-        if matches!(result, Ok(read) if read > 0) {
-            return Ok(Body::More);
-        }
-        if self.flight.is_abandoned() {
-            return Err(Failure::ClientGone);
-        }
-        if self.lease.socket().watch().take_trip().is_some() {
-            return Err(Failure::BackendTimeout);
-        }
-        match (result, self.decoder.eof()) {
-            (Ok(_), Ok(())) => Ok(Body::Done),
-            _ => Err(Failure::BackendTruncated),
-        }
-    }
-
-    fn into_tail(self) -> Tail {
-        let Source { lease, decoder, input, consumed, persistence, .. } = self;
-        Tail { lease, decoder, input, consumed, persistence }
-    }
-}
-
-async fn whole(
-    core: &Core,
-    order: &Order,
-    source: &mut Source<'_>,
-    flight: &Flight,
-    status: u16,
-    encoded: bool,
-) -> Result<Captured, Failure> {
-    loop {
-        let mut state = source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes)))?;
-        if state == Body::More {
-            state = source.read().await?;
-        }
-        if state == Body::Done {
-            break;
-        }
-    }
-    let mut captured =
-        Captured { form: Form::Whole, stored: Err(NotStored::Endpoint), usage_event: None, tokens: None };
-    // Errors are relayed and never kept; so is what this gateway does not understand.
-    if status == 200
-        && !encoded
-        && matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings)
-        && let Some(body) = flight.freeze()
-    {
-        let facts = answer_facts(order.endpoint, &body, &mut core.scratch.borrow_mut().tape);
-        captured.stored = facts.stored;
-        captured.tokens = facts.usage;
-    }
-    Ok(captured)
-}
-
-async fn events(core: &Core, order: &Order, source: &mut Source<'_>, flight: &Flight) -> Result<Captured, Failure> {
-    let mut splitter = Splitter::new();
-    let mut verdict = StreamVerdict::new();
-    let (mut usage_event, mut tokens) = (None, None);
-    let mut pending = core.buffers.take();
-    let result = loop {
-        let state = source.decode(|bytes| pending.extend_from_slice(bytes));
-        let hidden = source.usage_hidden;
-        let asked = order.facts.is_some_and(|facts| facts.usage_event == UsageEvent::Asked);
-        let mut fault = None;
-        flight.push(core, |log| {
-            let tape = &mut core.scratch.borrow_mut().tape;
-            loop {
-                let event = match splitter.next(&pending) {
-                    Ok(Some(event)) => event,
-                    Ok(None) => break,
-                    Err(found) => {
-                        fault = Some(found);
-                        break;
-                    }
-                };
-                if event.data == EventData::Absent {
-                    continue; // comments: clients get our own while a backend thinks
-                }
-                let data = splitter.data(&event, &pending);
-                let facts = event_facts(order.endpoint, data, tape);
-                verdict.note(&facts);
-                tokens = facts.usage.or(tokens);
-                match (facts.kind, facts.usage_member) {
-                    (EventKind::Done, _) => {}
-                    (EventKind::UsageOnly, _) => {
-                        let mut rendered = Vec::with_capacity(data.len() + 8);
-                        sse::event(&mut rendered, data);
-                        usage_event = Some(rendered);
-                    }
-                    // Where the client asked, others who did not may read along: what says nothing goes.
-                    (_, Some(member)) if hidden || (asked && facts.usage.is_none()) => {
-                        // One line: no line end can stand inside JSON but as white space, which `event` splits again.
-                        let cut = [&data[..member.start as usize], &data[member.end as usize..]].concat();
-                        sse::event(log, &cut);
-                    }
-                    _ if event.name.is_empty() => sse::event(log, data),
-                    _ => log.extend_from_slice(event.whole.of(&pending)),
-                }
-            }
-        });
-        // The event too long to be read is a part of the answer: without it nothing behind it may look whole.
-        if fault.is_some() {
-            break Err(Failure::BackendGarbage);
-        }
-        let released = splitter.release();
-        pending.drain(..released);
-        if verdict.is_done() {
-            break Ok(()); // nothing that still comes belongs to the answer
-        }
-        match state {
-            Err(failure) => break Err(failure),
-            Ok(Body::Done) => break Err(Failure::BackendTruncated),
-            Ok(Body::More) => {}
-        }
-        match source.read().await {
-            Ok(Body::More) => {}
-            Ok(Body::Done) => break Err(Failure::BackendTruncated),
-            Err(failure) => break Err(failure),
-        }
-    };
-    core.buffers.give(pending);
-    result?;
-    Ok(Captured { form: Form::Streamed, stored: verdict.stored(), usage_event, tokens })
 }

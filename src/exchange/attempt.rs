@@ -1,0 +1,175 @@
+//! One attempt to get an answer from one backend: a connection, the request, and the answer up to its first content.
+//! Until then nothing has reached a client, so that a failed attempt is followed by another one unseen.
+
+use std::rc::Rc;
+
+use shards::breaker::Outcome;
+use shards::{EventFault, Fault};
+
+use super::core::Core;
+use super::flight::{Flight, Lane};
+use super::lease::{self, Wanted};
+use super::order::Order;
+use super::relay::{self, Begun};
+use super::route::Plan;
+use super::send::{self, SendFault};
+use crate::dialect::facts::Form;
+use crate::dialect::openai::{ErrorKind, error_kind};
+use crate::error::Failure;
+use crate::net::now_ms;
+use crate::wire::json::Tape;
+
+/// Until when what has to have come, on the core's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// The head of the answer.
+    pub head_ms: u64,
+    /// The first content.
+    pub first_ms: u64,
+    /// Everything.
+    pub total_ms: u64,
+    /// How long a stream that flows may be silent.
+    pub gap_ms: u64,
+}
+
+impl Deadlines {
+    /// Of an attempt that begins now at a backend, for a request that has been with this model since `since_ms`.
+    pub fn begin(core: &Core, order: &Order, backend: usize, since_ms: u64) -> Deadlines {
+        let backend = &core.snapshot.backends[backend];
+        let now_ms = now_ms();
+        let total_ms = match order.form {
+            Form::Whole => since_ms.saturating_add(backend.timeout_total_ms),
+            Form::Streamed => backend.timeout_stream_ms.map_or(u64::MAX, |ms| since_ms.saturating_add(ms)),
+        };
+        let until = |ms: u64| total_ms.min(now_ms.saturating_add(ms));
+        let (head_ms, first_ms) = match order.form {
+            // Its head comes with its body: the total alone bounds both.
+            Form::Whole => (total_ms, total_ms),
+            Form::Streamed => {
+                (until(backend.timeout_head_ms.min(backend.timeout_first_ms)), until(backend.timeout_first_ms))
+            }
+        };
+        Deadlines { head_ms, first_ms, total_ms, gap_ms: backend.timeout_gap_ms }
+    }
+
+    /// What a wait that ended too late means: `phase`, or that there is no time left at all.
+    pub fn fault(&self, phase: Fault) -> Fault {
+        if now_ms() >= self.total_ms { Fault::Deadline } else { phase }
+    }
+}
+
+/// Why an attempt brought nothing, and how long the backend asked to be left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Miss {
+    pub fault: Fault,
+    pub hint_ms: Option<u64>,
+}
+
+impl From<Fault> for Miss {
+    fn from(fault: Fault) -> Miss {
+        Miss { fault, hint_ms: None }
+    }
+}
+
+/// Makes the attempt that `plan` says. The answer it brings may be one that is better not given: see [`Begun::miss`].
+pub async fn attempt<'a>(
+    core: &Rc<Core>,
+    order: &Order,
+    plan: Plan,
+    since_ms: u64,
+    lane: Lane,
+    flight: &'a Flight,
+) -> Result<Begun<'a>, Miss> {
+    let deadlines = Deadlines::begin(core, order, plan.backend, since_ms);
+    let result = try_once(core, order, &plan, deadlines, lane, flight).await;
+    match result {
+        Ok(mut begun) => {
+            plan.end(begun.miss.map_or(Outcome::Good, |miss| outcome(miss.fault)));
+            begun.plan = Some(plan);
+            Ok(begun)
+        }
+        Err(fault) => {
+            plan.end(outcome(fault));
+            Err(fault.into())
+        }
+    }
+}
+
+async fn try_once<'a>(
+    core: &Rc<Core>,
+    order: &Order,
+    plan: &Plan,
+    deadlines: Deadlines,
+    lane: Lane,
+    flight: &'a Flight,
+) -> Result<Begun<'a>, Fault> {
+    let mut wanted = Wanted::Any;
+    loop {
+        let mut lease = lease::connection(core, plan, wanted, deadlines, flight).await?;
+        match send::request(core, order, plan, &mut lease, deadlines, lane, flight).await {
+            Ok(answer) => return relay::begin(core, order, plan, lease, answer, deadlines, flight).await,
+            Err(SendFault::Failed(fault)) => {
+                lease.break_off();
+                return Err(fault);
+            }
+            Err(SendFault::Stale) => {
+                core.counters.stale_retries.add(1);
+                wanted = Wanted::Fresh;
+            }
+        }
+    }
+}
+
+/// What a fault says of the backend's health.
+pub fn outcome(fault: Fault) -> Outcome {
+    match fault {
+        Fault::Connect | Fault::Handshake | Fault::Closed | Fault::Garbage | Fault::Truncated => Outcome::Bad,
+        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => Outcome::Bad,
+        Fault::Status(500..) => Outcome::Bad,
+        // It lives and says why.
+        Fault::Status(429 | 401 | 403 | 407) => Outcome::Neutral,
+        Fault::Status(_) | Fault::ContextWindow => Outcome::Good,
+        Fault::FirstEvent(_) => Outcome::Neutral,
+        Fault::Refused | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => {
+            Outcome::Neutral
+        }
+    }
+}
+
+/// What the client is told when there is no other attempt and no answer to pass on.
+pub fn failure(fault: Fault) -> Failure {
+    match fault {
+        Fault::Connect => Failure::BackendConnect,
+        Fault::Handshake => Failure::BackendHandshake,
+        Fault::Closed | Fault::Refused => Failure::BackendClosed,
+        Fault::Garbage => Failure::BackendGarbage,
+        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => Failure::BackendTimeout,
+        Fault::Truncated => Failure::BackendTruncated,
+        Fault::FirstEvent(_) | Fault::Status(_) | Fault::ContextWindow => Failure::BackendRefused,
+        Fault::NoBackend => Failure::NoBackend,
+        Fault::QueueFull => Failure::QueueFull,
+        Fault::QueueTimeout => Failure::QueueTimeout,
+        Fault::Cancelled => Failure::ClientGone,
+    }
+}
+
+/// What an answer with an error's status and body means.
+pub fn refusal(status: u16, body: &[u8], tape: &mut Tape) -> Fault {
+    match error_kind(body, tape) {
+        Some(ErrorKind::ContextWindow) => Fault::ContextWindow,
+        _ => Fault::Status(status),
+    }
+}
+
+/// What an error as the first event of a stream means.
+pub fn first_event(data: &[u8], tape: &mut Tape) -> Fault {
+    match error_kind(data, tape) {
+        Some(ErrorKind::ContextWindow) => Fault::ContextWindow,
+        Some(ErrorKind::RateLimited) => Fault::FirstEvent(EventFault::RateLimited),
+        Some(ErrorKind::Overloaded) => Fault::FirstEvent(EventFault::Overloaded),
+        Some(ErrorKind::Client) => Fault::FirstEvent(EventFault::Client),
+        Some(ErrorKind::Server | ErrorKind::QuotaExhausted | ErrorKind::Unknown) | None => {
+            Fault::FirstEvent(EventFault::Server)
+        }
+    }
+}

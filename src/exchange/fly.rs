@@ -1,0 +1,261 @@
+//! The sequence of the backend's side: one upstream call, from the routing decision to the settled flight. Attempts at one
+//! model follow each other, then those at its fallbacks, until an answer's first content; from there on there is one.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use shards::{Attempts, Fault, Others, Rules, Step};
+
+use super::attempt::{Miss, attempt, failure};
+use super::core::Core;
+use super::flight::{Flight, Lane};
+use super::order::Order;
+use super::queue::{self, At, Turn};
+use super::relay::{self, Begun, Captured, Tail};
+use super::route::{self, Plan, Tried};
+use super::store::Duty;
+use crate::dialect::facts::NotStored;
+use crate::error::Failure;
+use crate::net::{now_ms, sleep_ms, throw};
+
+/// The first wait between two attempts at one backend, before dice; each one more doubles it.
+const BACKOFF_MS: u64 = 25;
+const BACKOFF_MAX_MS: u64 = 2_000;
+/// A backend that asks to be left alone for longer is not waited for.
+const HINT_MAX_MS: u64 = 60_000;
+/// While an attempt is waited for, those who follow hear this often that somebody is at work.
+const PAUSE_STEP_MS: u64 = 2_000;
+
+/// One upstream call, from the routing decision to the settled flight.
+pub async fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) {
+    let (captured, tail, turn) = match call(&core, &order, &flight).await {
+        Ok((captured, tail, turn)) => (Ok(captured), Some(tail), Some(turn)),
+        Err(failure) => (Err(failure), None, None),
+    };
+    duty.settle(&order, captured);
+    drop(turn);
+    order.release(&core);
+    // Nobody waits for this.
+    if let Some(tail) = tail {
+        tail.release(&core).await;
+    }
+}
+
+async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(Captured, Tail, Turn), Failure> {
+    let fallbacks = &core.snapshot.models[order.model].fallback;
+    let mut chain = std::iter::once(order.model).chain(fallbacks.iter().copied()).peekable();
+    while let Some(model) = chain.next() {
+        let Passed { turn, fault, answer, then } = match at_model(core, order, model, flight).await {
+            Ok((begun, turn)) => return passed_on(core, order, model, begun, turn).await,
+            Err(passed) => passed,
+        };
+        if flight.is_abandoned() {
+            return Err(Failure::ClientGone);
+        }
+        if then == Then::OtherModel && chain.peek().is_some() {
+            core.counters.fallbacks.add(1);
+            if let Some(answer) = answer {
+                answer.put_away(core).await;
+            }
+            continue;
+        }
+        let failure = failure(fault);
+        let is_ours = matches!(fault, Fault::Status(401 | 407));
+        return match (answer, turn) {
+            // An expired answer is better than an error that is not the request's own; ours are nobody's to see.
+            (Some(answer), Some(turn)) if !(is_ours || flight.stale().is_some() && then == Then::OtherModel) => {
+                passed_on(core, order, model, answer, turn).await
+            }
+            _ => Err(failure),
+        };
+    }
+    Err(Failure::NoBackend)
+}
+
+/// Hands an answer to those who wait. One of a fallback is not kept: the model that was asked for will be back.
+async fn passed_on(
+    core: &Rc<Core>,
+    order: &Order,
+    model: usize,
+    begun: Begun<'_>,
+    turn: Turn,
+) -> Result<(Captured, Tail, Turn), Failure> {
+    let (mut captured, tail) = relay::finish(core, order, begun).await?;
+    if model != order.model && captured.stored.is_ok() {
+        captured.stored = Err(NotStored::OtherModel);
+    }
+    Ok((captured, tail, turn))
+}
+
+/// Why a model brought no answer, or one that is an error.
+struct Passed<'a> {
+    turn: Option<Turn>,
+    fault: Fault,
+    answer: Option<Begun<'a>>,
+    then: Then,
+}
+
+/// What may still bring an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    OtherModel,
+    GiveUp,
+}
+
+/// Attempts at one model until one brings an answer, or no further one is worth it.
+async fn at_model<'a>(
+    core: &Rc<Core>,
+    order: &Order,
+    model: usize,
+    flight: &'a Flight,
+) -> Result<(Begun<'a>, Turn), Passed<'a>> {
+    let settings = &core.snapshot.models[model];
+    let turn = match queue::turn(core, At::Model(model), settings.timeout_queue_ms, flight).await {
+        Ok(turn) => turn,
+        Err(fault) => return Err(Passed { turn: None, fault, answer: None, then: Then::OtherModel }),
+    };
+    let since_ms = now_ms();
+    let rules = Rules {
+        retries: settings.retries,
+        backoff_ms: BACKOFF_MS,
+        backoff_max_ms: BACKOFF_MAX_MS,
+        hint_max_ms: HINT_MAX_MS,
+    };
+    let mut attempts = Attempts::new(rules);
+    core.spread[model].borrow_mut().retries.deposit();
+    let mut tried = Tried::default();
+    loop {
+        flight.alive(core);
+        let mut backend = None;
+        let result = match route::plan(core, order, model, &tried) {
+            Ok(plan) => {
+                tried.add(plan.target);
+                backend = Some(plan.backend);
+                hedged(core, order, plan, &mut tried, since_ms, flight).await
+            }
+            Err(fault) => Err(fault.into()),
+        };
+        let (miss, answer) = match result {
+            Ok(begun) => match begun.miss {
+                None => return Ok((begun, turn)),
+                Some(miss) => (miss, Some(begun)),
+            },
+            Err(miss) => (miss, None),
+        };
+        if let (Some(hint_ms), Some(plan)) = (miss.hint_ms, answer.as_ref().and_then(|begun| begun.plan.as_ref())) {
+            plan.cool(hint_ms.min(HINT_MAX_MS));
+        }
+        if flight.is_abandoned() {
+            return Err(Passed { turn: Some(turn), fault: Fault::Cancelled, answer, then: Then::GiveUp });
+        }
+        let others = if route::has_others(core, model, &tried) { Others::Untried } else { Others::None };
+        let fault = miss.fault;
+        if !order.may_repeat(fault) {
+            return Err(Passed { turn: Some(turn), fault, answer, then: Then::GiveUp });
+        }
+        let left_ms = backend.and_then(|backend| order.left_ms(core, backend, since_ms));
+        let step = {
+            let budget = &mut core.spread[model].borrow_mut().retries;
+            attempts.next(fault, miss.hint_ms, others, left_ms, budget, throw())
+        };
+        match step {
+            Step::Again { after_ms } => {
+                core.counters.retries.add(1);
+                if let Some(answer) = answer {
+                    answer.put_away(core).await;
+                }
+                if others == Others::None {
+                    tried = Tried::default();
+                }
+                pause(core, flight, after_ms).await;
+            }
+            Step::OtherModel => return Err(Passed { turn: Some(turn), fault, answer, then: Then::OtherModel }),
+            Step::GiveUp => return Err(Passed { turn: Some(turn), fault, answer, then: Then::GiveUp }),
+        }
+    }
+}
+
+async fn pause(core: &Core, flight: &Flight, for_ms: u64) {
+    let until_ms = now_ms() + for_ms;
+    loop {
+        let left_ms = until_ms.saturating_sub(now_ms());
+        if left_ms == 0 || flight.is_abandoned() {
+            return;
+        }
+        let _ = flight.unless_abandoned(sleep_ms(left_ms.min(PAUSE_STEP_MS))).await;
+        flight.alive(core);
+    }
+}
+
+/// One attempt, and where the model hedges, a second one beside it if it is slower than most: the first content wins.
+async fn hedged<'a>(
+    core: &Rc<Core>,
+    order: &Order,
+    plan: Plan,
+    tried: &mut Tried,
+    since_ms: u64,
+    flight: &'a Flight,
+) -> Result<Begun<'a>, Miss> {
+    let model = plan.model;
+    if core.snapshot.models[model].hedge_percent == 0 {
+        return attempt(core, order, plan, since_ms, Lane::First, flight).await;
+    }
+    let slow_us = {
+        let mut spread = core.spread[model].borrow_mut();
+        spread.hedges.deposit();
+        spread.first_content[order.form as usize].p95()
+    };
+    let mut first = Box::pin(attempt(core, order, plan, since_ms, Lane::First, flight));
+    let Some(slow_us) = slow_us else { return first.await };
+    if let Some(result) = within(first.as_mut(), slow_us.div_ceil(1000)).await {
+        return result;
+    }
+    let second = match route::has_others(core, model, tried) {
+        true if core.spread[model].borrow_mut().hedges.withdraw() => route::plan(core, order, model, tried),
+        _ => Err(Fault::NoBackend),
+    };
+    let Ok(plan) = second else { return first.await };
+    tried.add(plan.target);
+    core.counters.hedges.add(1);
+    let mut second = Box::pin(attempt(core, order, plan, since_ms, Lane::Hedge, flight));
+    let mut misses = (None, None);
+    // An error wins nothing: the other one is waited for.
+    poll_fn(|context| {
+        if misses.0.is_none()
+            && let Poll::Ready(result) = first.as_mut().poll(context)
+        {
+            match result {
+                Ok(begun) if begun.miss.is_none() => return Poll::Ready(Ok(begun)),
+                missed => misses.0 = Some(missed),
+            }
+        }
+        if misses.1.is_none()
+            && let Poll::Ready(result) = second.as_mut().poll(context)
+        {
+            match result {
+                Ok(begun) if begun.miss.is_none() => {
+                    core.counters.hedge_wins.add(1);
+                    return Poll::Ready(Ok(begun));
+                }
+                missed => misses.1 = Some(missed),
+            }
+        }
+        match (&misses.0, &misses.1) {
+            (Some(_), Some(_)) => Poll::Ready(misses.0.take().unwrap_or(Err(Fault::NoBackend.into()))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// `work`'s result, if it comes within `ms`.
+async fn within<T>(mut work: Pin<&mut impl Future<Output = T>>, ms: u64) -> Option<T> {
+    let mut too_late = pin!(sleep_ms(ms));
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => too_late.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}

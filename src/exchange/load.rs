@@ -1,0 +1,115 @@
+//! How many requests each backend has in flight: exact for this core, and of the other cores what they published, some
+//! milliseconds old. Each core writes its own row alone; nobody waits for anybody.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use shards::{CoreId, Millis};
+
+/// The other cores' counts are looked at anew after so long.
+const ELSEWHERE_MS: u64 = 10;
+/// Counts of one core begin on a cache line of their own, and so do those of the next.
+const COUNTS_A_LINE: usize = 64 / size_of::<AtomicU32>();
+
+/// One row a core, one count a backend.
+pub struct Board {
+    counts: Vec<AtomicU32>,
+    row: usize,
+}
+
+impl Board {
+    pub fn new(cores: u16, backends: usize) -> Board {
+        let row = backends.next_multiple_of(COUNTS_A_LINE) + COUNTS_A_LINE;
+        let counts = (0..row * usize::from(cores)).map(|_| AtomicU32::new(0)).collect();
+        Board { counts, row }
+    }
+
+    fn place(&self, core: usize, backend: usize) -> &AtomicU32 {
+        &self.counts[core * self.row + backend]
+    }
+}
+
+/// One core's view of the board.
+pub struct Load {
+    board: Arc<Board>,
+    core: usize,
+    own: Vec<Cell<u32>>,
+    elsewhere: RefCell<Vec<u32>>,
+    looked: Cell<Option<Millis>>,
+}
+
+impl Load {
+    pub fn new(board: Arc<Board>, core: CoreId, backends: usize) -> Load {
+        Load {
+            board,
+            core: usize::from(core.0),
+            own: (0..backends).map(|_| Cell::new(0)).collect(),
+            elsewhere: RefCell::new(vec![0; backends]),
+            looked: Cell::new(None),
+        }
+    }
+
+    /// One request more at `backend`.
+    pub fn begin(&self, backend: usize) {
+        self.set(backend, self.own[backend].get() + 1);
+    }
+
+    /// One less.
+    pub fn end(&self, backend: usize) {
+        debug_assert!(self.own[backend].get() > 0, "a request ends once");
+        self.set(backend, self.own[backend].get().saturating_sub(1));
+    }
+
+    fn set(&self, backend: usize, count: u32) {
+        self.own[backend].set(count);
+        // Nothing else is published by it, so nothing has to be ordered with it.
+        self.board.place(self.core, backend).store(count, Ordering::Relaxed);
+    }
+
+    /// This core's own count.
+    pub fn own(&self, backend: usize) -> u32 {
+        self.own[backend].get()
+    }
+
+    /// Over all cores, as of the last [`Load::look`].
+    pub fn all(&self, backend: usize) -> u32 {
+        self.own[backend].get() + self.elsewhere.borrow()[backend]
+    }
+
+    /// Looks at the other cores' counts, unless that was just done.
+    pub fn look(&self, now: Millis) {
+        let cores = self.board.counts.len() / self.board.row;
+        if cores == 1 || self.looked.get().is_some_and(|at| now.since(at) < ELSEWHERE_MS) {
+            return;
+        }
+        self.looked.set(Some(now));
+        for (backend, sum) in self.elsewhere.borrow_mut().iter_mut().enumerate() {
+            let others = (0..cores).filter(|&core| core != self.core);
+            *sum = others.map(|core| self.board.place(core, backend).load(Ordering::Relaxed)).sum();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_core_counts_the_others_see_after_a_while() {
+        let board = Arc::new(Board::new(2, 3));
+        let (one, two) = (Load::new(board.clone(), CoreId(0), 3), Load::new(board, CoreId(1), 3));
+        one.look(Millis(0));
+        two.begin(1);
+        two.begin(1);
+        one.begin(1);
+        assert_eq!((one.own(1), one.all(1), two.own(1)), (1, 1, 2));
+        one.look(Millis(ELSEWHERE_MS - 1));
+        assert_eq!(one.all(1), 1, "looked at a moment ago");
+        one.look(Millis(ELSEWHERE_MS));
+        assert_eq!((one.all(0), one.all(1), one.all(2)), (0, 3, 0));
+        two.end(1);
+        one.look(Millis(2 * ELSEWHERE_MS));
+        assert_eq!(one.all(1), 2);
+    }
+}
