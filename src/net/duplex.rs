@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Socket, watch::Watch};
+use super::{Socket, tls::TlsStream, watch::Watch};
 
 /// A connected stream, owned.
 pub struct Duplex {
@@ -19,6 +19,7 @@ pub struct Duplex {
 
 enum Stream {
     Plain(Socket),
+    Tls(Box<TlsStream>),
 }
 
 impl From<Socket> for Duplex {
@@ -27,11 +28,18 @@ impl From<Socket> for Duplex {
     }
 }
 
+impl From<TlsStream> for Duplex {
+    fn from(stream: TlsStream) -> Duplex {
+        Duplex { stream: Stream::Tls(Box::new(stream)) }
+    }
+}
+
 impl Duplex {
     /// The watch of the socket underneath: deadlines and hang-ups.
     pub fn watch(&self) -> &Watch {
         match &self.stream {
             Stream::Plain(socket) => socket.watch(),
+            Stream::Tls(stream) => stream.watch(),
         }
     }
 
@@ -53,6 +61,7 @@ impl Duplex {
     pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         match &mut self.stream {
             Stream::Plain(socket) => socket.write(buffer).await,
+            Stream::Tls(stream) => (stream.write_all(&buffer).await, buffer),
         }
     }
 
@@ -60,6 +69,7 @@ impl Duplex {
     pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
         match &mut self.stream {
             Stream::Plain(socket) => socket.write_bytes(bytes).await,
+            Stream::Tls(stream) => stream.write_all(&bytes).await,
         }
     }
 
@@ -72,6 +82,7 @@ impl Duplex {
     pub fn make_close_unclean(&mut self) {
         match &mut self.stream {
             Stream::Plain(socket) => socket.make_close_unclean(),
+            Stream::Tls(stream) => stream.make_close_unclean(),
         }
     }
 
@@ -79,12 +90,14 @@ impl Duplex {
     pub fn is_quiet(&mut self) -> bool {
         match &mut self.stream {
             Stream::Plain(socket) => socket.is_quiet(),
+            Stream::Tls(stream) => stream.is_quiet(),
         }
     }
 
     fn poll_take(&mut self, context: &mut Context<'_>, take: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(socket) => socket.poll_take(context, take),
+            Stream::Tls(stream) => stream.poll_take(context, take),
         }
     }
 }
@@ -112,6 +125,7 @@ impl AsyncWrite for Duplex {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(socket) => socket.poll_write(bytes, context),
+            Stream::Tls(stream) => stream.poll_write(bytes, context),
         }
     }
 
@@ -122,6 +136,7 @@ impl AsyncWrite for Duplex {
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(socket) => socket.poll_write_parts(parts, context),
+            Stream::Tls(stream) => stream.poll_write_parts(parts, context),
         }
     }
 
@@ -129,18 +144,20 @@ impl AsyncWrite for Duplex {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => stream.poll_flush(context),
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(socket) => {
                 socket.finish_writing();
                 Poll::Ready(Ok(()))
             }
+            Stream::Tls(stream) => stream.poll_shutdown(context),
         }
     }
 }

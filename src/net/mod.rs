@@ -4,6 +4,7 @@
 
 pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
 pub mod mail; // letters between cores: wait-free rings and a bell a core
+pub mod tls; // TLS to backends: settings, handshake, stream
 pub mod watch; // deadlines and hang-ups of sockets that tasks are waiting on
 
 #[cfg(not(sim))]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use monoio::buf::IoBuf;
@@ -146,17 +146,17 @@ impl Socket {
 
     /// Writes as much of `bytes` as there is room for, at least one byte. A wait for room that is given up loses nothing.
     pub fn poll_write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.poll_send(context, |fd| send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL))
+        self.poll_send(context, |fd| send(fd, bytes, AT_ONCE))
     }
 
     /// As `poll_write`, of several parts in a row.
     pub fn poll_write_parts(&mut self, parts: &[IoSlice<'_>], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // Above UIO_MAXIOV the kernel refuses; a short write is always allowed.
-        let parts = &parts[..parts.len().min(1024)];
-        self.poll_send(context, |fd| {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), flags)
-        })
+        self.poll_send(context, |fd| send_parts(fd, parts))
+    }
+
+    /// As `poll_write_parts`, for those who cannot wait: without room it is a `WouldBlock`.
+    pub fn write_now(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(send_parts(descriptor(&self.stream), parts)?)
     }
 
     /// A plain call, and the ring only to wait: a send in the ring that is dropped may have sent or not.
@@ -167,13 +167,9 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         loop {
             if let Some(stalled) = &mut self.stalled {
-                match stalled.as_mut().poll(context) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(result) => {
-                        self.stalled = None;
-                        result?;
-                    }
-                }
+                let waited = ready!(stalled.as_mut().poll(context));
+                self.stalled = None;
+                waited?;
             }
             match send(descriptor(&self.stream)) {
                 Ok(count) => {
@@ -214,6 +210,13 @@ impl Socket {
     fn fd(&self) -> BorrowedFd<'_> {
         descriptor(&self.stream)
     }
+}
+
+const AT_ONCE: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+fn send_parts(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
+    // Above UIO_MAXIOV (1024) the kernel refuses; a short write is always allowed.
+    sendmsg(fd, &parts[..parts.len().min(1024)], &mut SendAncillaryBuffer::default(), AT_ONCE)
 }
 
 /// A write that takes nothing would be tried for ever.

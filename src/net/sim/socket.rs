@@ -173,6 +173,14 @@ impl Socket {
         self.poll_write(first.map_or(&[], |part| part), context)
     }
 
+    /// As `poll_write_parts`, for those who cannot wait: without room it is a `WouldBlock`.
+    pub fn write_now(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.poll_write_parts(parts, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// Waits until a read would give bytes or the end, without lending a buffer.
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| world().ends.borrow_mut().poll_readable(self.end, context)).await;
