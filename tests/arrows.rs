@@ -34,7 +34,8 @@ const EVERYTHING: &[&str] = &["*"];
 const PLACES: &[(&str, &[&str])] = &[
     ("monoio", &["src/net/", "src/cores/"]),
     ("glommio", &["src/cores/io"]),
-    ("tokio", &["src/control/", "src/cores/background"]),
+    // The stream to backends has its traits of reading and writing, for the HTTP/2 machine.
+    ("tokio", &["src/control/", "src/cores/background", "src/net/duplex"]),
     ("unsafe", &["src/net/sys.rs"]),
     ("shards", &["src/exchange/", "src/cores/", "src/control/"]),
 ];

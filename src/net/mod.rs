@@ -2,7 +2,9 @@
 //! Nothing else in the gateway opens a socket, reads a clock or throws dice, so that under `--cfg sim` the whole of it
 //! is replaced by one seeded, single-threaded world and the real request path runs in it unchanged.
 
+pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
 pub mod mail; // letters between cores: wait-free rings and a bell a core
+pub mod tls; // TLS to backends: settings, handshake, stream
 pub mod watch; // deadlines and hang-ups of sockets that tasks are waiting on
 
 #[cfg(not(sim))]
@@ -37,6 +39,8 @@ pub use self::sim::{
     Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, hangups, has_input, now_us, shutdown_both,
     sleep_ms, spawn_raw, throw, unix_ms,
 };
+
+pub use duplex::Duplex;
 
 mod spawn;
 pub use spawn::{Panics, spawn};

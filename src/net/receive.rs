@@ -229,12 +229,20 @@ impl Receiver {
 
     /// Moves what has come behind what `buffer` holds, into its spare capacity. 0 is the end.
     pub fn poll_read(&self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_take(context, |bytes| {
+            let taken = bytes.len().min(buffer.capacity() - buffer.len());
+            buffer.extend_from_slice(&bytes[..taken]);
+            taken
+        })
+    }
+
+    /// Shows `take` what has come, in place; it says how many bytes it took, at least one. Says the same; 0 is the end.
+    /// `take` must not touch a socket of this core.
+    pub fn poll_take(&self, context: &mut Context<'_>, take: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<usize>> {
         let result = with(|hub| {
-            let room = buffer.capacity() - buffer.len();
             let slot = &mut hub.slots[self.index as usize];
             if let Some((id, start, end)) = slot.held {
-                let taken = room.min(end - start);
-                buffer.extend_from_slice(&hub.buffers.filled(id, end)[start..start + taken]);
+                let taken = take(&hub.buffers.filled(id, end)[start..]).min(end - start);
                 if start + taken == end {
                     slot.held = None;
                     hub.held -= 1;
@@ -245,8 +253,7 @@ impl Receiver {
                 return Some(Ok(taken));
             }
             if !slot.unread.is_empty() {
-                let taken = room.min(slot.unread.len());
-                buffer.extend_from_slice(&slot.unread[..taken]);
+                let taken = take(&slot.unread).min(slot.unread.len());
                 slot.unread.drain(..taken);
                 if slot.unread.is_empty() {
                     slot.unread = Vec::new(); // an idle socket has no buffer

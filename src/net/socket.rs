@@ -2,19 +2,21 @@
 //! Buffers are lent to the kernel by value and come back with the result, also on errors.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::task::{Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use monoio::buf::IoBuf;
 use monoio::io::AsyncWriteRent;
 use monoio::net::TcpStream;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, accept_with, connect, shutdown, socket_with,
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, accept_with, connect, send, sendmsg,
+    shutdown, socket_with,
     sockopt::{set_socket_linger, set_tcp_nodelay, socket_error},
 };
 
@@ -33,7 +35,12 @@ pub struct Socket {
     watch: Watch,
     receiver: Receiver,
     stream: TcpStream,
+    /// Waits for room, while [`Socket::poll_write`] had none.
+    stalled: Option<Stalled>,
 }
+
+/// A wait that owns a second descriptor of its socket. Dropped, it is taken back, and no byte with it.
+type Stalled = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
 /// Ends the wait for a read. See [`Socket::read_until_quit`].
 #[derive(Default)]
@@ -60,7 +67,7 @@ impl Socket {
     fn new(fd: OwnedFd) -> io::Result<Socket> {
         let stream = adopt(fd)?;
         let receiver = Receiver::new(stream.as_raw_fd())?;
-        Ok(Socket { watch: Watch::new(stream.as_raw_fd()), receiver, stream })
+        Ok(Socket { watch: Watch::new(stream.as_raw_fd()), receiver, stream, stalled: None })
     }
 
     /// The watch of this socket: deadlines and hang-ups.
@@ -127,6 +134,59 @@ impl Socket {
         Ok(())
     }
 
+    /// Shows `take` what has come, in place; it says how many bytes it took, at least one, and must not touch a socket.
+    /// 0 is the end.
+    pub fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<io::Result<usize>> {
+        self.receiver.poll_take(context, take)
+    }
+
+    /// Writes as much of `bytes` as there is room for, at least one byte. A wait for room that is given up loses nothing.
+    pub fn poll_write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_send(context, |fd| send(fd, bytes, AT_ONCE))
+    }
+
+    /// As `poll_write`, of several parts in a row.
+    pub fn poll_write_parts(&mut self, parts: &[IoSlice<'_>], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_send(context, |fd| send_parts(fd, parts))
+    }
+
+    /// As `poll_write_parts`, for those who cannot wait: without room it is a `WouldBlock`.
+    pub fn write_now(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(send_parts(descriptor(&self.stream), parts)?)
+    }
+
+    /// A plain call, and the ring only to wait: a send in the ring that is dropped may have sent or not.
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        send: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(stalled) = &mut self.stalled {
+                let waited = ready!(stalled.as_mut().poll(context));
+                self.stalled = None;
+                waited?;
+            }
+            match send(descriptor(&self.stream)) {
+                Ok(count) => {
+                    self.watch.moved();
+                    return Poll::Ready(Ok(count));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    // The wait borrows what it waits on, so it has a stream of its own.
+                    let twin = adopt(descriptor(&self.stream).try_clone_to_owned()?)?;
+                    self.stalled = Some(Box::pin(async move { twin.writable(false).await }));
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
     /// Waits until a read would give bytes or the end, without lending a buffer.
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| self.receiver.poll_readable(context)).await
@@ -150,6 +210,13 @@ impl Socket {
     fn fd(&self) -> BorrowedFd<'_> {
         descriptor(&self.stream)
     }
+}
+
+const AT_ONCE: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+fn send_parts(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
+    // Above UIO_MAXIOV (1024) the kernel refuses; a short write is always allowed.
+    sendmsg(fd, &parts[..parts.len().min(1024)], &mut SendAncillaryBuffer::default(), AT_ONCE)
 }
 
 /// A write that takes nothing would be tried for ever.

@@ -3,11 +3,11 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
@@ -148,6 +148,37 @@ impl Socket {
         .await;
         unfinished.note = None;
         result
+    }
+
+    /// Shows `take` what has come; it says how many bytes it took, at least one, and must not touch a socket. 0 is the
+    /// end. Giving up loses nothing.
+    pub fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<io::Result<usize>> {
+        let world = world();
+        world.ends.borrow_mut().poll_take(&world, self.end, context, take)
+    }
+
+    /// Writes as much of `bytes` as there is room for, at least one byte. A wait for room that is given up loses nothing.
+    pub fn poll_write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let world = world();
+        world.ends.borrow_mut().poll_write(&world, self.end, context, bytes)
+    }
+
+    /// As `poll_write`, of several parts in a row.
+    pub fn poll_write_parts(&mut self, parts: &[IoSlice<'_>], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let first = parts.iter().find(|part| !part.is_empty());
+        self.poll_write(first.map_or(&[], |part| part), context)
+    }
+
+    /// As `poll_write_parts`, for those who cannot wait: without room it is a `WouldBlock`.
+    pub fn write_now(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.poll_write_parts(parts, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Waits until a read would give bytes or the end, without lending a buffer.

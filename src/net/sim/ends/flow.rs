@@ -17,9 +17,35 @@ impl Ends {
         context: &Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
+        assert!(buffer.capacity() > buffer.len(), "a read needs room");
+        let room = buffer.capacity() - buffer.len();
+        self.poll_take_some(world, key, context, room, |bytes| {
+            buffer.extend_from_slice(bytes);
+            bytes.len()
+        })
+    }
+
+    /// `take` says how many of the bytes it is shown it took.
+    pub(in crate::net::sim) fn poll_take(
+        &mut self,
+        world: &Inner,
+        key: EndKey,
+        context: &Context<'_>,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_take_some(world, key, context, usize::MAX, take)
+    }
+
+    fn poll_take_some(
+        &mut self,
+        world: &Inner,
+        key: EndKey,
+        context: &Context<'_>,
+        most: usize,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<io::Result<usize>> {
         let end = self.of(key);
         assert!(!end.read_dropped, "a read was dropped before it was done: its bytes would be lost");
-        assert!(buffer.capacity() > buffer.len(), "a read needs room");
         if end.inbox.is_empty() {
             // A direction that was ended properly stays so, even if a reset came behind.
             if end.peer_finished {
@@ -34,9 +60,9 @@ impl Ends {
             end.reading = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let most = end.inbox.len().min(buffer.capacity() - buffer.len());
-        let count = cut(world, end.chop, most);
-        buffer.extend(end.inbox.drain(..count));
+        let shown = cut(world, end.chop, end.inbox.len().min(most));
+        let count = take(&end.inbox.make_contiguous()[..shown]).min(shown);
+        end.inbox.drain(..count);
         let peer = end.peer;
         self.give_back_window(world, peer, count);
         Poll::Ready(Ok(count))

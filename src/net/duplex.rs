@@ -1,0 +1,163 @@
+//! The byte stream to a backend that both HTTP versions run on: a socket, plain or under TLS. One task owns it.
+//! Giving up a read or a write that waits loses no byte that the other side could miss in the middle of its stream.
+//! Only the traits of `tokio` are used here, for the HTTP/2 machine: nothing may need its runtime.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Socket, tls::TlsStream, watch::Watch};
+
+/// A connected stream, owned.
+pub struct Duplex {
+    stream: Stream,
+}
+
+enum Stream {
+    Plain(Socket),
+    Tls(Box<TlsStream>),
+}
+
+impl From<Socket> for Duplex {
+    fn from(socket: Socket) -> Duplex {
+        Duplex { stream: Stream::Plain(socket) }
+    }
+}
+
+impl From<TlsStream> for Duplex {
+    fn from(stream: TlsStream) -> Duplex {
+        Duplex { stream: Stream::Tls(Box::new(stream)) }
+    }
+}
+
+impl Duplex {
+    /// The watch of the socket underneath: deadlines and hang-ups.
+    pub fn watch(&self) -> &Watch {
+        match &self.stream {
+            Stream::Plain(socket) => socket.watch(),
+            Stream::Tls(stream) => stream.watch(),
+        }
+    }
+
+    /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end, which
+    /// under TLS the peer has announced: one that it has not is an `UnexpectedEof`.
+    pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let result = poll_fn(|context| {
+            self.poll_take(context, |bytes| {
+                let taken = bytes.len().min(buffer.capacity() - buffer.len());
+                buffer.extend_from_slice(&bytes[..taken]);
+                taken
+            })
+        })
+        .await;
+        (result, buffer)
+    }
+
+    /// Writes all of `buffer`, down to the kernel. Each part the peer takes counts as progress for the watch.
+    pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.write(buffer).await,
+            Stream::Tls(stream) => (stream.write_all(&buffer).await, buffer),
+        }
+    }
+
+    /// As `write`, of bytes that stay shared.
+    pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.write_bytes(bytes).await,
+            Stream::Tls(stream) => stream.write_all(&bytes).await,
+        }
+    }
+
+    /// Ends our sending direction, under TLS with its notice; what was written before goes out first.
+    pub async fn finish_writing(&mut self) -> io::Result<()> {
+        poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context)).await
+    }
+
+    /// Makes the coming close a reset, so that what was sent cannot be taken for a whole message.
+    pub fn make_close_unclean(&mut self) {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.make_close_unclean(),
+            Stream::Tls(stream) => stream.make_close_unclean(),
+        }
+    }
+
+    /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
+    pub fn is_quiet(&mut self) -> bool {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.is_quiet(),
+            Stream::Tls(stream) => stream.is_quiet(),
+        }
+    }
+
+    fn poll_take(&mut self, context: &mut Context<'_>, take: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_take(context, take),
+            Stream::Tls(stream) => stream.poll_take(context, take),
+        }
+    }
+}
+
+impl AsyncRead for Duplex {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Nothing taken would read as the end.
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let taken = self.poll_take(context, |bytes| {
+            let taken = bytes.len().min(buffer.remaining());
+            buffer.put_slice(&bytes[..taken]);
+            taken
+        });
+        taken.map_ok(drop)
+    }
+}
+
+impl AsyncWrite for Duplex {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_write(bytes, context),
+            Stream::Tls(stream) => stream.poll_write(bytes, context),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_write_parts(parts, context),
+            Stream::Tls(stream) => stream.poll_write_parts(parts, context),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => stream.poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(socket) => {
+                socket.finish_writing();
+                Poll::Ready(Ok(()))
+            }
+            Stream::Tls(stream) => stream.poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! TLS to backends: what one core needs to open connections to one backend, and the handshake.
+//! Files are read by whoever starts the gateway; here come their bytes, so that nothing on a core touches a disk and what
+//! is wrong with a file is said at start.
+
+mod fault; // what can be wrong with settings, and with a connection
+mod resume; // sessions to take up again, of one backend on one core
+mod settings; // roots, client certificates and names, read from bytes
+mod stream; // bytes in and out of a session over a socket
+#[cfg(all(test, not(sim)))]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::{ClientConfig, ClientConnection, Resumption};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::time_provider::TimeProvider;
+use rustls::version::{TLS12, TLS13};
+
+pub use self::fault::{TlsError, TlsFault};
+pub use self::settings::{Identity, Offer, Roots, TlsSettings};
+pub use self::stream::TlsStream;
+use super::{Socket, now_ms, unix_ms, watch::Trip};
+
+/// Which HTTP both sides speak on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agreed {
+    Http1,
+    Http2,
+}
+
+/// Opens TLS connections to one backend. Each core has its own, sessions to resume included, so that no core waits for
+/// another's lock.
+pub struct TlsContext {
+    client: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+    offer: Offer,
+}
+
+/// Certificates are checked by the gateway's own clock.
+#[derive(Debug)]
+struct Now;
+
+impl TimeProvider for Now {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(unix_ms())))
+    }
+}
+
+impl TlsContext {
+    /// Errors: the server name is neither a DNS name nor an IP address.
+    pub fn new(settings: &TlsSettings) -> Result<TlsContext, TlsError> {
+        let name = &settings.server_name;
+        let server_name = ServerName::try_from(name.clone()).map_err(|_| TlsError::BadName { name: name.clone() })?;
+        let builder = ClientConfig::builder_with_details(Arc::new(aws_lc_rs::default_provider()), Arc::new(Now))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|error| TlsError::Library { what: error.to_string() })?
+            .with_root_certificates(settings.roots.store());
+        let mut client = match &settings.client {
+            Some(identity) => builder
+                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity.certified_key())))),
+            None => builder.with_no_client_auth(),
+        };
+        client.alpn_protocols = settings.offer.alpn();
+        client.resumption = Resumption::store(Arc::new(resume::Sessions::default()));
+        Ok(TlsContext { client: Arc::new(client), server_name, offer: settings.offer })
+    }
+}
+
+impl fmt::Debug for TlsContext {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TlsContext").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+/// Shakes hands over a connected `socket`, giving up after `timeout_ms`. The socket's watch has no deadline afterwards.
+///
+/// In TLS 1.3 a server looks at the client's certificate after the client is done (RFC 8446 2): its refusal comes as the
+/// error of a later read or write, which [`TlsFault::of`] finds.
+pub async fn connect(socket: Socket, context: &TlsContext, timeout_ms: u64) -> Result<(TlsStream, Agreed), TlsFault> {
+    let session = ClientConnection::new(context.client.clone(), context.server_name.clone())?;
+    socket.watch().shut_down_at(now_ms().saturating_add(timeout_ms));
+    let mut stream = TlsStream::new(socket, session);
+    let shaken = stream.shake_hands().await;
+    match stream.watch().take_trip() {
+        Some(Trip::Deadline) => return Err(TlsFault::TimedOut),
+        Some(_) => return Err(TlsFault::Closed),
+        None => stream.watch().clear(),
+    }
+    shaken?;
+    let agreed = match (stream.protocol(), context.offer) {
+        (Some(b"h2"), _) => Agreed::Http2,
+        (_, Offer::Http2) => return Err(TlsFault::NoHttp2),
+        // RFC 7301 3.2: a server without the extension says nothing, and what it speaks is HTTP/1.1.
+        (_, Offer::Http1 | Offer::Either) => Agreed::Http1,
+    };
+    Ok((stream, agreed))
+}

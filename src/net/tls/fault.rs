@@ -1,0 +1,131 @@
+//! What can be wrong with TLS to a backend: with its settings, found at start, and with a connection. Each is one line that
+//! tells an operator what to look at; none holds a secret.
+
+use std::io;
+
+use rustls::{AlertDescription as Alert, CertificateError};
+
+/// What is wrong with the settings of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    #[error("{file}: no PEM certificate in it")]
+    NoCertificate { file: String },
+    #[error("{file}: not PEM: {what}")]
+    BadPem { file: String, what: String },
+    /// Counted from 1 in the order of the file.
+    #[error("{file}: certificate {number} cannot be used: {what}")]
+    BadCertificate { file: String, number: usize, what: String },
+    #[error("{file}: the private key cannot be used: {what}")]
+    BadPrivateKey { file: String, what: String },
+    #[error("{private_key} is not the private key of the first certificate in {chain}")]
+    KeyMismatch { chain: String, private_key: String },
+    #[error("`{name}` is neither a DNS name nor an IP address, so no certificate can be checked for it")]
+    BadName { name: String },
+    #[error("the system's certificate store cannot be used ({what}): install ca-certificates or name a CA file")]
+    NoSystemRoots { what: String },
+    #[error("TLS could not be set up: {what}")]
+    Library { what: String },
+}
+
+/// What went wrong with a connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFault {
+    #[error("the backend's certificate leads to no authority that is trusted here; name its CA file if it is private")]
+    UnknownAuthority,
+    #[error("the backend's certificate expired {days} days ago, or this host's clock is wrong")]
+    Expired { days: u64 },
+    #[error("the backend's certificate is not valid yet, or this host's clock is wrong")]
+    NotYetValid,
+    #[error("the backend's certificate is not for `{expected}` but for {}", list(.presented))]
+    WrongName { expected: String, presented: Vec<String> },
+    #[error("the backend's certificate cannot be used: {what}")]
+    BadCertificate { what: String },
+    #[error("the backend wants a client certificate that it can accept (its alert: {alert})")]
+    ClientCertificateRefused { alert: String },
+    #[error("the backend speaks none of the HTTP versions that were offered")]
+    NoProtocol,
+    #[error("the backend does not speak HTTP/2 over TLS, and nothing else is allowed")]
+    NoHttp2,
+    #[error("the backend ended TLS with the alert {alert}")]
+    Alert { alert: String },
+    #[error("what the backend sends is not proper TLS: {what}")]
+    Protocol { what: String },
+    #[error("the TLS handshake took too long")]
+    TimedOut,
+    #[error("the backend closed the connection during the TLS handshake; does it speak TLS on this port?")]
+    Closed,
+    #[error("the backend closed the connection without saying that it was done")]
+    Truncated,
+    #[error("the connection failed during the TLS handshake: {what}")]
+    Transport { what: String },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") }
+}
+
+impl TlsFault {
+    /// The fault behind an error of a [`Duplex`](crate::net::Duplex), if it is one of TLS and not of the socket.
+    pub fn of(error: &io::Error) -> Option<&TlsFault> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    pub(super) fn into_error(self) -> io::Error {
+        let kind = match self {
+            TlsFault::Truncated => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, self)
+    }
+
+    pub(super) fn from_io(error: &io::Error) -> TlsFault {
+        match TlsFault::of(error) {
+            Some(fault) => fault.clone(),
+            None => TlsFault::Transport { what: error.to_string() },
+        }
+    }
+}
+
+impl From<rustls::Error> for TlsFault {
+    fn from(error: rustls::Error) -> TlsFault {
+        match error {
+            rustls::Error::InvalidCertificate(error) => certificate(error),
+            rustls::Error::AlertReceived(alert) => alerted(alert),
+            rustls::Error::NoApplicationProtocol => TlsFault::NoProtocol,
+            error => TlsFault::Protocol { what: error.to_string() },
+        }
+    }
+}
+
+fn certificate(error: CertificateError) -> TlsFault {
+    match error {
+        CertificateError::UnknownIssuer => TlsFault::UnknownAuthority,
+        CertificateError::Expired => TlsFault::Expired { days: 0 },
+        CertificateError::ExpiredContext { time, not_after } => {
+            TlsFault::Expired { days: time.as_secs().saturating_sub(not_after.as_secs()) / 86_400 }
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsFault::NotYetValid,
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            TlsFault::WrongName { expected: expected.to_str().into_owned(), presented }
+        }
+        error => TlsFault::BadCertificate { what: error.to_string() },
+    }
+}
+
+fn alerted(alert: Alert) -> TlsFault {
+    let name = format!("{alert:?}");
+    match alert {
+        // RFC 8446 6.2: what a server says of the certificate it was shown, or was not.
+        Alert::NoCertificate
+        | Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::AccessDenied
+        | Alert::CertificateRequired => TlsFault::ClientCertificateRefused { alert: name },
+        Alert::NoApplicationProtocol => TlsFault::NoProtocol,
+        _ => TlsFault::Alert { alert: name },
+    }
+}

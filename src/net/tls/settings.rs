@@ -1,0 +1,145 @@
+//! What TLS to one backend is set up from: roots, a client certificate, names. Bytes of files in, checked values out;
+//! cheap to clone and shared by all cores, since nothing in here changes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::fault::TlsError;
+
+/// Everything a core needs to make its [`TlsContext`](super::TlsContext) of one backend.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// For SNI and for the check of the certificate: a DNS name, or an IP address (then without SNI, RFC 6066 3).
+    pub server_name: String,
+    pub roots: Roots,
+    /// What proves to the backend who we are, if it asks.
+    pub client: Option<Identity>,
+    pub offer: Offer,
+}
+
+/// The HTTP versions that are offered by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    Http1,
+    Http2,
+    /// HTTP/2 first.
+    Either,
+}
+
+impl Offer {
+    pub(super) fn alpn(self) -> Vec<Vec<u8>> {
+        let versions: &[&[u8]] = match self {
+            Offer::Http1 => &[b"http/1.1"],
+            Offer::Http2 => &[b"h2"],
+            Offer::Either => &[b"h2", b"http/1.1"],
+        };
+        versions.iter().map(|version| version.to_vec()).collect()
+    }
+}
+
+/// The authorities that are trusted.
+#[derive(Clone)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// The system's. Reads files: for the start, once for all backends. Errors: there are none that can be used.
+    pub fn system() -> Result<Roots, TlsError> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(found.certs);
+        if store.is_empty() {
+            let what = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+            return Err(TlsError::NoSystemRoots { what });
+        }
+        Ok(Roots(Arc::new(store)))
+    }
+
+    /// Those in the PEM `bytes` of `file`, whose name is for errors only.
+    pub fn from_pem(file: &str, bytes: &[u8]) -> Result<Roots, TlsError> {
+        let mut store = RootCertStore::empty();
+        for (index, certificate) in certificates(file, bytes)?.into_iter().enumerate() {
+            store.add(certificate).map_err(|error| TlsError::BadCertificate {
+                file: file.to_owned(),
+                number: index + 1,
+                what: error.to_string(),
+            })?;
+        }
+        Ok(Roots(Arc::new(store)))
+    }
+
+    pub(super) fn store(&self) -> Arc<RootCertStore> {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Roots({})", self.0.len())
+    }
+}
+
+/// A client certificate with its private key.
+#[derive(Clone)]
+pub struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    /// From PEM: the chain with the client's own certificate first, and its key (PKCS #8, PKCS #1 or SEC 1, not
+    /// encrypted). The names of the files are for errors only. Errors: also when the two don't belong together.
+    pub fn from_pem(
+        chain_file: &str,
+        chain: &[u8],
+        private_key_file: &str,
+        private_key: &[u8],
+    ) -> Result<Identity, TlsError> {
+        let chain = certificates(chain_file, chain)?;
+        let bad_key = |what: String| TlsError::BadPrivateKey { file: private_key_file.to_owned(), what };
+        let private_key = PrivateKeyDer::from_pem_slice(private_key).map_err(|error| match error {
+            PemError::NoItemsFound => bad_key("no unencrypted PEM private key in it".into()),
+            error => bad_key(error.to_string()),
+        })?;
+        let signer = aws_lc_rs::default_provider()
+            .key_provider
+            .load_private_key(private_key)
+            .map_err(|error| bad_key(error.to_string()))?;
+        let certified = CertifiedKey::new(chain, signer);
+        match certified.keys_match() {
+            Ok(()) => Ok(Identity(Arc::new(certified))),
+            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+                let (chain, private_key) = (chain_file.to_owned(), private_key_file.to_owned());
+                Err(TlsError::KeyMismatch { chain, private_key })
+            }
+            // A key that can't say what its public half is will be found out by the backend.
+            Err(rustls::Error::InconsistentKeys(_)) => Ok(Identity(Arc::new(certified))),
+            Err(error) => {
+                let file = chain_file.to_owned();
+                Err(TlsError::BadCertificate { file, number: 1, what: error.to_string() })
+            }
+        }
+    }
+
+    pub(super) fn certified_key(&self) -> &Arc<CertifiedKey> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Identity(..)")
+    }
+}
+
+/// At least one.
+fn certificates(file: &str, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(bytes).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(TlsError::NoCertificate { file: file.to_owned() }),
+        Ok(found) => Ok(found),
+        Err(error) => Err(TlsError::BadPem { file: file.to_owned(), what: error.to_string() }),
+    }
+}
