@@ -88,10 +88,16 @@ fn the_sample_with_every_line_switched_on_is_valid() {
         let on = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()));
         writeln!(text, "{}", on.unwrap_or(line)).unwrap();
     }
-    let snapshot = good(&text);
+    let snapshot = good(&at_its_fullest(&text));
     assert_eq!(snapshot.access, Access::Keys);
     assert_eq!(snapshot.server.passthrough_model, Some(0));
     assert_eq!(snapshot.backends[0].api_key.as_ref().unwrap().expose_secret(), SECRET);
+}
+
+/// `text`, where every key of the sample is in use, with what some of them call for: TLS, and a second model.
+fn at_its_fullest(text: &str) -> String {
+    let secure = text.replace("url = \"http://127.0.0.1:8000\"", "url = \"https://127.0.0.1:8000\"");
+    format!("{secure}\n[[model]]\nname = \"claude-haiku\"\nbackends = [\"vllm-a\"]\n")
 }
 
 /// A whole configuration in which every key has its row's example, but for `other`, which has `value`.
@@ -121,7 +127,7 @@ fn from_examples(other: Option<(Table, &str, &str)>) -> String {
             }
         }
     }
-    text
+    at_its_fullest(&text)
 }
 
 #[test]

@@ -59,6 +59,12 @@ pub enum Kind {
     Digests,
     /// A non-empty array of names.
     Names,
+    /// An absolute path of a file.
+    Path,
+    /// The path of a request, from its first slash.
+    RequestPath,
+    /// The name of a header field; kept in lower case.
+    FieldName,
     /// A non-empty array of backend names or tables with the keys of `Table::Target`.
     Targets,
 }
@@ -143,6 +149,12 @@ pub static KEYS: &[Key] = &[
               thousands of requests a second a log nobody asked for fills a disk or floods the journal, and its lines \
               say who asked for what and when.",
         example: r#""/var/log/ringway/access.log""# },
+    Key { table: Server, name: "region", kind: NAME, absent: Optional,
+        doc: "Where this node stands, in the words of the backends' region. Backends of the same region are asked first.",
+        example: r#""eu-west""# },
+    Key { table: Server, name: "regions_near", kind: Kind::Names, absent: Optional,
+        doc: "The next nearest regions, nearest first. Backends of regions that stand nowhere are asked last.",
+        example: r#"["eu-central", "us-east"]"# },
 
     // ---- [cores]
     Key { table: Cores, name: "data", kind: Kind::Cores, absent: Default(r#""auto""#),
@@ -180,25 +192,76 @@ pub static KEYS: &[Key] = &[
         doc: "How long a request that joined an identical one waits without a sign of life before it goes to a backend \
               on its own.",
         example: r#""2s""# },
+    Key { table: Cache, name: "stale_if_error", kind: Kind::Duration { least_ms: 0, most_ms: 30 * 24 * HOUR },
+        absent: Default(r#""1h""#),
+        doc: "How long past its ttl an answer may still be served when every backend fails (RFC 5861 4). Such an answer is \
+              marked in Cache-Status. \"0s\" = never.",
+        example: r#""0s""# },
 
     // ---- [[backend]]
     Key { table: Backend, name: "name", kind: NAME, absent: Required,
         doc: "What models call it; also in logs and metrics.",
         example: r#""vllm-a""# },
     Key { table: Backend, name: "url", kind: Kind::Url, absent: Required,
-        doc: "Where it is: http://host:port, perhaps with a base path, or unix:/path. The paths of the API (/v1/...) are \
-              put behind it, so it does not end in /v1 itself.",
+        doc: "Where it is: http://host:port or https://host:port, perhaps with a base path, or unix:/path. The paths of the \
+              API (/v1/...) are put behind it, so it does not end in /v1 itself. A name is looked up again when its time to \
+              live is over.",
         example: r#""http://127.0.0.1:8000""# },
+    Key { table: Backend, name: "protocol", kind: Kind::Choice(&["auto", "http1", "http2"]), absent: Default(r#""auto""#),
+        doc: "What is spoken to it. \"auto\" is what both sides agree on over TLS, and HTTP/1.1 in plain text; \"http2\" in \
+              plain text is by prior knowledge.",
+        example: r#""http2""# },
+    Key { table: Backend, name: "tls_name", kind: NAME, absent: Optional,
+        doc: "The name its certificate must be for, and that is asked for (SNI); without it the host of the url.",
+        example: r#""llm.internal""# },
+    Key { table: Backend, name: "tls_ca", kind: Kind::Path, absent: Optional,
+        doc: "PEM file of the authorities its certificate may come from; without it the system's.",
+        example: r#""/etc/ringway/ca.pem""# },
+    Key { table: Backend, name: "tls_cert", kind: Kind::Path, absent: Optional,
+        doc: "PEM file of the certificate chain this gateway shows to it, its own certificate first; with tls_key.",
+        example: r#""/etc/ringway/client.pem""# },
+    Key { table: Backend, name: "tls_key", kind: Kind::Path, absent: Optional,
+        doc: "PEM file of the private key of tls_cert, not encrypted.",
+        example: r#""/etc/ringway/client.key""# },
     Key { table: Backend, name: "api_key", kind: Kind::Secret, absent: Optional,
-        doc: "Sent as a bearer credential; without it none is sent. Keep it out of this file: \"${NAME}\" takes it from \
+        doc: "Sent as its credential; without it none is sent. Keep it out of this file: \"${NAME}\" takes it from \
               the environment, \"file:/path\" from a file, \"credential:name\" from systemd.",
         example: r#""${VLLM_KEY}""# },
+    Key { table: Backend, name: "api_key_field", kind: Kind::Choice(&["authorization", "x-api-key", "api-key"]),
+        absent: Default(r#""authorization""#),
+        doc: "The header field of api_key: \"authorization\" (as a bearer credential), \"x-api-key\" (Anthropic) or \
+              \"api-key\" (Azure).",
+        example: r#""x-api-key""# },
     Key { table: Backend, name: "weight", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("1"),
         doc: "Its share of a model's requests against the model's other backends.",
         example: "3" },
-    Key { table: Backend, name: "idle_connections", kind: Kind::Count { least: 1, most: 65_536 }, absent: Default("50"),
-        doc: "Most idle connections kept to it by this node, divided over its data cores (at least one each).",
+    Key { table: Backend, name: "region", kind: NAME, absent: Optional,
+        doc: "Where it stands; see server.region. Without it, it is as near as the node's own region.",
+        example: r#""eu-west""# },
+    Key { table: Backend, name: "priority", kind: Kind::Count { least: 0, most: 15 }, absent: Default("0"),
+        doc: "Backends of a higher number are asked only while no backend of a lower one is in service.",
+        example: "1" },
+    Key { table: Backend, name: "connections_min", kind: Kind::Count { least: 0, most: 65_536 }, absent: Default("5"),
+        doc: "HTTP/1.1 connections this node opens ahead of need and keeps open, divided over its data cores.",
+        example: "0" },
+    Key { table: Backend, name: "connections_max", kind: Kind::Count { least: 1, most: 65_536 }, absent: Default("50"),
+        doc: "Most HTTP/1.1 connections to it by this node, idle ones included, divided over its data cores (at least one \
+              each). Requests beyond wait for one; a model server that batches hundreds of streams wants as many here.",
         example: "200" },
+    Key { table: Backend, name: "http2_connections_min", kind: Kind::Count { least: 0, most: 65_536 },
+        absent: Default("10"),
+        doc: "HTTP/2 connections kept open by this node once they were needed, divided over its data cores.",
+        example: "0" },
+    Key { table: Backend, name: "http2_connections_max", kind: Kind::Count { least: 1, most: 65_536 },
+        absent: Default("100"),
+        doc: "Most HTTP/2 connections to it by this node, divided over its data cores (at least one each).",
+        example: "20" },
+    Key { table: Backend, name: "http2_streams_max", kind: Kind::Count { least: 1, most: 10_000 }, absent: Default("100"),
+        doc: "Most requests at a time on one HTTP/2 connection. The server's own limit holds too.",
+        example: "250" },
+    Key { table: Backend, name: "fast_open", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether connecting carries the first bytes along (TCP Fast Open, RFC 7413). Some networks drop such packets.",
+        example: "true" },
     Key { table: Backend, name: "timeout_connect", kind: TIMEOUT, absent: Default(r#""5s""#),
         doc: "Longest wait for a connection.",
         example: r#""500ms""# },
@@ -206,15 +269,55 @@ pub static KEYS: &[Key] = &[
         doc: "How long an idle connection is kept. Keep it shorter than the backend's own idle time-out.",
         example: r#""4s""# },
     Key { table: Backend, name: "timeout_total", kind: TIMEOUT, absent: Default(r#""30s""#),
-        doc: "Longest wait for a whole answer that is not a stream.",
+        doc: "Longest wait for a whole answer that is not a stream, attempts at other backends of its model included.",
         example: r#""120s""# },
+    Key { table: Backend, name: "timeout_head", kind: TIMEOUT, absent: Default(r#""30s""#),
+        doc: "Longest wait for the head of a stream. When it passes, another attempt is made.",
+        example: r#""5s""# },
+    Key { table: Backend, name: "timeout_first", kind: TIMEOUT, absent: Default(r#""60s""#),
+        doc: "Longest wait for the first content of a stream, its head included. When it passes, another attempt is made.",
+        example: r#""20s""# },
     Key { table: Backend, name: "timeout_gap", kind: TIMEOUT, absent: Default(r#""60s""#),
-        doc: "Longest silence between two events of a stream, and before the first.",
+        doc: "Longest silence between two events of a stream.",
         example: r#""5m""# },
+    Key { table: Backend, name: "timeout_stream", kind: TIMEOUT, absent: Optional,
+        doc: "Longest time for a whole stream; without it there is no limit.",
+        example: r#""30m""# },
     Key { table: Backend, name: "include_usage", kind: Kind::Switch, absent: Default("true"),
         doc: "Whether streams are asked for their token usage (stream_options.include_usage) when the client did not; the \
               usage is then hidden from that client. Turn it off for a server that refuses the field.",
         example: "false" },
+    Key { table: Backend, name: "health_path", kind: Kind::RequestPath, absent: Default(r#""/health""#),
+        doc: "What is asked for to see whether it lives. Any answer below 500 is good, so that the default suits servers \
+              that do not have this path too. It must cost no tokens.",
+        example: r#""/v1/models""# },
+    Key { table: Backend, name: "health_interval", kind: Kind::Duration { least_ms: 0, most_ms: 24 * HOUR },
+        absent: Default(r#""5s""#),
+        doc: "How often that is asked. Two bad answers in a row take it out of service, two good ones put it back. \
+              \"0s\" = never: then only what requests meet counts.",
+        example: r#""0s""# },
+    Key { table: Backend, name: "health_timeout", kind: TIMEOUT, absent: Default(r#""2s""#),
+        doc: "Longest wait for such an answer.",
+        example: r#""500ms""# },
+    Key { table: Backend, name: "eject_errors", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("5"),
+        doc: "So many failed requests in a row take it out of service. Failed is: not reached, broken off, too late, or a \
+              status of 500 and above.",
+        example: "3" },
+    Key { table: Backend, name: "eject_error_percent", kind: Kind::Count { least: 0, most: 100 }, absent: Default("50"),
+        doc: "Failed requests in percent of at least 20 within 10 s that take it out of service; 0 = off.",
+        example: "0" },
+    Key { table: Backend, name: "eject_time", kind: Kind::Duration { least_ms: 1, most_ms: HOUR },
+        absent: Default(r#""5s""#),
+        doc: "How long it then gets no request. Afterwards it gets one at a time as a probe; each failed probe doubles the \
+              time, up to sixteen times.",
+        example: r#""10s""# },
+    Key { table: Backend, name: "eject_probes", kind: Kind::Count { least: 1, most: 100 }, absent: Default("2"),
+        doc: "Good probes in a row that put it back into service.",
+        example: "1" },
+    Key { table: Backend, name: "slow_start", kind: Kind::Duration { least_ms: 0, most_ms: HOUR },
+        absent: Default(r#""10s""#),
+        doc: "How long its share grows, from a tenth, once it is back in service. \"0s\" = it gets its whole share at once.",
+        example: r#""60s""# },
 
     // ---- [[model]]
     Key { table: Model, name: "name", kind: MODEL_NAME, absent: Required,
@@ -224,11 +327,47 @@ pub static KEYS: &[Key] = &[
         doc: "Any tag; part of the cache's key. Change it when the model changes behind its name, and no old answer is \
               served again.",
         example: r#""2026-01""# },
-    Key { table: Model, name: "balance", kind: Kind::Choice(&["round-robin", "least-connections"]),
+    Key { table: Model, name: "balance",
+        kind: Kind::Choice(&["round-robin", "least-connections", "two-choices", "session", "prompt"]),
         absent: Default(r#""least-connections""#),
-        doc: "How requests are spread over its backends: in turn by weight, or to the one with the fewest running \
-              requests for its weight. Answers of language models take very unequal times, so the second is the default.",
+        doc: "How requests are spread over the backends in service. \"round-robin\" takes turns by weight; \
+              \"least-connections\" prefers the one with the fewest requests in flight for its weight, over all cores; \
+              \"two-choices\" draws two and takes the faster; \"session\" keeps the requests of a session, \"prompt\" those \
+              whose prompts begin alike, at one backend, whose prefix cache then helps, as long as it is not overloaded.",
         example: r#""round-robin""# },
+    Key { table: Model, name: "session_header", kind: Kind::FieldName, absent: Default(r#""x-session-id""#),
+        doc: "The request's header field that names its session, for balance = \"session\". Requests without it are spread \
+              by how their prompts begin.",
+        example: r#""x-conversation""# },
+    Key { table: Model, name: "fallback", kind: Kind::Names, absent: Optional,
+        doc: "Names of [[model]] tables to ask, in order, when this one cannot answer: its backends are out of service, too \
+              late or overloaded, its queue is full, or the request exceeds its context window. Their own fallbacks are not \
+              followed. Tenants reach them this way whatever their models. Their answers are not cached.",
+        example: r#"["claude-haiku"]"# },
+    Key { table: Model, name: "in_flight_max", kind: Kind::Count { least: 1, most: 1_000_000 }, absent: Default("100"),
+        doc: "Most requests of this node with its backends at a time, divided over its data cores (at least one each). \
+              Requests that share an answer count once.",
+        example: "1000" },
+    Key { table: Model, name: "queue_max", kind: Kind::Count { least: 0, most: 1_000_000 }, absent: Default("1_000"),
+        doc: "Most requests of this node that wait for their turn, divided over its data cores; beyond, 503.",
+        example: "0" },
+    Key { table: Model, name: "timeout_queue", kind: TIMEOUT, absent: Default(r#""10s""#),
+        doc: "Longest wait for a turn; then 503.",
+        example: r#""2s""# },
+    Key { table: Model, name: "retries", kind: Kind::Count { least: 0, most: 10 }, absent: Default("2"),
+        doc: "Attempts after the first one, as long as the client has seen nothing of an answer.",
+        example: "0" },
+    Key { table: Model, name: "retry_budget", kind: Kind::Count { least: 0, most: 100 }, absent: Default("20"),
+        doc: "Retries in percent of requests, beyond a reserve of 100 a node: what is overloaded is not buried.",
+        example: "10" },
+    Key { table: Model, name: "hedge", kind: Kind::Count { least: 0, most: 50 }, absent: Default("0"),
+        doc: "A request slower to its first content than 95 % of those before is sent to a second backend too, and the \
+              first content wins: at most in so many percent of requests; 0 = off.",
+        example: "5" },
+    Key { table: Model, name: "panic_threshold", kind: Kind::Count { least: 0, most: 100 }, absent: Default("0"),
+        doc: "When less than this percentage of its backends is in service, all of them are asked. At 0 that is so only when \
+              none is left, where there is nothing to lose.",
+        example: "30" },
     Key { table: Model, name: "backends", kind: Kind::Targets, absent: Required,
         doc: "Who answers: names of [[backend]] tables, or tables with the keys below.",
         example: r#"[{ backend = "vllm-a", model = "Qwen/Qwen2.5-7B-Instruct" }]"# },

@@ -226,10 +226,13 @@ fn assemble(mut tables: Tables, report: &mut Report<'_>) -> Option<Snapshot> {
     let cores = read::cores(&mut tables.cores);
     let cache = read::cache(&mut tables.cache, report);
     // Collected with their gaps first, so that a broken one hides nothing about the others.
-    let backends: Vec<_> = tables.backends.iter_mut().map(read::backend).collect();
+    let backends: Vec<_> = tables.backends.iter_mut().map(|section| read::backend(section, report)).collect();
     let weights: Vec<u32> = backends.iter().map(|backend| backend.as_ref().map_or(1, |good| good.weight)).collect();
-    let models: Vec<_> =
-        tables.models.iter_mut().map(|section| read::model(section, &backend_names, &weights, report)).collect();
+    let models: Vec<_> = tables
+        .models
+        .iter_mut()
+        .map(|section| read::model(section, &backend_names, &weights, &model_names, report))
+        .collect();
     let mut credentials = Credentials::default();
     let tenants: Vec<_> = tables
         .tenants

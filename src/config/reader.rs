@@ -128,6 +128,9 @@ impl Reader<'_, '_> {
             },
             Kind::AccessLog => self.scalar(key, path, value, at, value::access_log).map(Value::AccessLog),
             Kind::Url => self.scalar(key, path, value, at, value::url).map(Value::Url),
+            Kind::Path => self.text(key, path, value, at, value::file_path),
+            Kind::RequestPath => self.text(key, path, value, at, value::request_path),
+            Kind::FieldName => self.text(key, path, value, at, value::field_name),
             Kind::Secret => self.secret(key, path, value, at).map(Value::Secret),
             Kind::Listen => self
                 .list(key, path, value, origin, |reader, item, at| {
@@ -201,6 +204,19 @@ impl Reader<'_, '_> {
             return None;
         }
         Some(Placed { at, value: text })
+    }
+
+    /// Text that `parse` reads as what it stands for.
+    fn text(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        at: usize,
+        parse: impl FnOnce(&str) -> Result<String, Wrong>,
+    ) -> Option<Value> {
+        let text = self.scalar(key, path, value, at, parse)?;
+        Some(Value::Text(Placed { at, value: text }))
     }
 
     /// An integer, or text that `parse` reads.
@@ -405,7 +421,10 @@ pub(super) fn expects(kind: Kind) -> String {
         Kind::Label { most_bytes } => format!("text of at most {most_bytes} bytes"),
         Kind::Cores => "\"auto\", a count, or a list of CPU numbers such as \"2-5,8\"".to_owned(),
         Kind::AccessLog => "\"off\", \"stdout\" or the absolute path of a file".to_owned(),
-        Kind::Url => "\"http://host:port\", \"http://host:port/base\" or \"unix:/path\"".to_owned(),
+        Kind::Url => "\"http://host:port\", \"https://host/base\" or \"unix:/path\"".to_owned(),
+        Kind::Path => "the absolute path of a file".to_owned(),
+        Kind::RequestPath => "a path such as \"/health\"".to_owned(),
+        Kind::FieldName => "the name of a header field such as \"x-session-id\"".to_owned(),
         Kind::Secret => "text, \"${NAME}\", \"file:/path\" or \"credential:name\"".to_owned(),
         Kind::Digests => "an array of \"sha256:\" and 64 hexadecimal digits".to_owned(),
         Kind::Names => "an array of names".to_owned(),

@@ -41,6 +41,8 @@ pub(super) struct Url {
     pub authority: String,
     /// Empty, or `/...` without a slash at the end.
     pub base_path: String,
+    /// The host whose certificate is asked for; `None` in plain text.
+    pub secure_host: Option<String>,
 }
 
 /// `sockaddr_un` holds 108 bytes, the last one a NUL (unix(7)).
@@ -203,28 +205,23 @@ fn cpu(text: &str) -> Option<usize> {
 
 /// A backend's URL. No message repeats it: it may hold a password.
 pub(super) fn url(text: &str) -> Result<Url, Wrong> {
-    let example = "write http://host:port, http://host:port/base or unix:/path";
+    let example = "write http://host:port, https://host:port/base or unix:/path";
     if let Some(path) = text.strip_prefix("unix:") {
         let address = Address::Unix(unix_path(path)?);
-        return Ok(Url { address, authority: "localhost".to_owned(), base_path: String::new() });
+        return Ok(Url { address, authority: "localhost".to_owned(), base_path: String::new(), secure_host: None });
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(wrong("not a URL", example));
     };
-    if scheme.eq_ignore_ascii_case("https") {
-        return Err(wrong(
-            "https to backends is not built yet",
-            "write http:// to a server on a network you trust, or to a proxy beside Ringway that speaks TLS",
-        ));
-    }
-    if !scheme.eq_ignore_ascii_case("http") {
-        return Err(wrong("a scheme other than http", example));
+    let secure = scheme.eq_ignore_ascii_case("https");
+    if !secure && !scheme.eq_ignore_ascii_case("http") {
+        return Err(wrong("a scheme other than http and https", example));
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if authority.contains('@') {
         return Err(wrong("a user name or password inside the URL", "put the credential into api_key"));
     }
-    let address = authority_address(authority)?;
+    let (host, port) = authority_address(authority, if secure { 443 } else { 80 })?;
     let base_path = path.trim_end_matches('/');
     if !base_path.bytes().all(is_path_byte) {
         return Err(wrong("the path has a query, a fragment, or a character no path may have", example));
@@ -235,11 +232,16 @@ pub(super) fn url(text: &str) -> Result<Url, Wrong> {
             "leave /v1 out: it is part of every request's path",
         ));
     }
-    Ok(Url { address, authority: authority.to_owned(), base_path: base_path.to_owned() })
+    Ok(Url {
+        secure_host: secure.then(|| host.clone()),
+        address: Address::Tcp { host, port },
+        authority: authority.to_owned(),
+        base_path: base_path.to_owned(),
+    })
 }
 
-/// `host`, `host:port` or `[v6]:port` of an http URL; port 80 if there is none (RFC 9110 4.2.1).
-fn authority_address(authority: &str) -> Result<Address, Wrong> {
+/// `host`, `host:port` or `[v6]:port` of a URL; the scheme's own port if there is none (RFC 9110 4.2).
+fn authority_address(authority: &str, own_port: u16) -> Result<(String, u16), Wrong> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').unwrap_or((rest, "]"));
@@ -259,14 +261,43 @@ fn authority_address(authority: &str) -> Result<Address, Wrong> {
         return Err(wrong("no host name or IP address after http://", "write http://host:port"));
     }
     let port = match port {
-        None => 80,
+        None => own_port,
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().unwrap_or(0u16),
         Some(_) => 0,
     };
     if port == 0 {
         return Err(wrong("the port is not a number from 1 to 65535", "write http://host:port"));
     }
-    Ok(Address::Tcp { host: host.to_ascii_lowercase(), port })
+    Ok((host.to_ascii_lowercase(), port))
+}
+
+/// An absolute path of a file.
+pub(super) fn file_path(text: &str) -> Result<String, Wrong> {
+    if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') {
+        let what = format!("\"{}\" is not the absolute path of a file", printable(text));
+        return Err(wrong(what, "write it from the root, such as \"/etc/ringway/ca.pem\""));
+    }
+    Ok(text.to_owned())
+}
+
+/// The path of a request, perhaps with a query.
+pub(super) fn request_path(text: &str) -> Result<String, Wrong> {
+    let path_byte = |byte: u8| is_path_byte(byte) || byte == b'?';
+    if !text.starts_with('/') || text.starts_with("//") || !text.bytes().all(path_byte) {
+        let what = format!("\"{}\" is not a path", printable(text));
+        return Err(wrong(what, "begin it with one slash, such as \"/health\""));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a header field (RFC 9110 5.1: a token), in lower case.
+pub(super) fn field_name(text: &str) -> Result<String, Wrong> {
+    let token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(token_byte) {
+        let what = format!("\"{}\" is not the name of a header field", printable(text));
+        return Err(wrong(what, "write a name such as \"x-session-id\""));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 /// Bytes of a path (RFC 3986 3.3: pchar and `/`).

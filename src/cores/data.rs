@@ -13,6 +13,7 @@ use crate::exchange::letters::{Letter, deliver};
 use crate::exchange::load::Board;
 use crate::exchange::run::connection;
 use crate::net::mail::{Inbox, Outbox};
+use crate::net::tls::{TlsContext, TlsSettings};
 use crate::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
 
 /// Housekeeping.
@@ -30,6 +31,7 @@ pub struct Parts {
     pub count: u16,
     pub snapshot: Arc<Snapshot>,
     pub addresses: Vec<Arc<[Dial]>>,
+    pub tls: Arc<[Option<TlsSettings>]>,
     pub board: Arc<Board>,
     pub outbox: Outbox<Letter>,
     pub inbox: Inbox<Letter>,
@@ -38,8 +40,13 @@ pub struct Parts {
 
 /// Runs a data core until it has drained. `ready` is told once it accepts, or why it cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, snapshot, addresses, board, outbox, mut inbox, listening } = parts;
-    let core = Rc::new(Core::new(id, count, snapshot, addresses, board, outbox));
+    let Parts { id, count, snapshot, addresses, tls, board, outbox, mut inbox, listening } = parts;
+    let tls = tls.iter().map(|settings| settings.as_ref().map(TlsContext::new).transpose()).collect();
+    let tls = match tls {
+        Ok(tls) => tls,
+        Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
+    };
+    let core = Rc::new(Core::new(id, count, snapshot, addresses, tls, board, outbox));
     let mut listeners = Vec::new();
     for (fd, nodelay) in listening {
         match Listener::new(fd, nodelay) {

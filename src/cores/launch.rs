@@ -11,7 +11,7 @@ use shards::CoreId;
 use super::background::{self, Stopped};
 use super::data::{self, Parts};
 use super::plan::plan;
-use super::{io, listen, resolve};
+use super::{io, listen, resolve, secure};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::exchange::load::Board;
 use crate::net::mail::{self, Bell};
@@ -29,6 +29,7 @@ pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), Stri
     for warning in warnings {
         eprintln!("ringway: {warning}");
     }
+    let tls = secure::settings(&snapshot)?;
     let cores = plan.data.len();
     let (listening, bound) = listen::bind(&snapshot.server.listen, cores)?;
     let mut bells = Vec::with_capacity(cores + 2);
@@ -44,12 +45,12 @@ pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), Stri
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no mail".to_owned()) };
         let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
-        let report = report.clone();
+        let (tls, report) = (tls.clone(), report.clone());
         let (id, count) = (CoreId(place as u16), cores as u16);
         threads.push(start(format!("ringway-data-{place}"), move || {
             pin(cpu);
             let tell = report.clone();
-            let parts = Parts { id, count, snapshot, addresses, board, outbox, inbox, listening };
+            let parts = Parts { id, count, snapshot, addresses, tls, board, outbox, inbox, listening };
             let main = data::run(parts, move |result| drop(tell.send(result)));
             if let Err(error) = run_data_core(main) {
                 let _ = report.send(Err(format!("data core {place}: {error}")));

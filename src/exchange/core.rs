@@ -18,7 +18,8 @@ use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
 use crate::config::snapshot::{CacheMode, Model, Snapshot};
 use crate::net::mail::Outbox;
-use crate::net::{Dial, Panics, Socket, now_ms};
+use crate::net::tls::TlsContext;
+use crate::net::{Dial, Duplex, Panics, now_ms};
 use crate::observe::counters::Counters;
 use crate::observe::log::LogBuffer;
 use crate::wire::http1::{RequestHead, ResponseHead};
@@ -38,6 +39,8 @@ pub struct Core {
     pub snapshot: Arc<Snapshot>,
     /// Addresses of each backend, resolved; a backend may have several.
     pub addresses: RefCell<Vec<Arc<[Dial]>>>,
+    /// How each backend's connections are secured; sessions to resume are this core's own.
+    pub tls: Vec<Option<TlsContext>>,
     pub outbox: Outbox<Letter>,
     /// What this core owns of the cache and of the flights.
     pub shard: RefCell<Shard<Arc<Entry>>>,
@@ -49,7 +52,7 @@ pub struct Core {
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
     pub displaced: RefCell<Vec<Rc<Flight>>>,
-    pub pools: Vec<RefCell<Pool<Socket>>>,
+    pub pools: Vec<RefCell<Pool<Duplex>>>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
     /// By model.
@@ -133,6 +136,7 @@ impl Core {
         count: u16,
         snapshot: Arc<Snapshot>,
         addresses: Vec<Arc<[Dial]>>,
+        tls: Vec<Option<TlsContext>>,
         board: Arc<Board>,
         outbox: Outbox<Letter>,
     ) -> Core {
@@ -173,6 +177,7 @@ impl Core {
             id,
             count,
             addresses: RefCell::new(addresses),
+            tls,
             outbox,
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX)),
             near: RefCell::new(Cache::new(near)),

@@ -8,9 +8,11 @@ use shards::{Fault, Take};
 use super::attempt::Deadlines;
 use super::core::Core;
 use super::flight::Flight;
+use super::letters::Letter;
 use super::queue::{self, At, Turn};
 use super::route::Plan;
-use crate::net::{Socket, dial, now_ms};
+use crate::net::tls;
+use crate::net::{Duplex, dial, now_ms};
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub enum Origin {
 pub struct Lease {
     core: Rc<Core>,
     backend: usize,
-    socket: Option<Socket>,
+    socket: Option<Duplex>,
     pub origin: Origin,
     /// The right to one of the backend's connections.
     _turn: Turn,
@@ -57,7 +59,7 @@ pub async fn connection(
             Wanted::Fresh => core.pools[backend].borrow_mut().take_fresh(),
         };
         match taken {
-            Take::Reuse(socket) => {
+            Take::Reuse(mut socket) => {
                 // A look at each, however recently it served: a backend may have answered twice, and the second answer
                 // would be taken for that of whoever asks next.
                 if socket.is_quiet() {
@@ -72,36 +74,44 @@ pub async fn connection(
             Take::Full => return Err(Fault::Connect),
         }
     }
-    let dialled = flight.unless_abandoned(connect(core, backend, deadlines)).await;
-    match dialled {
-        Ok(Some(socket)) => {
+    match flight.unless_abandoned(connect(core, backend, deadlines)).await {
+        Ok(Ok(socket)) => {
             lease.socket = Some(socket);
             Ok(lease)
         }
-        Ok(None) => Err(deadlines.fault(Fault::Connect)),
+        Ok(Err(fault)) => Err(deadlines.fault(fault)),
         Err(_) => Err(Fault::Cancelled),
     }
 }
 
 /// Tries each address of the backend once, beginning with another one each time.
-async fn connect(core: &Core, backend: usize, deadlines: Deadlines) -> Option<Socket> {
+async fn connect(core: &Core, backend: usize, deadlines: Deadlines) -> Result<Duplex, Fault> {
     let addresses = core.addresses.borrow()[backend].clone();
-    let timeout_ms = core.snapshot.backends[backend].timeout_connect_ms;
+    let until_ms = now_ms() + core.snapshot.backends[backend].timeout_connect_ms;
+    let left_ms = || until_ms.min(deadlines.head_ms).saturating_sub(now_ms()).max(1);
     let turn = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
     for step in 0..addresses.len() {
         let address = &addresses[(turn + step) % addresses.len()];
-        let left_ms = deadlines.head_ms.saturating_sub(now_ms()).max(1);
-        if let Ok(socket) = dial(address, timeout_ms.min(left_ms)).await {
-            return Some(socket);
-        }
-        core.counters.connect_errors.add(1);
+        let Ok(socket) = dial(address, left_ms()).await else {
+            core.counters.connect_errors.add(1);
+            continue;
+        };
+        let Some(context) = &core.tls[backend] else { return Ok(socket.into()) };
+        return match tls::connect(socket, context, left_ms()).await {
+            Ok((stream, _)) => Ok(stream.into()),
+            Err(fault) => {
+                core.counters.connect_errors.add(1);
+                core.post_background(Letter::Insecure { backend, from: core.id, fault });
+                Err(Fault::Handshake)
+            }
+        };
     }
-    None
+    Err(Fault::Connect)
 }
 
 impl Lease {
     /// The connection.
-    pub fn socket(&mut self) -> &mut Socket {
+    pub fn socket(&mut self) -> &mut Duplex {
         // Taken only by `give_back`, which consumes the lease.
         self.socket.as_mut().expect("a lease holds its connection")
     }
@@ -115,7 +125,7 @@ impl Lease {
     /// Gives the connection back for reuse: the answer was read to its end and both sides keep it alive.
     pub fn give_back(mut self) {
         // One whose deadline has passed, or that was given up, is shut down already.
-        let sound = |socket: &Socket| socket.watch().take_trip().is_none();
+        let sound = |socket: &Duplex| socket.watch().take_trip().is_none();
         if let Some(socket) = self.socket.take().filter(sound) {
             socket.watch().clear();
             let closing = self.core.pools[self.backend].borrow_mut().give_back(socket, self.core.now());

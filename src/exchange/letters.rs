@@ -13,6 +13,7 @@ use super::flight::{End, Opening, Source};
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::dialect::openai;
 use crate::net::Dial;
+use crate::net::tls::TlsFault;
 
 /// A stored answer. Always of status 200 and complete.
 #[derive(Debug)]
@@ -99,6 +100,8 @@ pub enum Letter {
     Health { backend: usize, news: News },
     /// Data core to background core: a backend's breaker turned, and why.
     Turned { backend: usize, from: CoreId, change: Change },
+    /// Data core to background core: a secure connection could not be made, and why.
+    Insecure { backend: usize, from: CoreId, fault: TlsFault },
     /// Background core to data cores: the backend's name leads to these now.
     Addresses { backend: usize, addresses: Arc<[Dial]> },
     /// Data core to I/O core: lines of the access log.
@@ -298,7 +301,7 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
         }
         Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Letter::Log { .. } | Letter::Drain | Letter::Halt => {}
-        Letter::Stop | Letter::Drained { .. } | Letter::Turned { .. } => {}
+        Letter::Stop | Letter::Drained { .. } | Letter::Turned { .. } | Letter::Insecure { .. } => {}
     }
 }
 

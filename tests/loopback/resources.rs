@@ -56,7 +56,7 @@ fn descriptors_come_back() {
             }
         }
     });
-    let gateway = Setup::with_backend(&backend, "idle_connections = 1").cores(2).start();
+    let gateway = Setup::with_backend(&backend, "connections_max = 2").cores(2).start();
     for round in 0..20 {
         mix(&gateway, round);
     }

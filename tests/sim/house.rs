@@ -59,8 +59,9 @@ fn snapshot(setup: &Setup) -> Snapshot {
         let Dial::Tcp(address) = backend(index) else { continue };
         text.push_str(&format!(
             "[[backend]]\nname = \"b{index}\"\nurl = \"http://{address}\"\ntimeout_connect = \"1s\"\n\
-             timeout_total = \"{}ms\"\ntimeout_gap = \"{}ms\"\ntimeout_idle = \"10s\"\nidle_connections = 8\n",
-            setup.total_ms, setup.gap_ms,
+             timeout_total = \"{}ms\"\ntimeout_gap = \"{}ms\"\ntimeout_idle = \"10s\"\nconnections_min = 0\n\
+             timeout_head = \"{}ms\"\ntimeout_first = \"{}ms\"\nhealth_interval = \"0s\"\n",
+            setup.total_ms, setup.gap_ms, setup.gap_ms, setup.gap_ms,
         ));
     }
     let balance = if setup.least_connections { "least-connections" } else { "round-robin" };
@@ -121,7 +122,17 @@ impl House {
             }
             let (id, count) = (CoreId(index as u16), setup.cores as u16);
             let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
-            let core = world.at(place, || Rc::new(Core::new(id, count, snapshot, addresses, board, outbox)));
+            let core = world.at(place, || {
+                Rc::new(Core::new(
+                    id,
+                    count,
+                    snapshot,
+                    addresses,
+                    (0..setup.backends).map(|_| None).collect(),
+                    board,
+                    outbox,
+                ))
+            });
             house.cores.push(core.clone());
             let own = core.clone();
             let listener = world.at(place, || Rc::new(Listener::bind(&gateway())));

@@ -58,12 +58,23 @@ impl Setup {
     }
 
     pub fn backend(self, name: &str, backend: &Backend, lines: &str) -> Setup {
-        let address = backend.address;
-        self.table(&format!("[[backend]]\nname = \"{name}\"\nurl = \"http://{address}\"\n{lines}"))
+        self.backend_url(name, &format!("http://{}", backend.address), lines)
     }
 
     pub fn backend_at(self, name: &str, url: &str) -> Setup {
-        self.table(&format!("[[backend]]\nname = \"{name}\"\nurl = \"{url}\""))
+        self.backend_url(name, url, "")
+    }
+
+    /// A scripted backend meets only what the test sends: no connections ahead of need, and no checks, unless `lines` ask
+    /// for them.
+    fn backend_url(self, name: &str, url: &str, lines: &str) -> Setup {
+        let mut text = format!("[[backend]]\nname = \"{name}\"\nurl = \"{url}\"\n{lines}\n");
+        for (key, value) in [("connections_min", "0"), ("http2_connections_min", "0"), ("health_interval", "\"0s\"")] {
+            if !lines.contains(key) {
+                text += &format!("{key} = {value}\n");
+            }
+        }
+        self.table(&text)
     }
 
     pub fn model(self, name: &str, lines: &str) -> Setup {
