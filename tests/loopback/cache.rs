@@ -202,7 +202,7 @@ fn what_is_not_a_good_and_whole_answer_is_not_kept() {
             _ => answer(404, "{}"),
         }
     });
-    let gateway = Setup::with(&backend).start();
+    let gateway = Setup::once(&backend).start();
     for what in
         ["length", "filter", "news", "no end", "no json", "error in 200", "encoded", "status 500", "status 201", "404"]
     {

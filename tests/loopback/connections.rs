@@ -32,18 +32,18 @@ fn a_stale_connection_is_exchanged_no_more_than_once() {
             peer.request();
         }
     });
-    let gateway = Setup::with(&backend).start();
+    let gateway = Setup::once(&backend).start();
     gateway.ask(chat("first")).expect(200);
     assert_eq!(gateway.ask(chat("second")).expect(502).code(), "backend_closed");
     assert_eq!((backend.count(), backend.connections()), (3, 2));
 }
 
 #[test]
-fn a_new_connection_that_fails_is_not_tried_again() {
+fn a_new_connection_that_fails_is_no_stale_one() {
     let backend = Backend::run(|peer| {
         peer.request();
     });
-    let gateway = Setup::with(&backend).start();
+    let gateway = Setup::once(&backend).start();
     let response = gateway.ask(chat("x")).expect(502);
     assert_eq!(response.code(), "backend_closed");
     assert_eq!(backend.connections(), 1);
@@ -52,13 +52,13 @@ fn a_new_connection_that_fails_is_not_tried_again() {
         peer.request();
         peer.reset();
     });
-    let gateway = Setup::with(&backend).start();
+    let gateway = Setup::once(&backend).start();
     assert_eq!(gateway.ask(chat("x")).expect(502).code(), "backend_closed");
     assert_eq!(backend.connections(), 1);
 }
 
 #[test]
-fn a_connection_that_breaks_inside_an_answer_is_not_tried_again() {
+fn a_connection_that_breaks_inside_an_answer_is_no_stale_one() {
     let backend = Backend::run(|peer| {
         let mut served = 0;
         while let Some(request) = peer.request() {
@@ -70,7 +70,7 @@ fn a_connection_that_breaks_inside_an_answer_is_not_tried_again() {
             peer.write(echo(&request));
         }
     });
-    let gateway = Setup::with(&backend).start();
+    let gateway = Setup::once(&backend).start();
     gateway.ask(chat("first")).expect(200);
     assert_eq!(gateway.ask(chat("second")).expect(502).code(), "backend_closed");
     assert_eq!(backend.connections(), 1);
@@ -136,7 +136,7 @@ fn answers_that_are_not_http_are_a_bad_gateway() {
             peer.finish();
         }
     });
-    let gateway = Setup::with(&backend).start();
+    let gateway = Setup::once(&backend).start();
     for (place, bytes) in answers.iter().enumerate() {
         let response = gateway.ask(chat(&format!("{place}"))).expect(502);
         assert_eq!(response.code(), "backend_invalid", "{bytes:?}");
@@ -159,7 +159,10 @@ fn a_backend_that_says_nothing_times_out() {
         peer.request();
         peer.await_close();
     });
-    let gateway = Setup::with_backend(&backend, "timeout_total = \"100ms\"\ntimeout_gap = \"100ms\"").start();
+    let gateway = Setup::bare()
+        .backend("b", &backend, "timeout_total = \"100ms\"\ntimeout_head = \"100ms\"")
+        .model("m", "backends = [\"b\"]\nretries = 0")
+        .start();
     for (round, request) in [chat("x"), chat_stream("x")].into_iter().enumerate() {
         let response = gateway.ask(request).expect(504);
         assert_eq!(response.code(), "backend_timeout");
@@ -218,7 +221,7 @@ fn errors_of_a_backend_are_passed_on_and_not_kept() {
         )
         .into_bytes()
     });
-    let gateway = Setup::with(&backend).start();
+    let gateway = Setup::once(&backend).start();
     for _ in 0..2 {
         let response = gateway.ask(chat("x")).expect(429);
         assert_eq!((response.text(), response.cache(), response.field("retry-after")), (body, "MISS", Some("7")));

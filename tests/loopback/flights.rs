@@ -123,7 +123,7 @@ fn followers_of_a_leader_that_fails_are_answered() {
                 peer.write(echo(&request));
             }
         });
-        let gateway = Setup::with(&backend).cores(cores).start();
+        let gateway = Setup::once(&backend).cores(cores).start();
         let mut leader = gateway.client();
         leader.send(chat_stream("failing"));
         backend.await_requests(1);
@@ -135,8 +135,14 @@ fn followers_of_a_leader_that_fails_are_answered() {
         }
         gate.open();
         assert_eq!(leader.response().expect(502).code(), "backend_closed");
+        // Who follows shares the end, too: attempts were made, and nine calls would fall on a sick backend. One that came
+        // too late to follow has its own.
         for mut client in followers {
-            assert_eq!(client.response().expect(200).text(), stream_seen(&["failing", "!"]));
+            let response = client.response();
+            match response.status {
+                200 => assert_eq!(response.text(), stream_seen(&["failing", "!"])),
+                _ => assert_eq!(response.expect(502).code(), "backend_closed"),
+            }
         }
         assert!(backend.count() < 9, "{} calls", backend.count());
     }

@@ -5,6 +5,7 @@
 
 mod kit; // the gateway's process, scripted backends, raw clients
 
+mod attempts; // attempts that follow each other, fallbacks, queues, hedges
 mod cache; // hits, directives, what is kept and what is not
 mod connections; // reuse, stale connections, failures and time-outs of backends
 mod drain; // the end of the program

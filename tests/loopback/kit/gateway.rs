@@ -37,6 +37,11 @@ impl Setup {
         Setup::bare().backend("b", backend, lines).model("m", "backends = [\"b\"]")
     }
 
+    /// As `with`, and nothing is tried twice: for what one attempt does.
+    pub fn once(backend: &Backend) -> Setup {
+        Setup::bare().backend("b", backend, "").model("m", "backends = [\"b\"]\nretries = 0")
+    }
+
     pub fn cores(mut self, data: usize) -> Setup {
         self.cores = data;
         self

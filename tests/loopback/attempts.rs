@@ -1,0 +1,262 @@
+//! Attempts that follow each other unseen: other backends, fallbacks, time-outs, budgets, queues, hedges, and what serves
+//! when nothing else does.
+
+use super::kit::*;
+
+const ERROR_503: &str = r#"{"error":{"message":"busy","type":"server_error","code":"busy"}}"#;
+
+/// Two backends, `bad` first, behind the model `m`.
+fn pair(bad: &Backend, good: &Backend, model: &str) -> Setup {
+    Setup::bare()
+        .backend("bad", bad, "timeout_head = \"200ms\"\ntimeout_first = \"300ms\"")
+        .backend("good", good, "priority = 1")
+        .model("m", &format!("backends = [\"bad\", \"good\"]\n{model}"))
+}
+
+/// A `[[backend]]`'s first choice fails in every way there is before the first content; clients see none of it.
+#[test]
+fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
+    let fails: [(&str, fn(&mut Peer)); 9] = [
+        ("closes", |_| {}),
+        ("resets", |peer| peer.reset()),
+        ("garbage", |peer| drop(peer.write("SSH-2.0-OpenSSH_9\r\n\r\n"))),
+        ("503", |peer| drop(peer.write(answer(503, ERROR_503)))),
+        ("529", |peer| drop(peer.write(answer(529, ERROR_503)))),
+        ("half a head", |peer| drop(peer.write("HTTP/1.1 200 OK\r\nConte"))),
+        ("a head and no more", |peer| {
+            peer.write(STREAM_HEAD);
+            peer.await_close();
+        }),
+        ("a role and no more", |peer| {
+            let role = r#"{"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&event(role)));
+        }),
+        ("an error first", |peer| {
+            let error = event(r#"{"error":{"message":"CUDA out of memory","type":"server_error"}}"#);
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&error) + LAST_CHUNK);
+            peer.finish();
+        }),
+    ];
+    for (what, fail) in fails {
+        let bad = Backend::run(move |peer| {
+            if peer.request().is_some() {
+                fail(peer);
+            }
+        });
+        let good = Backend::answering(echo);
+        let gateway = pair(&bad, &good, "").start();
+        let response = gateway.ask(chat_stream("x")).expect(200);
+        assert_eq!(response.text(), stream_seen(&["x", "!"]), "{what}");
+        assert_eq!((bad.count(), good.count()), (1, 1), "{what}");
+    }
+}
+
+#[test]
+fn a_whole_answer_that_breaks_off_is_asked_for_again() {
+    let bad = Backend::run(|peer| {
+        if peer.request().is_some() {
+            let answer = json(&completion("x"));
+            peer.write(&answer[..answer.len() - 10]);
+        }
+    });
+    let good = Backend::answering(echo);
+    let gateway = pair(&bad, &good, "").start();
+    assert_eq!(gateway.ask(chat("x")).expect(200).text(), completion("x!"));
+    assert_eq!((bad.count(), good.count()), (1, 1));
+}
+
+#[test]
+fn nothing_is_asked_for_again_once_content_has_gone_out() {
+    let bad = Backend::run(|peer| {
+        if peer.request().is_some() {
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("begun")));
+        }
+    });
+    let good = Backend::answering(echo);
+    let gateway = pair(&bad, &good, "").start();
+    let response = gateway.ask(chat_stream("x"));
+    assert_ne!(response.ending, Ending::Whole);
+    assert!(response.text().contains("backend_truncated"), "{}", response.text());
+    assert_eq!((bad.count(), good.count()), (1, 0));
+    assert_ne!(gateway.ask(chat_stream("x")).cache(), "HIT");
+}
+
+#[test]
+fn errors_of_the_clients_own_making_are_not_tried_again() {
+    for status in [400, 413, 422, 404, 401, 403] {
+        let bad = Backend::answering(move |_| answer(status, r#"{"error":{"message":"no"}}"#));
+        let good = Backend::answering(echo);
+        let gateway = pair(&bad, &good, "").start();
+        let response = gateway.ask(chat("x"));
+        // A credential that a backend does not know is this gateway's, and no client can mend it.
+        assert_eq!(response.status, if status == 401 { 502 } else { status });
+        assert_eq!((bad.count(), good.count()), (1, 0), "{status}");
+    }
+}
+
+#[test]
+fn a_fallback_answers_under_its_own_name_and_is_not_kept() {
+    let bad = Backend::answering(|_| answer(500, ERROR_503));
+    let good = Backend::answering(echo);
+    let gateway = Setup::bare()
+        .backend("bad", &bad, "api_key = \"one\"")
+        .backend("good", &good, "api_key = \"two\"\napi_key_field = \"x-api-key\"")
+        .model("m", "backends = [\"bad\"]\nfallback = [\"spare\"]\nretries = 0")
+        .model("spare", "backends = [\"good\"]")
+        .start();
+    for round in 1..=2 {
+        let response = gateway.ask(chat("x")).expect(200);
+        assert_eq!((response.text(), response.cache()), (completion("x!").as_str(), "MISS"));
+        assert_eq!((bad.count(), good.count()), (round, round));
+    }
+    let seen = &good.requests()[0];
+    assert!(seen.text().contains(r#""model":"spare""#), "{}", seen.text());
+    assert_eq!((seen.field("x-api-key"), seen.field("authorization")), (Some("two"), None));
+    assert_eq!(bad.requests()[0].field("authorization"), Some("Bearer one"));
+}
+
+#[test]
+fn a_request_too_long_for_one_model_goes_to_its_fallback_at_once() {
+    let small = Backend::answering(|_| {
+        answer(
+            400,
+            r#"{"error":{"message":"too long","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
+        )
+    });
+    let large = Backend::answering(echo);
+    let gateway = Setup::bare()
+        .backend("small", &small, "")
+        .backend("large", &large, "")
+        .model("m", "backends = [\"small\"]\nfallback = [\"n\"]")
+        .model("n", "backends = [{ backend = \"large\", model = \"long\" }]")
+        .start();
+    assert_eq!(gateway.ask(chat_stream("x")).expect(200).text(), stream_seen(&["x", "!"]));
+    assert!(large.requests()[0].text().contains(r#""model":"long""#));
+    assert_eq!(small.count(), 1);
+}
+
+#[test]
+fn the_last_error_is_passed_on_as_it_came() {
+    let busy = Backend::answering(|_| {
+        let length = ERROR_503.len();
+        format!("HTTP/1.1 503 X\r\nContent-Type: application/json\r\nRetry-After: 0\r\nContent-Length: {length}\r\n\r\n{ERROR_503}")
+            .into_bytes()
+    });
+    let gateway = Setup::with(&busy).start();
+    let response = gateway.ask(chat("x")).expect(503);
+    assert_eq!((response.text(), response.field("retry-after")), (ERROR_503, Some("0")));
+    assert_eq!((busy.count(), busy.connections()), (3, 1), "two retries, and each answer read to its end");
+}
+
+#[test]
+fn retries_end_with_their_budget() {
+    let bad = Backend::answering(|_| answer(500, ERROR_503));
+    let gateway = Setup::bare()
+        .backend("b", &bad, "eject_errors = 1000\neject_error_percent = 0")
+        .model("m", "backends = [\"b\"]\nretry_budget = 0\nretries = 1")
+        .start();
+    let mut client = gateway.client();
+    for round in 0..150 {
+        client.send(chat(&format!("{round}")));
+        client.response().expect(500);
+    }
+    // The reserve of 100 and not one more.
+    assert_eq!(bad.count(), 250);
+}
+
+#[test]
+fn who_finds_the_queue_full_is_told_when_to_come_back() {
+    let backend = Backend::run(|peer| {
+        peer.request();
+        peer.await_close();
+    });
+    let gateway = Setup::bare()
+        .backend("b", &backend, "")
+        .model("m", "backends = [\"b\"]\nin_flight_max = 1\nqueue_max = 1\ntimeout_queue = \"300ms\"")
+        .start();
+    let (mut first, mut second) = (gateway.client(), gateway.client());
+    first.send(chat_stream("first"));
+    backend.await_requests(1);
+    second.send(chat_stream("second"));
+    // The second waits by the time the third has been refused, or the other way round: one of each.
+    let mut third = gateway.client();
+    third.send(chat_stream("third"));
+    let codes = [second.response().expect(503), third.response().expect(503)];
+    assert!(codes.iter().all(|response| response.field("retry-after").is_some()));
+    let mut codes = codes.map(|response| response.code().to_owned());
+    codes.sort();
+    assert_eq!(codes, ["queue_full", "queue_timeout"]);
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
+fn who_waits_gets_the_next_turn() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::bare().backend("b", &backend, "connections_max = 1").model("m", "backends = [\"b\"]").start();
+    let mut clients: Vec<_> = (0..20).map(|_| gateway.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(chat(&format!("{number}")));
+    }
+    for client in &mut clients {
+        client.response().expect(200);
+    }
+    assert_eq!((backend.count(), backend.connections()), (20, 1));
+}
+
+#[test]
+fn an_expired_answer_serves_when_every_backend_fails() {
+    let backend = Backend::run(|peer| {
+        while let Some(request) = peer.request() {
+            match peer.number {
+                0 => drop(peer.write(echo(&request))),
+                _ => return,
+            }
+            peer.finish();
+            return;
+        }
+    });
+    let gateway = Setup::with(&backend).cache("ttl = \"1ms\"").cache("stale_if_error = \"1h\"").start();
+    for request in [chat("x"), chat("y")] {
+        let response = gateway.ask(&request);
+        if response.status != 200 {
+            assert_eq!(response.code(), "backend_closed", "nothing is kept of this one");
+        }
+    }
+    for request in [chat("x"), chat_stream("x")] {
+        let response = gateway.ask(request).expect(200);
+        assert_eq!(response.cache(), "HIT");
+        let status = response.field("cache-status").unwrap();
+        assert!(status.contains("fwd=stale") && status.contains("detail=stale-if-error"), "{status}");
+        assert!(response.field("age").is_some());
+    }
+    // Who does not want what is old gets the error.
+    let fresh = post_with(CHAT, "Cache-Control: no-cache\r\n", &question("x"));
+    gateway.ask(fresh).expect(502);
+}
+
+#[test]
+fn a_hedge_overtakes_a_slow_backend() {
+    let slow = Backend::run(|peer| {
+        while let Some(request) = peer.request() {
+            if request.text().contains("slow") {
+                peer.await_close();
+                return;
+            }
+            peer.write(echo(&request));
+        }
+    });
+    let fast = Backend::answering(echo);
+    let gateway = Setup::bare()
+        .backend("slow", &slow, "")
+        .backend("fast", &fast, "priority = 1")
+        .model("m", "backends = [\"slow\", \"fast\"]\nhedge = 5")
+        .start();
+    // What is ordinary has to be learnt first.
+    for round in 0..40 {
+        gateway.ask(chat_stream(&format!("{round}"))).expect(200);
+    }
+    let before = fast.count();
+    assert_eq!(gateway.ask(chat_stream("slow")).expect(200).text(), stream_seen(&["slow", "!"]));
+    assert_eq!(fast.count(), before + 1);
+    slow.await_left(1); // the loser is given up at once
+}
