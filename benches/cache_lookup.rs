@@ -18,7 +18,7 @@ fn fingerprint(number: u64) -> Fingerprint {
 }
 
 fn cache_lookup(criterion: &mut Criterion) {
-    let mut shard: Shard<u64> = Shard::new(BUDGET_BYTES, 1024);
+    let mut shard: Shard<u64> = Shard::new(BUDGET_BYTES, 1024, 0);
     shard.reserve(ENTRIES as u32);
     let known: Vec<Fingerprint> = (0..ENTRIES).map(fingerprint).collect();
     let unknown: Vec<Fingerprint> = (ENTRIES..2 * ENTRIES).map(fingerprint).collect();
@@ -42,7 +42,7 @@ fn cache_lookup(criterion: &mut Criterion) {
     group.bench_function("miss", |bencher| {
         bencher.iter(|| {
             let fingerprint = unknown[next()];
-            if let shards::Asked::Lead { number } = shard.ask(black_box(&fingerprint), CORE, NOW) {
+            if let shards::Asked::Lead { number, .. } = shard.ask(black_box(&fingerprint), CORE, NOW) {
                 shard.settle(fingerprint, number, Outcome::Drop, NOW);
             }
         });

@@ -36,7 +36,7 @@ fn routing_decision(criterion: &mut Criterion) {
     for backends in [1, 8, 50] {
         let snapshot = snapshot(backends);
         let weights: Vec<u32> = snapshot.models[0].targets.iter().map(|target| target.weight).collect();
-        let mut round_robin = RoundRobin::new(&weights);
+        let mut round_robin = RoundRobin::new(weights.len());
         let in_flight: Vec<u32> = (0..backends as u32).map(|number| number * 7 % 5).collect();
         let mut cursor = 0;
         let model = |name: &[u8]| {
@@ -46,11 +46,12 @@ fn routing_decision(criterion: &mut Criterion) {
         };
         assert!(model(b"model-33").is_some());
         group.bench_function(format!("round_robin_{backends}"), |bencher| {
-            bencher.iter(|| model(black_box(b"model-33")).and_then(|_| round_robin.pick(|_| true)));
+            bencher.iter(|| model(black_box(b"model-33")).and_then(|_| round_robin.pick(|at| weights[at])));
         });
         group.bench_function(format!("least_connections_{backends}"), |bencher| {
             bencher.iter(|| {
-                model(black_box(b"model-33")).and_then(|_| least(&in_flight, &weights, &mut cursor, |_| true))
+                model(black_box(b"model-33"))
+                    .and_then(|_| least(weights.len(), |at| in_flight[at], |at| weights[at], &mut cursor))
             });
         });
     }

@@ -1,7 +1,14 @@
-//! Which of several backends gets the next request. Owned by one core, one a model; no core sees another's counts.
-//! Must never choose a backend that the caller calls unavailable, or one of weight 0.
+//! Which of several backends gets the next request. Owned by one core, one a model.
+//! Each policy asks for the weight a backend has now, 0 for one that cannot be asked, so that slow starts and trips need
+//! no word here. Must never choose a backend of weight 0.
+
+mod ring;
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
+
+pub use ring::{Ring, hash};
 
 /// Smooth weighted round robin: shares follow the weights, and a heavy backend's turns are spread over the round
 /// (weights 3 and 1 give a a b a, not a a a b).
@@ -10,28 +17,26 @@ use alloc::vec::Vec;
 /// gained together. The credits always sum to 0, so a backend that was away comes back without a burst of turns.
 #[derive(Clone, Debug)]
 pub struct RoundRobin {
-    weights: Vec<u32>,
     credits: Vec<i64>,
 }
 
 impl RoundRobin {
-    /// One backend a weight, in the caller's order. Weight 0 takes no requests.
+    /// For so many backends.
     pub fn new(count: usize) -> Self {
-        Self { weights: alloc::vec![1; count], credits: alloc::vec![0; count] }
+        Self { credits: alloc::vec![0; count] }
     }
 
-    /// The index of the backend whose turn it is, or `None` if none is available. Asks `available` once a backend of
-    /// positive weight, and allocates nothing.
-    pub fn pick(&mut self, w: impl Fn(usize) -> u32) -> Option<usize> {
-        let mut gained = 0i64;
+    /// The backend whose turn it is, or `None` if none is available. Asks for each weight once; allocates nothing.
+    pub fn pick(&mut self, weight: impl Fn(usize) -> u32) -> Option<usize> {
+        let mut gained = 0;
         let mut best: Option<usize> = None;
-        for backend in 0..self.weights.len() {
-            let weight = w(backend);
+        for backend in 0..self.credits.len() {
+            let weight = i64::from(weight(backend));
             if weight == 0 {
                 continue;
             }
-            self.credits[backend] += i64::from(weight);
-            gained += i64::from(weight);
+            self.credits[backend] += weight;
+            gained += weight;
             if best.is_none_or(|best| self.credits[backend] > self.credits[best]) {
                 best = Some(backend);
             }
@@ -42,35 +47,30 @@ impl RoundRobin {
         best
     }
 
-    pub fn weights(&self) -> &[u32] {
-        &self.weights
-    }
-
     /// Panics when a law of this machine is broken. For tests and simulation.
     pub fn check(&self) {
         assert_eq!(self.credits.iter().sum::<i64>(), 0, "what one pays, the others gained");
-        // Credits of those picked from stay within a round of each other; who leaves and comes back adds a round each.
-        let round = self.weights.iter().map(|&weight| i64::from(weight)).sum::<i64>();
-        let bound = round * self.weights.len().max(1) as i64;
-        assert!(self.credits.iter().all(|credit| credit.abs() <= bound), "credits {:?}", self.credits);
     }
 }
 
 /// The backend with the fewest requests in flight for its weight, or `None` if none is available.
 ///
-/// `in_flight` and `weights` have one place a backend; without a weight it counts as 0 and gets nothing. Among equals
-/// the turns follow the weights by `cursor`, which the caller keeps: at rest, when nothing is in flight anywhere, a
-/// heavy backend still gets its share. Asks `available` up to three times a backend; allocates nothing.
+/// Among equals the turns follow the weights by `cursor`, which the caller keeps: at rest, when nothing is in flight
+/// anywhere, a heavy backend still gets its share. Allocates nothing.
 pub fn least(
     count: usize,
     in_flight: impl Fn(usize) -> u32,
     weight: impl Fn(usize) -> u32,
     cursor: &mut usize,
 ) -> Option<usize> {
-    let candidates = || (0..count).map(|b| (b, u64::from(in_flight(b)), u64::from(weight(b)))).filter(|c| c.2 > 0);
+    let candidates = || {
+        let all = (0..count).map(|backend| (backend, u64::from(in_flight(backend)), u64::from(weight(backend))));
+        all.filter(|&(_, _, weight)| weight > 0)
+    };
+    // load / weight by cross multiplication: two u32 multiply without loss.
     let lower = |a: (usize, u64, u64), b: (usize, u64, u64)| if b.1 * a.2 < a.1 * b.2 { b } else { a };
-    let (_, ll, lw) = candidates().reduce(lower)?;
-    let tied = || candidates().filter(move |&(_, load, weight)| load * lw == ll * weight);
+    let (_, least_load, least_weight) = candidates().reduce(lower)?;
+    let tied = || candidates().filter(move |&(_, load, weight)| load * least_weight == least_load * weight);
     let shares: u64 = tied().map(|(_, _, weight)| weight).sum();
     let mut turn = *cursor as u64 % shares;
     *cursor = cursor.wrapping_add(1);
@@ -82,26 +82,38 @@ pub fn least(
     }
     None
 }
-pub fn first_tier(tiers: &[u16], weight: impl Fn(usize) -> u32) -> Option<u16> {
-    tiers.iter().enumerate().filter(|(t, _)| weight(*t) > 0).map(|(_, t)| *t).min()
-}
-pub fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(7, |h: u64, b| (h ^ *b as u64).wrapping_mul(0x100000001b3))
-}
+
+/// The cheaper for its weight of two different backends that are drawn by weight, or `None` if none is available.
+///
+/// Two, not all: whoever is cheapest by what each core knows, which is late, would get everybody's requests at once.
 pub fn two_choices(
     count: usize,
     cost: impl Fn(usize) -> u64,
     weight: impl Fn(usize) -> u32,
-    _dice: u64,
+    dice: u64,
 ) -> Option<usize> {
-    (0..count).filter(|b| weight(*b) > 0).min_by_key(|b| cost(*b))
+    let all: u64 = (0..count).map(|backend| u64::from(weight(backend))).sum();
+    let draw = |without: Option<usize>, all: u64, dice: u32| {
+        let mut place = u64::from(dice) * all >> 32;
+        (0..count).filter(|&backend| Some(backend) != without).find(|&backend| {
+            let weight = u64::from(weight(backend));
+            let here = place < weight;
+            place = place.saturating_sub(weight);
+            here
+        })
+    };
+    // Weights above 2^32 in sum would overflow the draw; a thousand backends of weight 1,000 stay far below.
+    let first = draw(None, all, dice as u32)?;
+    let Some(second) = draw(Some(first), all - u64::from(weight(first)), (dice >> 32) as u32) else {
+        return Some(first);
+    };
+    let dearer =
+        |a: usize, b: usize| u128::from(cost(a)) * u128::from(weight(b)) > u128::from(cost(b)) * u128::from(weight(a));
+    Some(if dearer(first, second) { second } else { first })
 }
-pub struct Ring(usize);
-impl Ring {
-    pub fn new(names: &[u64], _: &[u32]) -> Self {
-        Self(names.len())
-    }
-    pub fn pick(&self, place: u64, _load: impl Fn(usize) -> u32, weight: impl Fn(usize) -> u32) -> Option<usize> {
-        (0..self.0).map(|b| (b + place as usize) % self.0).find(|b| weight(*b) > 0)
-    }
+
+/// The lowest tier that has an available backend: those of higher ones are not asked. One tier a backend, in order.
+pub fn first_tier(tiers: &[u16], weight: impl Fn(usize) -> u32) -> Option<u16> {
+    let available = tiers.iter().enumerate().filter(|&(backend, _)| weight(backend) > 0);
+    available.map(|(_, &tier)| tier).min()
 }

@@ -212,6 +212,12 @@ impl<V> Cache<V> {
         now.since(self.slots[slot].stored)
     }
 
+    /// How long ago an entry expired.
+    pub(crate) fn expired_ms(&self, slot: u32, now: Millis) -> Option<u64> {
+        let expires = self.slots[slot].expires;
+        (now >= expires).then(|| now.since(expires))
+    }
+
     fn find(&self, fingerprint: &Fingerprint) -> Option<u32> {
         let tag = fingerprint.tag();
         let same = |located: &Located| located.tag == tag && self.slots[located.slot].fingerprint == *fingerprint;

@@ -15,22 +15,24 @@ mod cache;
 mod flight;
 mod shard;
 
-// Which backend is asked, and over which connection.
-mod attempts;
+// Which backend is asked, whether it is well, how often, and over which connection.
 pub mod balancer;
 pub mod breaker;
+
+mod attempts;
 mod budget;
 mod hedge;
 mod latency;
 mod pool;
 mod queue;
+mod streams;
 
 #[cfg(test)]
 #[path = "../tests/sim/random.rs"]
 mod random;
 
 pub use attempts::{Again, Attempts, EventFault, Fault, Others, Rules, Step, again};
-pub use breaker::{Breaker, BreakerRules, Change, Check, Gate, Pass, State};
+pub use breaker::{Breaker, BreakerRules, Check};
 pub use budget::Budget;
 pub use cache::{Cache, Inserted, Lookup};
 pub use flight::{Flights, Joined};
@@ -39,6 +41,7 @@ pub use latency::Latency;
 pub use pool::{Pool, PoolBounds, Take};
 pub use queue::{Enter, Queue, Ticket};
 pub use shard::{Asked, Outcome, Settled, Shard};
+pub use streams::{ConnectionId, Slot, StreamBounds, Streams};
 
 /// A point on the core's monotonic clock, in milliseconds since a start that the caller chooses.
 /// All arithmetic saturates: a clock that steps back makes things younger, never a wrapped age.

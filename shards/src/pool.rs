@@ -12,6 +12,8 @@ pub struct PoolBounds {
     pub idle_max: usize,
     /// Idle and leased together; `None` leaves it to the limits on requests in flight.
     pub open_max: Option<usize>,
+    /// Connections to be opened ahead of need; see [`Pool::lacks`].
+    pub open_min: usize,
     /// How long a connection may lie idle and still be reused.
     pub idle_ms: u64,
 }
@@ -83,6 +85,12 @@ impl<C> Pool<C> {
         let closed = (self.idle.len() >= self.bounds.idle_max).then(|| self.idle.remove(0).connection);
         self.idle.push(Idle { connection, until: now.after(idle_ms.min(self.bounds.idle_ms)) });
         closed
+    }
+
+    /// How many more connections to open, so that as many are there as should be ahead of need. Each is to be taken with
+    /// [`take_fresh`](Self::take_fresh) and given back.
+    pub fn lacks(&self) -> usize {
+        self.bounds.open_min.min(self.bounds.idle_max).saturating_sub(self.open())
     }
 
     /// Ends a lease without a connection: it died, was closed, or was never opened.

@@ -1,27 +1,44 @@
-//! Stub.
+//! Turns: so many at a time, and behind them a line of those who wait. Owned by one core; wakes nobody itself, but says
+//! whom to wake. Must never lose a turn, nor let one overtake another, nor keep anybody waiting while a turn is free.
+
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// Turns, and those who wait for one with what wakes them, `W`.
+#[derive(Debug)]
 pub struct Queue<W> {
-    free: u32,
+    turns_max: u32,
     waiting_max: u32,
-    next: u64,
-    waiting: VecDeque<(u64, W)>,
-    granted: alloc::vec::Vec<u64>,
+    /// Turns that are taken, those included that were granted and not yet taken up.
+    taken: u32,
+    serial: u64,
+    waiting: VecDeque<(Ticket, W)>,
+    granted: Vec<Ticket>,
 }
+
+/// A place in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
+
+/// What one who comes finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enter {
+    /// A turn, which is taken: it ends in [`Queue::leave`].
     Go,
+    /// A place in the line, to be taken with [`Queue::wait`].
     Wait,
     Full,
 }
+
 impl<W> Queue<W> {
-    pub const fn new(in_flight_max: u32, waiting_max: u32) -> Self {
-        Self { free: in_flight_max, waiting_max, next: 0, waiting: VecDeque::new(), granted: alloc::vec::Vec::new() }
+    pub const fn new(turns_max: u32, waiting_max: u32) -> Self {
+        Self { turns_max, waiting_max, taken: 0, serial: 0, waiting: VecDeque::new(), granted: Vec::new() }
     }
+
+    /// Asks for a turn.
     pub fn enter(&mut self) -> Enter {
-        if self.free > 0 && self.waiting.is_empty() {
-            self.free -= 1;
+        if self.waiting.is_empty() && self.taken < self.turns_max {
+            self.taken += 1;
             Enter::Go
         } else if self.waiting.len() < self.waiting_max as usize {
             Enter::Wait
@@ -29,42 +46,158 @@ impl<W> Queue<W> {
             Enter::Full
         }
     }
+
+    /// Takes the last place in the line.
     pub fn wait(&mut self, waiter: W) -> Ticket {
-        self.next += 1;
-        self.waiting.push_back((self.next, waiter));
-        Ticket(self.next)
+        self.serial += 1;
+        let ticket = Ticket(self.serial);
+        self.waiting.push_back((ticket, waiter));
+        ticket
     }
-    pub fn leave(&mut self) -> Option<W> {
-        match self.waiting.pop_front() {
-            Some((t, w)) => {
-                self.granted.push(t);
-                Some(w)
-            }
-            None => {
-                self.free += 1;
-                None
-            }
+
+    /// Another one to wake for the same place; nothing if it has left the line.
+    pub fn replace(&mut self, ticket: Ticket, waiter: W) {
+        // In the order they came.
+        if let Ok(place) = self.waiting.binary_search_by_key(&ticket.0, |(ticket, _)| ticket.0) {
+            self.waiting[place].1 = waiter;
         }
     }
+
+    /// Whether it is this one's turn; then it is taken up, and ends in [`Queue::leave`].
     pub fn take_grant(&mut self, ticket: Ticket) -> bool {
-        match self.granted.iter().position(|t| *t == ticket.0) {
-            Some(p) => {
-                self.granted.swap_remove(p);
+        match self.granted.iter().position(|granted| *granted == ticket) {
+            Some(place) => {
+                self.granted.swap_remove(place);
                 true
             }
             None => false,
         }
     }
-    pub fn replace(&mut self, ticket: Ticket, waiter: W) {
-        if let Some(place) = self.waiting.iter_mut().find(|(t, _)| *t == ticket.0) {
-            place.1 = waiter;
-        }
-    }
+
+    /// Leaves the line, or gives back a turn that was granted and not taken up. The one to wake, if the turn goes on.
     pub fn give_up(&mut self, ticket: Ticket) -> Option<W> {
         if self.take_grant(ticket) {
             return self.leave();
         }
-        self.waiting.retain(|(t, _)| *t != ticket.0);
+        if let Ok(place) = self.waiting.binary_search_by_key(&ticket.0, |(ticket, _)| ticket.0) {
+            self.waiting.remove(place);
+        }
         None
+    }
+
+    /// Ends a turn. The one to wake, if somebody waits for it.
+    pub fn leave(&mut self) -> Option<W> {
+        debug_assert!(self.taken > 0, "a turn ends once");
+        self.taken = self.taken.saturating_sub(1);
+        self.grant()
+    }
+
+    /// Changes how many turns there are. Those to wake come one by one: ask [`Queue::grant`] until there is none.
+    pub fn resize(&mut self, turns_max: u32) {
+        self.turns_max = turns_max;
+    }
+
+    /// Hands a free turn to the first in the line.
+    pub fn grant(&mut self) -> Option<W> {
+        if self.taken >= self.turns_max {
+            return None;
+        }
+        let (ticket, waiter) = self.waiting.pop_front()?;
+        self.taken += 1;
+        self.granted.push(ticket);
+        Some(waiter)
+    }
+
+    /// Turns that are taken now.
+    pub const fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// Those who wait now.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Panics when a law of this machine is broken. For tests and simulation.
+    pub fn check(&self) {
+        assert!(self.waiting.len() <= self.waiting_max as usize, "{} wait", self.waiting.len());
+        assert!(self.granted.len() <= self.taken as usize, "what is granted is taken");
+        assert!(self.waiting.is_empty() || self.taken >= self.turns_max, "nobody waits while a turn is free");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Random, each_seed};
+    use std::collections::BTreeSet;
+
+    /// Law: first come, first served among those who stay; no turn is lost, none is given out twice.
+    #[test]
+    fn turns_go_round_in_order_and_none_is_lost() {
+        each_seed(300, |seed| {
+            let mut random = Random::new(seed);
+            let (turns, places) = (1 + random.below(5) as u32, random.below(6) as u32);
+            let mut queue: Queue<u64> = Queue::new(turns, places);
+            let mut running = 0;
+            let mut line: Vec<(Ticket, u64)> = Vec::new();
+            let mut woken: Vec<(Ticket, u64)> = Vec::new();
+            let mut name = 0;
+            let wake = |next: Option<u64>, line: &mut Vec<(Ticket, u64)>, woken: &mut Vec<(Ticket, u64)>| {
+                if let Some(next) = next {
+                    assert_eq!(line[0].1, next, "the first in the line");
+                    woken.push(line.remove(0));
+                }
+            };
+            for _ in 0..2_000 {
+                match random.below(6) {
+                    0..3 => match queue.enter() {
+                        Enter::Go => running += 1,
+                        Enter::Wait => {
+                            name += 1;
+                            line.push((queue.wait(name), name));
+                        }
+                        Enter::Full => assert_eq!(line.len(), places as usize),
+                    },
+                    3 if running > 0 => {
+                        running -= 1;
+                        wake(queue.leave(), &mut line, &mut woken);
+                    }
+                    4 if !woken.is_empty() => {
+                        let (ticket, _) = woken.remove(random.below(woken.len() as u64) as usize);
+                        assert!(queue.take_grant(ticket));
+                        assert!(!queue.take_grant(ticket), "once");
+                        running += 1;
+                    }
+                    5 if !woken.is_empty() && random.chance(50) => {
+                        let (ticket, _) = woken.remove(0);
+                        wake(queue.give_up(ticket), &mut line, &mut woken);
+                    }
+                    5 if !line.is_empty() => {
+                        let place = random.below(line.len() as u64) as usize;
+                        let (ticket, _) = line.remove(place);
+                        assert_eq!(queue.give_up(ticket), None);
+                    }
+                    _ => {}
+                }
+                queue.check();
+                assert_eq!(queue.taken() as usize, running + woken.len());
+                assert!(queue.taken() <= turns);
+                let names: BTreeSet<u64> = line.iter().map(|(_, name)| *name).collect();
+                assert_eq!((names.len(), queue.waiting()), (line.len(), line.len()));
+            }
+        });
+    }
+
+    #[test]
+    fn more_turns_are_for_those_who_wait() {
+        let mut queue = Queue::new(1, 9);
+        assert_eq!(queue.enter(), Enter::Go);
+        let (first, second) = (queue.wait("first"), queue.wait("second"));
+        queue.replace(second, "second, elsewhere");
+        queue.resize(3);
+        assert_eq!((queue.grant(), queue.grant(), queue.grant()), (Some("first"), Some("second, elsewhere"), None));
+        assert!(queue.take_grant(first) && queue.take_grant(second));
+        queue.check();
     }
 }

@@ -9,6 +9,8 @@ use crate::{Cache, CoreId, Fingerprint, Flights, Inserted, Joined, Lookup, Milli
 pub struct Shard<V> {
     cache: Cache<V>,
     flights: Flights,
+    /// How long past its time to live an answer may still serve when every backend fails.
+    stale_ms: u64,
 }
 
 /// What an asker gets, or has to do.
@@ -17,7 +19,8 @@ pub enum Asked<'a, V> {
     /// A fresh answer, stored `age_ms` milliseconds ago.
     Hit { value: &'a V, age_ms: u64 },
     /// Fetch the answer, let followers in, and [`settle`](Shard::settle) this number whatever happens.
-    Lead { number: u64 },
+    /// `stale` is an expired answer that may serve if nobody else can give one.
+    Lead { number: u64, stale: Option<V> },
     /// Ask the core `leader` for its flight `number`.
     Follow { leader: CoreId, number: u64 },
     /// Too many flights: fetch without one. There is nothing to settle, and nothing is stored.
@@ -45,10 +48,11 @@ pub enum Settled {
     Late,
 }
 
-impl<V> Shard<V> {
-    /// An empty shard; `flights_max` bounds the flights at one time.
-    pub fn new(budget_bytes: u64, flights_max: usize) -> Self {
-        Self { cache: Cache::new(budget_bytes), flights: Flights::new(flights_max) }
+impl<V: Clone> Shard<V> {
+    /// An empty shard; `flights_max` bounds the flights at one time, `stale_ms` is how long past its time to live an answer
+    /// is handed to those who fetch a new one.
+    pub fn new(budget_bytes: u64, flights_max: usize, stale_ms: u64) -> Self {
+        Self { cache: Cache::new(budget_bytes), flights: Flights::new(flights_max), stale_ms }
     }
 
     /// Allocates the cache's tables for `entries` entries; see [`Cache::reserve`]. For the start of a core.
@@ -59,9 +63,17 @@ impl<V> Shard<V> {
     /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry is not given out here; see
     /// [`peek`](Self::peek).
     pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<'_, V> {
-        match self.cache.touch(fingerprint, now) {
-            Found::Fresh(slot) => Asked::Hit { value: self.cache.value(slot), age_ms: self.cache.age_ms(slot, now) },
-            Found::Stale(_) | Found::Absent => self.flights.join(fingerprint, asker, now).into(),
+        let stale = match self.cache.touch(fingerprint, now) {
+            Found::Fresh(slot) => {
+                return Asked::Hit { value: self.cache.value(slot), age_ms: self.cache.age_ms(slot, now) };
+            }
+            Found::Stale(slot) => self.cache.expired_ms(slot, now).filter(|&ms| ms < self.stale_ms).map(|_| slot),
+            Found::Absent => None,
+        };
+        match self.flights.join(fingerprint, asker, now) {
+            Joined::Lead { number } => Asked::Lead { number, stale: stale.map(|slot| self.cache.value(slot).clone()) },
+            Joined::Follow { leader, number } => Asked::Follow { leader, number },
+            Joined::Full => Asked::Alone,
         }
     }
 
@@ -128,16 +140,6 @@ impl<V> Shard<V> {
     pub fn check(&self) {
         self.cache.check();
         self.flights.check();
-    }
-}
-
-impl<V> From<Joined> for Asked<'_, V> {
-    fn from(joined: Joined) -> Self {
-        match joined {
-            Joined::Lead { number } => Asked::Lead { number },
-            Joined::Follow { leader, number } => Asked::Follow { leader, number },
-            Joined::Full => Asked::Alone,
-        }
     }
 }
 

@@ -151,6 +151,7 @@ impl Core {
             RefCell::new(Pool::new(PoolBounds {
                 idle_max: share(backend.connections.max) as usize,
                 open_max: None, // by who gets a turn
+                open_min: share(backend.connections.min) as usize,
                 idle_ms: backend.timeout_idle_ms,
             }))
         });
@@ -179,7 +180,7 @@ impl Core {
             addresses: RefCell::new(addresses),
             tls,
             outbox,
-            shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX)),
+            shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX, snapshot.cache.stale_if_error_ms)),
             near: RefCell::new(Cache::new(near)),
             flights: RefCell::default(),
             feeding: RefCell::default(),

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shards::{Asked, Change, Check, CoreId, Fingerprint, Lookup, Outcome};
+use shards::breaker::Change;
+use shards::{Asked, Check, CoreId, Fingerprint, Lookup, Outcome};
 
 use super::core::Core;
 use super::flight::{End, Opening, Source};
@@ -70,8 +71,8 @@ pub enum Letter {
     TakeOver { fingerprint: Fingerprint, number: u64, form: Form, from: CoreId },
     /// Owner to asker: here is the answer.
     Found { fingerprint: Fingerprint, entry: Arc<Entry> },
-    /// Owner to asker: fetch it, and settle this number.
-    Lead { fingerprint: Fingerprint, number: u64 },
+    /// Owner to asker: fetch it, and settle this number. An expired answer may serve if every backend fails.
+    Lead { fingerprint: Fingerprint, number: u64, stale: Option<Arc<Entry>> },
     /// Owner to asker: fetch it for yourself.
     Alone { fingerprint: Fingerprint },
     /// Owner to the leader's core: let that core follow your flight.
@@ -127,6 +128,10 @@ pub enum News {
     Tripped {
         for_ms: u64,
     },
+    /// It asked another core to be left alone for so long.
+    AskedToWait {
+        for_ms: u64,
+    },
     /// Probes of another core put it back into service.
     Restored,
 }
@@ -141,7 +146,7 @@ pub enum Part {
 /// What the owner answers to an asker, on whichever core that is.
 pub enum Verdict {
     Found(Arc<Entry>),
-    Lead(u64),
+    Lead(u64, Option<Arc<Entry>>),
     Follow(CoreId, u64),
     Alone,
 }
@@ -156,7 +161,7 @@ pub fn ask_own(core: &Core, fingerprint: &Fingerprint, form: Form, asker: CoreId
     };
     let entry = match asked {
         Asked::Hit { value, .. } => value.clone(),
-        Asked::Lead { number } => return Verdict::Lead(number),
+        Asked::Lead { number, stale } => return Verdict::Lead(number, stale),
         Asked::Follow { leader, number } => return Verdict::Follow(leader, number),
         Asked::Alone => return Verdict::Alone,
     };
@@ -203,7 +208,7 @@ pub fn keep(core: &Core, fingerprint: Fingerprint, entry: Arc<Entry>) {
 fn answer(core: &Core, fingerprint: Fingerprint, form: Form, from: CoreId, silent: Option<u64>) {
     match ask_own(core, &fingerprint, form, from, silent) {
         Verdict::Found(entry) => core.post(from, Letter::Found { fingerprint, entry }),
-        Verdict::Lead(number) => core.post(from, Letter::Lead { fingerprint, number }),
+        Verdict::Lead(number, stale) => core.post(from, Letter::Lead { fingerprint, number, stale }),
         Verdict::Alone => core.post(from, Letter::Alone { fingerprint }),
         Verdict::Follow(leader, number) if leader == core.id => join(core, fingerprint, number, from),
         Verdict::Follow(leader, number) => core.post(leader, Letter::Join { fingerprint, number, follower: from }),
@@ -245,8 +250,8 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 flight.found(core, entry);
             }
         }
-        Letter::Lead { fingerprint, number } => match find(&fingerprint) {
-            Some(flight) if flight.offer(core, number) => {}
+        Letter::Lead { fingerprint, number, stale } => match find(&fingerprint) {
+            Some(flight) if flight.offer(core, number, stale) => {}
             _ => settle(core, fingerprint, number, None),
         },
         Letter::Alone { fingerprint } => {
@@ -288,8 +293,10 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
             let now = core.now();
             let mut breaker = breaker.borrow_mut();
             match news {
-                News::CheckPassed => drop(breaker.checked(Check::Passed, now)),
-                News::CheckFailed => drop(breaker.checked(Check::Failed, now)),
+                // Every core hears of it: there is nobody to tell.
+                News::CheckPassed => _ = breaker.checked(Check::Passed, now),
+                News::CheckFailed => _ = breaker.checked(Check::Failed, now),
+                News::AskedToWait { for_ms } => breaker.elsewhere_cooled(for_ms, now),
                 News::Tripped { for_ms } => breaker.elsewhere_tripped(for_ms, now),
                 News::Restored => breaker.elsewhere_restored(now),
             }

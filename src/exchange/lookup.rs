@@ -30,7 +30,9 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
         // Most answers are here: no flight is looked for before.
         match ask_own(core, &fingerprint, form, core.id, None) {
             Verdict::Found(entry) => return Found::Hit(entry),
-            Verdict::Lead(number) => return Found::Lead(Flight::leading(core, fingerprint, number).seat(core)),
+            Verdict::Lead(number, stale) => {
+                return Found::Lead(Flight::leading(core, fingerprint, number, stale).seat(core));
+            }
             Verdict::Alone => return Found::Alone(alone(core)),
             Verdict::Follow(leader, number) => return follow(core, fingerprint, leader, number),
         }
@@ -59,7 +61,7 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
     if own {
         return match ask_own(core, &fingerprint, form, core.id, silent) {
             Verdict::Found(entry) => Found::Hit(entry),
-            Verdict::Lead(number) => Found::Lead(Flight::leading(core, fingerprint, number).seat(core)),
+            Verdict::Lead(number, stale) => Found::Lead(Flight::leading(core, fingerprint, number, stale).seat(core)),
             Verdict::Alone => Found::Alone(alone(core)),
             Verdict::Follow(leader, number) => follow(core, fingerprint, leader, number),
         };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use shards::Fault;
 use shards::balancer::{first_tier, hash, least, two_choices};
-use shards::breaker::{Change, Gate, Outcome, Pass, State};
+use shards::breaker::{Change, Gate, Outcome, Pass, Reason, State, WHOLE_SHARE};
 
 use super::core::Core;
 use super::letters::{Letter, News};
@@ -61,7 +61,7 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
             if breaker.gate(now) != Gate::Shut {
                 serving += 1;
                 if !tried.has(target) {
-                    share = (to.weight.saturating_mul(breaker.share(now)) / 256).max(1);
+                    share = (to.weight.saturating_mul(breaker.share(now)) / WHOLE_SHARE).max(1);
                 }
             }
         }
@@ -168,6 +168,7 @@ impl Drop for Plan {
 fn turned(core: &Core, backend: usize, change: Option<Change>) {
     let Some(change) = change else { return };
     let news = match change.to {
+        State::Tripped if change.reason == Reason::AskedToWait => Some(News::AskedToWait { for_ms: change.for_ms }),
         State::Tripped => {
             core.counters.trips.add(1);
             Some(News::Tripped { for_ms: change.for_ms })

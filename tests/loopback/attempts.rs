@@ -19,10 +19,10 @@ fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
     let fails: [(&str, fn(&mut Peer)); 9] = [
         ("closes", |_| {}),
         ("resets", |peer| peer.reset()),
-        ("garbage", |peer| drop(peer.write("SSH-2.0-OpenSSH_9\r\n\r\n"))),
-        ("503", |peer| drop(peer.write(answer(503, ERROR_503)))),
-        ("529", |peer| drop(peer.write(answer(529, ERROR_503)))),
-        ("half a head", |peer| drop(peer.write("HTTP/1.1 200 OK\r\nConte"))),
+        ("garbage", |peer| _ = peer.write("SSH-2.0-OpenSSH_9\r\n\r\n")),
+        ("503", |peer| _ = peer.write(answer(503, ERROR_503))),
+        ("529", |peer| _ = peer.write(answer(529, ERROR_503))),
+        ("half a head", |peer| _ = peer.write("HTTP/1.1 200 OK\r\nConte")),
         ("a head and no more", |peer| {
             peer.write(STREAM_HEAD);
             peer.await_close();
@@ -208,7 +208,7 @@ fn an_expired_answer_serves_when_every_backend_fails() {
     let backend = Backend::run(|peer| {
         while let Some(request) = peer.request() {
             match peer.number {
-                0 => drop(peer.write(echo(&request))),
+                0 => _ = peer.write(echo(&request)),
                 _ => return,
             }
             peer.finish();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::random::{Random, each_seed};
 
-const BOUNDS: PoolBounds = PoolBounds { idle_max: 2, open_max: Some(3), idle_ms: 100 };
+const BOUNDS: PoolBounds = PoolBounds { idle_max: 2, open_max: Some(3), open_min: 0, idle_ms: 100 };
 
 #[test]
 fn reuses_the_latest() {
@@ -53,7 +53,7 @@ fn agrees_with_a_plain_list() {
     each_seed(50, |seed| {
         let mut random = Random::new(seed);
         let open_max = random.chance(70).then(|| 1 + random.below(6) as usize);
-        let bounds = PoolBounds { idle_max: random.below(5) as usize, open_max, idle_ms: 20 };
+        let bounds = PoolBounds { idle_max: random.below(5) as usize, open_max, open_min: 0, idle_ms: 20 };
         let mut pool = Pool::new(bounds);
         // Idle ones with the end of their time, latest last; and the leased ones.
         let mut idle: Vec<(u32, u64)> = Vec::new();
@@ -108,4 +108,16 @@ fn agrees_with_a_plain_list() {
         pool.drain(&mut closing);
         assert_eq!(closing, idle.iter().map(|idle| idle.0).collect::<Vec<_>>());
     });
+}
+
+#[test]
+fn what_is_lacking_is_opened_ahead_of_need() {
+    let mut pool = Pool::new(PoolBounds { open_min: 2, ..BOUNDS });
+    assert_eq!(pool.lacks(), 2);
+    assert_eq!(pool.take_fresh(), Take::Dial);
+    assert_eq!(pool.lacks(), 1, "one that is on its way counts");
+    assert_eq!(pool.give_back('a', Millis(0)), None);
+    assert_eq!(pool.lacks(), 1);
+    let unkept = Pool::<char>::new(PoolBounds { open_min: 9, idle_max: 1, ..BOUNDS });
+    assert_eq!(unkept.lacks(), 1, "no more than are kept");
 }

@@ -97,7 +97,7 @@ impl Turn<'_> {
 impl Core {
     pub fn new(id: CoreId, random: &mut Random) -> Self {
         let flights_max = 1 + random.below(6) as usize;
-        let shard = Shard::new(2_000 + random.below(20_000), flights_max);
+        let shard = Shard::new(2_000 + random.below(20_000), flights_max, random.below(200));
         Self { id, shard, flights_max, exchanges: HashMap::new(), leads: HashMap::new() }
     }
 
@@ -238,7 +238,7 @@ impl Core {
         turn.ledger.asked(question, gave_up, &asked, self.flights_max);
         match asked {
             Asked::Hit { value, .. } => Told::Hit { answer: *value },
-            Asked::Lead { number } => Told::Lead { number },
+            Asked::Lead { number, .. } => Told::Lead { number },
             Asked::Follow { leader, number } => Told::Follow { leader, number },
             Asked::Alone => Told::Alone,
         }

@@ -96,7 +96,7 @@ impl Ledger {
                 assert!(age_ms < stored.ttl_ms, "a hit is fresh");
                 assert!(!owner.live.contains_key(&fingerprint), "a hit although somebody fetches");
             }
-            Asked::Lead { number } => {
+            Asked::Lead { number, .. } => {
                 self.counts.leads += 1;
                 let before = owner.drawn.insert(number, Settling::Due);
                 assert!(before.is_none(), "number {number} was used before");

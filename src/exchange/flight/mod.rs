@@ -86,8 +86,11 @@ impl Flight {
     }
 
     /// A flight of this core, to be settled as `number`.
-    pub fn leading(core: &Core, fingerprint: Fingerprint, number: u64) -> Rc<Flight> {
-        Flight::enter_map(core, fingerprint, Stage::Flying(Some(number)))
+    /// `stale` may serve if every backend fails.
+    pub fn leading(core: &Core, fingerprint: Fingerprint, number: u64, stale: Option<Arc<Entry>>) -> Rc<Flight> {
+        let flight = Flight::enter_map(core, fingerprint, Stage::Flying(Some(number)));
+        flight.state.borrow_mut().stale = stale;
+        flight
     }
 
     fn enter_map(core: &Core, fingerprint: Fingerprint, stage: Stage) -> Rc<Flight> {
@@ -239,7 +242,7 @@ impl Flight {
     }
 
     /// Lets a reader of this flight lead. False if there is none, or the flight has its verdict.
-    pub fn offer(&self, core: &Core, number: u64) -> bool {
+    pub fn offer(&self, core: &Core, number: u64, stale: Option<Arc<Entry>>) -> bool {
         let mut state = self.state.borrow_mut();
         if !matches!(state.stage, Stage::Asking) {
             return false;
@@ -249,6 +252,7 @@ impl Flight {
             return false;
         }
         state.stage = Stage::Offered(number);
+        state.stale = stale;
         state.wake();
         true
     }
@@ -363,11 +367,7 @@ impl Flight {
         self.state.borrow().heard_ms
     }
 
-    /// Leaves an expired answer here, for the case that every backend fails.
-    pub fn set_stale(&self, stale: Option<Arc<Entry>>) {
-        self.state.borrow_mut().stale = stale;
-    }
-
+    /// An expired answer, for the case that every backend fails.
     pub fn stale(&self) -> Option<Arc<Entry>> {
         self.state.borrow().stale.clone()
     }

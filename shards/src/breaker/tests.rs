@@ -1,0 +1,182 @@
+//! Turns one by one, and a random life against its laws.
+
+use super::*;
+use crate::random::{Random, each_seed};
+use std::vec::Vec;
+
+const RULES: BreakerRules = BreakerRules {
+    errors_in_row: 3,
+    error_percent: 50,
+    window_ms: 10_000,
+    volume_min: 10,
+    eject_ms: 1_000,
+    eject_max_ms: 4_000,
+    probes: 2,
+    slow_start_ms: 2_000,
+};
+
+fn ask(breaker: &mut Breaker, outcome: Outcome, at: u64) -> Option<Change> {
+    let pass = breaker.begin(Millis(at));
+    breaker.end(pass, outcome, Millis(at))
+}
+
+#[test]
+fn errors_in_a_row_take_it_out_and_good_probes_put_it_back() {
+    let mut breaker = Breaker::new(RULES);
+    assert_eq!(ask(&mut breaker, Outcome::Bad, 0), None);
+    assert_eq!(ask(&mut breaker, Outcome::Bad, 0), None);
+    assert_eq!(ask(&mut breaker, Outcome::Good, 0), None, "a good one ends the row");
+    assert_eq!(ask(&mut breaker, Outcome::Bad, 0), None);
+    assert_eq!(ask(&mut breaker, Outcome::Neutral, 0), None, "what says nothing does not end it");
+    assert_eq!(ask(&mut breaker, Outcome::Bad, 0), None);
+    let change = ask(&mut breaker, Outcome::Bad, 0).expect("the third in a row");
+    assert_eq!((change.from, change.to, change.reason), (State::Serving, State::Tripped, Reason::ErrorsInRow));
+    assert_eq!((change.for_ms, breaker.gate(Millis(999))), (1_000, Gate::Shut));
+    assert_eq!(breaker.gate(Millis(1_000)), Gate::Probe);
+    let probe = breaker.begin(Millis(1_000));
+    assert_eq!(probe, Pass::Probe);
+    assert_eq!(breaker.gate(Millis(1_000)), Gate::Shut, "one probe at a time");
+    assert_eq!(breaker.end(probe, Outcome::Good, Millis(1_100)), None);
+    let change = ask(&mut breaker, Outcome::Good, 1_200).expect("the second good probe");
+    assert_eq!((change.from, change.to, change.reason), (State::Probing, State::Serving, Reason::ProbesPassed));
+    let shares: Vec<u32> = [1_200, 2_200, 3_199, 3_200].map(|at| breaker.share(Millis(at))).into();
+    assert_eq!(shares, [26, 141, 255, 256]);
+}
+
+#[test]
+fn each_failed_probe_doubles_the_time_and_a_whole_return_forgets() {
+    let mut breaker = Breaker::new(RULES);
+    let mut now = 0;
+    for _ in 0..2 {
+        assert_eq!(ask(&mut breaker, Outcome::Bad, now), None);
+    }
+    let mut lengths = Vec::from([ask(&mut breaker, Outcome::Bad, now).expect("tripped").for_ms]);
+    for _ in 0..3 {
+        now += lengths.last().copied().unwrap_or(0);
+        let change = ask(&mut breaker, Outcome::Bad, now).expect("a failed probe");
+        assert_eq!((change.from, change.reason), (State::Probing, Reason::ProbeFailed));
+        lengths.push(change.for_ms);
+    }
+    assert_eq!(lengths, [1_000, 2_000, 4_000, 4_000]);
+    now += 4_000;
+    assert_eq!(ask(&mut breaker, Outcome::Neutral, now), None, "a probe that says nothing is given back");
+    assert_eq!(ask(&mut breaker, Outcome::Good, now), None);
+    assert!(ask(&mut breaker, Outcome::Good, now).is_some());
+    now += 2_000;
+    let changes: Vec<_> = (0..3).filter_map(|_| ask(&mut breaker, Outcome::Bad, now)).collect();
+    assert_eq!(changes[0].for_ms, 1_000);
+}
+
+#[test]
+fn a_share_of_errors_takes_it_out_too() {
+    let mut breaker = Breaker::new(BreakerRules { errors_in_row: 100, ..RULES });
+    let outcomes = [Outcome::Good, Outcome::Bad].into_iter().cycle();
+    let changes: Vec<_> = outcomes.take(10).map(|outcome| ask(&mut breaker, outcome, 5)).collect();
+    assert_eq!(changes.iter().flatten().count(), 1);
+    assert_eq!(changes[9].expect("the tenth").reason, Reason::ErrorRatio);
+    let mut quiet = Breaker::new(BreakerRules { errors_in_row: 100, ..RULES });
+    for round in 0..100 {
+        // Never ten within a window.
+        assert_eq!(ask(&mut quiet, Outcome::Bad, round * 2_000).filter(|_| round < 99), None);
+    }
+}
+
+#[test]
+fn the_active_check_holds_it_down_whatever_the_time() {
+    let mut breaker = Breaker::new(RULES);
+    let change = breaker.checked(Check::Failed, Millis(0)).expect("a turn");
+    assert_eq!((change.to, change.reason), (State::Tripped, Reason::CheckFailed));
+    assert_eq!(breaker.checked(Check::Failed, Millis(1)), None);
+    assert_eq!(breaker.gate(Millis(1_000_000)), Gate::Shut);
+    let change = breaker.checked(Check::Passed, Millis(1_000_000)).expect("a turn");
+    assert_eq!((change.from, change.to, change.reason), (State::Tripped, State::Serving, Reason::CheckPassed));
+    assert_eq!((breaker.gate(Millis(1_000_000)), breaker.share(Millis(1_000_000))), (Gate::Open, 26));
+}
+
+#[test]
+fn who_asks_to_be_left_alone_is_and_is_not_sick() {
+    let mut breaker = Breaker::new(RULES);
+    let change = breaker.cool(7_000, Millis(0)).expect("a turn");
+    assert_eq!((change.reason, change.for_ms), (Reason::AskedToWait, 7_000));
+    assert_eq!(breaker.cool(1_000, Millis(1)), None);
+    assert_eq!((breaker.gate(Millis(6_999)), breaker.gate(Millis(7_000))), (Gate::Shut, Gate::Open));
+    assert_eq!(breaker.share(Millis(7_000)), WHOLE_SHARE);
+}
+
+#[test]
+fn what_other_cores_found_holds_here() {
+    let mut breaker = Breaker::new(RULES);
+    let late = breaker.begin(Millis(0));
+    breaker.elsewhere_tripped(500, Millis(0));
+    assert_eq!(breaker.end(late, Outcome::Bad, Millis(1)), None, "it went before");
+    assert_eq!((breaker.gate(Millis(499)), breaker.gate(Millis(500))), (Gate::Shut, Gate::Probe));
+    let probe = breaker.begin(Millis(500));
+    breaker.elsewhere_restored(Millis(501));
+    assert_eq!(breaker.end(probe, Outcome::Bad, Millis(502)), None, "decided elsewhere");
+    assert_eq!(breaker.gate(Millis(502)), Gate::Open);
+}
+
+/// Law: a backend out of service gets one probe at a time and nothing else; once it is well and time passes, it serves.
+#[test]
+fn a_random_life_keeps_the_laws() {
+    each_seed(300, |seed| {
+        let mut random = Random::new(seed);
+        let mut breaker = Breaker::new(BreakerRules {
+            errors_in_row: 1 + random.below(5) as u32,
+            error_percent: random.below(100) as u32,
+            probes: 1 + random.below(3) as u32,
+            slow_start_ms: random.below(3_000),
+            ..RULES
+        });
+        let mut now = 0;
+        let (mut out, mut probes_out) = (Vec::new(), 0);
+        for _ in 0..2_000 {
+            now += random.below(200);
+            match random.below(12) {
+                0..5 => {
+                    let gate = breaker.gate(Millis(now));
+                    if gate != Gate::Shut {
+                        let pass = breaker.begin(Millis(now));
+                        assert_eq!(pass == Pass::Probe, gate == Gate::Probe);
+                        probes_out += u32::from(pass == Pass::Probe);
+                        out.push(pass);
+                    }
+                }
+                5..10 if !out.is_empty() => {
+                    let pass = out.swap_remove(random.below(out.len() as u64) as usize);
+                    probes_out -= u32::from(pass == Pass::Probe);
+                    let outcome = [Outcome::Good, Outcome::Bad, Outcome::Bad, Outcome::Neutral];
+                    let _ = breaker.end(pass, outcome[random.below(4) as usize], Millis(now));
+                }
+                10 => match random.below(5) {
+                    0 => {
+                        let _ = breaker.checked(Check::Failed, Millis(now));
+                    }
+                    1 => {
+                        let _ = breaker.checked(Check::Passed, Millis(now));
+                    }
+                    2 => breaker.elsewhere_tripped(random.below(2_000), Millis(now)),
+                    3 => breaker.elsewhere_restored(Millis(now)),
+                    _ => {
+                        let _ = breaker.cool(random.below(500), Millis(now));
+                    }
+                },
+                _ => {}
+            }
+            breaker.check();
+            assert!(probes_out <= 1, "{probes_out} probes out");
+        }
+        for pass in out {
+            let _ = breaker.end(pass, Outcome::Good, Millis(now));
+        }
+        let _ = breaker.checked(Check::Passed, Millis(now));
+        for _ in 0..100 {
+            now += 200;
+            if breaker.gate(Millis(now)) != Gate::Shut {
+                let pass = breaker.begin(Millis(now));
+                let _ = breaker.end(pass, Outcome::Good, Millis(now));
+            }
+        }
+        assert_eq!((breaker.gate(Millis(now)), breaker.state()), (Gate::Open, State::Serving), "it serves again");
+    });
+}

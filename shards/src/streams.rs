@@ -1,0 +1,267 @@
+//! The HTTP/2 connections of one core to one backend, and the streams on each. Owned by that core; holds no timer.
+//! Must never put more streams on a connection than its peer allows, nor new ones on a connection that is going away.
+
+use crate::Millis;
+use alloc::vec::Vec;
+
+/// One core's part of a node's bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamBounds {
+    pub connections_max: usize,
+    /// Streams on one connection; the peer may allow fewer.
+    pub streams_max: u32,
+    /// How long a connection without a stream is kept.
+    pub idle_ms: u64,
+}
+
+/// Names a connection as long as the machine lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+/// Connections, and one that is being opened.
+pub struct Streams<C> {
+    bounds: StreamBounds,
+    open: Vec<Connection<C>>,
+    dialling: usize,
+    serial: u64,
+}
+
+struct Connection<C> {
+    id: ConnectionId,
+    connection: C,
+    streams: u32,
+    limit: u32,
+    retired: bool,
+    idle_since: Millis,
+}
+
+/// Where a stream goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Slot<C> {
+    /// On this connection; it ends in [`Streams::give_back`].
+    Use { id: ConnectionId, connection: C },
+    /// Open a connection; that ends in [`Streams::dialled`] or [`Streams::dial_failed`].
+    Dial,
+    /// One is being opened already: ask again when it is.
+    Wait,
+    /// Everything is taken: ask again when a stream is given back.
+    Full,
+}
+
+impl<C: Clone> Streams<C> {
+    pub const fn new(bounds: StreamBounds) -> Self {
+        Self { bounds, open: Vec::new(), dialling: 0, serial: 0 }
+    }
+
+    /// A place for a stream: on the fullest connection that has room, so that few are needed and the others may close.
+    pub fn take(&mut self) -> Slot<C> {
+        let with_room = self.open.iter_mut().filter(|one| !one.retired && one.streams < one.limit);
+        if let Some(fullest) = with_room.max_by_key(|one| one.streams) {
+            fullest.streams += 1;
+            return Slot::Use { id: fullest.id, connection: fullest.connection.clone() };
+        }
+        // One at a time: whoever waits for it finds room on it, or opens the next one.
+        if self.dialling > 0 {
+            return Slot::Wait;
+        }
+        if self.live() >= self.bounds.connections_max {
+            return Slot::Full;
+        }
+        self.dialling += 1;
+        Slot::Dial
+    }
+
+    /// A connection was opened; the peer allows `limit` streams on it. One stream on it is taken, by whoever opened it.
+    pub fn dialled(&mut self, connection: C, limit: u32, now: Millis) -> ConnectionId {
+        self.dialling = self.dialling.saturating_sub(1);
+        self.serial += 1;
+        let id = ConnectionId(self.serial);
+        // Before its settings come, a peer may be thought to allow one.
+        let limit = limit.min(self.bounds.streams_max).max(1);
+        self.open.push(Connection { id, connection, streams: 1, limit, retired: false, idle_since: now });
+        id
+    }
+
+    /// It could not be opened.
+    pub fn dial_failed(&mut self) {
+        self.dialling = self.dialling.saturating_sub(1);
+    }
+
+    /// A stream is over. Nothing happens for a connection that is lost.
+    pub fn give_back(&mut self, id: ConnectionId, now: Millis) {
+        let Some(place) = self.place(id) else { return };
+        let one = &mut self.open[place];
+        debug_assert!(one.streams > 0, "a stream ends once");
+        one.streams = one.streams.saturating_sub(1);
+        one.idle_since = now;
+        if one.retired && one.streams == 0 {
+            self.open.swap_remove(place);
+        }
+    }
+
+    /// The peer allows so many streams now. Those that are open beyond it stay.
+    pub fn limit(&mut self, id: ConnectionId, limit: u32) {
+        if let Some(place) = self.place(id) {
+            self.open[place].limit = limit.min(self.bounds.streams_max);
+        }
+    }
+
+    /// The peer is going away (GOAWAY, RFC 9113 6.8): no new stream, and forgotten with the last one.
+    pub fn retire(&mut self, id: ConnectionId) {
+        let Some(place) = self.place(id) else { return };
+        self.open[place].retired = true;
+        if self.open[place].streams == 0 {
+            self.open.swap_remove(place);
+        }
+    }
+
+    /// The connection is gone, with every stream on it.
+    pub fn lost(&mut self, id: ConnectionId) {
+        if let Some(place) = self.place(id) {
+            self.open.swap_remove(place);
+        }
+    }
+
+    /// Moves connections without a stream for too long to `closing`. For a timer.
+    pub fn reap(&mut self, now: Millis, closing: &mut Vec<C>) {
+        let idle_ms = self.bounds.idle_ms;
+        let over = |one: &mut Connection<C>| one.streams == 0 && now.since(one.idle_since) >= idle_ms;
+        closing.extend(self.open.extract_if(.., over).map(|one| one.connection));
+    }
+
+    /// Moves every connection without a stream to `closing`, and takes no new stream on the others.
+    pub fn drain(&mut self, closing: &mut Vec<C>) {
+        closing.extend(self.open.extract_if(.., |one| one.streams == 0).map(|one| one.connection));
+        self.open.iter_mut().for_each(|one| one.retired = true);
+    }
+
+    /// Streams that are open on live and on retired connections.
+    pub fn streams(&self) -> u32 {
+        self.open.iter().map(|one| one.streams).sum()
+    }
+
+    /// Connections that are open or being opened.
+    pub fn connections(&self) -> usize {
+        self.open.len() + self.dialling
+    }
+
+    fn live(&self) -> usize {
+        self.open.iter().filter(|one| !one.retired).count() + self.dialling
+    }
+
+    fn place(&self, id: ConnectionId) -> Option<usize> {
+        self.open.iter().position(|one| one.id == id)
+    }
+
+    /// Panics when a law of this machine is broken. For tests and simulation.
+    pub fn check(&self) {
+        assert!(self.live() <= self.bounds.connections_max, "{} connections", self.live());
+        assert!(self.dialling <= 1, "one dial at a time");
+        assert!(self.open.iter().all(|one| one.streams <= self.bounds.streams_max.max(1)), "streams of a connection");
+        assert!(self.open.iter().all(|one| !one.retired || one.streams > 0), "a retired one is there for its streams");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Random, each_seed};
+
+    const BOUNDS: StreamBounds = StreamBounds { connections_max: 2, streams_max: 3, idle_ms: 100 };
+
+    #[test]
+    fn connections_are_filled_before_another_is_opened() {
+        let mut streams = Streams::new(BOUNDS);
+        assert_eq!(streams.take(), Slot::Dial);
+        assert_eq!(streams.take(), Slot::Wait);
+        let a = streams.dialled('a', 2, Millis(0));
+        assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' });
+        assert_eq!(streams.take(), Slot::Dial, "its peer allows two");
+        let b = streams.dialled('b', 100, Millis(0));
+        streams.give_back(a, Millis(1));
+        streams.give_back(a, Millis(1));
+        assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' }, "the fuller one");
+        assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' });
+        assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' }, "three is our own bound");
+        assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' });
+        assert_eq!(streams.take(), Slot::Full);
+        streams.retire(a);
+        assert_eq!(streams.take(), Slot::Dial, "one that goes away leaves its place");
+        streams.dial_failed();
+        streams.lost(a);
+        streams.give_back(a, Millis(2));
+        assert_eq!((streams.connections(), streams.streams()), (1, 3));
+    }
+
+    #[test]
+    fn the_idle_are_closed() {
+        let mut streams = Streams::new(BOUNDS);
+        assert_eq!(streams.take(), Slot::Dial);
+        let a = streams.dialled('a', 9, Millis(0));
+        let mut closing = Vec::new();
+        streams.reap(Millis(1_000), &mut closing);
+        assert!(closing.is_empty(), "it has a stream");
+        streams.give_back(a, Millis(1_000));
+        streams.reap(Millis(1_099), &mut closing);
+        assert!(closing.is_empty());
+        streams.reap(Millis(1_100), &mut closing);
+        assert_eq!((closing.as_slice(), streams.connections()), (&['a'][..], 0));
+    }
+
+    #[test]
+    fn a_random_life_keeps_the_bounds_and_nobody_waits_for_nothing() {
+        each_seed(200, |seed| {
+            let mut random = Random::new(seed);
+            let bounds = StreamBounds {
+                connections_max: 1 + random.below(4) as usize,
+                streams_max: 1 + random.below(5) as u32,
+                idle_ms: 50,
+            };
+            let mut streams = Streams::new(bounds);
+            let (mut out, mut known, mut dialling, mut now) = (Vec::new(), Vec::new(), false, 0);
+            for _ in 0..2_000 {
+                now += random.below(20);
+                match random.below(9) {
+                    0..3 => match streams.take() {
+                        Slot::Use { id, .. } => out.push(id),
+                        Slot::Dial => {
+                            assert!(!dialling);
+                            dialling = true;
+                        }
+                        Slot::Wait => assert!(dialling, "somebody is opening one"),
+                        Slot::Full => {}
+                    },
+                    3 | 4 if dialling => {
+                        dialling = false;
+                        if random.chance(70) {
+                            let id = streams.dialled((), random.below(9) as u32, Millis(now));
+                            out.push(id);
+                            known.push(id);
+                        } else {
+                            streams.dial_failed();
+                        }
+                    }
+                    5 | 6 if !out.is_empty() => {
+                        let id = out.swap_remove(random.below(out.len() as u64) as usize);
+                        streams.give_back(id, Millis(now));
+                    }
+                    7 if !known.is_empty() => {
+                        let id = known[random.below(known.len() as u64) as usize];
+                        match random.below(4) {
+                            0 => streams.limit(id, random.below(9) as u32),
+                            1 => streams.retire(id),
+                            2 => {
+                                streams.lost(id);
+                                out.retain(|other| *other != id);
+                            }
+                            _ => {}
+                        }
+                    }
+                    _ => streams.reap(Millis(now), &mut Vec::new()),
+                }
+                streams.check();
+                assert_eq!(streams.streams() as usize, out.len());
+            }
+        });
+    }
+}
