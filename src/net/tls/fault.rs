@@ -108,6 +108,9 @@ fn certificate(error: CertificateError) -> TlsFault {
         CertificateError::NotValidForNameContext { expected, presented } => {
             TlsFault::WrongName { expected: expected.to_str().into_owned(), presented }
         }
+        CertificateError::BadSignature => TlsFault::BadCertificate {
+            what: "a signature is wrong, as when an authority has a new key under its old name".to_owned(),
+        },
         error => TlsFault::BadCertificate { what: error.to_string() },
     }
 }
