@@ -1,7 +1,6 @@
 //! TLS to a real server on the real ring: what a handshake accepts and refuses, and what each refusal says.
 
-mod bytes; // transfers, ends and quiet
-mod server; // the other side
+pub(in crate::net) mod server; // the other side
 
 use std::net::SocketAddr;
 use std::thread;
@@ -15,10 +14,10 @@ use crate::net::runtime::run_data_core;
 use crate::net::{Dial, Duplex, dial, sleep_ms};
 
 /// Patience of handshakes that are to succeed or to fail by themselves: no test waits for it.
-const LONG_MS: u64 = 600_000;
+pub(in crate::net) const LONG_MS: u64 = 600_000;
 
 /// Runs `act` as a core of its own: what a core keeps in its thread is for one ring.
-fn on_core<R: Send, F: Future<Output = R>>(act: impl FnOnce() -> F + Send) -> R {
+pub(in crate::net) fn on_core<R: Send, F: Future<Output = R>>(act: impl FnOnce() -> F + Send) -> R {
     let core = || {
         let main = async {
             let result = act().await;
@@ -31,11 +30,11 @@ fn on_core<R: Send, F: Future<Output = R>>(act: impl FnOnce() -> F + Send) -> R 
     thread::scope(|scope| scope.spawn(core).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn settings(roots: Roots) -> TlsSettings {
+pub(in crate::net) fn settings(roots: Roots) -> TlsSettings {
     TlsSettings { server_name: "backend.test".into(), roots, client: None, offer: Offer::Either }
 }
 
-async fn shake(address: SocketAddr, context: &TlsContext) -> Result<(TlsStream, Agreed), TlsFault> {
+pub(in crate::net) async fn shake(address: SocketAddr, context: &TlsContext) -> Result<(TlsStream, Agreed), TlsFault> {
     let socket = dial(&Dial::Tcp(address), LONG_MS).await.unwrap();
     connect(socket, context, LONG_MS).await
 }
@@ -96,7 +95,8 @@ fn an_ip_address_can_be_the_name() {
 #[test]
 fn what_is_wrong_with_a_certificate_is_said() {
     let (authority, stranger) = (Authority::new("house"), Authority::new("stranger"));
-    let cases: [(_, fn(&TlsFault) -> bool, &str); 5] = [
+    type Right = fn(&TlsFault) -> bool;
+    let cases: [(_, Right, &str); 5] = [
         (
             Authority::new("house").sign("backend.test", Valid::Now),
             |fault| matches!(fault, TlsFault::BadCertificate { .. }),

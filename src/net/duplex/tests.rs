@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::server::{Authority, Manner, Served, Valid, serve, serve_plain, set_up};
-use super::{LONG_MS, on_core, settings, shake};
+use crate::net::tls::tests::server::{Authority, Manner, Served, Valid, serve, serve_plain, set_up};
+use crate::net::tls::tests::{LONG_MS, on_core, settings, shake};
 use crate::net::tls::{TlsContext, TlsFault, TlsStream, connect};
 use crate::net::{Dial, Duplex, dial, sleep_ms};
 
