@@ -212,6 +212,12 @@ impl Socket {
     fn fd(&self) -> BorrowedFd<'_> {
         descriptor(&self.stream)
     }
+
+    /// Makes writes of more than a few KiB wait for the peer.
+    #[cfg(test)]
+    pub(in crate::net) fn shrink(&self) {
+        rustix::net::sockopt::set_socket_send_buffer_size(self.fd(), 4 << 10).unwrap();
+    }
 }
 
 const AT_ONCE: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);

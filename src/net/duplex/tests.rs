@@ -37,7 +37,9 @@ impl Dice {
 }
 
 async fn plain(address: SocketAddr) -> Duplex {
-    Duplex::from(dial(&Dial::Tcp(address), LONG_MS).await.unwrap())
+    let socket = dial(&Dial::Tcp(address), LONG_MS).await.unwrap();
+    socket.shrink();
+    Duplex::from(socket)
 }
 
 /// A server and a context that trusts it.
@@ -74,8 +76,9 @@ impl Echo<'_> {
                     assert!(count > 0 && count <= size);
                     (self.written, moved) = (self.written + count, true);
                 }
-            } else if duplex.as_mut().poll_flush(context).is_pending() {
-                // Reads go on, below.
+            } else {
+                // Waits or not: reads go on, below.
+                let _ = duplex.as_mut().poll_flush(context);
             }
             let mut space = vec![0; 1 + self.dice.below(20_000)];
             let mut buffer = ReadBuf::new(&mut space);

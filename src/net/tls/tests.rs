@@ -36,6 +36,7 @@ pub(in crate::net) fn settings(roots: Roots) -> TlsSettings {
 
 pub(in crate::net) async fn shake(address: SocketAddr, context: &TlsContext) -> Result<(TlsStream, Agreed), TlsFault> {
     let socket = dial(&Dial::Tcp(address), LONG_MS).await.unwrap();
+    socket.shrink();
     connect(socket, context, LONG_MS).await
 }
 
