@@ -12,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Socket, tls::TlsStream, watch::Watch};
 
+#[cfg(all(test, not(sim)))]
+mod tests;
+
 /// A connected stream, owned.
 pub struct Duplex {
     stream: Stream,

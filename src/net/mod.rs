@@ -2,6 +2,7 @@
 //! Nothing else in the gateway opens a socket, reads a clock or throws dice, so that under `--cfg sim` the whole of it
 //! is replaced by one seeded, single-threaded world and the real request path runs in it unchanged.
 
+mod dial; // the first of several addresses to answer
 pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
 pub mod mail; // letters between cores: wait-free rings and a bell a core
 pub mod tls; // TLS to backends: settings, handshake, stream
@@ -28,7 +29,7 @@ pub use self::{
     clock::{now_ms, now_us, sleep_ms, unix_ms},
     dice::throw,
     runtime::spawn_raw,
-    socket::{Dial, Listener, Quit, Socket, SocketId, dial},
+    socket::{Dial, Listener, Quit, Socket, SocketId, dial, dial_with},
     sys::{Hangup, hangups, has_input, refuse_huge_pages, shutdown_both},
 };
 
@@ -36,10 +37,11 @@ pub use self::{
 pub mod sim;
 #[cfg(sim)]
 pub use self::sim::{
-    Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, hangups, has_input, now_us, shutdown_both,
-    sleep_ms, spawn_raw, throw, unix_ms,
+    Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, dial_with, hangups, has_input, now_us,
+    shutdown_both, sleep_ms, spawn_raw, throw, unix_ms,
 };
 
+pub use dial::{DialOptions, FastOpen, dial_any};
 pub use duplex::Duplex;
 
 mod spawn;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -22,7 +22,8 @@ use rustix::net::{
 
 use super::receive::Receiver;
 use super::{
-    sys::{adopt, descriptor},
+    dial::FastOpen,
+    sys::{adopt, ask_fast_open, descriptor},
     watch::Watch,
 };
 
@@ -177,7 +178,8 @@ impl Socket {
                     return Poll::Ready(Ok(count));
                 }
                 Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => {
+                // In progress: the first bytes could not travel with the request to connect.
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INPROGRESS) => {
                     // The wait borrows what it waits on, so it has a stream of its own.
                     let twin = adopt(descriptor(&self.stream).try_clone_to_owned()?)?;
                     self.stalled = Some(Box::pin(async move { twin.writable(false).await }));
@@ -210,6 +212,12 @@ impl Socket {
     fn fd(&self) -> BorrowedFd<'_> {
         descriptor(&self.stream)
     }
+
+    /// Makes writes of more than a few KiB wait for the peer.
+    #[cfg(test)]
+    pub(in crate::net) fn shrink(&self) {
+        rustix::net::sockopt::set_socket_send_buffer_size(self.fd(), 4 << 10).unwrap();
+    }
 }
 
 const AT_ONCE: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
@@ -234,15 +242,24 @@ pub enum Dial {
     Unix(PathBuf),
 }
 
+/// Connects, giving up after `timeout_ms`. See [`dial_with`].
+pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
+    dial_with(to, timeout_ms, FastOpen::Off).await
+}
+
 /// Connects, giving up after `timeout_ms`. An own non-blocking socket waits to become writable, so that giving up closes
 /// it: a connect operation in the ring that completes while it is being cancelled would leak its descriptor.
-pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
+/// Dropping the wait does the same.
+pub async fn dial_with(to: &Dial, timeout_ms: u64, fast_open: FastOpen) -> io::Result<Socket> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (fd, started) = match to {
         Dial::Tcp(address) => {
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let fd = socket_with(family, SocketType::STREAM, flags, None)?;
             set_tcp_nodelay(&fd, true)?;
+            if fast_open == FastOpen::On {
+                ask_fast_open(fd.as_fd());
+            }
             let started = connect(&fd, address);
             (fd, started)
         }
@@ -256,7 +273,7 @@ pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
     match started {
         Ok(()) => {}
         Err(rustix::io::Errno::INPROGRESS) => {
-            socket.watch.shut_down_at(super::now_ms() + timeout_ms);
+            socket.watch.shut_down_at(super::now_ms().saturating_add(timeout_ms));
             socket.stream.writable(false).await?;
             if socket.watch.take_trip().is_some() {
                 return Err(io::ErrorKind::TimedOut.into());

@@ -7,7 +7,7 @@ mod resume; // sessions to take up again, of one backend on one core
 mod settings; // roots, client certificates and names, read from bytes
 mod stream; // bytes in and out of a session over a socket
 #[cfg(all(test, not(sim)))]
-mod tests;
+pub(super) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use super::{
     ends::EndKey,
     executor::{Inner, current, world},
 };
-use crate::net::{now_ms, watch::Watch};
+use crate::net::{dial::FastOpen, now_ms, watch::Watch};
 
 /// What the registry of watches knows a socket by; given out again after a close, as descriptors are.
 pub type SocketId = usize;
@@ -243,6 +243,11 @@ pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
     socket.watch().clear();
     world().ends.borrow_mut().take_error(socket.end)?;
     Ok(socket)
+}
+
+/// As `dial`: the network of a simulation opens no connection fast.
+pub async fn dial_with(to: &Dial, timeout_ms: u64, _: FastOpen) -> io::Result<Socket> {
+    dial(to, timeout_ms).await
 }
 
 /// A listening socket. Several at one address share its connections by chance.

@@ -1,5 +1,7 @@
 //! What the simulated world promises: Linux's manners on sockets, time that moves alone, and the same story for a seed.
 
+mod streams; // polled sockets, duplex streams, the race of addresses
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;

@@ -106,10 +106,20 @@ fn certificate(error: CertificateError) -> TlsFault {
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsFault::NotYetValid,
         CertificateError::NotValidForNameContext { expected, presented } => {
+            let presented = presented.iter().map(|name| bare(name).to_owned()).collect();
             TlsFault::WrongName { expected: expected.to_str().into_owned(), presented }
         }
+        CertificateError::BadSignature => TlsFault::BadCertificate {
+            what: "a signature is wrong, as when an authority has a new key under its old name".to_owned(),
+        },
         error => TlsFault::BadCertificate { what: error.to_string() },
     }
+}
+
+/// The library gives names as `DnsName("backend.test")`.
+fn bare(name: &str) -> &str {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inside.map_or(name, |inside| inside.trim_matches('"'))
 }
 
 fn alerted(alert: Alert) -> TlsFault {

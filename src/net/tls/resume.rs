@@ -1,6 +1,9 @@
 //! Sessions that can be taken up again, of one backend on one core: a handshake with one costs the backend no signature.
 //! One core owns it; the lock is there because the library asks for one, and nobody ever waits for it.
 
+// The library's trait wants to be shared between threads; this never is.
+#![allow(clippy::disallowed_types)]
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,0 +1,139 @@
+//! Connecting to the first of several addresses that answers (RFC 8305), over whichever sockets this world has.
+//! The futures of all attempts belong to the one that waits; dropping it closes every socket but the one it returned.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+
+use super::{Dial, Socket, dial_with, now_ms, sleep_ms};
+
+#[cfg(all(test, not(sim)))]
+mod tests;
+
+/// How a connection is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DialOptions {
+    /// For all attempts together.
+    pub timeout_ms: u64,
+    pub fast_open: FastOpen,
+    /// How long an attempt has before the next one starts beside it; RFC 8305 5 recommends 250.
+    pub stagger_ms: u64,
+}
+
+/// Whether the first bytes written may travel with the request to connect (RFC 7413): then a refusal shows in the first
+/// write or read. Where the kernel or the server cannot do it, an ordinary connection is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastOpen {
+    On,
+    Off,
+}
+
+/// Connects to one of `addresses`: the families by turns, beginning with that of the first, each attempt `stagger_ms`
+/// after the one before or as soon as one fails; the first to connect wins.
+///
+/// Errors: the last one, with its address family and without its address; `TimedOut` when the time was over.
+pub async fn dial_any(addresses: &[Dial], options: DialOptions) -> io::Result<Socket> {
+    let deadline_ms = now_ms().saturating_add(options.timeout_ms);
+    let attempt = |to: &Dial| {
+        let to = to.clone();
+        async move {
+            let left_ms = deadline_ms.saturating_sub(now_ms());
+            dial_with(&to, left_ms, options.fast_open).await.map_err(|error| told(&to, &error))
+        }
+    };
+    // Most backends have one address: no need for a race.
+    if let [only] = addresses {
+        return attempt(only).await;
+    }
+    race(in_turns(addresses), options.stagger_ms, deadline_ms, attempt).await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Four,
+    Six,
+    Unix,
+}
+
+fn family(to: &Dial) -> Family {
+    match to {
+        Dial::Tcp(address) if address.is_ipv4() => Family::Four,
+        Dial::Tcp(_) => Family::Six,
+        Dial::Unix(_) => Family::Unix,
+    }
+}
+
+fn told(to: &Dial, error: &io::Error) -> io::Error {
+    let family = match family(to) {
+        Family::Four => "IPv4",
+        Family::Six => "IPv6",
+        Family::Unix => "a Unix socket",
+    };
+    io::Error::new(error.kind(), format!("over {family}: {error}"))
+}
+
+/// RFC 8305 4, with one address of the first family at the front.
+fn in_turns(addresses: &[Dial]) -> Vec<&Dial> {
+    let Some(first) = addresses.first().map(family) else { return Vec::new() };
+    let (mut same, mut other) = addresses.iter().partition::<Vec<_>, _>(|to| family(to) == first);
+    let (mut same, mut other) = (same.drain(..), other.drain(..));
+    let mut order = Vec::with_capacity(addresses.len());
+    while order.len() < addresses.len() {
+        order.extend(same.next());
+        order.extend(other.next());
+    }
+    order
+}
+
+/// The first of `attempt(to)` to succeed. Polled, it polls all that are under way, which are few: one a `stagger_ms`.
+async fn race<T, F: Future<Output = io::Result<T>>>(
+    order: Vec<&Dial>,
+    stagger_ms: u64,
+    deadline_ms: u64,
+    attempt: impl Fn(&Dial) -> F,
+) -> io::Result<T> {
+    let mut waiting = order.into_iter();
+    let mut running: Vec<Pin<Box<F>>> = Vec::new();
+    // `None`: the next one may start.
+    let mut stagger = None;
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
+    poll_fn(|context| {
+        loop {
+            if stagger.is_none() {
+                // Past the deadline nobody new is tried.
+                let next = if running.is_empty() || now_ms() < deadline_ms { waiting.next() } else { None };
+                if let Some(to) = next {
+                    running.push(Box::pin(attempt(to)));
+                    stagger = Some(Box::pin(sleep_ms(stagger_ms)));
+                }
+            }
+            let mut index = 0;
+            while index < running.len() {
+                match running[index].as_mut().poll(context) {
+                    Poll::Ready(Ok(winner)) => return Poll::Ready(Ok(winner)),
+                    Poll::Ready(Err(error)) => {
+                        drop(running.remove(index));
+                        failure = error;
+                        stagger = None;
+                    }
+                    Poll::Pending => index += 1,
+                }
+            }
+            let over = waiting.len() == 0 || now_ms() >= deadline_ms;
+            match &mut stagger {
+                None if over && running.is_empty() => {
+                    let nobody = io::Error::from(io::ErrorKind::TimedOut);
+                    return Poll::Ready(Err(std::mem::replace(&mut failure, nobody)));
+                }
+                None if over => return Poll::Pending,
+                None => {}
+                Some(sleep) => match sleep.as_mut().poll(context) {
+                    Poll::Ready(()) => stagger = None,
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    })
+    .await
+}
