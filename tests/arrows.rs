@@ -34,7 +34,9 @@ const EVERYTHING: &[&str] = &["*"];
 const PLACES: &[(&str, &[&str])] = &[
     ("monoio", &["src/net/", "src/cores/"]),
     ("glommio", &["src/cores/io"]),
-    ("tokio", &["src/control/", "src/cores/background"]),
+    // Where bytes go to and from HTTP/2 and TLS, its traits alone are named: the runtime stays out.
+    ("tokio", &["src/control/", "src/cores/background", "src/net/http2"]),
+    ("h2", &["src/net/http2"]),
     ("unsafe", &["src/net/sys.rs"]),
     ("shards", &["src/exchange/", "src/cores/", "src/control/"]),
 ];

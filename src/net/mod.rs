@@ -2,6 +2,7 @@
 //! Nothing else in the gateway opens a socket, reads a clock or throws dice, so that under `--cfg sim` the whole of it
 //! is replaced by one seeded, single-threaded world and the real request path runs in it unchanged.
 
+pub mod http2; // HTTP/2 to backends: streams that read like HTTP/1.1
 pub mod mail; // letters between cores: wait-free rings and a bell a core
 pub mod watch; // deadlines and hang-ups of sockets that tasks are waiting on
 
