@@ -146,6 +146,10 @@ where
                 Clock::Off | Clock::Silence { .. } | Clock::Pong { .. } if !owed && self.is_leaving() => {
                     self.start(Clock::Closing, self.settings.close_timeout_ms);
                 }
+                // Any frame is a sign of life: an answer may stand in front of the PONG.
+                Clock::Pong { heard_ms } if owed && heard_ms != self.state.heard_ms.get() => {
+                    self.start(Clock::Silence { since_ms: now_ms() }, self.settings.ping_after_ms);
+                }
                 _ => {}
             }
             let Some(timer) = &mut self.timer else { return Poll::Pending };
@@ -161,12 +165,7 @@ where
                         left_ms => self.start(self.clock, left_ms),
                     }
                 }
-                Clock::Pong { heard_ms } if heard_ms == self.state.heard_ms.get() => return Poll::Ready(()),
-                Clock::Pong { .. } => {
-                    // Any frame is a sign of life: an answer may stand in front of the PONG.
-                    self.start(Clock::Silence { since_ms: self.state.heard_ms.get() }, self.settings.ping_after_ms);
-                }
-                Clock::Closing => return Poll::Ready(()),
+                Clock::Pong { .. } | Clock::Closing => return Poll::Ready(()),
             }
         }
     }

@@ -14,8 +14,8 @@ fn an_answer_may_come_while_the_body_is_under_way() {
         let mut stream = connection.send(post(), body.clone()).unwrap();
         let id = peer.request().await;
         peer.ok(id).await;
-        peer.data(0, id, b"so far: ").await;
         assert_eq!(read_once(&mut stream).await.unwrap(), OK);
+        peer.data(0, id, b"so far: ").await;
         // The peer takes the rest only now, and nobody reads the answer meanwhile.
         peer.window(0, 300_000).await;
         peer.window(id, 300_000).await;
