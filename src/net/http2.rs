@@ -36,7 +36,8 @@ pub struct Http2Settings {
     /// The same over all streams. With as much as all of them together may hold, a stream nobody reads never stops the
     /// others.
     pub connection_window_bytes: u32,
-    /// Silence of the peer while it owes answers, after which it is asked for a sign of life.
+    /// Silence of the peer, after which it is asked for a sign of life while it owes answers: on a connection that had
+    /// rested for longer, with the first request.
     pub ping_after_ms: u64,
     /// How long that sign may take; then the connection is lost.
     pub ping_timeout_ms: u64,
@@ -44,21 +45,28 @@ pub struct Http2Settings {
     pub close_timeout_ms: u64,
 }
 
-impl Http2Settings {
-    const STREAMS_MAX: usize = 100;
-    const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-}
+/// Largest window there is (RFC 9113 6.9.1).
+const WINDOW_MAX_BYTES: u32 = (1 << 31) - 1;
 
-impl Default for Http2Settings {
-    fn default() -> Http2Settings {
+impl Http2Settings {
+    /// The usual settings for so many streams.
+    pub fn for_streams(streams_max: usize) -> Http2Settings {
+        let stream_window_bytes: u32 = 256 << 10;
+        let all = stream_window_bytes.saturating_mul(u32::try_from(streams_max).unwrap_or(u32::MAX));
         Http2Settings {
-            streams_max: Http2Settings::STREAMS_MAX,
-            stream_window_bytes: Http2Settings::STREAM_WINDOW_BYTES,
-            connection_window_bytes: Http2Settings::STREAM_WINDOW_BYTES * Http2Settings::STREAMS_MAX as u32,
+            streams_max,
+            stream_window_bytes,
+            connection_window_bytes: all.clamp(stream_window_bytes, WINDOW_MAX_BYTES),
             ping_after_ms: 30_000,
             ping_timeout_ms: 10_000,
             close_timeout_ms: 5_000,
         }
+    }
+}
+
+impl Default for Http2Settings {
+    fn default() -> Http2Settings {
+        Http2Settings::for_streams(100)
     }
 }
 
@@ -146,8 +154,8 @@ where
     let state = Rc::new(State::new());
     let (requests, mut connection) = h2::client::Builder::new()
         .enable_push(false)
-        .initial_window_size(settings.stream_window_bytes)
-        .initial_connection_window_size(settings.connection_window_bytes)
+        .initial_window_size(settings.stream_window_bytes.min(WINDOW_MAX_BYTES))
+        .initial_connection_window_size(settings.connection_window_bytes.min(WINDOW_MAX_BYTES))
         .max_header_list_size(limits::HEAD_BYTES as u32)
         .data_frame_budget(FRAMING_BUDGET_BYTES)
         // None until the SETTINGS have come, which is how their coming is noticed.

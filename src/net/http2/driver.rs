@@ -1,5 +1,5 @@
 //! Drives one connection: moves its frames, tells the handles what the peer announces, and buries a peer that is silent
-//! while it owes answers. Owns the transport; ends with it. Never wakes itself: it waits for the transport, for a
+//! while it owes answers. Owns the transport; ends with it. Never keeps itself running: it waits for the transport, for a
 //! handle that has something to send, or for its timer.
 
 use std::future::Future;
@@ -71,8 +71,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
 enum Clock {
     /// Nobody waits for the peer.
     Off,
-    /// Answers are owed, since this time.
-    Silence { since_ms: u64 },
+    /// Answers are owed.
+    Silence,
     /// A sign of life was asked for, when the peer had last been heard at this time.
     Pong { heard_ms: u64 },
     /// The last frames have to leave.
@@ -140,16 +140,12 @@ where
         loop {
             let owed = self.state.streams_open.get() > 0;
             match self.clock {
-                Clock::Off | Clock::Closing if owed => {
-                    self.start(Clock::Silence { since_ms: now_ms() }, self.settings.ping_after_ms);
-                }
-                Clock::Off | Clock::Silence { .. } | Clock::Pong { .. } if !owed && self.is_leaving() => {
+                Clock::Off | Clock::Closing if owed => self.listen(),
+                Clock::Off | Clock::Silence | Clock::Pong { .. } if !owed && self.is_leaving() => {
                     self.start(Clock::Closing, self.settings.close_timeout_ms);
                 }
                 // Any frame is a sign of life: an answer may stand in front of the PONG.
-                Clock::Pong { heard_ms } if owed && heard_ms != self.state.heard_ms.get() => {
-                    self.start(Clock::Silence { since_ms: now_ms() }, self.settings.ping_after_ms);
-                }
+                Clock::Pong { heard_ms } if owed && heard_ms != self.state.heard_ms.get() => self.listen(),
                 _ => {}
             }
             let Some(timer) = &mut self.timer else { return Poll::Pending };
@@ -157,16 +153,19 @@ where
             self.timer = None;
             match self.clock {
                 Clock::Off => {}
-                Clock::Silence { .. } | Clock::Pong { .. } if !owed => self.clock = Clock::Off,
-                Clock::Silence { since_ms } => {
-                    let due_ms = self.state.heard_ms.get().max(since_ms) + self.settings.ping_after_ms;
-                    match due_ms.saturating_sub(now_ms()) {
-                        0 => self.ping(),
-                        left_ms => self.start(self.clock, left_ms),
-                    }
-                }
+                Clock::Silence | Clock::Pong { .. } if !owed => self.clock = Clock::Off,
+                Clock::Silence => self.listen(),
                 Clock::Pong { .. } | Clock::Closing => return Poll::Ready(()),
             }
+        }
+    }
+
+    /// Waits until the peer has been silent for long enough, or asks it if it has.
+    fn listen(&mut self) {
+        let due_ms = self.state.heard_ms.get().saturating_add(self.settings.ping_after_ms);
+        match due_ms.saturating_sub(now_ms()) {
+            0 => self.ping(),
+            left_ms => self.start(Clock::Silence, left_ms),
         }
     }
 
@@ -188,6 +187,9 @@ where
     /// Errors: `ConnectionLost` (the transport, or a peer gone silent) or `Protocol`.
     type Output = Result<(), Http2Fault>;
 
+    // The library wakes its own task in three cases: a frame that was just read gives it something to send, the last handle
+    // and stream are found gone, a ping is asked for. Each is one more poll that finds nothing and leaves no wake behind,
+    // so the ring is asked for completions after at most two polls of whatever came in. It knows no yields.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Http2Fault>> {
         let driver = &mut *self;
         let ended = match Pin::new(&mut driver.connection).poll(context) {

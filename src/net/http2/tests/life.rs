@@ -172,6 +172,25 @@ fn a_peer_that_owes_answers_and_goes_silent_is_buried() {
     });
 }
 
+/// Only where time stands still between events can a test tell at once from later.
+#[cfg(sim)]
+#[test]
+fn a_connection_that_rested_is_asked_with_its_first_request() {
+    use crate::net::{now_ms, sleep_ms};
+    run(async || {
+        let (connection, mut peer, _) = open(Http2Settings::default(), &[]).await;
+        drop(connection.send(get(), Bytes::new()).unwrap());
+        peer.next(peer::RESET).await;
+        sleep_ms(100_000).await;
+        let asked_ms = now_ms();
+        let mut stream = connection.send(get(), Bytes::new()).unwrap();
+        peer.next(PING).await;
+        assert!(now_ms() - asked_ms < 1000);
+        assert_eq!(read_once(&mut stream).await, Err(io::ErrorKind::UnexpectedEof));
+        assert!((9_000..12_000).contains(&(now_ms() - asked_ms)));
+    });
+}
+
 #[test]
 fn a_peer_that_thinks_long_and_answers_pings_lives() {
     run(async || {
