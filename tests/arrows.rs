@@ -34,8 +34,9 @@ const EVERYTHING: &[&str] = &["*"];
 const PLACES: &[(&str, &[&str])] = &[
     ("monoio", &["src/net/", "src/cores/"]),
     ("glommio", &["src/cores/io"]),
-    // The stream to backends has its traits of reading and writing, for the HTTP/2 machine.
-    ("tokio", &["src/control/", "src/cores/background", "src/net/duplex"]),
+    // Where bytes go to and from HTTP/2 and TLS, its traits of reading and writing alone are named: the runtime stays out.
+    ("tokio", &["src/control/", "src/cores/background", "src/net/duplex", "src/net/http2"]),
+    ("h2", &["src/net/http2"]),
     ("unsafe", &["src/net/sys.rs"]),
     ("shards", &["src/exchange/", "src/cores/", "src/control/"]),
 ];

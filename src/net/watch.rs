@@ -1,4 +1,4 @@
-//! Deadlines and hang-ups of sockets that tasks are waiting on, a registry a core.
+//! Deadlines and hang-ups of what tasks are waiting on, sockets or streams within them; a registry a core.
 //!
 //! No task ever races a socket operation against a timer: dropping such an operation loses bytes. A task waits on its
 //! socket alone; a ticker finds what is overdue or gone and makes the wait end, by shutting the socket down, by taking
@@ -53,7 +53,8 @@ pub enum Wait {
 }
 
 struct Slot {
-    socket: SocketId,
+    /// Absent where the watched thing shares its socket with others.
+    socket: Option<SocketId>,
     serial: u64,
     deadline_ms: u64,
     then: Then,
@@ -61,6 +62,8 @@ struct Slot {
     guarded: Option<usize>,
     half_closed: bool,
     trip: Option<Trip>,
+    /// Why it was shut down. Unlike the trip it stays: a socket that was shut down does too.
+    down: Option<Trip>,
     waker: Option<Waker>,
 }
 
@@ -83,7 +86,7 @@ thread_local! {
     static REGISTRY: RefCell<Registry> = RefCell::default();
 }
 
-/// The watch of one socket; leaves the registry when dropped.
+/// The watch of one socket or stream; leaves the registry when dropped.
 pub struct Watch {
     index: usize,
 }
@@ -97,6 +100,16 @@ pub struct Alarm {
 
 impl Watch {
     pub(super) fn new(socket: SocketId) -> Watch {
+        Watch::enter(Some(socket))
+    }
+
+    /// A watch of something without a socket of its own, as a stream of a shared connection is: where a socket would be
+    /// shut down, the task that polls with [`Watch::poll_down`] is woken. Hang-ups are the connection's matter.
+    pub fn detached() -> Watch {
+        Watch::enter(None)
+    }
+
+    fn enter(socket: Option<SocketId>) -> Watch {
         REGISTRY.with_borrow_mut(|registry| {
             registry.serial += 1;
             registry.live += 1;
@@ -108,6 +121,7 @@ impl Watch {
                 guarded: None,
                 half_closed: false,
                 trip: None,
+                down: None,
                 waker: None,
             };
             let index = match registry.free.pop() {
@@ -184,11 +198,14 @@ impl Watch {
         self.with(|slot| slot.arm(u64::MAX, Then::Nothing));
     }
 
-    /// From now on hang-ups of the peer trip the watch and wake its task.
+    /// From now on hang-ups of the peer trip the watch and wake its task. Nothing on a detached watch.
     pub fn guard(&self) {
         REGISTRY.with_borrow_mut(|registry| {
             let place = registry.guarded.len();
             let Some(slot) = registry.slots[self.index].as_mut() else { return };
+            if slot.socket.is_none() {
+                return;
+            }
             if slot.guarded.is_none() {
                 slot.guarded = Some(place);
                 registry.guarded.push(self.index);
@@ -225,6 +242,20 @@ impl Watch {
         })
     }
 
+    /// Why it was shut down; if it was not, `waker` is woken when it is. For detached watches: the trip stays to be taken,
+    /// and the answer stays the same for ever.
+    pub fn poll_down(&self, waker: &Waker) -> Option<Trip> {
+        self.with(|slot| {
+            if slot.down.is_none() {
+                match &mut slot.waker {
+                    Some(old) => old.clone_from(waker),
+                    none => *none = Some(waker.clone()),
+                }
+            }
+            slot.down
+        })
+    }
+
     /// A handle by which others on this core can end this socket's waits.
     pub fn alarm(&self) -> Alarm {
         self.with(|slot| Alarm { index: self.index, serial: slot.serial })
@@ -237,7 +268,7 @@ impl Alarm {
         let waker = REGISTRY.with_borrow_mut(|registry| match registry.slots.get_mut(self.index) {
             Some(Some(slot)) if slot.serial == self.serial => {
                 slot.trip = Some(Trip::Abandoned);
-                shutdown_both(slot.socket);
+                slot.shut_down(Trip::Abandoned);
                 slot.waker.take()
             }
             _ => None,
@@ -262,6 +293,13 @@ impl Drop for Watch {
 }
 
 impl Slot {
+    fn shut_down(&mut self, why: Trip) {
+        self.down = self.down.or(Some(why));
+        if let Some(socket) = self.socket {
+            shutdown_both(socket);
+        }
+    }
+
     fn arm(&mut self, at_ms: u64, then: Then) {
         (self.deadline_ms, self.then) = (at_ms, then);
         // What an earlier wait left unread is not this one's.
@@ -288,8 +326,8 @@ impl Registry {
         let count = self.guarded.len().min(HANGUPS_A_TICK);
         for step in 0..count {
             let index = self.guarded[(self.cursor + step) % self.guarded.len()];
-            if let Some(slot) = &self.slots[index] {
-                self.asked.push(slot.socket);
+            if let Some(Slot { socket: Some(socket), .. }) = &self.slots[index] {
+                self.asked.push(*socket);
                 self.asked_slots.push(index);
             }
         }
@@ -316,7 +354,7 @@ impl Registry {
             }
             match std::mem::replace(&mut slot.then, Then::Nothing) {
                 Then::Nothing | Then::Wake => {}
-                Then::ShutDown | Then::ShutDownStuck(_) | Then::CloseIdle => shutdown_both(slot.socket),
+                Then::ShutDown | Then::ShutDownStuck(_) | Then::CloseIdle => slot.shut_down(Trip::Deadline),
                 Then::Quit(quit, _) => quits.push(quit),
             }
             wakers.extend(slot.waker.take());
@@ -366,30 +404,37 @@ async fn tick_hangups() {
 /// Ends the wait of every connection that has nothing to do: those that are idle are shut down, and reads that wait for
 /// a next request are taken back.
 pub fn close_idle() {
-    let mut quits = Vec::new();
+    let (mut wakers, mut quits) = (Vec::new(), Vec::new());
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten() {
             match &slot.then {
                 // A request that has come already is still answered.
-                Then::CloseIdle if has_input(slot.socket) => {}
-                Then::CloseIdle => shutdown_both(slot.socket),
+                Then::CloseIdle if slot.socket.is_some_and(has_input) => {}
+                Then::CloseIdle => {
+                    slot.shut_down(Trip::Abandoned);
+                    wakers.extend(slot.waker.take_if(|_| slot.socket.is_none()));
+                }
                 Then::Quit(quit, Wait::ForRequest) => quits.push(quit.clone()),
                 Then::Quit(_, Wait::ForRest) | Then::Nothing | Then::ShutDown | Then::ShutDownStuck(_) | Then::Wake => {
                 }
             }
         }
     });
+    wakers.drain(..).for_each(Waker::wake);
     quits.iter().for_each(|quit| quit.borrow_mut().quit());
 }
 
-/// Shuts down every socket of this core.
+/// Shuts down every socket and stream of this core.
 pub fn close_all() {
+    let mut wakers: Vec<Waker> = Vec::new();
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten() {
             slot.trip = Some(Trip::Abandoned); // so that the end that follows is not taken for the peer's
-            shutdown_both(slot.socket);
+            slot.shut_down(Trip::Abandoned);
+            wakers.extend(slot.waker.take_if(|_| slot.socket.is_none()));
         }
     });
+    wakers.drain(..).for_each(Waker::wake);
 }
 
 /// The registry of a core that is not running: a simulation has many cores on one thread.

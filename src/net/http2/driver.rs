@@ -1,0 +1,223 @@
+//! Drives one connection: moves its frames, tells the handles what the peer announces, and buries a peer that is silent
+//! while it owes answers. Owns the transport; ends with it. Never keeps itself running: it waits for the transport, for a
+//! handle that has something to send, or for its timer.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
+use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Condition, Http2Fault, Http2Settings, State, fault};
+use crate::net::{now_ms, sleep_ms};
+
+/// The transport, and when the peer was heard last.
+pub(super) struct Heard<T> {
+    io: T,
+    state: Rc<State>,
+}
+
+impl<T> Heard<T> {
+    pub(super) fn new(io: T, state: Rc<State>) -> Heard<T> {
+        Heard { io, state }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = ready!(Pin::new(&mut self.io).poll_read(context, buffer));
+        self.state.heard_ms.set(now_ms());
+        Poll::Ready(result)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+/// What the timer is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// Nobody waits for the peer.
+    Off,
+    /// Answers are owed.
+    Silence,
+    /// A sign of life was asked for, when the peer had last been heard at this time.
+    Pong { heard_ms: u64 },
+    /// The last frames have to leave.
+    Closing,
+}
+
+/// The future that drives a connection; it ends when that is closed, and says why. Dropping it cuts the connection.
+#[must_use = "a connection does nothing unless its driver runs"]
+pub struct Driver<T>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    connection: client::Connection<Heard<T>, Bytes>,
+    /// Tells a GOAWAY; gone with the last handle.
+    requests: Weak<SendRequest<Bytes>>,
+    pings: Option<PingPong>,
+    state: Rc<State>,
+    settings: Http2Settings,
+    clock: Clock,
+    timer: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl<T> Driver<T>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(super) fn new(
+        mut connection: client::Connection<Heard<T>, Bytes>,
+        requests: Weak<SendRequest<Bytes>>,
+        state: Rc<State>,
+        settings: Http2Settings,
+    ) -> Driver<T> {
+        let pings = connection.ping_pong();
+        let driver = Driver { connection, requests, pings, state, settings, clock: Clock::Off, timer: None };
+        driver.notice();
+        driver
+    }
+
+    /// Takes over what the frames that just came have changed.
+    fn notice(&self) {
+        let allowed = self.connection.max_concurrent_send_streams();
+        self.state.set_streams_limit(allowed.min(self.settings.streams_max));
+        if self.state.condition.get() == Condition::Open
+            && let Some(requests) = self.requests.upgrade()
+        {
+            // A clone that has sent nothing is ready at once, or refused for good.
+            let ready = SendRequest::clone(&requests).poll_ready(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(Err(_)) = ready {
+                self.state.worsen(Condition::Retiring);
+            }
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.requests.strong_count() == 0 || self.state.condition.get() != Condition::Open
+    }
+
+    fn start(&mut self, clock: Clock, ms: u64) {
+        self.clock = clock;
+        self.timer = Some(Box::pin(sleep_ms(ms.max(1))));
+    }
+
+    /// Ready when the peer is taken for dead.
+    fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let owed = self.state.streams_open.get() > 0;
+            match self.clock {
+                Clock::Off | Clock::Closing if owed => self.listen(),
+                Clock::Off | Clock::Silence | Clock::Pong { .. } if !owed && self.is_leaving() => {
+                    self.start(Clock::Closing, self.settings.close_timeout_ms);
+                }
+                // Any frame is a sign of life: an answer may stand in front of the PONG.
+                Clock::Pong { heard_ms } if owed && heard_ms != self.state.heard_ms.get() => self.listen(),
+                _ => {}
+            }
+            let Some(timer) = &mut self.timer else { return Poll::Pending };
+            ready!(timer.as_mut().poll(context));
+            self.timer = None;
+            match self.clock {
+                Clock::Off => {}
+                Clock::Silence | Clock::Pong { .. } if !owed => self.clock = Clock::Off,
+                Clock::Silence => self.listen(),
+                Clock::Pong { .. } | Clock::Closing => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Waits until the peer has been silent for long enough, or asks it if it has.
+    fn listen(&mut self) {
+        let due_ms = self.state.heard_ms.get().saturating_add(self.settings.ping_after_ms);
+        match due_ms.saturating_sub(now_ms()) {
+            0 => self.ping(),
+            left_ms => self.start(Clock::Silence, left_ms),
+        }
+    }
+
+    fn ping(&mut self) {
+        if let Some(pings) = &mut self.pings {
+            // The answer to the one before is taken here, where it is first of use; without it this one is not sent, and
+            // need not be.
+            let _ = pings.poll_pong(&mut Context::from_waker(Waker::noop()));
+            let _ = pings.send_ping(Ping::opaque());
+        }
+        self.start(Clock::Pong { heard_ms: self.state.heard_ms.get() }, self.settings.ping_timeout_ms);
+    }
+}
+
+impl<T> Future for Driver<T>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Errors: `ConnectionLost` (the transport, or a peer gone silent) or `Protocol`.
+    type Output = Result<(), Http2Fault>;
+
+    // The library wakes its own task in three cases: a frame that was just read gives it something to send, the last handle
+    // and stream are found gone, a ping is asked for. Each is one more poll that finds nothing and leaves no wake behind,
+    // so the ring is asked for completions after at most two polls of whatever came in. It knows no yields.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Http2Fault>> {
+        let driver = &mut *self;
+        let ended = match Pin::new(&mut driver.connection).poll(context) {
+            Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(error)) => Err(match fault::of(&error) {
+                // The peer's goodbye with a reason of its own.
+                Http2Fault::Refused | Http2Fault::Reset(_) => Http2Fault::ConnectionLost,
+                fault => fault,
+            }),
+            Poll::Pending => {
+                driver.notice();
+                match driver.poll_clock(context) {
+                    Poll::Ready(()) if driver.clock == Clock::Closing => Ok(()),
+                    Poll::Ready(()) => Err(Http2Fault::ConnectionLost),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        };
+        driver.state.worsen(Condition::Dead);
+        Poll::Ready(ended)
+    }
+}
+
+impl<T> Drop for Driver<T>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    fn drop(&mut self) {
+        self.state.worsen(Condition::Dead); // the library then wakes the streams with the end of the transport
+    }
+}

@@ -1,0 +1,221 @@
+//! One request and its answer: the answer's head as HTTP/1.1 text, then the bytes of its body. The window is opened again
+//! only by bytes that were handed over, so a slow reader slows its backend. Never gives 0 but at a clean end.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, StatusCode};
+
+use super::{Http2Fault, State, fault};
+use crate::net::watch::{Trip, Watch};
+
+/// Room made where the caller's buffer has none.
+const READ_BYTES: usize = 16 << 10;
+
+/// Fields that speak of one connection have no meaning here (RFC 9113 8.2.2), and as text they would gain one.
+const OF_CONNECTIONS: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+
+/// Reads like an HTTP/1.1 connection that carries one answer: interim heads, the head, the body without any framing of its
+/// own, then 0. A `content-length` in the head is true: what comes has been checked against it. Dropped before its end,
+/// the stream is reset with CANCEL; where an answer is known to be complete, reading on to the 0 spares the peer that.
+pub struct Stream {
+    stage: Stage,
+    chunk: Chunk,
+    /// Held so that dropping the stream gives up the request's body too.
+    _upload: SendStream<Bytes>,
+    heard: Heard,
+    watch: Watch,
+    state: Rc<State>,
+}
+
+enum Stage {
+    Head(ResponseFuture),
+    Body(RecvStream),
+    Ended(Result<(), Http2Fault>),
+}
+
+/// Whether the peer has answered anything: after that nothing it says makes the request unprocessed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Something,
+}
+
+impl Stream {
+    pub(super) fn new(response: ResponseFuture, upload: SendStream<Bytes>, state: Rc<State>) -> Stream {
+        state.streams_open.set(state.streams_open.get() + 1);
+        Stream {
+            stage: Stage::Head(response),
+            chunk: Chunk { bytes: Bytes::new(), of: Section::Head },
+            _upload: upload,
+            heard: Heard::Nothing,
+            watch: Watch::detached(),
+            state,
+        }
+    }
+
+    /// Its deadlines and alarms end `read` as they would that of a socket; what tripped is left for the caller to take.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Why it ended, if it did and not cleanly.
+    pub fn fault(&self) -> Option<Http2Fault> {
+        match self.stage {
+            Stage::Ended(Err(fault)) => Some(fault),
+            Stage::Ended(Ok(())) | Stage::Head(_) | Stage::Body(_) => None,
+        }
+    }
+
+    /// Reads what there is behind what `buffer` holds, into its spare capacity. 0 is the end of a complete answer.
+    /// Errors: the answer is not complete, and [`Stream::fault`] says why; from then on always the same.
+    pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        if buffer.len() == buffer.capacity() {
+            buffer.reserve(READ_BYTES);
+        }
+        let result = poll_fn(|context| self.poll_read(&mut buffer, context)).await;
+        (result, buffer)
+    }
+
+    fn poll_read(&mut self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !matches!(self.stage, Stage::Ended(_))
+            && let Some(trip) = self.watch.poll_down(context.waker())
+        {
+            self.stage = Stage::Ended(Err(match trip {
+                Trip::Deadline => Http2Fault::TimedOut,
+                Trip::HalfClosed | Trip::Gone | Trip::Abandoned => Http2Fault::Abandoned,
+            }));
+            self.chunk.bytes.clear();
+        }
+        let before = buffer.len();
+        loop {
+            self.hand_over(buffer);
+            if buffer.len() == buffer.capacity() {
+                break;
+            }
+            let pulled = match self.pull(context) {
+                Poll::Pending if buffer.len() == before => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(pulled) => pulled,
+            };
+            match pulled {
+                Ok(Some(chunk)) => self.chunk = chunk,
+                Ok(None) => self.stage = Stage::Ended(Ok(())),
+                Err(fault) => self.stage = Stage::Ended(Err(fault)),
+            }
+            if let Stage::Ended(result) = self.stage {
+                // What came before is given first; the next read gives the error.
+                if buffer.len() == before {
+                    return Poll::Ready(result.map(|()| 0).map_err(io::Error::from));
+                }
+                break;
+            }
+        }
+        Poll::Ready(Ok(buffer.len() - before))
+    }
+
+    /// Copies what fits, and lets the peer send as much again.
+    fn hand_over(&mut self, buffer: &mut Vec<u8>) {
+        let bytes = &mut self.chunk.bytes;
+        let count = bytes.len().min(buffer.capacity() - buffer.len());
+        buffer.extend_from_slice(&bytes[..count]);
+        bytes.advance(count);
+        if let (Stage::Body(body), Section::Body) = (&mut self.stage, self.chunk.of)
+            && count > 0
+        {
+            // Refused only for a stream that is closed, which needs no window.
+            let _ = body.flow_control().release_capacity(count);
+        }
+    }
+
+    /// The next bytes of the answer; none at its end.
+    fn pull(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Http2Fault>> {
+        let pulled = match &mut self.stage {
+            Stage::Ended(result) => return Poll::Ready(result.map(|()| None)),
+            Stage::Head(response) => match response.poll_informational(context) {
+                Poll::Ready(Some(interim)) => interim.map(|head| Some(Chunk::head(head.status(), head.headers()))),
+                // None: the next head is the answer's. Pending: there is none, or the request is not even open yet.
+                Poll::Ready(None) | Poll::Pending => match ready!(Pin::new(response).poll(context)) {
+                    Ok(response) => {
+                        let (parts, body) = response.into_parts();
+                        self.stage = Stage::Body(body);
+                        Ok(Some(Chunk::head(parts.status, &parts.headers)))
+                    }
+                    Err(error) => Err(error),
+                },
+            },
+            // None at END_STREAM, or in front of trailers, which end the stream and which nobody has asked for.
+            Stage::Body(body) => {
+                ready!(body.poll_data(context)).transpose().map(|data| data.map(|bytes| Ok(Chunk::body(bytes))))
+            }
+        };
+        Poll::Ready(match pulled {
+            Ok(Some(Err(fault))) => Err(fault),
+            Ok(Some(Ok(chunk))) => {
+                self.heard = Heard::Something;
+                Ok(Some(chunk))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(match (fault::of(&error), self.heard) {
+                (Http2Fault::Refused, Heard::Something) => Http2Fault::Reset(Reason::REFUSED_STREAM.into()),
+                (fault, _) => fault,
+            }),
+        })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.state.streams_open.set(self.state.streams_open.get() - 1);
+    }
+}
+
+/// Bytes that came and were not handed over yet.
+struct Chunk {
+    bytes: Bytes,
+    of: Section,
+}
+
+/// Only bytes of the body count in windows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Head,
+    Body,
+}
+
+impl Chunk {
+    fn body(bytes: Bytes) -> Chunk {
+        Chunk { bytes, of: Section::Body }
+    }
+
+    /// A head as HTTP/1.1 text. Its names and values come out of types that hold no others, but on this line it is decided
+    /// what a client may be made to read: it is looked at once more.
+    fn head(status: StatusCode, fields: &HeaderMap) -> Result<Chunk, Http2Fault> {
+        let mut text = Vec::with_capacity(1024);
+        text.extend_from_slice(b"HTTP/1.1 ");
+        text.extend_from_slice(status.as_str().as_bytes());
+        text.extend_from_slice(b" \r\n");
+        for (name, value) in fields {
+            if OF_CONNECTIONS.contains(&name.as_str()) {
+                continue;
+            }
+            let value = value.as_bytes();
+            // RFC 9113 8.2.1 and RFC 9110 5.5.
+            if value.iter().any(|&byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
+                return Err(Http2Fault::Protocol);
+            }
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value);
+            text.extend_from_slice(b"\r\n");
+        }
+        text.extend_from_slice(b"\r\n");
+        Ok(Chunk { bytes: Bytes::from(text), of: Section::Head })
+    }
+}
