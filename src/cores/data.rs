@@ -8,6 +8,7 @@ use std::sync::Arc;
 use shards::CoreId;
 
 use crate::config::snapshot::Snapshot;
+use crate::exchange::connect::warm;
 use crate::exchange::core::Core;
 use crate::exchange::letters::{Letter, deliver};
 use crate::exchange::load::Board;
@@ -111,6 +112,7 @@ async fn tick(core: Rc<Core>) {
     loop {
         sleep_ms(TICK_MS).await;
         core.panics.guard(|| core.tick());
+        spawn(&core.panics, warm(core.clone()));
     }
 }
 

@@ -16,7 +16,7 @@ use super::send::{self, SendFault};
 use crate::dialect::facts::Form;
 use crate::dialect::openai::{ErrorKind, error_kind};
 use crate::error::Failure;
-use crate::net::now_ms;
+use crate::net::{now_ms, now_us};
 use crate::wire::json::Tape;
 
 /// Until when what has to have come, on the core's clock.
@@ -81,9 +81,13 @@ pub async fn attempt<'a>(
     flight: &'a Flight,
 ) -> Result<Begun<'a>, Miss> {
     let deadlines = Deadlines::begin(core, order, plan.backend, since_ms);
+    let started_us = now_us();
     let result = try_once(core, order, &plan, deadlines, lane, flight).await;
     match result {
         Ok(mut begun) => {
+            if begun.miss.is_none() {
+                plan.note_first_content(order.form, now_us().saturating_sub(started_us));
+            }
             plan.end(begun.miss.map_or(Outcome::Good, |miss| outcome(miss.fault)));
             begun.plan = Some(plan);
             Ok(begun)

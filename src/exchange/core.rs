@@ -10,15 +10,16 @@ use hashbrown::HashMap;
 use shards::balancer::{Ring, RoundRobin, hash};
 use shards::{
     Breaker, BreakerRules, Budget, Cache, CoreId, Fingerprint, Latency, Millis, Pool, PoolBounds, Quantile, Queue,
-    Shard,
+    Shard, StreamBounds,
 };
 
+use super::connect::Shared;
 use super::flight::Flight;
 use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
-use crate::config::snapshot::{CacheMode, Model, Snapshot};
+use crate::config::snapshot::{Backend, CacheMode, Model, Protocol, Snapshot};
 use crate::net::mail::Outbox;
-use crate::net::tls::TlsContext;
+use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Dial, Duplex, Panics, now_ms};
 use crate::observe::counters::Counters;
 use crate::observe::log::LogBuffer;
@@ -52,7 +53,13 @@ pub struct Core {
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
     pub displaced: RefCell<Vec<Rc<Flight>>>,
+    /// By backend: connections of HTTP/1.1, and those of HTTP/2.
     pub pools: Vec<RefCell<Pool<Duplex>>>,
+    pub streams: Vec<Shared>,
+    /// What the backends agreed to speak last, where that is theirs to choose.
+    pub agreed: Vec<Cell<Option<Agreed>>>,
+    /// Whether connections are being opened ahead of need.
+    pub warming: Cell<bool>,
     /// Next address to try, a backend.
     pub turns: Vec<Cell<usize>>,
     /// By model.
@@ -74,6 +81,11 @@ pub struct Core {
     pub panics: Panics,
     pub draining: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
+}
+
+/// Most requests at a time with a backend that speaks HTTP/2, of the node.
+fn streams_max(backend: &Backend) -> u32 {
+    backend.http2_connections.max.saturating_mul(backend.http2_streams)
 }
 
 /// How a model's requests are spread, and how often they may be repeated: this core's part.
@@ -158,8 +170,22 @@ impl Core {
         let spread = snapshot.models.iter().map(|model| RefCell::new(Spread::new(&snapshot, model, u32::from(count))));
         let queue = |in_flight: u32, waiting: u32| RefCell::new(Queue::new(share(in_flight), share(waiting)));
         let model_queues = snapshot.models.iter().map(|model| queue(model.in_flight_max, model.queue_max));
-        // Bounded by the queues in front of them.
-        let backend_queues = snapshot.backends.iter().map(|backend| queue(backend.connections.max, u32::MAX));
+        // Bounded by the queues in front of them. Where ALPN decides, it is known after the first connection.
+        let backend_queues = snapshot.backends.iter().map(|backend| {
+            let turns = match (backend.protocol, &backend.tls) {
+                (Protocol::Http1, _) | (Protocol::Auto, None) => backend.connections.max,
+                (Protocol::Http2, _) | (Protocol::Auto, Some(_)) => streams_max(backend),
+            };
+            queue(turns, u32::MAX)
+        });
+        let streams = snapshot.backends.iter().map(|backend| {
+            let bounds = StreamBounds {
+                connections_max: share(backend.http2_connections.max) as usize,
+                streams_max: backend.http2_streams,
+                idle_ms: backend.timeout_idle_ms,
+            };
+            Shared::new(bounds, share(backend.http2_connections.min) as usize)
+        });
         let breakers = snapshot.backends.iter().map(|backend| {
             let health = &backend.health;
             RefCell::new(Breaker::new(BreakerRules {
@@ -186,6 +212,9 @@ impl Core {
             feeding: RefCell::default(),
             displaced: RefCell::default(),
             pools: pools.collect(),
+            streams: streams.collect(),
+            agreed: snapshot.backends.iter().map(|_| Cell::new(None)).collect(),
+            warming: Cell::new(false),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
             spread: spread.collect(),
             model_queues: model_queues.collect(),
@@ -203,6 +232,32 @@ impl Core {
             draining: Cell::new(false),
             date: RefCell::new((u64::MAX, [b' '; crate::wire::http1::encode::DATE_BYTES])),
             snapshot,
+        }
+    }
+
+    /// Whether requests to this backend go as streams of HTTP/2, as far as that is known.
+    pub fn speaks_http2(&self, backend: usize) -> bool {
+        match self.snapshot.backends[backend].protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Auto => self.agreed[backend].get() == Some(Agreed::Http2),
+        }
+    }
+
+    /// A backend has agreed to what is spoken: that decides how many requests it may have at a time.
+    pub fn learn(&self, backend: usize, agreed: Agreed) {
+        if self.agreed[backend].replace(Some(agreed)) == Some(agreed) {
+            return;
+        }
+        let settings = &self.snapshot.backends[backend];
+        let turns = match agreed {
+            Agreed::Http1 => settings.connections.max,
+            Agreed::Http2 => streams_max(settings),
+        };
+        let mut queue = self.backend_queues[backend].borrow_mut();
+        queue.resize(turns.div_ceil(u32::from(self.count.max(1))));
+        while let Some(next) = queue.grant() {
+            next.wake();
         }
     }
 
@@ -251,6 +306,7 @@ impl Core {
             pool.borrow_mut().reap(now, &mut closing);
         }
         drop(closing);
+        self.streams.iter().for_each(|shared| shared.reap(now));
         self.shard.borrow_mut().sweep(now, FLIGHT_LIMIT_MS);
         self.outbox.flush();
         self.flush_log();

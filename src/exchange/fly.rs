@@ -1,14 +1,14 @@
 //! The sequence of the backend's side: one upstream call, from the routing decision to the settled flight. Attempts at one
 //! model follow each other, then those at its fallbacks, until an answer's first content; from there on there is one.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
 use shards::{Attempts, Fault, Others, Rules, Step};
 
 use super::attempt::{Miss, attempt, failure};
+use super::connect::within;
 use super::core::Core;
 use super::flight::{Flight, Lane};
 use super::order::Order;
@@ -246,16 +246,6 @@ async fn hedged<'a>(
             (Some(_), Some(_)) => Poll::Ready(misses.0.take().unwrap_or(Err(Fault::NoBackend.into()))),
             _ => Poll::Pending,
         }
-    })
-    .await
-}
-
-/// `work`'s result, if it comes within `ms`.
-async fn within<T>(mut work: Pin<&mut impl Future<Output = T>>, ms: u64) -> Option<T> {
-    let mut too_late = pin!(sleep_ms(ms));
-    poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => too_late.as_mut().poll(context).map(|()| None),
     })
     .await
 }

@@ -1,18 +1,20 @@
-//! A connection to a backend for one request: kept alive from before, or new. It comes back to the pool once, and only
-//! in a certain state.
+//! A connection to a backend for one request: one of HTTP/1.1, kept alive from before or new, or a stream of HTTP/2.
+//! It comes back to its pool once, and only in a certain state.
 
+use std::io;
 use std::rc::Rc;
 
-use shards::{Fault, Take};
+use shards::{ConnectionId, Fault, Take};
 
 use super::attempt::Deadlines;
+use super::connect::{self, Fresh};
 use super::core::Core;
 use super::flight::Flight;
-use super::letters::Letter;
 use super::queue::{self, At, Turn};
 use super::route::Plan;
-use crate::net::tls;
-use crate::net::{Duplex, dial, now_ms};
+use crate::net::http2::{self, Http2Fault};
+use crate::net::watch::Watch;
+use crate::net::{Duplex, now_ms};
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +24,6 @@ pub enum Origin {
     Fresh,
 }
 
-/// A leased connection. Dropped, it is closed and counted as lost.
-pub struct Lease {
-    core: Rc<Core>,
-    backend: usize,
-    socket: Option<Duplex>,
-    pub origin: Origin,
-    /// The right to one of the backend's connections.
-    _turn: Turn,
-}
-
 /// Which connections are good enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -39,8 +31,39 @@ pub enum Wanted {
     Fresh,
 }
 
+/// What carries the request and its answer.
+pub enum Carrier {
+    Http1(Duplex),
+    /// A place on a connection, until the request is sent.
+    Http2(http2::Connection),
+    /// The request's own stream.
+    Stream(Box<http2::Stream>),
+}
+
+/// How a lease is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// A connection of its own.
+    Whole,
+    /// One stream on this connection.
+    Stream(ConnectionId),
+    /// It has ended.
+    Nothing,
+}
+
+/// A leased connection. Dropped, it is closed and counted as lost.
+pub struct Lease {
+    core: Rc<Core>,
+    backend: usize,
+    carrier: Option<Carrier>,
+    held: Held,
+    pub origin: Origin,
+    /// The right to one of the backend's connections or streams.
+    _turn: Turn,
+}
+
 /// Leases a connection for `plan`, waiting for one if the backend has as many as it may. Errors: every address refused,
-/// the wait or the dial took too long, or everybody has left.
+/// no secure connection, the wait or the dial took too long, or everybody has left.
 pub async fn connection(
     core: &Rc<Core>,
     plan: &Plan,
@@ -50,9 +73,15 @@ pub async fn connection(
 ) -> Result<Lease, Fault> {
     let backend = plan.backend;
     let patience_ms = core.snapshot.models[plan.model].timeout_queue_ms;
-    let left_ms = deadlines.total_ms.saturating_sub(now_ms());
+    let left_ms = deadlines.head_ms.saturating_sub(now_ms());
     let turn = queue::turn(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
-    let mut lease = Lease { core: core.clone(), backend, socket: None, origin: Origin::Fresh, _turn: turn };
+    let mut lease =
+        Lease { core: core.clone(), backend, carrier: None, held: Held::Nothing, origin: Origin::Fresh, _turn: turn };
+    if core.speaks_http2(backend) {
+        let found = flight.unless_abandoned(connect::stream(core, backend, deadlines)).await;
+        lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
+        return Ok(lease);
+    }
     loop {
         let taken = match wanted {
             Wanted::Any => core.pools[backend].borrow_mut().take(core.now()),
@@ -60,85 +89,129 @@ pub async fn connection(
         };
         match taken {
             Take::Reuse(mut socket) => {
+                lease.held = Held::Whole;
                 // A look at each, however recently it served: a backend may have answered twice, and the second answer
                 // would be taken for that of whoever asks next.
                 if socket.is_quiet() {
-                    (lease.socket, lease.origin) = (Some(socket), Origin::Reused);
+                    (lease.carrier, lease.origin) = (Some(Carrier::Http1(socket)), Origin::Reused);
                     return Ok(lease);
                 }
                 // The backend has closed it, or said something unasked.
-                core.pools[backend].borrow_mut().lost();
+                lease.let_go();
             }
-            Take::Dial => break,
+            Take::Dial => {
+                lease.held = Held::Whole;
+                break;
+            }
             // Bounded by the turns: there is always room.
             Take::Full => return Err(Fault::Connect),
         }
     }
-    match flight.unless_abandoned(connect(core, backend, deadlines)).await {
-        Ok(Ok(socket)) => {
-            lease.socket = Some(socket);
-            Ok(lease)
+    let opened = flight.unless_abandoned(connect::open(core, backend, deadlines)).await;
+    match opened.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))? {
+        Fresh::Http1(socket) => lease.carrier = Some(Carrier::Http1(socket)),
+        Fresh::Http2(socket) => {
+            // Agreed on by ALPN just now: from here on its requests go as streams.
+            lease.let_go();
+            let found = flight.unless_abandoned(connect::settle(core, backend, socket, deadlines)).await;
+            lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
         }
-        Ok(Err(fault)) => Err(deadlines.fault(fault)),
-        Err(_) => Err(Fault::Cancelled),
     }
-}
-
-/// Tries each address of the backend once, beginning with another one each time.
-async fn connect(core: &Core, backend: usize, deadlines: Deadlines) -> Result<Duplex, Fault> {
-    let addresses = core.addresses.borrow()[backend].clone();
-    let until_ms = now_ms() + core.snapshot.backends[backend].timeout_connect_ms;
-    let left_ms = || until_ms.min(deadlines.head_ms).saturating_sub(now_ms()).max(1);
-    let turn = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
-    for step in 0..addresses.len() {
-        let address = &addresses[(turn + step) % addresses.len()];
-        let Ok(socket) = dial(address, left_ms()).await else {
-            core.counters.connect_errors.add(1);
-            continue;
-        };
-        let Some(context) = &core.tls[backend] else { return Ok(socket.into()) };
-        return match tls::connect(socket, context, left_ms()).await {
-            Ok((stream, _)) => Ok(stream.into()),
-            Err(fault) => {
-                core.counters.connect_errors.add(1);
-                core.post_background(Letter::Insecure { backend, from: core.id, fault });
-                Err(Fault::Handshake)
-            }
-        };
-    }
-    Err(Fault::Connect)
+    Ok(lease)
 }
 
 impl Lease {
-    /// The connection.
-    pub fn socket(&mut self) -> &mut Duplex {
-        // Taken only by `give_back`, which consumes the lease.
-        self.socket.as_mut().expect("a lease holds its connection")
+    fn take(&mut self, (id, connection): (ConnectionId, http2::Connection)) {
+        self.held = Held::Stream(id);
+        self.carrier = Some(Carrier::Http2(connection));
+    }
+
+    /// What carries the request.
+    pub fn carrier(&mut self) -> &mut Carrier {
+        // Taken only by those who consume the lease.
+        self.carrier.as_mut().expect("a lease holds its connection")
+    }
+
+    /// Puts the request's stream in the place of its connection.
+    pub fn sent(&mut self, stream: http2::Stream) {
+        self.carrier = Some(Carrier::Stream(Box::new(stream)));
+    }
+
+    /// The watch under which the answer is read; none before a stream was begun.
+    pub fn watch(&self) -> Option<&Watch> {
+        match self.carrier.as_ref()? {
+            Carrier::Http1(socket) => Some(socket.watch()),
+            Carrier::Stream(stream) => Some(stream.watch()),
+            Carrier::Http2(_) => None,
+        }
+    }
+
+    /// The answer has to go on until `at_ms`.
+    pub fn shut_down_at(&self, at_ms: u64) {
+        if let Some(watch) = self.watch() {
+            watch.shut_down_at(at_ms);
+        }
+    }
+
+    /// Whether a deadline passed, or everybody left.
+    pub fn has_tripped(&self) -> bool {
+        self.watch().is_some_and(|watch| watch.take_trip().is_some())
+    }
+
+    /// Reads what has come of the answer, in the form of HTTP/1.1.
+    pub async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        match self.carrier() {
+            Carrier::Http1(socket) => socket.read(buffer).await,
+            Carrier::Stream(stream) => stream.read(buffer).await,
+            Carrier::Http2(_) => (Err(io::ErrorKind::NotConnected.into()), buffer),
+        }
+    }
+
+    /// Whether the request was certainly not acted on.
+    pub fn was_refused(&mut self) -> bool {
+        matches!(self.carrier(), Carrier::Stream(stream) if stream.fault() == Some(Http2Fault::Refused))
+    }
+
+    /// Whether the end of an answer is said beside its bytes, so that it has to be read to be known.
+    pub fn is_stream(&mut self) -> bool {
+        matches!(self.carrier(), Carrier::Stream(_))
     }
 
     /// Ends the connection with a reset: a backend that is in the middle of a long answer, perhaps waiting for us to read
-    /// on, learns of an orderly close only when it reads.
+    /// on, learns of an orderly close only when it reads. A stream is reset by being dropped.
     pub fn break_off(mut self) {
-        self.socket().make_close_unclean();
+        if let Carrier::Http1(socket) = self.carrier() {
+            socket.make_close_unclean();
+        }
     }
 
-    /// Gives the connection back for reuse: the answer was read to its end and both sides keep it alive.
-    pub fn give_back(mut self) {
+    /// Gives the connection back for reuse, for `idle_ms` at most where the peer said so: the answer was read to its end
+    /// and both sides keep it alive.
+    pub fn give_back(mut self, idle_ms: Option<u64>) {
+        let Some(Carrier::Http1(socket)) = self.carrier.take() else { return };
         // One whose deadline has passed, or that was given up, is shut down already.
-        let sound = |socket: &Duplex| socket.watch().take_trip().is_none();
-        if let Some(socket) = self.socket.take().filter(sound) {
+        if socket.watch().take_trip().is_none() {
             socket.watch().clear();
-            let closing = self.core.pools[self.backend].borrow_mut().give_back(socket, self.core.now());
+            let mut pool = self.core.pools[self.backend].borrow_mut();
+            let closing = pool.give_back_for(socket, self.core.now(), idle_ms.unwrap_or(u64::MAX));
+            drop(pool);
             drop(closing);
-            self.backend = usize::MAX; // the lease has ended
+            self.held = Held::Nothing;
+        }
+    }
+
+    fn let_go(&mut self) {
+        drop(self.carrier.take());
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Whole => self.core.pools[self.backend].borrow_mut().lost(),
+            Held::Stream(id) => self.core.streams[self.backend].give_back(id, self.core.now()),
+            Held::Nothing => {}
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(pool) = self.core.pools.get(self.backend) {
-            pool.borrow_mut().lost();
-        }
+        self.let_go();
     }
 }

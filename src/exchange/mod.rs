@@ -2,6 +2,7 @@
 //! the files above the steps hold what they share. A step takes what the step before proved and gives what the next
 //! one needs, so that leaving one out does not compile.
 
+pub mod connect; // new connections to backends, and those that are shared
 pub mod core; // what one data core owns
 pub mod flight; // one upstream call that any number of exchanges read
 pub mod letters; // what crosses cores, and what a core does with it

@@ -12,6 +12,7 @@ use super::core::Core;
 use super::letters::{Letter, News};
 use super::order::Order;
 use crate::config::snapshot::Balance;
+use crate::dialect::facts::Form;
 use crate::net::throw;
 
 /// How much of a prompt decides where it goes, with `balance = "prompt"`: system prompts and the first turn, which is
@@ -134,6 +135,15 @@ impl Plan {
         if let Some(pass) = self.pass.take() {
             let change = self.core.breakers[self.backend].borrow_mut().end(pass, outcome, self.core.now());
             turned(&self.core, self.backend, change);
+        }
+    }
+
+    /// The first content came so long after the request.
+    pub fn note_first_content(&self, form: Form, us: u64) {
+        let now = self.core.now();
+        self.core.latencies[self.backend].borrow_mut().note(us, now);
+        if self.core.snapshot.models[self.model].hedge_percent > 0 {
+            self.core.spread[self.model].borrow_mut().first_content[form as usize].note(us);
         }
     }
 

@@ -1,19 +1,22 @@
 //! The request as the backend gets it, and the head of its answer. The request is written anew from what was parsed:
 //! no framing field and no credential of the client goes upstream, only fields of the list below.
 
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use shards::Fault;
 
 use super::attempt::Deadlines;
 use super::core::Core;
 use super::flight::{Flight, Lane};
-use super::lease::{Lease, Origin};
+use super::lease::{Carrier, Lease, Origin};
 use super::order::Order;
 use super::route::Plan;
 use crate::config::snapshot::{Backend, CredentialField, IncludeUsage};
 use crate::dialect::facts::{Endpoint, Form};
 use crate::dialect::openai::Edits;
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
+use crate::net::http2::Http2Fault;
 use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode, parse_response};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
@@ -29,6 +32,8 @@ pub struct Answer {
     pub consumed: usize,
     /// Whether the backend was asked for usage on behalf of a client that did not.
     pub usage_hidden: bool,
+    /// How long the backend keeps an idle connection, by its own word, less what a request may need to travel.
+    pub idle_ms: Option<u64>,
 }
 
 /// Why a request was not answered.
@@ -50,15 +55,30 @@ pub async fn request(
     flight: &Flight,
 ) -> Result<Answer, SendFault> {
     let origin = lease.origin;
-    let socket = lease.socket();
-    socket.watch().shut_down_at(deadlines.head_ms);
-    flight.set_alarm(lane, socket.watch().alarm());
-    let mut output = core.buffers.take();
     let composed = Composed::new(core, order, plan);
     let usage_hidden = composed.usage_hidden;
-    composed.write_http1(&mut output);
-    let (written, output) = socket.write(output).await;
-    core.buffers.give(output);
+    let written = match lease.carrier() {
+        Carrier::Http1(socket) => {
+            socket.watch().shut_down_at(deadlines.head_ms);
+            flight.set_alarm(lane, socket.watch().alarm());
+            let mut output = core.buffers.take();
+            composed.write_http1(&mut output);
+            let (written, output) = socket.write(output).await;
+            core.buffers.give(output);
+            written
+        }
+        Carrier::Http2(connection) => {
+            let request = composed.http2_request().ok_or(SendFault::Failed(Fault::Garbage))?;
+            let stream = connection.send(request, composed.body()).map_err(|fault| {
+                SendFault::Failed(if fault == Http2Fault::Refused { Fault::Refused } else { Fault::Closed })
+            })?;
+            stream.watch().shut_down_at(deadlines.head_ms);
+            flight.set_alarm(lane, stream.watch().alarm());
+            lease.sent(stream);
+            Ok(())
+        }
+        Carrier::Stream(_) => return Err(SendFault::Failed(Fault::Closed)),
+    };
     let mut input = core.buffers.take();
     let mut head = core.response_heads.take();
     let asked = if order.head.method == Method::Head { Asked::Head } else { Asked::Other };
@@ -73,7 +93,8 @@ pub async fn request(
                             head.persistence = Persistence::Close; // it does not stand between two requests
                         }
                         let consumed = head.length;
-                        return Ok(Answer { head, input, consumed, usage_hidden });
+                        let idle_ms = idle_ms(head.fields.get(&input, "keep-alive"));
+                        return Ok(Answer { head, input, consumed, usage_hidden, idle_ms });
                     }
                     // The spans of a head count from the start of the input.
                     input.drain(..head.length);
@@ -91,7 +112,7 @@ pub async fn request(
             if input.capacity() == input.len() {
                 input.reserve(HEAD_BYTES);
             }
-            let (result, buffer) = socket.read(input).await;
+            let (result, buffer) = lease.read(input).await;
             input = buffer;
             ended = !matches!(result, Ok(read) if read > 0);
         }
@@ -99,8 +120,11 @@ pub async fn request(
             if flight.is_abandoned() {
                 return Err(SendFault::Failed(Fault::Cancelled));
             }
-            if socket.watch().take_trip().is_some() {
+            if lease.has_tripped() {
                 return Err(SendFault::Failed(deadlines.fault(Fault::HeadTimeout)));
+            }
+            if lease.was_refused() {
+                return Err(SendFault::Failed(Fault::Refused));
             }
             return Err(match (origin, input.is_empty() && interim == 0) {
                 (Origin::Reused, true) => SendFault::Stale,
@@ -190,6 +214,27 @@ impl<'a> Composed<'a> {
         }
     }
 
+    /// The head as HTTP/2 has it; none if it cannot be said there.
+    fn http2_request(&self) -> Option<http::Request<()>> {
+        let scheme = if self.backend.tls.is_some() { "https" } else { "http" };
+        let uri = self.target(|target| [scheme.as_bytes(), b"://", self.backend.authority.as_bytes(), target].concat());
+        let method = self.order.head.method_span.of(self.order.head_bytes());
+        let mut request = http::Request::builder().method(method).uri(uri).body(()).ok()?;
+        let mut sayable = true;
+        self.fields(|name, value| match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+            (Ok(name), Ok(value)) => drop(request.headers_mut().insert(name, value)),
+            _ => sayable = false,
+        });
+        sayable.then_some(request)
+    }
+
+    /// The body, apart from the order's buffers: it may be sent when those are gone.
+    fn body(&self) -> Bytes {
+        let mut body = Vec::new();
+        self.edits.write(self.order.body(), &mut body);
+        body.into()
+    }
+
     /// The whole request as HTTP/1.1 has it.
     fn write_http1(&self, out: &mut Vec<u8>) {
         let method = self.order.head.method_span.of(self.order.head_bytes());
@@ -199,6 +244,14 @@ impl<'a> Composed<'a> {
         encode::head_end(out);
         self.edits.write(self.order.body(), out);
     }
+}
+
+/// The `timeout` of a `Keep-Alive` field, in milliseconds, less one second; the field's form is that of RFC 2068 19.7.1.1.
+fn idle_ms(field: Option<&[u8]>) -> Option<u64> {
+    let parts = field?.split(|&byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
+    let seconds = parts.filter_map(|part| part.strip_prefix(b"timeout=")).next()?;
+    let seconds: u64 = std::str::from_utf8(seconds).ok()?.parse().ok()?;
+    Some(seconds.saturating_sub(1).saturating_mul(1000))
 }
 
 /// RFC 9112 3.2.1: an absolute form without a path means `/`.

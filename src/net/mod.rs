@@ -2,12 +2,9 @@
 //! Nothing else in the gateway opens a socket, reads a clock or throws dice, so that under `--cfg sim` the whole of it
 //! is replaced by one seeded, single-threaded world and the real request path runs in it unchanged.
 
-<<<<<<< HEAD
 mod dial; // the first of several addresses to answer
 pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
-=======
 pub mod http2; // HTTP/2 to backends: streams that read like HTTP/1.1
->>>>>>> http2
 pub mod mail; // letters between cores: wait-free rings and a bell a core
 pub mod tls; // TLS to backends: settings, handshake, stream
 pub mod watch; // deadlines and hang-ups of sockets that tasks are waiting on

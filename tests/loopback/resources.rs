@@ -56,7 +56,11 @@ fn descriptors_come_back() {
             }
         }
     });
-    let gateway = Setup::with_backend(&backend, "connections_max = 2").cores(2).start();
+    let gateway = Setup::bare()
+        .backend("b", &backend, "connections_max = 8")
+        .model("m", "backends = [\"b\"]\nretries = 0")
+        .cores(2)
+        .start();
     for round in 0..20 {
         mix(&gateway, round);
     }

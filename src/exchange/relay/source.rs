@@ -31,15 +31,17 @@ pub struct Source<'a> {
     input: Vec<u8>,
     consumed: usize,
     persistence: Persistence,
+    /// How long the peer keeps an idle connection, by its own word.
+    idle_ms: Option<u64>,
     deadlines: Deadlines,
     phase: Phase,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(core: &Core, mut lease: Lease, answer: Answer, deadlines: Deadlines, flight: &'a Flight) -> Source<'a> {
+    pub fn new(core: &Core, lease: Lease, answer: Answer, deadlines: Deadlines, flight: &'a Flight) -> Source<'a> {
         let (framing, persistence) = (answer.head.framing, answer.head.persistence);
         core.response_heads.give(answer.head);
-        lease.socket().watch().shut_down_at(deadlines.first_ms);
+        lease.shut_down_at(deadlines.first_ms);
         Source {
             flight,
             lease,
@@ -47,6 +49,7 @@ impl<'a> Source<'a> {
             input: answer.input,
             consumed: answer.consumed,
             persistence,
+            idle_ms: answer.idle_ms,
             deadlines,
             phase: Phase::Held,
         }
@@ -55,7 +58,7 @@ impl<'a> Source<'a> {
     /// What is read from here on reaches clients as it comes.
     pub fn flow(&mut self, phase: Phase) {
         self.phase = phase;
-        self.lease.socket().watch().shut_down_at(self.deadlines.total_ms);
+        self.lease.shut_down_at(self.deadlines.total_ms);
     }
 
     /// Hands the decoded bytes that are here to `take`; whether the body is over.
@@ -72,24 +75,24 @@ impl<'a> Source<'a> {
     /// Reads once. Errors: the answer is cut off, too slow, or nobody wants it any more.
     pub async fn read(&mut self, core: &Core) -> Result<Body, Fault> {
         // Arming anew forgets a deadline that has passed, and with it that the socket is shut down.
-        if self.lease.socket().watch().take_trip().is_some() {
+        if self.lease.has_tripped() {
             return Err(self.too_late());
         }
         if self.phase != Phase::Held {
             if self.phase == Phase::Flowing {
                 // While clients hold it back the backend is not to blame.
-                self.lease.socket().watch().shut_down_at(self.deadlines.total_ms);
+                self.lease.shut_down_at(self.deadlines.total_ms);
             }
             self.flight.room().await;
             if self.phase == Phase::Flowing {
                 let until_ms = self.deadlines.total_ms.min(now_ms().saturating_add(self.deadlines.gap_ms));
-                self.lease.socket().watch().shut_down_at(until_ms);
+                self.lease.shut_down_at(until_ms);
             }
         }
         let mut input = std::mem::take(&mut self.input);
         input.clear();
         self.consumed = 0;
-        let (result, input) = self.lease.socket().read(input).await;
+        let (result, input) = self.lease.read(input).await;
         self.input = input;
         if matches!(result, Ok(read) if read > 0) {
             self.flight.alive(core);
@@ -98,8 +101,11 @@ impl<'a> Source<'a> {
         if self.flight.is_abandoned() {
             return Err(Fault::Cancelled);
         }
-        if self.lease.socket().watch().take_trip().is_some() {
+        if self.lease.has_tripped() {
             return Err(self.too_late());
+        }
+        if self.lease.was_refused() {
+            return Err(Fault::Refused);
         }
         match (result, self.decoder.eof()) {
             (Ok(_), Ok(())) => Ok(Body::Done),
@@ -118,7 +124,7 @@ impl<'a> Source<'a> {
     }
 
     pub fn into_tail(self) -> Tail {
-        let Source { lease, decoder, input, consumed, persistence, .. } = self;
-        Tail { lease, decoder, input, consumed, persistence }
+        let Source { lease, decoder, input, consumed, persistence, idle_ms, .. } = self;
+        Tail { lease, decoder, input, consumed, persistence, idle_ms }
     }
 }

@@ -79,6 +79,7 @@ pub struct Tail {
     pub(super) input: Vec<u8>,
     pub(super) consumed: usize,
     pub(super) persistence: Persistence,
+    pub(super) idle_ms: Option<u64>,
 }
 
 /// Reads `answer` up to where another attempt can no longer be made unseen.
@@ -294,13 +295,24 @@ impl Tail {
     /// Gives the connection back, once the body's end has come: many a server sends the last chunk by itself.
     pub async fn release(mut self, core: &Core) {
         let mut garbage = false;
-        self.lease.socket().watch().shut_down_at(now_ms() + TAIL_MS);
+        self.lease.shut_down_at(now_ms() + TAIL_MS);
+        if self.lease.is_stream() {
+            // Its end is read, for a stream that is dropped before is reset.
+            loop {
+                self.input.clear();
+                let (result, input) = self.lease.read(std::mem::take(&mut self.input)).await;
+                self.input = input;
+                if !matches!(result, Ok(read) if read > 0) {
+                    return core.buffers.give(self.input);
+                }
+            }
+        }
         while !garbage && !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
             let rest = &self.input[self.consumed..];
             if rest.is_empty() {
                 self.input.clear();
                 self.consumed = 0;
-                let (result, input) = self.lease.socket().read(std::mem::take(&mut self.input)).await;
+                let (result, input) = self.lease.read(std::mem::take(&mut self.input)).await;
                 self.input = input;
                 garbage = !matches!(result, Ok(read) if read > 0);
                 continue;
@@ -314,7 +326,7 @@ impl Tail {
         // Bytes behind the body that nobody asked for: the connection cannot be trusted.
         let clean = !garbage && self.decoder.is_done() && self.consumed == self.input.len();
         if clean && self.persistence == Persistence::KeepAlive && !core.draining.get() {
-            self.lease.give_back();
+            self.lease.give_back(self.idle_ms);
         }
         core.buffers.give(self.input);
     }

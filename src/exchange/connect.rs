@@ -1,0 +1,265 @@
+//! Opens connections to a backend: by its addresses, secured where it wants that, in the HTTP version that both speak.
+//! Owns what is being opened, and the tasks that drive HTTP/2 connections; several requests share one of those.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use shards::breaker::Gate;
+use shards::{ConnectionId, Fault, Millis, Slot, StreamBounds, Streams, Take};
+
+use super::attempt::Deadlines;
+use super::core::Core;
+use super::letters::Letter;
+use crate::config::snapshot::{FastOpen, Protocol};
+use crate::net::http2::{self, Http2Settings, News, handshake};
+use crate::net::tls::{self, Agreed};
+use crate::net::{DialOptions, Duplex, dial_any, now_ms, sleep_ms, spawn};
+
+/// RFC 8305 5: how long one address has before the next is tried beside it.
+const STAGGER_MS: u64 = 250;
+
+/// A connection that was just opened.
+pub enum Fresh {
+    Http1(Duplex),
+    /// Nothing of HTTP/2 was said on it yet.
+    Http2(Duplex),
+}
+
+/// The HTTP/2 connections to one backend, and who waits for a place on one.
+pub struct Shared {
+    streams: RefCell<Streams<http2::Connection>>,
+    waiting: RefCell<Vec<Waker>>,
+    kept: usize,
+}
+
+impl Shared {
+    /// `kept` connections are not closed for being idle.
+    pub fn new(bounds: StreamBounds, kept: usize) -> Shared {
+        Shared { streams: RefCell::new(Streams::new(bounds)), waiting: RefCell::default(), kept }
+    }
+
+    fn changed(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// A stream has ended.
+    pub fn give_back(&self, id: ConnectionId, now: Millis) {
+        self.streams.borrow_mut().give_back(id, now);
+        self.changed();
+    }
+
+    /// Closes connections idle for too long. For a timer.
+    pub fn reap(&self, now: Millis) {
+        let mut closing = Vec::new();
+        let mut streams = self.streams.borrow_mut();
+        if streams.connections() > self.kept {
+            streams.reap(now, &mut closing);
+        }
+        drop(streams);
+        drop(closing);
+    }
+
+    /// Streams that are open, for a simulation that looks for what was left behind.
+    pub fn open(&self) -> u32 {
+        self.streams.borrow().streams()
+    }
+
+    async fn change(&self) {
+        let mut asked = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut asked, true) {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A place on an HTTP/2 connection, opening one if need be. Errors: none could be opened, or none became free in time.
+pub async fn stream(
+    core: &Rc<Core>,
+    backend: usize,
+    deadlines: Deadlines,
+) -> Result<(ConnectionId, http2::Connection), Fault> {
+    loop {
+        let slot = core.streams[backend].streams.borrow_mut().take();
+        match slot {
+            Slot::Use { id, connection } if connection.is_open() => return Ok((id, connection)),
+            Slot::Use { id, .. } => {
+                core.streams[backend].streams.borrow_mut().retire(id);
+                core.streams[backend].give_back(id, core.now());
+            }
+            Slot::Dial => {
+                let dialling = Dialling { core, backend, over: Cell::new(false) };
+                match open(core, backend, deadlines).await? {
+                    Fresh::Http2(socket) => return dialling.settle(socket, deadlines).await,
+                    // It speaks HTTP/1.1 alone since a while ago; the next attempt will know.
+                    Fresh::Http1(_) => return Err(Fault::Handshake),
+                }
+            }
+            Slot::Wait | Slot::Full => {
+                let left_ms = deadlines.head_ms.saturating_sub(now_ms());
+                within(core.streams[backend].change(), left_ms).await.ok_or(Fault::QueueTimeout)?;
+            }
+        }
+    }
+}
+
+/// Begins HTTP/2 on a connection that was opened for HTTP/1.1 and turned out to be one of HTTP/2.
+pub async fn settle(
+    core: &Rc<Core>,
+    backend: usize,
+    socket: Duplex,
+    deadlines: Deadlines,
+) -> Result<(ConnectionId, http2::Connection), Fault> {
+    let slot = core.streams[backend].streams.borrow_mut().take();
+    match slot {
+        Slot::Dial => Dialling { core, backend, over: Cell::new(false) }.settle(socket, deadlines).await,
+        Slot::Use { id, connection } => Ok((id, connection)),
+        // Others found the same out at this moment: one connection does for all.
+        Slot::Wait | Slot::Full => Box::pin(stream(core, backend, deadlines)).await,
+    }
+}
+
+/// An HTTP/2 connection being opened. Dropped, it was not.
+struct Dialling<'a> {
+    core: &'a Rc<Core>,
+    backend: usize,
+    over: Cell<bool>,
+}
+
+impl Dialling<'_> {
+    async fn settle(self, socket: Duplex, deadlines: Deadlines) -> Result<(ConnectionId, http2::Connection), Fault> {
+        let (core, backend) = (self.core, self.backend);
+        let left_ms = deadlines.head_ms.min(now_ms() + core.snapshot.backends[backend].timeout_connect_ms);
+        let settings = Http2Settings::for_streams(core.snapshot.backends[backend].http2_streams as usize);
+        let shaken = within(handshake(socket, settings), left_ms.saturating_sub(now_ms())).await;
+        let Some(Ok((connection, driver))) = shaken else {
+            core.counters.connect_errors.add(1);
+            return Err(Fault::Handshake);
+        };
+        let shared = &core.streams[backend];
+        let limit = connection.streams_limit() as u32;
+        let id = shared.streams.borrow_mut().dialled(connection.clone(), limit, core.now());
+        self.over.set(true);
+        spawn(&core.panics, async move {
+            let _ = driver.await;
+        });
+        let (watcher, mut lookout) = (core.clone(), connection.lookout());
+        spawn(&core.panics, async move {
+            loop {
+                let news = lookout.news().await;
+                let shared = &watcher.streams[backend];
+                match news {
+                    News::StreamsLimit(limit) => shared.streams.borrow_mut().limit(id, limit as u32),
+                    News::Retiring => shared.streams.borrow_mut().retire(id),
+                    News::Dead => shared.streams.borrow_mut().lost(id),
+                }
+                shared.changed();
+                if news == News::Dead {
+                    return;
+                }
+            }
+        });
+        shared.changed();
+        Ok((id, connection))
+    }
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        if !self.over.get() {
+            self.core.streams[self.backend].streams.borrow_mut().dial_failed();
+            self.core.streams[self.backend].changed();
+        }
+    }
+}
+
+/// Opens a connection. Errors: every address refused, it took too long, or no secure one could be made.
+pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<Fresh, Fault> {
+    let settings = &core.snapshot.backends[backend];
+    let until_ms = deadlines.head_ms.min(now_ms() + settings.timeout_connect_ms);
+    let left_ms = || until_ms.saturating_sub(now_ms()).max(1);
+    let mut addresses = core.addresses.borrow()[backend].to_vec();
+    // Another one each time.
+    let turn = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
+    let count = addresses.len().max(1);
+    addresses.rotate_left(turn % count);
+    let fast_open = match settings.fast_open {
+        FastOpen::On => crate::net::FastOpen::On,
+        FastOpen::Off => crate::net::FastOpen::Off,
+    };
+    let options = DialOptions { timeout_ms: left_ms(), fast_open, stagger_ms: STAGGER_MS };
+    let Ok(socket) = dial_any(&addresses, options).await else {
+        core.counters.connect_errors.add(1);
+        return Err(Fault::Connect);
+    };
+    let Some(context) = &core.tls[backend] else {
+        return Ok(match settings.protocol {
+            Protocol::Http2 => Fresh::Http2(socket.into()),
+            Protocol::Auto | Protocol::Http1 => Fresh::Http1(socket.into()),
+        });
+    };
+    match tls::connect(socket, context, left_ms()).await {
+        Ok((stream, agreed)) => {
+            core.learn(backend, agreed);
+            Ok(match agreed {
+                Agreed::Http1 => Fresh::Http1(stream.into()),
+                Agreed::Http2 => Fresh::Http2(stream.into()),
+            })
+        }
+        Err(fault) => {
+            core.counters.connect_errors.add(1);
+            core.post_background(Letter::Insecure { backend, from: core.id, fault });
+            Err(Fault::Handshake)
+        }
+    }
+}
+
+/// Opens what the pools lack ahead of need, one backend after the other, so that requests find connections that are
+/// open. For a timer; it does nothing while it still runs.
+pub async fn warm(core: Rc<Core>) {
+    if core.warming.replace(true) {
+        return;
+    }
+    for backend in 0..core.pools.len() {
+        let serves = core.breakers[backend].borrow().gate(core.now()) == Gate::Open;
+        let known = core.tls[backend].is_none() || core.agreed[backend].get() == Some(Agreed::Http1);
+        let mut lacks = core.pools[backend].borrow().lacks();
+        while lacks > 0 && serves && known && !core.speaks_http2(backend) && !core.draining.get() {
+            lacks -= 1;
+            if !matches!(core.pools[backend].borrow_mut().take_fresh(), Take::Dial) {
+                break;
+            }
+            let until_ms = now_ms() + core.snapshot.backends[backend].timeout_connect_ms;
+            let deadlines = Deadlines { head_ms: until_ms, first_ms: until_ms, total_ms: until_ms, gap_ms: 0 };
+            match open(&core, backend, deadlines).await {
+                Ok(Fresh::Http1(socket)) => {
+                    let closing = core.pools[backend].borrow_mut().give_back(socket, core.now());
+                    drop(closing);
+                }
+                Ok(Fresh::Http2(_)) | Err(_) => {
+                    core.pools[backend].borrow_mut().lost();
+                    break;
+                }
+            }
+        }
+    }
+    core.warming.set(false);
+}
+
+/// `work`'s result, if it comes within `ms`.
+pub async fn within<T>(work: impl Future<Output = T>, ms: u64) -> Option<T> {
+    let (mut work, mut too_late) = (pin!(work), pin!(sleep_ms(ms)));
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => too_late.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
