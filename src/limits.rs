@@ -59,7 +59,7 @@ pub const ZSTD_WINDOW_LOG: u32 = 23;
 /// Largest header of a gzip member. Its longest sized field has 64 KiB; names and comments have no bound of their own.
 pub const GZIP_HEADER_BYTES: usize = 128 << 10;
 
-/// Largest error body that is read for its kind. Those that echo a whole prompt back are larger, and are relayed unread.
+/// Largest error body that is read for its kind. Those that echo a whole prompt are larger, and are relayed unread.
 pub const ERROR_BODY_BYTES: usize = 256 << 10;
 
 /// How far into an error's message words are looked for. Known messages say what matters in their first sentence.

@@ -6,13 +6,15 @@ pub mod answer;
 pub mod convert;
 pub mod edit;
 pub mod event;
+pub mod fault;
 pub mod request;
 pub mod write;
 
 pub use answer::answer_facts;
 pub use convert::{Streamed, streamed_of, whole_of};
 pub use edit::Edits;
-pub use event::event_facts;
+pub use event::{event_facts, named_event_facts};
+pub use fault::error_kind;
 pub use request::{NOT_IN_KEY, RequestFault, request_facts};
 pub use write::{write_error, write_error_event, write_model, write_models};
 

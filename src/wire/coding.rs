@@ -1,5 +1,5 @@
-//! Content codings of answers (RFC 9110 8.4), taken off as the bytes arrive: for backends that compress although they are
-//! asked not to. Sans-IO: the caller owns both buffers, the decompressor owns its window and nothing else.
+//! Content codings of answers (RFC 9110 8.4), taken off as the bytes arrive: for backends that compress although they
+//! are asked not to. Sans-IO: the caller owns both buffers, the decompressor owns its window and nothing else.
 //! It must never hold back what can be given, nor give more in one call than it was told, nor call a cut stream whole.
 
 mod deflate;
@@ -31,8 +31,8 @@ pub enum Coding {
 pub struct UnknownCoding;
 
 impl Coding {
-    /// The coding a `Content-Encoding` value names; `None` if it names none, or only `identity`. Several fields have to be
-    /// joined by commas first: two codings on top of each other are unknown, wherever they were written.
+    /// The coding a `Content-Encoding` value names; `None` if it names none, or only `identity`. Several fields have to
+    /// be joined by commas first: two codings on top of each other are unknown, wherever they were written.
     pub fn of(content_encoding: &[u8]) -> Result<Option<Coding>, UnknownCoding> {
         let mut found = None;
         // RFC 9110 5.6.1.2: empty elements of a list are nothing.
@@ -123,8 +123,8 @@ impl Decompressor {
         Decompressor { machine, taken: 0, given: 0, output: Output::Given, fault: None }
     }
 
-    /// Appends to `out` the content that follows from `input`, up to `most` bytes of it, at least 1. After a fault `out`
-    /// holds what was good before it.
+    /// Appends to `out` the content that follows from `input`, up to `most` bytes of it, at least 1. After a fault
+    /// `out` holds what the steps before it gave, which may be less than could be read.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<Progress, CodingFault> {
         match self.fault {
             Some(fault) => Err(fault),
@@ -163,8 +163,8 @@ impl Decompressor {
         Ok(Progress { consumed, output: Output::Held })
     }
 
-    /// What it means if the body ends here: `Ok` only if the coded stream has come to its end. A body without any byte is
-    /// no coded stream, so answers that have no body must not be asked about.
+    /// What it means if the body ends here: `Ok` only if the coded stream has come to its end. A body without any byte
+    /// is no coded stream, so answers that have no body must not be asked about.
     pub fn finish(&self) -> Result<(), CodingFault> {
         match self.fault {
             Some(fault) => Err(fault),

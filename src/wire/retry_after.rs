@@ -39,8 +39,8 @@ fn decimal(value: &[u8], scale: u64) -> Option<u64> {
     Some(whole.saturating_mul(scale).saturating_add(units + u64::from(rest != 0)))
 }
 
-/// An HTTP date in milliseconds since 1970, in any of the three forms a recipient has to take (RFC 9110 5.6.7). Case and
-/// the amount of white space are not insisted on, the day of the week is not compared; before 1970 is nothing readable.
+/// An HTTP date in milliseconds since 1970, in any of the three forms a recipient has to take (RFC 9110 5.6.7). Case
+/// and the amount of white space are not insisted on, the day of the week is not compared; before 1970 is unreadable.
 fn http_date_ms(value: &[u8], unix_ms: u64) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     let mut words = text.split_ascii_whitespace();

@@ -1,4 +1,4 @@
-//! The deflate coding: RFC 1950's frame around RFC 1951's data, or the data alone, which some servers send by that name.
+//! The deflate coding: RFC 1950's frame around RFC 1951's data, or the data alone, which some servers call so too.
 //! Owned by one decompressor. It must never guess once data was given.
 
 use super::{CodingFault, Step};
@@ -53,7 +53,7 @@ impl Deflate {
     }
 }
 
-/// RFC 1950 2.2: method 8, window up to 32 KiB, a check on both bytes, no dictionary, which HTTP has no way to agree on.
+/// RFC 1950 2.2: method 8, window up to 32 KiB, a check on both bytes, no dictionary: HTTP has no way to agree on one.
 /// No bare data begins so: it would be a stored block with its padding bits set, which no encoder writes.
 fn is_frame(first: u8, second: u8) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7 && (u16::from(first) << 8 | u16::from(second)) % 31 == 0 && second & 0x20 == 0

@@ -15,7 +15,8 @@ const EVENTS: [&[u8]; 3] = [
 ];
 
 /// `EVENTS` by the reference encoder, quality 5: whole, and flushed behind each event.
-const BROTLI_WHOLE: &str = "1b95000004fef3d6af247b59907f66935837419469b7d3c981c3ed82df4ec72c2ab288f21c3e2752ecd33064b192d3bc\
+const BROTLI_WHOLE: &str = "\
+                            1b95000004fef3d6af247b59907f66935837419469b7d3c981c3ed82df4ec72c2ab288f21c3e2752ecd33064b192d3bc\
                             a0e58804954cc4851cd31571debbdb8bf3c9fc82fb2188d8614637b0ec876213b455e768db0c";
 const BROTLI_FLUSHED: [&str; 4] = [
     "0b250000044a3daf50735c183fe932188e3bfb141c72e010595b74cc320a36c6ce96a0a62491254ab33cd03610d02a2a6e644237e2763ff7\
@@ -25,7 +26,8 @@ const BROTLI_FLUSHED: [&str; 4] = [
     "03",
 ];
 /// 64 MiB of zeros, window of 16 MiB.
-const BROTLI_BOMB: &str = "cfffff7f002400e2b14072effff9ffff0f8004401c1680eefd3fffffff01900088c302d0bdffe7ffff3f001200715800\
+const BROTLI_BOMB: &str = "\
+                           cfffff7f002400e2b14072effff9ffff0f8004401c1680eefd3fffffff01900088c302d0bdffe7ffff3f001200715800\
                            baf7ff03";
 
 fn unhex(text: &str) -> Vec<u8> {

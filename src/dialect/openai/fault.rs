@@ -1,0 +1,212 @@
+//! What an error body or an error event says, in the spellings of OpenAI and of the servers that speak its API, and in
+//! Anthropic's. Pure, over a tape; runs on errors alone. It must never decide what is done about an error.
+
+use crate::dialect::facts::ErrorKind;
+use crate::limits::{ERROR_BODY_BYTES, ERROR_MESSAGE_BYTES};
+use crate::wire::json::{Kind, Tape, Value, parse_unchecked_names};
+
+/// The kind of error `body` reports; `None` if it is not JSON of a shape that reports one, or above
+/// `limits::ERROR_BODY_BYTES`. `tape` is scratch. The status of the answer is the caller's to weigh in.
+pub fn error_kind(body: &[u8], tape: &mut Tape) -> Option<ErrorKind> {
+    if body.len() > ERROR_BODY_BYTES || parse_unchecked_names(body, tape).is_err() {
+        return None;
+    }
+    kind_of(tape.root(), body)
+}
+
+/// The kind of error that a parsed body or event reports, if it has the shape of one.
+pub(super) fn kind_of(root: Value<'_>, input: &[u8]) -> Option<ErrorKind> {
+    // Google's servers put the object into an array.
+    let root = root.elements().next().unwrap_or(root);
+    let mut said = Said::default();
+    let (mut error, mut announced) = (None, false);
+    for member in root.members() {
+        match member.name.plain(input) {
+            Some(b"error") if !member.value.is_null() => error = Some(member.value),
+            // The older form of vLLM, SGLang and Mistral has no object inside.
+            Some(b"object") => announced |= member.value.plain(input) == Some(b"error"),
+            // TGI's, beside an `error` that is the message.
+            Some(b"error_type") => said.note(b"type", member.value, input),
+            Some(b"type") if member.value.plain(input) == Some(b"error") => announced = true,
+            _ => {}
+        }
+    }
+    match error {
+        Some(error) if error.kind() == Kind::Object => Some(said_by(error, input)),
+        Some(error) => {
+            said.note(b"message", error, input);
+            Some(said.kind(input))
+        }
+        None if announced => Some(said_by(root, input)),
+        None => None,
+    }
+}
+
+/// The kind of error that this object, taken for one, describes.
+pub(super) fn said_by(error: Value<'_>, input: &[u8]) -> ErrorKind {
+    let mut said = Said::default();
+    for member in error.members() {
+        said.note(member.name.plain(input).unwrap_or_default(), member.value, input);
+    }
+    said.kind(input)
+}
+
+/// What was read of one error.
+#[derive(Default)]
+struct Said<'t> {
+    /// The strongest kind any of its names and numbers means.
+    named: Option<ErrorKind>,
+    message: Option<Value<'t>>,
+}
+
+impl<'t> Said<'t> {
+    fn note(&mut self, member: &[u8], value: Value<'t>, input: &[u8]) {
+        match member {
+            // Google's name is in `status`.
+            b"type" | b"code" | b"status" => {
+                let number = value.as_u64(input).and_then(by_status);
+                let named = number.or_else(|| by_name(value.plain(input)?));
+                self.named = self.named.max(named);
+            }
+            b"message" => self.message = Some(value),
+            _ => {}
+        }
+    }
+
+    fn kind(&self, input: &[u8]) -> ErrorKind {
+        let named = self.named.unwrap_or(ErrorKind::Unknown);
+        // Names this exact are believed: a message about a rate limit may well speak of tokens and context.
+        if named > ErrorKind::Server {
+            return named;
+        }
+        let Some(message) = self.message.and_then(Value::inside) else { return named };
+        let message = message.of(input);
+        let message = message[..message.len().min(ERROR_MESSAGE_BYTES)].to_ascii_lowercase();
+        let says =
+            |words: &[&str]| words.iter().any(|words| memchr::memmem::find(&message, words.as_bytes()).is_some());
+        if says(&ABOUT_CONTEXT) {
+            ErrorKind::ContextWindow
+        } else if says(&ABOUT_MONEY) {
+            ErrorKind::QuotaExhausted
+        } else if named != ErrorKind::Client && says(&ABOUT_LOAD) {
+            ErrorKind::Overloaded
+        } else {
+            named
+        }
+    }
+}
+
+/// Words for a prompt, or a prompt and the answer asked for, that the model cannot hold. Escapes are looked at as they
+/// stand, so no phrase holds a character that JSON writers like to escape.
+const ABOUT_CONTEXT: [&str; 16] = [
+    "context length",                       // OpenAI, vLLM, SGLang, Ollama, Mistral
+    "context size",                         // llama.cpp
+    "context window",                       // OpenAI's newer endpoints
+    "context limit",                        // Anthropic, prompt and answer together
+    "prompt is too long",                   // Anthropic
+    "prompt too long",                      // Ollama
+    "maximum prompt length",                // xAI
+    "maximum model length",                 // vLLM
+    "input is too long",                    // Bedrock
+    "input token count",                    // Google
+    "too many tokens",                      // Cohere
+    "too large to process",                 // llama.cpp, embeddings
+    "max_tokens must be at least 1, got -", // vLLM: what is left for the answer is negative
+    "`inputs` must have less than",         // TGI
+    "`inputs` tokens + `max_new_tokens`",   // TGI
+    "reduce the length of the",             // OpenAI and its likes
+];
+
+/// Words for an account that has run dry, where the name only says that the request is invalid.
+const ABOUT_MONEY: [&str; 4] =
+    ["credit balance is too low", "insufficient balance", "insufficient credit", "exceeded your current quota"];
+
+/// Words for a server that has too much to do, or is not up yet.
+const ABOUT_LOAD: [&str; 3] = ["overloaded", "over capacity", "loading model"];
+
+/// What a number in place of a name means: servers put the status there.
+fn by_status(number: u64) -> Option<ErrorKind> {
+    match number {
+        402 => Some(ErrorKind::QuotaExhausted),
+        429 => Some(ErrorKind::RateLimited),
+        503 | 529 => Some(ErrorKind::Overloaded),
+        400..=499 => Some(ErrorKind::Client),
+        500..=599 => Some(ErrorKind::Server),
+        _ => None,
+    }
+}
+
+/// Longest name that is looked up.
+const NAME_BYTES: usize = 48;
+
+/// What a `type`, `code` or `status` means, however it is spelled: `rate_limit_error`, `RateLimitError`, `RATE_LIMIT`.
+fn by_name(name: &[u8]) -> Option<ErrorKind> {
+    if name.len() > NAME_BYTES {
+        return None;
+    }
+    let letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let letters: Vec<u8> = letters.map(u8::to_ascii_lowercase).collect();
+    let name = letters.strip_suffix(b"error").or(letters.strip_suffix(b"exception")).unwrap_or(&letters);
+    Some(match name {
+        b"contextlengthexceeded" | b"contextwindowexceeded" | b"exceedcontextsize" | b"stringabovemaxlength" => {
+            ErrorKind::ContextWindow
+        }
+        b"insufficientquota"
+        | b"quotaexceeded"
+        | b"exceededcurrentquota"
+        | b"billing"
+        | b"billinghardlimitreached"
+        | b"billingnotactive"
+        | b"insufficientbalance"
+        | b"insufficientcredits"
+        | b"paymentrequired" => ErrorKind::QuotaExhausted,
+        // OpenAI's types of a rate limit say what was counted.
+        b"ratelimit" | b"ratelimited" | b"ratelimitexceeded" | b"ratelimitreached" | b"requests" | b"tokens"
+        | b"toomanyrequests" | b"resourceexhausted" | b"throttling" => ErrorKind::RateLimited,
+        b"overloaded"
+        | b"serverisoverloaded"
+        | b"serveroverloaded"
+        | b"engineoverloaded"
+        | b"modeloverloaded"
+        | b"serviceunavailable"
+        | b"unavailable"
+        | b"capacityexceeded"
+        | b"servicetiercapacityexceeded" => ErrorKind::Overloaded,
+        b"server"
+        | b"internalserver"
+        | b"internal"
+        | b"api"
+        | b"timeout"
+        | b"gatewaytimeout"
+        | b"badgateway"
+        | b"deadlineexceeded"
+        | b"generation"
+        | b"incompletegeneration" => ErrorKind::Server,
+        b"invalidrequest"
+        | b"badrequest"
+        | b"validation"
+        | b"unprocessableentity"
+        | b"value"
+        | b"invalidargument"
+        | b"failedprecondition"
+        | b"authentication"
+        | b"unauthenticated"
+        | b"unauthorized"
+        | b"invalidapikey"
+        | b"permission"
+        | b"permissiondenied"
+        | b"forbidden"
+        | b"notfound"
+        | b"modelnotfound"
+        | b"notsupported"
+        | b"requesttoolarge"
+        | b"conflict"
+        | b"contentfilter"
+        | b"contentpolicyviolation" => ErrorKind::Client,
+        // A status in quotes.
+        [b'4' | b'5', b'0'..=b'9', b'0'..=b'9'] => {
+            return by_status(name.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')));
+        }
+        _ => return None,
+    })
+}
