@@ -41,3 +41,26 @@ pub const CHOICES: usize = 128;
 
 /// Most interim (1xx) responses in front of an answer. Nobody sends more than two; a bound ends a loop.
 pub const INTERIM_RESPONSES: u32 = 8;
+
+/// Content one step of a decoder may give: small enough to be zeroed for one event, large enough for a body.
+pub const DECODED_STEP_BYTES: usize = 8 << 10;
+
+/// Most content for each byte received of a compressed answer. Streams of like events reach about 50, deflate ends at
+/// 1,032, zstd and brotli at tens of thousands: above this it is made to fill memory.
+pub const DECODED_RATIO: u64 = 200;
+
+/// Content of a compressed answer on which the ratio is not looked at, so that a short answer of one repeated letter
+/// passes.
+pub const DECODED_FREE_BYTES: u64 = 4 << 20;
+
+/// Largest window of a zstd stream as a power of two: 8 MiB, as RFC 9659 3 demands of senders.
+pub const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// Largest header of a gzip member. Its longest sized field has 64 KiB; names and comments have no bound of their own.
+pub const GZIP_HEADER_BYTES: usize = 128 << 10;
+
+/// Largest error body that is read for its kind. Those that echo a whole prompt are larger, and are relayed unread.
+pub const ERROR_BODY_BYTES: usize = 256 << 10;
+
+/// How far into an error's message words are looked for. Known messages say what matters in their first sentence.
+pub const ERROR_MESSAGE_BYTES: usize = 2 << 10;

@@ -171,10 +171,57 @@ pub enum EventKind {
     Other,
 }
 
+/// Whether an event is something of an answer: until one is, a stream may begin anew elsewhere and no client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Substance {
+    /// Content, the end of a choice, or an event that is not understood and may be either.
+    Content,
+    /// Nothing yet: a role, empty strings, usage. `[DONE]` too, which alone is no answer.
+    Preamble,
+    /// The backend failed.
+    Error(ErrorKind),
+}
+
+/// What a backend's error is about, as far as its body tells. From the weakest to the strongest: where its parts say
+/// different things, the stronger one is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ErrorKind {
+    /// An error, without anything known about it.
+    Unknown,
+    /// The request: malformed, not allowed, for something that does not exist.
+    Client,
+    /// The backend itself.
+    Server,
+    /// The backend has too much to do, or is not up yet.
+    Overloaded,
+    /// Too many requests or tokens for a while.
+    RateLimited,
+    /// No money or quota left; waiting does not help.
+    QuotaExhausted,
+    /// The prompt, or the prompt and the answer asked for, is more than the model can hold.
+    ContextWindow,
+}
+
+impl ErrorKind {
+    /// One lower-case word for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            ErrorKind::Unknown => "unknown",
+            ErrorKind::Client => "client",
+            ErrorKind::Server => "server",
+            ErrorKind::Overloaded => "overloaded",
+            ErrorKind::RateLimited => "rate_limited",
+            ErrorKind::QuotaExhausted => "quota_exhausted",
+            ErrorKind::ContextWindow => "context_window",
+        }
+    }
+}
+
 /// What one event of a stream says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventFacts {
     pub kind: EventKind,
+    pub substance: Substance,
     /// Usage, if the event has it; a later one replaces an earlier one.
     pub usage: Option<TokenUsage>,
     /// The `usage` member of the root with one adjoining comma, null or not, on every event but `UsageOnly`: cut it

@@ -13,8 +13,8 @@ pub mod write;
 pub use answer::answer_facts;
 pub use convert::{Streamed, streamed_of, whole_of};
 pub use edit::Edits;
-pub use event::event_facts;
-pub use fault::{ErrorKind, error_kind};
+pub use event::{event_facts, named_event_facts};
+pub use fault::error_kind;
 pub use request::{NOT_IN_KEY, RequestFault, request_facts};
 pub use write::{write_error, write_error_event, write_model, write_models};
 

@@ -13,8 +13,8 @@ use super::order::Order;
 use super::relay::{self, Begun};
 use super::route::Plan;
 use super::send::{self, SendFault};
-use crate::dialect::facts::Form;
-use crate::dialect::openai::{ErrorKind, error_kind};
+use crate::dialect::facts::{ErrorKind, Form};
+use crate::dialect::openai::error_kind;
 use crate::error::Failure;
 use crate::net::{now_ms, now_us};
 use crate::wire::json::Tape;
@@ -166,14 +166,12 @@ pub fn refusal(status: u16, body: &[u8], tape: &mut Tape) -> Fault {
 }
 
 /// What an error as the first event of a stream means.
-pub fn first_event(data: &[u8], tape: &mut Tape) -> Fault {
-    match error_kind(data, tape) {
-        Some(ErrorKind::ContextWindow) => Fault::ContextWindow,
-        Some(ErrorKind::RateLimited) => Fault::FirstEvent(EventFault::RateLimited),
-        Some(ErrorKind::Overloaded) => Fault::FirstEvent(EventFault::Overloaded),
-        Some(ErrorKind::Client) => Fault::FirstEvent(EventFault::Client),
-        Some(ErrorKind::Server | ErrorKind::QuotaExhausted | ErrorKind::Unknown) | None => {
-            Fault::FirstEvent(EventFault::Server)
-        }
+pub fn first_event(kind: ErrorKind) -> Fault {
+    match kind {
+        ErrorKind::ContextWindow => Fault::ContextWindow,
+        ErrorKind::RateLimited => Fault::FirstEvent(EventFault::RateLimited),
+        ErrorKind::Overloaded => Fault::FirstEvent(EventFault::Overloaded),
+        ErrorKind::Client => Fault::FirstEvent(EventFault::Client),
+        ErrorKind::Server | ErrorKind::QuotaExhausted | ErrorKind::Unknown => Fault::FirstEvent(EventFault::Server),
     }
 }

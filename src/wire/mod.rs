@@ -1,6 +1,7 @@
 //! Bytes to values and back. No I/O, no clock, no panic on any input; every decoder has a fuzz target.
 //! Values are spans into the caller's buffer, so that reading a message copies and allocates nothing.
 pub mod body;
+pub mod coding;
 pub mod http1;
 pub mod json;
 pub mod retry_after;

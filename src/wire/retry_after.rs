@@ -1,157 +1,118 @@
-//! How long a server asks to be left alone: `Retry-After` (RFC 9110 10.2.3) and the finer `retry-after-ms` that OpenAI
-//! sends beside it. Pure functions of the fields and the time; no value makes them panic.
+//! How long a backend asks to be left alone: `Retry-After` (RFC 9110 10.2.3) and the `retry-after-ms` beside it that
+//! OpenAI's SDKs know. Pure: the present time comes in. It must never take a value it cannot read for "at once".
 
-/// Milliseconds to wait from `unix_ms` on, or `None` where neither field says anything that can be understood.
-/// A date that has passed is no wait.
+#[cfg(test)]
+mod tests;
+
+/// The wait in milliseconds, rounded up; `None` if neither field says anything readable. `retry_after_ms` wins, being
+/// the finer one. A date that has passed is a wait of 0. The result has no upper bound: the caller caps it.
+///
+/// `unix_ms` is the present time in milliseconds since 1970.
 pub fn wait_ms(retry_after: Option<&[u8]>, retry_after_ms: Option<&[u8]>, unix_ms: u64) -> Option<u64> {
-    let finer = retry_after_ms.and_then(|text| scaled(text.trim_ascii(), 1));
-    finer.or_else(|| {
-        let text = retry_after?.trim_ascii();
-        scaled(text, 1000).or_else(|| Some(date_ms(text)?.saturating_sub(unix_ms)))
+    let fine = retry_after_ms.and_then(|value| decimal(value.trim_ascii(), 1));
+    fine.or_else(|| {
+        let value = retry_after?.trim_ascii();
+        decimal(value, 1000).or_else(|| Some(http_date_ms(value, unix_ms)?.saturating_sub(unix_ms)))
     })
 }
 
-/// A number that may have a fraction, times `scale`; rounded up, and the largest number where it does not fit.
-fn scaled(text: &[u8], scale: u64) -> Option<u64> {
-    let (whole, fraction) = match text.iter().position(|&byte| byte == b'.') {
-        Some(dot) => (&text[..dot], &text[dot + 1..]),
-        None => (text, &[][..]),
-    };
-    let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
-    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+/// A decimal number times `scale`, rounded up and saturating. A fraction is more than the RFC has for seconds, but
+/// servers send it and the SDKs read it. No sign, no exponent, no words.
+fn decimal(value: &[u8], scale: u64) -> Option<u64> {
+    let point = value.iter().position(|byte| *byte == b'.').unwrap_or(value.len());
+    let (whole, fraction) = (&value[..point], value.get(point + 1..).unwrap_or(&[]));
+    if whole.is_empty() && fraction.is_empty() || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
         return None;
     }
-    let add = |number: u64, byte: &u8| number.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
-    let mut value = whole.iter().fold(0, add).saturating_mul(scale);
-    let mut place = scale;
-    for digit in fraction.iter().map(|byte| u64::from(byte - b'0')) {
-        if place == 1 || place % 10 != 0 {
-            // Below what is counted: any of it is one more.
-            value = value.saturating_add(u64::from(digit > 0));
-            if digit > 0 {
-                break;
-            }
-            continue;
+    let digit = |byte: &u8| u64::from(byte - b'0');
+    let whole = whole.iter().fold(0u64, |number, byte| number.saturating_mul(10).saturating_add(digit(byte)));
+    // What is left of `scale` is how much a digit is worth; behind the last one that is worth a unit, all round up.
+    let (mut worth, mut units, mut rest) = (scale, 0, 0);
+    for byte in fraction {
+        if worth % 10 == 0 {
+            worth /= 10;
+            units += digit(byte) * worth;
+        } else {
+            rest |= digit(byte);
         }
-        place /= 10;
-        value = value.saturating_add(digit * place);
     }
-    Some(value)
+    Some(whole.saturating_mul(scale).saturating_add(units + u64::from(rest != 0)))
 }
 
-/// Milliseconds since 1970 of a date in any of HTTP's three forms (RFC 9110 5.6.7); the name of the day is not looked at.
-fn date_ms(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let mut parts = text.split([' ', ',', '-']).filter(|part| !part.is_empty());
-    parts.next()?; // the day of the week
-    let second = parts.next()?;
-    let (day, month, year, time) = if second.as_bytes()[0].is_ascii_digit() {
-        // IMF-fixdate, or the one of RFC 850 with its two digits of a year.
-        let (month, year, time) = (parts.next()?, parts.next()?, parts.next()?);
-        (parts.next()? == "GMT").then_some(())?;
-        (second, month, year, time)
+/// An HTTP date in milliseconds since 1970, in any of the three forms a recipient has to take (RFC 9110 5.6.7). Case
+/// and the amount of white space are not insisted on, the day of the week is not compared; before 1970 is unreadable.
+fn http_date_ms(value: &[u8], unix_ms: u64) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let mut word = || words.next();
+    let (weekday, second) = (word()?, word()?);
+    let (day, month, year, time, zone);
+    if !weekday.ends_with(',') {
+        // Sun Nov  6 08:49:37 1994
+        (month, day, time, year, zone) = (second, word()?, word()?, full_year(word()?)?, "GMT");
+    } else if let Some((first, rest)) = second.split_once('-') {
+        // Sunday, 06-Nov-94 08:49:37 GMT
+        let (middle, last) = rest.split_once('-')?;
+        (day, month, year, time, zone) = (first, middle, short_year(last, unix_ms)?, word()?, word()?);
     } else {
-        // asctime.
-        let (day, time) = (parts.next()?, parts.next()?);
-        (day, second, parts.next()?, time)
-    };
-    if parts.next().is_some() {
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        (day, month, year, time, zone) = (second, word()?, full_year(word()?)?, word()?, word()?);
+    }
+    if word().is_some() || !zone.eq_ignore_ascii_case("GMT") {
         return None;
     }
-    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
-    let year = match (number(year)?, year.len()) {
-        // RFC 9110 5.6.7: what looks more than 50 years ahead is of the last century.
-        (year @ 0..70, 2) => year + 2000,
-        (year, 2) => year + 1900,
-        (year @ 1970..=9999, 4) => year,
-        _ => return None,
-    };
-    let mut clock = time.split(':').map(number);
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    let day = number(day)?;
-    // 60 is a leap second.
-    if clock.next().is_some() || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    let month = MONTHS.iter().position(|name| name.eq_ignore_ascii_case(month))?;
+    let day = number(day, 1..=2)?;
+    let leap_day = u64::from(month == 1 && is_leap(year));
+    if day == 0 || day > MONTH_DAYS[month] + leap_day {
         return None;
     }
-    Some((days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000)
+    let days = days_before(year) - days_before(1970) + days_in_months(month, year) + day - 1;
+    Some((days * 86_400 + second_of_day(time)?) * 1000)
 }
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTH_DAYS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
-fn number(text: &str) -> Option<u64> {
-    let digits = (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { text.parse().ok() } else { None }
+fn is_leap(year: u64) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar from 1970 on. A year is counted from March, so that the leap
-/// day is its last.
-fn days(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let to_year = year * 365 + year / 4 - year / 100 + year / 400;
-    // Months of 31 and 30 days in turn, five of them 153 days.
-    let to_month = (153 * month + 2) / 5;
-    to_year + to_month + day - 1 - 719_468
+/// Days from the year 1 of the Gregorian calendar to the first of January of `year`, at least 1.
+fn days_before(year: u64) -> u64 {
+    let past = year - 1;
+    past * 365 + past / 4 - past / 100 + past / 400
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Days of the first `months` months of `year`.
+fn days_in_months(months: usize, year: u64) -> u64 {
+    MONTH_DAYS[..months].iter().sum::<u64>() + u64::from(months > 1 && is_leap(year))
+}
 
-    fn after(text: &str) -> Option<u64> {
-        wait_ms(Some(text.as_bytes()), None, NOW)
-    }
+fn full_year(text: &str) -> Option<u64> {
+    number(text, 4..=4).filter(|year| *year >= 1970)
+}
 
-    /// 1994-11-06 08:49:37 UTC, the date of RFC 9110's examples.
-    const NOW: u64 = 784_111_777_000;
+/// Two digits mean the year with these last digits that is at most 50 years ahead (RFC 9110 5.6.7).
+fn short_year(text: &str, unix_ms: u64) -> Option<u64> {
+    let latest = 1970 + unix_ms / YEAR_MS + 50;
+    let digits = number(text, 2..=2)?;
+    Some(latest - (latest + 100 - digits) % 100).filter(|year| *year >= 1970)
+}
 
-    #[test]
-    fn seconds_and_their_fractions() {
-        assert_eq!(
-            [after("7"), after(" 0 "), after("1.5"), after("0.0001")],
-            [Some(7000), Some(0), Some(1500), Some(1)]
-        );
-        assert_eq!(after("99999999999999999999999"), Some(u64::MAX));
-        for nonsense in ["", "-1", "+1", "1,5", "1e3", ".5", "soon", "0x10"] {
-            assert_eq!(after(nonsense), None, "{nonsense:?}");
-        }
-    }
+/// A mean Gregorian year: which year it is now has to be right to the year only far from where it is used.
+const YEAR_MS: u64 = 31_556_952_000;
 
-    #[test]
-    fn milliseconds_win() {
-        assert_eq!(wait_ms(Some(b"7"), Some(b"250"), NOW), Some(250));
-        assert_eq!(wait_ms(Some(b"7"), Some(b"249.2"), NOW), Some(250));
-        assert_eq!(wait_ms(Some(b"7"), Some(b"never"), NOW), Some(7000));
-        assert_eq!(wait_ms(None, None, NOW), None);
-    }
+fn second_of_day(time: &str) -> Option<u64> {
+    let mut parts = time.split(':');
+    let mut part = || number(parts.next()?, 2..=2);
+    let (hour, minute, second) = (part()?, part()?, part()?);
+    // 60 is a leap second.
+    (parts.next().is_none() && hour < 24 && minute < 60 && second <= 60).then_some(hour * 3600 + minute * 60 + second)
+}
 
-    #[test]
-    fn dates_in_all_three_forms() {
-        for date in ["Sun, 06 Nov 1994 08:49:57 GMT", "Sunday, 06-Nov-94 08:49:57 GMT", "Sun Nov  6 08:49:57 1994"] {
-            assert_eq!(after(date), Some(20_000), "{date}");
-        }
-        assert_eq!(after("Sun, 06 Nov 1994 08:49:36 GMT"), Some(0), "it has passed");
-        let odd = [
-            "Sun, 06 Nov 1994 08:49:57 CET",
-            "Sun, 06 Foo 1994 08:49:57 GMT",
-            "Sun, 32 Nov 1994 08:49:57 GMT",
-            "Sun, 06 Nov 1994 24:00:00 GMT",
-            "Sun, 06 Nov 1994 08:49 GMT",
-            "Sun, 06 Nov 1960 08:49:57 GMT",
-            "Sun, 06 Nov 1994 08:49:57 GMT and more",
-            "Sun,",
-            "\u{fc}ber, 06 Nov 1994",
-        ];
-        for date in odd {
-            assert_eq!(after(date), None, "{date}");
-        }
-    }
-
-    #[test]
-    fn days_of_the_calendar() {
-        assert_eq!(
-            [days(1970, 1, 1), days(1970, 12, 31), days(2000, 2, 29), days(2000, 3, 1)],
-            [0, 364, 11_016, 11_017]
-        );
-        assert_eq!(days(9999, 12, 31), 2_932_896);
-    }
+/// Decimal digits, as many as `digits` allows.
+fn number(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<u64> {
+    let plain = digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
 }

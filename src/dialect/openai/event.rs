@@ -3,7 +3,8 @@
 //! Must never call a chunk finished that does not say so.
 
 use super::DONE;
-use crate::dialect::facts::{Endpoint, EventFacts, EventKind, NotStored, TokenUsage};
+use super::fault::{kind_of, said_by};
+use crate::dialect::facts::{Endpoint, ErrorKind, EventFacts, EventKind, NotStored, Substance, TokenUsage};
 use crate::limits::CHOICES;
 use crate::wire::Span;
 use crate::wire::json::{Kind, Member, Tape, Value, parse_unchecked_names};
@@ -11,10 +12,41 @@ use crate::wire::json::{Kind, Member, Tape, Value, parse_unchecked_names};
 // One bit a choice.
 const _: () = assert!(CHOICES <= u128::BITS as usize);
 
+/// The name of an event that is an error whatever its data looks like.
+const ERROR_NAME: &[u8] = b"error";
+
 /// Reads the data of one event. `tape` is scratch and holds the data's tape afterwards.
 pub fn event_facts(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
+    named_event_facts(endpoint, b"", data, tape)
+}
+
+/// Like `event_facts`, for an event with a `name`, which may be empty: one that is named `error` is an error.
+pub fn named_event_facts(endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
+    let mut facts = read(endpoint, data, tape);
+    let kind = if name == ERROR_NAME { EventKind::Error } else { facts.kind };
+    facts.substance = match kind {
+        EventKind::Content | EventKind::Finish | EventKind::Other => Substance::Content,
+        EventKind::Empty | EventKind::UsageOnly | EventKind::Done => Substance::Preamble,
+        // Nothing was parsed: the tape is still that of some event before.
+        EventKind::Error if facts.kind == EventKind::Done => Substance::Error(ErrorKind::Unknown),
+        EventKind::Error => Substance::Error(kind_of_event(data, tape)),
+    };
+    if kind == EventKind::Error {
+        facts.kind = kind;
+        facts.not_stored = Some(NotStored::Error);
+    }
+    facts
+}
+
+fn kind_of_event(data: &[u8], tape: &Tape) -> ErrorKind {
+    // The tape of what is not JSON holds a null, which says nothing.
+    kind_of(tape.root(), data).unwrap_or_else(|| said_by(tape.root(), data))
+}
+
+fn read(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
     let mut facts = EventFacts {
         kind: EventKind::Other,
+        substance: Substance::Content,
         usage: None,
         usage_member: None,
         choices: 0,
@@ -40,7 +72,9 @@ pub fn event_facts(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFac
                 facts.usage_member = Some(with_comma(member, before, members.clone().next()));
             }
             Some(b"error") if !member.value.is_null() => facts.not_stored = Some(NotStored::Error),
-            Some(b"object") if member.value.plain(data) == Some(b"error") => facts.not_stored = Some(NotStored::Error),
+            Some(b"object" | b"type") if member.value.plain(data) == Some(b"error") => {
+                facts.not_stored = Some(NotStored::Error);
+            }
             _ => {}
         }
         before = Some(member);

@@ -1,222 +1,212 @@
-//! What a server says when it fails: the body of an error answer, or an error event of a stream, of OpenAI and of the
-//! servers that speak its dialect, each with a shape of its own. Reads a tape and builds nothing.
-//! Must never take an answer for an error: it is asked about what is one already.
+//! What an error body or an error event says, in the spellings of OpenAI and of the servers that speak its API, and in
+//! Anthropic's. Pure, over a tape; runs on errors alone. It must never decide what is done about an error.
 
+use crate::dialect::facts::ErrorKind;
+use crate::limits::{ERROR_BODY_BYTES, ERROR_MESSAGE_BYTES};
 use crate::wire::json::{Kind, Tape, Value, parse_unchecked_names};
 
-/// What a failure means for another attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request is longer than the model takes.
-    ContextWindow,
-    RateLimited,
-    /// The account's money or quota is spent: waiting does not help.
-    QuotaExhausted,
-    Overloaded,
-    /// The server's own failure.
-    Server,
-    /// The request is wrong.
-    Client,
-    /// An error, of no kind that is known.
-    Unknown,
-}
-
-/// Most bytes of a message that are looked at: a server may put a whole prompt into it.
-const MESSAGE_BYTES: usize = 2048;
-
-/// The kind of error that `body` says, or `None` if it has no shape that is known. `tape` is scratch.
-///
-/// Shapes: `{"error":{"message","type","code"}}` (OpenAI, llama.cpp, vLLM, SGLang, and Anthropic with a `type` beside
-/// it), the same members without the outer object (older vLLM: `{"object":"error","message",...}`), and
-/// `{"error":"...","error_type":"..."}` (TGI).
+/// The kind of error `body` reports; `None` if it is not JSON of a shape that reports one, or above
+/// `limits::ERROR_BODY_BYTES`. `tape` is scratch. The status of the answer is the caller's to weigh in.
 pub fn error_kind(body: &[u8], tape: &mut Tape) -> Option<ErrorKind> {
-    parse_unchecked_names(body, tape).ok()?;
-    let root = tape.root();
-    if root.kind() != Kind::Object {
+    if body.len() > ERROR_BODY_BYTES || parse_unchecked_names(body, tape).is_err() {
         return None;
     }
-    let mut error = None;
-    let mut says = Says::default();
+    kind_of(tape.root(), body)
+}
+
+/// The kind of error that a parsed body or event reports, if it has the shape of one.
+pub(super) fn kind_of(root: Value<'_>, input: &[u8]) -> Option<ErrorKind> {
+    // Google's servers put the object into an array.
+    let root = root.elements().next().unwrap_or(root);
+    let mut said = Said::default();
+    let (mut error, mut announced) = (None, false);
     for member in root.members() {
-        match member.name.plain(body) {
-            Some(b"error") if member.value.kind() == Kind::Object => error = Some(member.value),
-            Some(b"error" | b"detail") if member.value.kind() == Kind::String => {
-                says.message = member.value.plain(body)
-            }
-            Some(name) => says.note(name, member.value, body),
-            None => {}
+        match member.name.plain(input) {
+            Some(b"error") if !member.value.is_null() => error = Some(member.value),
+            // The older form of vLLM, SGLang and Mistral has no object inside.
+            Some(b"object") => announced |= member.value.plain(input) == Some(b"error"),
+            // TGI's, beside an `error` that is the message.
+            Some(b"error_type") => said.note(b"type", member.value, input),
+            Some(b"type") if member.value.plain(input) == Some(b"error") => announced = true,
+            _ => {}
         }
     }
-    if let Some(error) = error {
-        says = Says::default();
-        for member in error.members() {
-            if let Some(name) = member.name.plain(body) {
-                says.note(name, member.value, body);
-            }
+    match error {
+        Some(error) if error.kind() == Kind::Object => Some(said_by(error, input)),
+        Some(error) => {
+            said.note(b"message", error, input);
+            Some(said.kind(input))
         }
-        return Some(says.kind());
+        None if announced => Some(said_by(root, input)),
+        None => None,
     }
-    says.is_error().then(|| says.kind())
 }
 
-/// The members by which servers tell errors apart.
+/// The kind of error that this object, taken for one, describes.
+pub(super) fn said_by(error: Value<'_>, input: &[u8]) -> ErrorKind {
+    let mut said = Said::default();
+    for member in error.members() {
+        said.note(member.name.plain(input).unwrap_or_default(), member.value, input);
+    }
+    said.kind(input)
+}
+
+/// What was read of one error.
 #[derive(Default)]
-struct Says<'a> {
-    message: Option<&'a [u8]>,
-    class: Option<&'a [u8]>,
-    code: Option<&'a [u8]>,
-    status: Option<u64>,
-    object: Option<&'a [u8]>,
+struct Said<'t> {
+    /// The strongest kind any of its names and numbers means.
+    named: Option<ErrorKind>,
+    message: Option<Value<'t>>,
 }
 
-impl<'a> Says<'a> {
-    fn note(&mut self, name: &[u8], value: Value<'a>, body: &'a [u8]) {
-        // A message with escapes is read as it is spelled: the words that are looked for have none.
-        let text = || value.inside().map(|span| span.of(body));
-        match name {
-            b"message" => self.message = text(),
-            b"type" | b"error_type" => self.class = text(),
-            b"object" => self.object = text(),
-            b"code" | b"status" => match value.as_u64(body) {
-                Some(status) => self.status = Some(status),
-                None => self.code = text().or(self.code),
-            },
+impl<'t> Said<'t> {
+    fn note(&mut self, member: &[u8], value: Value<'t>, input: &[u8]) {
+        match member {
+            // Google's name is in `status`.
+            b"type" | b"code" | b"status" => {
+                let number = value.as_u64(input).and_then(by_status);
+                let named = number.or_else(|| by_name(value.plain(input)?));
+                self.named = self.named.max(named);
+            }
+            b"message" => self.message = Some(value),
             _ => {}
         }
     }
 
-    fn is_error(&self) -> bool {
-        self.object == Some(b"error") || (self.message.is_some() && (self.class.is_some() || self.status.is_some()))
-    }
-
-    fn kind(&self) -> ErrorKind {
-        let is = |words: &[&str]| {
-            words.iter().any(|word| self.class == Some(word.as_bytes()) || self.code == Some(word.as_bytes()))
-        };
-        if is(&["context_length_exceeded", "exceed_context_size_error", "string_above_max_length"])
-            || self.tells_of_length()
-        {
-            return ErrorKind::ContextWindow;
+    fn kind(&self, input: &[u8]) -> ErrorKind {
+        let named = self.named.unwrap_or(ErrorKind::Unknown);
+        // Names this exact are believed: a message about a rate limit may well speak of tokens and context.
+        if named > ErrorKind::Server {
+            return named;
         }
-        if is(&["insufficient_quota", "billing_hard_limit_reached", "billing_error"]) {
-            return ErrorKind::QuotaExhausted;
+        let Some(message) = self.message.and_then(Value::inside) else { return named };
+        let message = message.of(input);
+        let message = message[..message.len().min(ERROR_MESSAGE_BYTES)].to_ascii_lowercase();
+        let says =
+            |words: &[&str]| words.iter().any(|words| memchr::memmem::find(&message, words.as_bytes()).is_some());
+        if says(&ABOUT_CONTEXT) {
+            ErrorKind::ContextWindow
+        } else if says(&ABOUT_MONEY) {
+            ErrorKind::QuotaExhausted
+        } else if named != ErrorKind::Client && says(&ABOUT_LOAD) {
+            ErrorKind::Overloaded
+        } else {
+            named
         }
-        if is(&["rate_limit_error", "rate_limit_exceeded", "tokens", "requests", "RateLimitError"]) {
-            return ErrorKind::RateLimited;
-        }
-        if is(&["overloaded_error", "overloaded", "unavailable_error", "server_overloaded", "service_unavailable"]) {
-            return ErrorKind::Overloaded;
-        }
-        if is(&["server_error", "api_error", "internal_error", "InternalServerError", "timeout_error", "generation"]) {
-            return ErrorKind::Server;
-        }
-        if is(&[
-            "invalid_request_error",
-            "BadRequestError",
-            "NotFoundError",
-            "authentication_error",
-            "permission_error",
-        ]) {
-            return ErrorKind::Client;
-        }
-        match self.status {
-            Some(429) => ErrorKind::RateLimited,
-            Some(503 | 529) => ErrorKind::Overloaded,
-            Some(500..600) => ErrorKind::Server,
-            Some(400..500) => ErrorKind::Client,
-            _ => ErrorKind::Unknown,
-        }
-    }
-
-    /// Servers without a code of their own say it in a sentence.
-    fn tells_of_length(&self) -> bool {
-        const PHRASES: [&str; 7] = [
-            "maximum context length",
-            "context length exceeded",
-            "exceeds the available context",
-            "prompt is too long",
-            "longer than the model's context length",
-            "exceeds the context window",
-            "exceed context limit",
-        ];
-        let Some(message) = self.message else { return false };
-        let message = message[..message.len().min(MESSAGE_BYTES)].to_ascii_lowercase();
-        PHRASES.iter().any(|phrase| memchr::memmem::find(&message, phrase.as_bytes()).is_some())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Words for a prompt, or a prompt and the answer asked for, that the model cannot hold. Escapes are looked at as they
+/// stand, so no phrase holds a character that JSON writers like to escape.
+const ABOUT_CONTEXT: [&str; 16] = [
+    "context length",                       // OpenAI, vLLM, SGLang, Ollama, Mistral
+    "context size",                         // llama.cpp
+    "context window",                       // OpenAI's newer endpoints
+    "context limit",                        // Anthropic, prompt and answer together
+    "prompt is too long",                   // Anthropic
+    "prompt too long",                      // Ollama
+    "maximum prompt length",                // xAI
+    "maximum model length",                 // vLLM
+    "input is too long",                    // Bedrock
+    "input token count",                    // Google
+    "too many tokens",                      // Cohere
+    "too large to process",                 // llama.cpp, embeddings
+    "max_tokens must be at least 1, got -", // vLLM: what is left for the answer is negative
+    "`inputs` must have less than",         // TGI
+    "`inputs` tokens + `max_new_tokens`",   // TGI
+    "reduce the length of the",             // OpenAI and its likes
+];
 
-    fn kind(body: &str) -> Option<ErrorKind> {
-        error_kind(body.as_bytes(), &mut Tape::default())
+/// Words for an account that has run dry, where the name only says that the request is invalid.
+const ABOUT_MONEY: [&str; 4] =
+    ["credit balance is too low", "insufficient balance", "insufficient credit", "exceeded your current quota"];
+
+/// Words for a server that has too much to do, or is not up yet.
+const ABOUT_LOAD: [&str; 3] = ["overloaded", "over capacity", "loading model"];
+
+/// What a number in place of a name means: servers put the status there.
+fn by_status(number: u64) -> Option<ErrorKind> {
+    match number {
+        402 => Some(ErrorKind::QuotaExhausted),
+        429 => Some(ErrorKind::RateLimited),
+        503 | 529 => Some(ErrorKind::Overloaded),
+        400..=499 => Some(ErrorKind::Client),
+        500..=599 => Some(ErrorKind::Server),
+        _ => None,
     }
+}
 
-    #[test]
-    fn shapes_of_servers() {
-        use ErrorKind::*;
-        let cases = [
-            (
-                r#"{"error":{"message":"This model's maximum context length is 8192 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
-                ContextWindow,
-            ),
-            (
-                r#"{"error":{"message":"Rate limit reached","type":"tokens","param":null,"code":"rate_limit_exceeded"}}"#,
-                RateLimited,
-            ),
-            (
-                r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#,
-                QuotaExhausted,
-            ),
-            (
-                r#"{"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}"#,
-                Server,
-            ),
-            (
-                r#"{"error":{"code":400,"message":"request (5000 tokens) exceeds the available context size (4096 tokens)","type":"exceed_context_size_error","n_prompt_tokens":5000,"n_ctx":4096}}"#,
-                ContextWindow,
-            ),
-            (r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#, Overloaded),
-            (
-                r#"{"object":"error","message":"This model's maximum context length is 2048 tokens. However, you requested 3000 tokens","type":"BadRequestError","param":null,"code":400}"#,
-                ContextWindow,
-            ),
-            (
-                r#"{"object":"error","message":"The model `x` does not exist.","type":"NotFoundError","param":null,"code":404}"#,
-                Client,
-            ),
-            (r#"{"error":{"message":"oops","type":"BadRequestError","param":null,"code":400}}"#, Client),
-            (
-                r#"{"error":{"message":"The input (9000 tokens) is longer than the model's context length (8192 tokens).","code":400}}"#,
-                ContextWindow,
-            ),
-            (r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, Overloaded),
-            (
-                r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#,
-                ContextWindow,
-            ),
-            (r#"{"error":"Model is overloaded","error_type":"overloaded"}"#, Overloaded),
-            (r#"{"error":{"message":"CUDA out of memory","code":500}}"#, Server),
-            (r#"{"error":{}}"#, Unknown),
-        ];
-        for (body, expected) in cases {
-            assert_eq!(kind(body), Some(expected), "{body}");
+/// Longest name that is looked up.
+const NAME_BYTES: usize = 48;
+
+/// What a `type`, `code` or `status` means, however it is spelled: `rate_limit_error`, `RateLimitError`, `RATE_LIMIT`.
+fn by_name(name: &[u8]) -> Option<ErrorKind> {
+    if name.len() > NAME_BYTES {
+        return None;
+    }
+    let letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let letters: Vec<u8> = letters.map(u8::to_ascii_lowercase).collect();
+    let name = letters.strip_suffix(b"error").or(letters.strip_suffix(b"exception")).unwrap_or(&letters);
+    Some(match name {
+        b"contextlengthexceeded" | b"contextwindowexceeded" | b"exceedcontextsize" | b"stringabovemaxlength" => {
+            ErrorKind::ContextWindow
         }
-    }
-
-    #[test]
-    fn what_is_no_error_is_none() {
-        let answer =
-            r#"{"id":"x","object":"chat.completion","choices":[{"message":{"content":"maximum context length"}}]}"#;
-        for body in ["", "<html>", "[]", "7", "{}", answer, r#"{"error":null}"#, r#"{"message":"hello"}"#] {
-            assert_eq!(kind(body), None, "{body}");
+        b"insufficientquota"
+        | b"quotaexceeded"
+        | b"exceededcurrentquota"
+        | b"billing"
+        | b"billinghardlimitreached"
+        | b"billingnotactive"
+        | b"insufficientbalance"
+        | b"insufficientcredits"
+        | b"paymentrequired" => ErrorKind::QuotaExhausted,
+        // OpenAI's types of a rate limit say what was counted.
+        b"ratelimit" | b"ratelimited" | b"ratelimitexceeded" | b"ratelimitreached" | b"requests" | b"tokens"
+        | b"toomanyrequests" | b"resourceexhausted" | b"throttling" => ErrorKind::RateLimited,
+        b"overloaded"
+        | b"serverisoverloaded"
+        | b"serveroverloaded"
+        | b"engineoverloaded"
+        | b"modeloverloaded"
+        | b"serviceunavailable"
+        | b"unavailable"
+        | b"capacityexceeded"
+        | b"servicetiercapacityexceeded" => ErrorKind::Overloaded,
+        b"server"
+        | b"internalserver"
+        | b"internal"
+        | b"api"
+        | b"timeout"
+        | b"gatewaytimeout"
+        | b"badgateway"
+        | b"deadlineexceeded"
+        | b"generation"
+        | b"incompletegeneration" => ErrorKind::Server,
+        b"invalidrequest"
+        | b"badrequest"
+        | b"validation"
+        | b"unprocessableentity"
+        | b"value"
+        | b"invalidargument"
+        | b"failedprecondition"
+        | b"authentication"
+        | b"unauthenticated"
+        | b"unauthorized"
+        | b"invalidapikey"
+        | b"permission"
+        | b"permissiondenied"
+        | b"forbidden"
+        | b"notfound"
+        | b"modelnotfound"
+        | b"notsupported"
+        | b"requesttoolarge"
+        | b"conflict"
+        | b"contentfilter"
+        | b"contentpolicyviolation" => ErrorKind::Client,
+        // A status in quotes.
+        [b'4' | b'5', b'0'..=b'9', b'0'..=b'9'] => {
+            return by_status(name.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')));
         }
-    }
-
-    #[test]
-    fn a_long_message_is_looked_at_as_far_as_it_matters() {
-        let body = format!(r#"{{"error":{{"message":"{}maximum context length","code":400}}}}"#, "x".repeat(1 << 20));
-        assert_eq!(kind(&body), Some(ErrorKind::Client));
-    }
+        _ => return None,
+    })
 }

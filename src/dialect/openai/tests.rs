@@ -2,5 +2,6 @@
 
 mod answers;
 mod events;
+mod faults;
 mod golden;
 mod requests;

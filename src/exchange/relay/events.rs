@@ -4,8 +4,8 @@
 use shards::Fault;
 
 use super::source::Source;
-use crate::dialect::facts::{Endpoint, EventKind, NotStored, StreamVerdict, TokenUsage, UsageEvent};
-use crate::dialect::openai::event_facts;
+use crate::dialect::facts::{Endpoint, EventKind, NotStored, StreamVerdict, Substance, TokenUsage, UsageEvent};
+use crate::dialect::openai::named_event_facts;
 use crate::exchange::attempt::first_event;
 use crate::exchange::core::Core;
 use crate::exchange::order::Order;
@@ -77,14 +77,15 @@ impl Events {
                 continue; // comments: clients get our own while a backend thinks
             }
             let data = self.splitter.data(&event, &self.pending);
-            let facts = event_facts(self.endpoint, data, tape);
+            let facts = named_event_facts(self.endpoint, event.name.of(&self.pending), data, tape);
             self.verdict.note(&facts);
             self.tokens = facts.usage.or(self.tokens);
             if self.first.is_none() {
-                self.first = match facts.kind {
-                    EventKind::Empty | EventKind::UsageOnly => None,
-                    EventKind::Error => Some(First::Error(first_event(data, tape))),
-                    EventKind::Content | EventKind::Finish | EventKind::Done | EventKind::Other => Some(First::Content),
+                self.first = match facts.substance {
+                    Substance::Error(kind) => Some(First::Error(first_event(kind))),
+                    Substance::Content => Some(First::Content),
+                    Substance::Preamble if facts.kind == EventKind::Done => Some(First::Content),
+                    Substance::Preamble => None,
                 };
             }
             match (facts.kind, facts.usage_member) {

@@ -9,8 +9,10 @@ use crate::exchange::core::Core;
 use crate::exchange::flight::Flight;
 use crate::exchange::lease::Lease;
 use crate::exchange::send::Answer;
+use crate::limits::DECODED_STEP_BYTES;
 use crate::net::now_ms;
 use crate::wire::body::{Body, Decoder};
+use crate::wire::coding::{Coding, Decompressor, Output};
 use crate::wire::http1::Persistence;
 
 /// What bounds the next read.
@@ -33,12 +35,21 @@ pub struct Source<'a> {
     persistence: Persistence,
     /// How long the peer keeps an idle connection, by its own word.
     idle_ms: Option<u64>,
+    /// Undoes the compression that was not asked for.
+    unpacking: Option<Box<Unpacking>>,
     deadlines: Deadlines,
     phase: Phase,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(core: &Core, lease: Lease, answer: Answer, deadlines: Deadlines, flight: &'a Flight) -> Source<'a> {
+    pub fn new(
+        core: &Core,
+        lease: Lease,
+        answer: Answer,
+        coding: Option<Coding>,
+        deadlines: Deadlines,
+        flight: &'a Flight,
+    ) -> Source<'a> {
         let (framing, persistence) = (answer.head.framing, answer.head.persistence);
         core.response_heads.give(answer.head);
         lease.shut_down_at(deadlines.first_ms);
@@ -50,6 +61,7 @@ impl<'a> Source<'a> {
             consumed: answer.consumed,
             persistence,
             idle_ms: answer.idle_ms,
+            unpacking: coding.map(|coding| Box::new(Unpacking::new(coding))),
             deadlines,
             phase: Phase::Held,
         }
@@ -66,10 +78,25 @@ impl<'a> Source<'a> {
         while !self.decoder.is_done() && self.consumed < self.input.len() {
             let rest = &self.input[self.consumed..];
             let step = self.decoder.decode(rest).map_err(|_| Fault::Garbage)?;
-            take(&rest[step.data.clone()]);
+            let data = &rest[step.data.clone()];
+            match &mut self.unpacking {
+                None => take(data),
+                Some(unpacking) => unpacking.unpack(data, &mut take)?,
+            }
             self.consumed += step.consumed;
         }
-        Ok(if self.decoder.is_done() { Body::Done } else { Body::More })
+        if !self.decoder.is_done() {
+            return Ok(Body::More);
+        }
+        self.over()
+    }
+
+    /// The body is over; whether what was packed in it is, too.
+    fn over(&self) -> Result<Body, Fault> {
+        match &self.unpacking {
+            Some(unpacking) if !unpacking.is_complete() => Err(Fault::Truncated),
+            _ => Ok(Body::Done),
+        }
     }
 
     /// Reads once. Errors: the answer is cut off, too slow, or nobody wants it any more.
@@ -108,7 +135,7 @@ impl<'a> Source<'a> {
             return Err(Fault::Refused);
         }
         match (result, self.decoder.eof()) {
-            (Ok(_), Ok(())) => Ok(Body::Done),
+            (Ok(_), Ok(())) => self.over(),
             _ => Err(Fault::Truncated),
         }
     }
@@ -126,5 +153,37 @@ impl<'a> Source<'a> {
     pub fn into_tail(self) -> Tail {
         let Source { lease, decoder, input, consumed, persistence, idle_ms, .. } = self;
         Tail { lease, decoder, input, consumed, persistence, idle_ms }
+    }
+}
+
+/// A compressed body on its way out of its coding.
+struct Unpacking {
+    decompressor: Decompressor,
+    step: Vec<u8>,
+    is_begun: bool,
+}
+
+impl Unpacking {
+    fn new(coding: Coding) -> Unpacking {
+        Unpacking { decompressor: Decompressor::new(coding), step: Vec::new(), is_begun: false }
+    }
+
+    fn unpack(&mut self, mut data: &[u8], take: &mut impl FnMut(&[u8])) -> Result<(), Fault> {
+        self.is_begun |= !data.is_empty();
+        loop {
+            self.step.clear();
+            let progress =
+                self.decompressor.decode(data, &mut self.step, DECODED_STEP_BYTES).map_err(|_| Fault::Garbage)?;
+            take(&self.step);
+            data = &data[progress.consumed..];
+            if progress.output == Output::Given {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A body of no bytes has nothing packed in it.
+    fn is_complete(&self) -> bool {
+        !self.is_begun || self.decompressor.finish().is_ok()
     }
 }

@@ -18,18 +18,13 @@ use crate::exchange::route::Plan;
 use crate::exchange::send::Answer;
 use crate::net::{now_ms, unix_ms};
 use crate::wire::body::{Body, Decoder};
+use crate::wire::coding::Coding;
 use crate::wire::http1::{Framing, Method, Persistence, encode};
 use crate::wire::retry_after::wait_ms;
 
 /// Response fields that reach the client as they came.
-const PASSED: [&str; 6] = [
-    "retry-after",
-    "retry-after-ms",
-    "content-encoding",
-    "content-disposition",
-    "openai-processing-ms",
-    "openai-version",
-];
+const PASSED: [&str; 5] =
+    ["retry-after", "retry-after-ms", "content-disposition", "openai-processing-ms", "openai-version"];
 
 /// How much of a whole answer is held back until it is complete, so that one that breaks off is asked for again unseen.
 const HELD_BYTES: usize = 256 << 10;
@@ -96,7 +91,7 @@ pub async fn begin<'a>(
     let head = Facts::of(order, &answer);
     let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
     let opening = opening(order, plan, &answer, &head);
-    let work = match (head.form, head.is_known && !head.is_encoded) {
+    let work = match (head.form, head.is_readable) {
         (Form::Streamed, _) => Work::Events(Box::new(Events::new(core, order, answer.usage_hidden))),
         (Form::Whole, true) => Work::Whole,
         (Form::Whole, false) => Work::Opaque(if head.is_events { Phase::Flowing } else { Phase::Whole }),
@@ -105,7 +100,7 @@ pub async fn begin<'a>(
     if let Some(length) = opening.length.filter(|&length| length <= EXPECTED_BYTES) {
         held.reserve_exact(length as usize); // made once, and exactly
     }
-    let source = Source::new(core, lease, answer, deadlines, flight);
+    let source = Source::new(core, lease, answer, head.coding, deadlines, flight);
     let mut begun = Begun { source, opening, held, body: Body::More, work, miss: None, plan: None };
     let result = match &begun.work {
         Work::Events(_) => begun.first_content(core).await,
@@ -237,9 +232,10 @@ struct Facts {
     status: u16,
     form: Form,
     is_events: bool,
-    /// Of an endpoint whose answers this gateway understands.
-    is_known: bool,
-    is_encoded: bool,
+    /// Of an endpoint whose answers this gateway understands, and in no coding that it does not.
+    is_readable: bool,
+    /// What is undone on the way.
+    coding: Option<Coding>,
 }
 
 impl Facts {
@@ -247,11 +243,20 @@ impl Facts {
         let head = &answer.head;
         let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"");
         let is_events = content_type.len() >= 17 && content_type[..17].eq_ignore_ascii_case(b"text/event-stream");
-        let is_encoded = head.fields.get(&answer.input, "content-encoding").is_some();
         let streams = matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
-        let is_known = (streams && !is_events) || order.endpoint == Endpoint::Embeddings;
-        let form = if is_events && streams && head.status == 200 && !is_encoded { Form::Streamed } else { Form::Whole };
-        Facts { status: head.status, form, is_events, is_known, is_encoded }
+        let is_known = streams || order.endpoint == Endpoint::Embeddings;
+        let coding = match Coding::of(&codings(answer)) {
+            Ok(coding) if is_known => Ok(coding),
+            Ok(None) => Ok(None),
+            // It goes to the client as it is, with its name.
+            Ok(Some(_)) | Err(_) => Err(()),
+        };
+        let form = match coding {
+            Ok(_) if is_events && streams && head.status == 200 => Form::Streamed,
+            _ => Form::Whole,
+        };
+        let is_readable = is_known && coding.is_ok() && !is_events;
+        Facts { status: head.status, form, is_events, is_readable, coding: coding.ok().flatten() }
     }
 }
 
@@ -263,7 +268,13 @@ fn opening(order: &Order, plan: &Plan, answer: &Answer, facts: &Facts) -> Openin
             encode::field(&mut fields, name.as_bytes(), value);
         }
     }
+    let codings = codings(answer);
+    if facts.coding.is_none() && !codings.is_empty() {
+        encode::field(&mut fields, b"content-encoding", &codings);
+    }
     let length = match head.framing {
+        // Of what is packed.
+        _ if facts.coding.is_some() => None,
         Framing::Length(length) => Some(length),
         // What a GET would get, if the backend says it.
         Framing::Empty if order.head.method == Method::Head => {
@@ -283,6 +294,12 @@ fn opening(order: &Order, plan: &Plan, answer: &Answer, facts: &Facts) -> Openin
         length,
         fields,
     }
+}
+
+/// What the body is packed in, in one list (RFC 9110 5.3).
+fn codings(answer: &Answer) -> Vec<u8> {
+    let fields: Vec<&[u8]> = answer.head.fields.get_all(&answer.input, "content-encoding").collect();
+    fields.join(&b", "[..])
 }
 
 /// How long the backend asks to be left alone.

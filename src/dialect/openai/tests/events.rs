@@ -1,7 +1,9 @@
 //! Facts of chunks, and verdicts on streams.
 
-use crate::dialect::facts::{Endpoint, EventFacts, EventKind, NotStored, StreamVerdict, TokenUsage};
-use crate::dialect::openai::event_facts;
+use crate::dialect::facts::{
+    Endpoint, ErrorKind, EventFacts, EventKind, NotStored, StreamVerdict, Substance, TokenUsage,
+};
+use crate::dialect::openai::{event_facts, named_event_facts};
 use crate::wire::json::Tape;
 use crate::wire::json::tests::law;
 use proptest::prelude::*;
@@ -31,6 +33,8 @@ fn kinds_are_told_apart() {
         (r#"{"error":{"message":"x"}}"#, Error),
         (r#"{"error":"x","choices":[]}"#, Error),
         (r#"{"object":"error","message":"x"}"#, Error),
+        (r#"{"type":"error","message":"x"}"#, Error),
+        (r#"{"type":"chunk","choices":[]}"#, Empty),
         (r#"{"error":null,"choices":[]}"#, Empty),
         (r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, UsageOnly),
         (r#"{"choices":[],"usage":null}"#, Empty),
@@ -57,6 +61,161 @@ fn kinds_are_told_apart() {
     let other = |data: &str| event_facts(Endpoint::Other, data.as_bytes(), &mut Tape::new()).kind;
     assert_eq!(other(r#"{"choices":[]}"#), Other);
     assert_eq!(other(r#"{"error":{}}"#), Error);
+}
+
+/// Chunks as servers send them, in the order in which they send them.
+#[test]
+fn substance_is_told_from_preamble() {
+    use Substance::{Content, Preamble};
+    for (server, data, substance) in [
+        (
+            "OpenAI",
+            r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt-4o-mini","service_tier":"default","system_fingerprint":"fp_1","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"4ZsA"}"#,
+            Preamble,
+        ),
+        (
+            "OpenAI",
+            r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"Hi"},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"x"}"#,
+            Content,
+        ),
+        (
+            "OpenAI, tools",
+            r#"{"id":"chatcmpl-1","choices":[{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"weather","arguments":""}}],"refusal":null},"finish_reason":null}]}"#,
+            Content,
+        ),
+        (
+            "OpenAI, audio",
+            r#"{"id":"chatcmpl-1","choices":[{"index":0,"delta":{"audio":{"data":"AAAA"}},"finish_reason":null}]}"#,
+            Content,
+        ),
+        ("OpenAI", r#"{"id":"chatcmpl-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#, Content),
+        (
+            "OpenAI",
+            r#"{"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}"#,
+            Preamble,
+        ),
+        (
+            "Azure",
+            r#"{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}"#,
+            Preamble,
+        ),
+        (
+            "vLLM",
+            r#"{"id":"chatcmpl-a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning_content":null},"logprobs":null,"finish_reason":null}],"prompt_token_ids":null}"#,
+            Preamble,
+        ),
+        (
+            "vLLM, continuous usage",
+            r#"{"id":"chatcmpl-a","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":{"prompt_tokens":9,"total_tokens":9,"completion_tokens":0}}"#,
+            Preamble,
+        ),
+        (
+            "vLLM, reasoning",
+            r#"{"id":"chatcmpl-a","choices":[{"index":0,"delta":{"reasoning_content":"Hm","reasoning":"Hm"},"logprobs":null,"finish_reason":null,"token_ids":null}]}"#,
+            Content,
+        ),
+        (
+            "vLLM",
+            r#"{"id":"chatcmpl-a","choices":[{"index":0,"delta":{"content":""},"logprobs":null,"finish_reason":"length","stop_reason":null}]}"#,
+            Content,
+        ),
+        (
+            "SGLang",
+            r#"{"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning_content":null,"tool_calls":null},"logprobs":null,"finish_reason":null,"matched_stop":null}],"usage":null}"#,
+            Preamble,
+        ),
+        (
+            "SGLang",
+            r#"{"id":"1","choices":[{"index":0,"delta":{"role":null,"content":null,"reasoning_content":null,"tool_calls":null},"finish_reason":null}],"usage":null}"#,
+            Preamble,
+        ),
+        (
+            "SGLang",
+            r#"{"id":"1","choices":[{"index":0,"delta":{"role":null,"content":"a","reasoning_content":null,"tool_calls":null},"finish_reason":null}],"usage":null}"#,
+            Content,
+        ),
+        (
+            "llama.cpp",
+            r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"created":1,"id":"chatcmpl-b","model":"m","system_fingerprint":"b6000","object":"chat.completion.chunk"}"#,
+            Preamble,
+        ),
+        (
+            "llama.cpp, reading the prompt",
+            r#"{"choices":[],"created":1,"id":"chatcmpl-b","model":"m","object":"chat.completion.chunk","prompt_progress":{"total":100,"cache":0,"processed":50,"time_ms":3}}"#,
+            Preamble,
+        ),
+        (
+            "llama.cpp",
+            r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"reasoning_content":"Okay"}}],"id":"chatcmpl-b"}"#,
+            Content,
+        ),
+        (
+            "llama.cpp",
+            r#"{"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"timings":{"prompt_n":9}}"#,
+            Content,
+        ),
+        ("any", "[DONE]", Preamble),
+        // What is not understood must not be held back.
+        ("any", "not JSON", Content),
+        ("any", r#"{"object":"sources"}"#, Content),
+    ] {
+        assert_eq!(chat(data).substance, substance, "{server}: {data}");
+    }
+    let text = |data: &str| event_facts(Endpoint::Completions, data.as_bytes(), &mut Tape::new()).substance;
+    assert_eq!(text(r#"{"choices":[{"index":0,"text":"","logprobs":null,"finish_reason":null}]}"#), Preamble);
+    assert_eq!(text(r#"{"choices":[{"index":0,"text":" a","logprobs":null,"finish_reason":null}]}"#), Content);
+    assert_eq!(text(r#"{"choices":[{"index":0,"text":"","finish_reason":"stop"}]}"#), Content);
+}
+
+#[test]
+fn errors_in_streams_say_what_they_are_about() {
+    for (data, kind) in [
+        // vLLM's old and new form, llama.cpp, OpenRouter between chunks.
+        (r#"{"object":"error","message":"x","type":"InternalServerError","param":null,"code":500}"#, ErrorKind::Server),
+        (r#"{"error":{"message":"x","type":"InternalServerError","param":null,"code":500}}"#, ErrorKind::Server),
+        (
+            r#"{"error":{"code":400,"message":"x","type":"exceed_context_size_error","n_prompt_tokens":9,"n_ctx":8}}"#,
+            ErrorKind::ContextWindow,
+        ),
+        (
+            r#"{"id":"gen-1","error":{"code":502,"message":"gone"},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}"#,
+            ErrorKind::Server,
+        ),
+        (r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, ErrorKind::Overloaded),
+        (r#"{"error":"x"}"#, ErrorKind::Unknown),
+        (r#"{"error":true}"#, ErrorKind::Unknown),
+    ] {
+        let facts = chat(data);
+        assert_eq!((facts.kind, facts.substance), (EventKind::Error, Substance::Error(kind)), "{data}");
+    }
+}
+
+#[test]
+fn an_event_named_error_is_one() {
+    let mut tape = Tape::new();
+    // An earlier event must not be read in place of one without JSON.
+    chat_named(b"", r#"{"error":{"type":"overloaded_error"}}"#, &mut tape);
+    for (data, kind) in [
+        ("[DONE]", ErrorKind::Unknown),
+        ("gone", ErrorKind::Unknown),
+        ("", ErrorKind::Unknown),
+        (r#"{"message":"slow down","code":429}"#, ErrorKind::RateLimited),
+        (r#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#, ErrorKind::Unknown),
+        (r#"{"error":{"type":"overloaded_error"}}"#, ErrorKind::Overloaded),
+    ] {
+        let facts = chat_named(b"error", data, &mut tape);
+        assert_eq!((facts.kind, facts.substance), (EventKind::Error, Substance::Error(kind)), "{data}");
+        let mut verdict = StreamVerdict::new();
+        verdict.note(&facts);
+        assert_eq!(verdict.stored(), Err(NotStored::Error));
+        assert!(!verdict.is_done());
+    }
+    let other = chat_named(b"message", "[DONE]", &mut tape);
+    assert_eq!(other.kind, EventKind::Done);
+}
+
+fn chat_named(name: &[u8], data: &str, tape: &mut Tape) -> EventFacts {
+    named_event_facts(Endpoint::ChatCompletions, name, data.as_bytes(), tape)
 }
 
 #[test]

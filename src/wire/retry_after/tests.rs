@@ -1,0 +1,139 @@
+//! Waits: tables of what backends send, and a law against a calendar that counts days one by one.
+
+use super::wait_ms;
+use crate::wire::json::tests::law;
+use proptest::prelude::*;
+
+/// 1994-11-06 08:49:37 UTC, the RFC's example.
+const EXAMPLE_MS: u64 = 784_111_777_000;
+
+fn wait(retry_after: &str) -> Option<u64> {
+    wait_ms(Some(retry_after.as_bytes()), None, EXAMPLE_MS - 10_000)
+}
+
+#[test]
+fn seconds_are_read() {
+    for (value, expected) in [
+        ("0", Some(0)),
+        ("2", Some(2000)),
+        (" 2 ", Some(2000)),
+        ("120", Some(120_000)),
+        ("1.5", Some(1500)),
+        ("0.020", Some(20)),
+        ("0.0001", Some(1)),
+        ("1.9999", Some(2000)),
+        (".5", Some(500)),
+        ("3.", Some(3000)),
+        ("99999999999999999999999", Some(u64::MAX)),
+        ("18446744073709551615.9", Some(u64::MAX)),
+        ("-1", None),
+        ("+1", None),
+        ("1e3", None),
+        ("1 2", None),
+        ("1,5", None),
+        ("1.2.3", None),
+        (".", None),
+        ("", None),
+        ("soon", None),
+        ("NaN", None),
+        ("inf", None),
+        ("\u{661}", None),
+    ] {
+        assert_eq!(wait(value), expected, "{value:?}");
+    }
+}
+
+#[test]
+fn milliseconds_win_where_they_can_be_read() {
+    let both = |seconds: Option<&str>, ms: &str| wait_ms(seconds.map(str::as_bytes), Some(ms.as_bytes()), 0);
+    assert_eq!(both(Some("9"), "250"), Some(250));
+    assert_eq!(both(None, "250.4"), Some(251));
+    assert_eq!(both(None, "0"), Some(0));
+    assert_eq!(both(Some("9"), "-3"), Some(9000));
+    assert_eq!(both(Some("9"), ""), Some(9000));
+    assert_eq!(both(None, "later"), None);
+    assert_eq!(wait_ms(None, None, 0), None);
+}
+
+#[test]
+fn dates_are_read() {
+    for (value, expected) in [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", Some(10_000)),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", Some(10_000)),
+        ("Sun Nov  6 08:49:37 1994", Some(10_000)),
+        ("sun, 06 nov 1994 08:49:37 gmt", Some(10_000)),
+        ("Sun, 6 Nov 1994 08:49:37 GMT", Some(10_000)),
+        // Nobody insists that the day of the week fits.
+        ("Mon, 06 Nov 1994 08:49:37 GMT", Some(10_000)),
+        ("Sun, 06 Nov 1994 08:49:60 GMT", Some(33_000)),
+        ("Mon, 07 Nov 1994 08:49:37 GMT", Some(86_410_000)),
+        // What has passed is over.
+        ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+        ("Friday, 31-Dec-93 23:59:59 GMT", Some(0)),
+        // 2 digits: at most 50 years ahead.
+        ("Sunday, 06-Nov-45 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:37 CET", None),
+        ("Sun, 06 Nov 1994 08:49:37", None),
+        ("Sun, 06 Nov 1994 08:49:37 GMT GMT", None),
+        ("Sun, 06 Nov 1994 08:49 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:37:00 GMT", None),
+        ("Sun, 06 Nov 1994 24:00:00 GMT", None),
+        ("Sun, 06 Nov 1994 08:60:00 GMT", None),
+        ("Sun, 06 Nov 1994 08:49:61 GMT", None),
+        ("Sun, 00 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 31 Nov 1994 08:49:37 GMT", None),
+        ("Sun, 29 Feb 1995 08:49:37 GMT", None),
+        ("Sun, 06 Foo 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 1969 08:49:37 GMT", None),
+        ("Sun, 06-Nov 08:49:37 GMT", None),
+        ("06 Nov 1994 08:49:37 GMT", None),
+        (",", None),
+        ("Sun,", None),
+    ] {
+        assert_eq!(wait(value), expected, "{value:?}");
+    }
+    assert_eq!(wait_ms(Some(b"Sun, 06 Nov\xff"), None, 0), None);
+    // The same two digits in another century.
+    let in_2026_ms = 1_790_000_000_000;
+    let in_2030 = wait_ms(Some(b"Tuesday, 01-Jan-30 00:00:00 GMT"), None, in_2026_ms);
+    assert_eq!(in_2030, Some(1_893_456_000_000 - in_2026_ms));
+    assert_eq!(wait_ms(Some(b"Sunday, 06-Nov-94 08:49:37 GMT"), None, in_2026_ms), Some(0));
+}
+
+#[test]
+fn dates_follow_the_calendar() {
+    let days_of = |year: u64, month: usize| match month {
+        1 if year.is_multiple_of(400) || (year.is_multiple_of(4) && !year.is_multiple_of(100)) => 29,
+        1 => 28,
+        3 | 5 | 8 | 10 => 30,
+        _ => 31,
+    };
+    let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut days = 0;
+    for year in 1970..2410u64 {
+        for (month, name) in names.iter().enumerate() {
+            for day in 1..=days_of(year, month) {
+                let expected = Some(days * 86_400_000 + 3_723_000);
+                let fixed = format!("Xxx, {day:02} {name} {year} 01:02:03 GMT");
+                assert_eq!(wait_ms(Some(fixed.as_bytes()), None, 0), expected, "{fixed}");
+                let plain = format!("Xxx {name} {day:2} 01:02:03 {year}");
+                assert_eq!(wait_ms(Some(plain.as_bytes()), None, 0), expected, "{plain}");
+                days += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn any_bytes_are_survived() {
+    let near = "[0-9A-Za-z,:. -]{0,40}|(Sun, |Sunday, |Sun )[0-9]{1,3}[ -](Nov|Feb)[ -][0-9]{1,5} [0-9:]{0,9} GMT";
+    law(3000, (near, prop::collection::vec(any::<u8>(), 0..40), any::<u64>()), |(near, bytes, unix_ms)| {
+        for value in [near.as_bytes(), &bytes] {
+            wait_ms(Some(value), None, unix_ms);
+            wait_ms(None, Some(value), unix_ms);
+        }
+        Ok(())
+    });
+}
