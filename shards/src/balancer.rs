@@ -94,7 +94,7 @@ pub fn two_choices(
 ) -> Option<usize> {
     let all: u64 = (0..count).map(|backend| u64::from(weight(backend))).sum();
     let draw = |without: Option<usize>, all: u64, dice: u32| {
-        let mut place = u64::from(dice) * all >> 32;
+        let mut place = (u64::from(dice) * all) >> 32;
         (0..count).filter(|&backend| Some(backend) != without).find(|&backend| {
             let weight = u64::from(weight(backend));
             let here = place < weight;

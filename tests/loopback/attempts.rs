@@ -18,7 +18,8 @@ fn pair(bad: &Backend, good: &Backend, model: &str) -> Setup {
 /// A `[[backend]]`'s first choice fails in every way there is before the first content; clients see none of it.
 #[test]
 fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
-    let fails: [(&str, fn(&mut Peer)); 9] = [
+    type Fail = (&'static str, fn(&mut Peer));
+    let fails: [Fail; 9] = [
         ("closes", |_| {}),
         ("resets", |peer| peer.reset()),
         ("garbage", |peer| _ = peer.write("SSH-2.0-OpenSSH_9\r\n\r\n")),
@@ -216,13 +217,11 @@ fn who_waits_gets_the_next_turn() {
 #[test]
 fn an_expired_answer_serves_when_every_backend_fails() {
     let backend = Backend::run(|peer| {
-        while let Some(request) = peer.request() {
-            match peer.number {
-                0 => _ = peer.write(echo(&request)),
-                _ => return,
-            }
+        if let Some(request) = peer.request()
+            && peer.number == 0
+        {
+            peer.write(echo(&request));
             peer.finish();
-            return;
         }
     });
     let gateway = Setup::with(&backend).cache("ttl = \"1ms\"").cache("stale_if_error = \"1h\"").start();

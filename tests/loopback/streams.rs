@@ -205,3 +205,60 @@ fn an_error_in_the_stream_is_passed_on_and_not_kept() {
         assert_eq!((response.cache(), response.text()), ("MISS", (piece("a") + &error + &done()).as_str()));
     }
 }
+
+/// Compresses each of `parts` and flushes behind it, as a server does that sends events.
+fn gzip(parts: &[String]) -> Vec<Vec<u8>> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut out: Vec<Vec<u8>> = parts
+        .iter()
+        .map(|part| {
+            encoder.write_all(part.as_bytes()).unwrap();
+            encoder.flush().unwrap();
+            std::mem::take(encoder.get_mut())
+        })
+        .collect();
+    out.push(encoder.finish().unwrap());
+    out
+}
+
+#[test]
+fn what_a_backend_compresses_all_the_same_is_read_event_by_event() {
+    let seen = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let told = seen.clone();
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            assert_eq!(request.field("accept-encoding"), Some("identity"));
+            if !request.text().contains("\"stream\":true") {
+                let body = gzip(&[completion("whole")]).concat();
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n";
+                peer.write([format!("{head}Content-Length: {}\r\n\r\n", body.len()).into_bytes(), body].concat());
+                continue;
+            }
+            peer.write(STREAM_HEAD.replace("\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n"));
+            let parts = gzip(&[piece("a"), piece("b") + &finish("stop"), done()]);
+            for (number, part) in parts.iter().enumerate() {
+                peer.write([format!("{:x}\r\n", part.len()).into_bytes(), part.clone(), b"\r\n".to_vec()].concat());
+                if number == 0 {
+                    told.wait();
+                }
+            }
+            peer.write(LAST_CHUNK);
+        }
+    });
+    let gateway = Setup::with(&backend).start();
+    let mut client = gateway.client();
+    client.send(chat_stream("x"));
+    let mut response = client.head();
+    assert_eq!(response.field("content-encoding"), None);
+    let first = client.chunk().unwrap();
+    assert_eq!(String::from_utf8_lossy(&first), piece("a"), "it does not wait for the next");
+    seen.wait();
+    client.body(&mut response);
+    assert_eq!(response.text(), piece("b") + &finish("stop") + &done());
+    for cache in ["MISS", "HIT"] {
+        let response = gateway.ask(chat("whole")).expect(200);
+        assert_eq!((response.text(), response.cache()), (completion("whole").as_str(), cache));
+        assert_eq!(response.field("content-encoding"), None);
+    }
+}
