@@ -20,6 +20,9 @@ pub mod observe; // counters and the access log
 pub mod exchange; // one request and its answer, a file a step
 
 #[cfg(not(sim))]
+pub mod control; // what the background core does: health checks, names
+
+#[cfg(not(sim))]
 pub mod cores; // the kinds of thread: launch, data, io, background
 
 #[cfg(not(sim))]

@@ -53,12 +53,19 @@ impl<C: Clone> Streams<C> {
         Self { bounds, open: Vec::new(), dialling: 0, serial: 0 }
     }
 
-    /// A place for a stream: on the fullest connection that has room, so that few are needed and the others may close.
-    pub fn take(&mut self) -> Slot<C> {
+    /// A place for a stream on the fullest open connection that has room, so that few are needed and the others may close.
+    pub fn take_open(&mut self) -> Option<(ConnectionId, C)> {
         let with_room = self.open.iter_mut().filter(|one| !one.retired && one.streams < one.limit);
-        if let Some(fullest) = with_room.max_by_key(|one| one.streams) {
+        with_room.max_by_key(|one| one.streams).map(|fullest| {
             fullest.streams += 1;
-            return Slot::Use { id: fullest.id, connection: fullest.connection.clone() };
+            (fullest.id, fullest.connection.clone())
+        })
+    }
+
+    /// A place for a stream, or how to come by one.
+    pub fn take(&mut self) -> Slot<C> {
+        if let Some((id, connection)) = self.take_open() {
+            return Slot::Use { id, connection };
         }
         // One at a time: whoever waits for it finds room on it, or opens the next one.
         if self.dialling > 0 {

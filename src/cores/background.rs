@@ -1,15 +1,31 @@
-//! The background core: a tokio runtime on one thread. It has the signals and leads the drain.
+//! The background core: a tokio runtime on one thread. It has the signals and leads the drain, asks backends whether they
+//! live, follows their names, and says what the data cores found.
 
-use std::time::Duration;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use hyper::header::HeaderValue;
+use secrecy::ExposeSecret;
+use shards::breaker::State;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
-use crate::exchange::letters::Letter;
-use crate::net::Ear;
+use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
+use crate::control::names::{self, Name};
+use crate::control::probe::{Secure, Target};
+use crate::control::{Finding, health};
+use crate::exchange::letters::{Letter, News};
 use crate::net::mail::{Inbox, Outbox};
+use crate::net::tls::{TlsContext, TlsSettings};
+use crate::net::{Dial, Ear};
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
+/// The same message about the same backend is not printed more often.
+const REPEAT: Duration = Duration::from_secs(10);
 
 /// How the node came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +36,21 @@ pub enum Stopped {
     Cut,
 }
 
-/// Waits for SIGTERM or SIGINT, then drains `data_cores` cores within `drain`.
+/// What the background core is made of.
+pub struct Parts {
+    pub data_cores: usize,
+    pub snapshot: Arc<Snapshot>,
+    pub addresses: Vec<Arc<[Dial]>>,
+    pub tls: Arc<[Option<TlsSettings>]>,
+    pub outbox: Outbox<Letter>,
+    pub inbox: Inbox<Letter>,
+}
+
+/// Works until SIGTERM or SIGINT, then drains the data cores.
 /// Errors: the runtime or the signals cannot be set up.
-pub fn run(
-    data_cores: usize,
-    drain: Duration,
-    outbox: Outbox<Letter>,
-    inbox: Inbox<Letter>,
-    ready: impl FnOnce(Result<(), String>),
-) -> Stopped {
+pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
+    let Parts { data_cores, snapshot, addresses, tls, outbox, inbox } = parts;
+    let drain = Duration::from_millis(snapshot.server.timeout_drain_ms);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -36,7 +58,10 @@ pub fn run(
             return Stopped::Cut;
         }
     };
-    runtime.block_on(async {
+    let outbox = Rc::new(outbox);
+    let mut node =
+        Node { snapshot: snapshot.clone(), inbox, ear: Ear::default(), left: data_cores, said: HashMap::new() };
+    LocalSet::new().block_on(&runtime, async {
         let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
         let (mut terminate, mut interrupt) = match signals {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
@@ -46,16 +71,19 @@ pub fn run(
             }
         };
         ready(Ok(()));
+        let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &outbox);
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = node.all_drained() => {}
         }
+        // What backends do is no news any more.
+        watching.iter().for_each(JoinHandle::abort);
         eprintln!("ringway: draining, at most {} s; a second signal ends it at once", drain.as_secs());
         tell(&outbox, data_cores, || Letter::Drain);
-        let mut node = Node { inbox, ear: Ear::default(), left: data_cores };
         let stopped = tokio::select! {
-            _ = node.all_drained() => Stopped::Drained,
-            _ = tokio::time::sleep(drain) => Stopped::Cut,
+            () = node.all_drained() => Stopped::Drained,
+            () = tokio::time::sleep(drain) => Stopped::Cut,
             _ = terminate.recv() => Stopped::Cut,
             _ = interrupt.recv() => Stopped::Cut,
         };
@@ -74,24 +102,153 @@ fn tell(outbox: &Outbox<Letter>, data_cores: usize, letter: impl Fn() -> Letter)
     }
 }
 
-/// The data cores that have not stopped yet.
+/// Starts a task for each backend that is checked, and for each whose address is a name.
+fn watch_backends(
+    snapshot: &Arc<Snapshot>,
+    addresses: Vec<Arc<[Dial]>>,
+    tls: &[Option<TlsSettings>],
+    data_cores: usize,
+    outbox: &Rc<Outbox<Letter>>,
+) -> Vec<JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    let addresses = Rc::new(RefCell::new(addresses));
+    let (known, outbox) = (snapshot.clone(), outbox.clone());
+    let found: Rc<dyn Fn(Finding)> = Rc::new(move |finding| {
+        let name = |backend: usize| &known.backends[backend].name;
+        match finding {
+            Finding::Well { backend } => {
+                eprintln!("ringway: backend {} answers its checks again", name(backend));
+                tell(&outbox, data_cores, || Letter::Health { backend, news: News::CheckPassed });
+            }
+            Finding::Sick { backend, why } => {
+                eprintln!("ringway: backend {} is out of service, its checks fail: {why}", name(backend));
+                tell(&outbox, data_cores, || Letter::Health { backend, news: News::CheckFailed });
+            }
+            Finding::Addresses { backend, addresses } => {
+                tell(&outbox, data_cores, || Letter::Addresses { backend, addresses: addresses.clone() });
+            }
+            Finding::Said(text) => eprintln!("ringway: {text}"),
+        }
+    });
+    let mut resolver = None;
+    for (backend, settings) in snapshot.backends.iter().enumerate() {
+        if let Some(check) = &settings.health.check {
+            match target(settings, check, tls[backend].as_ref()) {
+                Ok(target) => tasks.push(spawn_local(health::watch(backend, target, addresses.clone(), found.clone()))),
+                Err(why) => eprintln!("ringway: backend {} is not checked: {why}", settings.name),
+            }
+        }
+        if let Address::Tcp { host, port } = &settings.address
+            && host.parse::<std::net::IpAddr>().is_err()
+        {
+            // Made once, and said once where it cannot be.
+            let resolver = resolver.get_or_insert_with(|| match names::system() {
+                Ok(resolver) => Some(Rc::new(resolver)),
+                Err(why) => {
+                    eprintln!("ringway: names of backends are not looked up again: {why}");
+                    None
+                }
+            });
+            if let Some(resolver) = resolver {
+                let (called, host) = (settings.name.clone(), host.clone());
+                let name = Name { backend, called, host, port: *port };
+                let pace = names::Pace::default();
+                tasks.push(spawn_local(names::follow(name, pace, resolver.clone(), addresses.clone(), found.clone())));
+            }
+        }
+    }
+    tasks
+}
+
+/// What to ask a backend, and how.
+fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> Result<Target, String> {
+    let tls = match tls {
+        None => None,
+        Some(settings) => {
+            let context = TlsContext::new(settings).map_err(|error| error.to_string())?;
+            let (client, server_name) = context.client();
+            Some(Secure { client, server_name })
+        }
+    };
+    // A path of the API wants the credential; a health path does not, and the secret stays at home.
+    let credential = match &backend.api_key {
+        Some(secret) if check.path.starts_with("/v1/") => {
+            let (name, prefix) = match backend.credential_field {
+                CredentialField::Authorization => ("authorization", "Bearer "),
+                CredentialField::XApiKey => ("x-api-key", ""),
+                CredentialField::ApiKey => ("api-key", ""),
+            };
+            let value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret()));
+            let mut value = value.map_err(|_| "its api_key fits no header field".to_owned())?;
+            value.set_sensitive(true);
+            Some((name, value))
+        }
+        _ => None,
+    };
+    Ok(Target {
+        path: format!("{}{}", backend.base_path, check.path),
+        authority: backend.authority.clone(),
+        credential,
+        interval_ms: check.interval_ms,
+        timeout_ms: check.timeout_ms,
+        tls,
+        http2: backend.protocol == Protocol::Http2,
+    })
+}
+
+/// The data cores as they are heard of.
 struct Node {
+    snapshot: Arc<Snapshot>,
     inbox: Inbox<Letter>,
     ear: Ear,
+    /// Data cores that have not stopped yet.
     left: usize,
+    /// When a message was printed last.
+    said: HashMap<String, Instant>,
 }
 
 impl Node {
+    /// Takes letters until every data core has drained.
     async fn all_drained(&mut self) {
         while self.left > 0 {
             while let Some(letter) = self.inbox.take() {
-                if let Letter::Drained { .. } = letter {
-                    self.left -= 1;
-                }
+                self.read(letter);
             }
             if self.left > 0 {
                 self.inbox.wait(&mut self.ear).await;
             }
+        }
+    }
+
+    fn read(&mut self, letter: Letter) {
+        match letter {
+            Letter::Drained { .. } => self.left -= 1,
+            Letter::Turned { backend, from, change } => {
+                let name = &self.snapshot.backends[backend].name;
+                let (core, reason) = (from.0, change.reason.label());
+                match change.to {
+                    State::Serving => eprintln!("ringway: backend {name} serves again ({reason}, core {core})"),
+                    State::Tripped | State::Probing => {
+                        let for_ms = change.for_ms;
+                        eprintln!("ringway: backend {name} is out of service for {for_ms} ms ({reason}, core {core})");
+                    }
+                }
+            }
+            Letter::Insecure { backend, from: _, fault } => {
+                let name = &self.snapshot.backends[backend].name;
+                self.say_at_times(format!("ringway: backend {name}: no secure connection: {fault}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Prints what was not printed a moment ago.
+    fn say_at_times(&mut self, text: String) {
+        let now = Instant::now();
+        self.said.retain(|_, at| now.duration_since(*at) < REPEAT);
+        if !self.said.contains_key(&text) {
+            eprintln!("{text}");
+            self.said.insert(text, now);
         }
     }
 }

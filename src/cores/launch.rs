@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use shards::CoreId;
 
@@ -64,11 +63,12 @@ pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), Stri
     threads.push(start("ringway-io".to_owned(), move || {
         io::run(cpu, log, io_out, io_in, move |result| drop(tell.send(result)));
     })?);
-    let drain = Duration::from_millis(snapshot.server.timeout_drain_ms);
     let (cpu, tell) = (plan.background, report.clone());
+    let parts =
+        background::Parts { data_cores: cores, snapshot, addresses, tls, outbox: background_out, inbox: background_in };
     let background = thread::Builder::new().name("ringway-background".to_owned()).spawn(move || {
         pin(cpu);
-        background::run(cores, drain, background_out, background_in, move |result| drop(tell.send(result)))
+        background::run(parts, move |result| drop(tell.send(result)))
     });
     let background = background.map_err(|error| format!("a thread cannot be started: {error}"))?;
     drop(report);

@@ -16,7 +16,7 @@ pub fn addresses(snapshot: &Snapshot) -> (Vec<Arc<[Dial]>>, Vec<String>) {
             Ok(found) => found.map(Dial::Tcp).collect(),
             Err(error) => {
                 warnings.push(format!(
-                    "backend {name}: the name {host} does not resolve ({error}); it gets no requests until a restart"
+                    "backend {name}: the name {host} does not resolve ({error}); it gets no requests until it does"
                 ));
                 Vec::new()
             }

@@ -79,7 +79,7 @@ pub async fn attempt<'a>(
     since_ms: u64,
     lane: Lane,
     flight: &'a Flight,
-) -> Result<Begun<'a>, Miss> {
+) -> Result<Box<Begun<'a>>, Miss> {
     let deadlines = Deadlines::begin(core, order, plan.backend, since_ms);
     let started_us = now_us();
     let result = try_once(core, order, &plan, deadlines, lane, flight).await;
@@ -106,7 +106,7 @@ async fn try_once<'a>(
     deadlines: Deadlines,
     lane: Lane,
     flight: &'a Flight,
-) -> Result<Begun<'a>, Fault> {
+) -> Result<Box<Begun<'a>>, Fault> {
     let mut wanted = Wanted::Any;
     loop {
         let mut lease = lease::connection(core, plan, wanted, deadlines, flight).await?;

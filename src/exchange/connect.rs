@@ -81,6 +81,18 @@ impl Shared {
     }
 }
 
+/// A place on an HTTP/2 connection that is open, if there is one.
+pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::Connection)> {
+    core.streams[backend].streams.borrow_mut().take_open().filter(|(id, connection)| {
+        let open = connection.is_open();
+        if !open {
+            core.streams[backend].streams.borrow_mut().retire(*id);
+            core.streams[backend].give_back(*id, core.now());
+        }
+        open
+    })
+}
+
 /// A place on an HTTP/2 connection, opening one if need be. Errors: none could be opened, or none became free in time.
 pub async fn stream(
     core: &Rc<Core>,

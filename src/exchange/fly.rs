@@ -57,7 +57,7 @@ async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(Captur
         if then == Then::OtherModel && chain.peek().is_some() {
             core.counters.fallbacks.add(1);
             if let Some(answer) = answer {
-                answer.put_away(core).await;
+                Box::pin(answer.put_away(core)).await;
             }
             continue;
         }
@@ -79,7 +79,7 @@ async fn passed_on(
     core: &Rc<Core>,
     order: &Order,
     model: usize,
-    begun: Begun<'_>,
+    begun: Box<Begun<'_>>,
     turn: Turn,
 ) -> Result<(Captured, Tail, Turn), Failure> {
     let (mut captured, tail) = relay::finish(core, order, begun).await?;
@@ -93,7 +93,7 @@ async fn passed_on(
 struct Passed<'a> {
     turn: Option<Turn>,
     fault: Fault,
-    answer: Option<Begun<'a>>,
+    answer: Option<Box<Begun<'a>>>,
     then: Then,
 }
 
@@ -110,7 +110,7 @@ async fn at_model<'a>(
     order: &Order,
     model: usize,
     flight: &'a Flight,
-) -> Result<(Begun<'a>, Turn), Passed<'a>> {
+) -> Result<(Box<Begun<'a>>, Turn), Passed<'a>> {
     let settings = &core.snapshot.models[model];
     let turn = match queue::turn(core, At::Model(model), settings.timeout_queue_ms, flight).await {
         Ok(turn) => turn,
@@ -133,7 +133,10 @@ async fn at_model<'a>(
             Ok(plan) => {
                 tried.add(plan.target);
                 backend = Some(plan.backend);
-                hedged(core, order, plan, &mut tried, since_ms, flight).await
+                match settings.hedge_percent {
+                    0 => attempt(core, order, plan, since_ms, Lane::First, flight).await,
+                    _ => Box::pin(hedged(core, order, plan, &mut tried, since_ms, flight)).await,
+                }
             }
             Err(fault) => Err(fault.into()),
         };
@@ -164,12 +167,14 @@ async fn at_model<'a>(
             Step::Again { after_ms } => {
                 core.counters.retries.add(1);
                 if let Some(answer) = answer {
-                    answer.put_away(core).await;
+                    Box::pin(answer.put_away(core)).await;
                 }
                 if others == Others::None {
                     tried = Tried::default();
                 }
-                pause(core, flight, after_ms).await;
+                if after_ms > 0 {
+                    Box::pin(pause(core, flight, after_ms)).await;
+                }
             }
             Step::OtherModel => return Err(Passed { turn: Some(turn), fault, answer, then: Then::OtherModel }),
             Step::GiveUp => return Err(Passed { turn: Some(turn), fault, answer, then: Then::GiveUp }),
@@ -189,7 +194,7 @@ async fn pause(core: &Core, flight: &Flight, for_ms: u64) {
     }
 }
 
-/// One attempt, and where the model hedges, a second one beside it if it is slower than most: the first content wins.
+/// One attempt, and a second one beside it if it is slower than most: the first content wins.
 async fn hedged<'a>(
     core: &Rc<Core>,
     order: &Order,
@@ -197,11 +202,8 @@ async fn hedged<'a>(
     tried: &mut Tried,
     since_ms: u64,
     flight: &'a Flight,
-) -> Result<Begun<'a>, Miss> {
+) -> Result<Box<Begun<'a>>, Miss> {
     let model = plan.model;
-    if core.snapshot.models[model].hedge_percent == 0 {
-        return attempt(core, order, plan, since_ms, Lane::First, flight).await;
-    }
     let slow_us = {
         let mut spread = core.spread[model].borrow_mut();
         spread.hedges.deposit();

@@ -78,8 +78,13 @@ pub async fn connection(
     let mut lease =
         Lease { core: core.clone(), backend, carrier: None, held: Held::Nothing, origin: Origin::Fresh, _turn: turn };
     if core.speaks_http2(backend) {
-        let found = flight.unless_abandoned(connect::stream(core, backend, deadlines)).await;
-        lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
+        match connect::stream_now(core, backend) {
+            Some(found) => lease.take(found),
+            None => {
+                let found = flight.unless_abandoned(Box::pin(connect::stream(core, backend, deadlines))).await;
+                lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
+            }
+        }
         return Ok(lease);
     }
     loop {
@@ -107,13 +112,14 @@ pub async fn connection(
             Take::Full => return Err(Fault::Connect),
         }
     }
-    let opened = flight.unless_abandoned(connect::open(core, backend, deadlines)).await;
+    // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
+    let opened = flight.unless_abandoned(Box::pin(connect::open(core, backend, deadlines))).await;
     match opened.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))? {
         Fresh::Http1(socket) => lease.carrier = Some(Carrier::Http1(socket)),
         Fresh::Http2(socket) => {
             // Agreed on by ALPN just now: from here on its requests go as streams.
             lease.let_go();
-            let found = flight.unless_abandoned(connect::settle(core, backend, socket, deadlines)).await;
+            let found = flight.unless_abandoned(Box::pin(connect::settle(core, backend, socket, deadlines))).await;
             lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
         }
     }

@@ -35,7 +35,9 @@ pub async fn turn(core: &Rc<Core>, at: At, timeout_ms: u64, flight: &Flight) -> 
             core.counters.queue_full.add(1);
             Err(Fault::QueueFull)
         }
-        Enter::Wait => flight.unless_abandoned(wait(core, at, timeout_ms)).await.unwrap_or(Err(Fault::Cancelled)),
+        Enter::Wait => {
+            flight.unless_abandoned(Box::pin(wait(core, at, timeout_ms))).await.unwrap_or(Err(Fault::Cancelled))
+        }
     }
 }
 

@@ -70,6 +70,13 @@ impl TlsContext {
     }
 }
 
+impl TlsContext {
+    /// What another adapter needs for the same connections, and the name they are for.
+    pub fn client(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
+        (self.client.clone(), self.server_name.clone())
+    }
+}
+
 impl fmt::Debug for TlsContext {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("TlsContext").field("server_name", &self.server_name).finish_non_exhaustive()

@@ -12,6 +12,7 @@ mod drain; // the end of the program
 mod faults; // malformed requests, each with its status and a closed connection
 mod flights; // one upstream call for many
 mod golden; // visible bytes
+mod health; // checks, ejection, probes
 mod http; // keep-alive, pipelining, framings, half close
 mod pressure; // slow readers
 mod resources; // descriptors and memory

@@ -87,7 +87,7 @@ pub async fn begin<'a>(
     answer: Answer,
     deadlines: Deadlines,
     flight: &'a Flight,
-) -> Result<Begun<'a>, Fault> {
+) -> Result<Box<Begun<'a>>, Fault> {
     let head = Facts::of(order, &answer);
     let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
     let opening = opening(order, plan, &answer, &head);
@@ -101,7 +101,8 @@ pub async fn begin<'a>(
         held.reserve_exact(length as usize); // made once, and exactly
     }
     let source = Source::new(core, lease, answer, head.coding, deadlines, flight);
-    let mut begun = Begun { source, opening, held, body: Body::More, work, miss: None, plan: None };
+    // Boxed, for it goes through many hands.
+    let mut begun = Box::new(Begun { source, opening, held, body: Body::More, work, miss: None, plan: None });
     let result = match &begun.work {
         Work::Events(_) => begun.first_content(core).await,
         // Nothing is known of it: it goes out as it comes.
@@ -122,8 +123,8 @@ pub async fn begin<'a>(
 
 /// Hands the answer to the flight's readers and reads it to its end. The connection is in the tail, to be given back to
 /// its pool. Errors: the answer is not complete, and why.
-pub async fn finish(core: &Core, order: &Order, begun: Begun<'_>) -> Result<(Captured, Tail), Failure> {
-    let Begun { mut source, opening, held, mut body, mut work, plan, .. } = begun;
+pub async fn finish(core: &Core, order: &Order, begun: Box<Begun<'_>>) -> Result<(Captured, Tail), Failure> {
+    let Begun { mut source, opening, held, mut body, mut work, plan, .. } = *begun;
     let flight = source.flight;
     let (status, form) = (opening.status, opening.form);
     flight.open(core, opening, held);
@@ -211,7 +212,7 @@ impl Begun<'_> {
     }
 
     /// Ends an answer that is not wanted. Its connection serves again if it was read to its end.
-    pub async fn put_away(mut self, core: &Core) {
+    pub async fn put_away(mut self: Box<Self>, core: &Core) {
         drop(self.plan.take());
         match self.body {
             Body::Done => self.source.into_tail().release(core).await,
@@ -219,7 +220,7 @@ impl Begun<'_> {
         }
     }
 
-    fn break_off(self, core: &Core) {
+    fn break_off(self: Box<Self>, core: &Core) {
         if let Work::Events(events) = self.work {
             events.release(core);
         }

@@ -1,0 +1,19 @@
+//! What the background core does beside the signals: it looks whether backends live, and where their names lead.
+//! Says what it found through a closure; knows nothing of cores, letters or exchanges.
+
+pub mod health; // from answers to news: how many in a row make a backend sick or well
+pub mod names; // where a backend's name leads, looked up again when that runs out
+pub mod probe; // one question to one backend
+
+/// What was found out about a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The active check found it well.
+    Well { backend: usize },
+    /// The active check found it sick, and why.
+    Sick { backend: usize, why: String },
+    /// Its name leads to other addresses now.
+    Addresses { backend: usize, addresses: std::sync::Arc<[crate::net::Dial]> },
+    /// Something the operator should know.
+    Said(String),
+}

@@ -1,0 +1,127 @@
+//! Backends found sick and well: by checks that cost nothing, and by what requests meet; on every core, and told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::kit::*;
+
+const CHECKED: &str = "health_interval = \"50ms\"\nhealth_timeout = \"50ms\"\neject_errors = 1000\nslow_start = \"0s\"";
+
+/// A backend whose checks fail while `sick` is set, and that answers requests all the same.
+fn moody(sick: &Arc<AtomicBool>) -> Backend {
+    let sick = sick.clone();
+    Backend::answering(move |request| {
+        if !request.line().starts_with("GET /health ") {
+            return echo(request);
+        }
+        assert!(request.field("user-agent").unwrap().contains("(health)"));
+        assert_eq!(request.field("authorization"), None, "a health path needs no secret");
+        answer(if sick.load(Ordering::SeqCst) { 503 } else { 404 }, "{}")
+    })
+}
+
+fn chats(backend: &Backend) -> usize {
+    backend.requests().iter().filter(|request| request.line().starts_with("POST")).count()
+}
+
+#[test]
+fn a_backend_whose_checks_fail_gets_no_request_until_they_pass() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let (one, two) = (moody(&sick), moody(&Arc::default()));
+    let gateway = Setup::bare()
+        .backend("one", &one, &format!("{CHECKED}\napi_key = \"secret\""))
+        .backend("two", &two, CHECKED)
+        .model("m", "balance = \"round-robin\"\nbackends = [\"one\", \"two\"]")
+        .cores(2)
+        .start();
+    one.await_requests(3); // two failed checks, and the news is on its way
+    eventually("only the other one is asked", || {
+        let before = chats(&one);
+        for round in 0..8 {
+            gateway.ask(chat(&format!("{before} {round} {}", chats(&two)))).expect(200);
+        }
+        chats(&one) == before
+    });
+    sick.store(false, Ordering::SeqCst);
+    let before = chats(&one);
+    eventually("both are asked again", || {
+        gateway.ask(chat(&format!("again {}", chats(&two)))).expect(200);
+        chats(&one) > before
+    });
+    gateway.terminate();
+    let (_, told) = gateway.ended();
+    assert!(told.contains("backend one is out of service, its checks fail: /health answers 503"), "{told}");
+    assert!(told.contains("backend one answers its checks again"), "{told}");
+}
+
+#[test]
+fn what_one_core_finds_holds_on_all_and_is_told() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let now = sick.clone();
+    let one = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            if now.load(Ordering::SeqCst) {
+                return;
+            }
+            peer.write(echo(&request));
+        }
+    });
+    let two = Backend::answering(echo);
+    let ejects = "eject_errors = 3\neject_time = \"1h\"";
+    let gateway = Setup::bare()
+        .backend("one", &one, ejects)
+        .backend("two", &two, "")
+        .model("m", "balance = \"round-robin\"\nbackends = [\"one\", \"two\"]")
+        .cores(2)
+        .start();
+    // Every client gets its answer, whichever core it is on and whatever that core knows yet.
+    let mut round = 0;
+    eventually("nobody asks it any more", || {
+        let before = one.count();
+        for _ in 0..16 {
+            round += 1;
+            gateway.ask(chat(&format!("{round}"))).expect(200);
+        }
+        one.count() == before
+    });
+    assert!(one.count() <= 8, "{} requests to learn that it is sick", one.count());
+    gateway.terminate();
+    let (_, told) = gateway.ended();
+    assert!(told.contains("backend one is out of service for 3600000 ms (errors_in_row, core "), "{told}");
+}
+
+#[test]
+fn one_that_recovers_is_probed_and_comes_back() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let now = sick.clone();
+    let one = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            if now.load(Ordering::SeqCst) {
+                return;
+            }
+            peer.write(echo(&request));
+        }
+    });
+    let two = Backend::answering(echo);
+    let gateway = Setup::bare()
+        .backend("one", &one, "eject_errors = 1\neject_time = \"20ms\"\nslow_start = \"0s\"")
+        .backend("two", &two, "")
+        .model("m", "balance = \"round-robin\"\nbackends = [\"one\", \"two\"]")
+        .start();
+    for round in 0..4 {
+        gateway.ask(chat(&format!("{round}"))).expect(200);
+    }
+    sick.store(false, Ordering::SeqCst);
+    let mut round = 0;
+    eventually("it gets half of the requests again", || {
+        let (before, other) = (one.count(), two.count());
+        for _ in 0..20 {
+            round += 1;
+            gateway.ask(chat(&format!("later {round}"))).expect(200);
+        }
+        one.count() - before == two.count() - other
+    });
+    gateway.terminate();
+    let (_, told) = gateway.ended();
+    assert!(told.contains("backend one serves again (probes_passed, core 0)"), "{told}");
+}
