@@ -81,11 +81,12 @@ pub async fn attempt<'a>(
     flight: &'a Flight,
 ) -> Result<Box<Begun<'a>>, Miss> {
     let deadlines = Deadlines::begin(core, order, plan.backend, since_ms);
-    let started_us = now_us();
+    let watched = core.times_first_content(plan.model);
+    let started_us = if watched { now_us() } else { 0 };
     let result = try_once(core, order, &plan, deadlines, lane, flight).await;
     match result {
         Ok(mut begun) => {
-            if begun.miss.is_none() {
+            if watched && begun.miss.is_none() {
                 plan.note_first_content(order.form, now_us().saturating_sub(started_us));
             }
             plan.end(begun.miss.map_or(Outcome::Good, |miss| outcome(miss.fault)));

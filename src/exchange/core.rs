@@ -17,7 +17,7 @@ use super::connect::Shared;
 use super::flight::Flight;
 use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
-use crate::config::snapshot::{Backend, CacheMode, Model, Protocol, Snapshot};
+use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::net::mail::Outbox;
 use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Dial, Duplex, Panics, now_ms};
@@ -233,6 +233,12 @@ impl Core {
             date: RefCell::new((u64::MAX, [b' '; crate::wire::http1::encode::DATE_BYTES])),
             snapshot,
         }
+    }
+
+    /// Whether it matters how long a model's first contents take.
+    pub fn times_first_content(&self, model: usize) -> bool {
+        let model = &self.snapshot.models[model];
+        model.hedge_percent > 0 || model.balance == Balance::TwoChoices
     }
 
     /// Whether requests to this backend go as streams of HTTP/2, as far as that is known.

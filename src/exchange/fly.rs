@@ -1,7 +1,7 @@
 //! The sequence of the backend's side: one upstream call, from the routing decision to the settled flight. Attempts at one
 //! model follow each other, then those at its fallbacks, until an answer's first content; from there on there is one.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -29,17 +29,20 @@ const HINT_MAX_MS: u64 = 60_000;
 const PAUSE_STEP_MS: u64 = 2_000;
 
 /// One upstream call, from the routing decision to the settled flight.
-pub async fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) {
-    let (captured, tail, turn) = match call(&core, &order, &flight).await {
-        Ok((captured, tail, turn)) => (Ok(captured), Some(tail), Some(turn)),
-        Err(failure) => (Err(failure), None, None),
-    };
-    duty.settle(&order, captured);
-    drop(turn);
-    order.release(&core);
-    // Nobody waits for this.
-    if let Some(tail) = tail {
-        tail.release(&core).await;
+// A block and no async function, which would keep what it is given twice; the task is copied to where it lives.
+pub fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) -> impl Future<Output = ()> {
+    async move {
+        let (captured, tail, turn) = match call(&core, &order, &flight).await {
+            Ok((captured, tail, turn)) => (Ok(captured), Some(tail), Some(turn)),
+            Err(failure) => (Err(failure), None, None),
+        };
+        duty.settle(&order, captured);
+        drop(turn);
+        order.release(&core);
+        // Nobody waits for this.
+        if let Some(tail) = tail {
+            tail.release(&core).await;
+        }
     }
 }
 
