@@ -160,11 +160,13 @@ impl Attempts {
         Step::Again { after_ms }
     }
 
-    /// Evenly from 0 to a bound that doubles: so that those who failed together do not come back together.
+    /// Between half of a bound that doubles and all of it: so that those who failed together do not come back together,
+    /// and none of them at once.
     fn backoff_ms(&self, dice: u64) -> u64 {
         let doubled = self.rules.backoff_ms.saturating_mul(1 << self.retries.min(32));
         let most = doubled.min(self.rules.backoff_max_ms);
-        ((u128::from(dice) * u128::from(most + 1)) >> 64) as u64
+        let least = most / 2;
+        least + ((u128::from(dice) * u128::from(most - least + 1)) >> 64) as u64
     }
 }
 

@@ -20,8 +20,8 @@ use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::{now_ms, sleep_ms, throw};
 
-/// The first wait between two attempts at one backend, before dice; each one more doubles it.
-const BACKOFF_MS: u64 = 25;
+/// Longest first wait between two attempts at one backend; each one more doubles it.
+const BACKOFF_MS: u64 = 150;
 const BACKOFF_MAX_MS: u64 = 2_000;
 /// A backend that asks to be left alone for longer is not waited for.
 const HINT_MAX_MS: u64 = 60_000;

@@ -52,7 +52,11 @@ class Process:
                 ask(self.port, "GET", self.ready)
                 return
             time.sleep(0.05)
-        sys.exit(f"{self.arguments[:3]} did not start")
+        kill_all()
+        sys.exit(f"{self.arguments[:3]} did not start {self.words()}")
+
+    def words(self):
+        return ""
 
     def kill(self, what=signal.SIGKILL):
         self.child.send_signal(what)
