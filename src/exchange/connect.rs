@@ -253,6 +253,7 @@ pub async fn warm(core: Rc<Core>) {
             let deadlines = Deadlines { head_ms: until_ms, first_ms: until_ms, total_ms: until_ms, gap_ms: 0 };
             match open(&core, backend, deadlines).await {
                 Ok(Fresh::Http1(socket)) => {
+                    socket.rest();
                     let closing = core.pools[backend].borrow_mut().give_back(socket, core.now());
                     drop(closing);
                 }

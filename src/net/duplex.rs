@@ -89,6 +89,13 @@ impl Duplex {
         }
     }
 
+    /// Makes ready a connection that will lie idle before anything was read from it, for [`Duplex::is_quiet`].
+    pub fn rest(&self) {
+        if let Stream::Plain(socket) = &self.stream {
+            socket.rest(); // under TLS the handshake has read
+        }
+    }
+
     /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
     pub fn is_quiet(&mut self) -> bool {
         match &mut self.stream {

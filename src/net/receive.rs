@@ -77,7 +77,7 @@ fn with<R>(act: impl FnOnce(&mut Hub) -> R) -> io::Result<R> {
 impl Hub {
     fn new() -> io::Result<Hub> {
         let mut builder = IoUring::builder();
-        builder.setup_single_issuer().setup_defer_taskrun().setup_cqsize(COMPLETIONS);
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_cqsize(COMPLETIONS);
         let ring = builder.build(RING_ENTRIES)?;
         let buffers = Buffers::new(&ring, BUFFERS, BUFFER_BYTES)?;
         // Polling a ring that defers its work does not wake; an eventfd does.
@@ -298,12 +298,21 @@ impl Receiver {
         }
     }
 
+    /// Receives from now on, whoever reads it when: what comes is then known of.
+    pub fn arm(&self) {
+        let _ = with(|hub| hub.arm(self.index));
+    }
+
     /// Whether nothing has come up to this moment, the end included, and whatever comes will be received. False also
     /// when that is not certain.
     pub fn is_quiet(&self) -> bool {
         with(|hub| {
-            // What the kernel has but has not posted would be taken for the answer to the next request.
-            hub.reap();
+            // What the kernel has but has not posted would be taken for the answer to the next request. It says in shared
+            // memory whether there is anything of the kind, which spares a call for each request.
+            let waits = hub.ring.submission().taskrun();
+            if waits || hub.queued || !hub.ring.completion().is_empty() {
+                hub.reap();
+            }
             let slot = &hub.slots[self.index as usize];
             slot.armed && slot.held.is_none() && slot.unread.is_empty() && slot.end.is_none()
         })

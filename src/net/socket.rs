@@ -204,6 +204,11 @@ impl Socket {
         let _ = set_socket_linger(self.fd(), Some(std::time::Duration::ZERO));
     }
 
+    /// Makes ready a connection that will lie idle before anything was read from it, for [`Socket::is_quiet`].
+    pub fn rest(&self) {
+        self.receiver.arm();
+    }
+
     /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
     pub fn is_quiet(&self) -> bool {
         self.receiver.is_quiet()

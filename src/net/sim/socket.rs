@@ -198,6 +198,9 @@ impl Socket {
         world().ends.borrow_mut().set_unclean(self.end);
     }
 
+    /// Nothing to do here: what comes is always known of.
+    pub fn rest(&self) {}
+
     /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
     pub fn is_quiet(&self) -> bool {
         world().ends.borrow_mut().is_quiet(self.end)
