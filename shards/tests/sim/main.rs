@@ -2,6 +2,7 @@
 //! vanish, clients that leave, expiry, eviction, purges. The laws are held after every event.
 //! `cargo test -p shards --test sim`; `SEEDS=10000` for a long run, `SEED=n` to replay one.
 
+mod backends; // breakers, budgets and attempts, against backends that fail and recover
 mod core;
 mod laws;
 mod letters;
@@ -27,4 +28,9 @@ fn every_seed_keeps_the_laws() {
 #[test]
 fn a_seed_replays() {
     assert_eq!(world::run(7), world::run(7));
+}
+
+#[test]
+fn backends_that_recover_serve_again_and_those_that_are_out_get_probes_alone() {
+    random::each_seed(200, backends::run);
 }
