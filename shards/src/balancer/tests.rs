@@ -4,6 +4,8 @@ use super::*;
 use crate::random::{Random, each_seed};
 use std::string::String;
 
+mod shares;
+
 fn turns(weights: &[u32], count: usize) -> String {
     let mut robin = RoundRobin::new(weights.len());
     (0..count).map(|_| robin.pick(|at| weights[at]).map_or('-', |backend| (b'a' + backend as u8) as char)).collect()
