@@ -57,6 +57,9 @@ pub struct Core {
     ring: Ring,
     cursor: usize,
     pub budget: Budget,
+    /// What the laws need to know of each backend: whether the check holds it down, and since when it has been in service.
+    sick: Vec<bool>,
+    serving_since: Vec<Option<Millis>>,
 }
 
 /// What all cores but `without` have in flight at each backend.
@@ -96,6 +99,8 @@ impl Core {
             ring: Ring::new(&names, &town.weights),
             cursor: 0,
             budget: Budget::new(PERCENT, RESERVE),
+            sick: vec![false; count],
+            serving_since: vec![Some(Millis(0)); count],
         }
     }
 
@@ -111,6 +116,10 @@ impl Core {
     ) -> Option<Sent> {
         let count = town.weights.len();
         let gates: Vec<Gate> = self.breakers.iter().map(|breaker| breaker.gate(now)).collect();
+        assert!(
+            (0..count).all(|backend| !self.sick[backend] || gates[backend] == Gate::Shut),
+            "the check holds it down"
+        );
         let serving = gates.iter().filter(|gate| **gate != Gate::Shut).count();
         let panic = serving == 0 || serving * 100 < count * town.panic_percent;
         let share = |backend: usize| match gates[backend] {
@@ -174,6 +183,10 @@ impl Core {
         let ended = breaker.end(pass, outcome, now);
         if let Some(change) = ended {
             assert_eq!(change.to, breaker.state(), "what is told is so");
+            if change.from == State::Serving {
+                let so_long = self.serving_since[backend].is_some_and(|serving| serving <= since);
+                assert!(so_long, "what went before its return takes it out again");
+            }
         }
         let cooled = hint_ms.and_then(|for_ms| breaker.cool(for_ms, now));
         let told = [ended, cooled].map(|change| {
@@ -195,6 +208,7 @@ impl Core {
             Word::Restored { backend } => self.breakers[backend].elsewhere_restored(now),
             Word::Cooled { backend, for_ms } => self.breakers[backend].elsewhere_cooled(for_ms, now),
             Word::Checked { backend, well } => {
+                self.sick[backend] = !well;
                 let check = if well { Check::Passed } else { Check::Failed };
                 _ = self.breakers[backend].checked(check, now);
             }
@@ -206,7 +220,14 @@ impl Core {
         if (0..self.breakers.len()).any(open) { Others::Untried } else { Others::None }
     }
 
-    pub fn check(&self, now: Millis) {
+    /// Held after every event.
+    pub fn check(&mut self, now: Millis) {
+        for (breaker, since) in self.breakers.iter().zip(&mut self.serving_since) {
+            match breaker.state() {
+                State::Serving => _ = since.get_or_insert(now),
+                State::Tripped | State::Probing => *since = None,
+            }
+        }
         self.breakers.iter().for_each(Breaker::check);
         self.latencies.iter().for_each(|latency| latency.check(now));
         self.robin.check();
