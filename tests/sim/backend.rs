@@ -22,6 +22,12 @@ pub enum Act {
     },
     /// An error status with an error object.
     Status(u16),
+    /// A status that asks for a pause of so many seconds.
+    Busy(u16, u64),
+    /// A stream whose first event is an error.
+    FirstError,
+    /// A stream that says who speaks, and nothing more.
+    RoleAlone,
     /// Nothing more, until the gateway gives up.
     Hang(When),
     /// A close.
@@ -121,9 +127,9 @@ fn choose(temper: Temper, form: Form) -> Act {
     }
     let when = pick(&[When::AtAccept, When::NoHead, When::InHead, When::AfterHead, When::InBody, When::InBody]);
     let streamed = form != Form::Whole;
-    match between(0, 11) {
+    match between(0, 14) {
         0 => Act::Short { frame: frame(form) },
-        1 => Act::Status(pick(&[400, 429, 500, 503])),
+        1 => Act::Status(pick(&[400, 401, 404, 429, 500, 503])),
         2 | 3 => Act::Hang(when),
         4 | 5 => Act::Leave(when),
         6 => Act::Reset(when),
@@ -132,18 +138,23 @@ fn choose(temper: Temper, form: Form) -> Act {
         9 if streamed => Act::ErrorEvent,
         8 | 9 => Act::NoJson,
         10 => Act::LongLength,
+        12 => Act::Busy(pick(&[429, 503]), pick(&[0, 0, 1, 1000])),
+        13 if streamed => Act::FirstError,
+        14 if streamed => Act::RoleAlone,
+        12..=14 => Act::Status(500),
         _ if streamed => Act::NoDone,
         _ => Act::ShortLength,
     }
 }
 
 /// Starts a backend at `address`. It lives as long as its task.
-pub fn start(address: &Dial, ledger: Ledger, temper: Rc<Cell<Temper>>) {
+/// `measure` is how much of the faults is its own, in percent.
+pub fn start(address: &Dial, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
     let listener = Listener::bind(address);
     spawn_at(Place::Outside, async move {
         while let Ok(socket) = listener.accept().await {
             let (ledger, temper) = (ledger.clone(), temper.clone());
-            spawn_at(Place::Outside, serve(socket, ledger, temper));
+            spawn_at(Place::Outside, serve(socket, ledger, temper, measure));
         }
     });
 }
@@ -153,9 +164,13 @@ enum Next {
     Close,
 }
 
-async fn serve(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>) {
+async fn serve(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+    let temper = || {
+        let shared = temper.get();
+        Temper { faults_percent: (shared.faults_percent * measure / 100).min(100), ..shared }
+    };
     let mut reader = Reader::new(AT_ONCE);
-    if between(1, 300) <= temper.get().faults_percent {
+    if between(1, 300) <= temper().faults_percent {
         return reader_gone(&mut socket, pick(&[Act::Hang(When::AtAccept), Act::Leave(When::AtAccept)])).await;
     }
     loop {
@@ -172,10 +187,10 @@ async fn serve(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>) {
         }
         assert!(reader.buffer.is_empty(), "more than one request: {:?}", reader.buffer);
         let (number, form) = read_request(&body);
-        let act = choose(temper.get(), form);
+        let act = choose(temper(), form);
         let call = ledger.call(number, &id, format!("{act:?} {form:?}"));
         let mut exchange =
-            Exchange { socket: &mut socket, ledger: &ledger, call, number, form, rest_ms: temper.get().rest_ms };
+            Exchange { socket: &mut socket, ledger: &ledger, call, number, form, rest_ms: temper().rest_ms };
         match exchange.perform(act).await {
             Some(Next::Keep) => {}
             Some(Next::Close) | None => return,
@@ -234,14 +249,19 @@ impl Exchange<'_> {
                 self.answer(frame, After::Close, 2, "length", Worth::Short).await?;
                 Some(Next::Close)
             }
-            Act::Status(status) => {
+            Act::Status(_) | Act::Busy(..) => {
+                let (status, pause) = match act {
+                    Act::Busy(status, seconds) => (status, format!("retry-after: {seconds}\r\n")),
+                    Act::Status(status) => (status, String::new()),
+                    _ => return None,
+                };
                 let body = format!(
                     "{{\"error\":{{\"message\":\"no\",\"type\":\"x\",\"code\":\"c\",\"call\":{}}}}}",
                     self.call
                 );
                 self.ledger.rate(self.call, Worth::Error);
                 let head = format!(
-                    "HTTP/1.1 {status} No\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                    "HTTP/1.1 {status} No\r\ncontent-type: application/json\r\n{pause}content-length: {}\r\n\r\n",
                     body.len()
                 );
                 self.send(format!("{head}{body}").into_bytes()).await?;
@@ -259,6 +279,24 @@ impl Exchange<'_> {
                 for event in self.events(usize::MAX, "stop") {
                     self.send(chunk(&event)).await?;
                 }
+                self.send(b"0\r\n\r\n".to_vec()).await?;
+                Some(Next::Keep)
+            }
+            Act::FirstError | Act::RoleAlone => {
+                self.send(self.head(Frame::Chunked, None, After::Keep).into_bytes()).await?;
+                let role = format!(
+                    "data: {{\"id\":\"call-{}\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"real-m\",\
+                     \"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\"}},\"finish_reason\":null}}]}}\n\n",
+                    self.call
+                );
+                if act == Act::RoleAlone || between(0, 1) == 0 {
+                    self.send(chunk(role.as_bytes())).await?;
+                    self.rest().await;
+                }
+                if act == Act::RoleAlone {
+                    return Some(Next::Close);
+                }
+                self.send(chunk(b"data: {\"error\":{\"message\":\"no\",\"code\":\"overloaded\"}}\n\n")).await?;
                 self.send(b"0\r\n\r\n".to_vec()).await?;
                 Some(Next::Keep)
             }

@@ -30,7 +30,18 @@ pub struct Setup {
     pub follow_ms: u64,
     pub total_ms: u64,
     pub gap_ms: u64,
-    pub least_connections: bool,
+    pub balance: &'static str,
+    pub retries: u32,
+    /// A second model stands behind the first.
+    pub fallback: bool,
+    /// Of 100 requests, how many may be sent twice.
+    pub hedge: u32,
+    /// Turns at the model and at each backend, and places to wait for one; none is plenty.
+    pub turns: Option<(u32, u32)>,
+    /// Failures in a row that take a backend out of service.
+    pub eject_errors: u32,
+    /// How long expired answers may serve in need.
+    pub stale_ms: u64,
     pub log: bool,
 }
 
@@ -52,22 +63,40 @@ fn snapshot(setup: &Setup) -> Snapshot {
     let mut text = format!(
         "[server]\nlisten = [\"127.0.0.1:8080\"]\ntimeout_head = \"2s\"\ntimeout_body = \"2s\"\ntimeout_write = \"3s\"\n\
          timeout_idle = \"20s\"\ntimeout_drain = \"30s\"\naccess_log = \"{log}\"\n\
-         [cache]\nttl = \"{}ms\"\nmax_entry = \"{}\"\ntimeout_follow = \"{}ms\"\n",
-        setup.ttl_ms, setup.max_entry_bytes, setup.follow_ms,
+         [cache]\nttl = \"{}ms\"\nmax_entry = \"{}\"\ntimeout_follow = \"{}ms\"\n\
+         stale_if_error = \"{}ms\"\n",
+        setup.ttl_ms, setup.max_entry_bytes, setup.follow_ms, setup.stale_ms,
     );
     for index in 0..setup.backends {
         let Dial::Tcp(address) = backend(index) else { continue };
         text.push_str(&format!(
             "[[backend]]\nname = \"b{index}\"\nurl = \"http://{address}\"\ntimeout_connect = \"1s\"\n\
              timeout_total = \"{}ms\"\ntimeout_gap = \"{}ms\"\ntimeout_idle = \"10s\"\nconnections_min = 0\n\
-             timeout_head = \"{}ms\"\ntimeout_first = \"{}ms\"\nhealth_interval = \"0s\"\n",
-            setup.total_ms, setup.gap_ms, setup.gap_ms, setup.gap_ms,
+             timeout_head = \"{}ms\"\ntimeout_first = \"{}ms\"\nhealth_interval = \"0s\"\neject_errors = {}\neject_time = \"1s\"\nconnections_max = {}\n",
+            setup.total_ms,
+            setup.gap_ms,
+            setup.gap_ms,
+            setup.gap_ms,
+            setup.eject_errors,
+            setup.turns.map_or(1000, |(turns, _)| turns),
         ));
     }
-    let balance = if setup.least_connections { "least-connections" } else { "round-robin" };
     let targets: Vec<String> =
         (0..setup.backends).map(|index| format!("{{ backend = \"b{index}\", model = \"real-m\" }}")).collect();
-    text.push_str(&format!("[[model]]\nname = \"m\"\nbalance = \"{balance}\"\nbackends = [{}]\n", targets.join(", ")));
+    let (in_flight, queue) = setup.turns.unwrap_or((1000, 1000));
+    let model = format!(
+        "balance = \"{}\"\nbackends = [{}]\nretries = {}\nhedge = {}\nin_flight_max = {in_flight}\nqueue_max = {queue}\n\
+         timeout_queue = \"2s\"\n",
+        setup.balance,
+        targets.join(", "),
+        setup.retries,
+        setup.hedge,
+    );
+    let fallback = if setup.fallback { "fallback = [\"spare\"]\n" } else { "" };
+    text.push_str(&format!("[[model]]\nname = \"m\"\n{model}{fallback}"));
+    if setup.fallback {
+        text.push_str(&format!("[[model]]\nname = \"spare\"\n{model}"));
+    }
     for tenant in 0..setup.tenants {
         let hash: String = Sha256::digest(key(tenant)).iter().map(|byte| format!("{byte:02x}")).collect();
         text.push_str(&format!("[[tenant]]\nname = \"t{tenant}\"\nkeys = [\"sha256:{hash}\"]\n"));

@@ -49,11 +49,16 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
     };
     if let Some(call) = found.call {
         ledger.look(|book| book.check_source(id, call, cache));
+        ledger.see(id, call);
     }
     assert!(right.starts_with(&found.content), "the text is another one's: {}", context());
     let worth = found.call.map_or(Worth::Unfinished, |call| ledger.look(|book| book.calls[call].worth));
     if let Some(error) = &found.error {
-        let own = found.call.is_some_and(|call| ledger.look(|book| book.calls[call].act.starts_with("ErrorEvent")));
+        let own = found.call.is_some_and(|call| {
+            ledger.look(|book| {
+                book.calls[call].act.starts_with("ErrorEvent") || book.calls[call].act.starts_with("FirstError")
+            })
+        });
         assert!(broken || own, "an error event and a clean end: {}", context());
         return Outcome::ErrorEvent { code: error["code"].as_str().unwrap_or("none").to_owned() };
     }

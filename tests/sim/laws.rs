@@ -21,7 +21,9 @@ pub fn check_calls(ledger: &Ledger, setup: &Setup, plot: &Plot) {
     let waits = setup.follow_ms == 10_000 && setup.total_ms == 3000;
     let quiet = !(plot.leavers || plot.unreachable || plot.paused_cores || plot.drains || plot.directives);
     // Nobody stalls a flight by reading slowly, and nobody wants the other form of an answer that has just begun.
-    if !(keeps && waits && quiet && plot.one_form && !plot.odd_clients) {
+    // What may be sent twice, or is not kept when another model stands in.
+    let once = setup.hedge == 0 && !setup.fallback && setup.turns.is_none();
+    if !(keeps && waits && quiet && once && plot.one_form && !plot.odd_clients) {
         return;
     }
     ledger.look(|book| {
@@ -48,7 +50,7 @@ pub fn check_calm(ledger: &Ledger, setup: &Setup, plot: &Plot) {
         }
         let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
         // A follower may have grown tired of an answer that is long in coming.
-        if keeps && setup.follow_ms == 10_000 && plot.one_form && !plot.directives {
+        if keeps && setup.follow_ms == 10_000 && setup.hedge == 0 && plot.one_form && !plot.directives {
             let mut asked: Vec<(usize, u64)> =
                 book.calls.iter().map(|call| (book.requests[&call.request_id].tenant, call.question)).collect();
             asked.sort_unstable();
@@ -70,6 +72,26 @@ pub fn check_log(ledger: &Ledger, logged: &[String]) {
             let heard =
                 !matches!(request.outcome, Outcome::Open | Outcome::Nothing | Outcome::Error { status: 408, .. });
             assert!(!heard || sorted.binary_search(&id).is_ok(), "{id} is not in the log: {request:?}");
+        }
+    });
+}
+
+/// Attempts end: with the first content a client sees, and with the retries.
+pub fn check_attempts(ledger: &Ledger, setup: &Setup) {
+    // One exchange may ask as a leader after following in vain; a stale connection is exchanged once an attempt; and
+    // what was not reached at all leads on to each backend.
+    const ASKS: usize = 5;
+    let models = if setup.fallback { 2 } else { 1 };
+    let lanes = if setup.hedge > 0 { 2 } else { 1 };
+    let most = ASKS * models * lanes * 2 * (1 + setup.retries as usize + setup.backends);
+    ledger.look(|book| {
+        for (id, request) in &book.requests {
+            let own = || book.calls.iter().enumerate().filter(|(_, call)| call.request_id == *id);
+            assert!(own().count() <= most, "{id} was sent {} times: {request:?}", own().count());
+            let Some(seen) = request.seen.filter(|&seen| book.calls[seen].request_id == *id) else { continue };
+            // A hedge may have begun before the content came.
+            let later = own().filter(|(number, _)| *number > seen).count();
+            assert!(later == 0 || setup.hedge > 0, "{id} was sent again after content was seen: {request:?}");
         }
     });
 }

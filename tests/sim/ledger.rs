@@ -62,6 +62,8 @@ pub struct Request {
     pub tenant: usize,
     pub outcome: Outcome,
     pub cache: Option<String>,
+    /// The call whose content the client has seen.
+    pub seen: Option<usize>,
     pub told: String,
 }
 
@@ -83,7 +85,7 @@ impl Ledger {
         book.next += 1;
         let id = format!("ask-{}", book.next);
         let number = book.requests.len();
-        let request = Request { number, question, form, tenant, outcome: Outcome::Open, cache: None, told };
+        let request = Request { number, question, form, tenant, outcome: Outcome::Open, cache: None, seen: None, told };
         book.requests.insert(id.clone(), request);
         id
     }
@@ -95,6 +97,13 @@ impl Ledger {
         assert_eq!(request.outcome, Outcome::Open, "{id} gets one outcome");
         request.outcome = outcome;
         request.cache = cache.map(str::to_owned);
+    }
+
+    /// Notes that content of `call` reached the client of request `id`.
+    pub fn see(&self, id: &str, call: usize) {
+        if let Some(request) = self.0.borrow_mut().requests.get_mut(id) {
+            request.seen = Some(call);
+        }
     }
 
     /// Notes a call and gives it its number.

@@ -50,8 +50,17 @@ pub fn chance(percent: u64) -> bool {
     between(1, 100) <= percent
 }
 
-/// A node.
-pub fn setup() -> Setup {
+/// A node for `plot`.
+pub fn setup(plot: &Plot) -> Setup {
+    let setup = draw(plot);
+    if setup.hedge == 0 {
+        return setup;
+    }
+    // What is usual has to be learnt, by many calls of one core.
+    Setup { cores: 1, backends: 3, ttl_ms: 50, ..setup }
+}
+
+fn draw(plot: &Plot) -> Setup {
     Setup {
         cores: pick(&[1, 2, 2, 3, 4]),
         backends: pick(&[1, 1, 2, 3]),
@@ -62,7 +71,13 @@ pub fn setup() -> Setup {
         follow_ms: pick(&[500, 2000, 10_000]),
         total_ms: pick(&[3000, 10_000]),
         gap_ms: pick(&[2000, 5000]),
-        least_connections: chance(50),
+        balance: pick(&["round-robin", "least-connections", "two-choices", "session", "prompt"]),
+        retries: pick(&[0, 2, 2, 4]),
+        fallback: chance(20),
+        hedge: if chance(25) { 50 } else { 0 },
+        turns: if plot.is_calm() { None } else { pick(&[None, None, Some((1, 2)), Some((3, 0)), Some((4, 20))]) },
+        eject_errors: pick(&[1, 3, 5, 1000]),
+        stale_ms: pick(&[0, 60_000]),
         log: chance(30),
     }
 }
@@ -73,7 +88,7 @@ pub fn plot() -> Plot {
     let calm = chance(17);
     Plot {
         clients: between(1, 12),
-        wishes: between(1, 6),
+        wishes: pick(&[between(1, 6), between(1, 6), between(1, 6), 20]),
         questions: pick(&[1, 1, 3, 10]),
         odd_clients: chance(50),
         leavers: !calm && chance(50),

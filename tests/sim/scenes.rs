@@ -26,7 +26,13 @@ const NODE: Setup = Setup {
     follow_ms: 10_000,
     total_ms: 3000,
     gap_ms: 2000,
-    least_connections: false,
+    balance: "round-robin",
+    retries: 2,
+    fallback: false,
+    hedge: 0,
+    turns: None,
+    eject_errors: 5,
+    stale_ms: 0,
     log: true,
 };
 

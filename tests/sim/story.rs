@@ -10,7 +10,7 @@ use ringway::net::sim::{Ended, Manner, Place, TaskId, World, between, spawn_at};
 use crate::backend::{GOOD, Temper, start};
 use crate::client::{Client, Habit, Wish};
 use crate::house::{House, Setup, backend, gateway, key};
-use crate::laws::{check_calls, check_calm, check_lateness, check_log};
+use crate::laws::{check_attempts, check_calls, check_calm, check_lateness, check_log};
 use crate::ledger::{Ledger, Outcome};
 use crate::plot::{Plot, chance, habit, pick, plot, setup, wish};
 use crate::question::Form;
@@ -27,6 +27,8 @@ pub struct Tale {
     pub calls: usize,
     pub errors: usize,
     pub cut: usize,
+    /// How often what is rare has happened, over all cores.
+    pub rare: Rare,
     pub steps: u64,
     pub trace: u64,
 }
@@ -40,15 +42,70 @@ impl Tale {
         self.calls += other.calls;
         self.errors += other.errors;
         self.cut += other.cut;
+        self.rare.add(&other.rare);
         self.steps += other.steps;
         self.trace ^= other.trace;
+    }
+}
+
+/// What a thousand stories have to have seen, or they prove little.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rare {
+    pub retries: u64,
+    pub fallbacks: u64,
+    pub hedges: u64,
+    pub hedge_wins: u64,
+    pub queue_full: u64,
+    pub queue_timeouts: u64,
+    pub trips: u64,
+    pub restorations: u64,
+    pub stale: u64,
+}
+
+impl Rare {
+    fn of(house: &House) -> Rare {
+        let mut sum = Rare::default();
+        for core in &house.cores {
+            let counters = &core.counters;
+            sum.add(&Rare {
+                retries: counters.retries.get(),
+                fallbacks: counters.fallbacks.get(),
+                hedges: counters.hedges.get(),
+                hedge_wins: counters.hedge_wins.get(),
+                queue_full: counters.queue_full.get(),
+                queue_timeouts: counters.queue_timeouts.get(),
+                trips: counters.trips.get(),
+                restorations: counters.restorations.get(),
+                stale: counters.stale.get(),
+            });
+        }
+        sum
+    }
+
+    fn all(&mut self) -> [&mut u64; 9] {
+        let Rare { retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, trips, restorations, stale } =
+            self;
+        [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, trips, restorations, stale]
+    }
+
+    fn add(&mut self, other: &Rare) {
+        let mut other = *other;
+        for (sum, more) in self.all().into_iter().zip(other.all()) {
+            *sum += *more;
+        }
+    }
+
+    /// Whether each has happened at least once.
+    pub fn is_everything(mut self) -> bool {
+        self.all().into_iter().all(|count| *count > 0)
     }
 }
 
 /// Tells the story of `seed` and checks its laws.
 pub fn tell(seed: u64) -> Tale {
     let world = World::new(seed);
-    let (setup, plot) = (setup(), plot());
+    let plot = plot();
+    let setup = setup(&plot);
     if std::env::var_os("SEED").is_some() {
         println!("{setup:?}\n{plot:?}\n{:?}", world.weather());
     }
@@ -62,6 +119,7 @@ pub fn tell_of(world: &World, setup: Setup, plot: Plot) -> Tale {
     story.calm();
     check_lateness(&story.ledger, &story.plot);
     check_calls(&story.ledger, &story.setup, &story.plot);
+    check_attempts(&story.ledger, &story.setup);
     if story.plot.is_calm() {
         check_calm(&story.ledger, &story.setup, &story.plot);
     }
@@ -96,7 +154,8 @@ impl<'a> Story<'a> {
             only: None,
         }));
         for index in 0..setup.backends {
-            start(&backend(index), ledger.clone(), temper.clone());
+            // Each fails in its own measure.
+            start(&backend(index), ledger.clone(), temper.clone(), pick(&[0, 50, 100, 100, 300]));
         }
         let house = House::build(world, &setup);
         let form = pick(&[Form::Whole, Form::Streamed { usage: false }, Form::Streamed { usage: true }]);
@@ -242,7 +301,7 @@ impl<'a> Story<'a> {
         if self.setup.log {
             check_log(&self.ledger, &self.house.logged(world));
         }
-        let steps = world.steps();
+        let (steps, rare) = (world.steps(), Rare::of(&self.house));
         self.house.close(world);
         world.run_ms(5000);
         for index in 0..self.setup.cores {
@@ -260,6 +319,7 @@ impl<'a> Story<'a> {
                 calls: book.calls.len(),
                 errors: count(|outcome| matches!(outcome, Outcome::Error { .. } | Outcome::ErrorEvent { .. })),
                 cut: count(|outcome| matches!(outcome, Outcome::Cut | Outcome::Nothing)),
+                rare,
                 steps,
                 trace: world.trace(),
             }
