@@ -302,7 +302,7 @@ pub static KEYS: &[Key] = &[
               api_key goes along only below /v1/.",
         example: r#""/v1/models""# },
     Key { table: Backend, name: "health_interval",
-        kind: Kind::DurationOrZero { least_ms: 100, most_ms: 24 * HOUR }, absent: Default(r#""5s""#),
+        kind: Kind::DurationOrZero { least_ms: 10, most_ms: 24 * HOUR }, absent: Default(r#""5s""#),
         doc: "How often that is asked. Two bad answers in a row take it out of service, two good ones put it back. \
               \"0s\" = never: then only what requests meet counts.",
         example: r#""0s""# },

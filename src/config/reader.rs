@@ -374,6 +374,7 @@ pub(super) fn why_unreadable(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        io::ErrorKind::FileTooLarge => "it is far too large".to_owned(),
         kind => kind.to_string(),
     }
 }
