@@ -121,7 +121,7 @@ impl Attempts {
         Self { rules, retries: 0 }
     }
 
-    /// The step after `fault`.
+    /// The step after `fault`. Once the request's time is over, no attempt is begun, free or not.
     ///
     /// `hint_ms` is what the backend said (`Retry-After`), `left_ms` what is left of the request's own time. While
     /// another backend is untried there is no wait. Moving on from a backend that was not reached costs nothing, and
@@ -139,6 +139,7 @@ impl Attempts {
         match again {
             Again::Never => return Step::GiveUp,
             Again::OtherModel => return Step::OtherModel,
+            Again::Free | Again::Budgeted if left_ms == Some(0) => return Step::OtherModel,
             Again::Free if others == Others::Untried => return Step::Again { after_ms: 0 },
             Again::Free | Again::Budgeted => {}
         }
@@ -168,64 +169,12 @@ impl Attempts {
         let least = most / 2;
         least + ((u128::from(dice) * u128::from(most - least + 1)) >> 64) as u64
     }
+
+    /// Panics when a law of this machine is broken. For tests and simulation.
+    pub fn check(&self) {
+        assert!(self.retries <= self.rules.retries, "{} retries of {}", self.retries, self.rules.retries);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::vec::Vec;
-
-    const RULES: Rules = Rules { retries: 2, backoff_ms: 25, backoff_max_ms: 2_000, hint_max_ms: 60_000 };
-
-    #[test]
-    fn the_table() {
-        use Again::*;
-        let statuses =
-            |wanted| -> Vec<u16> { (100..600).filter(|&code| again(Fault::Status(code)) == wanted).collect() };
-        let budgeted = [408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529];
-        assert_eq!(statuses(Budgeted), budgeted);
-        assert_eq!(statuses(OtherModel), [401, 402, 403, 404, 407]);
-        assert_eq!(statuses(Free), []);
-        assert_eq!(again(Fault::Refused), Free);
-        assert_eq!(again(Fault::FirstEvent(EventFault::Client)), Never);
-        assert_eq!(again(Fault::Cancelled), Never);
-    }
-
-    #[test]
-    fn unreached_backends_cost_nothing_while_others_are_untried() {
-        let mut attempts = Attempts::new(Rules { retries: 0, ..RULES });
-        let mut budget = Budget::new(0, 0);
-        for _ in 0..10 {
-            let step = attempts.next(Fault::Connect, None, Others::Untried, None, &mut budget, 7);
-            assert_eq!(step, Step::Again { after_ms: 0 });
-        }
-        assert_eq!(attempts.next(Fault::Connect, None, Others::None, None, &mut budget, 7), Step::OtherModel);
-    }
-
-    #[test]
-    fn retries_are_counted_wait_longer_and_longer_and_are_paid_for() {
-        let mut attempts = Attempts::new(RULES);
-        let mut budget = Budget::new(0, 3);
-        let mut next = |fault, others, budget: &mut Budget| attempts.next(fault, None, others, None, budget, u64::MAX);
-        assert_eq!(next(Fault::Closed, Others::None, &mut budget), Step::Again { after_ms: 25 });
-        assert_eq!(next(Fault::Status(503), Others::None, &mut budget), Step::Again { after_ms: 50 });
-        assert_eq!(next(Fault::Closed, Others::Untried, &mut budget), Step::OtherModel, "two retries and no third");
-        let mut attempts = Attempts::new(RULES);
-        let step = attempts.next(Fault::Closed, None, Others::Untried, None, &mut budget, 0);
-        assert_eq!(step, Step::Again { after_ms: 0 });
-        let step = attempts.next(Fault::Closed, None, Others::Untried, None, &mut budget, 0);
-        assert_eq!(step, Step::OtherModel, "the budget is spent");
-    }
-
-    #[test]
-    fn a_hint_is_a_least_wait_and_one_too_long_is_not_waited_for() {
-        let mut budget = Budget::new(0, 9);
-        let mut step = |hint_ms, others, left_ms| {
-            Attempts::new(RULES).next(Fault::Status(429), hint_ms, others, left_ms, &mut budget, 0)
-        };
-        assert_eq!(step(Some(7_000), Others::None, Some(30_000)), Step::Again { after_ms: 7_000 });
-        assert_eq!(step(Some(7_000), Others::Untried, Some(30_000)), Step::Again { after_ms: 0 });
-        assert_eq!(step(Some(7_000), Others::None, Some(7_000)), Step::OtherModel);
-        assert_eq!(step(Some(60_001), Others::None, None), Step::OtherModel);
-    }
-}
+mod tests;

@@ -90,7 +90,8 @@ impl<C> Pool<C> {
     /// How many more connections to open, so that as many are there as should be ahead of need. Each is to be taken with
     /// [`take_fresh`](Self::take_fresh) and given back.
     pub fn lacks(&self) -> usize {
-        self.bounds.open_min.min(self.bounds.idle_max).saturating_sub(self.open())
+        let wanted = self.bounds.open_min.min(self.bounds.idle_max).min(self.bounds.open_max.unwrap_or(usize::MAX));
+        wanted.saturating_sub(self.open())
     }
 
     /// Ends a lease without a connection: it died, was closed, or was never opened.

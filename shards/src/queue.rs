@@ -123,81 +123,12 @@ impl<W> Queue<W> {
         assert!(self.waiting.len() <= self.waiting_max as usize, "{} wait", self.waiting.len());
         assert!(self.granted.len() <= self.taken as usize, "what is granted is taken");
         assert!(self.waiting.is_empty() || self.taken >= self.turns_max, "nobody waits while a turn is free");
+        let tickets = || self.waiting.iter().map(|(ticket, _)| ticket.0);
+        assert!(tickets().zip(tickets().skip(1)).all(|(one, next)| one < next), "in the order they came");
+        let waits = |granted: &Ticket| tickets().any(|ticket| ticket == granted.0);
+        assert!(!self.granted.iter().any(waits), "who has a turn waits no more");
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::{Random, each_seed};
-    use std::collections::BTreeSet;
-
-    /// Law: first come, first served among those who stay; no turn is lost, none is given out twice.
-    #[test]
-    fn turns_go_round_in_order_and_none_is_lost() {
-        each_seed(300, |seed| {
-            let mut random = Random::new(seed);
-            let (turns, places) = (1 + random.below(5) as u32, random.below(6) as u32);
-            let mut queue: Queue<u64> = Queue::new(turns, places);
-            let mut running = 0;
-            let mut line: Vec<(Ticket, u64)> = Vec::new();
-            let mut woken: Vec<(Ticket, u64)> = Vec::new();
-            let mut name = 0;
-            let wake = |next: Option<u64>, line: &mut Vec<(Ticket, u64)>, woken: &mut Vec<(Ticket, u64)>| {
-                if let Some(next) = next {
-                    assert_eq!(line[0].1, next, "the first in the line");
-                    woken.push(line.remove(0));
-                }
-            };
-            for _ in 0..2_000 {
-                match random.below(6) {
-                    0..3 => match queue.enter() {
-                        Enter::Go => running += 1,
-                        Enter::Wait => {
-                            name += 1;
-                            line.push((queue.wait(name), name));
-                        }
-                        Enter::Full => assert_eq!(line.len(), places as usize),
-                    },
-                    3 if running > 0 => {
-                        running -= 1;
-                        wake(queue.leave(), &mut line, &mut woken);
-                    }
-                    4 if !woken.is_empty() => {
-                        let (ticket, _) = woken.remove(random.below(woken.len() as u64) as usize);
-                        assert!(queue.take_grant(ticket));
-                        assert!(!queue.take_grant(ticket), "once");
-                        running += 1;
-                    }
-                    5 if !woken.is_empty() && random.chance(50) => {
-                        let (ticket, _) = woken.remove(0);
-                        wake(queue.give_up(ticket), &mut line, &mut woken);
-                    }
-                    5 if !line.is_empty() => {
-                        let place = random.below(line.len() as u64) as usize;
-                        let (ticket, _) = line.remove(place);
-                        assert_eq!(queue.give_up(ticket), None);
-                    }
-                    _ => {}
-                }
-                queue.check();
-                assert_eq!(queue.taken() as usize, running + woken.len());
-                assert!(queue.taken() <= turns);
-                let names: BTreeSet<u64> = line.iter().map(|(_, name)| *name).collect();
-                assert_eq!((names.len(), queue.waiting()), (line.len(), line.len()));
-            }
-        });
-    }
-
-    #[test]
-    fn more_turns_are_for_those_who_wait() {
-        let mut queue = Queue::new(1, 9);
-        assert_eq!(queue.enter(), Enter::Go);
-        let (first, second) = (queue.wait("first"), queue.wait("second"));
-        queue.replace(second, "second, elsewhere");
-        queue.resize(3);
-        assert_eq!((queue.grant(), queue.grant(), queue.grant()), (Some("first"), Some("second, elsewhere"), None));
-        assert!(queue.take_grant(first) && queue.take_grant(second));
-        queue.check();
-    }
-}
+mod tests;

@@ -60,8 +60,8 @@ impl<V: Clone> Shard<V> {
         self.cache.reserve(entries);
     }
 
-    /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry is not given out here; see
-    /// [`peek`](Self::peek).
+    /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry that is not too old is given to
+    /// the leader alone, as a copy: followers read what the leader serves. Who goes alone can [`peek`](Self::peek).
     pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<'_, V> {
         let stale = match self.cache.touch(fingerprint, now) {
             Found::Fresh(slot) => {

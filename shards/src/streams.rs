@@ -129,10 +129,14 @@ impl<C: Clone> Streams<C> {
         }
     }
 
-    /// Moves connections without a stream for too long to `closing`. For a timer.
-    pub fn reap(&mut self, now: Millis, closing: &mut Vec<C>) {
-        let idle_ms = self.bounds.idle_ms;
-        let over = |one: &mut Connection<C>| one.streams == 0 && now.since(one.idle_since) >= idle_ms;
+    /// Moves connections without a stream for too long to `closing`, as long as more than `kept` are there. For a timer.
+    pub fn reap(&mut self, now: Millis, kept: usize, closing: &mut Vec<C>) {
+        let (idle_ms, mut surplus) = (self.bounds.idle_ms, self.connections().saturating_sub(kept));
+        let over = |one: &mut Connection<C>| {
+            let over = surplus > 0 && one.streams == 0 && now.since(one.idle_since) >= idle_ms;
+            surplus -= usize::from(over);
+            over
+        };
         closing.extend(self.open.extract_if(.., over).map(|one| one.connection));
     }
 
@@ -170,105 +174,4 @@ impl<C: Clone> Streams<C> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::{Random, each_seed};
-
-    const BOUNDS: StreamBounds = StreamBounds { connections_max: 2, streams_max: 3, idle_ms: 100 };
-
-    #[test]
-    fn connections_are_filled_before_another_is_opened() {
-        let mut streams = Streams::new(BOUNDS);
-        assert_eq!(streams.take(), Slot::Dial);
-        assert_eq!(streams.take(), Slot::Wait);
-        let a = streams.dialled('a', 2, Millis(0));
-        assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' });
-        assert_eq!(streams.take(), Slot::Dial, "its peer allows two");
-        let b = streams.dialled('b', 100, Millis(0));
-        streams.give_back(a, Millis(1));
-        streams.give_back(a, Millis(1));
-        assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' }, "the fuller one");
-        assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' });
-        assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' }, "three is our own bound");
-        assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' });
-        assert_eq!(streams.take(), Slot::Full);
-        streams.retire(a);
-        assert_eq!(streams.take(), Slot::Dial, "one that goes away leaves its place");
-        streams.dial_failed();
-        streams.lost(a);
-        streams.give_back(a, Millis(2));
-        assert_eq!((streams.connections(), streams.streams()), (1, 3));
-    }
-
-    #[test]
-    fn the_idle_are_closed() {
-        let mut streams = Streams::new(BOUNDS);
-        assert_eq!(streams.take(), Slot::Dial);
-        let a = streams.dialled('a', 9, Millis(0));
-        let mut closing = Vec::new();
-        streams.reap(Millis(1_000), &mut closing);
-        assert!(closing.is_empty(), "it has a stream");
-        streams.give_back(a, Millis(1_000));
-        streams.reap(Millis(1_099), &mut closing);
-        assert!(closing.is_empty());
-        streams.reap(Millis(1_100), &mut closing);
-        assert_eq!((closing.as_slice(), streams.connections()), (&['a'][..], 0));
-    }
-
-    #[test]
-    fn a_random_life_keeps_the_bounds_and_nobody_waits_for_nothing() {
-        each_seed(200, |seed| {
-            let mut random = Random::new(seed);
-            let bounds = StreamBounds {
-                connections_max: 1 + random.below(4) as usize,
-                streams_max: 1 + random.below(5) as u32,
-                idle_ms: 50,
-            };
-            let mut streams = Streams::new(bounds);
-            let (mut out, mut known, mut dialling, mut now) = (Vec::new(), Vec::new(), false, 0);
-            for _ in 0..2_000 {
-                now += random.below(20);
-                match random.below(9) {
-                    0..3 => match streams.take() {
-                        Slot::Use { id, .. } => out.push(id),
-                        Slot::Dial => {
-                            assert!(!dialling);
-                            dialling = true;
-                        }
-                        Slot::Wait => assert!(dialling, "somebody is opening one"),
-                        Slot::Full => {}
-                    },
-                    3 | 4 if dialling => {
-                        dialling = false;
-                        if random.chance(70) {
-                            let id = streams.dialled((), random.below(9) as u32, Millis(now));
-                            out.push(id);
-                            known.push(id);
-                        } else {
-                            streams.dial_failed();
-                        }
-                    }
-                    5 | 6 if !out.is_empty() => {
-                        let id = out.swap_remove(random.below(out.len() as u64) as usize);
-                        streams.give_back(id, Millis(now));
-                    }
-                    7 if !known.is_empty() => {
-                        let id = known[random.below(known.len() as u64) as usize];
-                        match random.below(4) {
-                            0 => streams.limit(id, random.below(9) as u32),
-                            1 => streams.retire(id),
-                            2 => {
-                                streams.lost(id);
-                                out.retain(|other| *other != id);
-                            }
-                            _ => {}
-                        }
-                    }
-                    _ => streams.reap(Millis(now), &mut Vec::new()),
-                }
-                streams.check();
-                assert_eq!(streams.streams() as usize, out.len());
-            }
-        });
-    }
-}
+mod tests;

@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
+use tokio::time::Instant;
 
 use super::Finding;
 use super::health::Addresses;
@@ -79,7 +80,7 @@ pub async fn follow(
                     addresses.borrow_mut()[name.backend] = new.clone();
                     tell(Finding::Addresses { backend: name.backend, addresses: new });
                 }
-                pace.trusted(found.valid_until().saturating_duration_since(Instant::now()))
+                pace.trusted(found.valid_until().saturating_duration_since(Instant::now().into_std()))
             }
             Err(error) => {
                 if failed == 0 {

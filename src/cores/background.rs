@@ -3,9 +3,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use secrecy::ExposeSecret;
@@ -20,12 +21,12 @@ use crate::control::{Finding, health};
 use crate::exchange::letters::{Letter, News};
 use crate::net::mail::{Inbox, Outbox};
 use crate::net::tls::{TlsContext, TlsSettings};
-use crate::net::{Dial, Ear};
+use crate::net::{Dial, Ear, now_ms};
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
 /// The same message about the same backend is not printed more often.
-const REPEAT: Duration = Duration::from_secs(10);
+const REPEAT_MS: u64 = 10_000;
 
 /// How the node came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +211,7 @@ struct Node {
     /// Data cores that have not stopped yet.
     left: usize,
     /// When a message was printed last.
-    said: HashMap<String, Instant>,
+    said: HashMap<String, u64>,
 }
 
 impl Node {
@@ -250,11 +251,11 @@ impl Node {
 
     /// Prints what was not printed a moment ago.
     fn say_at_times(&mut self, text: String) {
-        let now = Instant::now();
-        self.said.retain(|_, at| now.duration_since(*at) < REPEAT);
-        if !self.said.contains_key(&text) {
-            eprintln!("{text}");
-            self.said.insert(text, now);
+        let now = now_ms();
+        self.said.retain(|_, at| now.saturating_sub(*at) < REPEAT_MS);
+        if let Entry::Vacant(place) = self.said.entry(text) {
+            eprintln!("{}", place.key());
+            place.insert(now);
         }
     }
 }

@@ -55,11 +55,7 @@ impl Shared {
     /// Closes connections idle for too long. For a timer.
     pub fn reap(&self, now: Millis) {
         let mut closing = Vec::new();
-        let mut streams = self.streams.borrow_mut();
-        if streams.connections() > self.kept {
-            streams.reap(now, &mut closing);
-        }
-        drop(streams);
+        self.streams.borrow_mut().reap(now, self.kept, &mut closing);
         drop(closing);
     }
 
@@ -83,14 +79,13 @@ impl Shared {
 
 /// A place on an HTTP/2 connection that is open, if there is one.
 pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::Connection)> {
-    core.streams[backend].streams.borrow_mut().take_open().filter(|(id, connection)| {
-        let open = connection.is_open();
-        if !open {
-            core.streams[backend].streams.borrow_mut().retire(*id);
-            core.streams[backend].give_back(*id, core.now());
-        }
-        open
-    })
+    let (id, connection) = core.streams[backend].streams.borrow_mut().take_open()?;
+    if connection.is_open() {
+        return Some((id, connection));
+    }
+    core.streams[backend].streams.borrow_mut().retire(id);
+    core.streams[backend].give_back(id, core.now());
+    None
 }
 
 /// A place on an HTTP/2 connection, opening one if need be. Errors: none could be opened, or none became free in time.

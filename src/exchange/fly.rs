@@ -29,7 +29,7 @@ const HINT_MAX_MS: u64 = 60_000;
 const PAUSE_STEP_MS: u64 = 2_000;
 
 /// One upstream call, from the routing decision to the settled flight.
-// A block and no async function, which would keep what it is given twice; the task is copied to where it lives.
+#[expect(clippy::manual_async_fn, reason = "an async function keeps what it is given twice, and its task is copied")]
 pub fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) -> impl Future<Output = ()> {
     async move {
         let (captured, tail, turn) = match call(&core, &order, &flight).await {

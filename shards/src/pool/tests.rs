@@ -53,7 +53,12 @@ fn agrees_with_a_plain_list() {
     each_seed(50, |seed| {
         let mut random = Random::new(seed);
         let open_max = random.chance(70).then(|| 1 + random.below(6) as usize);
-        let bounds = PoolBounds { idle_max: random.below(5) as usize, open_max, open_min: 0, idle_ms: 20 };
+        let bounds = PoolBounds {
+            idle_max: random.below(5) as usize,
+            open_max,
+            open_min: random.below(7) as usize,
+            idle_ms: 20,
+        };
         let mut pool = Pool::new(bounds);
         // Idle ones with the end of their time, latest last; and the leased ones.
         let mut idle: Vec<(u32, u64)> = Vec::new();
@@ -97,6 +102,18 @@ fn agrees_with_a_plain_list() {
                     let expired: Vec<u32> = idle.iter().filter(|idle| idle.1 <= now).map(|idle| idle.0).collect();
                     idle.retain(|idle| idle.1 > now);
                     assert_eq!(closing, expired);
+                }
+                9 if random.chance(30) => {
+                    // As many as it says it lacks can be opened and kept, and then it lacks none.
+                    for _ in 0..pool.lacks() {
+                        assert_eq!(pool.take_fresh(), Take::Dial);
+                        dialled += 1;
+                        assert_eq!(pool.give_back(dialled, Millis(now)), None);
+                        idle.push((dialled, now + 20));
+                    }
+                    assert_eq!(pool.lacks(), 0);
+                    let least = bounds.open_min.min(bounds.idle_max).min(open_max.unwrap_or(usize::MAX));
+                    assert!(pool.open() >= least);
                 }
                 _ => {}
             }

@@ -14,6 +14,7 @@ pub struct Core {
     pub id: CoreId,
     pub shard: Shard<Answer>,
     pub flights_max: usize,
+    stale_ms: u64,
     exchanges: HashMap<Exchange, Running>,
     leads: HashMap<(Fingerprint, u64), Led>,
 }
@@ -97,8 +98,9 @@ impl Turn<'_> {
 impl Core {
     pub fn new(id: CoreId, random: &mut Random) -> Self {
         let flights_max = 1 + random.below(6) as usize;
-        let shard = Shard::new(2_000 + random.below(20_000), flights_max, random.below(200));
-        Self { id, shard, flights_max, exchanges: HashMap::new(), leads: HashMap::new() }
+        let stale_ms = if random.chance(20) { 0 } else { random.below(600) };
+        let shard = Shard::new(2_000 + random.below(20_000), flights_max, stale_ms);
+        Self { id, shard, flights_max, stale_ms, exchanges: HashMap::new(), leads: HashMap::new() }
     }
 
     pub fn accept(&mut self, exchange: Exchange, fingerprint: Fingerprint, turn: &mut Turn<'_>) {
@@ -226,7 +228,11 @@ impl Core {
         let question = self.question(asker, fingerprint, turn.now);
         let peeked = self.shard.peek(&fingerprint, turn.now);
         let fresh = matches!(peeked, Lookup::Fresh { .. });
-        if let Lookup::Stale { value, .. } = peeked {
+        let expired = match peeked {
+            Lookup::Stale { value, .. } => Some(*value),
+            Lookup::Fresh { .. } | Lookup::Absent => None,
+        };
+        if let Some(value) = expired {
             assert_eq!(value.fingerprint, fingerprint);
             turn.ledger.counts.stale += 1;
         }
@@ -236,6 +242,9 @@ impl Core {
         };
         assert_eq!(fresh, matches!(asked, Asked::Hit { .. }), "a fresh answer is a hit, and nothing else is");
         turn.ledger.asked(question, gave_up, &asked, self.flights_max);
+        if let Asked::Lead { stale, .. } = &asked {
+            turn.ledger.led(question, expired, *stale, self.stale_ms);
+        }
         match asked {
             Asked::Hit { value, .. } => Told::Hit { answer: *value },
             Asked::Lead { number, .. } => Told::Lead { number },

@@ -117,6 +117,23 @@ impl Ledger {
         }
     }
 
+    /// Somebody leads. `expired` is what the owner still held, `lent` what the leader got of it.
+    pub fn led(&mut self, question: Question, expired: Option<Answer>, lent: Option<Answer>, stale_ms: u64) {
+        let Some(expired) = expired else {
+            assert_eq!(lent, None, "lent is what was held");
+            return;
+        };
+        let stored = self.owners.entry(question.owner).or_default().stored.get(&question.fingerprint);
+        let stored = stored.expect("what is held was stored, and not purged since");
+        assert_eq!(expired, stored.answer, "held is the last answer stored for its fingerprint");
+        let over_ms = question.now.since(stored.at.after(stored.ttl_ms));
+        assert_eq!(lent, (over_ms < stale_ms).then_some(expired), "expired {over_ms} ms ago, lent up to {stale_ms}");
+        match lent {
+            Some(_) => self.counts.lent += 1,
+            None => self.counts.too_old += 1,
+        }
+    }
+
     pub fn settled(&mut self, question: Question, number: u64, brought: Option<(Answer, u64)>, settled: Settled) {
         let owner = self.owners.entry(question.owner).or_default();
         let flies = owner.live.get(&question.fingerprint).is_some_and(|flight| flight.number == number);
@@ -190,6 +207,8 @@ pub struct Counts {
     pub late: u64,
     pub evicted: u64,
     pub stale: u64,
+    pub lent: u64,
+    pub too_old: u64,
     pub purges: u64,
     pub swept: u64,
     pub stalls: u64,
@@ -197,7 +216,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn rows(&mut self) -> [(&'static str, &mut u64); 16] {
+    fn rows(&mut self) -> [(&'static str, &mut u64); 18] {
         [
             ("events", &mut self.events),
             ("served", &mut self.served),
@@ -211,6 +230,8 @@ impl Counts {
             ("late", &mut self.late),
             ("evicted", &mut self.evicted),
             ("stale", &mut self.stale),
+            ("lent", &mut self.lent),
+            ("too_old", &mut self.too_old),
             ("purges", &mut self.purges),
             ("swept", &mut self.swept),
             ("stalls", &mut self.stalls),

@@ -1,0 +1,177 @@
+//! Tests of `attempts` against its laws and its table.
+
+use super::*;
+use crate::random::{Random, each_seed};
+use std::vec::Vec;
+
+const RULES: Rules = Rules { retries: 2, backoff_ms: 25, backoff_max_ms: 2_000, hint_max_ms: 60_000 };
+
+/// Every fault that is not a status, with what the table says: a change shows here, whoever makes it.
+const TABLE: [(Fault, Again); 18] = [
+    (Fault::Connect, Again::Free),
+    (Fault::Handshake, Again::Free),
+    (Fault::Refused, Again::Free),
+    (Fault::Closed, Again::Budgeted),
+    (Fault::Garbage, Again::Budgeted),
+    (Fault::Truncated, Again::Budgeted),
+    (Fault::HeadTimeout, Again::Budgeted),
+    (Fault::FirstTimeout, Again::Budgeted),
+    (Fault::FirstEvent(EventFault::Overloaded), Again::Budgeted),
+    (Fault::FirstEvent(EventFault::RateLimited), Again::Budgeted),
+    (Fault::FirstEvent(EventFault::Server), Again::Budgeted),
+    (Fault::FirstEvent(EventFault::Client), Again::Never),
+    (Fault::ContextWindow, Again::OtherModel),
+    (Fault::NoBackend, Again::OtherModel),
+    (Fault::QueueFull, Again::OtherModel),
+    (Fault::QueueTimeout, Again::OtherModel),
+    (Fault::Deadline, Again::OtherModel),
+    (Fault::Cancelled, Again::Never),
+];
+
+#[test]
+fn the_table() {
+    for (fault, wanted) in TABLE {
+        assert_eq!(again(fault), wanted, "{fault:?}");
+    }
+    let statuses =
+        |wanted| -> Vec<u16> { (0..=u16::MAX).filter(|&code| again(Fault::Status(code)) == wanted).collect() };
+    let budgeted = [408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529];
+    assert_eq!(statuses(Again::Budgeted), budgeted);
+    assert_eq!(statuses(Again::OtherModel), [401, 402, 403, 404, 407]);
+    assert_eq!(statuses(Again::Free), []);
+}
+
+#[test]
+fn unreached_backends_cost_nothing_while_others_are_untried() {
+    let mut attempts = Attempts::new(Rules { retries: 0, ..RULES });
+    let mut budget = Budget::new(0, 0);
+    for _ in 0..10 {
+        let step = attempts.next(Fault::Connect, None, Others::Untried, None, &mut budget, 7);
+        assert_eq!(step, Step::Again { after_ms: 0 });
+    }
+    assert_eq!(attempts.next(Fault::Connect, None, Others::None, None, &mut budget, 7), Step::OtherModel);
+}
+
+#[test]
+fn retries_are_counted_wait_longer_and_longer_and_are_paid_for() {
+    let mut attempts = Attempts::new(RULES);
+    let mut budget = Budget::new(0, 3);
+    let mut next = |fault, others, budget: &mut Budget| attempts.next(fault, None, others, None, budget, u64::MAX);
+    assert_eq!(next(Fault::Closed, Others::None, &mut budget), Step::Again { after_ms: 25 });
+    assert_eq!(next(Fault::Status(503), Others::None, &mut budget), Step::Again { after_ms: 50 });
+    assert_eq!(next(Fault::Closed, Others::Untried, &mut budget), Step::OtherModel, "two retries and no third");
+    let mut attempts = Attempts::new(RULES);
+    let step = attempts.next(Fault::Closed, None, Others::Untried, None, &mut budget, 0);
+    assert_eq!(step, Step::Again { after_ms: 0 });
+    let step = attempts.next(Fault::Closed, None, Others::Untried, None, &mut budget, 0);
+    assert_eq!(step, Step::OtherModel, "the budget is spent");
+}
+
+#[test]
+fn a_hint_is_a_least_wait_and_one_too_long_is_not_waited_for() {
+    let mut budget = Budget::new(0, 9);
+    let mut step = |hint_ms, others, left_ms| {
+        Attempts::new(RULES).next(Fault::Status(429), hint_ms, others, left_ms, &mut budget, 0)
+    };
+    assert_eq!(step(Some(7_000), Others::None, Some(30_000)), Step::Again { after_ms: 7_000 });
+    assert_eq!(step(Some(7_000), Others::Untried, Some(30_000)), Step::Again { after_ms: 0 });
+    assert_eq!(step(Some(7_000), Others::None, Some(7_000)), Step::OtherModel);
+    assert_eq!(step(Some(60_000), Others::None, None), Step::Again { after_ms: 60_000 });
+    assert_eq!(step(Some(60_001), Others::None, None), Step::OtherModel);
+    assert_eq!(step(Some(u64::MAX), Others::None, None), Step::OtherModel);
+}
+
+#[test]
+fn nothing_is_begun_when_no_time_is_left() {
+    let mut budget = Budget::new(0, 9);
+    for fault in [Fault::Connect, Fault::Closed] {
+        let step = Attempts::new(RULES).next(fault, None, Others::Untried, Some(0), &mut budget, 0);
+        assert_eq!(step, Step::OtherModel, "{fault:?}");
+    }
+}
+
+#[test]
+fn waits_of_any_length_are_computed() {
+    let rules = Rules { retries: 100, backoff_ms: u64::MAX, backoff_max_ms: u64::MAX, hint_max_ms: 0 };
+    let (mut attempts, mut budget) = (Attempts::new(rules), Budget::new(0, 0));
+    for _ in 0..100 {
+        let step = attempts.next(Fault::Connect, None, Others::None, None, &mut budget, u64::MAX);
+        assert_eq!(step, Step::Again { after_ms: u64::MAX });
+    }
+}
+
+fn any_fault(random: &mut Random) -> Fault {
+    if random.chance(40) {
+        return Fault::Status(400 + random.below(200) as u16);
+    }
+    // Mostly what goes on, so that long ways through a request are walked.
+    let count = if random.chance(80) { 11 } else { TABLE.len() as u64 };
+    TABLE[random.below(count) as usize].0
+}
+
+fn left_in(budget: &Budget) -> u32 {
+    let mut budget = budget.clone();
+    core::iter::from_fn(|| budget.withdraw().then_some(())).count() as u32
+}
+
+/// Laws: a request ends, after at most all backends once a retry and once at first; work that was done is paid for
+/// exactly; a wait is as long as was asked, no longer than allowed, and never beyond the request's time; it gives up
+/// early only for a reason.
+#[test]
+fn a_request_keeps_to_its_rules_whatever_goes_wrong() {
+    each_seed(2_000, |seed| {
+        let mut random = Random::new(seed);
+        let rules = Rules {
+            retries: random.below(5) as u32,
+            backoff_ms: random.below(100),
+            backoff_max_ms: random.below(400),
+            hint_max_ms: 400 + random.below(400),
+        };
+        let backends = 1 + random.below(4);
+        let mut budget = Budget::new(0, random.below(6) as u32);
+        let mut attempts = Attempts::new(rules);
+        let (mut made, mut retries, mut untried) = (1, 0, backends - 1);
+        loop {
+            let fault = any_fault(&mut random);
+            let hint_ms = random.chance(20).then(|| random.below(1_000));
+            let left_ms = random.chance(20).then(|| random.below(500));
+            let others = if untried > 0 { Others::Untried } else { Others::None };
+            let before = left_in(&budget);
+            let step = attempts.next(fault, hint_ms, others, left_ms, &mut budget, random.next());
+            attempts.check();
+            budget.check();
+            let Step::Again { after_ms } = step else {
+                assert_eq!(left_in(&budget), before, "who does not go on pays nothing");
+                assert_eq!(step == Step::GiveUp, again(fault) == Again::Never);
+                let may_go_on = matches!(again(fault), Again::Free | Again::Budgeted);
+                let is_free = again(fault) == Again::Free && others == Others::Untried;
+                let reason = (!is_free && retries == rules.retries)
+                    || (again(fault) == Again::Budgeted && before == 0)
+                    || hint_ms.is_some_and(|ms| ms > rules.hint_max_ms && others == Others::None)
+                    || left_ms.is_some();
+                assert!(!may_go_on || reason, "{fault:?} ends the request without need");
+                break;
+            };
+            made += 1;
+            assert!(left_ms.is_none_or(|left_ms| after_ms < left_ms), "an attempt after the request's time");
+            assert_eq!(before - left_in(&budget), u32::from(again(fault) == Again::Budgeted), "what was paid");
+            match others {
+                Others::Untried => {
+                    assert_eq!(after_ms, 0, "another backend need not be waited for");
+                    retries += u32::from(again(fault) == Again::Budgeted);
+                    untried -= 1;
+                }
+                Others::None => {
+                    let most = rules.backoff_ms.saturating_mul(1 << retries).min(rules.backoff_max_ms);
+                    let hint_ms = hint_ms.unwrap_or(0);
+                    assert!((hint_ms.max(most / 2)..=hint_ms.max(most)).contains(&after_ms), "{after_ms} ms");
+                    assert!(after_ms <= rules.hint_max_ms);
+                    retries += 1;
+                    untried = backends - 1;
+                }
+            }
+            assert!(retries <= rules.retries);
+        }
+        assert!(made <= (u64::from(rules.retries) + 1) * backends, "{made} attempts");
+    });
+}

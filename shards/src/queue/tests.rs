@@ -1,0 +1,144 @@
+//! Tests of `queue` against its laws and a naive model.
+
+use super::*;
+use crate::random::{Random, each_seed};
+
+/// Those in the line, those woken whose turn was not yet taken up, and those at work, as a child would keep them.
+struct Model {
+    turns: u32,
+    line: Vec<(Ticket, u64)>,
+    woken: Vec<Ticket>,
+    running: u32,
+}
+
+impl Model {
+    fn free(&self) -> bool {
+        self.running + (self.woken.len() as u32) < self.turns
+    }
+
+    /// One turn became free; `next` is whom the queue wants woken.
+    fn passes_on(&mut self, next: Option<u64>) {
+        let first = if self.free() && !self.line.is_empty() { Some(self.line.remove(0)) } else { None };
+        assert_eq!(next, first.map(|(_, name)| name), "the first in the line, and nobody else");
+        self.woken.extend(first.map(|(ticket, _)| ticket));
+    }
+}
+
+/// Law: first come, first served among those who stay; no turn is lost, none is given out twice, nobody waits for
+/// nothing.
+#[test]
+fn turns_go_round_in_order_and_none_is_lost() {
+    each_seed(300, |seed| {
+        let mut random = Random::new(seed);
+        let (turns, places) = (1 + random.below(5) as u32, random.below(6) as u32);
+        let mut queue: Queue<u64> = Queue::new(turns, places);
+        let mut model = Model { turns, line: Vec::new(), woken: Vec::new(), running: 0 };
+        let mut past: Vec<Ticket> = Vec::new();
+        let mut name = 0;
+        for _ in 0..2_000 {
+            let pick = |random: &mut Random, count: usize| random.below(count as u64) as usize;
+            match random.below(10) {
+                0..4 => {
+                    let expected = match (model.line.is_empty() && model.free(), model.line.len() < places as usize) {
+                        (true, _) => Enter::Go,
+                        (false, true) => Enter::Wait,
+                        (false, false) => Enter::Full,
+                    };
+                    assert_eq!(queue.enter(), expected);
+                    name += 1;
+                    match expected {
+                        Enter::Go => model.running += 1,
+                        Enter::Wait => model.line.push((queue.wait(name), name)),
+                        Enter::Full => {}
+                    }
+                }
+                4 | 5 if model.running > 0 => {
+                    model.running -= 1;
+                    model.passes_on(queue.leave());
+                }
+                6 if !model.woken.is_empty() => {
+                    let ticket = model.woken.remove(pick(&mut random, model.woken.len()));
+                    assert!(queue.take_grant(ticket));
+                    assert!(!queue.take_grant(ticket), "once");
+                    model.running += 1;
+                    past.push(ticket);
+                }
+                7 if !model.woken.is_empty() && random.chance(50) => {
+                    let ticket = model.woken.remove(pick(&mut random, model.woken.len()));
+                    model.passes_on(queue.give_up(ticket));
+                    past.push(ticket);
+                }
+                7 if !model.line.is_empty() => {
+                    let (ticket, _) = model.line.remove(pick(&mut random, model.line.len()));
+                    assert!(!queue.take_grant(ticket), "it waits");
+                    assert_eq!(queue.give_up(ticket), None);
+                    past.push(ticket);
+                }
+                8 if !model.line.is_empty() => {
+                    let place = pick(&mut random, model.line.len());
+                    name += 1;
+                    model.line[place].1 = name;
+                    queue.replace(model.line[place].0, name);
+                }
+                8 if !past.is_empty() => {
+                    let ticket = past[pick(&mut random, past.len())];
+                    queue.replace(ticket, u64::MAX);
+                    assert!(!queue.take_grant(ticket));
+                    assert_eq!(queue.give_up(ticket), None, "who has left changes nothing");
+                }
+                9 if random.chance(20) => {
+                    model.turns = 1 + random.below(5) as u32;
+                    queue.resize(model.turns);
+                    loop {
+                        let next = queue.grant();
+                        model.passes_on(next);
+                        if next.is_none() {
+                            break;
+                        }
+                    }
+                }
+                _ => {}
+            }
+            queue.check();
+            assert_eq!(queue.taken(), model.running + model.woken.len() as u32);
+            assert_eq!(queue.waiting(), model.line.len());
+            assert!(queue.taken() <= 5);
+        }
+        // Once everybody has had a turn, all turns are there again.
+        while queue.taken() > 0 {
+            if let Some(ticket) = model.woken.pop() {
+                assert!(queue.take_grant(ticket));
+                model.running += 1;
+            }
+            model.running -= 1;
+            model.passes_on(queue.leave());
+        }
+        assert_eq!((queue.waiting(), model.running), (0, 0));
+        assert_eq!((0..model.turns).filter(|_| queue.enter() == Enter::Go).count(), model.turns as usize);
+    });
+}
+
+#[test]
+fn more_turns_are_for_those_who_wait() {
+    let mut queue = Queue::new(1, 9);
+    assert_eq!(queue.enter(), Enter::Go);
+    let (first, second) = (queue.wait("first"), queue.wait("second"));
+    queue.replace(second, "second, elsewhere");
+    queue.resize(3);
+    assert_eq!(queue.enter(), Enter::Wait, "who comes now comes behind them");
+    assert_eq!((queue.grant(), queue.grant(), queue.grant()), (Some("first"), Some("second, elsewhere"), None));
+    assert!(queue.take_grant(first) && queue.take_grant(second));
+    queue.check();
+}
+
+#[test]
+fn who_comes_does_not_overtake_one_that_was_granted() {
+    let mut queue = Queue::new(1, 1);
+    assert_eq!(queue.enter(), Enter::Go);
+    let ticket = queue.wait('a');
+    assert_eq!(queue.enter(), Enter::Full);
+    assert_eq!(queue.leave(), Some('a'));
+    assert_eq!(queue.enter(), Enter::Wait, "the turn is promised");
+    assert_eq!(queue.give_up(ticket), None);
+    assert_eq!(queue.enter(), Enter::Go, "and free again when it is not wanted");
+}
