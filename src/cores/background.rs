@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
 use crate::control::names::{self, Name};
-use crate::control::probe::{Secure, Target};
+use crate::control::probe::{Http, Secure, Target};
 use crate::control::{Finding, health};
 use crate::exchange::letters::{Letter, News};
 use crate::net::mail::{Inbox, Outbox};
@@ -117,8 +117,8 @@ fn watch_backends(
     let found: Rc<dyn Fn(Finding)> = Rc::new(move |finding| {
         let name = |backend: usize| &known.backends[backend].name;
         match finding {
-            Finding::Well { backend } => {
-                eprintln!("ringway: backend {} answers its checks again", name(backend));
+            Finding::Well { backend, after_ms } => {
+                eprintln!("ringway: backend {} answers its checks again after {} s", name(backend), after_ms / 1000);
                 tell(&outbox, data_cores, || Letter::Health { backend, news: News::CheckPassed });
             }
             Finding::Sick { backend, why } => {
@@ -135,7 +135,11 @@ fn watch_backends(
     for (backend, settings) in snapshot.backends.iter().enumerate() {
         if let Some(check) = &settings.health.check {
             match target(settings, check, tls[backend].as_ref()) {
-                Ok(target) => tasks.push(spawn_local(health::watch(backend, target, addresses.clone(), found.clone()))),
+                Ok(target) => {
+                    let (target, interval_ms) = (Arc::new(target), check.interval_ms);
+                    let watch = health::watch(backend, target, interval_ms, addresses.clone(), found.clone());
+                    tasks.push(spawn_local(watch));
+                }
                 Err(why) => eprintln!("ringway: backend {} is not checked: {why}", settings.name),
             }
         }
@@ -190,10 +194,12 @@ fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> 
         path: format!("{}{}", backend.base_path, check.path),
         authority: backend.authority.clone(),
         credential,
-        interval_ms: check.interval_ms,
         timeout_ms: check.timeout_ms,
         tls,
-        http2: backend.protocol == Protocol::Http2,
+        http: match backend.protocol {
+            Protocol::Auto | Protocol::Http1 => Http::Agreed,
+            Protocol::Http2 => Http::Two,
+        },
     })
 }
 
