@@ -177,9 +177,17 @@ fn insecure_backends_get_nothing_and_the_log_says_why() {
     let both = &["h2", "http/1.1"];
     let cases = [
         (stranger.server(), "", "leads to no authority that is trusted here"),
-        (authority.server_with("other.test", Valid::Now, both, None), "", "is not for `backend.test` but for other.test"),
+        (
+            authority.server_with("other.test", Valid::Now, both, None),
+            "",
+            "is not for `backend.test` but for other.test",
+        ),
         (authority.server_with(NAME, Valid::Past, both, None), "", "certificate expired "),
-        (authority.server_with(NAME, Valid::Now, &["http/1.1"], None), "protocol = \"http2\"", "none of the HTTP versions"),
+        (
+            authority.server_with(NAME, Valid::Now, &["http/1.1"], None),
+            "protocol = \"http2\"",
+            "none of the HTTP versions",
+        ),
     ];
     for (config, lines, says) in cases {
         for protocol in ["auto", "http1", "http2"] {
@@ -223,7 +231,9 @@ fn a_server_may_change_what_it_speaks() {
     let server = Server::start(Some(old.clone()), 100);
     let gateway = secure(&server, &authority, "timeout_idle = \"1ms\"").start();
     let mut round = 0;
-    for (config, version) in [(old.clone(), http::Version::HTTP_11), (new, http::Version::HTTP_2), (old, http::Version::HTTP_11)] {
+    for (config, version) in
+        [(old.clone(), http::Version::HTTP_11), (new, http::Version::HTTP_2), (old, http::Version::HTTP_11)]
+    {
         server.becomes(config);
         eventually("what is new is spoken", || {
             round += 1;
@@ -239,7 +249,10 @@ fn many_who_find_a_backend_silent_do_not_wait_one_after_the_other() {
         let authority = Authority::new("house");
         let silent = Backend::run(|peer| peer.await_close());
         let good = Backend::answering(echo);
-        let lines = format!("{lines}{}timeout_connect = \"300ms\"\neject_errors = 1000\neject_error_percent = 0", authority.trusted());
+        let lines = format!(
+            "{lines}{}timeout_connect = \"300ms\"\neject_errors = 1000\neject_error_percent = 0",
+            authority.trusted()
+        );
         let gateway = Setup::bare()
             .backend_url("silent", &format!("https://{}", silent.address), &lines)
             .backend("good", &good, "priority = 1")
