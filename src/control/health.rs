@@ -73,7 +73,7 @@ pub type Addresses = Rc<RefCell<Vec<Arc<[Dial]>>>>;
 /// Asks `target` every `interval_ms`, for ever; the first time at once.
 pub async fn watch(
     backend: usize,
-    target: Arc<Target>,
+    target: Rc<Target>,
     interval_ms: u64,
     addresses: Addresses,
     tell: Rc<dyn Fn(Finding)>,

@@ -5,6 +5,7 @@
 mod fault; // what went wrong, in words for an operator
 mod talk; // HTTP over a stream
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,8 +54,8 @@ pub enum Http {
 
 /// Asks one address after the other until one answers well: the next one when the last has failed, or beside it after its
 /// part of the time, so that one that hangs doesn't keep the others from being asked. Each may go on until all the time is
-/// over. Errors: why none did, in words for an operator.
-pub async fn ask(target: &Arc<Target>, addresses: &[Dial]) -> Result<(), String> {
+/// over. Runs in a `LocalSet`. Errors: why none did, in words for an operator.
+pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> {
     let started = Instant::now();
     let limit = Duration::from_millis(target.timeout_ms);
     let Ok(count) = u32::try_from(addresses.len().max(1)) else { return Err("it has too many addresses".to_owned()) };
@@ -64,7 +65,7 @@ pub async fn ask(target: &Arc<Target>, addresses: &[Dial]) -> Result<(), String>
     let mut why = "its name leads to no address".to_owned();
     while let Some(address) = waiting.next() {
         let (target, address) = (target.clone(), address.clone());
-        asked.spawn(async move { ask_one(&target, &address, deadline).await });
+        asked.spawn_local(async move { ask_one(&target, &address, deadline).await });
         // The last one has all the time that is left.
         let turn = if waiting.len() == 0 { deadline } else { Instant::now() + part };
         while let Ok(Some(answer)) = timeout_at(turn, asked.join_next()).await {
@@ -102,7 +103,7 @@ async fn ask_one(target: &Target, address: &Dial, deadline: Instant) -> Result<(
 
 async fn secured(
     target: &Target,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     deadline: Instant,
 ) -> Result<(), String> {
     let Some(secure) = &target.tls else {

@@ -1,8 +1,9 @@
 //! One exchange of HTTP/1.1 or HTTP/2 over a connection that is then closed. Owns the connection and whatever runs for it.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -22,7 +23,7 @@ use crate::limits::HEAD_BYTES;
 /// above.
 pub async fn over(
     target: &Target,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     speak_http2: bool,
     deadline: Instant,
 ) -> Result<(), String> {
@@ -118,15 +119,15 @@ impl<C: Future<Output = hyper::Result<()>>> Driven<C> {
 /// The tasks of one HTTP/2 connection. They end with this, so that a server that stalls keeps nothing alive here.
 #[derive(Default)]
 struct Errands {
-    tasks: Arc<Mutex<JoinSet<()>>>,
+    tasks: Rc<RefCell<JoinSet<()>>>,
 }
 
 #[derive(Clone)]
-struct Spawner(Arc<Mutex<JoinSet<()>>>);
+struct Spawner(Rc<RefCell<JoinSet<()>>>);
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
+impl<F: Future<Output = ()> + 'static> Executor<F> for Spawner {
     fn execute(&self, task: F) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+        self.0.borrow_mut().spawn_local(task);
     }
 }
 
@@ -137,7 +138,7 @@ impl Errands {
 
     /// Lets them say goodbye, until `deadline`.
     async fn end(self, deadline: Instant) {
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = self.tasks.take();
         let _ = timeout_at(deadline, async { while tasks.join_next().await.is_some() {} }).await;
     }
 }
@@ -145,6 +146,6 @@ impl Errands {
 impl Drop for Errands {
     fn drop(&mut self) {
         // A task may hold a spawner, and with it the set that it is in: dropping our end would not stop it.
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        self.tasks.borrow_mut().abort_all();
     }
 }

@@ -18,7 +18,7 @@ use self::server::{Authority, PATIENT_MS, SHORT_MS, absent, answering, run, secu
 use super::*;
 
 async fn verdict(target: Target, addresses: &[Dial]) -> Result<(), String> {
-    ask(&Arc::new(target), addresses).await
+    ask(&Rc::new(target), addresses).await
 }
 
 #[test]

@@ -24,7 +24,8 @@ pub const SHORT_MS: u64 = 25;
 pub const PATIENT_MS: u64 = 2000;
 
 pub fn run<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test)
 }
 
 pub fn target() -> Target {
