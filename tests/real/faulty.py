@@ -183,6 +183,136 @@ def what_is_wrong_with_a_request_stays_wrong():
         for form in FORMS:
             refused(form, 502 if status == 401 else status, 1, fail(status, times=None))
 
+@scenario
+def streams_that_break_before_their_content_are_asked_for_again():
+    for kind in ("disconnect", "truncate", "malformed", "stall"):
+        for after in (0, 1):
+            hidden(streamed, 2, stream_fault(kind, after, stall_seconds=20))
+    # And whatever else comes on the way.
+    hidden(streamed, 3, fail(500), stream_fault("disconnect", 1))
+    hidden(streamed, 3, stream_fault("truncate", 0), fail(429, retry_after=0.2))
+
+
+@scenario
+def streams_that_break_inside_end_in_an_error():
+    """Wherever it happens, down to the last event: never an end that looks like one, and nothing of it is kept."""
+    for kind in ("disconnect", "truncate", "malformed"):
+        for after in range(2, 1 + words() + CHUNKS_BEHIND_TEXT):
+            cut(kind, after)
+    for after in (2, words()):
+        cut("stall", after, stall_seconds=20)
+
+
+def words():
+    """How many events carry the text of an answer."""
+    return len(answer_to(question()).split())
+
+
+def cut(kind, after, **more):
+    asked, seen = question(), []
+    provider.script(stream_fault(kind, after, **more))
+    try:
+        streamed(asked, seen=seen)
+    except openai.APIError as error:
+        assert error.code in ("backend_truncated", "backend_invalid", "backend_timeout"), (kind, after, error)
+    else:
+        raise AssertionError(f"{kind} after {after} chunks looked whole: {seen}")
+    received = "".join(seen)
+    assert received and answer_to(asked).startswith(received), (kind, after, received)
+    assert len(provider.attempts()) == 1, (kind, after)
+    # What an application does then. The verdict is on both of them.
+    for expected in ("MISS", "HIT"):
+        text, headers = streamed(asked)
+        assert (text, headers["x-cache"]) == (answer_to(asked), expected), (kind, after, headers["x-cache"])
+    assert len(provider.attempts()) == 2
+    approve(provider)
+
+
+@scenario
+def what_is_slow_but_not_too_slow_is_waited_for():
+    hidden(streamed, 1, {"type": "slow_first_token", "seconds": 0.4})
+    for after in (0, 1, 2, words()):
+        hidden(streamed, 1, stream_fault("stall", after, stall_seconds=0.4))
+    # The head of a stream is late, and a whole answer is.
+    hidden(streamed, 1, {"type": "delay", "seconds": 0.4})
+    hidden(whole, 1, {"type": "delay", "seconds": 1.5})
+
+
+@scenario
+def what_is_too_slow_is_not():
+    hidden(streamed, 2, {"type": "slow_first_token", "seconds": 20})
+    hidden(streamed, 2, {"type": "delay", "seconds": 20})
+    # All the time there is has gone to the first attempt: there is none for another.
+    refused(whole, 504, 1, {"type": "delay", "seconds": 20})
+
+
+@scenario
+def callers_who_try_again_get_over_a_longer_outage():
+    """The SDK's own retries, by the hint that the gateway passes on."""
+    patient = client_of(gateway, retries=2)
+    for form in FORMS:
+        provider.script(fail(503, times=4, retry_after=0.2))
+        asked = question()
+        text, _ = form(asked, client=patient)
+        assert text == answer_to(asked)
+        assert len(provider.attempts()) == 5
+        approve(provider)
+
+
+@scenario
+def nothing_is_kept_of_a_failure():
+    asked = question()
+    provider.script(fail(500, times=ATTEMPTS_MAX), fail(400))
+    for status in (500, 400):
+        try:
+            whole(asked)
+        except openai.APIStatusError as error:
+            assert error.status_code == status, error
+        else:
+            raise AssertionError("an answer")
+    # The journal would take what follows for another try at what is wrong with the request.
+    provider.script()
+    assert [form(asked)[1]["x-cache"] for form in (streamed, whole)] == ["MISS", "HIT"]
+
+
+@scenario
+def chaos_is_survived():
+    """A provider where a third of all requests fails one way or another, by its own dice, and then no longer."""
+    rates = ["--error-rate-429", "0.1", "--error-rate-500", "0.1", "--error-rate-503", "0.05", "--latency-ms", "5"]
+    for kind, rate in (("disconnect", 0.06), ("truncate", 0.06), ("malformed", 0.06), ("stall", 0.02)):
+        rates += ["--stream-fault", f"{kind}={rate}"]
+    chaotic = Provider(LLMOCK, *rates)
+    other = gateway_for([chaotic])
+    callers = [client_of(other), client_of(other, retries=2)]
+    rows = [(question(), FORMS[place % 2], callers[place // 2 % 2]) for place in range(CHAOS_REQUESTS)]
+    outcomes = at_once(lambda row: row[1](row[0], client=row[2]), rows)
+    right = [honest(row[0], outcome) for row, outcome in zip(rows, outcomes)].count("right")
+    most = max(collections.Counter(record["fingerprint"] for record in chaotic.attempts()).values())
+    print(f"   {right} of {len(rows)} right at once, {len(chaotic.attempts())} attempts, at most {most} a question")
+    assert most <= ATTEMPTS_MAX * 3, most  # an SDK with two retries asks three times
+    # What breaks after its content cannot be hidden: about one stream in eight.
+    assert right >= len(rows) * 0.75
+    errors, _ = chaotic.verdict()
+    # Those who give up on a stream that was cut are the callers above.
+    assert {finding["code"] for finding in errors} <= {"truncated_stream_accepted"}, errors
+
+    chaotic.kill()
+    calm = Provider(LLMOCK, port=chaotic.port)
+    for row, outcome in zip(rows, at_once(lambda row: row[1](row[0]), [(row[0], row[1]) for row in rows])):
+        pass
+    other.stop()
+    approve(calm)
+
+
+def honest(asked, outcome):
+    """`right`, or the name of an error that says what it is; anything else fails."""
+    if isinstance(outcome, tuple):
+        assert outcome[0] == answer_to(asked), outcome
+        return "right"
+    assert isinstance(outcome, openai.APIError), repr(outcome)
+    assert not isinstance(outcome, openai.APIConnectionError), repr(outcome)  # the gateway is there, and says so
+    return type(outcome).__name__
+
 
 def at_once(call, rows):
     """What the callers got for these rows, or what was raised."""
