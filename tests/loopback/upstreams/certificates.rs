@@ -81,7 +81,8 @@ impl Authority {
     ) -> Arc<ServerConfig> {
         let (certificate, private_key) = self.sign(name, valid);
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
         let builder = match clients {
             Some(authority) => {
                 let mut roots = RootCertStore::empty();
