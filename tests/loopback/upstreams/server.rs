@@ -100,7 +100,11 @@ impl Server {
                     let secure = secure.lock().unwrap().clone();
                     spawn_local(async move {
                         let Some(secure) = secure else { return connection.http2(socket, streams_max).await };
-                        let Ok(stream) = TlsAcceptor::from(secure).accept(socket).await else { return };
+                        let stream = match TlsAcceptor::from(secure).accept(socket).into_fallible().await {
+                            Ok(stream) => stream,
+                            // Closed with something unread, it would take its alert back.
+                            Err((_, socket)) => return drain(socket).await,
+                        };
                         let session = stream.get_ref().1;
                         connection.seen.lock().unwrap().handshakes.extend(session.handshake_kind());
                         match session.alpn_protocol() {
@@ -270,6 +274,17 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.running.set(self.0.running.get() - 1);
         self.0.seen.lock().unwrap().running -= 1;
+    }
+}
+
+async fn drain(socket: tokio::net::TcpStream) {
+    let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Write);
+    while socket.readable().await.is_ok() {
+        match socket.try_read(&mut [0; 4096]) {
+            Ok(0) => return,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+            _ => {}
+        }
     }
 }
 
