@@ -57,7 +57,7 @@ pub enum Failure {
     BackendClosed,
     /// The backend answered with an error that is not the client's to mend, or does not know this gateway's credential.
     BackendRefused,
-    /// The backend broke HTTP's grammar or framing.
+    /// The backend broke the grammar or framing of HTTP or of events.
     BackendGarbage,
     /// The whole answer did not arrive within `backend.timeout_total`, or a stream fell silent.
     BackendTimeout,
@@ -174,9 +174,7 @@ impl Failure {
             BackendClosed => {
                 server(502, "backend_closed", "The model's backend closed the connection before it answered.")
             }
-            BackendGarbage => {
-                server(502, "backend_invalid", "The model's backend sent an answer that is not valid HTTP.")
-            }
+            BackendGarbage => server(502, "backend_invalid", "The model's backend sent an answer that cannot be read."),
             BackendTimeout => server(504, "backend_timeout", "The model's backend did not answer in time."),
             BackendTruncated => {
                 server(502, "backend_truncated", "The model's backend broke off in the middle of its answer.")

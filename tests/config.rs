@@ -1,6 +1,9 @@
 //! The configuration from outside: the sample, every row of the table of keys, golden error texts, secrets, and
 //! arbitrary text. UPDATE=1 rewrites the sample and the golden files. RINGWAY_SEED repeats a random run.
 
+#[path = "config/backends.rs"]
+mod backends;
+
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +15,8 @@ use ringway::config::load::load;
 use ringway::config::problem::Problems;
 use ringway::config::sample;
 use ringway::config::snapshot::{
-    Access, AccessLog, Address, Allowed, Balance, CacheMode, CoreChoice, IncludeUsage, Listen, Scope, Snapshot,
+    Access, AccessLog, Address, Allowed, Balance, CacheMode, Connections, CoreChoice, CredentialField, FastOpen,
+    HealthCheck, IncludeUsage, Listen, Protocol, Scope, Snapshot,
 };
 use ringway::config::value::{duration_ms, size, spell_duration, spell_size};
 use secrecy::ExposeSecret;
@@ -35,6 +39,10 @@ fn environment(name: &str) -> Option<String> {
 fn files(path: &Path) -> io::Result<String> {
     match path.to_str() {
         Some("/run/secrets/good") => Ok(format!("{SECRET}\n")),
+        // What is in them is read by whoever builds TLS.
+        Some("/etc/ringway/ca.pem" | "/etc/ringway/client.pem" | "/etc/ringway/client.key") => Ok(String::new()),
+        Some("/etc/ringway/latin1.pem") => Err(io::ErrorKind::InvalidData.into()),
+        Some("/etc/ringway/locked.key") => Err(io::ErrorKind::PermissionDenied.into()),
         Some("/run/secrets/two-lines") => Ok(format!("{SECRET}\n{SECRET}\n")),
         _ => Err(io::ErrorKind::NotFound.into()),
     }
@@ -94,10 +102,11 @@ fn the_sample_with_every_line_switched_on_is_valid() {
     assert_eq!(snapshot.backends[0].api_key.as_ref().unwrap().expose_secret(), SECRET);
 }
 
-/// `text`, where every key of the sample is in use, with what some of them call for: TLS, and a second model.
+/// `text`, where every key of the sample is in use, with what some of them call for: TLS, sessions, and a second model.
 fn at_its_fullest(text: &str) -> String {
     let secure = text.replace("url = \"http://127.0.0.1:8000\"", "url = \"https://127.0.0.1:8000\"");
-    format!("{secure}\n[[model]]\nname = \"claude-haiku\"\nbackends = [\"vllm-a\"]\n")
+    let whole = secure.replace("balance = \"least-connections\"", "balance = \"session\"");
+    format!("{whole}\n[[model]]\nname = \"claude-haiku\"\nbackends = [\"vllm-a\"]\n")
 }
 
 /// A whole configuration in which every key has its row's example, but for `other`, which has `value`.
@@ -184,20 +193,38 @@ fn the_defaults_are_as_documented() {
     ];
     assert_eq!(timeouts, [10_000, 30_000, 30_000, 650_000, 30_000]);
     assert_eq!((server.passthrough_model, server.access_log), (None, AccessLog::Off));
+    assert_eq!((server.region, server.regions_near), (None, Vec::new()));
     assert_eq!((&cores.data, &cores.io, &cores.background), (&CoreChoice::Auto, &CoreChoice::Auto, &CoreChoice::Auto));
     assert_eq!((cache.mode, cache.scope), (CacheMode::On, Scope::Tenant));
     assert_eq!((cache.memory_bytes, cache.max_entry_bytes), (4 << 30, 2 << 20));
-    assert_eq!((cache.ttl_ms, cache.timeout_follow_ms), (300_000, 10_000));
+    assert_eq!((cache.ttl_ms, cache.timeout_follow_ms, cache.stale_if_error_ms), (300_000, 10_000, 3_600_000));
     let backend = &backends[0];
     assert_eq!(backend.address, Address::Tcp { host: "127.0.0.1".to_owned(), port: 8000 });
     assert_eq!((backend.authority.as_str(), backend.base_path.as_str()), ("127.0.0.1:8000", ""));
-    assert_eq!((backend.weight, backend.connections.max, backend.include_usage), (1, 50, IncludeUsage::Ask));
-    let timeouts =
-        [backend.timeout_connect_ms, backend.timeout_idle_ms, backend.timeout_total_ms, backend.timeout_gap_ms];
-    assert_eq!(timeouts, [5_000, 300_000, 30_000, 60_000]);
-    assert!(backend.api_key.is_none());
-    assert_eq!((models[0].balance.clone(), models[0].version.as_str()), (Balance::LeastConnections, ""));
-    assert_eq!((models[0].targets[0].backend, models[0].targets[0].weight), (0, 1));
+    assert_eq!((backend.weight, backend.priority, &backend.region), (1, 0, &None));
+    assert_eq!((backend.protocol, &backend.tls, backend.fast_open), (Protocol::Auto, &None, FastOpen::Off));
+    assert_eq!(backend.connections, Connections { min: 5, max: 50 });
+    assert_eq!((backend.http2_connections, backend.http2_streams), (Connections { min: 10, max: 100 }, 100));
+    let timeouts = [
+        backend.timeout_connect_ms,
+        backend.timeout_idle_ms,
+        backend.timeout_head_ms,
+        backend.timeout_first_ms,
+        backend.timeout_total_ms,
+        backend.timeout_gap_ms,
+    ];
+    assert_eq!(timeouts, [5_000, 300_000, 30_000, 60_000, 30_000, 60_000]);
+    assert_eq!((backend.timeout_stream_ms, backend.include_usage), (None, IncludeUsage::Ask));
+    assert_eq!((backend.api_key.is_none(), backend.credential_field), (true, CredentialField::Authorization));
+    let health = &backend.health;
+    assert_eq!(health.check, Some(HealthCheck { path: "/health".to_owned(), interval_ms: 5_000, timeout_ms: 2_000 }));
+    assert_eq!((health.errors_in_row, health.error_percent, health.probes), (5, 50, 2));
+    assert_eq!((health.eject_ms, health.slow_start_ms), (5_000, 10_000));
+    let model = &models[0];
+    assert_eq!((&model.balance, model.version.as_str()), (&Balance::LeastConnections, ""));
+    assert_eq!((model.targets[0].backend, model.targets[0].weight, model.fallback.len()), (0, 1, 0));
+    assert_eq!((model.in_flight_max, model.queue_max, model.timeout_queue_ms), (100, 1_000, 10_000));
+    assert_eq!((model.retries, model.retry_budget_percent, model.hedge_percent, model.panic_percent), (2, 20, 0, 0));
     assert!(tenants.is_empty());
     assert_eq!(access, Access::Open);
 }

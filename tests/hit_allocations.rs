@@ -121,7 +121,8 @@ fn node(cores: usize, log: &str) -> SocketAddr {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\naccess_log = \"{log}\"\n[cores]\ndata = {cores}\n\
          [cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\
-         [[backend]]\nname = \"b\"\nurl = \"http://{}\"\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n",
+         [[backend]]\nname = \"b\"\nurl = \"http://{}\"\nconnections_min = 0\nhealth_interval = \"0s\"\n\
+         [[model]]\nname = \"m\"\nbackends = [\"b\"]\n",
         backend()
     );
     let snapshot = load(&text, Path::new("here"), &|_| None, &|_| Err(std::io::ErrorKind::NotFound.into()));

@@ -129,10 +129,14 @@ impl<C: Clone> Streams<C> {
         }
     }
 
-    /// Moves connections without a stream for too long to `closing`. For a timer.
-    pub fn reap(&mut self, now: Millis, closing: &mut Vec<C>) {
-        let idle_ms = self.bounds.idle_ms;
-        let over = |one: &mut Connection<C>| one.streams == 0 && now.since(one.idle_since) >= idle_ms;
+    /// Moves connections without a stream for too long to `closing`, as long as more than `kept` are there. For a timer.
+    pub fn reap(&mut self, now: Millis, kept: usize, closing: &mut Vec<C>) {
+        let (idle_ms, mut surplus) = (self.bounds.idle_ms, self.connections().saturating_sub(kept));
+        let over = |one: &mut Connection<C>| {
+            let over = surplus > 0 && one.streams == 0 && now.since(one.idle_since) >= idle_ms;
+            surplus -= usize::from(over);
+            over
+        };
         closing.extend(self.open.extract_if(.., over).map(|one| one.connection));
     }
 

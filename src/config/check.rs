@@ -106,6 +106,27 @@ fn covers(wildcard: &SocketAddr, address: IpAddr) -> bool {
     wildcard.ip().is_unspecified() && (wildcard.is_ipv6() || address.is_ipv4())
 }
 
+/// Reports regions that are near nothing, or stand in two places of the order.
+pub(super) fn regions(own: Option<&Placed<String>>, near: &[Placed<String>], report: &mut Report<'_>) {
+    let path = "server.regions_near";
+    if let (None, Some(first)) = (own, near.first()) {
+        report.add_absence(
+            first.at,
+            path,
+            "there is no region that they are near to",
+            "add region, where this node is",
+        );
+    }
+    for (index, Placed { at, value }) in near.iter().enumerate() {
+        if own.is_some_and(|own| own.value == *value) {
+            let what = format!("\"{value}\" is the node's own region, which comes first by itself");
+            report.add(*at, path, what, "take it out of the list");
+        } else if near[..index].iter().any(|earlier| earlier.value == *value) {
+            report.add(*at, path, format!("\"{value}\" stands twice in the list"), "name each region once");
+        }
+    }
+}
+
 /// Reports credentials that stand twice, in one tenant or in two: a request could not be told whose it is.
 #[derive(Default)]
 pub(super) struct Credentials {

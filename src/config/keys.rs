@@ -37,6 +37,8 @@ pub enum Kind {
     Size { least: u64, most: u64 },
     /// Milliseconds, written as text such as `"300s"`.
     Duration { least_ms: u64, most_ms: u64 },
+    /// As `Duration`, or `"0s"`, which switches off what the key is about.
+    DurationOrZero { least_ms: u64, most_ms: u64 },
     /// An integer.
     Count { least: u64, most: u64 },
     /// `true` or `false`.
@@ -57,11 +59,13 @@ pub enum Kind {
     Secret,
     /// A non-empty array of `sha256:` and 64 hexadecimal digits.
     Digests,
-    /// A non-empty array of names.
-    Names,
-    /// An absolute path of a file.
-    Path,
-    /// The path of a request, from its first slash.
+    /// A non-empty array of names of 1 to so many bytes.
+    Names { most_bytes: usize },
+    /// The absolute path of a file that can be read.
+    File,
+    /// A name or an IP address that a certificate can be for.
+    Host,
+    /// The path of a request, from its first slash, perhaps with a query.
     RequestPath,
     /// The name of a header field; kept in lower case.
     FieldName,
@@ -107,6 +111,7 @@ const TIB: u64 = 1 << 40;
 /// Names of backends and tenants become metric labels and log fields, where long ones hurt.
 const NAME: Kind = Kind::Name { most_bytes: 64 };
 const MODEL_NAME: Kind = Kind::Name { most_bytes: limits::MODEL_BYTES };
+const MODEL_NAMES: Kind = Kind::Names { most_bytes: limits::MODEL_BYTES };
 
 /// A time-out: below 1 ms it would cut everything, above a day it would bound nothing.
 const TIMEOUT: Kind = Kind::Duration { least_ms: 1, most_ms: 24 * HOUR };
@@ -152,8 +157,8 @@ pub static KEYS: &[Key] = &[
     Key { table: Server, name: "region", kind: NAME, absent: Optional,
         doc: "Where this node stands, in the words of the backends' region. Backends of the same region are asked first.",
         example: r#""eu-west""# },
-    Key { table: Server, name: "regions_near", kind: Kind::Names, absent: Optional,
-        doc: "The next nearest regions, nearest first. Backends of regions that stand nowhere are asked last.",
+    Key { table: Server, name: "regions_near", kind: Kind::Names { most_bytes: 64 }, absent: Optional,
+        doc: "The next nearest regions, nearest first; with region. Backends of regions that stand nowhere are asked last.",
         example: r#"["eu-central", "us-east"]"# },
 
     // ---- [cores]
@@ -192,8 +197,8 @@ pub static KEYS: &[Key] = &[
         doc: "How long a request that joined an identical one waits without a sign of life before it goes to a backend \
               on its own.",
         example: r#""2s""# },
-    Key { table: Cache, name: "stale_if_error", kind: Kind::Duration { least_ms: 0, most_ms: 30 * 24 * HOUR },
-        absent: Default(r#""1h""#),
+    Key { table: Cache, name: "stale_if_error",
+        kind: Kind::DurationOrZero { least_ms: 1, most_ms: 30 * 24 * HOUR }, absent: Default(r#""1h""#),
         doc: "How long past its ttl an answer may still be served when every backend fails (RFC 5861 4). Such an answer is \
               marked in Cache-Status. \"0s\" = never.",
         example: r#""0s""# },
@@ -211,16 +216,18 @@ pub static KEYS: &[Key] = &[
         doc: "What is spoken to it. \"auto\" is what both sides agree on over TLS, and HTTP/1.1 in plain text; \"http2\" in \
               plain text is by prior knowledge.",
         example: r#""http2""# },
-    Key { table: Backend, name: "tls_name", kind: NAME, absent: Optional,
-        doc: "The name its certificate must be for, and that is asked for (SNI); without it the host of the url.",
+    Key { table: Backend, name: "tls_name", kind: Kind::Host, absent: Optional,
+        doc: "The name or IP address its certificate must be for, and that is asked for (SNI); without it the host of the \
+              url. For a server that is reached by an address its certificate does not hold.",
         example: r#""llm.internal""# },
-    Key { table: Backend, name: "tls_ca", kind: Kind::Path, absent: Optional,
-        doc: "PEM file of the authorities its certificate may come from; without it the system's.",
+    Key { table: Backend, name: "tls_ca", kind: Kind::File, absent: Optional,
+        doc: "PEM file of the authorities its certificate may come from, and nobody else; without it the system's. This and \
+              the files below are read once, at start.",
         example: r#""/etc/ringway/ca.pem""# },
-    Key { table: Backend, name: "tls_cert", kind: Kind::Path, absent: Optional,
+    Key { table: Backend, name: "tls_cert", kind: Kind::File, absent: Optional,
         doc: "PEM file of the certificate chain this gateway shows to it, its own certificate first; with tls_key.",
         example: r#""/etc/ringway/client.pem""# },
-    Key { table: Backend, name: "tls_key", kind: Kind::Path, absent: Optional,
+    Key { table: Backend, name: "tls_key", kind: Kind::File, absent: Optional,
         doc: "PEM file of the private key of tls_cert, not encrypted.",
         example: r#""/etc/ringway/client.key""# },
     Key { table: Backend, name: "api_key", kind: Kind::Secret, absent: Optional,
@@ -242,7 +249,8 @@ pub static KEYS: &[Key] = &[
         doc: "Backends of a higher number are asked only while no backend of a lower one is in service.",
         example: "1" },
     Key { table: Backend, name: "connections_min", kind: Kind::Count { least: 0, most: 65_536 }, absent: Default("5"),
-        doc: "HTTP/1.1 connections this node opens ahead of need and keeps open, divided over its data cores.",
+        doc: "HTTP/1.1 connections this node opens ahead of need and keeps open, divided over its data cores. Where it is not \
+              written, no more than connections_max.",
         example: "0" },
     Key { table: Backend, name: "connections_max", kind: Kind::Count { least: 1, most: 65_536 }, absent: Default("50"),
         doc: "Most HTTP/1.1 connections to it by this node, idle ones included, divided over its data cores (at least one \
@@ -250,7 +258,8 @@ pub static KEYS: &[Key] = &[
         example: "200" },
     Key { table: Backend, name: "http2_connections_min", kind: Kind::Count { least: 0, most: 65_536 },
         absent: Default("10"),
-        doc: "HTTP/2 connections kept open by this node once they were needed, divided over its data cores.",
+        doc: "HTTP/2 connections kept open by this node once they were needed, divided over its data cores. Where it is not \
+              written, no more than http2_connections_max.",
         example: "0" },
     Key { table: Backend, name: "http2_connections_max", kind: Kind::Count { least: 1, most: 65_536 },
         absent: Default("100"),
@@ -289,15 +298,16 @@ pub static KEYS: &[Key] = &[
         example: "false" },
     Key { table: Backend, name: "health_path", kind: Kind::RequestPath, absent: Default(r#""/health""#),
         doc: "What is asked for to see whether it lives. Any answer below 500 is good, so that the default suits servers \
-              that do not have this path too. It must cost no tokens.",
+              that do not have this path too. It must cost no tokens. The base path of the url is put in front; the \
+              api_key goes along only below /v1/.",
         example: r#""/v1/models""# },
-    Key { table: Backend, name: "health_interval", kind: Kind::Duration { least_ms: 0, most_ms: 24 * HOUR },
-        absent: Default(r#""5s""#),
+    Key { table: Backend, name: "health_interval",
+        kind: Kind::DurationOrZero { least_ms: 10, most_ms: 24 * HOUR }, absent: Default(r#""5s""#),
         doc: "How often that is asked. Two bad answers in a row take it out of service, two good ones put it back. \
               \"0s\" = never: then only what requests meet counts.",
         example: r#""0s""# },
     Key { table: Backend, name: "health_timeout", kind: TIMEOUT, absent: Default(r#""2s""#),
-        doc: "Longest wait for such an answer.",
+        doc: "Longest wait for such an answer; at most health_interval, also where it is not written.",
         example: r#""500ms""# },
     Key { table: Backend, name: "eject_errors", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("5"),
         doc: "So many failed requests in a row take it out of service. Failed is: not reached, broken off, too late, or a \
@@ -314,7 +324,7 @@ pub static KEYS: &[Key] = &[
     Key { table: Backend, name: "eject_probes", kind: Kind::Count { least: 1, most: 100 }, absent: Default("2"),
         doc: "Good probes in a row that put it back into service.",
         example: "1" },
-    Key { table: Backend, name: "slow_start", kind: Kind::Duration { least_ms: 0, most_ms: HOUR },
+    Key { table: Backend, name: "slow_start", kind: Kind::DurationOrZero { least_ms: 1, most_ms: HOUR },
         absent: Default(r#""10s""#),
         doc: "How long its share grows, from a tenth, once it is back in service. \"0s\" = it gets its whole share at once.",
         example: r#""60s""# },
@@ -334,12 +344,12 @@ pub static KEYS: &[Key] = &[
               \"least-connections\" prefers the one with the fewest requests in flight for its weight, over all cores; \
               \"two-choices\" draws two and takes the faster; \"session\" keeps the requests of a session, \"prompt\" those \
               whose prompts begin alike, at one backend, whose prefix cache then helps, as long as it is not overloaded.",
-        example: r#""round-robin""# },
+        example: r#""session""# },
     Key { table: Model, name: "session_header", kind: Kind::FieldName, absent: Default(r#""x-session-id""#),
-        doc: "The request's header field that names its session, for balance = \"session\". Requests without it are spread \
-              by how their prompts begin.",
+        doc: "The request's header field that names its session; only with balance = \"session\". Requests without it are \
+              spread by how their prompts begin.",
         example: r#""x-conversation""# },
-    Key { table: Model, name: "fallback", kind: Kind::Names, absent: Optional,
+    Key { table: Model, name: "fallback", kind: MODEL_NAMES, absent: Optional,
         doc: "Names of [[model]] tables to ask, in order, when this one cannot answer: its backends are out of service, too \
               late or overloaded, its queue is full, or the request exceeds its context window. Their own fallbacks are not \
               followed. Tenants reach them this way whatever their models. Their answers are not cached.",
@@ -391,7 +401,7 @@ pub static KEYS: &[Key] = &[
         doc: "SHA-256 of each key its clients may send as a bearer credential: `ringway key hash` makes the line from a \
               key. The keys themselves never stand in this file. Two keys at a time allow a change without a gap.",
         example: r#"["sha256:0000000000000000000000000000000000000000000000000000000000000000"]"# },
-    Key { table: Tenant, name: "models", kind: Kind::Names, absent: Optional,
+    Key { table: Tenant, name: "models", kind: MODEL_NAMES, absent: Optional,
         doc: "Names of the [[model]] tables it may ask for; without it all.",
         example: r#"["gpt-4o-mini"]"# },
 ];

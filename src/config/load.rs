@@ -19,8 +19,9 @@ use super::snapshot::{Snapshot, read};
 /// Largest configuration file. 1 MiB holds several thousand tenants.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// Largest file of a secret; far above any secret, far below what would hurt (a log, a device).
-const SECRET_FILE_BYTES: u64 = 64 << 10;
+/// Largest file that a configuration refers to: a secret, certificates. A system's bundle of authorities has about
+/// 250 KiB; what would hurt (a log, a device) is far above.
+const REFERRED_FILE_BYTES: u64 = 4 << 20;
 
 /// Reads the configuration at `path` with the environment and the files of this process.
 ///
@@ -34,12 +35,12 @@ pub fn load_file(path: &Path) -> Result<Snapshot, Problems> {
         };
         Problems::unreadable(path, what, "check the path; `ringway config sample` prints a file to start from")
     })?;
-    load(&text, path, &|name| std::env::var(name).ok(), &|path| read_bounded(path, SECRET_FILE_BYTES))
+    load(&text, path, &|name| std::env::var(name).ok(), &|path| read_bounded(path, REFERRED_FILE_BYTES))
 }
 
 /// Reads `text`, which came from `path` (for messages only).
 ///
-/// `environment` gives a variable's value, `files` the text of a secret's file.
+/// `environment` gives a variable's value, `files` the text of a secret's or a certificate's file.
 ///
 /// # Errors
 /// Everything that is wrong, sorted by place. Where the text is broken TOML, what seems to be missing is not reported,

@@ -1,13 +1,13 @@
-//! Tables of the file against their rows: types, bounds, defaults, unknown keys, environment and files.
+//! Tables of the file against their rows: types, bounds, defaults, unknown keys.
 //! Owns nothing: values go into a `Section`, problems into the `Report`.
 //! It never looks from one table to another: that is `check`'s work.
+
+mod outside; // environment and files
 
 use std::io;
 use std::path::Path;
 
 use hashbrown::HashMap;
-use secrecy::SecretString;
-use secrecy::zeroize::Zeroize;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
@@ -103,6 +103,18 @@ impl Reader<'_, '_> {
                 let ms = self.scalar(key, path, value, at, value::duration_ms)?;
                 self.within(path, at, ms, least_ms, most_ms, value::spell_duration).map(Value::Number)
             }
+            Kind::DurationOrZero { least_ms, most_ms } => {
+                let ms = self.scalar(key, path, value, at, value::duration_ms)?;
+                if ms == 0 {
+                    return Some(Value::Number(0));
+                }
+                if ms < least_ms {
+                    let remedy = format!("write 0s, or at least {}", value::spell_duration(least_ms));
+                    self.report.add(at, path, "is too small", remedy);
+                    return None;
+                }
+                self.within(path, at, ms, least_ms, most_ms, value::spell_duration).map(Value::Number)
+            }
             Kind::Count { least, most } => {
                 let count = self.number(key, path, value, at, count)?;
                 self.within(path, at, count, least, most, |count| count.to_string()).map(Value::Number)
@@ -128,7 +140,8 @@ impl Reader<'_, '_> {
             },
             Kind::AccessLog => self.scalar(key, path, value, at, value::access_log).map(Value::AccessLog),
             Kind::Url => self.scalar(key, path, value, at, value::url).map(Value::Url),
-            Kind::Path => self.text(key, path, value, at, value::file_path),
+            Kind::File => self.file(key, path, value, at).map(Value::Text),
+            Kind::Host => self.text(key, path, value, at, value::host),
             Kind::RequestPath => self.text(key, path, value, at, value::request_path),
             Kind::FieldName => self.text(key, path, value, at, value::field_name),
             Kind::Secret => self.secret(key, path, value, at).map(Value::Secret),
@@ -144,10 +157,8 @@ impl Reader<'_, '_> {
                     Some(Placed { at, value })
                 })
                 .map(Value::Digests),
-            Kind::Names => self
-                .list(key, path, value, origin, |reader, item, at| {
-                    reader.name(key, path, item, at, crate::limits::MODEL_BYTES)
-                })
+            Kind::Names { most_bytes } => self
+                .list(key, path, value, origin, |reader, item, at| reader.name(key, path, item, at, most_bytes))
                 .map(Value::Names),
             Kind::Targets => self
                 .list(key, path, value, origin, |reader, item, at| match item.get_ref() {
@@ -266,96 +277,6 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// A provider secret: as it stands, from the environment, from a file, or from systemd.
-    fn secret(&mut self, key: &Key, path: &str, value: &Spanned<DeValue<'_>>, at: usize) -> Option<SecretString> {
-        let DeValue::String(raw) = value.get_ref() else {
-            return self.mistyped(key, path, value.get_ref(), at);
-        };
-        // The prefix must stand in the file: text from the environment never names a file to read.
-        let mut text = self.expand(path, at, raw)?;
-        let file = if raw.starts_with("file:") {
-            text.strip_prefix("file:").map(str::to_owned)
-        } else if raw.starts_with("credential:") {
-            let Some(directory) = (self.environment)("CREDENTIALS_DIRECTORY") else {
-                let remedy = "start under systemd with LoadCredential=, or use file:/path";
-                self.report.add(at, path, "no systemd credentials: CREDENTIALS_DIRECTORY is not set", remedy);
-                return None;
-            };
-            text.strip_prefix("credential:").map(|name| format!("{directory}/{name}"))
-        } else {
-            None
-        };
-        if let Some(file) = file {
-            text = self.secret_file(path, at, raw, &file)?;
-        }
-        let checked = value::secret(&text);
-        let secret = SecretString::from(text.as_str());
-        text.zeroize();
-        match checked {
-            Ok(()) => Some(secret),
-            Err(Wrong { what, remedy }) => {
-                self.report.add(at, path, what, remedy);
-                None
-            }
-        }
-    }
-
-    fn secret_file(&mut self, path: &str, at: usize, raw: &str, file: &str) -> Option<String> {
-        if !file.starts_with('/') {
-            self.report.add(at, path, "the secret's file has no absolute path", "write file:/path");
-            return None;
-        }
-        match (self.files)(Path::new(file)) {
-            Ok(mut text) => {
-                // Editors and `echo` end a file with a line break, which is no part of the secret.
-                let length = text.trim_end_matches(['\r', '\n']).len();
-                text.truncate(length);
-                Some(text)
-            }
-            Err(error) => {
-                let what = format!("cannot read {}: {}", printable(raw), why_unreadable(&error));
-                self.report.add(at, path, what, "check the path, and that the user Ringway runs as may read it");
-                None
-            }
-        }
-    }
-
-    /// Puts the environment in for `${NAME}`; `$${` is a plain `${`.
-    fn expand(&mut self, path: &str, at: usize, raw: &str) -> Option<String> {
-        let mut out = String::with_capacity(raw.len());
-        let mut rest = raw;
-        let mut good = true;
-        while let Some(dollar) = rest.find("${") {
-            let (before, after) = (&rest[..dollar], &rest[dollar + 2..]);
-            if let Some(before) = before.strip_suffix('$') {
-                out.push_str(before);
-                out.push_str("${");
-                rest = after;
-                continue;
-            }
-            out.push_str(before);
-            let name = after.split_once('}').map(|(name, tail)| {
-                rest = tail;
-                name
-            });
-            let Some(name) = name.filter(|name| is_variable(name)) else {
-                let remedy = "write ${NAME} with letters, digits and _, or $${ for a plain ${";
-                self.report.add(at, path, "a ${ that begins no environment variable", remedy);
-                return None;
-            };
-            match (self.environment)(name) {
-                Some(value) => out.push_str(&value),
-                None => {
-                    let what = format!("the environment variable {} is not set", printable(name));
-                    self.report.add(at, path, what, "set it where Ringway is started");
-                    good = false;
-                }
-            }
-        }
-        out.push_str(rest);
-        good.then_some(out)
-    }
-
     fn within(
         &mut self,
         path: &str,
@@ -377,7 +298,9 @@ impl Reader<'_, '_> {
 
     fn mistyped<T>(&mut self, key: &Key, path: &str, found: &DeValue<'_>, at: usize) -> Option<T> {
         let remedy = match (found, key.kind) {
-            (DeValue::Integer(_), Kind::Duration { .. }) => "write it with its unit, such as \"30s\"".to_owned(),
+            (DeValue::Integer(_), Kind::Duration { .. } | Kind::DurationOrZero { .. }) => {
+                "write it with its unit, such as \"30s\"".to_owned()
+            }
             _ => format!("write {}", expects(key.kind)),
         };
         let what = match found {
@@ -414,6 +337,9 @@ pub(super) fn expects(kind: Kind) -> String {
         Kind::Duration { least_ms, most_ms } => {
             format!("a duration from {} to {}", value::spell_duration(least_ms), value::spell_duration(most_ms))
         }
+        Kind::DurationOrZero { least_ms, most_ms } => {
+            format!("\"0s\", or {}", expects(Kind::Duration { least_ms, most_ms }))
+        }
         Kind::Count { least, most } => format!("an integer from {least} to {most}"),
         Kind::Switch => "true or false".to_owned(),
         Kind::Choice(words) => one_of(words),
@@ -422,12 +348,13 @@ pub(super) fn expects(kind: Kind) -> String {
         Kind::Cores => "\"auto\", a count, or a list of CPU numbers such as \"2-5,8\"".to_owned(),
         Kind::AccessLog => "\"off\", \"stdout\" or the absolute path of a file".to_owned(),
         Kind::Url => "\"http://host:port\", \"https://host/base\" or \"unix:/path\"".to_owned(),
-        Kind::Path => "the absolute path of a file".to_owned(),
+        Kind::File => "the absolute path of a file".to_owned(),
+        Kind::Host => "a host name or an IP address".to_owned(),
         Kind::RequestPath => "a path such as \"/health\"".to_owned(),
         Kind::FieldName => "the name of a header field such as \"x-session-id\"".to_owned(),
         Kind::Secret => "text, \"${NAME}\", \"file:/path\" or \"credential:name\"".to_owned(),
         Kind::Digests => "an array of \"sha256:\" and 64 hexadecimal digits".to_owned(),
-        Kind::Names => "an array of names".to_owned(),
+        Kind::Names { .. } => "an array of names".to_owned(),
         Kind::Targets => "an array of backend names or tables such as { backend = \"name\" }".to_owned(),
     }
 }
@@ -437,7 +364,7 @@ fn expects_element(kind: Kind) -> String {
     match kind {
         Kind::Listen => "\"address:port\" or \"unix:/path\"".to_owned(),
         Kind::Digests => "\"sha256:\" and 64 hexadecimal digits".to_owned(),
-        Kind::Names | Kind::Targets => "a name".to_owned(),
+        Kind::Names { .. } | Kind::Targets => "a name".to_owned(),
         other => expects(other),
     }
 }
@@ -447,6 +374,7 @@ pub(super) fn why_unreadable(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        io::ErrorKind::FileTooLarge => "it is far too large".to_owned(),
         kind => kind.to_string(),
     }
 }
@@ -469,12 +397,6 @@ fn one_of(words: &[&str]) -> String {
         out.push_str(&format!("{separator}\"{word}\""));
     }
     out
-}
-
-fn is_variable(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn count(text: &str) -> Result<u64, Wrong> {

@@ -130,6 +130,11 @@ impl Section {
         self.slots.get(name).map_or(self.at, |(at, _)| *at)
     }
 
+    /// Whether a key whose value was not taken yet stands in the file, instead of having its default.
+    pub fn is_written(&self, name: &str) -> bool {
+        self.place(name) != self.at
+    }
+
     /// The value of `name`, left in place, if it is good.
     pub fn name(&self) -> Option<&Placed<String>> {
         match self.slots.get("name") {

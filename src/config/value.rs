@@ -6,6 +6,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use rustls::pki_types::ServerName;
+
 use super::problem::printable;
 use super::snapshot::{AccessLog, Address, CoreChoice, Listen};
 
@@ -54,6 +56,12 @@ const HOST_BYTES: usize = 253;
 /// Longest provider secret, so that it fits a request head of any server. Known ones stay below 300 bytes, tokens of
 /// cloud identities below 2 KiB.
 const SECRET_BYTES: usize = 4 << 10;
+
+/// Longest path of a health check; with a base path in front it fits what servers take (RFC 9112 3: 8000 bytes).
+const REQUEST_PATH_BYTES: usize = 1 << 10;
+
+/// Longest name of a header field that tells a session; known ones stay below 32 bytes.
+const FIELD_NAME_BYTES: usize = 64;
 
 /// Highest CPU number: the kernel's largest CPU mask has 8192 bits (CONFIG_NR_CPUS).
 const CPU_MAX: usize = 8191;
@@ -123,8 +131,11 @@ pub fn spell_size(bytes: u64) -> String {
 
 /// Milliseconds as `duration_ms` reads them, in the largest unit that leaves a whole number.
 pub fn spell_duration(ms: u64) -> String {
+    if ms == 0 {
+        return "0s".to_owned();
+    }
     for (unit, unit_ms) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if ms != 0 && ms.is_multiple_of(unit_ms) {
+        if ms.is_multiple_of(unit_ms) {
             return format!("{}{unit}", ms / unit_ms);
         }
     }
@@ -258,7 +269,10 @@ fn authority_address(authority: &str, own_port: u16) -> Result<(String, u16), Wr
     let name_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let is_name = !host.is_empty() && host.len() <= HOST_BYTES && host.bytes().all(name_byte);
     if !authority.starts_with('[') && !is_name {
-        return Err(wrong("no host name or IP address after http://", "write http://host:port"));
+        return Err(wrong(
+            "no host name or IP address after the scheme",
+            "write http://host:port or https://host:port",
+        ));
     }
     let port = match port {
         None => own_port,
@@ -266,7 +280,7 @@ fn authority_address(authority: &str, own_port: u16) -> Result<(String, u16), Wr
         Some(_) => 0,
     };
     if port == 0 {
-        return Err(wrong("the port is not a number from 1 to 65535", "write http://host:port"));
+        return Err(wrong("the port is not a number from 1 to 65535", "write http://host:port or https://host:port"));
     }
     Ok((host.to_ascii_lowercase(), port))
 }
@@ -280,8 +294,24 @@ pub(super) fn file_path(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
+/// A host's name or IP address as a certificate has it: what TLS will take, told here, where its line is known.
+pub(super) fn host(text: &str) -> Result<String, Wrong> {
+    // The dot that ends a name in DNS is no part of it in TLS (RFC 6066 3).
+    let name = text.strip_suffix('.').unwrap_or(text);
+    match ServerName::try_from(name) {
+        Ok(_) => Ok(name.to_ascii_lowercase()),
+        Err(_) => Err(wrong(
+            format!("\"{}\" is neither a host name nor an IP address", printable(text)),
+            "write the name that the certificate is for, such as \"llm.internal\"",
+        )),
+    }
+}
+
 /// The path of a request, perhaps with a query.
 pub(super) fn request_path(text: &str) -> Result<String, Wrong> {
+    if text.len() > REQUEST_PATH_BYTES {
+        return Err(wrong(format!("the path has over {REQUEST_PATH_BYTES} bytes"), "write a shorter one"));
+    }
     let path_byte = |byte: u8| is_path_byte(byte) || byte == b'?';
     if !text.starts_with('/') || text.starts_with("//") || !text.bytes().all(path_byte) {
         let what = format!("\"{}\" is not a path", printable(text));
@@ -293,7 +323,7 @@ pub(super) fn request_path(text: &str) -> Result<String, Wrong> {
 /// The name of a header field (RFC 9110 5.1: a token), in lower case.
 pub(super) fn field_name(text: &str) -> Result<String, Wrong> {
     let token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if text.is_empty() || text.len() > 64 || !text.bytes().all(token_byte) {
+    if text.is_empty() || text.len() > FIELD_NAME_BYTES || !text.bytes().all(token_byte) {
         let what = format!("\"{}\" is not the name of a header field", printable(text));
         return Err(wrong(what, "write a name such as \"x-session-id\""));
     }

@@ -167,6 +167,8 @@ pub enum EventKind {
     Done,
     /// The backend reports a failure inside the stream.
     Error,
+    /// An object or a `[DONE]` that ends before it is over: something got lost, and nothing behind it may look whole.
+    Cut,
     /// Not understood: not JSON, or a shape of its own.
     Other,
 }
@@ -300,7 +302,7 @@ impl StreamVerdict {
     /// Takes in the next event. The first reason against storing stands.
     pub fn note(&mut self, event: &EventFacts) {
         let late = self.done.then_some(NotStored::AfterTerminal);
-        let unreadable = (event.kind == EventKind::Other).then_some(NotStored::Unreadable);
+        let unreadable = matches!(event.kind, EventKind::Other | EventKind::Cut).then_some(NotStored::Unreadable);
         self.not_stored = self.not_stored.or(late).or(event.not_stored).or(unreadable);
         self.choices |= event.choices;
         self.finished |= event.finished;

@@ -98,12 +98,22 @@ fn broken(end: fn(&mut Peer), lines: &str) -> (Response, Gateway, Backend) {
 #[test]
 fn a_stream_whose_backend_dies_ends_with_an_error_and_uncleanly() {
     type End = fn(&mut Peer);
-    let ends: [(End, &str, &str); 6] = [
+    let ends: [(End, &str, &str); 8] = [
         (|_| {}, "", "backend_truncated"),
         (|peer| peer.reset(), "", "backend_truncated"),
         (|peer| _ = peer.write(LAST_CHUNK), "", "backend_truncated"),
         (|peer| _ = peer.write(chunk("data: {\"id\":\"c1\",")), "", "backend_truncated"),
         (|peer| _ = peer.write("zz\r\n"), "", "backend_invalid"),
+        // Whoever skips what is not JSON would take the rest for the whole.
+        (
+            |peer| {
+                peer.write(chunk(&event(r#"{"id":"c1","choices":[{"index":0,"delta":{"con"#)));
+                peer.write(chunk(&(piece("c") + &finish("stop") + &done())) + LAST_CHUNK);
+            },
+            "",
+            "backend_invalid",
+        ),
+        (|peer| _ = peer.write(chunk(&event("[DO")) + LAST_CHUNK), "", "backend_invalid"),
         (|peer| peer.await_close(), "timeout_gap = \"200ms\"", "backend_timeout"),
     ];
     for (end, lines, code) in ends {

@@ -1,20 +1,31 @@
-"""What the scripts here share: processes with free ports, a gateway with a written configuration, checks with a verdict."""
+"""What the scripts here share: processes on ports of their own, a gateway with a written configuration, and checks with a
+verdict. Standard library only. Whatever is started ends with the script, however that ends.
+"""
 
+import atexit
 import contextlib
+import ctypes
 import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 START_SECONDS = 30
+END_SECONDS = 40
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 failed = []
+reserved = []
+directories = []
+libc = ctypes.CDLL(None)
 
 
 def check(what, truth, detail=""):
@@ -23,15 +34,47 @@ def check(what, truth, detail=""):
         failed.append(what)
 
 
+def run(scenarios, chosen=()):
+    """Runs functions one after the other, or those whose names are chosen. Each one passes unless it raises."""
+    unknown = set(chosen) - {scenario.__name__ for scenario in scenarios}
+    if unknown:
+        sys.exit(f"there is no {', '.join(sorted(unknown))}")
+    for scenario in scenarios:
+        if chosen and scenario.__name__ not in chosen:
+            continue
+        began = time.monotonic()
+        try:
+            scenario()
+        except Exception:
+            failed.append(scenario.__name__)
+            print(f"FAIL {scenario.__name__}\n{traceback.format_exc()}", flush=True)
+        else:
+            print(f"PASS {scenario.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+
+
 def verdict():
-    print(f"{len(failed)} checks failed" if failed else "all checks passed")
+    """Ends the script."""
+    print(f"{len(failed)} failed: {'; '.join(failed)}" if failed else "all passed")
+    if not failed:
+        for directory in directories:
+            shutil.rmtree(directory, ignore_errors=True)
     sys.exit(1 if failed else 0)
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that stays ours: the socket bound to it never listens, so that whoever is told may listen there, now and again
+    after having been killed, while the system gives the port to nobody else.
+    """
+    socket_ = socket.socket()
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        socket_.setsockopt(socket.SOL_SOCKET, option, 1)
+    socket_.bind(("127.0.0.1", 0))
+    reserved.append(socket_)
+    return socket_.getsockname()[1]
+
+
+def die_with_parent():
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Process:
@@ -45,14 +88,13 @@ class Process:
         self.start()
 
     def start(self):
-        self.child = subprocess.Popen(self.arguments, **self.options)
+        self.child = subprocess.Popen(self.arguments, preexec_fn=die_with_parent, **self.options)
         deadline = time.monotonic() + START_SECONDS
         while self.child.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 ask(self.port, "GET", self.ready)
                 return
             time.sleep(0.05)
-        kill_all()
         sys.exit(f"{self.arguments[:3]} did not start {self.words()}")
 
     def words(self):
@@ -64,12 +106,13 @@ class Process:
             self.child.wait()
 
 
+@atexit.register
 def kill_all():
     for process in Process.all:
-        with contextlib.suppress(OSError):
-            process.child.send_signal(signal.SIGCONT)
-            process.child.kill()
-            process.child.wait()
+        if hasattr(process, "child"):
+            with contextlib.suppress(OSError):
+                process.child.kill()
+                process.child.wait()
 
 
 def ask(port, method, path, body=None, timeout=30, headers=None):
@@ -87,10 +130,12 @@ def ask(port, method, path, body=None, timeout=30, headers=None):
 class Gateway(Process):
     """`backends` and `models` are lists of TOML lines' dictionaries; what it says goes to a file that can be read."""
 
-    def __init__(self, program, backends, models, cache='enabled = false', cores=2):
+    def __init__(self, program, backends, models, cache="enabled = false", cores=2):
         directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
+        directories.append(directory)
         port = free_port()
-        text = f'[server]\nlisten = ["127.0.0.1:{port}"]\n[cores]\ndata = {cores}\n[cache]\nmemory = "64MiB"\n{cache}\n'
+        text = f'[server]\nlisten = ["127.0.0.1:{port}"]\naccess_log = "{directory}/access.log"\n'
+        text += f'[cores]\ndata = {cores}\n[cache]\nmemory = "64MiB"\n{cache}\n'
         for table, rows in (("backend", backends), ("model", models)):
             for row in rows:
                 text += f"[[{table}]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in row.items())
@@ -109,5 +154,7 @@ class Gateway(Process):
 
     def stop(self):
         self.child.terminate()
-        self.child.wait(40)
-        check("the gateway ends well and nothing in it panicked", self.child.returncode == 0 and "panicked" not in self.words(), self.words())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.wait(END_SECONDS)
+        well = self.child.returncode == 0 and "panicked" not in self.words()
+        check("the gateway ends well and nothing in it panicked", well, f"{self.child.returncode} {self.words()}")

@@ -35,12 +35,12 @@ fn the_idle_are_closed() {
     assert_eq!(streams.take(), Slot::Dial);
     let a = streams.dialled('a', 9, Millis(0));
     let mut closing = Vec::new();
-    streams.reap(Millis(1_000), &mut closing);
+    streams.reap(Millis(1_000), 0, &mut closing);
     assert!(closing.is_empty(), "it has a stream");
     streams.give_back(a, Millis(1_000));
-    streams.reap(Millis(1_099), &mut closing);
+    streams.reap(Millis(1_099), 0, &mut closing);
     assert!(closing.is_empty());
-    streams.reap(Millis(1_100), &mut closing);
+    streams.reap(Millis(1_100), 0, &mut closing);
     assert_eq!((closing.as_slice(), streams.connections()), (&['a'][..], 0));
 }
 
@@ -182,7 +182,7 @@ fn agrees_with_a_plain_list() {
                 }
                 8 | 9 => {
                     let mut closing = Vec::new();
-                    streams.reap(Millis(now), &mut closing);
+                    streams.reap(Millis(now), 0, &mut closing);
                     closing.sort_unstable();
                     let over = |one: &Known| one.streams == 0 && now - one.since >= bounds.idle_ms;
                     let expired: Vec<u64> = known.iter().filter(|one| over(one)).map(|one| one.name).collect();
@@ -204,4 +204,20 @@ fn agrees_with_a_plain_list() {
         out.into_iter().for_each(|id| streams.give_back(id, Millis(now)));
         assert!(matches!(streams.take(), Slot::Use { .. } | Slot::Dial));
     });
+}
+
+#[test]
+fn a_few_are_kept_however_long_they_are_idle() {
+    let mut streams = Streams::new(StreamBounds { connections_max: 3, streams_max: 1, idle_ms: 10 });
+    let ids: Vec<_> = "abc"
+        .chars()
+        .map(|name| {
+            assert_eq!(streams.take(), Slot::Dial);
+            streams.dialled(name, 1, Millis(0))
+        })
+        .collect();
+    ids.iter().for_each(|&id| streams.give_back(id, Millis(0)));
+    let mut closing = Vec::new();
+    streams.reap(Millis(1_000), 2, &mut closing);
+    assert_eq!((closing.len(), streams.connections()), (1, 2));
 }

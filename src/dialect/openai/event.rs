@@ -7,7 +7,7 @@ use super::fault::{kind_of, said_by};
 use crate::dialect::facts::{Endpoint, ErrorKind, EventFacts, EventKind, NotStored, Substance, TokenUsage};
 use crate::limits::CHOICES;
 use crate::wire::Span;
-use crate::wire::json::{Kind, Member, Tape, Value, parse_unchecked_names};
+use crate::wire::json::{JsonFaultKind, Kind, Member, Tape, Value, parse_unchecked_names};
 
 // One bit a choice.
 const _: () = assert!(CHOICES <= u128::BITS as usize);
@@ -25,7 +25,7 @@ pub fn named_event_facts(endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mu
     let mut facts = read(endpoint, data, tape);
     let kind = if name == ERROR_NAME { EventKind::Error } else { facts.kind };
     facts.substance = match kind {
-        EventKind::Content | EventKind::Finish | EventKind::Other => Substance::Content,
+        EventKind::Content | EventKind::Finish | EventKind::Cut | EventKind::Other => Substance::Content,
         EventKind::Empty | EventKind::UsageOnly | EventKind::Done => Substance::Preamble,
         // Nothing was parsed: the tape is still that of some event before.
         EventKind::Error if facts.kind == EventKind::Done => Substance::Error(ErrorKind::Unknown),
@@ -43,6 +43,15 @@ fn kind_of_event(data: &[u8], tape: &Tape) -> ErrorKind {
     kind_of(tape.root(), data).unwrap_or_else(|| said_by(tape.root(), data))
 }
 
+/// Whether `data` is the beginning of an event rather than something of a shape of its own.
+fn is_cut(data: &[u8], fault: JsonFaultKind) -> bool {
+    match data.first() {
+        Some(b'{') => fault == JsonFaultKind::UnexpectedEnd,
+        Some(_) => DONE.starts_with(data),
+        None => false,
+    }
+}
+
 fn read(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
     let mut facts = EventFacts {
         kind: EventKind::Other,
@@ -57,7 +66,10 @@ fn read(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
         facts.kind = EventKind::Done;
         return facts;
     }
-    if parse_unchecked_names(data, tape).is_err() {
+    if let Err(fault) = parse_unchecked_names(data, tape) {
+        if is_cut(data.trim_ascii(), fault.kind) {
+            facts.kind = EventKind::Cut;
+        }
         return facts;
     }
     let root = tape.root();

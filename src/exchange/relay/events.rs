@@ -63,8 +63,8 @@ impl Events {
         source.decode(|bytes| self.pending.extend_from_slice(bytes))
     }
 
-    /// Writes the whole events that are here to `log`. Errors: one is too long, and is a part of the answer; without it
-    /// nothing behind it may look whole.
+    /// Writes the whole events that are here to `log`. Errors: one is too long or cut off, and is a part of the answer;
+    /// without it nothing behind it may look whole.
     pub fn render(&mut self, core: &Core, log: &mut Vec<u8>) -> Result<(), Fault> {
         let tape = &mut core.scratch.borrow_mut().tape;
         loop {
@@ -78,6 +78,9 @@ impl Events {
             }
             let data = self.splitter.data(&event, &self.pending);
             let facts = named_event_facts(self.endpoint, event.name.of(&self.pending), data, tape);
+            if facts.kind == EventKind::Cut {
+                return Err(Fault::Garbage); // a client that skips what it cannot read would miss it unawares
+            }
             self.verdict.note(&facts);
             self.tokens = facts.usage.or(self.tokens);
             if self.first.is_none() {

@@ -72,10 +72,11 @@ impl Setup {
 
     /// A scripted backend meets only what the test sends: no connections ahead of need, and no checks, unless `lines` ask
     /// for them.
-    fn backend_url(self, name: &str, url: &str, lines: &str) -> Setup {
+    pub fn backend_url(self, name: &str, url: &str, lines: &str) -> Setup {
         let mut text = format!("[[backend]]\nname = \"{name}\"\nurl = \"{url}\"\n{lines}\n");
         for (key, value) in [("connections_min", "0"), ("http2_connections_min", "0"), ("health_interval", "\"0s\"")] {
-            if !lines.contains(key) {
+            // By whole names: one of these is the end of another.
+            if !lines.lines().any(|line| line.split('=').next().is_some_and(|name| name.trim() == key)) {
                 text += &format!("{key} = {value}\n");
             }
         }
@@ -100,17 +101,14 @@ impl Setup {
 
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Gateway {
-        let Setup { cores, listen, server, cache, tables } = self;
+        // A configuration needs one, even where nothing is ever asked of it.
+        let whole = match self.tables.contains("[[backend]]") {
+            true => self,
+            false => self.backend_at("b", "http://127.0.0.1:9").model("m", "backends = [\"b\"]"),
+        };
+        let Setup { cores, listen, server, cache, tables } = whole;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
-        let tables = match tables.contains("[[backend]]") {
-            true => tables,
-            // A configuration needs one, even where nothing is ever asked of it.
-            false => {
-                tables
-                    + "\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:9\"\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n"
-            }
-        };
         let text = format!(
             "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
              {cache}{tables}"

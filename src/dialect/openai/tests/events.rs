@@ -25,8 +25,12 @@ fn kinds_are_told_apart() {
         ("[DONE]", Done),
         (" [DONE] ", Done),
         ("", Other),
-        ("[DONE", Other),
-        ("{\"choices\":", Other),
+        ("not JSON", Other),
+        ("[DONE}", Other),
+        ("[DONE", Cut),
+        ("{\"choices\":", Cut),
+        (" {\"choices\": ", Cut),
+        ("{\"choices\": no", Other),
         ("[]", Other),
         ("{}", Other),
         (r#"{"choices":null}"#, Other),
@@ -329,8 +333,8 @@ fn any_number_of_choices_must_all_finish() {
 #[test]
 fn damaged_chunks_never_look_finished() {
     let whole = finish(0, r#""stop""#);
-    for end in 0..whole.len() {
-        assert_eq!(chat(&whole[..end]).kind, EventKind::Other);
+    for end in 1..whole.len() {
+        assert_eq!(chat(&whole[..end]).kind, EventKind::Cut, "{}", &whole[..end]);
     }
     law(2000, prop::collection::vec(any::<u8>(), 0..60), |data| {
         event_facts(Endpoint::ChatCompletions, &data, &mut Tape::new());

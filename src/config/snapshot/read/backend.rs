@@ -1,0 +1,149 @@
+//! A `[[backend]]` of the file as a field of the snapshot: how it is reached, secured, asked and given up.
+//! Owns nothing. `None` means that something was reported, never that a value is absent.
+
+use crate::config::problem::Report;
+use crate::config::section::{Placed, Section};
+use crate::config::snapshot::{
+    Backend, ClientCertificate, Connections, CredentialField, FastOpen, Health, HealthCheck, IncludeUsage, Protocol,
+    Tls,
+};
+use crate::config::value::{self, Url};
+
+pub(in crate::config) fn backend(section: &mut Section, report: &mut Report<'_>) -> Option<Backend> {
+    // Looked at before anything is given up, so that one problem hides no other.
+    let connections = bounds(section, ["connections_min", "connections_max"], report);
+    let http2_connections = bounds(section, ["http2_connections_min", "http2_connections_max"], report);
+    let health = health(section, report);
+    let url_at = section.place("url");
+    let url: Option<Url> = section.take("url");
+    let tls = match &url {
+        Some(url) => tls(section, url.secure_host.as_deref(), url_at, report),
+        None => None,
+    };
+    let Url { address, authority, base_path, .. } = url?;
+    Some(Backend {
+        name: section.take("name")?,
+        address,
+        authority,
+        base_path,
+        api_key: section.take_optional("api_key")?,
+        credential_field: match section.take("api_key_field")? {
+            "x-api-key" => CredentialField::XApiKey,
+            "api-key" => CredentialField::ApiKey,
+            _ => CredentialField::Authorization,
+        },
+        tls: tls?,
+        protocol: match section.take("protocol")? {
+            "http1" => Protocol::Http1,
+            "http2" => Protocol::Http2,
+            _ => Protocol::Auto,
+        },
+        weight: section.take("weight")?,
+        region: section.take_optional("region")?,
+        priority: section.take("priority")?,
+        connections: connections?,
+        http2_connections: http2_connections?,
+        http2_streams: section.take("http2_streams_max")?,
+        timeout_connect_ms: section.take("timeout_connect")?,
+        timeout_idle_ms: section.take("timeout_idle")?,
+        timeout_head_ms: section.take("timeout_head")?,
+        timeout_first_ms: section.take("timeout_first")?,
+        timeout_total_ms: section.take("timeout_total")?,
+        timeout_gap_ms: section.take("timeout_gap")?,
+        timeout_stream_ms: section.take_optional("timeout_stream")?,
+        fast_open: if section.take("fast_open")? { FastOpen::On } else { FastOpen::Off },
+        include_usage: if section.take("include_usage")? { IncludeUsage::Ask } else { IncludeUsage::Leave },
+        health: health?,
+    })
+}
+
+/// The bounds that the two keys set.
+fn bounds(section: &mut Section, [least, most]: [&'static str; 2], report: &mut Report<'_>) -> Option<Connections> {
+    let written_at = section.is_written(least).then(|| section.place(least));
+    let (min, max) = (section.take(least)?, section.take(most)?);
+    if min <= max {
+        return Some(Connections { min, max });
+    }
+    match written_at {
+        // Whoever wants few connections need not know how many would have been opened ahead.
+        None => Some(Connections { min: max, max }),
+        Some(at) => {
+            let what = format!("is larger than {most}");
+            report.add(at, &format!("backend.{least}"), what, format!("make {most} larger, or {least} smaller"));
+            None
+        }
+    }
+}
+
+/// `host` is the URL's, which stands at `url_at`, if its scheme is https.
+fn tls(section: &mut Section, host: Option<&str>, url_at: usize, report: &mut Report<'_>) -> Option<Option<Tls>> {
+    const KEYS: [&str; 4] = ["tls_name", "tls_ca", "tls_cert", "tls_key"];
+    let taken = KEYS.map(|key| section.take_optional::<Placed<String>>(key));
+    let Some(host) = host else {
+        for (key, value) in KEYS.iter().zip(taken) {
+            if let Some(Some(value)) = value {
+                let remedy = "write https:// in url, or take the key out";
+                report.add(value.at, &format!("backend.{key}"), "the backend's url is not https", remedy);
+            }
+        }
+        return Some(None);
+    };
+    let [name, ca, chain, private_key] = taken;
+    let client = client(chain?, private_key?, report);
+    let server_name = match name? {
+        Some(name) => name.value,
+        None => match value::host(host) {
+            Ok(name) => name,
+            Err(_) => {
+                let what = "its host is no name that a certificate can be for";
+                report.add(url_at, "backend.url", what, "add tls_name with the name that its certificate is for");
+                return None;
+            }
+        },
+    };
+    Some(Some(Tls { server_name, ca: ca?.map(|ca| ca.value.into()), client: client? }))
+}
+
+fn client(
+    chain: Option<Placed<String>>,
+    private_key: Option<Placed<String>>,
+    report: &mut Report<'_>,
+) -> Option<Option<ClientCertificate>> {
+    match (chain, private_key) {
+        (None, None) => Some(None),
+        (Some(chain), Some(private_key)) => {
+            Some(Some(ClientCertificate { chain: chain.value.into(), private_key: private_key.value.into() }))
+        }
+        (Some(chain), None) => {
+            let remedy = "add tls_key, the file of the certificate's private key";
+            report.add(chain.at, "backend.tls_cert", "there is no tls_key beside it", remedy);
+            None
+        }
+        (None, Some(private_key)) => {
+            let remedy = "add tls_cert, the file of the key's certificate chain";
+            report.add(private_key.at, "backend.tls_key", "there is no tls_cert beside it", remedy);
+            None
+        }
+    }
+}
+
+fn health(section: &mut Section, report: &mut Report<'_>) -> Option<Health> {
+    let timeout_at = section.is_written("health_timeout").then(|| section.place("health_timeout"));
+    let (path, interval_ms): (_, u64) = (section.take("health_path")?, section.take("health_interval")?);
+    let mut timeout_ms = section.take("health_timeout")?;
+    if interval_ms > 0 && timeout_ms > interval_ms {
+        if let Some(at) = timeout_at {
+            let remedy = "make health_interval longer, or health_timeout shorter";
+            report.add(at, "backend.health_timeout", "is longer than health_interval", remedy);
+        }
+        timeout_ms = interval_ms;
+    }
+    Some(Health {
+        check: (interval_ms > 0).then_some(HealthCheck { path, interval_ms, timeout_ms }),
+        errors_in_row: section.take("eject_errors")?,
+        error_percent: section.take("eject_error_percent")?,
+        eject_ms: section.take("eject_time")?,
+        probes: section.take("eject_probes")?,
+        slow_start_ms: section.take("slow_start")?,
+    })
+}
