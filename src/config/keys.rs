@@ -298,7 +298,7 @@ pub static KEYS: &[Key] = &[
         example: "false" },
     Key { table: Backend, name: "health_path", kind: Kind::RequestPath, absent: Default(r#""/health""#),
         doc: "What is asked for to see whether it lives. Any answer below 500 is good, so that the default suits servers \
-              that do not have this path too. It must cost no tokens. The base path of the url is put in front; the \
+              that do not have this path too. It must cost no tokens. The api_key goes along only below /v1/. The base path of the url is put in front; the \
               api_key goes along only below /v1/.",
         example: r#""/v1/models""# },
     Key { table: Backend, name: "health_interval",

@@ -9,5 +9,5 @@ mod data; // the ring: accept, and everything in `exchange`
 mod io; // glommio: the access log
 mod listen; // listening sockets, a set a data core
 mod plan; // which CPUs do what
-mod resolve;
-mod secure; // TLS settings of the backends, from files // backend names to addresses
+mod resolve; // backend names to addresses, before the cores start
+mod secure; // TLS settings of the backends, from files

@@ -75,6 +75,7 @@ impl Shared {
     }
 
     /// Streams that are open, for a simulation that looks for what was left behind.
+    #[cfg(sim)]
     pub fn open(&self) -> u32 {
         self.streams.borrow().streams()
     }

@@ -2,8 +2,8 @@
 //! the files above the steps hold what they share. A step takes what the step before proved and gives what the next
 //! one needs, so that leaving one out does not compile.
 
-pub mod connect; // new connections to backends, and those that are shared
 pub mod core; // what one data core owns
+
 pub mod flight; // one upstream call that any number of exchanges read
 pub mod letters; // what crosses cores, and what a core does with it
 pub mod line; // one client connection and its buffers
@@ -11,9 +11,13 @@ pub mod load; // requests in flight, over all cores
 mod order; // a request as the upstream side needs it
 mod queue; // waiting one's turn
 
-mod attempt;
-mod fly; // the sequence, the backend's side
-pub mod run; // the sequence, the client's side // one attempt: lease, send, and relay up to the first content
+pub mod run; // the sequence of the client's side
+
+mod fly; // the sequence of the backend's side
+
+mod attempt; // one attempt: lease, send, and relay up to the first content
+
+pub mod connect; // new connections to backends, and those that are shared
 
 mod accept; // bytes -> head
 mod admit; // tenant + question -> permit

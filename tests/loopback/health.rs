@@ -58,15 +58,7 @@ fn a_backend_whose_checks_fail_gets_no_request_until_they_pass() {
 #[test]
 fn what_one_core_finds_holds_on_all_and_is_told() {
     let sick = Arc::new(AtomicBool::new(true));
-    let now = sick.clone();
-    let one = Backend::run(move |peer| {
-        while let Some(request) = peer.request() {
-            if now.load(Ordering::SeqCst) {
-                return;
-            }
-            peer.write(echo(&request));
-        }
-    });
+    let one = Backend::sickly(&sick);
     let two = Backend::answering(echo);
     let ejects = "eject_errors = 3\neject_time = \"1h\"";
     let gateway = Setup::bare()
@@ -94,15 +86,7 @@ fn what_one_core_finds_holds_on_all_and_is_told() {
 #[test]
 fn one_that_recovers_is_probed_and_comes_back() {
     let sick = Arc::new(AtomicBool::new(true));
-    let now = sick.clone();
-    let one = Backend::run(move |peer| {
-        while let Some(request) = peer.request() {
-            if now.load(Ordering::SeqCst) {
-                return;
-            }
-            peer.write(echo(&request));
-        }
-    });
+    let one = Backend::sickly(&sick);
     let two = Backend::answering(echo);
     let gateway = Setup::bare()
         .backend("one", &one, "eject_errors = 1\neject_time = \"20ms\"\nslow_start = \"0s\"")

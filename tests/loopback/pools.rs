@@ -1,6 +1,9 @@
 //! Connections to backends as they are kept: ahead of need, as long as the peer says, no more than allowed; and what is
 //! asked when nothing is in service.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::kit::*;
 
 #[test]
@@ -45,16 +48,8 @@ fn fast_open_is_an_ordinary_connection_where_nobody_knows_it() {
 
 #[test]
 fn when_nothing_is_in_service_all_are_asked() {
-    let sick = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let now = sick.clone();
-    let backend = Backend::run(move |peer| {
-        while let Some(request) = peer.request() {
-            if now.load(std::sync::atomic::Ordering::SeqCst) {
-                return;
-            }
-            peer.write(echo(&request));
-        }
-    });
+    let sick = Arc::new(AtomicBool::new(true));
+    let backend = Backend::sickly(&sick);
     let gateway = Setup::bare()
         .backend("b", &backend, "eject_errors = 1\neject_time = \"1h\"")
         .model("m", "backends = [\"b\"]\nretries = 0")
@@ -63,7 +58,7 @@ fn when_nothing_is_in_service_all_are_asked() {
         gateway.ask(chat("x")).expect(502);
         assert_eq!(backend.count(), round, "out of service, and there is nothing to lose");
     }
-    sick.store(false, std::sync::atomic::Ordering::SeqCst);
+    sick.store(false, Ordering::SeqCst);
     gateway.ask(chat("x")).expect(200);
 }
 

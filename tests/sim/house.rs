@@ -237,6 +237,7 @@ impl House {
             }
             for backend in 0..core.pools.len() {
                 assert_eq!(core.load.own(backend), 0, "plans of core {:?}", core.id);
+                assert_eq!(core.streams[backend].open(), 0, "streams of core {:?}", core.id);
                 assert_eq!(core.backend_queues[backend].borrow().taken(), 0, "turns of core {:?}", core.id);
             }
         }

@@ -30,8 +30,6 @@ pub struct Opening {
     pub status: u16,
     /// Index of the backend it came from.
     pub backend: usize,
-    /// Index of the model that answers: the one asked for, or one that stands in.
-    pub model: usize,
     /// What the log holds: the events of a stream without usage event and `[DONE]`, or the body as it came.
     pub form: Form,
     pub content_type: Vec<u8>,

@@ -237,6 +237,8 @@ struct Facts {
     is_readable: bool,
     /// What is undone on the way.
     coding: Option<Coding>,
+    /// What is not, in one list (RFC 9110 5.3); empty for none.
+    codings: Vec<u8>,
 }
 
 impl Facts {
@@ -246,7 +248,9 @@ impl Facts {
         let is_events = content_type.len() >= 17 && content_type[..17].eq_ignore_ascii_case(b"text/event-stream");
         let streams = matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
         let is_known = streams || order.endpoint == Endpoint::Embeddings;
-        let coding = match Coding::of(&codings(answer)) {
+        let fields: Vec<&[u8]> = head.fields.get_all(&answer.input, "content-encoding").collect();
+        let mut codings = fields.join(&b", "[..]);
+        let coding = match Coding::of(&codings) {
             Ok(coding) if is_known => Ok(coding),
             Ok(None) => Ok(None),
             // It goes to the client as it is, with its name.
@@ -257,7 +261,11 @@ impl Facts {
             _ => Form::Whole,
         };
         let is_readable = is_known && coding.is_ok() && !is_events;
-        Facts { status: head.status, form, is_events, is_readable, coding: coding.ok().flatten() }
+        let coding = coding.ok().flatten();
+        if coding.is_some() {
+            codings.clear();
+        }
+        Facts { status: head.status, form, is_events, is_readable, coding, codings }
     }
 }
 
@@ -269,9 +277,8 @@ fn opening(order: &Order, plan: &Plan, answer: &Answer, facts: &Facts) -> Openin
             encode::field(&mut fields, name.as_bytes(), value);
         }
     }
-    let codings = codings(answer);
-    if facts.coding.is_none() && !codings.is_empty() {
-        encode::field(&mut fields, b"content-encoding", &codings);
+    if !facts.codings.is_empty() {
+        encode::field(&mut fields, b"content-encoding", &facts.codings);
     }
     let length = match head.framing {
         // Of what is packed.
@@ -286,21 +293,7 @@ fn opening(order: &Order, plan: &Plan, answer: &Answer, facts: &Facts) -> Openin
         _ => None,
     };
     let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"").to_vec();
-    Opening {
-        status: head.status,
-        backend: plan.backend,
-        model: plan.model,
-        form: facts.form,
-        content_type,
-        length,
-        fields,
-    }
-}
-
-/// What the body is packed in, in one list (RFC 9110 5.3).
-fn codings(answer: &Answer) -> Vec<u8> {
-    let fields: Vec<&[u8]> = answer.head.fields.get_all(&answer.input, "content-encoding").collect();
-    fields.join(&b", "[..])
+    Opening { status: head.status, backend: plan.backend, form: facts.form, content_type, length, fields }
 }
 
 /// How long the backend asks to be left alone.

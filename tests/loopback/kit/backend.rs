@@ -77,6 +77,19 @@ impl Backend {
         })
     }
 
+    /// Closes on each request as long as it is `sick`, and answers in the form asked for otherwise.
+    pub fn sickly(sick: &Arc<AtomicBool>) -> Backend {
+        let sick = sick.clone();
+        Backend::run(move |peer| {
+            while let Some(request) = peer.request() {
+                if sick.load(Ordering::SeqCst) {
+                    return;
+                }
+                peer.write(super::echo(&request));
+            }
+        })
+    }
+
     /// A port on which nobody listens.
     pub fn absent() -> Backend {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
