@@ -6,6 +6,7 @@ Callers are OpenAI's SDK without retries of its own: what can be hidden has to b
 begins with an empty journal and ends with the provider's verdict on the gateway, which may hold no error.
 """
 
+import collections
 import concurrent.futures
 import functools
 import sys
@@ -19,6 +20,7 @@ from provider import Provider, answer_to, fail, stream_fault
 PROGRAM, LLMOCK = sys.argv[1:3]
 MODEL = "gpt-4o-mini"
 CALLERS = 20
+CHAOS_REQUESTS = 300
 ATTEMPTS_MAX = 3  # one, and the retries of the configuration
 # The finish reason, the usage that the gateway asks for, and `[DONE]`.
 CHUNKS_BEHIND_TEXT = 3
@@ -195,7 +197,10 @@ def streams_that_break_before_their_content_are_asked_for_again():
 
 @scenario
 def streams_that_break_inside_end_in_an_error():
-    """Wherever it happens, down to the last event: never an end that looks like one, and nothing of it is kept."""
+    """Wherever it happens, down to the last event: never an end that looks like one, and nothing of it is kept.
+
+    The verdict warns of malformed events where all of the stream was on its way before the gateway could break it off.
+    """
     for kind in ("disconnect", "truncate", "malformed"):
         for after in range(2, 1 + words() + CHUNKS_BEHIND_TEXT):
             cut(kind, after)
@@ -241,9 +246,10 @@ def what_is_slow_but_not_too_slow_is_waited_for():
 @scenario
 def what_is_too_slow_is_not():
     hidden(streamed, 2, {"type": "slow_first_token", "seconds": 20})
-    hidden(streamed, 2, {"type": "delay", "seconds": 20})
+    # llmock sleeps on when its client has left, and writes its journal afterwards: the time is short for that reason.
+    hidden(streamed, 2, {"type": "delay", "seconds": 2})
     # All the time there is has gone to the first attempt: there is none for another.
-    refused(whole, 504, 1, {"type": "delay", "seconds": 20})
+    refused(whole, 504, 1, {"type": "delay", "seconds": 5})
 
 
 @scenario
@@ -291,15 +297,16 @@ def chaos_is_survived():
     print(f"   {right} of {len(rows)} right at once, {len(chaotic.attempts())} attempts, at most {most} a question")
     assert most <= ATTEMPTS_MAX * 3, most  # an SDK with two retries asks three times
     # What breaks after its content cannot be hidden: about one stream in eight.
-    assert right >= len(rows) * 0.75
+    assert right >= len(rows) * 0.8
     errors, _ = chaotic.verdict()
     # Those who give up on a stream that was cut are the callers above.
     assert {finding["code"] for finding in errors} <= {"truncated_stream_accepted"}, errors
 
     chaotic.kill()
     calm = Provider(LLMOCK, port=chaotic.port)
-    for row, outcome in zip(rows, at_once(lambda row: row[1](row[0]), [(row[0], row[1]) for row in rows])):
-        pass
+    # The clients of the script's own gateway would ask another provider.
+    outcomes = at_once(lambda row: row[1](row[0], client=callers[0]), rows)
+    assert [honest(row[0], outcome) for row, outcome in zip(rows, outcomes)] == ["right"] * len(rows)
     other.stop()
     approve(calm)
 

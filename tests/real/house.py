@@ -134,7 +134,7 @@ class Gateway(Process):
         directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
         directories.append(directory)
         port = free_port()
-        text = f'[server]\nlisten = ["127.0.0.1:{port}"]\naccess_log = "{directory}/access.log"\n'
+        text = f'[server]\nlisten = ["127.0.0.1:{port}"]\n'
         text += f'[cores]\ndata = {cores}\n[cache]\nmemory = "64MiB"\n{cache}\n'
         for table, rows in (("backend", backends), ("model", models)):
             for row in rows:
