@@ -174,9 +174,7 @@ impl Failure {
             BackendClosed => {
                 server(502, "backend_closed", "The model's backend closed the connection before it answered.")
             }
-            BackendGarbage => {
-                server(502, "backend_invalid", "The model's backend sent an answer that cannot be read.")
-            }
+            BackendGarbage => server(502, "backend_invalid", "The model's backend sent an answer that cannot be read."),
             BackendTimeout => server(504, "backend_timeout", "The model's backend did not answer in time."),
             BackendTruncated => {
                 server(502, "backend_truncated", "The model's backend broke off in the middle of its answer.")

@@ -56,7 +56,9 @@ impl RoundRobin {
 /// The backend with the fewest requests in flight for its weight, or `None` if none is available.
 ///
 /// Among equals the turns follow the weights by `cursor`, which the caller keeps: at rest, when nothing is in flight
-/// anywhere, a heavy backend still gets its share. Allocates nothing.
+/// anywhere, a heavy backend still gets its share. The cursor's bits are read in reverse, which fills a range evenly from
+/// the first steps on: a plain count would give each backend as many turns on end as its weight, and weights are fine
+/// grained where shares grow slowly. Allocates nothing.
 pub fn least(
     count: usize,
     in_flight: impl Fn(usize) -> u32,
@@ -72,7 +74,7 @@ pub fn least(
     let (_, least_load, least_weight) = candidates().reduce(lower)?;
     let tied = || candidates().filter(move |&(_, load, weight)| load * least_weight == least_load * weight);
     let shares: u64 = tied().map(|(_, _, weight)| weight).sum();
-    let mut turn = *cursor as u64 % shares;
+    let mut turn = ((u128::from((*cursor as u64).reverse_bits()) * u128::from(shares)) >> 64) as u64;
     *cursor = cursor.wrapping_add(1);
     for (backend, _, weight) in tied() {
         if turn < weight {
@@ -86,6 +88,9 @@ pub fn least(
 /// The cheaper for its weight of two different backends that are drawn by weight, or `None` if none is available.
 ///
 /// Two, not all: whoever is cheapest by what each core knows, which is late, would get everybody's requests at once.
+/// The weight counts twice, and has to: in the draw, or a heavy backend among many light ones could not get its share at
+/// all; and in the comparison, or of two that are both drawn each time the light one would carry as much as the heavy
+/// one. So what is in flight follows the weights under load, and at rest the heavy ones are preferred.
 pub fn two_choices(
     count: usize,
     cost: impl Fn(usize) -> u64,
@@ -94,7 +99,7 @@ pub fn two_choices(
 ) -> Option<usize> {
     let all: u64 = (0..count).map(|backend| u64::from(weight(backend))).sum();
     let draw = |without: Option<usize>, all: u64, dice: u32| {
-        let mut place = (u64::from(dice) * all) >> 32;
+        let mut place = ((u128::from(dice) * u128::from(all)) >> 32) as u64;
         (0..count).filter(|&backend| Some(backend) != without).find(|&backend| {
             let weight = u64::from(weight(backend));
             let here = place < weight;
@@ -102,7 +107,6 @@ pub fn two_choices(
             here
         })
     };
-    // Weights above 2^32 in sum would overflow the draw; a thousand backends of weight 1,000 stay far below.
     let first = draw(None, all, dice as u32)?;
     let Some(second) = draw(Some(first), all - u64::from(weight(first)), (dice >> 32) as u32) else {
         return Some(first);

@@ -44,7 +44,10 @@ pub enum Gate {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a pass has to end"]
 pub enum Pass {
-    Ordinary,
+    /// In this term of service: one that is over says nothing of how the backend is now.
+    Ordinary {
+        term: u32,
+    },
     Probe,
 }
 
@@ -119,6 +122,8 @@ pub struct Breaker {
     eject_ms: u64,
     /// When it came back into service.
     returned: Option<Millis>,
+    /// Terms of service, counted: each return begins one. Wraps after more returns than any pass sees.
+    term: u32,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -148,6 +153,7 @@ impl Breaker {
             probes_good: 0,
             eject_ms: rules.eject_ms,
             returned: None,
+            term: 0,
         }
     }
 
@@ -164,7 +170,7 @@ impl Breaker {
         }
     }
 
-    /// As others are told.
+    /// As others are told: what the active check holds down is out, whatever requests say.
     pub fn state(&self) -> State {
         if self.held { State::Tripped } else { self.state }
     }
@@ -181,9 +187,10 @@ impl Breaker {
     }
 
     /// A request goes. Through a gate that is shut it goes only in a panic, as an ordinary one that proves nothing.
+    /// Allocates nothing, as nothing in here does.
     pub fn begin(&mut self, now: Millis) -> Pass {
         if self.gate(now) != Gate::Probe {
-            return Pass::Ordinary;
+            return Pass::Ordinary { term: self.term };
         }
         if self.state == State::Tripped {
             self.state = State::Probing;
@@ -198,8 +205,8 @@ impl Breaker {
         match pass {
             Pass::Probe => {
                 self.probe_out = false;
-                // Another core may have decided meanwhile.
-                if self.state != State::Probing {
+                // Another core or the active check may have decided meanwhile.
+                if self.state() != State::Probing {
                     return None;
                 }
                 match outcome {
@@ -211,9 +218,10 @@ impl Breaker {
                     }
                 }
             }
-            // One that went before the backend was taken out says nothing new.
-            Pass::Ordinary if self.state != State::Serving => None,
-            Pass::Ordinary => self.judge(outcome, now),
+            // One that went before the backend was taken out says nothing new, not even when it is back by now: requests
+            // that hung run into their time-outs long after the backend has recovered.
+            Pass::Ordinary { term } if term != self.term || self.state() != State::Serving => None,
+            Pass::Ordinary { .. } => self.judge(outcome, now),
         }
     }
 
@@ -244,18 +252,24 @@ impl Breaker {
 
     fn trip(&mut self, reason: Reason, now: Millis) -> Change {
         let from = self.state();
-        // Wholly back, and for long enough: what was before counts no more.
+        self.forget_if_whole(now);
+        let for_ms = self.eject_ms;
+        self.go_out(now.after(for_ms), for_ms);
+        Change { from, to: State::Tripped, reason, for_ms }
+    }
+
+    /// Wholly back, and for long enough: the trips before count no more.
+    fn forget_if_whole(&mut self, now: Millis) {
         let whole_ms = self.rules.slow_start_ms.max(self.rules.eject_ms);
         if self.state == State::Serving && self.returned.is_none_or(|at| now.since(at) >= whole_ms) {
             self.eject_ms = self.rules.eject_ms;
         }
-        let for_ms = self.eject_ms;
-        self.eject_ms = for_ms.saturating_mul(2).min(self.rules.eject_max_ms.max(self.rules.eject_ms));
-        self.go_out(now.after(for_ms));
-        Change { from, to: State::Tripped, reason, for_ms }
     }
 
-    fn go_out(&mut self, until: Millis) {
+    /// Out for `for_ms`, wherever that was found; the next ejection will be twice as long.
+    fn go_out(&mut self, until: Millis, for_ms: u64) {
+        let most = self.rules.eject_max_ms.max(self.rules.eject_ms);
+        self.eject_ms = self.eject_ms.max(for_ms.saturating_mul(2).min(most));
         self.state = State::Tripped;
         self.until = until;
         self.probes_good = 0;
@@ -270,6 +284,7 @@ impl Breaker {
     fn come_back(&mut self, now: Millis) {
         self.state = State::Serving;
         self.returned = Some(now);
+        self.term = self.term.wrapping_add(1);
         self.row = 0;
         self.window = Window { since: now, good: 0, bad: 0 };
     }
@@ -305,9 +320,13 @@ impl Breaker {
 
     // What other cores found. It is not told on: whoever found it has told everybody.
 
-    /// Requests of another core took it out of service for so long.
+    /// Requests of another core took it out of service for so long. The doubling goes on from there, so that a backend
+    /// that stays dead is not asked once a core at every length.
     pub fn elsewhere_tripped(&mut self, for_ms: u64, now: Millis) {
-        self.go_out(self.until.max(now.after(for_ms)));
+        self.forget_if_whole(now);
+        // An ejection that is still on is not made shorter; one from before a return is over.
+        let until = if self.state == State::Serving { now } else { self.until };
+        self.go_out(until.max(now.after(for_ms)), for_ms);
     }
 
     /// Probes of another core put it back.

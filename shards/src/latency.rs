@@ -7,32 +7,47 @@ use crate::Millis;
 #[derive(Clone, Debug)]
 pub struct Latency {
     half_life_ms: u64,
-    us: u64,
+    /// As of `at`. `None`: nothing was noted yet.
+    us: Option<u64>,
     at: Millis,
 }
 
 /// A fast answer pulls the estimate down by 1 / this of the difference.
 const PULL: u64 = 8;
+/// What an unknown backend is taken for while its first request is out: slow, or everybody would go there until the
+/// first answer says how it is.
+const UNKNOWN_US: u64 = 10_000_000;
+/// While requests are out, at most so much of what was known is forgotten (1 / this), for the same reason.
+const FORGOTTEN_MOST: u64 = 4;
 
 impl Latency {
-    /// Nothing known: as cheap as can be, so that a new backend is tried.
+    /// Nothing known: as cheap as can be, so that a new backend is tried, by one request at first.
     pub const fn new(half_life_ms: u64) -> Self {
-        Self { half_life_ms, us: 0, at: Millis(0) }
+        Self { half_life_ms, us: None, at: Millis(0) }
     }
 
     /// An answer took so long.
     pub fn note(&mut self, us: u64, now: Millis) {
         let known = self.decayed(now);
-        self.us = if us >= known { us } else { known - (known - us).div_ceil(PULL) };
+        self.us = Some(if us >= known { us } else { known - (known - us).div_ceil(PULL) });
         self.at = now;
     }
 
     /// What one more request would have to wait behind `in_flight` others, in no unit but comparable.
+    ///
+    /// One that was left alone for long looks fast, so that it is tried again; as soon as a request is out to it, it is
+    /// taken for what it was, or for slow if that is unknown, until the answer says more. So it is one request that pays
+    /// for the news, not all that come meanwhile.
     pub fn cost(&self, in_flight: u32, now: Millis) -> u64 {
-        (self.decayed(now) + 1).saturating_mul(u64::from(in_flight) + 1)
+        let us = match (in_flight, self.us) {
+            (0, _) => self.decayed(now),
+            (_, None) => UNKNOWN_US,
+            (_, Some(us)) => self.decayed(now).max(us / FORGOTTEN_MOST),
+        };
+        us.saturating_add(1).saturating_mul(u64::from(in_flight) + 1)
     }
 
-    /// Halved each half-life, and straight in between.
+    /// Halved each half-life, and straight in between; 0 where nothing is known.
     fn decayed(&self, now: Millis) -> u64 {
         let passed = now.since(self.at);
         let half_life_ms = self.half_life_ms.max(1);
@@ -40,31 +55,16 @@ impl Latency {
         if halves >= 63 {
             return 0;
         }
-        let us = self.us >> halves;
-        us - (u128::from(us) * u128::from(passed % half_life_ms) / u128::from(2 * half_life_ms)) as u64
+        let us = self.us.unwrap_or(0) >> halves;
+        us - (u128::from(us) * u128::from(passed % half_life_ms) / (2 * u128::from(half_life_ms))) as u64
+    }
+
+    /// Panics when a law of this machine is broken. For tests and simulation.
+    pub fn check(&self, now: Millis) {
+        assert!(self.decayed(now) <= self.us.unwrap_or(0), "time makes nothing slower");
+        assert!(self.cost(0, now) <= self.cost(1, now), "more in flight is never cheaper");
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slow_counts_at_once_and_fast_slowly() {
-        let mut latency = Latency::new(1_000);
-        assert_eq!(latency.cost(0, Millis(0)), 1, "unknown is cheap");
-        latency.note(8_000, Millis(0));
-        latency.note(0, Millis(0));
-        assert_eq!(latency.cost(0, Millis(0)), 7_001);
-        latency.note(9_000, Millis(0));
-        assert_eq!((latency.cost(0, Millis(0)), latency.cost(3, Millis(0))), (9_001, 36_004));
-    }
-
-    #[test]
-    fn what_is_long_ago_counts_for_less() {
-        let mut latency = Latency::new(1_000);
-        latency.note(8_000, Millis(5_000));
-        let costs = [5_000, 5_500, 6_000, 7_000, 5_000_000].map(|at| latency.cost(0, Millis(at)));
-        assert_eq!(costs, [8_001, 6_001, 4_001, 2_001, 1]);
-    }
-}
+mod tests;

@@ -8,81 +8,98 @@ use std::time::Duration;
 
 use super::Finding;
 use super::probe::{self, Target};
-use crate::net::Dial;
+use crate::net::{Dial, now_ms, throw};
 
-/// So many bad answers in a row make a backend sick.
+/// So many bad answers in a row make a backend sick: one alone may be a lost packet.
 const BAD: u32 = 2;
 /// So many good ones make a sick one well.
 const GOOD: u32 = 2;
 
+/// What came of one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Good,
+    Bad,
+}
+
 /// What an answer means for a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    Well,
+    /// It was sick for so long.
+    Well {
+        after_ms: u64,
+    },
     Sick,
 }
 
-/// The answers of one backend in a row.
+/// The answers of one backend in a row. A backend begins well: what serves at once need not be told, and what does not
+/// is found out by its second answer.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
-    sick: bool,
+    sick_since_ms: Option<u64>,
+    /// Answers in a row that speak against the present state.
     row: u32,
 }
 
 impl Judge {
     /// Takes in one more answer; a turn if it makes one.
-    pub fn hear(&mut self, good: bool) -> Option<Turn> {
-        if good != self.sick {
+    pub fn hear(&mut self, answer: Answer, now_ms: u64) -> Option<Turn> {
+        let (against, enough) = match self.sick_since_ms {
+            None => (Answer::Bad, BAD),
+            Some(_) => (Answer::Good, GOOD),
+        };
+        if answer != against {
             self.row = 0;
             return None;
         }
         self.row += 1;
-        let turned = self.row >= if self.sick { GOOD } else { BAD };
-        if !turned {
+        if self.row < enough {
             return None;
         }
         self.row = 0;
-        self.sick = !self.sick;
-        Some(if self.sick { Turn::Sick } else { Turn::Well })
+        match self.sick_since_ms.take() {
+            Some(since_ms) => Some(Turn::Well { after_ms: now_ms.saturating_sub(since_ms) }),
+            None => {
+                self.sick_since_ms = Some(now_ms);
+                Some(Turn::Sick)
+            }
+        }
     }
 }
 
 /// Where each backend is at this moment; the resolver writes it.
 pub type Addresses = Rc<RefCell<Vec<Arc<[Dial]>>>>;
 
-/// Asks `target` for ever.
-pub async fn watch(backend: usize, target: Target, addresses: Addresses, tell: Rc<dyn Fn(Finding)>) {
+/// Asks `target` every `interval_ms`, for ever; the first time at once.
+pub async fn watch(
+    backend: usize,
+    target: Rc<Target>,
+    interval_ms: u64,
+    addresses: Addresses,
+    tell: Rc<dyn Fn(Finding)>,
+) {
     let mut judge = Judge::default();
-    let interval = Duration::from_millis(target.interval_ms);
     loop {
         let started = tokio::time::Instant::now();
         let current = addresses.borrow()[backend].clone();
-        let answer = probe::ask(&target, &current).await;
-        match (judge.hear(answer.is_ok()), answer) {
-            (Some(Turn::Sick), Err(why)) => tell(Finding::Sick { backend, why }),
-            (Some(Turn::Well), _) => tell(Finding::Well { backend }),
-            _ => {}
+        let (answer, why) = match probe::ask(&target, &current).await {
+            Ok(()) => (Answer::Good, String::new()),
+            Err(why) => (Answer::Bad, why),
+        };
+        match judge.hear(answer, now_ms()) {
+            Some(Turn::Sick) => tell(Finding::Sick { backend, why }),
+            Some(Turn::Well { after_ms }) => tell(Finding::Well { backend, after_ms }),
+            None => {}
         }
-        // A tenth more or less, so that the nodes of a cluster do not ask all at once.
-        let tenth = target.interval_ms / 10;
-        let shift = Duration::from_millis(crate::net::throw() % (2 * tenth + 1));
-        tokio::time::sleep_until(started + interval - Duration::from_millis(tenth) + shift).await;
+        tokio::time::sleep_until(started + Duration::from_millis(jittered(interval_ms, throw()))).await;
     }
+}
+
+/// The interval, a tenth more or less, so that the nodes of a cluster don't ask all at once.
+fn jittered(interval_ms: u64, random: u64) -> u64 {
+    let tenth = interval_ms / 10;
+    interval_ms - tenth + random % (2 * tenth + 1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_takes_two_in_a_row_to_turn() {
-        let mut judge = Judge::default();
-        let answers = [true, false, true, false, false, false, true, false, true, true, true, false, false];
-        let turns: Vec<_> = answers.iter().map(|&good| judge.hear(good)).collect();
-        let mut expected = vec![None; answers.len()];
-        expected[4] = Some(Turn::Sick);
-        expected[9] = Some(Turn::Well);
-        expected[12] = Some(Turn::Sick);
-        assert_eq!(turns, expected);
-    }
-}
+mod tests;

@@ -8,8 +8,8 @@ pub mod probe; // one question to one backend
 /// What was found out about a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// The active check found it well.
-    Well { backend: usize },
+    /// The active check found it well after it had been sick for so long.
+    Well { backend: usize, after_ms: u64 },
     /// The active check found it sick, and why.
     Sick { backend: usize, why: String },
     /// Its name leads to other addresses now.

@@ -1,14 +1,16 @@
 //! Where the names of backends lead: each is looked up again when its answer runs out, and what was known last is kept
 //! while nobody answers. Owns no addresses but the background core's list; the data cores get copies.
 
+mod lookup; // one look-up: search domains, both families, and the system's own way
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use tokio::time::Instant;
-
+pub use self::lookup::{Found, Resolver};
 use super::Finding;
 use super::health::Addresses;
 use crate::net::Dial;
@@ -53,48 +55,30 @@ pub struct Name {
     pub port: u16,
 }
 
-/// A resolver as the system's configuration and hosts file have it. Errors: there is none that can be read.
-pub fn system() -> Result<TokioResolver, String> {
-    let explain =
-        |error: &dyn std::fmt::Display| format!("the system's resolver configuration cannot be used: {error}");
-    TokioResolver::builder_tokio().map_err(|error| explain(&error))?.build().map_err(|error| explain(&error))
-}
-
-/// Follows `name` for ever.
-pub async fn follow(
-    name: Name,
-    pace: Pace,
-    resolver: Rc<TokioResolver>,
-    addresses: Addresses,
-    tell: Rc<dyn Fn(Finding)>,
-) {
-    let mut failed = 0;
+/// Follows `name` for ever. What it leads to at first stands in `addresses`; if nothing does, the operator knows already.
+pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: Addresses, tell: Rc<dyn Fn(Finding)>) {
+    let Name { backend, called, host, port } = name;
+    let mut failed = u32::from(addresses.borrow()[backend].is_empty());
     loop {
-        let wait = match resolver.lookup_ip(fully(&name.host)).await {
+        let known = addresses.borrow()[backend].clone();
+        let wait = match resolver.look_up(&host, &ips(&known)).await {
             Ok(found) => {
                 if std::mem::take(&mut failed) > 0 {
-                    tell(Finding::Said(format!("backend {}: the name {} resolves again", name.called, name.host)));
+                    tell(Finding::Said(format!("backend {called}: the name {host} resolves again")));
                 }
-                let known = addresses.borrow()[name.backend].clone();
-                if let Some(new) = changed(&known, found.iter(), name.port) {
-                    addresses.borrow_mut()[name.backend] = new.clone();
-                    tell(Finding::Addresses { backend: name.backend, addresses: new });
+                if let Some(new) = changed(&known, found.addresses, port) {
+                    addresses.borrow_mut()[backend] = new.clone();
+                    tell(Finding::Addresses { backend, addresses: new });
                 }
-                pace.trusted(found.valid_until().saturating_duration_since(Instant::now().into_std()))
+                pace.trusted(found.ttl)
             }
-            Err(error) => {
+            Err(why) => {
                 if failed == 0 {
-                    let kept = if addresses.borrow()[name.backend].is_empty() {
-                        "it gets no requests until it does"
-                    } else {
-                        "the last addresses are kept"
-                    };
-                    let (called, host) = (&name.called, &name.host);
                     tell(Finding::Said(format!(
-                        "backend {called}: the name {host} does not resolve ({error}); {kept}"
+                        "backend {called}: the name {host} does not resolve ({why}); the last addresses are kept"
                     )));
                 }
-                failed += 1;
+                failed = failed.saturating_add(1);
                 pace.retried(failed)
             }
         };
@@ -102,14 +86,19 @@ pub async fn follow(
     }
 }
 
-/// A name with a dot is whole: search domains are for short ones, and would double every look-up.
-fn fully(host: &str) -> String {
-    if host.contains('.') && !host.ends_with('.') { format!("{host}.") } else { host.to_owned() }
+fn ips(known: &[Dial]) -> Vec<IpAddr> {
+    let ip = |dial: &Dial| match dial {
+        Dial::Tcp(address) => Some(address.ip()),
+        Dial::Unix(_) => None,
+    };
+    known.iter().filter_map(ip).collect()
 }
 
-/// The new addresses, if they are other ones; in whatever order they came, and each once. An answer without any changes
-/// nothing.
-fn changed(known: &[Dial], found: impl Iterator<Item = IpAddr>, port: u16) -> Option<Arc<[Dial]>> {
+/// The new addresses, if they are other ones; in whatever order they came, and each once. None at all is no news.
+///
+/// Connections begin with the family of the first address: which one works best from here was the system's to say at
+/// first, and it stays in front while it lasts.
+fn changed(known: &[Dial], found: Vec<IpAddr>, port: u16) -> Option<Arc<[Dial]>> {
     let mut new: Vec<Dial> = Vec::new();
     for ip in found {
         let dial = Dial::Tcp((ip, port).into());
@@ -118,8 +107,11 @@ fn changed(known: &[Dial], found: impl Iterator<Item = IpAddr>, port: u16) -> Op
         }
     }
     let same = new.len() == known.len() && new.iter().all(|dial| known.contains(dial));
-    (!same && !new.is_empty()).then(|| new.into())
+    if same || new.is_empty() {
+        return None;
+    }
+    let is_six = |dial: &Dial| matches!(dial, Dial::Tcp(address) if address.is_ipv6());
+    let first_is_six = known.first().is_some_and(is_six);
+    new.sort_by_key(|dial| is_six(dial) != first_is_six);
+    Some(new.into())
 }
-
-#[cfg(test)]
-mod tests;

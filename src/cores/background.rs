@@ -15,8 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
-use crate::control::names::{self, Name};
-use crate::control::probe::{Secure, Target};
+use crate::control::names::{self, Name, Pace, Resolver};
+use crate::control::probe::{Http, Secure, Target};
 use crate::control::{Finding, health};
 use crate::exchange::letters::{Letter, News};
 use crate::net::mail::{Inbox, Outbox};
@@ -62,7 +62,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     let outbox = Rc::new(outbox);
     let mut node =
         Node { snapshot: snapshot.clone(), inbox, ear: Ear::default(), left: data_cores, said: HashMap::new() };
-    LocalSet::new().block_on(&runtime, async {
+    let stopped = LocalSet::new().block_on(&runtime, async {
         let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
         let (mut terminate, mut interrupt) = match signals {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
@@ -94,7 +94,10 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         }
         tell(&outbox, data_cores + 1, || Letter::Stop);
         stopped
-    })
+    });
+    // A look-up by the system's own resolver may block its thread for long: nobody waits for it any more.
+    runtime.shutdown_background();
+    stopped
 }
 
 fn tell(outbox: &Outbox<Letter>, data_cores: usize, letter: impl Fn() -> Letter) {
@@ -117,8 +120,8 @@ fn watch_backends(
     let found: Rc<dyn Fn(Finding)> = Rc::new(move |finding| {
         let name = |backend: usize| &known.backends[backend].name;
         match finding {
-            Finding::Well { backend } => {
-                eprintln!("ringway: backend {} answers its checks again", name(backend));
+            Finding::Well { backend, after_ms } => {
+                eprintln!("ringway: backend {} answers its checks again after {} s", name(backend), after_ms / 1000);
                 tell(&outbox, data_cores, || Letter::Health { backend, news: News::CheckPassed });
             }
             Finding::Sick { backend, why } => {
@@ -135,27 +138,21 @@ fn watch_backends(
     for (backend, settings) in snapshot.backends.iter().enumerate() {
         if let Some(check) = &settings.health.check {
             match target(settings, check, tls[backend].as_ref()) {
-                Ok(target) => tasks.push(spawn_local(health::watch(backend, target, addresses.clone(), found.clone()))),
+                Ok(target) => {
+                    let (target, interval_ms) = (Rc::new(target), check.interval_ms);
+                    let watch = health::watch(backend, target, interval_ms, addresses.clone(), found.clone());
+                    tasks.push(spawn_local(watch));
+                }
                 Err(why) => eprintln!("ringway: backend {} is not checked: {why}", settings.name),
             }
         }
         if let Address::Tcp { host, port } = &settings.address
             && host.parse::<std::net::IpAddr>().is_err()
         {
-            // Made once, and said once where it cannot be.
-            let resolver = resolver.get_or_insert_with(|| match names::system() {
-                Ok(resolver) => Some(Rc::new(resolver)),
-                Err(why) => {
-                    eprintln!("ringway: names of backends are not looked up again: {why}");
-                    None
-                }
-            });
-            if let Some(resolver) = resolver {
-                let (called, host) = (settings.name.clone(), host.clone());
-                let name = Name { backend, called, host, port: *port };
-                let pace = names::Pace::default();
-                tasks.push(spawn_local(names::follow(name, pace, resolver.clone(), addresses.clone(), found.clone())));
-            }
+            let resolver = resolver.get_or_insert_with(|| Rc::new(Resolver::of_this_machine())).clone();
+            let name = Name { backend, called: settings.name.clone(), host: host.clone(), port: *port };
+            let follow = names::follow(name, Pace::default(), resolver, addresses.clone(), found.clone());
+            tasks.push(spawn_local(follow));
         }
     }
     tasks
@@ -190,10 +187,12 @@ fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> 
         path: format!("{}{}", backend.base_path, check.path),
         authority: backend.authority.clone(),
         credential,
-        interval_ms: check.interval_ms,
         timeout_ms: check.timeout_ms,
         tls,
-        http2: backend.protocol == Protocol::Http2,
+        http: match backend.protocol {
+            Protocol::Auto | Protocol::Http1 => Http::Agreed,
+            Protocol::Http2 => Http::Two,
+        },
     })
 }
 

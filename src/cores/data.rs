@@ -127,6 +127,8 @@ async fn report_drained(core: Rc<Core>) {
             break;
         }
     }
+    // Before the word that may stop the I/O core: a letter of lines that comes behind it would be lost.
+    core.flush_log();
     let background = usize::from(core.count) + 1;
     let _ = core.outbox.post(background, Letter::Drained { from: core.id });
 }

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -15,8 +16,12 @@ use super::core::Core;
 use super::letters::Letter;
 use crate::config::snapshot::{FastOpen, Protocol};
 use crate::net::http2::{self, Http2Settings, News, handshake};
-use crate::net::tls::{self, Agreed};
+use crate::net::tls::{self, Agreed, TlsFault};
 use crate::net::{DialOptions, Duplex, dial_any, now_ms, sleep_ms, spawn};
+
+/// So many dials that fail while a request waits for a connection, and it waits no longer. One may be mere bad luck;
+/// without a bound, those who wait would find out one after the other that a backend is not there.
+const DIALS_MAX: u32 = 2;
 
 /// RFC 8305 5: how long one address has before the next is tried beside it.
 const STAGGER_MS: u64 = 250;
@@ -28,17 +33,27 @@ pub enum Fresh {
     Http2(Duplex),
 }
 
+/// What a request goes on.
+pub enum Found {
+    Stream(ConnectionId, http2::Connection),
+    /// The backend speaks HTTP/1.1; a connection, if that was found out by opening one just now.
+    Http1(Option<Duplex>),
+}
+
 /// The HTTP/2 connections to one backend, and who waits for a place on one.
 pub struct Shared {
     streams: RefCell<Streams<http2::Connection>>,
     waiting: RefCell<Vec<Waker>>,
+    /// How many dials failed, and the last one's fault.
+    failed: Cell<(u32, Fault)>,
     kept: usize,
 }
 
 impl Shared {
     /// `kept` connections are not closed for being idle.
     pub fn new(bounds: StreamBounds, kept: usize) -> Shared {
-        Shared { streams: RefCell::new(Streams::new(bounds)), waiting: RefCell::default(), kept }
+        let failed = Cell::new((0, Fault::Connect));
+        Shared { streams: RefCell::new(Streams::new(bounds)), waiting: RefCell::default(), failed, kept }
     }
 
     fn changed(&self) {
@@ -88,34 +103,41 @@ pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::C
     None
 }
 
-/// A place on an HTTP/2 connection, opening one if need be. Errors: none could be opened, or none became free in time.
-pub async fn stream(
-    core: &Rc<Core>,
-    backend: usize,
-    deadlines: Deadlines,
-) -> Result<(ConnectionId, http2::Connection), Fault> {
-    loop {
+/// A place on an HTTP/2 connection, opening one if need be; or the news that the backend speaks HTTP/1.1.
+/// Errors: none could be opened, or none became free in time.
+pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
+    let mut failed = 0;
+    while core.may_speak_http2(backend) {
         let slot = core.streams[backend].streams.borrow_mut().take();
         match slot {
-            Slot::Use { id, connection } if connection.is_open() => return Ok((id, connection)),
+            Slot::Use { id, connection } if connection.is_open() => return Ok(Found::Stream(id, connection)),
             Slot::Use { id, .. } => {
                 core.streams[backend].streams.borrow_mut().retire(id);
                 core.streams[backend].give_back(id, core.now());
             }
             Slot::Dial => {
                 let dialling = Dialling { core, backend, over: Cell::new(false) };
-                match open(core, backend, deadlines).await? {
-                    Fresh::Http2(socket) => return dialling.settle(socket, deadlines).await,
-                    // It speaks HTTP/1.1 alone since a while ago; the next attempt will know.
-                    Fresh::Http1(_) => return Err(Fault::Handshake),
+                match open(core, backend, deadlines).await {
+                    Ok(Fresh::Http2(socket)) => {
+                        return dialling.settle(socket, deadlines).await.map(|(id, it)| Found::Stream(id, it));
+                    }
+                    Ok(Fresh::Http1(socket)) => return Ok(Found::Http1(Some(socket))),
+                    Err(fault) => return Err(dialling.failed(fault)),
                 }
             }
             Slot::Wait | Slot::Full => {
-                let left_ms = deadlines.head_ms.saturating_sub(now_ms());
-                within(core.streams[backend].change(), left_ms).await.ok_or(Fault::QueueTimeout)?;
+                let (shared, left_ms) = (&core.streams[backend], deadlines.head_ms.saturating_sub(now_ms()));
+                let (before, _) = shared.failed.get();
+                within(shared.change(), left_ms).await.ok_or(Fault::QueueTimeout)?;
+                let (now, fault) = shared.failed.get();
+                failed += now.wrapping_sub(before);
+                if failed >= DIALS_MAX {
+                    return Err(fault);
+                }
             }
         }
     }
+    Ok(Found::Http1(None))
 }
 
 /// Begins HTTP/2 on a connection that was opened for HTTP/1.1 and turned out to be one of HTTP/2.
@@ -130,7 +152,11 @@ pub async fn settle(
         Slot::Dial => Dialling { core, backend, over: Cell::new(false) }.settle(socket, deadlines).await,
         Slot::Use { id, connection } => Ok((id, connection)),
         // Others found the same out at this moment: one connection does for all.
-        Slot::Wait | Slot::Full => Box::pin(stream(core, backend, deadlines)).await,
+        Slot::Wait | Slot::Full => match Box::pin(stream(core, backend, deadlines)).await? {
+            Found::Stream(id, connection) => Ok((id, connection)),
+            // And another one since then.
+            Found::Http1(_) => Err(Fault::Refused),
+        },
     }
 }
 
@@ -142,14 +168,27 @@ struct Dialling<'a> {
 }
 
 impl Dialling<'_> {
+    /// Tells those who wait.
+    fn failed(&self, fault: Fault) -> Fault {
+        let failed = &self.core.streams[self.backend].failed;
+        failed.set((failed.get().0.wrapping_add(1), fault));
+        fault
+    }
+
     async fn settle(self, socket: Duplex, deadlines: Deadlines) -> Result<(ConnectionId, http2::Connection), Fault> {
         let (core, backend) = (self.core, self.backend);
         let left_ms = deadlines.head_ms.min(now_ms() + core.snapshot.backends[backend].timeout_connect_ms);
         let settings = Http2Settings::for_streams(core.snapshot.backends[backend].http2_streams as usize);
         let shaken = within(handshake(socket, settings), left_ms.saturating_sub(now_ms())).await;
-        let Some(Ok((connection, driver))) = shaken else {
-            core.counters.connect_errors.add(1);
-            return Err(Fault::Handshake);
+        let (connection, driver) = match shaken {
+            Some(Ok(opened)) => opened,
+            broken => {
+                core.counters.connect_errors.add(1);
+                if let Some(Err(error)) = broken {
+                    is_refused(core, backend, &error);
+                }
+                return Err(self.failed(Fault::Handshake));
+            }
         };
         let shared = &core.streams[backend];
         let limit = connection.streams_limit() as u32;
@@ -227,6 +266,14 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
             Err(Fault::Handshake)
         }
     }
+}
+
+/// Whether `error` says that the backend wants another client certificate, or one at all: in TLS 1.3 it says so after the
+/// handshake (RFC 8446 2), where requests meet it. Nothing of them was looked at.
+pub fn is_refused(core: &Core, backend: usize, error: &io::Error) -> bool {
+    let Some(fault @ TlsFault::ClientCertificateRefused { .. }) = TlsFault::of(error) else { return false };
+    core.post_background(Letter::Insecure { backend, from: core.id, fault: fault.clone() });
+    true
 }
 
 /// Opens what the pools lack ahead of need, one backend after the other, so that requests find connections that are

@@ -250,6 +250,12 @@ impl Core {
         }
     }
 
+    /// As `speaks_http2`, or it was not asked yet.
+    pub fn may_speak_http2(&self, backend: usize) -> bool {
+        let unasked = self.tls[backend].is_some() && self.agreed[backend].get().is_none();
+        self.speaks_http2(backend) || unasked && self.snapshot.backends[backend].protocol == Protocol::Auto
+    }
+
     /// A backend has agreed to what is spoken: that decides how many requests it may have at a time.
     pub fn learn(&self, backend: usize, agreed: Agreed) {
         if self.agreed[backend].replace(Some(agreed)) == Some(agreed) {

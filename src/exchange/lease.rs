@@ -7,7 +7,7 @@ use std::rc::Rc;
 use shards::{ConnectionId, Fault, Take};
 
 use super::attempt::Deadlines;
-use super::connect::{self, Fresh};
+use super::connect::{self, Found, Fresh};
 use super::core::Core;
 use super::flight::Flight;
 use super::queue::{self, At, Turn};
@@ -77,15 +77,26 @@ pub async fn connection(
     let turn = queue::turn(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
     let mut lease =
         Lease { core: core.clone(), backend, carrier: None, held: Held::Nothing, origin: Origin::Fresh, _turn: turn };
-    if core.speaks_http2(backend) {
-        match connect::stream_now(core, backend) {
-            Some(found) => lease.take(found),
-            None => {
-                let found = flight.unless_abandoned(Box::pin(connect::stream(core, backend, deadlines))).await;
-                lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
-            }
+    if core.may_speak_http2(backend) {
+        if let Some(found) = connect::stream_now(core, backend) {
+            lease.take(found);
+            return Ok(lease);
         }
-        return Ok(lease);
+        let found = flight.unless_abandoned(Box::pin(connect::stream(core, backend, deadlines))).await;
+        match found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))? {
+            Found::Stream(id, connection) => {
+                lease.take((id, connection));
+                return Ok(lease);
+            }
+            Found::Http1(Some(socket)) => {
+                if !matches!(core.pools[backend].borrow_mut().take_fresh(), Take::Dial) {
+                    return Err(Fault::Connect);
+                }
+                (lease.held, lease.carrier) = (Held::Whole, Some(Carrier::Http1(socket)));
+                return Ok(lease);
+            }
+            Found::Http1(None) => {}
+        }
     }
     loop {
         let taken = match wanted {

@@ -62,7 +62,8 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
             if breaker.gate(now) != Gate::Shut {
                 serving += 1;
                 if !tried.has(target) {
-                    share = (to.weight.saturating_mul(breaker.share(now)) / WHOLE_SHARE).max(1);
+                    // In parts of a whole share, or one of weight 1 could not start slowly.
+                    share = to.weight.saturating_mul(breaker.share(now));
                 }
             }
         }
@@ -73,7 +74,7 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
     if panic {
         for (target, to) in targets.iter().enumerate() {
             let open = !addresses[to.backend].is_empty() && !tried.has(target);
-            spread.shares[target] = if open { to.weight } else { 0 };
+            spread.shares[target] = if open { to.weight.saturating_mul(WHOLE_SHARE) } else { 0 };
         }
     }
     drop(addresses);

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use shards::Fault;
 
 use super::attempt::Deadlines;
+use super::connect;
 use super::core::Core;
 use super::flight::{Flight, Lane};
 use super::lease::{Carrier, Lease, Origin};
@@ -83,7 +84,7 @@ pub async fn request(
     let mut head = core.response_heads.take();
     let asked = if order.head.method == Method::Head { Asked::Head } else { Asked::Other };
     // A backend may answer and close before it has read everything: its answer counts, not our broken write.
-    let (mut interim, mut ended) = (0, false);
+    let (mut interim, mut ended, mut refused) = (0, false, false);
     loop {
         if !input.is_empty() {
             match parse_response(&input, asked, &mut head) {
@@ -115,6 +116,7 @@ pub async fn request(
             let (result, buffer) = lease.read(input).await;
             input = buffer;
             ended = !matches!(result, Ok(read) if read > 0);
+            refused = result.is_err_and(|error| connect::is_refused(core, plan.backend, &error));
         }
         if ended {
             if flight.is_abandoned() {
@@ -122,6 +124,9 @@ pub async fn request(
             }
             if lease.has_tripped() {
                 return Err(SendFault::Failed(deadlines.fault(Fault::HeadTimeout)));
+            }
+            if refused {
+                return Err(SendFault::Failed(Fault::Handshake));
             }
             if lease.was_refused() {
                 return Err(SendFault::Failed(Fault::Refused));

@@ -100,6 +100,8 @@ struct State {
     streams_limit: Cell<usize>,
     streams_open: Cell<usize>,
     heard_ms: Cell<u64>,
+    /// What the transport said last, which the library only quotes.
+    broken: RefCell<Option<io::Error>>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -110,6 +112,7 @@ impl State {
             streams_limit: Cell::new(0),
             streams_open: Cell::new(0),
             heard_ms: Cell::new(super::now_ms()),
+            broken: RefCell::default(),
             waiting: RefCell::default(),
         }
     }
@@ -165,7 +168,7 @@ where
         .map_err(fault::io_error)?;
     poll_fn(|context| match Pin::new(&mut connection).poll(context) {
         Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(fault::io_error(error))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(state.broken.take().unwrap_or_else(|| fault::io_error(error)))),
         Poll::Pending if connection.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })

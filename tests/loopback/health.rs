@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::kit::*;
 
-const CHECKED: &str = "health_interval = \"50ms\"\nhealth_timeout = \"50ms\"\neject_errors = 1000\nslow_start = \"0s\"";
+const CHECKED: &str =
+    "health_interval = \"100ms\"\nhealth_timeout = \"50ms\"\neject_errors = 1000\nslow_start = \"0s\"";
 
 /// A backend whose checks fail while `sick` is set, and that answers requests all the same.
 fn moody(sick: &Arc<AtomicBool>) -> Backend {

@@ -21,3 +21,4 @@ mod shuffles; // random requests in random pieces
 mod streams; // event by event, broken streams, clients that leave
 mod tenants; // credentials, scopes, what goes upstream and what does not
 mod trust; // what must not be got past the gateway by spelling it another way
+mod upstreams; // HTTP/2 and TLS towards backends

@@ -1,176 +1,292 @@
-"""nginx with HTTP/2 and TLS as the backend: many streams on few connections, sessions resumed, reloads under load, and
-certificates that do not fit. Takes the two programs; nginx and openssl have to be installed.
+"""nginx with HTTP/2 and TLS as the backend: many streams on few connections, event by event; sessions resumed; GOAWAY under
+load; certificates that do not fit. Takes the two programs; nginx and openssl have to be installed.
 """
 
 import collections
 import concurrent.futures
-import pathlib
-import signal
+import contextlib
+import itertools
 import subprocess
+import json
 import sys
-import tempfile
 import threading
-import time
 
 import openai
 
+import front
 import house
+from front import until
 from house import check
 
 PROGRAM, LLMOCK = sys.argv[1:3]
-DIRECTORY = pathlib.Path(tempfile.mkdtemp(prefix="ringway-nginx-"))
+CORES = 2
 
 
-def openssl(*arguments):
-    subprocess.run(["openssl", *arguments], cwd=DIRECTORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+class Asker:
+    """OpenAI's SDK, without retries of its own."""
+
+    def __init__(self, port):
+        self.client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x", max_retries=0, timeout=30)
+        self.numbers = itertools.count(1)
+
+    def open(self, model, text):
+        messages = [{"role": "user", "content": text}]
+        return self.client.chat.completions.create(model=model, messages=messages, stream=True)
+
+    def streamed(self, model):
+        """True for a stream of its own that came whole; what was wrong otherwise."""
+        text, finished = "", False
+        try:
+            for event in self.open(model, f"question {next(self.numbers)}"):
+                for choice in event.choices:
+                    text += choice.delta.content or ""
+                    finished = finished or bool(choice.finish_reason)
+        except openai.APIStatusError as error:
+            return f"{error.status_code} {error.code}"
+        except Exception as error:
+            return repr(error)
+        return bool(finished and text) or "cut"
+
+    def whole(self, model, text):
+        try:
+            answer = self.client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}])
+            return answer.choices[0].finish_reason == "stop" and bool(answer.choices[0].message.content)
+        except openai.APIError as error:
+            return repr(error)
+
+    def many(self, model, count, workers):
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            return collections.Counter(pool.map(lambda _: self.streamed(model), range(count)))
 
 
-def authority(name):
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}")
+class Load:
+    """Callers that ask without a pause until they are stopped."""
+
+    def __init__(self, ask, callers):
+        self.outcomes, self.lock, self.on = collections.Counter(), threading.Lock(), True
+        self.threads = [threading.Thread(target=self.call, args=(ask,)) for _ in range(callers)]
+        for thread in self.threads:
+            thread.start()
+
+    def call(self, ask):
+        while self.on:
+            outcome = ask()
+            with self.lock:
+                self.outcomes[outcome] += 1
+
+    def more(self, count):
+        goal = self.outcomes.total() + count
+        until(f"{count} more answers", lambda: self.outcomes.total() >= goal)
+
+    def stop(self):
+        self.on = False
+        for thread in self.threads:
+            thread.join()
+        return self.outcomes
 
 
-def certificate(name, names, signer, days="2"):
-    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-    (DIRECTORY / f"{name}.ext").write_text(f"subjectAltName={names}\n")
-    openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{signer}.pem", "-CAkey", f"{signer}.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", days, "-extfile", f"{name}.ext")
+def servers(directory, mock, steps):
+    def to(port):
+        options = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_buffering off; proxy_read_timeout 30s;"
+        return f"location / {{ proxy_pass http://127.0.0.1:{port}; {options} }}"
+
+    def tls(name="server"):
+        files = f"ssl_certificate {directory}/{name}.pem; ssl_certificate_key {directory}/{name}.key;"
+        return f"{files} ssl_session_cache shared:x:1m;"
+
+    verified = f"ssl_client_certificate {directory}/ca.pem; ssl_verify_client on;"
+    return {
+        "h2": ("ssl", True, f"{tls()} {to(mock)}"),
+        "h1": ("ssl", False, f"{tls()} {to(mock)}"),
+        "old": ("ssl", True, f"{tls()} ssl_protocols TLSv1.2; {to(mock)}"),
+        "plain": ("", True, to(mock)),
+        "steps": ("ssl", True, f"{tls()} {to(steps)}"),
+        "narrow": ("ssl", True, f"{tls()} http2_max_concurrent_streams 8; {to(steps)}"),
+        "brief": ("ssl", True, f"{tls()} keepalive_requests 10; {to(mock)}"),
+        "mutual": ("ssl", True, f"{tls()} {verified} {to(mock)}"),
+        "expired": ("ssl", True, f"{tls('expired')} {to(mock)}"),
+    }
 
 
-authority("ca")
-authority("stranger")
-certificate("server", "DNS:llm.test", "ca")
-certificate("client", "DNS:gateway.test", "ca")
-
-mock_port = house.free_port()
-house.Process([LLMOCK, "serve", "--port", str(mock_port), "--log-level", "error", "--stream-chunk-delay-ms", "20", "--response-style", "varied"],
-              mock_port, "/health", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-ports = {name: house.free_port() for name in ("h2", "h1", "plain", "mutual")}
-tls = f"ssl_certificate {DIRECTORY}/server.pem; ssl_certificate_key {DIRECTORY}/server.key; ssl_session_cache shared:x:1m;"
-proxy = f"location / {{ proxy_pass http://127.0.0.1:{mock_port}; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_buffering off; proxy_read_timeout 30s; }}"
-(DIRECTORY / "nginx.conf").write_text(f"""
-pid {DIRECTORY}/pid; error_log {DIRECTORY}/error.log; worker_processes 1; daemon off;
-events {{ worker_connections 2048; }}
-http {{
-    log_format facts '$server_port $server_protocol $ssl_protocol $ssl_session_reused $connection $status $request_uri';
-    access_log {DIRECTORY}/access.log facts;
-    keepalive_timeout 2s; http2_max_concurrent_streams 128;
-    client_body_temp_path {DIRECTORY}/body; proxy_temp_path {DIRECTORY}/proxy; fastcgi_temp_path {DIRECTORY}/f; uwsgi_temp_path {DIRECTORY}/u; scgi_temp_path {DIRECTORY}/s;
-    upstream mock {{ server 127.0.0.1:{mock_port}; keepalive 64; }}
-    server {{ listen 127.0.0.1:{ports['h2']} ssl http2; {tls} {proxy} }}
-    server {{ listen 127.0.0.1:{ports['h1']} ssl; {tls} {proxy} }}
-    server {{ listen 127.0.0.1:{ports['plain']} http2; {proxy} }}
-    server {{ listen 127.0.0.1:{ports['mutual']} ssl http2; {tls} ssl_client_certificate {DIRECTORY}/ca.pem; ssl_verify_client on; {proxy} }}
-}}
-""")
-nginx = subprocess.Popen(["nginx", "-c", str(DIRECTORY / "nginx.conf"), "-p", str(DIRECTORY)], stderr=subprocess.DEVNULL)
-time.sleep(0.5)
+def backends(directory, nginx):
+    plain = {"health_interval": "0s", "connections_min": 0, "eject_errors": 1000, "eject_error_percent": 0}
+    secure = {**plain, "tls_name": "llm.test", "tls_ca": f"{directory}/ca.pem"}
+    client = {"tls_cert": f"{directory}/client.pem", "tls_key": f"{directory}/client.key"}
+    rows = {name: (name, secure) for name in ("h2", "h1", "old", "steps", "narrow", "brief", "expired")}
+    rows |= {
+        "plain": ("plain", {**plain, "protocol": "http2"}),
+        "forced": ("h2", {**secure, "protocol": "http1"}),
+        "idle": ("h2", {**secure, "timeout_idle": "200ms", "http2_connections_min": 0}),
+        "mutual": ("mutual", {**secure, **client}),
+        "unproven": ("mutual", secure),
+        "stranger": ("h2", {**secure, "tls_ca": f"{directory}/stranger.pem"}),
+        "misnamed": ("h2", {**secure, "tls_name": "other.test"}),
+        "unknown": ("h2", {key: value for key, value in secure.items() if key != "tls_ca"}),
+    }
+    return [{"name": name, "url": nginx.url(server, "http" if server == "plain" else "https"), **keys}
+            for name, (server, keys) in rows.items()]
 
 
-def lines(port):
-    """What nginx logged for a port: protocol, TLS version, resumed or not, connection, status."""
-    rows = [line.split() for line in (DIRECTORY / "access.log").read_text().splitlines()]
-    return [row[1:6] for row in rows if row[0] == str(ports[port]) and row[6].startswith("/v1/")]
-
-
-backend = {"tls_name": "llm.test", "tls_ca": f"{DIRECTORY}/ca.pem", "health_interval": "0s", "connections_min": 0, "timeout_idle": "1s"}
-gateway = house.Gateway(
-    PROGRAM,
-    [
-        {"name": "h2", "url": f"https://127.0.0.1:{ports['h2']}", **backend},
-        {"name": "h1", "url": f"https://127.0.0.1:{ports['h1']}", **backend},
-        {"name": "forced", "url": f"https://127.0.0.1:{ports['h2']}", "protocol": "http1", **backend},
-        {"name": "plain", "url": f"http://127.0.0.1:{ports['plain']}", "protocol": "http2", "health_interval": "0s"},
-        {"name": "mutual", "url": f"https://127.0.0.1:{ports['mutual']}", "tls_cert": f"{DIRECTORY}/client.pem", "tls_key": f"{DIRECTORY}/client.key", **backend},
-        {"name": "stranger", "url": f"https://127.0.0.1:{ports['h2']}", **{**backend, "tls_ca": f"{DIRECTORY}/stranger.pem"}},
-        {"name": "misnamed", "url": f"https://127.0.0.1:{ports['h2']}", **{**backend, "tls_name": "other.test"}},
-        {"name": "unproven", "url": f"https://127.0.0.1:{ports['mutual']}", **backend},
-    ],
-    [{"name": name, "backends": [name], "in_flight_max": 1000, "retries": 3}
-     for name in ("h2", "h1", "forced", "plain", "mutual", "stranger", "misnamed", "unproven")],
-)
-client = openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x", max_retries=0, timeout=30)
-number, lock = 0, threading.Lock()
-
-
-def streamed(model):
-    """Whether a stream of its own came whole; an error's code otherwise."""
-    global number
-    with lock:
-        number += 1
-        question = [{"role": "user", "content": f"question {number}"}]
-    text, finished = "", False
-    try:
-        for event in client.chat.completions.create(model=model, messages=question, stream=True):
-            for choice in event.choices:
-                text += choice.delta.content or ""
-                finished = finished or bool(choice.finish_reason)
-    except openai.APIStatusError as error:
-        return error.code
-    except openai.APIError as error:
-        return repr(error)
-    return finished and bool(text)
-
-
-def many(model, count, workers):
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        return collections.Counter(pool.map(lambda _: streamed(model), range(count)))
-
-
-try:
+def few_connections(nginx, asker):
     for model in ("h2", "plain"):
-        outcomes = many(model, 200, 100)
+        outcomes = asker.many(model, 200, 100)
         check(f"{model}: 200 streams, 100 at a time, come whole", outcomes == {True: 200}, outcomes)
-        rows = lines(model)
-        connections = {row[3] for row in rows}
-        check(f"{model}: all by HTTP/2", len(rows) == 200 and {row[0] for row in rows} == {"HTTP/2.0"}, rows[:2])
-        # Two data cores, each with its own.
-        check(f"{model}: on few connections", len(connections) <= 4, len(connections))
+        rows = nginx.lines(model)
+        connections = {row.connection for row in rows}
+        check(f"{model}: all by HTTP/2", len(rows) == 200 and {row.protocol for row in rows} == {"HTTP/2.0"}, rows[:2])
+        check(f"{model}: on few connections", len(connections) <= 4 * CORES, len(connections))
         print(f"   {len(connections)} connections")
-    for model, port in (("h1", "h1"), ("forced", "h2")):
-        before = len(lines(port))
-        outcomes = many(model, 40, 20)
-        check(f"{model}: streams over TLS and HTTP/1.1 come whole", outcomes == {True: 40}, outcomes)
-        rows = lines(port)[before:]
-        check(f"{model}: all by HTTP/1.1", {row[0] for row in rows} == {"HTTP/1.1"}, rows[:2])
-        check(f"{model}: connections are used again", len({row[3] for row in rows}) < 40, len(rows))
-    # Connections go when they are idle; their sessions stay.
-    for model in ("h2", "h1"):
-        time.sleep(3)
-        before = len(lines(model))
-        outcomes = many(model, 8, 4)
-        rows = lines(model)[before:]
-        check(f"{model}: sessions are resumed", outcomes == {True: 8} and all(row[2] == "r" for row in rows), rows)
+        check(f"{model}: whole answers, and a long question", asker.whole(model, "x" * 600_000) is True)
+    for model, server, protocol, version in (
+        ("h1", "h1", "HTTP/1.1", "TLSv1.3"),
+        ("forced", "h2", "HTTP/1.1", "TLSv1.3"),
+        ("old", "old", "HTTP/2.0", "TLSv1.2"),
+    ):
+        before = len(nginx.lines(server))
+        outcomes = asker.many(model, 40, 20)
+        check(f"{model}: streams come whole", outcomes == {True: 40}, outcomes)
+        rows = nginx.lines(server)[before:]
+        check(f"{model}: all by {protocol} over {version}", {row[1:3] for row in rows} == {(protocol, version)}, rows[:2])
+        check(f"{model}: connections are used again", len({row.connection for row in rows}) < 40, len(rows))
 
-    stop = time.monotonic() + 6
-    outcomes, reloads = collections.Counter(), 0
 
-    def keep_asking(_):
-        while time.monotonic() < stop:
-            outcome = streamed("h2")
-            with lock:
-                outcomes[outcome] += 1
+def step_by_step(nginx, asker, steps):
+    """Nothing goes on at the backend before the client has seen what came before, with all streams open at once."""
+    for model, count, limit in (("steps", 100, 4 * CORES), ("narrow", 24, 24 // 8 + CORES)):
+        steps.most = 0
+        names = [f"{model} {place}" for place in range(count)]
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            streams = list(pool.map(lambda name: Words(asker, model, name), names))
+            firsts = list(pool.map(lambda stream: stream.next(), streams))
+            together = firsts == ["one "] * count and steps.most == count
+            check(f"{model}: {count} streams run at once", together, (steps.most, firsts))
+            for step, word in enumerate(steps.words[1:], 1):
+                for name in names:
+                    steps.go(name)
+                got = collections.Counter(pool.map(lambda stream: stream.next(), streams))
+                check(f"{model}: word {step + 1} comes when it is said", got == {word: count}, got)
+            ends = collections.Counter(pool.map(lambda stream: stream.next(), streams))
+            check(f"{model}: and the end", ends == {"stop": count}, ends)
+        until(f"{model}: nginx has logged them", lambda: len(nginx.lines(model)) == count)
+        connections = {row.connection for row in nginx.lines(model)}
+        check(f"{model}: on few connections", len(connections) <= limit, len(connections))
+        print(f"   {len(connections)} connections")
 
-    with concurrent.futures.ThreadPoolExecutor(50) as pool:
-        asking = [pool.submit(keep_asking, place) for place in range(50)]
-        while time.monotonic() < stop - 1:
-            time.sleep(0.5)
-            nginx.send_signal(signal.SIGHUP)
-            reloads += 1
-        [task.result() for task in asking]
-    print(f"   {outcomes[True]} streams over {reloads} reloads")
-    check("reloads under load (GOAWAY) cost nobody an answer", set(outcomes) == {True} and reloads >= 8, outcomes)
+    # One who leaves takes nobody along.
+    stays, leaves = Words(asker, "steps", "stays"), Words(asker, "steps", "leaves")
+    check("two more streams", (stays.next(), leaves.next()) == ("one ", "one "))
+    before = len(nginx.lines("steps"))
+    leaves.close()
+    # It logs a stream when it is over, and neither was told to go on.
+    until("nginx learns that one client has left", lambda: len(nginx.lines("steps")) == before + 1)
+    steps.go("stays", 3)
+    check("the other one goes on", [stays.next() for _ in range(4)] == [*steps.words[1:], "stop"])
 
-    check("a client certificate is shown where it is asked for", streamed("mutual") is True)
-    for model, words in (("stranger", "leads to no authority"), ("misnamed", "not for `other.test` but for"), ("unproven", None)):
-        outcome = streamed(model)
-        expected = ("backend_insecure",) if words else ("backend_insecure", "backend_closed", "400", None)
-        check(f"{model}: no request goes out over it", outcome in expected, outcome)
-        if words:
-            check(f"{model}: the log says which", words in gateway.words(), gateway.words())
+
+class Words:
+    """The words of a stream, one at a time, and its finish reason behind them."""
+
+    def __init__(self, asker, model, name):
+        self.response = asker.open(model, name)
+        self.events = iter(self.response)
+
+    def next(self):
+        try:
+            for event in self.events:
+                for choice in event.choices:
+                    if choice.delta.content or choice.finish_reason:
+                        return choice.delta.content or choice.finish_reason
+            return "cut"
+        except Exception as error:
+            return repr(error)
+
+    def close(self):
+        self.response.close()
+
+
+def resumption(nginx, asker):
+    for model, server in (("idle", "h2"), ("h1", "h1"), ("old", "old")):
+        asker.many(model, 20, 20)  # every core has had a session
+        # Ours go when they are idle, the others when nginx finds them idle.
+        until("idle connections are closed", lambda: nginx.connections() == 0)
+        before = len(nginx.lines(server))
+        outcomes = asker.many(model, 8, 4)
+        rows = nginx.lines(server)[before:]
+        resumed = outcomes == {True: 8} and {row.reused for row in rows} == {"r"}
+        check(f"{model}: sessions are resumed", resumed, (outcomes, rows))
+
+
+def goaway(nginx, asker, steps):
+    running = [Words(asker, "steps", "over a reload") for _ in range(50)]
+    check("50 streams run", {stream.next() for stream in running} == {"one "})
+    for model, callers in (("h2", 50), ("h1", 20)):
+        load = Load(lambda: asker.streamed(model), callers)
+        load.more(50)
+        for _ in range(8):
+            nginx.reload()
+            load.more(50)
+        outcomes = load.stop()
+        check(f"{model}: 8 reloads under load cost nobody an answer", set(outcomes) == {True}, outcomes)
+        workers = {row.pid for row in nginx.lines(model)}
+        check(f"{model}: every worker was asked", len(workers) >= 9, len(workers))
+        print(f"   {outcomes[True]} streams")
+    steps.go("over a reload", 3)
+    ends = collections.Counter(" ".join(stream.next() for _ in range(4)) for stream in running)
+    check("streams that ran before the first reload come whole", ends == {"two  three  four stop": 50}, ends)
+
+    outcomes = asker.many("brief", 300, 50)
+    check("a connection that ends every ten requests costs nobody an answer", outcomes == {True: 300}, outcomes)
+    check("and it did", len({row.connection for row in nginx.lines("brief")}) >= 30)
+
+
+def certificates(nginx, asker, gateway):
+    check("a client certificate is shown where it is asked for", asker.streamed("mutual") is True)
+    # nginx shakes hands without one and then says what it thinks of it.
+    outcome = asker.streamed("unproven")
+    statuses = [row.status for row in nginx.lines("mutual")]
+    check("unproven: nginx refuses", str(outcome).startswith("400") and statuses == ["200", "400"], (outcome, statuses))
+    before = len(nginx.lines("h2"))
+    for model, words in (
+        ("stranger", "leads to no authority"),
+        ("unknown", "leads to no authority"),
+        ("misnamed", "not for `other.test` but for llm.test"),
+        ("expired", "expired "),
+    ):
+        outcome = asker.streamed(model)
+        check(f"{model}: no request goes out", outcome == "502 backend_insecure", outcome)
+        said = lambda: any(f"backend {model}: " in line and words in line for line in gateway.words().splitlines())
+        until(f"{model}: the log says which", said)
+    check("nginx got none", len(nginx.lines("h2")) == before and not nginx.lines("expired"))
     print("   " + "\n   ".join(line for line in gateway.words().splitlines() if "secure" in line))
-    gateway.stop()
-finally:
-    nginx.terminate()
-    nginx.wait()
-    house.kill_all()
-house.verdict()
+
+
+def main():
+    with front.directory() as directory, contextlib.ExitStack() as at_end:
+        made = front.Certificates(directory)
+        made.sign("server", "llm.test")
+        made.sign("client", "gateway.test")
+        made.sign("expired", "llm.test", end="20210101000000Z")
+        at_end.callback(house.kill_all)
+        port = house.free_port()
+        provider = [LLMOCK, "serve", "--port", str(port), "--log-level", "error", "--stream-chunk-delay-ms", "20",
+                    "--response-style", "varied"]
+        house.Process(provider, port, "/health", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        steps = front.Steps()
+        options = ("ssl_protocols TLSv1.2 TLSv1.3; keepalive_timeout 1s; http2_max_concurrent_streams 128; "
+                   "client_max_body_size 10m;")
+        nginx = front.Nginx(directory, servers(directory, port, steps.port), options)
+        at_end.callback(nginx.stop)
+        rows = backends(directory, nginx)
+        models = [{"name": row["name"], "backends": [row["name"]], "in_flight_max": 1000} for row in rows]
+        gateway = house.Gateway(PROGRAM, rows, models, cores=CORES)
+        asker = Asker(gateway.port)
+        few_connections(nginx, asker)
+        step_by_step(nginx, asker, steps)
+        resumption(nginx, asker)
+        goaway(nginx, asker, steps)
+        certificates(nginx, asker, gateway)
+        gateway.stop()
+    house.verdict()
+
+
+main()

@@ -13,7 +13,7 @@ const LOAD_PERCENT: u64 = 125;
 /// Points in order of their place.
 #[derive(Clone, Debug)]
 pub struct Ring {
-    points: Vec<(u64, u32)>,
+    pub(super) points: Vec<(u64, u32)>,
     count: usize,
 }
 

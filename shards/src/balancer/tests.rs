@@ -4,6 +4,8 @@ use super::*;
 use crate::random::{Random, each_seed};
 use std::string::String;
 
+mod shares;
+
 fn turns(weights: &[u32], count: usize) -> String {
     let mut robin = RoundRobin::new(weights.len());
     (0..count).map(|_| robin.pick(|at| weights[at]).map_or('-', |backend| (b'a' + backend as u8) as char)).collect()
@@ -78,11 +80,25 @@ fn fewest_in_flight_for_the_weight() {
 
 #[test]
 fn at_rest_the_turns_follow_the_weights() {
-    let (mut cursor, mut counts) = (0, [0; 3]);
-    for _ in 0..60 {
-        counts[least_of(&[0; 3], &[1, 3, 2], &mut cursor).expect("all are available")] += 1;
+    let rest = |weights: &[u32], turns: usize| {
+        let (mut cursor, mut counts) = (0, alloc::vec![0usize; weights.len()]);
+        for _ in 0..turns {
+            counts[least_of(&[0; 3], weights, &mut cursor).expect("all are available")] += 1;
+        }
+        counts
+    };
+    // However fine grained the weights are, and soon: within the bits of the count, halved.
+    for weights in [[1, 3, 2], [256, 768, 512], [1_000_000, 3_000_000, 2_000_000]] {
+        for turns in 1..2_000 {
+            for (count, share) in rest(&weights, turns).into_iter().zip([1, 3, 2]) {
+                let bits = turns.ilog2() as usize + 1;
+                assert!((6 * count).abs_diff(turns * share) <= 3 * bits + 6, "{count} of {turns} for {share} of 6");
+            }
+        }
     }
-    assert_eq!(counts, [10, 30, 20]);
+    let mut cursor = 0;
+    let turns: Vec<_> = (0..8).filter_map(|_| least_of(&[0, 0], &[256, 256], &mut cursor)).collect();
+    assert_eq!(turns, [0, 1, 0, 1, 0, 1, 0, 1]);
 }
 
 #[test]

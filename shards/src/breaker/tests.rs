@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::random::{Random, each_seed};
-use std::vec::Vec;
+use alloc::vec::Vec;
+
+mod model;
 
 const RULES: BreakerRules = BreakerRules {
     errors_in_row: 3,
@@ -179,4 +181,50 @@ fn a_random_life_keeps_the_laws() {
         }
         assert_eq!((breaker.gate(Millis(now)), breaker.state()), (Gate::Open, State::Serving), "it serves again");
     });
+}
+
+#[test]
+fn what_went_before_it_was_taken_out_says_nothing_after_its_return() {
+    let mut breaker = Breaker::new(BreakerRules { probes: 1, ..RULES });
+    // A backend that hangs: many wait, the first three time out, it recovers, and then the others time out.
+    let mut hung: Vec<Pass> = (0..10).map(|_| breaker.begin(Millis(0))).collect();
+    let changes: Vec<_> = hung.drain(..3).filter_map(|pass| breaker.end(pass, Outcome::Bad, Millis(100))).collect();
+    assert_eq!(changes.len(), 1);
+    assert!(ask(&mut breaker, Outcome::Good, 1_100).is_some(), "well again");
+    for pass in hung {
+        assert_eq!(breaker.end(pass, Outcome::Bad, Millis(1_200)), None);
+    }
+    assert_eq!(breaker.gate(Millis(1_200)), Gate::Open);
+}
+
+#[test]
+fn while_the_active_check_holds_it_down_requests_turn_nothing() {
+    let mut breaker = Breaker::new(BreakerRules { errors_in_row: 1, probes: 1, ..RULES });
+    assert!(ask(&mut breaker, Outcome::Bad, 0).is_some());
+    let probe = breaker.begin(Millis(1_000));
+    assert_eq!(breaker.checked(Check::Failed, Millis(1_001)), None, "out already");
+    assert_eq!(breaker.end(probe, Outcome::Good, Millis(1_002)), None, "the check has the last word");
+    assert_eq!(breaker.checked(Check::Passed, Millis(1_003)), None, "requests took it out, probes put it back");
+    assert_eq!(breaker.gate(Millis(1_003)), Gate::Probe);
+    let change = ask(&mut breaker, Outcome::Good, 1_004).expect("well again");
+    assert_eq!((change.from, change.to), (State::Probing, State::Serving));
+    // In a panic it is asked all the same; what that shows is not told as a turn, before or after the check passes.
+    assert!(breaker.checked(Check::Failed, Millis(1_005)).is_some());
+    let (one, other) = (breaker.begin(Millis(1_006)), breaker.begin(Millis(1_006)));
+    assert_eq!(breaker.end(one, Outcome::Bad, Millis(1_007)), None);
+    assert!(breaker.checked(Check::Passed, Millis(1_008)).is_some());
+    assert_eq!(breaker.end(other, Outcome::Bad, Millis(1_009)), None);
+    assert_eq!(breaker.state(), State::Serving);
+}
+
+#[test]
+fn the_doubling_goes_on_from_what_other_cores_found() {
+    let mut breaker = Breaker::new(RULES);
+    breaker.elsewhere_tripped(2_000, Millis(0));
+    let change = ask(&mut breaker, Outcome::Bad, 2_000).expect("a failed probe");
+    assert_eq!(change.for_ms, 4_000);
+    breaker.elsewhere_restored(Millis(3_000));
+    // Wholly back: from the beginning, here as there.
+    breaker.elsewhere_tripped(1_000, Millis(5_000));
+    assert_eq!(ask(&mut breaker, Outcome::Bad, 6_000).expect("a failed probe").for_ms, 2_000);
 }

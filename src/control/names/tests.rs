@@ -1,104 +1,164 @@
 //! Answers over time, from a server of names of our own.
 
-use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, SocketAddr};
+pub mod server; // the other side
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use tokio::net::UdpSocket;
+use std::cell::RefCell;
+use std::io;
 
+use tokio::sync::Notify;
+
+use self::server::{Family, Manner, Reply, Zone, ip, resolver, run, serve};
 use super::*;
 
 #[test]
 fn answers_are_trusted_for_their_time_within_bounds() {
     let seconds = [0, 5, 60, 300, 86_400].map(|ttl| Pace::default().trusted(Duration::from_secs(ttl)).as_secs());
     assert_eq!(seconds, [5, 5, 60, 300, 300]);
+    assert_eq!(Pace::default().trusted(Duration::MAX).as_secs(), 300);
     let waits: Vec<u64> = (1..8).map(|failed| Pace::default().retried(failed).as_secs()).collect();
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
     assert_eq!(Pace::default().retried(u32::MAX).as_secs(), 30);
 }
 
+fn dial(address: &str) -> Dial {
+    Dial::Tcp((ip(address), 80).into())
+}
+
 #[test]
 fn only_other_addresses_are_news() {
-    let dial = |last: u8| Dial::Tcp((Ipv4Addr::new(10, 0, 0, last), 80).into());
-    let ip = |last: u8| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
-    let known = [dial(1), dial(2)];
-    assert_eq!(changed(&known, [ip(2), ip(1), ip(2)].into_iter(), 80), None, "in another order, and one twice");
-    assert_eq!(changed(&known, [].into_iter(), 80), None, "no answer is no news");
-    assert_eq!(changed(&known, [ip(1)].into_iter(), 80).as_deref(), Some(&[dial(1)][..]));
-    assert_eq!(changed(&[], [ip(3)].into_iter(), 80).as_deref(), Some(&[dial(3)][..]));
-    assert!(changed(&known, [ip(1), ip(2)].into_iter(), 81).is_some(), "another port is another address");
+    let known = ["10.0.0.1", "10.0.0.2"].map(dial);
+    let changed = |found: &[&str], port| changed(&known, found.iter().map(|&text| ip(text)).collect(), port);
+    assert_eq!(changed(&["10.0.0.2", "10.0.0.1", "10.0.0.2"], 80), None, "in another order, and one twice");
+    assert_eq!(changed(&[], 80), None, "no answer is no news");
+    assert_eq!(changed(&["10.0.0.1"], 80).as_deref(), Some(&[dial("10.0.0.1")][..]));
+    assert!(changed(&["10.0.0.1", "10.0.0.2"], 81).is_some(), "another port is another address");
 }
 
 #[test]
-fn a_name_with_a_dot_is_whole() {
-    assert_eq!([fully("vllm"), fully("a.b"), fully("a.b.")], ["vllm", "a.b.", "a.b."]);
+fn the_family_in_front_stays_in_front() {
+    let found = ["10.0.0.1", "fd00::1", "10.0.0.2", "fd00::2"].map(ip).to_vec();
+    let four_first = ["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"].map(dial);
+    let six_first = ["fd00::1", "fd00::2", "10.0.0.1", "10.0.0.2"].map(dial);
+    assert_eq!(changed(&[dial("fd00::9")], found.clone(), 80).as_deref(), Some(&six_first[..]));
+    assert_eq!(changed(&[dial("10.0.0.9")], found.clone(), 80).as_deref(), Some(&four_first[..]));
+    assert_eq!(changed(&[], found, 80).as_deref(), Some(&four_first[..]));
 }
 
-/// Answers every question for A with the address of the moment, and for AAAA with none; a time to live of 0.
-async fn serve(socket: UdpSocket, now: Rc<Cell<Option<Ipv4Addr>>>) {
-    let mut packet = [0; 512];
-    while let Ok((length, from)) = socket.recv_from(&mut packet).await {
-        let question = &packet[..length];
-        let asks_a = question.windows(4).any(|window| window == [0, 1, 0, 1]);
-        let address = now.get();
-        let mut answer = question.to_vec();
-        answer.truncate(12 + question[12..].iter().position(|&byte| byte == 0).unwrap() + 5);
-        // A response, recursion available; SERVFAIL where there is no address. No additional records (RFC 1035 4.1.1).
-        (answer[2], answer[3]) = (0x81, if address.is_some() { 0x80 } else { 0x82 });
-        answer[6..12].copy_from_slice(&[0; 6]);
-        if let (true, Some(address)) = (asks_a, address) {
-            answer[7] = 1;
-            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-            answer.extend(address.octets());
+/// A name that is followed, and what was told of it.
+struct Followed {
+    addresses: Addresses,
+    told: Rc<RefCell<Vec<Finding>>>,
+    news: Rc<Notify>,
+}
+
+impl Followed {
+    fn start(known: &[Dial], resolver: Resolver) -> Followed {
+        let addresses: Addresses = Rc::new(RefCell::new(vec![known.into()]));
+        let (told, news) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Notify::new()));
+        let (hear, ring) = (told.clone(), news.clone());
+        let tell = Rc::new(move |finding| {
+            hear.borrow_mut().push(finding);
+            ring.notify_one();
+        });
+        let name = Name { backend: 0, called: "b".to_owned(), host: "model.test".to_owned(), port: 80 };
+        let soon = Duration::from_millis(1);
+        let pace = Pace { ttl_min: soon, ttl_max: soon, retry_min: soon, retry_max: soon };
+        tokio::task::spawn_local(follow(name, pace, Rc::new(resolver), addresses.clone(), tell));
+        Followed { addresses, told, news }
+    }
+
+    /// The finding with this number, once it has come.
+    async fn told(&self, number: usize) -> Finding {
+        loop {
+            if let Some(finding) = self.told.borrow().get(number) {
+                return finding.clone();
+            }
+            self.news.notified().await;
         }
-        let _ = socket.send_to(&answer, from).await;
+    }
+
+    async fn said(&self, number: usize) -> String {
+        match self.told(number).await {
+            Finding::Said(text) => text,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
-fn resolver(server: SocketAddr) -> TokioResolver {
-    let mut connection = ConnectionConfig::new(ProtocolConfig::Udp);
-    connection.port = server.port();
-    let config =
-        ResolverConfig::from_parts(None, Vec::new(), vec![NameServerConfig::new(server.ip(), true, vec![connection])]);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    builder.options_mut().attempts = 1;
-    builder.build().unwrap()
+fn leads_to(addresses: &[&str]) -> Finding {
+    let addresses: Vec<Dial> = addresses.iter().map(|address| dial(address)).collect();
+    Finding::Addresses { backend: 0, addresses: addresses.into() }
 }
 
 #[test]
 fn a_name_is_followed_and_the_last_answer_kept() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let server = socket.local_addr().unwrap();
-        let now = Rc::new(Cell::new(Some(Ipv4Addr::new(10, 0, 0, 1))));
-        tokio::task::spawn_local(serve(socket, now.clone()));
-        let addresses: Addresses = Rc::new(RefCell::new(vec![Vec::new().into()]));
-        let told = Rc::new(RefCell::new(Vec::new()));
-        let hear = told.clone();
-        let name = Name { backend: 0, called: "b".to_owned(), host: "model.test".to_owned(), port: 80 };
-        let ms = Duration::from_millis;
-        let pace = Pace { ttl_min: ms(10), ttl_max: ms(10), retry_min: ms(10), retry_max: ms(10) };
-        let tell = Rc::new(move |finding| hear.borrow_mut().push(finding));
-        tokio::task::spawn_local(follow(name, pace, Rc::new(resolver(server)), addresses.clone(), tell));
-        let dial = |last| Dial::Tcp((Ipv4Addr::new(10, 0, 0, last), 80).into());
-        let heard = async |count: usize| {
-            while told.borrow().len() < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+    run(async {
+        let zone = Rc::new(Zone::default());
+        let one = |text| Reply::Addresses(vec![ip(text)], 0);
+        zone.set("model.test.", Family::A, one("10.0.0.1"));
+        let resolver = resolver(serve(zone.clone()).await, &Manner::default());
+        // The first answers are what is known already.
+        let followed = Followed::start(&[dial("10.0.0.1")], resolver);
+        while zone.asked.borrow().len() < 6 {
+            tokio::task::yield_now().await;
+        }
+        zone.set("model.test.", Family::Aaaa, one("fd00::1"));
+        assert_eq!(followed.told(0).await, leads_to(&["10.0.0.1", "fd00::1"]));
+        for family in [Family::A, Family::Aaaa] {
+            zone.set("model.test.", family, Reply::ServFail);
+        }
+        let said = followed.said(1).await;
+        assert!(said.starts_with("backend b: the name model.test does not resolve (DNS answers"), "{said}");
+        assert!(said.ends_with("; the last addresses are kept"), "{said}");
+        // Several failures more, which nobody needs to hear of.
+        let asked = zone.asked.borrow().len();
+        while zone.asked.borrow().len() < asked + 6 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*followed.addresses.borrow()[0], ["10.0.0.1", "fd00::1"].map(dial));
+        zone.set("model.test.", Family::Aaaa, Reply::Nothing);
+        zone.set("model.test.", Family::A, one("10.0.0.2"));
+        assert_eq!(followed.said(2).await, "backend b: the name model.test resolves again");
+        // While one family was answered and the other not yet, its old address stays.
+        let last = followed.told(3).await;
+        assert!(last == leads_to(&["10.0.0.2"]) || last == leads_to(&["fd00::1", "10.0.0.2"]), "{last:?}");
+    });
+}
+
+#[test]
+fn a_name_that_led_nowhere_at_first_gets_its_addresses() {
+    run(async {
+        let zone = Rc::new(Zone::default());
+        let followed = Followed::start(&[], resolver(serve(zone.clone()).await, &Manner::default()));
+        while zone.asked.borrow().len() < 6 {
+            tokio::task::yield_now().await;
+        }
+        zone.set("model.test.", Family::A, Reply::Addresses(vec![ip("10.0.0.1")], 0));
+        // That it did not resolve was said at start.
+        assert_eq!(followed.said(0).await, "backend b: the name model.test resolves again");
+        assert_eq!(followed.told(1).await, leads_to(&["10.0.0.1"]));
+    });
+}
+
+#[test]
+fn localhost_stays_what_the_system_says() {
+    run(async {
+        let zone = Rc::new(Zone::default());
+        let server = serve(zone.clone()).await;
+        let manner = Manner {
+            hosts: "10.9.9.9 model.test",
+            system: |host| match host {
+                "localhost" => Ok(vec![ip("127.0.0.1")]),
+                "model.test" => Ok(vec![ip("10.9.9.9")]),
+                _ => Err(io::Error::other("unknown")),
+            },
+            ..Manner::default()
         };
-        heard(1).await;
-        assert_eq!(told.borrow()[0], Finding::Addresses { backend: 0, addresses: [dial(1)].into() });
-        now.set(None);
-        heard(2).await;
-        assert!(matches!(&told.borrow()[1], Finding::Said(text) if text.contains("the last addresses are kept")));
-        assert_eq!(*addresses.borrow()[0], [dial(1)]);
-        now.set(Some(Ipv4Addr::new(10, 0, 0, 2)));
-        heard(4).await;
-        assert!(matches!(&told.borrow()[2], Finding::Said(text) if text.contains("resolves again")));
-        assert_eq!(told.borrow()[3], Finding::Addresses { backend: 0, addresses: [dial(2)].into() });
-        assert_eq!(*addresses.borrow()[0], [dial(2)]);
+        zone.set("model.test.", Family::A, Reply::Addresses(vec![ip("10.0.0.1")], 0));
+        let resolver = resolver(server, &manner);
+        assert_eq!(resolver.look_up("localhost", &[]).await.unwrap().addresses, [ip("127.0.0.1")]);
+        assert_eq!(resolver.look_up("model.test", &[]).await.unwrap().addresses, [ip("10.9.9.9")]);
+        assert_eq!(resolver.look_up("my.localhost", &[]).await.unwrap_err(), "unknown");
+        assert_eq!(*zone.asked.borrow(), []);
     });
 }

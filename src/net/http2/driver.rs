@@ -36,7 +36,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
     ) -> Poll<io::Result<()>> {
         let result = ready!(Pin::new(&mut self.io).poll_read(context, buffer));
         self.state.heard_ms.set(now_ms());
-        Poll::Ready(result)
+        Poll::Ready(result.map_err(|error| {
+            let kind = error.kind();
+            self.state.broken.replace(Some(error));
+            kind.into()
+        }))
     }
 }
 

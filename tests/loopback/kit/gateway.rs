@@ -72,7 +72,7 @@ impl Setup {
 
     /// A scripted backend meets only what the test sends: no connections ahead of need, and no checks, unless `lines` ask
     /// for them.
-    fn backend_url(self, name: &str, url: &str, lines: &str) -> Setup {
+    pub fn backend_url(self, name: &str, url: &str, lines: &str) -> Setup {
         let mut text = format!("[[backend]]\nname = \"{name}\"\nurl = \"{url}\"\n{lines}\n");
         for (key, value) in [("connections_min", "0"), ("http2_connections_min", "0"), ("health_interval", "\"0s\"")] {
             // By whole names: one of these is the end of another.

@@ -1,0 +1,151 @@
+//! One exchange of HTTP/1.1 or HTTP/2 over a connection that is then closed. Owns the connection and whatever runs for it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::rt::Executor;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
+
+use super::{BODY_BYTES, Target, fault};
+use crate::limits::HEAD_BYTES;
+
+/// Asks for the target's path over `stream`. Errors: no answer until `deadline`, none that is HTTP, or a status of 500 and
+/// above.
+pub async fn over(
+    target: &Target,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    speak_http2: bool,
+    deadline: Instant,
+) -> Result<(), String> {
+    let io = TokioIo::new(stream);
+    let broken = |error: hyper::Error| fault::broken(&error);
+    let late = |_| format!("{} is not answered within {} ms", target.path, target.timeout_ms);
+    let status = if speak_http2 {
+        let errands = Errands::default();
+        let mut builder = http2::Builder::new(errands.executor());
+        builder.max_header_list_size(HEAD_BYTES as u32).initial_stream_window_size(BODY_BYTES as u32);
+        let scheme = if target.tls.is_some() { "https" } else { "http" };
+        let request = request(target, &format!("{scheme}://{}{}", target.authority, target.path), &[])?;
+        let shaken = timeout_at(deadline, builder.handshake(io)).await.map_err(late)?;
+        let (mut sender, connection) = shaken.map_err(broken)?;
+        let mut connection = Driven::new(connection);
+        let answer = connection.until(deadline, sender.send_request(request)).await;
+        let answer = answer.map_err(late)?.map_err(broken)?;
+        let status = answer.status().as_u16();
+        let _ = connection.until(deadline, drain(answer)).await;
+        drop((sender, connection));
+        errands.end(deadline).await;
+        status
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(2 * HEAD_BYTES);
+        let host = ("host", target.authority.as_str());
+        // RFC 9112 9.6: the server is told that nothing else will be asked here.
+        let request = request(target, &target.path, &[host, ("connection", "close")])?;
+        let shaken = timeout_at(deadline, builder.handshake(io)).await.map_err(late)?;
+        let (mut sender, connection) = shaken.map_err(broken)?;
+        let mut connection = Driven::new(connection);
+        let answer = connection.until(deadline, sender.send_request(request)).await;
+        let answer = answer.map_err(late)?.map_err(broken)?;
+        let status = answer.status().as_u16();
+        let _ = connection.until(deadline, drain(answer)).await;
+        status
+    };
+    if status < 500 { Ok(()) } else { Err(format!("{} answers {status}", target.path)) }
+}
+
+fn request(target: &Target, uri: &str, framing: &[(&str, &str)]) -> Result<Request<Empty<Bytes>>, String> {
+    let mut request = Request::get(uri);
+    for (name, value) in framing {
+        request = request.header(*name, *value);
+    }
+    request = request
+        .header("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION"), " (health)"))
+        .header("accept", "*/*");
+    if let Some((name, value)) = &target.credential {
+        request = request.header(*name, value);
+    }
+    request.body(Empty::new()).map_err(|error| format!("{} cannot be asked for: {error}", target.path))
+}
+
+/// Reads the body to its end or to its bound. What is wrong with it is no matter: the head has told that the server lives.
+async fn drain(answer: Response<Incoming>) {
+    let (mut body, mut left) = (answer.into_body(), BODY_BYTES);
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        if length >= left {
+            return;
+        }
+        left -= length;
+    }
+}
+
+/// A connection that is at work only while something is waited for.
+struct Driven<C> {
+    /// None once it is over, after which it must not be polled.
+    connection: Option<Pin<Box<C>>>,
+}
+
+impl<C: Future<Output = hyper::Result<()>>> Driven<C> {
+    fn new(connection: C) -> Driven<C> {
+        Driven { connection: Some(Box::pin(connection)) }
+    }
+
+    /// Waits for `wanted`, until `deadline`. How the connection ended shows in what is waited for.
+    async fn until<T>(&mut self, deadline: Instant, wanted: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let mut wanted = std::pin::pin!(wanted);
+        let both = poll_fn(|context| {
+            if let Some(connection) = &mut self.connection
+                && connection.as_mut().poll(context).is_ready()
+            {
+                self.connection = None;
+            }
+            wanted.as_mut().poll(context)
+        });
+        timeout_at(deadline, both).await
+    }
+}
+
+/// The tasks of one HTTP/2 connection. They end with this, so that a server that stalls keeps nothing alive here.
+#[derive(Default)]
+struct Errands {
+    tasks: Rc<RefCell<JoinSet<()>>>,
+}
+
+#[derive(Clone)]
+struct Spawner(Rc<RefCell<JoinSet<()>>>);
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Spawner {
+    fn execute(&self, task: F) {
+        self.0.borrow_mut().spawn_local(task);
+    }
+}
+
+impl Errands {
+    fn executor(&self) -> Spawner {
+        Spawner(self.tasks.clone())
+    }
+
+    /// Lets them say goodbye, until `deadline`.
+    async fn end(self, deadline: Instant) {
+        let mut tasks = self.tasks.take();
+        let _ = timeout_at(deadline, async { while tasks.join_next().await.is_some() {} }).await;
+    }
+}
+
+impl Drop for Errands {
+    fn drop(&mut self) {
+        // A task may hold a spawner, and with it the set that it is in: dropping our end would not stop it.
+        self.tasks.borrow_mut().abort_all();
+    }
+}
