@@ -86,12 +86,12 @@ class Load:
         while self.on:
             with self.changed:
                 self.asked += 1
-                question = f"what do you say to number {self.asked}?"
-            outcome, served_by = form(question)
+                number = self.asked
+            outcome, served_by = form(f"what do you say to number {number}?")
             with self.changed:
                 self.outcomes[outcome] += 1
                 if outcome == "right":
-                    self.served.append(served_by)
+                    self.served.append((served_by, number))
                 self.changed.notify_all()
 
     def until(self, what, holds):
@@ -103,11 +103,13 @@ class Load:
         """Waits for `count` more answers; who gave them."""
         start = len(self.served)
         self.until(f"{count} more answers", lambda: len(self.served) >= start + count)
-        return collections.Counter(self.served[start : start + count])
+        return collections.Counter(name for name, _ in self.served[start : start + count])
 
     def until_served_by(self, name):
-        start = len(self.served)
-        self.until(f"{name} serves", lambda: name in self.served[start:])
+        """Waits until this one has answered a question that was asked after now."""
+        start, asked = len(self.served), self.asked
+        fresh = lambda: any(served_by == name and number > asked for served_by, number in self.served[start:])
+        self.until(f"{name} serves", fresh)
 
     def until_even(self):
         """Waits until each backend gives a third of the answers, up to a fifth of that."""
@@ -163,8 +165,8 @@ class Setting:
             load.more(WINDOW)
             before = self.out_of_service("b0")
             self.backends[0].kill()
+            load.until("it is found out", lambda: self.out_of_service("b0") > before)
             load.more(WINDOW)
-            assert self.out_of_service("b0") > before
             self.back("b0", load, self.backends[0].start)
 
     def stops(self):
@@ -173,8 +175,8 @@ class Setting:
             load.more(WINDOW)
             before = self.out_of_service("b1")
             self.backends[1].kill(signal.SIGSTOP)
-            load.more(WINDOW)
             load.until("it is found out", lambda: self.out_of_service("b1") > before)
+            load.more(WINDOW)
             self.back("b1", load, lambda: self.backends[1].kill(signal.SIGCONT))
 
     def back(self, name, load, heal):
@@ -183,7 +185,7 @@ class Setting:
         up = time.monotonic()
         load.until_served_by(name)
         took = time.monotonic()
-        print(f"   {name} serves {took - up:.2f} s after it is up, {took - began:.2f} s after it was started")
+        print(f"   {name} serves {took - up:.2f} s after it is up, {took - began:.2f} s after it was healed")
         load.until_even()
 
     def end(self):

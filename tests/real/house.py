@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 
-START_SECONDS = 30
+START_SECONDS = 60
 END_SECONDS = 40
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -95,7 +95,7 @@ class Process:
                 ask(self.port, "GET", self.ready)
                 return
             time.sleep(0.05)
-        sys.exit(f"{self.arguments[:3]} did not start {self.words()}")
+        raise RuntimeError(f"{self.arguments} did not start. {self.words()}")
 
     def words(self):
         return ""
