@@ -1,60 +1,115 @@
-//! Cores that ask backends which fail and recover: each with its breakers, budgets and attempts, told of the others' by
-//! letters that take their time. Requests have to be served as long as anybody can serve them.
+//! Cores that ask backends which fail and recover: each with its breakers, budgets and attempts, told of what the others
+//! and the active checks found by letters that take their time. A storm, the calm in which everybody has to come back,
+//! and a stretch in which all is well and nothing may fail. The laws are held at every event.
 
-use std::collections::VecDeque;
+mod core;
+mod laws;
+mod mail;
 
-use shards::balancer::{RoundRobin, first_tier, least, two_choices};
-use shards::breaker::{Gate, Outcome, Pass, Reason, State};
-use shards::{Attempts, Breaker, BreakerRules, Budget, Fault, Millis, Others, Rules, Step};
+use std::collections::BTreeMap;
 
+use shards::breaker::Outcome;
+use shards::{Attempts, BreakerRules, Fault, Millis, Step};
+
+use self::core::{Core, Request, Sent, Town};
+pub use self::laws::Counts;
+use self::laws::{End, Laws};
+use self::mail::{Mail, Sender, Word};
 use crate::random::Random;
 
-/// What one core tells the others.
-#[derive(Clone, Copy, Debug)]
-enum Word {
-    Tripped { backend: usize, for_ms: u64 },
-    Restored { backend: usize },
+/// Faults stop here.
+const STORM_MS: u64 = 4_000;
+/// Everybody is back by now: the longest a request hangs, a letter takes and an ejection lasts, then the probes and the
+/// slow start.
+const WELL_MS: u64 = STORM_MS + 8_000;
+/// Requests stop here.
+const END_MS: u64 = WELL_MS + 3_000;
+const HANG_MS: u64 = 300;
+const CHECK_MS: u64 = 70;
+/// More than any seed needs; a seed that gets here does not come to rest.
+const EVENTS_MAX: u64 = 200_000;
+
+/// What a backend is like while it is down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Refuses,
+    BreaksOff,
+    Hangs,
+    /// Asks to be left alone for a while. Its checks pass.
+    Busy,
 }
 
-struct Core {
-    breakers: Vec<Breaker>,
-    in_flight: Vec<u32>,
-    probes_out: Vec<u32>,
-    robin: RoundRobin,
-    cursor: usize,
-    budget: Budget,
-    /// Ordered, each with the time at which it arrives.
-    mail: VecDeque<(u64, Word)>,
+struct Backend {
+    /// `None`: well.
+    down: Option<Manner>,
+    /// How often it went down: what was under way then is lost.
+    downs: u32,
+    takes_ms: u64,
+    /// What the active check said last.
+    checked_well: bool,
 }
 
-/// A request that is with a backend until `ends`.
-struct Running {
-    core: usize,
-    backend: usize,
-    pass: Pass,
-    ends: u64,
-    tried: u64,
-    attempts: Attempts,
+enum Event {
+    Arrive,
+    /// A request comes home from its backend, or from a wait.
+    Ends(u64),
+    Again(u64),
+    Deliver {
+        from: Sender,
+        to: usize,
+    },
+    Turn {
+        backend: usize,
+    },
+    Check,
+    /// The core does nothing for a while; what it should have done waits.
+    Stall {
+        core: usize,
+        until: u64,
+    },
 }
 
 struct World {
     random: Random,
     now: u64,
+    town: Town,
     cores: Vec<Core>,
-    /// Whether each backend is up.
-    up: Vec<bool>,
-    tiers: Vec<u16>,
-    running: Vec<Running>,
-    waiting: Vec<(u64, usize, Attempts)>,
-    requests: u64,
-    retries: u64,
-    served: u64,
-    failed: u64,
+    stalled: Vec<u64>,
+    backends: Vec<Backend>,
+    /// Out at a backend, with the end that awaits them; and those that wait for another attempt.
+    running: BTreeMap<u64, (Sent, Fate)>,
+    waiting: BTreeMap<u64, Request>,
+    mail: Mail,
+    queue: BTreeMap<(u64, u64), Event>,
+    sequence: u64,
+    laws: Laws,
 }
 
-const RULES: Rules = Rules { retries: 2, backoff_ms: 10, backoff_max_ms: 100, hint_max_ms: 1_000 };
-const RESERVE: u32 = 10;
-const PERCENT: u32 = 20;
+/// How a request ends that is out: as the backend was when it came, unless it goes down meanwhile.
+#[derive(Clone, Copy)]
+struct Fate {
+    manner: Option<Manner>,
+    downs: u32,
+    /// The client does not wait for it.
+    leaves: bool,
+}
+
+/// Runs one seed to rest. Panics when a law breaks.
+pub fn run(seed: u64) -> Counts {
+    let mut world = World::new(seed);
+    while let Some(((at, _), event)) = world.queue.pop_first() {
+        world.now = at;
+        world.happen(event);
+        world.laws.counts.events += 1;
+        assert!(world.laws.counts.events < EVENTS_MAX, "no rest");
+    }
+    assert!(world.running.is_empty() && world.waiting.is_empty() && world.mail.is_empty(), "all came home");
+    for core in &world.cores {
+        core.check_at_rest(&world.town, Millis(world.now));
+    }
+    world.laws.check_at_rest(&world.town);
+    world.laws.counts
+}
 
 impl World {
     fn new(seed: u64) -> World {
@@ -65,209 +120,196 @@ impl World {
             error_percent: random.below(80) as u32,
             window_ms: 1_000,
             volume_min: 5,
-            eject_ms: 50 + random.below(500),
-            eject_max_ms: 4_000,
+            eject_ms: 50 + random.below(300),
+            eject_max_ms: 1_600,
             probes: 1 + random.below(3) as u32,
             slow_start_ms: random.below(1_000),
         };
-        let core = || Core {
-            breakers: (0..backends).map(|_| Breaker::new(rules)).collect(),
-            in_flight: vec![0; backends],
-            probes_out: vec![0; backends],
-            robin: RoundRobin::new(backends),
-            cursor: 0,
-            budget: Budget::new(PERCENT, RESERVE),
-            mail: VecDeque::new(),
-        };
-        let cores = (0..cores).map(|_| core()).collect();
-        let tiers = (0..backends).map(|_| random.below(2) as u16).collect();
-        let up = vec![true; backends];
-        World {
-            random,
+        let town = Town::new(&mut random, backends);
+        let laws = Laws::new(cores, backends);
+        let mut world = World {
             now: 0,
-            cores,
-            up,
-            tiers,
-            running: Vec::new(),
-            waiting: Vec::new(),
-            requests: 0,
-            retries: 0,
-            served: 0,
-            failed: 0,
-        }
+            cores: (0..cores).map(|_| Core::new(&town, rules)).collect(),
+            stalled: vec![0; cores],
+            backends: (0..backends)
+                .map(|_| Backend { down: None, downs: 0, takes_ms: 1 + random.below(60), checked_well: true })
+                .collect(),
+            town,
+            random,
+            running: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            mail: Mail::default(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            laws,
+        };
+        world.plan_everything();
+        world
     }
 
-    fn now(&self) -> Millis {
-        Millis(self.now)
-    }
-
-    /// Sends a request on, to a backend it has not tried if there is one in service. False: there is none left.
-    fn send(&mut self, core: usize, tried: u64, attempts: Attempts) -> bool {
-        let now = self.now();
-        let dice = self.random.next();
-        let rest = self.random.below(200);
-        let own = &mut self.cores[core];
-        let open = |backend: usize| own.breakers[backend].gate(now) != Gate::Shut;
-        let panic = !(0..self.up.len()).any(open);
-        let weight = |backend: usize| {
-            let fresh = tried >> backend & 1 == 0;
-            u32::from(fresh && (panic || open(backend))) * own.breakers[backend].share(now)
-        };
-        let Some(tier) = first_tier(&self.tiers, weight) else { return false };
-        let weight = |backend: usize| if self.tiers[backend] == tier { weight(backend) } else { 0 };
-        let picked = match dice % 3 {
-            0 => own.robin.pick(weight),
-            1 => least(self.up.len(), |backend| own.in_flight[backend], weight, &mut own.cursor),
-            _ => two_choices(self.up.len(), |backend| u64::from(own.in_flight[backend]), weight, dice),
-        };
-        let Some(backend) = picked else { return false };
-        let gate = own.breakers[backend].gate(now);
-        assert!(gate != Gate::Shut || panic, "a backend out of service is asked while others serve");
-        let pass = own.breakers[backend].begin(now);
-        assert_eq!(pass == Pass::Probe, gate == Gate::Probe);
-        own.in_flight[backend] += 1;
-        own.probes_out[backend] += u32::from(pass == Pass::Probe);
-        assert!(own.probes_out[backend] <= 1, "one probe at a time");
-        self.running.push(Running {
-            core,
-            backend,
-            pass,
-            ends: self.now + rest,
-            tried: tried | 1 << backend,
-            attempts,
-        });
-        true
-    }
-
-    /// A request comes back from its backend.
-    fn arrive(&mut self, index: usize) {
-        let Running { core, backend, pass, tried, mut attempts, .. } = self.running.swap_remove(index);
-        let now = self.now();
-        let good = self.up[backend];
-        let outcome = match (good, self.random.chance(5)) {
-            (_, true) => Outcome::Neutral,
-            (true, _) => Outcome::Good,
-            (false, _) => Outcome::Bad,
-        };
-        let own = &mut self.cores[core];
-        own.in_flight[backend] -= 1;
-        own.probes_out[backend] -= u32::from(pass == Pass::Probe);
-        let change = own.breakers[backend].end(pass, outcome, now);
-        own.breakers[backend].check();
-        if let Some(change) = change {
-            let word = match change.to {
-                State::Serving => Word::Restored { backend },
-                _ => Word::Tripped { backend, for_ms: change.for_ms },
-            };
-            assert!(change.reason != Reason::AskedToWait);
-            self.tell(core, word);
+    fn plan_everything(&mut self) {
+        let pace_ms = 8 + self.random.below(16);
+        let mut at = 0;
+        while at < END_MS {
+            self.plan(at, Event::Arrive);
+            at += self.random.below(pace_ms);
         }
-        if good {
-            self.served += 1;
-            return;
+        for _ in 0..self.random.below(12) {
+            let (backend, at) = (self.random.below(self.backends.len() as u64) as usize, self.random.below(STORM_MS));
+            self.plan(at, Event::Turn { backend });
         }
-        let others = (0..self.up.len())
-            .any(|other| tried >> other & 1 == 0 && self.cores[core].breakers[other].gate(now) != Gate::Shut);
-        let others = if others { Others::Untried } else { Others::None };
-        let fault = if self.random.chance(50) { Fault::Connect } else { Fault::Closed };
-        let dice = self.random.next();
-        match attempts.next(fault, None, others, None, &mut self.cores[core].budget, dice) {
-            Step::Again { after_ms } => {
-                self.retries += u64::from(fault == Fault::Closed);
-                if after_ms > 0 {
-                    self.waiting.push((self.now + after_ms, core, attempts));
-                } else if !self.send(core, tried, attempts) {
-                    self.failed += 1;
-                }
+        for _ in 0..self.random.below(5) {
+            let (core, at) = (self.random.below(self.cores.len() as u64) as usize, self.random.below(STORM_MS));
+            let until = at + self.random.below(400);
+            self.plan(at, Event::Stall { core, until });
+        }
+        if self.random.chance(50) {
+            for at in (0..END_MS).step_by(CHECK_MS as usize) {
+                self.plan(at, Event::Check);
             }
-            Step::OtherModel | Step::GiveUp => self.failed += 1,
         }
     }
 
-    fn tell(&mut self, from: usize, word: Word) {
-        for core in (0..self.cores.len()).filter(|&core| core != from) {
-            let last = self.cores[core].mail.back().map_or(0, |(at, _)| *at);
-            let at = last.max(self.now + self.random.below(20));
-            self.cores[core].mail.push_back((at, word));
-        }
+    fn plan(&mut self, at: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((at.max(self.now), self.sequence), event);
     }
 
-    /// One event.
-    fn step(&mut self, storm: bool) {
-        self.now += self.random.below(10);
-        match self.random.below(10) {
-            0..4 => {
-                let core = self.random.below(self.cores.len() as u64) as usize;
-                self.requests += 1;
+    fn happen(&mut self, event: Event) {
+        let core = match &event {
+            Event::Stall { core, until } => {
+                self.stalled[*core] = *until;
+                return;
+            }
+            Event::Turn { backend } => return self.turn(*backend),
+            Event::Check => return self.check_backends(),
+            // Which core accepts a request is drawn when it comes: a core that stalls accepts nothing.
+            Event::Arrive => self.random.below(self.cores.len() as u64) as usize,
+            Event::Ends(number) => self.running[number].0.request.core,
+            Event::Again(number) => self.waiting[number].core,
+            Event::Deliver { to, .. } => *to,
+        };
+        if self.now < self.stalled[core] {
+            return self.plan(self.stalled[core], event);
+        }
+        match event {
+            Event::Arrive => {
                 self.cores[core].budget.deposit();
-                if !self.send(core, 0, Attempts::new(RULES)) {
-                    self.failed += 1;
+                let number = self.laws.began();
+                self.send(Request { number, core, tried: 0, asked: 0, attempts: Attempts::new(core::RULES) });
+            }
+            Event::Again(number) => {
+                if let Some(request) = self.waiting.remove(&number) {
+                    self.send(Request { tried: 0, ..request });
                 }
             }
-            4 if storm && self.random.chance(10) => {
-                let backend = self.random.below(self.up.len() as u64) as usize;
-                self.up[backend] = !self.up[backend];
+            Event::Ends(number) => self.come_home(number),
+            Event::Deliver { from, to } => {
+                let word = self.mail.pop(from, to).expect("one letter a delivery");
+                self.cores[to].read(word, Millis(self.now));
             }
-            _ => {}
+            Event::Turn { .. } | Event::Check | Event::Stall { .. } => {}
         }
-        self.settle();
+        self.cores[core].check(Millis(self.now));
+        self.laws.check(&self.cores);
     }
 
-    /// Everything that is due happens.
-    fn settle(&mut self) {
-        while let Some(index) = self.running.iter().position(|one| one.ends <= self.now) {
-            self.arrive(index);
-        }
-        while let Some(index) = self.waiting.iter().position(|(at, ..)| *at <= self.now) {
-            let (_, core, attempts) = self.waiting.swap_remove(index);
-            if !self.send(core, 0, attempts) {
-                self.failed += 1;
-            }
-        }
-        let now = self.now();
-        for core in &mut self.cores {
-            while let Some((_, word)) = core.mail.pop_front_if(|(at, _)| *at <= now.0) {
-                match word {
-                    Word::Tripped { backend, for_ms } => core.breakers[backend].elsewhere_tripped(for_ms, now),
-                    Word::Restored { backend } => core.breakers[backend].elsewhere_restored(now),
-                }
-            }
-        }
-        let cores = self.cores.len() as u64;
-        let most = cores * u64::from(RESERVE) * 100 + self.requests * u64::from(PERCENT);
-        assert!(self.retries * 100 <= most, "{} retries of {} requests", self.retries, self.requests);
+    fn turn(&mut self, backend: usize) {
+        let manners = [Manner::Refuses, Manner::BreaksOff, Manner::Hangs, Manner::Busy];
+        let manner = manners[self.random.below(4) as usize];
+        let backend = &mut self.backends[backend];
+        backend.down = if backend.down.is_none() { Some(manner) } else { None };
+        backend.downs += u32::from(backend.down.is_some());
     }
-}
 
-/// A storm, and then the calm in which everybody has to come back.
-pub fn run(seed: u64) {
-    let mut world = World::new(seed);
-    for _ in 0..2_000 {
-        world.step(true);
-    }
-    world.up.iter_mut().for_each(|up| *up = true);
-    // The longest ejection, doubled for the word of it, and the probes.
-    for _ in 0..6_000 {
-        world.step(false);
-    }
-    while !world.running.is_empty() || !world.waiting.is_empty() {
-        world.now += 1;
-        world.settle();
-    }
-    let (requests, ended) = (world.requests, world.served + world.failed);
-    assert_eq!(requests, ended, "every request has one end");
-    for core in &world.cores {
-        assert!(core.in_flight.iter().chain(&core.probes_out).all(|&count| count == 0), "all passes came home");
-        // One of a higher tier may not be asked at all, and wait for its first probe.
-        let asked = |backend: usize| world.tiers[backend] == world.tiers.iter().copied().min().unwrap_or(0);
-        for backend in (0..world.up.len()).filter(|&backend| asked(backend)) {
-            assert_eq!(core.breakers[backend].gate(world.now()), Gate::Open, "well again on every core");
+    /// The active checks: turns alone are told, to every core. In the calm, all are well.
+    fn check_backends(&mut self) {
+        for at in 0..self.backends.len() {
+            let calm = self.now >= STORM_MS;
+            let backend = &mut self.backends[at];
+            if calm {
+                backend.down = None;
+            }
+            let well = matches!(backend.down, None | Some(Manner::Busy));
+            if well != backend.checked_well {
+                backend.checked_well = well;
+                let word = Word::Checked { backend: at, well };
+                (0..self.cores.len()).for_each(|core| self.post(Sender::Background, core, word));
+            }
         }
     }
-    // Everything is well: nothing fails any more.
-    let failed = world.failed;
-    for _ in 0..500 {
-        world.step(false);
+
+    fn post(&mut self, from: Sender, to: usize, word: Word) {
+        let at = self.mail.push(from, to, word, self.now, &mut self.random);
+        self.plan(at, Event::Deliver { from, to });
     }
-    assert_eq!(world.failed, failed, "nothing fails where everything is well");
+
+    /// Sends a request on, to a backend it has not tried.
+    fn send(&mut self, request: Request) {
+        let number = request.number;
+        let core = request.core;
+        let elsewhere = core::sum(&self.cores, core, self.backends.len());
+        let place = self.random.next();
+        let sent = self.cores[core].send(request, &self.town, &elsewhere, place, Millis(self.now), &mut self.laws);
+        let Some(sent) = sent else { return self.laws.ended(number, End::Failed, self.now) };
+        let calm = self.now >= STORM_MS;
+        let backend = &mut self.backends[sent.backend];
+        if calm {
+            backend.down = None;
+        }
+        let leaves = self.random.chance(4);
+        let fate = Fate { manner: backend.down, downs: backend.downs, leaves };
+        let takes_ms = match fate.manner {
+            _ if leaves => self.random.below(HANG_MS),
+            Some(Manner::Hangs) => HANG_MS,
+            Some(Manner::Refuses | Manner::Busy) => 1,
+            Some(Manner::BreaksOff) => self.random.below(100),
+            None => backend.takes_ms + self.random.below(10),
+        };
+        self.running.insert(number, (sent, fate));
+        self.plan(self.now + takes_ms, Event::Ends(number));
+    }
+
+    fn come_home(&mut self, number: u64) {
+        let Some((sent, fate)) = self.running.remove(&number) else { return };
+        let backend = sent.backend;
+        let lost = self.backends[backend].downs != fate.downs;
+        let manner = if lost { Some(Manner::BreaksOff) } else { fate.manner };
+        let (outcome, fault) = match manner {
+            _ if fate.leaves => (Outcome::Neutral, Fault::Cancelled),
+            None => (Outcome::Good, Fault::Cancelled),
+            Some(Manner::Refuses) => (Outcome::Bad, Fault::Connect),
+            Some(Manner::BreaksOff) => (Outcome::Bad, Fault::Closed),
+            Some(Manner::Hangs) => (Outcome::Bad, Fault::HeadTimeout),
+            Some(Manner::Busy) => (Outcome::Neutral, Fault::Status(429)),
+        };
+        let now = Millis(self.now);
+        let from = sent.request.core;
+        let hint_ms = (fault == Fault::Status(429)).then(|| 1 + self.random.below(300));
+        let (mut request, words) = self.cores[from].come_home(sent, outcome, hint_ms, now, &mut self.laws);
+        for word in words.into_iter().flatten() {
+            for core in (0..self.cores.len()).filter(|&core| core != from) {
+                self.post(Sender::Core(from), core, word);
+            }
+        }
+        if fate.leaves {
+            return self.laws.ended(number, End::Left, self.now);
+        }
+        if outcome == Outcome::Good {
+            return self.laws.ended(number, End::Served, self.now);
+        }
+        let others = self.cores[from].others(request.tried, now);
+        let dice = self.random.next();
+        let step = request.attempts.next(fault, hint_ms, others, None, &mut self.cores[from].budget, dice);
+        request.attempts.check();
+        self.laws.stepped(fault, step);
+        match step {
+            Step::Again { after_ms: 0 } => self.send(request),
+            Step::Again { after_ms } => {
+                self.waiting.insert(number, request);
+                self.plan(self.now + after_ms, Event::Again(number));
+            }
+            Step::OtherModel | Step::GiveUp => self.laws.ended(number, End::Failed, self.now),
+        }
+    }
 }

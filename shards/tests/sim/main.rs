@@ -32,5 +32,18 @@ fn a_seed_replays() {
 
 #[test]
 fn backends_that_recover_serve_again_and_those_that_are_out_get_probes_alone() {
-    random::each_seed(200, backends::run);
+    let (mut counts, mut seeds) = (backends::Counts::default(), 0);
+    random::each_seed(200, |seed| {
+        counts.add(&backends::run(seed));
+        seeds += 1;
+    });
+    println!("{seeds} seeds: {counts:?}");
+    if seeds >= 50 {
+        counts.check_all_happened();
+    }
+}
+
+#[test]
+fn a_seed_of_backends_replays() {
+    assert_eq!(backends::run(7), backends::run(7));
 }

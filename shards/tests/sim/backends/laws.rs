@@ -1,0 +1,164 @@
+//! What must hold over all cores, kept apart from the machines, and how often each thing happened.
+
+use std::collections::BTreeMap;
+
+use shards::breaker::Reason;
+use shards::{Again, Fault, Step, again};
+
+use super::WELL_MS;
+use super::core::{Core, PERCENT, Policy, RESERVE, Town};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Served,
+    Failed,
+    /// The client left.
+    Left,
+}
+
+/// As what a request went to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Ordinary,
+    Probe,
+    /// To one that is out of service, because too many are.
+    Panic,
+}
+
+pub struct Laws {
+    ends: BTreeMap<u64, Option<End>>,
+    /// How often each core sent to each backend since all was well.
+    shares: Vec<Vec<u64>>,
+    pub counts: Counts,
+}
+
+impl Laws {
+    pub fn new(cores: usize, backends: usize) -> Laws {
+        Laws { ends: BTreeMap::new(), shares: vec![vec![0; backends]; cores], counts: Counts::default() }
+    }
+
+    /// The number of a new request.
+    pub fn began(&mut self) -> u64 {
+        let number = self.ends.len() as u64;
+        self.ends.insert(number, None);
+        number
+    }
+
+    pub fn sent(&mut self, core: usize, backend: usize, way: Way, now: u64) {
+        match way {
+            Way::Ordinary => {}
+            Way::Probe => self.counts.probes += 1,
+            Way::Panic => self.counts.panics += 1,
+        }
+        if now >= WELL_MS {
+            assert_eq!(way, Way::Ordinary, "where all is well, nobody is out of service");
+            self.shares[core][backend] += 1;
+        }
+    }
+
+    pub fn turned(&mut self, reason: Reason) {
+        let place = match reason {
+            Reason::ErrorsInRow => 0,
+            Reason::ErrorRatio => 1,
+            Reason::ProbeFailed => 2,
+            Reason::ProbesPassed => 3,
+            Reason::AskedToWait => 4,
+            Reason::CheckFailed | Reason::CheckPassed => unreachable!("requests turned it"),
+        };
+        self.counts.turns[place] += 1;
+    }
+
+    pub fn stepped(&mut self, fault: Fault, step: Step) {
+        match step {
+            Step::Again { after_ms } => {
+                self.counts.retries += u64::from(again(fault) == Again::Budgeted);
+                self.counts.moves += u64::from(again(fault) == Again::Free);
+                self.counts.waits += u64::from(after_ms > 0);
+            }
+            Step::OtherModel | Step::GiveUp => {}
+        }
+    }
+
+    pub fn ended(&mut self, number: u64, end: End, now: u64) {
+        let before = self.ends.insert(number, Some(end));
+        assert_eq!(before, Some(None), "request {number} ends once, having begun");
+        assert!(end != End::Failed || now < WELL_MS, "where all is well, nothing fails");
+        match end {
+            End::Served => self.counts.served += 1,
+            End::Failed => self.counts.failed += 1,
+            End::Left => self.counts.left += 1,
+        }
+    }
+
+    /// Held after every event, over all cores.
+    pub fn check(&self, cores: &[Core]) {
+        let earned = self.ends.len() as u64 * u64::from(PERCENT);
+        let most = cores.len() as u64 * u64::from(RESERVE) * 100 + earned;
+        assert!(self.counts.retries * 100 <= most, "{} retries of {} requests", self.counts.retries, self.ends.len());
+    }
+
+    /// Held once faults stopped and nothing is under way any more.
+    pub fn check_at_rest(&self, town: &Town) {
+        assert!(self.ends.values().all(Option::is_some), "every request has an end");
+        let first: Vec<usize> = town.first().collect();
+        let sum: u64 = first.iter().map(|&backend| u64::from(town.weights[backend])).sum();
+        for counts in &self.shares {
+            let all: u64 = counts.iter().sum();
+            assert_eq!(first.iter().map(|&backend| counts[backend]).sum::<u64>(), all, "others are not needed");
+            // Within two turns a backend of its share: what it was ahead or behind before all was well, and is now.
+            for &backend in first.iter().filter(|_| town.policy == Policy::RoundRobin) {
+                let off = (counts[backend] * sum).abs_diff(all * u64::from(town.weights[backend]));
+                assert!(off <= 2 * first.len() as u64 * sum, "{counts:?} for {:?} of {first:?}", town.weights);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub events: u64,
+    served: u64,
+    failed: u64,
+    left: u64,
+    /// Retries out of the budget, and moves to another backend that cost nothing.
+    retries: u64,
+    moves: u64,
+    waits: u64,
+    probes: u64,
+    panics: u64,
+    /// Errors in a row, error ratio, probe failed, probes passed, asked to wait.
+    turns: [u64; 5],
+}
+
+impl Counts {
+    fn rows(&mut self) -> [&mut u64; 14] {
+        let [row, ratio, failed, passed, asked] = &mut self.turns;
+        [
+            &mut self.events,
+            &mut self.served,
+            &mut self.failed,
+            &mut self.left,
+            &mut self.retries,
+            &mut self.moves,
+            &mut self.waits,
+            &mut self.probes,
+            &mut self.panics,
+            row,
+            ratio,
+            failed,
+            passed,
+            asked,
+        ]
+    }
+
+    pub fn add(&mut self, other: &Counts) {
+        let mut other = other.clone();
+        for (sum, part) in self.rows().into_iter().zip(other.rows()) {
+            *sum += *part;
+        }
+    }
+
+    pub fn check_all_happened(&mut self) {
+        assert!(self.rows().into_iter().all(|count| *count > 0), "the simulation never came to some of: {self:?}");
+    }
+}
