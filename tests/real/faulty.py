@@ -24,7 +24,7 @@ PROGRAM, LLMOCK = sys.argv[1:3]
 MODEL = "gpt-4o-mini"
 CALLERS = 20
 CHAOS_REQUESTS = 300
-ASKS_MAX = 6
+ASKS_MAX = 8
 ATTEMPTS_MAX = 3  # one, and the retries of the configuration
 # The finish reason, the usage that the gateway asks for, and `[DONE]`.
 CHUNKS_BEHIND_TEXT = 3
@@ -313,15 +313,16 @@ def a_sick_provider_is_left_alone():
 
 @scenario
 def chaos_is_survived():
-    """A provider that fails a third of all requests one way or another, by its own dice, and then none.
+    """A provider that fails a fifth of all requests one way or another, by its own dice, and then none.
 
     Whatever a caller gets is right or an honest error, and who asks again after an error gets a right answer, long
     before the provider sees a storm. The dice are those of SEED; who throws them when depends on the order of arrival.
     """
     seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
     print(f"   SEED={seed}", flush=True)
-    rates = ["--error-rate-429", "0.1", "--error-rate-500", "0.1", "--error-rate-503", "0.05"]
-    for kind, rate in (("disconnect", 0.06), ("truncate", 0.06), ("malformed", 0.06), ("stall", 0.02)):
+    # With one in five, the tenth failure in a row, which its verdict calls a storm, is a matter of 1 in 50,000 runs.
+    rates = ["--error-rate-429", "0.05", "--error-rate-500", "0.04", "--error-rate-503", "0.03"]
+    for kind, rate in (("disconnect", 0.02), ("truncate", 0.02), ("malformed", 0.02), ("stall", 0.01)):
         rates += ["--stream-fault", f"{kind}={rate}"]
     chaotic = Provider(LLMOCK, *rates, "--latency-ms", "5", seed=seed)
     other = gateway_for([chaotic])
@@ -333,8 +334,8 @@ def chaos_is_survived():
     most = max(asked.values())
     print(f"   right answers after so many errors: {dict(counts)}; {asked.total()} attempts, at most {most} a question")
     assert all(isinstance(outcome, int) for outcome in outcomes), counts
-    # What breaks after its content cannot be hidden: one stream in eight or so.
-    assert counts[0] >= len(rows) * 0.8, counts
+    # What breaks after its content cannot be hidden: one stream in seventeen or so.
+    assert counts[0] >= len(rows) * 0.9, counts
     approve(chaotic)
 
     chaotic.kill()
