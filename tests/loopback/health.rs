@@ -52,7 +52,7 @@ fn a_backend_whose_checks_fail_gets_no_request_until_they_pass() {
     gateway.terminate();
     let (_, told) = gateway.ended();
     assert!(told.contains("backend one is out of service, its checks fail: /health answers 503"), "{told}");
-    assert!(told.contains("backend one answers its checks again"), "{told}");
+    assert!(told.contains("backend one answers its checks again after "), "{told}");
 }
 
 #[test]
@@ -125,4 +125,29 @@ fn one_that_recovers_is_probed_and_comes_back() {
     gateway.terminate();
     let (_, told) = gateway.ended();
     assert!(told.contains("backend one serves again (probes_passed, core 0)"), "{told}");
+}
+
+#[test]
+fn what_is_wrong_is_told_once_and_checks_do_not_hold_up_a_drain() {
+    let hanging = Backend::run(|peer| {
+        peer.request();
+        peer.await_close();
+    });
+    let (sick, well) = (Backend::answering(|_| answer(500, "{}")), Backend::answering(echo));
+    let gateway = Setup::bare()
+        .backend("hanging", &hanging, "health_interval = \"10m\"\nhealth_timeout = \"10m\"")
+        .backend("sick", &sick, CHECKED)
+        .backend_at("named", &format!("http://localhost:{}", well.address.port()))
+        .model("m", "backends = [\"named\"]")
+        .start();
+    hanging.await_requests(1);
+    sick.await_requests(6);
+    gateway.ask(chat("over a name")).expect(200);
+    gateway.terminate();
+    // It is not waited for by the node that asked it.
+    hanging.await_left(1);
+    let (status, told) = gateway.ended();
+    assert!(status.success(), "{told}");
+    assert_eq!(told.matches("backend sick is out of service").count(), 1, "{told}");
+    assert!(!told.contains("localhost"), "a name of the hosts file leads where it led: {told}");
 }
