@@ -1,27 +1,84 @@
 //! Names of backends to addresses, before the cores start. Blocking, so never on a data core.
 
-use std::net::ToSocketAddrs;
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::config::snapshot::{Address, Snapshot};
 use crate::net::Dial;
 
+/// Most threads that look names up. A server of names that does not answer costs each name the system's whole patience
+/// (10 s unless resolv.conf says otherwise), and the node listens only after that: one after the other would be too long.
+const THREADS: usize = 16;
+
+type Found = io::Result<Vec<SocketAddr>>;
+
 /// The addresses of each backend. A name that does not resolve leaves its backend without any, which takes it out of
 /// service; the message says so and the others serve.
 pub fn addresses(snapshot: &Snapshot) -> (Vec<Arc<[Dial]>>, Vec<String>) {
+    resolved(snapshot, |host| Ok((host, 0).to_socket_addrs()?.collect()))
+}
+
+fn resolved(snapshot: &Snapshot, look_up: impl Fn(&str) -> Found + Sync) -> (Vec<Arc<[Dial]>>, Vec<String>) {
+    let names = snapshot.backends.iter().filter_map(|backend| match &backend.address {
+        Address::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host.as_str()),
+        _ => None,
+    });
+    // Each once, whatever number of backends it stands for.
+    let names: Vec<&str> = names.collect::<BTreeSet<_>>().into_iter().collect();
+    let found = look_up_all(&names, look_up);
     let mut warnings = Vec::new();
-    let mut resolve = |name: &str, address: &Address| match address {
+    let mut lead = |name: &str, address: &Address| match address {
         Address::Unix(path) => vec![Dial::Unix(path.clone())],
-        Address::Tcp { host, port } => match (host.as_str(), *port).to_socket_addrs() {
-            Ok(found) => found.map(Dial::Tcp).collect(),
-            Err(error) => {
-                warnings.push(format!(
-                    "backend {name}: the name {host} does not resolve ({error}); it gets no requests until it does"
-                ));
-                Vec::new()
+        Address::Tcp { host, port } => {
+            if let Ok(ip) = host.parse::<IpAddr>() {
+                return vec![Dial::Tcp((ip, *port).into())];
             }
-        },
+            let why = match found.get(host.as_str()) {
+                Some(Ok(addresses)) if !addresses.is_empty() => {
+                    let with_port = |mut address: SocketAddr| {
+                        address.set_port(*port);
+                        Dial::Tcp(address)
+                    };
+                    return addresses.iter().copied().map(with_port).collect();
+                }
+                Some(Err(error)) => error.to_string(),
+                _ => "it leads to no address".to_owned(),
+            };
+            warnings.push(format!(
+                "backend {name}: the name {host} does not resolve ({why}); it gets no requests until it does"
+            ));
+            Vec::new()
+        }
     };
-    let addresses = snapshot.backends.iter().map(|backend| resolve(&backend.name, &backend.address).into()).collect();
+    let addresses = snapshot.backends.iter().map(|backend| lead(&backend.name, &backend.address).into()).collect();
     (addresses, warnings)
 }
+
+/// Looks every name up once, on this thread and as many others as help.
+fn look_up_all<'a>(names: &[&'a str], look_up: impl Fn(&str) -> Found + Sync) -> HashMap<&'a str, Found> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push((*name, look_up(name)));
+        }
+        done
+    };
+    thread::scope(|scope| {
+        // A thread that cannot be had is no fault: the others do its part.
+        let start = |_| thread::Builder::new().name("ringway-names".to_owned()).spawn_scoped(scope, work).ok();
+        let helpers: Vec<_> = (1..names.len().min(THREADS)).filter_map(start).collect();
+        let mut found: HashMap<_, _> = work().into_iter().collect();
+        for helper in helpers {
+            found.extend(helper.join().unwrap_or_default());
+        }
+        found
+    })
+}
+
+#[cfg(test)]
+mod tests;

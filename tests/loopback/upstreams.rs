@@ -27,6 +27,10 @@ fn plain(server: &Server, lines: &str) -> Setup {
 fn held(gateway: &Gateway, what: &str) -> (Client, Response) {
     let mut client = gateway.client();
     client.send(chat_stream(what));
+    begun(client, what)
+}
+
+fn begun(mut client: Client, what: &str) -> (Client, Response) {
     let mut response = client.head();
     assert_eq!(response.status, 200, "{}", response.head);
     response.body = client.chunk().unwrap();
@@ -40,9 +44,13 @@ fn a_hundred_streams_share_a_connection() {
     for protocol in ["auto", "http2"] {
         let server = Server::start(Some(authority.server()), 100);
         let gateway = secure(&server, &authority, &format!("protocol = \"{protocol}\"")).start();
-        gateway.ask(chat("what is spoken")).expect(200);
         let names: Vec<_> = (0..100).map(|number| format!("hold {number}")).collect();
-        let mut streams: Vec<_> = names.iter().map(|name| held(&gateway, name)).collect();
+        // All at once, before anybody knows what the backend speaks.
+        let mut clients: Vec<_> = names.iter().map(|_| gateway.client()).collect();
+        for (client, name) in clients.iter_mut().zip(&names) {
+            client.send(chat_stream(name));
+        }
+        let mut streams: Vec<_> = clients.into_iter().zip(&names).map(|(client, name)| begun(client, name)).collect();
         assert_eq!((server.running(), server.accepted()), (100, 1), "{protocol}");
         server.release(100);
         for (name, (client, response)) in names.iter().zip(&mut streams) {

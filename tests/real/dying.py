@@ -1,13 +1,15 @@
-"""One of three backends is killed, stopped and refused under load, and comes back. Takes the two programs.
+"""One of three backends is not there yet, is killed, or stops, under load, and comes back.
 
-Callers are OpenAI's SDK without retries. The law: a caller who has received no content gets a whole answer; one who has
-gets the rest or an error, and never an end that looks like one.
+    dying.py RINGWAY LLMOCK [SCENARIO...]
+
+Callers are OpenAI's SDK without retries. The law: a caller who has received no content gets the right answer, whole;
+one who has gets the rest or an error, and never an end that looks like one. Afterwards the load is even again. Times
+are printed and not judged.
 """
 
 import collections
-import json
+import contextlib
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,141 +17,200 @@ import time
 import openai
 
 import house
-from house import ask, check
+from provider import Provider, answer_to
 
 PROGRAM, LLMOCK = sys.argv[1:3]
-CALLERS = 24
+CALLERS = 30
+PATIENCE_SECONDS = 60
+WINDOW = 300  # answers over which the load is even, or not
+WINDOWS_MAX = 10
+# Answers take a while, most of which nobody computes: else the machine's mood would decide who answers how many.
+PACE = ("--latency-ms", "60", "--stream-chunk-delay-ms", "10")
+NAMES = ("b0", "b1", "b2")
+
+BACKEND = {"timeout_connect": "500ms", "timeout_head": "1s", "timeout_first": "1s", "timeout_gap": "2s"}
+BACKEND |= {"timeout_total": "30s", "eject_errors": 3, "eject_time": "500ms", "eject_probes": 1, "slow_start": "1s"}
+ACTIVE = {"health_interval": "500ms", "health_timeout": "400ms"}
+# Only what requests meet counts.
+PASSIVE = {"health_interval": "0s"}
 
 
-class Backend(house.Process):
-    def __init__(self):
-        port = house.free_port()
-        arguments = [LLMOCK, "serve", "--port", str(port), "--log-level", "error", "--stream-chunk-delay-ms", "15",
-                     "--response-style", "varied"]
-        super().__init__(arguments, port, "/health", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+class Caller:
+    """Asks one thing after the other, and knows what is a right answer."""
 
-    def served(self):
-        requests = json.loads(ask(self.port, "GET", "/_llmock/requests")[2])["requests"]
-        return sum(request["method"] == "POST" for request in requests)
+    def __init__(self, port):
+        url = f"http://127.0.0.1:{port}/v1"
+        self.client = openai.OpenAI(base_url=url, api_key="x", max_retries=0, timeout=PATIENCE_SECONDS)
 
-    def forget(self):
-        ask(self.port, "POST", "/_llmock/reset")
+    def whole(self, question):
+        """What became of it, and who answered: backends know the model by names of their own."""
+        try:
+            answer = self.client.chat.completions.create(model="m", messages=[{"role": "user", "content": question}])
+        except Exception as error:  # whatever it is, there was no content before
+            return f"failed without content: {error!r}", None
+        choice = answer.choices[0]
+        right = choice.finish_reason == "stop" and choice.message.content == answer_to(question)
+        return "right" if right else f"wrong: {answer!r}", answer.model
+
+    def streamed(self, question):
+        text, finish, served_by = "", None, None
+        asked = {"model": "m", "messages": [{"role": "user", "content": question}], "stream": True}
+        try:
+            for event in self.client.chat.completions.create(**asked):
+                served_by = event.model
+                for choice in event.choices:
+                    text += choice.delta.content or ""
+                    finish = choice.finish_reason or finish
+        except openai.APIError as error:
+            if not text:
+                return f"failed without content: {error!r}", None
+            return "cut after content" if answer_to(question).startswith(text) else f"wrong: {text!r}", served_by
+        except Exception as error:
+            return f"failed oddly: {error!r}", None
+        right = finish == "stop" and text == answer_to(question)
+        return "right" if right else f"wrong: {text!r} {finish}", served_by
 
 
 class Load:
-    """Callers that ask without a pause, one thing after the other, every other one as a stream."""
+    """Callers that ask without a pause, every other one for streams, until told to stop."""
 
     def __init__(self, port):
-        self.client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x", max_retries=0, timeout=30)
-        self.outcomes = collections.Counter()
-        self.broken, self.number, self.lock = [], 0, threading.Lock()
-        self.on = True
-        self.callers = [threading.Thread(target=self.call, args=(caller,)) for caller in range(CALLERS)]
+        self.outcomes, self.served, self.asked, self.on = collections.Counter(), [], 0, True
+        self.changed = threading.Condition()
+        self.callers = [threading.Thread(target=self.call, args=(Caller(port), place)) for place in range(CALLERS)]
         for caller in self.callers:
             caller.start()
 
-    def call(self, caller):
+    def call(self, caller, place):
+        form = caller.streamed if place % 2 else caller.whole
         while self.on:
-            with self.lock:
-                self.number += 1
-                question = [{"role": "user", "content": f"question {self.number}"}]
-            outcome = self.stream(question) if caller % 2 else self.whole(question)
-            with self.lock:
+            with self.changed:
+                self.asked += 1
+                number = self.asked
+            outcome, served_by = form(f"what do you say to number {number}?")
+            with self.changed:
                 self.outcomes[outcome] += 1
+                if outcome == "right":
+                    self.served.append((served_by, number))
+                self.changed.notify_all()
 
-    def whole(self, question):
-        try:
-            answer = self.client.chat.completions.create(model="m", messages=question)
-            return "right" if answer.choices[0].finish_reason else "wrong"
-        except openai.APIError as error:
-            self.broken.append(repr(error))
-            return "failed without content"
-
-    def stream(self, question):
-        content = finished = False
-        try:
-            for event in self.client.chat.completions.create(model="m", messages=question, stream=True):
-                for choice in event.choices:
-                    content = content or bool(choice.delta.content)
-                    finished = finished or bool(choice.finish_reason)
-        except openai.APIError as error:
-            if not content:
-                self.broken.append(repr(error))
-            return "ended in an error after content" if content else "failed without content"
-        except Exception as error:  # the connection was cut, which is as visible
-            if not content:
-                self.broken.append(repr(error))
-            return "ended in an error after content" if content else "failed without content"
-        return "right" if finished else "wrong"
-
-    def until(self, what, holds, seconds=20):
-        deadline = time.monotonic() + seconds
-        while not holds():
-            if time.monotonic() > deadline:
-                check(f"{what} (within {seconds} s)", False)
-                return
-            time.sleep(0.02)
+    def until(self, what, holds):
+        with self.changed:
+            came = self.changed.wait_for(holds, PATIENCE_SECONDS)
+        assert came, f"{what}: not within {PATIENCE_SECONDS} s, {self.outcomes}"
 
     def more(self, count):
-        """Waits for `count` more answers."""
-        with self.lock:
-            goal = sum(self.outcomes.values()) + count
-        self.until(f"{count} more answers", lambda: sum(self.outcomes.values()) >= goal, 60)
+        """Waits for `count` more answers; who gave them."""
+        start = len(self.served)
+        self.until(f"{count} more answers", lambda: len(self.served) >= start + count)
+        return collections.Counter(name for name, _ in self.served[start : start + count])
 
-    def stop(self, what):
+    def until_served_by(self, name):
+        """Waits until this one has answered a question that was asked after now."""
+        start, asked = len(self.served), self.asked
+        fresh = lambda: any(served_by == name and number > asked for served_by, number in self.served[start:])
+        self.until(f"{name} serves", fresh)
+
+    def until_even(self):
+        """Waits until each backend gives a third of the answers, up to a fifth of that."""
+        for number in range(1, WINDOWS_MAX + 1):
+            counts = self.more(WINDOW)
+            if all(abs(counts[name] * len(NAMES) - WINDOW) <= WINDOW / 5 for name in NAMES):
+                print(f"   even in window {number} of {WINDOW} answers: {dict(sorted(counts.items()))}")
+                return
+        raise AssertionError(f"the load is not even again: {counts}")
+
+    def stop(self):
         self.on = False
         for caller in self.callers:
             caller.join()
         print(f"   {dict(self.outcomes)}")
-        check(f"{what}: nobody who had no content got an error", self.outcomes["failed without content"] == 0, self.broken[:5])
-        check(f"{what}: no broken answer looked whole", self.outcomes["wrong"] == 0)
+        assert set(self.outcomes) <= {"right", "cut after content"}, self.outcomes
 
 
-def even(backends, gateway, what):
-    load = Load(gateway.port)
-    load.more(400)  # its share has grown whole by then
-    for backend in backends:
-        backend.forget()
-    load.more(600)
-    load.stop(what)
-    counts = [backend.served() for backend in backends]
-    fair = sum(counts) / len(counts)
-    check(f"{what}: the load is even again", all(abs(count - fair) <= 0.2 * fair for count in counts), counts)
-    print(f"   {counts}")
+class Setting:
+    """Three backends behind a gateway; the last one is not started yet."""
 
+    def __init__(self, balance, health):
+        self.backends = [Provider(LLMOCK, *PACE) for _ in NAMES[:-1]]
+        self.late_port = house.free_port()
+        urls = [backend.url() for backend in self.backends] + [f"http://127.0.0.1:{self.late_port}"]
+        rows = [{"name": name, "url": url, **BACKEND, **health} for name, url in zip(NAMES, urls)]
+        targets = [{"backend": name, "model": name} for name in NAMES]
+        model = {"name": "m", "balance": balance, "backends": targets, "in_flight_max": 1000}
+        self.gateway = house.Gateway(PROGRAM, rows, [model])
 
-for balance in ("least-connections", "round-robin"):
-    backends = [Backend() for _ in range(3)]
-    gateway = house.Gateway(
-        PROGRAM,
-        [{"name": f"b{place}", "url": f"http://127.0.0.1:{backend.port}", "timeout_connect": "500ms", "timeout_head": "1s",
-          "timeout_first": "1s", "timeout_gap": "2s", "timeout_total": "20s", "eject_errors": 3, "eject_time": "500ms",
-          "eject_probes": 1, "slow_start": "1s", "health_interval": "500ms", "health_timeout": "400ms"}
-         for place, backend in enumerate(backends)],
-        [{"name": "m", "backends": ["b0", "b1", "b2"], "balance": balance, "in_flight_max": 1000}],
-    )
-    victim = backends[0]
-    for what, hurt, heal in (
-        ("kill -9", victim.kill, victim.start),
-        ("SIGSTOP", lambda: victim.kill(signal.SIGSTOP), lambda: victim.kill(signal.SIGCONT)),
-    ):
-        load = Load(gateway.port)
-        load.more(100)
-        hurt()
-        load.more(200)
-        healed = time.monotonic()
+    def out_of_service(self, name):
+        return self.gateway.words().count(f"backend {name} is out of service")
+
+    @contextlib.contextmanager
+    def load(self):
+        load = Load(self.gateway.port)
+        try:
+            yield load
+        finally:
+            load.on = False
+        load.stop()
+
+    def comes_late(self):
+        """Connections are refused from the beginning, until it is there."""
+        with self.load() as load:
+            counts = load.more(WINDOW)
+            assert counts["b2"] == 0 and counts["b0"] and counts["b1"], counts
+            assert self.out_of_service("b2")
+            self.back("b2", load, lambda: self.backends.append(Provider(LLMOCK, *PACE, port=self.late_port)))
+
+    def is_killed(self):
+        with self.load() as load:
+            load.more(WINDOW)
+            before = self.out_of_service("b0")
+            self.backends[0].kill()
+            load.until("it is found out", lambda: self.out_of_service("b0") > before)
+            load.more(WINDOW)
+            self.back("b0", load, self.backends[0].start)
+
+    def stops(self):
+        """Connections are accepted, by the system, and nothing is said on them."""
+        with self.load() as load:
+            load.more(WINDOW)
+            before = self.out_of_service("b1")
+            self.backends[1].kill(signal.SIGSTOP)
+            load.until("it is found out", lambda: self.out_of_service("b1") > before)
+            load.more(WINDOW)
+            self.back("b1", load, lambda: self.backends[1].kill(signal.SIGCONT))
+
+    def back(self, name, load, heal):
+        began = time.monotonic()
         heal()
-        if what == "kill -9":
-            started = time.monotonic()
-            load.until("the one that was killed serves again", lambda: victim.served() > 0)
-            print(f"   it serves {time.monotonic() - started:.2f} s after it is up ({time.monotonic() - healed:.2f} s after its start)")
-        load.more(200)
-        load.stop(f"{balance}, {what}")
-        even(backends, gateway, f"{balance}, after {what}")
-    print("   " + "\n   ".join(line for line in gateway.words().splitlines() if "backend" in line))
-    gateway.stop()
-    for backend in backends:
-        backend.kill()
+        up = time.monotonic()
+        load.until_served_by(name)
+        took = time.monotonic()
+        print(f"   {name} serves {took - up:.2f} s after it is up, {took - began:.2f} s after it was healed")
+        load.until_even()
 
-house.kill_all()
+    def end(self):
+        words = [line for line in self.gateway.words().splitlines() if "backend" in line]
+        print("   " + "\n   ".join(words))
+        self.gateway.stop()
+        for backend in self.backends:
+            backend.kill()
+
+
+def survives(balance, health):
+    setting = Setting(balance, health)
+    for phase in (setting.comes_late, setting.is_killed, setting.stops):
+        print(f"   -- {phase.__name__}", flush=True)
+        phase()
+    setting.end()
+
+
+def least_connections_with_checks():
+    survives("least-connections", ACTIVE)
+
+
+def round_robin_without_checks():
+    survives("round-robin", PASSIVE)
+
+
+house.run([least_connections_with_checks, round_robin_without_checks], sys.argv[3:])
 house.verdict()

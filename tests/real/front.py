@@ -1,5 +1,6 @@
-"""What stands in front of a backend in `proxied.py`: nginx with a written configuration and what it logged, certificates
-made as the script runs, and a backend that takes one step at a time. Waits for things to happen, never for time to pass.
+"""What stands in front of a backend in `proxied.py`: nginx with a written configuration and what it logged,
+certificates made as the script runs, and a backend that takes one step at a time. Waits for things to happen, never for
+time to pass.
 """
 
 import collections
@@ -56,8 +57,8 @@ class Certificates:
     def sign(self, name, host, begin="20200101000000Z", end="20990101000000Z", signer="ca"):
         self.openssl("req", *self.key(name), "-out", f"{name}.csr", "-subj", f"/CN={name}")
         (self.directory / f"{name}.ext").write_text(f"subjectAltName = DNS:{host}\n")
-        self.openssl("ca", "-config", "ca.conf", "-batch", "-notext", "-cert", f"{signer}.pem", "-keyfile", f"{signer}.key",
-                     "-startdate", begin, "-enddate", end, "-extfile", f"{name}.ext", "-in", f"{name}.csr",
+        self.openssl("ca", "-config", "ca.conf", "-batch", "-notext", "-cert", f"{signer}.pem",
+                     "-keyfile", f"{signer}.key", "-startdate", begin, "-enddate", end, "-extfile", f"{name}.ext", "-in", f"{name}.csr",
                      "-out", f"{name}.pem")
 
 
@@ -105,7 +106,8 @@ server {{ listen 127.0.0.1:{self.ports['status']}; access_log off; location / {{
     def connections(self):
         """Connections that are open, but for the one that asks."""
         with contextlib.suppress(OSError):
-            return int(re.search(r"Active connections: (\d+)", house.ask(self.ports["status"], "GET", "/")[2]).group(1)) - 1
+            text = house.ask(self.ports["status"], "GET", "/")[2]
+            return int(re.search(r"Active connections: (\d+)", text).group(1)) - 1
 
     def reload(self):
         """Returns once new workers run; the old ones say GOAWAY and finish what they have."""

@@ -1,5 +1,5 @@
-"""What the scripts here share: processes on ports of their own, a gateway with a written configuration, and checks with a
-verdict. Standard library only. Whatever is started ends with the script, however that ends.
+"""What the scripts here share: processes on ports of their own, a gateway with a written configuration, and checks with
+a verdict. Standard library only. Whatever is started ends with the script, however that ends.
 """
 
 import atexit
@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 
-START_SECONDS = 30
+START_SECONDS = 60
 END_SECONDS = 40
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -62,8 +62,8 @@ def verdict():
 
 
 def free_port():
-    """A port that stays ours: the socket bound to it never listens, so that whoever is told may listen there, now and again
-    after having been killed, while the system gives the port to nobody else.
+    """A port that stays ours: the socket bound to it never listens, so that whoever is told may listen there, now and
+    again after having been killed, while the system gives the port to nobody else.
     """
     socket_ = socket.socket()
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
@@ -95,7 +95,7 @@ class Process:
                 ask(self.port, "GET", self.ready)
                 return
             time.sleep(0.05)
-        sys.exit(f"{self.arguments[:3]} did not start {self.words()}")
+        raise RuntimeError(f"{self.arguments} did not start. {self.words()}")
 
     def words(self):
         return ""
@@ -127,18 +127,27 @@ def ask(port, method, path, body=None, timeout=30, headers=None):
         connection.close()
 
 
+def toml(value):
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
 class Gateway(Process):
-    """`backends` and `models` are lists of TOML lines' dictionaries; what it says goes to a file that can be read."""
+    """`backends` and `models` are lists of tables as dictionaries; what it says goes to a file that can be read."""
 
     def __init__(self, program, backends, models, cache="enabled = false", cores=2):
         directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
         directories.append(directory)
         port = free_port()
-        text = f'[server]\nlisten = ["127.0.0.1:{port}"]\naccess_log = "{directory}/access.log"\n'
+        text = f'[server]\nlisten = ["127.0.0.1:{port}"]\n'
         text += f'[cores]\ndata = {cores}\n[cache]\nmemory = "64MiB"\n{cache}\n'
         for table, rows in (("backend", backends), ("model", models)):
             for row in rows:
-                text += f"[[{table}]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in row.items())
+                text += f"[[{table}]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in row.items())
         (directory / "ringway.toml").write_text(text)
         self.said = directory / "said"
         super().__init__(

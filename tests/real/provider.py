@@ -1,15 +1,16 @@
-"""`llmock` as a process: a provider that fails as it is told to, keeps a journal of who asked what, and judges its client.
-Its answers are made of the question (see `answer_to`), so that an answer can be right or wrong.
+"""`llmock` as a process: a provider that fails as it is told to, keeps a journal of who asked what, and judges its
+client. Its answers are made of the question (see `answer_to`), so that an answer can be right or wrong.
 """
 
 import json
 import subprocess
+import sys
 
 import house
 from house import ask
 
 ADMIN_SECONDS = 60
-# What is held back of each answer's question by the echo of llmock.
+# So much of a question is in its answer.
 ECHO_LENGTH = 120
 
 
@@ -29,9 +30,12 @@ def stream_fault(kind, after_chunks, **more):
 
 
 class Provider(house.Process):
-    def __init__(self, program, *flags, port=None):
+    def __init__(self, program, *flags, port=None, seed=None):
         port = port or house.free_port()
-        arguments = [program, "serve", "--port", str(port), "--log-level", "error", "--response-style", "echo", *flags]
+        # The program takes no seed for its dice, which are Python's own.
+        seeded = f"import random, llmock.cli; random.seed({seed}); llmock.cli.app()"
+        start = [program] if seed is None else [sys.executable, "-c", seeded]
+        arguments = [*start, "serve", "--port", str(port), "--log-level", "error", "--response-style", "echo", *flags]
         super().__init__(arguments, port, "/health", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def url(self):
