@@ -29,10 +29,12 @@ def test_a_failing_backend(recorded, tag):
 
 
 def test_errors_are_never_kept(recorded, tag):
+    calls = []
     for _ in range(2):
         with pytest.raises(openai.InternalServerError):
             recorded.chat.completions.create(model="failing", messages=user(tag))
-    assert len(ask_recorder("ended", tag)) == 2
+        calls.append(len(ask_recorder("ended", tag)))  # a gateway asks more than once for each
+    assert 0 < calls[0] < calls[1]
 
 
 @pytest.mark.gateway
