@@ -10,7 +10,6 @@ use super::accept::{self, Accepted};
 use super::authenticate::{self, Visitor};
 use super::core::Core;
 use super::flight::End;
-use super::fly::fly;
 use super::letters::Entry;
 use super::line::{Filled, Line};
 use super::lookup::{self, Found};
@@ -23,7 +22,7 @@ use super::{admit, fingerprint};
 use crate::dialect::facts::Endpoint;
 use crate::error::{Again, Failure};
 use crate::net::watch::Wait;
-use crate::net::{Socket, now_ms, spawn};
+use crate::net::{Socket, now_ms};
 use crate::wire::http1::{Method, Persistence};
 
 /// How often an exchange asks for a flight to follow before it goes alone.
@@ -230,7 +229,7 @@ async fn answer_question(
             // Fetched outside of any flight, and good for others all the same.
             let keep_as = fingerprint.filter(|_| matches!(own_mark, CacheMark::Refused | CacheMark::TooOld));
             let duty = Duty::new(core, seat.flight(), keep_as);
-            spawn(&core.panics, fly(core.clone(), order, seat.flight().clone(), duty));
+            seat.fly(order, duty);
         }
         found = match relay::live(core, line, note, &mut seat, form, usage_event, role).await {
             Reader::Done(next) => {
