@@ -19,7 +19,7 @@ fn pair(bad: &Backend, good: &Backend, model: &str) -> Setup {
 #[test]
 fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
     type Fail = (&'static str, fn(&mut Peer));
-    let fails: [Fail; 10] = [
+    let fails: [Fail; 12] = [
         ("closes", |_| {}),
         ("resets", |peer| peer.reset()),
         ("garbage", |peer| _ = peer.write("SSH-2.0-OpenSSH_9\r\n\r\n")),
@@ -39,6 +39,12 @@ fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
             let half = whole.trim_end()[..whole.len() / 2].to_owned() + "\n\n";
             peer.write(STREAM_HEAD.to_owned() + &chunk(&half) + &chunk(&(piece("y") + &finish("stop") + &done())));
         }),
+        ("content and the end in one", |peer| {
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&(piece("x") + &finish("stop"))) + LAST_CHUNK);
+        }),
+        ("content and garbage in one", |peer| {
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("x")) + "no chunk\r\n");
+        }),
         ("an error first", |peer| {
             let error = event(r#"{"error":{"message":"CUDA out of memory","type":"server_error"}}"#);
             peer.write(STREAM_HEAD.to_owned() + &chunk(&error) + LAST_CHUNK);
@@ -57,6 +63,22 @@ fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
         assert_eq!(response.text(), stream_seen(&["x", "!"]), "{what}");
         assert_eq!((bad.count(), good.count()), (1, 1), "{what}");
     }
+}
+
+/// One that this gateway does not understand goes out as it comes, from what came with its head on.
+#[test]
+fn what_breaks_off_together_with_its_head_is_asked_for_again() {
+    let bad = Backend::run(|peer| {
+        if peer.request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\nno chunk\r\n");
+        }
+    });
+    let good = Backend::answering(|_| json("{}"));
+    let gateway = pair(&bad, &good, "").start();
+    let request = post("/v1/other", r#"{"model":"m"}"#);
+    let request = String::from_utf8(request).unwrap().replacen("POST", "PUT", 1);
+    assert_eq!(gateway.ask(request).expect(200).text(), "{}");
+    assert_eq!((bad.count(), good.count()), (1, 1));
 }
 
 #[test]
