@@ -51,6 +51,16 @@ pub enum Pass {
     Probe,
 }
 
+impl Pass {
+    /// The term of service that it went in; none for a probe.
+    pub const fn term(&self) -> Option<u32> {
+        match self {
+            Pass::Ordinary { term } => Some(*term),
+            Pass::Probe => None,
+        }
+    }
+}
+
 /// How a request went, as far as it tells of the backend's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -223,6 +233,17 @@ impl Breaker {
             Pass::Ordinary { term } if term != self.term || self.state() != State::Serving => None,
             Pass::Ordinary { .. } => self.judge(outcome, now),
         }
+    }
+
+    /// The term of service that this is, or that was last.
+    pub const fn term(&self) -> u32 {
+        self.term
+    }
+
+    /// An answer that had begun well, and whose pass has ended, broke off. It speaks of the term that it was begun in; a
+    /// probe's of the one that its pass ended in, which it may have opened.
+    pub fn broke_off(&mut self, term: u32, outcome: Outcome, now: Millis) -> Option<Change> {
+        self.end(Pass::Ordinary { term }, outcome, now)
     }
 
     fn judge(&mut self, outcome: Outcome, now: Millis) -> Option<Change> {

@@ -29,6 +29,8 @@ pub struct Plan {
     pub backend: usize,
     /// What the breaker waits to hear of, once.
     pass: Cell<Option<Pass>>,
+    /// The term of service that what came of it speaks of, once the pass has ended.
+    term: Cell<u32>,
 }
 
 /// The targets of a model that a request has been sent to. More than this many are not told apart: they count as tried.
@@ -104,7 +106,7 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
     let backend = targets[target].backend;
     let pass = core.breakers[backend].borrow_mut().begin(now);
     core.load.begin(backend);
-    Ok(Plan { core: core.clone(), model, target, backend, pass: Cell::new(Some(pass)) })
+    Ok(Plan { core: core.clone(), model, target, backend, pass: Cell::new(Some(pass)), term: Cell::new(0) })
 }
 
 /// Whether a target of `model` is in service that was not `tried`.
@@ -134,7 +136,11 @@ impl Plan {
     /// Tells the breaker how it went, once.
     pub fn end(&self, outcome: Outcome) {
         if let Some(pass) = self.pass.take() {
-            let change = self.core.breakers[self.backend].borrow_mut().end(pass, outcome, self.core.now());
+            let mut breaker = self.core.breakers[self.backend].borrow_mut();
+            let term = pass.term();
+            let change = breaker.end(pass, outcome, self.core.now());
+            self.term.set(term.unwrap_or(breaker.term()));
+            drop(breaker);
             turned(&self.core, self.backend, change);
         }
     }
@@ -148,15 +154,10 @@ impl Plan {
         }
     }
 
-    /// An answer that had begun well broke off.
+    /// An answer that had begun well broke off: the pass has ended by then.
     pub fn broke_off(&self, outcome: Outcome) {
-        let now = self.core.now();
         let mut breaker = self.core.breakers[self.backend].borrow_mut();
-        if breaker.gate(now) != Gate::Open {
-            return; // known already
-        }
-        let pass = breaker.begin(now);
-        let change = breaker.end(pass, outcome, now);
+        let change = breaker.broke_off(self.term.get(), outcome, self.core.now());
         drop(breaker);
         turned(&self.core, self.backend, change);
     }

@@ -198,6 +198,24 @@ fn what_went_before_it_was_taken_out_says_nothing_after_its_return() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_speaks_of_the_term_it_was_begun_in() {
+    let mut breaker = Breaker::new(BreakerRules { errors_in_row: 1, probes: 1, ..RULES });
+    let old = breaker.begin(Millis(0));
+    let old_term = old.term().expect("in service");
+    assert_eq!(breaker.end(old, Outcome::Good, Millis(1)), None);
+    assert!(ask(&mut breaker, Outcome::Bad, 2).is_some());
+    assert_eq!(breaker.broke_off(old_term, Outcome::Bad, Millis(3)), None, "known already");
+    let probe = breaker.begin(Millis(1_002));
+    assert_eq!(probe.term(), None);
+    assert!(breaker.end(probe, Outcome::Good, Millis(1_003)).is_some(), "well again");
+    let term = breaker.term();
+    assert_eq!(breaker.broke_off(old_term, Outcome::Bad, Millis(1_004)), None, "from before its return");
+    assert_eq!(breaker.gate(Millis(1_004)), Gate::Open);
+    let change = breaker.broke_off(term, Outcome::Bad, Millis(1_005)).expect("the probe's own answer");
+    assert_eq!((change.from, change.reason), (State::Serving, Reason::ErrorsInRow));
+}
+
+#[test]
 fn while_the_active_check_holds_it_down_requests_turn_nothing() {
     let mut breaker = Breaker::new(BreakerRules { errors_in_row: 1, probes: 1, ..RULES });
     assert!(ask(&mut breaker, Outcome::Bad, 0).is_some());
