@@ -124,16 +124,19 @@ pub enum Letter {
 pub enum News {
     CheckPassed,
     CheckFailed,
-    /// Requests of another core took it out of service for so long.
+    /// Requests of another core took it out of service for so long. `epoch` orders what crosses on its way.
     Tripped {
         for_ms: u64,
+        epoch: u64,
     },
     /// It asked another core to be left alone for so long.
     AskedToWait {
         for_ms: u64,
     },
     /// Probes of another core put it back into service.
-    Restored,
+    Restored {
+        epoch: u64,
+    },
 }
 
 /// Whether a `Feed` is what a follower joined with.
@@ -297,8 +300,8 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 News::CheckPassed => _ = breaker.checked(Check::Passed, now),
                 News::CheckFailed => _ = breaker.checked(Check::Failed, now),
                 News::AskedToWait { for_ms } => breaker.elsewhere_cooled(for_ms, now),
-                News::Tripped { for_ms } => breaker.elsewhere_tripped(for_ms, now),
-                News::Restored => breaker.elsewhere_restored(now),
+                News::Tripped { for_ms, epoch } => breaker.elsewhere_tripped(for_ms, epoch, now),
+                News::Restored { epoch } => breaker.elsewhere_restored(epoch, now),
             }
         }
         Letter::Addresses { backend, addresses } => {

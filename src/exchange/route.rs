@@ -183,11 +183,11 @@ fn turned(core: &Core, backend: usize, change: Option<Change>) {
         State::Tripped if change.reason == Reason::AskedToWait => Some(News::AskedToWait { for_ms: change.for_ms }),
         State::Tripped => {
             core.counters.trips.add(1);
-            Some(News::Tripped { for_ms: change.for_ms })
+            Some(News::Tripped { for_ms: change.for_ms, epoch: change.epoch })
         }
         State::Serving => {
             core.counters.restorations.add(1);
-            Some(News::Restored)
+            Some(News::Restored { epoch: change.epoch })
         }
         State::Probing => None,
     };
