@@ -8,6 +8,7 @@ use shards::Fault;
 use shards::balancer::{first_tier, hash, least, two_choices};
 use shards::breaker::{Change, Gate, Outcome, Pass, Reason, State, WHOLE_SHARE};
 
+use super::attempt::{is_failing, outcome};
 use super::core::Core;
 use super::letters::{Letter, News};
 use super::order::Order;
@@ -154,10 +155,20 @@ impl Plan {
         }
     }
 
+    /// The attempt failed after so long.
+    pub fn note_fault(&self, fault: Fault, us: u64) {
+        if is_failing(fault) {
+            self.core.latencies[self.backend].borrow_mut().note_failure(us, self.core.now());
+        }
+    }
+
     /// An answer that had begun well broke off: the pass has ended by then.
-    pub fn broke_off(&self, outcome: Outcome) {
+    pub fn broke_off(&self, fault: Fault) {
+        if self.core.times_first_content(self.model) {
+            self.note_fault(fault, 0);
+        }
         let mut breaker = self.core.breakers[self.backend].borrow_mut();
-        let change = breaker.broke_off(self.term.get(), outcome, self.core.now());
+        let change = breaker.broke_off(self.term.get(), outcome(fault), self.core.now());
         drop(breaker);
         turned(&self.core, self.backend, change);
     }

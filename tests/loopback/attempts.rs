@@ -270,6 +270,37 @@ fn an_expired_answer_serves_when_every_backend_fails() {
     gateway.ask(fresh).expect(502);
 }
 
+/// Nothing takes it out of service here: only its latency speaks against it.
+#[test]
+fn a_backend_that_fails_fast_does_not_look_fast() {
+    type Fail = fn(&mut Peer);
+    let fails: [(&str, Fail); 4] = [
+        ("closes", |_| {}),
+        ("429", |peer| _ = peer.write(answer(429, ERROR_503))),
+        ("a credential that it does not know", |peer| _ = peer.write(answer(401, ERROR_503))),
+        ("breaks off later", |peer| {
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("x")));
+        }),
+    ];
+    for (what, fail) in fails {
+        let bad = Backend::run(move |peer| {
+            if peer.request().is_some() {
+                fail(peer);
+            }
+        });
+        let good = Backend::answering(echo);
+        let gateway = Setup::bare()
+            .backend("bad", &bad, "eject_errors = 1000\neject_error_percent = 0")
+            .backend("good", &good, "")
+            .model("m", "balance = \"two-choices\"\nbackends = [\"bad\", \"good\"]")
+            .start();
+        for round in 0..40 {
+            gateway.ask(chat_stream(&format!("{round}")));
+        }
+        assert!(bad.count() <= 5, "{what}: {} of 40", bad.count());
+    }
+}
+
 #[test]
 fn a_hedge_overtakes_a_slow_backend() {
     let slow = Backend::run(|peer| {

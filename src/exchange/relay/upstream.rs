@@ -9,7 +9,7 @@ use super::source::{Phase, Source};
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::dialect::openai::answer_facts;
 use crate::error::Failure;
-use crate::exchange::attempt::{Deadlines, Miss, failure, outcome, refusal};
+use crate::exchange::attempt::{Deadlines, Miss, failure, refusal};
 use crate::exchange::core::Core;
 use crate::exchange::flight::{Flight, Opening};
 use crate::exchange::lease::Lease;
@@ -151,7 +151,7 @@ pub async fn finish(core: &Core, order: &Order, begun: Box<Begun<'_>>) -> Result
     };
     if let Err(fault) = result {
         if let Some(plan) = &plan {
-            plan.broke_off(outcome(fault));
+            plan.broke_off(fault);
         }
         source.into_tail().break_off(core);
         return Err(match failure(fault) {

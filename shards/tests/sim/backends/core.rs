@@ -176,8 +176,12 @@ impl Core {
         let Sent { request, backend, pass, since } = sent;
         self.in_flight[backend] -= 1;
         self.probes_out[backend] -= u32::from(pass == Pass::Probe);
-        if outcome == Outcome::Good {
-            self.latencies[backend].note(now.since(since) * 1_000, now);
+        let took_us = now.since(since) * 1_000;
+        match outcome {
+            Outcome::Good => self.latencies[backend].note(took_us, now),
+            Outcome::Bad => self.latencies[backend].note_failure(took_us, now),
+            Outcome::Neutral if hint_ms.is_some() => self.latencies[backend].note_failure(took_us, now),
+            Outcome::Neutral => {}
         }
         let breaker = &mut self.breakers[backend];
         let ended = breaker.end(pass, outcome, now);
