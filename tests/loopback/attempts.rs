@@ -265,9 +265,19 @@ fn an_expired_answer_serves_when_every_backend_fails() {
         assert!(status.contains("fwd=stale") && status.contains("detail=stale-if-error"), "{status}");
         assert!(response.field("age").is_some());
     }
-    // Who does not want what is old gets the error.
-    let fresh = post_with(CHAT, "Cache-Control: no-cache\r\n", &question("x"));
-    gateway.ask(fresh).expect(502);
+    // Who does not want what is old gets the error, unless he says that he does.
+    for (directives, status) in [
+        ("no-cache", 502),
+        ("no-store", 502),
+        ("max-age=3600", 502),
+        ("stale-if-error=0", 502),
+        ("max-age=3600, stale-if-error=3600", 200),
+        ("max-age=3600, Max-Stale", 200),
+        ("max-stale=3600", 200),
+    ] {
+        let response = gateway.ask(post_with(CHAT, &format!("Cache-Control: {directives}\r\n"), &question("x")));
+        assert_eq!(response.status, status, "{directives}");
+    }
 }
 
 /// Nothing takes it out of service here: only its latency speaks against it.

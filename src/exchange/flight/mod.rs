@@ -48,8 +48,8 @@ pub enum End {
         usage_event: Option<Bytes>,
         tokens: Option<TokenUsage>,
     },
-    /// Every backend failed, and there is an expired answer that may serve in that case (RFC 5861 4).
-    Stale(Arc<Entry>),
+    /// Every backend failed, and there is an expired answer that may serve in that case (RFC 5861 4), to those who take one.
+    Stale(Arc<Entry>, Failure),
     Failed(Failure),
 }
 
@@ -125,8 +125,10 @@ impl Flight {
     }
 
     /// A flight for one exchange alone.
-    pub fn private(core: &Core) -> Rc<Flight> {
-        Rc::new(Flight::new(core, None, Stage::Flying(None)))
+    pub fn private(core: &Core, stale: Option<Arc<Entry>>) -> Rc<Flight> {
+        let flight = Flight::new(core, None, Stage::Flying(None));
+        flight.state.borrow_mut().stale = stale;
+        Rc::new(flight)
     }
 
     fn new(core: &Core, fingerprint: Option<Fingerprint>, stage: Stage) -> Flight {
@@ -217,7 +219,10 @@ impl Flight {
         self.decide(core, Stage::Found(entry));
     }
 
-    pub fn alone(&self, core: &Core) {
+    pub fn alone(&self, core: &Core, stale: Option<Arc<Entry>>) {
+        if self.is_asking() {
+            self.state.borrow_mut().stale = stale;
+        }
         self.decide(core, Stage::Alone);
     }
 
@@ -456,7 +461,7 @@ impl Flight {
         }
         let kept = match end {
             End::Complete { kept, .. } => kept,
-            End::Failed(_) | End::Stale(_) => None,
+            End::Failed(_) | End::Stale(..) => None,
         };
         self.settle(core, kept);
     }
