@@ -238,14 +238,17 @@ async fn answer_question(
             }
             Reader::Cut(failure) => return Err(Broken::Cut(failure)),
             Reader::Lead => Found::Lead(seat),
-            Reader::Alone => Found::Alone(lookup::alone(core)),
+            Reader::Alone => Found::Alone(lookup::alone_with(core, seat.flight().stale())),
             Reader::Converted(entry) => {
                 discard(line, question.body);
                 return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
             }
-            Reader::Stale(entry) => {
-                let Some(entry) = entry.in_form(form) else { return Err(Failure::NoBackend.into()) };
+            Reader::Stale(entry, failure) => {
                 let age_ms = now_ms().saturating_sub(entry.stored_ms);
+                if !question.directives.takes_stale(age_ms.saturating_sub(entry.ttl_ms)) {
+                    return Err(failure.into());
+                }
+                let Some(entry) = entry.in_form(form) else { return Err(failure.into()) };
                 note.cache = CacheMark::Stale { age_ms, ttl_ms: entry.ttl_ms };
                 discard(line, question.body);
                 return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);

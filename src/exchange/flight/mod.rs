@@ -48,8 +48,8 @@ pub enum End {
         usage_event: Option<Bytes>,
         tokens: Option<TokenUsage>,
     },
-    /// Every backend failed, and there is an expired answer that may serve in that case (RFC 5861 4).
-    Stale(Arc<Entry>),
+    /// Every backend failed, and there is an expired answer that may serve in that case (RFC 5861 4), to those who take one.
+    Stale(Arc<Entry>, Failure),
     Failed(Failure),
 }
 
@@ -133,8 +133,10 @@ impl Flight {
     }
 
     /// A flight for one exchange alone.
-    pub fn private(core: &Core) -> Rc<Flight> {
-        Flight::new(core, None, Stage::Flying(None))
+    pub fn private(core: &Core, stale: Option<Arc<Entry>>) -> Rc<Flight> {
+        let flight = Flight::new(core, None, Stage::Flying(None));
+        flight.state.borrow_mut().stale = stale;
+        flight
     }
 
     fn new(core: &Core, fingerprint: Option<Fingerprint>, stage: Stage) -> Rc<Flight> {
@@ -224,7 +226,10 @@ impl Flight {
         self.decide(core, Stage::Found(entry));
     }
 
-    pub fn alone(&self, core: &Core) {
+    pub fn alone(&self, core: &Core, stale: Option<Arc<Entry>>) {
+        if self.is_asking() {
+            self.state.borrow_mut().stale = stale;
+        }
         self.decide(core, Stage::Alone);
     }
 
@@ -463,7 +468,7 @@ impl Flight {
         }
         let kept = match end {
             End::Complete { kept, .. } => kept,
-            End::Failed(_) | End::Stale(_) => None,
+            End::Failed(_) | End::Stale(..) => None,
         };
         self.settle(core, kept);
     }

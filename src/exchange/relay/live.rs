@@ -60,7 +60,7 @@ pub enum Reader {
     /// The flight failed before anything was sent.
     Failed(Failure),
     /// Every backend failed, and this expired answer may serve instead. Not necessarily in the form asked for.
-    Stale(Arc<Entry>),
+    Stale(Arc<Entry>, Failure),
     /// The answer broke off after a part of it was sent: the connection has to end uncleanly.
     Cut(Failure),
 }
@@ -191,11 +191,11 @@ async fn read(
                     Err(_) => Reader::Cut(Failure::ClientGone),
                 };
             }
-            Turn::End(End::Stale(entry)) if !writer.sent => {
+            Turn::End(End::Stale(entry, failure)) if !writer.sent => {
                 line.output.clear();
-                return Reader::Stale(entry);
+                return Reader::Stale(entry, failure);
             }
-            Turn::End(End::Stale(_)) => return Reader::Cut(Failure::FlightLost),
+            Turn::End(End::Stale(..)) => return Reader::Cut(Failure::FlightLost),
             Turn::End(End::Failed(failure)) => {
                 if !writer.sent {
                     line.output.clear();
