@@ -47,17 +47,25 @@ impl<C> Pool<C> {
 
     /// Leases a connection. Those found past their idle limit are dropped in here, which has to close them.
     pub fn take(&mut self, now: Millis) -> Take<C> {
-        while let Some(Idle { connection, until }) = self.idle.pop() {
-            if now < until {
-                self.leased += 1;
-                return Take::Reuse(connection);
-            }
+        if let Some(connection) = self.take_idle(now) {
+            return Take::Reuse(connection);
         }
         if self.bounds.open_max.is_some_and(|open_max| self.leased >= open_max) {
             return Take::Full;
         }
         self.leased += 1;
         Take::Dial
+    }
+
+    /// As [`take`](Self::take), where none is to be opened.
+    pub fn take_idle(&mut self, now: Millis) -> Option<C> {
+        while let Some(Idle { connection, until }) = self.idle.pop() {
+            if now < until {
+                self.leased += 1;
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// Leases a connection that is opened now, whatever lies idle: `Dial` or `Full`.

@@ -10,7 +10,7 @@ use super::core::Core;
 use super::flight::{Flight, Lane};
 use super::lease::{self, Wanted};
 use super::order::Order;
-use super::relay::{self, Begun};
+use super::relay::Begun;
 use super::route::Plan;
 use super::send::{self, SendFault};
 use crate::dialect::facts::{ErrorKind, Form};
@@ -83,7 +83,39 @@ pub async fn attempt<'a>(
     let deadlines = Deadlines::begin(core, order, plan.backend, since_ms);
     let watched = core.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
-    let result = try_once(core, order, &plan, deadlines, lane, flight).await;
+    let mut wanted = Wanted::Any;
+    // In one function: one that is waited for is copied before it begins.
+    let result = loop {
+        let leased = match lease::connection_now(core, &plan, wanted) {
+            Ok(None) => Box::pin(lease::connection(core, &plan, wanted, deadlines, flight)).await,
+            Ok(Some(lease)) => Ok(lease),
+            Err(fault) => Err(fault),
+        };
+        let mut lease = match leased {
+            Ok(lease) => lease,
+            Err(fault) => break Err(fault),
+        };
+        match send::request(core, order, &plan, &mut lease, deadlines, lane, flight).await {
+            Ok(answer) => {
+                let mut begun = Begun::new(core, order, &plan, lease, answer, deadlines, flight);
+                match begun.begin(core).await {
+                    Ok(()) => break Ok(begun),
+                    Err(fault) => {
+                        begun.break_off(core);
+                        break Err(fault);
+                    }
+                }
+            }
+            Err(SendFault::Failed(fault)) => {
+                lease.break_off();
+                break Err(fault);
+            }
+            Err(SendFault::Stale) => {
+                core.counters.stale_retries.add(1);
+                wanted = Wanted::Fresh;
+            }
+        }
+    };
     match result {
         Ok(mut begun) => {
             if watched {
@@ -103,31 +135,6 @@ pub async fn attempt<'a>(
             }
             plan.end(outcome(fault));
             Err(fault.into())
-        }
-    }
-}
-
-async fn try_once<'a>(
-    core: &Rc<Core>,
-    order: &Order,
-    plan: &Plan,
-    deadlines: Deadlines,
-    lane: Lane,
-    flight: &'a Flight,
-) -> Result<Box<Begun<'a>>, Fault> {
-    let mut wanted = Wanted::Any;
-    loop {
-        let mut lease = lease::connection(core, plan, wanted, deadlines, flight).await?;
-        match send::request(core, order, plan, &mut lease, deadlines, lane, flight).await {
-            Ok(answer) => return relay::begin(core, order, plan, lease, answer, deadlines, flight).await,
-            Err(SendFault::Failed(fault)) => {
-                lease.break_off();
-                return Err(fault);
-            }
-            Err(SendFault::Stale) => {
-                core.counters.stale_retries.add(1);
-                wanted = Wanted::Fresh;
-            }
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn fly(call: Call) -> impl Future<Output = ()> {
     async move {
         let Call { core, order, flight, duty } = call;
         let (captured, tail, turn) = match answer(&core, &order, &flight).await {
-            Ok((captured, tail, turn)) => (Ok(captured), Some(tail), Some(turn)),
+            Ok((captured, tail, turn)) => (Ok(captured), tail, Some(turn)),
             Err(failure) => (Err(failure), None, None),
         };
         duty.settle(&order, captured);
@@ -50,12 +50,16 @@ pub fn fly(call: Call) -> impl Future<Output = ()> {
         order.release(&core);
         // Nobody waits for this.
         if let Some(tail) = tail {
-            tail.release(&core).await;
+            Box::pin(tail.release(&core)).await;
         }
     }
 }
 
-async fn answer(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(Captured, Tail, Turn), Failure> {
+async fn answer(
+    core: &Rc<Core>,
+    order: &Order,
+    flight: &Flight,
+) -> Result<(Captured, Option<Box<Tail>>, Turn), Failure> {
     let fallbacks = &core.snapshot.models[order.model].fallback;
     let mut chain = std::iter::once(order.model).chain(fallbacks.iter().copied()).peekable();
     while let Some(model) = chain.next() {
@@ -93,7 +97,7 @@ async fn passed_on(
     model: usize,
     begun: Box<Begun<'_>>,
     turn: Turn,
-) -> Result<(Captured, Tail, Turn), Failure> {
+) -> Result<(Captured, Option<Box<Tail>>, Turn), Failure> {
     let (mut captured, tail) = relay::finish(core, order, begun).await?;
     if model != order.model && captured.stored.is_ok() {
         captured.stored = Err(NotStored::OtherModel);

@@ -62,6 +62,14 @@ pub struct Lease {
     _turn: Turn,
 }
 
+/// Leases a connection for `plan` that is there already. `None`: something has to be waited for, as [`connection`] does.
+/// Errors: too many wait already.
+pub fn connection_now(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<Option<Lease>, Fault> {
+    let Some(turn) = queue::turn_now(core, At::Backend(plan.backend))? else { return Ok(None) };
+    let mut lease = Lease::new(core, plan.backend, turn);
+    Ok((lease.find_stream() || wanted == Wanted::Any && lease.find_idle()).then_some(lease))
+}
+
 /// Leases a connection for `plan`, waiting for one if the backend has as many as it may. Errors: every address refused,
 /// no secure connection, the wait or the dial took too long, or everybody has left.
 pub async fn connection(
@@ -75,11 +83,9 @@ pub async fn connection(
     let patience_ms = core.snapshot.models[plan.model].timeout_queue_ms;
     let left_ms = deadlines.head_ms.saturating_sub(now_ms());
     let turn = queue::turn(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
-    let mut lease =
-        Lease { core: core.clone(), backend, carrier: None, held: Held::Nothing, origin: Origin::Fresh, _turn: turn };
+    let mut lease = Lease::new(core, backend, turn);
     if core.may_speak_http2(backend) {
-        if let Some(found) = connect::stream_now(core, backend) {
-            lease.take(found);
+        if lease.find_stream() {
             return Ok(lease);
         }
         let found = flight.unless_abandoned(Box::pin(connect::stream(core, backend, deadlines))).await;
@@ -98,32 +104,13 @@ pub async fn connection(
             Found::Http1(None) => {}
         }
     }
-    loop {
-        let taken = match wanted {
-            Wanted::Any => core.pools[backend].borrow_mut().take(core.now()),
-            Wanted::Fresh => core.pools[backend].borrow_mut().take_fresh(),
-        };
-        match taken {
-            Take::Reuse(mut socket) => {
-                lease.held = Held::Whole;
-                // A look at each, however recently it served: a backend may have answered twice, and the second answer
-                // would be taken for that of whoever asks next.
-                if socket.is_quiet() {
-                    (lease.carrier, lease.origin) = (Some(Carrier::Http1(socket)), Origin::Reused);
-                    return Ok(lease);
-                }
-                // The backend has closed it, or said something unasked.
-                lease.let_go();
-            }
-            Take::Dial => {
-                lease.held = Held::Whole;
-                break;
-            }
-            // Bounded by the turns: there is always room.
-            Take::Full => return Err(Fault::Connect),
-        }
+    if wanted == Wanted::Any && lease.find_idle() {
+        return Ok(lease);
     }
-    // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
+    let Take::Dial = core.pools[backend].borrow_mut().take_fresh() else {
+        return Err(Fault::Connect); // bounded by the turns: there is always room
+    };
+    lease.held = Held::Whole;
     let opened = flight.unless_abandoned(Box::pin(connect::open(core, backend, deadlines))).await;
     match opened.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))? {
         Fresh::Http1(socket) => lease.carrier = Some(Carrier::Http1(socket)),
@@ -138,6 +125,36 @@ pub async fn connection(
 }
 
 impl Lease {
+    fn new(core: &Rc<Core>, backend: usize, turn: Turn) -> Lease {
+        Lease { core: core.clone(), backend, carrier: None, held: Held::Nothing, origin: Origin::Fresh, _turn: turn }
+    }
+
+    /// Takes a place on a connection of HTTP/2, if one is open.
+    fn find_stream(&mut self) -> bool {
+        if !self.core.may_speak_http2(self.backend) {
+            return false;
+        }
+        let found = connect::stream_now(&self.core, self.backend);
+        found.map(|found| self.take(found)).is_some()
+    }
+
+    /// Takes a connection that lies idle, if there is one that can be used.
+    fn find_idle(&mut self) -> bool {
+        loop {
+            let taken = self.core.pools[self.backend].borrow_mut().take_idle(self.core.now());
+            let Some(mut socket) = taken else { return false };
+            self.held = Held::Whole;
+            // A look at each, however recently it served: a backend may have answered twice, and the second answer
+            // would be taken for that of whoever asks next.
+            if socket.is_quiet() {
+                (self.carrier, self.origin) = (Some(Carrier::Http1(socket)), Origin::Reused);
+                return true;
+            }
+            // The backend has closed it, or said something unasked.
+            self.let_go();
+        }
+    }
+
     fn take(&mut self, (id, connection): (ConnectionId, http2::Connection)) {
         self.held = Held::Stream(id);
         self.carrier = Some(Carrier::Http2(connection));
@@ -195,8 +212,8 @@ impl Lease {
     }
 
     /// Whether the end of an answer is said beside its bytes, so that it has to be read to be known.
-    pub fn is_stream(&mut self) -> bool {
-        matches!(self.carrier(), Carrier::Stream(_))
+    pub fn is_stream(&self) -> bool {
+        matches!(self.carrier, Some(Carrier::Stream(_)))
     }
 
     /// Ends the connection with a reset: a backend that is in the middle of a long answer, perhaps waiting for us to read

@@ -26,18 +26,25 @@ pub struct Turn {
     at: At,
 }
 
-/// Waits for a turn. Errors: the queue is full, the wait too long, or everybody has left.
-pub async fn turn(core: &Rc<Core>, at: At, timeout_ms: u64, flight: &Flight) -> Result<Turn, Fault> {
+/// A turn, if it is had without waiting. Errors: the queue is full.
+pub fn turn_now(core: &Rc<Core>, at: At) -> Result<Option<Turn>, Fault> {
     let entered = queue(core, at).borrow_mut().enter();
     match entered {
-        Enter::Go => Ok(Turn { core: core.clone(), at }),
+        Enter::Go => Ok(Some(Turn { core: core.clone(), at })),
+        Enter::Wait => Ok(None),
         Enter::Full => {
             core.counters.queue_full.add(1);
             Err(Fault::QueueFull)
         }
-        Enter::Wait => {
-            flight.unless_abandoned(Box::pin(wait(core, at, timeout_ms))).await.unwrap_or(Err(Fault::Cancelled))
-        }
+    }
+}
+
+/// Waits for a turn. Errors: the queue is full, the wait too long, or everybody has left.
+pub async fn turn(core: &Rc<Core>, at: At, timeout_ms: u64, flight: &Flight) -> Result<Turn, Fault> {
+    match turn_now(core, at)? {
+        Some(turn) => Ok(turn),
+        // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
+        None => flight.unless_abandoned(Box::pin(wait(core, at, timeout_ms))).await.unwrap_or(Err(Fault::Cancelled)),
     }
 }
 

@@ -1,9 +1,13 @@
 //! The clocks of the real world. Deadlines, ages and dates come from the kernel's coarse clocks, which tick every few
 //! milliseconds and cost a few nanoseconds to read; durations that are shown come from the precise one.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::OnceLock;
+use std::task::Waker;
 use std::time::Duration;
 
+use monoio::time::{Instant, sleep_until};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 static START_S: OnceLock<i64> = OnceLock::new();
@@ -34,5 +38,20 @@ pub fn unix_ms() -> u64 {
 
 /// Sleeps on the core's own timer wheel.
 pub async fn sleep_ms(ms: u64) {
-    monoio::time::sleep(Duration::from_millis(ms)).await;
+    let until = Instant::now() + Duration::from_millis(ms);
+    let mut sleep = pin!(sleep_until(until));
+    let mut sleeper: Option<Waker> = None;
+    poll_fn(|context| {
+        // The runtime's timer wakes for ever whoever polled it first; what waits may have gone over to another task.
+        if sleeper.as_ref().is_some_and(|sleeper| !sleeper.will_wake(context.waker())) {
+            sleep.set(sleep_until(until));
+            sleeper = None;
+        }
+        let state = sleep.as_mut().poll(context);
+        if state.is_pending() && sleeper.is_none() {
+            sleeper = Some(context.waker().clone());
+        }
+        state
+    })
+    .await;
 }

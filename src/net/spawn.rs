@@ -158,9 +158,78 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    use super::{Panics, spawn};
+    use std::future::poll_fn;
+
+    use super::{BERTHS_MAX, Berths, Panics, Passenger, spawn};
     use crate::net::runtime::run_data_core;
     use crate::net::sleep_ms;
+
+    type Log = Rc<RefCell<Vec<String>>>;
+
+    /// Says when it begins, waits `0`, and says its end; one that is called `panics` does not get there.
+    async fn trip((wait_ms, name, log): (u64, &'static str, Log)) {
+        log.borrow_mut().push(format!("{name} begins"));
+        if wait_ms > 0 {
+            sleep_ms(wait_ms).await;
+        }
+        assert_ne!(name, "panics", "this one is meant");
+        log.borrow_mut().push(format!("{name} ends"));
+    }
+
+    async fn to_its_end<A>(passenger: &mut Passenger<A>, berths: &Berths<A>) {
+        poll_fn(|context| passenger.poll(berths, context)).await;
+    }
+
+    #[test]
+    fn a_passenger_runs_in_its_owner_and_by_itself_once_it_is_let_go() {
+        let (log, panics) = (Log::default(), Panics::default());
+        let berths = Berths::new(panics.clone());
+        let core = async {
+            to_its_end(&mut berths.board(trip, (1, "one", log.clone())), &berths).await;
+            to_its_end(&mut berths.board(trip, (0, "panics", log.clone())), &berths).await;
+            assert_eq!(berths.free.borrow().len(), 1, "one after the other had the same place");
+            // Never polled, and in the middle of its wait: both go on.
+            drop(berths.board(trip, (0, "two", log.clone())));
+            let mut three = berths.board(trip, (1, "three", log.clone()));
+            poll_fn(|context| {
+                assert!(three.poll(&berths, context).is_pending());
+                std::task::Poll::Ready(())
+            })
+            .await;
+            drop(three);
+            while log.borrow().len() < 7 {
+                sleep_ms(1).await;
+            }
+        };
+        run_data_core(core).expect("a ring");
+        let told = log.borrow().join(", ");
+        assert!(told.starts_with("one begins, one ends, panics begins, three begins, two begins, two ends"), "{told}");
+        assert!(told.ends_with("three ends"), "{told}");
+        assert_eq!(panics.count(), 1);
+    }
+
+    #[test]
+    fn what_is_left_when_the_ring_ends_does_not_start() {
+        let log = Log::default();
+        let berths = Berths::new(Panics::default());
+        let left = run_data_core(async { berths.board(trip, (0, "late", log.clone())) }).expect("a ring");
+        drop(left);
+        assert!(log.borrow().is_empty());
+    }
+
+    #[test]
+    fn only_so_many_places_are_kept() {
+        let log = Log::default();
+        let berths = Berths::new(Panics::default());
+        let core = async {
+            let boarded = (0..BERTHS_MAX + 9).map(|_| berths.board(trip, (0, "one", log.clone())));
+            for mut passenger in boarded.collect::<Vec<_>>() {
+                to_its_end(&mut passenger, &berths).await;
+            }
+        };
+        run_data_core(core).expect("a ring");
+        assert_eq!(berths.free.borrow().len(), BERTHS_MAX);
+    }
 
     struct Told(Rc<RefCell<Vec<&'static str>>>);
 

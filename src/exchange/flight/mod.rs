@@ -388,8 +388,7 @@ impl Flight {
     }
 
     /// The answer begins: from here on clients get it, and there is no other attempt. `held` is what has come of it.
-    pub fn open(&self, core: &Core, opening: Opening, held: Vec<u8>) {
-        let opening = Arc::new(opening);
+    pub fn open(&self, core: &Core, opening: Arc<Opening>, held: Vec<u8>) {
         let (outgrown, added) = {
             let mut state = self.state.borrow_mut();
             state.opening = Some(opening.clone());

@@ -2,6 +2,8 @@
 //! a client; `finish` from there into the flight's log, event by event where it is a stream we understand. Knows at the
 //! end whether the answer is complete and whether it may be kept.
 
+use std::sync::Arc;
+
 use shards::Fault;
 
 use super::events::{Events, First};
@@ -48,11 +50,13 @@ pub struct Captured {
 /// An answer up to its first content. Nothing of it has reached a client.
 pub struct Begun<'a> {
     source: Source<'a>,
-    opening: Opening,
+    opening: Arc<Opening>,
     /// What came so far, as the flight's log will hold it.
     held: Vec<u8>,
     body: Body,
     work: Work,
+    /// How long the backend asked to be left alone.
+    hint_ms: Option<u64>,
     /// Why another answer would be better than this one.
     pub miss: Option<Miss>,
     /// Counts as in flight while it lives.
@@ -77,89 +81,69 @@ pub struct Tail {
     pub(super) idle_ms: Option<u64>,
 }
 
-/// Reads `answer` up to where another attempt can no longer be made unseen.
-/// Errors: it broke off before, and why.
-pub async fn begin<'a>(
-    core: &Core,
-    order: &Order,
-    plan: &Plan,
-    lease: Lease,
-    answer: Answer,
-    deadlines: Deadlines,
-    flight: &'a Flight,
-) -> Result<Box<Begun<'a>>, Fault> {
-    let head = Facts::of(order, &answer);
-    let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
-    let opening = opening(order, plan, &answer, &head);
-    let work = match (head.form, head.is_readable) {
-        (Form::Streamed, _) => Work::Events(Box::new(Events::new(core, order, answer.usage_hidden))),
-        (Form::Whole, true) => Work::Whole,
-        (Form::Whole, false) => Work::Opaque(if head.is_events { Phase::Flowing } else { Phase::Whole }),
-    };
-    let mut held = Vec::new();
-    if let Some(length) = opening.length.filter(|&length| length <= EXPECTED_BYTES) {
-        held.reserve_exact(length as usize); // made once, and exactly
-    }
-    let source = Source::new(core, lease, answer, head.coding, deadlines, flight);
+impl<'a> Begun<'a> {
+    /// An answer of which the head has come; `lease` is the connection that the rest comes on.
     // Boxed, for it goes through many hands.
-    let mut begun = Box::new(Begun { source, opening, held, body: Body::More, work, miss: None, plan: None });
-    let result = match &begun.work {
-        Work::Events(_) => begun.first_content(core).await,
-        Work::Opaque(_) if head.status < 400 => begun.at_hand(core).await,
-        Work::Whole | Work::Opaque(_) => begun.hold(core).await,
-    };
-    match result {
-        Ok(fault) => {
-            begun.miss = fault.map(|fault| Miss { fault, hint_ms });
-            Ok(begun)
+    pub fn new(
+        core: &Core,
+        order: &Order,
+        plan: &Plan,
+        lease: Lease,
+        answer: Answer,
+        deadlines: Deadlines,
+        flight: &'a Flight,
+    ) -> Box<Begun<'a>> {
+        let head = Facts::of(order, &answer);
+        let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
+        let opening = Arc::new(opening(order, plan, &answer, &head));
+        let work = match (head.form, head.is_readable) {
+            (Form::Streamed, _) => Work::Events(Box::new(Events::new(core, order, answer.usage_hidden))),
+            (Form::Whole, true) => Work::Whole,
+            (Form::Whole, false) => Work::Opaque(if head.is_events { Phase::Flowing } else { Phase::Whole }),
+        };
+        let mut held = Vec::new();
+        if let Some(length) = opening.length.filter(|&length| length <= EXPECTED_BYTES) {
+            held.reserve_exact(length as usize); // made once, and exactly
         }
-        Err(fault) => {
-            begun.break_off(core);
-            Err(fault)
-        }
+        let source = Source::new(core, lease, answer, head.coding, deadlines, flight);
+        Box::new(Begun { source, opening, held, body: Body::More, work, hint_ms, miss: None, plan: None })
+    }
+
+    /// Reads on up to where another attempt can no longer be made unseen, and finds out whether one would be better.
+    /// Errors: it broke off before, and why.
+    pub async fn begin(&mut self, core: &Core) -> Result<(), Fault> {
+        let fault = match &self.work {
+            Work::Events(_) => self.first_content(core).await?,
+            Work::Opaque(_) if self.opening.status < 400 => self.at_hand(core).await?,
+            Work::Whole | Work::Opaque(_) => self.hold(core).await?,
+        };
+        self.miss = fault.map(|fault| Miss { fault, hint_ms: self.hint_ms });
+        Ok(())
     }
 }
 
-/// Hands the answer to the flight's readers and reads it to its end. The connection is in the tail, to be given back to
-/// its pool. Errors: the answer is not complete, and why.
-pub async fn finish(core: &Core, order: &Order, begun: Box<Begun<'_>>) -> Result<(Captured, Tail), Failure> {
-    let Begun { mut source, opening, held, mut body, mut work, plan, .. } = *begun;
-    let flight = source.flight;
-    let (status, form) = (opening.status, opening.form);
-    flight.open(core, opening, held);
-    let result = match &mut work {
-        Work::Events(events) => {
-            source.flow(Phase::Flowing);
-            events.finish(core, &mut source, body).await
-        }
-        Work::Whole | Work::Opaque(_) => {
-            source.flow(if let Work::Opaque(phase) = work { phase } else { Phase::Whole });
-            loop {
-                if body == Body::Done {
-                    break Ok(());
-                }
-                body = match source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes))) {
-                    Ok(Body::More) => match source.read(core).await {
-                        Ok(body) => body,
-                        Err(fault) => break Err(fault),
-                    },
-                    Ok(Body::Done) => Body::Done,
-                    Err(fault) => break Err(fault),
-                };
-            }
-        }
-    };
-    if let Err(fault) = result {
-        if let Some(plan) = &plan {
+/// Hands the answer to the flight's readers and reads it to its end. The connection is given back to its pool, or it is in
+/// the tail. Errors: the answer is not complete, and why.
+pub async fn finish(
+    core: &Core,
+    order: &Order,
+    mut begun: Box<Begun<'_>>,
+) -> Result<(Captured, Option<Box<Tail>>), Failure> {
+    let flight = begun.source.flight;
+    let (status, form) = (begun.opening.status, begun.opening.form);
+    begun.open(core);
+    if let Err(fault) = begun.flow(core).await {
+        if let Some(plan) = &begun.plan {
             plan.broke_off(fault);
         }
-        source.into_tail().break_off(core);
+        begun.break_off(core);
         return Err(match failure(fault) {
             Failure::BackendClosed => Failure::BackendTruncated, // a part of the answer has been passed on
             failure => failure,
         });
     }
     let mut captured = Captured { form, stored: Err(NotStored::Endpoint), usage_event: None, tokens: None };
+    let Begun { source, work, .. } = *begun;
     match work {
         Work::Events(events) => (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core),
         // Errors are relayed and never kept; so is what this gateway does not understand.
@@ -172,10 +156,35 @@ pub async fn finish(core: &Core, order: &Order, begun: Box<Begun<'_>>) -> Result
         }
         Work::Whole | Work::Opaque(_) => {}
     }
-    Ok((captured, source.into_tail()))
+    Ok((captured, source.into_tail().release_now(core)))
 }
 
 impl Begun<'_> {
+    /// Shows what has come to the flight's readers.
+    fn open(&mut self, core: &Core) {
+        self.source.flight.open(core, self.opening.clone(), std::mem::take(&mut self.held));
+        self.source.flow(match self.work {
+            Work::Events(_) => Phase::Flowing,
+            Work::Opaque(phase) => phase,
+            Work::Whole => Phase::Whole,
+        });
+    }
+
+    /// Reads the answer to its end, into the flight's log.
+    async fn flow(&mut self, core: &Core) -> Result<(), Fault> {
+        if let Work::Events(events) = &mut self.work {
+            return events.finish(core, &mut self.source, self.body).await;
+        }
+        let flight = self.source.flight;
+        while self.body == Body::More {
+            self.body = match self.source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes)))? {
+                Body::More => self.source.read(core).await?,
+                Body::Done => Body::Done,
+            };
+        }
+        Ok(())
+    }
+
     /// Reads a whole answer as far as it is held back. The fault is what a complete answer says is wrong.
     async fn hold(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
@@ -228,12 +237,17 @@ impl Begun<'_> {
     pub async fn put_away(mut self: Box<Self>, core: &Core) {
         drop(self.plan.take());
         match self.body {
-            Body::Done => self.source.into_tail().release(core).await,
+            Body::Done => {
+                if let Some(tail) = self.source.into_tail().release_now(core) {
+                    tail.release(core).await;
+                }
+            }
             Body::More => self.break_off(core),
         }
     }
 
-    fn break_off(self: Box<Self>, core: &Core) {
+    /// Ends the connection in the middle of the answer.
+    pub fn break_off(self: Box<Self>, core: &Core) {
         if let Work::Events(events) = self.work {
             events.release(core);
         }
@@ -316,8 +330,26 @@ fn hint_ms(answer: &Answer) -> Option<u64> {
 }
 
 impl Tail {
+    /// Gives the connection back, if the body's end has come. Else there is something left to wait for.
+    fn release_now(self, core: &Core) -> Option<Box<Tail>> {
+        if self.lease.is_stream() || !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
+            return Some(Box::new(self));
+        }
+        self.over(core);
+        None
+    }
+
+    fn over(self, core: &Core) {
+        // Bytes behind the body that nobody asked for: the connection cannot be trusted.
+        let clean = self.decoder.is_done() && self.consumed == self.input.len();
+        if clean && self.persistence == Persistence::KeepAlive && !core.draining.get() {
+            self.lease.give_back(self.idle_ms);
+        }
+        core.buffers.give(self.input);
+    }
+
     /// Gives the connection back, once the body's end has come: many a server sends the last chunk by itself.
-    pub async fn release(mut self, core: &Core) {
+    pub async fn release(mut self: Box<Self>, core: &Core) {
         let mut garbage = false;
         self.lease.shut_down_at(now_ms() + TAIL_MS);
         if self.lease.is_stream() {
@@ -347,12 +379,10 @@ impl Tail {
                 _ => garbage = true,
             }
         }
-        // Bytes behind the body that nobody asked for: the connection cannot be trusted.
-        let clean = !garbage && self.decoder.is_done() && self.consumed == self.input.len();
-        if clean && self.persistence == Persistence::KeepAlive && !core.draining.get() {
-            self.lease.give_back(self.idle_ms);
+        match garbage {
+            true => core.buffers.give(self.input),
+            false => self.over(core),
         }
-        core.buffers.give(self.input);
     }
 
     fn break_off(self, core: &Core) {
