@@ -7,8 +7,12 @@
 mod backend;
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/frames.rs"]
+mod frames;
 #[path = "sim/house.rs"]
 mod house;
+#[path = "sim/http2.rs"]
+mod http2;
 #[path = "sim/judge.rs"]
 mod judge;
 #[path = "sim/laws.rs"]

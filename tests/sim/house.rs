@@ -15,7 +15,9 @@ use ringway::exchange::run::connection;
 use ringway::net::mail::{Bell, lay};
 use ringway::net::sim::{Place, TaskId, World};
 use ringway::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
-use shards::CoreId;
+use shards::{CoreId, Millis};
+
+use crate::backend::Speaks;
 
 /// What a story chooses of a configuration.
 #[derive(Clone, Debug)]
@@ -43,6 +45,16 @@ pub struct Setup {
     /// How long expired answers may serve in need.
     pub stale_ms: u64,
     pub log: bool,
+    /// So many of the backends, from the last one on, speak HTTP/2.
+    pub http2: usize,
+    /// Connections to each of those, and streams on each.
+    pub streams: (u32, u32),
+}
+
+impl Setup {
+    pub fn speaks(&self, backend: usize) -> Speaks {
+        if backend + self.http2 >= self.backends { Speaks::Http2 } else { Speaks::Http1 }
+    }
 }
 
 pub fn gateway() -> Dial {
@@ -80,6 +92,12 @@ fn snapshot(setup: &Setup) -> Snapshot {
             setup.eject_errors,
             setup.turns.map_or(1000, |(turns, _)| turns),
         ));
+        if setup.speaks(index) == Speaks::Http2 {
+            let (connections, streams) = setup.streams;
+            text.push_str(&format!(
+                "protocol = \"http2\"\nhttp2_connections_min = 0\nhttp2_connections_max = {connections}\nhttp2_streams_max = {streams}\n"
+            ));
+        }
     }
     let targets: Vec<String> =
         (0..setup.backends).map(|index| format!("{{ backend = \"b{index}\", model = \"real-m\" }}")).collect();
@@ -278,7 +296,11 @@ impl House {
             world.kill(task);
         }
         for (index, core) in self.cores.into_iter().enumerate() {
-            world.at(Place::Core(index), || drop(core));
+            world.at(Place::Core(index), || {
+                // Those who drive an HTTP/2 connection hold the core as long as it is open.
+                core.streams.iter().for_each(|shared| shared.reap(Millis(u64::MAX)));
+                drop(core);
+            });
         }
     }
 }

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use ringway::net::now_ms;
+
 use crate::question::Form;
 
 /// How good the answer to a call was.
@@ -28,6 +30,12 @@ pub struct Call {
     pub request_id: String,
     pub act: String,
     pub worth: Worth,
+    /// The backend has said that it did nothing about it.
+    pub refused: bool,
+    /// When the backend had sent the last of it, or knew that nobody wants it.
+    pub over_ms: Option<u64>,
+    /// When it was rated last.
+    pub rated_ms: u64,
 }
 
 /// What a client got for one request.
@@ -62,6 +70,8 @@ pub struct Request {
     pub tenant: usize,
     pub outcome: Outcome,
     pub cache: Option<String>,
+    pub asked_ms: u64,
+    pub closed_ms: u64,
     /// The call whose content the client has seen.
     pub seen: Option<usize>,
     pub told: String,
@@ -85,7 +95,9 @@ impl Ledger {
         book.next += 1;
         let id = format!("ask-{}", book.next);
         let number = book.requests.len();
-        let request = Request { number, question, form, tenant, outcome: Outcome::Open, cache: None, seen: None, told };
+        let (outcome, asked_ms, closed_ms) = (Outcome::Open, now_ms(), u64::MAX);
+        let request =
+            Request { number, question, form, tenant, outcome, cache: None, asked_ms, closed_ms, seen: None, told };
         book.requests.insert(id.clone(), request);
         id
     }
@@ -96,6 +108,7 @@ impl Ledger {
         let request = book.requests.get_mut(id).expect("only what was asked is answered");
         assert_eq!(request.outcome, Outcome::Open, "{id} gets one outcome");
         request.outcome = outcome;
+        request.closed_ms = now_ms();
         request.cache = cache.map(str::to_owned);
     }
 
@@ -112,12 +125,25 @@ impl Ledger {
         let request = book.requests.get(request_id).unwrap_or_else(|| panic!("a call for nobody: {request_id}"));
         assert_eq!(request.question, question, "a call asks what its request asked");
         assert!(!request.told.contains("only-if-cached"), "a call for what was to come from the cache alone");
-        book.calls.push(Call { question, request_id: request_id.to_owned(), act, worth: Worth::Unfinished });
+        let (worth, refused, over_ms, rated_ms) = (Worth::Unfinished, false, None, now_ms());
+        let request_id = request_id.to_owned();
+        book.calls.push(Call { question, request_id, act, worth, refused, over_ms, rated_ms });
         book.calls.len() - 1
     }
 
     pub fn rate(&self, call: usize, worth: Worth) {
-        self.0.borrow_mut().calls[call].worth = worth;
+        let call = &mut self.0.borrow_mut().calls[call];
+        (call.worth, call.rated_ms) = (worth, now_ms());
+    }
+
+    /// Notes that the backend refuses a call, so that it may be made elsewhere.
+    pub fn refuse(&self, call: usize) {
+        self.0.borrow_mut().calls[call].refused = true;
+    }
+
+    /// Notes that the backend is done with a call.
+    pub fn over(&self, call: usize) {
+        self.0.borrow_mut().calls[call].over_ms = Some(now_ms());
     }
 
     pub fn look<R>(&self, look: impl FnOnce(&Book) -> R) -> R {

@@ -61,9 +61,10 @@ pub fn setup(plot: &Plot) -> Setup {
 }
 
 fn draw(plot: &Plot) -> Setup {
+    let backends = pick(&[1, 1, 2, 3]);
     Setup {
         cores: pick(&[1, 2, 2, 3, 4]),
-        backends: pick(&[1, 1, 2, 3]),
+        backends: backends as usize,
         tenants: pick(&[0, 0, 1, 2]),
         cache_bytes: pick(&[64 << 20, 64 << 20, 200 << 10, 20 << 10]),
         ttl_ms: pick(&[300_000, 300_000, 1000, 50]),
@@ -79,6 +80,8 @@ fn draw(plot: &Plot) -> Setup {
         eject_errors: pick(&[1, 3, 5, 1000]),
         stale_ms: pick(&[0, 60_000]),
         log: chance(30),
+        http2: pick(&[0, 0, between(0, backends), backends]) as usize,
+        streams: if plot.is_calm() { (100, 100) } else { pick(&[(100, 100), (4, 2), (2, 1), (4, 100)]) },
     }
 }
 

@@ -86,7 +86,7 @@ pub fn events(number: u64, call: usize, count: usize, finish: &str, with_usage: 
         });
         match usage {
             Some(usage) => value["usage"] = usage,
-            None if with_usage => value["usage"] = Value::Null,
+            None if with_usage && call.is_multiple_of(2) => value["usage"] = Value::Null,
             None => {}
         }
         format!("data: {value}\n\n").into_bytes()

@@ -34,6 +34,8 @@ const NODE: Setup = Setup {
     eject_errors: 5,
     stale_ms: 0,
     log: true,
+    http2: 0,
+    streams: (100, 100),
 };
 
 /// Many clients at once, and nothing goes wrong.

@@ -151,11 +151,12 @@ impl<'a> Story<'a> {
             faults_percent: if plot.faulty_backends { pick(&[5, 30, 80]) } else { 0 },
             rest_ms: pick(&[0, 5, 100]),
             closes_percent: pick(&[0, 20]),
+            window_bytes: if world.weather().latency_us.1 + world.weather().jitter_us < 1000 { 1 } else { 200 },
             only: None,
         }));
         for index in 0..setup.backends {
             // Each fails in its own measure.
-            start(&backend(index), ledger.clone(), temper.clone(), pick(&[0, 50, 100, 100, 300]));
+            start(&backend(index), setup.speaks(index), ledger.clone(), temper.clone(), pick(&[0, 50, 100, 100, 300]));
         }
         let house = House::build(world, &setup);
         let form = pick(&[Form::Whole, Form::Streamed { usage: false }, Form::Streamed { usage: true }]);
@@ -303,7 +304,7 @@ impl<'a> Story<'a> {
         }
         let (steps, rare) = (world.steps(), Rare::of(&self.house));
         self.house.close(world);
-        world.run_ms(5000);
+        world.run_ms(6000);
         for index in 0..self.setup.cores {
             let place = Place::Core(index);
             assert_eq!(world.live_tasks(place), Vec::<&Location>::new(), "tasks left on core {index}");
