@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use ringway::net::sim::{Place, spawn_at};
 use ringway::net::{Duplex, Socket, sleep_ms};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -308,6 +309,17 @@ impl Transport {
             self.resting = Some(Box::pin(sleep_ms(self.pace.rest_ms)));
         }
         Poll::Ready(Ok(count))
+    }
+}
+
+/// Closed at once, what the gateway still sends would bring a reset, and that the loss of what it has not read.
+impl Drop for Transport {
+    fn drop(&mut self) {
+        let Some(mut socket) = self.socket.take().filter(|_| self.wire.cut.get().is_none()) else { return };
+        spawn_at(Place::Outside, async move {
+            let _ = socket.finish_writing().await;
+            while matches!(socket.read(Vec::with_capacity(4096)).await.0, Ok(read) if read > 0) {}
+        });
     }
 }
 

@@ -15,8 +15,8 @@ use crate::ledger::{Ledger, Outcome};
 use crate::plot::{Plot, chance, habit, pick, plot, setup, wish};
 use crate::question::Form;
 
-/// Everything has to be over by then: the longest chain of time-outs of a setup, and some.
-const PATIENCE_MS: u64 = 200_000;
+/// Everything has to be over by then: the longest chain of time-outs of a setup, or the wishes of the slowest client.
+const PATIENCE_MS: u64 = 400_000;
 
 /// How stories went, for those who tell many.
 #[derive(Clone, Debug, Default)]
