@@ -7,6 +7,8 @@
 mod backend;
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/failures.rs"]
+mod failures;
 #[path = "sim/frames.rs"]
 mod frames;
 #[path = "sim/house.rs"]
@@ -29,6 +31,8 @@ mod question;
 mod scenes;
 #[path = "sim/story.rs"]
 mod story;
+#[path = "sim/watch.rs"]
+mod watch;
 
 /// Stories told without being asked for more.
 const SEEDS: u64 = 1000;

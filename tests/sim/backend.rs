@@ -108,8 +108,7 @@ impl Temper {
     }
 }
 
-pub const GOOD: Temper =
-    Temper { faults_percent: 0, rest_ms: 5, closes_percent: 0, window_bytes: 200, only: None };
+pub const GOOD: Temper = Temper { faults_percent: 0, rest_ms: 5, closes_percent: 0, window_bytes: 200, only: None };
 
 fn pick<T: Copy>(from: &[T]) -> T {
     from[between(0, from.len() as u64 - 1) as usize]
@@ -350,7 +349,7 @@ impl Exchange<'_> {
                 Some(Next::Close)
             }
             Act::Hang(when) | Act::Leave(when) | Act::Reset(when) | Act::Garbage(when) => {
-                self.begin(when).await?;
+                self.begin(act, when).await?;
                 if let Act::Garbage(_) = act {
                     // Inside of a length it is a body like any other.
                     self.ledger.rate(self.call, Worth::Broken);
@@ -434,10 +433,11 @@ impl Exchange<'_> {
     }
 
     /// Sends as much of an answer as comes before `when`.
-    async fn begin(&mut self, when: When) -> Option<()> {
+    async fn begin(&mut self, act: Act, when: When) -> Option<()> {
         let frame = frame(self.form);
-        // A close would be the proper end of such an answer.
-        let frame = if frame == Frame::UntilClose { Frame::Chunked } else { frame };
+        // A close would be the proper end of such an answer; a reset is not.
+        let is_end = frame == Frame::UntilClose && !matches!(act, Act::Reset(_));
+        let frame = if is_end { Frame::Chunked } else { frame };
         let body = self.body();
         let head = self.head(frame, Some(body.len()), After::Keep).into_bytes();
         match when {

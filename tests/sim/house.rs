@@ -15,9 +15,11 @@ use ringway::exchange::run::connection;
 use ringway::net::mail::{Bell, lay};
 use ringway::net::sim::{Place, TaskId, World};
 use ringway::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
+use ringway::observe::counters::{Counter, Counters};
 use shards::{CoreId, Millis};
 
 use crate::backend::Speaks;
+use crate::watch::Watch;
 
 /// What a story chooses of a configuration.
 #[derive(Clone, Debug)]
@@ -132,6 +134,7 @@ pub struct House {
     listeners: Vec<Rc<Listener>>,
     /// The lines that reached the I/O core.
     log: Rc<RefCell<Vec<u8>>>,
+    watch: RefCell<Watch>,
     /// Tasks that live as long as their core: mail and tick.
     servants: Vec<TaskId>,
 }
@@ -147,7 +150,8 @@ impl House {
         let board = Arc::new(Board::new(setup.cores as u16, snapshot.backends.len()));
         // Behind the data cores stand the I/O core and the background core.
         let bells: Vec<_> = (0..setup.cores + 2).map(|_| Bell::waker()).collect();
-        let mut house = House { cores: Vec::new(), listeners: Vec::new(), log: Rc::default(), servants: Vec::new() };
+        let (cores, listeners, servants) = (Vec::new(), Vec::new(), Vec::new());
+        let mut house = House { cores, listeners, log: Rc::default(), watch: RefCell::default(), servants };
         for (index, (outbox, mut inbox)) in lay::<Letter>(&bells).into_iter().enumerate() {
             let place = Place::Core(index);
             if index >= setup.cores {
@@ -224,6 +228,11 @@ impl House {
         }
     }
 
+    /// What holds from step to step; asked after each.
+    pub fn watch(&self, world: &World) {
+        self.watch.borrow_mut().look(world.steps(), &self.cores);
+    }
+
     /// What holds at every moment.
     pub fn check(&self) {
         for core in &self.cores {
@@ -236,6 +245,8 @@ impl House {
                     pool.check();
                 }
             }
+            core.model_queues.iter().chain(&core.backend_queues).for_each(|queue| queue.borrow().check());
+            core.breakers.iter().for_each(|breaker| breaker.borrow().check());
         }
     }
 
@@ -250,6 +261,9 @@ impl House {
             assert_eq!(core.feeding.borrow().len(), 0, "flights that feed others: {}", self.describe());
             assert_eq!(core.displaced.borrow().len(), 0, "displaced copies: {}", self.describe());
             assert_eq!(core.shard.borrow().flights().len(), 0, "flights owned by core {:?}", core.id);
+            for queue in &core.model_queues {
+                assert_eq!(queue.borrow().taken(), 0, "turns at a model of core {:?}", core.id);
+            }
             for pool in &core.pools {
                 assert_eq!(pool.borrow().leased(), 0, "leases of core {:?}", core.id);
             }
@@ -259,6 +273,11 @@ impl House {
                 assert_eq!(core.backend_queues[backend].borrow().taken(), 0, "turns of core {:?}", core.id);
             }
         }
+    }
+
+    /// A counter over all cores.
+    pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
+        self.cores.iter().map(|core| counter(&core.counters).get()).sum()
     }
 
     /// The request ids in the log, each as often as it stands there; all of it once every core has handed its lines in.

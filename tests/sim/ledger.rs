@@ -77,18 +77,32 @@ pub struct Request {
     pub told: String,
 }
 
+/// How long answers are kept, and how exactly that can be told from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keeping {
+    pub ttl_ms: u64,
+    pub stale_ms: u64,
+    /// Longest time from the last byte of a backend to where the answer is kept.
+    pub slack_ms: u64,
+}
+
 #[derive(Default)]
 pub struct Book {
+    keeping: Keeping,
     pub calls: Vec<Call>,
     pub requests: BTreeMap<String, Request>,
     next: u64,
 }
 
 /// Shared by everybody in a story.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Ledger(Rc<RefCell<Book>>);
 
 impl Ledger {
+    pub fn new(keeping: Keeping) -> Ledger {
+        Ledger(Rc::new(RefCell::new(Book { keeping, ..Book::default() })))
+    }
+
     /// Notes a request and gives it its id.
     pub fn ask(&self, question: u64, form: Form, tenant: usize, told: String) -> String {
         let mut book = self.0.borrow_mut();
@@ -151,17 +165,36 @@ impl Ledger {
     }
 }
 
+/// Whether an answer said of itself that it had expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    Fresh,
+    Stale,
+}
+
 impl Book {
     /// Whether `call` may answer request `id` at all: its own question, asked by its own tenant, and, from the cache,
-    /// only what is complete.
-    pub fn check_source(&self, id: &str, call: usize, cache: Option<&str>) {
+    /// only what is complete and young, or marked as too old.
+    pub fn check_source(&self, id: &str, call: usize, cache: Option<&str>, marked: Marked) {
         let request = &self.requests[id];
         let call = self.calls.get(call).unwrap_or_else(|| panic!("{id} got an answer from no call: {call}"));
         assert_eq!(call.question, request.question, "{id} got the answer to another question: {call:?}");
         let asker = &self.requests[&call.request_id];
         assert_eq!(asker.tenant, request.tenant, "{id} got another tenant's answer: {call:?}");
+        let Keeping { ttl_ms, stale_ms, slack_ms } = self.keeping;
+        let over_ms = if call.worth == Worth::Unfinished { call.over_ms.unwrap_or(u64::MAX) } else { call.rated_ms };
+        let age_ms = request.asked_ms.saturating_sub(over_ms);
+        let most_ms = slack_ms
+            + match (cache, marked) {
+                (Some("HIT"), Marked::Stale) => ttl_ms + stale_ms,
+                (Some("HIT"), Marked::Fresh) => ttl_ms,
+                _ => 0, // whoever joins a call joins one that runs
+            };
+        assert!(age_ms <= most_ms, "{id} got what was {age_ms} ms old, {cache:?} {marked:?}: {call:?}");
         if cache == Some("HIT") {
             assert_eq!(call.worth, Worth::Whole, "{id} got from the cache what must not be there: {call:?}");
         }
+        let expired = now_ms().saturating_sub(call.rated_ms) >= ttl_ms && stale_ms > 0;
+        assert!(marked == Marked::Fresh || expired, "{id} got a good answer that was called stale: {call:?}");
     }
 }

@@ -1,0 +1,83 @@
+//! Stories of what fails: how often it is tried again, how soon everybody hears of it, and what HTTP/2 backends do to many
+//! at once. As in `scenes`, each is told for many seeds.
+
+use ringway::net::sim::{Weather, between};
+
+use crate::backend::{Act, Temper, When};
+use crate::client::PLAIN;
+use crate::house::Setup;
+use crate::ledger::Outcome;
+use crate::plot::Plot;
+use crate::scenes::{CROWD, NODE, STREAMED, WHOLE, each_seed, is_answer, outcomes, question};
+use crate::story::{Story, tell_of};
+
+#[test]
+fn retries_stay_within_what_requests_have_earned() {
+    each_seed(3, |world, seed| {
+        world.set_weather(Weather::CALM);
+        // Whoever could not be asked again would be out of service.
+        let setup = Setup { cores: 1 + seed as usize, backends: 3, retries: 4, eject_errors: 1000, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.temper.set(Temper { only: Some(Act::Status(500)), rest_ms: 0, ..story.temper.get() });
+        for number in 0..30 {
+            story.invite(PLAIN, (0..10).map(|step| question(100 + number * 10 + step, WHOLE)).collect());
+        }
+        story.finish_clients();
+        let calls = story.ledger.look(|book| book.calls.len());
+        // 300 requests, 100 retries in reserve (rounded up for each core), and 20 % more.
+        assert!((300..=462).contains(&calls), "{calls} calls");
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn everybody_who_follows_hears_of_a_failure_at_once() {
+    each_seed(30, |world, _| {
+        world.set_weather(Weather::CALM);
+        let setup = Setup { retries: 0, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.temper.set(Temper { only: Some(Act::Hang(When::NoHead)), ..story.temper.get() });
+        for _ in 0..12 {
+            story.invite(PLAIN, vec![question(4, STREAMED)]);
+        }
+        story.finish_clients();
+        let (calls, closed): (usize, Vec<u64>) = story
+            .ledger
+            .look(|book| (book.calls.len(), book.requests.values().map(|request| request.closed_ms).collect()));
+        assert!(outcomes(&story).iter().all(|outcome| matches!(outcome, Outcome::Error { status: 504, .. })));
+        assert_eq!(calls, 1);
+        assert!(closed.iter().max() < closed.iter().min().map(|first| first + 200).as_ref(), "{closed:?}");
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn followers_of_a_call_that_died_ask_again() {
+    each_seed(60, |world, _| {
+        let mut story = Story::begin(world, NODE, CROWD);
+        story.temper.set(Temper { rest_ms: 300, ..story.temper.get() });
+        for _ in 0..12 {
+            story.invite(PLAIN, vec![question(3, if between(0, 1) == 0 { WHOLE } else { STREAMED })]);
+        }
+        world.run_ms(between(1, 400));
+        let crashed = story.crash();
+        story.finish_clients();
+        let failed = outcomes(&story).into_iter().filter(|outcome| !is_answer(outcome)).count();
+        let unopened = story.ledger.look(|book| book.requests.values().all(|request| request.closed_ms < 8_000));
+        assert!(unopened, "nobody waits for what has died: {:?}", story.house.describe());
+        assert!(crashed > 0 || failed == 0, "{:?}", outcomes(&story));
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn goodbyes_of_http2_backends_are_never_seen() {
+    let setup = Setup { backends: 2, http2: 2, streams: (4, 100), ..NODE };
+    let plot = Plot { clients: 12, wishes: 12, questions: 10, ..CROWD };
+    each_seed(60, |world, _| {
+        tell_of(world, Setup { ttl_ms: 50, ..setup.clone() }, plot);
+    });
+}
