@@ -2,7 +2,7 @@
 //! says, and holds the gateway to what was agreed. Owns the socket; never breaks a frame but by a cut.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -63,6 +63,8 @@ pub struct Wire {
     open: RefCell<BTreeMap<u32, Sides>>,
     /// The call on each stream whose answer has not begun.
     unanswered: RefCell<BTreeMap<u32, usize>>,
+    /// Streams whose heads have left the server.
+    begun: RefCell<BTreeSet<u32>>,
     newest: Cell<u32>,
     /// Streams above it were refused by GOAWAY.
     last: Cell<Option<u32>>,
@@ -131,6 +133,11 @@ impl Wire {
         self.unanswered.borrow_mut().remove(&stream);
     }
 
+    /// Whether a head was sent on it: the server forgets one that still waits where the stream is then reset.
+    pub fn has_begun(&self, stream: u32) -> bool {
+        self.begun.borrow().contains(&stream)
+    }
+
     /// Ends the connection where it stands.
     pub fn cut(&self, cut: Cut) {
         self.cut.set(Some(cut));
@@ -179,6 +186,9 @@ impl Wire {
             return false;
         }
         assert!(!self.is_refused(stream) || kind != HEADERS, "an answer on a stream that was refused");
+        if kind == HEADERS {
+            self.begun.borrow_mut().insert(stream);
+        }
         match kind {
             SETTINGS if flags & ACK == 0 => {
                 let limit = payload.chunks_exact(6).find(|one| one[..2] == MAX_CONCURRENT_STREAMS.to_be_bytes());

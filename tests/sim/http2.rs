@@ -259,7 +259,11 @@ impl Answer<'_> {
 
     /// Gives up a stream whose answer has begun: after that even a refusal is none (RFC 9113 8.7).
     fn reset(&self, sending: &mut SendStream<Bytes>) -> Option<()> {
-        sending.send_reset(pick(&[Reason::INTERNAL_ERROR, Reason::CANCEL, Reason::REFUSED_STREAM, Reason::NO_ERROR]));
+        let reason = pick(&[Reason::INTERNAL_ERROR, Reason::CANCEL, Reason::REFUSED_STREAM, Reason::NO_ERROR]);
+        if reason == Reason::REFUSED_STREAM && !self.host.wire.has_begun(self.stream) {
+            self.host.ledger.refuse(self.call);
+        }
+        sending.send_reset(reason);
         Some(())
     }
 

@@ -89,7 +89,8 @@ pub fn check_attempts(ledger: &Ledger, setup: &Setup, house: &House) {
             let own = || book.calls.iter().enumerate().filter(|(_, call)| call.request_id == *id);
             // What was refused or not reached at all leads on to each backend, at no charge.
             let processed = own().filter(|(_, call)| !call.refused).count();
-            assert!(processed <= most, "{id} was processed {processed} times, at most {most}: {request:?}");
+            let calls = || own().map(|(_, call)| format!("\n{call:?}")).collect::<String>();
+            assert!(processed <= most, "{id} was processed over {most} times: {request:?}{}", calls());
             let Some(seen) = request.seen.filter(|&seen| book.calls[seen].request_id == *id) else { continue };
             // A hedge may have begun before the content came.
             let later = own().filter(|(number, _)| *number > seen).count();
