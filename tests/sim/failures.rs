@@ -6,8 +6,10 @@ use ringway::net::sim::{Weather, between};
 use crate::backend::{Act, Temper, When};
 use crate::client::PLAIN;
 use crate::house::Setup;
+use crate::laws::check_attempts;
 use crate::ledger::Outcome;
 use crate::plot::Plot;
+use crate::question::LONG;
 use crate::scenes::{CROWD, NODE, STREAMED, WHOLE, each_seed, is_answer, outcomes, question};
 use crate::story::{Story, tell_of};
 
@@ -68,6 +70,67 @@ fn followers_of_a_call_that_died_ask_again() {
         let unopened = story.ledger.look(|book| book.requests.values().all(|request| request.closed_ms < 8_000));
         assert!(unopened, "nobody waits for what has died: {:?}", story.house.describe());
         assert!(crashed > 0 || failed == 0, "{:?}", outcomes(&story));
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn what_may_have_been_done_is_not_done_twice() {
+    let acts = [When::NoHead, When::AfterHead, When::InBody].map(|when| [Act::Leave(when), Act::Reset(when)]).concat();
+    each_seed(120, |world, seed| {
+        let setup = Setup { backends: 3, retries: 0, http2: if seed % 4 == 0 { 0 } else { 3 }, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        let act = acts[between(0, acts.len() as u64 - 1) as usize];
+        story.temper.set(Temper { only: Some(act), faults_percent: 100, ..story.temper.get() });
+        for client in 0..4 {
+            story.invite(PLAIN, (0..3).map(|step| question(100 + client * 10 + step, STREAMED)).collect());
+        }
+        story.finish_clients();
+        check_attempts(&story.ledger, &story.setup, &story.house);
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn the_loser_of_a_hedge_is_given_up_at_once() {
+    each_seed(20, |world, seed| {
+        world.set_weather(Weather::CALM);
+        let http2 = if seed % 2 == 0 { 0 } else { 3 };
+        let setup = Setup { cores: 1, backends: 3, hedge: 50, total_ms: 10_000, http2, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.temper.set(Temper { rest_ms: 5, ..story.temper.get() });
+        // What is usual has to be learnt first.
+        story.invite(PLAIN, (0..60).map(|step| question(100 + step * 10, STREAMED)).collect());
+        story.finish_clients();
+        let calls = |story: &Story<'_>| story.ledger.look(|book| book.calls.len());
+        let before = calls(&story);
+        story.temper.set(Temper { only: Some(Act::Hang(When::NoHead)), ..story.temper.get() });
+        story.invite(PLAIN, vec![question(1000, STREAMED)]);
+        world.run_until(1000, || calls(&story) > before);
+        story.temper.set(Temper { only: None, ..story.temper.get() });
+        story.finish_clients();
+        assert_eq!(calls(&story), before + 2);
+        world.run_ms(100);
+        let over = story.ledger.look(|book| book.calls[before..].iter().all(|call| call.over_ms.is_some()));
+        assert!(over, "both calls are over");
+        assert!(outcomes(&story).iter().all(is_answer));
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn an_answer_longer_than_a_window_comes_whole() {
+    each_seed(4, |world, seed| {
+        let http2 = if seed % 4 == 0 { 0 } else { 1 };
+        let setup = Setup { cores: 1, http2, streams: (4, 1), total_ms: 10_000, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.temper.set(Temper { rest_ms: 0, ..story.temper.get() });
+        story.invite(PLAIN, vec![question(LONG, STREAMED), question(LONG + 2, STREAMED)]);
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
         story.calm();
         story.end();
     });

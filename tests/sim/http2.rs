@@ -201,7 +201,7 @@ impl Answer<'_> {
                     self.rest().await;
                 }
                 if act == Act::RoleAlone {
-                    return self.reset(&mut sending);
+                    return self.reset(&mut sending).await;
                 }
                 let error = b"data: {\"error\":{\"message\":\"no\",\"code\":\"overloaded\"}}\n\n";
                 self.send(&mut sending, error.to_vec(), true).await
@@ -244,7 +244,7 @@ impl Answer<'_> {
             (Act::Hang(_), Some(sending)) => drop(poll_fn(|context| sending.poll_reset(context)).await),
             (Act::Reset(_), _) => self.host.wire.cut(pick(&[Cut::Close, Cut::Reset])),
             (Act::Garbage(_), _) => self.host.wire.slip_in_garbage(),
-            (_, Some(sending)) => return self.reset(sending),
+            (_, Some(sending)) => return self.reset(sending).await,
             (_, None) => {
                 self.check_refused()?;
                 let reason = pick(&[Reason::REFUSED_STREAM, Reason::INTERNAL_ERROR, Reason::CANCEL]);
@@ -258,7 +258,8 @@ impl Answer<'_> {
     }
 
     /// Gives up a stream whose answer has begun: after that even a refusal is none (RFC 9113 8.7).
-    fn reset(&self, sending: &mut SendStream<Bytes>) -> Option<()> {
+    async fn reset(&self, sending: &mut SendStream<Bytes>) -> Option<()> {
+        sleep_ms(pick(&[0, 0, 20, 100])).await;
         let reason = pick(&[Reason::INTERNAL_ERROR, Reason::CANCEL, Reason::REFUSED_STREAM, Reason::NO_ERROR]);
         if reason == Reason::REFUSED_STREAM && !self.host.wire.has_begun(self.stream) {
             self.host.ledger.refuse(self.call);
