@@ -97,6 +97,8 @@ pub struct Temper {
     pub closes_percent: u64,
     /// Least window of a stream of HTTP/2: one of a few bytes is bearable only where ways are short.
     pub window_bytes: u32,
+    /// Most streams that a connection of HTTP/2 takes.
+    pub streams_max: u32,
     /// What every request gets instead of all this.
     pub only: Option<Act>,
 }
@@ -108,7 +110,8 @@ impl Temper {
     }
 }
 
-pub const GOOD: Temper = Temper { faults_percent: 0, rest_ms: 5, closes_percent: 0, window_bytes: 200, only: None };
+pub const GOOD: Temper =
+    Temper { faults_percent: 0, rest_ms: 5, closes_percent: 0, window_bytes: 200, streams_max: 100, only: None };
 
 fn pick<T: Copy>(from: &[T]) -> T {
     from[between(0, from.len() as u64 - 1) as usize]

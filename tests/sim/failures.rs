@@ -1,7 +1,11 @@
 //! Stories of what fails: how often it is tried again, how soon everybody hears of it, and what HTTP/2 backends do to many
 //! at once. As in `scenes`, each is told for many seeds.
 
+use std::rc::Rc;
+
+use ringway::exchange::core::Core;
 use ringway::net::sim::{Weather, between};
+use shards::breaker::State;
 
 use crate::backend::{Act, Temper, When};
 use crate::client::PLAIN;
@@ -20,7 +24,8 @@ fn retries_stay_within_what_requests_have_earned() {
         // Whoever could not be asked again would be out of service.
         let setup = Setup { cores: 1 + seed as usize, backends: 3, retries: 4, eject_errors: 1000, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        story.temper.set(Temper { only: Some(Act::Status(500)), rest_ms: 0, ..story.temper.get() });
+        let act = [Act::Status(500), Act::Busy(503, 0), Act::Leave(When::NoHead)][seed as usize];
+        story.temper.set(Temper { only: Some(act), rest_ms: 0, ..story.temper.get() });
         for number in 0..30 {
             story.invite(PLAIN, (0..10).map(|step| question(100 + number * 10 + step, WHOLE)).collect());
         }
@@ -131,6 +136,74 @@ fn an_answer_longer_than_a_window_comes_whole() {
         story.invite(PLAIN, vec![question(LONG, STREAMED), question(LONG + 2, STREAMED)]);
         story.finish_clients();
         assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn hedges_stay_within_their_budget() {
+    each_seed(4, |world, seed| {
+        world.set_weather(Weather::CALM);
+        let http2 = if seed % 2 == 0 { 0 } else { 2 };
+        let setup = Setup { cores: 1, backends: 2, hedge: 5, retries: 0, eject_errors: 1000, http2, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.temper.set(Temper { rest_ms: 5, ..story.temper.get() });
+        story.invite(PLAIN, (0..60).map(|step| question(100 + step * 10, STREAMED)).collect());
+        story.finish_clients();
+        let learnt = story.house.sum(|counters| &counters.hedges);
+        story.temper.set(Temper { only: Some(Act::Hang(When::NoHead)), ..story.temper.get() });
+        for client in 0..20 {
+            story.invite(PLAIN, vec![question(1000 + client * 10, STREAMED)]);
+        }
+        story.finish_clients();
+        // Two are saved up at most, and 20 requests earn one more.
+        let hedges = story.house.sum(|counters| &counters.hedges) - learnt;
+        assert!((1..=3).contains(&hedges), "{hedges} hedges");
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn what_one_core_finds_of_a_backend_the_others_hear() {
+    each_seed(20, |world, seed| {
+        let http2 = if seed % 2 == 0 { 0 } else { 2 };
+        let setup = Setup { backends: 2, retries: 0, eject_errors: 1, http2, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        let act = Act::Reset(When::NoHead);
+        story.temper.set(Temper { only: Some(act), faults_percent: 100, ..story.temper.get() });
+        story.invite(PLAIN, vec![question(4, STREAMED)]);
+        story.finish_clients();
+        world.run_ms(200);
+        let out = |core: &Rc<Core>| (0..2).map(|backend| core.breakers[backend].borrow().state()).collect::<Vec<_>>();
+        let states: Vec<Vec<State>> = story.house.cores.iter().map(out).collect();
+        assert!(states[0].contains(&State::Tripped), "{states:?}");
+        assert!(states.iter().all(|other| *other == states[0]), "{states:?}");
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn nobody_stands_in_line_on_a_full_connection() {
+    each_seed(20, |world, _| {
+        world.set_weather(Weather::CALM);
+        let setup = Setup { cores: 1, http2: 1, streams: (4, 100), ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        let one = Temper { streams_max: 1, rest_ms: 5, ..story.temper.get() };
+        story.temper.set(Temper { only: Some(Act::Hang(When::AfterHead)), ..one });
+        story.invite(PLAIN, vec![question(100, STREAMED)]);
+        world.run_ms(200);
+        story.temper.set(one);
+        let before = story.ledger.look(|book| book.requests.len());
+        for number in 0..9 {
+            story.invite(PLAIN, vec![question(110 + number * 10, STREAMED)]);
+        }
+        // Less than the first one waits for its content.
+        world.run_ms(1000);
+        let answers = outcomes(&story)[before..].iter().filter(|outcome| is_answer(outcome)).count();
+        assert_eq!(answers, 9, "{:?}", outcomes(&story));
         story.calm();
         story.end();
     });

@@ -119,6 +119,11 @@ impl Wire {
         calls
     }
 
+    /// Whether there is a request on which nothing was said yet.
+    pub fn owes_answers(&self) -> bool {
+        !self.unanswered.borrow().is_empty()
+    }
+
     pub fn is_refused(&self, stream: u32) -> bool {
         self.last.get().is_some_and(|last| stream > last)
     }

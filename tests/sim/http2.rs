@@ -43,13 +43,13 @@ impl Manner {
     fn choose(temper: Temper) -> Manner {
         let fails = temper.faults_percent > 0;
         let connection_window_bytes = pick(&[64 << 10, 64 << 10, 1 << 20]);
-        let goodbye = if chance(30) {
-            Some((between(1, 8), if fails { pick(&[Goodbye::Graceful, Goodbye::Refusing]) } else { Goodbye::Graceful }))
+        let goodbye = if chance(40) {
+            Some((between(1, 5), if fails { pick(&[Goodbye::Graceful, Goodbye::Refusing]) } else { Goodbye::Graceful }))
         } else {
             None
         };
         Manner {
-            streams: pick(&[1, 2, 3, 100, 100]),
+            streams: pick(&[1, 2, 3, 100, 100]).min(temper.streams_max),
             window_bytes: pick(&[1, 7, 64 << 10, 64 << 10]).max(temper.window_bytes),
             connection_window_bytes,
             pace: pick(&[AT_ONCE, AT_ONCE, Pace { bytes: 100, rest_ms: 1 }, Pace { bytes: 1000, rest_ms: 20 }]),
@@ -119,6 +119,13 @@ impl Host {
 
     async fn refuse_younger(self) {
         sleep_ms(between(0, 50)).await;
+        // Best where there is something to refuse.
+        for _ in 0..100 {
+            if self.wire.owes_answers() {
+                break;
+            }
+            sleep_ms(5).await;
+        }
         if self.temper().faults_percent > 0 {
             self.wire.refuse_younger(between).into_iter().for_each(|call| self.ledger.refuse(call));
         }
@@ -247,7 +254,8 @@ impl Answer<'_> {
             (_, Some(sending)) => return self.reset(sending).await,
             (_, None) => {
                 self.check_refused()?;
-                let reason = pick(&[Reason::REFUSED_STREAM, Reason::INTERNAL_ERROR, Reason::CANCEL]);
+                let refused = Reason::REFUSED_STREAM;
+                let reason = pick(&[refused, refused, Reason::INTERNAL_ERROR, Reason::CANCEL]);
                 if reason == Reason::REFUSED_STREAM {
                     self.host.ledger.refuse(self.call);
                 }

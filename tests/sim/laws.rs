@@ -135,11 +135,13 @@ pub fn check_table(ledger: &Ledger, setup: &Setup) {
     });
 }
 
-/// No call outlives its request: the loser of a hedge, and what a retry has replaced, are given up at once.
+/// No call outlives its request: the loser of a hedge, and what a retry has replaced, are given up at once. Asked a while
+/// after the last request.
 pub fn check_over(ledger: &Ledger) {
     const GRACE_MS: u64 = 1500;
     ledger.look(|book| {
-        for call in &book.calls {
+        // One that was refused may be forgotten without a word.
+        for call in book.calls.iter().filter(|call| !call.refused) {
             let request = &book.requests[&call.request_id];
             let ended = matches!(
                 request.outcome,

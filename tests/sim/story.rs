@@ -132,7 +132,6 @@ pub fn tell_of(world: &World, setup: Setup, plot: Plot) -> Tale {
     check_budgets(&story.ledger, &story.setup, &story.house);
     if !story.plot.paused_cores {
         check_table(&story.ledger, &story.setup);
-        check_over(&story.ledger);
     }
     if story.plot.is_calm() {
         check_calm(&story.ledger, &story.setup, &story.plot);
@@ -170,6 +169,7 @@ impl<'a> Story<'a> {
             rest_ms: pick(&[0, 5, 100]),
             closes_percent: pick(&[0, 20]),
             window_bytes: if world.weather().latency_us.1 + world.weather().jitter_us < 1000 { 1 } else { 200 },
+            streams_max: 100,
             only: None,
         }));
         for index in 0..setup.backends {
@@ -334,6 +334,9 @@ impl<'a> Story<'a> {
         world.run_ms(3000);
         self.house.check();
         self.house.check_idle();
+        if !self.plot.paused_cores {
+            check_over(&self.ledger);
+        }
         if self.setup.log {
             check_log(&self.ledger, &self.house.logged(world));
         }
