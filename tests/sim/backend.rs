@@ -154,7 +154,7 @@ pub fn choose(temper: Temper, form: Form) -> Act {
         12 => Act::Busy(pick(&[429, 503]), pick(&[0, 0, 1, 1000])),
         13 if streamed => Act::FirstError,
         14 if streamed => Act::RoleAlone,
-        12..=14 => Act::Status(500),
+        13 | 14 => Act::Status(500),
         _ if streamed => Act::NoDone,
         _ => Act::ShortLength,
     }

@@ -33,6 +33,7 @@ fn retries_stay_within_what_requests_have_earned() {
         let calls = story.ledger.look(|book| book.calls.len());
         // 300 requests, 100 retries in reserve (rounded up for each core), and 20 % more.
         assert!((300..=462).contains(&calls), "{calls} calls");
+        check_attempts(&story.ledger, &story.setup, &story.house);
         story.calm();
         story.end();
     });
