@@ -99,6 +99,8 @@ pub struct Temper {
     pub window_bytes: u32,
     /// Most streams that a connection of HTTP/2 takes.
     pub streams_max: u32,
+    /// How many it takes after its first request, if not what chance says.
+    pub streams_later: Option<u32>,
     /// What every request gets instead of all this.
     pub only: Option<Act>,
 }
@@ -110,8 +112,15 @@ impl Temper {
     }
 }
 
-pub const GOOD: Temper =
-    Temper { faults_percent: 0, rest_ms: 5, closes_percent: 0, window_bytes: 200, streams_max: 100, only: None };
+pub const GOOD: Temper = Temper {
+    faults_percent: 0,
+    rest_ms: 5,
+    closes_percent: 0,
+    window_bytes: 200,
+    streams_max: 100,
+    streams_later: None,
+    only: None,
+};
 
 fn pick<T: Copy>(from: &[T]) -> T {
     from[between(0, from.len() as u64 - 1) as usize]

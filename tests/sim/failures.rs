@@ -188,11 +188,13 @@ fn what_one_core_finds_of_a_backend_the_others_hear() {
 
 #[test]
 fn nobody_stands_in_line_on_a_full_connection() {
-    each_seed(20, |world, _| {
+    each_seed(20, |world, seed| {
         world.set_weather(Weather::CALM);
         let setup = Setup { cores: 1, http2: 1, streams: (4, 100), ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        let one = Temper { streams_max: 1, rest_ms: 5, ..story.temper.get() };
+        // From the start, or from the first request on.
+        let (streams_max, streams_later) = if seed % 2 == 0 { (1, None) } else { (100, Some(1)) };
+        let one = Temper { streams_max, streams_later, rest_ms: 5, ..story.temper.get() };
         story.temper.set(Temper { only: Some(Act::Hang(When::AfterHead)), ..one });
         story.invite(PLAIN, vec![question(100, STREAMED)]);
         world.run_ms(200);

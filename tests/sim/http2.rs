@@ -53,7 +53,13 @@ impl Manner {
             window_bytes: pick(&[1, 7, 64 << 10, 64 << 10]).max(temper.window_bytes),
             connection_window_bytes,
             pace: pick(&[AT_ONCE, AT_ONCE, Pace { bytes: 100, rest_ms: 1 }, Pace { bytes: 1000, rest_ms: 20 }]),
-            limit: if chance(30) { Some((between(1, 5), pick(&[0, 1, 2, 5]))) } else { None },
+            limit: if let Some(limit) = temper.streams_later {
+                Some((1, limit))
+            } else if chance(30) {
+                Some((between(1, 5), pick(&[0, 1, 2, 5])))
+            } else {
+                None
+            },
             goodbye,
             cut_after: (fails && chance(20))
                 .then(|| (between(1, pick(&[200, 2000, 20_000])) as usize, pick(&[Cut::Close, Cut::Reset]))),

@@ -170,6 +170,7 @@ impl<'a> Story<'a> {
             closes_percent: pick(&[0, 20]),
             window_bytes: if world.weather().latency_us.1 + world.weather().jitter_us < 1000 { 1 } else { 200 },
             streams_max: 100,
+            streams_later: None,
             only: None,
         }));
         for index in 0..setup.backends {
