@@ -126,3 +126,62 @@ fn a_wrong_command_line_has_its_own_status() {
         assert!(!told.is_empty());
     }
 }
+
+#[test]
+fn certificates_and_keys_are_read_before_anything_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let own = rcgen::CertificateParams::new(vec!["gateway.test".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+    let good =
+        [file("own.pem", &own), file("own.key", &key.serialize_pem()), file("other.key", &other.serialize_pem())];
+    let [certificate, private_key, strange_key] = &good;
+    let empty = file("empty.pem", "nothing here\n");
+    let broken = file("broken.pem", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n");
+    let cut = file("cut.key", "-----BEGIN PRIVATE KEY-----\nTOPSECRET\n");
+    let backend = |name: &str, ca: &str, chain: &str, key: &str| {
+        format!(
+            "[[backend]]\nname = \"{name}\"\nurl = \"https://127.0.0.1\"\ntls_ca = \"{ca}\"\ntls_cert = \"{chain}\"\n\
+             tls_key = \"{key}\"\n"
+        )
+    };
+    let rest = "[server]\nlisten = [\"127.0.0.1:0\"]\n[[model]]\nname = \"m\"\nbackends = [\"a\"]\n";
+    let path = file("good.toml", &format!("{rest}{}", backend("a", certificate, certificate, private_key)));
+    let (status, out, told) = run(&["check", "--config", &path], "");
+    assert_eq!((status, told.as_str()), (0, ""), "{out}");
+
+    let backends = [
+        backend("a", &empty, &broken, &cut),
+        backend("b", certificate, certificate, strange_key),
+        backend("c", "/missing.pem", &empty, private_key).replace("name", "weight = 0\nname"),
+    ];
+    let path = file("bad.toml", &format!("{rest}{}", backends.concat()));
+    let wanted = [
+        (9, 10, "tls_ca", format!("{empty}: no PEM certificate in it; name the PEM file")),
+        (10, 12, "tls_cert", format!("{broken}: certificate 1 cannot be used: ")),
+        (11, 11, "tls_key", format!("{cut}: the private key cannot be used: ")),
+        (
+            17,
+            11,
+            "tls_key",
+            format!("{strange_key} is not the private key of the first certificate in {certificate}; "),
+        ),
+        (19, 10, "weight", String::new()),
+        (22, 10, "tls_ca", "cannot read /missing.pem: ".to_owned()),
+        (23, 12, "tls_cert", format!("{empty}: no PEM certificate in it; ")),
+    ];
+    for command in ["check", "serve"] {
+        let (status, out, told) = run(&[command, "--config", &path], "");
+        assert_eq!((status, out.as_str()), (1, ""));
+        assert!(!told.contains("TOPSECRET"), "{told}");
+        assert_eq!(told.lines().count(), wanted.len(), "{told}");
+        for (line, (row, column, key, what)) in told.lines().zip(&wanted) {
+            let start = format!("{path}:{row}:{column}: backend.{key}: {what}");
+            assert!(line.starts_with(&start), "{line}\n{start}");
+        }
+    }
+}

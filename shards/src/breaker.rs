@@ -51,6 +51,16 @@ pub enum Pass {
     Probe,
 }
 
+impl Pass {
+    /// The term of service that it went in; none for a probe.
+    pub const fn term(&self) -> Option<u32> {
+        match self {
+            Pass::Ordinary { term } => Some(*term),
+            Pass::Probe => None,
+        }
+    }
+}
+
 /// How a request went, as far as it tells of the backend's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -103,6 +113,9 @@ pub struct Change {
     pub reason: Reason,
     /// How long it stays out at least, where it was taken out.
     pub for_ms: u64,
+    /// Which trip or return by requests this is, or was last, of all that this core has heard of.
+    /// It goes along where others are told, and orders what crosses.
+    pub epoch: u64,
 }
 
 pub struct Breaker {
@@ -124,6 +137,11 @@ pub struct Breaker {
     returned: Option<Millis>,
     /// Terms of service, counted: each return begins one. Wraps after more returns than any pass sees.
     term: u32,
+    /// Of the last trip or return by requests, here or elsewhere: one more than what was known where it was found. Of two
+    /// that cross on their way the higher holds on every core, and of two that are equal the trip, which probes mend: so
+    /// cores that have told each other everything agree, in whatever order they heard of it. What the active check says
+    /// is not counted in it: every core hears that from one sender, in order.
+    epoch: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -154,6 +172,7 @@ impl Breaker {
             eject_ms: rules.eject_ms,
             returned: None,
             term: 0,
+            epoch: 0,
         }
     }
 
@@ -225,6 +244,17 @@ impl Breaker {
         }
     }
 
+    /// The term of service that this is, or that was last.
+    pub const fn term(&self) -> u32 {
+        self.term
+    }
+
+    /// An answer that had begun well, and whose pass has ended, broke off. It speaks of the term that it was begun in; a
+    /// probe's of the one that its pass ended in, which it may have opened.
+    pub fn broke_off(&mut self, term: u32, outcome: Outcome, now: Millis) -> Option<Change> {
+        self.end(Pass::Ordinary { term }, outcome, now)
+    }
+
     fn judge(&mut self, outcome: Outcome, now: Millis) -> Option<Change> {
         if now.since(self.window.since) >= self.rules.window_ms {
             self.window = Window { since: now, good: 0, bad: 0 };
@@ -254,8 +284,9 @@ impl Breaker {
         let from = self.state();
         self.forget_if_whole(now);
         let for_ms = self.eject_ms;
+        self.epoch += 1;
         self.go_out(now.after(for_ms), for_ms);
-        Change { from, to: State::Tripped, reason, for_ms }
+        Change { from, to: State::Tripped, reason, for_ms, epoch: self.epoch }
     }
 
     /// Wholly back, and for long enough: the trips before count no more.
@@ -277,8 +308,9 @@ impl Breaker {
 
     fn restore(&mut self, reason: Reason, now: Millis) -> Change {
         let from = self.state();
+        self.epoch += 1;
         self.come_back(now);
-        Change { from, to: self.state(), reason, for_ms: 0 }
+        Change { from, to: self.state(), reason, for_ms: 0, epoch: self.epoch }
     }
 
     fn come_back(&mut self, now: Millis) {
@@ -294,24 +326,25 @@ impl Breaker {
         let (from, was) = (self.state(), self.gate(now));
         self.elsewhere_cooled(for_ms, now);
         let turned = was == Gate::Open && for_ms > 0;
-        turned.then_some(Change { from, to: State::Tripped, reason: Reason::AskedToWait, for_ms })
+        let epoch = self.epoch;
+        turned.then_some(Change { from, to: State::Tripped, reason: Reason::AskedToWait, for_ms, epoch })
     }
 
     /// What the active check found. A failed one holds the backend down until one passes.
     pub fn checked(&mut self, check: Check, now: Millis) -> Option<Change> {
-        let from = self.state();
+        let (from, epoch) = (self.state(), self.epoch);
         match (check, self.held) {
             (Check::Failed, false) => {
                 self.held = true;
                 let turned = self.state == State::Serving;
-                turned.then_some(Change { from, to: State::Tripped, reason: Reason::CheckFailed, for_ms: 0 })
+                turned.then_some(Change { from, to: State::Tripped, reason: Reason::CheckFailed, for_ms: 0, epoch })
             }
             (Check::Passed, true) => {
                 self.held = false;
                 // What requests met still counts: then probes decide.
                 (self.state == State::Serving).then(|| {
                     self.come_back(now);
-                    Change { from, to: State::Serving, reason: Reason::CheckPassed, for_ms: 0 }
+                    Change { from, to: State::Serving, reason: Reason::CheckPassed, for_ms: 0, epoch }
                 })
             }
             (Check::Failed, true) | (Check::Passed, false) => None,
@@ -321,17 +354,23 @@ impl Breaker {
     // What other cores found. It is not told on: whoever found it has told everybody.
 
     /// Requests of another core took it out of service for so long. The doubling goes on from there, so that a backend
-    /// that stays dead is not asked once a core at every length.
-    pub fn elsewhere_tripped(&mut self, for_ms: u64, now: Millis) {
+    /// that stays dead is not asked once a core at every length. Nothing where a later turn is known.
+    pub fn elsewhere_tripped(&mut self, for_ms: u64, epoch: u64, now: Millis) {
+        if epoch < self.epoch {
+            return;
+        }
+        self.epoch = epoch;
         self.forget_if_whole(now);
         // An ejection that is still on is not made shorter; one from before a return is over.
         let until = if self.state == State::Serving { now } else { self.until };
         self.go_out(until.max(now.after(for_ms)), for_ms);
     }
 
-    /// Probes of another core put it back.
-    pub fn elsewhere_restored(&mut self, now: Millis) {
-        if self.state != State::Serving {
+    /// Probes of another core put it back. Nothing where a later turn is known, or a trip as late as this.
+    pub fn elsewhere_restored(&mut self, epoch: u64, now: Millis) {
+        let is_news = epoch > self.epoch;
+        self.epoch = self.epoch.max(epoch);
+        if is_news && self.state != State::Serving {
             self.come_back(now);
         }
     }

@@ -5,6 +5,9 @@
 use crate::{CoreId, Fingerprint, Millis, spread};
 use hashbrown::HashTable;
 
+/// Flights at a time that the table does not grow for; it takes 57 bytes for each, and stays in the second-level cache.
+const FEW_FLIGHTS: usize = 1 << 10;
+
 /// The flights that one core owns, at most `bound` at a time.
 pub struct Flights {
     table: HashTable<Flight>,
@@ -31,10 +34,11 @@ pub enum Joined {
 }
 
 impl Flights {
-    /// Room for `bound` flights, allocated here and never again. A bound of 0 makes everyone go alone.
+    /// Room for `bound` flights. A bound of 0 makes everyone go alone.
     pub fn new(bound: usize) -> Self {
-        // Twice the room: removals leave marks in a full table, and clearing those away costs a pass over all of it.
-        Self { table: HashTable::with_capacity(bound.saturating_mul(2)), bound, next_number: 1 }
+        // Room for few at first: in a table for all that there may be, each flight would lie on memory that nobody has
+        // touched for long, and four such places are looked at for one that begins and ends. It grows where there are more.
+        Self { table: HashTable::with_capacity(bound.min(FEW_FLIGHTS)), bound, next_number: 1 }
     }
 
     /// Joins the flight of `fingerprint`, or starts one that `asker` leads.

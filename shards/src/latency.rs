@@ -1,5 +1,6 @@
 //! How fast a backend has been lately. Owned by one core, one a backend; holds no clock.
-//! A slow answer counts at once, fast ones win it back slowly, and what is long ago counts for less.
+//! A slow answer counts at once, a failure for more than any answer, fast ones win it back slowly, and what is long ago
+//! counts for less.
 
 use crate::Millis;
 
@@ -17,6 +18,8 @@ const PULL: u64 = 8;
 /// What an unknown backend is taken for while its first request is out: slow, or everybody would go there until the
 /// first answer says how it is.
 const UNKNOWN_US: u64 = 10_000_000;
+/// A failure counts as so many times what was known.
+const FAILED_TIMES: u64 = 4;
 /// While requests are out, at most so much of what was known is forgotten (1 / this), for the same reason.
 const FORGOTTEN_MOST: u64 = 4;
 
@@ -30,6 +33,24 @@ impl Latency {
     pub fn note(&mut self, us: u64, now: Millis) {
         let known = self.decayed(now);
         self.us = Some(if us >= known { us } else { known - (known - us).div_ceil(PULL) });
+        self.at = now;
+    }
+
+    /// A request failed after so long, by the backend's fault.
+    ///
+    /// Not noted, a backend that fails at once would look idle and fast, and draw the traffic of those that work. Others
+    /// let a failure count as the time-out, as a constant, or by a success rate beside the latency. A time-out for models
+    /// that think is minutes, so that one failure would shut a backend out for longer than a breaker does; a constant is
+    /// nothing beside a slow model and much beside a fast one; a rate is a second thing that decays. So it counts as a
+    /// multiple of what was known, before any of it was forgotten, and at least what it took: one failure costs a backend
+    /// two half-lives of its turns while others are at rest, each one more in a row two more, up to what an
+    /// unknown one is taken for. Successes win it back as from any slow answer.
+    pub fn note_failure(&mut self, us: u64, now: Millis) {
+        let counted = match self.us {
+            None => UNKNOWN_US,
+            Some(known) => known.saturating_add(1).saturating_mul(FAILED_TIMES).min(UNKNOWN_US).max(known),
+        };
+        self.us = Some(counted.max(us));
         self.at = now;
     }
 

@@ -23,8 +23,9 @@ pub enum Asked<'a, V> {
     Lead { number: u64, stale: Option<V> },
     /// Ask the core `leader` for its flight `number`.
     Follow { leader: CoreId, number: u64 },
-    /// Too many flights: fetch without one. There is nothing to settle, and nothing is stored.
-    Alone,
+    /// Too many flights: fetch without one. There is nothing to settle, and nothing is stored. `stale` as in `Lead`: there
+    /// are too many where backends hang, which is when it is needed.
+    Alone { stale: Option<V> },
 }
 
 /// How a flight ended.
@@ -61,7 +62,7 @@ impl<V: Clone> Shard<V> {
     }
 
     /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry that is not too old is given to
-    /// the leader alone, as a copy: followers read what the leader serves. Who goes alone can [`peek`](Self::peek).
+    /// who fetches a new one, as a copy: followers read what the leader serves.
     pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<'_, V> {
         let stale = match self.cache.touch(fingerprint, now) {
             Found::Fresh(slot) => {
@@ -70,10 +71,11 @@ impl<V: Clone> Shard<V> {
             Found::Stale(slot) => self.cache.expired_ms(slot, now).filter(|&ms| ms < self.stale_ms).map(|_| slot),
             Found::Absent => None,
         };
+        let stale = || stale.map(|slot| self.cache.value(slot).clone());
         match self.flights.join(fingerprint, asker, now) {
-            Joined::Lead { number } => Asked::Lead { number, stale: stale.map(|slot| self.cache.value(slot).clone()) },
+            Joined::Lead { number } => Asked::Lead { number, stale: stale() },
             Joined::Follow { leader, number } => Asked::Follow { leader, number },
-            Joined::Full => Asked::Alone,
+            Joined::Full => Asked::Alone { stale: stale() },
         }
     }
 
@@ -84,8 +86,7 @@ impl<V: Clone> Shard<V> {
         self.ask(fingerprint, asker, now)
     }
 
-    /// Looks without joining a flight and without a trace in the cache: for `only-if-cached`, and for a stale answer
-    /// when every backend failed.
+    /// Looks without joining a flight and without a trace in the cache.
     pub fn peek(&self, fingerprint: &Fingerprint, now: Millis) -> Lookup<'_, V> {
         self.cache.peek(fingerprint, now)
     }

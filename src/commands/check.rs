@@ -6,6 +6,7 @@ use super::{ConfigurationFile, EXIT_STATUS, Failure, print};
 use crate::config::load::load_file;
 use crate::config::snapshot::{Access, CacheMode, Snapshot};
 use crate::config::value::{spell_duration, spell_size};
+use crate::cores::secure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,7 +14,8 @@ Examples:
   ringway check --config new.toml && mv new.toml ringway.toml
 
 Each problem is a line on standard error: file:line:column: key: what is wrong; remedy.
-The environment and the files that the configuration refers to must be there, as for serve.";
+The environment and the files that the configuration refers to must be there, as for serve, and certificates and keys
+are read.";
 
 /// Check a configuration
 #[derive(Debug, Args)]
@@ -26,7 +28,7 @@ pub struct Arguments {
 /// # Errors
 /// The configuration's problems.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let snapshot = load_file(&arguments.file.path)?;
+    let snapshot = load_file(&arguments.file.path, &secure::look())?;
     print(&format!("{}: good\n{}", arguments.file.path.display(), summary(&snapshot)))
 }
 

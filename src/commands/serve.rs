@@ -5,7 +5,7 @@ use clap::Args;
 use super::{ConfigurationFile, EXIT_STATUS, Failure};
 use crate::config::load::load_file;
 use crate::config::snapshot::{Listen, Snapshot};
-use crate::cores::launch;
+use crate::cores::{launch, secure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +25,7 @@ pub struct Arguments {
 /// # Errors
 /// The configuration's problems, or why the cores did not start or ended badly.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    start(load_file(&arguments.file.path)?)
+    start(load_file(&arguments.file.path, &secure::look())?)
 }
 
 fn start(snapshot: Snapshot) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::check::{Credentials, Names, Tenants};
 use super::keys::{KEYS, Shape, Table};
+use super::pem::{Look, no_look};
 use super::problem::{Problems, Report, nearest};
 use super::reader::{Reader, header, why_unreadable};
 use super::section::Section;
@@ -23,11 +24,12 @@ const FILE_BYTES: u64 = 1 << 20;
 /// 250 KiB; what would hurt (a log, a device) is far above.
 const REFERRED_FILE_BYTES: u64 = 4 << 20;
 
-/// Reads the configuration at `path` with the environment and the files of this process.
+/// Reads the configuration at `path` with the environment and the files of this process; `look` says what is wrong with
+/// certificates and keys.
 ///
 /// # Errors
 /// Everything that is wrong with it; a file that cannot be read is one problem.
-pub fn load_file(path: &Path) -> Result<Snapshot, Problems> {
+pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Snapshot, Problems> {
     let text = read_bounded(path, FILE_BYTES).map_err(|error| {
         let what = match error.kind() {
             io::ErrorKind::FileTooLarge => format!("the file has over {FILE_BYTES} bytes"),
@@ -35,10 +37,11 @@ pub fn load_file(path: &Path) -> Result<Snapshot, Problems> {
         };
         Problems::unreadable(path, what, "check the path; `ringway config sample` prints a file to start from")
     })?;
-    load(&text, path, &|name| std::env::var(name).ok(), &|path| read_bounded(path, REFERRED_FILE_BYTES))
+    let environment = |name: &str| std::env::var(name).ok();
+    load_with(&text, path, &environment, &|path| read_bounded(path, REFERRED_FILE_BYTES), look)
 }
 
-/// Reads `text`, which came from `path` (for messages only).
+/// Reads `text`, which came from `path` (for messages only), without a look at certificates.
 ///
 /// `environment` gives a variable's value, `files` the text of a secret's or a certificate's file.
 ///
@@ -51,6 +54,16 @@ pub fn load(
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Snapshot, Problems> {
+    load_with(text, path, environment, files, &no_look)
+}
+
+fn load_with(
+    text: &str,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    files: &dyn Fn(&Path) -> io::Result<String>,
+    look: &Look<'_>,
+) -> Result<Snapshot, Problems> {
     let mut report = Report::new(text);
     let mut reader = Reader { report: &mut report, base: 0, environment, files };
     let tables = match DeTable::parse(text) {
@@ -60,7 +73,7 @@ pub fn load(
             return Err(report.finish(path));
         }
     };
-    match assemble(tables, &mut report) {
+    match assemble(tables, look, &mut report) {
         Some(snapshot) if report.is_clean() => Ok(snapshot),
         _ => {
             if report.is_clean() {
@@ -211,7 +224,7 @@ fn repeated(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Ve
     sections
 }
 
-fn assemble(mut tables: Tables, report: &mut Report<'_>) -> Option<Snapshot> {
+fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Option<Snapshot> {
     for (table, sections) in [(Table::Backend, &tables.backends), (Table::Model, &tables.models)] {
         if sections.is_empty() {
             let what = format!("there is no {}", header(table));
@@ -227,7 +240,7 @@ fn assemble(mut tables: Tables, report: &mut Report<'_>) -> Option<Snapshot> {
     let cores = read::cores(&mut tables.cores);
     let cache = read::cache(&mut tables.cache, report);
     // Collected with their gaps first, so that a broken one hides nothing about the others.
-    let backends: Vec<_> = tables.backends.iter_mut().map(|section| read::backend(section, report)).collect();
+    let backends: Vec<_> = tables.backends.iter_mut().map(|section| read::backend(section, look, report)).collect();
     let weights: Vec<u32> = backends.iter().map(|backend| backend.as_ref().map_or(1, |good| good.weight)).collect();
     let models: Vec<_> = tables
         .models

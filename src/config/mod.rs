@@ -1,6 +1,7 @@
 //! Configuration: one row a key, every error at once with its place, an immutable snapshot for the cores.
 pub mod keys;
 pub mod load;
+pub mod pem; // certificates and keys that backends name, looked at from outside
 pub mod problem;
 pub mod sample;
 pub mod snapshot;

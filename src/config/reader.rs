@@ -140,7 +140,7 @@ impl Reader<'_, '_> {
             },
             Kind::AccessLog => self.scalar(key, path, value, at, value::access_log).map(Value::AccessLog),
             Kind::Url => self.scalar(key, path, value, at, value::url).map(Value::Url),
-            Kind::File => self.file(key, path, value, at).map(Value::Text),
+            Kind::File => self.file(key, path, value, at).map(Value::File),
             Kind::Host => self.text(key, path, value, at, value::host),
             Kind::RequestPath => self.text(key, path, value, at, value::request_path),
             Kind::FieldName => self.text(key, path, value, at, value::field_name),

@@ -17,6 +17,14 @@ pub(super) struct Placed<T> {
     pub value: T,
 }
 
+/// A file that the configuration names.
+#[derive(Clone, Debug)]
+pub(super) struct FilePath {
+    pub path: String,
+    /// As the configuration spells it, for messages.
+    pub spelled: String,
+}
+
 /// A value of one of the kinds.
 #[derive(Debug)]
 pub(super) enum Value {
@@ -24,6 +32,7 @@ pub(super) enum Value {
     Switch(bool),
     Choice(&'static str),
     Text(Placed<String>),
+    File(Placed<FilePath>),
     Secret(SecretString),
     Cores(CoreChoice),
     AccessLog(AccessLog),
@@ -79,6 +88,7 @@ from_value!(
     Switch(bool),
     Choice(&'static str),
     Text(Placed<String>),
+    File(Placed<FilePath>),
     Secret(SecretString),
     Cores(CoreChoice),
     AccessLog(AccessLog),

@@ -1,6 +1,8 @@
 //! The background core: a tokio runtime on one thread. It has the signals and leads the drain, asks backends whether they
 //! live, follows their names, and says what the data cores found.
 
+mod notices; // what the other cores have to hear, until they have room for it
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,6 +16,7 @@ use shards::breaker::State;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
+use self::notices::{Notice, Notices};
 use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
 use crate::control::names::{self, Name, Pace, Resolver};
 use crate::control::probe::{Http, Secure, Target};
@@ -59,7 +62,8 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             return Stopped::Cut;
         }
     };
-    let outbox = Rc::new(outbox);
+    // Data cores stand first in the mail, and behind them the I/O core.
+    let notices = Rc::new(Notices::new(outbox, data_cores + 1));
     let mut node =
         Node { snapshot: snapshot.clone(), inbox, ear: Ear::default(), left: data_cores, said: HashMap::new() };
     let stopped = LocalSet::new().block_on(&runtime, async {
@@ -72,7 +76,9 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             }
         };
         ready(Ok(()));
-        let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &outbox);
+        let sending = notices.clone();
+        spawn_local(async move { sending.keep_sending().await });
+        let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &notices);
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -81,7 +87,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         // What backends do is no news any more.
         watching.iter().for_each(JoinHandle::abort);
         eprintln!("ringway: draining, at most {} s; a second signal ends it at once", drain.as_secs());
-        tell(&outbox, data_cores, || Letter::Drain);
+        notices.tell(data_cores, &Notice::Drain);
         let stopped = tokio::select! {
             () = node.all_drained() => Stopped::Drained,
             () = tokio::time::sleep(drain) => Stopped::Cut,
@@ -89,21 +95,16 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             _ = interrupt.recv() => Stopped::Cut,
         };
         if stopped == Stopped::Cut {
-            tell(&outbox, data_cores, || Letter::Halt);
+            notices.tell(data_cores, &Notice::Halt);
             let _ = tokio::time::timeout(HALT_LIMIT, node.all_drained()).await;
         }
-        tell(&outbox, data_cores + 1, || Letter::Stop);
+        notices.tell(data_cores + 1, &Notice::Stop);
+        let _ = tokio::time::timeout(HALT_LIMIT, notices.all_sent()).await;
         stopped
     });
     // A look-up by the system's own resolver may block its thread for long: nobody waits for it any more.
     runtime.shutdown_background();
     stopped
-}
-
-fn tell(outbox: &Outbox<Letter>, data_cores: usize, letter: impl Fn() -> Letter) {
-    for core in 0..data_cores {
-        let _ = outbox.post(core, letter());
-    }
 }
 
 /// Starts a task for each backend that is checked, and for each whose address is a name.
@@ -112,24 +113,24 @@ fn watch_backends(
     addresses: Vec<Arc<[Dial]>>,
     tls: &[Option<TlsSettings>],
     data_cores: usize,
-    outbox: &Rc<Outbox<Letter>>,
+    notices: &Rc<Notices>,
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     let addresses = Rc::new(RefCell::new(addresses));
-    let (known, outbox) = (snapshot.clone(), outbox.clone());
+    let (known, notices) = (snapshot.clone(), notices.clone());
     let found: Rc<dyn Fn(Finding)> = Rc::new(move |finding| {
         let name = |backend: usize| &known.backends[backend].name;
         match finding {
             Finding::Well { backend, after_ms } => {
                 eprintln!("ringway: backend {} answers its checks again after {} s", name(backend), after_ms / 1000);
-                tell(&outbox, data_cores, || Letter::Health { backend, news: News::CheckPassed });
+                notices.tell(data_cores, &Notice::Health { backend, news: News::CheckPassed });
             }
             Finding::Sick { backend, why } => {
                 eprintln!("ringway: backend {} is out of service, its checks fail: {why}", name(backend));
-                tell(&outbox, data_cores, || Letter::Health { backend, news: News::CheckFailed });
+                notices.tell(data_cores, &Notice::Health { backend, news: News::CheckFailed });
             }
             Finding::Addresses { backend, addresses } => {
-                tell(&outbox, data_cores, || Letter::Addresses { backend, addresses: addresses.clone() });
+                notices.tell(data_cores, &Notice::Addresses { backend, addresses });
             }
             Finding::Said(text) => eprintln!("ringway: {text}"),
         }

@@ -3,6 +3,7 @@
 //! In the mail the data cores come first, then the I/O core, then the background core.
 
 pub mod launch; // from a configuration to running threads, and back
+pub mod secure; // TLS settings of the backends, from files
 
 mod background; // tokio: signals, the drain
 mod data; // the ring: accept, and everything in `exchange`
@@ -10,4 +11,3 @@ mod io; // glommio: the access log
 mod listen; // listening sockets, a set a data core
 mod plan; // which CPUs do what
 mod resolve; // backend names to addresses, before the cores start
-mod secure; // TLS settings of the backends, from files

@@ -1,13 +1,75 @@
-//! TLS settings of the backends, from the files that the configuration names. Reads them once, at start.
+//! TLS settings of the backends, from the files that the configuration names: looked at while it is loaded, so that
+//! everything that is wrong is told at its place, and read once at start. Owns nothing; no message holds a file's contents.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::snapshot::{Protocol, Snapshot, Tls};
-use crate::net::tls::{Identity, Offer, Roots, TlsContext, TlsSettings};
+use secrecy::zeroize::Zeroizing;
 
-/// The settings of each backend; none for those in plain text. Errors: the backend, its file, and what is wrong with it.
+use crate::config::pem::{Flaw, PemFile, PemFiles, PemKey, Trusted};
+use crate::config::snapshot::{Protocol, Snapshot, Tls};
+use crate::net::tls::{Identity, Offer, Roots, TlsContext, TlsError, TlsSettings};
+
+/// A look at what backends name, for [`load_file`](crate::config::load::load_file). The system's roots are read once, and
+/// only if a backend needs them.
+pub fn look() -> impl Fn(&PemFiles<'_>) -> Vec<Flaw> {
+    let system = OnceCell::new();
+    move |files| {
+        let mut flaws = Vec::new();
+        let roots = match files.trusted {
+            Trusted::System => system.get_or_init(|| Roots::system().map(drop)).clone().map_err(|error| flaw(&error)),
+            Trusted::File(ca) => contents(ca, PemKey::Ca)
+                .and_then(|bytes| Roots::from_pem(ca.called, &bytes).map(drop).map_err(|error| flaw(&error))),
+            Trusted::Unreadable => Ok(()),
+        };
+        flaws.extend(roots.err().map(|flaw| Flaw { key: PemKey::Ca, ..flaw }));
+        // Which of the two is missing has been told.
+        let (Some(chain), Some(private_key)) = (files.chain, files.private_key) else { return flaws };
+        match (contents(chain, PemKey::Chain), contents(private_key, PemKey::PrivateKey)) {
+            (Ok(certificates), Ok(secret)) => {
+                let errors = Identity::errors_in_pem(chain.called, &certificates, private_key.called, &secret);
+                flaws.extend(errors.map(|error| flaw(&error)));
+            }
+            (certificates, secret) => flaws.extend(certificates.err().into_iter().chain(secret.err())),
+        }
+        flaws
+    }
+}
+
+/// The bytes of a file that could be read a moment ago.
+fn contents(file: PemFile<'_>, key: PemKey) -> Result<Zeroizing<Vec<u8>>, Flaw> {
+    fs::read(file.path).map(Zeroizing::new).map_err(|error| Flaw {
+        key,
+        what: format!("{}: cannot be read: {error}", file.called),
+        remedy: "check the path, and that the user Ringway runs as may read it",
+    })
+}
+
+fn flaw(error: &TlsError) -> Flaw {
+    let (key, remedy) = match error {
+        TlsError::NoCertificate { .. } => {
+            (PemKey::Chain, "name the PEM file that holds them, each from BEGIN CERTIFICATE to END CERTIFICATE")
+        }
+        TlsError::BadPem { .. } | TlsError::BadCertificate { .. } => {
+            (PemKey::Chain, "write the file anew from where it came, whole and as PEM")
+        }
+        TlsError::BadPrivateKey { .. } => (
+            PemKey::PrivateKey,
+            "name the PEM file of the private key, not encrypted (`openssl pkey` takes a password off)",
+        ),
+        TlsError::KeyMismatch { .. } => {
+            (PemKey::PrivateKey, "name the key of the gateway's own certificate, and put that first in tls_cert")
+        }
+        TlsError::NoSystemRoots { .. } => (PemKey::Ca, "install the system's certificates, or name a file in tls_ca"),
+        TlsError::BadName { .. } | TlsError::Library { .. } => (PemKey::Ca, "report this as a bug"),
+    };
+    Flaw { key, what: error.to_string(), remedy }
+}
+
+/// The settings of each backend; none for those in plain text. Errors: the backend, its file, and what is wrong with it,
+/// which only a file that has changed since the look can be.
 pub fn settings(snapshot: &Snapshot) -> Result<Arc<[Option<TlsSettings>]>, String> {
     let mut system = None;
     let settings = snapshot.backends.iter().map(|backend| {
@@ -46,6 +108,6 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    fs::read(path).map(Zeroizing::new).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
 }

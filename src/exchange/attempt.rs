@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use shards::breaker::Outcome;
-use shards::{EventFault, Fault};
+use shards::{Again, EventFault, Fault, again};
 
 use super::core::Core;
 use super::flight::{Flight, Lane};
@@ -86,14 +86,21 @@ pub async fn attempt<'a>(
     let result = try_once(core, order, &plan, deadlines, lane, flight).await;
     match result {
         Ok(mut begun) => {
-            if watched && begun.miss.is_none() {
-                plan.note_first_content(order.form, now_us().saturating_sub(started_us));
+            if watched {
+                let us = now_us().saturating_sub(started_us);
+                match begun.miss {
+                    None => plan.note_first_content(order.form, us),
+                    Some(miss) => plan.note_fault(miss.fault, us),
+                }
             }
             plan.end(begun.miss.map_or(Outcome::Good, |miss| outcome(miss.fault)));
             begun.plan = Some(plan);
             Ok(begun)
         }
         Err(fault) => {
+            if watched {
+                plan.note_fault(fault, now_us().saturating_sub(started_us));
+            }
             plan.end(outcome(fault));
             Err(fault.into())
         }
@@ -138,6 +145,18 @@ pub fn outcome(fault: Fault) -> Outcome {
         Fault::Refused | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => {
             Outcome::Neutral
         }
+    }
+}
+
+/// Whether a fault is the backend's, sick or not, or its provider's: however fast it came, the backend is not fast.
+pub fn is_failing(fault: Fault) -> bool {
+    match fault {
+        Fault::Connect | Fault::Handshake | Fault::Closed | Fault::Garbage | Fault::Truncated => true,
+        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => true,
+        // What another attempt may mend is not the request's own.
+        Fault::Status(_) | Fault::FirstEvent(_) => again(fault) != Again::Never,
+        Fault::ContextWindow | Fault::Refused | Fault::NoBackend => false,
+        Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => false,
     }
 }
 

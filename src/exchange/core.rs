@@ -14,13 +14,14 @@ use shards::{
 };
 
 use super::connect::Shared;
-use super::flight::Flight;
+use super::flight::{Flight, Landed};
+use super::fly::Call;
 use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::net::mail::Outbox;
 use crate::net::tls::{Agreed, TlsContext};
-use crate::net::{Dial, Duplex, Panics, now_ms};
+use crate::net::{Berths, Dial, Duplex, Panics, now_ms};
 use crate::observe::counters::Counters;
 use crate::observe::log::LogBuffer;
 use crate::wire::http1::{RequestHead, ResponseHead};
@@ -49,6 +50,10 @@ pub struct Core {
     pub near: RefCell<Cache<Arc<Entry>>>,
     /// Flights that exchanges of this core take part in.
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
+    /// Flights nobody is in, for the next.
+    pub landed: Landed,
+    /// Where upstream calls run.
+    pub calls: Berths<Call>,
     /// Flights of this core that feed other cores, by number; one that can no longer be joined stands here alone.
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
@@ -200,6 +205,7 @@ impl Core {
             }))
         });
         let latencies = snapshot.backends.iter().map(|_| RefCell::new(Latency::new(LATENCY_HALF_LIFE_MS)));
+        let panics = Panics::default();
         Core {
             id,
             count,
@@ -209,6 +215,8 @@ impl Core {
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX, snapshot.cache.stale_if_error_ms)),
             near: RefCell::new(Cache::new(near)),
             flights: RefCell::default(),
+            landed: Landed::default(),
+            calls: Berths::new(panics.clone()),
             feeding: RefCell::default(),
             displaced: RefCell::default(),
             pools: pools.collect(),
@@ -228,7 +236,7 @@ impl Core {
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
             counters: Counters::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.server.access_log)),
-            panics: Panics::default(),
+            panics,
             draining: Cell::new(false),
             date: RefCell::new((u64::MAX, [b' '; crate::wire::http1::encode::DATE_BYTES])),
             snapshot,

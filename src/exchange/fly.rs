@@ -28,11 +28,20 @@ const HINT_MAX_MS: u64 = 60_000;
 /// While an attempt is waited for, those who follow hear this often that somebody is at work.
 const PAUSE_STEP_MS: u64 = 2_000;
 
+/// What an upstream call begins with.
+pub struct Call {
+    pub core: Rc<Core>,
+    pub order: Order,
+    pub flight: Rc<Flight>,
+    pub duty: Duty,
+}
+
 /// One upstream call, from the routing decision to the settled flight.
 #[expect(clippy::manual_async_fn, reason = "an async function keeps what it is given twice, and its task is copied")]
-pub fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) -> impl Future<Output = ()> {
+pub fn fly(call: Call) -> impl Future<Output = ()> {
     async move {
-        let (captured, tail, turn) = match call(&core, &order, &flight).await {
+        let Call { core, order, flight, duty } = call;
+        let (captured, tail, turn) = match answer(&core, &order, &flight).await {
             Ok((captured, tail, turn)) => (Ok(captured), Some(tail), Some(turn)),
             Err(failure) => (Err(failure), None, None),
         };
@@ -46,7 +55,7 @@ pub fn fly(core: Rc<Core>, order: Order, flight: Rc<Flight>, duty: Duty) -> impl
     }
 }
 
-async fn call(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(Captured, Tail, Turn), Failure> {
+async fn answer(core: &Rc<Core>, order: &Order, flight: &Flight) -> Result<(Captured, Tail, Turn), Failure> {
     let fallbacks = &core.snapshot.models[order.model].fallback;
     let mut chain = std::iter::once(order.model).chain(fallbacks.iter().copied()).peekable();
     while let Some(model) = chain.next() {

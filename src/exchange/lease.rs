@@ -189,6 +189,11 @@ impl Lease {
         matches!(self.carrier(), Carrier::Stream(stream) if stream.fault() == Some(Http2Fault::Refused))
     }
 
+    /// Whether it is known that nothing more comes, so that the next read says at once how it ended.
+    pub fn has_ended(&self) -> bool {
+        matches!(&self.carrier, Some(Carrier::Stream(stream)) if stream.has_ended())
+    }
+
     /// Whether the end of an answer is said beside its bytes, so that it has to be read to be known.
     pub fn is_stream(&mut self) -> bool {
         matches!(self.carrier(), Carrier::Stream(_))

@@ -73,8 +73,8 @@ pub enum Letter {
     Found { fingerprint: Fingerprint, entry: Arc<Entry> },
     /// Owner to asker: fetch it, and settle this number. An expired answer may serve if every backend fails.
     Lead { fingerprint: Fingerprint, number: u64, stale: Option<Arc<Entry>> },
-    /// Owner to asker: fetch it for yourself.
-    Alone { fingerprint: Fingerprint },
+    /// Owner to asker: fetch it for yourself. `stale` as in `Lead`.
+    Alone { fingerprint: Fingerprint, stale: Option<Arc<Entry>> },
     /// Owner to the leader's core: let that core follow your flight.
     Join { fingerprint: Fingerprint, number: u64, follower: CoreId },
     /// Leader's core to follower's core: the flight goes on. `bytes` begin at offset `at` of its log; the first letter
@@ -124,16 +124,19 @@ pub enum Letter {
 pub enum News {
     CheckPassed,
     CheckFailed,
-    /// Requests of another core took it out of service for so long.
+    /// Requests of another core took it out of service for so long. `epoch` orders what crosses on its way.
     Tripped {
         for_ms: u64,
+        epoch: u64,
     },
     /// It asked another core to be left alone for so long.
     AskedToWait {
         for_ms: u64,
     },
     /// Probes of another core put it back into service.
-    Restored,
+    Restored {
+        epoch: u64,
+    },
 }
 
 /// Whether a `Feed` is what a follower joined with.
@@ -148,7 +151,7 @@ pub enum Verdict {
     Found(Arc<Entry>),
     Lead(u64, Option<Arc<Entry>>),
     Follow(CoreId, u64),
-    Alone,
+    Alone(Option<Arc<Entry>>),
 }
 
 /// Asks this core's shard, in the form wanted.
@@ -163,7 +166,7 @@ pub fn ask_own(core: &Core, fingerprint: &Fingerprint, form: Form, asker: CoreId
         Asked::Hit { value, .. } => value.clone(),
         Asked::Lead { number, stale } => return Verdict::Lead(number, stale),
         Asked::Follow { leader, number } => return Verdict::Follow(leader, number),
-        Asked::Alone => return Verdict::Alone,
+        Asked::Alone { stale } => return Verdict::Alone(stale),
     };
     if entry.form == form {
         return Verdict::Found(entry);
@@ -176,7 +179,7 @@ pub fn ask_own(core: &Core, fingerprint: &Fingerprint, form: Form, asker: CoreId
         return Verdict::Found(value.clone());
     }
     // Converted once and kept beside the first form until both expire.
-    let Some(converted) = entry.in_form(form).map(Arc::new) else { return Verdict::Alone };
+    let Some(converted) = entry.in_form(form).map(Arc::new) else { return Verdict::Alone(None) };
     let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(now.0);
     shard.put(other, converted.clone(), converted.size_bytes(), now, left_ms);
     Verdict::Found(converted)
@@ -209,7 +212,7 @@ fn answer(core: &Core, fingerprint: Fingerprint, form: Form, from: CoreId, silen
     match ask_own(core, &fingerprint, form, from, silent) {
         Verdict::Found(entry) => core.post(from, Letter::Found { fingerprint, entry }),
         Verdict::Lead(number, stale) => core.post(from, Letter::Lead { fingerprint, number, stale }),
-        Verdict::Alone => core.post(from, Letter::Alone { fingerprint }),
+        Verdict::Alone(stale) => core.post(from, Letter::Alone { fingerprint, stale }),
         Verdict::Follow(leader, number) if leader == core.id => join(core, fingerprint, number, from),
         Verdict::Follow(leader, number) => core.post(leader, Letter::Join { fingerprint, number, follower: from }),
     }
@@ -254,9 +257,9 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
             Some(flight) if flight.offer(core, number, stale) => {}
             _ => settle(core, fingerprint, number, None),
         },
-        Letter::Alone { fingerprint } => {
+        Letter::Alone { fingerprint, stale } => {
             if let Some(flight) = find(&fingerprint) {
-                flight.alone(core);
+                flight.alone(core, stale);
             }
         }
         Letter::Feed { fingerprint, number, leader, part, opening, at, bytes, end } => {
@@ -297,8 +300,8 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 News::CheckPassed => _ = breaker.checked(Check::Passed, now),
                 News::CheckFailed => _ = breaker.checked(Check::Failed, now),
                 News::AskedToWait { for_ms } => breaker.elsewhere_cooled(for_ms, now),
-                News::Tripped { for_ms } => breaker.elsewhere_tripped(for_ms, now),
-                News::Restored => breaker.elsewhere_restored(now),
+                News::Tripped { for_ms, epoch } => breaker.elsewhere_tripped(for_ms, epoch, now),
+                News::Restored { epoch } => breaker.elsewhere_restored(epoch, now),
             }
         }
         Letter::Addresses { backend, addresses } => {

@@ -33,7 +33,7 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
             Verdict::Lead(number, stale) => {
                 return Found::Lead(Flight::leading(core, fingerprint, number, stale).seat(core));
             }
-            Verdict::Alone => return Found::Alone(alone(core)),
+            Verdict::Alone(stale) => return Found::Alone(alone_with(core, stale)),
             Verdict::Follow(leader, number) => return follow(core, fingerprint, leader, number),
         }
     }
@@ -62,7 +62,7 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
         return match ask_own(core, &fingerprint, form, core.id, silent) {
             Verdict::Found(entry) => Found::Hit(entry),
             Verdict::Lead(number, stale) => Found::Lead(Flight::leading(core, fingerprint, number, stale).seat(core)),
-            Verdict::Alone => Found::Alone(alone(core)),
+            Verdict::Alone(stale) => Found::Alone(alone_with(core, stale)),
             Verdict::Follow(leader, number) => follow(core, fingerprint, leader, number),
         };
     }
@@ -76,9 +76,14 @@ pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option
     Found::Follow(seat)
 }
 
-/// A seat outside of any flight.
+/// A seat outside of any flight, for who has refused what is kept, or whose answer is being fetched by somebody else.
 pub fn alone(core: &Rc<Core>) -> Seat {
-    Flight::private(core).seat(core)
+    alone_with(core, None)
+}
+
+/// A seat outside of any flight; `stale` may serve if every backend fails.
+pub fn alone_with(core: &Rc<Core>, stale: Option<Arc<Entry>>) -> Seat {
+    Flight::private(core, stale).seat(core)
 }
 
 /// The owner is this core and knows of a flight.

@@ -28,6 +28,21 @@ pub struct Directives {
     pub no_cache: bool,
     pub only_if_cached: bool,
     pub max_age_ms: Option<u64>,
+    /// How long past its time to live an answer may be, where the client says so: `max-stale`, or `stale-if-error`
+    /// (RFC 5861 4).
+    pub max_stale_ms: Option<u64>,
+}
+
+impl Directives {
+    /// Whether an answer that expired so long ago may serve where every backend fails. Without a word of the client the
+    /// configuration has permitted it; who bounds the age wants nothing stale unless he says that, too (RFC 9111 5.2.1.1).
+    /// Who refuses what is kept (`no-cache`, `no-store`) is not asked: his request goes by the cache, and gets the error.
+    pub fn takes_stale(&self, over_ms: u64) -> bool {
+        match self.max_stale_ms {
+            Some(most_ms) => over_ms <= most_ms,
+            None => self.max_age_ms.is_none(),
+        }
+    }
 }
 
 /// A request that is understood.
@@ -186,12 +201,25 @@ fn directives(line: &Line<'_>) -> Directives {
                 found.no_cache = true;
             } else if directive.eq_ignore_ascii_case(b"only-if-cached") {
                 found.only_if_cached = true;
-            } else if directive.len() > 8 && directive[..8].eq_ignore_ascii_case(b"max-age=") {
-                let seconds = std::str::from_utf8(&directive[8..]).ok().and_then(|text| text.parse::<u64>().ok());
-                // RFC 9111 4.2.1: an age that cannot be read is best taken as stale.
-                found.max_age_ms = Some(seconds.unwrap_or(0).saturating_mul(1000));
+            } else if let Some(ms) = span_ms(directive, b"max-age=") {
+                found.max_age_ms = Some(ms);
+            } else if directive.eq_ignore_ascii_case(b"max-stale") {
+                found.max_stale_ms = Some(u64::MAX);
+            } else if let Some(ms) = span_ms(directive, b"max-stale=").or(span_ms(directive, b"stale-if-error=")) {
+                // Either permits it.
+                found.max_stale_ms = found.max_stale_ms.max(Some(ms));
             }
         }
     }
     found
+}
+
+/// The time that a directive of this name says. RFC 9111 4.2.1: an age that cannot be read is best taken as stale.
+fn span_ms(directive: &[u8], name: &[u8]) -> Option<u64> {
+    let (front, value) = directive.split_at_checked(name.len())?;
+    if !front.eq_ignore_ascii_case(name) {
+        return None;
+    }
+    let seconds = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
+    Some(seconds.unwrap_or(0).saturating_mul(1000))
 }

@@ -8,6 +8,7 @@ use shards::Fault;
 use shards::balancer::{first_tier, hash, least, two_choices};
 use shards::breaker::{Change, Gate, Outcome, Pass, Reason, State, WHOLE_SHARE};
 
+use super::attempt::{is_failing, outcome};
 use super::core::Core;
 use super::letters::{Letter, News};
 use super::order::Order;
@@ -29,6 +30,8 @@ pub struct Plan {
     pub backend: usize,
     /// What the breaker waits to hear of, once.
     pass: Cell<Option<Pass>>,
+    /// The term of service that what came of it speaks of, once the pass has ended.
+    term: Cell<u32>,
 }
 
 /// The targets of a model that a request has been sent to. More than this many are not told apart: they count as tried.
@@ -104,7 +107,7 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
     let backend = targets[target].backend;
     let pass = core.breakers[backend].borrow_mut().begin(now);
     core.load.begin(backend);
-    Ok(Plan { core: core.clone(), model, target, backend, pass: Cell::new(Some(pass)) })
+    Ok(Plan { core: core.clone(), model, target, backend, pass: Cell::new(Some(pass)), term: Cell::new(0) })
 }
 
 /// Whether a target of `model` is in service that was not `tried`.
@@ -134,7 +137,11 @@ impl Plan {
     /// Tells the breaker how it went, once.
     pub fn end(&self, outcome: Outcome) {
         if let Some(pass) = self.pass.take() {
-            let change = self.core.breakers[self.backend].borrow_mut().end(pass, outcome, self.core.now());
+            let mut breaker = self.core.breakers[self.backend].borrow_mut();
+            let term = pass.term();
+            let change = breaker.end(pass, outcome, self.core.now());
+            self.term.set(term.unwrap_or(breaker.term()));
+            drop(breaker);
             turned(&self.core, self.backend, change);
         }
     }
@@ -148,15 +155,20 @@ impl Plan {
         }
     }
 
-    /// An answer that had begun well broke off.
-    pub fn broke_off(&self, outcome: Outcome) {
-        let now = self.core.now();
-        let mut breaker = self.core.breakers[self.backend].borrow_mut();
-        if breaker.gate(now) != Gate::Open {
-            return; // known already
+    /// The attempt failed after so long.
+    pub fn note_fault(&self, fault: Fault, us: u64) {
+        if is_failing(fault) {
+            self.core.latencies[self.backend].borrow_mut().note_failure(us, self.core.now());
         }
-        let pass = breaker.begin(now);
-        let change = breaker.end(pass, outcome, now);
+    }
+
+    /// An answer that had begun well broke off: the pass has ended by then.
+    pub fn broke_off(&self, fault: Fault) {
+        if self.core.times_first_content(self.model) {
+            self.note_fault(fault, 0);
+        }
+        let mut breaker = self.core.breakers[self.backend].borrow_mut();
+        let change = breaker.broke_off(self.term.get(), outcome(fault), self.core.now());
         drop(breaker);
         turned(&self.core, self.backend, change);
     }
@@ -182,11 +194,11 @@ fn turned(core: &Core, backend: usize, change: Option<Change>) {
         State::Tripped if change.reason == Reason::AskedToWait => Some(News::AskedToWait { for_ms: change.for_ms }),
         State::Tripped => {
             core.counters.trips.add(1);
-            Some(News::Tripped { for_ms: change.for_ms })
+            Some(News::Tripped { for_ms: change.for_ms, epoch: change.epoch })
         }
         State::Serving => {
             core.counters.restorations.add(1);
-            Some(News::Restored)
+            Some(News::Restored { epoch: change.epoch })
         }
         State::Probing => None,
     };

@@ -10,7 +10,6 @@ use super::accept::{self, Accepted};
 use super::authenticate::{self, Visitor};
 use super::core::Core;
 use super::flight::End;
-use super::fly::fly;
 use super::letters::Entry;
 use super::line::{Filled, Line};
 use super::lookup::{self, Found};
@@ -23,7 +22,7 @@ use super::{admit, fingerprint};
 use crate::dialect::facts::Endpoint;
 use crate::error::{Again, Failure};
 use crate::net::watch::Wait;
-use crate::net::{Socket, now_ms, spawn};
+use crate::net::{Socket, now_ms};
 use crate::wire::http1::{Method, Persistence};
 
 /// How often an exchange asks for a flight to follow before it goes alone.
@@ -230,7 +229,7 @@ async fn answer_question(
             // Fetched outside of any flight, and good for others all the same.
             let keep_as = fingerprint.filter(|_| matches!(own_mark, CacheMark::Refused | CacheMark::TooOld));
             let duty = Duty::new(core, seat.flight(), keep_as);
-            spawn(&core.panics, fly(core.clone(), order, seat.flight().clone(), duty));
+            seat.fly(order, duty);
         }
         found = match relay::live(core, line, note, &mut seat, form, usage_event, role).await {
             Reader::Done(next) => {
@@ -239,14 +238,17 @@ async fn answer_question(
             }
             Reader::Cut(failure) => return Err(Broken::Cut(failure)),
             Reader::Lead => Found::Lead(seat),
-            Reader::Alone => Found::Alone(lookup::alone(core)),
+            Reader::Alone => Found::Alone(lookup::alone_with(core, seat.flight().stale())),
             Reader::Converted(entry) => {
                 discard(line, question.body);
                 return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
             }
-            Reader::Stale(entry) => {
-                let Some(entry) = entry.in_form(form) else { return Err(Failure::NoBackend.into()) };
+            Reader::Stale(entry, failure) => {
                 let age_ms = now_ms().saturating_sub(entry.stored_ms);
+                if !question.directives.takes_stale(age_ms.saturating_sub(entry.ttl_ms)) {
+                    return Err(failure.into());
+                }
+                let Some(entry) = entry.in_form(form) else { return Err(failure.into()) };
                 note.cache = CacheMark::Stale { age_ms, ttl_ms: entry.ttl_ms };
                 discard(line, question.body);
                 return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);

@@ -34,9 +34,10 @@ impl Duty {
     pub fn settle(self, order: &Order, captured: Result<Captured, Failure>) {
         let end = match captured {
             Ok(captured) => self.complete(order, captured),
-            Err(failure) if failure.blame() == Blame::Backend => {
-                self.flight.stale().map_or(End::Failed(failure), End::Stale)
-            }
+            Err(failure) if failure.blame() == Blame::Backend => match self.flight.stale() {
+                Some(entry) => End::Stale(entry, failure),
+                None => End::Failed(failure),
+            },
             Err(failure) => End::Failed(failure),
         };
         self.flight.finish(&self.core, end);

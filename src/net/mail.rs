@@ -123,6 +123,20 @@ impl<L> Outbox<L> {
         Ok(())
     }
 
+    /// Sends `letter` to core `to` if there is room at this moment. For who keeps it otherwise, where the next one about the
+    /// same takes its place. Errors: the letter, as there is no room, or no such core.
+    pub fn offer(&self, to: usize, letter: L) -> Result<(), L> {
+        let Some(line) = self.lines.get(to) else { return Err(letter) };
+        let mut line = line.borrow_mut();
+        line.flush();
+        let result = match line.overflow.is_empty() {
+            true => line.ring.push(letter).map_err(|rtrb::PushError::Full(letter)| letter),
+            false => Err(letter),
+        };
+        line.bell.strike();
+        result
+    }
+
     /// Moves what overflowed into the rings as far as they have room; true if something is left, so that the caller comes
     /// back on its next tick.
     pub fn flush(&self) -> bool {

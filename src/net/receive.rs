@@ -19,11 +19,11 @@ use super::sys::{Buffers, push_receive, submit_and_reap};
 
 const RING_ENTRIES: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
-/// Buffers of a core. Bytes leave them when their reader runs, mostly within the same round.
+/// Most buffers of a core. Bytes leave them when their reader runs, mostly within the same round.
 const BUFFERS: u16 = 1024;
-/// Most buffers that may wait for their readers; bytes of others are copied out, so that there is always one to receive
-/// into.
-const HELD: usize = BUFFERS as usize / 2;
+/// So many are in use at first, and so many more each time they run out. The kernel takes them in turn, so that all of
+/// them go through the caches: with as many as are needed the bytes of a request are still there when it is read.
+const BUFFERS_STEP: u16 = 64;
 const BUFFER_BYTES: usize = 8 << 10;
 /// A socket whose reader does not read is received no further beyond this: the peer's window closes.
 const UNREAD_BYTES: usize = 128 << 10;
@@ -37,8 +37,11 @@ struct Hub {
     buffers: Buffers,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Buffers that wait for their readers.
+    /// Buffers that wait for their readers. Bytes of others are copied out before it is half of all, so that there is
+    /// always one to receive into.
     held: usize,
+    /// A receive ended for want of a buffer.
+    ran_out: bool,
     /// Something is queued, and the task that submits has been woken for it.
     queued: bool,
     submitter: Option<Waker>,
@@ -79,13 +82,23 @@ impl Hub {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_cqsize(COMPLETIONS);
         let ring = builder.build(RING_ENTRIES)?;
-        let buffers = Buffers::new(&ring, BUFFERS, BUFFER_BYTES)?;
+        let mut buffers = Buffers::new(&ring, BUFFERS, BUFFER_BYTES)?;
+        buffers.use_more(BUFFERS_STEP);
         // Polling a ring that defers its work does not wake; an eventfd does.
         let bell = std::fs::File::from(eventfd(0, EventfdFlags::CLOEXEC)?);
         ring.submitter().register_eventfd(std::os::fd::AsRawFd::as_raw_fd(&bell))?;
         spawn_raw(reap(monoio::fs::File::from_std(bell)?));
         spawn_raw(submit());
-        Ok(Hub { ring, buffers, slots: Vec::new(), free: Vec::new(), held: 0, queued: false, submitter: None })
+        Ok(Hub {
+            ring,
+            buffers,
+            slots: Vec::new(),
+            free: Vec::new(),
+            held: 0,
+            ran_out: false,
+            queued: false,
+            submitter: None,
+        })
     }
 
     /// Queues a receive for `index`.
@@ -129,8 +142,11 @@ impl Hub {
         self.queued = false;
         let _ = submit_and_reap(&mut self.ring);
         loop {
-            let Some(done) = self.ring.completion().next() else { return };
+            let Some(done) = self.ring.completion().next() else { break };
             self.complete(&done);
+        }
+        if std::mem::take(&mut self.ran_out) {
+            self.buffers.use_more(BUFFERS_STEP);
         }
     }
 
@@ -146,7 +162,7 @@ impl Hub {
                 let received = received as usize;
                 if slot.orphan {
                     self.buffers.give_back(id);
-                } else if slot.held.is_none() && slot.unread.is_empty() && self.held < HELD {
+                } else if slot.held.is_none() && slot.unread.is_empty() && self.held < self.buffers.used() / 2 {
                     slot.held = Some((id, 0, received));
                     self.held += 1;
                 } else {
@@ -160,7 +176,11 @@ impl Hub {
                     0 => Some(Ok(())),
                     _ => match Errno::from_raw_os_error(-received) {
                         // Armed again by the next read.
-                        Errno::NOBUFS | Errno::CANCELED | Errno::INTR | Errno::AGAIN => slot.end,
+                        Errno::NOBUFS => {
+                            self.ran_out = true;
+                            slot.end
+                        }
+                        Errno::CANCELED | Errno::INTR | Errno::AGAIN => slot.end,
                         error => Some(Err(error)),
                     },
                 };

@@ -1,5 +1,6 @@
 //! Builds the ring runtime of a data core, with the flags this gateway needs, and starts tasks on it.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 
@@ -23,7 +24,20 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
         .enable_timer()
         .build()
         .map_err(explain)?;
-    Ok(runtime.block_on(main))
+    RUNNING.set(true);
+    let output = runtime.block_on(main);
+    RUNNING.set(false);
+    Ok(output)
+}
+
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether tasks can be started here: not on a thread without a ring, nor when the ring has ended and what was left on it
+/// is dropped.
+pub fn is_running() -> bool {
+    RUNNING.try_with(Cell::get).unwrap_or(false)
 }
 
 fn explain(error: io::Error) -> io::Error {

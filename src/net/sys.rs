@@ -90,12 +90,14 @@ pub struct Buffers {
     entries: *mut io_uring::types::BufRingEntry,
     bytes: *mut u8,
     count: u16,
+    /// Those below are in use.
+    used: u16,
     each: usize,
     tail: u16,
 }
 
 impl Buffers {
-    /// Lays out `count` (a power of two) buffers of `each` bytes and gives them all to `ring` as group 0.
+    /// Lays out `count` (a power of two) buffers of `each` bytes as group 0 of `ring`; none is in use yet.
     /// Only the pages that were written become resident. Errors: out of address space, or the kernel's refusal.
     pub fn new(ring: &io_uring::IoUring, count: u16, each: usize) -> std::io::Result<Buffers> {
         let entry = size_of::<io_uring::types::BufRingEntry>();
@@ -104,14 +106,24 @@ impl Buffers {
         // SAFETY: `entries` is page-aligned, zeroed, large enough, and stays mapped for the life of the process.
         // WHY: the kernel reads this memory by itself; no safe wrapper owns it.
         unsafe { ring.submitter().register_buf_ring(entries as u64, count, 0)? };
-        let mut buffers = Buffers { entries, bytes, count, each, tail: 0 };
-        (0..count).for_each(|id| buffers.give_back(id));
-        Ok(buffers)
+        Ok(Buffers { entries, bytes, count, used: 0, each, tail: 0 })
+    }
+
+    /// Lets the kernel use `more` buffers besides, as far as there are any.
+    pub fn use_more(&mut self, more: u16) {
+        let before = self.used;
+        self.used = before.saturating_add(more).min(self.count);
+        (before..self.used).for_each(|id| self.give_back(id));
+    }
+
+    /// How many are in use.
+    pub fn used(&self) -> usize {
+        usize::from(self.used)
     }
 
     /// What the kernel wrote to buffer `id`.
     pub fn filled(&self, id: u16, length: usize) -> &[u8] {
-        assert!(id < self.count && length <= self.each, "the kernel names buffers it was given");
+        assert!(id < self.used && length <= self.each, "the kernel names buffers it was given");
         // SAFETY: in bounds by the assertion; the memory stays mapped; the kernel does not write to a buffer again until
         // `give_back`, which borrows `self` mutably. WHY: the buffer was filled from outside of the program.
         unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(id) * self.each), length) }
@@ -119,7 +131,7 @@ impl Buffers {
 
     /// Lets the kernel use buffer `id` again.
     pub fn give_back(&mut self, id: u16) {
-        assert!(id < self.count, "only buffers of this group come back");
+        assert!(id < self.used, "only buffers that are in use come back");
         let place = usize::from(self.tail & (self.count - 1));
         // SAFETY: `place` is below `count`, so the entry lies in the mapping, and the kernel reads entries only below
         // the tail published here, with release order after the entry is written. WHY: the ring is shared memory.

@@ -1,6 +1,7 @@
 //! What backends and models say of TLS, files, pools, checks, balance and fallbacks, and what it becomes.
 
 use ringway::config::load::load_file;
+use ringway::config::pem::no_look;
 use ringway::config::snapshot::{Address, Balance, ClientCertificate, Connections, CredentialField, Protocol, Tls};
 
 use super::{LEAST, good};
@@ -55,7 +56,7 @@ fn files_that_are_named_are_looked_at() {
     let told = |ca: &str| {
         let path = directory.path().join("ringway.toml");
         std::fs::write(&path, at_url("https://h.example", &format!("tls_ca = \"{ca}\""))).unwrap();
-        let problems = load_file(&path).err()?;
+        let problems = load_file(&path, &no_look).err()?;
         assert_eq!(problems.len(), 1, "{problems}");
         problems.iter().next().map(|problem| (problem.line, problem.key.clone(), problem.what.clone()))
     };

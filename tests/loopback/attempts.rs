@@ -19,7 +19,7 @@ fn pair(bad: &Backend, good: &Backend, model: &str) -> Setup {
 #[test]
 fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
     type Fail = (&'static str, fn(&mut Peer));
-    let fails: [Fail; 10] = [
+    let fails: [Fail; 12] = [
         ("closes", |_| {}),
         ("resets", |peer| peer.reset()),
         ("garbage", |peer| _ = peer.write("SSH-2.0-OpenSSH_9\r\n\r\n")),
@@ -39,6 +39,12 @@ fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
             let half = whole.trim_end()[..whole.len() / 2].to_owned() + "\n\n";
             peer.write(STREAM_HEAD.to_owned() + &chunk(&half) + &chunk(&(piece("y") + &finish("stop") + &done())));
         }),
+        ("content and the end in one", |peer| {
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&(piece("x") + &finish("stop"))) + LAST_CHUNK);
+        }),
+        ("content and garbage in one", |peer| {
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("x")) + "no chunk\r\n");
+        }),
         ("an error first", |peer| {
             let error = event(r#"{"error":{"message":"CUDA out of memory","type":"server_error"}}"#);
             peer.write(STREAM_HEAD.to_owned() + &chunk(&error) + LAST_CHUNK);
@@ -57,6 +63,22 @@ fn whatever_fails_before_the_first_content_is_followed_by_another_attempt() {
         assert_eq!(response.text(), stream_seen(&["x", "!"]), "{what}");
         assert_eq!((bad.count(), good.count()), (1, 1), "{what}");
     }
+}
+
+/// One that this gateway does not understand goes out as it comes, from what came with its head on.
+#[test]
+fn what_breaks_off_together_with_its_head_is_asked_for_again() {
+    let bad = Backend::run(|peer| {
+        if peer.request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\nno chunk\r\n");
+        }
+    });
+    let good = Backend::answering(|_| json("{}"));
+    let gateway = pair(&bad, &good, "").start();
+    let request = post("/v1/other", r#"{"model":"m"}"#);
+    let request = String::from_utf8(request).unwrap().replacen("POST", "PUT", 1);
+    assert_eq!(gateway.ask(request).expect(200).text(), "{}");
+    assert_eq!((bad.count(), good.count()), (1, 1));
 }
 
 #[test]
@@ -243,9 +265,50 @@ fn an_expired_answer_serves_when_every_backend_fails() {
         assert!(status.contains("fwd=stale") && status.contains("detail=stale-if-error"), "{status}");
         assert!(response.field("age").is_some());
     }
-    // Who does not want what is old gets the error.
-    let fresh = post_with(CHAT, "Cache-Control: no-cache\r\n", &question("x"));
-    gateway.ask(fresh).expect(502);
+    // Who does not want what is old gets the error, unless he says that he does.
+    for (directives, status) in [
+        ("no-cache", 502),
+        ("no-store", 502),
+        ("max-age=3600", 502),
+        ("stale-if-error=0", 502),
+        ("max-age=3600, stale-if-error=3600", 200),
+        ("max-age=3600, Max-Stale", 200),
+        ("max-stale=3600", 200),
+    ] {
+        let response = gateway.ask(post_with(CHAT, &format!("Cache-Control: {directives}\r\n"), &question("x")));
+        assert_eq!(response.status, status, "{directives}");
+    }
+}
+
+/// Nothing takes it out of service here: only its latency speaks against it.
+#[test]
+fn a_backend_that_fails_fast_does_not_look_fast() {
+    type Fail = fn(&mut Peer);
+    let fails: [(&str, Fail); 4] = [
+        ("closes", |_| {}),
+        ("429", |peer| _ = peer.write(answer(429, ERROR_503))),
+        ("a credential that it does not know", |peer| _ = peer.write(answer(401, ERROR_503))),
+        ("breaks off later", |peer| {
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("x")));
+        }),
+    ];
+    for (what, fail) in fails {
+        let bad = Backend::run(move |peer| {
+            if peer.request().is_some() {
+                fail(peer);
+            }
+        });
+        let good = Backend::answering(echo);
+        let gateway = Setup::bare()
+            .backend("bad", &bad, "eject_errors = 1000\neject_error_percent = 0")
+            .backend("good", &good, "")
+            .model("m", "balance = \"two-choices\"\nbackends = [\"bad\", \"good\"]")
+            .start();
+        for round in 0..40 {
+            gateway.ask(chat_stream(&format!("{round}")));
+        }
+        assert!(bad.count() <= 5, "{what}: {} of 40", bad.count());
+    }
 }
 
 #[test]

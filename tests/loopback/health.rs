@@ -1,7 +1,7 @@
 //! Backends found sick and well: by checks that cost nothing, and by what requests meet; on every core, and told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 
 use super::kit::*;
 
@@ -109,6 +109,53 @@ fn one_that_recovers_is_probed_and_comes_back() {
     gateway.terminate();
     let (_, told) = gateway.ended();
     assert!(told.contains("backend one serves again (probes_passed, core 0)"), "{told}");
+}
+
+#[test]
+fn a_stream_from_before_the_return_does_not_take_it_out_again() {
+    let over = Arc::new(Barrier::new(2));
+    let told = over.clone();
+    let one = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            if request.text().contains("old") {
+                peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("begun")));
+                told.wait();
+                return;
+            }
+            if request.text().contains("fail") {
+                return;
+            }
+            peer.write(echo(&request));
+        }
+    });
+    let two = Backend::answering(echo);
+    let gateway = Setup::bare()
+        .backend("one", &one, "eject_errors = 1\neject_time = \"20ms\"\nslow_start = \"0s\"")
+        .backend("two", &two, "priority = 1")
+        .model("m", "backends = [\"one\", \"two\"]")
+        .start();
+    let mut old = gateway.client();
+    old.send(chat_stream("old"));
+    let mut response = old.head();
+    old.chunk().unwrap();
+    gateway.ask(chat("fail")).expect(200);
+    let mut round = 0;
+    let mut asks_ten = || {
+        let before = one.count();
+        for _ in 0..10 {
+            round += 1;
+            gateway.ask(chat(&format!("{round}"))).expect(200);
+        }
+        one.count() - before
+    };
+    eventually("it serves again", || asks_ten() == 10);
+    over.wait();
+    old.body(&mut response);
+    assert_ne!(response.ending, Ending::Whole);
+    assert_eq!(asks_ten(), 10);
+    gateway.terminate();
+    let (_, told) = gateway.ended();
+    assert_eq!(told.matches("backend one is out of service").count(), 1, "{told}");
 }
 
 #[test]

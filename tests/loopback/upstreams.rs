@@ -153,7 +153,7 @@ fn what_a_server_refused_is_asked_again_unseen() {
 
 #[test]
 fn whatever_breaks_before_the_first_content_goes_to_another() {
-    for what in ["reset", "cut", "short"] {
+    for what in ["reset", "cut", "short", "end"] {
         let server = Server::start(None, 100);
         let good = Backend::answering(echo);
         let gateway = Setup::bare()
@@ -161,7 +161,11 @@ fn whatever_breaks_before_the_first_content_goes_to_another() {
             .backend("good", &good, "priority = 1")
             .model("m", "backends = [\"bad\", \"good\"]")
             .start();
-        assert_eq!(gateway.ask(chat(what)).expect(200).text(), completion(&format!("{what}!")), "{what}");
+        match what {
+            // Its first event and its end come together.
+            "end" => assert_eq!(gateway.ask(chat_stream(what)).expect(200).text(), stream_seen(&[what, "!"])),
+            _ => assert_eq!(gateway.ask(chat(what)).expect(200).text(), completion(&format!("{what}!")), "{what}"),
+        }
         assert_eq!((server.connections().len(), good.count()), (1, 1), "{what}");
     }
 }

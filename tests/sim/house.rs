@@ -85,7 +85,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
         let Dial::Tcp(address) = backend(index) else { continue };
         text.push_str(&format!(
             "[[backend]]\nname = \"b{index}\"\nurl = \"http://{address}\"\ntimeout_connect = \"1s\"\n\
-             timeout_total = \"{}ms\"\ntimeout_gap = \"{}ms\"\ntimeout_idle = \"10s\"\nconnections_min = 0\n\
+             timeout_total = \"{}ms\"\ntimeout_gap = \"{}ms\"\ntimeout_idle = \"10s\"\nconnections_min = 0\nhttp2_connections_min = 0\n\
              timeout_head = \"{}ms\"\ntimeout_first = \"{}ms\"\nhealth_interval = \"0s\"\neject_errors = {}\neject_time = \"1s\"\nconnections_max = {}\n",
             setup.total_ms,
             setup.gap_ms,

@@ -3,6 +3,8 @@
 
 use ringway::net::sim::{Ended, Place, Weather, World, between};
 
+use shards::Shard;
+
 use crate::backend::{Act, After, Frame, Temper, When};
 use crate::client::{Errand, Habit, PLAIN, Version, Wish};
 use crate::house::Setup;
@@ -169,6 +171,32 @@ fn what_is_asked_of_the_cache_alone_leads_no_flight() {
                 .all(|asked| is_answer(&asked.outcome))
         });
         assert!(asked_freely, "who may ask a backend is answered");
+        story.end();
+    });
+}
+
+#[test]
+fn who_goes_alone_for_want_of_room_gets_what_expired_too() {
+    each_seed(30, |world, _| {
+        let setup = Setup { ttl_ms: 100, stale_ms: 3_600_000, ..NODE };
+        let mut story = Story::begin(world, setup.clone(), CROWD);
+        for core in &story.house.cores {
+            core.shard.replace(Shard::new(setup.cache_bytes, 0, setup.stale_ms));
+        }
+        // Fetched outside of any flight, and kept all the same.
+        story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..question(1, WHOLE) }]);
+        story.finish_clients();
+        world.run_ms(1_000);
+        story.temper.set(Temper { only: Some(Act::Leave(When::NoHead)), ..story.temper.get() });
+        // Of the core that owns it and of the others.
+        for _ in 0..6 {
+            story.invite(PLAIN, vec![question(1, WHOLE)]);
+        }
+        story.finish_clients();
+        story.invite(PLAIN, vec![Wish { directive: Some("max-age=3600"), ..question(1, WHOLE) }]);
+        story.finish_clients();
+        let answers: Vec<bool> = outcomes(&story).iter().map(is_answer).collect();
+        assert_eq!(answers, [true, true, true, true, true, true, true, false]);
         story.end();
     });
 }

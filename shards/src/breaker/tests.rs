@@ -109,11 +109,11 @@ fn who_asks_to_be_left_alone_is_and_is_not_sick() {
 fn what_other_cores_found_holds_here() {
     let mut breaker = Breaker::new(RULES);
     let late = breaker.begin(Millis(0));
-    breaker.elsewhere_tripped(500, Millis(0));
+    breaker.elsewhere_tripped(500, 1, Millis(0));
     assert_eq!(breaker.end(late, Outcome::Bad, Millis(1)), None, "it went before");
     assert_eq!((breaker.gate(Millis(499)), breaker.gate(Millis(500))), (Gate::Shut, Gate::Probe));
     let probe = breaker.begin(Millis(500));
-    breaker.elsewhere_restored(Millis(501));
+    breaker.elsewhere_restored(2, Millis(501));
     assert_eq!(breaker.end(probe, Outcome::Bad, Millis(502)), None, "decided elsewhere");
     assert_eq!(breaker.gate(Millis(502)), Gate::Open);
 }
@@ -157,8 +157,8 @@ fn a_random_life_keeps_the_laws() {
                     1 => {
                         let _ = breaker.checked(Check::Passed, Millis(now));
                     }
-                    2 => breaker.elsewhere_tripped(random.below(2_000), Millis(now)),
-                    3 => breaker.elsewhere_restored(Millis(now)),
+                    2 => breaker.elsewhere_tripped(random.below(2_000), random.below(200), Millis(now)),
+                    3 => breaker.elsewhere_restored(random.below(200), Millis(now)),
                     _ => {
                         let _ = breaker.cool(random.below(500), Millis(now));
                     }
@@ -198,6 +198,24 @@ fn what_went_before_it_was_taken_out_says_nothing_after_its_return() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_speaks_of_the_term_it_was_begun_in() {
+    let mut breaker = Breaker::new(BreakerRules { errors_in_row: 1, probes: 1, ..RULES });
+    let old = breaker.begin(Millis(0));
+    let old_term = old.term().expect("in service");
+    assert_eq!(breaker.end(old, Outcome::Good, Millis(1)), None);
+    assert!(ask(&mut breaker, Outcome::Bad, 2).is_some());
+    assert_eq!(breaker.broke_off(old_term, Outcome::Bad, Millis(3)), None, "known already");
+    let probe = breaker.begin(Millis(1_002));
+    assert_eq!(probe.term(), None);
+    assert!(breaker.end(probe, Outcome::Good, Millis(1_003)).is_some(), "well again");
+    let term = breaker.term();
+    assert_eq!(breaker.broke_off(old_term, Outcome::Bad, Millis(1_004)), None, "from before its return");
+    assert_eq!(breaker.gate(Millis(1_004)), Gate::Open);
+    let change = breaker.broke_off(term, Outcome::Bad, Millis(1_005)).expect("the probe's own answer");
+    assert_eq!((change.from, change.reason), (State::Serving, Reason::ErrorsInRow));
+}
+
+#[test]
 fn while_the_active_check_holds_it_down_requests_turn_nothing() {
     let mut breaker = Breaker::new(BreakerRules { errors_in_row: 1, probes: 1, ..RULES });
     assert!(ask(&mut breaker, Outcome::Bad, 0).is_some());
@@ -220,11 +238,82 @@ fn while_the_active_check_holds_it_down_requests_turn_nothing() {
 #[test]
 fn the_doubling_goes_on_from_what_other_cores_found() {
     let mut breaker = Breaker::new(RULES);
-    breaker.elsewhere_tripped(2_000, Millis(0));
+    breaker.elsewhere_tripped(2_000, 1, Millis(0));
     let change = ask(&mut breaker, Outcome::Bad, 2_000).expect("a failed probe");
     assert_eq!(change.for_ms, 4_000);
-    breaker.elsewhere_restored(Millis(3_000));
+    breaker.elsewhere_restored(3, Millis(3_000));
     // Wholly back: from the beginning, here as there.
-    breaker.elsewhere_tripped(1_000, Millis(5_000));
+    breaker.elsewhere_tripped(1_000, 4, Millis(5_000));
     assert_eq!(ask(&mut breaker, Outcome::Bad, 6_000).expect("a failed probe").for_ms, 2_000);
+}
+
+/// Tells `there` what turned here.
+fn tell(there: &mut Breaker, change: Change, at: u64) {
+    match change.to {
+        State::Serving => there.elsewhere_restored(change.epoch, Millis(at)),
+        State::Tripped | State::Probing => there.elsewhere_tripped(change.for_ms, change.epoch, Millis(at)),
+    }
+}
+
+#[test]
+fn a_trip_and_a_return_that_cross_leave_both_cores_agreed() {
+    let rules = BreakerRules { errors_in_row: 1, probes: 1, ..RULES };
+    // Both tripped at once, with letters that are late. One probes well, the other badly, and these cross too.
+    let (mut one, mut other) = (Breaker::new(rules), Breaker::new(rules));
+    let trips = [&mut one, &mut other].map(|breaker| ask(breaker, Outcome::Bad, 0).expect("tripped"));
+    let back = ask(&mut one, Outcome::Good, 1_000).expect("well");
+    tell(&mut one, trips[1], 1_001);
+    assert_eq!(one.state(), State::Serving, "that was before");
+    let still = ask(&mut other, Outcome::Bad, 1_000).expect("not well");
+    tell(&mut other, trips[0], 1_001);
+    assert_eq!(back.epoch, still.epoch);
+    tell(&mut other, back, 1_002);
+    tell(&mut one, still, 1_002);
+    assert_eq!([one.state(), other.state()], [State::Tripped; 2], "equally late: the trip, which a probe mends");
+    // A return, and a trip of one that has not heard of it and of nothing since the first one.
+    let mut third = Breaker::new(rules);
+    let again = ask(&mut one, Outcome::Good, 3_002).expect("well");
+    let early = ask(&mut third, Outcome::Bad, 3_002).expect("tripped");
+    tell(&mut one, early, 3_003);
+    tell(&mut third, again, 3_003);
+    assert_eq!([one.state(), third.state()], [State::Serving; 2], "it did not know how late it was");
+}
+
+/// Law: whatever crosses, cores that have told each other everything agree.
+#[test]
+fn cores_agree_once_every_letter_has_come() {
+    each_seed(300, |seed| {
+        let mut random = Random::new(seed);
+        let rules = BreakerRules { errors_in_row: 1, probes: 1, error_percent: 0, eject_ms: 10, ..RULES };
+        let mut cores: Vec<Breaker> = (0..2 + random.below(3)).map(|_| Breaker::new(rules)).collect();
+        let count = cores.len();
+        // In order between two, in any order between others.
+        let mut mail = alloc::vec![alloc::collections::VecDeque::new(); count * count];
+        let mut now = 0;
+        for round in 0..400 {
+            let is_quiet = round % 20 >= 15;
+            now += random.below(30);
+            let at = random.below(count as u64) as usize;
+            let outcome = if random.chance(50) { Outcome::Good } else { Outcome::Bad };
+            if !is_quiet
+                && cores[at].gate(Millis(now)) != Gate::Shut
+                && let Some(change) = ask(&mut cores[at], outcome, now)
+            {
+                (0..count).filter(|&to| to != at).for_each(|to| mail[at * count + to].push_back(change));
+            }
+            let line = random.below(mail.len() as u64) as usize;
+            if let Some(change) = mail[line].pop_front() {
+                tell(&mut cores[line % count], change, now);
+            }
+            if round % 20 == 19 {
+                while let Some(line) = (0..mail.len()).find(|&line| !mail[line].is_empty()) {
+                    let change = mail[line].pop_front().expect("one that is not empty");
+                    tell(&mut cores[line % count], change, now);
+                }
+                let known = cores[0].state() == State::Serving;
+                assert!(cores.iter().all(|core| (core.state() == State::Serving) == known), "they agree");
+            }
+            cores.iter().for_each(Breaker::check);
+        }
+    });
 }

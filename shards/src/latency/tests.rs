@@ -1,7 +1,9 @@
 //! Latencies one by one, and against a naive model.
 
 use super::*;
+use crate::balancer::two_choices;
 use crate::random::{Random, each_seed};
+use alloc::vec::Vec;
 
 #[test]
 fn slow_counts_at_once_and_fast_slowly() {
@@ -30,6 +32,55 @@ fn one_request_pays_for_the_news() {
     known.note(8_000, Millis(0));
     let later = Millis(60_000);
     assert_eq!((known.cost(0, later), known.cost(1, later)), (1, 4_002), "a quarter is never forgotten under way");
+}
+
+#[test]
+fn a_failure_counts_for_more_than_what_was_known() {
+    let mut latency = Latency::new(1_000);
+    latency.note_failure(50, Millis(0));
+    assert_eq!(latency.cost(0, Millis(0)), 10_000_001, "as slow as an unknown one");
+    let mut latency = Latency::new(1_000);
+    latency.note(7_999, Millis(0));
+    let costs = [3_000, 3_000, 10_000].map(|at| {
+        latency.note_failure(50, Millis(at));
+        latency.cost(0, Millis(at))
+    });
+    assert_eq!(costs, [32_001, 128_005, 512_021], "of what was known before it was forgotten");
+    latency.note_failure(20_000_000, Millis(10_000));
+    latency.note_failure(50, Millis(10_000));
+    assert_eq!(latency.cost(0, Millis(10_000)), 20_000_001, "at least what it took, and never less than before");
+}
+
+/// Law: a backend that fails at once gets few requests of those that others could have answered.
+#[test]
+fn who_fails_fast_does_not_look_fast() {
+    each_seed(20, |seed| {
+        let mut random = Random::new(seed);
+        // Of 100 requests to the last one so many fail, after a millisecond; all else takes 200.
+        for failing in [100, 50] {
+            let mut latencies = [const { Latency::new(10_000) }; 3];
+            let (mut out, mut counts) = (Vec::new(), [0_u32; 3]);
+            for now in (0..120_000).step_by(20) {
+                out.retain(|&(until, backend, failed): &(u64, usize, bool)| {
+                    let latency = &mut latencies[backend];
+                    match until <= now {
+                        true if failed => latency.note_failure(1_000, Millis(until)),
+                        true => latency.note(200_000, Millis(until)),
+                        false => {}
+                    }
+                    until > now
+                });
+                let in_flight = |backend| out.iter().filter(|(_, at, _)| *at == backend).count() as u32;
+                let cost = |backend: usize| latencies[backend].cost(in_flight(backend), Millis(now));
+                let backend = two_choices(3, cost, |_| 1, random.next()).expect("all may be asked");
+                let failed = backend == 2 && random.below(100) < failing;
+                counts[backend] += 1;
+                out.push((if failed { now + 1 } else { now + 200 }, backend, failed));
+            }
+            let most = if failing == 100 { 50 } else { 25 };
+            assert!(counts[2] * most < counts[0] + counts[1], "{counts:?} with {failing} % failing");
+        }
+    });
 }
 
 #[test]
@@ -70,6 +121,12 @@ fn a_random_life_is_the_one_that_the_model_leads() {
                 let us = random.below(most);
                 latency.note(us, Millis(now));
                 noted = Some(if us >= known { us } else { known - (known - us).div_ceil(8) });
+                at = now;
+            } else if random.chance(20) {
+                let us = random.below(1 << 24);
+                latency.note_failure(us, Millis(now));
+                let counted = noted.map_or(10_000_000, |known| (4 * known + 4).min(10_000_000).max(known));
+                noted = Some(counted.max(us));
                 at = now;
             }
         }

@@ -57,7 +57,7 @@ fn an_answer_begun_before_a_purge_is_not_stored_after() {
 fn too_many_flights_go_alone_and_a_sweep_makes_room() {
     let mut shard = Shard::<&str>::new(1 << 20, 1, 0);
     shard.ask(&A, ME, Millis(0));
-    assert_eq!(shard.ask(&B, ME, Millis(50)), Asked::Alone);
+    assert_eq!(shard.ask(&B, ME, Millis(50)), Asked::Alone { stale: None });
     assert_eq!(shard.sweep(Millis(50), 50), 0);
     assert_eq!(shard.sweep(Millis(51), 50), 1);
     assert_eq!(shard.ask(&B, ME, Millis(51)), Asked::Lead { number: 2, stale: None });
@@ -82,4 +82,10 @@ fn who_fetches_anew_gets_what_expired_a_while_ago() {
     assert_eq!(shard.take_over(&A, 2, OTHER, Millis(149)), Asked::Lead { number: 3, stale: Some(7) });
     shard.settle(A, 3, Outcome::Drop, Millis(149));
     assert_eq!(shard.ask(&A, ME, Millis(150)), Asked::Lead { number: 4, stale: None }, "too long ago");
+    // Whether there is room for one more flight or not.
+    let mut full = Shard::new(1 << 20, 1, 50);
+    full.put(A, 7, 8, Millis(0), 100);
+    full.ask(&B, ME, Millis(0));
+    assert_eq!(full.ask(&A, ME, Millis(149)), Asked::Alone { stale: Some(7) });
+    assert_eq!(full.ask(&A, ME, Millis(150)), Asked::Alone { stale: None });
 }

@@ -215,6 +215,9 @@ impl World {
         }
         self.cores[core].check(Millis(self.now));
         self.laws.check(&self.cores);
+        if self.mail.is_empty() {
+            self.laws.check_told(&self.cores);
+        }
     }
 
     fn turn(&mut self, backend: usize) {

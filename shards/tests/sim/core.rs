@@ -242,14 +242,14 @@ impl Core {
         };
         assert_eq!(fresh, matches!(asked, Asked::Hit { .. }), "a fresh answer is a hit, and nothing else is");
         turn.ledger.asked(question, gave_up, &asked, self.flights_max);
-        if let Asked::Lead { stale, .. } = &asked {
+        if let Asked::Lead { stale, .. } | Asked::Alone { stale } = &asked {
             turn.ledger.led(question, expired, *stale, self.stale_ms);
         }
         match asked {
             Asked::Hit { value, .. } => Told::Hit { answer: *value },
             Asked::Lead { number, .. } => Told::Lead { number },
             Asked::Follow { leader, number } => Told::Follow { leader, number },
-            Asked::Alone => Told::Alone,
+            Asked::Alone { .. } => Told::Alone,
         }
     }
 

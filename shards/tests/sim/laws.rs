@@ -109,7 +109,7 @@ impl Ledger {
                 let flight = owner.live.get(&fingerprint).expect("one follows a flight that flies");
                 assert_eq!((flight.leader, flight.number), (leader, number));
             }
-            Asked::Alone => {
+            Asked::Alone { .. } => {
                 self.counts.alone += 1;
                 assert!(!owner.live.contains_key(&fingerprint), "alone although there is a flight");
                 assert_eq!(owner.live.len(), flights_max, "alone although there is room");
@@ -117,7 +117,7 @@ impl Ledger {
         }
     }
 
-    /// Somebody leads. `expired` is what the owner still held, `lent` what the leader got of it.
+    /// Somebody leads or goes alone. `expired` is what the owner still held, `lent` what was got of it.
     pub fn led(&mut self, question: Question, expired: Option<Answer>, lent: Option<Answer>, stale_ms: u64) {
         let Some(expired) = expired else {
             assert_eq!(lent, None, "lent is what was held");

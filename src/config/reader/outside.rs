@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use super::{Reader, why_unreadable};
 use crate::config::keys::Key;
 use crate::config::problem::printable;
-use crate::config::section::Placed;
+use crate::config::section::{FilePath, Placed};
 use crate::config::value::{self, Wrong};
 
 impl Reader<'_, '_> {
@@ -83,21 +83,21 @@ impl Reader<'_, '_> {
         path: &str,
         value: &Spanned<DeValue<'_>>,
         at: usize,
-    ) -> Option<Placed<String>> {
+    ) -> Option<Placed<FilePath>> {
         let file = self.scalar(key, path, value, at, value::file_path)?;
+        // As the configuration spells it, since the rest may come from the environment.
+        let raw = value.get_ref().as_str().unwrap_or_default();
         match (self.files)(Path::new(&file)) {
             // It may be a private key.
             Ok(mut text) => text.zeroize(),
             // PEM may stand between comments in any encoding.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             Err(error) => {
-                // As the configuration spells it, since the rest may come from the environment.
-                let raw = value.get_ref().as_str().unwrap_or_default();
                 self.unreadable(path, at, raw, &error);
                 return None;
             }
         }
-        Some(Placed { at, value: file })
+        Some(Placed { at, value: FilePath { path: file, spelled: printable(raw) } })
     }
 
     fn unreadable(&mut self, path: &str, at: usize, raw: &str, error: &io::Error) {

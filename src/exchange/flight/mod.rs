@@ -48,8 +48,8 @@ pub enum End {
         usage_event: Option<Bytes>,
         tokens: Option<TokenUsage>,
     },
-    /// Every backend failed, and there is an expired answer that may serve in that case (RFC 5861 4).
-    Stale(Arc<Entry>),
+    /// Every backend failed, and there is an expired answer that may serve in that case (RFC 5861 4), to those who take one.
+    Stale(Arc<Entry>, Failure),
     Failed(Failure),
 }
 
@@ -72,6 +72,14 @@ pub struct Source {
     pub number: u64,
 }
 
+/// Flights that are over and that nobody is in, for the next ones.
+#[derive(Default)]
+pub struct Landed(RefCell<Vec<Rc<Flight>>>);
+
+/// Most of them that are kept, and for how many readers one of them has room at most.
+const LANDED_MAX: usize = 64;
+const READERS_KEPT: usize = 64;
+
 pub struct Flight {
     fingerprint: Option<Fingerprint>,
     state: RefCell<State>,
@@ -92,7 +100,7 @@ impl Flight {
     }
 
     fn enter_map(core: &Core, fingerprint: Fingerprint, stage: Stage) -> Rc<Flight> {
-        let flight = Rc::new(Flight::new(core, Some(fingerprint), stage));
+        let flight = Flight::new(core, Some(fingerprint), stage);
         let before = core.flights.borrow_mut().insert(fingerprint, flight.clone());
         Flight::keep_fed(core, before);
         flight
@@ -125,31 +133,32 @@ impl Flight {
     }
 
     /// A flight for one exchange alone.
-    pub fn private(core: &Core) -> Rc<Flight> {
-        Rc::new(Flight::new(core, None, Stage::Flying(None)))
+    pub fn private(core: &Core, stale: Option<Arc<Entry>>) -> Rc<Flight> {
+        let flight = Flight::new(core, None, Stage::Flying(None));
+        flight.state.borrow_mut().stale = stale;
+        flight
     }
 
-    fn new(core: &Core, fingerprint: Option<Fingerprint>, stage: Stage) -> Flight {
-        let state = State {
-            stage,
-            opening: None,
-            log: Log::Growing(Vec::new()),
-            base: 0,
-            whole_max: core.snapshot.cache.max_entry_bytes,
-            whole: true,
-            end: None,
-            settled: false,
-            readers: Vec::new(),
-            wakers: Vec::new(),
-            followers: Vec::new(),
-            alarms: [None; 2],
-            pump: None,
-            abandoned: false,
-            heard_ms: now_ms(),
-            told_ms: 0,
-            stale: None,
-        };
-        Flight { fingerprint, state: RefCell::new(state) }
+    fn new(core: &Core, fingerprint: Option<Fingerprint>, stage: Stage) -> Rc<Flight> {
+        if let Some(mut flight) = core.landed.0.borrow_mut().pop()
+            && let Some(it) = Rc::get_mut(&mut flight)
+        {
+            it.fingerprint = fingerprint;
+            let state = it.state.get_mut();
+            (state.stage, state.heard_ms) = (stage, now_ms());
+            return flight;
+        }
+        let state = State::new(stage, core.snapshot.cache.max_entry_bytes, now_ms());
+        Rc::new(Flight { fingerprint, state: RefCell::new(state) })
+    }
+
+    /// For the last one who leaves: keeps the flight for the next, since new memory would be cold.
+    fn put_away(self: &Rc<Flight>, core: &Core) {
+        let mut landed = core.landed.0.borrow_mut();
+        if landed.len() < LANDED_MAX && self.state.borrow().readers.capacity() <= READERS_KEPT {
+            self.state.borrow_mut().clear();
+            landed.push(self.clone());
+        }
     }
 
     /// Takes a place in the flight.
@@ -166,7 +175,7 @@ impl Flight {
                 state.readers.len() - 1
             }
         };
-        Seat { core: core.clone(), flight: self.clone(), place, opened: false }
+        Seat { core: core.clone(), flight: self.clone(), place, opened: false, pilot: None }
     }
 
     /// Whether this is flight `number` of this core, and others may join.
@@ -217,7 +226,10 @@ impl Flight {
         self.decide(core, Stage::Found(entry));
     }
 
-    pub fn alone(&self, core: &Core) {
+    pub fn alone(&self, core: &Core, stale: Option<Arc<Entry>>) {
+        if self.is_asking() {
+            self.state.borrow_mut().stale = stale;
+        }
         self.decide(core, Stage::Alone);
     }
 
@@ -456,7 +468,7 @@ impl Flight {
         }
         let kept = match end {
             End::Complete { kept, .. } => kept,
-            End::Failed(_) | End::Stale(_) => None,
+            End::Failed(_) | End::Stale(..) => None,
         };
         self.settle(core, kept);
     }

@@ -9,7 +9,11 @@ use super::state::Stage;
 use super::{End, Flight, Opening};
 use crate::error::Failure;
 use crate::exchange::core::Core;
+use crate::exchange::fly::{Call, fly};
 use crate::exchange::letters::{Entry, Letter, settle};
+use crate::exchange::order::Order;
+use crate::exchange::store::Duty;
+use crate::net::Passenger;
 use crate::net::watch::{Trip, Watch};
 
 /// A reader's place in a flight; leaving it counts.
@@ -18,6 +22,8 @@ pub struct Seat {
     pub(super) flight: Rc<Flight>,
     pub(super) place: usize,
     pub(super) opened: bool,
+    /// The task that reads the backend, as long as nothing else is waited for here: mostly it ends before that.
+    pub(super) pilot: Option<Passenger<Call>>,
 }
 
 /// What a reader finds next.
@@ -43,6 +49,18 @@ impl Seat {
         &self.flight
     }
 
+    /// Takes aboard the task that reads the backend: it goes on while this reader waits for its turn.
+    pub fn fly(&mut self, order: Order, duty: Duty) {
+        let call = Call { core: self.core.clone(), order, flight: self.flight.clone(), duty };
+        self.pilot = Some(self.core.calls.board(fly, call));
+    }
+
+    /// Lets it go on by itself. To be said before anything else is waited for: a slow client must not hold up those who
+    /// follow the same flight.
+    pub fn let_fly(&mut self) {
+        self.pilot = None;
+    }
+
     /// Waits for what comes next, or for `watch` to trip.
     pub async fn turn(&mut self, watch: &Watch) -> Turn {
         poll_fn(|context| self.poll_turn(watch, context)).await
@@ -55,10 +73,21 @@ impl Seat {
         if let Some(turn) = self.ready() {
             return Poll::Ready(turn);
         }
-        match &mut self.flight.state.borrow_mut().wakers[self.place] {
+        // Out of the way of the pilot, which would wake the task that it runs in.
+        let mut waiting = self.flight.state.borrow_mut().wakers[self.place].take();
+        if let Some(pilot) = &mut self.pilot {
+            if pilot.poll(&self.core.calls, context).is_ready() {
+                self.pilot = None;
+            }
+            if let Some(turn) = self.ready() {
+                return Poll::Ready(turn);
+            }
+        }
+        match &mut waiting {
             Some(waiting) => waiting.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),
         }
+        self.flight.state.borrow_mut().wakers[self.place] = waiting;
         Poll::Pending
     }
 
@@ -118,6 +147,16 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.leave();
+        // Whoever else was in it has left before.
+        if Rc::strong_count(&self.flight) == 1 {
+            self.flight.put_away(&self.core);
+        }
+    }
+}
+
+impl Seat {
+    fn leave(&mut self) {
         let (alarms, leave) = {
             let mut state = self.flight.state.borrow_mut();
             state.readers[self.place] = None;

@@ -16,6 +16,8 @@ pub(super) const WINDOW_BYTES: u64 = 256 << 10;
 pub(super) const HEARTBEAT_MS: u64 = 2000;
 /// How far a reader may fall behind once the log is no longer kept whole.
 pub(super) const LAG_BYTES: u64 = 4 << 20;
+/// A larger log is not kept for the next flight.
+const LOG_KEPT_BYTES: usize = 16 << 10;
 /// The front of a log that nobody needs is cut off in steps of this, to move the rest seldom.
 pub(super) const TRIM_BYTES: u64 = 64 << 10;
 
@@ -73,6 +75,45 @@ pub(super) struct State {
 }
 
 impl State {
+    pub(super) fn new(stage: Stage, whole_max: u64, now_ms: u64) -> State {
+        State {
+            stage,
+            opening: None,
+            log: Log::Growing(Vec::new()),
+            base: 0,
+            whole_max,
+            whole: true,
+            end: None,
+            settled: false,
+            readers: Vec::new(),
+            wakers: Vec::new(),
+            followers: Vec::new(),
+            alarms: [None; 2],
+            pump: None,
+            abandoned: false,
+            heard_ms: now_ms,
+            told_ms: 0,
+            stale: None,
+        }
+    }
+
+    /// As it was when it was new, but for the memory of its lists.
+    pub(super) fn clear(&mut self) {
+        let mut log = match std::mem::replace(&mut self.log, Log::Growing(Vec::new())) {
+            Log::Growing(log) if log.capacity() <= LOG_KEPT_BYTES => log,
+            Log::Growing(_) | Log::Frozen(_) => Vec::new(),
+        };
+        log.clear();
+        let State { readers, wakers, followers, whole_max, .. } = self;
+        let (mut readers, mut wakers, mut followers) =
+            (std::mem::take(readers), std::mem::take(wakers), std::mem::take(followers));
+        readers.clear();
+        wakers.clear();
+        followers.clear();
+        let new = State::new(Stage::Alone, *whole_max, 0);
+        *self = State { log: Log::Growing(log), readers, wakers, followers, ..new };
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.log {
             Log::Growing(log) => log,

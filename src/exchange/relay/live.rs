@@ -1,6 +1,7 @@
 //! Reads a flight for one client and writes it out as it comes: many small events that are here together leave in one
 //! write, and none waits for another. Notices a client that leaves, a backend that thinks, and a flight that is silent.
 
+use std::io;
 use std::sync::Arc;
 
 use super::Next;
@@ -59,7 +60,7 @@ pub enum Reader {
     /// The flight failed before anything was sent.
     Failed(Failure),
     /// Every backend failed, and this expired answer may serve instead. Not necessarily in the form asked for.
-    Stale(Arc<Entry>),
+    Stale(Arc<Entry>, Failure),
     /// The answer broke off after a part of it was sent: the connection has to end uncleanly.
     Cut(Failure),
 }
@@ -89,7 +90,7 @@ pub async fn live(
     role: Role,
 ) -> Reader {
     // Answers to earlier requests that came together with this one do not wait for its backend.
-    if line.flush(core.snapshot.server.timeout_write_ms).await.is_err() {
+    if !line.output.is_empty() && flush(core, line, seat).await.is_err() {
         return Reader::Cut(Failure::ClientGone);
     }
     // Until something is sent there is no other way to learn that the client has left.
@@ -108,7 +109,6 @@ async fn read(
     usage_event: UsageEvent,
     role: Role,
 ) -> Reader {
-    let timeout_ms = core.snapshot.server.timeout_write_ms;
     let answer_ms = longest_answer_ms(core, note);
     let mut follow_ms = match role {
         Role::Own | Role::Follower => core.snapshot.cache.timeout_follow_ms,
@@ -135,7 +135,7 @@ async fn read(
             None => {
                 // A head alone is held back until there is something behind it: until then a failure is an honest one.
                 if !writer.held && !line.output.is_empty() {
-                    if line.flush(timeout_ms).await.is_err() {
+                    if flush(core, line, seat).await.is_err() {
                         return Reader::Cut(Failure::ClientGone);
                     }
                     writer.sent = true;
@@ -173,7 +173,7 @@ async fn read(
                 heard_ms = now_ms();
                 writer.bytes(line, note, seat);
                 if line.output.len() >= STEP_BYTES {
-                    if line.flush(timeout_ms).await.is_err() {
+                    if flush(core, line, seat).await.is_err() {
                         return Reader::Cut(Failure::ClientGone);
                     }
                     writer.sent = true;
@@ -186,23 +186,23 @@ async fn read(
                     return converted.map_or(Reader::Alone, Reader::Converted);
                 }
                 writer.complete(line, note, usage.as_deref().filter(|_| usage_event == UsageEvent::Asked));
-                return match line.flush(timeout_ms).await {
+                return match flush(core, line, seat).await {
                     Ok(()) => Reader::Done(writer.next),
                     Err(_) => Reader::Cut(Failure::ClientGone),
                 };
             }
-            Turn::End(End::Stale(entry)) if !writer.sent => {
+            Turn::End(End::Stale(entry, failure)) if !writer.sent => {
                 line.output.clear();
-                return Reader::Stale(entry);
+                return Reader::Stale(entry, failure);
             }
-            Turn::End(End::Stale(_)) => return Reader::Cut(Failure::FlightLost),
+            Turn::End(End::Stale(..)) => return Reader::Cut(Failure::FlightLost),
             Turn::End(End::Failed(failure)) => {
                 if !writer.sent {
                     line.output.clear();
                     return Reader::Failed(failure);
                 }
                 writer.fail(line, &failure);
-                let _ = line.flush(timeout_ms).await;
+                let _ = flush(core, line, seat).await;
                 return Reader::Cut(failure);
             }
             Turn::Trip(Trip::Gone | Trip::Abandoned) => return Reader::Cut(Failure::ClientGone),
@@ -219,7 +219,7 @@ async fn read(
                 } else {
                     writer.keep_alive(line);
                 }
-                if line.flush(timeout_ms).await.is_err() {
+                if flush(core, line, seat).await.is_err() {
                     return Reader::Cut(Failure::ClientGone);
                 }
                 line.output = held;
@@ -231,7 +231,7 @@ async fn read(
                 if role != Role::Own && writer.sent && dead_ms >= answer_ms {
                     // The core that feeds this one would have told of an end by now.
                     writer.fail(line, &Failure::FlightLost);
-                    let _ = line.flush(timeout_ms).await;
+                    let _ = flush(core, line, seat).await;
                     return Reader::Cut(Failure::FlightLost);
                 }
                 if role != Role::Own && !writer.sent && dead_ms >= follow_ms {
@@ -245,7 +245,7 @@ async fn read(
                 if now_ms() >= heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS {
                     kept_alive_ms = now_ms();
                     if writer.keep_alive(line) {
-                        if line.flush(timeout_ms).await.is_err() {
+                        if flush(core, line, seat).await.is_err() {
                             return Reader::Cut(Failure::ClientGone);
                         }
                         writer.sent = true;
@@ -254,6 +254,12 @@ async fn read(
             }
         }
     }
+}
+
+/// Writes the output out. The backend is read meanwhile.
+async fn flush(core: &Core, line: &mut Line<'_>, seat: &mut Seat) -> io::Result<()> {
+    seat.let_fly();
+    line.flush(core.snapshot.server.timeout_write_ms).await
 }
 
 /// How long the model's slowest backend may be silent, and a little more for the letter that tells of it.

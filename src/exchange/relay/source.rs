@@ -99,6 +99,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Whether it is known that nothing more comes: the next read says at once how it ended.
+    pub fn has_ended(&self) -> bool {
+        self.lease.has_ended()
+    }
+
     /// Reads once. Errors: the answer is cut off, too slow, or nobody wants it any more.
     pub async fn read(&mut self, core: &Core) -> Result<Body, Fault> {
         // Arming anew forgets a deadline that has passed, and with it that the socket is shut down.

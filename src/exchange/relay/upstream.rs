@@ -9,7 +9,7 @@ use super::source::{Phase, Source};
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::dialect::openai::answer_facts;
 use crate::error::Failure;
-use crate::exchange::attempt::{Deadlines, Miss, failure, outcome, refusal};
+use crate::exchange::attempt::{Deadlines, Miss, failure, refusal};
 use crate::exchange::core::Core;
 use crate::exchange::flight::{Flight, Opening};
 use crate::exchange::lease::Lease;
@@ -105,8 +105,7 @@ pub async fn begin<'a>(
     let mut begun = Box::new(Begun { source, opening, held, body: Body::More, work, miss: None, plan: None });
     let result = match &begun.work {
         Work::Events(_) => begun.first_content(core).await,
-        // Nothing is known of it: it goes out as it comes.
-        Work::Opaque(_) if head.status < 400 => Ok(None),
+        Work::Opaque(_) if head.status < 400 => begun.at_hand(core).await,
         Work::Whole | Work::Opaque(_) => begun.hold(core).await,
     };
     match result {
@@ -152,7 +151,7 @@ pub async fn finish(core: &Core, order: &Order, begun: Box<Begun<'_>>) -> Result
     };
     if let Err(fault) = result {
         if let Some(plan) = &plan {
-            plan.broke_off(outcome(fault));
+            plan.broke_off(fault);
         }
         source.into_tail().break_off(core);
         return Err(match failure(fault) {
@@ -180,7 +179,7 @@ impl Begun<'_> {
     /// Reads a whole answer as far as it is held back. The fault is what a complete answer says is wrong.
     async fn hold(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
-        while self.body == Body::More && held.len() < HELD_BYTES {
+        while self.body == Body::More && (held.len() < HELD_BYTES || self.source.has_ended()) {
             self.body = match self.source.decode(|bytes| held.extend_from_slice(bytes))? {
                 Body::Done => Body::Done,
                 Body::More => self.source.read(core).await?,
@@ -193,17 +192,31 @@ impl Begun<'_> {
         Ok(Some(refusal(status, held, &mut core.scratch.borrow_mut().tape)))
     }
 
-    /// Reads a stream up to its first event with a meaning.
+    /// Takes what came with the head of an answer that goes out as it comes. What breaks off in it has reached nobody.
+    async fn at_hand(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
+        let held = &mut self.held;
+        self.body = self.source.decode(|bytes| held.extend_from_slice(bytes))?;
+        if self.body == Body::More && self.source.has_ended() {
+            self.body = self.source.read(core).await?;
+        }
+        Ok(None)
+    }
+
+    /// Reads a stream up to its first event with a meaning. Content that came together with the end of an answer that is
+    /// not complete is content nobody has seen.
     async fn first_content(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
         let Work::Events(events) = &mut self.work else { return Ok(None) };
         loop {
-            self.body = events.take_in(&mut self.source)?;
+            let taken = events.take_in(&mut self.source);
             events.render(core, &mut self.held)?;
+            // What is wrong behind the terminal event takes nothing from the answer.
+            self.body = if events.is_done() { taken.unwrap_or(Body::More) } else { taken? };
+            let is_cut = !events.is_done() && (self.body == Body::Done || self.source.has_ended());
             match events.first() {
-                Some(First::Content) => return Ok(None),
                 Some(First::Error(fault)) => return Ok(Some(fault)),
-                None if self.held.len() > PREAMBLE_BYTES => return Ok(None),
-                None => {}
+                Some(First::Content) if !is_cut => return Ok(None),
+                None if !is_cut && self.held.len() > PREAMBLE_BYTES => return Ok(None),
+                Some(First::Content) | None => {}
             }
             if self.body == Body::Done || self.source.read(core).await? == Body::Done {
                 return Err(Fault::Truncated);

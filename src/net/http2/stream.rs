@@ -73,6 +73,11 @@ impl Stream {
         }
     }
 
+    /// Whether nothing more comes, cleanly or not: the end may be known beside the last bytes, which the next read says.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended(_))
+    }
+
     /// Reads what there is behind what `buffer` holds, into its spare capacity. 0 is the end of a complete answer.
     /// Errors: the answer is not complete, and [`Stream::fault`] says why; from then on always the same.
     pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {

@@ -190,6 +190,11 @@ pub fn spawn_raw(task: impl Future<Output = ()> + 'static) {
     world.spawn(world.place(), Box::pin(task), Location::caller());
 }
 
+/// Whether tasks can be started.
+pub fn is_running() -> bool {
+    current().is_some()
+}
+
 /// Starts a task at `place`, from inside of the world.
 #[track_caller]
 pub fn spawn_at(place: Place, task: impl Future<Output = ()> + 'static) -> TaskId {

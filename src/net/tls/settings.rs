@@ -8,7 +8,8 @@ use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::fault::TlsError;
 
@@ -97,29 +98,51 @@ impl Identity {
         private_key_file: &str,
         private_key: &[u8],
     ) -> Result<Identity, TlsError> {
-        let chain = certificates(chain_file, chain)?;
-        let bad_key = |what: String| TlsError::BadPrivateKey { file: private_key_file.to_owned(), what };
-        let private_key = PrivateKeyDer::from_pem_slice(private_key).map_err(|error| match error {
-            PemError::NoItemsFound => bad_key("no unencrypted PEM private key in it".into()),
-            error => bad_key(error.to_string()),
-        })?;
-        let signer = aws_lc_rs::default_provider()
-            .key_provider
-            .load_private_key(private_key)
-            .map_err(|error| bad_key(error.to_string()))?;
+        Identity::parse(chain_file, chain, private_key_file, private_key).map_err(|(error, _)| error)
+    }
+
+    /// Everything that is wrong with the two, not only what comes first.
+    pub fn errors_in_pem(
+        chain_file: &str,
+        chain: &[u8],
+        private_key_file: &str,
+        private_key: &[u8],
+    ) -> impl Iterator<Item = TlsError> {
+        let parsed = Identity::parse(chain_file, chain, private_key_file, private_key);
+        parsed.err().into_iter().flat_map(|(error, other)| [Some(error), other]).flatten()
+    }
+
+    fn parse(
+        chain_file: &str,
+        chain: &[u8],
+        private_key_file: &str,
+        private_key: &[u8],
+    ) -> Result<Identity, (TlsError, Option<TlsError>)> {
+        let bad_certificate = |error: rustls::Error| {
+            let file = chain_file.to_owned();
+            TlsError::BadCertificate { file, number: 1, what: error.to_string() }
+        };
+        let chain = certificates(chain_file, chain).and_then(|chain| {
+            // At least one: the gateway's own. Looked at here, so that a bad key does not hide it.
+            let own = chain.first().map(ParsedCertificate::try_from);
+            own.transpose().map_err(bad_certificate)?;
+            Ok(chain)
+        });
+        let (chain, signer) = match (chain, signer(private_key_file, private_key)) {
+            (Ok(chain), Ok(signer)) => (chain, signer),
+            (Err(error), signer) => return Err((error, signer.err())),
+            (Ok(_), Err(error)) => return Err((error, None)),
+        };
         let certified = CertifiedKey::new(chain, signer);
         match certified.keys_match() {
             Ok(()) => Ok(Identity(Arc::new(certified))),
             Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
                 let (chain, private_key) = (chain_file.to_owned(), private_key_file.to_owned());
-                Err(TlsError::KeyMismatch { chain, private_key })
+                Err((TlsError::KeyMismatch { chain, private_key }, None))
             }
             // A key that can't say what its public half is will be found out by the backend.
             Err(rustls::Error::InconsistentKeys(_)) => Ok(Identity(Arc::new(certified))),
-            Err(error) => {
-                let file = chain_file.to_owned();
-                Err(TlsError::BadCertificate { file, number: 1, what: error.to_string() })
-            }
+            Err(error) => Err((bad_certificate(error), None)),
         }
     }
 
@@ -132,6 +155,16 @@ impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Identity(..)")
     }
+}
+
+fn signer(file: &str, bytes: &[u8]) -> Result<Arc<dyn SigningKey>, TlsError> {
+    let bad_key = |what: String| TlsError::BadPrivateKey { file: file.to_owned(), what };
+    let private_key = PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
+        PemError::NoItemsFound => bad_key("no unencrypted PEM private key in it".into()),
+        error => bad_key(error.to_string()),
+    })?;
+    let provider = aws_lc_rs::default_provider();
+    provider.key_provider.load_private_key(private_key).map_err(|error| bad_key(error.to_string()))
 }
 
 /// At least one.

@@ -29,15 +29,22 @@ pub fn status_line(out: &mut Vec<u8>, status: u16) {
 /// Writes `POST /path HTTP/1.1` and the line's end. Bytes of `method` that are no token become `-`; bytes of `target`
 /// that are not visible ASCII are percent-encoded, and an empty target becomes `/`.
 pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
-    out.extend(method.iter().map(|&byte| if is_token(byte) { byte } else { b'-' }));
+    match all(method, is_token) {
+        true => out.extend_from_slice(method),
+        false => out.extend(method.iter().map(|&byte| if is_token(byte) { byte } else { b'-' })),
+    }
     out.push(b' ');
     if target.is_empty() {
         out.push(b'/');
     }
-    for &byte in target {
-        match byte.is_ascii_graphic() {
-            true => out.push(byte),
-            false => out.extend_from_slice(&[b'%', hex_digit(byte >> 4), hex_digit(byte & 0xF)]),
+    if all(target, |byte| byte.is_ascii_graphic()) {
+        out.extend_from_slice(target);
+    } else {
+        for &byte in target {
+            match byte.is_ascii_graphic() {
+                true => out.push(byte),
+                false => out.extend_from_slice(&[b'%', hex_digit(byte >> 4), hex_digit(byte & 0xF)]),
+            }
         }
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
@@ -49,7 +56,7 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     if !field_name(out, name) {
         return;
     }
-    match value.iter().all(|&byte| is_value(byte)) {
+    match all(value, is_value) {
         true => out.extend_from_slice(value),
         false => out.extend(value.iter().map(|&byte| if is_value(byte) { byte } else { b' ' })),
     }
@@ -135,12 +142,17 @@ fn two_digits(number: u64) -> [u8; 2] {
 }
 
 fn field_name(out: &mut Vec<u8>, name: &[u8]) -> bool {
-    let good = !name.is_empty() && name.iter().all(|&byte| is_token(byte));
+    let good = !name.is_empty() && all(name, is_token);
     if good {
         out.extend_from_slice(name);
         out.extend_from_slice(b": ");
     }
     good
+}
+
+/// Looks at every byte, many at a time: nearly always they are all good.
+fn all(bytes: &[u8], good: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |all, &byte| all & good(byte))
 }
 
 fn number(out: &mut Vec<u8>, number: u64) {

@@ -223,6 +223,7 @@ impl Connection {
                 head.headers_mut().insert("content-length", "10000".parse().unwrap());
                 respond.send_response(head, false).ok()?.send_data((first + &rest).into(), true).ok()?;
             }
+            "end" => respond.send_response(head, false).ok()?.send_data(first.into(), true).ok()?,
             "hold" => {
                 let mut body = respond.send_response(head, false).ok()?;
                 body.send_data(first.into(), false).ok()?;

@@ -15,6 +15,14 @@ struct Model {
     counted: Vec<(u64, Outcome)>,
     /// Lengths of the ejections since it was last wholly well.
     ejections: Vec<u64>,
+    /// Every trip and return that was heeded, as it would be told to others; a trip is more than a return.
+    turns: Vec<(u64, Turn)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Return,
+    Trip,
 }
 
 struct Out {
@@ -25,8 +33,28 @@ struct Out {
 
 impl Model {
     fn new(rules: BreakerRules) -> Model {
-        let (returns, counted, ejections) = (Vec::new(), Vec::new(), Vec::new());
-        Model { rules, out: None, held: false, cool_until: 0, returns, counted, ejections }
+        let (returns, counted, ejections, turns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Model { rules, out: None, held: false, cool_until: 0, returns, counted, ejections, turns }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.turns.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0)
+    }
+
+    /// A turn here is later than all that are known.
+    fn turned(&mut self, turn: Turn) -> u64 {
+        self.turns.push((self.epoch() + 1, turn));
+        self.epoch()
+    }
+
+    /// Whether a turn elsewhere outweighs what is known, or is as late a trip as it.
+    fn heeds(&mut self, epoch: u64, turn: Turn) -> bool {
+        let known = self.turns.iter().copied().max().unwrap_or((0, Turn::Return));
+        let heeded = (epoch, turn) > known || (epoch, turn) == known && turn == Turn::Trip;
+        if heeded {
+            self.turns.push((epoch, turn));
+        }
+        heeded
     }
 
     fn state(&self) -> State {
@@ -65,7 +93,8 @@ impl Model {
                     out.good += 1;
                     (out.good == self.rules.probes).then(|| {
                         self.come_back(now);
-                        Change { from: State::Probing, to: State::Serving, reason: Reason::ProbesPassed, for_ms: 0 }
+                        let (epoch, reason) = (self.turned(Turn::Return), Reason::ProbesPassed);
+                        Change { from: State::Probing, to: State::Serving, reason, for_ms: 0, epoch }
                     })
                 }
             },
@@ -105,7 +134,7 @@ impl Model {
         let doubled = self.ejections.iter().max().map_or(self.rules.eject_ms, |longest| 2 * longest);
         let for_ms = doubled.clamp(self.rules.eject_ms, self.rules.eject_max_ms);
         self.go_out(now + for_ms, for_ms);
-        Some(Change { from, to: State::Tripped, reason, for_ms })
+        Some(Change { from, to: State::Tripped, reason, for_ms, epoch: self.turned(Turn::Trip) })
     }
 
     fn forget_if_whole(&mut self, now: u64) {
@@ -127,7 +156,7 @@ impl Model {
     }
 
     fn checked(&mut self, check: Check, now: u64) -> Option<Change> {
-        let from = self.state();
+        let (from, epoch) = (self.state(), self.epoch());
         let turned = self.held != (check == Check::Failed);
         self.held = check == Check::Failed;
         if !turned || self.out.is_some() {
@@ -135,9 +164,9 @@ impl Model {
         }
         if check == Check::Passed {
             self.come_back(now);
-            return Some(Change { from, to: State::Serving, reason: Reason::CheckPassed, for_ms: 0 });
+            return Some(Change { from, to: State::Serving, reason: Reason::CheckPassed, for_ms: 0, epoch });
         }
-        Some(Change { from, to: State::Tripped, reason: Reason::CheckFailed, for_ms: 0 })
+        Some(Change { from, to: State::Tripped, reason: Reason::CheckFailed, for_ms: 0, epoch })
     }
 
     fn share(&self, now: u64) -> u32 {
@@ -217,21 +246,25 @@ fn a_random_life_is_the_one_that_the_model_leads() {
                     let turned = gate == Gate::Open && for_ms > 0;
                     model.cool_until = model.cool_until.max(now + for_ms);
                     let (from, reason) = (State::Serving, Reason::AskedToWait);
-                    let change = turned.then_some(Change { from, to: State::Tripped, reason, for_ms });
+                    let epoch = model.epoch();
+                    let change = turned.then_some(Change { from, to: State::Tripped, reason, for_ms, epoch });
                     (breaker.cool(for_ms, Millis(now)), change)
                 }
                 19 if random.chance(50) => {
+                    let epoch = (model.epoch() + random.below(5)).saturating_sub(2);
                     match random.below(3) {
                         0 => {
                             let for_ms = 1 + random.below(4_000);
-                            breaker.elsewhere_tripped(for_ms, Millis(now));
-                            let until = model.out.as_ref().map_or(0, |out| out.until).max(now + for_ms);
-                            model.forget_if_whole(now);
-                            model.go_out(until, for_ms);
+                            breaker.elsewhere_tripped(for_ms, epoch, Millis(now));
+                            if model.heeds(epoch, Turn::Trip) {
+                                let until = model.out.as_ref().map_or(0, |out| out.until).max(now + for_ms);
+                                model.forget_if_whole(now);
+                                model.go_out(until, for_ms);
+                            }
                         }
                         1 => {
-                            breaker.elsewhere_restored(Millis(now));
-                            if model.out.is_some() {
+                            breaker.elsewhere_restored(epoch, Millis(now));
+                            if model.heeds(epoch, Turn::Return) && model.out.is_some() {
                                 model.come_back(now);
                             }
                         }

@@ -176,8 +176,12 @@ impl Core {
         let Sent { request, backend, pass, since } = sent;
         self.in_flight[backend] -= 1;
         self.probes_out[backend] -= u32::from(pass == Pass::Probe);
-        if outcome == Outcome::Good {
-            self.latencies[backend].note(now.since(since) * 1_000, now);
+        let took_us = now.since(since) * 1_000;
+        match outcome {
+            Outcome::Good => self.latencies[backend].note(took_us, now),
+            Outcome::Bad => self.latencies[backend].note_failure(took_us, now),
+            Outcome::Neutral if hint_ms.is_some() => self.latencies[backend].note_failure(took_us, now),
+            Outcome::Neutral => {}
         }
         let breaker = &mut self.breakers[backend];
         let ended = breaker.end(pass, outcome, now);
@@ -194,9 +198,9 @@ impl Core {
             assert_ne!(change.from, change.to, "what is told has turned");
             laws.turned(change.reason);
             Some(match change.to {
-                State::Serving => Word::Restored { backend },
+                State::Serving => Word::Restored { backend, epoch: change.epoch },
                 _ if change.reason == Reason::AskedToWait => Word::Cooled { backend, for_ms: change.for_ms },
-                _ => Word::Tripped { backend, for_ms: change.for_ms },
+                _ => Word::Tripped { backend, for_ms: change.for_ms, epoch: change.epoch },
             })
         });
         (request, told)
@@ -204,8 +208,10 @@ impl Core {
 
     pub fn read(&mut self, word: Word, now: Millis) {
         match word {
-            Word::Tripped { backend, for_ms } => self.breakers[backend].elsewhere_tripped(for_ms, now),
-            Word::Restored { backend } => self.breakers[backend].elsewhere_restored(now),
+            Word::Tripped { backend, for_ms, epoch } => {
+                self.breakers[backend].elsewhere_tripped(for_ms, epoch, now);
+            }
+            Word::Restored { backend, epoch } => self.breakers[backend].elsewhere_restored(epoch, now),
             Word::Cooled { backend, for_ms } => self.breakers[backend].elsewhere_cooled(for_ms, now),
             Word::Checked { backend, well } => {
                 self.sick[backend] = !well;
@@ -218,6 +224,11 @@ impl Core {
     pub fn others(&self, tried: u64, now: Millis) -> Others {
         let open = |backend: usize| tried >> backend & 1 == 0 && self.breakers[backend].gate(now) != Gate::Shut;
         if (0..self.breakers.len()).any(open) { Others::Untried } else { Others::None }
+    }
+
+    /// Which backends are in service, as this core sees it.
+    pub fn serving(&self) -> Vec<bool> {
+        self.breakers.iter().map(|breaker| breaker.state() == State::Serving).collect()
     }
 
     /// Held after every event.

@@ -105,6 +105,14 @@ impl Laws {
         assert!(self.counts.retries * 100 <= most, "{} retries of {} requests", self.counts.retries, self.ends.len());
     }
 
+    /// Held whenever no letter is under way: what one core knows of a backend all do, however their letters crossed.
+    pub fn check_told(&self, cores: &[Core]) {
+        let known = cores[0].serving();
+        for core in cores {
+            assert_eq!(core.serving(), known, "cores that have told each other everything agree");
+        }
+    }
+
     /// Held once faults stopped and nothing is under way any more.
     pub fn check_at_rest(&self, town: &Town) {
         assert!(self.ends.values().all(Option::is_some), "every request has an end");

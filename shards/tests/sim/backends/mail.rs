@@ -8,8 +8,8 @@ use crate::random::Random;
 /// What is told of a backend.
 #[derive(Clone, Copy, Debug)]
 pub enum Word {
-    Tripped { backend: usize, for_ms: u64 },
-    Restored { backend: usize },
+    Tripped { backend: usize, for_ms: u64, epoch: u64 },
+    Restored { backend: usize, epoch: u64 },
     Cooled { backend: usize, for_ms: u64 },
     Checked { backend: usize, well: bool },
 }

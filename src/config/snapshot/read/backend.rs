@@ -1,15 +1,18 @@
 //! A `[[backend]]` of the file as a field of the snapshot: how it is reached, secured, asked and given up.
 //! Owns nothing. `None` means that something was reported, never that a value is absent.
 
+use std::path::Path;
+
+use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
-use crate::config::section::{Placed, Section};
+use crate::config::section::{FilePath, Placed, Section};
 use crate::config::snapshot::{
     Backend, ClientCertificate, Connections, CredentialField, FastOpen, Health, HealthCheck, IncludeUsage, Protocol,
     Tls,
 };
 use crate::config::value::{self, Url};
 
-pub(in crate::config) fn backend(section: &mut Section, report: &mut Report<'_>) -> Option<Backend> {
+pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report: &mut Report<'_>) -> Option<Backend> {
     // Looked at before anything is given up, so that one problem hides no other.
     let connections = bounds(section, ["connections_min", "connections_max"], report);
     let http2_connections = bounds(section, ["http2_connections_min", "http2_connections_max"], report);
@@ -17,7 +20,7 @@ pub(in crate::config) fn backend(section: &mut Section, report: &mut Report<'_>)
     let url_at = section.place("url");
     let url: Option<Url> = section.take("url");
     let tls = match &url {
-        Some(url) => tls(section, url.secure_host.as_deref(), url_at, report),
+        Some(url) => tls(section, url.secure_host.as_deref(), url_at, look, report),
         None => None,
     };
     let Url { address, authority, base_path, .. } = url?;
@@ -76,19 +79,40 @@ fn bounds(section: &mut Section, [least, most]: [&'static str; 2], report: &mut 
 }
 
 /// `host` is the URL's, which stands at `url_at`, if its scheme is https.
-fn tls(section: &mut Section, host: Option<&str>, url_at: usize, report: &mut Report<'_>) -> Option<Option<Tls>> {
-    const KEYS: [&str; 4] = ["tls_name", "tls_ca", "tls_cert", "tls_key"];
-    let taken = KEYS.map(|key| section.take_optional::<Placed<String>>(key));
+fn tls(
+    section: &mut Section,
+    host: Option<&str>,
+    url_at: usize,
+    look: &Look<'_>,
+    report: &mut Report<'_>,
+) -> Option<Option<Tls>> {
+    const FILES: [PemKey; 3] = [PemKey::Ca, PemKey::Chain, PemKey::PrivateKey];
+    let places = FILES.map(|key| section.place(key.name()));
+    let name = section.take_optional::<Placed<String>>("tls_name");
+    let files = FILES.map(|key| section.take_optional::<Placed<FilePath>>(key.name()));
     let Some(host) = host else {
-        for (key, value) in KEYS.iter().zip(taken) {
-            if let Some(Some(value)) = value {
-                let remedy = "write https:// in url, or take the key out";
-                report.add(value.at, &format!("backend.{key}"), "the backend's url is not https", remedy);
-            }
+        let name_at = name.flatten().map(|name| ("tls_name", name.at));
+        let files_at = FILES.iter().zip(files).filter_map(|(key, file)| Some((key.name(), file??.at)));
+        for (key, at) in name_at.into_iter().chain(files_at) {
+            let remedy = "write https:// in url, or take the key out";
+            report.add(at, &format!("backend.{key}"), "the backend's url is not https", remedy);
         }
         return Some(None);
     };
-    let [name, ca, chain, private_key] = taken;
+    // Those that could be read, whatever else is wrong.
+    let [ca, chain, private_key] = files.each_ref().map(|file| {
+        let file = &file.as_ref()?.as_ref()?.value;
+        Some(PemFile { path: Path::new(&file.path), called: &file.spelled })
+    });
+    let trusted = match (ca, &files[0]) {
+        (Some(ca), _) => Trusted::File(ca),
+        (None, Some(_)) => Trusted::System,
+        (None, None) => Trusted::Unreadable,
+    };
+    for Flaw { key, what, remedy } in look(&PemFiles { trusted, chain, private_key }) {
+        report.add(places[key as usize], &format!("backend.{}", key.name()), what, remedy);
+    }
+    let [ca, chain, private_key] = files;
     let client = client(chain?, private_key?, report);
     let server_name = match name? {
         Some(name) => name.value,
@@ -101,18 +125,18 @@ fn tls(section: &mut Section, host: Option<&str>, url_at: usize, report: &mut Re
             }
         },
     };
-    Some(Some(Tls { server_name, ca: ca?.map(|ca| ca.value.into()), client: client? }))
+    Some(Some(Tls { server_name, ca: ca?.map(|ca| ca.value.path.into()), client: client? }))
 }
 
 fn client(
-    chain: Option<Placed<String>>,
-    private_key: Option<Placed<String>>,
+    chain: Option<Placed<FilePath>>,
+    private_key: Option<Placed<FilePath>>,
     report: &mut Report<'_>,
 ) -> Option<Option<ClientCertificate>> {
     match (chain, private_key) {
         (None, None) => Some(None),
         (Some(chain), Some(private_key)) => {
-            Some(Some(ClientCertificate { chain: chain.value.into(), private_key: private_key.value.into() }))
+            Some(Some(ClientCertificate { chain: chain.value.path.into(), private_key: private_key.value.path.into() }))
         }
         (Some(chain), None) => {
             let remedy = "add tls_key, the file of the certificate's private key";

@@ -1,0 +1,127 @@
+//! What the background core tells the other cores, until each of them has room for it: who is stalled hears it later, and
+//! of what has changed meanwhile only the last. Owned by the background core. Must never block, nor hold more than the
+//! newest notice of each subject a core.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::exchange::letters::{Letter, News};
+use crate::net::Dial;
+use crate::net::mail::Outbox;
+
+/// How soon a core that had no room is tried again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Something that a core has to hear, sooner or later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// What the active check found.
+    Health {
+        backend: usize,
+        news: News,
+    },
+    /// Where a backend's name leads.
+    Addresses {
+        backend: usize,
+        addresses: Arc<[Dial]>,
+    },
+    Drain,
+    Halt,
+    Stop,
+}
+
+/// What a notice is about: a later one takes the place of one that has not left. They leave in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Addresses(usize),
+    Health(usize),
+    Drain,
+    Halt,
+    Stop,
+}
+
+impl Notice {
+    fn subject(&self) -> Subject {
+        match self {
+            Notice::Addresses { backend, .. } => Subject::Addresses(*backend),
+            Notice::Health { backend, .. } => Subject::Health(*backend),
+            Notice::Drain => Subject::Drain,
+            Notice::Halt => Subject::Halt,
+            Notice::Stop => Subject::Stop,
+        }
+    }
+
+    fn letter(&self) -> Letter {
+        match self {
+            Notice::Addresses { backend, addresses } => {
+                Letter::Addresses { backend: *backend, addresses: addresses.clone() }
+            }
+            Notice::Health { backend, news } => Letter::Health { backend: *backend, news: *news },
+            Notice::Drain => Letter::Drain,
+            Notice::Halt => Letter::Halt,
+            Notice::Stop => Letter::Stop,
+        }
+    }
+}
+
+pub struct Notices {
+    outbox: Outbox<Letter>,
+    /// By core: what has not left yet.
+    waiting: RefCell<Vec<BTreeMap<Subject, Notice>>>,
+    left_over: Notify,
+}
+
+impl Notices {
+    /// To so many cores, the first ones in the mail.
+    pub fn new(outbox: Outbox<Letter>, cores: usize) -> Notices {
+        let waiting = RefCell::new(vec![BTreeMap::new(); cores]);
+        Notices { outbox, waiting, left_over: Notify::new() }
+    }
+
+    /// Tells the first `cores`. What one has no room for is sent by [`Notices::keep_sending`].
+    pub fn tell(&self, cores: usize, notice: &Notice) {
+        for waiting in self.waiting.borrow_mut().iter_mut().take(cores) {
+            waiting.insert(notice.subject(), notice.clone());
+        }
+        if !self.send() {
+            self.left_over.notify_one();
+        }
+    }
+
+    /// Sends again what finds no room, for ever.
+    pub async fn keep_sending(&self) {
+        loop {
+            self.left_over.notified().await;
+            self.all_sent().await;
+        }
+    }
+
+    /// Waits until every core has what it was told.
+    pub async fn all_sent(&self) {
+        while !self.send() {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Sends what there is room for; whether nothing is left.
+    fn send(&self) -> bool {
+        let mut is_all = true;
+        for (core, waiting) in self.waiting.borrow_mut().iter_mut().enumerate() {
+            while let Some(notice) = waiting.first_entry() {
+                if self.outbox.offer(core, notice.get().letter()).is_err() {
+                    is_all = false;
+                    break;
+                }
+                notice.remove();
+            }
+        }
+        is_all
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Cores that stall while verdicts turn, and what they have heard once they read their mail again.
+
+use super::*;
+use crate::net::mail::{Bell, Inbox, lay};
+
+/// Notices to so many cores, and what those receive by.
+fn house(cores: usize) -> (Notices, Vec<Inbox<Letter>>) {
+    let bells: Vec<_> = (0..=cores).map(|_| Bell::waker()).collect();
+    let (mut outboxes, inboxes): (Vec<_>, Vec<_>) = lay(&bells).into_iter().unzip();
+    (Notices::new(outboxes.pop().unwrap(), cores), inboxes)
+}
+
+/// The last verdict on each backend among the letters that are there, and how many letters those were.
+fn read(inbox: &mut Inbox<Letter>, known: &mut BTreeMap<usize, News>) -> usize {
+    let mut count = 0;
+    while let Some(letter) = inbox.take() {
+        count += 1;
+        match letter {
+            Letter::Health { backend, news } => _ = known.insert(backend, news),
+            Letter::Drain | Letter::Halt | Letter::Stop => {}
+            _ => panic!("another letter"),
+        }
+    }
+    count
+}
+
+#[test]
+fn a_core_that_was_stalled_hears_the_last_verdict_on_each_backend() {
+    let (notices, mut inboxes) = house(2);
+    let (mut awake, mut stalled) = (BTreeMap::new(), BTreeMap::new());
+    let verdict = |round: usize| if round.is_multiple_of(2) { News::CheckPassed } else { News::CheckFailed };
+    // Far more than any ring and what stands behind it holds; what a ring holds ends with bad news, the last is good.
+    for round in 0..99_999 {
+        for backend in 0..2 {
+            notices.tell(2, &Notice::Health { backend, news: verdict(round) });
+        }
+        read(&mut inboxes[0], &mut awake);
+        assert!(notices.waiting.borrow()[1].len() <= 2, "one a backend");
+    }
+    let well = BTreeMap::from([(0, News::CheckPassed), (1, News::CheckPassed)]);
+    assert_eq!(awake, well, "who reads its mail waits for nobody");
+    assert!(notices.waiting.borrow()[0].is_empty());
+    read(&mut inboxes[1], &mut stalled);
+    assert!(notices.send(), "there is room again");
+    assert!(read(&mut inboxes[1], &mut stalled) <= 2);
+    assert_eq!(stalled, well);
+}
+
+#[test]
+fn what_found_no_room_is_sent_once_there_is_some() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (notices, mut inboxes) = house(1);
+        for _ in 0..10_000 {
+            notices.tell(1, &Notice::Health { backend: 0, news: News::CheckFailed });
+        }
+        notices.tell(1, &Notice::Stop);
+        notices.tell(1, &Notice::Drain);
+        notices.tell(1, &Notice::Health { backend: 0, news: News::CheckPassed });
+        let mut known = BTreeMap::new();
+        tokio::select! {
+            biased;
+            () = notices.keep_sending() => {}
+            () = async {
+                read(&mut inboxes[0], &mut known);
+                while !notices.waiting.borrow()[0].is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+        let mut rest = Vec::new();
+        while let Some(letter) = inboxes[0].take() {
+            rest.push(letter);
+        }
+        use Letter::{Drain, Health, Stop};
+        let passed = News::CheckPassed;
+        assert!(matches!(&rest[..], [Health { backend: 0, news }, Drain, Stop] if *news == passed), "and in order");
+    });
+}
