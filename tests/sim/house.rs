@@ -97,7 +97,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
         if setup.speaks(index) == Speaks::Http2 {
             let (connections, streams) = setup.streams;
             text.push_str(&format!(
-                "protocol = \"http2\"\nhttp2_connections_min = 0\nhttp2_connections_max = {connections}\nhttp2_streams_max = {streams}\n"
+                "protocol = \"http2\"\nhttp2_connections_max = {connections}\nhttp2_streams_max = {streams}\n"
             ));
         }
     }

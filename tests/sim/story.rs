@@ -257,11 +257,11 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Lets one of the calls that run die, at whatever it waits for: the same as a panic, but for the counter. How many
+    /// Lets one of the calls that run by themselves die, at whatever it waits for: the same as a panic, but for the counter. How many
     /// have died so far.
     pub fn crash(&mut self) -> u64 {
         let places = (0..self.setup.cores).map(Place::Core);
-        let calls: Vec<TaskId> = places.flat_map(|place| self.world.tasks_born(place, "exchange/run.rs")).collect();
+        let calls: Vec<TaskId> = places.flat_map(|place| self.world.tasks_born(place, "net/spawn.rs")).collect();
         if !calls.is_empty() {
             self.crashed += u64::from(self.world.kill(pick(&calls)));
         }
