@@ -20,8 +20,8 @@ use crate::random::Random;
 /// Faults stop here.
 const STORM_MS: u64 = 4_000;
 /// Everybody is back by now: the longest a request hangs, a letter takes and an ejection lasts, then the probes and the
-/// slow start.
-const WELL_MS: u64 = STORM_MS + 8_000;
+/// slow start. A core whose trip crossed a return elsewhere finds out by probes of its own, as its requests come.
+const WELL_MS: u64 = STORM_MS + 16_000;
 /// Requests stop here.
 const END_MS: u64 = WELL_MS + 3_000;
 const HANG_MS: u64 = 300;
