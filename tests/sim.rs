@@ -7,8 +7,14 @@
 mod backend;
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/failures.rs"]
+mod failures;
+#[path = "sim/frames.rs"]
+mod frames;
 #[path = "sim/house.rs"]
 mod house;
+#[path = "sim/http2.rs"]
+mod http2;
 #[path = "sim/judge.rs"]
 mod judge;
 #[path = "sim/laws.rs"]
@@ -25,6 +31,8 @@ mod question;
 mod scenes;
 #[path = "sim/story.rs"]
 mod story;
+#[path = "sim/watch.rs"]
+mod watch;
 
 /// Stories told without being asked for more.
 const SEEDS: u64 = 1000;

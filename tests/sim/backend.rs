@@ -5,6 +5,7 @@ use ringway::net::{Dial, Listener, Socket, sleep_ms};
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::http2;
 use crate::ledger::{Ledger, Worth};
 use crate::message::{AT_ONCE, Ended, Kind, Reader};
 use crate::question::{Form, events, read_request, whole_answer, words};
@@ -94,11 +95,32 @@ pub struct Temper {
     pub rest_ms: u64,
     /// Of 100 good answers, how many end their connection.
     pub closes_percent: u64,
+    /// Least window of a stream of HTTP/2: one of a few bytes is bearable only where ways are short.
+    pub window_bytes: u32,
+    /// Most streams that a connection of HTTP/2 takes.
+    pub streams_max: u32,
+    /// How many it takes after its first request, if not what chance says.
+    pub streams_later: Option<u32>,
     /// What every request gets instead of all this.
     pub only: Option<Act>,
 }
 
-pub const GOOD: Temper = Temper { faults_percent: 0, rest_ms: 5, closes_percent: 0, only: None };
+impl Temper {
+    /// For a backend whose faults are so much of all, in percent.
+    pub fn measured(self, measure: u64) -> Temper {
+        Temper { faults_percent: (self.faults_percent * measure / 100).min(100), ..self }
+    }
+}
+
+pub const GOOD: Temper = Temper {
+    faults_percent: 0,
+    rest_ms: 5,
+    closes_percent: 0,
+    window_bytes: 200,
+    streams_max: 100,
+    streams_later: None,
+    only: None,
+};
 
 fn pick<T: Copy>(from: &[T]) -> T {
     from[between(0, from.len() as u64 - 1) as usize]
@@ -111,7 +133,7 @@ fn frame(form: Form) -> Frame {
     }
 }
 
-fn choose(temper: Temper, form: Form) -> Act {
+pub fn choose(temper: Temper, form: Form) -> Act {
     if let Some(act) = temper.only {
         return act;
     }
@@ -141,20 +163,30 @@ fn choose(temper: Temper, form: Form) -> Act {
         12 => Act::Busy(pick(&[429, 503]), pick(&[0, 0, 1, 1000])),
         13 if streamed => Act::FirstError,
         14 if streamed => Act::RoleAlone,
-        12..=14 => Act::Status(500),
+        13 | 14 => Act::Status(500),
         _ if streamed => Act::NoDone,
         _ => Act::ShortLength,
     }
 }
 
+/// What a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    Http1,
+    Http2,
+}
+
 /// Starts a backend at `address`. It lives as long as its task.
 /// `measure` is how much of the faults is its own, in percent.
-pub fn start(address: &Dial, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+pub fn start(address: &Dial, speaks: Speaks, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
     let listener = Listener::bind(address);
     spawn_at(Place::Outside, async move {
         while let Ok(socket) = listener.accept().await {
             let (ledger, temper) = (ledger.clone(), temper.clone());
-            spawn_at(Place::Outside, serve(socket, ledger, temper, measure));
+            match speaks {
+                Speaks::Http1 => spawn_at(Place::Outside, serve(socket, ledger, temper, measure)),
+                Speaks::Http2 => spawn_at(Place::Outside, serve_http2(socket, ledger, temper, measure)),
+            };
         }
     });
 }
@@ -164,14 +196,24 @@ enum Next {
     Close,
 }
 
+/// Whether a connection goes wrong from its start on, and how.
+fn choose_at_accept(temper: Temper) -> Option<Act> {
+    let fails = between(1, 300) <= temper.faults_percent;
+    fails.then(|| pick(&[Act::Hang(When::AtAccept), Act::Leave(When::AtAccept)]))
+}
+
+async fn serve_http2(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+    match choose_at_accept(temper.get().measured(measure)) {
+        Some(act) => reader_gone(&mut socket, act).await,
+        None => http2::serve(socket, ledger, temper, measure).await,
+    }
+}
+
 async fn serve(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
-    let temper = || {
-        let shared = temper.get();
-        Temper { faults_percent: (shared.faults_percent * measure / 100).min(100), ..shared }
-    };
+    let temper = || temper.get().measured(measure);
     let mut reader = Reader::new(AT_ONCE);
-    if between(1, 300) <= temper().faults_percent {
-        return reader_gone(&mut socket, pick(&[Act::Hang(When::AtAccept), Act::Leave(When::AtAccept)])).await;
+    if let Some(act) = choose_at_accept(temper()) {
+        return reader_gone(&mut socket, act).await;
     }
     loop {
         let head = match reader.head(&mut socket).await {
@@ -191,7 +233,9 @@ async fn serve(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>, mea
         let call = ledger.call(number, &id, format!("{act:?} {form:?}"));
         let mut exchange =
             Exchange { socket: &mut socket, ledger: &ledger, call, number, form, rest_ms: temper().rest_ms };
-        match exchange.perform(act).await {
+        let next = exchange.perform(act).await;
+        ledger.over(call);
+        match next {
             Some(Next::Keep) => {}
             Some(Next::Close) | None => return,
         }
@@ -255,10 +299,7 @@ impl Exchange<'_> {
                     Act::Status(status) => (status, String::new()),
                     _ => return None,
                 };
-                let body = format!(
-                    "{{\"error\":{{\"message\":\"no\",\"type\":\"x\",\"code\":\"c\",\"call\":{}}}}}",
-                    self.call
-                );
+                let body = error_body(self.call);
                 self.ledger.rate(self.call, Worth::Error);
                 let head = format!(
                     "HTTP/1.1 {status} No\r\ncontent-type: application/json\r\n{pause}content-length: {}\r\n\r\n",
@@ -284,13 +325,8 @@ impl Exchange<'_> {
             }
             Act::FirstError | Act::RoleAlone => {
                 self.send(self.head(Frame::Chunked, None, After::Keep).into_bytes()).await?;
-                let role = format!(
-                    "data: {{\"id\":\"call-{}\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"real-m\",\
-                     \"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\"}},\"finish_reason\":null}}]}}\n\n",
-                    self.call
-                );
                 if act == Act::RoleAlone || between(0, 1) == 0 {
-                    self.send(chunk(role.as_bytes())).await?;
+                    self.send(chunk(&role_event(self.call))).await?;
                     self.rest().await;
                 }
                 if act == Act::RoleAlone {
@@ -325,7 +361,7 @@ impl Exchange<'_> {
                 Some(Next::Close)
             }
             Act::Hang(when) | Act::Leave(when) | Act::Reset(when) | Act::Garbage(when) => {
-                self.begin(when).await?;
+                self.begin(act, when).await?;
                 if let Act::Garbage(_) = act {
                     // Inside of a length it is a body like any other.
                     self.ledger.rate(self.call, Worth::Broken);
@@ -409,10 +445,11 @@ impl Exchange<'_> {
     }
 
     /// Sends as much of an answer as comes before `when`.
-    async fn begin(&mut self, when: When) -> Option<()> {
+    async fn begin(&mut self, act: Act, when: When) -> Option<()> {
         let frame = frame(self.form);
-        // A close would be the proper end of such an answer.
-        let frame = if frame == Frame::UntilClose { Frame::Chunked } else { frame };
+        // A close would be the proper end of such an answer; a reset is not.
+        let is_end = frame == Frame::UntilClose && !matches!(act, Act::Reset(_));
+        let frame = if is_end { Frame::Chunked } else { frame };
         let body = self.body();
         let head = self.head(frame, Some(body.len()), After::Keep).into_bytes();
         match when {
@@ -428,6 +465,20 @@ impl Exchange<'_> {
             }
         }
     }
+}
+
+/// The body of an error's answer to `call`.
+pub fn error_body(call: usize) -> String {
+    format!("{{\"error\":{{\"message\":\"no\",\"type\":\"x\",\"code\":\"c\",\"call\":{call}}}}}")
+}
+
+/// An event that says who speaks, and nothing more.
+pub fn role_event(call: usize) -> Vec<u8> {
+    let event = format!(
+        "data: {{\"id\":\"call-{call}\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"real-m\",\
+         \"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\"}},\"finish_reason\":null}}]}}\n\n"
+    );
+    event.into_bytes()
 }
 
 fn chunk(bytes: &[u8]) -> Vec<u8> {

@@ -143,6 +143,7 @@ impl Client {
                     return;
                 }
             }
+            assert!(reader.buffer.is_empty(), "more than was asked for: {:?}", String::from_utf8_lossy(&reader.buffer));
             if sent.is_err() || self.habit.version == Version::Http10 || (last && self.habit.half_closes) {
                 return;
             }

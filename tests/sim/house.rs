@@ -15,7 +15,11 @@ use ringway::exchange::run::connection;
 use ringway::net::mail::{Bell, lay};
 use ringway::net::sim::{Place, TaskId, World};
 use ringway::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
-use shards::CoreId;
+use ringway::observe::counters::{Counter, Counters};
+use shards::{CoreId, Millis};
+
+use crate::backend::Speaks;
+use crate::watch::Watch;
 
 /// What a story chooses of a configuration.
 #[derive(Clone, Debug)]
@@ -43,6 +47,16 @@ pub struct Setup {
     /// How long expired answers may serve in need.
     pub stale_ms: u64,
     pub log: bool,
+    /// So many of the backends, from the last one on, speak HTTP/2.
+    pub http2: usize,
+    /// Connections to each of those, and streams on each.
+    pub streams: (u32, u32),
+}
+
+impl Setup {
+    pub fn speaks(&self, backend: usize) -> Speaks {
+        if backend + self.http2 >= self.backends { Speaks::Http2 } else { Speaks::Http1 }
+    }
 }
 
 pub fn gateway() -> Dial {
@@ -80,6 +94,12 @@ fn snapshot(setup: &Setup) -> Snapshot {
             setup.eject_errors,
             setup.turns.map_or(1000, |(turns, _)| turns),
         ));
+        if setup.speaks(index) == Speaks::Http2 {
+            let (connections, streams) = setup.streams;
+            text.push_str(&format!(
+                "protocol = \"http2\"\nhttp2_connections_max = {connections}\nhttp2_streams_max = {streams}\n"
+            ));
+        }
     }
     let targets: Vec<String> =
         (0..setup.backends).map(|index| format!("{{ backend = \"b{index}\", model = \"real-m\" }}")).collect();
@@ -114,6 +134,7 @@ pub struct House {
     listeners: Vec<Rc<Listener>>,
     /// The lines that reached the I/O core.
     log: Rc<RefCell<Vec<u8>>>,
+    watch: RefCell<Watch>,
     /// Tasks that live as long as their core: mail and tick.
     servants: Vec<TaskId>,
 }
@@ -129,7 +150,8 @@ impl House {
         let board = Arc::new(Board::new(setup.cores as u16, snapshot.backends.len()));
         // Behind the data cores stand the I/O core and the background core.
         let bells: Vec<_> = (0..setup.cores + 2).map(|_| Bell::waker()).collect();
-        let mut house = House { cores: Vec::new(), listeners: Vec::new(), log: Rc::default(), servants: Vec::new() };
+        let (cores, listeners, servants) = (Vec::new(), Vec::new(), Vec::new());
+        let mut house = House { cores, listeners, log: Rc::default(), watch: RefCell::default(), servants };
         for (index, (outbox, mut inbox)) in lay::<Letter>(&bells).into_iter().enumerate() {
             let place = Place::Core(index);
             if index >= setup.cores {
@@ -206,6 +228,11 @@ impl House {
         }
     }
 
+    /// What holds from step to step; asked after each.
+    pub fn watch(&self, world: &World) {
+        self.watch.borrow_mut().look(world.steps(), &self.cores);
+    }
+
     /// What holds at every moment.
     pub fn check(&self) {
         for core in &self.cores {
@@ -218,6 +245,8 @@ impl House {
                     pool.check();
                 }
             }
+            core.model_queues.iter().chain(&core.backend_queues).for_each(|queue| queue.borrow().check());
+            core.breakers.iter().for_each(|breaker| breaker.borrow().check());
         }
     }
 
@@ -232,6 +261,9 @@ impl House {
             assert_eq!(core.feeding.borrow().len(), 0, "flights that feed others: {}", self.describe());
             assert_eq!(core.displaced.borrow().len(), 0, "displaced copies: {}", self.describe());
             assert_eq!(core.shard.borrow().flights().len(), 0, "flights owned by core {:?}", core.id);
+            for queue in &core.model_queues {
+                assert_eq!(queue.borrow().taken(), 0, "turns at a model of core {:?}", core.id);
+            }
             for pool in &core.pools {
                 assert_eq!(pool.borrow().leased(), 0, "leases of core {:?}", core.id);
             }
@@ -241,6 +273,11 @@ impl House {
                 assert_eq!(core.backend_queues[backend].borrow().taken(), 0, "turns of core {:?}", core.id);
             }
         }
+    }
+
+    /// A counter over all cores.
+    pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
+        self.cores.iter().map(|core| counter(&core.counters).get()).sum()
     }
 
     /// The request ids in the log, each as often as it stands there; all of it once every core has handed its lines in.
@@ -278,7 +315,11 @@ impl House {
             world.kill(task);
         }
         for (index, core) in self.cores.into_iter().enumerate() {
-            world.at(Place::Core(index), || drop(core));
+            world.at(Place::Core(index), || {
+                // Those who drive an HTTP/2 connection hold the core as long as it is open.
+                core.streams.iter().for_each(|shared| shared.reap(Millis(u64::MAX)));
+                drop(core);
+            });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether an answer is what its client may get: its own, whole, in the form asked for, or honestly not.
 
 use crate::client::{Asked, Errand, Version};
-use crate::ledger::{Ledger, Outcome, Worth};
+use crate::ledger::{Ledger, Marked, Outcome, Worth};
 use crate::message::{Ended, Head};
 use crate::question::{Form, read_events, read_whole, words};
 
@@ -23,6 +23,8 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
         return run_errand(asked, head, body, broken).unwrap_or_else(|| panic!("an errand: {}", context()));
     }
     let cache = head.field("x-cache");
+    let stale = head.field("cache-status").is_some_and(|status| status.contains("stale-if-error"));
+    let marked = if stale { Marked::Stale } else { Marked::Fresh };
     if head.status() != 200 {
         if broken {
             return Outcome::Cut;
@@ -41,14 +43,14 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
         Form::Whole => match read_whole(body) {
             Some(found) => found,
             None => {
-                return broken_by_backend(ledger, asked, body, cache)
+                return broken_by_backend(ledger, asked, body, cache, marked)
                     .unwrap_or_else(|| panic!("no JSON: {}", context()));
             }
         },
         Form::Streamed { .. } => read_events(body),
     };
     if let Some(call) = found.call {
-        ledger.look(|book| book.check_source(id, call, cache));
+        ledger.look(|book| book.check_source(id, call, cache, marked));
         ledger.see(id, call);
     }
     assert!(right.starts_with(&found.content), "the text is another one's: {}", context());
@@ -83,11 +85,17 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
 }
 
 /// A body that the backend itself had broken: which call it was, from its first bytes.
-fn broken_by_backend(ledger: &Ledger, asked: &Asked, body: &[u8], cache: Option<&str>) -> Option<Outcome> {
+fn broken_by_backend(
+    ledger: &Ledger,
+    asked: &Asked,
+    body: &[u8],
+    cache: Option<&str>,
+    marked: Marked,
+) -> Option<Outcome> {
     let text = String::from_utf8_lossy(body);
     let digits: String = text.split("\"id\":\"call-").nth(1)?.chars().take_while(char::is_ascii_digit).collect();
     let call: usize = digits.parse().ok()?;
-    ledger.look(|book| book.check_source(&asked.id, call, cache));
+    ledger.look(|book| book.check_source(&asked.id, call, cache, marked));
     let worth = ledger.look(|book| book.calls[call].worth);
     (worth == Worth::Broken).then_some(Outcome::Relayed { call })
 }

@@ -1,7 +1,7 @@
 //! Laws over a whole story, asked once it is over: what its ledger must not show.
 
-use crate::house::Setup;
-use crate::ledger::{Ledger, Outcome, Worth};
+use crate::house::{House, Setup};
+use crate::ledger::{Call, Ledger, Outcome, Worth};
 use crate::plot::Plot;
 
 /// Nobody is told to have been slow who was not: a drain, a fault of a backend or a neighbour is not the client's.
@@ -19,7 +19,8 @@ pub fn check_calls(ledger: &Ledger, setup: &Setup, plot: &Plot) {
     let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
     // A follower may have grown tired of an answer that is long in coming.
     let waits = setup.follow_ms == 10_000 && setup.total_ms == 3000;
-    let quiet = !(plot.leavers || plot.unreachable || plot.paused_cores || plot.drains || plot.directives);
+    let quiet =
+        !(plot.leavers || plot.unreachable || plot.paused_cores || plot.drains || plot.directives || plot.crashes);
     // Nobody stalls a flight by reading slowly, and nobody wants the other form of an answer that has just begun.
     // What may be sent twice, or is not kept when another model stands in.
     let once = setup.hedge == 0 && !setup.fallback && setup.turns.is_none();
@@ -77,21 +78,78 @@ pub fn check_log(ledger: &Ledger, logged: &[String]) {
 }
 
 /// Attempts end: with the first content a client sees, and with the retries.
-pub fn check_attempts(ledger: &Ledger, setup: &Setup) {
-    // One exchange may ask as a leader after following in vain; a stale connection is exchanged once an attempt; and
-    // what was not reached at all leads on to each backend.
-    const ASKS: usize = 5;
+pub fn check_attempts(ledger: &Ledger, setup: &Setup, house: &House) {
     let models = if setup.fallback { 2 } else { 1 };
     let lanes = if setup.hedge > 0 { 2 } else { 1 };
-    let most = ASKS * models * lanes * 2 * (1 + setup.retries as usize + setup.backends);
+    // A connection from the pool that was stale is exchanged for nothing.
+    let stale = house.sum(|counters| &counters.stale_retries) as usize;
+    let most = models * lanes * (1 + setup.retries as usize) + stale;
     ledger.look(|book| {
         for (id, request) in &book.requests {
             let own = || book.calls.iter().enumerate().filter(|(_, call)| call.request_id == *id);
-            assert!(own().count() <= most, "{id} was sent {} times: {request:?}", own().count());
+            // What was refused or not reached at all leads on to each backend, at no charge.
+            let processed = own().filter(|(_, call)| !call.refused).count();
+            let calls = || own().map(|(_, call)| format!("\n{call:?}")).collect::<String>();
+            assert!(processed <= most, "{id} was processed over {most} times: {request:?}{}", calls());
             let Some(seen) = request.seen.filter(|&seen| book.calls[seen].request_id == *id) else { continue };
             // A hedge may have begun before the content came.
             let later = own().filter(|(number, _)| *number > seen).count();
             assert!(later == 0 || setup.hedge > 0, "{id} was sent again after content was seen: {request:?}");
+        }
+    });
+}
+
+/// What is retried and hedged over all is paid for.
+pub fn check_budgets(ledger: &Ledger, setup: &Setup, house: &House) {
+    // A reserve a model and core, and a part of what was asked.
+    const RESERVE: u64 = 100;
+    const HEDGES: u64 = 2;
+    let (models, cores) = (if setup.fallback { 2 } else { 1 }, setup.cores as u64);
+    let asked = house.sum(|counters| &counters.calls) + house.sum(|counters| &counters.fallbacks);
+    let (stale, hedges) = (house.sum(|counters| &counters.stale_retries), house.sum(|counters| &counters.hedges));
+    let retries = models * cores * RESERVE.div_ceil(cores) + asked * 20 / 100;
+    let most = asked + stale + hedges + retries;
+    let processed = ledger.look(|book| book.calls.iter().filter(|call| !call.refused).count()) as u64;
+    assert!(processed <= most, "{processed} calls of {asked} requests, {stale} stale, {hedges} hedges");
+    let attempts = asked + house.sum(|counters| &counters.retries);
+    let most = models * cores * HEDGES + attempts * u64::from(setup.hedge) / 100;
+    assert!(hedges <= most, "{hedges} hedges of {attempts} attempts");
+}
+
+/// The table of what is retryable: who was told that a request is bad, or this gateway not wanted, does not ask again.
+pub fn check_table(ledger: &Ledger, setup: &Setup) {
+    if setup.hedge > 0 {
+        return; // one may be under way
+    }
+    let told = |call: &Call, statuses: &[u16]| {
+        let is = |status: &u16| call.act.starts_with(&format!("Status({status})"));
+        call.worth == Worth::Error && call.over_ms.is_some() && statuses.iter().any(is)
+    };
+    ledger.look(|book| {
+        for (number, call) in book.calls.iter().enumerate() {
+            let later = || book.calls[number + 1..].iter().any(|later| later.request_id == call.request_id);
+            if told(call, &[400]) || (!setup.fallback && told(call, &[401, 404])) {
+                assert!(!later(), "sent again against the table: {call:?}");
+            }
+        }
+    });
+}
+
+/// No call outlives its request: the loser of a hedge, and what a retry has replaced, are given up at once. Asked a while
+/// after the last request.
+pub fn check_over(ledger: &Ledger) {
+    const GRACE_MS: u64 = 1500;
+    ledger.look(|book| {
+        // One that was refused may be forgotten without a word.
+        for call in book.calls.iter().filter(|call| !call.refused) {
+            let request = &book.requests[&call.request_id];
+            let ended = matches!(
+                request.outcome,
+                Outcome::Answer { .. } | Outcome::Relayed { .. } | Outcome::Error { .. } | Outcome::ErrorEvent { .. }
+            );
+            let over_ms = call.over_ms.unwrap_or(u64::MAX);
+            let late = ended && over_ms > request.closed_ms + GRACE_MS;
+            assert!(!late, "a call goes on that nobody wants: {call:?} of {request:?}");
         }
     });
 }

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use ringway::net::now_ms;
+
 use crate::question::Form;
 
 /// How good the answer to a call was.
@@ -28,6 +30,12 @@ pub struct Call {
     pub request_id: String,
     pub act: String,
     pub worth: Worth,
+    /// The backend has said that it did nothing about it.
+    pub refused: bool,
+    /// When the backend had sent the last of it, or knew that nobody wants it.
+    pub over_ms: Option<u64>,
+    /// When it was rated last.
+    pub rated_ms: u64,
 }
 
 /// What a client got for one request.
@@ -62,30 +70,48 @@ pub struct Request {
     pub tenant: usize,
     pub outcome: Outcome,
     pub cache: Option<String>,
+    pub asked_ms: u64,
+    pub closed_ms: u64,
     /// The call whose content the client has seen.
     pub seen: Option<usize>,
     pub told: String,
 }
 
+/// How long answers are kept, and how exactly that can be told from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keeping {
+    pub ttl_ms: u64,
+    pub stale_ms: u64,
+    /// Longest time from the last byte of a backend to where the answer is kept.
+    pub slack_ms: u64,
+}
+
 #[derive(Default)]
 pub struct Book {
+    keeping: Keeping,
     pub calls: Vec<Call>,
     pub requests: BTreeMap<String, Request>,
     next: u64,
 }
 
 /// Shared by everybody in a story.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Ledger(Rc<RefCell<Book>>);
 
 impl Ledger {
+    pub fn new(keeping: Keeping) -> Ledger {
+        Ledger(Rc::new(RefCell::new(Book { keeping, ..Book::default() })))
+    }
+
     /// Notes a request and gives it its id.
     pub fn ask(&self, question: u64, form: Form, tenant: usize, told: String) -> String {
         let mut book = self.0.borrow_mut();
         book.next += 1;
         let id = format!("ask-{}", book.next);
         let number = book.requests.len();
-        let request = Request { number, question, form, tenant, outcome: Outcome::Open, cache: None, seen: None, told };
+        let (outcome, asked_ms, closed_ms) = (Outcome::Open, now_ms(), u64::MAX);
+        let request =
+            Request { number, question, form, tenant, outcome, cache: None, asked_ms, closed_ms, seen: None, told };
         book.requests.insert(id.clone(), request);
         id
     }
@@ -96,6 +122,7 @@ impl Ledger {
         let request = book.requests.get_mut(id).expect("only what was asked is answered");
         assert_eq!(request.outcome, Outcome::Open, "{id} gets one outcome");
         request.outcome = outcome;
+        request.closed_ms = now_ms();
         request.cache = cache.map(str::to_owned);
     }
 
@@ -112,12 +139,25 @@ impl Ledger {
         let request = book.requests.get(request_id).unwrap_or_else(|| panic!("a call for nobody: {request_id}"));
         assert_eq!(request.question, question, "a call asks what its request asked");
         assert!(!request.told.contains("only-if-cached"), "a call for what was to come from the cache alone");
-        book.calls.push(Call { question, request_id: request_id.to_owned(), act, worth: Worth::Unfinished });
+        let (worth, refused, over_ms, rated_ms) = (Worth::Unfinished, false, None, now_ms());
+        let request_id = request_id.to_owned();
+        book.calls.push(Call { question, request_id, act, worth, refused, over_ms, rated_ms });
         book.calls.len() - 1
     }
 
     pub fn rate(&self, call: usize, worth: Worth) {
-        self.0.borrow_mut().calls[call].worth = worth;
+        let call = &mut self.0.borrow_mut().calls[call];
+        (call.worth, call.rated_ms) = (worth, now_ms());
+    }
+
+    /// Notes that the backend refuses a call, so that it may be made elsewhere.
+    pub fn refuse(&self, call: usize) {
+        self.0.borrow_mut().calls[call].refused = true;
+    }
+
+    /// Notes that the backend is done with a call.
+    pub fn over(&self, call: usize) {
+        self.0.borrow_mut().calls[call].over_ms = Some(now_ms());
     }
 
     pub fn look<R>(&self, look: impl FnOnce(&Book) -> R) -> R {
@@ -125,17 +165,36 @@ impl Ledger {
     }
 }
 
+/// Whether an answer said of itself that it had expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    Fresh,
+    Stale,
+}
+
 impl Book {
     /// Whether `call` may answer request `id` at all: its own question, asked by its own tenant, and, from the cache,
-    /// only what is complete.
-    pub fn check_source(&self, id: &str, call: usize, cache: Option<&str>) {
+    /// only what is complete and young, or marked as too old.
+    pub fn check_source(&self, id: &str, call: usize, cache: Option<&str>, marked: Marked) {
         let request = &self.requests[id];
         let call = self.calls.get(call).unwrap_or_else(|| panic!("{id} got an answer from no call: {call}"));
         assert_eq!(call.question, request.question, "{id} got the answer to another question: {call:?}");
         let asker = &self.requests[&call.request_id];
         assert_eq!(asker.tenant, request.tenant, "{id} got another tenant's answer: {call:?}");
+        let Keeping { ttl_ms, stale_ms, slack_ms } = self.keeping;
+        let over_ms = if call.worth == Worth::Unfinished { call.over_ms.unwrap_or(u64::MAX) } else { call.rated_ms };
+        let age_ms = request.asked_ms.saturating_sub(over_ms);
+        let most_ms = slack_ms
+            + match (cache, marked) {
+                (Some("HIT"), Marked::Stale) => ttl_ms + stale_ms,
+                (Some("HIT"), Marked::Fresh) => ttl_ms,
+                _ => 0, // whoever joins a call joins one that runs
+            };
+        assert!(age_ms <= most_ms, "{id} got what was {age_ms} ms old, {cache:?} {marked:?}: {call:?}");
         if cache == Some("HIT") {
             assert_eq!(call.worth, Worth::Whole, "{id} got from the cache what must not be there: {call:?}");
         }
+        let expired = now_ms().saturating_sub(call.rated_ms) >= ttl_ms && stale_ms > 0;
+        assert!(marked == Marked::Fresh || expired, "{id} got a good answer that was called stale: {call:?}");
     }
 }

@@ -25,6 +25,8 @@ pub struct Plot {
     /// Backends cannot be reached at times.
     pub unreachable: bool,
     pub paused_cores: bool,
+    /// Calls die, as by a panic.
+    pub crashes: bool,
     /// The node drains in the middle.
     pub drains: bool,
     /// Everybody asks for the same form.
@@ -36,7 +38,7 @@ pub struct Plot {
 impl Plot {
     /// Whether nothing goes wrong.
     pub fn is_calm(&self) -> bool {
-        !(self.faulty_backends || self.unreachable || self.paused_cores || self.leavers || self.drains)
+        !(self.faulty_backends || self.unreachable || self.paused_cores || self.leavers || self.drains || self.crashes)
     }
 }
 
@@ -61,9 +63,10 @@ pub fn setup(plot: &Plot) -> Setup {
 }
 
 fn draw(plot: &Plot) -> Setup {
+    let backends = pick(&[1, 1, 2, 3]);
     Setup {
         cores: pick(&[1, 2, 2, 3, 4]),
-        backends: pick(&[1, 1, 2, 3]),
+        backends: backends as usize,
         tenants: pick(&[0, 0, 1, 2]),
         cache_bytes: pick(&[64 << 20, 64 << 20, 200 << 10, 20 << 10]),
         ttl_ms: pick(&[300_000, 300_000, 1000, 50]),
@@ -74,11 +77,13 @@ fn draw(plot: &Plot) -> Setup {
         balance: pick(&["round-robin", "least-connections", "two-choices", "session", "prompt"]),
         retries: pick(&[0, 2, 2, 4]),
         fallback: chance(20),
-        hedge: if chance(25) { 50 } else { 0 },
+        hedge: if chance(25) { pick(&[5, 50]) } else { 0 },
         turns: if plot.is_calm() { None } else { pick(&[None, None, Some((1, 2)), Some((3, 0)), Some((4, 20))]) },
         eject_errors: pick(&[1, 3, 5, 1000]),
         stale_ms: pick(&[0, 60_000]),
         log: chance(30),
+        http2: pick(&[0, 0, between(0, backends), backends]) as usize,
+        streams: if plot.is_calm() { (100, 100) } else { pick(&[(100, 100), (4, 2), (2, 1), (4, 100)]) },
     }
 }
 
@@ -97,6 +102,7 @@ pub fn plot() -> Plot {
         faulty_backends: !calm && chance(60),
         unreachable: !calm && chance(30),
         paused_cores: !calm && chance(30),
+        crashes: !calm && chance(20),
         drains: !calm && chance(20),
         one_form: chance(50),
         together: chance(50),

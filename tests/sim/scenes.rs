@@ -14,11 +14,11 @@ use crate::plot::Plot;
 use crate::question::Form;
 use crate::story::{Story, tell_of};
 
-const WHOLE: Form = Form::Whole;
-const STREAMED: Form = Form::Streamed { usage: false };
+pub const WHOLE: Form = Form::Whole;
+pub const STREAMED: Form = Form::Streamed { usage: false };
 
 /// A node that keeps what it may.
-const NODE: Setup = Setup {
+pub const NODE: Setup = Setup {
     cores: 3,
     backends: 1,
     tenants: 0,
@@ -36,10 +36,12 @@ const NODE: Setup = Setup {
     eject_errors: 5,
     stale_ms: 0,
     log: true,
+    http2: 0,
+    streams: (100, 100),
 };
 
 /// Many clients at once, and nothing goes wrong.
-const CROWD: Plot = Plot {
+pub const CROWD: Plot = Plot {
     clients: 10,
     wishes: 4,
     questions: 3,
@@ -50,12 +52,13 @@ const CROWD: Plot = Plot {
     faulty_backends: false,
     unreachable: false,
     paused_cores: false,
+    crashes: false,
     drains: false,
     one_form: false,
     together: true,
 };
 
-fn each_seed(count: u64, tell: impl Fn(&World, u64)) {
+pub fn each_seed(count: u64, tell: impl Fn(&World, u64)) {
     let seeds = match std::env::var("SEED").ok().and_then(|text| text.parse().ok()) {
         Some(seed) => seed..seed + 1,
         None => 0..count,
@@ -66,12 +69,12 @@ fn each_seed(count: u64, tell: impl Fn(&World, u64)) {
     }
 }
 
-fn question(number: u64, form: Form) -> Wish {
+pub fn question(number: u64, form: Form) -> Wish {
     Wish { errand: Errand::Question, question: number, form, directive: None }
 }
 
 /// The outcomes in the order asked.
-fn outcomes(story: &Story<'_>) -> Vec<Outcome> {
+pub fn outcomes(story: &Story<'_>) -> Vec<Outcome> {
     story.ledger.look(|book| {
         let mut asked: Vec<_> = book.requests.values().collect();
         asked.sort_by_key(|request| request.number);
@@ -79,7 +82,7 @@ fn outcomes(story: &Story<'_>) -> Vec<Outcome> {
     })
 }
 
-fn is_answer(outcome: &Outcome) -> bool {
+pub fn is_answer(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Answer { .. })
 }
 

@@ -10,13 +10,15 @@ use ringway::net::sim::{Ended, Manner, Place, TaskId, World, between, spawn_at};
 use crate::backend::{GOOD, Temper, start};
 use crate::client::{Client, Habit, Wish};
 use crate::house::{House, Setup, backend, gateway, key};
-use crate::laws::{check_attempts, check_calls, check_calm, check_lateness, check_log};
-use crate::ledger::{Ledger, Outcome};
+use crate::laws::{
+    check_attempts, check_budgets, check_calls, check_calm, check_lateness, check_log, check_over, check_table,
+};
+use crate::ledger::{Keeping, Ledger, Outcome};
 use crate::plot::{Plot, chance, habit, pick, plot, setup, wish};
 use crate::question::Form;
 
-/// Everything has to be over by then: the longest chain of time-outs of a setup, and some.
-const PATIENCE_MS: u64 = 200_000;
+/// Everything has to be over by then: the longest chain of time-outs of a setup, or the wishes of the slowest client.
+const PATIENCE_MS: u64 = 400_000;
 
 /// How stories went, for those who tell many.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +62,10 @@ pub struct Rare {
     pub trips: u64,
     pub restorations: u64,
     pub stale: u64,
+    /// Calls that died.
+    pub crashes: u64,
+    /// Calls that an HTTP/2 backend refused.
+    pub refusals: u64,
 }
 
 impl Rare {
@@ -77,15 +83,18 @@ impl Rare {
                 trips: counters.trips.get(),
                 restorations: counters.restorations.get(),
                 stale: counters.stale.get(),
+                ..Rare::default()
             });
         }
         sum
     }
 
-    fn all(&mut self) -> [&mut u64; 9] {
-        let Rare { retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, trips, restorations, stale } =
-            self;
-        [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, trips, restorations, stale]
+    fn all(&mut self) -> [&mut u64; 11] {
+        let Rare { retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, .. } = self;
+        let Rare { trips, restorations, stale, crashes, refusals, .. } = self;
+        let first = [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts];
+        let [a, b, c, d, e, f] = first;
+        [a, b, c, d, e, f, trips, restorations, stale, crashes, refusals]
     }
 
     fn add(&mut self, other: &Rare) {
@@ -119,7 +128,11 @@ pub fn tell_of(world: &World, setup: Setup, plot: Plot) -> Tale {
     story.calm();
     check_lateness(&story.ledger, &story.plot);
     check_calls(&story.ledger, &story.setup, &story.plot);
-    check_attempts(&story.ledger, &story.setup);
+    check_attempts(&story.ledger, &story.setup, &story.house);
+    check_budgets(&story.ledger, &story.setup, &story.house);
+    if !story.plot.paused_cores {
+        check_table(&story.ledger, &story.setup);
+    }
     if story.plot.is_calm() {
         check_calm(&story.ledger, &story.setup, &story.plot);
     }
@@ -141,25 +154,32 @@ pub struct Story<'a> {
     /// What everybody asks for in a plot of one form.
     form: Form,
     drained: bool,
+    /// Calls that were killed.
+    crashed: u64,
 }
 
 impl<'a> Story<'a> {
     /// Builds the node and its backends.
     pub fn begin(world: &'a World, setup: Setup, plot: Plot) -> Story<'a> {
-        let ledger = Ledger::default();
+        // What a core that stands still keeps, it may keep in its mail.
+        let slack_ms = if plot.paused_cores { u64::MAX / 4 } else { 3000 };
+        let ledger = Ledger::new(Keeping { ttl_ms: setup.ttl_ms, stale_ms: setup.stale_ms, slack_ms });
         let temper = Rc::new(Cell::new(Temper {
             faults_percent: if plot.faulty_backends { pick(&[5, 30, 80]) } else { 0 },
             rest_ms: pick(&[0, 5, 100]),
             closes_percent: pick(&[0, 20]),
+            window_bytes: if world.weather().latency_us.1 + world.weather().jitter_us < 1000 { 1 } else { 200 },
+            streams_max: 100,
+            streams_later: None,
             only: None,
         }));
         for index in 0..setup.backends {
             // Each fails in its own measure.
-            start(&backend(index), ledger.clone(), temper.clone(), pick(&[0, 50, 100, 100, 300]));
+            start(&backend(index), setup.speaks(index), ledger.clone(), temper.clone(), pick(&[0, 50, 100, 100, 300]));
         }
         let house = House::build(world, &setup);
         let form = pick(&[Form::Whole, Form::Streamed { usage: false }, Form::Streamed { usage: true }]);
-        Story { world, setup, plot, ledger, temper, house, clients: Vec::new(), form, drained: false }
+        Story { world, setup, plot, ledger, temper, house, clients: Vec::new(), form, drained: false, crashed: 0 }
     }
 
     /// Lets a client come, with its wishes.
@@ -201,10 +221,12 @@ impl<'a> Story<'a> {
                 self.drain();
             }
             self.house.check();
+            self.house.watch(self.world);
             let steps = Cell::new(0);
             let until = between(1, 300);
             self.world.run_until(pick(&[5, 100, 1000]), || {
                 steps.set(steps.get() + 1);
+                self.house.watch(self.world);
                 steps.get() > until
             });
         }
@@ -212,7 +234,7 @@ impl<'a> Story<'a> {
 
     /// Lets something go wrong, or heal.
     fn upset(&mut self) {
-        let (world, setup, plot) = (self.world, &self.setup, &self.plot);
+        let (world, setup, plot) = (self.world, &self.setup, self.plot);
         if plot.unreachable && chance(40) {
             let slow = [Manner::Slow { ms: 500 }, Manner::Slow { ms: 3000 }];
             let manner = pick(&[Manner::Welcome, Manner::Refuse, Manner::BlackHole, slow[0], slow[1]]);
@@ -221,6 +243,9 @@ impl<'a> Story<'a> {
         if plot.paused_cores && chance(40) {
             let core = Place::Core(between(0, setup.cores as u64 - 1) as usize);
             if chance(50) { world.pause(core) } else { world.resume(core) }
+        }
+        if plot.crashes && chance(40) {
+            self.crash();
         }
         if plot.leavers && !self.clients.is_empty() && chance(40) {
             let client = pick(&self.clients);
@@ -232,9 +257,20 @@ impl<'a> Story<'a> {
         }
     }
 
+    /// Lets one of the calls that run by themselves die, at whatever it waits for: the same as a panic, but for the counter. How many
+    /// have died so far.
+    pub fn crash(&mut self) -> u64 {
+        let places = (0..self.setup.cores).map(Place::Core);
+        let calls: Vec<TaskId> = places.flat_map(|place| self.world.tasks_born(place, "net/spawn.rs")).collect();
+        if !calls.is_empty() {
+            self.crashed += u64::from(self.world.kill(pick(&calls)));
+        }
+        self.crashed
+    }
+
     /// Nothing fails any more, and everything that is open comes to its end.
     pub fn calm(&mut self) {
-        self.temper.set(GOOD);
+        self.temper.set(Temper { window_bytes: self.temper.get().window_bytes, ..GOOD });
         for index in 0..self.setup.backends {
             self.world.set_manner(&backend(index), Manner::Welcome);
         }
@@ -252,6 +288,7 @@ impl<'a> Story<'a> {
         let mut checks = 0;
         let over = self.world.run_until(PATIENCE_MS, || {
             checks += 1;
+            self.house.watch(self.world);
             if checks % 64 == 0 {
                 self.house.check();
             }
@@ -298,12 +335,18 @@ impl<'a> Story<'a> {
         world.run_ms(3000);
         self.house.check();
         self.house.check_idle();
+        if !self.plot.paused_cores {
+            check_over(&self.ledger);
+        }
         if self.setup.log {
             check_log(&self.ledger, &self.house.logged(world));
         }
-        let (steps, rare) = (world.steps(), Rare::of(&self.house));
+        let mut rare = Rare::of(&self.house);
+        rare.crashes = self.crashed;
+        rare.refusals = self.ledger.look(|book| book.calls.iter().filter(|call| call.refused).count() as u64);
+        let steps = world.steps();
         self.house.close(world);
-        world.run_ms(5000);
+        world.run_ms(6000);
         for index in 0..self.setup.cores {
             let place = Place::Core(index);
             assert_eq!(world.live_tasks(place), Vec::<&Location>::new(), "tasks left on core {index}");

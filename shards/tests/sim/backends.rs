@@ -20,8 +20,8 @@ use crate::random::Random;
 /// Faults stop here.
 const STORM_MS: u64 = 4_000;
 /// Everybody is back by now: the longest a request hangs, a letter takes and an ejection lasts, then the probes and the
-/// slow start.
-const WELL_MS: u64 = STORM_MS + 8_000;
+/// slow start. A core whose trip crossed a return elsewhere finds out by probes of its own, as its requests come.
+const WELL_MS: u64 = STORM_MS + 16_000;
 /// Requests stop here.
 const END_MS: u64 = WELL_MS + 3_000;
 const HANG_MS: u64 = 300;
@@ -37,6 +37,9 @@ enum Manner {
     Hangs,
     /// Asks to be left alone for a while. Its checks pass.
     Busy,
+    /// Calls every request a bad one, or this gateway a stranger. Its checks pass.
+    Rejects,
+    Strange,
 }
 
 struct Backend {
@@ -218,8 +221,9 @@ impl World {
     }
 
     fn turn(&mut self, backend: usize) {
-        let manners = [Manner::Refuses, Manner::BreaksOff, Manner::Hangs, Manner::Busy];
-        let manner = manners[self.random.below(4) as usize];
+        const MANNERS: [Manner; 6] =
+            [Manner::Refuses, Manner::BreaksOff, Manner::Hangs, Manner::Busy, Manner::Rejects, Manner::Strange];
+        let manner = MANNERS[self.random.below(MANNERS.len() as u64) as usize];
         let backend = &mut self.backends[backend];
         backend.down = if backend.down.is_none() { Some(manner) } else { None };
         backend.downs += u32::from(backend.down.is_some());
@@ -233,7 +237,7 @@ impl World {
             if calm {
                 backend.down = None;
             }
-            let well = matches!(backend.down, None | Some(Manner::Busy));
+            let well = matches!(backend.down, None | Some(Manner::Busy | Manner::Rejects | Manner::Strange));
             if well != backend.checked_well {
                 backend.checked_well = well;
                 let word = Word::Checked { backend: at, well };
@@ -265,7 +269,7 @@ impl World {
         let takes_ms = match fate.manner {
             _ if leaves => self.random.below(HANG_MS),
             Some(Manner::Hangs) => HANG_MS,
-            Some(Manner::Refuses | Manner::Busy) => 1,
+            Some(Manner::Refuses | Manner::Busy | Manner::Rejects | Manner::Strange) => 1,
             Some(Manner::BreaksOff) => self.random.below(100),
             None => backend.takes_ms + self.random.below(10),
         };
@@ -285,6 +289,8 @@ impl World {
             Some(Manner::BreaksOff) => (Outcome::Bad, Fault::Closed),
             Some(Manner::Hangs) => (Outcome::Bad, Fault::HeadTimeout),
             Some(Manner::Busy) => (Outcome::Neutral, Fault::Status(429)),
+            Some(Manner::Rejects) => (Outcome::Good, Fault::Status(400)),
+            Some(Manner::Strange) => (Outcome::Neutral, Fault::Status(401)),
         };
         let now = Millis(self.now);
         let from = sent.request.core;
@@ -298,14 +304,14 @@ impl World {
         if fate.leaves {
             return self.laws.ended(number, End::Left, self.now);
         }
-        if outcome == Outcome::Good {
+        if manner.is_none() {
             return self.laws.ended(number, End::Served, self.now);
         }
         let others = self.cores[from].others(request.tried, now);
         let dice = self.random.next();
         let step = request.attempts.next(fault, hint_ms, others, None, &mut self.cores[from].budget, dice);
         request.attempts.check();
-        self.laws.stepped(fault, step);
+        self.laws.stepped(fault, step, others);
         match step {
             Step::Again { after_ms: 0 } => self.send(request),
             Step::Again { after_ms } => {

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use super::{
     Dial, Manner, SocketId, Weather,
-    executor::{Event, Inner, current, world},
+    executor::{Event, Inner, Task, current, world},
 };
 
 /// Unix time at which every world begins: a date in 2027.
@@ -132,6 +132,13 @@ impl World {
     /// Where the live tasks of `place` were started in the source.
     pub fn live_tasks(&self, place: Place) -> Vec<&'static Location<'static>> {
         self.inner.tasks.borrow().live.values().filter(|task| task.place == place).map(|task| task.born).collect()
+    }
+
+    /// The live tasks of `place` that were started in the source file of this name, or of these last parts of it.
+    pub fn tasks_born(&self, place: Place, file: &str) -> Vec<TaskId> {
+        let tasks = self.inner.tasks.borrow();
+        let born = |task: &Task| task.place == place && task.born.file().ends_with(file);
+        tasks.live.iter().filter(|(_, task)| born(task)).map(|(&id, _)| TaskId(id)).collect()
     }
 
     /// How often a task was polled so far; none if it has ended.

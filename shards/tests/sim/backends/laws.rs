@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shards::breaker::Reason;
-use shards::{Again, Fault, Step, again};
+use shards::{Again, Fault, Others, Step, again};
 
 use super::WELL_MS;
 use super::core::{Core, PERCENT, Policy, RESERVE, Town};
@@ -68,7 +68,15 @@ impl Laws {
         self.counts.turns[place] += 1;
     }
 
-    pub fn stepped(&mut self, fault: Fault, step: Step) {
+    pub fn stepped(&mut self, fault: Fault, step: Step, others: Others) {
+        // The table, once more.
+        match again(fault) {
+            Again::Never => assert_eq!(step, Step::GiveUp, "{fault:?} is not tried again"),
+            Again::OtherModel => assert_eq!(step, Step::OtherModel, "{fault:?} is not tried again here"),
+            Again::Free | Again::Budgeted => assert_ne!(step, Step::GiveUp),
+        }
+        let hurries = step == (Step::Again { after_ms: 0 });
+        assert!(!hurries || others == Others::Untried, "whoever failed is not asked again at once");
         match step {
             Step::Again { after_ms } => {
                 self.counts.retries += u64::from(again(fault) == Again::Budgeted);

@@ -1,0 +1,52 @@
+//! What is held from one step of the world to the next: a backend that is out of service gets no ordinary request.
+//! Looks at the cores after every step, and remembers no more than the step before.
+
+use std::rc::Rc;
+
+use ringway::exchange::core::Core;
+use shards::breaker::Gate;
+
+/// What a core was like after a step.
+struct Glance {
+    /// By backend: requests in flight, and what the next one may do.
+    backends: Vec<(u32, Gate)>,
+    panics: bool,
+}
+
+#[derive(Default)]
+pub struct Watch {
+    /// After which step, and by core.
+    last: (u64, Vec<Glance>),
+}
+
+impl Glance {
+    fn of(core: &Core) -> Glance {
+        let now = core.now();
+        let gate = |backend: usize| (core.load.own(backend), core.breakers[backend].borrow().gate(now));
+        let backends: Vec<_> = (0..core.breakers.len()).map(gate).collect();
+        let serving = backends.iter().filter(|(_, gate)| *gate != Gate::Shut).count();
+        let percent = core.snapshot.models[0].panic_percent as usize;
+        let panics = serving == 0 || serving * 100 < backends.len() * percent;
+        Glance { backends, panics }
+    }
+}
+
+impl Watch {
+    /// Looks after step `steps`.
+    pub fn look(&mut self, steps: u64, cores: &[Rc<Core>]) {
+        let glances: Vec<Glance> = cores.iter().map(|core| Glance::of(core)).collect();
+        let before = std::mem::replace(&mut self.last, (steps, glances));
+        if before.0 + 1 != steps {
+            return;
+        }
+        for (core, (was, is)) in before.1.iter().zip(&self.last.1).enumerate() {
+            for (backend, (before, now)) in was.backends.iter().zip(&is.backends).enumerate() {
+                let asked = now.0 > before.0 && before.1 == Gate::Shut;
+                assert!(
+                    !asked || was.panics || is.panics,
+                    "core {core} asks backend {backend}, which is out of service"
+                );
+            }
+        }
+    }
+}
