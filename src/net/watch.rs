@@ -219,8 +219,8 @@ impl Watch {
 
     /// Hang-ups no longer matter.
     pub fn unguard(&self) {
+        // The waker stays: the same task will wait here again, and to be woken once in vain does no harm.
         REGISTRY.with_borrow_mut(|registry| registry.unguard(self.index));
-        self.with(|slot| slot.waker = None);
     }
 
     /// What tripped, once.

@@ -1,6 +1,7 @@
 //! Attempts that follow each other unseen: other backends, fallbacks, time-outs, budgets, queues, hedges, and what serves
 //! when nothing else does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
 use super::kit::*;
@@ -278,6 +279,36 @@ fn an_expired_answer_serves_when_every_backend_fails() {
         let response = gateway.ask(post_with(CHAT, &format!("Cache-Control: {directives}\r\n"), &question("x")));
         assert_eq!(response.status, status, "{directives}");
     }
+}
+
+/// The call is made in the leader's own task, and goes on by itself, its pause included, when that one ends.
+#[test]
+fn a_leader_that_leaves_before_another_attempt_does_not_end_it() {
+    let first = Arc::new(AtomicBool::new(true));
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            if first.swap(false, Ordering::Relaxed) {
+                let length = ERROR_503.len();
+                let head = format!("HTTP/1.1 503 X\r\nRetry-After-Ms: 700\r\nContent-Length: {length}\r\n\r\n");
+                peer.write(head + ERROR_503);
+                continue;
+            }
+            peer.write(echo(&request));
+        }
+    });
+    let gateway = Setup::with(&backend).start();
+    let mut leader = gateway.client();
+    leader.send(chat("x"));
+    backend.await_requests(1);
+    let mut follower = gateway.client();
+    follower.send(chat("x"));
+    // It is most likely in by now; nothing below depends on it.
+    for _ in 0..8 {
+        gateway.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+    }
+    drop(leader);
+    follower.response().expect(200);
+    assert_eq!(backend.count(), 2);
 }
 
 /// Nothing takes it out of service here: only its latency speaks against it.

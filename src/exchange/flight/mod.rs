@@ -53,6 +53,14 @@ pub enum End {
     Failed(Failure),
 }
 
+/// What followers elsewhere are told beside bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum News {
+    Opening,
+    Bytes,
+    End,
+}
+
 /// Which of two attempts that run at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -368,7 +376,7 @@ impl Flight {
             !state.followers.is_empty() && now_ms >= state.told_ms + HEARTBEAT_MS
         };
         if tell {
-            self.tell(core, 0, None, None);
+            self.tell(core, 0, News::Bytes);
         }
     }
 
@@ -388,14 +396,14 @@ impl Flight {
     }
 
     /// The answer begins: from here on clients get it, and there is no other attempt. `held` is what has come of it.
-    pub fn open(&self, core: &Core, opening: Arc<Opening>, held: Vec<u8>) {
+    pub fn open(&self, core: &Core, opening: Opening, held: Vec<u8>) {
         let (outgrown, added) = {
             let mut state = self.state.borrow_mut();
-            state.opening = Some(opening.clone());
+            state.opening = Some(Arc::new(opening));
             let added = state.append(|log| if log.is_empty() { *log = held } else { log.extend_from_slice(&held) });
             (!state.whole, added)
         };
-        self.tell(core, added, Some(opening), None);
+        self.tell(core, added, News::Opening);
         if outgrown {
             self.close_to_others(core);
         }
@@ -410,7 +418,7 @@ impl Flight {
             (was_whole && !state.whole, added)
         };
         if added > 0 {
-            self.tell(core, added, None, None);
+            self.tell(core, added, News::Bytes);
         }
         if outgrown {
             self.close_to_others(core);
@@ -453,22 +461,23 @@ impl Flight {
 
     /// The flight is over, once; a second end is ignored.
     pub fn finish(&self, core: &Core, end: End) {
+        let kept;
         {
             let mut state = self.state.borrow_mut();
             if state.end.is_some() {
                 return;
             }
-            state.end = Some(end.clone());
             state.alarms = [None; 2];
+            kept = match &end {
+                End::Complete { kept, .. } => kept.clone(),
+                End::Failed(_) | End::Stale(..) => None,
+            };
+            state.end = Some(end);
         }
-        self.tell(core, 0, None, Some(&end));
+        self.tell(core, 0, News::End);
         if let (Some(number), Some(fingerprint)) = (self.number(), self.fingerprint) {
             core.feeding.borrow_mut().remove(&(fingerprint, number));
         }
-        let kept = match end {
-            End::Complete { kept, .. } => kept,
-            End::Failed(_) | End::Stale(..) => None,
-        };
         self.settle(core, kept);
     }
 
@@ -487,8 +496,8 @@ impl Flight {
         .await;
     }
 
-    /// Wakes the readers here, and writes to the followers elsewhere: the last `added` bytes of the log, and the rest.
-    fn tell(&self, core: &Core, added: usize, opening: Option<Arc<Opening>>, end: Option<&End>) {
+    /// Wakes the readers here, and writes to the followers elsewhere: the last `added` bytes of the log, and the news.
+    fn tell(&self, core: &Core, added: usize, news: News) {
         let mut state = self.state.borrow_mut();
         state.wake();
         let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
@@ -501,8 +510,9 @@ impl Flight {
         let at = state.reach() - bytes.len() as u64;
         let number = *number;
         for &(follower, _) in &state.followers {
-            let (opening, bytes, end) = (opening.clone(), bytes.clone(), end.cloned());
-            let (leader, part) = (core.id, Part::Next);
+            let opening = state.opening.clone().filter(|_| news == News::Opening);
+            let end = state.end.clone().filter(|_| news == News::End);
+            let (leader, part, bytes) = (core.id, Part::Next, bytes.clone());
             core.post(follower, Letter::Feed { fingerprint, number, leader, part, opening, at, bytes, end });
         }
         state.told_ms = now_ms();

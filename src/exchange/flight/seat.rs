@@ -5,8 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+
 use super::state::Stage;
 use super::{End, Flight, Opening};
+use crate::dialect::facts::TokenUsage;
 use crate::error::Failure;
 use crate::exchange::core::Core;
 use crate::exchange::fly::{Call, fly};
@@ -35,10 +38,17 @@ pub enum Turn {
     Alone,
     /// Ask the owner again.
     Again,
-    Opening(Arc<Opening>),
+    /// [`Seat::opening`] has something.
+    Opening,
     /// [`Seat::read`] has something.
     Bytes,
-    End(End),
+    /// The answer is complete: [`Seat::kept`] and [`Seat::usage_event`] have the rest of it.
+    Complete {
+        tokens: Option<TokenUsage>,
+    },
+    /// Every backend failed; see [`End::Stale`].
+    Stale(Arc<Entry>, Failure),
+    Failed(Failure),
     /// The client's side needs attention.
     Trip(Trip),
 }
@@ -73,21 +83,23 @@ impl Seat {
         if let Some(turn) = self.ready() {
             return Poll::Ready(turn);
         }
-        // Out of the way of the pilot, which would wake the task that it runs in.
-        let mut waiting = self.flight.state.borrow_mut().wakers[self.place].take();
         if let Some(pilot) = &mut self.pilot {
-            if pilot.poll(&self.core.calls, context).is_ready() {
+            let state = pilot.poll(&self.core.calls, context);
+            if state.is_ready() {
                 self.pilot = None;
             }
             if let Some(turn) = self.ready() {
                 return Poll::Ready(turn);
             }
+            // Nobody else moves its flight on: there is nothing to be woken for but by what it waits for itself.
+            if state.is_pending() {
+                return Poll::Pending;
+            }
         }
-        match &mut waiting {
+        match &mut self.flight.state.borrow_mut().wakers[self.place] {
             Some(waiting) => waiting.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),
         }
-        self.flight.state.borrow_mut().wakers[self.place] = waiting;
         Poll::Pending
     }
 
@@ -105,20 +117,44 @@ impl Seat {
             Stage::Gone => return Some(Turn::Again),
             Stage::Asking | Stage::Flying(_) | Stage::Fed(_) => {}
         }
-        if !self.opened
-            && let Some(opening) = &state.opening
-        {
+        if !self.opened && state.opening.is_some() {
             self.opened = true;
-            return Some(Turn::Opening(opening.clone()));
+            return Some(Turn::Opening);
         }
         let at = state.readers[self.place].unwrap_or(0);
         if at < state.base {
-            return Some(Turn::End(End::Failed(Failure::Lagged)));
+            return Some(Turn::Failed(Failure::Lagged));
         }
         if self.opened && at < state.reach() {
             return Some(Turn::Bytes);
         }
-        state.end.clone().map(Turn::End)
+        // Nothing is shared that is not needed: counting references up and down again is what a miss would feel.
+        Some(match state.end.as_ref()? {
+            End::Complete { tokens, .. } => Turn::Complete { tokens: *tokens },
+            End::Stale(entry, failure) => Turn::Stale(entry.clone(), failure.clone()),
+            End::Failed(failure) => Turn::Failed(failure.clone()),
+        })
+    }
+
+    /// Shows `take` the head of the answer, if it has come.
+    pub fn opening<R>(&self, take: impl FnOnce(&Opening) -> R) -> Option<R> {
+        self.flight.state.borrow().opening.as_deref().map(take)
+    }
+
+    /// The complete answer, if it may be kept.
+    pub fn kept(&self) -> Option<Arc<Entry>> {
+        match &self.flight.state.borrow().end {
+            Some(End::Complete { kept, .. }) => kept.clone(),
+            _ => None,
+        }
+    }
+
+    /// The usage event of a complete stream, if the backend sent one.
+    pub fn usage_event(&self) -> Option<Bytes> {
+        match &self.flight.state.borrow().end {
+            Some(End::Complete { usage_event, .. }) => usage_event.clone(),
+            _ => None,
+        }
     }
 
     /// Hands what is new in the log to `take`, which says how many bytes of it it took.
@@ -133,9 +169,9 @@ impl Seat {
         result
     }
 
-    /// The end, if the flight is over: to answer in one piece where the answer came in one.
-    pub fn end(&self) -> Option<End> {
-        self.flight.state.borrow().end.clone()
+    /// Whether the answer is here whole: then it goes out in one piece.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.flight.state.borrow().end, Some(End::Complete { .. }))
     }
 
     /// Bytes of the log that are not read yet.

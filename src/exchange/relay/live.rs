@@ -10,7 +10,7 @@ use crate::dialect::facts::{Form, PublicError, UsageEvent};
 use crate::dialect::openai::{DONE, write_error_event};
 use crate::error::Failure;
 use crate::exchange::core::Core;
-use crate::exchange::flight::{End, Opening, Seat, Turn};
+use crate::exchange::flight::{Opening, Seat, Turn};
 use crate::exchange::letters::Entry;
 use crate::exchange::line::Line;
 use crate::exchange::record::Note;
@@ -66,7 +66,8 @@ pub enum Reader {
 }
 
 struct Writer {
-    opening: Option<Arc<Opening>>,
+    /// Of the answer, once its head has come.
+    form: Option<Form>,
     delimited: Delimited,
     next: Next,
     /// Bytes have left for the client.
@@ -119,7 +120,7 @@ async fn read(
         follow_ms = follow_ms.max(answer_ms);
     }
     let mut writer = Writer {
-        opening: None,
+        form: None,
         delimited: Delimited::Close,
         next: Next::Close,
         sent: false,
@@ -160,14 +161,16 @@ async fn read(
             Turn::Found(entry) => return Reader::Found(entry),
             Turn::Alone => return Reader::Alone,
             Turn::Again => return Reader::Again,
-            Turn::Opening(opening) => {
+            Turn::Opening => {
                 heard_ms = now_ms();
-                note.backend = Some(opening.backend);
-                writer.deferred = role != Role::Own && opening.status == 200 && opening.form != form;
-                if !writer.deferred {
-                    writer.open(core, line, note, seat, &opening);
-                }
-                writer.opening = Some(opening);
+                seat.opening(|opening| {
+                    note.backend = Some(opening.backend);
+                    writer.deferred = role != Role::Own && opening.status == 200 && opening.form != form;
+                    writer.form = Some(opening.form);
+                    if !writer.deferred {
+                        writer.open(core, line, note, seat, opening);
+                    }
+                });
             }
             Turn::Bytes => {
                 heard_ms = now_ms();
@@ -179,24 +182,25 @@ async fn read(
                     writer.sent = true;
                 }
             }
-            Turn::End(End::Complete { kept, usage_event: usage, tokens }) => {
+            Turn::Complete { tokens } => {
                 note.tokens = tokens;
                 if writer.deferred {
-                    let converted = kept.and_then(|entry| entry.in_form(form)).map(Arc::new);
+                    let converted = seat.kept().and_then(|entry| entry.in_form(form)).map(Arc::new);
                     return converted.map_or(Reader::Alone, Reader::Converted);
                 }
-                writer.complete(line, note, usage.as_deref().filter(|_| usage_event == UsageEvent::Asked));
+                let usage = if usage_event == UsageEvent::Asked { seat.usage_event() } else { None };
+                writer.complete(line, note, usage.as_deref());
                 return match flush(core, line, seat).await {
                     Ok(()) => Reader::Done(writer.next),
                     Err(_) => Reader::Cut(Failure::ClientGone),
                 };
             }
-            Turn::End(End::Stale(entry, failure)) if !writer.sent => {
+            Turn::Stale(entry, failure) if !writer.sent => {
                 line.output.clear();
                 return Reader::Stale(entry, failure);
             }
-            Turn::End(End::Stale(..)) => return Reader::Cut(Failure::FlightLost),
-            Turn::End(End::Failed(failure)) => {
+            Turn::Stale(..) => return Reader::Cut(Failure::FlightLost),
+            Turn::Failed(failure) => {
                 if !writer.sent {
                     line.output.clear();
                     return Reader::Failed(failure);
@@ -286,9 +290,7 @@ impl Writer {
             (_, None) if bodiless => Delimited::Nothing,
             (Form::Whole, Some(length)) => Delimited::Length(length),
             // Already over: then the length is known after all.
-            (Form::Whole, None) if matches!(seat.end(), Some(End::Complete { .. })) => {
-                Delimited::Length(seat.unread_bytes())
-            }
+            (Form::Whole, None) if seat.is_complete() => Delimited::Length(seat.unread_bytes()),
             _ => unknown_length(note),
         };
         note.form = opening.form;
@@ -323,7 +325,7 @@ impl Writer {
     }
 
     fn complete(&mut self, line: &mut Line<'_>, note: &mut Note, usage: Option<&[u8]>) {
-        let streamed = self.opening.as_ref().is_some_and(|opening| opening.form == Form::Streamed);
+        let streamed = self.form == Some(Form::Streamed);
         let out = &mut line.output;
         if streamed {
             let usage = usage.unwrap_or(&[]);
@@ -345,7 +347,7 @@ impl Writer {
 
     /// The error in the client's own protocol, as the last thing of a stream that is not complete.
     fn fail(&mut self, line: &mut Line<'_>, failure: &Failure) {
-        if self.opening.as_ref().is_none_or(|opening| opening.form != Form::Streamed) {
+        if self.form != Some(Form::Streamed) {
             return;
         }
         let public = failure.public();
@@ -366,7 +368,7 @@ impl Writer {
 
     /// A comment, if this is a stream.
     fn keep_alive(&mut self, line: &mut Line<'_>) -> bool {
-        let streamed = self.opening.as_ref().is_some_and(|opening| opening.form == Form::Streamed) && !self.deferred;
+        let streamed = self.form == Some(Form::Streamed) && !self.deferred;
         if streamed {
             self.held = false;
             self.frame(line, b":\n\n");

@@ -2,8 +2,6 @@
 //! a client; `finish` from there into the flight's log, event by event where it is a stream we understand. Knows at the
 //! end whether the answer is complete and whether it may be kept.
 
-use std::sync::Arc;
-
 use shards::Fault;
 
 use super::events::{Events, First};
@@ -50,7 +48,10 @@ pub struct Captured {
 /// An answer up to its first content. Nothing of it has reached a client.
 pub struct Begun<'a> {
     source: Source<'a>,
-    opening: Arc<Opening>,
+    /// Until it is shown.
+    opening: Option<Opening>,
+    status: u16,
+    form: Form,
     /// What came so far, as the flight's log will hold it.
     held: Vec<u8>,
     body: Body,
@@ -95,7 +96,7 @@ impl<'a> Begun<'a> {
     ) -> Box<Begun<'a>> {
         let head = Facts::of(order, &answer);
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
-        let opening = Arc::new(opening(order, plan, &answer, &head));
+        let opening = opening(order, plan, &answer, &head);
         let work = match (head.form, head.is_readable) {
             (Form::Streamed, _) => Work::Events(Box::new(Events::new(core, order, answer.usage_hidden))),
             (Form::Whole, true) => Work::Whole,
@@ -106,7 +107,8 @@ impl<'a> Begun<'a> {
             held.reserve_exact(length as usize); // made once, and exactly
         }
         let source = Source::new(core, lease, answer, head.coding, deadlines, flight);
-        Box::new(Begun { source, opening, held, body: Body::More, work, hint_ms, miss: None, plan: None })
+        let (status, form, opening) = (opening.status, opening.form, Some(opening));
+        Box::new(Begun { source, opening, status, form, held, body: Body::More, work, hint_ms, miss: None, plan: None })
     }
 
     /// Reads on up to where another attempt can no longer be made unseen, and finds out whether one would be better.
@@ -114,7 +116,7 @@ impl<'a> Begun<'a> {
     pub async fn begin(&mut self, core: &Core) -> Result<(), Fault> {
         let fault = match &self.work {
             Work::Events(_) => self.first_content(core).await?,
-            Work::Opaque(_) if self.opening.status < 400 => self.at_hand(core).await?,
+            Work::Opaque(_) if self.status < 400 => self.at_hand(core).await?,
             Work::Whole | Work::Opaque(_) => self.hold(core).await?,
         };
         self.miss = fault.map(|fault| Miss { fault, hint_ms: self.hint_ms });
@@ -130,7 +132,7 @@ pub async fn finish(
     mut begun: Box<Begun<'_>>,
 ) -> Result<(Captured, Option<Box<Tail>>), Failure> {
     let flight = begun.source.flight;
-    let (status, form) = (begun.opening.status, begun.opening.form);
+    let (status, form) = (begun.status, begun.form);
     begun.open(core);
     if let Err(fault) = begun.flow(core).await {
         if let Some(plan) = &begun.plan {
@@ -162,7 +164,9 @@ pub async fn finish(
 impl Begun<'_> {
     /// Shows what has come to the flight's readers.
     fn open(&mut self, core: &Core) {
-        self.source.flight.open(core, self.opening.clone(), std::mem::take(&mut self.held));
+        if let Some(opening) = self.opening.take() {
+            self.source.flight.open(core, opening, std::mem::take(&mut self.held));
+        }
         self.source.flow(match self.work {
             Work::Events(_) => Phase::Flowing,
             Work::Opaque(phase) => phase,
@@ -194,7 +198,7 @@ impl Begun<'_> {
                 Body::More => self.source.read(core).await?,
             };
         }
-        let status = self.opening.status;
+        let status = self.status;
         if status < 400 {
             return Ok(None);
         }
