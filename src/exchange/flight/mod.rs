@@ -18,9 +18,11 @@ use crate::error::Failure;
 use crate::net::now_ms;
 use crate::net::watch::Alarm;
 
+mod landed; // flights for the next who need one
 mod seat;
 mod state;
 
+pub use landed::Landed;
 pub use seat::{Seat, Turn};
 use state::{HEARTBEAT_MS, Log, Stage, State, WINDOW_BYTES};
 
@@ -80,14 +82,6 @@ pub struct Source {
     pub number: u64,
 }
 
-/// Flights that are over and that nobody is in, for the next ones.
-#[derive(Default)]
-pub struct Landed(RefCell<Vec<Rc<Flight>>>);
-
-/// Most of them that are kept, and for how many readers one of them has room at most.
-const LANDED_MAX: usize = 64;
-const READERS_KEPT: usize = 64;
-
 pub struct Flight {
     fingerprint: Option<Fingerprint>,
     state: RefCell<State>,
@@ -145,28 +139,6 @@ impl Flight {
         let flight = Flight::new(core, None, Stage::Flying(None));
         flight.state.borrow_mut().stale = stale;
         flight
-    }
-
-    fn new(core: &Core, fingerprint: Option<Fingerprint>, stage: Stage) -> Rc<Flight> {
-        if let Some(mut flight) = core.landed.0.borrow_mut().pop()
-            && let Some(it) = Rc::get_mut(&mut flight)
-        {
-            it.fingerprint = fingerprint;
-            let state = it.state.get_mut();
-            (state.stage, state.heard_ms) = (stage, now_ms());
-            return flight;
-        }
-        let state = State::new(stage, core.snapshot.cache.max_entry_bytes, now_ms());
-        Rc::new(Flight { fingerprint, state: RefCell::new(state) })
-    }
-
-    /// For the last one who leaves: keeps the flight for the next, since new memory would be cold.
-    fn put_away(self: &Rc<Flight>, core: &Core) {
-        let mut landed = core.landed.0.borrow_mut();
-        if landed.len() < LANDED_MAX && self.state.borrow().readers.capacity() <= READERS_KEPT {
-            self.state.borrow_mut().clear();
-            landed.push(self.clone());
-        }
     }
 
     /// Takes a place in the flight.
