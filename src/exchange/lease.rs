@@ -7,14 +7,14 @@ use std::rc::Rc;
 use shards::{ConnectionId, Fault, Take};
 
 use super::attempt::Deadlines;
-use super::connect::{self, Found, Fresh};
+use super::connect::{self, Found, Fresh, Opened};
 use super::core::Core;
 use super::flight::Flight;
 use super::queue::{self, At, Turn};
 use super::route::Plan;
 use crate::net::http2::{self, Http2Fault};
 use crate::net::watch::Watch;
-use crate::net::{Duplex, now_ms};
+use crate::net::{Dial, Duplex, now_ms};
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Lease {
     core: Rc<Core>,
     backend: usize,
     carrier: Option<Carrier>,
+    /// Where a connection of its own leads.
+    address: Option<Dial>,
     held: Held,
     pub origin: Origin,
     /// The right to one of the backend's connections or streams.
@@ -75,8 +77,8 @@ pub async fn connection(
     let patience_ms = core.snapshot.models[plan.model].timeout_queue_ms;
     let left_ms = deadlines.head_ms.saturating_sub(now_ms());
     let turn = queue::turn(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
-    let mut lease =
-        Lease { core: core.clone(), backend, carrier: None, held: Held::Nothing, origin: Origin::Fresh, _turn: turn };
+    let (held, origin) = (Held::Nothing, Origin::Fresh);
+    let mut lease = Lease { core: core.clone(), backend, carrier: None, address: None, held, origin, _turn: turn };
     if core.may_speak_http2(backend) {
         if let Some(found) = connect::stream_now(core, backend) {
             lease.take(found);
@@ -88,11 +90,12 @@ pub async fn connection(
                 lease.take((id, connection));
                 return Ok(lease);
             }
-            Found::Http1(Some(socket)) => {
+            Found::Http1(Some(opened)) => {
                 if !matches!(core.pools[backend].borrow_mut().take_fresh(), Take::Dial) {
                     return Err(Fault::Connect);
                 }
-                (lease.held, lease.carrier) = (Held::Whole, Some(Carrier::Http1(socket)));
+                lease.held = Held::Whole;
+                lease.carry(opened);
                 return Ok(lease);
             }
             Found::Http1(None) => {}
@@ -104,12 +107,13 @@ pub async fn connection(
             Wanted::Fresh => core.pools[backend].borrow_mut().take_fresh(),
         };
         match taken {
-            Take::Reuse(mut socket) => {
+            Take::Reuse { connection: mut socket, address } => {
                 lease.held = Held::Whole;
                 // A look at each, however recently it served: a backend may have answered twice, and the second answer
                 // would be taken for that of whoever asks next.
                 if socket.is_quiet() {
-                    (lease.carrier, lease.origin) = (Some(Carrier::Http1(socket)), Origin::Reused);
+                    lease.origin = Origin::Reused;
+                    lease.carry(Opened { socket, address });
                     return Ok(lease);
                 }
                 // The backend has closed it, or said something unasked.
@@ -126,11 +130,11 @@ pub async fn connection(
     // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
     let opened = flight.unless_abandoned(Box::pin(connect::open(core, backend, deadlines))).await;
     match opened.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))? {
-        Fresh::Http1(socket) => lease.carrier = Some(Carrier::Http1(socket)),
-        Fresh::Http2(socket) => {
+        Fresh::Http1(opened) => lease.carry(opened),
+        Fresh::Http2(opened) => {
             // Agreed on by ALPN just now: from here on its requests go as streams.
             lease.let_go();
-            let found = flight.unless_abandoned(Box::pin(connect::settle(core, backend, socket, deadlines))).await;
+            let found = flight.unless_abandoned(Box::pin(connect::settle(core, backend, opened, deadlines))).await;
             lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
         }
     }
@@ -141,6 +145,10 @@ impl Lease {
     fn take(&mut self, (id, connection): (ConnectionId, http2::Connection)) {
         self.held = Held::Stream(id);
         self.carrier = Some(Carrier::Http2(connection));
+    }
+
+    fn carry(&mut self, Opened { socket, address }: Opened) {
+        (self.carrier, self.address) = (Some(Carrier::Http1(socket)), Some(address));
     }
 
     /// What carries the request.
@@ -203,14 +211,14 @@ impl Lease {
     }
 
     /// Gives the connection back for reuse, for `idle_ms` at most where the peer said so: the answer was read to its end
-    /// and both sides keep it alive.
+    /// and both sides keep it alive. If the backend has left the address meanwhile, it is closed.
     pub fn give_back(mut self, idle_ms: Option<u64>) {
-        let Some(Carrier::Http1(socket)) = self.carrier.take() else { return };
+        let (Some(Carrier::Http1(socket)), Some(address)) = (self.carrier.take(), self.address.take()) else { return };
         // One whose deadline has passed, or that was given up, is shut down already.
         if socket.watch().take_trip().is_none() {
             socket.watch().clear();
             let mut pool = self.core.pools[self.backend].borrow_mut();
-            let closing = pool.give_back_for(socket, self.core.now(), idle_ms.unwrap_or(u64::MAX));
+            let closing = pool.give_back_for(socket, address, self.core.now(), idle_ms.unwrap_or(u64::MAX));
             drop(pool);
             drop(closing);
             self.held = Held::Nothing;
