@@ -25,6 +25,8 @@ pub struct Plot {
     /// Backends cannot be reached at times.
     pub unreachable: bool,
     pub paused_cores: bool,
+    /// The names of backends lead elsewhere at times. No fault: nobody notices.
+    pub moves: bool,
     /// The node drains in the middle.
     pub drains: bool,
     /// Everybody asks for the same form.
@@ -97,6 +99,7 @@ pub fn plot() -> Plot {
         faulty_backends: !calm && chance(60),
         unreachable: !calm && chance(30),
         paused_cores: !calm && chance(30),
+        moves: chance(30),
         drains: !calm && chance(20),
         one_form: chance(50),
         together: chance(50),
