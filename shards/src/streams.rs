@@ -1,7 +1,9 @@
 //! The HTTP/2 connections of one core to one backend, and the streams on each. Owned by that core; holds no timer.
-//! Must never put more streams on a connection than its peer allows, nor new ones on a connection that is going away.
+//! Must never put more streams on a connection than its peer allows, nor new ones on a connection that is going away or
+//! leads to an address that the backend has left.
 
 use crate::Millis;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// One core's part of a node's bounds.
@@ -18,17 +20,20 @@ pub struct StreamBounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 
-/// Connections, and one that is being opened.
-pub struct Streams<C> {
+/// Connections `C`, each with the address `A` that it was dialled to, and one that is being opened.
+pub struct Streams<C, A> {
     bounds: StreamBounds,
-    open: Vec<Connection<C>>,
+    /// Where the backend is now.
+    addresses: Arc<[A]>,
+    open: Vec<Connection<C, A>>,
     dialling: usize,
     serial: u64,
 }
 
-struct Connection<C> {
+struct Connection<C, A> {
     id: ConnectionId,
     connection: C,
+    address: A,
     streams: u32,
     limit: u32,
     retired: bool,
@@ -48,9 +53,9 @@ pub enum Slot<C> {
     Full,
 }
 
-impl<C: Clone> Streams<C> {
-    pub const fn new(bounds: StreamBounds) -> Self {
-        Self { bounds, open: Vec::new(), dialling: 0, serial: 0 }
+impl<C: Clone, A: PartialEq> Streams<C, A> {
+    pub const fn new(bounds: StreamBounds, addresses: Arc<[A]>) -> Self {
+        Self { bounds, addresses, open: Vec::new(), dialling: 0, serial: 0 }
     }
 
     /// A place for a stream on the fullest open connection that has room, so that few are needed and the others may close.
@@ -78,14 +83,16 @@ impl<C: Clone> Streams<C> {
         Slot::Dial
     }
 
-    /// A connection was opened; the peer allows `limit` streams on it. One stream on it is taken, by whoever opened it.
-    pub fn dialled(&mut self, connection: C, limit: u32, now: Millis) -> ConnectionId {
+    /// A connection was opened; the peer allows `limit` streams on it. One stream on it is taken, by whoever opened it;
+    /// if the backend has left `address` meanwhile, that is the only one.
+    pub fn dialled(&mut self, connection: C, address: A, limit: u32, now: Millis) -> ConnectionId {
         self.dialling = self.dialling.saturating_sub(1);
         self.serial += 1;
         let id = ConnectionId(self.serial);
         // Before its settings come, a peer may be thought to allow one.
         let limit = limit.min(self.bounds.streams_max).max(1);
-        self.open.push(Connection { id, connection, streams: 1, limit, retired: false, idle_since: now });
+        let retired = !self.addresses.contains(&address);
+        self.open.push(Connection { id, connection, address, streams: 1, limit, retired, idle_since: now });
         id
     }
 
@@ -132,12 +139,22 @@ impl<C: Clone> Streams<C> {
     /// Moves connections without a stream for too long to `closing`, as long as more than `kept` are there. For a timer.
     pub fn reap(&mut self, now: Millis, kept: usize, closing: &mut Vec<C>) {
         let (idle_ms, mut surplus) = (self.bounds.idle_ms, self.connections().saturating_sub(kept));
-        let over = |one: &mut Connection<C>| {
+        let over = |one: &mut Connection<C, A>| {
             let over = surplus > 0 && one.streams == 0 && now.since(one.idle_since) >= idle_ms;
             surplus -= usize::from(over);
             over
         };
         closing.extend(self.open.extract_if(.., over).map(|one| one.connection));
+    }
+
+    /// The backend is at `addresses` now, in whatever order. Connections to one that it has left take no new stream; those
+    /// without one are moved to `closing`, the others are forgotten with their last.
+    pub fn moved(&mut self, addresses: Arc<[A]>, closing: &mut Vec<C>) {
+        self.addresses = addresses;
+        for one in self.open.iter_mut().filter(|one| !self.addresses.contains(&one.address)) {
+            one.retired = true;
+        }
+        closing.extend(self.open.extract_if(.., |one| one.retired && one.streams == 0).map(|one| one.connection));
     }
 
     /// Moves every connection without a stream to `closing`, and takes no new stream on the others.
@@ -170,6 +187,8 @@ impl<C: Clone> Streams<C> {
         assert!(self.dialling <= 1, "one dial at a time");
         assert!(self.open.iter().all(|one| one.streams <= self.bounds.streams_max.max(1)), "streams of a connection");
         assert!(self.open.iter().all(|one| !one.retired || one.streams > 0), "a retired one is there for its streams");
+        let leads = |one: &Connection<C, A>| one.retired || self.addresses.contains(&one.address);
+        assert!(self.open.iter().all(leads), "one that takes streams leads nowhere");
     }
 }
 

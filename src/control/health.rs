@@ -70,15 +70,16 @@ impl Judge {
 /// Where each backend is at this moment; the resolver writes it.
 pub type Addresses = Rc<RefCell<Vec<Arc<[Dial]>>>>;
 
-/// Asks `target` every `interval_ms`, for ever; the first time at once.
+/// Asks `target` every `interval_ms`, for ever; the first time at once. Started anew, it goes on from what `judge` knows: a
+/// turn is told before it is noted.
 pub async fn watch(
     backend: usize,
     target: Rc<Target>,
     interval_ms: u64,
     addresses: Addresses,
+    judge: Rc<RefCell<Judge>>,
     tell: Rc<dyn Fn(Finding)>,
 ) {
-    let mut judge = Judge::default();
     loop {
         let started = tokio::time::Instant::now();
         let current = addresses.borrow()[backend].clone();
@@ -86,11 +87,13 @@ pub async fn watch(
             Ok(()) => (Answer::Good, String::new()),
             Err(why) => (Answer::Bad, why),
         };
-        match judge.hear(answer, now_ms()) {
+        let mut after = judge.borrow().clone();
+        match after.hear(answer, now_ms()) {
             Some(Turn::Sick) => tell(Finding::Sick { backend, why }),
             Some(Turn::Well { after_ms }) => tell(Finding::Well { backend, after_ms }),
             None => {}
         }
+        judge.replace(after);
         tokio::time::sleep_until(started + Duration::from_millis(jittered(interval_ms, throw()))).await;
     }
 }

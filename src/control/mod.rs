@@ -1,6 +1,8 @@
 //! What the background core does beside the signals: it looks whether backends live, and where their names lead.
 //! Says what it found through a closure; knows nothing of cores, letters or exchanges.
 
+pub mod keep; // a task that goes on for ever, also after a panic
+
 pub mod health; // from answers to news: how many in a row make a backend sick or well
 pub mod names; // where a backend's name leads, looked up again when that runs out
 pub mod probe; // one question to one backend

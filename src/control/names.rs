@@ -56,6 +56,7 @@ pub struct Name {
 }
 
 /// Follows `name` for ever. What it leads to at first stands in `addresses`; if nothing does, the operator knows already.
+/// Started anew, it goes on from what stands there: what is told is told before it is noted.
 pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: Addresses, tell: Rc<dyn Fn(Finding)>) {
     let Name { backend, called, host, port } = name;
     let mut failed = u32::from(addresses.borrow()[backend].is_empty());
@@ -63,12 +64,22 @@ pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: A
         let known = addresses.borrow()[backend].clone();
         let wait = match resolver.look_up(&host, &ips(&known)).await {
             Ok(found) => {
-                if std::mem::take(&mut failed) > 0 {
-                    tell(Finding::Said(format!("backend {called}: the name {host} resolves again")));
+                let said = match std::mem::take(&mut failed) {
+                    0 => None,
+                    _ if known.is_empty() => Some(format!("the name {host} resolves now")),
+                    _ => Some(format!("the name {host} resolves again")),
+                };
+                if let Some(said) = said {
+                    tell(Finding::Said(format!("backend {called}: {said}")));
                 }
                 if let Some(new) = changed(&known, found.addresses, port) {
-                    addresses.borrow_mut()[backend] = new.clone();
-                    tell(Finding::Addresses { backend, addresses: new });
+                    // Names that lead to some of many servers change all the time; one that left them all has moved.
+                    if !known.is_empty() && !known.iter().any(|old| new.contains(old)) {
+                        let text = format!("backend {called}: the name {host} leads to other addresses now");
+                        tell(Finding::Said(text));
+                    }
+                    tell(Finding::Addresses { backend, addresses: new.clone() });
+                    addresses.borrow_mut()[backend] = new;
                 }
                 pace.trusted(found.ttl)
             }

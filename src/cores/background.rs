@@ -6,6 +6,8 @@ mod notices; // what the other cores have to hear, until they have room for it
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt::Display;
+use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +20,15 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use self::notices::{Notice, Notices};
 use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
+use crate::control::health::Judge;
+use crate::control::keep::{Pauses, keep};
 use crate::control::names::{self, Name, Pace, Resolver};
 use crate::control::probe::{Http, Secure, Target};
 use crate::control::{Finding, health};
 use crate::exchange::letters::{Letter, News};
 use crate::net::mail::{Inbox, Outbox};
 use crate::net::tls::{TlsContext, TlsSettings};
-use crate::net::{Dial, Ear, now_ms};
+use crate::net::{Dial, Ear, Panics, now_ms};
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
@@ -86,7 +90,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         }
         // What backends do is no news any more.
         watching.iter().for_each(JoinHandle::abort);
-        eprintln!("ringway: draining, at most {} s; a second signal ends it at once", drain.as_secs());
+        say(format_args!("draining, at most {} s; a second signal ends it at once", drain.as_secs()));
         notices.tell(data_cores, &Notice::Drain);
         let stopped = tokio::select! {
             () = node.all_drained() => Stopped::Drained,
@@ -107,6 +111,11 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     stopped
 }
 
+/// Says something to the operator. Whether anybody reads it does not matter: `eprintln!` would panic where nobody does.
+fn say(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "ringway: {text}");
+}
+
 /// Starts a task for each backend that is checked, and for each whose address is a name.
 fn watch_backends(
     snapshot: &Arc<Snapshot>,
@@ -122,29 +131,34 @@ fn watch_backends(
         let name = |backend: usize| &known.backends[backend].name;
         match finding {
             Finding::Well { backend, after_ms } => {
-                eprintln!("ringway: backend {} answers its checks again after {} s", name(backend), after_ms / 1000);
+                say(format_args!("backend {} answers its checks again after {} s", name(backend), after_ms / 1000));
                 notices.tell(data_cores, &Notice::Health { backend, news: News::CheckPassed });
             }
             Finding::Sick { backend, why } => {
-                eprintln!("ringway: backend {} is out of service, its checks fail: {why}", name(backend));
+                say(format_args!("backend {} is out of service, its checks fail: {why}", name(backend)));
                 notices.tell(data_cores, &Notice::Health { backend, news: News::CheckFailed });
             }
             Finding::Addresses { backend, addresses } => {
                 notices.tell(data_cores, &Notice::Addresses { backend, addresses });
             }
-            Finding::Said(text) => eprintln!("ringway: {text}"),
+            Finding::Said(text) => say(text),
         }
     });
-    let mut resolver = None;
+    let (mut resolver, panics) = (None, Panics::default());
     for (backend, settings) in snapshot.backends.iter().enumerate() {
         if let Some(check) = &settings.health.check {
             match target(settings, check, tls[backend].as_ref()) {
                 Ok(target) => {
                     let (target, interval_ms) = (Rc::new(target), check.interval_ms);
-                    let watch = health::watch(backend, target, interval_ms, addresses.clone(), found.clone());
-                    tasks.push(spawn_local(watch));
+                    let (judge, addresses, tell) = (Rc::<RefCell<Judge>>::default(), addresses.clone(), found.clone());
+                    let watch = move || {
+                        let (target, addresses) = (target.clone(), addresses.clone());
+                        health::watch(backend, target, interval_ms, addresses, judge.clone(), tell.clone())
+                    };
+                    let called = format!("the check of backend {}", settings.name);
+                    tasks.push(spawn_local(keep(called, Pauses::default(), panics.clone(), found.clone(), watch)));
                 }
-                Err(why) => eprintln!("ringway: backend {} is not checked: {why}", settings.name),
+                Err(why) => say(format_args!("backend {} is not checked: {why}", settings.name)),
             }
         }
         if let Address::Tcp { host, port } = &settings.address
@@ -152,8 +166,13 @@ fn watch_backends(
         {
             let resolver = resolver.get_or_insert_with(|| Rc::new(Resolver::of_this_machine())).clone();
             let name = Name { backend, called: settings.name.clone(), host: host.clone(), port: *port };
-            let follow = names::follow(name, Pace::default(), resolver, addresses.clone(), found.clone());
-            tasks.push(spawn_local(follow));
+            let (addresses, tell) = (addresses.clone(), found.clone());
+            let follow = move || {
+                let (resolver, addresses) = (resolver.clone(), addresses.clone());
+                names::follow(name.clone(), Pace::default(), resolver, addresses, tell.clone())
+            };
+            let called = format!("the look-up of backend {}'s name", settings.name);
+            tasks.push(spawn_local(keep(called, Pauses::default(), panics.clone(), found.clone(), follow)));
         }
     }
     tasks
@@ -228,16 +247,16 @@ impl Node {
                 let name = &self.snapshot.backends[backend].name;
                 let (core, reason) = (from.0, change.reason.label());
                 match change.to {
-                    State::Serving => eprintln!("ringway: backend {name} serves again ({reason}, core {core})"),
+                    State::Serving => say(format_args!("backend {name} serves again ({reason}, core {core})")),
                     State::Tripped | State::Probing => {
                         let for_ms = change.for_ms;
-                        eprintln!("ringway: backend {name} is out of service for {for_ms} ms ({reason}, core {core})");
+                        say(format_args!("backend {name} is out of service for {for_ms} ms ({reason}, core {core})"));
                     }
                 }
             }
             Letter::Insecure { backend, from: _, fault } => {
                 let name = &self.snapshot.backends[backend].name;
-                self.say_at_times(format!("ringway: backend {name}: no secure connection: {fault}"));
+                self.say_at_times(format!("backend {name}: no secure connection: {fault}"));
             }
             _ => {}
         }
@@ -248,7 +267,7 @@ impl Node {
         let now = now_ms();
         self.said.retain(|_, at| now.saturating_sub(*at) < REPEAT_MS);
         if let Entry::Vacant(place) = self.said.entry(text) {
-            eprintln!("{}", place.key());
+            say(place.key());
             place.insert(now);
         }
     }

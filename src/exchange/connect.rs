@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use shards::breaker::Gate;
@@ -17,7 +18,7 @@ use super::letters::Letter;
 use crate::config::snapshot::{FastOpen, Protocol};
 use crate::net::http2::{self, Http2Settings, News, handshake};
 use crate::net::tls::{self, Agreed, TlsFault};
-use crate::net::{DialOptions, Duplex, dial_any, now_ms, sleep_ms, spawn};
+use crate::net::{Dial, DialOptions, Duplex, dial_any, now_ms, sleep_ms, spawn};
 
 /// So many dials that fail while a request waits for a connection, and it waits no longer. One may be mere bad luck;
 /// without a bound, those who wait would find out one after the other that a backend is not there.
@@ -26,23 +27,29 @@ const DIALS_MAX: u32 = 2;
 /// RFC 8305 5: how long one address has before the next is tried beside it.
 const STAGGER_MS: u64 = 250;
 
-/// A connection that was just opened.
+/// A connection that was just opened, and the address that it leads to.
+pub struct Opened {
+    pub socket: Duplex,
+    pub address: Dial,
+}
+
+/// What is spoken on a connection that was just opened.
 pub enum Fresh {
-    Http1(Duplex),
+    Http1(Opened),
     /// Nothing of HTTP/2 was said on it yet.
-    Http2(Duplex),
+    Http2(Opened),
 }
 
 /// What a request goes on.
 pub enum Found {
     Stream(ConnectionId, http2::Connection),
     /// The backend speaks HTTP/1.1; a connection, if that was found out by opening one just now.
-    Http1(Option<Duplex>),
+    Http1(Option<Opened>),
 }
 
 /// The HTTP/2 connections to one backend, and who waits for a place on one.
 pub struct Shared {
-    streams: RefCell<Streams<http2::Connection>>,
+    streams: RefCell<Streams<http2::Connection, Dial>>,
     waiting: RefCell<Vec<Waker>>,
     /// How many dials failed, and the last one's fault.
     failed: Cell<(u32, Fault)>,
@@ -51,9 +58,9 @@ pub struct Shared {
 
 impl Shared {
     /// `kept` connections are not closed for being idle.
-    pub fn new(bounds: StreamBounds, kept: usize) -> Shared {
+    pub fn new(bounds: StreamBounds, addresses: Arc<[Dial]>, kept: usize) -> Shared {
         let failed = Cell::new((0, Fault::Connect));
-        Shared { streams: RefCell::new(Streams::new(bounds)), waiting: RefCell::default(), failed, kept }
+        Shared { streams: RefCell::new(Streams::new(bounds, addresses)), waiting: RefCell::default(), failed, kept }
     }
 
     fn changed(&self) {
@@ -78,6 +85,12 @@ impl Shared {
     #[cfg(sim)]
     pub fn open(&self) -> u32 {
         self.streams.borrow().streams()
+    }
+
+    /// Panics when a law of the streams is broken.
+    #[cfg(sim)]
+    pub fn check(&self) {
+        self.streams.borrow().check();
     }
 
     async fn change(&self) {
@@ -119,10 +132,10 @@ pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Re
             Slot::Dial => {
                 let dialling = Dialling { core, backend, over: Cell::new(false) };
                 match open(core, backend, deadlines).await {
-                    Ok(Fresh::Http2(socket)) => {
-                        return dialling.settle(socket, deadlines).await.map(|(id, it)| Found::Stream(id, it));
+                    Ok(Fresh::Http2(opened)) => {
+                        return dialling.settle(opened, deadlines).await.map(|(id, it)| Found::Stream(id, it));
                     }
-                    Ok(Fresh::Http1(socket)) => return Ok(Found::Http1(Some(socket))),
+                    Ok(Fresh::Http1(opened)) => return Ok(Found::Http1(Some(opened))),
                     Err(fault) => return Err(dialling.failed(fault)),
                 }
             }
@@ -145,12 +158,12 @@ pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Re
 pub async fn settle(
     core: &Rc<Core>,
     backend: usize,
-    socket: Duplex,
+    opened: Opened,
     deadlines: Deadlines,
 ) -> Result<(ConnectionId, http2::Connection), Fault> {
     let slot = core.streams[backend].streams.borrow_mut().take();
     match slot {
-        Slot::Dial => Dialling { core, backend, over: Cell::new(false) }.settle(socket, deadlines).await,
+        Slot::Dial => Dialling { core, backend, over: Cell::new(false) }.settle(opened, deadlines).await,
         Slot::Use { id, connection } => Ok((id, connection)),
         // Others found the same out at this moment: one connection does for all.
         Slot::Wait | Slot::Full => match Box::pin(stream(core, backend, deadlines)).await? {
@@ -176,10 +189,11 @@ impl Dialling<'_> {
         fault
     }
 
-    async fn settle(self, socket: Duplex, deadlines: Deadlines) -> Result<(ConnectionId, http2::Connection), Fault> {
+    async fn settle(self, opened: Opened, deadlines: Deadlines) -> Result<(ConnectionId, http2::Connection), Fault> {
         let (core, backend) = (self.core, self.backend);
         let left_ms = deadlines.head_ms.min(now_ms() + core.snapshot.backends[backend].timeout_connect_ms);
         let settings = Http2Settings::for_streams(core.snapshot.backends[backend].http2_streams as usize);
+        let Opened { socket, address } = opened;
         let shaken = within(handshake(socket, settings), left_ms.saturating_sub(now_ms())).await;
         let (connection, driver) = match shaken {
             Some(Ok(opened)) => opened,
@@ -193,7 +207,7 @@ impl Dialling<'_> {
         };
         let shared = &core.streams[backend];
         let limit = connection.streams_limit() as u32;
-        let id = shared.streams.borrow_mut().dialled(connection.clone(), limit, core.now());
+        let id = shared.streams.borrow_mut().dialled(connection.clone(), address, limit, core.now());
         self.over.set(true);
         spawn(&core.panics, async move {
             let _ = driver.await;
@@ -243,22 +257,24 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
         FastOpen::Off => crate::net::FastOpen::Off,
     };
     let options = DialOptions { timeout_ms: left_ms(), fast_open, stagger_ms: STAGGER_MS };
-    let Ok(socket) = dial_any(&addresses, options).await else {
+    let Ok((socket, address)) = dial_any(&addresses, options).await else {
         core.counters.connect_errors.add(1);
         return Err(Fault::Connect);
     };
     let Some(context) = &core.tls[backend] else {
+        let opened = Opened { socket: socket.into(), address };
         return Ok(match settings.protocol {
-            Protocol::Http2 => Fresh::Http2(socket.into()),
-            Protocol::Auto | Protocol::Http1 => Fresh::Http1(socket.into()),
+            Protocol::Http2 => Fresh::Http2(opened),
+            Protocol::Auto | Protocol::Http1 => Fresh::Http1(opened),
         });
     };
     match tls::connect(socket, context, left_ms()).await {
         Ok((stream, agreed)) => {
             core.learn(backend, agreed);
+            let opened = Opened { socket: stream.into(), address };
             Ok(match agreed {
-                Agreed::Http1 => Fresh::Http1(stream.into()),
-                Agreed::Http2 => Fresh::Http2(stream.into()),
+                Agreed::Http1 => Fresh::Http1(opened),
+                Agreed::Http2 => Fresh::Http2(opened),
             })
         }
         Err(fault) => {
@@ -275,6 +291,19 @@ pub fn is_refused(core: &Core, backend: usize, error: &io::Error) -> bool {
     let Some(fault @ TlsFault::ClientCertificateRefused { .. }) = TlsFault::of(error) else { return false };
     core.post_background(Letter::Insecure { backend, from: core.id, fault: fault.clone() });
     true
+}
+
+/// The backend is at `addresses` now. Connections that lead elsewhere finish what they have begun and get no new request;
+/// those that have nothing to do are closed. The others stay.
+pub fn moved(core: &Core, backend: usize, addresses: Arc<[Dial]>) {
+    let (Some(pool), Some(shared)) = (core.pools.get(backend), core.streams.get(backend)) else { return };
+    core.addresses.borrow_mut()[backend] = addresses.clone();
+    let (mut idle, mut unused) = (Vec::new(), Vec::new());
+    pool.borrow_mut().moved(addresses.clone(), &mut idle);
+    shared.streams.borrow_mut().moved(addresses, &mut unused);
+    core.counters.connections_outdated.add((idle.len() + unused.len()) as u64);
+    // A connection that takes no stream any more leaves its place to another one.
+    shared.changed();
 }
 
 /// Opens what the pools lack ahead of need, one backend after the other, so that requests find connections that are
@@ -295,9 +324,9 @@ pub async fn warm(core: Rc<Core>) {
             let until_ms = now_ms() + core.snapshot.backends[backend].timeout_connect_ms;
             let deadlines = Deadlines { head_ms: until_ms, first_ms: until_ms, total_ms: until_ms, gap_ms: 0 };
             match open(&core, backend, deadlines).await {
-                Ok(Fresh::Http1(socket)) => {
+                Ok(Fresh::Http1(Opened { socket, address })) => {
                     socket.rest();
-                    let closing = core.pools[backend].borrow_mut().give_back(socket, core.now());
+                    let closing = core.pools[backend].borrow_mut().give_back(socket, address, core.now());
                     drop(closing);
                 }
                 Ok(Fresh::Http2(_)) | Err(_) => {

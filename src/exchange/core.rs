@@ -59,7 +59,7 @@ pub struct Core {
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
     pub displaced: RefCell<Vec<Rc<Flight>>>,
     /// By backend: connections of HTTP/1.1, and those of HTTP/2.
-    pub pools: Vec<RefCell<Pool<Duplex>>>,
+    pub pools: Vec<RefCell<Pool<Duplex, Dial>>>,
     pub streams: Vec<Shared>,
     /// What the backends agreed to speak last, where that is theirs to choose.
     pub agreed: Vec<Cell<Option<Agreed>>>,
@@ -164,13 +164,14 @@ impl Core {
             CacheMode::Off => 0,
         };
         let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
-        let pools = snapshot.backends.iter().map(|backend| {
-            RefCell::new(Pool::new(PoolBounds {
+        let pools = snapshot.backends.iter().zip(&addresses).map(|(backend, addresses)| {
+            let bounds = PoolBounds {
                 idle_max: share(backend.connections.max) as usize,
                 open_max: None, // by who gets a turn
                 open_min: share(backend.connections.min) as usize,
                 idle_ms: backend.timeout_idle_ms,
-            }))
+            };
+            RefCell::new(Pool::new(bounds, addresses.clone()))
         });
         let spread = snapshot.models.iter().map(|model| RefCell::new(Spread::new(&snapshot, model, u32::from(count))));
         let queue = |in_flight: u32, waiting: u32| RefCell::new(Queue::new(share(in_flight), share(waiting)));
@@ -183,13 +184,13 @@ impl Core {
             };
             queue(turns, u32::MAX)
         });
-        let streams = snapshot.backends.iter().map(|backend| {
+        let streams = snapshot.backends.iter().zip(&addresses).map(|(backend, addresses)| {
             let bounds = StreamBounds {
                 connections_max: share(backend.http2_connections.max) as usize,
                 streams_max: backend.http2_streams,
                 idle_ms: backend.timeout_idle_ms,
             };
-            Shared::new(bounds, share(backend.http2_connections.min) as usize)
+            Shared::new(bounds, addresses.clone(), share(backend.http2_connections.min) as usize)
         });
         let breakers = snapshot.backends.iter().map(|backend| {
             let health = &backend.health;
@@ -209,7 +210,6 @@ impl Core {
         Core {
             id,
             count,
-            addresses: RefCell::new(addresses),
             tls,
             outbox,
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX, snapshot.cache.stale_if_error_ms)),
@@ -221,6 +221,7 @@ impl Core {
             displaced: RefCell::default(),
             pools: pools.collect(),
             streams: streams.collect(),
+            addresses: RefCell::new(addresses),
             agreed: snapshot.backends.iter().map(|_| Cell::new(None)).collect(),
             warming: Cell::new(false),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),

@@ -7,14 +7,14 @@ use std::rc::Rc;
 use shards::{ConnectionId, Fault, Take};
 
 use super::attempt::Deadlines;
-use super::connect::{self, Found, Fresh};
+use super::connect::{self, Found, Fresh, Opened};
 use super::core::Core;
 use super::flight::Flight;
 use super::queue::{self, At, Turn};
 use super::route::Plan;
 use crate::net::http2::{self, Http2Fault};
 use crate::net::watch::Watch;
-use crate::net::{Duplex, now_ms};
+use crate::net::{Dial, Duplex, now_ms};
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Lease {
     core: Rc<Core>,
     backend: usize,
     carrier: Option<Carrier>,
+    /// Where a connection of its own leads.
+    address: Option<Dial>,
     held: Held,
     pub origin: Origin,
     /// The right to one of the backend's connections or streams.
@@ -94,11 +96,12 @@ pub async fn connection(
                 lease.take((id, connection));
                 return Ok(lease);
             }
-            Found::Http1(Some(socket)) => {
+            Found::Http1(Some(opened)) => {
                 if !matches!(core.pools[backend].borrow_mut().take_fresh(), Take::Dial) {
                     return Err(Fault::Connect);
                 }
-                (lease.held, lease.carrier) = (Held::Whole, Some(Carrier::Http1(socket)));
+                lease.held = Held::Whole;
+                lease.carry(opened);
                 return Ok(lease);
             }
             Found::Http1(None) => {}
@@ -113,11 +116,11 @@ pub async fn connection(
     lease.held = Held::Whole;
     let opened = flight.unless_abandoned(Box::pin(connect::open(core, backend, deadlines))).await;
     match opened.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))? {
-        Fresh::Http1(socket) => lease.carrier = Some(Carrier::Http1(socket)),
-        Fresh::Http2(socket) => {
+        Fresh::Http1(opened) => lease.carry(opened),
+        Fresh::Http2(opened) => {
             // Agreed on by ALPN just now: from here on its requests go as streams.
             lease.let_go();
-            let found = flight.unless_abandoned(Box::pin(connect::settle(core, backend, socket, deadlines))).await;
+            let found = flight.unless_abandoned(Box::pin(connect::settle(core, backend, opened, deadlines))).await;
             lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
         }
     }
@@ -126,7 +129,8 @@ pub async fn connection(
 
 impl Lease {
     fn new(core: &Rc<Core>, backend: usize, turn: Turn) -> Lease {
-        Lease { core: core.clone(), backend, carrier: None, held: Held::Nothing, origin: Origin::Fresh, _turn: turn }
+        let (held, origin) = (Held::Nothing, Origin::Fresh);
+        Lease { core: core.clone(), backend, carrier: None, address: None, held, origin, _turn: turn }
     }
 
     /// Takes a place on a connection of HTTP/2, if one is open.
@@ -142,12 +146,13 @@ impl Lease {
     fn find_idle(&mut self) -> bool {
         loop {
             let taken = self.core.pools[self.backend].borrow_mut().take_idle(self.core.now());
-            let Some(mut socket) = taken else { return false };
+            let Some((mut socket, address)) = taken else { return false };
             self.held = Held::Whole;
             // A look at each, however recently it served: a backend may have answered twice, and the second answer
             // would be taken for that of whoever asks next.
             if socket.is_quiet() {
-                (self.carrier, self.origin) = (Some(Carrier::Http1(socket)), Origin::Reused);
+                self.origin = Origin::Reused;
+                self.carry(Opened { socket, address });
                 return true;
             }
             // The backend has closed it, or said something unasked.
@@ -158,6 +163,10 @@ impl Lease {
     fn take(&mut self, (id, connection): (ConnectionId, http2::Connection)) {
         self.held = Held::Stream(id);
         self.carrier = Some(Carrier::Http2(connection));
+    }
+
+    fn carry(&mut self, Opened { socket, address }: Opened) {
+        (self.carrier, self.address) = (Some(Carrier::Http1(socket)), Some(address));
     }
 
     /// What carries the request.
@@ -225,14 +234,14 @@ impl Lease {
     }
 
     /// Gives the connection back for reuse, for `idle_ms` at most where the peer said so: the answer was read to its end
-    /// and both sides keep it alive.
+    /// and both sides keep it alive. If the backend has left the address meanwhile, it is closed.
     pub fn give_back(mut self, idle_ms: Option<u64>) {
-        let Some(Carrier::Http1(socket)) = self.carrier.take() else { return };
+        let (Some(Carrier::Http1(socket)), Some(address)) = (self.carrier.take(), self.address.take()) else { return };
         // One whose deadline has passed, or that was given up, is shut down already.
         if socket.watch().take_trip().is_none() {
             socket.watch().clear();
             let mut pool = self.core.pools[self.backend].borrow_mut();
-            let closing = pool.give_back_for(socket, self.core.now(), idle_ms.unwrap_or(u64::MAX));
+            let closing = pool.give_back_for(socket, address, self.core.now(), idle_ms.unwrap_or(u64::MAX));
             drop(pool);
             drop(closing);
             self.held = Held::Nothing;

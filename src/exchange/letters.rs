@@ -9,6 +9,7 @@ use bytes::Bytes;
 use shards::breaker::Change;
 use shards::{Asked, Check, CoreId, Fingerprint, Lookup, Outcome};
 
+use super::connect;
 use super::core::Core;
 use super::flight::{End, Opening, Source};
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
@@ -304,11 +305,7 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 News::Restored { epoch } => breaker.elsewhere_restored(epoch, now),
             }
         }
-        Letter::Addresses { backend, addresses } => {
-            if let Some(place) = core.addresses.borrow_mut().get_mut(backend) {
-                *place = addresses;
-            }
-        }
+        Letter::Addresses { backend, addresses } => connect::moved(core, backend, addresses),
         Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Letter::Log { .. } | Letter::Drain | Letter::Halt => {}
         Letter::Stop | Letter::Drained { .. } | Letter::Turned { .. } | Letter::Insecure { .. } => {}

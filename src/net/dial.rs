@@ -30,16 +30,19 @@ pub enum FastOpen {
 }
 
 /// Connects to one of `addresses`: the families by turns, beginning with that of the first, each attempt `stagger_ms`
-/// after the one before or as soon as one fails; the first to connect wins.
+/// after the one before or as soon as one fails; the first to connect wins. Returns where it leads beside it.
 ///
 /// Errors: the last one, with its address family and without its address; `TimedOut` when the time was over.
-pub async fn dial_any(addresses: &[Dial], options: DialOptions) -> io::Result<Socket> {
+pub async fn dial_any(addresses: &[Dial], options: DialOptions) -> io::Result<(Socket, Dial)> {
     let deadline_ms = now_ms().saturating_add(options.timeout_ms);
     let attempt = |to: &Dial| {
         let to = to.clone();
         async move {
             let left_ms = deadline_ms.saturating_sub(now_ms());
-            dial_with(&to, left_ms, options.fast_open).await.map_err(|error| told(&to, &error))
+            match dial_with(&to, left_ms, options.fast_open).await {
+                Ok(socket) => Ok((socket, to)),
+                Err(error) => Err(told(&to, &error)),
+            }
         }
     };
     // Most backends have one address: no need for a race.

@@ -76,6 +76,8 @@ pub struct Counters {
     pub trips: Counter,
     pub restorations: Counter,
     pub connect_errors: Counter,
+    /// Connections that lay idle when their backend moved to other addresses, and were closed.
+    pub connections_outdated: Counter,
     pub accept_errors: Counter,
     /// Letters that a stalled core could not take.
     pub letters_dropped: Counter,

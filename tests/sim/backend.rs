@@ -1,12 +1,12 @@
 //! Backends of a story, with every way to fail that a model server has. One task a connection.
 
 use ringway::net::sim::{Place, between, spawn_at};
-use ringway::net::{Dial, Listener, Socket, sleep_ms};
+use ringway::net::{Dial, Listener, Socket, now_us, sleep_ms};
 use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::http2;
-use crate::ledger::{Ledger, Worth};
+use crate::ledger::{Ledger, Way, Worth};
 use crate::message::{AT_ONCE, Ended, Kind, Reader};
 use crate::question::{Form, events, read_request, whole_answer, words};
 
@@ -176,16 +176,18 @@ pub enum Speaks {
     Http2,
 }
 
-/// Starts a backend at `address`. It lives as long as its task.
+/// Starts a server of backend `index` at `address`. It lives as long as its task.
 /// `measure` is how much of the faults is its own, in percent.
-pub fn start(address: &Dial, speaks: Speaks, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
-    let listener = Listener::bind(address);
+pub fn start(index: usize, address: Dial, speaks: Speaks, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+    let listener = Listener::bind(&address);
     spawn_at(Place::Outside, async move {
         while let Ok(socket) = listener.accept().await {
             let (ledger, temper) = (ledger.clone(), temper.clone());
+            let (accepted_us, address) = (now_us(), address.clone());
+            let way = Way { backend: index, address, accepted_us, begun_us: 0, before: 0 };
             match speaks {
-                Speaks::Http1 => spawn_at(Place::Outside, serve(socket, ledger, temper, measure)),
-                Speaks::Http2 => spawn_at(Place::Outside, serve_http2(socket, ledger, temper, measure)),
+                Speaks::Http1 => spawn_at(Place::Outside, serve(socket, way, ledger, temper, measure)),
+                Speaks::Http2 => spawn_at(Place::Outside, serve_http2(socket, way, ledger, temper, measure)),
             };
         }
     });
@@ -202,20 +204,24 @@ fn choose_at_accept(temper: Temper) -> Option<Act> {
     fails.then(|| pick(&[Act::Hang(When::AtAccept), Act::Leave(When::AtAccept)]))
 }
 
-async fn serve_http2(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+async fn serve_http2(mut socket: Socket, way: Way, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+    let _open = ledger.connected(&way.address);
     match choose_at_accept(temper.get().measured(measure)) {
         Some(act) => reader_gone(&mut socket, act).await,
         None => http2::serve(socket, ledger, temper, measure).await,
     }
 }
 
-async fn serve(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+async fn serve(mut socket: Socket, mut way: Way, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
     let temper = || temper.get().measured(measure);
+    let _open = ledger.connected(&way.address);
     let mut reader = Reader::new(AT_ONCE);
     if let Some(act) = choose_at_accept(temper()) {
         return reader_gone(&mut socket, act).await;
     }
     loop {
+        let _ = socket.readable().await;
+        way.begun_us = now_us();
         let head = match reader.head(&mut socket).await {
             Ok(head) => head,
             Err(_) => return,
@@ -230,7 +236,8 @@ async fn serve(mut socket: Socket, ledger: Ledger, temper: Rc<Cell<Temper>>, mea
         assert!(reader.buffer.is_empty(), "more than one request: {:?}", reader.buffer);
         let (number, form) = read_request(&body);
         let act = choose(temper(), form);
-        let call = ledger.call(number, &id, format!("{act:?} {form:?}"));
+        let call = ledger.call(number, &id, format!("{act:?} {form:?}"), Some(way.clone()));
+        way.before += 1;
         let mut exchange =
             Exchange { socket: &mut socket, ledger: &ledger, call, number, form, rest_ms: temper().rest_ms };
         let next = exchange.perform(act).await;

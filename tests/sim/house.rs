@@ -12,14 +12,16 @@ use ringway::exchange::core::Core;
 use ringway::exchange::letters::{Letter, deliver};
 use ringway::exchange::load::Board;
 use ringway::exchange::run::connection;
-use ringway::net::mail::{Bell, lay};
+use ringway::net::mail::{Bell, Outbox, lay};
 use ringway::net::sim::{Place, TaskId, World};
-use ringway::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
+use ringway::net::{Dial, Ear, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
 use ringway::observe::counters::{Counter, Counters};
 use shards::{CoreId, Millis};
 
 use crate::backend::Speaks;
 use crate::watch::Watch;
+
+use crate::ledger::{Ledger, Told};
 
 /// What a story chooses of a configuration.
 #[derive(Clone, Debug)]
@@ -63,8 +65,14 @@ pub fn gateway() -> Dial {
     Dial::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))
 }
 
+/// Where a backend is at first.
 pub fn backend(index: usize) -> Dial {
-    Dial::Tcp(SocketAddr::from(([10, 0, 1, index as u8], 8000)))
+    homes(index)[0].clone()
+}
+
+/// Wherever a backend may be.
+pub fn homes(index: usize) -> [Dial; 2] {
+    [1, 2].map(|net| Dial::Tcp(SocketAddr::from(([10, 0, net, index as u8], 8000))))
 }
 
 pub fn key(tenant: usize) -> String {
@@ -137,10 +145,12 @@ pub struct House {
     watch: RefCell<Watch>,
     /// Tasks that live as long as their core: mail and tick.
     servants: Vec<TaskId>,
+    /// What the background core sends by.
+    background: Rc<Outbox<Letter>>,
 }
 
 impl House {
-    pub fn build(world: &World, setup: &Setup) -> House {
+    pub fn build(world: &World, setup: &Setup, ledger: &Ledger) -> House {
         let snapshot = Arc::new(snapshot(setup));
         let address = |backend: &Backend| match &backend.address {
             Address::Tcp { host, port } => Dial::Tcp(SocketAddr::new(host.parse().expect("an IP address"), *port)),
@@ -150,9 +160,17 @@ impl House {
         let board = Arc::new(Board::new(setup.cores as u16, snapshot.backends.len()));
         // Behind the data cores stand the I/O core and the background core.
         let bells: Vec<_> = (0..setup.cores + 2).map(|_| Bell::waker()).collect();
-        let (cores, listeners, servants) = (Vec::new(), Vec::new(), Vec::new());
-        let mut house = House { cores, listeners, log: Rc::default(), watch: RefCell::default(), servants };
-        for (index, (outbox, mut inbox)) in lay::<Letter>(&bells).into_iter().enumerate() {
+        let mut posts = lay::<Letter>(&bells);
+        let (background, _) = posts.pop().expect("the background core has mail");
+        let mut house = House {
+            cores: Vec::new(),
+            listeners: Vec::new(),
+            log: Rc::default(),
+            watch: RefCell::default(),
+            servants: Vec::new(),
+            background: Rc::new(background),
+        };
+        for (index, (outbox, mut inbox)) in posts.into_iter().enumerate() {
             let place = Place::Core(index);
             if index >= setup.cores {
                 let log = house.log.clone();
@@ -193,12 +211,16 @@ impl House {
                     spawn(&own.panics, connection(own.clone(), socket));
                 }
             });
-            let own = core.clone();
+            let (own, ledger) = (core.clone(), ledger.clone());
             house.servants.push(world.spawn(place, async move {
                 let mut ear = Ear;
                 loop {
                     inbox.wait(&mut ear).await;
                     while let Some(letter) = inbox.take() {
+                        if let Letter::Addresses { backend, addresses } = &letter {
+                            let (backend, addresses, at_us) = (*backend, addresses.clone(), now_us());
+                            ledger.tell(Told { core: index, backend, addresses, at_us });
+                        }
                         deliver(&own, letter);
                     }
                 }
@@ -211,6 +233,15 @@ impl House {
             }));
         }
         house
+    }
+
+    /// The name of a backend leads to `addresses` from now on.
+    pub fn moves(&self, backend: usize, addresses: Vec<Dial>) {
+        let addresses: Arc<[Dial]> = addresses.into();
+        for core in 0..self.cores.len() {
+            let letter = Letter::Addresses { backend, addresses: addresses.clone() };
+            assert!(self.background.post(core, letter).is_ok(), "a core has mail");
+        }
     }
 
     /// Accepts nothing more and lets what runs come to its end.
@@ -247,6 +278,7 @@ impl House {
             }
             core.model_queues.iter().chain(&core.backend_queues).for_each(|queue| queue.borrow().check());
             core.breakers.iter().for_each(|breaker| breaker.borrow().check());
+            core.streams.iter().for_each(|shared| shared.check());
         }
     }
 

@@ -157,7 +157,7 @@ impl Host {
         assert_eq!(length.and_then(|length| length.parse().ok()), Some(content.len()), "the whole body came");
         let (number, form) = read_request(&content);
         let act = choose(self.temper(), form);
-        let call = self.ledger.call(number, &id, format!("HTTP/2 {act:?} {form:?}"));
+        let call = self.ledger.call(number, &id, format!("HTTP/2 {act:?} {form:?}"), None);
         let stream = body.stream_id().as_u32();
         if self.wire.is_refused(stream) {
             self.ledger.refuse(call);

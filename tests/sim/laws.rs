@@ -1,7 +1,7 @@
 //! Laws over a whole story, asked once it is over: what its ledger must not show.
 
-use crate::house::{House, Setup};
-use crate::ledger::{Call, Ledger, Outcome, Worth};
+use crate::house::{House, Setup, backend};
+use crate::ledger::{Book, Call, Ledger, Outcome, Way, Worth};
 use crate::plot::Plot;
 
 /// Nobody is told to have been slow who was not: a drain, a fault of a backend or a neighbour is not the client's.
@@ -75,6 +75,41 @@ pub fn check_log(ledger: &Ledger, logged: &[String]) {
             assert!(!heard || sorted.binary_search(&id).is_ok(), "{id} is not in the log: {request:?}");
         }
     });
+}
+
+/// Longest way of a request's first byte, and of a request to connect: the slowest network of a story, and some.
+const BYTE_US: u64 = 500_000;
+const CONNECT_US: u64 = 5_000_000;
+
+/// Whoever was told that a backend has left an address begins no request there. One connection may have been under way: what
+/// came of it served the request that waited, and no other.
+pub fn check_moves(ledger: &Ledger, setup: &Setup) {
+    ledger.look(|book| {
+        for call in &book.calls {
+            let Some(way) = &call.way else { continue };
+            let (sent_us, slack_us) =
+                if way.before > 0 { (way.begun_us, BYTE_US) } else { (way.accepted_us, CONNECT_US) };
+            assert!(
+                is_known(book, way, setup.cores, sent_us.saturating_sub(slack_us), sent_us),
+                "begun where nobody is: {call:?}"
+            );
+        }
+    });
+}
+
+/// Whether some core knew of the address at some time of the span.
+fn is_known(book: &Book, way: &Way, cores: usize, from_us: u64, to_us: u64) -> bool {
+    let told = |core: usize| book.told.iter().filter(move |told| (told.core, told.backend) == (core, way.backend));
+    (0..cores).any(|core| {
+        let first = (0, way.address == backend(way.backend));
+        let later = told(core).map(|told| (told.at_us, told.addresses.contains(&way.address)));
+        let known: Vec<(u64, bool)> = std::iter::once(first).chain(later).collect();
+        let ends = known.iter().skip(1).map(|next| next.0).chain([u64::MAX]);
+        known
+            .iter()
+            .zip(ends)
+            .any(|((since_us, is_there), end_us)| *is_there && *since_us <= to_us && from_us <= end_us)
+    })
 }
 
 /// Attempts end: with the first content a client sees, and with the retries.

@@ -3,6 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use ringway::net::Dial;
 
 use ringway::net::now_ms;
 
@@ -36,6 +39,29 @@ pub struct Call {
     pub over_ms: Option<u64>,
     /// When it was rated last.
     pub rated_ms: u64,
+    /// Of a call over HTTP/1.1: one over HTTP/2 may have stood in line on its connection.
+    pub way: Option<Way>,
+}
+
+/// How a call reached its backend.
+#[derive(Clone, Debug)]
+pub struct Way {
+    pub backend: usize,
+    pub address: Dial,
+    /// When its connection was accepted, and when its own first byte came.
+    pub accepted_us: u64,
+    pub begun_us: u64,
+    /// How many calls its connection had carried before.
+    pub before: usize,
+}
+
+/// A core that was told where a backend is from now on.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub core: usize,
+    pub backend: usize,
+    pub addresses: Arc<[Dial]>,
+    pub at_us: u64,
 }
 
 /// What a client got for one request.
@@ -91,6 +117,10 @@ pub struct Book {
     keeping: Keeping,
     pub calls: Vec<Call>,
     pub requests: BTreeMap<String, Request>,
+    /// In the order in which it happened.
+    pub told: Vec<Told>,
+    /// Connections that are open now, by address.
+    pub open: BTreeMap<String, usize>,
     next: u64,
 }
 
@@ -134,15 +164,27 @@ impl Ledger {
     }
 
     /// Notes a call and gives it its number.
-    pub fn call(&self, question: u64, request_id: &str, act: String) -> usize {
+    pub fn call(&self, question: u64, request_id: &str, act: String, way: Option<Way>) -> usize {
         let mut book = self.0.borrow_mut();
         let request = book.requests.get(request_id).unwrap_or_else(|| panic!("a call for nobody: {request_id}"));
         assert_eq!(request.question, question, "a call asks what its request asked");
         assert!(!request.told.contains("only-if-cached"), "a call for what was to come from the cache alone");
         let (worth, refused, over_ms, rated_ms) = (Worth::Unfinished, false, None, now_ms());
         let request_id = request_id.to_owned();
-        book.calls.push(Call { question, request_id, act, worth, refused, over_ms, rated_ms });
+        book.calls.push(Call { question, request_id, act, worth, refused, over_ms, rated_ms, way });
         book.calls.len() - 1
+    }
+
+    /// Notes that a core knows of a backend's addresses.
+    pub fn tell(&self, told: Told) {
+        self.0.borrow_mut().told.push(told);
+    }
+
+    /// Notes a connection at `address` until the guard is dropped.
+    pub fn connected(&self, address: &Dial) -> Connected {
+        let address = format!("{address:?}");
+        *self.0.borrow_mut().open.entry(address.clone()).or_default() += 1;
+        Connected { ledger: self.clone(), address }
     }
 
     pub fn rate(&self, call: usize, worth: Worth) {
@@ -162,6 +204,19 @@ impl Ledger {
 
     pub fn look<R>(&self, look: impl FnOnce(&Book) -> R) -> R {
         look(&self.0.borrow())
+    }
+}
+
+/// See [`Ledger::connected`].
+pub struct Connected {
+    ledger: Ledger,
+    address: String,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut book = self.ledger.0.borrow_mut();
+        *book.open.get_mut(&self.address).expect("it was counted") -= 1;
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Plot {
     pub paused_cores: bool,
     /// Calls die, as by a panic.
     pub crashes: bool,
+    /// The names of backends lead elsewhere at times. No fault: nobody notices.
+    pub moves: bool,
     /// The node drains in the middle.
     pub drains: bool,
     /// Everybody asks for the same form.
@@ -103,6 +105,7 @@ pub fn plot() -> Plot {
         unreachable: !calm && chance(30),
         paused_cores: !calm && chance(30),
         crashes: !calm && chance(20),
+        moves: chance(30),
         drains: !calm && chance(20),
         one_form: chance(50),
         together: chance(50),

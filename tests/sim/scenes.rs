@@ -7,7 +7,7 @@ use shards::Shard;
 
 use crate::backend::{Act, After, Frame, Temper, When};
 use crate::client::{Errand, Habit, PLAIN, Version, Wish};
-use crate::house::Setup;
+use crate::house::{Setup, homes};
 use crate::ledger::Outcome;
 use crate::message::Pace;
 use crate::plot::Plot;
@@ -53,6 +53,7 @@ pub const CROWD: Plot = Plot {
     unreachable: false,
     paused_cores: false,
     crashes: false,
+    moves: false,
     drains: false,
     one_form: false,
     together: true,
@@ -472,6 +473,39 @@ fn who_reads_what_another_core_fetches_is_cut_when_that_core_stands_still() {
         }
         story.calm();
         story.fresh_requests();
+        story.end();
+    });
+}
+
+#[test]
+fn a_backend_that_moves_is_asked_where_it_is_and_loses_no_answer() {
+    each_seed(60, |world, seed| {
+        let setup = Setup { cores: 1 + seed as usize % 3, ttl_ms: 1, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.temper.set(Temper { rest_ms: 200, closes_percent: 0, ..story.temper.get() });
+        let homes = homes(0);
+        let [old, new] = homes.each_ref().map(|home| format!("{home:?}"));
+        for number in 0..8 {
+            story.invite(PLAIN, vec![question(number, [WHOLE, STREAMED][number as usize % 2]), question(9, WHOLE)]);
+            world.run_ms(between(0, 50));
+        }
+        // Some connections lie idle now, others are in use, one may be under way.
+        world.run_ms(between(0, 500));
+        story.house.moves(0, vec![homes[1].clone(), homes[0].clone()]);
+        story.house.moves(0, vec![homes[1].clone()]);
+        let before = story.ledger.look(|book| book.calls.len());
+        world.run_ms(between(0, 500));
+        for number in 10..18 {
+            story.invite(PLAIN, vec![question(number % 10, WHOLE)]);
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        world.run_ms(1000);
+        story.ledger.look(|book| {
+            assert_eq!(book.open.get(&old).copied().unwrap_or(0), 0, "the old server is let go");
+            assert!(book.open.get(&new).is_some_and(|open| *open > 0), "the new one is kept");
+            assert!(book.calls.len() > before);
+        });
         story.end();
     });
 }

@@ -9,15 +9,17 @@ use ringway::net::sim::{Ended, Manner, Place, TaskId, World, between, spawn_at};
 
 use crate::backend::{GOOD, Temper, start};
 use crate::client::{Client, Habit, Wish};
-use crate::house::{House, Setup, backend, gateway, key};
+use crate::house::{House, Setup, gateway, homes, key};
 use crate::laws::{
-    check_attempts, check_budgets, check_calls, check_calm, check_lateness, check_log, check_over, check_table,
+    check_attempts, check_budgets, check_calls, check_calm, check_lateness, check_log, check_moves, check_over,
+    check_table,
 };
 use crate::ledger::{Keeping, Ledger, Outcome};
 use crate::plot::{Plot, chance, habit, pick, plot, setup, wish};
 use crate::question::Form;
 
-/// Everything has to be over by then: the longest chain of time-outs of a setup, or the wishes of the slowest client.
+/// Everything has to be over by then: the longest chain of time-outs of a setup, behind a client that takes ten seconds for
+/// each of its twenty wishes.
 const PATIENCE_MS: u64 = 400_000;
 
 /// How stories went, for those who tell many.
@@ -174,10 +176,13 @@ impl<'a> Story<'a> {
             only: None,
         }));
         for index in 0..setup.backends {
-            // Each fails in its own measure.
-            start(&backend(index), setup.speaks(index), ledger.clone(), temper.clone(), pick(&[0, 50, 100, 100, 300]));
+            // Each fails in its own measure, wherever it is.
+            let measure = pick(&[0, 50, 100, 100, 300]);
+            for home in homes(index) {
+                start(index, home, setup.speaks(index), ledger.clone(), temper.clone(), measure);
+            }
         }
-        let house = House::build(world, &setup);
+        let house = House::build(world, &setup, &ledger);
         let form = pick(&[Form::Whole, Form::Streamed { usage: false }, Form::Streamed { usage: true }]);
         Story { world, setup, plot, ledger, temper, house, clients: Vec::new(), form, drained: false, crashed: 0 }
     }
@@ -238,7 +243,23 @@ impl<'a> Story<'a> {
         if plot.unreachable && chance(40) {
             let slow = [Manner::Slow { ms: 500 }, Manner::Slow { ms: 3000 }];
             let manner = pick(&[Manner::Welcome, Manner::Refuse, Manner::BlackHole, slow[0], slow[1]]);
-            world.set_manner(&backend(between(0, setup.backends as u64 - 1) as usize), manner);
+            let index = between(0, setup.backends as u64 - 1) as usize;
+            // Where it is at first, or everywhere.
+            homes(index).iter().take(pick(&[1, 2])).for_each(|home| world.set_manner(home, manner));
+        }
+        if plot.moves && chance(40) {
+            let index = between(0, setup.backends as u64 - 1) as usize;
+            let [one, two] = homes(index);
+            let both = [one.clone(), two.clone()];
+            self.house.moves(
+                index,
+                match between(0, 3) {
+                    0 => vec![one],
+                    1 => vec![two],
+                    2 => both.into(),
+                    _ => both.into_iter().rev().collect(),
+                },
+            );
         }
         if plot.paused_cores && chance(40) {
             let core = Place::Core(between(0, setup.cores as u64 - 1) as usize);
@@ -272,7 +293,7 @@ impl<'a> Story<'a> {
     pub fn calm(&mut self) {
         self.temper.set(Temper { window_bytes: self.temper.get().window_bytes, ..GOOD });
         for index in 0..self.setup.backends {
-            self.world.set_manner(&backend(index), Manner::Welcome);
+            homes(index).iter().for_each(|home| self.world.set_manner(home, Manner::Welcome));
         }
         for index in 0..self.setup.cores {
             self.world.resume(Place::Core(index));
@@ -344,6 +365,7 @@ impl<'a> Story<'a> {
         let mut rare = Rare::of(&self.house);
         rare.crashes = self.crashed;
         rare.refusals = self.ledger.look(|book| book.calls.iter().filter(|call| call.refused).count() as u64);
+        check_moves(&self.ledger, &self.setup);
         let steps = world.steps();
         self.house.close(world);
         world.run_ms(6000);

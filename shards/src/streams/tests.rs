@@ -3,17 +3,24 @@
 use super::*;
 use crate::random::{Random, each_seed};
 
+/// The only address of most tests.
+const HERE: u8 = 1;
+
 const BOUNDS: StreamBounds = StreamBounds { connections_max: 2, streams_max: 3, idle_ms: 100 };
+
+fn streams(bounds: StreamBounds) -> Streams<char, u8> {
+    Streams::new(bounds, Arc::new([HERE]))
+}
 
 #[test]
 fn connections_are_filled_before_another_is_opened() {
-    let mut streams = Streams::new(BOUNDS);
+    let mut streams = streams(BOUNDS);
     assert_eq!(streams.take(), Slot::Dial);
     assert_eq!(streams.take(), Slot::Wait);
-    let a = streams.dialled('a', 2, Millis(0));
+    let a = streams.dialled('a', HERE, 2, Millis(0));
     assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' });
     assert_eq!(streams.take(), Slot::Dial, "its peer allows two");
-    let b = streams.dialled('b', 100, Millis(0));
+    let b = streams.dialled('b', HERE, 100, Millis(0));
     streams.give_back(a, Millis(1));
     streams.give_back(a, Millis(1));
     assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' }, "the fuller one");
@@ -31,9 +38,9 @@ fn connections_are_filled_before_another_is_opened() {
 
 #[test]
 fn the_idle_are_closed() {
-    let mut streams = Streams::new(BOUNDS);
+    let mut streams = streams(BOUNDS);
     assert_eq!(streams.take(), Slot::Dial);
-    let a = streams.dialled('a', 9, Millis(0));
+    let a = streams.dialled('a', HERE, 9, Millis(0));
     let mut closing = Vec::new();
     streams.reap(Millis(1_000), 0, &mut closing);
     assert!(closing.is_empty(), "it has a stream");
@@ -46,12 +53,12 @@ fn the_idle_are_closed() {
 
 #[test]
 fn no_new_stream_goes_to_one_that_drains() {
-    let mut streams = Streams::new(BOUNDS);
+    let mut streams = streams(BOUNDS);
     assert_eq!(streams.take(), Slot::Dial);
-    let a = streams.dialled('a', 2, Millis(0));
+    let a = streams.dialled('a', HERE, 2, Millis(0));
     assert_eq!(streams.take_open(), Some((a, 'a')));
     assert_eq!(streams.take(), Slot::Dial);
-    let b = streams.dialled('b', 2, Millis(0));
+    let b = streams.dialled('b', HERE, 2, Millis(0));
     streams.give_back(b, Millis(0));
     let mut closing = Vec::new();
     streams.drain(&mut closing);
@@ -64,9 +71,9 @@ fn no_new_stream_goes_to_one_that_drains() {
 
 #[test]
 fn a_peer_that_allows_none_for_a_while_gets_none() {
-    let mut streams = Streams::new(StreamBounds { connections_max: 1, ..BOUNDS });
+    let mut streams = streams(StreamBounds { connections_max: 1, ..BOUNDS });
     assert_eq!(streams.take(), Slot::Dial);
-    let a = streams.dialled('a', 0, Millis(0));
+    let a = streams.dialled('a', HERE, 0, Millis(0));
     streams.limit(a, 0);
     streams.give_back(a, Millis(0));
     assert_eq!(streams.take(), Slot::Full);
@@ -75,14 +82,45 @@ fn a_peer_that_allows_none_for_a_while_gets_none() {
     streams.check();
 }
 
+#[test]
+fn no_new_stream_goes_to_an_address_that_is_gone() {
+    let mut streams = Streams::new(StreamBounds { streams_max: 1, connections_max: 3, ..BOUNDS }, Arc::new([1, 2]));
+    let [a, b, c] = [('a', 1), ('b', 2), ('c', 1)].map(|(name, address)| {
+        assert_eq!(streams.take(), Slot::Dial);
+        streams.dialled(name, address, 1, Millis(0))
+    });
+    streams.give_back(a, Millis(0));
+    streams.give_back(b, Millis(0));
+    let mut closing = Vec::new();
+    streams.moved(Arc::new([2, 1]), &mut closing);
+    assert_eq!((closing.as_slice(), streams.connections()), (&[][..], 3), "the same in another order");
+    streams.moved(Arc::new([2]), &mut closing);
+    assert_eq!((closing.as_slice(), streams.streams()), (&['a'][..], 1), "what runs goes on");
+    assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' });
+    assert_eq!(streams.take(), Slot::Dial);
+    streams.moved(Arc::new([3]), &mut closing);
+    let d = streams.dialled('d', 2, 9, Millis(1));
+    assert_eq!((streams.streams(), streams.take()), (3, Slot::Dial), "what was dialled serves who waited, nobody else");
+    streams.check();
+    [b, c, d].into_iter().for_each(|id| streams.give_back(id, Millis(2)));
+    assert_eq!((closing.as_slice(), streams.connections()), (&['a'][..], 1), "only the dial is left");
+}
+
 /// A connection as a plain list keeps it.
 struct Known {
     id: ConnectionId,
     name: u64,
+    address: u8,
     streams: u32,
     limit: u32,
     retired: bool,
     since: u64,
+}
+
+/// Some of four addresses, in any order; at times none.
+fn some_addresses(random: &mut Random) -> Arc<[u8]> {
+    let first = random.below(4);
+    (0..random.below(5)).map(|step| ((first + step) % 4) as u8).collect()
 }
 
 impl Known {
@@ -100,14 +138,15 @@ fn agrees_with_a_plain_list() {
             streams_max: 1 + random.below(5) as u32,
             idle_ms: 50,
         };
-        let mut streams = Streams::new(bounds);
+        let mut addresses = some_addresses(&mut random);
+        let mut streams = Streams::new(bounds, addresses.clone());
         let mut known: Vec<Known> = Vec::new();
         // Streams that are open, some on connections that are lost; and every connection there ever was.
         let (mut out, mut ever): (Vec<ConnectionId>, Vec<ConnectionId>) = (Vec::new(), Vec::new());
         let (mut dialling, mut now, mut name) = (false, 0, 0);
         for _ in 0..2_000 {
             now += random.below(20);
-            match random.below(10) {
+            match random.below(11) {
                 0..4 => {
                     let fullest = known.iter().filter(|one| one.has_room()).map(|one| one.streams).max();
                     let live = known.iter().filter(|one| !one.retired).count();
@@ -116,6 +155,7 @@ fn agrees_with_a_plain_list() {
                             let one = known.iter_mut().find(|one| one.id == id).expect("one that is open");
                             assert_eq!(one.name, connection);
                             assert!(one.has_room() && Some(one.streams) == fullest, "the fullest that has room");
+                            assert!(addresses.contains(&one.address), "nothing is begun where nobody is");
                             one.streams += 1;
                             out.push(id);
                         }
@@ -134,10 +174,13 @@ fn agrees_with_a_plain_list() {
                     if random.chance(70) {
                         name += 1;
                         let said = random.below(9) as u32;
-                        let id = streams.dialled(name, said, Millis(now));
+                        // Dialled before the last move, it may lead anywhere.
+                        let address = random.below(4) as u8;
+                        let id = streams.dialled(name, address, said, Millis(now));
                         assert!(!ever.contains(&id), "a name is used once");
                         let limit = said.clamp(1, bounds.streams_max);
-                        known.push(Known { id, name, streams: 1, limit, retired: false, since: now });
+                        let retired = !addresses.contains(&address);
+                        known.push(Known { id, name, address, streams: 1, limit, retired, since: now });
                         out.push(id);
                         ever.push(id);
                     } else {
@@ -180,6 +223,15 @@ fn agrees_with_a_plain_list() {
                     known.retain(|one| one.streams > 0);
                     known.iter_mut().for_each(|one| one.retired = true);
                 }
+                10 if random.chance(30) => {
+                    addresses = some_addresses(&mut random);
+                    let mut closing = Vec::new();
+                    streams.moved(addresses.clone(), &mut closing);
+                    closing.sort_unstable();
+                    known.iter_mut().for_each(|one| one.retired |= !addresses.contains(&one.address));
+                    let over: Vec<Known> = known.extract_if(.., |one| one.retired && one.streams == 0).collect();
+                    assert_eq!(closing, over.iter().map(|one| one.name).collect::<Vec<_>>());
+                }
                 8 | 9 => {
                     let mut closing = Vec::new();
                     streams.reap(Millis(now), 0, &mut closing);
@@ -208,12 +260,12 @@ fn agrees_with_a_plain_list() {
 
 #[test]
 fn a_few_are_kept_however_long_they_are_idle() {
-    let mut streams = Streams::new(StreamBounds { connections_max: 3, streams_max: 1, idle_ms: 10 });
+    let mut streams = streams(StreamBounds { connections_max: 3, streams_max: 1, idle_ms: 10 });
     let ids: Vec<_> = "abc"
         .chars()
         .map(|name| {
             assert_eq!(streams.take(), Slot::Dial);
-            streams.dialled(name, 1, Millis(0))
+            streams.dialled(name, HERE, 1, Millis(0))
         })
         .collect();
     ids.iter().for_each(|&id| streams.give_back(id, Millis(0)));

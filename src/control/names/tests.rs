@@ -120,7 +120,12 @@ fn a_name_is_followed_and_the_last_answer_kept() {
         zone.set("model.test.", Family::A, one("10.0.0.2"));
         assert_eq!(followed.said(2).await, "backend b: the name model.test resolves again");
         // While one family was answered and the other not yet, its old address stays.
-        let last = followed.told(3).await;
+        let mut last = followed.told(3).await;
+        if let Finding::Said(text) = &last {
+            assert_eq!(text, "backend b: the name model.test leads to other addresses now");
+            last = followed.told(4).await;
+            assert_eq!(last, leads_to(&["10.0.0.2"]));
+        }
         assert!(last == leads_to(&["10.0.0.2"]) || last == leads_to(&["fd00::1", "10.0.0.2"]), "{last:?}");
     });
 }
@@ -135,8 +140,14 @@ fn a_name_that_led_nowhere_at_first_gets_its_addresses() {
         }
         zone.set("model.test.", Family::A, Reply::Addresses(vec![ip("10.0.0.1")], 0));
         // That it did not resolve was said at start.
-        assert_eq!(followed.said(0).await, "backend b: the name model.test resolves again");
+        assert_eq!(followed.said(0).await, "backend b: the name model.test resolves now");
         assert_eq!(followed.told(1).await, leads_to(&["10.0.0.1"]));
+        // And moves, which is told beside the addresses; one more is no move.
+        zone.set("model.test.", Family::A, Reply::Addresses(vec![ip("10.0.0.2")], 0));
+        assert_eq!(followed.said(2).await, "backend b: the name model.test leads to other addresses now");
+        assert_eq!(followed.told(3).await, leads_to(&["10.0.0.2"]));
+        zone.set("model.test.", Family::A, Reply::Addresses(["10.0.0.2", "10.0.0.3"].map(ip).to_vec(), 0));
+        assert_eq!(followed.told(4).await, leads_to(&["10.0.0.2", "10.0.0.3"]));
     });
 }
 

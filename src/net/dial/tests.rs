@@ -140,7 +140,8 @@ fn real_sockets_skip_the_address_that_refuses() {
                 let addresses = [Dial::Tcp(refusing), Dial::Tcp(good)];
                 // The race of those that refuse and those that do not, and the way of a single address.
                 for choice in [&addresses[..], &addresses[1..], &[addresses[1].clone(), addresses[0].clone()]] {
-                    let mut socket = dial_any(choice, DialOptions { fast_open, ..OPTIONS }).await.unwrap();
+                    let (mut socket, reached) = dial_any(choice, DialOptions { fast_open, ..OPTIONS }).await.unwrap();
+                    assert_eq!(reached, addresses[1], "where it leads");
                     socket.write(b"ping".to_vec()).await.0.unwrap();
                     let (read, word) = socket.read(Vec::with_capacity(4)).await;
                     assert_eq!((read.unwrap(), &word[..]), (4, &b"ping"[..]));
