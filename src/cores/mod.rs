@@ -5,8 +5,9 @@
 pub mod launch; // from a configuration to running threads, and back
 pub mod secure; // TLS settings of the backends, from files
 
+pub mod data; // the ring: accept, and everything in `exchange`
+
 mod background; // tokio: signals, the drain
-mod data; // the ring: accept, and everything in `exchange`
 mod io; // glommio: the access log
 mod listen; // listening sockets, a set a data core
 mod plan; // which CPUs do what

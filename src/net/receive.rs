@@ -17,6 +17,9 @@ use rustix::io::Errno;
 use super::spawn_raw;
 use super::sys::{Buffers, push_receive, submit_and_reap};
 
+#[cfg(test)]
+mod tests;
+
 const RING_ENTRIES: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 /// Most buffers of a core. Bytes leave them when their reader runs, mostly within the same round.
@@ -40,7 +43,7 @@ struct Hub {
     /// Buffers that wait for their readers. Bytes of others are copied out before it is half of all, so that there is
     /// always one to receive into.
     held: usize,
-    /// A receive ended for want of a buffer.
+    /// A receive ended for want of a buffer, or bytes were copied out.
     ran_out: bool,
     /// Something is queued, and the task that submits has been woken for it.
     queued: bool,
@@ -166,6 +169,7 @@ impl Hub {
                     slot.held = Some((id, 0, received));
                     self.held += 1;
                 } else {
+                    self.ran_out |= slot.held.is_none();
                     slot.unread.extend_from_slice(self.buffers.filled(id, received));
                     self.buffers.give_back(id);
                 }

@@ -2,7 +2,7 @@
 //! their end under load, and secure connections that cannot be made.
 
 mod certificates;
-mod server;
+pub mod server;
 
 use h2::Reason;
 use rustls::HandshakeKind;

@@ -29,6 +29,8 @@ use crate::kit::{completion, done, finish, piece, usage};
 pub struct Seen {
     /// Connections that were accepted.
     pub accepted: usize,
+    /// Those of plain HTTP/2 that have ended.
+    pub ended: usize,
     /// Of those that shook hands: in what way.
     pub handshakes: Vec<HandshakeKind>,
     /// The number of the connection, the head and the question of each request.
@@ -99,7 +101,11 @@ impl Server {
                     });
                     let secure = secure.lock().unwrap().clone();
                     spawn_local(async move {
-                        let Some(secure) = secure else { return connection.http2(socket, streams_max).await };
+                        let Some(secure) = secure else {
+                            connection.clone().http2(socket, streams_max).await;
+                            connection.seen.lock().unwrap().ended += 1;
+                            return;
+                        };
                         let stream = match TlsAcceptor::from(secure).accept(socket).into_fallible().await {
                             Ok(stream) => stream,
                             // Closed with something unread, it would take its alert back.
@@ -140,6 +146,10 @@ impl Server {
 
     pub fn accepted(&self) -> usize {
         self.seen.lock().unwrap().accepted
+    }
+
+    pub fn ended(&self) -> usize {
+        self.seen.lock().unwrap().ended
     }
 
     /// The connection of each request, in the order in which they came.
