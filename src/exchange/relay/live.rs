@@ -98,6 +98,7 @@ pub async fn live(
     line.socket.watch().guard();
     let reader = read(core, line, note, seat, form, usage_event, role).await;
     line.socket.watch().unguard();
+    seat.let_fly();
     reader
 }
 
