@@ -482,8 +482,8 @@ impl Flight {
         let at = state.reach() - bytes.len() as u64;
         let number = *number;
         for &(follower, _) in &state.followers {
-            let opening = state.opening.clone().filter(|_| news == News::Opening);
-            let end = state.end.clone().filter(|_| news == News::End);
+            let opening = if news == News::Opening { state.opening.clone() } else { None };
+            let end = if news == News::End { state.end.clone() } else { None };
             let (leader, part, bytes) = (core.id, Part::Next, bytes.clone());
             core.post(follower, Letter::Feed { fingerprint, number, leader, part, opening, at, bytes, end });
         }
