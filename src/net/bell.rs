@@ -1,15 +1,19 @@
 //! The bell of a data core: an eventfd that the core reads through its own ring.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 use rustix::event::{EventfdFlags, eventfd};
+
+use super::port::bell_rung;
+use super::sys::BellRead;
 
 /// The end that other cores strike.
 pub struct RingBell(std::fs::File);
 
-/// The end that the core waits at; made at the first wait, on the core's own ring.
+/// The end that the core waits at; made at the first wait.
 #[derive(Default)]
-pub struct Ear(Option<(monoio::fs::File, Vec<u8>)>);
+pub struct Ear(Option<BellRead>);
 
 impl RingBell {
     /// Errors: the kernel's, when out of descriptors.
@@ -27,17 +31,9 @@ impl RingBell {
 impl Ear {
     /// Waits until `bell` was struck since the last wait.
     pub async fn wait(&mut self, bell: &RingBell) {
-        if self.0.is_none() {
-            let file = bell.0.try_clone().and_then(monoio::fs::File::from_std);
-            self.0 = file.ok().map(|file| (file, Vec::with_capacity(8)));
-        }
-        match self.0.take() {
-            Some((file, buffer)) => {
-                let (_, buffer) = file.read_at(buffer, 0).await;
-                self.0 = Some((file, buffer));
-            }
-            // Out of descriptors: look again soon rather than never.
-            None => super::sleep_ms(10).await,
+        let count = *self.0.get_or_insert_with(BellRead::new);
+        if bell_rung(bell.0.as_fd(), count).await.is_err() {
+            super::sleep_ms(10).await; // look again soon rather than never
         }
     }
 }

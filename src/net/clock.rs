@@ -1,21 +1,26 @@
 //! The clocks of the real world. Deadlines, ages and dates come from the kernel's coarse clocks, which tick every few
 //! milliseconds and cost a few nanoseconds to read; durations that are shown come from the precise one.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::OnceLock;
-use std::task::Waker;
-use std::time::Duration;
 
-use monoio::time::{Instant, sleep_until};
 use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::port::sleep_until_us;
 
 static START_S: OnceLock<i64> = OnceLock::new();
 
-/// Seconds are counted from the process's first reading, so that the numbers stay small.
+/// Seconds are counted from about the process's first reading, so that the numbers stay small.
 fn since_start(now: Timespec) -> (u64, u64) {
-    let start = *START_S.get_or_init(|| now.tv_sec);
-    (now.tv_sec.saturating_sub(start) as u64, now.tv_nsec as u64)
+    since(*START_S.get_or_init(|| start_of(now)), now)
+}
+
+/// A second before the reading: one of a coarse clock that follows may be of the second before.
+fn start_of(first: Timespec) -> i64 {
+    first.tv_sec - 1
+}
+
+fn since(start_s: i64, now: Timespec) -> (u64, u64) {
+    ((now.tv_sec - start_s).max(0) as u64, now.tv_nsec as u64)
 }
 
 /// Microseconds since about the start of the process. The same clock on every core.
@@ -36,22 +41,21 @@ pub fn unix_ms() -> u64 {
     now.tv_sec.max(0) as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
-/// Sleeps on the core's own timer wheel.
+/// Sleeps for so long at least.
 pub async fn sleep_ms(ms: u64) {
-    let until = Instant::now() + Duration::from_millis(ms);
-    let mut sleep = pin!(sleep_until(until));
-    let mut sleeper: Option<Waker> = None;
-    poll_fn(|context| {
-        // The runtime's timer wakes for ever whoever polled it first; what waits may have gone over to another task.
-        if sleeper.as_ref().is_some_and(|sleeper| !sleeper.will_wake(context.waker())) {
-            sleep.set(sleep_until(until));
-            sleeper = None;
-        }
-        let state = sleep.as_mut().poll(context);
-        if state.is_pending() && sleeper.is_none() {
-            sleeper = Some(context.waker().clone());
-        }
-        state
-    })
-    .await;
+    sleep_until_us(now_us().saturating_add(ms.saturating_mul(1000))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Timespec, since, start_of};
+
+    #[test]
+    fn a_coarse_reading_behind_the_first_one_is_no_eternity() {
+        let precise = Timespec { tv_sec: 100, tv_nsec: 1 };
+        let coarse = Timespec { tv_sec: 99, tv_nsec: 998_000_000 };
+        let start_s = start_of(precise);
+        assert_eq!(since(start_s, coarse), (0, 998_000_000));
+        assert_eq!(since(start_s, precise), (1, 1));
+    }
 }

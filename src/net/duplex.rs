@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -58,6 +58,29 @@ impl Duplex {
         })
         .await;
         (result, buffer)
+    }
+
+    /// As `read`, into a buffer that is made when there is something to read.
+    pub async fn read_new(&mut self, make: impl Fn() -> Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let mut buffer = Vec::new();
+        let result = poll_fn(|context| {
+            self.poll_take(context, |bytes| {
+                buffer = make();
+                let taken = bytes.len().min(buffer.capacity());
+                buffer.extend_from_slice(&bytes[..taken]);
+                taken
+            })
+        })
+        .await;
+        (result, buffer)
+    }
+
+    /// See [`Socket::post`]. Under TLS nothing can be.
+    pub fn post(&mut self, bytes: &[u8]) -> Option<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.post(bytes),
+            Stream::Tls(_) => None,
+        }
     }
 
     /// Writes all of `buffer`, down to the kernel. Each part the peer takes counts as progress for the watch.
@@ -164,8 +187,9 @@ impl AsyncWrite for Duplex {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(socket) => {
+                let settled = ready!(socket.poll_settled(context));
                 socket.finish_writing();
-                Poll::Ready(Ok(()))
+                Poll::Ready(settled)
             }
             Stream::Tls(stream) => stream.poll_shutdown(context),
         }

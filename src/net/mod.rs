@@ -16,7 +16,7 @@ mod clock;
 #[cfg(not(sim))]
 mod dice;
 #[cfg(not(sim))]
-mod receive; // the receiving side of every socket, on a ring of its own
+mod port; // where sockets receive and send: a ring of its own
 #[cfg(not(sim))]
 pub mod runtime; // builds the ring runtime of a data core
 #[cfg(not(sim))]

@@ -1,18 +1,24 @@
 //! Builds the ring runtime of a data core, with the flags this gateway needs, and starts tasks on it.
 
-use std::cell::Cell;
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
-/// Entries of a data core's submission queue. The runtime flushes a full queue, so this bounds a batch, not the work.
-const RING_ENTRIES: u32 = 2048;
+use pin_project_lite::pin_project;
 
-/// Runs `main` on a new ring on this thread until it ends.
-///
-/// SINGLE_ISSUER and DEFER_TASKRUN: completions are worked on when the core asks for them and never interrupt it, which
-/// saves 5 % of the CPU of a streamed chunk. The price is a rule: a task must not wake itself to run again, as a yield
-/// would, for the runtime does not ask for completions while any task is runnable; go through [`super::sleep_ms`].
-/// No SQPOLL: the runtime panics on a full queue with it.
+use super::port;
+
+/// The runtime's own ring stays empty.
+const RING_ENTRIES: u32 = 256;
+/// A round in which so few tasks ran has run all that could: the runtime breaks one off only after more.
+const WHOLE_ROUND: u32 = 2;
+
+/// Runs `main` on this thread until it ends. The runtime runs the tasks of a round; when none can run any more, the core's
+/// ring is served and waited on, see [`super::port`]. Whatever wakes a task comes from there.
 ///
 /// Errors: the kernel's refusal to make a ring, with the usual cause in words.
 pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
@@ -21,17 +27,91 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
     let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
         .uring_builder(ring)
         .with_entries(RING_ENTRIES)
-        .enable_timer()
         .build()
         .map_err(explain)?;
+    port::check().map_err(explain)?;
     RUNNING.set(true);
-    let output = runtime.block_on(main);
+    let call = Arc::new(Call(AtomicBool::new(true)));
+    let waker = Waker::from(call.clone());
+    let output = runtime.block_on(async {
+        spawn_raw(round());
+        let mut main = pin!(main);
+        // The runtime polls this when it was woken: by `main`'s waker, or by the task that ends a round.
+        poll_fn(|context| {
+            let ended = ROUND.with_borrow_mut(|round| {
+                round.runtime.get_or_insert_with(|| context.waker().clone());
+                round.task.take()
+            });
+            let is_called = call.0.swap(false, Ordering::Relaxed);
+            if is_called && let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Poll::Ready(output);
+            }
+            if let Some(task) = ended {
+                port::work(!is_called && RAN.get() <= WHOLE_ROUND);
+                RAN.set(0);
+                // Were there nothing to run, the runtime would wait on a ring of its own.
+                task.wake();
+            }
+            Poll::Pending
+        })
+        .await
+    });
     RUNNING.set(false);
+    ROUND.take();
     Ok(output)
+}
+
+/// Marks the end of a round: has the runtime call for work when it has run.
+async fn round() {
+    poll_fn(|context| {
+        ROUND.with_borrow_mut(|round| {
+            round.task = Some(context.waker().clone());
+            if let Some(runtime) = &round.runtime {
+                runtime.wake_by_ref();
+            }
+        });
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+/// The waker of the main future.
+struct Call(AtomicBool);
+
+impl Wake for Call {
+    fn wake(self: Arc<Call>) {
+        self.0.store(true, Ordering::Relaxed);
+        ROUND.with_borrow(|round| round.runtime.iter().for_each(Waker::wake_by_ref));
+    }
+}
+
+#[derive(Default)]
+struct Round {
+    runtime: Option<Waker>,
+    task: Option<Waker>,
+}
+
+pin_project! {
+    struct Counted<F> {
+        #[pin]
+        task: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Counted<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        RAN.set(RAN.get() + 1);
+        self.project().task.poll(context)
+    }
 }
 
 thread_local! {
     static RUNNING: Cell<bool> = const { Cell::new(false) };
+    /// Tasks that ran in this round.
+    static RAN: Cell<u32> = const { Cell::new(0) };
+    static ROUND: RefCell<Round> = RefCell::default();
 }
 
 /// Whether tasks can be started here: not on a thread without a ring, nor when the ring has ended and what was left on it
@@ -55,5 +135,5 @@ fn explain(error: io::Error) -> io::Error {
 
 /// Starts a task without the guard against panics; everybody else uses [`super::spawn`].
 pub fn spawn_raw(task: impl Future<Output = ()> + 'static) {
-    drop(monoio::spawn(task));
+    drop(monoio::spawn(Counted { task }));
 }

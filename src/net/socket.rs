@@ -8,40 +8,33 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes};
-use monoio::buf::IoBuf;
-use monoio::io::AsyncWriteRent;
-use monoio::net::TcpStream;
+use bytes::Bytes;
+use rustix::event::PollFlags;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, accept_with, connect, send, sendmsg,
     shutdown, socket_with,
     sockopt::{set_socket_linger, set_tcp_nodelay, socket_error},
 };
 
-use super::receive::Receiver;
-use super::{
-    dial::FastOpen,
-    sys::{adopt, ask_fast_open, descriptor},
-    watch::Watch,
-};
+use super::port::{Port, Ready, ready};
+use super::{dial::FastOpen, sys::ask_fast_open, watch::Watch};
 
 /// What the registry of watches knows a socket by.
 pub type SocketId = RawFd;
 
 /// A connected stream socket, TCP or Unix.
 pub struct Socket {
-    // In this order, so that neither the watch's registry nor the receive ring holds a descriptor that is closed.
+    // In this order, so that neither the watch's registry nor the ring of ports holds a descriptor that is closed.
     watch: Watch,
-    receiver: Receiver,
-    stream: TcpStream,
+    port: Port,
     /// Waits for room, while [`Socket::poll_write`] had none.
-    stalled: Option<Stalled>,
+    stalled: Option<Ready>,
+    fd: OwnedFd,
+    /// Its first bytes may travel with the request to connect, which takes a send that waits.
+    is_fresh: bool,
 }
-
-/// A wait that owns a second descriptor of its socket. Dropped, it is taken back, and no byte with it.
-type Stalled = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
 /// Ends the wait for a read. See [`Socket::read_until_quit`].
 #[derive(Default)]
@@ -66,9 +59,8 @@ impl Quit {
 
 impl Socket {
     fn new(fd: OwnedFd) -> io::Result<Socket> {
-        let stream = adopt(fd)?;
-        let receiver = Receiver::new(stream.as_raw_fd())?;
-        Ok(Socket { watch: Watch::new(stream.as_raw_fd()), receiver, stream, stalled: None })
+        let port = Port::new(fd.as_raw_fd())?;
+        Ok(Socket { watch: Watch::new(fd.as_raw_fd()), port, stalled: None, fd, is_fresh: false })
     }
 
     /// The watch of this socket: deadlines and hang-ups.
@@ -78,7 +70,7 @@ impl Socket {
 
     /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end.
     pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
-        let result = poll_fn(|context| self.receiver.poll_read(&mut buffer, context)).await;
+        let result = poll_fn(|context| self.port.poll_read(&mut buffer, context)).await;
         (result, buffer)
     }
 
@@ -86,7 +78,7 @@ impl Socket {
     pub async fn read_until_quit(&mut self, mut buffer: Vec<u8>, quit: &RefCell<Quit>) -> (io::Result<usize>, Vec<u8>) {
         quit.borrow_mut().asked = false;
         let result = poll_fn(|context| {
-            if let Poll::Ready(result) = self.receiver.poll_read(&mut buffer, context) {
+            if let Poll::Ready(result) = self.port.poll_read(&mut buffer, context) {
                 return Poll::Ready(result);
             }
             let mut quit = quit.borrow_mut();
@@ -103,36 +95,53 @@ impl Socket {
         (result, buffer)
     }
 
-    /// Writes all of `buffer`. Each part the peer takes counts as progress for the watch.
+    /// Writes all of `buffer`. Each part the peer takes counts as progress for the watch. Little is posted and not waited for:
+    /// it leaves with what else the core sends in this round, and an error shows in the next write or in [`Socket::settle`].
     pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        let length = buffer.len();
-        // The usual case first: one send takes everything.
-        let (result, mut buffer) = self.stream.write(buffer).await;
-        let mut done = match written(result) {
-            Ok(count) if count == length => return (Ok(()), buffer),
-            Ok(count) => count,
-            Err(error) => return (Err(error), buffer),
-        };
-        while done < length {
-            self.watch.moved();
-            let (result, slice) = self.stream.write(buffer.slice(done..)).await;
-            buffer = slice.into_inner();
-            match written(result) {
-                Ok(count) => done += count,
-                Err(error) => return (Err(error), buffer),
-            }
+        if let Some(result) = self.post(&buffer) {
+            return (result, buffer);
         }
-        (Ok(()), buffer)
+        if let Err(error) = self.settle().await {
+            return (Err(error), buffer);
+        }
+        (self.write_all(&buffer).await, buffer)
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            done += written(poll_fn(|context| self.poll_write(&bytes[done..], context)).await)?;
+        }
+        Ok(())
     }
 
     /// As `write`, of bytes that stay shared.
-    pub async fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let (result, _) = self.stream.write(bytes.clone()).await;
-            bytes.advance(written(result)?);
-            self.watch.moved();
+    pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
+        if let Some(result) = self.post(&bytes) {
+            return result;
         }
-        Ok(())
+        self.settle().await?;
+        self.write_all(&bytes).await
+    }
+
+    /// Writes `bytes` without waiting; what the peer has no room for leaves later. `None`, and nothing is written, if they are
+    /// too many or others are on their way still. Errors: of an earlier write.
+    pub fn post(&mut self, bytes: &[u8]) -> Option<io::Result<()>> {
+        if self.is_fresh {
+            return None;
+        }
+        self.port.post(bytes, self.watch.patience_ms())
+    }
+
+    /// Waits until the kernel has everything that was written: before the end of the direction, or of the socket.
+    pub async fn settle(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_settled(context)).await
+    }
+
+    /// See [`Socket::settle`].
+    pub fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch.moved();
+        self.port.poll_settled(context)
     }
 
     /// Shows `take` what has come, in place; it says how many bytes it took, at least one, and must not touch a socket.
@@ -142,7 +151,7 @@ impl Socket {
         context: &mut Context<'_>,
         take: impl FnOnce(&[u8]) -> usize,
     ) -> Poll<io::Result<usize>> {
-        self.receiver.poll_take(context, take)
+        self.port.poll_take(context, take)
     }
 
     /// Writes as much of `bytes` as there is room for, at least one byte. A wait for room that is given up loses nothing.
@@ -157,7 +166,11 @@ impl Socket {
 
     /// As `poll_write_parts`, for those who cannot wait: without room it is a `WouldBlock`.
     pub fn write_now(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(send_parts(descriptor(&self.stream), parts)?)
+        match self.port.poll_settled(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(settled) => settled?,
+            Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
+        }
+        Ok(send_parts(self.fd.as_fd(), parts)?)
     }
 
     /// A plain call, and the ring only to wait: a send in the ring that is dropped may have sent or not.
@@ -166,23 +179,23 @@ impl Socket {
         context: &mut Context<'_>,
         send: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.port.poll_settled(context))?;
         loop {
             if let Some(stalled) = &mut self.stalled {
-                let waited = ready!(stalled.as_mut().poll(context));
+                let waited = std::task::ready!(Pin::new(stalled).poll(context));
                 self.stalled = None;
                 waited?;
             }
-            match send(descriptor(&self.stream)) {
+            match send(self.fd.as_fd()) {
                 Ok(count) => {
+                    self.is_fresh = false;
                     self.watch.moved();
                     return Poll::Ready(Ok(count));
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 // In progress: the first bytes could not travel with the request to connect.
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INPROGRESS) => {
-                    // The wait borrows what it waits on, so it has a stream of its own.
-                    let twin = adopt(descriptor(&self.stream).try_clone_to_owned()?)?;
-                    self.stalled = Some(Box::pin(async move { twin.writable(false).await }));
+                    self.stalled = Some(ready(self.fd.as_fd(), PollFlags::OUT));
                 }
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
@@ -191,7 +204,7 @@ impl Socket {
 
     /// Waits until a read would give bytes or the end, without lending a buffer.
     pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|context| self.receiver.poll_readable(context)).await
+        poll_fn(|context| self.port.poll_readable(context)).await
     }
 
     /// Ends our sending direction.
@@ -206,16 +219,16 @@ impl Socket {
 
     /// Makes ready a connection that will lie idle before anything was read from it, for [`Socket::is_quiet`].
     pub fn rest(&self) {
-        self.receiver.arm();
+        self.port.arm();
     }
 
     /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
     pub fn is_quiet(&self) -> bool {
-        self.receiver.is_quiet()
+        self.port.is_quiet()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        descriptor(&self.stream)
+        self.fd.as_fd()
     }
 
     /// Makes writes of more than a few KiB wait for the peer.
@@ -274,12 +287,13 @@ pub async fn dial_with(to: &Dial, timeout_ms: u64, fast_open: FastOpen) -> io::R
             (fd, started)
         }
     };
-    let socket = Socket::new(fd)?;
+    let mut socket = Socket::new(fd)?;
+    socket.is_fresh = fast_open == FastOpen::On;
     match started {
         Ok(()) => {}
         Err(rustix::io::Errno::INPROGRESS) => {
             socket.watch.shut_down_at(super::now_ms().saturating_add(timeout_ms));
-            socket.stream.writable(false).await?;
+            ready(socket.fd.as_fd(), PollFlags::OUT).await?;
             if socket.watch.take_trip().is_some() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -295,7 +309,7 @@ pub async fn dial_with(to: &Dial, timeout_ms: u64, fast_open: FastOpen) -> io::R
 
 /// A listening socket, TCP or Unix.
 pub struct Listener {
-    stream: TcpStream,
+    fd: OwnedFd,
     nodelay: bool,
 }
 
@@ -303,17 +317,17 @@ impl Listener {
     /// Takes over a bound, listening descriptor; `nodelay` for TCP.
     pub fn new(fd: OwnedFd, nodelay: bool) -> io::Result<Listener> {
         rustix::fs::fcntl_setfl(&fd, rustix::fs::OFlags::NONBLOCK)?;
-        Ok(Listener { stream: adopt(fd)?, nodelay })
+        Ok(Listener { fd, nodelay })
     }
 
     /// For `shutdown_both`: ends `accept` with an error.
     pub fn id(&self) -> SocketId {
-        self.stream.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 
     /// A connection that waits already.
     pub fn accept_now(&self) -> Option<Socket> {
-        let fd = accept_with(descriptor(&self.stream), SocketFlags::CLOEXEC).ok()?;
+        let fd = accept_with(self.fd.as_fd(), SocketFlags::CLOEXEC).ok()?;
         if self.nodelay {
             let _ = set_tcp_nodelay(&fd, true);
         }
@@ -324,14 +338,14 @@ impl Listener {
     /// and dropping the wait leaks nothing.
     pub async fn accept(&self) -> io::Result<Socket> {
         loop {
-            match accept_with(descriptor(&self.stream), SocketFlags::CLOEXEC) {
+            match accept_with(self.fd.as_fd(), SocketFlags::CLOEXEC) {
                 Ok(fd) => {
                     if self.nodelay {
                         let _ = set_tcp_nodelay(&fd, true);
                     }
                     return Socket::new(fd);
                 }
-                Err(rustix::io::Errno::AGAIN) => self.stream.readable(false).await?,
+                Err(rustix::io::Errno::AGAIN) => ready(self.fd.as_fd(), PollFlags::IN).await?,
                 Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -1,7 +1,7 @@
 //! System calls that no safe wrapper covers. All `unsafe` of the gateway is in this file: one operation a block.
 #![allow(unsafe_code)]
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -46,6 +46,13 @@ pub fn has_input(socket: RawFd) -> bool {
     poll(&mut polled, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
+/// Sends as much of `bytes` as there is room for, without waiting.
+pub fn send_now(socket: RawFd, bytes: &[u8]) -> rustix::io::Result<usize> {
+    // SAFETY: as in `hangups`, for the registry of ports. WHY: as there.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket) };
+    rustix::net::send(fd, bytes, rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL)
+}
+
 /// Ends both directions, so that whatever operation is pending on the socket completes.
 pub fn shutdown_both(socket: RawFd) {
     // SAFETY: as in `hangups`. WHY: as there.
@@ -53,17 +60,11 @@ pub fn shutdown_both(socket: RawFd) {
     let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
 }
 
-/// Takes over a connected or listening descriptor of any family as a stream of the ring runtime, which only ever issues
-/// recv, send and poll on it.
-pub fn adopt(fd: OwnedFd) -> std::io::Result<monoio::net::TcpStream> {
-    monoio::net::TcpStream::from_std(std::net::TcpStream::from(fd))
-}
-
-/// The descriptor of a stream, as safe wrappers of system calls want it.
-pub fn descriptor(stream: &monoio::net::TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the borrow of `stream` keeps its descriptor open for as long as the result lives. WHY: the runtime's type
-    // gives the raw number only.
-    unsafe { BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(stream)) }
+/// Makes the coming close a reset.
+pub fn reset_by_close(socket: RawFd) {
+    // SAFETY: as in `hangups`, for the registry of ports. WHY: as there.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket) };
+    let _ = rustix::net::sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
 }
 
 /// Asks for TCP Fast Open on a socket that is not connected yet. A kernel without it connects the ordinary way.
@@ -162,10 +163,94 @@ pub fn push_receive(ring: &mut io_uring::IoUring, socket: RawFd, tag: u64) -> bo
     unsafe { ring.submission().push(&entry).is_ok() }
 }
 
+/// Bytes that wait for the call that sends them. The memory is never given back, so that a send in the ring can point to it.
+pub struct Tray {
+    bytes: &'static mut [u8],
+    used: usize,
+}
+
+impl Tray {
+    /// One of `capacity` bytes.
+    pub fn new(capacity: usize) -> Tray {
+        Tray { bytes: Box::leak(vec![0; capacity].into_boxed_slice()), used: 0 }
+    }
+
+    /// Copies `bytes` and queues a send of them that does not wait: it is done within the call that submits it, and completes
+    /// visibly only if it did not take everything. Where the copy begins, or `None`: no room here or in the queue.
+    pub fn push_send(&mut self, ring: &mut io_uring::IoUring, socket: RawFd, bytes: &[u8], tag: u64) -> Option<usize> {
+        let start = self.used;
+        let copy = self.bytes.get_mut(start..start + bytes.len())?;
+        copy.copy_from_slice(bytes);
+        // MSG_WAITALL: a send that took a part has failed, and so completes visibly.
+        let entry = io_uring::opcode::Send::new(io_uring::types::Fd(socket), copy.as_ptr(), copy.len() as u32)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build()
+            .flags(io_uring::squeue::Flags::SKIP_SUCCESS)
+            .user_data(tag);
+        // SAFETY: the entry points to memory that is never unmapped. WHY: pushing is unsafe as such.
+        unsafe { ring.submission().push(&entry).ok()? };
+        self.used += bytes.len();
+        Some(start)
+    }
+
+    /// What was copied.
+    pub fn queued(&self, start: usize, length: usize) -> &[u8] {
+        &self.bytes[start..start + length]
+    }
+
+    /// Forgets everything: all of it was submitted.
+    pub fn clear(&mut self) {
+        self.used = 0;
+    }
+}
+
+/// Queues a wait until `descriptor` is ready for one of `events`, or broken. False: the queue is full.
+pub fn push_poll(ring: &mut io_uring::IoUring, descriptor: RawFd, events: PollFlags, tag: u64) -> bool {
+    let events = u32::from(events.bits());
+    let entry = io_uring::opcode::PollAdd::new(io_uring::types::Fd(descriptor), events).build().user_data(tag);
+    // SAFETY: the entry holds no pointer. WHY: pushing is unsafe as such.
+    unsafe { ring.submission().push(&entry).is_ok() }
+}
+
+/// Where the count of an eventfd is read to. Never given back, so that a read in the ring can point to it.
+#[derive(Clone, Copy)]
+pub struct BellRead(&'static std::sync::atomic::AtomicU64);
+
+impl BellRead {
+    pub fn new() -> BellRead {
+        BellRead(Box::leak(Box::default()))
+    }
+}
+
+/// Queues a read of an eventfd. False: the queue is full.
+pub fn push_bell_read(ring: &mut io_uring::IoUring, bell: RawFd, count: BellRead, tag: u64) -> bool {
+    let entry =
+        io_uring::opcode::Read::new(io_uring::types::Fd(bell), count.0.as_ptr().cast(), 8).build().user_data(tag);
+    // SAFETY: the entry points to eight bytes that are never unmapped, and that nobody looks at. WHY: pushing is unsafe as
+    // such.
+    unsafe { ring.submission().push(&entry).is_ok() }
+}
+
 /// Submits what is queued and lets the kernel post what has completed, without waiting.
 pub fn submit_and_reap(ring: &mut io_uring::IoUring) -> std::io::Result<()> {
-    const GETEVENTS: u32 = 1;
     let queued = ring.submission().len() as u32;
+    enter(ring, queued)
+}
+
+/// Submits what is queued and waits until something has completed, for `timeout_us` at most.
+pub fn submit_and_wait(ring: &mut io_uring::IoUring, timeout_us: u64) -> std::io::Result<usize> {
+    let timeout =
+        io_uring::types::Timespec::new().sec(timeout_us / 1_000_000).nsec((timeout_us % 1_000_000) as u32 * 1000);
+    ring.submitter().submit_with_args(1, &io_uring::types::SubmitArgs::new().timespec(&timeout))
+}
+
+/// Lets the kernel post what has completed, and submits nothing.
+pub fn only_reap(ring: &mut io_uring::IoUring) -> std::io::Result<()> {
+    enter(ring, 0)
+}
+
+fn enter(ring: &mut io_uring::IoUring, queued: u32) -> std::io::Result<()> {
+    const GETEVENTS: u32 = 1;
     // SAFETY: no argument is passed. WHY: the safe form asks for completions only when it waits for one.
     unsafe { ring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }.map(drop)
 }

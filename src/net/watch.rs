@@ -160,6 +160,14 @@ impl Watch {
         self.with(|slot| slot.arm(at_ms, Then::ShutDownStuck(patience_ms)));
     }
 
+    /// How long a write may make no progress, if [`Watch::shut_down_stuck`] is what was asked for.
+    pub fn patience_ms(&self) -> u64 {
+        self.with(|slot| match slot.then {
+            Then::ShutDownStuck(patience_ms) => patience_ms,
+            _ => u64::MAX,
+        })
+    }
+
     /// A write has made progress.
     pub fn moved(&self) {
         let now_ms = now_ms();

@@ -150,6 +150,21 @@ impl Socket {
         result
     }
 
+    /// The simulated world takes everything by [`Socket::write`], which mostly does not wait either.
+    pub fn post(&mut self, _bytes: &[u8]) -> Option<io::Result<()>> {
+        None
+    }
+
+    /// Nothing to do here: what was written is on its way.
+    pub async fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// See [`Socket::settle`].
+    pub fn poll_settled(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
     /// Shows `take` what has come; it says how many bytes it took, at least one, and must not touch a socket. 0 is the
     /// end. Giving up loses nothing.
     pub fn poll_take(

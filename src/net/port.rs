@@ -1,0 +1,301 @@
+//! The ring of a data core, on which everything it waits for comes: a port a socket, readiness, bells and timers. The
+//! runtime runs the tasks; its own ring knows neither receives that stay armed nor sends that nobody waits for, so nothing
+//! is ever queued there. Owned by the core's thread; served, and waited on, whenever no task can run.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::RawFd;
+use std::task::Waker;
+
+use io_uring::{IoUring, cqueue};
+
+pub use ready::{Ready, bell_rung, ready, sleep_until_us};
+
+use super::now_us;
+use super::sys::{Buffers, Tray, submit_and_reap, submit_and_wait};
+
+mod post; // the sending side
+mod ready; // waits that are over once
+mod receive; // the receiving side
+
+#[cfg(test)]
+mod tests;
+
+const RING_ENTRIES: u32 = 1024;
+const COMPLETIONS: u32 = 8192;
+/// Most buffers of a core. Bytes leave them when their reader runs, mostly within the same round.
+const BUFFERS: u16 = 1024;
+/// So many are in use at first, and so many more each time they run out. The kernel takes them in turn, so that all of
+/// them go through the caches: with as many as are needed the bytes of a request are still there when it is read.
+const BUFFERS_STEP: u16 = 64;
+const BUFFER_BYTES: usize = 8 << 10;
+/// Bytes of all sends of a round. The tray is filled from its start each time: that of a small round stays in the first
+/// cache.
+const TRAY_BYTES: usize = 256 << 10;
+/// Waiting without end and for so long are the same, but that a mistake elsewhere shows as slowness.
+const LONGEST_WAIT_US: u64 = 10_000_000;
+/// How often in a row the kernel is asked to take what is queued.
+const SUBMIT_ATTEMPTS: u32 = 16;
+/// And how many rows of that a closing socket waits for.
+const CLOSE_ATTEMPTS: u32 = 1024;
+
+/// What a completion is of; in the two highest bits of its tag.
+const OF_RECEIVE: u64 = 0;
+const OF_SEND: u64 = 1;
+const OF_ROOM: u64 = 2;
+const OF_READY: u64 = 3;
+const SERIAL_MASK: u32 = (1 << 30) - 1;
+
+thread_local! {
+    static HUB: RefCell<Option<Hub>> = const { RefCell::new(None) };
+}
+
+struct Hub {
+    ring: IoUring,
+    buffers: Buffers,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Buffers that wait for their readers. Bytes of others are copied out before it is half of all, so that there is
+    /// always one to receive into.
+    held: usize,
+    /// A receive ended for want of a buffer, or bytes were copied out.
+    ran_out: bool,
+    /// Something is queued.
+    queued: bool,
+    /// A receive is among it.
+    arming: bool,
+    /// When the kernel was last asked.
+    asked_us: u64,
+    waits: Vec<ready::Wait>,
+    waits_free: Vec<u32>,
+    /// Who sleeps, by when they wake and a number.
+    timers: BTreeMap<(u64, u64), Waker>,
+    timer_number: u64,
+    tray: Tray,
+    /// Whose sends are queued.
+    posted: Vec<u32>,
+    /// Whose peers have no room.
+    stalled: Vec<u32>,
+    stalled_ticking: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    serial: u32,
+    socket: RawFd,
+    /// No port any more: freed with the last completion of its receive.
+    orphan: bool,
+    /// Stands in `Hub::stalled`. It may do so still when the slot has the next socket.
+    is_listed: bool,
+    receiving: receive::Receiving,
+    sending: post::Sending,
+}
+
+impl Slot {
+    fn tag(&self, index: u32, of: u64) -> u64 {
+        of << 62 | u64::from(self.serial) << 32 | u64::from(index)
+    }
+}
+
+/// Where one socket receives and sends. Dropped, it takes the receive back and lets what was posted leave, so that the
+/// socket can close.
+pub struct Port {
+    index: u32,
+}
+
+fn with<R>(act: impl FnOnce(&mut Hub) -> R) -> io::Result<R> {
+    HUB.with_borrow_mut(|hub| {
+        if hub.is_none() {
+            *hub = Some(Hub::new()?);
+        }
+        Ok(act(hub.as_mut().expect("made above")))
+    })
+}
+
+impl Hub {
+    fn new() -> io::Result<Hub> {
+        let mut builder = IoUring::builder();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
+        builder.setup_cqsize(COMPLETIONS);
+        let ring = builder.build(RING_ENTRIES)?;
+        let mut buffers = Buffers::new(&ring, BUFFERS, BUFFER_BYTES)?;
+        buffers.use_more(BUFFERS_STEP);
+        Ok(Hub {
+            ring,
+            buffers,
+            slots: Vec::new(),
+            free: Vec::new(),
+            held: 0,
+            ran_out: false,
+            queued: false,
+            arming: false,
+            asked_us: 0,
+            waits: Vec::new(),
+            waits_free: Vec::new(),
+            timers: BTreeMap::new(),
+            timer_number: 0,
+            tray: Tray::new(TRAY_BYTES),
+            posted: Vec::with_capacity(RING_ENTRIES as usize),
+            stalled: Vec::new(),
+            stalled_ticking: false,
+        })
+    }
+
+    /// Whether the kernel has something for us. It says so in shared memory, which spares a call.
+    fn has_news(&mut self) -> bool {
+        self.ring.submission().taskrun() || !self.ring.completion().is_empty()
+    }
+
+    /// Submits what is queued, takes every completion that is there, and wakes whom they are for.
+    /// False: the kernel did not take all of what was queued before.
+    fn serve(&mut self) -> bool {
+        (self.queued, self.arming) = (false, false);
+        self.asked_us = now_us();
+        let mut submitted = false;
+        // Mostly once: more if the kernel did not take or give everything at a time, or if what it gave made for more.
+        for _ in 0..SUBMIT_ATTEMPTS {
+            let _ = submit_and_reap(&mut self.ring);
+            let (took_all, is_over) = self.take();
+            submitted |= took_all;
+            if is_over {
+                return submitted;
+            }
+        }
+        self.queued = true;
+        submitted
+    }
+
+    /// Takes every completion that is there. Whether the kernel has taken all that was queued, and given everything without
+    /// making for more to ask.
+    fn take(&mut self) -> (bool, bool) {
+        let took_all = self.ring.submission().is_empty();
+        self.complete_all();
+        if std::mem::take(&mut self.ran_out) {
+            self.buffers.use_more(BUFFERS_STEP);
+        }
+        let queue = self.ring.submission();
+        let (is_empty, overflows) = (queue.is_empty(), queue.cq_overflow());
+        drop(queue);
+        let took_all = took_all && !overflows;
+        if took_all {
+            self.all_posted();
+        }
+        (took_all, is_empty && !overflows)
+    }
+
+    /// As `serve`, and waits until there is something to take or somebody's sleep is over.
+    fn serve_and_wait(&mut self) {
+        let until_us = self.timers.first_key_value().map(|((until_us, _), _)| *until_us);
+        let patience_us = until_us.map_or(LONGEST_WAIT_US, |until_us| until_us.saturating_sub(now_us()));
+        (self.queued, self.arming) = (false, false);
+        let _ = submit_and_wait(&mut self.ring, patience_us.min(LONGEST_WAIT_US));
+        self.asked_us = now_us();
+        let (_, is_over) = self.take();
+        if !is_over {
+            self.serve();
+        }
+    }
+
+    fn wake_sleepers(&mut self) {
+        while let Some(first) = self.timers.first_entry().filter(|first| first.key().0 <= self.asked_us) {
+            first.remove().wake();
+        }
+    }
+
+    /// To be called before a descriptor closes that something queued may name: its number is somebody else's soon.
+    fn submit_all(&mut self) {
+        for _ in 0..CLOSE_ATTEMPTS {
+            if self.serve() {
+                return;
+            }
+        }
+        // To go on would be to send one peer's bytes to another. A panic would not keep the descriptor from closing.
+        std::process::abort();
+    }
+
+    fn complete_all(&mut self) {
+        loop {
+            let Some(done) = self.ring.completion().next() else { return };
+            self.complete(&done);
+        }
+    }
+
+    fn complete(&mut self, done: &cqueue::Entry) {
+        let (index, serial) = (done.user_data() as u32, (done.user_data() >> 32) as u32 & SERIAL_MASK);
+        if done.user_data() >> 62 == OF_READY {
+            return self.became_ready(index, serial, done.result());
+        }
+        if self.slots.get(index as usize).is_none_or(|slot| slot.serial != serial) {
+            // Of a socket that is closed.
+            cqueue::buffer_select(done.flags()).into_iter().for_each(|id| self.buffers.give_back(id));
+            return;
+        }
+        match done.user_data() >> 62 {
+            OF_SEND => self.fell_short(index, done.result()),
+            OF_ROOM => self.send_on(index),
+            _ => self.received(index, done),
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        let serial = slot.serial.wrapping_add(1) & SERIAL_MASK;
+        *slot = Slot { serial, is_listed: slot.is_listed, ..Slot::default() };
+        self.free.push(index);
+    }
+}
+
+/// Errors: why this thread cannot have a ring.
+pub(super) fn check() -> io::Result<()> {
+    with(|hub| hub.timers.clear())
+}
+
+/// Submits what is queued and takes what has completed. To be called when no task can run any more: what the tasks of a
+/// round have queued then leaves by one call, and whom the news is for run together. `may_wait` says that indeed none can;
+/// then this waits until something has come.
+pub(super) fn work(may_wait: bool) {
+    let _ = with(|hub| {
+        if may_wait {
+            hub.serve_and_wait();
+        } else if hub.queued || hub.has_news() {
+            hub.serve();
+        } else {
+            hub.asked_us = now_us();
+        }
+        hub.wake_sleepers();
+    });
+}
+
+impl Port {
+    /// The port of an open socket, which stays open for as long as this lives.
+    pub fn new(socket: RawFd) -> io::Result<Port> {
+        with(|hub| {
+            let index = hub.free.pop().unwrap_or_else(|| {
+                hub.slots.push(Slot::default());
+                hub.slots.len() as u32 - 1
+            });
+            hub.slots[index as usize].socket = socket;
+            Port { index }
+        })
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        let _ = HUB.try_with(|hub| {
+            let Ok(mut hub) = hub.try_borrow_mut() else { return };
+            let Some(hub) = hub.as_mut() else { return };
+            let slot = &hub.slots[self.index as usize];
+            let is_named = slot.sending.posted.is_some() || slot.receiving.armed || !slot.sending.unsent.is_empty();
+            if hub.queued && is_named {
+                hub.submit_all();
+            }
+            hub.stop_sending(self.index);
+            hub.slots[self.index as usize].orphan = true;
+            if hub.leave(self.index) {
+                hub.release(self.index);
+            }
+        });
+    }
+}

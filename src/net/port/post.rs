@@ -1,0 +1,228 @@
+//! The sending side of a port: what is posted leaves with whatever else the core sends in this round, by one call, and
+//! nobody waits for it: the kernel takes it within that call, as long as the peer has room. What it has none for is kept
+//! here and leaves later.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use super::{Hub, OF_ROOM, OF_SEND, Port, with};
+use crate::net::sys::{push_poll, reset_by_close, send_now, submit_and_reap};
+use crate::net::{is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
+
+/// Most bytes of one send that is not waited for.
+const POSTED_BYTES: usize = 16 << 10;
+/// How often peers that take nothing are looked for.
+const STALLED_TICK_MS: u64 = 100;
+
+#[derive(Default)]
+pub(super) struct Sending {
+    /// A queued send: (start, length) in the tray.
+    pub(super) posted: Option<(usize, usize)>,
+    /// Bytes the peer had no room for; they leave as it has.
+    pub(super) unsent: Vec<u8>,
+    /// When some of them last left, and how long the peer has for some more.
+    pub(super) moved_ms: u64,
+    patience_ms: u64,
+    broken: Option<Errno>,
+    writer: Option<Waker>,
+}
+
+impl Sending {
+    /// Whether everything is out, and more could follow.
+    pub(super) fn is_settled(&self) -> bool {
+        self.posted.is_none() && self.unsent.is_empty() && self.broken.is_none()
+    }
+
+    fn wake(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+}
+
+impl Hub {
+    /// Queues a send of `bytes`. `None`: not now, something is on its way already, or it is too much.
+    fn post(&mut self, index: u32, bytes: &[u8], patience_ms: u64) -> Option<Result<(), Errno>> {
+        let slot = &self.slots[index as usize];
+        if let Some(error) = slot.sending.broken {
+            return Some(Err(error));
+        }
+        if bytes.len() > POSTED_BYTES || slot.sending.posted.is_some() || !slot.sending.unsent.is_empty() {
+            return None;
+        }
+        let (socket, tag) = (slot.socket, slot.tag(index, OF_SEND));
+        let start = match self.tray.push_send(&mut self.ring, socket, bytes, tag) {
+            Some(start) => start,
+            None => {
+                self.serve();
+                self.tray.push_send(&mut self.ring, socket, bytes, tag)?
+            }
+        };
+        let slot = &mut self.slots[index as usize];
+        slot.sending.posted = Some((start, bytes.len()));
+        slot.sending.patience_ms = patience_ms;
+        self.posted.push(index);
+        self.queued = true;
+        Some(Ok(()))
+    }
+
+    /// Ready when nothing is on its way any more. Errors: why it will not arrive.
+    fn poll_settled(&mut self, index: u32, context: &mut Context<'_>) -> Poll<Result<(), Errno>> {
+        if self.slots[index as usize].sending.posted.is_some() {
+            self.serve();
+        }
+        let slot = &mut self.slots[index as usize];
+        if let Some(error) = slot.sending.broken {
+            return Poll::Ready(Err(error));
+        }
+        if slot.sending.unsent.is_empty() && slot.sending.posted.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        slot.sending.writer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// The queued send of `index` did not take everything.
+    pub(super) fn fell_short(&mut self, index: u32, result: i32) {
+        let slot = &mut self.slots[index as usize];
+        let Some((start, length)) = slot.sending.posted.take() else { return };
+        let taken = match usize::try_from(result) {
+            Ok(taken) => taken,
+            Err(_) => match Errno::from_raw_os_error(-result) {
+                Errno::AGAIN | Errno::INTR => 0,
+                error => return self.broke(index, error),
+            },
+        };
+        if taken < length {
+            slot.sending.unsent.extend_from_slice(self.tray.queued(start + taken, length - taken));
+            slot.sending.moved_ms = now_ms();
+            if !std::mem::replace(&mut slot.is_listed, true) {
+                self.stalled.push(index);
+            }
+            // A ring that has ended closes what is left on it.
+            if !self.stalled_ticking && is_running() {
+                self.stalled_ticking = true;
+                spawn_raw(tick_stalled());
+            }
+            self.wait_for_room(index);
+        }
+    }
+
+    /// Whatever was queued and did not complete was sent.
+    pub(super) fn all_posted(&mut self) {
+        for index in self.posted.drain(..) {
+            let sending = &mut self.slots[index as usize].sending;
+            sending.posted = None;
+            if sending.unsent.is_empty() {
+                sending.wake();
+            }
+        }
+        self.tray.clear();
+    }
+
+    fn broke(&mut self, index: u32, error: Errno) {
+        let slot = &mut self.slots[index as usize];
+        slot.sending.broken = Some(error);
+        slot.sending.unsent = Vec::new();
+        slot.sending.wake();
+    }
+
+    fn wait_for_room(&mut self, index: u32) {
+        let slot = &self.slots[index as usize];
+        let (socket, tag) = (slot.socket, slot.tag(index, OF_ROOM));
+        if !push_poll(&mut self.ring, socket, PollFlags::OUT, tag) {
+            let _ = submit_and_reap(&mut self.ring);
+            if !push_poll(&mut self.ring, socket, PollFlags::OUT, tag) {
+                return self.broke(index, Errno::NOBUFS);
+            }
+        }
+        self.queued = true;
+    }
+
+    /// The peer of `index` has room.
+    pub(super) fn send_on(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.orphan || slot.sending.unsent.is_empty() {
+            return; // it closes, or has failed
+        }
+        match send_now(slot.socket, &slot.sending.unsent) {
+            Ok(taken) => {
+                slot.sending.unsent.drain(..taken);
+                slot.sending.moved_ms = now_ms();
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return self.broke(index, error),
+        }
+        if slot.sending.unsent.is_empty() {
+            slot.sending.unsent = Vec::new();
+        }
+        slot.sending.wake();
+        if !self.slots[index as usize].sending.unsent.is_empty() {
+            self.wait_for_room(index);
+        }
+    }
+
+    /// The socket is about to close. What its peer has no room for is lost; the close is a reset then, so that what came
+    /// before is not taken for a whole message.
+    pub(super) fn stop_sending(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        let waits = !slot.sending.unsent.is_empty();
+        slot.sending.unsent = Vec::new();
+        slot.sending.writer = None;
+        if waits {
+            reset_by_close(slot.socket);
+            let tag = slot.tag(index, OF_ROOM);
+            let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
+        }
+    }
+
+    /// Shuts down sockets whose peers took nothing for longer than they may. False: there are none left that stall.
+    fn end_stalled(&mut self) -> bool {
+        let now_ms = now_ms();
+        let slots = &mut self.slots;
+        self.stalled.retain(|&index| {
+            let slot = &mut slots[index as usize];
+            let stalls = !slot.sending.unsent.is_empty();
+            if stalls && now_ms >= slot.sending.moved_ms.saturating_add(slot.sending.patience_ms) {
+                shutdown_both(slot.socket);
+            }
+            slot.is_listed = stalls;
+            stalls
+        });
+        self.stalled_ticking = !self.stalled.is_empty();
+        self.stalled_ticking
+    }
+}
+
+/// Looks for peers that take nothing, as long as there are such that have no room.
+async fn tick_stalled() {
+    loop {
+        sleep_ms(STALLED_TICK_MS).await;
+        if !with(Hub::end_stalled).unwrap_or(false) {
+            return;
+        }
+    }
+}
+
+impl Port {
+    /// Sends `bytes` with whatever else this core sends in this round, without waiting; what the peer has no room for leaves
+    /// later, and a peer that takes nothing for `patience_ms` then is cut off. `None`: not now, settle first; or too many.
+    /// Errors: one of an earlier send.
+    pub fn post(&self, bytes: &[u8], patience_ms: u64) -> Option<io::Result<()>> {
+        match with(|hub| hub.post(self.index, bytes, patience_ms)) {
+            Ok(posted) => posted.map(|result| result.map_err(io::Error::from)),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Waits until the kernel has everything that was posted.
+    pub fn poll_settled(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match with(|hub| hub.poll_settled(self.index, context)) {
+            Ok(state) => state.map_err(io::Error::from),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}

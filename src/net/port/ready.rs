@@ -1,0 +1,157 @@
+//! Waits that are over once: for a descriptor that can be read or written, for a bell, for a time.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use super::{Hub, OF_READY, SERIAL_MASK, with};
+use crate::net::sys::{BellRead, push_bell_read, push_poll, submit_and_reap};
+
+#[derive(Default)]
+pub(super) struct Wait {
+    serial: u32,
+    result: Option<i32>,
+    waker: Option<Waker>,
+}
+
+/// Ready when the kernel says so. Dropped, the wait is taken back: the descriptor has to be open until then.
+pub struct Ready {
+    /// Absent where there was no room to wait.
+    index: Option<u32>,
+}
+
+impl Hub {
+    fn begin_wait(&mut self, mut push: impl FnMut(&mut io_uring::IoUring, u64) -> bool) -> Option<u32> {
+        let index = self.waits_free.pop().unwrap_or_else(|| {
+            self.waits.push(Wait::default());
+            self.waits.len() as u32 - 1
+        });
+        let tag = OF_READY << 62 | u64::from(self.waits[index as usize].serial) << 32 | u64::from(index);
+        if !push(&mut self.ring, tag) {
+            let _ = submit_and_reap(&mut self.ring);
+            if !push(&mut self.ring, tag) {
+                self.waits_free.push(index);
+                return None;
+            }
+        }
+        self.queued = true;
+        Some(index)
+    }
+
+    pub(super) fn became_ready(&mut self, index: u32, serial: u32, result: i32) {
+        let Some(wait) = self.waits.get_mut(index as usize).filter(|wait| wait.serial == serial) else { return };
+        wait.result = Some(result);
+        if let Some(waker) = wait.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn end_wait(&mut self, index: u32) {
+        let wait = &mut self.waits[index as usize];
+        let tag = OF_READY << 62 | u64::from(wait.serial) << 32 | u64::from(index);
+        let waits = wait.result.is_none();
+        *wait = Wait { serial: wait.serial.wrapping_add(1) & SERIAL_MASK, ..Wait::default() };
+        self.waits_free.push(index);
+        if waits {
+            if self.queued {
+                let _ = submit_and_reap(&mut self.ring);
+            }
+            let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
+        }
+    }
+}
+
+/// Waits until `descriptor` is ready for one of `events`, or broken.
+pub fn ready(descriptor: BorrowedFd<'_>, events: PollFlags) -> Ready {
+    let descriptor = descriptor.as_raw_fd();
+    let index = with(|hub| hub.begin_wait(|ring, tag| push_poll(ring, descriptor, events, tag)));
+    Ready { index: index.ok().flatten() }
+}
+
+/// Waits until the eventfd `bell` was written to, and resets it.
+pub fn bell_rung(bell: BorrowedFd<'_>, count: BellRead) -> Ready {
+    let bell = bell.as_raw_fd();
+    let index = with(|hub| hub.begin_wait(|ring, tag| push_bell_read(ring, bell, count, tag)));
+    Ready { index: index.ok().flatten() }
+}
+
+impl Future for Ready {
+    type Output = io::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(index) = self.index else { return Poll::Ready(Err(Errno::NOBUFS.into())) };
+        let state = with(|hub| {
+            let wait = &mut hub.waits[index as usize];
+            match wait.result {
+                Some(result) if result < 0 => Poll::Ready(Err(Errno::from_raw_os_error(-result).into())),
+                Some(_) => Poll::Ready(Ok(())),
+                None => {
+                    wait.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        });
+        state.unwrap_or_else(|error| Poll::Ready(Err(error)))
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        let Some(index) = self.index else { return };
+        let _ = super::HUB.try_with(|hub| {
+            let Ok(mut hub) = hub.try_borrow_mut() else { return };
+            if let Some(hub) = hub.as_mut() {
+                hub.end_wait(index);
+            }
+        });
+    }
+}
+
+/// Takes a sleeper out of the list when its sleep is given up.
+struct Sleep(Option<(u64, u64)>);
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        let Some(key) = self.0 else { return };
+        let _ = super::HUB.try_with(|hub| {
+            let Ok(mut hub) = hub.try_borrow_mut() else { return };
+            if let Some(hub) = hub.as_mut() {
+                hub.timers.remove(&key);
+            }
+        });
+    }
+}
+
+/// Sleeps until `us` of the clock of [`crate::net::now_us`].
+pub async fn sleep_until_us(us: u64) {
+    let mut sleep = Sleep(None);
+    poll_fn(|context| {
+        let state = with(|hub| {
+            if let Some(key) = sleep.0 {
+                // Whoever polls last is woken: what waits may have gone over to another task.
+                match hub.timers.get_mut(&key) {
+                    Some(waker) => {
+                        waker.clone_from(context.waker());
+                        return Poll::Pending;
+                    }
+                    None => return Poll::Ready(()),
+                }
+            }
+            if us <= crate::net::now_us() {
+                return Poll::Ready(());
+            }
+            hub.timer_number += 1;
+            let key = (us, hub.timer_number);
+            hub.timers.insert(key, context.waker().clone());
+            sleep.0 = Some(key);
+            Poll::Pending
+        });
+        state.unwrap_or(Poll::Ready(()))
+    })
+    .await;
+}

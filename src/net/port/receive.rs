@@ -1,0 +1,234 @@
+//! The receiving side of a port: one armed receive a socket that delivers until the socket closes. An ordinary receive
+//! costs the kernel two attempts and an arming each time; this one costs its arming once. No buffer waits with an idle
+//! socket: the kernel picks one from a shared group when bytes come.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use io_uring::cqueue;
+use rustix::io::Errno;
+
+use super::{Hub, OF_RECEIVE, Port, with};
+use crate::net::now_us;
+use crate::net::sys::{only_reap, push_receive, submit_and_reap};
+
+/// A socket whose reader does not read is received no further beyond this: the peer's window closes.
+const UNREAD_BYTES: usize = 128 << 10;
+/// What was asked of the kernel so long ago still holds: a peer may as well have said it now, with the word on its way.
+const FRESH_US: u64 = 500;
+
+#[derive(Default)]
+pub(super) struct Receiving {
+    pub(super) armed: bool,
+    cancelling: bool,
+    /// A filled buffer: (id, start, end).
+    held: Option<(u16, usize, usize)>,
+    /// Bytes that came behind those in `held`.
+    unread: Vec<u8>,
+    end: Option<Result<(), Errno>>,
+    reader: Option<Waker>,
+}
+
+impl Receiving {
+    fn has_something(&self) -> bool {
+        self.held.is_some() || !self.unread.is_empty() || self.end.is_some()
+    }
+
+    fn wait(&mut self, context: &Context<'_>) {
+        match &mut self.reader {
+            Some(reader) => reader.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+    }
+}
+
+impl Hub {
+    /// Queues a receive for `index`.
+    pub(super) fn arm(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.receiving.armed || slot.receiving.end.is_some() {
+            return;
+        }
+        let tag = slot.tag(index, OF_RECEIVE);
+        let socket = slot.socket;
+        if !push_receive(&mut self.ring, socket, tag) {
+            let _ = submit_and_reap(&mut self.ring);
+            if !push_receive(&mut self.ring, socket, tag) {
+                self.slots[index as usize].receiving.end = Some(Err(Errno::NOBUFS));
+                return;
+            }
+        }
+        self.slots[index as usize].receiving.armed = true;
+        self.arming = true;
+        self.queued = true;
+    }
+
+    /// Takes the receive back. What came before is kept.
+    pub(super) fn cancel(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.receiving.armed && !slot.receiving.cancelling {
+            slot.receiving.cancelling = true;
+            let tag = slot.tag(index, OF_RECEIVE);
+            if self.queued {
+                let _ = submit_and_reap(&mut self.ring);
+            }
+            let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
+        }
+    }
+
+    /// A receive has brought something, or ended.
+    pub(super) fn received(&mut self, index: u32, done: &cqueue::Entry) {
+        let buffer = cqueue::buffer_select(done.flags());
+        let slot = &mut self.slots[index as usize];
+        let port = &mut slot.receiving;
+        match (done.result(), buffer) {
+            (received, Some(id)) if received > 0 => {
+                let received = received as usize;
+                if slot.orphan {
+                    self.buffers.give_back(id);
+                } else if port.held.is_none() && port.unread.is_empty() && self.held < self.buffers.used() / 2 {
+                    port.held = Some((id, 0, received));
+                    self.held += 1;
+                } else {
+                    self.ran_out |= port.held.is_none();
+                    port.unread.extend_from_slice(self.buffers.filled(id, received));
+                    self.buffers.give_back(id);
+                }
+            }
+            (received, buffer) => {
+                buffer.into_iter().for_each(|id| self.buffers.give_back(id));
+                port.end = match received {
+                    0 => Some(Ok(())),
+                    _ => match Errno::from_raw_os_error(-received) {
+                        // Armed again by the next read.
+                        Errno::NOBUFS => {
+                            self.ran_out = true;
+                            port.end
+                        }
+                        Errno::CANCELED | Errno::INTR | Errno::AGAIN => port.end,
+                        error => Some(Err(error)),
+                    },
+                };
+            }
+        }
+        if let Some(reader) = port.reader.take() {
+            reader.wake();
+        }
+        let full = port.unread.len() >= UNREAD_BYTES;
+        if !cqueue::more(done.flags()) {
+            (port.armed, port.cancelling) = (false, false);
+            if slot.orphan {
+                self.release(index);
+            }
+        } else if full {
+            self.cancel(index);
+        }
+    }
+
+    /// Nobody reads any more. Whether the receive had ended already.
+    pub(super) fn leave(&mut self, index: u32) -> bool {
+        let port = &mut self.slots[index as usize].receiving;
+        port.unread = Vec::new();
+        port.reader = None;
+        let (held, armed) = (port.held.take(), port.armed);
+        if let Some((id, _, _)) = held {
+            self.held -= 1;
+            self.buffers.give_back(id);
+        }
+        if armed {
+            self.cancel(index);
+        }
+        !armed
+    }
+}
+
+impl Port {
+    /// Moves what has come behind what `buffer` holds, into its spare capacity. 0 is the end.
+    pub fn poll_read(&self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_take(context, |bytes| {
+            let taken = bytes.len().min(buffer.capacity() - buffer.len());
+            buffer.extend_from_slice(&bytes[..taken]);
+            taken
+        })
+    }
+
+    /// Shows `take` what has come, in place; it says how many bytes it took, at least one. Says the same; 0 is the end.
+    /// `take` must not touch a socket of this core.
+    pub fn poll_take(&self, context: &mut Context<'_>, take: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<usize>> {
+        let result = with(|hub| {
+            let slot = &mut hub.slots[self.index as usize];
+            if let Some((id, start, end)) = slot.receiving.held {
+                let taken = take(&hub.buffers.filled(id, end)[start..]).min(end - start);
+                if start + taken == end {
+                    slot.receiving.held = None;
+                    hub.held -= 1;
+                    hub.buffers.give_back(id);
+                } else {
+                    slot.receiving.held = Some((id, start + taken, end));
+                }
+                return Some(Ok(taken));
+            }
+            if !slot.receiving.unread.is_empty() {
+                let taken = take(&slot.receiving.unread).min(slot.receiving.unread.len());
+                slot.receiving.unread.drain(..taken);
+                if slot.receiving.unread.is_empty() {
+                    slot.receiving.unread = Vec::new(); // an idle socket has no buffer
+                }
+                return Some(Ok(taken));
+            }
+            if let Some(end) = slot.receiving.end {
+                return Some(end.map(|()| 0).map_err(io::Error::from));
+            }
+            slot.receiving.wait(context);
+            hub.arm(self.index);
+            None
+        });
+        match result {
+            Ok(Some(read)) => Poll::Ready(read),
+            Ok(None) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Waits until `poll_read` would not.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = with(|hub| {
+            let slot = &mut hub.slots[self.index as usize];
+            if slot.receiving.has_something() {
+                return true;
+            }
+            slot.receiving.wait(context);
+            hub.arm(self.index);
+            false
+        });
+        match ready {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Receives from now on, whoever reads it when: what comes is then known of.
+    pub fn arm(&self) {
+        let _ = with(|hub| hub.arm(self.index));
+    }
+
+    /// Whether nothing has come up to this moment, the end included, and whatever comes will be received. False also
+    /// when that is not certain.
+    pub fn is_quiet(&self) -> bool {
+        with(|hub| {
+            // What the kernel has but has not posted would be taken for the answer to the next request.
+            if hub.arming {
+                hub.serve();
+            } else if hub.has_news() && now_us().saturating_sub(hub.asked_us) > FRESH_US {
+                // What is queued leaves with the rest of the round.
+                hub.asked_us = now_us();
+                let _ = only_reap(&mut hub.ring);
+                hub.complete_all();
+            }
+            let slot = &hub.slots[self.index as usize];
+            slot.sending.is_settled() && slot.receiving.armed && !slot.receiving.has_something()
+        })
+        .unwrap_or(false)
+    }
+}
