@@ -77,6 +77,8 @@ pub struct Core {
     pub latencies: Vec<RefCell<Latency>>,
     pub load: Load,
     pub scratch: RefCell<Scratch>,
+    /// What was last written to a flight's log.
+    pub fresh: RefCell<Fresh>,
     pub buffers: Buffers,
     /// Heads for reuse: their lists of fields have grown.
     pub request_heads: Spare<RequestHead>,
@@ -145,6 +147,15 @@ pub struct Scratch {
     pub tape: Tape,
     pub canonical: Vec<u8>,
     pub text: Vec<u8>,
+}
+
+/// What was last written to the log of a flight of this core, once more: the log is memory that was long not touched, and
+/// reading it back would wait for it.
+#[derive(Default)]
+pub struct Fresh {
+    pub bytes: Vec<u8>,
+    /// Counts up; the flight knows which one is its own.
+    pub serial: u64,
 }
 
 impl Core {
@@ -232,6 +243,7 @@ impl Core {
             latencies: latencies.collect(),
             load: Load::new(board, id, snapshot.backends.len()),
             scratch: RefCell::default(),
+            fresh: RefCell::default(),
             request_heads: Spare::default(),
             response_heads: Spare::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),

@@ -210,6 +210,16 @@ impl Lease {
         }
     }
 
+    /// As `read`, into a buffer of the core that is taken when there is something to read: what thousands of streams wait
+    /// for costs none of them memory, and the one buffer they all use in turn stays in the cache.
+    pub async fn read_new(&mut self, core: &Core) -> (io::Result<usize>, Vec<u8>) {
+        match self.carrier() {
+            Carrier::Http1(socket) => socket.read_new(|| core.buffers.take()).await,
+            Carrier::Stream(stream) => stream.read(core.buffers.take()).await,
+            Carrier::Http2(_) => (Err(io::ErrorKind::NotConnected.into()), Vec::new()),
+        }
+    }
+
     /// Whether the request was certainly not acted on.
     pub fn was_refused(&mut self) -> bool {
         matches!(self.carrier(), Carrier::Stream(stream) if stream.fault() == Some(Http2Fault::Refused))

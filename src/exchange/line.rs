@@ -123,14 +123,44 @@ impl<'a> Line<'a> {
             return Ok(());
         }
         self.socket.watch().shut_down_stuck(timeout_ms);
-        let (result, mut output) = self.socket.write(std::mem::take(&mut self.output)).await;
-        output.clear();
-        self.output = output;
+        let result = match self.socket.post(&self.output) {
+            Some(result) => result,
+            None => {
+                let (result, output) = self.socket.write(std::mem::take(&mut self.output)).await;
+                self.output = output;
+                result
+            }
+        };
+        self.output.clear();
         if result.is_err() {
             // A part is out: without a reset, an answer that ends with its connection would look whole.
             self.socket.make_close_unclean();
         }
         result
+    }
+
+    /// Waits until what was flushed has left for the kernel: before the connection ends, or lies idle.
+    pub async fn settle(&mut self, timeout_ms: u64) -> io::Result<()> {
+        self.socket.watch().shut_down_stuck(timeout_ms);
+        let result = self.socket.settle().await;
+        if result.is_err() {
+            self.socket.make_close_unclean(); // as in `flush`
+        }
+        result
+    }
+
+    /// Gives the output's buffer back while there is nothing in it.
+    pub fn lend_output(&mut self, core: &Core) {
+        if self.output.is_empty() {
+            core.buffers.give(std::mem::take(&mut self.output));
+        }
+    }
+
+    /// Takes a buffer for the output, if it has none.
+    pub fn need_output(&mut self, core: &Core) {
+        if self.output.capacity() == 0 {
+            self.output = core.buffers.take();
+        }
     }
 
     /// As `flush`, and `bytes` behind.

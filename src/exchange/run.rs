@@ -53,12 +53,16 @@ enum Rest {
 
 /// Serves requests until the connection falls quiet or ends.
 async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
+    let timeout_ms = core.snapshot.server.timeout_write_ms;
     let mut line = Line::new(core, socket);
     let rest = loop {
         match accept::head(core, &mut line).await {
             Accepted::Head => {}
-            Accepted::Quiet => break Rest::Quiet,
-            Accepted::Closed => break Rest::Closed,
+            Accepted::Quiet => break line.settle(timeout_ms).await.map_or(Rest::Closed, |()| Rest::Quiet),
+            Accepted::Closed => {
+                let _ = line.settle(timeout_ms).await;
+                break Rest::Closed;
+            }
             Accepted::Refused(failure) => {
                 let mut note = record::begin_refused();
                 relay::refuse(core, &mut note, &failure, &mut line.output);
@@ -90,7 +94,7 @@ async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
         }
         // Requests that came together are answered together.
         let more = !line.pending().is_empty() && line.output.len() < super::core::BUFFER_BYTES / 2;
-        if !more && line.flush(core.snapshot.server.timeout_write_ms).await.is_err() {
+        if !more && line.flush(timeout_ms).await.is_err() {
             break Rest::Closed;
         }
     };
@@ -109,9 +113,9 @@ enum Ended {
 async fn exchange(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Ended {
     let failure = match answer(core, line, note).await {
         Ok(next) => return Ended::Clean(next),
-        Err(Broken::Refused(failure)) => failure,
+        Err(Broken::Refused(failure)) => *failure,
         Err(Broken::Cut(failure)) => {
-            note.failure = Some(failure);
+            note.failure = Some(*failure);
             return Ended::Unclean;
         }
     };
@@ -127,17 +131,23 @@ async fn exchange(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Ende
     Ended::Clean(next)
 }
 
-/// Why there is no answer.
+/// Why there is no answer. Boxed: it is rare, and an answer's way out is as wide as this is.
 enum Broken {
     /// Nothing was sent: the client is told.
-    Refused(Failure),
+    Refused(Box<Failure>),
     /// A part was sent.
-    Cut(Failure),
+    Cut(Box<Failure>),
+}
+
+impl Broken {
+    fn cut(failure: Failure) -> Broken {
+        Broken::Cut(Box::new(failure))
+    }
 }
 
 impl From<Failure> for Broken {
     fn from(failure: Failure) -> Broken {
-        Broken::Refused(failure)
+        Broken::Refused(Box::new(failure))
     }
 }
 
@@ -208,7 +218,7 @@ async fn answer_question(
         let (mut seat, role) = match found {
             Found::Hit(entry) if is_usable(&question, &entry) => {
                 discard(line, question.body);
-                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
+                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
             }
             Found::Hit(_) => {
                 own_mark = CacheMark::TooOld;
@@ -241,9 +251,10 @@ async fn answer_question(
             Reader::Alone => Found::Alone(lookup::alone_with(core, seat.flight().stale())),
             Reader::Converted(entry) => {
                 discard(line, question.body);
-                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
+                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
             }
-            Reader::Stale(entry, failure) => {
+            Reader::Stale(stale) => {
+                let (entry, failure) = *stale;
                 let age_ms = now_ms().saturating_sub(entry.stored_ms);
                 if !question.directives.takes_stale(age_ms.saturating_sub(entry.ttl_ms)) {
                     return Err(failure.into());
@@ -251,7 +262,7 @@ async fn answer_question(
                 let Some(entry) = entry.in_form(form) else { return Err(failure.into()) };
                 note.cache = CacheMark::Stale { age_ms, ttl_ms: entry.ttl_ms };
                 discard(line, question.body);
-                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::Cut);
+                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
             }
             Reader::Found(entry) => {
                 note.cache = own_mark; // `stored` makes it a hit
@@ -273,12 +284,14 @@ async fn answer_question(
                 }
             },
             // Too late for the beginning, which is nobody's fault. One's own request has been handed over already.
-            Reader::Failed(Failure::Lagged) if role != Role::Own => Found::Alone(lookup::alone(core)),
+            Reader::Failed(failure) if *failure == Failure::Lagged && role != Role::Own => {
+                Found::Alone(lookup::alone(core))
+            }
             // Who has seen so many calls fail makes none of its own: a crowd of followers would fall on a sick backend.
             Reader::Failed(failure) if role == Role::Follower && failure.worth_another_try() == Again::Yes => {
                 ask(&mut follows, None)
             }
-            Reader::Failed(failure) => return Err(failure.into()),
+            Reader::Failed(failure) => return Err(Broken::Refused(failure)),
         };
     }
 }
@@ -316,7 +329,8 @@ fn discard(line: &mut Line<'_>, body: BodyPlace) {
 /// Sends what is left, ends our direction, and reads on for a little: closing at once would reset the connection, and
 /// the client might lose the answer that tells it why (RFC 9112 9.6).
 async fn linger(core: &Core, line: &mut Line<'_>) {
-    if line.flush(core.snapshot.server.timeout_write_ms).await.is_err() {
+    let timeout_ms = core.snapshot.server.timeout_write_ms;
+    if line.flush(timeout_ms).await.is_err() || line.settle(timeout_ms).await.is_err() {
         return;
     }
     line.socket.finish_writing();

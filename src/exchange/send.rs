@@ -62,11 +62,22 @@ pub async fn request(
         Carrier::Http1(socket) => {
             socket.watch().shut_down_at(deadlines.head_ms);
             flight.set_alarm(lane, socket.watch().alarm());
-            let mut output = core.buffers.take();
-            composed.write_http1(&mut output);
-            let (written, output) = socket.write(output).await;
-            core.buffers.give(output);
-            written
+            let posted = {
+                let output = &mut core.scratch.borrow_mut().text;
+                output.clear();
+                composed.write_http1(output);
+                socket.post(output)
+            };
+            match posted {
+                Some(written) => written,
+                None => {
+                    let mut output = core.buffers.take();
+                    composed.write_http1(&mut output);
+                    let (written, output) = socket.write(output).await;
+                    core.buffers.give(output);
+                    written
+                }
+            }
         }
         Carrier::Http2(connection) => {
             let request = composed.http2_request().ok_or(SendFault::Failed(Fault::Garbage))?;

@@ -386,7 +386,12 @@ impl Flight {
         let (outgrown, added) = {
             let mut state = self.state.borrow_mut();
             let was_whole = state.whole;
-            let added = state.append(write);
+            let fresh = &mut *core.fresh.borrow_mut();
+            fresh.bytes.clear();
+            write(&mut fresh.bytes);
+            let added = state.append(|log| log.extend_from_slice(&fresh.bytes));
+            fresh.serial += 1;
+            state.fresh = fresh.serial;
             (was_whole && !state.whole, added)
         };
         if added > 0 {

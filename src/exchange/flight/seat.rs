@@ -29,12 +29,13 @@ pub struct Seat {
     pub(super) pilot: Option<Passenger<Call>>,
 }
 
-/// What a reader finds next.
-#[derive(Debug)]
+/// What a reader finds next. Small, because every event of a stream brings one; what it comes with is in the seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Fetch the answer: the flight is this exchange's to fly.
     Lead,
-    Found(Arc<Entry>),
+    /// [`Seat::found`] has the answer.
+    Found,
     Alone,
     /// Ask the owner again.
     Again,
@@ -42,13 +43,14 @@ pub enum Turn {
     Opening,
     /// [`Seat::read`] has something.
     Bytes,
-    /// The answer is complete: [`Seat::kept`] and [`Seat::usage_event`] have the rest of it.
-    Complete {
-        tokens: Option<TokenUsage>,
-    },
-    /// Every backend failed; see [`End::Stale`].
-    Stale(Arc<Entry>, Failure),
-    Failed(Failure),
+    /// The answer is complete: [`Seat::kept`], [`Seat::tokens`] and [`Seat::usage_event`] have the rest of it.
+    Complete,
+    /// Every backend failed; [`Seat::stale`] and [`Seat::failure`]. See [`End::Stale`].
+    Stale,
+    /// [`Seat::failure`] says how.
+    Failed,
+    /// The bytes that come next are gone.
+    Lagged,
     /// The client's side needs attention.
     Trip(Trip),
 }
@@ -112,7 +114,7 @@ impl Seat {
                 state.stage = Stage::Flying(Some(number));
                 return Some(Turn::Lead);
             }
-            Stage::Found(entry) => return Some(Turn::Found(entry.clone())),
+            Stage::Found(_) => return Some(Turn::Found),
             Stage::Alone => return Some(Turn::Alone),
             Stage::Gone => return Some(Turn::Again),
             Stage::Asking | Stage::Flying(_) | Stage::Fed(_) => {}
@@ -123,17 +125,48 @@ impl Seat {
         }
         let at = state.readers[self.place].unwrap_or(0);
         if at < state.base {
-            return Some(Turn::Failed(Failure::Lagged));
+            return Some(Turn::Lagged);
         }
         if self.opened && at < state.reach() {
             return Some(Turn::Bytes);
         }
-        // Nothing is shared that is not needed: counting references up and down again is what a miss would feel.
         Some(match state.end.as_ref()? {
-            End::Complete { tokens, .. } => Turn::Complete { tokens: *tokens },
-            End::Stale(entry, failure) => Turn::Stale(entry.clone(), failure.clone()),
-            End::Failed(failure) => Turn::Failed(failure.clone()),
+            End::Complete { .. } => Turn::Complete,
+            End::Stale(..) => Turn::Stale,
+            End::Failed(_) => Turn::Failed,
         })
+    }
+
+    /// The answer that the owner had.
+    pub fn found(&self) -> Option<Arc<Entry>> {
+        match &self.flight.state.borrow().stage {
+            Stage::Found(entry) => Some(entry.clone()),
+            _ => None,
+        }
+    }
+
+    /// What a complete answer cost, if it is known.
+    pub fn tokens(&self) -> Option<TokenUsage> {
+        match &self.flight.state.borrow().end {
+            Some(End::Complete { tokens, .. }) => *tokens,
+            _ => None,
+        }
+    }
+
+    /// The expired answer that may serve instead.
+    pub fn stale(&self) -> Option<Arc<Entry>> {
+        match &self.flight.state.borrow().end {
+            Some(End::Stale(entry, _)) => Some(entry.clone()),
+            _ => None,
+        }
+    }
+
+    /// Why there is no answer.
+    pub fn failure(&self) -> Failure {
+        match &self.flight.state.borrow().end {
+            Some(End::Stale(_, failure) | End::Failed(failure)) => failure.clone(),
+            Some(End::Complete { .. }) | None => Failure::FlightLost,
+        }
     }
 
     /// Shows `take` the head of the answer, if it has come.
@@ -161,7 +194,13 @@ impl Seat {
     pub fn read<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> R {
         let mut state = self.flight.state.borrow_mut();
         let at = state.readers[self.place].unwrap_or(0).max(state.base);
-        let (taken, result) = take(state.bytes().get((at - state.base) as usize..).unwrap_or(&[]));
+        let fresh = self.core.fresh.borrow();
+        let (taken, result) = if fresh.serial == state.fresh && at + fresh.bytes.len() as u64 == state.reach() {
+            take(&fresh.bytes)
+        } else {
+            take(state.bytes().get((at - state.base) as usize..).unwrap_or(&[]))
+        };
+        drop(fresh);
         state.readers[self.place] = Some(at + taken as u64);
         if let Some(pump) = state.pump.take() {
             pump.wake();

@@ -72,6 +72,8 @@ pub(super) struct State {
     pub(super) told_ms: u64,
     /// An expired answer, for the case that every backend fails.
     pub(super) stale: Option<Arc<Entry>>,
+    /// Which [`crate::exchange::core::Fresh`] is the end of the log; 0 for none.
+    pub(super) fresh: u64,
 }
 
 impl State {
@@ -94,6 +96,7 @@ impl State {
             heard_ms: now_ms,
             told_ms: 0,
             stale: None,
+            fresh: 0,
         }
     }
 

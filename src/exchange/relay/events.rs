@@ -34,7 +34,7 @@ pub struct Events {
 }
 
 impl Events {
-    pub fn new(core: &Core, order: &Order, usage_hidden: bool) -> Events {
+    pub fn new(order: &Order, usage_hidden: bool) -> Events {
         Events {
             endpoint: order.endpoint,
             usage_hidden,
@@ -43,7 +43,7 @@ impl Events {
             verdict: StreamVerdict::new(),
             usage_event: None,
             tokens: None,
-            pending: core.buffers.take(),
+            pending: Vec::new(),
             first: None,
         }
     }
@@ -59,7 +59,10 @@ impl Events {
     }
 
     /// Takes the bytes that are here out of `source`; whether the body is over.
-    pub fn take_in(&mut self, source: &mut Source<'_>) -> Result<Body, Fault> {
+    pub fn take_in(&mut self, core: &Core, source: &mut Source<'_>) -> Result<Body, Fault> {
+        if self.pending.capacity() == 0 {
+            self.pending = core.buffers.take();
+        }
         source.decode(|bytes| self.pending.extend_from_slice(bytes))
     }
 
@@ -110,6 +113,10 @@ impl Events {
         }
         let released = self.splitter.release();
         self.pending.drain(..released);
+        // Between two reads there is rarely anything to keep: the next stream uses the same buffer while it is warm.
+        if self.pending.is_empty() {
+            core.buffers.give(std::mem::take(&mut self.pending));
+        }
         Ok(())
     }
 
@@ -124,7 +131,7 @@ impl Events {
                 Body::Done => return Err(Fault::Truncated),
                 Body::More => {}
             }
-            let state = self.take_in(source);
+            let state = self.take_in(core, source);
             let mut rendered = Ok(());
             flight.push(core, |log| rendered = self.render(core, log));
             rendered?;

@@ -1,7 +1,9 @@
 //! Reads a flight for one client and writes it out as it comes: many small events that are here together leave in one
 //! write, and none waits for another. Notices a client that leaves, a backend that thinks, and a flight that is silent.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::Next;
@@ -41,7 +43,8 @@ pub enum Role {
     Patient,
 }
 
-/// How reading ended. Nothing was sent to the client but in `Done` and `Cut`.
+/// How reading ended. Nothing was sent to the client but in `Done` and `Cut`. What is rare is boxed: every answer goes
+/// through here, and moving it costs by its size.
 pub enum Reader {
     /// The answer went out whole.
     Done(Next),
@@ -58,11 +61,17 @@ pub enum Reader {
     /// The flight is silent for longer than a follower waits.
     Silent,
     /// The flight failed before anything was sent.
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// Every backend failed, and this expired answer may serve instead. Not necessarily in the form asked for.
-    Stale(Arc<Entry>, Failure),
+    Stale(Box<(Arc<Entry>, Failure)>),
     /// The answer broke off after a part of it was sent: the connection has to end uncleanly.
-    Cut(Failure),
+    Cut(Box<Failure>),
+}
+
+impl Reader {
+    fn cut(failure: Failure) -> Reader {
+        Reader::Cut(Box::new(failure))
+    }
 }
 
 struct Writer {
@@ -92,7 +101,7 @@ pub async fn live(
 ) -> Reader {
     // Answers to earlier requests that came together with this one do not wait for its backend.
     if !line.output.is_empty() && flush(core, line, seat).await.is_err() {
-        return Reader::Cut(Failure::ClientGone);
+        return Reader::cut(Failure::ClientGone);
     }
     // Until something is sent there is no other way to learn that the client has left.
     line.socket.watch().guard();
@@ -138,7 +147,7 @@ async fn read(
                 // A head alone is held back until there is something behind it: until then a failure is an honest one.
                 if !writer.held && !line.output.is_empty() {
                     if flush(core, line, seat).await.is_err() {
-                        return Reader::Cut(Failure::ClientGone);
+                        return Reader::cut(Failure::ClientGone);
                     }
                     writer.sent = true;
                     writer.unguard(line);
@@ -150,16 +159,24 @@ async fn read(
                     (false, Role::Follower | Role::Patient) => keep_alive_ms.min(alive_ms.saturating_add(follow_ms)),
                     _ => keep_alive_ms,
                 });
-                seat.turn(line.socket.watch()).await
+                if !writer.sent {
+                    seat.turn(line.socket.watch()).await
+                } else {
+                    // Thousands of streams that wait need no buffer, and the one they use in turn stays in the cache.
+                    line.lend_output(core);
+                    let turn = seat.turn(line.socket.watch()).await;
+                    line.need_output(core);
+                    turn
+                }
             }
         };
         match turn {
             // Answers cannot begin anew once a part was sent.
-            Turn::Lead | Turn::Found(_) | Turn::Alone | Turn::Again if writer.sent => {
-                return Reader::Cut(Failure::FlightLost);
+            Turn::Lead | Turn::Found | Turn::Alone | Turn::Again if writer.sent => {
+                return Reader::cut(Failure::FlightLost);
             }
             Turn::Lead => return Reader::Lead,
-            Turn::Found(entry) => return Reader::Found(entry),
+            Turn::Found => return seat.found().map_or(Reader::Alone, Reader::Found),
             Turn::Alone => return Reader::Alone,
             Turn::Again => return Reader::Again,
             Turn::Opening => {
@@ -178,13 +195,13 @@ async fn read(
                 writer.bytes(line, note, seat);
                 if line.output.len() >= STEP_BYTES {
                     if flush(core, line, seat).await.is_err() {
-                        return Reader::Cut(Failure::ClientGone);
+                        return Reader::cut(Failure::ClientGone);
                     }
                     writer.sent = true;
                 }
             }
-            Turn::Complete { tokens } => {
-                note.tokens = tokens;
+            Turn::Complete => {
+                note.tokens = seat.tokens();
                 if writer.deferred {
                     let converted = seat.kept().and_then(|entry| entry.in_form(form)).map(Arc::new);
                     return converted.map_or(Reader::Alone, Reader::Converted);
@@ -193,24 +210,29 @@ async fn read(
                 writer.complete(line, note, usage.as_deref());
                 return match flush(core, line, seat).await {
                     Ok(()) => Reader::Done(writer.next),
-                    Err(_) => Reader::Cut(Failure::ClientGone),
+                    Err(_) => Reader::cut(Failure::ClientGone),
                 };
             }
-            Turn::Stale(entry, failure) if !writer.sent => {
+            Turn::Stale if !writer.sent => {
                 line.output.clear();
-                return Reader::Stale(entry, failure);
+                let failure = seat.failure();
+                return match seat.stale() {
+                    Some(entry) => Reader::Stale(Box::new((entry, failure))),
+                    None => Reader::Failed(Box::new(failure)),
+                };
             }
-            Turn::Stale(..) => return Reader::Cut(Failure::FlightLost),
-            Turn::Failed(failure) => {
+            Turn::Stale => return Reader::cut(Failure::FlightLost),
+            Turn::Failed | Turn::Lagged => {
+                let failure = if turn == Turn::Lagged { Failure::Lagged } else { seat.failure() };
                 if !writer.sent {
                     line.output.clear();
-                    return Reader::Failed(failure);
+                    return Reader::Failed(Box::new(failure));
                 }
                 writer.fail(line, &failure);
                 let _ = flush(core, line, seat).await;
-                return Reader::Cut(failure);
+                return Reader::cut(failure);
             }
-            Turn::Trip(Trip::Gone | Trip::Abandoned) => return Reader::Cut(Failure::ClientGone),
+            Turn::Trip(Trip::Gone | Trip::Abandoned) => return Reader::cut(Failure::ClientGone),
             Turn::Trip(Trip::HalfClosed) => {
                 // It may have closed, or only ended its own direction (RFC 9112 9.6). One who has closed answers the
                 // next byte with a reset: so something is said that one who still reads ignores, an interim response
@@ -225,7 +247,7 @@ async fn read(
                     writer.keep_alive(line);
                 }
                 if flush(core, line, seat).await.is_err() {
-                    return Reader::Cut(Failure::ClientGone);
+                    return Reader::cut(Failure::ClientGone);
                 }
                 line.output = held;
             }
@@ -237,7 +259,7 @@ async fn read(
                     // The core that feeds this one would have told of an end by now.
                     writer.fail(line, &Failure::FlightLost);
                     let _ = flush(core, line, seat).await;
-                    return Reader::Cut(Failure::FlightLost);
+                    return Reader::cut(Failure::FlightLost);
                 }
                 if role != Role::Own && !writer.sent && dead_ms >= follow_ms {
                     line.output.clear();
@@ -251,7 +273,7 @@ async fn read(
                     kept_alive_ms = now_ms();
                     if writer.keep_alive(line) {
                         if flush(core, line, seat).await.is_err() {
-                            return Reader::Cut(Failure::ClientGone);
+                            return Reader::cut(Failure::ClientGone);
                         }
                         writer.sent = true;
                     }
@@ -261,10 +283,17 @@ async fn read(
     }
 }
 
-/// Writes the output out. The backend is read meanwhile.
+/// Writes the output out. If that has to wait, the backend is read meanwhile.
 async fn flush(core: &Core, line: &mut Line<'_>, seat: &mut Seat) -> io::Result<()> {
-    seat.let_fly();
-    line.flush(core.snapshot.server.timeout_write_ms).await
+    let mut flushed = pin!(line.flush(core.snapshot.server.timeout_write_ms));
+    poll_fn(|context| {
+        let state = flushed.as_mut().poll(context);
+        if state.is_pending() {
+            seat.let_fly();
+        }
+        state
+    })
+    .await
 }
 
 /// How long the model's slowest backend may be silent, and a little more for the letter that tells of it.

@@ -110,6 +110,8 @@ impl<'a> Source<'a> {
         if self.lease.has_tripped() {
             return Err(self.too_late());
         }
+        core.buffers.give(std::mem::take(&mut self.input));
+        self.consumed = 0;
         if self.phase != Phase::Held {
             if self.phase == Phase::Flowing {
                 // While clients hold it back the backend is not to blame.
@@ -121,10 +123,7 @@ impl<'a> Source<'a> {
                 self.lease.shut_down_at(until_ms);
             }
         }
-        let mut input = std::mem::take(&mut self.input);
-        input.clear();
-        self.consumed = 0;
-        let (result, input) = self.lease.read(input).await;
+        let (result, input) = self.lease.read_new(core).await;
         self.input = input;
         if matches!(result, Ok(read) if read > 0) {
             self.flight.alive(core);

@@ -98,7 +98,7 @@ impl<'a> Begun<'a> {
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
         let opening = opening(order, plan, &answer, &head);
         let work = match (head.form, head.is_readable) {
-            (Form::Streamed, _) => Work::Events(Box::new(Events::new(core, order, answer.usage_hidden))),
+            (Form::Streamed, _) => Work::Events(Box::new(Events::new(order, answer.usage_hidden))),
             (Form::Whole, true) => Work::Whole,
             (Form::Whole, false) => Work::Opaque(if head.is_events { Phase::Flowing } else { Phase::Whole }),
         };
@@ -220,7 +220,7 @@ impl Begun<'_> {
     async fn first_content(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
         let Work::Events(events) = &mut self.work else { return Ok(None) };
         loop {
-            let taken = events.take_in(&mut self.source);
+            let taken = events.take_in(core, &mut self.source);
             events.render(core, &mut self.held)?;
             // What is wrong behind the terminal event takes nothing from the answer.
             self.body = if events.is_done() { taken.unwrap_or(Body::More) } else { taken? };
@@ -359,8 +359,8 @@ impl Tail {
         if self.lease.is_stream() {
             // Its end is read, for a stream that is dropped before is reset.
             loop {
-                self.input.clear();
-                let (result, input) = self.lease.read(std::mem::take(&mut self.input)).await;
+                core.buffers.give(std::mem::take(&mut self.input));
+                let (result, input) = self.lease.read_new(core).await;
                 self.input = input;
                 if !matches!(result, Ok(read) if read > 0) {
                     return core.buffers.give(self.input);
@@ -370,9 +370,9 @@ impl Tail {
         while !garbage && !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
             let rest = &self.input[self.consumed..];
             if rest.is_empty() {
-                self.input.clear();
+                core.buffers.give(std::mem::take(&mut self.input));
                 self.consumed = 0;
-                let (result, input) = self.lease.read(std::mem::take(&mut self.input)).await;
+                let (result, input) = self.lease.read_new(core).await;
                 self.input = input;
                 garbage = !matches!(result, Ok(read) if read > 0);
                 continue;
