@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use super::kit::*;
 
@@ -102,4 +103,61 @@ fn a_second_signal_ends_it_at_once() {
     gateway.terminate();
     let (status, _) = gateway.ended();
     assert_eq!(status.code(), Some(1));
+}
+
+/// Lets each of several clients ask without reading, one question more than the one before, up to the first whose gateway
+/// no longer takes the next: the last answer of one of them has left the gateway's hands and found no room.
+fn clients_that_do_not_read(gateway: &Gateway, backend: &Backend) -> Vec<(Client, usize)> {
+    let mut clients = Vec::new();
+    let mut seen = backend.count();
+    for questions in 1..200 {
+        let mut client = Client::connect_tiny(gateway.address);
+        for question in 0..questions {
+            client.send(chat(&format!("{questions}/{question}")));
+            seen += 1;
+            // Only those that are in hand when the gateway is told to stop are answered.
+            if !backend.sees(seen, Duration::from_secs(2)) {
+                assert!(question > 1, "there is room for one at least");
+                return clients;
+            }
+        }
+        clients.push((client, questions));
+    }
+    panic!("the gateway takes questions for ever");
+}
+
+/// An answer that fits into one post, and into its socket's buffer a few times at most.
+fn long_answer() -> String {
+    completion(&"z".repeat(14_000))
+}
+
+#[test]
+fn a_drain_waits_for_what_a_slow_client_has_not_taken() {
+    let backend = Backend::answering(move |_| json(&long_answer()));
+    let gateway = Setup::with(&backend).start();
+    let clients = clients_that_do_not_read(&gateway, &backend);
+    assert!(clients.len() > 1, "{} clients", clients.len());
+    gateway.terminate();
+    eventually("nothing new is taken in", || TcpStream::connect(gateway.address).is_err());
+    for (mut client, questions) in clients {
+        for _ in 0..questions {
+            assert!(client.response().expect(200).text() == long_answer());
+        }
+        client.expect_closed();
+    }
+    let (status, said) = gateway.ended();
+    assert!(status.success(), "{status}: {said}");
+}
+
+#[test]
+fn who_takes_nothing_is_cut_off_though_nobody_waits_for_it() {
+    let backend = Backend::answering(move |_| json(&long_answer()));
+    let gateway = Setup::with(&backend).server("timeout_write = \"1s\"").start();
+    let clients = clients_that_do_not_read(&gateway, &backend);
+    gateway.terminate();
+    // It could not end before all of them are gone.
+    let (status, said) = gateway.ended();
+    assert!(status.success(), "{status}: {said}");
+    let is_cut = clients.into_iter().any(|(mut client, questions)| !client.ends_behind(questions, &long_answer()));
+    assert!(is_cut, "everybody got everything");
 }

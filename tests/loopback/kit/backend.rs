@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::GUARD;
 
@@ -99,6 +99,13 @@ impl Backend {
     /// Requests seen so far.
     pub fn count(&self) -> usize {
         self.seen.requests.lock().unwrap().len()
+    }
+
+    /// Whether `count` requests come before the backend has been silent for `patience`.
+    pub fn sees(&self, count: usize, patience: Duration) -> bool {
+        let requests = self.seen.requests.lock().unwrap();
+        let waited = self.seen.changed.wait_timeout_while(requests, patience, |requests| requests.len() < count);
+        waited.unwrap().0.len() >= count
     }
 
     pub fn connections(&self) -> usize {

@@ -90,6 +90,17 @@ impl Client {
         Client { stream, rest: Vec::new(), step: usize::MAX, pause: None }
     }
 
+    /// As `connect_narrow`, and in segments so small that the gateway's own buffer stays small too.
+    pub fn connect_tiny(address: SocketAddr) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        socket.set_tcp_mss(536).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+        Client { stream, rest: Vec::new(), step: usize::MAX, pause: None }
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
@@ -205,6 +216,12 @@ impl Client {
         }
         let length = length.unwrap_or(usize::MAX).min(self.rest.len());
         response.body = self.rest.drain(..length).collect();
+    }
+
+    /// Whether the rest of what comes is `count` answers with `body`, and nothing of them is missing.
+    pub fn ends_behind(&mut self, count: usize, body: &str) -> bool {
+        while self.fill().is_ok() {}
+        self.rest.windows(body.len()).filter(|window| *window == body.as_bytes()).count() == count
     }
 
     /// Reads at most `bytes` at once from now on.
