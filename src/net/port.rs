@@ -104,13 +104,16 @@ pub struct Port {
     index: u32,
 }
 
+/// Errors: no ring, or the thread has ended.
 fn with<R>(act: impl FnOnce(&mut Hub) -> R) -> io::Result<R> {
-    HUB.with_borrow_mut(|hub| {
+    let result = HUB.try_with(|hub| {
+        let mut hub = hub.borrow_mut();
         if hub.is_none() {
             *hub = Some(Hub::new()?);
         }
         Ok(act(hub.as_mut().expect("made above")))
-    })
+    });
+    result.unwrap_or_else(|_| Err(io::ErrorKind::NotConnected.into()))
 }
 
 impl Hub {
@@ -214,6 +217,16 @@ impl Hub {
         std::process::abort();
     }
 
+    fn take_waiting(&mut self) -> Vec<Waker> {
+        let mut waiting: Vec<Waker> = std::mem::take(&mut self.timers).into_values().collect();
+        waiting.extend(self.waits.iter_mut().filter_map(ready::Wait::take_waker));
+        for slot in &mut self.slots {
+            waiting.extend(slot.receiving.take_reader());
+            waiting.extend(slot.sending.take_writer());
+        }
+        waiting
+    }
+
     fn complete_all(&mut self) {
         loop {
             let Some(done) = self.ring.completion().next() else { return };
@@ -249,6 +262,16 @@ impl Hub {
 /// Errors: why this thread cannot have a ring.
 pub(super) fn check() -> io::Result<()> {
     with(|hub| hub.timers.clear())
+}
+
+/// Drops the tasks that still wait here, once nothing can wake them any more. What they own is dropped with them, and may
+/// want the ring for its last word: the end of the thread, when this memory goes, is too late for that.
+pub(super) fn end() {
+    while let Ok(waiting) = with(Hub::take_waiting)
+        && !waiting.is_empty()
+    {
+        drop(waiting);
+    }
 }
 
 /// Submits what is queued and takes what has completed. To be called when no task can run any more: what the tasks of a

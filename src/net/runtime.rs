@@ -58,6 +58,8 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
     });
     RUNNING.set(false);
     ROUND.take();
+    drop(runtime);
+    port::end();
     Ok(output)
 }
 

@@ -36,6 +36,10 @@ impl Sending {
         self.posted.is_none() && self.unsent.is_empty() && self.broken.is_none()
     }
 
+    pub(super) fn take_writer(&mut self) -> Option<Waker> {
+        self.writer.take()
+    }
+
     fn wake(&mut self) {
         if let Some(writer) = self.writer.take() {
             writer.wake();

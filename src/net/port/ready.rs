@@ -19,6 +19,12 @@ pub(super) struct Wait {
     waker: Option<Waker>,
 }
 
+impl Wait {
+    pub(super) fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
+    }
+}
+
 /// Ready when the kernel says so. Dropped, the wait is taken back: the descriptor has to be open until then.
 pub struct Ready {
     /// Absent where there was no room to wait.

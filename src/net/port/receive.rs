@@ -34,6 +34,10 @@ impl Receiving {
         self.held.is_some() || !self.unread.is_empty() || self.end.is_some()
     }
 
+    pub(super) fn take_reader(&mut self) -> Option<Waker> {
+        self.reader.take()
+    }
+
     fn wait(&mut self, context: &Context<'_>) {
         match &mut self.reader {
             Some(reader) => reader.clone_from(context.waker()),

@@ -1,6 +1,7 @@
 //! A core that always has work: its timers come to their turn all the same.
 
 use std::cell::Cell;
+use std::io::Read;
 use std::rc::Rc;
 
 use super::{LONG_MS, listener, on_core};
@@ -48,4 +49,33 @@ fn timers_come_to_their_turn_whatever_the_sockets_do() {
         }
         over.set(true);
     });
+}
+
+/// Wants the ring for its last word, as a connection under TLS does.
+struct LastWord(Socket, Rc<Cell<bool>>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.post(b"good bye").expect("nothing is on its way").unwrap();
+        self.1.set(true);
+    }
+}
+
+#[test]
+fn who_waits_when_the_core_ends_is_dropped_while_there_is_a_ring() {
+    let listener = listener();
+    let said = Rc::new(Cell::new(false));
+    let (at, word) = (Dial::Tcp(listener.local_addr().unwrap()), said.clone());
+    on_core(async move {
+        let waiting = LastWord(dial(&at, LONG_MS).await.unwrap(), word);
+        spawn_raw(async move {
+            sleep_ms(LONG_MS).await;
+            drop(waiting);
+        });
+        sleep_ms(1).await; // it waits
+    });
+    assert!(said.get(), "it was left to the end of the thread");
+    let mut heard = String::new();
+    listener.accept().unwrap().0.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "good bye");
 }
