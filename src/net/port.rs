@@ -94,8 +94,12 @@ struct Slot {
 
 impl Slot {
     fn tag(&self, index: u32, of: u64) -> u64 {
-        of << 62 | u64::from(self.serial) << 32 | u64::from(index)
+        tag(of, self.serial, index)
     }
+}
+
+fn tag(of: u64, serial: u32, index: u32) -> u64 {
+    of << 62 | u64::from(serial) << 32 | u64::from(index)
 }
 
 /// Where one socket receives and sends. Dropped, it takes the receive back and lets what was posted leave, so that the
@@ -219,12 +223,30 @@ impl Hub {
 
     fn take_waiting(&mut self) -> Vec<Waker> {
         let mut waiting: Vec<Waker> = std::mem::take(&mut self.timers).into_values().collect();
-        waiting.extend(self.waits.iter_mut().filter_map(ready::Wait::take_waker));
+        waiting.extend(self.waits.iter_mut().filter_map(|wait| wait.waker.take()));
         for slot in &mut self.slots {
-            waiting.extend(slot.receiving.take_reader());
-            waiting.extend(slot.sending.take_writer());
+            waiting.extend(slot.receiving.reader.take());
+            waiting.extend(slot.sending.writer.take());
         }
         waiting
+    }
+
+    /// Queues what `push` pushes. False: the queue is full, and the kernel does not take it.
+    fn queue(&mut self, push: impl Fn(&mut IoUring) -> bool) -> bool {
+        let is_queued = push(&mut self.ring) || {
+            let _ = submit_and_reap(&mut self.ring);
+            push(&mut self.ring)
+        };
+        self.queued |= is_queued;
+        is_queued
+    }
+
+    /// Takes back what waits under `tag`, also if it is only queued.
+    fn take_back(&mut self, tag: u64) {
+        if self.queued {
+            let _ = submit_and_reap(&mut self.ring);
+        }
+        let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
     }
 
     fn complete_all(&mut self) {

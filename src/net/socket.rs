@@ -1,5 +1,5 @@
 //! Connected and listening sockets of a data core on the ring. One task owns a socket; nothing here is shared.
-//! Buffers are lent to the kernel by value and come back with the result, also on errors.
+//! Buffers are taken by value and come back with the result, also on errors, as the simulated sockets want it.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};

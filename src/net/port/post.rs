@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::{Hub, OF_ROOM, OF_SEND, Port, with};
-use crate::net::sys::{push_poll, reset_by_close, send_now, submit_and_reap};
+use crate::net::sys::{push_poll, reset_by_close, send_now};
 use crate::net::{is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
 
 /// Most bytes of one send that is not waited for.
@@ -27,17 +27,13 @@ pub(super) struct Sending {
     pub(super) moved_ms: u64,
     patience_ms: u64,
     broken: Option<Errno>,
-    writer: Option<Waker>,
+    pub(super) writer: Option<Waker>,
 }
 
 impl Sending {
     /// Whether everything is out, and more could follow.
     pub(super) fn is_settled(&self) -> bool {
         self.posted.is_none() && self.unsent.is_empty() && self.broken.is_none()
-    }
-
-    pub(super) fn take_writer(&mut self) -> Option<Waker> {
-        self.writer.take()
     }
 
     fn wake(&mut self) {
@@ -137,13 +133,9 @@ impl Hub {
     fn wait_for_room(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
         let (socket, tag) = (slot.socket, slot.tag(index, OF_ROOM));
-        if !push_poll(&mut self.ring, socket, PollFlags::OUT, tag) {
-            let _ = submit_and_reap(&mut self.ring);
-            if !push_poll(&mut self.ring, socket, PollFlags::OUT, tag) {
-                return self.broke(index, Errno::NOBUFS);
-            }
+        if !self.queue(|ring| push_poll(ring, socket, PollFlags::OUT, tag)) {
+            self.broke(index, Errno::NOBUFS);
         }
-        self.queued = true;
     }
 
     /// The peer of `index` has room.
@@ -179,7 +171,7 @@ impl Hub {
         if waits {
             reset_by_close(slot.socket);
             let tag = slot.tag(index, OF_ROOM);
-            let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
+            self.take_back(tag);
         }
     }
 

@@ -9,20 +9,14 @@ use std::task::{Context, Poll, Waker};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::{Hub, OF_READY, SERIAL_MASK, with};
-use crate::net::sys::{BellRead, push_bell_read, push_poll, submit_and_reap};
+use super::{Hub, OF_READY, SERIAL_MASK, tag, with};
+use crate::net::sys::{BellRead, push_bell_read, push_poll};
 
 #[derive(Default)]
 pub(super) struct Wait {
     serial: u32,
     result: Option<i32>,
-    waker: Option<Waker>,
-}
-
-impl Wait {
-    pub(super) fn take_waker(&mut self) -> Option<Waker> {
-        self.waker.take()
-    }
+    pub(super) waker: Option<Waker>,
 }
 
 /// Ready when the kernel says so. Dropped, the wait is taken back: the descriptor has to be open until then.
@@ -32,20 +26,16 @@ pub struct Ready {
 }
 
 impl Hub {
-    fn begin_wait(&mut self, mut push: impl FnMut(&mut io_uring::IoUring, u64) -> bool) -> Option<u32> {
+    fn begin_wait(&mut self, push: impl Fn(&mut io_uring::IoUring, u64) -> bool) -> Option<u32> {
         let index = self.waits_free.pop().unwrap_or_else(|| {
             self.waits.push(Wait::default());
             self.waits.len() as u32 - 1
         });
-        let tag = OF_READY << 62 | u64::from(self.waits[index as usize].serial) << 32 | u64::from(index);
-        if !push(&mut self.ring, tag) {
-            let _ = submit_and_reap(&mut self.ring);
-            if !push(&mut self.ring, tag) {
-                self.waits_free.push(index);
-                return None;
-            }
+        let tag = tag(OF_READY, self.waits[index as usize].serial, index);
+        if !self.queue(|ring| push(ring, tag)) {
+            self.waits_free.push(index);
+            return None;
         }
-        self.queued = true;
         Some(index)
     }
 
@@ -59,15 +49,12 @@ impl Hub {
 
     fn end_wait(&mut self, index: u32) {
         let wait = &mut self.waits[index as usize];
-        let tag = OF_READY << 62 | u64::from(wait.serial) << 32 | u64::from(index);
+        let tag = tag(OF_READY, wait.serial, index);
         let waits = wait.result.is_none();
         *wait = Wait { serial: wait.serial.wrapping_add(1) & SERIAL_MASK, ..Wait::default() };
         self.waits_free.push(index);
         if waits {
-            if self.queued {
-                let _ = submit_and_reap(&mut self.ring);
-            }
-            let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
+            self.take_back(tag);
         }
     }
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{Hub, OF_RECEIVE, Port, with};
 use crate::net::now_us;
-use crate::net::sys::{only_reap, push_receive, submit_and_reap};
+use crate::net::sys::{only_reap, push_receive};
 
 /// A socket whose reader does not read is received no further beyond this: the peer's window closes.
 const UNREAD_BYTES: usize = 128 << 10;
@@ -26,16 +26,12 @@ pub(super) struct Receiving {
     /// Bytes that came behind those in `held`.
     unread: Vec<u8>,
     end: Option<Result<(), Errno>>,
-    reader: Option<Waker>,
+    pub(super) reader: Option<Waker>,
 }
 
 impl Receiving {
     fn has_something(&self) -> bool {
         self.held.is_some() || !self.unread.is_empty() || self.end.is_some()
-    }
-
-    pub(super) fn take_reader(&mut self) -> Option<Waker> {
-        self.reader.take()
     }
 
     fn wait(&mut self, context: &Context<'_>) {
@@ -55,16 +51,14 @@ impl Hub {
         }
         let tag = slot.tag(index, OF_RECEIVE);
         let socket = slot.socket;
-        if !push_receive(&mut self.ring, socket, tag) {
-            let _ = submit_and_reap(&mut self.ring);
-            if !push_receive(&mut self.ring, socket, tag) {
-                self.slots[index as usize].receiving.end = Some(Err(Errno::NOBUFS));
-                return;
-            }
+        let is_queued = self.queue(|ring| push_receive(ring, socket, tag));
+        let receiving = &mut self.slots[index as usize].receiving;
+        if !is_queued {
+            receiving.end = Some(Err(Errno::NOBUFS));
+            return;
         }
-        self.slots[index as usize].receiving.armed = true;
+        receiving.armed = true;
         self.arming = true;
-        self.queued = true;
     }
 
     /// Takes the receive back. What came before is kept.
@@ -73,10 +67,7 @@ impl Hub {
         if slot.receiving.armed && !slot.receiving.cancelling {
             slot.receiving.cancelling = true;
             let tag = slot.tag(index, OF_RECEIVE);
-            if self.queued {
-                let _ = submit_and_reap(&mut self.ring);
-            }
-            let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
+            self.take_back(tag);
         }
     }
 

@@ -102,7 +102,7 @@ fn unsent() -> usize {
     with(unsent).unwrap()
 }
 
-/// Runs `test` as a task. The runtime's main future is run with the ring of ports: it would not miss being woken.
-fn on_core<R: 'static>(test: impl Future<Output = R> + 'static) -> R {
-    run_data_core(async { monoio::spawn(test).await }).expect("a ring")
+/// Runs `test` on a core of its own.
+fn on_core<R>(test: impl Future<Output = R>) -> R {
+    run_data_core(test).expect("a ring")
 }
