@@ -156,6 +156,8 @@ pub struct Fresh {
     pub bytes: Vec<u8>,
     /// Counts up; the flight knows which one is its own.
     pub serial: u64,
+    /// The same as a chunk. Scratch.
+    pub framed: Vec<u8>,
 }
 
 impl Core {

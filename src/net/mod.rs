@@ -30,7 +30,7 @@ pub use self::{
     clock::{now_ms, now_us, sleep_ms, unix_ms},
     dice::throw,
     runtime::{is_running, spawn_raw},
-    socket::{Dial, Listener, Quit, Socket, SocketId, dial, dial_with},
+    socket::{Dial, Listener, Outlet, Quit, Socket, SocketId, dial, dial_with},
     sys::{Hangup, hangups, has_input, refuse_huge_pages, shutdown_both},
 };
 
@@ -38,8 +38,8 @@ pub use self::{
 pub mod sim;
 #[cfg(sim)]
 pub use self::sim::{
-    Dial, Ear, Hangup, Listener, Quit, RingBell, Socket, SocketId, dial, dial_with, hangups, has_input, is_running,
-    now_us, shutdown_both, sleep_ms, spawn_raw, throw, unix_ms,
+    Dial, Ear, Hangup, Listener, Outlet, Quit, RingBell, Socket, SocketId, dial, dial_with, hangups, has_input,
+    is_running, now_us, shutdown_both, sleep_ms, spawn_raw, throw, unix_ms,
 };
 
 pub use dial::{DialOptions, FastOpen, dial_any};

@@ -10,6 +10,7 @@ use std::task::Waker;
 
 use io_uring::{IoUring, cqueue};
 
+pub use post::Outlet;
 pub use ready::{Ready, bell_rung, ready, sleep_until_us};
 
 use super::now_us;

@@ -18,6 +18,7 @@ use rustix::net::{
     sockopt::{set_socket_linger, set_tcp_nodelay, socket_error},
 };
 
+pub use super::port::Outlet;
 use super::port::{Port, Ready, ready};
 use super::{dial::FastOpen, sys::ask_fast_open, watch::Watch};
 
@@ -131,6 +132,12 @@ impl Socket {
             return None;
         }
         self.port.post(bytes, self.watch.patience_ms())
+    }
+
+    /// A handle by which another task of this core posts, with `patience_ms` for a peer that takes nothing, while the task
+    /// that owns the socket writes nothing itself. None: not on this connection.
+    pub fn outlet(&self, patience_ms: u64) -> Option<Outlet> {
+        (!self.is_fresh).then(|| self.port.outlet(patience_ms))
     }
 
     /// Waits until the kernel has everything that was written: before the end of the direction, or of the socket.

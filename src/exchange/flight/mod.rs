@@ -24,7 +24,8 @@ mod state;
 
 pub use landed::Landed;
 pub use seat::{Seat, Turn};
-use state::{HEARTBEAT_MS, Log, Stage, State, WINDOW_BYTES};
+use state::{HEARTBEAT_MS, Log, Place, Stage, State, WINDOW_BYTES};
+pub use state::{Outlet, Served};
 
 /// The head of an answer, as far as it goes to clients.
 #[derive(Debug)]
@@ -144,17 +145,11 @@ impl Flight {
     /// Takes a place in the flight.
     pub fn seat(self: &Rc<Flight>, core: &Rc<Core>) -> Seat {
         let mut state = self.state.borrow_mut();
-        let place = match state.readers.iter().position(Option::is_none) {
-            Some(free) => {
-                state.readers[free] = Some(0);
-                free
-            }
-            None => {
-                state.readers.push(Some(0));
-                state.wakers.push(None);
-                state.readers.len() - 1
-            }
-        };
+        let place = state.readers.iter().position(Option::is_none).unwrap_or_else(|| {
+            state.readers.push(None);
+            state.readers.len() - 1
+        });
+        state.readers[place] = Some(Place::default());
         Seat { core: core.clone(), flight: self.clone(), place, opened: false, pilot: None }
     }
 
@@ -283,6 +278,7 @@ impl Flight {
         if !matches!(state.stage, Stage::Fed(own) if own == source) || state.end.is_some() {
             return;
         }
+        let tells_more = opening.is_some() || end.is_some();
         if state.opening.is_none() {
             state.opening = opening;
         }
@@ -293,6 +289,7 @@ impl Flight {
             // What is here already comes again where a letter crossed with the joining.
             let known = (reach - at).min(bytes.len() as u64) as usize;
             state.append(|log| log.extend_from_slice(&bytes[known..]));
+            state.serve(&bytes[known..], &mut core.fresh.borrow_mut().framed);
         }
         if lost && end.is_none() {
             self.stop_following(core, source);
@@ -306,7 +303,7 @@ impl Flight {
         if state.end.is_some() {
             self.leave_map(core);
         }
-        state.wake();
+        if tells_more || lost { state.wake() } else { state.wake_behind() }
     }
 
     fn stop_following(&self, core: &Core, source: Source) {
@@ -392,6 +389,7 @@ impl Flight {
             let added = state.append(|log| log.extend_from_slice(&fresh.bytes));
             fresh.serial += 1;
             state.fresh = fresh.serial;
+            state.serve(&fresh.bytes, &mut fresh.framed);
             (was_whole && !state.whole, added)
         };
         if added > 0 {
@@ -462,7 +460,7 @@ impl Flight {
     pub async fn room(&self) {
         poll_fn(|context| {
             let mut state = self.state.borrow_mut();
-            let fastest = state.readers.iter().flatten().max().copied().unwrap_or(0);
+            let fastest = state.readers.iter().flatten().map(|place| place.at).max().unwrap_or(0);
             let ahead = state.reach().saturating_sub(fastest);
             if ahead <= WINDOW_BYTES || state.whole || !state.followers.is_empty() || state.abandoned {
                 return Poll::Ready(());
@@ -476,7 +474,10 @@ impl Flight {
     /// Wakes the readers here, and writes to the followers elsewhere: the last `added` bytes of the log, and the news.
     fn tell(&self, core: &Core, added: usize, news: News) {
         let mut state = self.state.borrow_mut();
-        state.wake();
+        match news {
+            News::Bytes => state.wake_behind(),
+            News::Opening | News::End => state.wake(),
+        }
         let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
         if state.followers.is_empty() {
             return;
@@ -541,7 +542,8 @@ impl Flight {
     #[cfg(sim)]
     pub fn describe(&self) -> String {
         let state = self.state.borrow();
-        let (stage, readers, followers) = (&state.stage, &state.readers, &state.followers);
+        let (stage, followers) = (&state.stage, &state.followers);
+        let readers: Vec<Option<u64>> = state.readers.iter().map(|place| Some(place.as_ref()?.at)).collect();
         format!("{stage:?}, readers {readers:?}, followers {followers:?}, reach {}, end {:?}", state.reach(), state.end)
     }
 

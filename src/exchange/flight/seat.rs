@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::state::Stage;
-use super::{End, Flight, Opening};
+use super::{End, Flight, Opening, Outlet, Served};
 use crate::dialect::facts::TokenUsage;
 use crate::error::Failure;
 use crate::exchange::core::Core;
@@ -73,6 +73,22 @@ impl Seat {
         self.pilot = None;
     }
 
+    /// As `turn`, for a reader whose client gets the answer as it comes: as long as nothing but bytes comes, and the client
+    /// takes them, they go out by `outlet`, and this waits on. What went out so stands behind the turn.
+    pub async fn turn_served(&mut self, outlet: Outlet, watch: &Watch) -> (Turn, Served) {
+        self.let_fly(); // this task sleeps while it flies
+        if let Some(place) = &mut self.flight.state.borrow_mut().readers[self.place] {
+            (place.outlet, place.served) = (Some(outlet), Served::default());
+        }
+        let turn = self.turn(watch).await;
+        let place = &mut self.flight.state.borrow_mut().readers[self.place];
+        let served = place.as_mut().map(|place| {
+            place.outlet = None;
+            place.served
+        });
+        (turn, served.unwrap_or_default())
+    }
+
     /// Waits for what comes next, or for `watch` to trip.
     pub async fn turn(&mut self, watch: &Watch) -> Turn {
         poll_fn(|context| self.poll_turn(watch, context)).await
@@ -98,9 +114,11 @@ impl Seat {
                 return Poll::Pending;
             }
         }
-        match &mut self.flight.state.borrow_mut().wakers[self.place] {
-            Some(waiting) => waiting.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
+        if let Some(place) = &mut self.flight.state.borrow_mut().readers[self.place] {
+            match &mut place.waker {
+                Some(waiting) => waiting.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
         }
         Poll::Pending
     }
@@ -123,7 +141,7 @@ impl Seat {
             self.opened = true;
             return Some(Turn::Opening);
         }
-        let at = state.readers[self.place].unwrap_or(0);
+        let at = state.at(self.place);
         if at < state.base {
             return Some(Turn::Lagged);
         }
@@ -193,7 +211,7 @@ impl Seat {
     /// Hands what is new in the log to `take`, which says how many bytes of it it took.
     pub fn read<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> R {
         let mut state = self.flight.state.borrow_mut();
-        let at = state.readers[self.place].unwrap_or(0).max(state.base);
+        let at = state.at(self.place).max(state.base);
         let fresh = self.core.fresh.borrow();
         let (taken, result) = if fresh.serial == state.fresh && at + fresh.bytes.len() as u64 == state.reach() {
             take(&fresh.bytes)
@@ -201,7 +219,9 @@ impl Seat {
             take(state.bytes().get((at - state.base) as usize..).unwrap_or(&[]))
         };
         drop(fresh);
-        state.readers[self.place] = Some(at + taken as u64);
+        if let Some(place) = &mut state.readers[self.place] {
+            place.at = at + taken as u64;
+        }
         if let Some(pump) = state.pump.take() {
             pump.wake();
         }
@@ -216,7 +236,7 @@ impl Seat {
     /// Bytes of the log that are not read yet.
     pub fn unread_bytes(&self) -> u64 {
         let state = self.flight.state.borrow();
-        state.reach() - state.readers[self.place].unwrap_or(0).max(state.base)
+        state.reach() - state.at(self.place).max(state.base)
     }
 }
 
@@ -235,7 +255,6 @@ impl Seat {
         let (alarms, leave) = {
             let mut state = self.flight.state.borrow_mut();
             state.readers[self.place] = None;
-            state.wakers[self.place] = None;
             let leave = match state.stage {
                 Stage::Fed(source) if state.is_empty() && state.end.is_none() => Some(source),
                 _ => None,

@@ -8,7 +8,8 @@ use shards::CoreId;
 
 use super::{End, Opening, Source};
 use crate::exchange::letters::Entry;
-use crate::net::watch::Alarm;
+use crate::net::{self, watch::Alarm};
+use crate::wire::http1::encode;
 
 /// How far the backend may be ahead of the fastest reader before it is read no further.
 pub(super) const WINDOW_BYTES: u64 = 256 << 10;
@@ -39,6 +40,31 @@ pub(super) enum Stage {
     Gone,
 }
 
+/// A reader's place.
+#[derive(Default)]
+pub(super) struct Place {
+    /// Offset of what it reads next.
+    pub(super) at: u64,
+    pub(super) waker: Option<Waker>,
+    pub(super) outlet: Option<Outlet>,
+    pub(super) served: Served,
+}
+
+/// Where a flight writes what comes for a reader that waits, so that the reader's task need not run for it.
+pub struct Outlet {
+    pub socket: net::Outlet,
+    /// Whether each write is a chunk.
+    pub chunked: bool,
+}
+
+/// What went out by an outlet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    pub bytes: u64,
+    /// When the last of them was heard.
+    pub last_ms: u64,
+}
+
 pub(super) enum Log {
     Growing(Vec<u8>),
     Frozen(Bytes),
@@ -56,10 +82,8 @@ pub(super) struct State {
     pub(super) end: Option<End>,
     /// The owner has been told of the end, or that nobody can join any more.
     pub(super) settled: bool,
-    /// A reader's offset, or none where the place is free.
-    pub(super) readers: Vec<Option<u64>>,
-    /// Who waits, a place a reader.
-    pub(super) wakers: Vec<Option<Waker>>,
+    /// None where the place is free.
+    pub(super) readers: Vec<Option<Place>>,
     /// Cores that are fed, and how often each has joined.
     pub(super) followers: Vec<(CoreId, u32)>,
     /// End the waits of the attempts that run: one a lane.
@@ -88,7 +112,6 @@ impl State {
             end: None,
             settled: false,
             readers: Vec::new(),
-            wakers: Vec::new(),
             followers: Vec::new(),
             alarms: [None; 2],
             pump: None,
@@ -107,14 +130,12 @@ impl State {
             Log::Growing(_) | Log::Frozen(_) => Vec::new(),
         };
         log.clear();
-        let State { readers, wakers, followers, whole_max, .. } = self;
-        let (mut readers, mut wakers, mut followers) =
-            (std::mem::take(readers), std::mem::take(wakers), std::mem::take(followers));
+        let State { readers, followers, whole_max, .. } = self;
+        let (mut readers, mut followers) = (std::mem::take(readers), std::mem::take(followers));
         readers.clear();
-        wakers.clear();
         followers.clear();
         let new = State::new(Stage::Alone, *whole_max, 0);
-        *self = State { log: Log::Growing(log), readers, wakers, followers, ..new };
+        *self = State { log: Log::Growing(log), readers, followers, ..new };
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -134,7 +155,39 @@ impl State {
     }
 
     pub(super) fn wake(&mut self) {
-        self.wakers.iter_mut().filter_map(Option::take).for_each(Waker::wake);
+        self.readers.iter_mut().flatten().filter_map(|place| place.waker.take()).for_each(Waker::wake);
+    }
+
+    /// Wakes those who have something to read.
+    pub(super) fn wake_behind(&mut self) {
+        let reach = self.reach();
+        let behind = self.readers.iter_mut().flatten().filter(|place| place.at < reach);
+        behind.filter_map(|place| place.waker.take()).for_each(Waker::wake);
+    }
+
+    /// Writes `bytes`, the end of the log, to the clients of those who wait with an outlet and have read all before.
+    /// `framed` is scratch. Whom it does not work for is behind then.
+    pub(super) fn serve(&mut self, bytes: &[u8], framed: &mut Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        framed.clear();
+        let before = self.reach() - bytes.len() as u64;
+        for place in self.readers.iter_mut().flatten().filter(|place| place.at == before) {
+            let Some(outlet) = &place.outlet else { continue };
+            if outlet.chunked && framed.is_empty() {
+                encode::chunk(framed, bytes);
+            }
+            if outlet.socket.post(if outlet.chunked { framed } else { bytes }) {
+                place.at += bytes.len() as u64;
+                place.served = Served { bytes: place.served.bytes + bytes.len() as u64, last_ms: self.heard_ms };
+            }
+        }
+    }
+
+    /// Where reader `place` is.
+    pub(super) fn at(&self, place: usize) -> u64 {
+        self.readers[place].as_ref().map_or(0, |place| place.at)
     }
 
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
@@ -150,7 +203,7 @@ impl State {
         if self.whole {
             return added;
         }
-        let slowest = self.readers.iter().flatten().min().copied().unwrap_or(reach);
+        let slowest = self.readers.iter().flatten().map(|place| place.at).min().unwrap_or(reach);
         // Never what was just added: followers elsewhere are fed from it.
         let needed = slowest.max(reach.saturating_sub(LAG_BYTES)).min(reach - added as u64);
         let cut = needed - self.base.min(needed);

@@ -12,7 +12,7 @@ use crate::dialect::facts::{Form, PublicError, UsageEvent};
 use crate::dialect::openai::{DONE, write_error_event};
 use crate::error::Failure;
 use crate::exchange::core::Core;
-use crate::exchange::flight::{Opening, Seat, Turn};
+use crate::exchange::flight::{Opening, Outlet, Seat, Turn};
 use crate::exchange::letters::Entry;
 use crate::exchange::line::Line;
 use crate::exchange::record::Note;
@@ -28,7 +28,7 @@ const KEEP_ALIVE_MS: u64 = 15_000;
 const PATIENCE: u64 = 10;
 /// A client whose stream flows is not watched: one that left answers the next event with a reset. Silent for so long,
 /// the stream may say nothing for a while, and the client is watched again.
-const SILENT_MS: u64 = 200;
+const SILENT_MS: u64 = 1000;
 /// Most bytes taken from the log at once, so that one reader's catching up is not one huge write.
 const STEP_BYTES: usize = 256 << 10;
 
@@ -164,7 +164,18 @@ async fn read(
                 } else {
                     // Thousands of streams that wait need no buffer, and the one they use in turn stays in the cache.
                     line.lend_output(core);
-                    let turn = seat.turn(line.socket.watch()).await;
+                    let turn = match writer.outlet(core, line, note) {
+                        None => seat.turn(line.socket.watch()).await,
+                        Some(outlet) => {
+                            let (turn, served) = seat.turn_served(outlet, line.socket.watch()).await;
+                            if served.bytes > 0 {
+                                heard_ms = served.last_ms;
+                                note.sent_bytes += served.bytes;
+                                writer.unguard(line);
+                            }
+                            turn
+                        }
+                    };
                     line.need_output(core);
                     turn
                 }
@@ -311,6 +322,15 @@ impl Writer {
             self.guarded = false;
             line.socket.watch().unguard();
         }
+    }
+
+    /// By what the flight may write to the client itself while this waits.
+    fn outlet(&self, core: &Core, line: &Line<'_>, note: &Note) -> Option<Outlet> {
+        if self.deferred || note.manner.method == Method::Head || !line.output.is_empty() {
+            return None;
+        }
+        let socket = line.socket.outlet(core.snapshot.server.timeout_write_ms)?;
+        Some(Outlet { socket, chunked: self.delimited == Delimited::Chunks })
     }
 
     fn open(&mut self, core: &Core, line: &mut Line<'_>, note: &mut Note, seat: &Seat, opening: &Opening) {

@@ -203,7 +203,32 @@ async fn tick_stalled() {
     }
 }
 
+/// Posts on a port for another task of its core. Of a port that is gone nothing is taken.
+pub struct Outlet {
+    index: u32,
+    serial: u32,
+    patience_ms: u64,
+}
+
+impl Outlet {
+    /// As [`Port::post`]. False: not now, or not any more; whoever owns the port has to see to it, and nothing is written.
+    pub fn post(&self, bytes: &[u8]) -> bool {
+        let posted = with(|hub| {
+            let is_there =
+                hub.slots.get(self.index as usize).is_some_and(|slot| slot.serial == self.serial && !slot.orphan);
+            is_there.then(|| hub.post(self.index, bytes, self.patience_ms)).flatten()
+        });
+        matches!(posted, Ok(Some(Ok(()))))
+    }
+}
+
 impl Port {
+    /// A handle by which another task posts while the one that owns this waits for something else.
+    pub fn outlet(&self, patience_ms: u64) -> Outlet {
+        let serial = with(|hub| hub.slots[self.index as usize].serial).unwrap_or(u32::MAX);
+        Outlet { index: self.index, serial, patience_ms }
+    }
+
     /// Sends `bytes` with whatever else this core sends in this round, without waiting; what the peer has no room for leaves
     /// later, and a peer that takes nothing for `patience_ms` then is cut off. `None`: not now, settle first; or too many.
     /// Errors: one of an earlier send.

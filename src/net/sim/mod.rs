@@ -14,7 +14,7 @@ mod tests;
 use std::io;
 
 pub use self::{
-    socket::{Dial, Listener, Quit, Socket, SocketId, dial, dial_with, hangups, has_input, shutdown_both},
+    socket::{Dial, Listener, Outlet, Quit, Socket, SocketId, dial, dial_with, hangups, has_input, shutdown_both},
     weather::{Chop, Manner, Weather},
     world::{
         Ended, Place, TaskId, World, between, here, is_running, kill, now_us, set_manner, sleep_ms, spawn_at,

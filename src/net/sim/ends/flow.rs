@@ -119,6 +119,23 @@ impl Ends {
         Poll::Ready(Ok(count))
     }
 
+    /// Takes all of `bytes`, in as many parcels as it pleases. False: none of them.
+    pub(in crate::net::sim) fn write_whole(&mut self, world: &Inner, key: EndKey, mut bytes: &[u8]) -> bool {
+        let Some(end) = self.ends.get_mut(&key) else { return false };
+        let is_open = end.state == State::Open && !end.shut_write && end.error.is_none();
+        if !is_open || end.window.saturating_sub(end.outstanding) < bytes.len() {
+            return false;
+        }
+        end.outstanding += bytes.len();
+        let chop = end.chop;
+        while !bytes.is_empty() {
+            let (parcel, rest) = bytes.split_at(cut(world, chop, bytes.len()));
+            self.send(world, key, Parcel::Bytes(Bytes::copy_from_slice(parcel)));
+            bytes = rest;
+        }
+        true
+    }
+
     pub(in crate::net::sim) fn note_dropped_read(&mut self, key: EndKey) {
         if let Some(end) = self.ends.get_mut(&key) {
             end.read_dropped = true;
