@@ -236,6 +236,13 @@ pub struct EventFacts {
     pub(super) not_stored: Option<NotStored>,
 }
 
+impl EventFacts {
+    /// Whether it neither ends a choice nor says anything against keeping the answer.
+    pub(super) fn is_merely_content(&self) -> bool {
+        self.substance == Substance::Content && self.finished == 0 && self.not_stored.is_none()
+    }
+}
+
 /// Why an answer is not kept in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotStored {

@@ -19,6 +19,7 @@ use super::fly::Call;
 use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
+use crate::dialect::openai::Shapes;
 use crate::net::mail::Outbox;
 use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Berths, Dial, Duplex, Panics, now_ms};
@@ -145,6 +146,7 @@ const EJECT_GROWTH: u64 = 16;
 #[derive(Default)]
 pub struct Scratch {
     pub tape: Tape,
+    pub shapes: Shapes,
     pub canonical: Vec<u8>,
     pub text: Vec<u8>,
 }

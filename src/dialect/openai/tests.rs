@@ -5,3 +5,4 @@ mod events;
 mod faults;
 mod golden;
 mod requests;
+mod shapes;

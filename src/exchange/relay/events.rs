@@ -5,9 +5,8 @@ use shards::Fault;
 
 use super::source::Source;
 use crate::dialect::facts::{Endpoint, EventKind, NotStored, StreamVerdict, Substance, TokenUsage, UsageEvent};
-use crate::dialect::openai::named_event_facts;
 use crate::exchange::attempt::first_event;
-use crate::exchange::core::Core;
+use crate::exchange::core::{Core, Scratch};
 use crate::exchange::order::Order;
 use crate::wire::body::Body;
 use crate::wire::sse::{self, EventData, Splitter};
@@ -69,7 +68,7 @@ impl Events {
     /// Writes the whole events that are here to `log`. Errors: one is too long or cut off, and is a part of the answer;
     /// without it nothing behind it may look whole.
     pub fn render(&mut self, core: &Core, log: &mut Vec<u8>) -> Result<(), Fault> {
-        let tape = &mut core.scratch.borrow_mut().tape;
+        let Scratch { tape, shapes, .. } = &mut *core.scratch.borrow_mut();
         loop {
             let event = match self.splitter.next(&self.pending) {
                 Ok(Some(event)) => event,
@@ -80,7 +79,7 @@ impl Events {
                 continue; // comments: clients get our own while a backend thinks
             }
             let data = self.splitter.data(&event, &self.pending);
-            let facts = named_event_facts(self.endpoint, event.name.of(&self.pending), data, tape);
+            let facts = shapes.event_facts(self.endpoint, event.name.of(&self.pending), data, tape);
             if facts.kind == EventKind::Cut {
                 return Err(Fault::Garbage); // a client that skips what it cannot read would miss it unawares
             }
