@@ -81,7 +81,9 @@ struct Hub {
     stalled_ticking: bool,
 }
 
+/// Everything that an ordinary message touches, in one line of the cache: among thousands of sockets it is never there.
 #[derive(Default)]
+#[repr(align(64))]
 struct Slot {
     serial: u32,
     socket: RawFd,
@@ -91,11 +93,53 @@ struct Slot {
     is_listed: bool,
     receiving: receive::Receiving,
     sending: post::Sending,
+    excess: Option<Box<Excess>>,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+/// What there is only where one side is ahead of the other.
+#[derive(Default)]
+struct Excess {
+    /// Bytes that came behind those in `Receiving::held`.
+    unread: Vec<u8>,
+    /// Bytes the peer had no room for; they leave as it has.
+    unsent: Vec<u8>,
+    /// When some of them last left.
+    moved_ms: u64,
+    /// Who waits for these to leave.
+    writer: Option<Waker>,
 }
 
 impl Slot {
     fn tag(&self, index: u32, of: u64) -> u64 {
         tag(of, self.serial, index)
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.excess.as_ref().map_or(&[], |excess| &excess.unread)
+    }
+
+    fn unsent(&self) -> &[u8] {
+        self.excess.as_ref().map_or(&[], |excess| &excess.unsent)
+    }
+
+    fn excess(&mut self) -> &mut Excess {
+        self.excess.get_or_insert_default()
+    }
+
+    /// Gives memory back that is not needed: an idle socket has none.
+    fn tidy(&mut self) {
+        let is_over = |excess: &Excess| excess.unread.is_empty() && excess.unsent.is_empty() && excess.writer.is_none();
+        if self.excess.as_deref().is_some_and(is_over) {
+            self.excess = None;
+        }
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(writer) = self.excess.as_mut().and_then(|excess| excess.writer.take()) {
+            writer.wake();
+        }
     }
 }
 
@@ -227,7 +271,7 @@ impl Hub {
         waiting.extend(self.waits.iter_mut().filter_map(|wait| wait.waker.take()));
         for slot in &mut self.slots {
             waiting.extend(slot.receiving.reader.take());
-            waiting.extend(slot.sending.writer.take());
+            waiting.extend(slot.excess.as_mut().and_then(|excess| excess.writer.take()));
         }
         waiting
     }
@@ -333,7 +377,7 @@ impl Drop for Port {
             let Ok(mut hub) = hub.try_borrow_mut() else { return };
             let Some(hub) = hub.as_mut() else { return };
             let slot = &hub.slots[self.index as usize];
-            let is_named = slot.sending.posted.is_some() || slot.receiving.armed || !slot.sending.unsent.is_empty();
+            let is_named = slot.sending.is_posted() || slot.receiving.armed || !slot.unsent().is_empty();
             if hub.queued && is_named {
                 hub.submit_all();
             }

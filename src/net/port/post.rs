@@ -3,12 +3,13 @@
 //! here and leaves later.
 
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::num::NonZeroU16;
+use std::task::{Context, Poll};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::{Hub, OF_ROOM, OF_SEND, Port, with};
+use super::{Hub, OF_ROOM, OF_SEND, Port, Slot, with};
 use crate::net::sys::{push_poll, reset_by_close, send_now};
 use crate::net::{is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
 
@@ -19,27 +20,32 @@ const STALLED_TICK_MS: u64 = 100;
 
 #[derive(Default)]
 pub(super) struct Sending {
-    /// A queued send: (start, length) in the tray.
-    pub(super) posted: Option<(usize, usize)>,
-    /// Bytes the peer had no room for; they leave as it has.
-    pub(super) unsent: Vec<u8>,
-    /// When some of them last left, and how long the peer has for some more.
-    pub(super) moved_ms: u64,
-    patience_ms: u64,
-    broken: Option<Errno>,
-    pub(super) writer: Option<Waker>,
+    /// A queued send: where it begins in the tray, and its length; 0 for none.
+    posted_at: u32,
+    posted: u16,
+    /// The number of the error that ended it.
+    broken: Option<NonZeroU16>,
+    /// How long a peer without room has for some more.
+    patience_ms: u32,
 }
 
+const _: () = assert!(POSTED_BYTES <= u16::MAX as usize);
+
 impl Sending {
-    /// Whether everything is out, and more could follow.
-    pub(super) fn is_settled(&self) -> bool {
-        self.posted.is_none() && self.unsent.is_empty() && self.broken.is_none()
+    /// Whether a send is queued.
+    pub(super) fn is_posted(&self) -> bool {
+        self.posted > 0
     }
 
-    fn wake(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
+    fn broken(&self) -> Option<Errno> {
+        self.broken.map(|number| Errno::from_raw_os_error(number.get().into()))
+    }
+}
+
+impl Slot {
+    /// Whether everything is out, and more could follow.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.sending.is_posted() && self.unsent().is_empty() && self.sending.broken.is_none()
     }
 }
 
@@ -47,11 +53,14 @@ impl Hub {
     /// Queues a send of `bytes`. `None`: not now, something is on its way already, or it is too much.
     fn post(&mut self, index: u32, bytes: &[u8], patience_ms: u64) -> Option<Result<(), Errno>> {
         let slot = &self.slots[index as usize];
-        if let Some(error) = slot.sending.broken {
+        if let Some(error) = slot.sending.broken() {
             return Some(Err(error));
         }
-        if bytes.len() > POSTED_BYTES || slot.sending.posted.is_some() || !slot.sending.unsent.is_empty() {
+        if bytes.len() > POSTED_BYTES || slot.sending.is_posted() || !slot.unsent().is_empty() {
             return None;
+        }
+        if bytes.is_empty() {
+            return Some(Ok(()));
         }
         let (socket, tag) = (slot.socket, slot.tag(index, OF_SEND));
         let start = match self.tray.push_send(&mut self.ring, socket, bytes, tag) {
@@ -62,8 +71,8 @@ impl Hub {
             }
         };
         let slot = &mut self.slots[index as usize];
-        slot.sending.posted = Some((start, bytes.len()));
-        slot.sending.patience_ms = patience_ms;
+        (slot.sending.posted_at, slot.sending.posted) = (start as u32, bytes.len() as u16);
+        slot.sending.patience_ms = u32::try_from(patience_ms).unwrap_or(u32::MAX);
         self.posted.push(index);
         self.queued = true;
         Some(Ok(()))
@@ -71,24 +80,28 @@ impl Hub {
 
     /// Ready when nothing is on its way any more. Errors: why it will not arrive.
     fn poll_settled(&mut self, index: u32, context: &mut Context<'_>) -> Poll<Result<(), Errno>> {
-        if self.slots[index as usize].sending.posted.is_some() {
+        if self.slots[index as usize].sending.is_posted() {
             self.serve();
         }
         let slot = &mut self.slots[index as usize];
-        if let Some(error) = slot.sending.broken {
+        if let Some(error) = slot.sending.broken() {
             return Poll::Ready(Err(error));
         }
-        if slot.sending.unsent.is_empty() && slot.sending.posted.is_none() {
+        if slot.unsent().is_empty() && !slot.sending.is_posted() {
             return Poll::Ready(Ok(()));
         }
-        slot.sending.writer = Some(context.waker().clone());
+        slot.excess().writer = Some(context.waker().clone());
         Poll::Pending
     }
 
     /// The queued send of `index` did not take everything.
     pub(super) fn fell_short(&mut self, index: u32, result: i32) {
         let slot = &mut self.slots[index as usize];
-        let Some((start, length)) = slot.sending.posted.take() else { return };
+        if !slot.sending.is_posted() {
+            return;
+        }
+        let (start, length) = (slot.sending.posted_at as usize, usize::from(slot.sending.posted));
+        slot.sending.posted = 0;
         let taken = match usize::try_from(result) {
             Ok(taken) => taken,
             Err(_) => match Errno::from_raw_os_error(-result) {
@@ -97,8 +110,9 @@ impl Hub {
             },
         };
         if taken < length {
-            slot.sending.unsent.extend_from_slice(self.tray.queued(start + taken, length - taken));
-            slot.sending.moved_ms = now_ms();
+            let excess = slot.excess();
+            excess.unsent.extend_from_slice(self.tray.queued(start + taken, length - taken));
+            excess.moved_ms = now_ms();
             if !std::mem::replace(&mut slot.is_listed, true) {
                 self.stalled.push(index);
             }
@@ -114,10 +128,11 @@ impl Hub {
     /// Whatever was queued and did not complete was sent.
     pub(super) fn all_posted(&mut self) {
         for index in self.posted.drain(..) {
-            let sending = &mut self.slots[index as usize].sending;
-            sending.posted = None;
-            if sending.unsent.is_empty() {
-                sending.wake();
+            let slot = &mut self.slots[index as usize];
+            slot.sending.posted = 0;
+            if slot.unsent().is_empty() {
+                slot.wake_writer();
+                slot.tidy();
             }
         }
         self.tray.clear();
@@ -125,9 +140,13 @@ impl Hub {
 
     fn broke(&mut self, index: u32, error: Errno) {
         let slot = &mut self.slots[index as usize];
-        slot.sending.broken = Some(error);
-        slot.sending.unsent = Vec::new();
-        slot.sending.wake();
+        slot.sending.broken =
+            u16::try_from(error.raw_os_error()).ok().and_then(NonZeroU16::new).or(NonZeroU16::new(libc::EIO as u16));
+        if let Some(excess) = &mut slot.excess {
+            excess.unsent = Vec::new();
+        }
+        slot.wake_writer();
+        slot.tidy();
     }
 
     fn wait_for_room(&mut self, index: u32) {
@@ -141,22 +160,24 @@ impl Hub {
     /// The peer of `index` has room.
     pub(super) fn send_on(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        if slot.orphan || slot.sending.unsent.is_empty() {
+        let Some(excess) = slot.excess.as_mut().filter(|excess| !slot.orphan && !excess.unsent.is_empty()) else {
             return; // it closes, or has failed
-        }
-        match send_now(slot.socket, &slot.sending.unsent) {
+        };
+        match send_now(slot.socket, &excess.unsent) {
             Ok(taken) => {
-                slot.sending.unsent.drain(..taken);
-                slot.sending.moved_ms = now_ms();
+                excess.unsent.drain(..taken);
+                excess.moved_ms = now_ms();
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return self.broke(index, error),
         }
-        if slot.sending.unsent.is_empty() {
-            slot.sending.unsent = Vec::new();
+        let is_over = excess.unsent.is_empty();
+        if is_over {
+            excess.unsent = Vec::new();
         }
-        slot.sending.wake();
-        if !self.slots[index as usize].sending.unsent.is_empty() {
+        slot.wake_writer();
+        slot.tidy();
+        if !is_over {
             self.wait_for_room(index);
         }
     }
@@ -165,9 +186,10 @@ impl Hub {
     /// before is not taken for a whole message.
     pub(super) fn stop_sending(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        let waits = !slot.sending.unsent.is_empty();
-        slot.sending.unsent = Vec::new();
-        slot.sending.writer = None;
+        let waits = !slot.unsent().is_empty();
+        if let Some(excess) = &mut slot.excess {
+            (excess.unsent, excess.writer) = (Vec::new(), None);
+        }
         if waits {
             reset_by_close(slot.socket);
             let tag = slot.tag(index, OF_ROOM);
@@ -181,8 +203,10 @@ impl Hub {
         let slots = &mut self.slots;
         self.stalled.retain(|&index| {
             let slot = &mut slots[index as usize];
-            let stalls = !slot.sending.unsent.is_empty();
-            if stalls && now_ms >= slot.sending.moved_ms.saturating_add(slot.sending.patience_ms) {
+            let stalling = slot.excess.as_ref().filter(|excess| !excess.unsent.is_empty());
+            let stalls = stalling.is_some();
+            let patience_ms = u64::from(slot.sending.patience_ms);
+            if stalling.is_some_and(|excess| now_ms >= excess.moved_ms.saturating_add(patience_ms)) {
                 shutdown_both(slot.socket);
             }
             slot.is_listed = stalls;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use io_uring::cqueue;
 use rustix::io::Errno;
 
-use super::{Hub, OF_RECEIVE, Port, with};
+use super::{Hub, OF_RECEIVE, Port, Slot, with};
 use crate::net::now_us;
 use crate::net::sys::{only_reap, push_receive};
 
@@ -22,18 +22,12 @@ pub(super) struct Receiving {
     pub(super) armed: bool,
     cancelling: bool,
     /// A filled buffer: (id, start, end).
-    held: Option<(u16, usize, usize)>,
-    /// Bytes that came behind those in `held`.
-    unread: Vec<u8>,
+    held: Option<(u16, u16, u16)>,
     end: Option<Result<(), Errno>>,
     pub(super) reader: Option<Waker>,
 }
 
 impl Receiving {
-    fn has_something(&self) -> bool {
-        self.held.is_some() || !self.unread.is_empty() || self.end.is_some()
-    }
-
     fn wait(&mut self, context: &Context<'_>) {
         match &mut self.reader {
             Some(reader) => reader.clone_from(context.waker()),
@@ -41,6 +35,14 @@ impl Receiving {
         }
     }
 }
+
+impl Slot {
+    fn has_something(&self) -> bool {
+        self.receiving.held.is_some() || self.receiving.end.is_some() || !self.unread().is_empty()
+    }
+}
+
+const _: () = assert!(super::BUFFER_BYTES <= u16::MAX as usize);
 
 impl Hub {
     /// Queues a receive for `index`.
@@ -75,23 +77,23 @@ impl Hub {
     pub(super) fn received(&mut self, index: u32, done: &cqueue::Entry) {
         let buffer = cqueue::buffer_select(done.flags());
         let slot = &mut self.slots[index as usize];
-        let port = &mut slot.receiving;
         match (done.result(), buffer) {
             (received, Some(id)) if received > 0 => {
-                let received = received as usize;
+                let is_first = slot.receiving.held.is_none() && slot.unread().is_empty();
                 if slot.orphan {
                     self.buffers.give_back(id);
-                } else if port.held.is_none() && port.unread.is_empty() && self.held < self.buffers.used() / 2 {
-                    port.held = Some((id, 0, received));
+                } else if is_first && self.held < self.buffers.used() / 2 {
+                    slot.receiving.held = Some((id, 0, received as u16));
                     self.held += 1;
                 } else {
-                    self.ran_out |= port.held.is_none();
-                    port.unread.extend_from_slice(self.buffers.filled(id, received));
+                    self.ran_out |= slot.receiving.held.is_none();
+                    slot.excess().unread.extend_from_slice(self.buffers.filled(id, received as usize));
                     self.buffers.give_back(id);
                 }
             }
             (received, buffer) => {
                 buffer.into_iter().for_each(|id| self.buffers.give_back(id));
+                let port = &mut slot.receiving;
                 port.end = match received {
                     0 => Some(Ok(())),
                     _ => match Errno::from_raw_os_error(-received) {
@@ -106,12 +108,12 @@ impl Hub {
                 };
             }
         }
-        if let Some(reader) = port.reader.take() {
+        if let Some(reader) = slot.receiving.reader.take() {
             reader.wake();
         }
-        let full = port.unread.len() >= UNREAD_BYTES;
+        let full = slot.unread().len() >= UNREAD_BYTES;
         if !cqueue::more(done.flags()) {
-            (port.armed, port.cancelling) = (false, false);
+            (slot.receiving.armed, slot.receiving.cancelling) = (false, false);
             if slot.orphan {
                 self.release(index);
             }
@@ -122,8 +124,11 @@ impl Hub {
 
     /// Nobody reads any more. Whether the receive had ended already.
     pub(super) fn leave(&mut self, index: u32) -> bool {
-        let port = &mut self.slots[index as usize].receiving;
-        port.unread = Vec::new();
+        let slot = &mut self.slots[index as usize];
+        if let Some(excess) = &mut slot.excess {
+            excess.unread = Vec::new();
+        }
+        let port = &mut slot.receiving;
         port.reader = None;
         let (held, armed) = (port.held.take(), port.armed);
         if let Some((id, _, _)) = held {
@@ -153,21 +158,23 @@ impl Port {
         let result = with(|hub| {
             let slot = &mut hub.slots[self.index as usize];
             if let Some((id, start, end)) = slot.receiving.held {
-                let taken = take(&hub.buffers.filled(id, end)[start..]).min(end - start);
-                if start + taken == end {
+                let bytes = &hub.buffers.filled(id, usize::from(end))[usize::from(start)..];
+                let taken = take(bytes).min(bytes.len());
+                if taken == bytes.len() {
                     slot.receiving.held = None;
                     hub.held -= 1;
                     hub.buffers.give_back(id);
                 } else {
-                    slot.receiving.held = Some((id, start + taken, end));
+                    slot.receiving.held = Some((id, start + taken as u16, end));
                 }
                 return Some(Ok(taken));
             }
-            if !slot.receiving.unread.is_empty() {
-                let taken = take(&slot.receiving.unread).min(slot.receiving.unread.len());
-                slot.receiving.unread.drain(..taken);
-                if slot.receiving.unread.is_empty() {
-                    slot.receiving.unread = Vec::new(); // an idle socket has no buffer
+            if let Some(excess) = slot.excess.as_mut().filter(|excess| !excess.unread.is_empty()) {
+                let taken = take(&excess.unread).min(excess.unread.len());
+                excess.unread.drain(..taken);
+                if excess.unread.is_empty() {
+                    excess.unread = Vec::new();
+                    slot.tidy();
                 }
                 return Some(Ok(taken));
             }
@@ -189,7 +196,7 @@ impl Port {
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ready = with(|hub| {
             let slot = &mut hub.slots[self.index as usize];
-            if slot.receiving.has_something() {
+            if slot.has_something() {
                 return true;
             }
             slot.receiving.wait(context);
@@ -222,7 +229,7 @@ impl Port {
                 hub.complete_all();
             }
             let slot = &hub.slots[self.index as usize];
-            slot.sending.is_settled() && slot.receiving.armed && !slot.receiving.has_something()
+            slot.is_settled() && slot.receiving.armed && !slot.has_something()
         })
         .unwrap_or(false)
     }

@@ -98,7 +98,7 @@ async fn is_settled(socket: &mut Socket) -> bool {
 
 /// Bytes that were posted and that the kernel had no room for, of all sockets.
 fn unsent() -> usize {
-    let unsent = |hub: &mut Hub| hub.slots.iter().map(|slot| slot.sending.unsent.len()).sum();
+    let unsent = |hub: &mut Hub| hub.slots.iter().map(|slot| slot.unsent().len()).sum();
     with(unsent).unwrap()
 }
 

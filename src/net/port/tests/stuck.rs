@@ -57,10 +57,10 @@ fn a_peer_that_takes_nothing_is_cut_off() {
 }
 
 /// Looks at the one socket that stalls.
-fn stalled<R>(act: impl FnOnce(&mut super::super::post::Sending) -> R) -> R {
+fn stalled<R>(act: impl FnOnce(&mut super::super::Excess) -> R) -> R {
     let find = |hub: &mut Hub| {
-        let slot = hub.slots.iter_mut().find(|slot| !slot.sending.unsent.is_empty());
-        act(&mut slot.expect("one stalls").sending)
+        let slot = hub.slots.iter_mut().find(|slot| !slot.unsent().is_empty());
+        act(slot.expect("one stalls").excess())
     };
     with(find).unwrap()
 }
@@ -74,7 +74,7 @@ fn a_peer_that_takes_a_little_again_and_again_is_not_cut_off() {
         // As if it had been silent since the beginning of all time: the next byte that leaves is a sign of life.
         let (mut signs, mut got, mut step) = (0, Vec::new(), [0; 1000]);
         while unsent() > 0 {
-            stalled(|sending| sending.moved_ms = 0);
+            stalled(|excess| excess.moved_ms = 0);
             let before = unsent();
             peer.set_nonblocking(true).unwrap();
             until("room again", || {
@@ -87,7 +87,7 @@ fn a_peer_that_takes_a_little_again_and_again_is_not_cut_off() {
             })
             .await;
             if unsent() > 0 {
-                assert_ne!(stalled(|sending| sending.moved_ms), 0);
+                assert_ne!(stalled(|excess| excess.moved_ms), 0);
                 signs += 1;
             }
         }
