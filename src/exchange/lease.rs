@@ -196,6 +196,11 @@ impl Lease {
         }
     }
 
+    /// As `shut_down_at`, if no deadline has passed: one that has means that the socket is shut down. Whether that is so.
+    pub fn go_on_until(&self, at_ms: u64) -> bool {
+        self.watch().is_none_or(|watch| watch.go_on_until(at_ms))
+    }
+
     /// Whether a deadline passed, or everybody left.
     pub fn has_tripped(&self) -> bool {
         self.watch().is_some_and(|watch| watch.take_trip().is_some())

@@ -154,6 +154,17 @@ impl Watch {
         self.with(|slot| slot.arm(at_ms, Then::ShutDown));
     }
 
+    /// As `shut_down_at`, unless something has tripped: that is taken, and nothing is armed. Whether nothing has.
+    pub fn go_on_until(&self, at_ms: u64) -> bool {
+        self.with(|slot| {
+            let goes_on = slot.trip.take().is_none();
+            if goes_on {
+                (slot.deadline_ms, slot.then) = (at_ms, Then::ShutDown);
+            }
+            goes_on
+        })
+    }
+
     /// Shuts the socket down when `patience_ms` pass in which a write makes no progress.
     pub fn shut_down_stuck(&self, patience_ms: u64) {
         let at_ms = now_ms() + patience_ms;

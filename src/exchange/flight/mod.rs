@@ -24,7 +24,7 @@ mod state;
 
 pub use landed::Landed;
 pub use seat::{Seat, Turn};
-use state::{HEARTBEAT_MS, Log, Place, Stage, State, WINDOW_BYTES};
+use state::{HEARTBEAT_MS, Log, Place, Stage, State};
 pub use state::{Outlet, Served};
 
 /// The head of an answer, as far as it goes to clients.
@@ -288,8 +288,8 @@ impl Flight {
         if !lost {
             // What is here already comes again where a letter crossed with the joining.
             let known = (reach - at).min(bytes.len() as u64) as usize;
-            state.append(|log| log.extend_from_slice(&bytes[known..]));
             state.serve(&bytes[known..], &mut core.fresh.borrow_mut().framed);
+            state.append(|log| log.extend_from_slice(&bytes[known..]));
         }
         if lost && end.is_none() {
             self.stop_following(core, source);
@@ -386,10 +386,10 @@ impl Flight {
             let fresh = &mut *core.fresh.borrow_mut();
             fresh.bytes.clear();
             write(&mut fresh.bytes);
+            state.serve(&fresh.bytes, &mut fresh.framed);
             let added = state.append(|log| log.extend_from_slice(&fresh.bytes));
             fresh.serial += 1;
             state.fresh = fresh.serial;
-            state.serve(&fresh.bytes, &mut fresh.framed);
             (was_whole && !state.whole, added)
         };
         if added > 0 {
@@ -456,13 +456,16 @@ impl Flight {
         self.settle(core, kept);
     }
 
-    /// Waits until the fastest reader is near enough, or everybody has left.
+    /// Whether the fastest reader is near enough, or everybody has left.
+    pub fn has_room(&self) -> bool {
+        self.state.borrow().has_room()
+    }
+
+    /// Waits until there is room.
     pub async fn room(&self) {
         poll_fn(|context| {
             let mut state = self.state.borrow_mut();
-            let fastest = state.readers.iter().flatten().map(|place| place.at).max().unwrap_or(0);
-            let ahead = state.reach().saturating_sub(fastest);
-            if ahead <= WINDOW_BYTES || state.whole || !state.followers.is_empty() || state.abandoned {
+            if state.has_room() {
                 return Poll::Ready(());
             }
             state.pump = Some(context.waker().clone());

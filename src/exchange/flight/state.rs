@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use shards::CoreId;
+use smallvec::SmallVec;
 
 use super::{End, Opening, Source};
 use crate::exchange::letters::Entry;
@@ -12,11 +13,11 @@ use crate::net::{self, watch::Alarm};
 use crate::wire::http1::encode;
 
 /// How far the backend may be ahead of the fastest reader before it is read no further.
-pub(super) const WINDOW_BYTES: u64 = 256 << 10;
+const WINDOW_BYTES: u64 = 256 << 10;
 /// How often followers elsewhere hear that the flight is alive, at most.
 pub(super) const HEARTBEAT_MS: u64 = 2000;
 /// How far a reader may fall behind once the log is no longer kept whole.
-pub(super) const LAG_BYTES: u64 = 4 << 20;
+const LAG_BYTES: u64 = 4 << 20;
 /// A larger log is not kept for the next flight.
 const LOG_KEPT_BYTES: usize = 16 << 10;
 /// The front of a log that nobody needs is cut off in steps of this, to move the rest seldom.
@@ -82,8 +83,8 @@ pub(super) struct State {
     pub(super) end: Option<End>,
     /// The owner has been told of the end, or that nobody can join any more.
     pub(super) settled: bool,
-    /// None where the place is free.
-    pub(super) readers: Vec<Option<Place>>,
+    /// None where the place is free. Mostly there is one.
+    pub(super) readers: SmallVec<[Option<Place>; 1]>,
     /// Cores that are fed, and how often each has joined.
     pub(super) followers: Vec<(CoreId, u32)>,
     /// End the waits of the attempts that run: one a lane.
@@ -111,7 +112,7 @@ impl State {
             whole: true,
             end: None,
             settled: false,
-            readers: Vec::new(),
+            readers: SmallVec::new(),
             followers: Vec::new(),
             alarms: [None; 2],
             pump: None,
@@ -165,14 +166,15 @@ impl State {
         behind.filter_map(|place| place.waker.take()).for_each(Waker::wake);
     }
 
-    /// Writes `bytes`, the end of the log, to the clients of those who wait with an outlet and have read all before.
-    /// `framed` is scratch. Whom it does not work for is behind then.
+    /// Writes `bytes`, which are about to be appended to the log, to the clients of those who wait with an outlet and have
+    /// read all of it. `framed` is scratch. Whom it does not work for is behind then.
+    // Before they are appended: the end of the log is memory long not touched, and a copy behind would wait for it.
     pub(super) fn serve(&mut self, bytes: &[u8], framed: &mut Vec<u8>) {
         if bytes.is_empty() {
             return;
         }
         framed.clear();
-        let before = self.reach() - bytes.len() as u64;
+        let before = self.reach();
         for place in self.readers.iter_mut().flatten().filter(|place| place.at == before) {
             let Some(outlet) = &place.outlet else { continue };
             if outlet.chunked && framed.is_empty() {
@@ -183,6 +185,15 @@ impl State {
                 place.served = Served { bytes: place.served.bytes + bytes.len() as u64, last_ms: self.heard_ms };
             }
         }
+    }
+
+    /// Whether the fastest reader is near enough for more, or nobody is to be waited for.
+    pub(super) fn has_room(&self) -> bool {
+        if self.whole || !self.followers.is_empty() || self.abandoned {
+            return true;
+        }
+        let fastest = self.readers.iter().flatten().map(|place| place.at).max().unwrap_or(0);
+        self.reach().saturating_sub(fastest) <= WINDOW_BYTES
     }
 
     /// Where reader `place` is.

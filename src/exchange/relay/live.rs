@@ -28,7 +28,7 @@ const KEEP_ALIVE_MS: u64 = 15_000;
 const PATIENCE: u64 = 10;
 /// A client whose stream flows is not watched: one that left answers the next event with a reset. Silent for so long,
 /// the stream may say nothing for a while, and the client is watched again.
-const SILENT_MS: u64 = 1000;
+const SILENT_MS: u64 = 200;
 /// Most bytes taken from the log at once, so that one reader's catching up is not one huge write.
 const STEP_BYTES: usize = 256 << 10;
 

@@ -106,22 +106,24 @@ impl<'a> Source<'a> {
 
     /// Reads once. Errors: the answer is cut off, too slow, or nobody wants it any more.
     pub async fn read(&mut self, core: &Core) -> Result<Body, Fault> {
-        // Arming anew forgets a deadline that has passed, and with it that the socket is shut down.
-        if self.lease.has_tripped() {
-            return Err(self.too_late());
-        }
         core.buffers.give(std::mem::take(&mut self.input));
         self.consumed = 0;
-        if self.phase != Phase::Held {
-            if self.phase == Phase::Flowing {
-                // While clients hold it back the backend is not to blame.
-                self.lease.shut_down_at(self.deadlines.total_ms);
+        if self.phase != Phase::Held && !self.flight.has_room() {
+            // While clients hold it back the backend is not to blame.
+            if self.phase == Phase::Flowing && !self.lease.go_on_until(self.deadlines.total_ms) {
+                return Err(self.too_late());
             }
             self.flight.room().await;
-            if self.phase == Phase::Flowing {
+        }
+        let goes_on = match self.phase {
+            Phase::Flowing => {
                 let until_ms = self.deadlines.total_ms.min(now_ms().saturating_add(self.deadlines.gap_ms));
-                self.lease.shut_down_at(until_ms);
+                self.lease.go_on_until(until_ms)
             }
+            Phase::Held | Phase::Whole => !self.lease.has_tripped(),
+        };
+        if !goes_on {
+            return Err(self.too_late());
         }
         let (result, input) = self.lease.read_new(core).await;
         self.input = input;

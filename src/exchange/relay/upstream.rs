@@ -64,12 +64,14 @@ pub struct Begun<'a> {
     pub plan: Option<Plan>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "memory of its own would be one more place that each event waits for")]
 enum Work {
     /// In one piece, or in pieces that mean nothing here.
     Opaque(Phase),
     /// One that this gateway can read once it is complete.
     Whole,
-    Events(Box<Events>),
+    /// A stream.
+    Events(Events),
 }
 
 /// The connection behind a complete answer: what frames the body's end may still be on its way.
@@ -98,7 +100,7 @@ impl<'a> Begun<'a> {
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
         let opening = opening(order, plan, &answer, &head);
         let work = match (head.form, head.is_readable) {
-            (Form::Streamed, _) => Work::Events(Box::new(Events::new(order, answer.usage_hidden))),
+            (Form::Streamed, _) => Work::Events(Events::new(order, answer.usage_hidden)),
             (Form::Whole, true) => Work::Whole,
             (Form::Whole, false) => Work::Opaque(if head.is_events { Phase::Flowing } else { Phase::Whole }),
         };
