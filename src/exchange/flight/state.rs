@@ -1,4 +1,5 @@
-//! The state behind a flight: its stage, its log and who reads it. Decides nothing by itself.
+//! The state behind a flight: its stage, its log and who reads it. Writes what is new to readers that left an outlet;
+//! decides nothing else by itself.
 
 use std::sync::Arc;
 use std::task::Waker;
