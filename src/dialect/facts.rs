@@ -152,6 +152,14 @@ pub struct TokenUsage {
     pub total: u64,
 }
 
+impl TokenUsage {
+    /// Of what was counted; a total that was not is the sum.
+    pub fn counted(prompt: Option<u64>, completion: Option<u64>, total: Option<u64>) -> TokenUsage {
+        let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
+        TokenUsage { prompt, completion, total: total.unwrap_or(prompt.saturating_add(completion)) }
+    }
+}
+
 /// What one event of a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {

@@ -10,6 +10,7 @@ mod text;
 pub(crate) mod tests;
 
 pub use canonical::canonical;
+pub use scan::inside_length;
 pub use text::{append_unescaped, json_string_len, unescaped, write_json_string};
 
 use super::Span;

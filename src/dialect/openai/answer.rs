@@ -6,12 +6,18 @@ use crate::dialect::facts::{AnswerFacts, Endpoint, NotStored};
 use crate::limits::CHOICES;
 use crate::wire::json::{Kind, Tape, Value, parse_outline};
 
-/// Root, its members, the choices, their members: an embedding's numbers lie deeper, and may be millions.
+/// Root, its members, the embeddings, their members: the numbers lie deeper, and may be millions.
 const LEVELS: usize = 3;
+/// Root, its members, the choices, their members, and those of messages.
+const LEVELS_OF_CHOICES: usize = 4;
 
 /// Reads a whole JSON answer. `tape` is scratch and holds the answer's outline afterwards.
 pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
-    if parse_outline(body, tape, LEVELS).is_err() {
+    let levels = match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => LEVELS_OF_CHOICES,
+        Endpoint::Embeddings | Endpoint::Models | Endpoint::Other => LEVELS,
+    };
+    if parse_outline(body, tape, levels).is_err() {
         return AnswerFacts { usage: None, stored: Err(NotStored::Unreadable) };
     }
     let root = tape.root();

@@ -194,6 +194,5 @@ pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
     if prompt.is_none() && completion.is_none() && total.is_none() {
         return None;
     }
-    let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
-    Some(TokenUsage { prompt, completion, total: total.unwrap_or(prompt.saturating_add(completion)) })
+    Some(TokenUsage::counted(prompt, completion, total))
 }

@@ -177,32 +177,12 @@ impl Scan<'_> {
     /// RFC 8259 7. The input is known to be UTF-8, so only quotes, escapes and control characters stop the skip.
     fn string(&mut self) -> Result<(), JsonFault> {
         let start = self.at;
-        let mut tag = STRING;
-        self.at += 1;
-        loop {
-            self.at = plain_end(self.input, self.at);
-            match self.input.get(self.at).copied() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return self.push(start, tag);
-                }
-                Some(b'\\') => {
-                    tag = STRING | FLAG;
-                    self.at += match self.input.get(self.at + 1).copied() {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-                        Some(b'u') => {
-                            let digits = self.input.get(self.at + 2..self.at + 6);
-                            if digits.is_none_or(|digits| !digits.iter().all(u8::is_ascii_hexdigit)) {
-                                return Err(self.fault(JsonFaultKind::BadEscape));
-                            }
-                            6
-                        }
-                        _ => return Err(self.fault(JsonFaultKind::BadEscape)),
-                    };
-                }
-                Some(_) => return Err(self.fault(JsonFaultKind::ControlInString)),
-                None => return Err(self.fault(JsonFaultKind::UnexpectedEnd)),
+        match string_end(self.input, start + 1) {
+            Ok((end, has_escapes)) => {
+                self.at = end + 1;
+                self.push(start, if has_escapes { STRING | FLAG } else { STRING })
             }
+            Err(fault) => Err(fault),
         }
     }
 
@@ -388,6 +368,40 @@ fn chain_as_written(nodes: &mut [Node], object: u32, end: u32) {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 const BLOCK: usize = 32;
+
+/// Where the string whose inside begins at `at` has its closing quote, and whether it has escapes.
+fn string_end(input: &[u8], mut at: usize) -> Result<(usize, bool), JsonFault> {
+    let mut has_escapes = false;
+    loop {
+        at = plain_end(input, at);
+        let fault = |kind| Err(JsonFault { offset: at, kind });
+        match input.get(at).copied() {
+            Some(b'"') => return Ok((at, has_escapes)),
+            Some(b'\\') => {
+                has_escapes = true;
+                at += match input.get(at + 1).copied() {
+                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+                    Some(b'u') => {
+                        let digits = input.get(at + 2..at + 6);
+                        if digits.is_none_or(|digits| !digits.iter().all(u8::is_ascii_hexdigit)) {
+                            return fault(JsonFaultKind::BadEscape);
+                        }
+                        6
+                    }
+                    _ => return fault(JsonFaultKind::BadEscape),
+                };
+            }
+            Some(_) => return fault(JsonFaultKind::ControlInString),
+            None => return fault(JsonFaultKind::UnexpectedEnd),
+        }
+    }
+}
+
+/// How long the inside of a string is that `input` begins with; none if it has no end or is no string's inside.
+pub fn inside_length(input: &[u8]) -> Option<usize> {
+    let (end, _) = string_end(input, 0).ok()?;
+    simdutf8::basic::from_utf8(&input[..end]).is_ok().then_some(end)
+}
 
 /// Index of the first quote, backslash or control character at or after `at`, or the input's length.
 fn plain_end(input: &[u8], mut at: usize) -> usize {
