@@ -10,14 +10,14 @@ use ringway::wire::sse;
 fn whole(out: &mut Vec<u8>, date: &[u8], body: &[u8]) {
     out.clear();
     encode::status_line(out, 200);
-    encode::field(out, b"date", date);
-    encode::field(out, b"content-type", b"application/json");
-    encode::field_number(out, b"content-length", body.len() as u64);
-    encode::field(out, b"cache-control", b"private, no-store");
-    encode::field(out, b"x-cache", b"HIT");
-    encode::field(out, b"cache-status", b"ringway; hit; ttl=299");
-    encode::field_number(out, b"age", 1);
-    encode::field(out, b"x-request-id", b"77f191157f3d2a04001bdb607286f13d");
+    encode::field(out, "date", date);
+    encode::field(out, "content-type", b"application/json");
+    encode::field_number(out, "content-length", body.len() as u64);
+    encode::field(out, "cache-control", b"private, no-store");
+    encode::field(out, "x-cache", b"HIT");
+    encode::field(out, "cache-status", b"ringway; hit; ttl=299");
+    encode::field_number(out, "age", 1);
+    encode::field(out, "x-request-id", b"77f191157f3d2a04001bdb607286f13d");
     encode::head_end(out);
     out.extend_from_slice(body);
 }

@@ -5,8 +5,8 @@
 use crate::{CoreId, Fingerprint, Millis, spread};
 use hashbrown::HashTable;
 
-/// Flights at a time that the table does not grow for; it takes 57 bytes for each, and stays in the second-level cache.
-const FEW_FLIGHTS: usize = 1 << 10;
+/// Flights at a time that the table does not grow for; with 57 bytes for each place it stays in the first-level cache.
+const FEW_FLIGHTS: usize = 200;
 
 /// The flights that one core owns, at most `bound` at a time.
 pub struct Flights {

@@ -13,12 +13,12 @@ use super::core::Core;
 use super::flight::{Flight, Lane};
 use super::order::Order;
 use super::queue::{self, At, Turn};
-use super::relay::{self, Begun, Captured, Tail};
+use super::relay::Begun;
 use super::route::{self, Plan, Tried};
 use super::store::Duty;
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
-use crate::net::{now_ms, sleep_ms, throw};
+use crate::net::{Stretch, now_ms, sleep_ms, throw};
 
 /// Longest first wait between two attempts at one backend; each one more doubles it.
 const BACKOFF_MS: u64 = 150;
@@ -41,9 +41,36 @@ pub struct Call {
 pub fn fly(call: Call) -> impl Future<Output = ()> {
     async move {
         let Call { core, order, flight, duty } = call;
-        let (captured, tail, turn) = match answer(&core, &order, &flight).await {
-            Ok((captured, tail, turn)) => (Ok(captured), tail, Some(turn)),
-            Err(failure) => (Err(failure), None, None),
+        let (closed, turn) = match answer(&core, &order, &flight).await {
+            Ok(Found { mut begun, model, turn }) => {
+                begun.open(&core);
+                let flowed = {
+                    // Copied into the closure, so that it need not look for them in the rest of the task.
+                    let (begun, core) = (&mut *begun, &*core);
+                    poll_fn(move |context| {
+                        let flowed = begun.poll_flow(core, context);
+                        if flowed.is_pending() {
+                            begun.foresee(Stretch::of(&core).with_line_before());
+                        }
+                        flowed
+                    })
+                    .await
+                };
+                let mut closed = begun.close(&core, &order, flowed);
+                // One of a fallback is not kept: the model that was asked for will be back.
+                if let Ok((captured, _)) = &mut closed
+                    && model != order.model
+                    && captured.stored.is_ok()
+                {
+                    captured.stored = Err(NotStored::OtherModel);
+                }
+                (closed, Some(turn))
+            }
+            Err(failure) => (Err(failure), None),
+        };
+        let (captured, tail) = match closed {
+            Ok((captured, tail)) => (Ok(captured), tail),
+            Err(failure) => (Err(failure), None),
         };
         duty.settle(&order, captured);
         drop(turn);
@@ -55,16 +82,19 @@ pub fn fly(call: Call) -> impl Future<Output = ()> {
     }
 }
 
-async fn answer(
-    core: &Rc<Core>,
-    order: &Order,
-    flight: &Flight,
-) -> Result<(Captured, Option<Box<Tail>>, Turn), Failure> {
+/// An answer to hand to those who wait.
+struct Found<'a> {
+    begun: Box<Begun<'a>>,
+    model: usize,
+    turn: Turn,
+}
+
+async fn answer<'a>(core: &Rc<Core>, order: &Order, flight: &'a Flight) -> Result<Found<'a>, Failure> {
     let fallbacks = &core.snapshot.models[order.model].fallback;
     let mut chain = std::iter::once(order.model).chain(fallbacks.iter().copied()).peekable();
     while let Some(model) = chain.next() {
         let Passed { turn, fault, answer, then } = match at_model(core, order, model, flight).await {
-            Ok((begun, turn)) => return passed_on(core, order, model, begun, turn).await,
+            Ok((begun, turn)) => return Ok(Found { begun, model, turn }),
             Err(passed) => passed,
         };
         if flight.is_abandoned() {
@@ -82,27 +112,12 @@ async fn answer(
         return match (answer, turn) {
             // An expired answer is better than an error that is not the request's own; ours are nobody's to see.
             (Some(answer), Some(turn)) if !(is_ours || flight.stale().is_some() && then == Then::OtherModel) => {
-                passed_on(core, order, model, answer, turn).await
+                Ok(Found { begun: answer, model, turn })
             }
             _ => Err(failure),
         };
     }
     Err(Failure::NoBackend)
-}
-
-/// Hands an answer to those who wait. One of a fallback is not kept: the model that was asked for will be back.
-async fn passed_on(
-    core: &Rc<Core>,
-    order: &Order,
-    model: usize,
-    begun: Box<Begun<'_>>,
-    turn: Turn,
-) -> Result<(Captured, Option<Box<Tail>>, Turn), Failure> {
-    let (mut captured, tail) = relay::finish(core, order, begun).await?;
-    if model != order.model && captured.stored.is_ok() {
-        captured.stored = Err(NotStored::OtherModel);
-    }
-    Ok((captured, tail, turn))
 }
 
 /// Why a model brought no answer, or one that is an error.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use shards::{ConnectionId, Fault, Take};
 
@@ -14,7 +15,7 @@ use super::queue::{self, At, Turn};
 use super::route::Plan;
 use crate::net::http2::{self, Http2Fault};
 use crate::net::watch::Watch;
-use crate::net::{Dial, Duplex, now_ms};
+use crate::net::{Dial, Duplex, Stretch, now_ms};
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,11 +218,28 @@ impl Lease {
 
     /// As `read`, into a buffer of the core that is taken when there is something to read: what thousands of streams wait
     /// for costs none of them memory, and the one buffer they all use in turn stays in the cache.
-    pub async fn read_new(&mut self, core: &Core) -> (io::Result<usize>, Vec<u8>) {
+    pub fn poll_read_new(
+        &mut self,
+        core: &Core,
+        buffer: &mut Vec<u8>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         match self.carrier() {
-            Carrier::Http1(socket) => socket.read_new(|| core.buffers.take()).await,
-            Carrier::Stream(stream) => stream.read(core.buffers.take()).await,
-            Carrier::Http2(_) => (Err(io::ErrorKind::NotConnected.into()), Vec::new()),
+            Carrier::Http1(socket) => socket.poll_read_new(buffer, || core.buffers.take(), context),
+            Carrier::Stream(stream) => {
+                if buffer.capacity() == 0 {
+                    *buffer = core.buffers.take();
+                }
+                stream.poll_read(buffer, context)
+            }
+            Carrier::Http2(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Says what memory is touched when more of the answer comes: `readers`, and what the connection has besides.
+    pub fn foresee(&self, [task, answer, flight, client]: [Stretch; 4]) {
+        if let Some(Carrier::Http1(socket)) = &self.carrier {
+            socket.foresee([task, answer, flight, client, socket.watch().stretch()]);
         }
     }
 

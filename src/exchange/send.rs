@@ -255,8 +255,8 @@ impl<'a> Composed<'a> {
     fn write_http1(&self, out: &mut Vec<u8>) {
         let method = self.order.head.method_span.of(self.order.head_bytes());
         self.target(|target| encode::request_line(out, method, target));
-        encode::field(out, b"host", self.backend.authority.as_bytes());
-        self.fields(|name, value| encode::field(out, name.as_bytes(), value));
+        encode::field(out, "host", self.backend.authority.as_bytes());
+        self.fields(|name, value| encode::field(out, name, value));
         encode::head_end(out);
         self.edits.write(self.order.body(), out);
     }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Socket, tls::TlsStream, watch::Watch};
+use super::{Footprint, Socket, tls::TlsStream, watch::Watch};
 
 #[cfg(all(test, not(sim)))]
 mod tests;
@@ -60,19 +60,26 @@ impl Duplex {
         (result, buffer)
     }
 
-    /// As `read`, into a buffer that is made when there is something to read.
-    pub async fn read_new(&mut self, make: impl Fn() -> Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
-        let mut buffer = Vec::new();
-        let result = poll_fn(|context| {
-            self.poll_take(context, |bytes| {
-                buffer = make();
-                let taken = bytes.len().min(buffer.capacity());
-                buffer.extend_from_slice(&bytes[..taken]);
-                taken
-            })
+    /// As `read`, into `buffer`, which `make` makes when there is something to read.
+    pub fn poll_read_new(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        make: impl FnOnce() -> Vec<u8>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_take(context, |bytes| {
+            *buffer = make();
+            let taken = bytes.len().min(buffer.capacity());
+            buffer.extend_from_slice(&bytes[..taken]);
+            taken
         })
-        .await;
-        (result, buffer)
+    }
+
+    /// See [`Socket::foresee`]. Nothing under TLS, where the reader's memory is the least that is touched.
+    pub fn foresee(&self, footprint: Footprint) {
+        if let Stream::Plain(socket) = &self.stream {
+            socket.foresee(footprint);
+        }
     }
 
     /// See [`Socket::post`]. Under TLS nothing can be.

@@ -2,11 +2,12 @@
 //! letter. What the backend sent goes to a log; each reader follows at its own pace, so that neither a slow nor a
 //! vanished client holds the others. Lives on one core; a core that follows another one's flight has a copy fed by mail.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use shards::{CoreId, Fingerprint};
@@ -15,8 +16,8 @@ use super::core::Core;
 use super::letters::{Entry, Letter, Part, settle};
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::error::Failure;
-use crate::net::now_ms;
 use crate::net::watch::Alarm;
+use crate::net::{Stretch, now_ms};
 
 mod landed; // flights for the next who need one
 mod seat;
@@ -24,7 +25,7 @@ mod state;
 
 pub use landed::Landed;
 pub use seat::{Seat, Turn};
-use state::{HEARTBEAT_MS, Log, Place, Stage, State};
+use state::{HEARTBEAT_MS, Place, Stage, State};
 pub use state::{Outlet, Served};
 
 /// The head of an answer, as far as it goes to clients.
@@ -35,7 +36,7 @@ pub struct Opening {
     pub backend: usize,
     /// What the log holds: the events of a stream without usage event and `[DONE]`, or the body as it came.
     pub form: Form,
-    pub content_type: Vec<u8>,
+    pub content_type: Cow<'static, [u8]>,
     /// Of the body, if the backend said it.
     pub length: Option<u64>,
     /// Further header lines that clients may see, each with its line end.
@@ -368,8 +369,8 @@ impl Flight {
     pub fn open(&self, core: &Core, opening: Opening, held: Vec<u8>) {
         let (outgrown, added) = {
             let mut state = self.state.borrow_mut();
+            let added = state.begin(held, opening.length.is_some());
             state.opening = Some(Arc::new(opening));
-            let added = state.append(|log| if log.is_empty() { *log = held } else { log.extend_from_slice(&held) });
             (!state.whole, added)
         };
         self.tell(core, added, News::Opening);
@@ -419,19 +420,16 @@ impl Flight {
         settle(core, fingerprint, number, kept);
     }
 
-    /// The whole log, if it was kept whole, frozen so that the cache and the readers share it.
+    /// Shows `look` the whole log, if it was kept whole.
+    pub fn look_at_whole<R>(&self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let state = self.state.borrow();
+        state.whole.then(|| look(state.bytes()))
+    }
+
+    /// The whole log, if it was kept whole, for the cache to keep.
     pub fn freeze(&self) -> Option<Bytes> {
         let mut state = self.state.borrow_mut();
-        if !state.whole {
-            return None;
-        }
-        if let Log::Growing(log) = &mut state.log {
-            state.log = Log::Frozen(Bytes::from(std::mem::take(log).into_boxed_slice()));
-        }
-        match &state.log {
-            Log::Frozen(bytes) => Some(bytes.clone()),
-            Log::Growing(_) => None,
-        }
+        state.whole.then(|| state.freeze())
     }
 
     /// The flight is over, once; a second end is ignored.
@@ -461,17 +459,21 @@ impl Flight {
         self.state.borrow().has_room()
     }
 
+    /// What memory is touched when something is pushed: the flight's own, and its first reader's.
+    pub fn stretches(&self) -> [Stretch; 2] {
+        let state = self.state.borrow();
+        let outlet = state.readers.iter().flatten().find_map(|place| place.outlet.as_ref());
+        [Stretch::of(self), outlet.map(|outlet| outlet.socket.stretch()).unwrap_or_default()]
+    }
+
     /// Waits until there is room.
-    pub async fn room(&self) {
-        poll_fn(|context| {
-            let mut state = self.state.borrow_mut();
-            if state.has_room() {
-                return Poll::Ready(());
-            }
-            state.pump = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    pub fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.borrow_mut();
+        if state.has_room() {
+            return Poll::Ready(());
+        }
+        state.pump = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Wakes the readers here, and writes to the followers elsewhere: the last `added` bytes of the log, and the news.

@@ -19,8 +19,8 @@ const WINDOW_BYTES: u64 = 256 << 10;
 pub(super) const HEARTBEAT_MS: u64 = 2000;
 /// How far a reader may fall behind once the log is no longer kept whole.
 const LAG_BYTES: u64 = 4 << 20;
-/// A larger log is not kept for the next flight.
-const LOG_KEPT_BYTES: usize = 16 << 10;
+/// A larger log is not kept for the next flight: one of this size holds a stream of 300 tokens.
+const LOG_KEPT_BYTES: usize = 64 << 10;
 /// The front of a log that nobody needs is cut off in steps of this, to move the rest seldom.
 pub(super) const TRIM_BYTES: u64 = 64 << 10;
 
@@ -76,6 +76,8 @@ pub(super) struct State {
     pub(super) stage: Stage,
     pub(super) opening: Option<Arc<Opening>>,
     pub(super) log: Log,
+    /// The log's memory was made for just this answer.
+    is_exact: bool,
     /// Offset of the log's first byte in the answer; 0 as long as the log is kept whole.
     pub(super) base: u64,
     /// Most bytes kept whole.
@@ -108,6 +110,7 @@ impl State {
             stage,
             opening: None,
             log: Log::Growing(Vec::new()),
+            is_exact: false,
             base: 0,
             whole_max,
             whole: true,
@@ -202,6 +205,34 @@ impl State {
         self.readers[place].as_ref().map_or(0, |place| place.at)
     }
 
+    /// Makes `held` the begin of the log. If it has room for just the whole of the answer, the cache will take it as it is.
+    pub(super) fn begin(&mut self, held: Vec<u8>, is_exact: bool) -> usize {
+        self.is_exact = is_exact;
+        self.append(|log| {
+            if log.is_empty() && (is_exact || log.capacity() < held.len()) {
+                *log = held;
+            } else {
+                log.extend_from_slice(&held);
+            }
+        })
+    }
+
+    /// The log for the cache to keep: in memory of just its size. A short one is copied, so that its own memory, which is
+    /// there and has grown by and by, serves the next flight.
+    pub(super) fn freeze(&mut self) -> Bytes {
+        match &mut self.log {
+            Log::Growing(log) if !self.is_exact && log.capacity() <= LOG_KEPT_BYTES => {
+                Bytes::copy_from_slice(log)
+            }
+            Log::Growing(log) => {
+                let frozen = Bytes::from(std::mem::take(log).into_boxed_slice());
+                self.log = Log::Frozen(frozen.clone());
+                frozen
+            }
+            Log::Frozen(frozen) => frozen.clone(),
+        }
+    }
+
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         let before = self.bytes().len();
         if let Log::Growing(log) = &mut self.log {
@@ -237,5 +268,60 @@ impl State {
             pump.wake();
         }
         std::mem::take(&mut self.alarms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOG_KEPT_BYTES, Log, Stage, State};
+
+    fn capacity(state: &State) -> usize {
+        match &state.log {
+            Log::Growing(log) => log.capacity(),
+            Log::Frozen(_) => 0,
+        }
+    }
+
+    /// A flight of a stream: its begin, and a rest of `rest` bytes.
+    fn stream(state: &mut State, rest: usize) {
+        assert_eq!(state.begin(b"begin".to_vec(), false), 5);
+        state.append(|log| log.resize(log.len() + rest, b'x'));
+    }
+
+    #[test]
+    fn the_memory_of_a_short_log_serves_the_next_flight() {
+        let mut state = State::new(Stage::Alone, 1 << 20, 0);
+        stream(&mut state, 10_000);
+        let (kept, before) = (state.freeze(), capacity(&state));
+        assert_eq!(kept, state.bytes(), "what the cache keeps is the log");
+        state.clear();
+        assert_eq!((capacity(&state), state.bytes().len()), (before, 0));
+        stream(&mut state, 2_000);
+        assert_eq!(capacity(&state), before);
+        assert_eq!(kept.len(), 10_005, "and stays what it was");
+        assert_eq!(state.freeze().len(), 2_005);
+    }
+
+    #[test]
+    fn a_long_log_goes_to_the_cache_with_its_memory() {
+        let mut state = State::new(Stage::Alone, 1 << 20, 0);
+        stream(&mut state, LOG_KEPT_BYTES + 1);
+        let kept = state.freeze();
+        assert_eq!(kept.as_ptr(), state.bytes().as_ptr());
+        state.clear();
+        assert_eq!(capacity(&state), 0);
+        assert_eq!(kept.len(), LOG_KEPT_BYTES + 6);
+    }
+
+    #[test]
+    fn an_answer_in_one_piece_is_not_copied() {
+        let mut state = State::new(Stage::Alone, 1 << 20, 0);
+        let mut held = Vec::new();
+        held.reserve_exact(300);
+        held.resize(300, b'x');
+        let place = held.as_ptr();
+        assert_eq!(state.begin(held, true), 300);
+        assert_eq!(state.freeze().as_ptr(), place);
+        assert_eq!(state.bytes().as_ptr(), place);
     }
 }

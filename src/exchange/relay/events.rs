@@ -1,6 +1,8 @@
 //! A stream of events on its way into a flight's log: what clients get is rendered anew, what only the gateway asked for
 //! is taken out, and what the stream says of itself is remembered. Owns the part of an event that has not come whole.
 
+use std::task::{Context, Poll, ready};
+
 use shards::Fault;
 
 use super::source::Source;
@@ -119,26 +121,28 @@ impl Events {
         Ok(())
     }
 
-    /// Reads on into the flight's log until the terminal event. Errors: it did not come.
-    pub async fn finish(&mut self, core: &Core, source: &mut Source<'_>, mut body: Body) -> Result<(), Fault> {
+    /// Reads on into the flight's log until the terminal event; `body` is what the last read said. Errors: it did not come.
+    pub fn poll_finish(
+        &mut self,
+        core: &Core,
+        source: &mut Source<'_>,
+        body: &mut Body,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Fault>> {
         let flight = source.flight;
         while !self.is_done() {
-            if body == Body::Done {
-                return Err(Fault::Truncated);
-            }
-            match source.read(core).await? {
-                Body::Done => return Err(Fault::Truncated),
-                Body::More => {}
+            if *body == Body::Done || ready!(source.poll_read(core, context))? == Body::Done {
+                return Poll::Ready(Err(Fault::Truncated));
             }
             let state = self.take_in(core, source);
             let mut rendered = Ok(());
             flight.push(core, |log| rendered = self.render(core, log));
             rendered?;
             if !self.is_done() {
-                body = state?;
+                *body = state?;
             }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// Gives the buffers back.

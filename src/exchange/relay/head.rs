@@ -43,10 +43,10 @@ pub fn write(
     encode::status_line(out, status);
     core.write_date(out);
     if !content_type.is_empty() {
-        encode::field(out, b"content-type", content_type);
+        encode::field(out, "content-type", content_type);
     }
     match delimited {
-        Delimited::Length(length) => encode::field_number(out, b"content-length", length),
+        Delimited::Length(length) => encode::field_number(out, "content-length", length),
         Delimited::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Delimited::Close | Delimited::Nothing => {}
     }
@@ -57,7 +57,7 @@ pub fn write(
         out.extend_from_slice(b"cache-control: private, no-store\r\n");
     }
     write_cache_fields(note, out);
-    encode::field(out, b"x-request-id", note.request_id.bytes());
+    encode::field(out, "x-request-id", note.request_id.bytes());
     out.extend_from_slice(further);
     let next = if note.manner.persistence == Persistence::Close || delimited == Delimited::Close || core.draining.get()
     {
@@ -82,7 +82,7 @@ fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
             let left_ms = ttl_ms.saturating_sub(age_ms);
             out.extend_from_slice(itoa::Buffer::new().format(left_ms / 1000).as_bytes());
             out.extend_from_slice(b"\r\n");
-            encode::field_number(out, b"age", age_ms / 1000);
+            encode::field_number(out, "age", age_ms / 1000);
         }
         CacheMark::Stale { age_ms, ttl_ms } => {
             // RFC 9211 2.3: the time to live of an expired answer is negative.
@@ -90,7 +90,7 @@ fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
             let over_ms = age_ms.saturating_sub(ttl_ms);
             out.extend_from_slice(itoa::Buffer::new().format(over_ms / 1000).as_bytes());
             out.extend_from_slice(b"\r\n");
-            encode::field_number(out, b"age", age_ms / 1000);
+            encode::field_number(out, "age", age_ms / 1000);
         }
         CacheMark::Miss => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss\r\n"),
         CacheMark::Joined => {
@@ -111,13 +111,13 @@ pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>
     write_error(&mut body, &error);
     let mut further = Vec::new();
     match failure {
-        Failure::NoCredential => encode::field(&mut further, b"www-authenticate", b"Bearer"),
+        Failure::NoCredential => encode::field(&mut further, "www-authenticate", b"Bearer"),
         Failure::UnknownCredential => {
-            encode::field(&mut further, b"www-authenticate", b"Bearer error=\"invalid_token\"");
+            encode::field(&mut further, "www-authenticate", b"Bearer error=\"invalid_token\"");
         }
-        Failure::WrongMethod { allow } => encode::field(&mut further, b"allow", allow.as_bytes()),
+        Failure::WrongMethod { allow } => encode::field(&mut further, "allow", allow.as_bytes()),
         Failure::NoBackend | Failure::QueueFull | Failure::QueueTimeout | Failure::Draining => {
-            encode::field(&mut further, b"retry-after", b"1")
+            encode::field(&mut further, "retry-after", b"1")
         }
         _ => {}
     }

@@ -1,6 +1,10 @@
 //! The body of a backend's answer as it arrives, under the time-outs of where it stands. Owns the connection until the
 //! answer has been read.
 
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+
 use shards::Fault;
 
 use super::upstream::Tail;
@@ -10,7 +14,7 @@ use crate::exchange::flight::Flight;
 use crate::exchange::lease::Lease;
 use crate::exchange::send::Answer;
 use crate::limits::DECODED_STEP_BYTES;
-use crate::net::now_ms;
+use crate::net::{Stretch, now_ms};
 use crate::wire::body::{Body, Decoder};
 use crate::wire::coding::{Coding, Decompressor, Output};
 use crate::wire::http1::Persistence;
@@ -26,6 +30,15 @@ pub enum Phase {
     Whole,
 }
 
+/// How far a read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Idle,
+    /// Until the flight's readers are near enough.
+    AwaitsRoom,
+    AwaitsBytes,
+}
+
 pub struct Source<'a> {
     pub flight: &'a Flight,
     lease: Lease,
@@ -39,6 +52,7 @@ pub struct Source<'a> {
     unpacking: Option<Box<Unpacking>>,
     deadlines: Deadlines,
     phase: Phase,
+    reading: Reading,
 }
 
 impl<'a> Source<'a> {
@@ -64,6 +78,7 @@ impl<'a> Source<'a> {
             unpacking: coding.map(|coding| Box::new(Unpacking::new(coding))),
             deadlines,
             phase: Phase::Held,
+            reading: Reading::Idle,
         }
     }
 
@@ -106,27 +121,51 @@ impl<'a> Source<'a> {
 
     /// Reads once. Errors: the answer is cut off, too slow, or nobody wants it any more.
     pub async fn read(&mut self, core: &Core) -> Result<Body, Fault> {
-        core.buffers.give(std::mem::take(&mut self.input));
-        self.consumed = 0;
-        if self.phase != Phase::Held && !self.flight.has_room() {
+        poll_fn(|context| self.poll_read(core, context)).await
+    }
+
+    /// As `read`. All that is known of a read that waits is here, and not in a future: whoever waits for thousands of streams
+    /// finds what it needs of each in one place.
+    pub fn poll_read(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Result<Body, Fault>> {
+        if self.reading == Reading::Idle {
+            core.buffers.give(std::mem::take(&mut self.input));
+            self.consumed = 0;
+            let waits = self.phase != Phase::Held && !self.flight.has_room();
             // While clients hold it back the backend is not to blame.
-            if self.phase == Phase::Flowing && !self.lease.go_on_until(self.deadlines.total_ms) {
-                return Err(self.too_late());
+            if waits && self.phase == Phase::Flowing && !self.lease.go_on_until(self.deadlines.total_ms) {
+                return Poll::Ready(Err(self.too_late()));
             }
-            self.flight.room().await;
+            self.reading = Reading::AwaitsRoom;
         }
-        let goes_on = match self.phase {
-            Phase::Flowing => {
-                let until_ms = self.deadlines.total_ms.min(now_ms().saturating_add(self.deadlines.gap_ms));
-                self.lease.go_on_until(until_ms)
+        if self.reading == Reading::AwaitsRoom {
+            if self.phase != Phase::Held {
+                ready!(self.flight.poll_room(context));
             }
-            Phase::Held | Phase::Whole => !self.lease.has_tripped(),
-        };
-        if !goes_on {
-            return Err(self.too_late());
+            let goes_on = match self.phase {
+                Phase::Flowing => {
+                    let until_ms = self.deadlines.total_ms.min(now_ms().saturating_add(self.deadlines.gap_ms));
+                    self.lease.go_on_until(until_ms)
+                }
+                Phase::Held | Phase::Whole => !self.lease.has_tripped(),
+            };
+            if !goes_on {
+                self.reading = Reading::Idle;
+                return Poll::Ready(Err(self.too_late()));
+            }
+            self.reading = Reading::AwaitsBytes;
         }
-        let (result, input) = self.lease.read_new(core).await;
-        self.input = input;
+        let result = ready!(self.lease.poll_read_new(core, &mut self.input, context));
+        self.reading = Reading::Idle;
+        Poll::Ready(self.has_read(core, result))
+    }
+
+    /// Says what memory is touched when more comes: that of those who call, and the flight's.
+    pub fn foresee(&self, outer: Stretch, inner: Stretch) {
+        let [flight, reader] = self.flight.stretches();
+        self.lease.foresee([outer, inner, flight, reader]);
+    }
+
+    fn has_read(&mut self, core: &Core, result: io::Result<usize>) -> Result<Body, Fault> {
         if matches!(result, Ok(read) if read > 0) {
             self.flight.alive(core);
             return Ok(Body::More);

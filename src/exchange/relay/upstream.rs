@@ -1,22 +1,25 @@
 //! Reads a backend's answer: `begin` up to the first content, or to the end where it is short, with nothing of it seen by
-//! a client; `finish` from there into the flight's log, event by event where it is a stream we understand. Knows at the
+//! a client; `poll_flow` from there into the flight's log, event by event where it is a stream we understand. Knows at the
 //! end whether the answer is complete and whether it may be kept.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 
 use shards::Fault;
 
 use super::events::{Events, First};
 use super::source::{Phase, Source};
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
-use crate::dialect::openai::answer_facts;
 use crate::error::Failure;
 use crate::exchange::attempt::{Deadlines, Miss, failure, refusal};
-use crate::exchange::core::Core;
+use crate::exchange::core::{Core, Scratch};
 use crate::exchange::flight::{Flight, Opening};
 use crate::exchange::lease::Lease;
 use crate::exchange::order::Order;
 use crate::exchange::route::Plan;
 use crate::exchange::send::Answer;
-use crate::net::{now_ms, unix_ms};
+use crate::net::{Stretch, now_ms, unix_ms};
 use crate::wire::body::{Body, Decoder};
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Framing, Method, Persistence, encode};
@@ -126,46 +129,9 @@ impl<'a> Begun<'a> {
     }
 }
 
-/// Hands the answer to the flight's readers and reads it to its end. The connection is given back to its pool, or it is in
-/// the tail. Errors: the answer is not complete, and why.
-pub async fn finish(
-    core: &Core,
-    order: &Order,
-    mut begun: Box<Begun<'_>>,
-) -> Result<(Captured, Option<Box<Tail>>), Failure> {
-    let flight = begun.source.flight;
-    let (status, form) = (begun.status, begun.form);
-    begun.open(core);
-    if let Err(fault) = begun.flow(core).await {
-        if let Some(plan) = &begun.plan {
-            plan.broke_off(fault);
-        }
-        begun.break_off(core);
-        return Err(match failure(fault) {
-            Failure::BackendClosed => Failure::BackendTruncated, // a part of the answer has been passed on
-            failure => failure,
-        });
-    }
-    let mut captured = Captured { form, stored: Err(NotStored::Endpoint), usage_event: None, tokens: None };
-    let Begun { source, work, .. } = *begun;
-    match work {
-        Work::Events(events) => (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core),
-        // Errors are relayed and never kept; so is what this gateway does not understand.
-        Work::Whole if status == 200 => {
-            if let Some(body) = flight.freeze() {
-                let facts = answer_facts(order.endpoint, &body, &mut core.scratch.borrow_mut().tape);
-                captured.stored = facts.stored;
-                captured.tokens = facts.usage;
-            }
-        }
-        Work::Whole | Work::Opaque(_) => {}
-    }
-    Ok((captured, source.into_tail().release_now(core)))
-}
-
 impl Begun<'_> {
     /// Shows what has come to the flight's readers.
-    fn open(&mut self, core: &Core) {
+    pub fn open(&mut self, core: &Core) {
         if let Some(opening) = self.opening.take() {
             self.source.flight.open(core, opening, std::mem::take(&mut self.held));
         }
@@ -177,18 +143,64 @@ impl Begun<'_> {
     }
 
     /// Reads the answer to its end, into the flight's log.
-    async fn flow(&mut self, core: &Core) -> Result<(), Fault> {
-        if let Work::Events(events) = &mut self.work {
-            return events.finish(core, &mut self.source, self.body).await;
+    // Polled, and in memory of its own: a chain of futures has its state all over the task.
+    pub fn poll_flow(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Begun { source, work, body, .. } = self;
+        if let Work::Events(events) = work {
+            return events.poll_finish(core, source, body, context);
         }
-        let flight = self.source.flight;
-        while self.body == Body::More {
-            self.body = match self.source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes)))? {
-                Body::More => self.source.read(core).await?,
+        let flight = source.flight;
+        while *body == Body::More {
+            *body = match source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes)))? {
+                Body::More => ready!(source.poll_read(core, context))?,
                 Body::Done => Body::Done,
             };
         }
-        Ok(())
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says what memory is touched when more of a stream comes, beside that of `caller`.
+    pub fn foresee(&self, caller: Stretch) {
+        if let Work::Events(_) = self.work {
+            self.source.foresee(caller, Stretch::of(self));
+        }
+    }
+
+    /// What is known of the answer once it has flowed. The connection is given back to its pool, or it is in the tail.
+    /// Errors: the answer is not complete, and why.
+    pub fn close(
+        self: Box<Self>,
+        core: &Core,
+        order: &Order,
+        flowed: Result<(), Fault>,
+    ) -> Result<(Captured, Option<Box<Tail>>), Failure> {
+        if let Err(fault) = flowed {
+            if let Some(plan) = &self.plan {
+                plan.broke_off(fault);
+            }
+            self.break_off(core);
+            return Err(match failure(fault) {
+                Failure::BackendClosed => Failure::BackendTruncated, // a part of the answer has been passed on
+                failure => failure,
+            });
+        }
+        let Begun { source, work, status, form, .. } = *self;
+        let mut captured = Captured { form, stored: Err(NotStored::Endpoint), usage_event: None, tokens: None };
+        match work {
+            Work::Events(events) => (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core),
+            // Errors are relayed and never kept; so is what this gateway does not understand.
+            Work::Whole if status == 200 => {
+                let facts = |body: &[u8]| {
+                    let Scratch { tape, shapes, .. } = &mut *core.scratch.borrow_mut();
+                    shapes.answer_facts(order.endpoint, body, tape)
+                };
+                if let Some(facts) = source.flight.look_at_whole(facts) {
+                    (captured.stored, captured.tokens) = (facts.stored, facts.usage);
+                }
+            }
+            Work::Whole | Work::Opaque(_) => {}
+        }
+        Ok((captured, source.into_tail().release_now(core)))
     }
 
     /// Reads a whole answer as far as it is held back. The fault is what a complete answer says is wrong.
@@ -307,11 +319,11 @@ fn opening(order: &Order, plan: &Plan, answer: &Answer, facts: &Facts) -> Openin
     let mut fields = Vec::new();
     for name in PASSED {
         if let Some(value) = head.fields.get(&answer.input, name) {
-            encode::field(&mut fields, name.as_bytes(), value);
+            encode::field(&mut fields, name, value);
         }
     }
     if !facts.codings.is_empty() {
-        encode::field(&mut fields, b"content-encoding", &facts.codings);
+        encode::field(&mut fields, "content-encoding", &facts.codings);
     }
     let length = match head.framing {
         // Of what is packed.
@@ -325,7 +337,10 @@ fn opening(order: &Order, plan: &Plan, answer: &Answer, facts: &Facts) -> Openin
         Framing::Empty if !matches!(head.status, 204 | 304) => Some(0),
         _ => None,
     };
-    let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"").to_vec();
+    let content_type = match head.fields.get(&answer.input, "content-type").unwrap_or(b"") {
+        b"application/json" => Cow::Borrowed(&b"application/json"[..]), // nearly always
+        other => Cow::Owned(other.to_vec()),
+    };
     Opening { status: head.status, backend: plan.backend, form: facts.form, content_type, length, fields }
 }
 
@@ -362,8 +377,7 @@ impl Tail {
             // Its end is read, for a stream that is dropped before is reset.
             loop {
                 core.buffers.give(std::mem::take(&mut self.input));
-                let (result, input) = self.lease.read_new(core).await;
-                self.input = input;
+                let result = poll_fn(|context| self.lease.poll_read_new(core, &mut self.input, context)).await;
                 if !matches!(result, Ok(read) if read > 0) {
                     return core.buffers.give(self.input);
                 }
@@ -374,8 +388,7 @@ impl Tail {
             if rest.is_empty() {
                 core.buffers.give(std::mem::take(&mut self.input));
                 self.consumed = 0;
-                let (result, input) = self.lease.read_new(core).await;
-                self.input = input;
+                let result = poll_fn(|context| self.lease.poll_read_new(core, &mut self.input, context)).await;
                 garbage = !matches!(result, Ok(read) if read > 0);
                 continue;
             }

@@ -88,7 +88,8 @@ impl Stream {
         (result, buffer)
     }
 
-    fn poll_read(&mut self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// As `read`, of a buffer that has room.
+    pub fn poll_read(&mut self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if !matches!(self.stage, Stage::Ended(_))
             && let Some(trip) = self.watch.poll_down(context.waker())
         {

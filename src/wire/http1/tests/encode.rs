@@ -17,10 +17,10 @@ fn golden(name: &str, written: &[u8]) {
 fn request_matches_golden() {
     let mut out = Vec::new();
     encode::request_line(&mut out, b"POST", b"/v1/chat/completions?x=1");
-    encode::field(&mut out, b"host", b"10.0.0.5:8000");
-    encode::field(&mut out, b"content-type", b"application/json");
-    encode::field(&mut out, b"x-empty", b"");
-    encode::field_number(&mut out, b"content-length", 2);
+    encode::field(&mut out, "host", b"10.0.0.5:8000");
+    encode::field(&mut out, "content-type", b"application/json");
+    encode::field(&mut out, "x-empty", b"");
+    encode::field_number(&mut out, "content-length", 2);
     encode::head_end(&mut out);
     out.extend_from_slice(b"{}");
     golden("request.http", &out);
@@ -30,9 +30,9 @@ fn request_matches_golden() {
 fn streamed_response_matches_golden() {
     let mut out = Vec::new();
     encode::status_line(&mut out, 200);
-    encode::field(&mut out, b"date", &encode::date(784_111_777));
-    encode::field(&mut out, b"content-type", b"text/event-stream");
-    encode::field(&mut out, b"transfer-encoding", b"chunked");
+    encode::field(&mut out, "date", &encode::date(784_111_777));
+    encode::field(&mut out, "content-type", b"text/event-stream");
+    encode::field(&mut out, "transfer-encoding", b"chunked");
     encode::head_end(&mut out);
     encode::chunk(&mut out, b"data: {\"a\":1}\n\n");
     encode::chunk(&mut out, b"");
@@ -63,14 +63,9 @@ fn repaired_bytes_match_golden() {
     let mut out = Vec::new();
     encode::request_line(&mut out, b"G T\r\n", b"/a b\r\nX: y\0\xe9");
     encode::request_line(&mut out, b"GET", b"");
-    encode::field(&mut out, b"x-split", b"a\r\nInjected: yes\r\n\r\nbody");
-    encode::field(&mut out, b"x-control", b"\0\x01\x1f\x7f\x0b|\t|\xff");
-    encode::field(&mut out, b"x bad", b"left out");
-    encode::field(&mut out, b"x-bad:", b"left out");
-    encode::field(&mut out, b"x\r\ny", b"left out");
-    encode::field(&mut out, b"", b"left out");
-    encode::field_number(&mut out, b"x\n", 1);
-    encode::field_number(&mut out, b"x-number", u64::MAX);
+    encode::field(&mut out, "x-split", b"a\r\nInjected: yes\r\n\r\nbody");
+    encode::field(&mut out, "x-control", b"\0\x01\x1f\x7f\x0b|\t|\xff");
+    encode::field_number(&mut out, "x-number", u64::MAX);
     golden("repaired.http", &out);
 }
 
