@@ -1,6 +1,6 @@
 //! Whole exchanges in a simulated world: real cores of the gateway between scripted clients and backends.
-//! Run with `RUSTFLAGS="--cfg sim" cargo test --test sim --target-dir target/sim`; `SEED=n` replays one story, `SEEDS=n`
-//! says how many are told.
+//! Run with `RUSTC_WORKSPACE_WRAPPER=$PWD/tests/sim/rustc cargo test --test sim`; `SEED=n` replays one story, `SEEDS=n` says
+//! how many are told.
 #![cfg(sim)]
 
 #[path = "sim/backend.rs"]
@@ -51,7 +51,7 @@ fn every_story_keeps_the_laws() {
         let told = std::panic::catch_unwind(|| story::tell(seed));
         let Ok(tale) = told else {
             panic!(
-                "replay: SEED={seed} RUSTFLAGS=\"--cfg sim\" cargo test --test sim --target-dir target/sim -- --nocapture"
+                "replay: SEED={seed} RUSTC_WORKSPACE_WRAPPER=$PWD/tests/sim/rustc cargo test --test sim -- --nocapture"
             );
         };
         sum.add(&tale);
