@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ringway::dialect::facts::Endpoint;
-use ringway::dialect::openai::event_facts;
+use ringway::dialect::openai::{Shapes, event_facts};
 use ringway::wire::json::Tape;
 use ringway::wire::sse::Splitter;
 
@@ -38,6 +38,19 @@ fn event(criterion: &mut Criterion) {
             |splitter| {
                 while let Ok(Some(event)) = splitter.next(black_box(&stream)) {
                     black_box(event_facts(Endpoint::ChatCompletions, splitter.data(&event, &stream), &mut tape));
+                }
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let mut shapes = Shapes::default();
+    group.bench_function("split_and_facts_by_shape", |bencher| {
+        bencher.iter_batched_ref(
+            Splitter::new,
+            |splitter| {
+                while let Ok(Some(event)) = splitter.next(black_box(&stream)) {
+                    let data = splitter.data(&event, &stream);
+                    black_box(shapes.event_facts(Endpoint::ChatCompletions, b"", data, &mut tape));
                 }
             },
             BatchSize::SmallInput,

@@ -221,9 +221,7 @@ impl State {
     /// there and has grown by and by, serves the next flight.
     pub(super) fn freeze(&mut self) -> Bytes {
         match &mut self.log {
-            Log::Growing(log) if !self.is_exact && log.capacity() <= LOG_KEPT_BYTES => {
-                Bytes::copy_from_slice(log)
-            }
+            Log::Growing(log) if !self.is_exact && log.capacity() <= LOG_KEPT_BYTES => Bytes::copy_from_slice(log),
             Log::Growing(log) => {
                 let frozen = Bytes::from(std::mem::take(log).into_boxed_slice());
                 self.log = Log::Frozen(frozen.clone());
