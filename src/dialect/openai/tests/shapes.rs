@@ -131,6 +131,15 @@ fn events() -> impl Strategy<Value = String> {
         1 => Just(r#"{"choices":[{"text":"@"}],"choices":[{"text":"@"}],"id":#,"type":"error"}"#),
         1 => Just("[DONE]"),
     ];
+    filled(frame, word, number)
+}
+
+/// Frames in which words stand for `@` and numbers for `#`, and which are cut off now and then.
+fn filled(
+    frame: impl Strategy<Value = &'static str>,
+    word: impl Strategy<Value = String>,
+    number: impl Strategy<Value = String>,
+) -> impl Strategy<Value = String> {
     let fills = (prop::collection::vec(word, 6), prop::collection::vec(number, 6));
     (frame, fills, any::<prop::sample::Index>(), 0..20u8).prop_map(|(frame, (words, numbers), cut, dice)| {
         let mut text = String::new();
@@ -168,7 +177,7 @@ mod whole {
 
     use proptest::prelude::*;
 
-    use super::law;
+    use super::{filled, law};
     use crate::dialect::facts::{AnswerFacts, Endpoint, TokenUsage};
     use crate::dialect::openai::{Shapes, answer_facts};
     use crate::wire::json::Tape;
@@ -273,23 +282,7 @@ mod whole {
             1 => Just(r#"{"choices":[],"id":"@"}"#),
             1 => Just(r#"["@",#]"#),
         ];
-        let fills = (prop::collection::vec(word, 6), prop::collection::vec(number, 6));
-        (frame, fills, any::<prop::sample::Index>(), 0..20u8).prop_map(|(frame, (words, numbers), cut, dice)| {
-            let mut text = String::new();
-            let (mut words, mut numbers) = (words.into_iter(), numbers.into_iter());
-            for part in frame.chars() {
-                match part {
-                    '@' => text.extend(words.next()),
-                    '#' => text.extend(numbers.next()),
-                    other => text.push(other),
-                }
-            }
-            if dice == 0 {
-                let cut = cut.index(text.len() + 1);
-                text.truncate((0..=cut).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0));
-            }
-            text
-        })
+        filled(frame, word, number)
     }
 
     #[test]
