@@ -33,7 +33,7 @@ pub async fn head(core: &Core, line: &mut Line<'_>) -> Accepted {
             deadline_ms.get_or_insert_with(|| now_ms() + core.snapshot.server.timeout_head_ms);
         }
         let wait = if deadline_ms.is_some() { Wait::ForRest } else { Wait::ForRequest };
-        match line.fill(deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS), wait).await {
+        match line.fill(core, deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS), wait).await {
             Ok(Filled::Some) => {}
             // A drain takes back the reads of those that have sent nothing.
             Ok(Filled::Quiet) if deadline_ms.is_none() && core.draining.get() => return Accepted::Closed,

@@ -22,7 +22,7 @@ use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snap
 use crate::dialect::openai::Shapes;
 use crate::net::mail::Outbox;
 use crate::net::tls::{Agreed, TlsContext};
-use crate::net::{Berths, Dial, Duplex, Panics, now_ms};
+use crate::net::{Berths, Dial, Duplex, Panics, give_memory_back, now_ms};
 use crate::observe::counters::Counters;
 use crate::observe::log::LogBuffer;
 use crate::wire::http1::{RequestHead, ResponseHead};
@@ -400,18 +400,17 @@ impl<T: Default> Spare<T> {
 pub struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
     max: usize,
-    /// Ticks in which the allocator is still to be reminded of what was given back to it.
-    reminders: Cell<u32>,
+    /// Connections that use some, and the most there were since memory was last given back.
+    users: Cell<usize>,
+    crowd: Cell<usize>,
 }
 
-/// The allocator returns pages to the system some time after they became free, and looks only when it is used.
-const REMINDERS: u32 = 3;
-/// Large enough to be a mapping of its own, whose end makes the allocator look. Never touched, so never resident.
-const REMINDER_BYTES: usize = 16 << 20;
+/// What fewer connections took is not worth looking for.
+const CROWD_MIN: usize = 1024;
 
 impl Buffers {
     fn new(max: usize) -> Buffers {
-        Buffers { free: RefCell::new(Vec::with_capacity(max)), max, reminders: Cell::new(0) }
+        Buffers { free: RefCell::new(Vec::with_capacity(max)), max, users: Cell::new(0), crowd: Cell::new(0) }
     }
 
     /// An empty buffer.
@@ -425,16 +424,26 @@ impl Buffers {
         if buffer.capacity() == BUFFER_BYTES && free.len() < self.max {
             buffer.clear();
             free.push(buffer);
-        } else if buffer.capacity() > 0 {
-            self.reminders.set(REMINDERS);
         }
+    }
+
+    /// To be said by each connection that begins to use some.
+    pub fn join(&self) {
+        self.users.set(self.users.get() + 1);
+        self.crowd.set(self.crowd.get().max(self.users.get()));
+    }
+
+    /// And when it has given them back.
+    pub fn leave(&self) {
+        self.users.set(self.users.get().saturating_sub(1));
     }
 
     /// Once a tick: without it, a core that falls quiet after a crowd would keep the crowd's memory.
     fn settle(&self) {
-        if self.reminders.get() > 0 {
-            self.reminders.set(self.reminders.get() - 1);
-            drop(std::hint::black_box(Vec::<u8>::with_capacity(REMINDER_BYTES)));
+        let (users, crowd) = (self.users.get(), self.crowd.get());
+        if crowd >= CROWD_MIN && users <= crowd / 4 {
+            self.crowd.set(users);
+            give_memory_back();
         }
     }
 }

@@ -21,7 +21,8 @@ pub struct Line<'a> {
     /// Bytes from the client; those before `at` belong to requests that are over.
     pub input: Vec<u8>,
     pub at: usize,
-    /// Bytes to the client that are not sent yet.
+    /// Bytes to the client that are not sent yet. As the input, it is a buffer of the core's while the exchange runs, and
+    /// none while it waits with nothing in it.
     pub output: Vec<u8>,
     /// The head of the request in hand; its spans count from `at`.
     pub head: RequestHead,
@@ -42,11 +43,12 @@ pub enum Filled {
 impl<'a> Line<'a> {
     pub fn new(core: &Core, socket: &'a mut Socket) -> Line<'a> {
         let quit = Rc::new(RefCell::new(Quit::new()));
+        core.buffers.join();
         Line {
             socket,
-            input: core.buffers.take(),
+            input: Vec::new(),
             at: 0,
-            output: core.buffers.take(),
+            output: Vec::new(),
             head: RequestHead::default(),
             quit,
             timeout_write_ms: core.snapshot.server.timeout_write_ms,
@@ -57,6 +59,7 @@ impl<'a> Line<'a> {
     pub fn release(self, core: &Core) {
         core.buffers.give(self.input);
         core.buffers.give(self.output);
+        core.buffers.leave();
     }
 
     /// The bytes of the request in hand and whatever follows it.
@@ -101,20 +104,23 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Reads more, until `deadline_ms`; a read that has nothing by then is taken back without loss. What is to be sent
-    /// is sent before: the client may wait for it with the rest of its next request.
-    pub async fn fill(&mut self, deadline_ms: u64, wait: Wait) -> io::Result<Filled> {
+    /// Reads more, if it comes until `deadline_ms`. What is to be sent is sent before: the client may wait for it with the
+    /// rest of its next request.
+    pub async fn fill(&mut self, core: &Core, deadline_ms: u64, wait: Wait) -> io::Result<Filled> {
         self.flush(self.timeout_write_ms).await?;
-        self.make_room(READ_ROOM_BYTES);
+        self.lend(core);
         self.socket.watch().quit_at(deadline_ms, &self.quit, wait);
-        let (result, input) = self.socket.read_until_quit(std::mem::take(&mut self.input), &self.quit).await;
-        self.input = input;
-        match result {
-            Ok(0) => Ok(Filled::End),
-            Ok(_) => Ok(Filled::Some),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Filled::Quiet),
-            Err(error) => Err(error),
+        let waited = self.socket.readable_until_quit(&self.quit).await;
+        self.need(core);
+        match waited {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Filled::Quiet),
+            Err(error) => return Err(error),
         }
+        self.make_room(READ_ROOM_BYTES);
+        let (result, input) = self.socket.read(std::mem::take(&mut self.input)).await;
+        self.input = input;
+        Ok(if result? == 0 { Filled::End } else { Filled::Some })
     }
 
     /// Sends what `output` holds. A client that takes nothing for `timeout_ms` is cut off.
@@ -149,17 +155,22 @@ impl<'a> Line<'a> {
         result
     }
 
-    /// Gives the output's buffer back while there is nothing in it.
-    pub fn lend_output(&mut self, core: &Core) {
-        if self.output.is_empty() {
-            core.buffers.give(std::mem::take(&mut self.output));
+    /// Gives the buffers back in which there is nothing, before a wait: thousands of connections that wait need none, and
+    /// the two that all use in turn stay in the near caches.
+    pub fn lend(&mut self, core: &Core) {
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.is_empty() {
+                core.buffers.give(std::mem::take(buffer));
+            }
         }
     }
 
-    /// Takes a buffer for the output, if it has none.
-    pub fn need_output(&mut self, core: &Core) {
-        if self.output.capacity() == 0 {
-            self.output = core.buffers.take();
+    /// Takes the buffers again that were lent.
+    pub fn need(&mut self, core: &Core) {
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.capacity() == 0 {
+                *buffer = core.buffers.take();
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! A request as the upstream side needs it. The client's message is handed over whole, not copied, when nothing else of
-//! the connection stands in the same buffer.
+//! A request as the upstream side needs it. The client's message is handed over whole, not copied, when it is large and
+//! nothing else of the connection stands in the same buffer.
 
 use shards::{Again, Fault, again};
 
@@ -10,6 +10,10 @@ use super::record::RequestId;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
 use crate::net::now_ms;
 use crate::wire::http1::{Method, RequestHead};
+
+/// A message up to this is copied to memory of just its size: the buffer it came in, which is in a near cache, serves the
+/// next request.
+const COPY_BYTES: usize = 4 << 10;
 
 pub struct Order {
     pub endpoint: Endpoint,
@@ -36,7 +40,11 @@ impl Order {
             BodyPlace::Behind { length } => line.head.length + length,
             BodyPlace::Apart { .. } => line.head.length,
         };
-        let message = if line.at == 0 && line.input.len() == length {
+        let message = if length <= COPY_BYTES {
+            let message = line.pending().get(..length).unwrap_or(&[]).to_vec();
+            line.consume(length);
+            message
+        } else if line.at == 0 && line.input.len() == length {
             std::mem::replace(&mut line.input, core.buffers.take())
         } else {
             let mut message = core.buffers.take();
@@ -52,7 +60,7 @@ impl Order {
             head: std::mem::replace(&mut line.head, core.request_heads.take()),
             request_id,
             message,
-            body: std::mem::replace(&mut question.body, BodyPlace::Behind { length: 0 }),
+            body: compact(core, std::mem::replace(&mut question.body, BodyPlace::Behind { length: 0 })),
         }
     }
 
@@ -98,5 +106,16 @@ impl Order {
         if let BodyPlace::Apart { bytes } = self.body {
             core.buffers.give(bytes);
         }
+    }
+}
+
+fn compact(core: &Core, body: BodyPlace) -> BodyPlace {
+    match body {
+        BodyPlace::Apart { bytes } if bytes.len() <= COPY_BYTES => {
+            let copy = bytes.to_vec();
+            core.buffers.give(bytes);
+            BodyPlace::Apart { bytes: copy }
+        }
+        other => other,
     }
 }

@@ -118,7 +118,7 @@ async fn receive_chunks(core: &Core, line: &mut Line<'_>, max: u64, bytes: &mut 
 }
 
 async fn fill(core: &Core, line: &mut Line<'_>) -> Result<(), Failure> {
-    match line.fill(now_ms() + core.snapshot.server.timeout_body_ms, Wait::ForRest).await {
+    match line.fill(core, now_ms() + core.snapshot.server.timeout_body_ms, Wait::ForRest).await {
         Ok(Filled::Some) => Ok(()),
         Ok(Filled::Quiet) => Err(Failure::BodyTimeout),
         Ok(Filled::End) | Err(_) => Err(Failure::ClientGone),

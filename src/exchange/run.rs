@@ -339,7 +339,7 @@ async fn linger(core: &Core, line: &mut Line<'_>) {
     while read as u64 <= core.snapshot.server.body_max_bytes {
         line.input.clear();
         line.at = 0;
-        match line.fill(deadline_ms, Wait::ForRest).await {
+        match line.fill(core, deadline_ms, Wait::ForRest).await {
             Ok(Filled::Some) => read += line.input.len(),
             Ok(Filled::End | Filled::Quiet) | Err(_) => return,
         }

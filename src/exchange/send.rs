@@ -1,6 +1,8 @@
 //! The request as the backend gets it, and the head of its answer. The request is written anew from what was parsed:
 //! no framing field and no credential of the client goes upstream, only fields of the list below.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
@@ -91,7 +93,7 @@ pub async fn request(
         }
         Carrier::Stream(_) => return Err(SendFault::Failed(Fault::Closed)),
     };
-    let mut input = core.buffers.take();
+    let mut input = Vec::new();
     let mut head = core.response_heads.take();
     let asked = if order.head.method == Method::Head { Asked::Head } else { Asked::Other };
     // A backend may answer and close before it has read everything: its answer counts, not our broken write.
@@ -121,11 +123,17 @@ pub async fn request(
             }
         }
         if !ended {
-            if input.capacity() == input.len() {
-                input.reserve(HEAD_BYTES);
-            }
-            let (result, buffer) = lease.read(input).await;
-            input = buffer;
+            let result = if input.is_empty() {
+                core.buffers.give(std::mem::take(&mut input));
+                poll_fn(|context| lease.poll_read_new(core, &mut input, context)).await
+            } else {
+                if input.capacity() == input.len() {
+                    input.reserve(HEAD_BYTES);
+                }
+                let (result, buffer) = lease.read(input).await;
+                input = buffer;
+                result
+            };
             ended = !matches!(result, Ok(read) if read > 0);
             refused = result.is_err_and(|error| connect::is_refused(core, plan.backend, &error));
         }

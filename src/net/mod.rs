@@ -32,15 +32,15 @@ pub use self::{
     dice::throw,
     runtime::{is_running, spawn_raw},
     socket::{Dial, Listener, Outlet, Quit, Socket, SocketId, dial, dial_with},
-    sys::{Hangup, hangups, has_input, refuse_huge_pages, shutdown_both},
+    sys::{Hangup, give_memory_back, hangups, has_input, refuse_huge_pages, shutdown_both},
 };
 
 #[cfg(sim)]
 pub mod sim;
 #[cfg(sim)]
 pub use self::sim::{
-    Dial, Ear, Hangup, Listener, Outlet, Quit, RingBell, Socket, SocketId, dial, dial_with, hangups, has_input,
-    is_running, now_us, shutdown_both, sleep_ms, spawn_raw, throw, unix_ms,
+    Dial, Ear, Hangup, Listener, Outlet, Quit, RingBell, Socket, SocketId, dial, dial_with, give_memory_back, hangups,
+    has_input, is_running, now_us, shutdown_both, sleep_ms, spawn_raw, throw, unix_ms,
 };
 
 pub use dial::{DialOptions, FastOpen, dial_any};

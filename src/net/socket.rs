@@ -37,7 +37,7 @@ pub struct Socket {
     is_fresh: bool,
 }
 
-/// Ends the wait for a read. See [`Socket::read_until_quit`].
+/// Ends the wait for something to read. See [`Socket::readable_until_quit`].
 #[derive(Default)]
 pub struct Quit {
     asked: bool,
@@ -49,7 +49,7 @@ impl Quit {
         Quit::default()
     }
 
-    /// Makes the pending read end with [`io::ErrorKind::Interrupted`], unless it has data already.
+    /// Makes the wait end with [`io::ErrorKind::Interrupted`], unless there is data already.
     pub fn quit(&mut self) {
         self.asked = true;
         if let Some(waiting) = self.waiting.take() {
@@ -75,11 +75,11 @@ impl Socket {
         (result, buffer)
     }
 
-    /// As `read`, but `quit` ends the wait: then the result is an `Interrupted` error and no byte is lost.
-    pub async fn read_until_quit(&mut self, mut buffer: Vec<u8>, quit: &RefCell<Quit>) -> (io::Result<usize>, Vec<u8>) {
+    /// As `readable`, but `quit` ends the wait: then the result is an `Interrupted` error. Nothing is read either way.
+    pub async fn readable_until_quit(&self, quit: &RefCell<Quit>) -> io::Result<()> {
         quit.borrow_mut().asked = false;
-        let result = poll_fn(|context| {
-            if let Poll::Ready(result) = self.port.poll_read(&mut buffer, context) {
+        poll_fn(|context| {
+            if let Poll::Ready(result) = self.port.poll_readable(context) {
                 return Poll::Ready(result);
             }
             let mut quit = quit.borrow_mut();
@@ -92,8 +92,7 @@ impl Socket {
             }
             Poll::Pending
         })
-        .await;
-        (result, buffer)
+        .await
     }
 
     /// Writes all of `buffer`. Each part the peer takes counts as progress for the watch. Little is posted and not waited for:

@@ -86,6 +86,14 @@ pub fn refuse_huge_pages() {
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
+/// Has the allocator give to the system what this thread has freed. It does so by itself only some time later, and only when
+/// it is used: a thread that falls quiet after a crowd would keep the crowd's memory. Looks at all of the thread's memory, in
+/// pages of 64 KiB.
+pub fn give_memory_back() {
+    // SAFETY: it may be called at any time, whatever allocator the program has. WHY: the allocator's safe crate lacks it.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 /// Asks for the line of the cache at `address`, without waiting for it. Whatever is there, or nothing: it cannot fail.
 pub fn fetch(address: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -109,13 +117,16 @@ pub struct Buffers {
     tail: u16,
 }
 
+/// Between two buffers, so that no two begin in the same set of a cache: of most of them only the first lines are used.
+const STAGGER_BYTES: usize = 5 * 64;
+
 impl Buffers {
     /// Lays out `count` (a power of two) buffers of `each` bytes as group 0 of `ring`; none is in use yet.
     /// Only the pages that were written become resident. Errors: out of address space, or the kernel's refusal.
     pub fn new(ring: &io_uring::IoUring, count: u16, each: usize) -> std::io::Result<Buffers> {
         let entry = size_of::<io_uring::types::BufRingEntry>();
         let entries = anonymous(usize::from(count) * entry)?.cast();
-        let bytes = anonymous(usize::from(count) * each)?;
+        let bytes = anonymous(usize::from(count) * (each + STAGGER_BYTES))?;
         // SAFETY: `entries` is page-aligned, zeroed, large enough, and stays mapped for the life of the process.
         // WHY: the kernel reads this memory by itself; no safe wrapper owns it.
         unsafe { ring.submitter().register_buf_ring(entries as u64, count, 0)? };
@@ -139,7 +150,7 @@ impl Buffers {
         assert!(id < self.used && length <= self.each, "the kernel names buffers it was given");
         // SAFETY: in bounds by the assertion; the memory stays mapped; the kernel does not write to a buffer again until
         // `give_back`, which borrows `self` mutably. WHY: the buffer was filled from outside of the program.
-        unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(id) * self.each), length) }
+        unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(id) * (self.each + STAGGER_BYTES)), length) }
     }
 
     /// Lets the kernel use buffer `id` again.
@@ -150,7 +161,7 @@ impl Buffers {
         // the tail published here, with release order after the entry is written. WHY: the ring is shared memory.
         unsafe {
             let entry = &mut *self.entries.add(place);
-            entry.set_addr(self.bytes.add(usize::from(id) * self.each) as u64);
+            entry.set_addr(self.bytes.add(usize::from(id) * (self.each + STAGGER_BYTES)) as u64);
             entry.set_len(self.each as u32);
             entry.set_bid(id);
             self.tail = self.tail.wrapping_add(1);

@@ -159,26 +159,22 @@ async fn read(
                     (false, Role::Follower | Role::Patient) => keep_alive_ms.min(alive_ms.saturating_add(follow_ms)),
                     _ => keep_alive_ms,
                 });
-                if !writer.sent {
-                    seat.turn(line.socket.watch()).await
-                } else {
-                    // Thousands of streams that wait need no buffer, and the one they use in turn stays in the cache.
-                    line.lend_output(core);
-                    let turn = match writer.outlet(core, line, note) {
-                        None => seat.turn(line.socket.watch()).await,
-                        Some(outlet) => {
-                            let (turn, served) = seat.turn_served(outlet, line.socket.watch()).await;
-                            if served.bytes > 0 {
-                                heard_ms = served.last_ms;
-                                note.sent_bytes += served.bytes;
-                                writer.unguard(line);
-                            }
-                            turn
+                line.lend(core);
+                let outlet = if writer.sent { writer.outlet(core, line, note) } else { None };
+                let turn = match outlet {
+                    None => seat.turn(line.socket.watch()).await,
+                    Some(outlet) => {
+                        let (turn, served) = seat.turn_served(outlet, line.socket.watch()).await;
+                        if served.bytes > 0 {
+                            heard_ms = served.last_ms;
+                            note.sent_bytes += served.bytes;
+                            writer.unguard(line);
                         }
-                    };
-                    line.need_output(core);
-                    turn
-                }
+                        turn
+                    }
+                };
+                line.need(core);
+                turn
             }
         };
         match turn {

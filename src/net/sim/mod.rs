@@ -17,8 +17,8 @@ pub use self::{
     socket::{Dial, Listener, Outlet, Quit, Socket, SocketId, dial, dial_with, hangups, has_input, shutdown_both},
     weather::{Chop, Manner, Weather},
     world::{
-        Ended, Place, TaskId, World, between, here, is_running, kill, now_us, set_manner, sleep_ms, spawn_at,
-        spawn_raw, throw, unix_ms,
+        Ended, Place, TaskId, World, between, give_memory_back, here, is_running, kill, now_us, set_manner, sleep_ms,
+        spawn_at, spawn_raw, throw, unix_ms,
     },
 };
 

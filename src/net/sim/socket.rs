@@ -35,7 +35,7 @@ struct Pending {
     wakers: Vec<Waker>,
 }
 
-/// Takes back a read that has not completed. See [`Socket::read_until_quit`].
+/// Ends the wait for something to read. See [`Socket::readable_until_quit`].
 pub struct Quit(Rc<RefCell<Pending>>);
 
 impl Quit {
@@ -44,7 +44,7 @@ impl Quit {
         Quit(Rc::default())
     }
 
-    /// Makes the pending read end with [`io::ErrorKind::Interrupted`], unless it has data already.
+    /// Makes the wait end with [`io::ErrorKind::Interrupted`], unless there is data already.
     pub fn quit(&mut self) {
         let pending = std::mem::take(&mut self.0);
         let mut pending = pending.borrow_mut();
@@ -78,44 +78,41 @@ impl Socket {
     }
 
     /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end.
-    pub async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
-        self.read_unless(buffer, None).await
-    }
-
-    /// As `read`, but `quit` takes the read back: then the result is an `Interrupted` error and no byte is lost.
-    pub async fn read_until_quit(&mut self, buffer: Vec<u8>, quit: &RefCell<Quit>) -> (io::Result<usize>, Vec<u8>) {
-        let pending = quit.borrow().0.clone();
-        self.read_unless(buffer, Some(pending)).await
-    }
-
-    async fn read_unless(
-        &mut self,
-        mut buffer: Vec<u8>,
-        quit: Option<Rc<RefCell<Pending>>>,
-    ) -> (io::Result<usize>, Vec<u8>) {
+    pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let mut unfinished = Unfinished { end: self.end, note: None };
         let result = poll_fn(|context| {
             let world = world();
-            let cancelled = quit.as_ref().is_some_and(|quit| quit.borrow().cancelled);
-            // Where bytes and the wish to quit meet, either may come first.
-            if cancelled && world.one_in(2) {
-                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
-            }
             let polled = world.ends.borrow_mut().poll_read(&world, self.end, context, &mut buffer);
             if polled.is_pending() {
-                if cancelled {
-                    return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
-                }
                 unfinished.note = Some(super::ends::Ends::note_dropped_read);
-                if let Some(quit) = &quit {
-                    quit.borrow_mut().wakers.push(context.waker().clone());
-                }
             }
             polled
         })
         .await;
         unfinished.note = None;
         (result, buffer)
+    }
+
+    /// As `readable`, but `quit` ends the wait: then the result is an `Interrupted` error. Nothing is read either way.
+    pub async fn readable_until_quit(&self, quit: &RefCell<Quit>) -> io::Result<()> {
+        let pending = quit.borrow().0.clone();
+        poll_fn(|context| {
+            let world = world();
+            let cancelled = pending.borrow().cancelled;
+            // Where bytes and the wish to quit meet, either may come first.
+            if cancelled && world.one_in(2) {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            if world.ends.borrow_mut().poll_readable(self.end, context).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if cancelled {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            pending.borrow_mut().wakers.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// Writes all of `buffer`.
