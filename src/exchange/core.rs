@@ -23,7 +23,7 @@ use crate::dialect::openai::Shapes;
 use crate::net::mail::Outbox;
 use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Berths, Dial, Duplex, Panics, give_memory_back, now_ms};
-use crate::observe::counters::Counters;
+use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
 use crate::wire::http1::{RequestHead, ResponseHead};
 use crate::wire::json::Tape;
@@ -401,16 +401,16 @@ pub struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
     max: usize,
     /// Connections that use some, and the most there were since memory was last given back.
-    users: Cell<usize>,
-    crowd: Cell<usize>,
+    users: Counter,
+    crowd: Cell<u64>,
 }
 
 /// What fewer connections took is not worth looking for.
-const CROWD_MIN: usize = 1024;
+const CROWD_MIN: u64 = 1024;
 
 impl Buffers {
     fn new(max: usize) -> Buffers {
-        Buffers { free: RefCell::new(Vec::with_capacity(max)), max, users: Cell::new(0), crowd: Cell::new(0) }
+        Buffers { free: RefCell::new(Vec::with_capacity(max)), max, users: Counter::default(), crowd: Cell::new(0) }
     }
 
     /// An empty buffer.
@@ -427,15 +427,11 @@ impl Buffers {
         }
     }
 
-    /// To be said by each connection that begins to use some.
-    pub fn join(&self) {
-        self.users.set(self.users.get() + 1);
+    /// To be held by each connection that uses some.
+    pub fn join(&self) -> Held<'_> {
+        let held = self.users.hold();
         self.crowd.set(self.crowd.get().max(self.users.get()));
-    }
-
-    /// And when it has given them back.
-    pub fn leave(&self) {
-        self.users.set(self.users.get().saturating_sub(1));
+        held
     }
 
     /// Once a tick: without it, a core that falls quiet after a crowd would keep the crowd's memory.

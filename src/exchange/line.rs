@@ -43,7 +43,6 @@ pub enum Filled {
 impl<'a> Line<'a> {
     pub fn new(core: &Core, socket: &'a mut Socket) -> Line<'a> {
         let quit = Rc::new(RefCell::new(Quit::new()));
-        core.buffers.join();
         Line {
             socket,
             input: Vec::new(),
@@ -59,7 +58,6 @@ impl<'a> Line<'a> {
     pub fn release(self, core: &Core) {
         core.buffers.give(self.input);
         core.buffers.give(self.output);
-        core.buffers.leave();
     }
 
     /// The bytes of the request in hand and whatever follows it.

@@ -40,15 +40,10 @@ impl Order {
             BodyPlace::Behind { length } => line.head.length + length,
             BodyPlace::Apart { .. } => line.head.length,
         };
-        let message = if length <= COPY_BYTES {
-            let message = line.pending().get(..length).unwrap_or(&[]).to_vec();
-            line.consume(length);
-            message
-        } else if line.at == 0 && line.input.len() == length {
+        let message = if length > COPY_BYTES && line.at == 0 && line.input.len() == length {
             std::mem::replace(&mut line.input, core.buffers.take())
         } else {
-            let mut message = core.buffers.take();
-            message.extend_from_slice(line.pending().get(..length).unwrap_or(&[]));
+            let message = line.pending().get(..length).unwrap_or(&[]).to_vec();
             line.consume(length);
             message
         };

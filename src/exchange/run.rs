@@ -54,6 +54,7 @@ enum Rest {
 /// Serves requests until the connection falls quiet or ends.
 async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
     let timeout_ms = core.snapshot.server.timeout_write_ms;
+    let _user = core.buffers.join();
     let mut line = Line::new(core, socket);
     let rest = loop {
         match accept::head(core, &mut line).await {

@@ -145,12 +145,17 @@ impl Buffers {
         usize::from(self.used)
     }
 
+    /// Where buffer `id` begins, counted from the first.
+    fn offset(&self, id: u16) -> usize {
+        usize::from(id) * (self.each + STAGGER_BYTES)
+    }
+
     /// What the kernel wrote to buffer `id`.
     pub fn filled(&self, id: u16, length: usize) -> &[u8] {
         assert!(id < self.used && length <= self.each, "the kernel names buffers it was given");
         // SAFETY: in bounds by the assertion; the memory stays mapped; the kernel does not write to a buffer again until
         // `give_back`, which borrows `self` mutably. WHY: the buffer was filled from outside of the program.
-        unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(id) * (self.each + STAGGER_BYTES)), length) }
+        unsafe { std::slice::from_raw_parts(self.bytes.add(self.offset(id)), length) }
     }
 
     /// Lets the kernel use buffer `id` again.
@@ -161,7 +166,7 @@ impl Buffers {
         // the tail published here, with release order after the entry is written. WHY: the ring is shared memory.
         unsafe {
             let entry = &mut *self.entries.add(place);
-            entry.set_addr(self.bytes.add(usize::from(id) * (self.each + STAGGER_BYTES)) as u64);
+            entry.set_addr(self.bytes.add(self.offset(id)) as u64);
             entry.set_len(self.each as u32);
             entry.set_bid(id);
             self.tail = self.tail.wrapping_add(1);
