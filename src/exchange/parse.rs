@@ -168,6 +168,9 @@ pub fn scan(line: &Line<'_>, endpoint: Endpoint, body: BodyPlace, scratch: &mut 
 
 /// Whether a path climbs: a backend that resolves `.` and `..` (RFC 3986 5.2.4) would serve what stands outside `/v1/`.
 pub fn climbs(path: &[u8]) -> bool {
+    if path.iter().fold(true, |level, byte| level & !matches!(byte, b'.' | b'%')) {
+        return false; // nearly always
+    }
     let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
     path.split(|&byte| matches!(byte, b'/' | b'\\')).any(|segment| {
         let mut rest = segment;

@@ -1,6 +1,8 @@
-//! The clocks of the real world. Deadlines, ages and dates come from the kernel's coarse clocks, which tick every few
-//! milliseconds and cost a few nanoseconds to read; durations that are shown come from the precise one.
+//! The clocks of the real world. Deadlines and ages are reckoned from when the tasks of a round began to run on a data
+//! core, and elsewhere from the kernel's coarse clock, which ticks every few milliseconds; durations that are shown come
+//! from the precise one.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -8,6 +10,22 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use super::port::sleep_until_us;
 
 static START_S: OnceLock<i64> = OnceLock::new();
+
+thread_local! {
+    /// When this thread's round began, on the clock of [`now_ms`]; 0 on a thread that has no rounds. A request asks for the
+    /// time a score of times.
+    static ROUND_MS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A round begins at `us` of [`now_us`].
+pub(super) fn begin_round(us: u64) {
+    ROUND_MS.set(us / 1000);
+}
+
+/// This thread has no more rounds.
+pub(super) fn end_rounds() {
+    ROUND_MS.set(0);
+}
 
 /// Seconds are counted from about the process's first reading, so that the numbers stay small.
 fn since_start(now: Timespec) -> (u64, u64) {
@@ -31,6 +49,13 @@ pub fn now_us() -> u64 {
 
 /// Milliseconds on the same clock, some milliseconds late: for deadlines and ages.
 pub fn now_ms() -> u64 {
+    match ROUND_MS.try_with(Cell::get) {
+        Ok(0) | Err(_) => coarse_ms(),
+        Ok(ms) => ms,
+    }
+}
+
+fn coarse_ms() -> u64 {
     let (s, ns) = since_start(clock_gettime(ClockId::MonotonicCoarse));
     s * 1000 + ns / 1_000_000
 }

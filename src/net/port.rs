@@ -13,6 +13,7 @@ use io_uring::{IoUring, cqueue};
 pub use post::Outlet;
 pub use ready::{Ready, bell_rung, ready, sleep_until_us};
 
+use super::clock::begin_round;
 use super::sys::{Buffers, Tray, fetch, submit_and_reap, submit_and_wait};
 use super::{Footprint, now_us};
 
@@ -385,6 +386,7 @@ pub(super) fn work(may_wait: bool) {
         } else {
             hub.asked_us = now_us();
         }
+        begin_round(hub.asked_us);
         hub.wake_sleepers();
     });
 }

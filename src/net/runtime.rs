@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::port;
+use super::{clock, port};
 
 /// The runtime's own ring stays empty.
 const RING_ENTRIES: u32 = 256;
@@ -60,6 +60,7 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
     ROUND.take();
     drop(runtime);
     port::end();
+    clock::end_rounds();
     Ok(output)
 }
 

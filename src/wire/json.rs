@@ -10,12 +10,12 @@ mod text;
 pub(crate) mod tests;
 
 pub use canonical::canonical;
-pub use scan::inside_length;
+pub use scan::{inside_length, plain_length};
 pub use text::{append_unescaped, json_string_len, unescaped, write_json_string};
 
 use super::Span;
 use crate::limits::JSON_DEPTH;
-use text::{same_name, same_text};
+use text::same_text;
 
 /// Why an input is not taken, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -270,6 +270,9 @@ impl<'t> Value<'t> {
     }
 }
 
+/// See `Member::short_name`.
+pub const SHORT_NAME: usize = 32;
+
 /// One member of an object.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'t> {
@@ -284,9 +287,19 @@ impl Member<'_> {
         same_text(input, &self.name.node(), name.as_bytes())
     }
 
-    /// Whether the name, unescaped, is `name` but for the case of ASCII letters.
-    pub fn is_named_in_any_case(&self, input: &[u8], name: &str) -> bool {
-        same_name(input, &self.name.node(), name.as_bytes())
+    /// The name: straight from `input` without escapes, else as much of it, decoded, as `place` holds. To be compared with
+    /// names that are shorter than `place`.
+    pub fn short_name<'a>(&self, input: &'a [u8], place: &'a mut [u8; SHORT_NAME]) -> &'a [u8] {
+        let node = self.name.node();
+        if !node.flag() {
+            return node.inside(input);
+        }
+        let mut length = 0;
+        for (slot, byte) in place.iter_mut().zip(unescaped(node.inside(input))) {
+            *slot = byte;
+            length += 1;
+        }
+        &place[..length]
     }
 
     /// From the name's opening quote to the value's end.

@@ -3,7 +3,7 @@
 
 use crate::dialect::facts::{Endpoint, Form, Others, RequestFacts, Spelling, Text, UsageEvent, UsagePlace};
 use crate::limits::MODEL_BYTES;
-use crate::wire::json::{Kind, Tape, Value, unescaped};
+use crate::wire::json::{Kind, SHORT_NAME, Tape, Value, unescaped};
 
 /// Members of a request's root that do not change the answer. Everything else is part of a fingerprint.
 pub const NOT_IN_KEY: &[&str] = &[
@@ -78,19 +78,17 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
     }
     let (mut model, mut stream, mut options, mut user, mut prompt) = (None, None, None, None, None);
     for member in root.members() {
-        if member.is_named(input, "model") {
-            model = Some(member.value);
-        } else if member.is_named(input, "stream") {
-            stream = Some(member.value);
-        } else if member.is_named(input, "stream_options") {
-            options = Some(member.value);
-        } else if member.is_named(input, "user") {
-            user = Some(member.value);
-        } else if ["messages", "prompt", "input"].iter().any(|name| member.is_named(input, name)) {
-            prompt = Some(member.value.span());
-        } else if ["model", "stream"].iter().any(|name| member.is_named_in_any_case(input, name)) {
-            // Some servers match names in any case and would see another model than the one that was checked.
-            return Err(RequestFault::AmbiguousName);
+        match member.short_name(input, &mut [0; SHORT_NAME]) {
+            b"model" => model = Some(member.value),
+            b"stream" => stream = Some(member.value),
+            b"stream_options" => options = Some(member.value),
+            b"user" => user = Some(member.value),
+            b"messages" | b"prompt" | b"input" => prompt = Some(member.value.span()),
+            other if ["model", "stream"].iter().any(|name| other.eq_ignore_ascii_case(name.as_bytes())) => {
+                // Some servers match names in any case and would see another model than the one that was checked.
+                return Err(RequestFault::AmbiguousName);
+            }
+            _ => {}
         }
     }
     let known = !matches!(endpoint, Endpoint::Other | Endpoint::Models);
@@ -196,6 +194,9 @@ fn check_name(name: &[u8]) -> Result<(), RequestFault> {
     }
     if name.len() > MODEL_BYTES {
         return Err(RequestFault::ModelTooLong);
+    }
+    if name.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~')) {
+        return Ok(()); // nearly always
     }
     // Lone surrogates are no UTF-8.
     let name = std::str::from_utf8(name).map_err(|_| RequestFault::ModelCharacters)?;

@@ -6,7 +6,7 @@ use super::answer::answer_facts;
 use super::event::named_event_facts;
 use crate::dialect::facts::{AnswerFacts, Endpoint, EventFacts};
 use crate::wire::Span;
-use crate::wire::json::{Tape, inside_length};
+use crate::wire::json::{Tape, inside_length, plain_length};
 
 mod answer; // whole answers
 mod event; // content events
@@ -108,15 +108,7 @@ impl Hole {
     /// How many bytes of `rest` fill it; none if what stands there has to be read.
     fn length(self, rest: &[u8]) -> Option<usize> {
         match self {
-            Hole::Text => {
-                let mut bits = 0;
-                let length = rest.iter().position(|&byte| {
-                    bits |= byte;
-                    byte < b' ' || byte == b'"' || byte == b'\\'
-                })?;
-                let is_plain = length > 0 && rest[length] == b'"';
-                (is_plain && (bits.is_ascii() || std::str::from_utf8(&rest[..length]).is_ok())).then_some(length)
-            }
+            Hole::Text => plain_length(rest).filter(|length| *length > 0),
             Hole::Said => inside_length(rest),
             Hole::Digits => {
                 let length = rest.iter().position(|byte| !byte.is_ascii_digit())?;

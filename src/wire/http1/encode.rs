@@ -2,6 +2,8 @@
 //! State: none. Never writes a byte that could start a new line or a new message: a control byte in a value becomes a
 //! space, an empty chunk is not written.
 
+use wide::u8x16;
+
 use super::fields::{is_token, is_value};
 
 /// Ends a chunked body without trailers.
@@ -55,11 +57,18 @@ pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
 
 /// Writes one field. Control bytes of the value except HTAB are replaced by a space each, as RFC 9110 5.5 demands.
 /// The name is one that stands in the program: that it is a token is checked where tests run.
+#[inline]
 pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     debug_assert!(!name.is_empty() && all(name.as_bytes(), is_token), "{name:?} is no field name");
+    // Here, where the name is known, so that it is copied as the few words that it is.
     out.extend_from_slice(name.as_bytes());
+    field_value(out, value);
+}
+
+/// Writes what stands behind a field's name.
+fn field_value(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(b": ");
-    match all(value, is_value) {
+    match all_value(value) {
         true => out.extend_from_slice(value),
         false => out.extend(value.iter().map(|&byte| if is_value(byte) { byte } else { b' ' })),
     }
@@ -139,6 +148,21 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 fn two_digits(number: u64) -> [u8; 2] {
     [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
+}
+
+/// Whether every byte is good for a value, sixteen at a time.
+fn all_value(value: &[u8]) -> bool {
+    const BLOCK: usize = 16;
+    let is_good = |block: [u8; BLOCK]| {
+        let bytes = u8x16::new(block);
+        let is_control = bytes.min(u8x16::splat(0x1F)).simd_eq(bytes).to_bitmask();
+        let is_tab = bytes.simd_eq(u8x16::splat(b'\t')).to_bitmask();
+        is_control & !is_tab | bytes.simd_eq(u8x16::splat(0x7F)).to_bitmask() == 0
+    };
+    let (blocks, rest) = value.as_chunks::<BLOCK>();
+    let mut last = [b' '; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    blocks.iter().all(|block| is_good(*block)) && is_good(last)
 }
 
 /// Looks at every byte, many at a time: nearly always they are all good.

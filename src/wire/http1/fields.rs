@@ -14,14 +14,25 @@ pub struct Field {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
     list: Vec<Field>,
+    /// The marks of all names: what has none of them is not there, and that is what most look-ups find.
+    marks: u64,
+}
+
+/// One bit of 64, the same for a name in any case.
+fn mark(name: &[u8]) -> u64 {
+    let last = name.last().map_or(0, u8::to_ascii_lowercase);
+    1 << ((name.len() + usize::from(last) * 7) % 64)
 }
 
 impl Fields {
     pub(super) fn clear(&mut self) {
         self.list.clear();
+        self.marks = 0;
     }
 
-    pub(super) fn push(&mut self, field: Field) {
+    /// Adds a field with a name and a value in `buffer`.
+    pub(super) fn push(&mut self, field: Field, buffer: &[u8]) {
+        self.marks |= mark(field.name.of(buffer));
         self.list.push(field);
     }
 
@@ -38,13 +49,16 @@ impl Fields {
     }
 
     /// The value of the first field called `name`, whatever its case.
+    #[inline]
     pub fn get<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
         self.get_all(buffer, name).next()
     }
 
     /// The values of all fields called `name`, in their order.
+    #[inline]
     pub fn get_all<'a>(&self, buffer: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.list.iter().filter(move |field| is_named(field, buffer, name)).map(move |field| field.value.of(buffer))
+        let list = if self.marks & mark(name.as_bytes()) == 0 { &[] } else { &self.list[..] };
+        list.iter().filter(move |field| is_named(field, buffer, name)).map(move |field| field.value.of(buffer))
     }
 
     /// Whether any field called `name`, read as a comma-separated list (RFC 9110 5.6.1), has the element `token`,
@@ -54,9 +68,27 @@ impl Fields {
     }
 }
 
-/// The length is compared first: it differs for nearly every field that is not the one.
 fn is_named(field: &Field, buffer: &[u8], name: &str) -> bool {
-    field.name.len() == name.len() && field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes())
+    is_name(field.name.of(buffer), name)
+}
+
+/// Whether the field name `name` is `known`, which is in lower case, whatever its own case. Whole words are compared:
+/// with that bit set a letter is in lower case, and any other byte that comes out as one of `known` is no token's.
+#[inline]
+pub(super) fn is_name(name: &[u8], known: &str) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let known = known.as_bytes();
+    debug_assert!(known.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')));
+    // The length first: it differs for nearly every field that is not the one.
+    if name.len() != known.len() {
+        return false;
+    }
+    let (Some(last), Some(known_last)) = (name.last_chunk::<8>(), known.last_chunk::<8>()) else {
+        return name.eq_ignore_ascii_case(known);
+    };
+    let same = |one: &[u8; 8], other: &[u8; 8]| u64::from_ne_bytes(*one) | CASE == u64::from_ne_bytes(*other);
+    let words = name.as_chunks().0.iter().zip(known.as_chunks().0);
+    same(last, known_last) && words.into_iter().all(|(one, other)| same(one, other))
 }
 
 /// Whether the comma-separated `list` has the element `token`; empty elements are skipped (RFC 9110 5.6.1.2).

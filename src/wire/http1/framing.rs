@@ -2,7 +2,7 @@
 //! State: one `Claims` a head, on the stack. Never weighs one framing against another: two are a fault.
 
 use super::fault::FieldFault;
-use super::fields::{elements, list_has};
+use super::fields::{elements, is_name, list_has};
 use super::{Framing, Persistence, Version};
 use crate::limits;
 use crate::wire::Span;
@@ -22,13 +22,13 @@ impl Claims {
     /// Looks at one field and keeps what it says.
     pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldFault> {
         match name.len() {
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            10 if is_name(name, "connection") => {
                 // Some readers pass over a Connection field with bytes above 0x7F, so its word on keeping the
                 // connection is not common knowledge.
                 self.close |= list_has(value, "close") || !value.is_ascii();
                 self.keep_alive |= list_has(value, "keep-alive");
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            14 if is_name(name, "content-length") => {
                 // RFC 9112 6.3, rule 5, lets a recipient fold equal repeats into one; two of them always mean that
                 // somebody on the way reads messages otherwise than we do.
                 if self.length.is_some() {
@@ -36,7 +36,7 @@ impl Claims {
                 }
                 self.length = Some(decimal(value).ok_or(FieldFault::LengthInvalid)?);
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if is_name(name, "transfer-encoding") => {
                 if self.coding.is_some() {
                     return Err(FieldFault::CodingInvalid);
                 }

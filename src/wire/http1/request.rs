@@ -184,7 +184,7 @@ fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut Reques
             }
             _ => {}
         }
-        head.fields.push(field);
+        head.fields.push(field, input);
     }
     if !ends_head(input, head.length) {
         return Err(FieldFault::LineEnd.into());

@@ -96,7 +96,7 @@ fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut Respon
             return Err(FieldFault::LineEnd);
         }
         claims.note(name, value)?;
-        head.fields.push(field);
+        head.fields.push(field, input);
     }
     if !ends_head(input, head.length) {
         return Err(FieldFault::LineEnd);

@@ -2,7 +2,7 @@
 //! Members stand in byte order of their names, strings are decoded, numbers are exact decimals; no float is involved.
 //! It must never merge two different values: every part is tagged and prefixed by its length or closed by a mark.
 
-use super::text::{append_text, same_text};
+use super::text::{append_unescaped, same_text};
 use super::{Kind, Node, Tape};
 use crate::limits::JSON_DEPTH;
 
@@ -61,7 +61,7 @@ pub fn canonical(input: &[u8], tape: &Tape, skip: &[&str], out: &mut Vec<u8>) {
             }
             let name = tape.nodes[at as usize];
             open[depth - 1].1 = name.next;
-            if depth == 1 && skip.iter().any(|skipped| same_text(input, &name, skipped.as_bytes())) {
+            if depth == 1 && is_any(input, &name, skip) {
                 continue;
             }
             append_string(input, &name, out);
@@ -71,13 +71,30 @@ pub fn canonical(input: &[u8], tape: &Tape, skip: &[&str], out: &mut Vec<u8>) {
     }
 }
 
+/// Whether the name is one of `names`.
+fn is_any(input: &[u8], name: &Node, names: &[&str]) -> bool {
+    if name.flag() {
+        return names.iter().any(|other| same_text(input, name, other.as_bytes()));
+    }
+    let inside = name.inside(input);
+    names.iter().any(|other| other.as_bytes() == inside)
+}
+
 fn append_string(input: &[u8], node: &Node, out: &mut Vec<u8>) {
-    out.push(b's');
-    let length_at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    append_text(input, node, out);
-    let length = (out.len() - length_at - 4) as u32;
-    out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+    let tagged = |length: u32| {
+        let [a, b, c, d] = length.to_le_bytes();
+        [b's', a, b, c, d]
+    };
+    if !node.flag() {
+        let inside = node.inside(input);
+        out.extend_from_slice(&tagged(inside.len() as u32));
+        return out.extend_from_slice(inside);
+    }
+    let at = out.len();
+    out.extend_from_slice(&tagged(0));
+    append_unescaped(node.inside(input), out);
+    let length = (out.len() - at - 5) as u32;
+    out[at..at + 5].copy_from_slice(&tagged(length));
 }
 
 fn append_number(text: &[u8], out: &mut Vec<u8>) {

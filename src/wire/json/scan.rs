@@ -5,6 +5,7 @@ use super::text::{append_text, eight_bytes, leading_bytes, order_of};
 use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, Kind, NOTHING, Node, Tape};
 use crate::limits::{JSON_DEPTH, JSON_NODES};
 use std::cmp::Ordering;
+use wide::u8x16;
 
 // The first name's index shares a word with the kind.
 const _: () = assert!(JSON_NODES < 1 << (32 - FIRST_SHIFT));
@@ -177,6 +178,14 @@ impl Scan<'_> {
     /// RFC 8259 7. The input is known to be UTF-8, so only quotes, escapes and control characters stop the skip.
     fn string(&mut self) -> Result<(), JsonFault> {
         let start = self.at;
+        // Nearly every name, and many a value, ends here.
+        if let Some(block) = self.input.get(start + 1..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
+            let length = special_in(*block);
+            if block.get(length) == Some(&b'"') {
+                self.at = start + length + 2;
+                return self.push(start, STRING);
+            }
+        }
         match string_end(self.input, start + 1) {
             Ok((end, has_escapes)) => {
                 self.at = end + 1;
@@ -365,10 +374,6 @@ fn chain_as_written(nodes: &mut [Node], object: u32, end: u32) {
     }
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-const BLOCK: usize = 32;
-
 /// Where the string whose inside begins at `at` has its closing quote, and whether it has escapes.
 fn string_end(input: &[u8], mut at: usize) -> Result<(usize, bool), JsonFault> {
     let mut has_escapes = false;
@@ -400,56 +405,40 @@ fn string_end(input: &[u8], mut at: usize) -> Result<(usize, bool), JsonFault> {
 /// How long the inside of a string is that `input` begins with; none if it has no end or is no string's inside.
 pub fn inside_length(input: &[u8]) -> Option<usize> {
     let (end, _) = string_end(input, 0).ok()?;
-    simdutf8::basic::from_utf8(&input[..end]).is_ok().then_some(end)
+    is_text(&input[..end]).then_some(end)
+}
+
+/// The same for an inside without escapes.
+pub fn plain_length(input: &[u8]) -> Option<usize> {
+    let end = plain_end(input, 0);
+    (input.get(end) == Some(&b'"') && is_text(&input[..end])).then_some(end)
+}
+
+fn is_text(inside: &[u8]) -> bool {
+    inside.is_ascii() || simdutf8::basic::from_utf8(inside).is_ok()
 }
 
 /// Index of the first quote, backslash or control character at or after `at`, or the input's length.
 fn plain_end(input: &[u8], mut at: usize) -> usize {
-    // Names and short words end within two machine words; only long text is worth the blocks.
-    for _ in 0..2 {
-        match special_in_word(input, at) {
-            Some(8) => at += 8,
-            Some(found) => return at + found,
-            None => return plain_end_bytewise(input, at),
+    let rest = loop {
+        let rest = input.get(at..).unwrap_or(&[]);
+        let Some(block) = rest.first_chunk::<BLOCK>() else { break rest };
+        match special_in(*block) {
+            BLOCK => at += BLOCK,
+            found => return at + found,
         }
-    }
-    while let Some(block) = input.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
-        let mut special = false;
-        for byte in block {
-            special |= (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
-        }
-        if special {
-            break;
-        }
-        at += BLOCK;
-    }
-    loop {
-        match special_in_word(input, at) {
-            Some(8) => at += 8,
-            Some(found) => return at + found,
-            None => return plain_end_bytewise(input, at),
-        }
-    }
+    };
+    let mut block = [b'"'; BLOCK];
+    block[..rest.len()].copy_from_slice(rest);
+    at + special_in(block)
 }
 
-/// Place of the first special byte in the eight bytes at `at`, 8 if there is none, `None` if fewer bytes are left.
-fn special_in_word(input: &[u8], at: usize) -> Option<usize> {
-    let word = u64::from_le_bytes(*input.get(at..)?.first_chunk::<8>()?);
-    // A borrow only disturbs bytes above a true match, so the lowest mark is exact.
-    let quotes = word ^ (ONES * b'"' as u64);
-    let escapes = word ^ (ONES * b'\\' as u64);
-    let marks = (word.wrapping_sub(ONES * 0x20) & !word)
-        | (quotes.wrapping_sub(ONES) & !quotes)
-        | (escapes.wrapping_sub(ONES) & !escapes);
-    Some((marks & HIGHS).trailing_zeros() as usize / 8)
-}
+const BLOCK: usize = 16;
 
-fn plain_end_bytewise(input: &[u8], mut at: usize) -> usize {
-    while let Some(byte) = input.get(at) {
-        if *byte < 0x20 || *byte == b'"' || *byte == b'\\' {
-            break;
-        }
-        at += 1;
-    }
-    at
+/// Place of the first quote, backslash or control character; `BLOCK` if there is none.
+fn special_in(block: [u8; BLOCK]) -> usize {
+    let bytes = u8x16::new(block);
+    let is_control = bytes.min(u8x16::splat(0x1F)).simd_eq(bytes);
+    let marks = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | is_control;
+    (marks.to_bitmask() | 1 << BLOCK).trailing_zeros() as usize
 }

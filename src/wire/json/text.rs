@@ -10,16 +10,6 @@ pub(super) fn same_text(input: &[u8], node: &Node, text: &[u8]) -> bool {
     if node.flag() { Decoded::new(inside).eq(text.iter().copied()) } else { inside == text }
 }
 
-/// The same but for the case of ASCII letters.
-pub(super) fn same_name(input: &[u8], node: &Node, name: &[u8]) -> bool {
-    let inside = node.inside(input);
-    if node.flag() {
-        Decoded::new(inside).map(|byte| byte.to_ascii_lowercase()).eq(name.iter().map(u8::to_ascii_lowercase))
-    } else {
-        inside.eq_ignore_ascii_case(name)
-    }
-}
-
 /// Byte order of the texts of two strings.
 pub(super) fn order_of(input: &[u8], one: &Node, other: &Node) -> Ordering {
     let (left, right) = (one.inside(input), other.inside(input));
@@ -37,7 +27,12 @@ pub(super) fn leading_bytes(input: &[u8], node: &Node) -> u64 {
         }
         return u64::from_be_bytes(bytes);
     }
-    eight_bytes(inside)
+    // A short name has other bytes behind it, mostly enough of them to be read with it and cut off.
+    let with_rest = input.get(node.start as usize + 1..).and_then(|rest| rest.first_chunk::<8>());
+    match with_rest {
+        Some(bytes) if inside.len() < 8 => u64::from_be_bytes(*bytes) & !(u64::MAX >> (8 * inside.len())),
+        _ => eight_bytes(inside),
+    }
 }
 
 /// The first eight bytes as a number, the first one highest, padded with zeros.
