@@ -108,7 +108,7 @@ pub enum UsageEvent {
 }
 
 /// What a request says that the gateway acts on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFacts {
     /// `Some` for the three endpoints that need it; not empty, no control characters, at most `MODEL_BYTES`, UTF-8.
     pub model: Option<Text>,
@@ -120,6 +120,27 @@ pub struct RequestFacts {
     /// Members of the root that do not change the answer of this request: what `json::canonical` is to skip.
     pub not_in_key: &'static [&'static str],
     pub(super) usage_place: UsagePlace,
+}
+
+impl RequestFacts {
+    /// The same of a body in which each place is where `to` says.
+    pub(super) fn moved(&self, to: impl Fn(u32) -> u32) -> RequestFacts {
+        let span = |span: Span| Span { start: to(span.start), end: to(span.end) };
+        let text = |text: Text| Text { span: span(text.span), ..text };
+        RequestFacts {
+            model: self.model.map(text),
+            user: self.user.map(text),
+            prompt: self.prompt.map(span),
+            usage_place: match self.usage_place {
+                UsagePlace::Nowhere => UsagePlace::Nowhere,
+                UsagePlace::NewOptions(at) => UsagePlace::NewOptions(to(at)),
+                UsagePlace::NullOptions(options) => UsagePlace::NullOptions(span(options)),
+                UsagePlace::NewMember { at, others } => UsagePlace::NewMember { at: to(at), others },
+                UsagePlace::Value(value) => UsagePlace::Value(span(value)),
+            },
+            ..*self
+        }
+    }
 }
 
 /// Where `include_usage` has to be written if it is to be asked for.

@@ -17,7 +17,7 @@ pub use edit::Edits;
 pub use event::{event_facts, named_event_facts};
 pub use fault::error_kind;
 pub use request::{NOT_IN_KEY, RequestFault, request_facts};
-pub use shape::Shapes;
+pub use shape::{Reading, Shapes};
 pub use write::{write_error, write_error_event, write_model, write_models};
 
 /// The data of the event that ends a stream.

@@ -14,19 +14,20 @@ use super::parse::{Question, body_bytes};
 use super::send::CHANGING;
 use crate::config::snapshot::{CacheMode, IncludeUsage, Scope, Target};
 use crate::dialect::facts::{Endpoint, UsageEvent};
+use crate::dialect::openai::Reading;
 use crate::wire::http1::Method;
-use crate::wire::json;
 
 /// Names the layout of the bytes that are hashed; a change of the layout changes it.
 const LAYOUT: &[u8] = b"ringway fingerprint 1\0";
 
-/// The question's fingerprint, or none if its answer may not be shared. Needs the body's tape in `scratch`.
+/// The question's fingerprint, or none if its answer may not be shared. Needs `scratch` as the body's reading left it.
 pub fn of(
     core: &Core,
     visitor: &Visitor,
     permit: &Permit,
     line: &Line<'_>,
     question: &Question,
+    reading: &Reading,
     scratch: &mut Scratch,
 ) -> Option<Fingerprint> {
     let cached = matches!(question.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
@@ -39,7 +40,7 @@ pub fn of(
     }
     let facts = question.facts.as_ref()?;
     let model = &core.snapshot.models[permit.model];
-    let bytes = &mut scratch.canonical;
+    let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
     bytes.clear();
     bytes.extend_from_slice(LAYOUT);
     match (core.snapshot.cache.scope, visitor.tenant) {
@@ -66,7 +67,7 @@ pub fn of(
     if !model.targets.iter().all(asks) {
         bytes.push(u8::from(question.usage_event == UsageEvent::Asked));
     }
-    json::canonical(body_bytes(line, &question.body), &scratch.tape, facts.not_in_key, bytes);
+    shapes.canonical(reading, body_bytes(line, &question.body), tape, facts, bytes);
     Some(Fingerprint(Sha256::digest(bytes).into()))
 }
 

@@ -4,7 +4,7 @@
 use super::core::{Core, Scratch};
 use super::line::{Filled, Line, READ_ROOM_BYTES};
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
-use crate::dialect::openai::request_facts;
+use crate::dialect::openai::{Reading, request_facts};
 use crate::error::Failure;
 use crate::net::now_ms;
 use crate::net::watch::Wait;
@@ -134,8 +134,13 @@ async fn answer_expectation(core: &Core, line: &mut Line<'_>) -> Result<(), Fail
     Ok(())
 }
 
-/// Scans the body, once. `scratch.tape` is the body's tape afterwards.
-pub fn scan(line: &Line<'_>, endpoint: Endpoint, body: BodyPlace, scratch: &mut Scratch) -> Result<Question, Failure> {
+/// Scans the body, once: reads it, or finds that it has the shape of another.
+pub fn scan(
+    line: &Line<'_>,
+    endpoint: Endpoint,
+    body: BodyPlace,
+    scratch: &mut Scratch,
+) -> Result<(Question, Reading), Failure> {
     let bytes = body_bytes(line, &body);
     let content_type = line.head.fields.get(line.pending(), "content-type").unwrap_or(b"");
     // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
@@ -147,23 +152,28 @@ pub fn scan(line: &Line<'_>, endpoint: Endpoint, body: BodyPlace, scratch: &mut 
         }
         _ => true,
     };
-    let facts = if is_json && !(bytes.is_empty() && endpoint == Endpoint::Other) {
-        json::parse(bytes, &mut scratch.tape)
-            .map_err(|fault| Failure::BadJson { why: format!("The request body is not valid JSON: {fault}.") })?;
-        let facts = request_facts(endpoint, bytes, &scratch.tape)
-            .map_err(|fault| Failure::BadField { why: fault.to_string(), param: fault.param().unwrap_or("body") })?;
-        Some(facts)
+    let Scratch { tape, shapes, .. } = scratch;
+    let (facts, reading) = if !is_json || bytes.is_empty() && endpoint == Endpoint::Other {
+        (None, Reading::Tape)
+    } else if let Some((facts, reading)) = shapes.known_request(endpoint, bytes) {
+        (Some(facts), reading)
     } else {
-        None
+        json::parse(bytes, tape)
+            .map_err(|fault| Failure::BadJson { why: format!("The request body is not valid JSON: {fault}.") })?;
+        let facts = request_facts(endpoint, bytes, tape)
+            .map_err(|fault| Failure::BadField { why: fault.to_string(), param: fault.param().unwrap_or("body") })?;
+        shapes.learn_request(endpoint, bytes, tape, &facts);
+        (Some(facts), Reading::Tape)
     };
-    Ok(Question {
+    let question = Question {
         endpoint,
         form: facts.map_or(Form::Whole, |facts| facts.form),
         usage_event: facts.map_or(UsageEvent::NotAsked, |facts| facts.usage_event),
         facts,
         directives: directives(line),
         body,
-    })
+    };
+    Ok((question, reading))
 }
 
 /// Whether a path climbs: a backend that resolves `.` and `..` (RFC 3986 5.2.4) would serve what stands outside `/v1/`.

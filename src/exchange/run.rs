@@ -306,9 +306,9 @@ fn understand(
     body: BodyPlace,
 ) -> Result<(Question, admit::Permit, Option<Fingerprint>), Failure> {
     let scratch = &mut *core.scratch.borrow_mut();
-    let question = parse::scan(line, note.endpoint, body, scratch)?;
+    let (question, reading) = parse::scan(line, note.endpoint, body, scratch)?;
     let permit = admit::permit(core, visitor, line, &question, scratch)?;
-    let fingerprint = fingerprint::of(core, visitor, &permit, line, &question, scratch);
+    let fingerprint = fingerprint::of(core, visitor, &permit, line, &question, &reading, scratch);
     Ok((question, permit, fingerprint))
 }
 

@@ -9,7 +9,7 @@ mod text;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use canonical::canonical;
+pub use canonical::{canonical, canonical_by_strings, canonical_string};
 pub use scan::{inside_length, plain_length};
 pub use text::{append_unescaped, json_string_len, unescaped, write_json_string};
 

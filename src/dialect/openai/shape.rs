@@ -1,25 +1,30 @@
-//! The shapes of messages seen lately: events of streams and whole answers. Most of them differ from one before in a few
+//! The shapes of messages seen lately: requests, events of streams and whole answers. Most of them differ from one before in a few
 //! strings and numbers: such a one is compared with what is known, which takes a fraction of reading it.
 //! Must never tell other facts than reading does, and gives no opinion on anything it has not seen.
 
 use super::answer::answer_facts;
 use super::event::named_event_facts;
-use crate::dialect::facts::{AnswerFacts, Endpoint, EventFacts};
+use crate::dialect::facts::{AnswerFacts, Endpoint, EventFacts, RequestFacts};
 use crate::wire::Span;
-use crate::wire::json::{Tape, inside_length, plain_length};
+use crate::wire::json::{self, Tape, inside_length, plain_length};
 
 mod answer; // whole answers
 mod event; // content events
 mod known; // which shapes are kept
+mod request; // what clients ask
 
 use answer::AnswerShape;
 use event::EventShape;
 use known::Known;
+pub use request::Reading;
+use request::RequestShape;
 
 /// A longer event is not learnt, nor an answer of which more stays the same.
 const SHAPE_BYTES: usize = 4 << 10;
 /// Longer answers are read.
 const ANSWER_BYTES: usize = 256 << 10;
+/// Longer requests are read: what they cost is in their strings, and these have to be looked at once for each shape.
+const REQUEST_BYTES: usize = 4 << 10;
 /// Longer numbers are read.
 const DIGITS: usize = 19;
 
@@ -28,6 +33,7 @@ const DIGITS: usize = 19;
 pub struct Shapes {
     events: Known<EventShape>,
     answers: Known<AnswerShape>,
+    requests: Known<RequestShape>,
 }
 
 impl Shapes {
@@ -53,6 +59,36 @@ impl Shapes {
             self.answers.learn(|| AnswerShape::of(endpoint, body, tape, &facts));
             facts
         })
+    }
+}
+
+/// Requests.
+impl Shapes {
+    /// What [`request_facts`](super::request_facts) tells of a body that has a known shape, and that it is valid JSON; none
+    /// of one that has to be read.
+    pub fn known_request(&mut self, endpoint: Endpoint, body: &[u8]) -> Option<(RequestFacts, Reading)> {
+        if body.len() > REQUEST_BYTES {
+            return None;
+        }
+        let (facts, holes) = self.requests.find(|shape| shape.fits(endpoint, body))?;
+        Some((facts, Reading::Shape { index: self.requests.last(), holes }))
+    }
+
+    /// Learns from a request that was read: from its tape, and what that says.
+    pub fn learn_request(&mut self, endpoint: Endpoint, body: &[u8], tape: &Tape, facts: &RequestFacts) {
+        let is_known = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
+        if is_known && body.len() <= REQUEST_BYTES {
+            self.requests.learn(|| RequestShape::of(endpoint, body, tape, facts));
+        }
+    }
+
+    /// Appends the canonical form of a request, see [`json::canonical`], without what does not count. Between the reading
+    /// and this no other request is read.
+    pub fn canonical(&self, reading: &Reading, body: &[u8], tape: &Tape, facts: &RequestFacts, out: &mut Vec<u8>) {
+        match reading {
+            Reading::Tape => json::canonical(body, tape, facts.not_in_key, out),
+            Reading::Shape { index, holes } => self.requests.kept(*index).canonical(body, holes, out),
+        }
     }
 }
 
@@ -88,16 +124,19 @@ impl Pattern {
         Pattern { endpoint, literal, holes }
     }
 
-    /// Whether `data` is cut so; `fill` gets what fills each hole, with the hole's number.
-    fn fits(&self, endpoint: Endpoint, data: &[u8], mut fill: impl FnMut(usize, &[u8])) -> bool {
-        if self.endpoint != endpoint {
+    /// Whether `data` is cut so; `fill` gets where it is that fills each hole, with the hole's number.
+    fn fits(&self, endpoint: Endpoint, data: &[u8], mut fill: impl FnMut(usize, Span)) -> bool {
+        // The end first, for what is cut in two places looks the same up to there.
+        let last = self.holes.last().map_or(0, |&(until, _)| until);
+        if self.endpoint != endpoint || !data.ends_with(&self.literal[last..]) {
             return false;
         }
         let (mut rest, mut at) = (data, 0);
         for (number, &(until, hole)) in self.holes.iter().enumerate() {
             let Some(behind) = rest.strip_prefix(&self.literal[at..until]) else { return false };
             let Some(length) = hole.length(behind) else { return false };
-            fill(number, &behind[..length]);
+            let start = data.len() - behind.len();
+            fill(number, Span::new(start, start + length));
             (rest, at) = (&behind[length..], until);
         }
         rest == &self.literal[at..]

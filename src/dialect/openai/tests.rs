@@ -1,6 +1,7 @@
 //! Tests of the OpenAI dialect: tables for facts, laws for edits and conversions, golden files for visible bytes.
 
 mod answers;
+mod asked;
 mod events;
 mod faults;
 mod golden;

@@ -72,13 +72,13 @@ fn is_named(field: &Field, buffer: &[u8], name: &str) -> bool {
     is_name(field.name.of(buffer), name)
 }
 
-/// Whether the field name `name` is `known`, which is in lower case, whatever its own case. Whole words are compared:
-/// with that bit set a letter is in lower case, and any other byte that comes out as one of `known` is no token's.
+/// Whether the field name `name` is `known`, whatever their case. Whole words are compared, with that bit set that tells the
+/// cases of a letter apart; of the other bytes that it makes the same, no two stand in a name and in one that is asked for.
 #[inline]
 pub(super) fn is_name(name: &[u8], known: &str) -> bool {
     const CASE: u64 = 0x2020_2020_2020_2020;
     let known = known.as_bytes();
-    debug_assert!(known.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')));
+    debug_assert!(known.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-'));
     // The length first: it differs for nearly every field that is not the one.
     if name.len() != known.len() {
         return false;
@@ -86,9 +86,9 @@ pub(super) fn is_name(name: &[u8], known: &str) -> bool {
     let (Some(last), Some(known_last)) = (name.last_chunk::<8>(), known.last_chunk::<8>()) else {
         return name.eq_ignore_ascii_case(known);
     };
-    let same = |one: &[u8; 8], other: &[u8; 8]| u64::from_ne_bytes(*one) | CASE == u64::from_ne_bytes(*other);
-    let words = name.as_chunks().0.iter().zip(known.as_chunks().0);
-    same(last, known_last) && words.into_iter().all(|(one, other)| same(one, other))
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes) | CASE;
+    let mut words = name.as_chunks().0.iter().zip(known.as_chunks().0);
+    word(last) == word(known_last) && words.all(|(one, other)| word(one) == word(other))
 }
 
 /// Whether the comma-separated `list` has the element `token`; empty elements are skipped (RFC 9110 5.6.1.2).

@@ -5,6 +5,7 @@
 use super::text::{append_unescaped, same_text};
 use super::{Kind, Node, Tape};
 use crate::limits::JSON_DEPTH;
+use crate::wire::Span;
 
 /// Exponents with more digits than this keep their text: they are no quantity anyone means, and sums on them stay
 /// far inside 64 bits.
@@ -16,6 +17,18 @@ const EXPONENT_DIGITS: usize = 17;
 /// Shapes: `n`, `t`, `f`; `s` length(4, little endian) bytes; `[` elements `]`; `{` (string value)* `}`; numbers
 /// `0`, or `+`/`-` exponent(zigzag varint) digit count(varint) digits; `x` length(varint) text for absurd exponents.
 pub fn canonical(input: &[u8], tape: &Tape, skip: &[&str], out: &mut Vec<u8>) {
+    canonical_by_strings(input, tape, skip, out, |_, _| {});
+}
+
+/// As `canonical`; `tell` hears of each string value, by the place of its inside in the input, where in `out` its form is to
+/// begin. What is appended there is what `canonical_string` appends for it.
+pub fn canonical_by_strings(
+    input: &[u8],
+    tape: &Tape,
+    skip: &[&str],
+    out: &mut Vec<u8>,
+    mut tell: impl FnMut(Span, usize),
+) {
     // Of each open container: its node, and the next child (arrays) or the next name (objects).
     let mut open = [(0u32, 0u32); JSON_DEPTH];
     let mut depth = 0;
@@ -25,7 +38,10 @@ pub fn canonical(input: &[u8], tape: &Tape, skip: &[&str], out: &mut Vec<u8>) {
         match node.kind() {
             Kind::Null => out.push(b'n'),
             Kind::Bool => out.push(if node.flag() { b't' } else { b'f' }),
-            Kind::String => append_string(input, &node, out),
+            Kind::String => {
+                tell(Span { start: node.start + 1, end: node.end - 1 }, out.len());
+                append_string(input, &node, out);
+            }
             Kind::Number => append_number(input.get(node.start as usize..node.end as usize).unwrap_or(&[]), out),
             Kind::Object => {
                 out.push(b'{');
@@ -81,20 +97,39 @@ fn is_any(input: &[u8], name: &Node, names: &[&str]) -> bool {
 }
 
 fn append_string(input: &[u8], node: &Node, out: &mut Vec<u8>) {
-    let tagged = |length: u32| {
-        let [a, b, c, d] = length.to_le_bytes();
-        [b's', a, b, c, d]
-    };
-    if !node.flag() {
-        let inside = node.inside(input);
-        out.extend_from_slice(&tagged(inside.len() as u32));
-        return out.extend_from_slice(inside);
+    match node.flag() {
+        false => append_plain(node.inside(input), out),
+        true => append_escaped(node.inside(input), out),
     }
+}
+
+/// Appends the canonical form of a string given without its quotes.
+pub fn canonical_string(inside: &[u8], out: &mut Vec<u8>) {
+    match memchr::memchr(b'\\', inside) {
+        None => append_plain(inside, out),
+        Some(_) => append_escaped(inside, out),
+    }
+}
+
+fn append_plain(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&tagged(text.len()));
+    out.extend_from_slice(text);
+}
+
+fn append_escaped(inside: &[u8], out: &mut Vec<u8>) {
     let at = out.len();
     out.extend_from_slice(&tagged(0));
-    append_unescaped(node.inside(input), out);
-    let length = (out.len() - at - 5) as u32;
-    out[at..at + 5].copy_from_slice(&tagged(length));
+    append_unescaped(inside, out);
+    let length = out.len() - at - TAGGED;
+    out[at..at + TAGGED].copy_from_slice(&tagged(length));
+}
+
+const TAGGED: usize = 5;
+
+/// The tag of a string and its length.
+fn tagged(length: usize) -> [u8; TAGGED] {
+    let [a, b, c, d] = (length as u32).to_le_bytes();
+    [b's', a, b, c, d]
 }
 
 fn append_number(text: &[u8], out: &mut Vec<u8>) {

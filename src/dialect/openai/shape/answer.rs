@@ -60,6 +60,7 @@ impl AnswerShape {
                 (prompt, completion, total) =
                     (counted.prompt.fixed(), counted.completion.fixed(), counted.total.fixed());
                 self.pattern.fits(endpoint, body, |number, digits| {
+                    let digits = digits.of(body);
                     for (count, value) in [
                         (counted.prompt, &mut prompt),
                         (counted.completion, &mut completion),

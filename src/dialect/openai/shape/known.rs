@@ -46,6 +46,15 @@ impl<S: PartialEq> Known<S> {
         None
     }
 
+    /// Where the shape that fitted last is kept, until the next is learnt.
+    pub(super) fn last(&self) -> usize {
+        self.last
+    }
+
+    pub(super) fn kept(&self, index: usize) -> &S {
+        &self.shapes[index].shape
+    }
+
     /// Keeps the shape that `make` makes of a message that none fitted, if it is time to.
     pub(super) fn learn(&mut self, make: impl FnOnce() -> Option<S>) {
         if self.passing > 0 {

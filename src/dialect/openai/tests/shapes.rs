@@ -135,7 +135,7 @@ fn events() -> impl Strategy<Value = String> {
 }
 
 /// Frames in which words stand for `@` and numbers for `#`, and which are cut off now and then.
-fn filled(
+pub(super) fn filled(
     frame: impl Strategy<Value = &'static str>,
     word: impl Strategy<Value = String>,
     number: impl Strategy<Value = String>,
