@@ -5,7 +5,7 @@ use super::line::{Filled, Line};
 use crate::error::Failure;
 use crate::net::now_ms;
 use crate::net::watch::Wait;
-use crate::wire::http1::{Progress, parse_request};
+use crate::wire::http1::Progress;
 
 /// A connection that is silent for so long between two requests gives its buffers back and waits without.
 const QUIET_MS: u64 = 1000;
@@ -23,7 +23,7 @@ pub async fn head(core: &Core, line: &mut Line<'_>) -> Accepted {
     let mut deadline_ms = None;
     loop {
         if !line.pending().is_empty() {
-            match parse_request(&line.input[line.at..], &mut line.head) {
+            match core.heads.borrow_mut().parse(&line.input[line.at..], &mut line.head) {
                 Ok(Progress::Complete) => return Accepted::Head,
                 Ok(Progress::Partial) => {}
                 Err(fault) => {

@@ -25,7 +25,7 @@ use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Berths, Dial, Duplex, Panics, give_memory_back, now_ms};
 use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
-use crate::wire::http1::{RequestHead, ResponseHead};
+use crate::wire::http1::{KnownHeads, RequestHead, ResponseHead};
 use crate::wire::json::Tape;
 
 /// Flights of one owner core at a time; beyond, requests go upstream unjoined.
@@ -83,6 +83,7 @@ pub struct Core {
     pub buffers: Buffers,
     /// Heads for reuse: their lists of fields have grown.
     pub request_heads: Spare<RequestHead>,
+    pub heads: RefCell<KnownHeads>,
     pub response_heads: Spare<ResponseHead>,
     pub counters: Counters,
     pub log: RefCell<LogBuffer>,
@@ -249,6 +250,7 @@ impl Core {
             scratch: RefCell::default(),
             fresh: RefCell::default(),
             request_heads: Spare::default(),
+            heads: RefCell::default(),
             response_heads: Spare::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
             counters: Counters::default(),

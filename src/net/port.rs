@@ -17,6 +17,7 @@ use super::clock::begin_round;
 use super::sys::{Buffers, Tray, fetch, submit_and_reap, submit_and_wait};
 use super::{Footprint, now_us};
 
+mod names; // sockets that the ring knows
 mod post; // the sending side
 mod ready; // waits that are over once
 mod receive; // the receiving side
@@ -58,6 +59,8 @@ thread_local! {
 
 struct Hub {
     ring: IoUring,
+    /// How many slots' sockets can have a number.
+    names: u32,
     buffers: Buffers,
     slots: Vec<Slot>,
     /// What the reader of each touches.
@@ -182,6 +185,7 @@ impl Hub {
         let mut buffers = Buffers::new(&ring, BUFFERS, BUFFER_BYTES)?;
         buffers.use_more(BUFFERS_STEP);
         Ok(Hub {
+            names: names::make_room(&ring),
             ring,
             buffers,
             slots: Vec::new(),
@@ -417,6 +421,7 @@ impl Drop for Port {
                 hub.submit_all();
             }
             hub.stop_sending(self.index);
+            hub.forget_number(self.index);
             hub.slots[self.index as usize].orphan = true;
             if hub.leave(self.index) {
                 hub.release(self.index);

@@ -191,6 +191,14 @@ pub fn push_receive(ring: &mut io_uring::IoUring, socket: RawFd, tag: u64) -> bo
     unsafe { ring.submission().push(&entry).is_ok() }
 }
 
+/// A socket as an entry of the ring names it.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    Descriptor(RawFd),
+    /// Its place in the ring's own table.
+    Number(u32),
+}
+
 /// Bytes that wait for the call that sends them. The memory is never given back, so that a send in the ring can point to it.
 pub struct Tray {
     bytes: &'static mut [u8],
@@ -205,12 +213,18 @@ impl Tray {
 
     /// Copies `bytes` and queues a send of them that does not wait: it is done within the call that submits it, and completes
     /// visibly only if it did not take everything. Where the copy begins, or `None`: no room here or in the queue.
-    pub fn push_send(&mut self, ring: &mut io_uring::IoUring, socket: RawFd, bytes: &[u8], tag: u64) -> Option<usize> {
+    pub fn push_send(&mut self, ring: &mut io_uring::IoUring, target: Target, bytes: &[u8], tag: u64) -> Option<usize> {
+        use io_uring::{opcode::Send, types};
         let start = self.used;
         let copy = self.bytes.get_mut(start..start + bytes.len())?;
         copy.copy_from_slice(bytes);
         // MSG_WAITALL: a send that took a part has failed, and so completes visibly.
-        let entry = io_uring::opcode::Send::new(io_uring::types::Fd(socket), copy.as_ptr(), copy.len() as u32)
+        let (start_of_copy, length) = (copy.as_ptr(), copy.len() as u32);
+        let send = match target {
+            Target::Descriptor(socket) => Send::new(types::Fd(socket), start_of_copy, length),
+            Target::Number(number) => Send::new(types::Fixed(number), start_of_copy, length),
+        };
+        let entry = send
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build()
             .flags(io_uring::squeue::Flags::SKIP_SUCCESS)

@@ -4,6 +4,7 @@ pub mod body;
 pub mod coding;
 pub mod http1;
 pub mod json;
+pub(crate) mod known;
 pub mod retry_after;
 pub mod sse;
 
@@ -24,6 +25,11 @@ impl Span {
     /// The bytes in `buffer`; empty if the span does not lie inside it.
     pub fn of<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
         buffer.get(self.start as usize..self.end as usize).unwrap_or(&[])
+    }
+
+    /// The span so much further on, or back if `by` is that much less than 2^32.
+    pub fn moved(self, by: u32) -> Span {
+        Span { start: self.start.wrapping_add(by), end: self.end.wrapping_add(by) }
     }
 
     /// Length in bytes.

@@ -7,15 +7,14 @@ use super::event::named_event_facts;
 use crate::dialect::facts::{AnswerFacts, Endpoint, EventFacts, RequestFacts};
 use crate::wire::Span;
 use crate::wire::json::{self, Tape, inside_length, plain_length};
+use crate::wire::known::Known;
 
 mod answer; // whole answers
 mod event; // content events
-mod known; // which shapes are kept
 mod request; // what clients ask
 
 use answer::AnswerShape;
 use event::EventShape;
-use known::Known;
 pub use request::Reading;
 use request::RequestShape;
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use super::names::Name;
 use super::{Hub, OF_ROOM, OF_SEND, Port, Slot, with};
 use crate::net::sys::{push_poll, reset_by_close, send_now};
 use crate::net::{Stretch, is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
@@ -23,10 +24,11 @@ pub(super) struct Sending {
     /// A queued send: where it begins in the tray, and its length; 0 for none.
     posted_at: u32,
     posted: u16,
+    pub(super) name: Name,
     /// The number of the error that ended it.
     broken: Option<NonZeroU16>,
-    /// How long a peer without room has for some more.
-    patience_ms: u32,
+    /// How many looks a peer without room has for some more.
+    patience: u16,
 }
 
 const _: () = assert!(POSTED_BYTES <= u16::MAX as usize);
@@ -62,17 +64,18 @@ impl Hub {
         if bytes.is_empty() {
             return Some(Ok(()));
         }
-        let (socket, tag) = (slot.socket, slot.tag(index, OF_SEND));
-        let start = match self.tray.push_send(&mut self.ring, socket, bytes, tag) {
+        let tag = slot.tag(index, OF_SEND);
+        let target = self.target(index);
+        let start = match self.tray.push_send(&mut self.ring, target, bytes, tag) {
             Some(start) => start,
             None => {
                 self.serve();
-                self.tray.push_send(&mut self.ring, socket, bytes, tag)?
+                self.tray.push_send(&mut self.ring, target, bytes, tag)?
             }
         };
         let slot = &mut self.slots[index as usize];
         (slot.sending.posted_at, slot.sending.posted) = (start as u32, bytes.len() as u16);
-        slot.sending.patience_ms = u32::try_from(patience_ms).unwrap_or(u32::MAX);
+        slot.sending.patience = u16::try_from(patience_ms.div_ceil(STALLED_TICK_MS)).unwrap_or(u16::MAX);
         self.posted.push(index);
         self.queued = true;
         Some(Ok(()))
@@ -205,7 +208,7 @@ impl Hub {
             let slot = &mut slots[index as usize];
             let stalling = slot.excess.as_ref().filter(|excess| !excess.unsent.is_empty());
             let stalls = stalling.is_some();
-            let patience_ms = u64::from(slot.sending.patience_ms);
+            let patience_ms = u64::from(slot.sending.patience) * STALLED_TICK_MS;
             if stalling.is_some_and(|excess| now_ms >= excess.moved_ms.saturating_add(patience_ms)) {
                 shutdown_both(slot.socket);
             }

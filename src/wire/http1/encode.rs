@@ -2,9 +2,7 @@
 //! State: none. Never writes a byte that could start a new line or a new message: a control byte in a value becomes a
 //! space, an empty chunk is not written.
 
-use wide::u8x16;
-
-use super::fields::{is_token, is_value};
+use super::fields::{are_values, is_token, is_value};
 
 /// Ends a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -68,7 +66,7 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// Writes what stands behind a field's name.
 fn field_value(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(b": ");
-    match all_value(value) {
+    match are_values(value) {
         true => out.extend_from_slice(value),
         false => out.extend(value.iter().map(|&byte| if is_value(byte) { byte } else { b' ' })),
     }
@@ -148,21 +146,6 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 fn two_digits(number: u64) -> [u8; 2] {
     [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
-}
-
-/// Whether every byte is good for a value, sixteen at a time.
-fn all_value(value: &[u8]) -> bool {
-    const BLOCK: usize = 16;
-    let is_good = |block: [u8; BLOCK]| {
-        let bytes = u8x16::new(block);
-        let is_control = bytes.min(u8x16::splat(0x1F)).simd_eq(bytes).to_bitmask();
-        let is_tab = bytes.simd_eq(u8x16::splat(b'\t')).to_bitmask();
-        is_control & !is_tab | bytes.simd_eq(u8x16::splat(0x7F)).to_bitmask() == 0
-    };
-    let (blocks, rest) = value.as_chunks::<BLOCK>();
-    let mut last = [b' '; BLOCK];
-    last[..rest.len()].copy_from_slice(rest);
-    blocks.iter().all(|block| is_good(*block)) && is_good(last)
 }
 
 /// Looks at every byte, many at a time: nearly always they are all good.

@@ -1,6 +1,8 @@
 //! The header fields of one head as spans, in the order they came.
 //! The vector belongs to the head that holds it and is reused; nothing here copies a name or a value.
 
+use wide::u8x16;
+
 use crate::wire::Span;
 
 /// One header field. `value` has no white space around it (RFC 9110 5.5); it may hold bytes above 0x7F.
@@ -34,6 +36,22 @@ impl Fields {
     pub(super) fn push(&mut self, field: Field, buffer: &[u8]) {
         self.marks |= mark(field.name.of(buffer));
         self.list.push(field);
+    }
+
+    /// Takes over the fields of another head, of which some values are others, at other places: those at the indices that
+    /// `filled` names, in order. What stands behind such a value is moved by as much as its end.
+    pub(super) fn fill(&mut self, from: &Fields, filled: impl Iterator<Item = (usize, Span)>) {
+        self.marks = from.marks;
+        self.list.clear();
+        let (mut filled, mut by) = (filled.peekable(), 0);
+        for (index, field) in from.list.iter().enumerate() {
+            let (name, mut value) = (field.name.moved(by), field.value.moved(by));
+            if let Some((_, other)) = filled.next_if(|(place, _)| *place == index) {
+                by = other.end.wrapping_sub(field.value.end);
+                value = other;
+            }
+            self.list.push(Field { name, value });
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -137,4 +155,19 @@ const TOKENS: [bool; 256] = {
 /// Whether `byte` may stand in a field value: HTAB, SP, VCHAR or obs-text (RFC 9110 5.5).
 pub(in crate::wire) const fn is_value(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7F)
+}
+
+/// Whether every byte may stand in a field value, sixteen at a time.
+pub(super) fn are_values(value: &[u8]) -> bool {
+    const BLOCK: usize = 16;
+    let is_good = |block: [u8; BLOCK]| {
+        let bytes = u8x16::new(block);
+        let is_control = bytes.min(u8x16::splat(0x1F)).simd_eq(bytes).to_bitmask();
+        let is_tab = bytes.simd_eq(u8x16::splat(b'\t')).to_bitmask();
+        is_control & !is_tab | bytes.simd_eq(u8x16::splat(0x7F)).to_bitmask() == 0
+    };
+    let (blocks, rest) = value.as_chunks::<BLOCK>();
+    let mut last = [b' '; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    blocks.iter().all(|block| is_good(*block)) && is_good(last)
 }

@@ -77,7 +77,7 @@ impl Claims {
 }
 
 /// RFC 9110 8.6: digits and nothing else. Above 2^63 - 1 it is refused, since some readers count in signed numbers.
-fn decimal(value: &[u8]) -> Option<u64> {
+pub(super) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }

@@ -7,13 +7,16 @@ pub mod encode;
 mod fault;
 mod fields;
 mod framing;
+mod known;
 mod request;
 mod response;
 mod target;
 
 pub use fault::{FieldFault, RequestFault, ResponseFault};
+use fields::are_values;
 pub use fields::{Field, Fields};
 pub(in crate::wire) use fields::{is_token, is_value};
+pub use known::KnownHeads;
 pub use request::{Expectation, Method, RequestHead, parse_request};
 pub use response::{Asked, ResponseHead, parse_response};
 

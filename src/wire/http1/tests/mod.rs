@@ -2,6 +2,7 @@
 
 pub(in crate::wire) mod dice;
 mod encode;
+mod known;
 mod request;
 mod response;
 mod round_trip;

@@ -1,4 +1,4 @@
-//! Which shapes are kept: those that were of use, and room for one that may be.
+//! Shapes of messages seen lately, and which of them are kept: those that were of use, and room for one that may be.
 
 /// Shapes kept at a time: as many as models answer at once on a core, mostly.
 const SHAPES: usize = 8;
@@ -6,7 +6,7 @@ const SHAPES: usize = 8;
 const PATIENCE: u32 = 256;
 
 /// Shapes of one kind.
-pub(super) struct Known<S> {
+pub(crate) struct Known<S> {
     shapes: Vec<Kept<S>>,
     /// The one that fitted last.
     last: usize,
@@ -30,7 +30,7 @@ impl<S> Default for Known<S> {
 
 impl<S: PartialEq> Known<S> {
     /// What the first shape that `fits` says; the one that did last is tried first.
-    pub(super) fn find<F>(&mut self, fits: impl Fn(&S) -> Option<F>) -> Option<F> {
+    pub(crate) fn find<F>(&mut self, mut fits: impl FnMut(&S) -> Option<F>) -> Option<F> {
         let order = std::iter::once(self.last).chain((0..self.shapes.len()).filter(|&index| index != self.last));
         for index in order {
             if let Some(kept) = self.shapes.get_mut(index)
@@ -47,16 +47,21 @@ impl<S: PartialEq> Known<S> {
     }
 
     /// Where the shape that fitted last is kept, until the next is learnt.
-    pub(super) fn last(&self) -> usize {
+    pub(crate) fn last(&self) -> usize {
         self.last
     }
 
-    pub(super) fn kept(&self, index: usize) -> &S {
+    pub(crate) fn kept(&self, index: usize) -> &S {
         &self.shapes[index].shape
     }
 
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &S> {
+        self.shapes.iter().map(|kept| &kept.shape)
+    }
+
     /// Keeps the shape that `make` makes of a message that none fitted, if it is time to.
-    pub(super) fn learn(&mut self, make: impl FnOnce() -> Option<S>) {
+    pub(crate) fn learn(&mut self, make: impl FnOnce() -> Option<S>) {
         if self.passing > 0 {
             self.passing -= 1;
             return;

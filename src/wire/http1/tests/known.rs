@@ -1,0 +1,158 @@
+//! Request heads by their shape: the same as by reading them.
+
+use proptest::prelude::*;
+
+use super::dice;
+use crate::wire::http1::{KnownHeads, Progress, RequestHead, parse_request};
+
+/// Both readings of `input`, which have to be the same.
+fn told(known: &mut KnownHeads, head: &mut RequestHead, input: &[u8]) {
+    let mut read = RequestHead::default();
+    let verdict = parse_request(input, &mut read);
+    assert_eq!(known.parse(input, head), verdict, "{}", input.escape_ascii());
+    if verdict == Ok(Progress::Complete) {
+        assert_eq!(*head, read, "{}", input.escape_ascii());
+    }
+}
+
+/// How many shapes have been learnt of `inputs`, one after the other, when the last one is there: whether that one was read.
+fn is_read(inputs: &[&[u8]]) -> bool {
+    let (mut known, mut head) = (KnownHeads::default(), RequestHead::default());
+    inputs.iter().for_each(|input| told(&mut known, &mut head, input));
+    known.reads() as usize == inputs.len()
+}
+
+fn with(credential: &str, length: &str, more: &str) -> Vec<u8> {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: gate:8080\r\nAuthorization: {credential}\r\nContent-Length: {length}\r\nX-Stainless-OS: Linux\r\n{more}\r\n{{\"a\":1}}"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn what_differs_in_values_that_say_nothing_of_the_frame_is_not_read_again() {
+    let first = with("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n");
+    for (credential, length, more, read) in [
+        ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", false),
+        ("Bearer another-key", "123456", "Expect: 100-continue\r\nX-Request-Id: another id\r\n", false),
+        ("B", "1", "Expect: 100-continue\r\nX-Request-Id: \u{fc}\r\n", false),
+        ("a\tb", "1", "Expect: 100-continue\r\nX-Request-Id: 0\r\n", false),
+        // Other fields, other names, another framing.
+        ("Bearer sk-1", "7", "X-Request-Id: one\r\n", true),
+        ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-ID: one\r\n", true),
+        ("Bearer sk-1", "7", "expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\nConnection: close\r\n", true),
+        ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\nContent-Length: 7\r\n", true),
+        ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\nTransfer-Encoding: chunked\r\n", true),
+        // Values that are none, or have white space around them.
+        (" Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("Bearer sk-1 ", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("a\nb: c", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("a\rb", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("a\r\n b", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("a\u{7f}", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("a\0", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        // Lengths that change what else is said, and such as are none.
+        ("Bearer sk-1", "0", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("Bearer sk-1", "00", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("Bearer sk-1", "+7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("Bearer sk-1", "7, 7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("Bearer sk-1", "0x7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+        ("Bearer sk-1", "9223372036854775808", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
+    ] {
+        let input = with(credential, length, more);
+        assert_eq!(is_read(&[&first, &input]), read, "{}", input.escape_ascii());
+    }
+    for cut in 0..first.len() - 7 {
+        assert!(is_read(&[&first, &first[..cut]]), "cut at {cut}");
+    }
+    for place in 0..first.len() - 7 {
+        for byte in [b'\r', b'\n', b' ', b':', 0, b'a', b'0', 0x7f, 0xff] {
+            let mut input = first.clone();
+            input[place] = byte;
+            is_read(&[&first, &input]);
+        }
+    }
+}
+
+#[test]
+fn a_length_of_nothing_teaches_nothing() {
+    let more = "Expect: 100-continue\r\n";
+    assert!(is_read(&[&with("a", "0", more), &with("a", "5", more)]));
+    assert!(!is_read(&[&with("a", "4", more), &with("a", "5", more)]));
+}
+
+#[test]
+fn long_heads_are_read() {
+    let more = |length| format!("X-Id: {}\r\n", "a".repeat(length));
+    assert!(!is_read(&[&with("a", "1", &more(1)), &with("a", "1", &more(1024 - 1))]));
+    assert!(is_read(&[&with("a", "1", &more(1)), &with("a", "1", &more(1024))]));
+    let many = |count: usize| (0..count).map(|index| format!("X-{index}: a\r\n")).collect::<String>();
+    assert!(!is_read(&[&with("a", "1", &many(6)), &with("b", "1", &many(6))]));
+    assert!(is_read(&[&with("a", "1", &many(7)), &with("b", "1", &many(7))]));
+    let agent = format!("User-Agent: {}\r\n", "a".repeat(4 << 10));
+    assert!(is_read(&[&with("a", "1", &agent), &with("b", "1", &agent)]));
+}
+
+#[test]
+fn no_credential_is_kept() {
+    let secrets =
+        "Cookie: secret-1\r\nX-Api-Key: secret-2\r\nProxy-Authorization: secret-3\r\nX-Anything: secret-4\r\n";
+    let mut known = KnownHeads::default();
+    let input = with("Bearer secret-5", "7", secrets);
+    told(&mut known, &mut RequestHead::default(), &input);
+    assert!(!known.literals().any(|literal| literal.windows(6).any(|part| part == b"secret")));
+    assert!(known.literals().any(|literal| literal.ends_with(b"X-Anything: \r\n\r\n")));
+}
+
+/// Heads of a few clients, with values of any kind.
+fn heads() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        8 => "[a-zA-Z0-9 .=-]{1,12}",
+        2 => "[1-9][0-9]{0,5}",
+        1 => "[ \t]?[a-z]{0,3}[ \t]?",
+        1 => any::<String>(),
+    ];
+    let frame = prop_oneof![
+        4 => Just("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: @\r\ncontent-length: #\r\n\r\n"),
+        3 => Just("POST /v1/embeddings HTTP/1.1\r\nauthorization: @\r\nContent-Length: #\r\nHost: b:80\r\nx-id: @\r\n\r\n"),
+        2 => Just("GET /v1/models?a=b HTTP/1.1\r\nx-a: @\r\nHost: c\r\nx-b: @\r\nConnection: close\r\n\r\n"),
+        2 => Just("\r\nPOST http://d/e HTTP/1.0\r\nx-a: @\r\ncontent-length: #\r\nconnection: keep-alive\r\nx-b:@\r\n\r\n"),
+        1 => Just("POST / HTTP/1.1\r\nx-a: @\r\nhost: a\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\nx-b: @\r\n\r\n"),
+        1 => Just("POST / HTTP/1.1\r\nhost: @\r\ncontent-length: #\r\nx-a: @\r\nuser-agent: @\r\n\r\n"),
+        1 => Just("OPTIONS * HTTP/1.1\r\nhost: a\r\nx-a: @\r\n\r\n"),
+    ];
+    let length = prop_oneof![8 => "[1-9][0-9]{0,8}", 1 => "[0-9]{1,20}", 1 => "[ -~]{0,4}"];
+    let fills = (prop::collection::vec(value, 4), length, any::<prop::sample::Index>(), 0..20u8);
+    (frame, fills).prop_map(|(frame, (values, length, cut, dice))| {
+        let (mut text, mut values) = (String::new(), values.into_iter());
+        for part in frame.chars() {
+            match part {
+                '@' => text.extend(values.next()),
+                '#' => text.push_str(&length),
+                other => text.push(other),
+            }
+        }
+        let mut bytes = text.into_bytes();
+        match dice {
+            0 => bytes.truncate(cut.index(bytes.len() + 1)),
+            1 => bytes[cut.index(frame.len())] ^= 0x20,
+            _ => bytes.extend_from_slice(b"{}"),
+        }
+        bytes
+    })
+}
+
+#[test]
+fn heads_by_shape_are_those_of_reading() {
+    let compared = std::cell::Cell::new(0);
+    let verdict = dice::runner(500).run(&prop::collection::vec(heads(), 1..60), |heads| {
+        let (mut known, mut head) = (KnownHeads::default(), RequestHead::default());
+        heads.iter().for_each(|input| told(&mut known, &mut head, input));
+        compared.set(compared.get() + heads.len() as u64 - known.reads());
+        Ok(())
+    });
+    assert!(verdict.is_ok(), "{verdict:?}");
+    assert!(compared.get() > 2000, "{} heads were compared", compared.get());
+}
