@@ -9,14 +9,15 @@ use crate::net::sys::Target;
 /// Most sockets that get a number, as far as the limit of open files permits.
 const ROOMS: [u32; 3] = [1 << 15, 1 << 12, 1 << 9];
 /// A number costs two calls: it is for those who sent so often.
-const SENDS: u8 = 16;
+pub(super) const SENDS: u8 = 16;
 
 /// How a socket is named to the ring: how often it has sent by its descriptor, or that it has a number, its slot's.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Name(u8);
 
 impl Name {
-    const NUMBER: Name = Name(u8::MAX);
+    pub(super) const NUMBER: Name = Name(u8::MAX);
+    /// It gets none.
     const UNNUMBERED: Name = Name(u8::MAX - 1);
 }
 

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 use super::{MUCH, joined, listener, on_core, open_narrow, part, read_all, unsent, until, with};
+use crate::net::port::names::{Name, SENDS};
 use crate::net::runtime::run_data_core;
 use crate::net::{Hangup, Listener, Socket, hangups, spawn_raw};
 
@@ -78,6 +79,57 @@ fn what_was_posted_reaches_its_own_peer_and_no_other() {
         for (round, got) in joined(reader).await.into_iter().enumerate() {
             assert_eq!(got.unwrap(), format!("for number {round}"));
         }
+    });
+}
+
+#[test]
+fn what_sends_often_sends_to_its_own_peer_and_closes() {
+    raise_limit();
+    on_core(async move {
+        let waiting = Waiting::new(listener());
+        let text = |round: usize, part: usize| format!("part {part} for number {round}; ");
+        let parts = usize::from(SENDS) + 3;
+        let (mut peers, mut slots) = (Vec::new(), HashSet::new());
+        for round in 0..ROUNDS / 8 {
+            peers.push(waiting.connect());
+            let mut socket = waiting.accept();
+            if round % 2 == 0 {
+                socket.rest(); // one that also receives
+            }
+            for part in 0..parts {
+                socket.settle().await.unwrap();
+                socket.post(text(round, part).as_bytes()).expect("nothing is on its way").unwrap();
+            }
+            let numbered = with(|hub| {
+                let slot = *hub.posted.last().unwrap();
+                (hub.slots[slot as usize].sending.name == Name::NUMBER).then_some(slot)
+            });
+            slots.insert(numbered.unwrap().expect("it sent often enough for a number"));
+        }
+        assert!(slots.len() < peers.len() / 2, "no number came again");
+        // The end of what a peer reads is the close of its socket.
+        for (round, peer) in peers.into_iter().enumerate() {
+            let expected: String = (0..parts).map(|part| text(round, part)).collect();
+            assert_eq!(joined(read_all(peer, 4 << 10)).await, expected.as_bytes());
+        }
+        let forgotten = with(|hub| hub.slots.iter().all(|slot| slot.sending.name != Name::NUMBER));
+        assert!(forgotten.unwrap());
+    });
+}
+
+#[test]
+fn a_ring_without_numbers_sends_by_descriptors() {
+    on_core(async move {
+        with(|hub| hub.names = 0).unwrap();
+        let waiting = Waiting::new(listener());
+        let peer = waiting.connect();
+        let mut socket = waiting.accept();
+        for _ in 0..2 * SENDS {
+            socket.settle().await.unwrap();
+            socket.post(b"a").expect("nothing is on its way").unwrap();
+        }
+        drop(socket);
+        assert_eq!(joined(read_all(peer, 4 << 10)).await, vec![b'a'; 2 * usize::from(SENDS)]);
     });
 }
 
