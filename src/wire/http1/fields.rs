@@ -171,3 +171,24 @@ pub(super) fn are_values(value: &[u8]) -> bool {
     last[..rest.len()].copy_from_slice(rest);
     blocks.iter().all(|block| is_good(*block)) && is_good(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{is_name, is_token};
+
+    #[test]
+    fn names_are_the_same_in_any_case_and_no_other() {
+        for known in ["te", "host", "expect", "x-cache1", "user-agent", "content-length", "transfer-encoding"] {
+            assert!(is_name(known.to_uppercase().as_bytes(), known));
+            for place in 0..known.len() {
+                for byte in (0..=u8::MAX).filter(|&byte| is_token(byte)) {
+                    let mut name = known.as_bytes().to_vec();
+                    name[place] = byte;
+                    let same = name.eq_ignore_ascii_case(known.as_bytes());
+                    assert_eq!(is_name(&name, known), same, "{} {known}", name.escape_ascii());
+                }
+            }
+            assert!(!is_name(format!("{known}a").as_bytes(), known) && !is_name(&known.as_bytes()[1..], known));
+        }
+    }
+}

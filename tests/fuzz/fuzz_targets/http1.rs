@@ -5,7 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use ringway::limits;
 use ringway::wire::Span;
 use ringway::wire::http1::{
-    Asked, Fields, Framing, Progress, RequestHead, ResponseHead, parse_request, parse_response,
+    Asked, Fields, Framing, KnownHeads, Progress, RequestFault, RequestHead, ResponseHead, parse_request,
+    parse_response,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -27,12 +28,39 @@ fn requests(input: &[u8]) {
         assert!(!whole.method_span.is_empty() && !whole.target.is_empty());
         assert!(whole.path.end == whole.target.end && whole.path.start >= whole.target.start);
     }
+    by_shape(input, verdict, &whole);
     for cut in cuts(input) {
         let early = parse_request(&input[..cut], &mut part);
         check_pair((early.ok(), part.length), (verdict.ok(), whole.length), cut);
         if early == Ok(Progress::Complete) {
             assert!(part == whole);
         }
+    }
+}
+
+/// A head is the same by its shape, learnt from itself or from one that has the input for values.
+fn by_shape(input: &[u8], verdict: Result<Progress, RequestFault>, read: &RequestHead) {
+    const FRAME: [&[u8]; 4] = [
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nAuthorization: ",
+        b"\r\nContent-Length: ",
+        b"\r\nExpect: 100-continue\r\nX-Request-Id: ",
+        b"\r\n\r\n{}",
+    ];
+    let (mut known, mut head) = (KnownHeads::default(), RequestHead::default());
+    let (credential, rest) = input.split_at(input.len() / 2);
+    let (length, id) = rest.split_at(rest.len() / 3);
+    let learnt = [FRAME[0], b"a", FRAME[1], b"7", FRAME[2], b"b", FRAME[3]].concat();
+    let filled = [FRAME[0], credential, FRAME[1], length, FRAME[2], id, FRAME[3]].concat();
+    let one = [FRAME[0], input, FRAME[1], b"5", FRAME[2], b"c", FRAME[3]].concat();
+    for head_bytes in [&learnt, &filled, &one] {
+        let mut own = RequestHead::default();
+        let verdict = parse_request(head_bytes, &mut own);
+        assert!(known.parse(head_bytes, &mut head) == verdict);
+        assert!(verdict != Ok(Progress::Complete) || head == own);
+    }
+    for _ in 0..2 {
+        assert!(known.parse(input, &mut head) == verdict);
+        assert!(verdict != Ok(Progress::Complete) || head == *read);
     }
 }
 

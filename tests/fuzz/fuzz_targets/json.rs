@@ -48,8 +48,43 @@ fn compare_shapes(input: &[u8]) {
     }
 }
 
+/// The same for requests: their facts, and what their fingerprint is made of.
+fn compare_requests(input: &[u8]) {
+    const REQUEST: [&[u8]; 4] = [
+        br#"{"user":""#,
+        br#"","messages":[{"role":"user","content":""#,
+        br#""},{"content":[{"text":""#,
+        br#""}]}],"model":"m","stream":true,"stream_options":null}"#,
+    ];
+    let chat = Endpoint::ChatCompletions;
+    let read = |body: &[u8]| {
+        let (mut tape, mut key) = (Tape::new(), Vec::new());
+        parse(body, &mut tape).ok()?;
+        let facts = openai::request_facts(chat, body, &tape).ok()?;
+        canonical(body, &tape, facts.not_in_key, &mut key);
+        Some((facts, key, tape))
+    };
+    let mut shapes = openai::Shapes::default();
+    let (user, rest) = input.split_at(input.len() / 4);
+    let (content, text) = rest.split_at(rest.len() / 2);
+    let learnt = [REQUEST[0], b"u", REQUEST[1], b"a", REQUEST[2], b"b", REQUEST[3]].concat();
+    let filled = [REQUEST[0], user, REQUEST[1], content, REQUEST[2], text, REQUEST[3]].concat();
+    let one = [REQUEST[0], b"u", REQUEST[1], input, REQUEST[2], b"", REQUEST[3]].concat();
+    for body in [&learnt, &filled, &one, input, input] {
+        let own = read(body);
+        if let Some((facts, reading)) = shapes.known_request(chat, body) {
+            let mut key = Vec::new();
+            shapes.canonical(&reading, body, &Tape::new(), &facts, &mut key);
+            assert_eq!(own.map(|(facts, key, _)| (facts, key)), Some((facts, key)));
+        } else if let Some((facts, _, tape)) = own {
+            shapes.learn_request(chat, body, &tape, &facts);
+        }
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     compare_shapes(input);
+    compare_requests(input);
     let mut tape = Tape::new();
     let ours = parse(input, &mut tape);
     let theirs = std::str::from_utf8(input).is_ok() && serde_json::from_slice::<serde::de::IgnoredAny>(input).is_ok();
