@@ -123,7 +123,7 @@ pub fn has_others(core: &Core, model: usize, tried: &Tried) -> bool {
 /// Where on the ring a request belongs.
 fn place(order: &Order, balance: &Balance) -> u64 {
     if let Balance::Session(field) = balance
-        && let Some(session) = order.head.fields.get(order.head_bytes(), field)
+        && let Some(session) = order.head.fields.find(order.head_bytes(), field)
     {
         return hash(session);
     }

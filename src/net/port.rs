@@ -213,11 +213,17 @@ impl Hub {
         self.ring.submission().taskrun() || !self.ring.completion().is_empty()
     }
 
+    /// Notes the time: of what comes now, and of the tasks that it is for.
+    fn begin(&mut self) {
+        self.asked_us = now_us();
+        begin_round(self.asked_us);
+    }
+
     /// Submits what is queued, takes every completion that is there, and wakes whom they are for.
     /// False: the kernel did not take all of what was queued before.
     fn serve(&mut self) -> bool {
         (self.queued, self.arming) = (false, false);
-        self.asked_us = now_us();
+        self.begin();
         let mut submitted = false;
         // Mostly once: more if the kernel did not take or give everything at a time, or if what it gave made for more.
         for _ in 0..SUBMIT_ATTEMPTS {
@@ -256,7 +262,7 @@ impl Hub {
         let patience_us = until_us.map_or(LONGEST_WAIT_US, |until_us| until_us.saturating_sub(now_us()));
         (self.queued, self.arming) = (false, false);
         let _ = submit_and_wait(&mut self.ring, patience_us.min(LONGEST_WAIT_US));
-        self.asked_us = now_us();
+        self.begin();
         let (_, is_over) = self.take();
         if !is_over {
             self.serve();
@@ -388,9 +394,8 @@ pub(super) fn work(may_wait: bool) {
         } else if hub.queued || hub.has_news() {
             hub.serve();
         } else {
-            hub.asked_us = now_us();
+            hub.begin();
         }
-        begin_round(hub.asked_us);
         hub.wake_sleepers();
     });
 }

@@ -4,6 +4,7 @@
 use io_uring::IoUring;
 
 use super::Hub;
+use crate::net::shutdown_both;
 use crate::net::sys::Target;
 
 /// Most sockets that get a number, as far as the limit of open files permits.
@@ -21,9 +22,22 @@ impl Name {
     const UNNUMBERED: Name = Name(u8::MAX - 1);
 }
 
-/// How many sockets of the ring can have a number; none where the kernel refuses.
+/// Older kernels let go of a file up to a second after its number was taken from it: so long would a socket stay open.
+const FIRST_KERNEL: (u32, u32) = (6, 6);
+
+/// How many sockets of the ring can have a number; none where the kernel is old or refuses.
 pub(super) fn make_room(ring: &IoUring) -> u32 {
+    let release = rustix::system::uname();
+    if version_of(release.release().to_bytes()).is_none_or(|version| version < FIRST_KERNEL) {
+        return 0;
+    }
     ROOMS.into_iter().find(|&room| ring.submitter().register_files_sparse(room).is_ok()).unwrap_or(0)
+}
+
+/// The first two numbers of a kernel's release.
+fn version_of(release: &[u8]) -> Option<(u32, u32)> {
+    let mut numbers = std::str::from_utf8(release).ok()?.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 impl Hub {
@@ -48,8 +62,30 @@ impl Hub {
     pub(super) fn forget_number(&mut self, index: u32) {
         let name = &mut self.slots[index as usize].sending.name;
         if std::mem::take(name) == Name::NUMBER {
-            let forgotten = self.ring.submitter().register_files_update(index, &[-1]);
-            debug_assert!(forgotten.is_ok(), "{forgotten:?}");
+            let slot = &self.slots[index as usize];
+            if self.ring.submitter().register_files_update(index, &[-1]).is_err() {
+                shutdown_both(slot.socket); // out of memory: what stays open is at least of no use to anybody
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_of;
+
+    #[test]
+    fn releases_are_read() {
+        for (release, version) in [
+            ("6.18.44-fc-v782", Some((6, 18))),
+            ("6.1.0-18-amd64", Some((6, 1))),
+            ("6.12+", Some((6, 12))),
+            ("7.0", Some((7, 0))),
+            ("6", None),
+            ("", None),
+            ("x6.1", None),
+        ] {
+            assert_eq!(version_of(release.as_bytes()), version, "{release}");
         }
     }
 }

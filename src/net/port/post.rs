@@ -19,6 +19,9 @@ const POSTED_BYTES: usize = 16 << 10;
 /// How often peers that take nothing are looked for.
 const STALLED_TICK_MS: u64 = 100;
 
+/// Almost two hours and more: whoever has so much patience has other limits.
+const ENDLESS: u16 = u16::MAX;
+
 #[derive(Default)]
 pub(super) struct Sending {
     /// A queued send: where it begins in the tray, and its length; 0 for none.
@@ -27,7 +30,7 @@ pub(super) struct Sending {
     pub(super) name: Name,
     /// The number of the error that ended it.
     broken: Option<NonZeroU16>,
-    /// How many looks a peer without room has for some more.
+    /// How many looks a peer without room has for some more; [`ENDLESS`] is for ever.
     patience: u16,
 }
 
@@ -75,7 +78,7 @@ impl Hub {
         };
         let slot = &mut self.slots[index as usize];
         (slot.sending.posted_at, slot.sending.posted) = (start as u32, bytes.len() as u16);
-        slot.sending.patience = u16::try_from(patience_ms.div_ceil(STALLED_TICK_MS)).unwrap_or(u16::MAX);
+        slot.sending.patience = u16::try_from(patience_ms.div_ceil(STALLED_TICK_MS)).unwrap_or(ENDLESS);
         self.posted.push(index);
         self.queued = true;
         Some(Ok(()))
@@ -208,7 +211,10 @@ impl Hub {
             let slot = &mut slots[index as usize];
             let stalling = slot.excess.as_ref().filter(|excess| !excess.unsent.is_empty());
             let stalls = stalling.is_some();
-            let patience_ms = u64::from(slot.sending.patience) * STALLED_TICK_MS;
+            let patience_ms = match slot.sending.patience {
+                ENDLESS => u64::MAX,
+                looks => u64::from(looks) * STALLED_TICK_MS,
+            };
             if stalling.is_some_and(|excess| now_ms >= excess.moved_ms.saturating_add(patience_ms)) {
                 shutdown_both(slot.socket);
             }

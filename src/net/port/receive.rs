@@ -229,7 +229,7 @@ impl Port {
                 hub.serve();
             } else if hub.has_news() && now_us().saturating_sub(hub.asked_us) > FRESH_US {
                 // What is queued leaves with the rest of the round.
-                hub.asked_us = now_us();
+                hub.begin();
                 let _ = only_reap(&mut hub.ring);
                 hub.complete_all();
             }

@@ -66,10 +66,16 @@ impl Fields {
         self.list.iter().copied()
     }
 
-    /// The value of the first field called `name`, whatever its case.
+    /// The value of the first field called `name`, whatever its case. The name has letters, digits and hyphens.
     #[inline]
     pub fn get<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
         self.get_all(buffer, name).next()
+    }
+
+    /// The same for a name that does not stand in the program: any token.
+    pub fn find<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
+        let field = self.list.iter().find(|field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(field.value.of(buffer))
     }
 
     /// The values of all fields called `name`, in their order.
@@ -91,7 +97,7 @@ fn is_named(field: &Field, buffer: &[u8], name: &str) -> bool {
 }
 
 /// Whether the field name `name` is `known`, whatever their case. Whole words are compared, with that bit set that tells the
-/// cases of a letter apart; of the other bytes that it makes the same, no two stand in a name and in one that is asked for.
+/// cases of a letter apart: no other byte of a name becomes one of a letter, a digit or a hyphen by it.
 #[inline]
 pub(super) fn is_name(name: &[u8], known: &str) -> bool {
     const CASE: u64 = 0x2020_2020_2020_2020;

@@ -54,6 +54,15 @@ fn reads_every_part() {
 }
 
 #[test]
+fn fields_of_any_name_are_found() {
+    let input = with("x_session~id: a\r\nX_Session^Id: b\r\n");
+    let head = accept(&input);
+    assert_eq!(head.fields.find(&input, "x_session^id"), Some(&b"b"[..]));
+    assert_eq!(head.fields.find(&input, "x_SESSION~id"), Some(&b"a"[..]));
+    assert_eq!(head.fields.find(&input, "x-session-id"), None);
+}
+
+#[test]
 fn a_head_is_used_again() {
     let mut head = accept(&with("Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n"));
     let next = b"GET / HTTP/1.1\r\nHost: b\r\n\r\n";
