@@ -1,5 +1,5 @@
-//! The shapes of messages seen lately: requests, events of streams and whole answers. Most of them differ from one before in a few
-//! strings and numbers: such a one is compared with what is known, which takes a fraction of reading it.
+//! The shapes of messages seen lately: requests, events of streams and whole answers. Most of them differ from one before
+//! in a few strings and numbers: such a one is compared with what is known, which takes a fraction of reading it.
 //! Must never tell other facts than reading does, and gives no opinion on anything it has not seen.
 
 use super::answer::answer_facts;

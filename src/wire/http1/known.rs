@@ -4,7 +4,7 @@
 
 use super::framing::{decimal, window};
 use super::request::parse_request;
-use super::{Fields, Framing, Progress, RequestFault, RequestHead, are_values};
+use super::{Framing, Progress, RequestFault, RequestHead, are_values};
 use crate::limits::HEAD_BYTES;
 use crate::wire::Span;
 use crate::wire::known::Known;
@@ -73,8 +73,9 @@ struct HeadShape {
 struct Hole {
     /// Where in the literal it is.
     at: usize,
-    /// The field whose value fills it.
+    /// The field whose value fills it, and where that was.
     field: usize,
+    learnt: Span,
 }
 
 /// All else follows from these, but for where things were.
@@ -103,7 +104,7 @@ impl HeadShape {
                 length = Some(holes.len());
             }
             literal.extend_from_slice(input.get(at..field.value.start as usize)?);
-            holes.push(Hole { at: literal.len(), field: index });
+            holes.push(Hole { at: literal.len(), field: index, learnt: field.value });
             at = field.value.end as usize;
         }
         literal.extend_from_slice(input.get(at..head.length)?);
@@ -128,11 +129,11 @@ impl HeadShape {
             None => self.head.framing,
             Some(hole) => Framing::Length(decimal(values[hole].of(input)).filter(|&length| length > 0)?),
         };
-        let filled = || self.holes.iter().zip(&values).map(|(hole, value)| (hole.field, *value));
-        let host = filled().take_while(|(field, _)| self.head.fields.value(*field).end <= self.head.host.start).last();
-        let by = host.map_or(0, |(field, value)| value.end.wrapping_sub(self.head.fields.value(field).end));
+        let filled = self.holes.iter().zip(&values);
+        let before_host = filled.clone().take_while(|(hole, _)| hole.learnt.end <= self.head.host.start).last();
+        let by = before_host.map_or(0, |(hole, value)| value.end.wrapping_sub(hole.learnt.end));
         let mut fields = std::mem::take(&mut head.fields);
-        fields.fill(&self.head.fields, filled());
+        fields.fill(&self.head.fields, filled.map(|(hole, value)| (hole.field, *value)));
         // The first line stands before everything that may move.
         *head = RequestHead {
             method: self.head.method,
@@ -160,10 +161,4 @@ fn value_length(rest: &[u8]) -> Option<usize> {
     // White space around a value is none of it.
     let is_bare = !value.first().is_none_or(is_space) && !value.last().is_none_or(is_space);
     (is_bare && are_values(value)).then_some(length)
-}
-
-impl Fields {
-    fn value(&self, index: usize) -> Span {
-        self.iter().nth(index).map_or(Span::default(), |field| field.value)
-    }
 }

@@ -128,6 +128,7 @@ fn a_ring_without_numbers_sends_by_descriptors() {
             socket.settle().await.unwrap();
             socket.post(b"a").expect("nothing is on its way").unwrap();
         }
+        assert!(with(|hub| hub.slots.iter().all(|slot| slot.sending.name != Name::NUMBER)).unwrap());
         drop(socket);
         assert_eq!(joined(read_all(peer, 4 << 10)).await, vec![b'a'; 2 * usize::from(SENDS)]);
     });
