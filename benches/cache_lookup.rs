@@ -19,7 +19,6 @@ fn fingerprint(number: u64) -> Fingerprint {
 
 fn cache_lookup(criterion: &mut Criterion) {
     let mut shard: Shard<u64> = Shard::new(BUDGET_BYTES, 1024, 0);
-    shard.reserve(ENTRIES as u32);
     let known: Vec<Fingerprint> = (0..ENTRIES).map(fingerprint).collect();
     let unknown: Vec<Fingerprint> = (ENTRIES..2 * ENTRIES).map(fingerprint).collect();
     for (number, fingerprint) in known.iter().enumerate() {

@@ -5,13 +5,14 @@
 mod arena;
 mod expiry;
 mod ghosts;
+mod index;
 mod queues;
 
-use crate::{Fingerprint, Millis, spread};
+use crate::{Fingerprint, Millis};
 use arena::Arena;
 use expiry::{Due, Expiry};
 use ghosts::Ghosts;
-use hashbrown::HashTable;
+use index::Index;
 use queues::{Links, NONE, Queues, Slot, Standing, Victim, Which};
 
 /// A bounded map from fingerprint to answer.
@@ -34,19 +35,12 @@ use queues::{Links, NONE, Queues, Slot, Standing, Victim, Which};
 /// GDSF hits more often by giving up the long answers, which are the dear ones, and has to move an entry in a heap on
 /// each hit. `cargo run --release -p shards --example eviction` prints the whole table.
 pub struct Cache<V> {
-    index: HashTable<Located>,
+    index: Index,
     slots: Arena<Slot<V>>,
     queues: Queues,
     expiry: Expiry,
     ghosts: Ghosts,
     budget_bytes: u64,
-}
-
-/// The tag is kept beside the slot's index so that a growing table reads no slot.
-#[derive(Clone, Copy)]
-struct Located {
-    tag: u32,
-    slot: u32,
 }
 
 /// What the cache has for a fingerprint. Ages are milliseconds since the entry was stored.
@@ -80,29 +74,20 @@ pub(crate) enum Found {
 }
 
 impl<V> Cache<V> {
-    /// What one entry costs beside its value, in bytes: its slot, its due time, its share of the index (48 cover a table
-    /// with room to spare, see [`reserve`](Self::reserve), and the moment of growing, when two tables live) and of the
-    /// ghosts. Index and ghosts do not shrink: after many small entries were replaced by few large ones, up to 60 bytes
-    /// for each of the small ones stay in use beside the budget.
+    /// What one entry costs beside its value, in bytes: its slot, its due time, its share of the index (48 cover tables that
+    /// have just grown) and of the ghosts. Index and ghosts do not shrink: after many small entries were replaced by few
+    /// large ones, up to 60 bytes for each of the small ones stay in use beside the budget.
     pub const OVERHEAD_BYTES: u64 = (size_of::<Slot<V>>() + size_of::<Due>() + 48) as u64 + Ghosts::BYTES_EACH;
 
-    pub const fn new(budget_bytes: u64) -> Self {
+    pub fn new(budget_bytes: u64) -> Self {
         Self {
-            index: HashTable::new(),
+            index: Index::new(),
             slots: Arena::new(),
             queues: Queues::new(budget_bytes),
             expiry: Expiry::new(),
             ghosts: Ghosts::new(),
             budget_bytes,
         }
-    }
-
-    /// Allocates what does not grow by small steps, for `entries` entries: 30 to 57 bytes each, touched as they come.
-    /// With 400,000 entries the slowest of two million inserts took 5.2 ms without this call and 0.09 ms with it.
-    pub fn reserve(&mut self, entries: u32) {
-        // Twice the room: removals leave marks in a full table, and clearing those away is a pass over all of it.
-        self.index.reserve(entries as usize * 2, |located| spread(located.tag));
-        self.ghosts.reserve(entries);
     }
 
     /// Looks up and, on a fresh hit, counts the use. Allocates nothing.
@@ -156,8 +141,7 @@ impl<V> Cache<V> {
         self.queues.push(&mut self.slots, at);
         let slots = &mut self.slots;
         self.expiry.push(Due { at: expires, slot: at }, |slot, position| slots[slot].due_position = position);
-        let located = Located { tag: fingerprint.tag(), slot: at };
-        self.index.insert_unique(spread(located.tag), located, |located| spread(located.tag));
+        self.index.insert(fingerprint.tag(), at);
         debug_assert!(self.used_bytes() <= self.budget_bytes, "room was made first");
         Inserted::Stored { evicted }
     }
@@ -167,12 +151,9 @@ impl<V> Cache<V> {
         self.take(fingerprint).map(|slot| slot.value)
     }
 
-    /// Drops every entry and gives the memory back, but for what [`reserve`](Self::reserve) would allocate.
+    /// Drops every entry and gives the memory back. Forgets which ones left lately, too.
     pub fn clear(&mut self) {
-        let Self { index, ghosts, .. } = core::mem::replace(self, Self::new(self.budget_bytes));
-        self.index = index;
-        self.index.clear();
-        self.ghosts = ghosts;
+        *self = Self::new(self.budget_bytes);
     }
 
     /// Entries, the stale ones included.
@@ -219,9 +200,7 @@ impl<V> Cache<V> {
     }
 
     fn find(&self, fingerprint: &Fingerprint) -> Option<u32> {
-        let tag = fingerprint.tag();
-        let same = |located: &Located| located.tag == tag && self.slots[located.slot].fingerprint == *fingerprint;
-        self.index.find(spread(tag), same).map(|located| located.slot)
+        self.index.find(fingerprint.tag(), |slot| self.slots[slot].fingerprint == *fingerprint)
     }
 
     fn standing_of_new(&self, fingerprint: &Fingerprint) -> Standing {
@@ -254,19 +233,13 @@ impl<V> Cache<V> {
         self.queues.unlink(&mut self.slots, at);
         let slots = &mut self.slots;
         self.expiry.remove(slots[at].due_position, |slot, position| slots[slot].due_position = position);
-        let tag = self.slots[at].fingerprint.tag();
-        if let Ok(entry) = self.index.find_entry(spread(tag), |located| located.slot == at) {
-            entry.remove();
-        }
+        self.index.remove(self.slots[at].fingerprint.tag(), at);
         let taken = self.slots.swap_remove(at);
         let moved_from = self.slots.len();
         if at != moved_from {
             self.queues.rename(&mut self.slots, at);
             self.expiry.rename(self.slots[at].due_position, at);
-            let tag = self.slots[at].fingerprint.tag();
-            if let Some(located) = self.index.find_mut(spread(tag), |located| located.slot == moved_from) {
-                located.slot = at;
-            }
+            self.index.rename(self.slots[at].fingerprint.tag(), moved_from, at);
         }
         taken
     }
@@ -274,7 +247,7 @@ impl<V> Cache<V> {
     /// Panics when a law of this machine is broken. For tests and simulation: it visits every entry.
     pub fn check(&self) {
         assert!(self.used_bytes() <= self.budget_bytes, "{} used of {}", self.used_bytes(), self.budget_bytes);
-        assert_eq!(self.index.len(), self.len(), "one place in the index a slot");
+        assert_eq!(self.index.count(), self.len(), "one place in the index a slot");
         for at in 0..self.slots.len() {
             assert_eq!(self.find(&self.slots[at].fingerprint), Some(at), "the index finds each slot");
         }

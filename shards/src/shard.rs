@@ -56,11 +56,6 @@ impl<V: Clone> Shard<V> {
         Self { cache: Cache::new(budget_bytes), flights: Flights::new(flights_max), stale_ms }
     }
 
-    /// Allocates the cache's tables for `entries` entries; see [`Cache::reserve`]. For the start of a core.
-    pub fn reserve(&mut self, entries: u32) {
-        self.cache.reserve(entries);
-    }
-
     /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry that is not too old is given to
     /// who fetches a new one, as a copy: followers read what the leader serves.
     pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<'_, V> {

@@ -2,12 +2,17 @@
 //! Owned by the cache. A guess, not a record: it may forget one, and two fingerprints may look the same.
 //! Must never decide what a client gets, only how long an entry stays.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// A table with one place a tag: the later of two that share a place wins. That takes a third of the memory of an exact
+/// Bits of a tag that choose the table. Each grows by itself, so that no call copies more than one of them.
+const TABLE_BITS: u32 = 8;
+const TABLES: usize = 1 << TABLE_BITS;
+
+/// Tables with one place a tag: the later of two that share a place wins. That takes a third of the memory of an exact
 /// queue with its index, and what it forgets costs less than half a hit in a hundred requests.
 pub(crate) struct Ghosts {
-    places: Vec<Ghost>,
+    tables: Box<[Vec<Ghost>; TABLES]>,
     left: u32,
 }
 
@@ -22,48 +27,48 @@ impl Ghosts {
     /// Bytes for each entry that the window counts: two places right after growing, and the one of before.
     pub(crate) const BYTES_EACH: u64 = 3 * size_of::<Ghost>() as u64;
 
-    pub(crate) const fn new() -> Self {
-        Self { places: Vec::new(), left: 0 }
+    pub(crate) fn new() -> Self {
+        Self { tables: Box::new([const { Vec::new() }; TABLES]), left: 0 }
     }
 
-    /// Remembers a tag, in a table of at least one place for each of the `window` latest.
+    /// Remembers a tag, in tables of at least one place for each of the `window` latest.
     pub(crate) fn remember(&mut self, tag: u32, window: u32) {
-        self.reserve(window);
-        let Some(place) = self.place(tag) else { return };
         // Wraps after four billion; a ghost may then seem young, which is a wrong guess like any other.
         self.left = self.left.wrapping_add(1).max(1);
-        self.places[place] = Ghost { tag, left: self.left };
-    }
-
-    /// Makes the table large enough for a window.
-    pub(crate) fn reserve(&mut self, window: u32) {
-        if self.places.len() < window as usize || self.places.is_empty() {
-            self.grow(window);
+        let table = &mut self.tables[table(tag)];
+        let share = (window as usize).div_ceil(TABLES).max(1);
+        if table.len() < share {
+            grow(table, share);
         }
+        let place = place(tag, table.len());
+        table[place] = Ghost { tag, left: self.left };
     }
 
     /// Whether the tag is among the `window` latest that left, as far as is remembered.
     pub(crate) fn knows(&self, tag: u32, window: u32) -> bool {
-        self.place(tag).is_some_and(|place| {
-            let ghost = self.places[place];
+        let table = &self.tables[table(tag)];
+        !table.is_empty() && {
+            let ghost = table[place(tag, table.len())];
             ghost.tag == tag && ghost.left != 0 && self.left.wrapping_sub(ghost.left) < window
-        })
+        }
     }
+}
 
-    fn place(&self, tag: u32) -> Option<usize> {
-        let mask = self.places.len().checked_sub(1)?;
-        Some(tag as usize & mask)
-    }
+const fn table(tag: u32) -> usize {
+    tag as usize & (TABLES - 1)
+}
 
-    fn grow(&mut self, window: u32) {
-        // A power of two, always: `place` masks.
-        let larger = alloc::vec![Ghost { tag: 0, left: 0 }; (window as usize).next_power_of_two().max(16)];
-        for ghost in core::mem::replace(&mut self.places, larger) {
-            if let Some(place) = self.place(ghost.tag)
-                && ghost.left != 0
-            {
-                self.places[place] = ghost;
-            }
+/// In a table of `len` places, a power of two.
+const fn place(tag: u32, len: usize) -> usize {
+    (tag >> TABLE_BITS) as usize & (len - 1)
+}
+
+fn grow(table: &mut Vec<Ghost>, share: usize) {
+    let larger = alloc::vec![Ghost { tag: 0, left: 0 }; share.next_power_of_two()];
+    for ghost in core::mem::replace(table, larger) {
+        if ghost.left != 0 {
+            let place = place(ghost.tag, table.len());
+            table[place] = ghost;
         }
     }
 }
