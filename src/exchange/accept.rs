@@ -23,7 +23,7 @@ pub async fn head(core: &Core, line: &mut Line<'_>) -> Accepted {
     let mut deadline_ms = None;
     loop {
         if !line.pending().is_empty() {
-            match core.heads.borrow_mut().parse(&line.input[line.at..], &mut line.head) {
+            match core.known_requests.borrow_mut().parse_request(&line.input[line.at..], &mut line.head) {
                 Ok(Progress::Complete) => return Accepted::Head,
                 Ok(Progress::Partial) => {}
                 Err(fault) => {

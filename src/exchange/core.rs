@@ -18,6 +18,7 @@ use super::flight::{Flight, Landed};
 use super::fly::Call;
 use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
+use super::send::Lasting;
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::dialect::openai::Shapes;
 use crate::net::mail::Outbox;
@@ -62,6 +63,8 @@ pub struct Core {
     /// By backend: connections of HTTP/1.1, and those of HTTP/2.
     pub pools: Vec<RefCell<Pool<Duplex, Dial>>>,
     pub streams: Vec<Shared>,
+    /// What all requests to a backend say.
+    pub lasting: Vec<Lasting>,
     /// What the backends agreed to speak last, where that is theirs to choose.
     pub agreed: Vec<Cell<Option<Agreed>>>,
     /// Whether connections are being opened ahead of need.
@@ -83,8 +86,10 @@ pub struct Core {
     pub buffers: Buffers,
     /// Heads for reuse: their lists of fields have grown.
     pub request_heads: Spare<RequestHead>,
-    pub heads: RefCell<KnownHeads>,
     pub response_heads: Spare<ResponseHead>,
+    /// Heads of clients, and of backends, that came lately.
+    pub known_requests: RefCell<KnownHeads<RequestHead>>,
+    pub known_responses: RefCell<KnownHeads<ResponseHead>>,
     pub counters: Counters,
     pub log: RefCell<LogBuffer>,
     pub panics: Panics,
@@ -238,6 +243,7 @@ impl Core {
             pools: pools.collect(),
             streams: streams.collect(),
             addresses: RefCell::new(addresses),
+            lasting: snapshot.backends.iter().map(Lasting::of).collect(),
             agreed: snapshot.backends.iter().map(|_| Cell::new(None)).collect(),
             warming: Cell::new(false),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
@@ -250,8 +256,9 @@ impl Core {
             scratch: RefCell::default(),
             fresh: RefCell::default(),
             request_heads: Spare::default(),
-            heads: RefCell::default(),
             response_heads: Spare::default(),
+            known_requests: RefCell::default(),
+            known_responses: RefCell::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
             counters: Counters::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.server.access_log)),

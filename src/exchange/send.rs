@@ -5,7 +5,8 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use secrecy::ExposeSecret;
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretSlice};
 use shards::Fault;
 
 use super::attempt::Deadlines;
@@ -20,7 +21,7 @@ use crate::dialect::facts::{Endpoint, Form};
 use crate::dialect::openai::Edits;
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
 use crate::net::http2::Http2Fault;
-use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode, parse_response};
+use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
 const FORWARDED: [&str; 3] = ["content-type", "traceparent", "tracestate"];
@@ -100,7 +101,7 @@ pub async fn request(
     let (mut interim, mut ended, mut refused) = (0, false, false);
     loop {
         if !input.is_empty() {
-            match parse_response(&input, asked, &mut head) {
+            match core.known_responses.borrow_mut().parse_response(&input, asked, &mut head) {
                 Ok(Progress::Complete) => {
                     if head.status >= 200 {
                         if written.is_err() {
@@ -158,11 +159,37 @@ pub async fn request(
     }
 }
 
+/// Fields that all requests to one backend have, as HTTP/1.1 writes them.
+pub struct Lasting(SecretSlice<u8>);
+
+impl Lasting {
+    pub fn of(backend: &Backend) -> Lasting {
+        let mut bytes = Vec::new();
+        encode::field(&mut bytes, "host", backend.authority.as_bytes());
+        lasting_fields(backend, |name, value| encode::field(&mut bytes, name, value));
+        Lasting(bytes.into())
+    }
+}
+
+/// Hands each field to `put` that all requests to `backend` have, but for the one by which HTTP/2 frames a message.
+fn lasting_fields(backend: &Backend, mut put: impl FnMut(&str, &[u8])) {
+    // What is compressed cannot be looked into as it comes.
+    put("accept-encoding", b"identity");
+    put("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
+    let Some(secret) = &backend.api_key else { return };
+    let secret = secret.expose_secret().as_bytes();
+    match backend.credential_field {
+        CredentialField::Authorization => put("authorization", &Zeroizing::new([b"Bearer ", secret].concat())),
+        CredentialField::XApiKey => put("x-api-key", secret),
+        CredentialField::ApiKey => put("api-key", secret),
+    }
+}
+
 /// A request as a backend gets it, but for its form on the wire.
 struct Composed<'a> {
-    core: &'a Core,
     order: &'a Order,
     backend: &'a Backend,
+    lasting: &'a Lasting,
     edits: Edits<'a>,
     /// Whether it asks for usage that the client did not ask for.
     usage_hidden: bool,
@@ -187,7 +214,7 @@ impl<'a> Composed<'a> {
                 usage_hidden = edits.edited_len(order.body()) != before;
             }
         }
-        Composed { core, order, backend, edits, usage_hidden }
+        Composed { order, backend, lasting: &core.lasting[plan.backend], edits, usage_hidden }
     }
 
     /// Hands the request target to `put`.
@@ -200,7 +227,8 @@ impl<'a> Composed<'a> {
         }
     }
 
-    /// Hands each field to `put`, but for those by which one HTTP version or the other frames a message.
+    /// Hands each field to `put` that is this request's own, but for those by which one HTTP version or the other frames a
+    /// message.
     fn fields(&self, mut put: impl FnMut(&str, &[u8])) {
         let (head, bytes) = (&self.order.head, self.order.head_bytes());
         let accepted: &[u8] = match (self.order.endpoint, self.order.form) {
@@ -209,28 +237,11 @@ impl<'a> Composed<'a> {
             (_, Form::Whole) => b"application/json",
         };
         put("accept", accepted);
-        // What is compressed cannot be looked into as it comes.
-        put("accept-encoding", b"identity");
         for name in FORWARDED.into_iter().chain(CHANGING) {
             if let Some(value) = head.fields.get(bytes, name) {
                 put(name, value);
             }
         }
-        if let Some(secret) = &self.backend.api_key {
-            let secret = secret.expose_secret().as_bytes();
-            match self.backend.credential_field {
-                CredentialField::Authorization => {
-                    let mut value = self.core.buffers.take();
-                    value.extend_from_slice(b"Bearer ");
-                    value.extend_from_slice(secret);
-                    put("authorization", &value);
-                    self.core.buffers.give(value);
-                }
-                CredentialField::XApiKey => put("x-api-key", secret),
-                CredentialField::ApiKey => put("api-key", secret),
-            }
-        }
-        put("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
         put("x-request-id", self.order.request_id.bytes());
         let length = self.edits.edited_len(self.order.body());
         if length > 0 || !matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options) {
@@ -245,10 +256,15 @@ impl<'a> Composed<'a> {
         let method = self.order.head.method_span.of(self.order.head_bytes());
         let mut request = http::Request::builder().method(method).uri(uri).body(()).ok()?;
         let mut sayable = true;
-        self.fields(|name, value| match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+        let mut put = |name: &str, value: &[u8]| match (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_bytes(value),
+        ) {
             (Ok(name), Ok(value)) => drop(request.headers_mut().insert(name, value)),
             _ => sayable = false,
-        });
+        };
+        lasting_fields(self.backend, &mut put);
+        self.fields(put);
         sayable.then_some(request)
     }
 
@@ -263,7 +279,7 @@ impl<'a> Composed<'a> {
     fn write_http1(&self, out: &mut Vec<u8>) {
         let method = self.order.head.method_span.of(self.order.head_bytes());
         self.target(|target| encode::request_line(out, method, target));
-        encode::field(out, "host", self.backend.authority.as_bytes());
+        out.extend_from_slice(self.lasting.0.expose_secret());
         self.fields(|name, value| encode::field(out, name, value));
         encode::head_end(out);
         self.edits.write(self.order.body(), out);

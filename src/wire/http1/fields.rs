@@ -93,7 +93,8 @@ impl Fields {
 }
 
 fn is_named(field: &Field, buffer: &[u8], name: &str) -> bool {
-    is_name(field.name.of(buffer), name)
+    // By length alone, nearly every field is told to be another one.
+    field.name.len() == name.len() && is_name(field.name.of(buffer), name)
 }
 
 /// Whether the field name `name` is `known`, whatever their case. Whole words are compared, with that bit set that tells the
@@ -103,7 +104,6 @@ pub(super) fn is_name(name: &[u8], known: &str) -> bool {
     const CASE: u64 = 0x2020_2020_2020_2020;
     let known = known.as_bytes();
     debug_assert!(known.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-'));
-    // The length first: it differs for nearly every field that is not the one.
     if name.len() != known.len() {
         return false;
     }

@@ -55,11 +55,11 @@ fn by_shape(input: &[u8], verdict: Result<Progress, RequestFault>, read: &Reques
     for head_bytes in [&learnt, &filled, &one] {
         let mut own = RequestHead::default();
         let verdict = parse_request(head_bytes, &mut own);
-        assert!(known.parse(head_bytes, &mut head) == verdict);
+        assert!(known.parse_request(head_bytes, &mut head) == verdict);
         assert!(verdict != Ok(Progress::Complete) || head == own);
     }
     for _ in 0..2 {
-        assert!(known.parse(input, &mut head) == verdict);
+        assert!(known.parse_request(input, &mut head) == verdict);
         assert!(verdict != Ok(Progress::Complete) || head == *read);
     }
 }
@@ -72,12 +72,35 @@ fn responses(input: &[u8], asked: Asked) {
         assert!(asked == Asked::Other || whole.framing == Framing::Empty);
         check_fields(&whole.fields, input, whole.length);
     }
+    response_by_shape(input, asked);
     for cut in cuts(input) {
         let early = parse_response(&input[..cut], asked, &mut part);
         check_pair((early.ok(), part.length), (verdict.ok(), whole.length), cut);
         if early == Ok(Progress::Complete) {
             assert!(part == whole);
         }
+    }
+}
+
+/// The same of a response.
+fn response_by_shape(input: &[u8], asked: Asked) {
+    const FRAME: [&[u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\nDate: ",
+        b"\r\nContent-Length: ",
+        b"\r\nKeep-Alive: timeout=5\r\nX-Request-Id: ",
+        b"\r\n\r\n{}",
+    ];
+    let mut known = KnownHeads::default();
+    let (date, rest) = input.split_at(input.len() / 2);
+    let (length, id) = rest.split_at(rest.len() / 3);
+    let learnt = [FRAME[0], b"a", FRAME[1], b"7", FRAME[2], b"b", FRAME[3]].concat();
+    let filled = [FRAME[0], date, FRAME[1], length, FRAME[2], id, FRAME[3]].concat();
+    let one = [FRAME[0], input, FRAME[1], b"5", FRAME[2], b"c", FRAME[3]].concat();
+    for bytes in [&learnt[..], &filled, &one, input, input] {
+        let (mut read, mut head) = (ResponseHead::default(), ResponseHead::default());
+        let verdict = parse_response(bytes, asked, &mut read);
+        assert!(known.parse_response(bytes, asked, &mut head) == verdict);
+        assert!(verdict != Ok(Progress::Complete) || head == read);
     }
 }
 

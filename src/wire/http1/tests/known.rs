@@ -1,17 +1,28 @@
-//! Request heads by their shape: the same as by reading them.
+//! Heads by their shape: the same as by reading them.
 
 use proptest::prelude::*;
 
 use super::dice;
-use crate::wire::http1::{KnownHeads, Progress, RequestHead, parse_request};
+use crate::wire::http1::known::HOLES;
+use crate::wire::http1::{Asked, KnownHeads, Progress, RequestHead, ResponseHead, parse_request, parse_response};
 
 /// Both readings of `input`, which have to be the same.
-fn told(known: &mut KnownHeads, head: &mut RequestHead, input: &[u8]) {
+fn told(known: &mut KnownHeads<RequestHead>, head: &mut RequestHead, input: &[u8]) {
     let mut read = RequestHead::default();
     let verdict = parse_request(input, &mut read);
-    assert_eq!(known.parse(input, head), verdict, "{}", input.escape_ascii());
+    assert_eq!(known.parse_request(input, head), verdict, "{}", input.escape_ascii());
     if verdict == Ok(Progress::Complete) {
         assert_eq!(*head, read, "{}", input.escape_ascii());
+    }
+}
+
+/// The same of a response.
+fn answered(known: &mut KnownHeads<ResponseHead>, asked: Asked, input: &[u8]) {
+    let (mut read, mut head) = (ResponseHead::default(), ResponseHead::default());
+    let verdict = parse_response(input, asked, &mut read);
+    assert_eq!(known.parse_response(input, asked, &mut head), verdict, "{}", input.escape_ascii());
+    if verdict == Ok(Progress::Complete) {
+        assert_eq!(head, read, "{}", input.escape_ascii());
     }
 }
 
@@ -89,10 +100,79 @@ fn long_heads_are_read() {
     assert!(!is_read(&[&with("a", "1", &more(1)), &with("a", "1", &more(1024 - 1))]));
     assert!(is_read(&[&with("a", "1", &more(1)), &with("a", "1", &more(1024))]));
     let many = |count: usize| (0..count).map(|index| format!("X-{index}: a\r\n")).collect::<String>();
-    assert!(!is_read(&[&with("a", "1", &many(6)), &with("b", "1", &many(6))]));
-    assert!(is_read(&[&with("a", "1", &many(7)), &with("b", "1", &many(7))]));
+    assert!(!is_read(&[&with("a", "1", &many(HOLES - 2)), &with("b", "1", &many(HOLES - 2))]));
+    assert!(is_read(&[&with("a", "1", &many(HOLES - 1)), &with("b", "1", &many(HOLES - 1))]));
     let agent = format!("User-Agent: {}\r\n", "a".repeat(4 << 10));
     assert!(is_read(&[&with("a", "1", &agent), &with("b", "1", &agent)]));
+}
+
+fn answer(status: &str, length: &str, more: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\nserver: uvicorn\r\ndate: Fri, 27 Nov 2026 08:40:20 GMT\r\nContent-Length: {length}\r\ncontent-type: application/json\r\n{more}\r\n{{\"a\":1}}"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn answers_of_one_shape_are_not_read_again() {
+    let first = answer("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n");
+    for (status, length, more, read) in [
+        ("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n", false),
+        ("200 OK", "123456", "Keep-Alive: timeout=5\r\nx-request-id: another\r\n", false),
+        ("200 OK", "1", "Keep-Alive: timeout=5\r\nx-request-id: \u{fc}\r\n", false),
+        // How long the connection is kept, or whether it is.
+        ("200 OK", "7", "Keep-Alive: timeout=6\r\nx-request-id: one\r\n", true),
+        ("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\nConnection: close\r\n", true),
+        ("429 Too Many Requests", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n", true),
+        ("200 OK", "0", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n", true),
+        ("200 OK", "7, 7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n", true),
+        ("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\nTransfer-Encoding: chunked\r\n", true),
+        ("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: a\nb\r\n", true),
+        ("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: \r\n", true),
+    ] {
+        let input = answer(status, length, more);
+        let mut known = KnownHeads::default();
+        answered(&mut known, Asked::Other, &first);
+        answered(&mut known, Asked::Other, &input);
+        assert_eq!(known.reads() == 2, read, "{}", input.escape_ascii());
+        // What answers HEAD has no body, whatever it says.
+        answered(&mut known, Asked::Head, &input);
+        answered(&mut known, Asked::Head, &first);
+        answered(&mut known, Asked::Other, &first);
+    }
+    for place in 0..first.len() - 7 {
+        answered(&mut KnownHeads::default(), Asked::Other, &first[..place]);
+        for byte in [b'\r', b'\n', b' ', b':', 0, b'a', b'0', 0x7f, 0xff] {
+            let mut input = first.clone();
+            input[place] = byte;
+            let mut known = KnownHeads::default();
+            answered(&mut known, Asked::Other, &first);
+            answered(&mut known, Asked::Other, &input);
+        }
+    }
+}
+
+#[test]
+fn answers_without_a_body_teach_nothing() {
+    for head in [
+        "HTTP/1.1 204 No Content\r\nx-id: @\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nx-id: @\r\ncontent-length: 5\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: @\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-id: @\r\n\r\n",
+    ] {
+        let mut known = KnownHeads::default();
+        answered(&mut known, Asked::Other, head.replace('@', "a").as_bytes());
+        answered(&mut known, Asked::Other, head.replace('@', "bc").as_bytes());
+        assert_eq!(known.reads(), 2, "{head}");
+    }
+    for head in
+        ["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-id: @\r\n\r\n", "HTTP/1.0 200 OK\r\nx-id: @\r\n\r\n"]
+    {
+        let mut known = KnownHeads::default();
+        answered(&mut known, Asked::Other, head.replace('@', "a").as_bytes());
+        answered(&mut known, Asked::Other, head.replace('@', "bc").as_bytes());
+        assert_eq!(known.reads(), 1, "{head}");
+    }
 }
 
 #[test]
@@ -110,12 +190,6 @@ fn no_credential_is_kept() {
 
 /// Heads of a few clients, with values of any kind.
 fn heads() -> impl Strategy<Value = Vec<u8>> {
-    let value = prop_oneof![
-        8 => "[a-zA-Z0-9 .=-]{1,12}",
-        2 => "[1-9][0-9]{0,5}",
-        1 => "[ \t]?[a-z]{0,3}[ \t]?",
-        1 => any::<String>(),
-    ];
     let frame = prop_oneof![
         4 => Just("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: @\r\ncontent-length: #\r\n\r\n"),
         3 => Just("POST /v1/embeddings HTTP/1.1\r\nauthorization: @\r\nContent-Length: #\r\nHost: b:80\r\nx-id: @\r\n\r\n"),
@@ -124,22 +198,57 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
         1 => Just("POST / HTTP/1.1\r\nx-a: @\r\nhost: a\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\nx-b: @\r\n\r\n"),
         1 => Just("POST / HTTP/1.1\r\nhost: @\r\ncontent-length: #\r\nx-a: @\r\nuser-agent: @\r\n\r\n"),
         1 => Just("OPTIONS * HTTP/1.1\r\nhost: a\r\nx-a: @\r\n\r\n"),
+        2 => Just("POST /a HTTP/1.1\r\nx-a: @\r\nhost: a\r\nconnection: %\r\ncontent-length: #\r\n\r\n"),
+        2 => Just("POST /b HTTP/1.1\r\nx-a: @\r\nhost: a\r\ntransfer-encoding: %\r\n\r\n"),
+        2 => Just("POST /c HTTP/1.1\r\nx-a: @\r\nhost: a\r\nexpect: %\r\ncontent-length: #\r\n\r\n"),
+    ];
+    filled(frame)
+}
+
+/// Heads of a few backends.
+fn answers() -> impl Strategy<Value = Vec<u8>> {
+    filled(prop_oneof![
+        2 => Just("HTTP/1.1 200 OK\r\nx-id: @\r\nconnection: %\r\ncontent-length: #\r\n\r\n"),
+        2 => Just("HTTP/1.1 200 OK\r\nx-id: @\r\ntransfer-encoding: %\r\n\r\n"),
+        4 => Just("HTTP/1.1 200 OK\r\ndate: @\r\ncontent-length: #\r\ncontent-type: application/json\r\n\r\n"),
+        3 => Just("HTTP/1.1 200 OK\r\nServer: a\r\nx-id: @\r\nContent-Length: #\r\nx-left: @\r\nkeep-alive: timeout=5\r\n\r\n"),
+        2 => Just("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-id: @\r\ncontent-type: text/event-stream\r\n\r\n"),
+        1 => Just("HTTP/1.0 200\r\nx-id: @\r\nconnection: keep-alive\r\ncontent-length: #\r\n\r\n"),
+        1 => Just("HTTP/1.1 429 @\r\nretry-after: @\r\ncontent-length: #\r\nconnection: close\r\n\r\n"),
+        1 => Just("HTTP/1.1 204 No Content\r\nx-id: @\r\n\r\n"),
+        1 => Just("HTTP/1.1 200 OK\r\nx-id: @\r\n\r\n"),
+    ])
+}
+
+/// With values and lengths of any kind in their places, and now and then cut or broken.
+fn filled(frame: impl Strategy<Value = &'static str>) -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        8 => "[a-zA-Z0-9 .=-]{1,12}",
+        2 => "[1-9][0-9]{0,5}",
+        1 => "[ \t]?[a-z]{0,3}[ \t]?",
+        1 => any::<String>(),
     ];
     let length = prop_oneof![8 => "[1-9][0-9]{0,8}", 1 => "[0-9]{1,20}", 1 => "[ -~]{0,4}"];
-    let fills = (prop::collection::vec(value, 4), length, any::<prop::sample::Index>(), 0..20u8);
-    (frame, fills).prop_map(|(frame, (values, length, cut, dice))| {
+    let said =
+        prop::sample::select(vec!["close", "keep-alive", "a, close", "chunked", "gzip, chunked", "100-continue"]);
+    let fills = (prop::collection::vec(value, 4), said, length, any::<prop::sample::Index>(), 0..20u8);
+    (frame, fills).prop_map(|(frame, (values, said, length, cut, dice))| {
         let (mut text, mut values) = (String::new(), values.into_iter());
         for part in frame.chars() {
             match part {
                 '@' => text.extend(values.next()),
                 '#' => text.push_str(&length),
+                '%' => text.push_str(said),
                 other => text.push(other),
             }
         }
         let mut bytes = text.into_bytes();
         match dice {
             0 => bytes.truncate(cut.index(bytes.len() + 1)),
-            1 => bytes[cut.index(frame.len())] ^= 0x20,
+            1 => {
+                let place = cut.index(bytes.len());
+                bytes[place] ^= 0x20;
+            }
             _ => bytes.extend_from_slice(b"{}"),
         }
         bytes
@@ -153,6 +262,21 @@ fn heads_by_shape_are_those_of_reading() {
         let (mut known, mut head) = (KnownHeads::default(), RequestHead::default());
         heads.iter().for_each(|input| told(&mut known, &mut head, input));
         compared.set(compared.get() + heads.len() as u64 - known.reads());
+        Ok(())
+    });
+    assert!(verdict.is_ok(), "{verdict:?}");
+    assert!(compared.get() > 2000, "{} heads were compared", compared.get());
+}
+
+#[test]
+fn answers_by_shape_are_those_of_reading() {
+    let compared = std::cell::Cell::new(0);
+    let asked = prop_oneof![5 => Just(Asked::Other), 1 => Just(Asked::Head)];
+    let verdict = dice::runner(500).run(&prop::collection::vec((answers(), asked), 1..60), |answers| {
+        let mut known = KnownHeads::default();
+        answers.iter().for_each(|(input, asked)| answered(&mut known, *asked, input));
+        let others = answers.iter().filter(|(_, asked)| *asked == Asked::Other).count();
+        compared.set(compared.get() + others as u64 - known.reads());
         Ok(())
     });
     assert!(verdict.is_ok(), "{verdict:?}");
