@@ -88,7 +88,7 @@ pub fn refuse_huge_pages() {
 
 /// Has the allocator give to the system what this thread has freed. It does so by itself only some time later, and only when
 /// it is used: a thread that falls quiet after a crowd would keep the crowd's memory. Looks at all of the thread's memory, in
-/// pages of 64 KiB.
+/// pages of 64 KiB: where a million answers of 1.1 KB are kept that takes 1 ms, and half a millisecond for each 128 MiB that go.
 pub fn give_memory_back() {
     // SAFETY: it may be called at any time, whatever allocator the program has. WHY: the allocator's safe crate lacks it.
     unsafe { libmimalloc_sys::mi_collect(true) };
