@@ -4,8 +4,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -13,6 +16,11 @@ use crate::config::snapshot::Listen;
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+
+/// How often, and how long apart, a port is tried that is taken: what a process that was killed listened on is closed some
+/// milliseconds after it is gone, with its rings.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(30);
 
 /// What one data core listens on; the second part is whether it is TCP.
 pub type Listening = Vec<(OwnedFd, bool)>;
@@ -27,6 +35,7 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
             let remedy = match error.kind() {
                 io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another address",
                 io::ErrorKind::PermissionDenied => "ports below 1024 and other users' directories need a capability",
+                io::ErrorKind::AlreadyExists => "move it away or choose another path",
                 io::ErrorKind::AddrNotAvailable => "this host does not have that address",
                 _ => "check server.listen",
             };
@@ -63,6 +72,16 @@ fn refuse_if_taken(address: &SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
+    for _ in 1..TRIES {
+        match listen_alone(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(BETWEEN_TRIES),
+            other => return other,
+        }
+    }
+    listen_alone(address)
+}
+
+fn listen_alone(address: &SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(*address))?;
@@ -79,16 +98,57 @@ fn tcp(address: &SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket file that nobody listens behind is left over from a process that died, and replaced.
+/// A socket file that nobody listens behind is left over from a process that died, and replaced. Any other file is not ours.
 fn unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match std::os::unix::net::UnixStream::connect(path) {
-            Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
             }
-            _ => Err(error),
-        },
+            match std::os::unix::net::UnixStream::connect(path) {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    UnixListener::bind(path)
+                }
+                _ => Err(error),
+            }
+        }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_lost_to_a_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("precious");
+        let listen = [Listen::Unix(path.clone())];
+        std::fs::write(&path, "kept").unwrap();
+        let told = bind(&listen, 1).err().unwrap();
+        assert!(told.contains("no socket is there; move it away"), "{told}");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(bind(&[Listen::Unix(link)], 1).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
+
+        // What a process left behind that died is taken over, what one listens behind is not.
+        std::fs::remove_file(&path).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        let bound = bind(&listen, 2).unwrap();
+        assert!(bind(&listen, 1).err().unwrap().contains("another process listens there"));
+        drop(bound);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_for_a_moment_is_waited_for() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = [Listen::Tcp(taken.local_addr().unwrap())];
+        assert!(bind(&listen, 1).err().unwrap().contains("another process listens there"));
+        let waiting = thread::spawn(move || bind(&listen, 1).map(drop));
+        drop(taken);
+        assert_eq!(waiting.join().unwrap(), Ok(()));
     }
 }

@@ -6,6 +6,7 @@ use super::authenticate::Visitor;
 use super::core::{Core, Scratch};
 use super::line::Line;
 use super::parse::{Question, body_bytes};
+use crate::config::snapshot::Allowed;
 use crate::error::Failure;
 
 /// Proof of admission; counted while it lives.
@@ -23,6 +24,12 @@ pub fn permit(
     question: &Question,
     scratch: &mut Scratch,
 ) -> Result<Permit, Failure> {
+    let restricted = visitor.tenant.filter(|&tenant| core.snapshot.tenants[tenant].models != Allowed::All);
+    if restricted.is_some() && question.facts.is_none() && !body_bytes(line, &question.body).is_empty() {
+        let why =
+            "This key may use some models only, and which one this body names cannot be seen: it is no JSON object.";
+        return Err(Failure::BadField { why: why.to_owned(), param: "model" });
+    }
     let named = question.facts.as_ref().and_then(|facts| facts.model);
     let model = match named {
         Some(name) => {

@@ -58,9 +58,11 @@ pub fn of(
     append(bytes, model.name.as_bytes());
     append(bytes, model.version.as_bytes());
     for name in CHANGING {
-        let value = line.head.fields.get(line.pending(), name);
-        bytes.push(u8::from(value.is_some()));
-        append(bytes, value.unwrap_or(b""));
+        for value in line.head.fields.get_all(line.pending(), name) {
+            bytes.push(1);
+            append(bytes, value);
+        }
+        bytes.push(0);
     }
     // Where backends are not asked for usage, an answer has it only if its own client asked.
     let asks = |target: &Target| core.snapshot.backends[target.backend].include_usage == IncludeUsage::Ask;

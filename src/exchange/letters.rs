@@ -38,7 +38,7 @@ impl Entry {
         (size_of::<Entry>() + self.body.len() + self.usage_event.as_ref().map_or(0, Bytes::len)) as u64
     }
 
-    /// The same answer in the other form, if it can be said exactly.
+    /// The same answer in the other form, if it can be said exactly, and with its usage.
     pub fn in_form(&self, form: Form) -> Option<Entry> {
         let (body, usage_event) = match (self.form, form) {
             (Form::Whole, Form::Whole) | (Form::Streamed, Form::Streamed) => {
@@ -49,6 +49,8 @@ impl Entry {
                 (Bytes::from(streamed.events), streamed.usage_event.map(Bytes::from))
             }
             (Form::Streamed, Form::Whole) => {
+                // Where the backend did not tell its usage in a stream, asked for the whole answer it may.
+                self.tokens?;
                 let whole = openai::whole_of(self.endpoint, &self.body, self.usage_event.as_deref())?;
                 (Bytes::from(whole), None)
             }

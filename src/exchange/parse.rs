@@ -142,6 +142,11 @@ pub fn scan(
     scratch: &mut Scratch,
 ) -> Result<(Question, Reading), Failure> {
     let bytes = body_bytes(line, &body);
+    let coding = line.head.fields.get(line.pending(), "content-encoding").unwrap_or(b"identity");
+    if endpoint != Endpoint::Other && !coding.eq_ignore_ascii_case(b"identity") {
+        let why = "The request body is compressed, which is not understood here; send it as it is.".to_owned();
+        return Err(Failure::BadHead { status: 415, why });
+    }
     let content_type = line.head.fields.get(line.pending(), "content-type").unwrap_or(b"");
     // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
     // What looks like an object is read as one, or a body under another label could name a model past the allow-list.
@@ -174,6 +179,16 @@ pub fn scan(
         body,
     };
     Ok((question, reading))
+}
+
+/// Whether a path has a letter or a digit by its percent-code. Both spellings are one (RFC 3986 6.2.2.2), and a backend that
+/// undoes them would serve an endpoint that was not taken for it here. No encoder writes them so.
+pub fn is_disguised(path: &[u8]) -> bool {
+    let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
+    memchr::memchr_iter(b'%', path).any(|at| {
+        let code = path.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        code.and_then(|digits| u8::from_str_radix(digits, 16).ok()).is_some_and(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 /// Whether a path climbs: a backend that resolves `.` and `..` (RFC 3986 5.2.4) would serve what stands outside `/v1/`.

@@ -157,6 +157,10 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     if parse::climbs(path) {
         return Err(Failure::BadHead { status: 400, why: "The path has . or .. segments.".to_owned() }.into());
     }
+    if parse::is_disguised(path) {
+        let why = "The path has letters or digits by their percent-codes; write them as they are.".to_owned();
+        return Err(Failure::BadHead { status: 400, why }.into());
+    }
     if !path.starts_with(b"/v1/") {
         let health = path == b"/healthz";
         let body = parse::receive(core, line).await?;
@@ -216,6 +220,8 @@ async fn answer_question(
     };
     let mut found = ask(&mut follows, None);
     loop {
+        // Fetched outside of any flight, and good for others all the same.
+        let keep_as = fingerprint.filter(|_| matches!(found, Found::Alone(_) | Found::Hit(_)));
         let (mut seat, role) = match found {
             Found::Hit(entry) if is_usable(&question, &entry) => {
                 discard(line, question.body);
@@ -237,8 +243,6 @@ async fn answer_question(
                 return Err(Failure::NotCached.into());
             }
             let order = Order::take(core, line, &mut question, permit.model, note.request_id);
-            // Fetched outside of any flight, and good for others all the same.
-            let keep_as = fingerprint.filter(|_| matches!(own_mark, CacheMark::Refused | CacheMark::TooOld));
             let duty = Duty::new(core, seat.flight(), keep_as);
             seat.fly(order, duty);
         }

@@ -24,9 +24,12 @@ use crate::net::http2::Http2Fault;
 use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
-const FORWARDED: [&str; 3] = ["content-type", "traceparent", "tracestate"];
+const FORWARDED: [&str; 3] = ["content-type", "content-encoding", "traceparent"];
 
-/// Request fields that go upstream and may change the answer: they count in the fingerprint.
+/// The same for lists, which may come in several lines (RFC 9110 5.3).
+const FORWARDED_LISTS: [&str; 1] = ["tracestate"];
+
+/// Lists in request fields that go upstream and may change the answer: they count in the fingerprint.
 pub const CHANGING: [&str; 3] = ["openai-beta", "anthropic-version", "anthropic-beta"];
 
 /// An answer whose head has come: the spans of `head` are in `input`, and `input[consumed..]` is the start of its body.
@@ -237,10 +240,13 @@ impl<'a> Composed<'a> {
             (_, Form::Whole) => b"application/json",
         };
         put("accept", accepted);
-        for name in FORWARDED.into_iter().chain(CHANGING) {
+        for name in FORWARDED {
             if let Some(value) = head.fields.get(bytes, name) {
                 put(name, value);
             }
+        }
+        for name in FORWARDED_LISTS.into_iter().chain(CHANGING) {
+            head.fields.get_all(bytes, name).for_each(|value| put(name, value));
         }
         put("x-request-id", self.order.request_id.bytes());
         let length = self.edits.edited_len(self.order.body());
@@ -260,7 +266,7 @@ impl<'a> Composed<'a> {
             HeaderName::from_bytes(name.as_bytes()),
             HeaderValue::from_bytes(value),
         ) {
-            (Ok(name), Ok(value)) => drop(request.headers_mut().insert(name, value)),
+            (Ok(name), Ok(value)) => drop(request.headers_mut().append(name, value)),
             _ => sayable = false,
         };
         lasting_fields(self.backend, &mut put);

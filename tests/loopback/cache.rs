@@ -302,3 +302,20 @@ fn without_a_cache_every_request_goes_upstream() {
     }
     assert_eq!(backend.count(), 4);
 }
+
+/// Who asks for a whole answer gets its usage, whoever asked before.
+#[test]
+fn a_stream_without_usage_serves_no_whole_answer() {
+    let backend = Backend::answering(|request| {
+        let streamed = String::from_utf8(echo(request)).unwrap();
+        streamed.replace(&chunk(&usage()), "").into_bytes()
+    });
+    let gateway = Setup::with(&backend).start();
+    assert_eq!(gateway.ask(chat_stream("x")).expect(200).cache(), "MISS");
+    assert_eq!(gateway.ask(chat_stream("x")).expect(200).cache(), "HIT");
+    let whole = gateway.ask(chat("x")).expect(200);
+    assert!(whole.cache() == "MISS" && whole.text().contains("total_tokens"), "{}", whole.text());
+    for again in [chat("x"), chat_stream("x")] {
+        assert_eq!(gateway.ask(again).expect(200).cache(), "HIT");
+    }
+}

@@ -133,3 +133,27 @@ fn bodies_that_are_no_json_are_refused_and_the_connection_lives() {
     client.response().expect(200);
     assert_eq!(backend.count(), 1);
 }
+
+/// Where an answer ends with its connection, only its format tells the end from a break.
+#[test]
+fn an_answer_without_a_length_that_breaks_off_is_not_taken_for_whole() {
+    for (size, cut, status) in [(10, 0, 200), (10, 60, 502), (10, 400, 502), (600_000, 0, 200), (600_000, 60, 200)] {
+        let backend = Backend::run(move |peer| {
+            if peer.request().is_some() {
+                let body = completion(&"a".repeat(size));
+                let sent = &body[..body.len().saturating_sub(cut)];
+                peer.write(format!("HTTP/1.1 200 X\r\nContent-Type: application/json\r\n\r\n{sent}"));
+                peer.finish();
+            }
+        });
+        let gateway = Setup::once(&backend).start();
+        let response = gateway.ask(chat("x"));
+        assert_eq!(response.status, status, "{size} cut by {cut}");
+        match (status, cut) {
+            (200, 0) => assert_eq!((response.ending, gateway.ask(chat("x")).cache()), (Ending::Whole, "HIT")),
+            // The first part was on its way when the end came.
+            (200, _) => assert_ne!(response.ending, Ending::Whole),
+            _ => assert_eq!(response.code(), "backend_truncated"),
+        }
+    }
+}

@@ -208,7 +208,7 @@ fn a_flight_that_outgrew_the_cache_ends_when_everybody_has_left() {
 
 #[test]
 fn a_follower_gets_the_form_it_asked_for() {
-    let (backend, gate) = gated(vec![piece("a")], vec![piece("b")]);
+    let (backend, gate) = gated(vec![piece("a")], vec![piece("b"), usage()]);
     let gateway = Setup::with(&backend).start();
     let (mut leader, mut response) = joined(&gateway, &chat_stream("forms"), &piece("a"));
     let mut follower = gateway.client();

@@ -1,7 +1,9 @@
 //! Streams: every event at once, broken ones visibly broken, clients that leave.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use super::kit::*;
 
@@ -270,5 +272,42 @@ fn what_a_backend_compresses_all_the_same_is_read_event_by_event() {
         let response = gateway.ask(chat("whole")).expect(200);
         assert_eq!((response.text(), response.cache()), (completion("whole").as_str(), cache));
         assert_eq!(response.field("content-encoding"), None);
+    }
+}
+
+/// By default an expired answer may serve for an hour when every backend fails, but not behind a part of another one.
+#[test]
+fn a_stream_that_breaks_says_so_whatever_older_answer_is_kept() {
+    let (end, wait) = channel::<()>();
+    let (wait, old) = (Mutex::new(wait), AtomicBool::new(true));
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            if old.swap(false, Ordering::SeqCst) {
+                peer.write(echo(&request));
+                continue;
+            }
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("new")));
+            let _ = wait.lock().unwrap().recv_timeout(GUARD);
+            return;
+        }
+    });
+    let gateway = Setup::once(&backend).cores(2).cache("ttl = \"1ms\"").start();
+    gateway.ask(chat_stream("x")).expect(200);
+    std::thread::park_timeout(Duration::from_millis(20));
+    let mut clients: Vec<Client> = (0..4)
+        .map(|_| {
+            let mut client = gateway.client();
+            client.send(chat_stream("x"));
+            assert_eq!(client.head().expect(200).cache(), "MISS");
+            assert_eq!(client.chunk().unwrap(), piece("new").as_bytes());
+            client
+        })
+        .collect();
+    assert_eq!(backend.count(), 2, "one call for all four");
+    end.send(()).unwrap();
+    for client in &mut clients {
+        let last = String::from_utf8(client.chunk().unwrap()).unwrap();
+        assert!(last.contains("backend_truncated"), "{last}");
+        assert!(client.chunk().is_err());
     }
 }

@@ -173,3 +173,93 @@ fn a_base_path_is_put_in_front() {
     gateway.ask(chat("where")).expect(200);
     assert_eq!(backend.requests()[0].line(), "POST /inner/api/v1/chat/completions HTTP/1.1");
 }
+
+/// A backend may read what the gateway does not, and find another model there.
+#[test]
+fn no_body_names_a_model_unseen() {
+    let backend = Backend::answering(|_| json("{}"));
+    let gateway = two_tenants(&backend).server("passthrough_model = \"m\"").start();
+    let named = r#"{"model":"n"}"#;
+    let marked = format!("\u{feff}{named}");
+    let wide: String = named.chars().flat_map(|letter| ['\0', letter]).collect();
+    let form = format!("--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nn\r\n--x--\r\n");
+    for (content_type, body) in [
+        ("application/vnd.x+json", marked.as_str()),
+        ("text/plain", marked.as_str()),
+        ("application/x+json", wide.as_str()),
+        ("application/x+json", r#"[{"model":"n"}]"#),
+        ("multipart/form-data; boundary=x", form.as_str()),
+    ] {
+        let request = |key: &str| {
+            let fields = format!("Authorization: Bearer {key}\r\nContent-Type: {content_type}\r\n");
+            post_with("/v1/responses", &fields, body)
+        };
+        let refused = gateway.ask(request("blue-key")).expect(400);
+        assert_eq!(refused.code(), "bad_field", "{content_type} {body:?}");
+        gateway.ask(request("red-key")).expect(200);
+    }
+    let asked = backend.count();
+    let fields = "Authorization: Bearer blue-key\r\nContent-Type: text/plain\r\n";
+    gateway.ask(post_with("/v1/responses", fields, named)).expect(404);
+    gateway.ask(post_with("/v1/responses", fields, r#"{"model":"m"}"#)).expect(200);
+    gateway.ask(post_with("/v1/responses", fields, "")).expect(200);
+    assert_eq!(backend.count(), asked + 2);
+}
+
+#[test]
+fn no_path_has_two_spellings() {
+    let backend = Backend::answering(|_| json("{}"));
+    let gateway = two_tenants(&backend).server("passthrough_model = \"m\"").start();
+    let field = "Authorization: Bearer red-key\r\n";
+    for path in ["/v1/%63hat/completions", "/v1/%6Dodels", "/v1/a%30", "/%76%31/files"] {
+        let refused = gateway.ask(post_with(path, field, "{}")).expect(400);
+        assert!(refused.text().contains("percent-codes"), "{}", refused.text());
+    }
+    for path in
+        ["/v1/files/a%20b", "/v1/files/%C3%BC", "/v1/files?name=%63", "/v1/files/100%", "/v1/files/%2", "/v1/files/%zz"]
+    {
+        gateway.ask(post_with(path, field, "{}")).expect(200);
+    }
+}
+
+#[test]
+fn a_list_in_several_lines_goes_upstream_whole_and_counts_whole() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).start();
+    let lists = |second: &str| {
+        let fields = format!("openai-beta: a\r\ntracestate: x=1\r\nOpenAI-Beta: {second}\r\ntracestate: y=2\r\n");
+        post_with(CHAT, &fields, &question("lists"))
+    };
+    for (second, cache) in [("b", "MISS"), ("c", "MISS"), ("b", "HIT")] {
+        assert_eq!(gateway.ask(lists(second)).expect(200).cache(), cache, "{second}");
+    }
+    let head = &backend.requests()[0].head;
+    for line in ["openai-beta: a\r\n", "openai-beta: b\r\n", "tracestate: x=1\r\n", "tracestate: y=2\r\n"] {
+        assert!(head.contains(line), "{line} in {head}");
+    }
+}
+
+#[test]
+fn a_coding_of_the_body_is_refused_or_passed_on_and_never_lost() {
+    let backend = Backend::answering(|_| json("{}"));
+    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let packed = "Content-Type: text/csv\r\nContent-Encoding: gzip\r\n";
+    gateway.ask(post_with(CHAT, packed, "packed")).expect(415);
+    gateway.ask(post_with("/v1/files", packed, "packed")).expect(200);
+    assert_eq!(backend.requests()[0].field("content-encoding"), Some("gzip"));
+    assert_eq!(backend.count(), 1);
+    gateway.ask(post_with(CHAT, "Content-Encoding: identity\r\n", &question("plain"))).expect(200);
+}
+
+#[test]
+fn what_a_status_depends_on_comes_with_it() {
+    let backend = Backend::answering(|request| match request.line().contains("part") {
+        true => b"HTTP/1.1 206 X\r\nContent-Range: bytes 0-1/9\r\nETag: \"a\"\r\nContent-Length: 2\r\n\r\nab".to_vec(),
+        false => b"HTTP/1.1 405 X\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n".to_vec(),
+    });
+    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let part = gateway.ask("GET /v1/files/part HTTP/1.1\r\nHost: h\r\n\r\n").expect(206);
+    assert_eq!((part.field("content-range"), part.field("etag")), (Some("bytes 0-1/9"), Some("\"a\"")));
+    let refused = gateway.ask("DELETE /v1/files/x HTTP/1.1\r\nHost: h\r\n\r\n").expect(405);
+    assert_eq!(refused.field("allow"), Some("GET"));
+}

@@ -50,7 +50,8 @@ fn another_label_does_not_hide_a_model() {
         ask(content_type, "  {\"model\":\"dear\",\"input\":\"x\"}").expect(404);
         ask(content_type, "{\"model\":\"m\",\"input\":\"x\"}").expect(200);
     }
-    ask("text/plain", "no object at all").expect(200);
+    ask("text/plain", "no object at all").expect(400);
+    ask("text/plain", "").expect(200);
 }
 
 #[test]

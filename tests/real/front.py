@@ -23,6 +23,8 @@ Line = collections.namedtuple("Line", "port protocol tls reused connection pid s
 # Names of nginx's own variables, in the order of `Line`.
 LOGGED = "$server_port $server_protocol $ssl_protocol $ssl_session_reused $connection $pid $status $uri"
 PATIENCE_SECONDS = 20
+# How long a stream waits to be told to go on: as long as whatever a script does meanwhile takes on a busy machine.
+STEP_SECONDS = 300
 
 
 def until(what, holds, seconds=PATIENCE_SECONDS):
@@ -143,7 +145,7 @@ class Steps(http.server.ThreadingHTTPServer):
 
     def await_step(self, name, step):
         with self.lock:
-            return self.lock.wait_for(lambda: self.allowed[name] >= step, PATIENCE_SECONDS)
+            return self.lock.wait_for(lambda: self.allowed[name] >= step, STEP_SECONDS)
 
     def count(self, change):
         with self.lock:

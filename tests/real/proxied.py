@@ -88,7 +88,7 @@ class Load:
 
 def servers(directory, mock, steps):
     def to(port):
-        options = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_buffering off; proxy_read_timeout 30s;"
+        options = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_buffering off; proxy_read_timeout 300s;"
         return f"location / {{ proxy_pass http://127.0.0.1:{port}; {options} }}"
 
     def tls(name="server"):
@@ -110,7 +110,7 @@ def servers(directory, mock, steps):
 
 
 def backends(directory, nginx):
-    plain = {"health_interval": "0s", "connections_min": 0, "eject_errors": 1000, "eject_error_percent": 0}
+    plain = {"health_interval": "0s", "timeout_gap": "300s", "connections_min": 0, "eject_errors": 1000, "eject_error_percent": 0}
     secure = {**plain, "tls_name": "llm.test", "tls_ca": f"{directory}/ca.pem"}
     client = {"tls_cert": f"{directory}/client.pem", "tls_key": f"{directory}/client.key"}
     rows = {name: (name, secure) for name in ("h2", "h1", "old", "steps", "narrow", "brief", "expired")}

@@ -228,8 +228,8 @@ async fn read(
                     None => Reader::Failed(Box::new(failure)),
                 };
             }
-            Turn::Stale => return Reader::cut(Failure::FlightLost),
-            Turn::Failed | Turn::Lagged => {
+            // Behind a part of an answer no other one can follow.
+            Turn::Stale | Turn::Failed | Turn::Lagged => {
                 let failure = if turn == Turn::Lagged { Failure::Lagged } else { seat.failure() };
                 if !writer.sent {
                     line.output.clear();

@@ -23,11 +23,22 @@ use crate::net::{Stretch, now_ms, unix_ms};
 use crate::wire::body::{Body, Decoder};
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Framing, Method, Persistence, encode};
+use crate::wire::json::{self, JsonFaultKind, Tape};
 use crate::wire::retry_after::wait_ms;
 
 /// Response fields that reach the client as they came.
-const PASSED: [&str; 5] =
-    ["retry-after", "retry-after-ms", "content-disposition", "openai-processing-ms", "openai-version"];
+const PASSED: [&str; 10] = [
+    "accept-ranges",
+    "allow",
+    "content-disposition",
+    "content-range",
+    "etag",
+    "last-modified",
+    "openai-processing-ms",
+    "openai-version",
+    "retry-after",
+    "retry-after-ms",
+];
 
 /// How much of a whole answer is held back until it is complete, so that one that breaks off is asked for again unseen.
 const HELD_BYTES: usize = 256 << 10;
@@ -59,6 +70,8 @@ pub struct Begun<'a> {
     held: Vec<u8>,
     body: Body,
     work: Work,
+    /// Nothing but the connection's end says where the answer's is.
+    unframed: bool,
     /// How long the backend asked to be left alone.
     hint_ms: Option<u64>,
     /// Why another answer would be better than this one.
@@ -111,9 +124,11 @@ impl<'a> Begun<'a> {
         if let Some(length) = opening.length.filter(|&length| length <= EXPECTED_BYTES) {
             held.reserve_exact(length as usize); // made once, and exactly
         }
+        let unframed = answer.head.framing == Framing::UntilClose;
         let source = Source::new(core, lease, answer, head.coding, deadlines, flight);
         let (status, form, opening) = (opening.status, opening.form, Some(opening));
-        Box::new(Begun { source, opening, status, form, held, body: Body::More, work, hint_ms, miss: None, plan: None })
+        let (body, miss, plan) = (Body::More, None, None);
+        Box::new(Begun { source, opening, status, form, held, body, work, unframed, hint_ms, miss, plan })
     }
 
     /// Reads on up to where another attempt can no longer be made unseen, and finds out whether one would be better.
@@ -174,7 +189,7 @@ impl Begun<'_> {
         order: &Order,
         flowed: Result<(), Fault>,
     ) -> Result<(Captured, Option<Box<Tail>>), Failure> {
-        if let Err(fault) = flowed {
+        if let Err(fault) = flowed.and_then(|()| self.check_end(core)) {
             if let Some(plan) = &self.plan {
                 plan.broke_off(fault);
             }
@@ -203,6 +218,18 @@ impl Begun<'_> {
         Ok((captured, source.into_tail().release_now(core)))
     }
 
+    /// Errors: it has flowed to the end of its connection, and was to go on.
+    fn check_end(&self, core: &Core) -> Result<(), Fault> {
+        if !self.unframed || !matches!(self.work, Work::Whole) {
+            return Ok(());
+        }
+        let cut = |body: &[u8]| breaks_off(self.status, body, &mut core.scratch.borrow_mut().tape);
+        match self.source.flight.look_at_whole(cut) {
+            Some(true) => Err(Fault::Truncated),
+            Some(false) | None => Ok(()),
+        }
+    }
+
     /// Reads a whole answer as far as it is held back. The fault is what a complete answer says is wrong.
     async fn hold(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
@@ -213,6 +240,12 @@ impl Begun<'_> {
             };
         }
         let status = self.status;
+        let is_readable = matches!(self.work, Work::Whole);
+        if self.unframed && is_readable && self.body == Body::Done {
+            if breaks_off(status, held, &mut core.scratch.borrow_mut().tape) {
+                return Err(Fault::Truncated);
+            }
+        }
         if status < 400 {
             return Ok(None);
         }
@@ -270,6 +303,16 @@ impl Begun<'_> {
             events.release(core);
         }
         self.source.into_tail().break_off(core);
+    }
+}
+
+/// Whether a body that ended with its connection is JSON that was to go on. RFC 9112 8: where nothing else frames an answer,
+/// its own format may.
+fn breaks_off(status: u16, body: &[u8], tape: &mut Tape) -> bool {
+    match body.trim_ascii_start() {
+        [] => status == 200,
+        [b'{', ..] => json::parse(body, tape).is_err_and(|fault| fault.kind == JsonFaultKind::UnexpectedEnd),
+        _ => false,
     }
 }
 
