@@ -68,6 +68,7 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
     Ok((sets, bound))
 }
 
+#[expect(clippy::disallowed_methods, reason = "no core runs yet")]
 fn refuse_if_taken(address: &SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());

@@ -240,11 +240,9 @@ impl Begun<'_> {
             };
         }
         let status = self.status;
-        let is_readable = matches!(self.work, Work::Whole);
-        if self.unframed && is_readable && self.body == Body::Done {
-            if breaks_off(status, held, &mut core.scratch.borrow_mut().tape) {
-                return Err(Fault::Truncated);
-            }
+        let is_over = self.body == Body::Done && self.unframed && matches!(self.work, Work::Whole);
+        if is_over && breaks_off(status, held, &mut core.scratch.borrow_mut().tape) {
+            return Err(Fault::Truncated);
         }
         if status < 400 {
             return Ok(None);
