@@ -162,9 +162,11 @@ impl Failure {
                 "queue_timeout",
                 "The request waited too long for its turn at this model; try again shortly.",
             ),
-            BackendHandshake => {
-                server(502, "backend_insecure", "No secure connection to the model's backend could be made.")
-            }
+            BackendHandshake => server(
+                502,
+                "backend_insecure",
+                "No connection to the model's backend could be made in the security and HTTP version that it is to have.",
+            ),
             BackendRefused => {
                 server(502, "backend_refused", "The model's backend refused the request of this gateway.")
             }

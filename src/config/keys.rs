@@ -147,7 +147,7 @@ pub static KEYS: &[Key] = &[
         example: r#""300s""# },
     Key { table: Server, name: "passthrough_model", kind: MODEL_NAME, absent: Optional,
         doc: "The [[model]] whose backends get requests to /v1/* paths that name no model. \
-              Without it such requests get 404.",
+              Without it such requests get 400.",
         example: r#""gpt-4o-mini""# },
     Key { table: Server, name: "access_log", kind: Kind::AccessLog, absent: Default(r#""off""#),
         doc: "One JSON line a request: \"stdout\", or an absolute path of a file to append to. Off by default: at \
@@ -402,7 +402,8 @@ pub static KEYS: &[Key] = &[
               key. The keys themselves never stand in this file. Two keys at a time allow a change without a gap.",
         example: r#"["sha256:0000000000000000000000000000000000000000000000000000000000000000"]"# },
     Key { table: Tenant, name: "models", kind: MODEL_NAMES, absent: Optional,
-        doc: "Names of the [[model]] tables it may ask for; without it all.",
+        doc: "Names of the [[model]] tables it may ask for; without it all. With it, a body in which no model can be seen, \
+              such as a form, is refused: what the gateway does not read, a backend might.",
         example: r#"["gpt-4o-mini"]"# },
 ];
 

@@ -182,7 +182,7 @@ fn no_body_names_a_model_unseen() {
     let named = r#"{"model":"n"}"#;
     let marked = format!("\u{feff}{named}");
     let wide: String = named.chars().flat_map(|letter| ['\0', letter]).collect();
-    let form = format!("--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nn\r\n--x--\r\n");
+    let form = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nn\r\n--x--\r\n".to_owned();
     for (content_type, body) in [
         ("application/vnd.x+json", marked.as_str()),
         ("text/plain", marked.as_str()),
