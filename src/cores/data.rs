@@ -19,6 +19,8 @@ use crate::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
 
 /// Housekeeping.
 const TICK_MS: u64 = 1000;
+/// How long exchanges that are cut off have to tell their clients.
+const LAST_WORDS_MS: u64 = 300;
 /// How often a draining core looks whether it is done.
 const DRAIN_TICK_MS: u64 = 10;
 /// Connections accepted in a row.
@@ -76,7 +78,14 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                     spawn(&core.panics, report_drained(core.clone()));
                 }
                 Letter::Drain => {}
-                Letter::Halt => watch::close_all(),
+                Letter::Halt => {
+                    core.halting.set(true);
+                    watch::wake_all();
+                    spawn(&core.panics, async {
+                        sleep_ms(LAST_WORDS_MS).await;
+                        watch::close_all();
+                    });
+                }
                 Letter::Stop => break 'mail,
                 letter => core.panics.guard(|| deliver(&core, letter)),
             }

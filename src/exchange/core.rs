@@ -94,6 +94,8 @@ pub struct Core {
     pub log: RefCell<LogBuffer>,
     pub panics: Panics,
     pub draining: Cell<bool>,
+    /// The drain's deadline has passed.
+    pub halting: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
 }
 
@@ -264,6 +266,7 @@ impl Core {
             log: RefCell::new(LogBuffer::new(&snapshot.server.access_log)),
             panics,
             draining: Cell::new(false),
+            halting: Cell::new(false),
             date: RefCell::new((u64::MAX, [b' '; crate::wire::http1::encode::DATE_BYTES])),
             snapshot,
         }

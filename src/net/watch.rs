@@ -448,6 +448,15 @@ pub fn close_idle() {
     quits.iter().for_each(|quit| quit.borrow_mut().quit());
 }
 
+/// Lets the time come of everybody who is to be woken at one.
+pub fn wake_all() {
+    REGISTRY.with_borrow_mut(|registry| {
+        for slot in registry.slots.iter_mut().flatten().filter(|slot| matches!(slot.then, Then::Wake)) {
+            slot.deadline_ms = 0;
+        }
+    });
+}
+
 /// Shuts down every socket and stream of this core.
 pub fn close_all() {
     let mut wakers: Vec<Waker> = Vec::new();

@@ -64,9 +64,11 @@ fn a_drain_lets_running_requests_finish() {
 #[test]
 fn a_drain_that_takes_too_long_cuts_visibly() {
     let backend = Backend::run(|peer| {
-        if peer.request().is_some() {
-            peer.write(STREAM_HEAD);
-            peer.write(chunk(&piece("a")));
+        if let Some(request) = peer.request() {
+            if request.text().contains("slow") {
+                peer.write(STREAM_HEAD);
+                peer.write(chunk(&piece("a")));
+            }
             peer.await_close();
         }
     });
@@ -75,10 +77,16 @@ fn a_drain_that_takes_too_long_cuts_visibly() {
     client.send(chat_stream("slow"));
     let mut response = client.head();
     response.body = client.chunk().unwrap();
+    let mut waiting = gateway.client();
+    waiting.send(chat("nothing came yet"));
+    backend.await_requests(2);
     gateway.terminate();
     client.body(&mut response);
     assert_ne!(response.ending, Ending::Whole);
-    assert!(!response.text().contains("[DONE]"));
+    let text = response.text();
+    assert!(!text.contains("[DONE]") && text.contains("\"draining\""), "{text}");
+    assert_eq!(waiting.response().expect(503).code(), "draining");
+    waiting.expect_closed();
     let (status, said) = gateway.ended();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("cut off"), "{said}");

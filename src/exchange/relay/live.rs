@@ -258,6 +258,15 @@ async fn read(
                 }
                 line.output = held;
             }
+            Turn::Trip(Trip::Deadline) if core.halting.get() => {
+                if !writer.sent {
+                    line.output.clear();
+                    return Reader::Failed(Box::new(Failure::Draining));
+                }
+                writer.fail(line, &Failure::Draining);
+                let _ = flush(core, line, seat).await;
+                return Reader::cut(Failure::Draining);
+            }
             Turn::Trip(Trip::Deadline) => {
                 let silent_ms = now_ms().saturating_sub(heard_ms);
                 // Without a sign of life, whatever that brought: comments and new attempts are such.
