@@ -183,6 +183,10 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
         discard(line, body);
         return Ok(next);
     }
+    // It would show what this gateway adds to a request, its credential included (RFC 9110 9.3.8).
+    if line.head.method_span.of(line.pending()) == b"TRACE" {
+        return Err(Failure::WrongMethod { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" }.into());
+    }
     if note.endpoint != Endpoint::Other && note.manner.method != Method::Post {
         return Err(Failure::WrongMethod { allow: "POST" }.into());
     }

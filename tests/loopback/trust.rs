@@ -96,3 +96,13 @@ fn usage_that_no_backend_was_asked_for_is_not_shared() {
         assert_eq!(gateway.ask(post(CHAT, body)).expect(200).cache(), cache, "{body}");
     }
 }
+
+#[test]
+fn no_backend_shows_what_was_added_to_a_request() {
+    let backend = Backend::answering(|request| json(&request.head));
+    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let refused = gateway.ask("TRACE /v1/files HTTP/1.1\r\nHost: h\r\n\r\n").expect(405);
+    assert!(refused.field("allow").unwrap().contains("GET, HEAD"));
+    gateway.ask("OPTIONS /v1/files HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+    assert_eq!(backend.count(), 1);
+}
