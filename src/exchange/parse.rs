@@ -184,6 +184,9 @@ pub fn scan(
 /// Whether a path has a letter or a digit by its percent-code. Both spellings are one (RFC 3986 6.2.2.2), and a backend that
 /// undoes them would serve an endpoint that was not taken for it here. No encoder writes them so.
 pub fn is_disguised(path: &[u8]) -> bool {
+    if memchr::memchr(b'%', path).is_none() {
+        return false; // nearly always
+    }
     let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
     memchr::memchr_iter(b'%', path).any(|at| {
         let code = path.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
