@@ -44,7 +44,7 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
         match address {
             Listen::Tcp(wanted) => {
                 // Alone first: with SO_REUSEPORT a second gateway of the same user would silently take a share.
-                refuse_if_taken(wanted).map_err(explain)?;
+                refuse_if_taken(wanted, pause).map_err(explain)?;
                 let mut actual = *wanted;
                 for set in &mut sets {
                     let socket = tcp(&actual).map_err(explain)?;
@@ -69,13 +69,17 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
 }
 
 #[expect(clippy::disallowed_methods, reason = "no core runs yet")]
-fn refuse_if_taken(address: &SocketAddr) -> io::Result<()> {
+fn pause() {
+    thread::sleep(BETWEEN_TRIES);
+}
+
+fn refuse_if_taken(address: &SocketAddr, mut pause: impl FnMut()) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
     for _ in 1..TRIES {
         match listen_alone(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(BETWEEN_TRIES),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause(),
             other => return other,
         }
     }
@@ -148,8 +152,8 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let listen = [Listen::Tcp(taken.local_addr().unwrap())];
         assert!(bind(&listen, 1).err().unwrap().contains("another process listens there"));
-        let waiting = thread::spawn(move || bind(&listen, 1).map(drop));
-        drop(taken);
-        assert_eq!(waiting.join().unwrap(), Ok(()));
+        let (address, mut taken) = (taken.local_addr().unwrap(), Some(taken));
+        assert!(refuse_if_taken(&address, || drop(taken.take())).is_ok());
+        assert!(taken.is_none(), "it was tried while it was taken");
     }
 }
