@@ -18,7 +18,7 @@ use super::route::{self, Plan, Tried};
 use super::store::Duty;
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
-use crate::net::{Stretch, now_ms, sleep_ms, throw};
+use crate::net::{now_ms, sleep_ms, throw};
 
 /// Longest first wait between two attempts at one backend; each one more doubles it.
 const BACKOFF_MS: u64 = 150;
@@ -47,14 +47,7 @@ pub fn fly(call: Call) -> impl Future<Output = ()> {
                 let flowed = {
                     // Copied into the closure, so that it need not look for them in the rest of the task.
                     let (begun, core) = (&mut *begun, &*core);
-                    poll_fn(move |context| {
-                        let flowed = begun.poll_flow(core, context);
-                        if flowed.is_pending() {
-                            begun.foresee(Stretch::of(&core).with_line_before());
-                        }
-                        flowed
-                    })
-                    .await
+                    poll_fn(move |context| begun.poll_flow(core, context)).await
                 };
                 let mut closed = begun.close(&core, &order, flowed);
                 // One of a fallback is not kept: the model that was asked for will be back.

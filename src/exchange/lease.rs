@@ -15,7 +15,7 @@ use super::queue::{self, At, Turn};
 use super::route::Plan;
 use crate::net::http2::{self, Http2Fault};
 use crate::net::watch::Watch;
-use crate::net::{Dial, Duplex, Stretch, now_ms};
+use crate::net::{Dial, Duplex, now_ms};
 
 /// Where a leased connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,13 +233,6 @@ impl Lease {
                 stream.poll_read(buffer, context)
             }
             Carrier::Http2(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-
-    /// Says what memory is touched when more of the answer comes: `readers`, and what the connection has besides.
-    pub fn foresee(&self, [task, answer, flight, client]: [Stretch; 4]) {
-        if let Some(Carrier::Http1(socket)) = &self.carrier {
-            socket.foresee([task, answer, flight, client, socket.watch().stretch()]);
         }
     }
 

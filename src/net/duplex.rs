@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Footprint, Socket, tls::TlsStream, watch::Watch};
+use super::{Socket, tls::TlsStream, watch::Watch};
 
 #[cfg(all(test, not(sim)))]
 mod tests;
@@ -73,13 +73,6 @@ impl Duplex {
             buffer.extend_from_slice(&bytes[..taken]);
             taken
         })
-    }
-
-    /// See [`Socket::foresee`]. Nothing under TLS, where the reader's memory is the least that is touched.
-    pub fn foresee(&self, footprint: Footprint) {
-        if let Stream::Plain(socket) = &self.stream {
-            socket.foresee(footprint);
-        }
     }
 
     /// See [`Socket::post`]. Under TLS nothing can be.

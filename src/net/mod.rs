@@ -4,7 +4,6 @@
 
 mod dial; // the first of several addresses to answer
 pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
-mod footprint; // what memory a reader touches
 pub mod http2; // HTTP/2 to backends: streams that read like HTTP/1.1
 pub mod mail; // letters between cores: wait-free rings and a bell a core
 pub mod tls; // TLS to backends: settings, handshake, stream
@@ -45,7 +44,6 @@ pub use self::sim::{
 
 pub use dial::{DialOptions, FastOpen, dial_any};
 pub use duplex::Duplex;
-pub use footprint::{Footprint, Stretch};
 
 mod spawn;
 pub use spawn::{Berths, Panics, Passenger, spawn};

@@ -14,8 +14,8 @@ pub use post::Outlet;
 pub use ready::{Ready, bell_rung, ready, sleep_until_us};
 
 use super::clock::begin_round;
-use super::sys::{Buffers, Tray, fetch, submit_and_reap, submit_and_wait};
-use super::{Footprint, now_us};
+use super::now_us;
+use super::sys::{Buffers, Tray, submit_and_reap, submit_and_wait};
 
 mod names; // sockets that the ring knows
 mod post; // the sending side
@@ -33,9 +33,6 @@ const BUFFERS: u16 = 1024;
 /// them go through the caches: with as many as are needed the bytes of a request are still there when it is read.
 const BUFFERS_STEP: u16 = 64;
 const BUFFER_BYTES: usize = 8 << 10;
-/// For so many of the completions that are there at a time the readers' memory is fetched ahead, some 25 lines for each: that
-/// of more would be gone again from the second-level cache when its turn comes.
-const FORESEEN_MAX: usize = 128;
 /// Bytes of all sends of a round. The tray is filled from its start each time: that of a small round stays in the first
 /// cache.
 const TRAY_BYTES: usize = 256 << 10;
@@ -63,8 +60,6 @@ struct Hub {
     names: u32,
     buffers: Buffers,
     slots: Vec<Slot>,
-    /// What the reader of each touches.
-    footprints: Vec<Footprint>,
     free: Vec<u32>,
     /// Buffers that wait for their readers. Bytes of others are copied out before it is half of all, so that there is
     /// always one to receive into.
@@ -189,7 +184,6 @@ impl Hub {
             ring,
             buffers,
             slots: Vec::new(),
-            footprints: Vec::new(),
             news: Vec::new(),
             free: Vec::new(),
             held: 0,
@@ -321,26 +315,11 @@ impl Hub {
             if news.is_empty() {
                 break;
             }
-            for done in news.iter().take(FORESEEN_MAX) {
-                self.foresee(done);
-            }
             for done in news.drain(..) {
                 self.complete(&done);
             }
         }
         self.news = news;
-    }
-
-    /// Has the memory fetched that the reader touches whom `done` is for: it runs when all are handled.
-    fn foresee(&self, done: &cqueue::Entry) {
-        let index = done.user_data() as u32 as usize;
-        if done.user_data() >> 62 == OF_RECEIVE
-            && let (Some(footprint), Some(slot)) = (self.footprints.get(index), self.slots.get(index))
-        {
-            footprint.iter().flat_map(|stretch| stretch.lines()).for_each(fetch);
-            // The task that it wakes.
-            slot.receiving.reader.iter().for_each(|reader| fetch(reader.data().addr()));
-        }
     }
 
     fn complete(&mut self, done: &cqueue::Entry) {
@@ -364,7 +343,6 @@ impl Hub {
         let slot = &mut self.slots[index as usize];
         let serial = slot.serial.wrapping_add(1) & SERIAL_MASK;
         *slot = Slot { serial, is_listed: slot.is_listed, ..Slot::default() };
-        self.footprints[index as usize] = Footprint::default();
         self.free.push(index);
     }
 }
@@ -406,7 +384,6 @@ impl Port {
         with(|hub| {
             let index = hub.free.pop().unwrap_or_else(|| {
                 hub.slots.push(Slot::default());
-                hub.footprints.push(Footprint::default());
                 hub.slots.len() as u32 - 1
             });
             hub.slots[index as usize].socket = socket;

@@ -20,7 +20,7 @@ use rustix::net::{
 
 pub use super::port::Outlet;
 use super::port::{Port, Ready, ready};
-use super::{Footprint, dial::FastOpen, sys::ask_fast_open, watch::Watch};
+use super::{dial::FastOpen, sys::ask_fast_open, watch::Watch};
 
 /// What the registry of watches knows a socket by.
 pub type SocketId = RawFd;
@@ -137,11 +137,6 @@ impl Socket {
     /// that owns the socket writes nothing itself. None: not on this connection.
     pub fn outlet(&self, patience_ms: u64) -> Option<Outlet> {
         (!self.is_fresh).then(|| self.port.outlet(patience_ms))
-    }
-
-    /// Says what memory the reader of this touches first when something comes.
-    pub fn foresee(&self, footprint: Footprint) {
-        self.port.foresee(footprint);
     }
 
     /// Waits until the kernel has everything that was written: before the end of the direction, or of the socket.

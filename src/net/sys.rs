@@ -94,18 +94,6 @@ pub fn give_memory_back() {
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
-/// Asks for the line of the cache at `address`, without waiting for it. Whatever is there, or nothing: it cannot fail.
-pub fn fetch(address: usize) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint: it reads nothing into the program and does not fault. WHY: no safe wrapper has it.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
 /// Buffers that the kernel picks from when a receive completes, shared by every receive of one ring. Sizes in bytes.
 pub struct Buffers {
     entries: *mut io_uring::types::BufRingEntry,

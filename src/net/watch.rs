@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
 
-use super::{Hangup, Quit, SocketId, Stretch, hangups, has_input, now_ms, shutdown_both, sleep_ms, spawn_raw};
+use super::{Hangup, Quit, SocketId, hangups, has_input, now_ms, shutdown_both, sleep_ms, spawn_raw};
 
 /// How often guarded sockets are asked for hang-ups: a client that left is noticed within two of these.
 const HANGUP_TICK_MS: u64 = 10;
@@ -147,11 +147,6 @@ impl Watch {
             // A watch's slot is freed by its own drop alone.
             act(registry.slots[self.index].as_mut().expect("a live watch has a slot"))
         })
-    }
-
-    /// What memory [`Watch::go_on_until`] touches.
-    pub fn stretch(&self) -> Stretch {
-        self.with(|slot| Stretch::of(slot))
     }
 
     /// Shuts the socket down when `at_ms` passes: pending and later operations then end.

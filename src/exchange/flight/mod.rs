@@ -16,8 +16,8 @@ use super::core::Core;
 use super::letters::{Entry, Letter, Part, settle};
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::error::Failure;
+use crate::net::now_ms;
 use crate::net::watch::Alarm;
-use crate::net::{Stretch, now_ms};
 
 mod landed; // flights for the next who need one
 mod seat;
@@ -457,13 +457,6 @@ impl Flight {
     /// Whether the fastest reader is near enough, or everybody has left.
     pub fn has_room(&self) -> bool {
         self.state.borrow().has_room()
-    }
-
-    /// What memory is touched when something is pushed: the flight's own, and its first reader's.
-    pub fn stretches(&self) -> [Stretch; 2] {
-        let state = self.state.borrow();
-        let outlet = state.readers.iter().flatten().find_map(|place| place.outlet.as_ref());
-        [Stretch::of(self), outlet.map(|outlet| outlet.socket.stretch()).unwrap_or_default()]
     }
 
     /// Waits until there is room.

@@ -14,7 +14,7 @@ use crate::exchange::flight::Flight;
 use crate::exchange::lease::Lease;
 use crate::exchange::send::Answer;
 use crate::limits::DECODED_STEP_BYTES;
-use crate::net::{Stretch, now_ms};
+use crate::net::now_ms;
 use crate::wire::body::{Body, Decoder};
 use crate::wire::coding::{Coding, Decompressor, Output};
 use crate::wire::http1::Persistence;
@@ -157,12 +157,6 @@ impl<'a> Source<'a> {
         let result = ready!(self.lease.poll_read_new(core, &mut self.input, context));
         self.reading = Reading::Idle;
         Poll::Ready(self.has_read(core, result))
-    }
-
-    /// Says what memory is touched when more comes: that of those who call, and the flight's.
-    pub fn foresee(&self, outer: Stretch, inner: Stretch) {
-        let [flight, reader] = self.flight.stretches();
-        self.lease.foresee([outer, inner, flight, reader]);
     }
 
     fn has_read(&mut self, core: &Core, result: io::Result<usize>) -> Result<Body, Fault> {

@@ -19,7 +19,7 @@ use crate::exchange::lease::Lease;
 use crate::exchange::order::Order;
 use crate::exchange::route::Plan;
 use crate::exchange::send::Answer;
-use crate::net::{Stretch, now_ms, unix_ms};
+use crate::net::{now_ms, unix_ms};
 use crate::wire::body::{Body, Decoder};
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Framing, Method, Persistence, encode};
@@ -172,13 +172,6 @@ impl Begun<'_> {
             };
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Says what memory is touched when more of a stream comes, beside that of `caller`.
-    pub fn foresee(&self, caller: Stretch) {
-        if let Work::Events(_) = self.work {
-            self.source.foresee(caller, Stretch::of(self));
-        }
     }
 
     /// What is known of the answer once it has flowed. The connection is given back to its pool, or it is in the tail.

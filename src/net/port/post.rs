@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::names::Name;
 use super::{Hub, OF_ROOM, OF_SEND, Port, Slot, with};
 use crate::net::sys::{push_poll, reset_by_close, send_now};
-use crate::net::{Stretch, is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
+use crate::net::{is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
 
 /// Most bytes of one send that is not waited for.
 const POSTED_BYTES: usize = 16 << 10;
@@ -244,11 +244,6 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// What memory a post touches.
-    pub fn stretch(&self) -> Stretch {
-        with(|hub| hub.slots.get(self.index as usize).map(Stretch::of)).ok().flatten().unwrap_or_default()
-    }
-
     /// As [`Port::post`]. False: not now, or not any more; whoever owns the port has to see to it, and nothing is written.
     pub fn post(&self, bytes: &[u8]) -> bool {
         let posted = with(|hub| {

@@ -9,8 +9,8 @@ use io_uring::cqueue;
 use rustix::io::Errno;
 
 use super::{Hub, OF_RECEIVE, Port, Slot, with};
+use crate::net::now_us;
 use crate::net::sys::{only_reap, push_receive};
-use crate::net::{Footprint, now_us};
 
 /// A socket whose reader does not read is received no further beyond this: the peer's window closes.
 const UNREAD_BYTES: usize = 128 << 10;
@@ -208,11 +208,6 @@ impl Port {
             Ok(false) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
-    }
-
-    /// Says what memory the reader touches first when something comes.
-    pub fn foresee(&self, footprint: Footprint) {
-        let _ = with(|hub| hub.footprints[self.index as usize] = footprint);
     }
 
     /// Receives from now on, whoever reads it when: what comes is then known of.

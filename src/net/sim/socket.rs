@@ -16,7 +16,7 @@ use super::{
     ends::EndKey,
     executor::{Inner, current, world},
 };
-use crate::net::{Footprint, Stretch, dial::FastOpen, now_ms, watch::Watch};
+use crate::net::{dial::FastOpen, now_ms, watch::Watch};
 
 /// What the registry of watches knows a socket by; given out again after a close, as descriptors are.
 pub type SocketId = usize;
@@ -157,9 +157,6 @@ impl Socket {
         Some(Outlet(self.end))
     }
 
-    /// Nothing to do here: there is no cache.
-    pub fn foresee(&self, _footprint: Footprint) {}
-
     /// Nothing to do here: what was written is on its way.
     pub async fn settle(&mut self) -> io::Result<()> {
         Ok(())
@@ -231,11 +228,6 @@ impl Socket {
 pub struct Outlet(EndKey);
 
 impl Outlet {
-    /// There is no memory to speak of.
-    pub fn stretch(&self) -> Stretch {
-        Stretch::default()
-    }
-
     /// Writes all of `bytes` if there is room for them, and mostly if there is. False: nothing was written.
     pub fn post(&self, bytes: &[u8]) -> bool {
         let world = world();
