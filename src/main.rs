@@ -17,6 +17,9 @@ fn main() -> std::process::ExitCode {
     })
 }
 
-/// The simulated world has no program of its own: its tests are.
+/// The simulated world has no program of its own: its tests are. Where a build of it was left in place, that is told.
 #[cfg(sim)]
-fn main() {}
+fn main() -> std::process::ExitCode {
+    eprintln!("ringway: this program was built for the simulator and does nothing; build it again");
+    std::process::ExitCode::FAILURE
+}
