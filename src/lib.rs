@@ -23,6 +23,9 @@ pub mod exchange; // one request and its answer, a file a step
 pub mod control; // what the background core does: health checks, names
 
 #[cfg(not(sim))]
+pub mod host; // the machine: CPUs, what is not as it should be, changing it
+
+#[cfg(not(sim))]
 pub mod cores; // the kinds of thread: launch, data, io, background
 
 #[cfg(not(sim))]

@@ -9,10 +9,10 @@ use shards::CoreId;
 
 use super::background::{self, Stopped};
 use super::data::{self, Parts};
-use super::plan::plan;
 use super::{io, listen, resolve, secure};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::exchange::load::Board;
+use crate::host::plan::{allowed_cpus, plan};
 use crate::net::mail::{self, Bell};
 use crate::net::refuse_huge_pages;
 use crate::net::runtime::run_data_core;
@@ -92,13 +92,6 @@ pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), Stri
 
 fn start(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
     thread::Builder::new().name(name).spawn(body).map_err(|error| format!("a thread cannot be started: {error}"))
-}
-
-/// The CPUs of this process's mask, read before any thread is pinned.
-fn allowed_cpus() -> Result<Vec<usize>, String> {
-    let set =
-        rustix::thread::sched_getaffinity(None).map_err(|error| format!("the CPU mask cannot be read: {error}"))?;
-    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
 /// Pins this thread. A CPU that went away since the plan was made leaves the thread floating, which is slower and works.

@@ -10,5 +10,4 @@ pub mod data; // the ring: accept, and everything in `exchange`
 mod background; // tokio: signals, the drain
 mod io; // glommio: the access log
 mod listen; // listening sockets, a set a data core
-mod plan; // which CPUs do what
 mod resolve; // backend names to addresses, before the cores start

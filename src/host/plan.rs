@@ -1,4 +1,4 @@
-//! Which CPUs do what. Pure: the mask is read by `launch` before anything is pinned.
+//! Which CPUs do what. Pure but for the mask, which is read before anything is pinned.
 
 use std::fmt;
 
@@ -61,7 +61,15 @@ pub fn plan(cpus: &[usize], wanted: &Cores) -> Result<Plan, String> {
     Ok(Plan { data, io, background, system: system.into_iter().collect() })
 }
 
-struct Cpus<'a>(&'a [usize]);
+/// The CPUs of this process's mask, in the kernel's numbers. Errors: the kernel's refusal, in words.
+pub fn allowed_cpus() -> Result<Vec<usize>, String> {
+    let set =
+        rustix::thread::sched_getaffinity(None).map_err(|error| format!("the CPU mask cannot be read: {error}"))?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+}
+
+/// CPUs as the kernel writes lists of them: `0-3,8`.
+pub struct Cpus<'a>(pub &'a [usize]);
 
 impl fmt::Display for Cpus<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
