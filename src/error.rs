@@ -59,7 +59,7 @@ pub enum Failure {
     BackendRefused,
     /// The backend broke the grammar or framing of HTTP or of events.
     BackendGarbage,
-    /// The whole answer did not arrive within `backend.timeout_total`, or a stream fell silent.
+    /// The whole answer did not arrive within `backend.timeout_request`, or a stream fell silent.
     BackendTimeout,
     /// The backend broke off in the middle of its answer.
     BackendTruncated,

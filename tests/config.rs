@@ -105,7 +105,7 @@ fn the_sample_with_every_line_switched_on_is_valid() {
 /// `text`, where every key of the sample is in use, with what some of them call for: TLS, sessions, and a second model.
 fn at_its_fullest(text: &str) -> String {
     let secure = text.replace("url = \"http://127.0.0.1:8000\"", "url = \"https://127.0.0.1:8000\"");
-    let whole = secure.replace("balance = \"least-connections\"", "balance = \"session\"");
+    let whole = secure.replace("balance = \"least-connections\"", "balance = \"sticky\"");
     format!("{whole}\n[[model]]\nname = \"claude-haiku\"\nbackends = [\"vllm-a\"]\n")
 }
 
@@ -209,9 +209,9 @@ fn the_defaults_are_as_documented() {
         backend.timeout_connect_ms,
         backend.timeout_idle_ms,
         backend.timeout_head_ms,
-        backend.timeout_first_ms,
-        backend.timeout_total_ms,
-        backend.timeout_gap_ms,
+        backend.timeout_first_token_ms,
+        backend.timeout_request_ms,
+        backend.timeout_stream_idle_ms,
     ];
     assert_eq!(timeouts, [5_000, 300_000, 30_000, 60_000, 30_000, 60_000]);
     assert_eq!((backend.timeout_stream_ms, backend.include_usage), (None, IncludeUsage::Ask));
@@ -223,7 +223,10 @@ fn the_defaults_are_as_documented() {
     let model = &models[0];
     assert_eq!((&model.balance, model.version.as_str()), (&Balance::LeastConnections, ""));
     assert_eq!((model.targets[0].backend, model.targets[0].weight, model.fallback.len()), (0, 1, 0));
-    assert_eq!((model.in_flight_max, model.queue_max, model.timeout_queue_ms), (100, 1_000, 10_000));
+    assert_eq!(
+        (model.max_concurrent_requests, model.max_pending_requests, model.timeout_queue_ms),
+        (100, 1_000, 10_000)
+    );
     assert_eq!((model.retries, model.retry_budget_percent, model.hedge_percent, model.panic_percent), (2, 20, 0, 0));
     assert!(tenants.is_empty());
     assert_eq!(access, Access::Open);

@@ -216,7 +216,7 @@ pub static KEYS: &[Key] = &[
         doc: "What is spoken to it. \"auto\" is what both sides agree on over TLS, and HTTP/1.1 in plain text; \"http2\" in \
               plain text is by prior knowledge.",
         example: r#""http2""# },
-    Key { table: Backend, name: "tls_name", kind: Kind::Host, absent: Optional,
+    Key { table: Backend, name: "tls_server_name", kind: Kind::Host, absent: Optional,
         doc: "The name or IP address its certificate must be for, and that is asked for (SNI); without it the host of the \
               url. For a server that is reached by an address its certificate does not hold.",
         example: r#""llm.internal""# },
@@ -277,16 +277,16 @@ pub static KEYS: &[Key] = &[
     Key { table: Backend, name: "timeout_idle", kind: TIMEOUT, absent: Default(r#""300s""#),
         doc: "How long an idle connection is kept. Keep it shorter than the backend's own idle time-out.",
         example: r#""4s""# },
-    Key { table: Backend, name: "timeout_total", kind: TIMEOUT, absent: Default(r#""30s""#),
+    Key { table: Backend, name: "timeout_request", kind: TIMEOUT, absent: Default(r#""30s""#),
         doc: "Longest wait for a whole answer that is not a stream, attempts at other backends of its model included.",
         example: r#""120s""# },
     Key { table: Backend, name: "timeout_head", kind: TIMEOUT, absent: Default(r#""30s""#),
         doc: "Longest wait for the head of a stream. When it passes, another attempt is made.",
         example: r#""5s""# },
-    Key { table: Backend, name: "timeout_first", kind: TIMEOUT, absent: Default(r#""60s""#),
+    Key { table: Backend, name: "timeout_first_token", kind: TIMEOUT, absent: Default(r#""60s""#),
         doc: "Longest wait for the first content of a stream, its head included. When it passes, another attempt is made.",
         example: r#""20s""# },
-    Key { table: Backend, name: "timeout_gap", kind: TIMEOUT, absent: Default(r#""60s""#),
+    Key { table: Backend, name: "timeout_stream_idle", kind: TIMEOUT, absent: Default(r#""60s""#),
         doc: "Longest silence between two events of a stream.",
         example: r#""5m""# },
     Key { table: Backend, name: "timeout_stream", kind: TIMEOUT, absent: Optional,
@@ -338,15 +338,15 @@ pub static KEYS: &[Key] = &[
               served again.",
         example: r#""2026-01""# },
     Key { table: Model, name: "balance",
-        kind: Kind::Choice(&["round-robin", "least-connections", "two-choices", "session", "prompt"]),
+        kind: Kind::Choice(&["round-robin", "least-connections", "p2c", "sticky", "prefix"]),
         absent: Default(r#""least-connections""#),
         doc: "How requests are spread over the backends in service. \"round-robin\" takes turns by weight; \
               \"least-connections\" prefers the one with the fewest requests in flight for its weight, over all cores; \
-              \"two-choices\" draws two and takes the faster; \"session\" keeps the requests of a session, \"prompt\" those \
+              \"p2c\" draws two and takes the faster; \"sticky\" keeps the requests of a session, \"prefix\" those \
               whose prompts begin alike, at one backend, whose prefix cache then helps, as long as it is not overloaded.",
-        example: r#""session""# },
+        example: r#""sticky""# },
     Key { table: Model, name: "session_header", kind: Kind::FieldName, absent: Default(r#""x-session-id""#),
-        doc: "The request's header field that names its session; only with balance = \"session\". Requests without it are \
+        doc: "The request's header field that names its session; only with balance = \"sticky\". Requests without it are \
               spread by how their prompts begin.",
         example: r#""x-conversation""# },
     Key { table: Model, name: "fallback", kind: MODEL_NAMES, absent: Optional,
@@ -354,11 +354,11 @@ pub static KEYS: &[Key] = &[
               late or overloaded, its queue is full, or the request exceeds its context window. Their own fallbacks are not \
               followed. Tenants reach them this way whatever their models. Their answers are not cached.",
         example: r#"["claude-haiku"]"# },
-    Key { table: Model, name: "in_flight_max", kind: Kind::Count { least: 1, most: 1_000_000 }, absent: Default("100"),
+    Key { table: Model, name: "max_concurrent_requests", kind: Kind::Count { least: 1, most: 1_000_000 }, absent: Default("100"),
         doc: "Most requests of this node with its backends at a time, divided over its data cores (at least one each). \
               Requests that share an answer count once.",
         example: "1000" },
-    Key { table: Model, name: "queue_max", kind: Kind::Count { least: 0, most: 1_000_000 }, absent: Default("1_000"),
+    Key { table: Model, name: "max_pending_requests", kind: Kind::Count { least: 0, most: 1_000_000 }, absent: Default("1_000"),
         doc: "Most requests of this node that wait for their turn, divided over its data cores; beyond, 503.",
         example: "0" },
     Key { table: Model, name: "timeout_queue", kind: TIMEOUT, absent: Default(r#""10s""#),
@@ -367,10 +367,10 @@ pub static KEYS: &[Key] = &[
     Key { table: Model, name: "retries", kind: Kind::Count { least: 0, most: 10 }, absent: Default("2"),
         doc: "Attempts after the first one, as long as the client has seen nothing of an answer.",
         example: "0" },
-    Key { table: Model, name: "retry_budget", kind: Kind::Count { least: 0, most: 100 }, absent: Default("20"),
+    Key { table: Model, name: "retry_budget_percent", kind: Kind::Count { least: 0, most: 100 }, absent: Default("20"),
         doc: "Retries in percent of requests, beyond a reserve of 100 a node: what is overloaded is not buried.",
         example: "10" },
-    Key { table: Model, name: "hedge", kind: Kind::Count { least: 0, most: 50 }, absent: Default("0"),
+    Key { table: Model, name: "hedge_percent", kind: Kind::Count { least: 0, most: 50 }, absent: Default("0"),
         doc: "A request slower to its first content than 95 % of those before is sent to a second backend too, and the \
               first content wins: at most in so many percent of requests; 0 = off.",
         example: "5" },

@@ -154,11 +154,11 @@ pub struct Backend {
     /// From the request to the head of the answer.
     pub timeout_head_ms: u64,
     /// From the request to the first content of a stream.
-    pub timeout_first_ms: u64,
+    pub timeout_first_token_ms: u64,
     /// For a whole answer that is not a stream, all attempts included.
-    pub timeout_total_ms: u64,
+    pub timeout_request_ms: u64,
     /// Between two events of a stream.
-    pub timeout_gap_ms: u64,
+    pub timeout_stream_idle_ms: u64,
     /// For a whole stream; `None` for no limit.
     pub timeout_stream_ms: Option<u64>,
     pub fast_open: FastOpen,
@@ -277,9 +277,9 @@ pub struct Model {
     /// Models to ask when this one cannot answer, in order: indices into `Snapshot::models`, never its own.
     pub fallback: Vec<usize>,
     /// Most requests in flight to backends by the node, to be divided over the data cores.
-    pub in_flight_max: u32,
+    pub max_concurrent_requests: u32,
     /// Most requests that wait for their turn on the node, to be divided over the data cores.
-    pub queue_max: u32,
+    pub max_pending_requests: u32,
     /// Longest wait for a turn.
     pub timeout_queue_ms: u64,
     /// Attempts after the first one, at one model of the chain.
@@ -299,12 +299,12 @@ pub enum Balance {
     /// Fewest requests in flight for its weight, over all cores of the node.
     LeastConnections,
     /// The better of two drawn by weight, by decayed latency.
-    TwoChoices,
+    P2c,
     /// Requests of one session, told by this header field (lower case), go to one backend while load permits. Those
     /// without the field are told by the beginning of their prompt.
-    Session(String),
+    Sticky(String),
     /// Requests whose prompts begin alike go to one backend while load permits.
-    Prompt,
+    Prefix,
 }
 
 /// One backend of a model.

@@ -38,18 +38,19 @@ impl Deadlines {
         let backend = &core.snapshot.backends[backend];
         let now_ms = now_ms();
         let total_ms = match order.form {
-            Form::Whole => since_ms.saturating_add(backend.timeout_total_ms),
+            Form::Whole => since_ms.saturating_add(backend.timeout_request_ms),
             Form::Streamed => backend.timeout_stream_ms.map_or(u64::MAX, |ms| since_ms.saturating_add(ms)),
         };
         let until = |ms: u64| total_ms.min(now_ms.saturating_add(ms));
         let (head_ms, first_ms) = match order.form {
             // Its head comes with its body: the total alone bounds both.
             Form::Whole => (total_ms, total_ms),
-            Form::Streamed => {
-                (until(backend.timeout_head_ms.min(backend.timeout_first_ms)), until(backend.timeout_first_ms))
-            }
+            Form::Streamed => (
+                until(backend.timeout_head_ms.min(backend.timeout_first_token_ms)),
+                until(backend.timeout_first_token_ms),
+            ),
         };
-        Deadlines { head_ms, first_ms, total_ms, gap_ms: backend.timeout_gap_ms }
+        Deadlines { head_ms, first_ms, total_ms, gap_ms: backend.timeout_stream_idle_ms }
     }
 
     /// What a wait that ended too late means: `phase`, or that there is no time left at all.

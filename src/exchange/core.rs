@@ -198,7 +198,8 @@ impl Core {
         });
         let spread = snapshot.models.iter().map(|model| RefCell::new(Spread::new(&snapshot, model, u32::from(count))));
         let queue = |in_flight: u32, waiting: u32| RefCell::new(Queue::new(share(in_flight), share(waiting)));
-        let model_queues = snapshot.models.iter().map(|model| queue(model.in_flight_max, model.queue_max));
+        let model_queues =
+            snapshot.models.iter().map(|model| queue(model.max_concurrent_requests, model.max_pending_requests));
         // Bounded by the queues in front of them. Where ALPN decides, it is known after the first connection.
         let backend_queues = snapshot.backends.iter().map(|backend| {
             let turns = match (backend.protocol, &backend.tls) {
@@ -275,7 +276,7 @@ impl Core {
     /// Whether it matters how long a model's first contents take.
     pub fn times_first_content(&self, model: usize) -> bool {
         let model = &self.snapshot.models[model];
-        model.hedge_percent > 0 || model.balance == Balance::TwoChoices
+        model.hedge_percent > 0 || model.balance == Balance::P2c
     }
 
     /// Whether requests to this backend go as streams of HTTP/2, as far as that is known.

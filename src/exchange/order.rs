@@ -86,7 +86,7 @@ impl Order {
     pub fn left_ms(&self, core: &Core, backend: usize, since_ms: u64) -> Option<u64> {
         let backend = &core.snapshot.backends[backend];
         let whole_ms = match self.form {
-            Form::Whole => Some(backend.timeout_total_ms),
+            Form::Whole => Some(backend.timeout_request_ms),
             Form::Streamed => backend.timeout_stream_ms,
         };
         whole_ms.map(|ms| since_ms.saturating_add(ms).saturating_sub(now_ms()))

@@ -16,7 +16,7 @@ use crate::config::snapshot::Balance;
 use crate::dialect::facts::Form;
 use crate::net::throw;
 
-/// How much of a prompt decides where it goes, with `balance = "prompt"`: system prompts and the first turn, which is
+/// How much of a prompt decides where it goes, with `balance = "prefix"`: system prompts and the first turn, which is
 /// what conversations share.
 const PROMPT_BYTES: usize = 1024;
 
@@ -91,14 +91,14 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
             core.load.look(now);
             least(targets.len(), load, weight, &mut spread.cursor)
         }
-        Balance::TwoChoices => {
+        Balance::P2c => {
             let cost = |target: usize| {
                 let backend = targets[target].backend;
                 core.latencies[backend].borrow().cost(core.load.own(backend), now)
             };
             two_choices(targets.len(), cost, weight, throw())
         }
-        balance @ (Balance::Session(_) | Balance::Prompt) => {
+        balance @ (Balance::Sticky(_) | Balance::Prefix) => {
             core.load.look(now);
             spread.ring.pick(place(order, balance), load, weight)
         }
@@ -122,7 +122,7 @@ pub fn has_others(core: &Core, model: usize, tried: &Tried) -> bool {
 
 /// Where on the ring a request belongs.
 fn place(order: &Order, balance: &Balance) -> u64 {
-    if let Balance::Session(field) = balance
+    if let Balance::Sticky(field) = balance
         && let Some(session) = order.head.fields.find(order.head_bytes(), field)
     {
         return hash(session);

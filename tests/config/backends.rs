@@ -20,7 +20,7 @@ fn at_url(url: &str, lines: &str) -> String {
 fn https_fills_in_what_tls_needs() {
     let (chain, private_key) = ("/etc/ringway/client.pem".into(), "/etc/ringway/client.key".into());
     let client = ClientCertificate { chain, private_key };
-    let all = "tls_name = \"LLM.internal.\"\ntls_ca = \"/etc/ringway/ca.pem\"\ntls_cert = \"/etc/ringway/client.pem\"\n\
+    let all = "tls_server_name = \"LLM.internal.\"\ntls_ca = \"/etc/ringway/ca.pem\"\ntls_cert = \"/etc/ringway/client.pem\"\n\
                tls_key = \"/etc/ringway/client.key\"";
     let plain = |server_name: &str| Tls { server_name: server_name.to_owned(), ca: None, client: None };
     let full = Tls { ca: Some("/etc/ringway/ca.pem".into()), client: Some(client), ..plain("llm.internal") };
@@ -32,7 +32,7 @@ fn https_fills_in_what_tls_needs() {
         ("HTTPS://10.0.0.1:8443", "", "10.0.0.1", 8443, "10.0.0.1:8443", plain("10.0.0.1")),
         ("https://10.0.0.1", all, "10.0.0.1", 443, "10.0.0.1", full),
         // A host that no certificate can be for is no trouble when the certificate's name is told.
-        ("https://-odd", "tls_name = \"h.example\"", "-odd", 443, "-odd", plain("h.example")),
+        ("https://-odd", "tls_server_name = \"h.example\"", "-odd", 443, "-odd", plain("h.example")),
         // The text around the certificates may be in any encoding.
         ("https://h.example", "tls_ca = \"/etc/ringway/latin1.pem\"", "h.example", 443, "h.example", latin1),
     ] {
@@ -87,14 +87,14 @@ fn words_of_backends_and_models_are_what_they_say() {
         assert_eq!(backend(&format!("api_key_field = \"{word}\"")).credential_field, field);
     }
     let model = |lines: &str| good(&format!("{LEAST}{lines}")).models.remove(0);
-    let session = |name: &str| Balance::Session(name.to_owned());
+    let sticky = |name: &str| Balance::Sticky(name.to_owned());
     for (lines, balance) in [
         ("balance = \"round-robin\"", Balance::RoundRobin),
         ("balance = \"least-connections\"", Balance::LeastConnections),
-        ("balance = \"two-choices\"", Balance::TwoChoices),
-        ("balance = \"prompt\"", Balance::Prompt),
-        ("balance = \"session\"", session("x-session-id")),
-        ("balance = \"session\"\nsession_header = \"X-Conversation\"", session("x-conversation")),
+        ("balance = \"p2c\"", Balance::P2c),
+        ("balance = \"prefix\"", Balance::Prefix),
+        ("balance = \"sticky\"", sticky("x-session-id")),
+        ("balance = \"sticky\"\nsession_header = \"X-Conversation\"", sticky("x-conversation")),
     ] {
         assert_eq!(model(lines).balance, balance, "{lines}");
     }

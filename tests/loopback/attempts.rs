@@ -335,7 +335,7 @@ fn a_backend_that_fails_fast_does_not_look_fast() {
         let gateway = Setup::bare()
             .backend("bad", &bad, "eject_errors = 1000\neject_error_percent = 0")
             .backend("good", &good, "")
-            .model("m", "balance = \"two-choices\"\nbackends = [\"bad\", \"good\"]")
+            .model("m", "balance = \"p2c\"\nbackends = [\"bad\", \"good\"]")
             .start();
         for round in 0..40 {
             gateway.ask(chat_stream(&format!("{round}")));
@@ -362,7 +362,7 @@ fn a_hedge_overtakes_a_slow_backend() {
     let gateway = Setup::bare()
         .backend("slow", &slow, "timeout_head = \"5m\"\ntimeout_first = \"5m\"")
         .backend("fast", &fast, "priority = 1")
-        .model("m", "backends = [\"slow\", \"fast\"]\nhedge = 50")
+        .model("m", "backends = [\"slow\", \"fast\"]\nhedge_percent = 50")
         .start();
     // What is ordinary has to be learnt first. It is far above what a busy machine adds to the quick answers behind it:
     // they are not hedged, and pay in what a hedge takes out.

@@ -160,7 +160,7 @@ fn a_backend_that_says_nothing_times_out() {
         peer.await_close();
     });
     let gateway = Setup::bare()
-        .backend("b", &backend, "timeout_total = \"100ms\"\ntimeout_head = \"100ms\"")
+        .backend("b", &backend, "timeout_request = \"100ms\"\ntimeout_head = \"100ms\"")
         .model("m", "backends = [\"b\"]\nretries = 0")
         .start();
     for (round, request) in [chat("x"), chat_stream("x")].into_iter().enumerate() {
@@ -183,7 +183,7 @@ fn a_body_that_stops_inside_ends_uncleanly() {
             peer.await_close();
         }
     });
-    let gateway = Setup::with_backend(&backend, "timeout_total = \"300ms\"").start();
+    let gateway = Setup::with_backend(&backend, "timeout_request = \"300ms\"").start();
     for _ in 0..2 {
         let response = gateway.ask(chat("x"));
         // Either nothing had been sent, and it is an error, or it is visibly not whole.

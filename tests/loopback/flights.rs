@@ -325,7 +325,7 @@ fn a_backend_that_is_always_slow_is_not_asked_once_for_each_follower() {
             peer.request();
             peer.await_close();
         });
-        let gateway = Setup::with_backend(&backend, "timeout_total = \"500ms\"")
+        let gateway = Setup::with_backend(&backend, "timeout_request = \"500ms\"")
             .cores(cores)
             .cache("timeout_follow = \"100ms\"")
             .start();

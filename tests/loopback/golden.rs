@@ -48,7 +48,7 @@ fn errors() {
         }
     });
     let absent = Backend::absent();
-    let gateway = Setup::with_backend(&backend, "timeout_total = \"100ms\"")
+    let gateway = Setup::with_backend(&backend, "timeout_request = \"100ms\"")
         .server("body_max = \"1MiB\"")
         .server("timeout_head = \"100ms\"")
         .server("timeout_body = \"100ms\"")

@@ -70,7 +70,7 @@ fn sessions_stay_where_they_were_and_regions_come_in_order() {
         setup = setup.backend(&format!("b{place}"), backend, &format!("region = \"{region}\""));
     }
     let gateway = setup
-        .model("m", "balance = \"session\"\nsession_header = \"X-Chat\"\nbackends = [\"b0\", \"b1\", \"b2\", \"b3\"]")
+        .model("m", "balance = \"sticky\"\nsession_header = \"X-Chat\"\nbackends = [\"b0\", \"b1\", \"b2\", \"b3\"]")
         .start();
     let count = || backends.iter().map(Backend::count).collect::<Vec<_>>();
     for session in 0..8 {

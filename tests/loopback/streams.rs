@@ -116,7 +116,7 @@ fn a_stream_whose_backend_dies_ends_with_an_error_and_uncleanly() {
             "backend_invalid",
         ),
         (|peer| _ = peer.write(chunk(&event("[DO")) + LAST_CHUNK), "", "backend_invalid"),
-        (|peer| peer.await_close(), "timeout_gap = \"200ms\"", "backend_timeout"),
+        (|peer| peer.await_close(), "timeout_stream_idle = \"200ms\"", "backend_timeout"),
     ];
     for (end, lines, code) in ends {
         let (response, gateway, _backend) = broken(end, lines);

@@ -28,8 +28,8 @@ WINDOWS_MAX = 10
 PACE = ("--latency-ms", "60", "--stream-chunk-delay-ms", "10")
 NAMES = ("b0", "b1", "b2")
 
-BACKEND = {"timeout_connect": "500ms", "timeout_head": "1s", "timeout_first": "1s", "timeout_gap": "2s"}
-BACKEND |= {"timeout_total": "30s", "eject_errors": 3, "eject_time": "500ms", "eject_probes": 1, "slow_start": "1s"}
+BACKEND = {"timeout_connect": "500ms", "timeout_head": "1s", "timeout_first_token": "1s", "timeout_stream_idle": "2s"}
+BACKEND |= {"timeout_request": "30s", "eject_errors": 3, "eject_time": "500ms", "eject_probes": 1, "slow_start": "1s"}
 ACTIVE = {"health_interval": "500ms", "health_timeout": "400ms"}
 # Only what requests meet counts.
 PASSIVE = {"health_interval": "0s"}
@@ -137,7 +137,7 @@ class Setting:
         urls = [backend.url() for backend in self.backends] + [f"http://127.0.0.1:{self.late_port}"]
         rows = [{"name": name, "url": url, **BACKEND, **health} for name, url in zip(NAMES, urls)]
         targets = [{"backend": name, "model": name} for name in NAMES]
-        model = {"name": "m", "balance": balance, "backends": targets, "in_flight_max": 1000}
+        model = {"name": "m", "balance": balance, "backends": targets, "max_concurrent_requests": 1000}
         self.gateway = house.Gateway(PROGRAM, rows, [model])
 
     def out_of_service(self, name):

@@ -29,7 +29,7 @@ ATTEMPTS_MAX = 3  # one, and the retries of the configuration
 # The finish reason, the usage that the gateway asks for, and `[DONE]`.
 CHUNKS_BEHIND_TEXT = 3
 
-BACKEND = {"timeout_first": "1s", "timeout_head": "1s", "timeout_gap": "1s", "timeout_total": "4s"}
+BACKEND = {"timeout_first_token": "1s", "timeout_head": "1s", "timeout_stream_idle": "1s", "timeout_request": "4s"}
 # A provider that is alone is never left alone, and nothing but these requests reaches it.
 BACKEND |= {"eject_errors": 1000, "eject_error_percent": 0, "health_interval": "0s"}
 CACHE = 'ttl = "1h"'
@@ -44,7 +44,7 @@ def gateway_for(providers, lines=None, **model):
     settings = {**BACKEND, **(lines or {})}
     backends = [{"name": f"p{place}", "url": provider.url(), **settings} for place, provider in enumerate(providers)]
     names = [backend["name"] for backend in backends]
-    return house.Gateway(PROGRAM, backends, [{"name": MODEL, "backends": names, "retry_budget": 100, **model}], CACHE)
+    return house.Gateway(PROGRAM, backends, [{"name": MODEL, "backends": names, "retry_budget_percent": 100, **model}], CACHE)
 
 
 def client_of(gateway, retries=0):

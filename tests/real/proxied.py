@@ -110,8 +110,8 @@ def servers(directory, mock, steps):
 
 
 def backends(directory, nginx):
-    plain = {"health_interval": "0s", "timeout_gap": "300s", "connections_min": 0, "eject_errors": 1000, "eject_error_percent": 0}
-    secure = {**plain, "tls_name": "llm.test", "tls_ca": f"{directory}/ca.pem"}
+    plain = {"health_interval": "0s", "timeout_stream_idle": "300s", "connections_min": 0, "eject_errors": 1000, "eject_error_percent": 0}
+    secure = {**plain, "tls_server_name": "llm.test", "tls_ca": f"{directory}/ca.pem"}
     client = {"tls_cert": f"{directory}/client.pem", "tls_key": f"{directory}/client.key"}
     rows = {name: (name, secure) for name in ("h2", "h1", "old", "steps", "narrow", "brief", "expired")}
     rows |= {
@@ -121,7 +121,7 @@ def backends(directory, nginx):
         "mutual": ("mutual", {**secure, **client}),
         "unproven": ("mutual", secure),
         "stranger": ("h2", {**secure, "tls_ca": f"{directory}/stranger.pem"}),
-        "misnamed": ("h2", {**secure, "tls_name": "other.test"}),
+        "misnamed": ("h2", {**secure, "tls_server_name": "other.test"}),
         "unknown": ("h2", {key: value for key, value in secure.items() if key != "tls_ca"}),
     }
     return [{"name": name, "url": nginx.url(server, "http" if server == "plain" else "https"), **keys}
@@ -291,7 +291,7 @@ def main():
         nginx = front.Nginx(directory, servers(directory, port, steps.port), options)
         at_end.callback(nginx.stop)
         rows = backends(directory, nginx)
-        models = [{"name": row["name"], "backends": [row["name"]], "in_flight_max": 1000} for row in rows]
+        models = [{"name": row["name"], "backends": [row["name"]], "max_concurrent_requests": 1000} for row in rows]
         gateway = house.Gateway(PROGRAM, rows, models, cores=CORES)
         alone = house.Gateway(PROGRAM, rows, models, cores=1)
         asker = Asker(gateway.port)

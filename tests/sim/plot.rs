@@ -76,7 +76,7 @@ fn draw(plot: &Plot) -> Setup {
         follow_ms: pick(&[500, 2000, 10_000]),
         total_ms: pick(&[3000, 10_000]),
         gap_ms: pick(&[2000, 5000]),
-        balance: pick(&["round-robin", "least-connections", "two-choices", "session", "prompt"]),
+        balance: pick(&["round-robin", "least-connections", "p2c", "sticky", "prefix"]),
         retries: pick(&[0, 2, 2, 4]),
         fallback: chance(20),
         hedge: if chance(25) { pick(&[5, 50]) } else { 0 },

@@ -86,9 +86,9 @@ pub(in crate::config) fn model(
     let header_at = section.is_written("session_header").then(|| section.place("session_header"));
     let session_header = section.take("session_header");
     let balance = section.take("balance");
-    if let Some(at) = header_at.filter(|_| balance.is_some_and(|word| word != "session")) {
-        let remedy = "write balance = \"session\", or take session_header out";
-        report.add(at, "model.session_header", "the balance is not \"session\"", remedy);
+    if let Some(at) = header_at.filter(|_| balance.is_some_and(|word| word != "sticky")) {
+        let remedy = "write balance = \"sticky\", or take session_header out";
+        report.add(at, "model.session_header", "the balance is not \"sticky\"", remedy);
     }
     let own = section.name().map(|name| name.value.clone());
     let mut fallback = Vec::new();
@@ -117,19 +117,19 @@ pub(in crate::config) fn model(
         version: section.take("version")?,
         balance: match balance? {
             "round-robin" => Balance::RoundRobin,
-            "two-choices" => Balance::TwoChoices,
-            "session" => Balance::Session(session_header?),
-            "prompt" => Balance::Prompt,
+            "p2c" => Balance::P2c,
+            "sticky" => Balance::Sticky(session_header?),
+            "prefix" => Balance::Prefix,
             _ => Balance::LeastConnections,
         },
         targets,
         fallback,
-        in_flight_max: section.take("in_flight_max")?,
-        queue_max: section.take("queue_max")?,
+        max_concurrent_requests: section.take("max_concurrent_requests")?,
+        max_pending_requests: section.take("max_pending_requests")?,
         timeout_queue_ms: section.take("timeout_queue")?,
         retries: section.take("retries")?,
-        retry_budget_percent: section.take("retry_budget")?,
-        hedge_percent: section.take("hedge")?,
+        retry_budget_percent: section.take("retry_budget_percent")?,
+        hedge_percent: section.take("hedge_percent")?,
         panic_percent: section.take("panic_threshold")?,
     })
 }

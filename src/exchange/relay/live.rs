@@ -317,7 +317,7 @@ fn longest_answer_ms(core: &Core, note: &Note) -> u64 {
     const LETTER_MS: u64 = 1000;
     let targets = note.model.map_or(&[][..], |model| &core.snapshot.models[model].targets);
     let backends = targets.iter().map(|target| &core.snapshot.backends[target.backend]);
-    let longest = backends.map(|backend| backend.timeout_total_ms.max(backend.timeout_gap_ms)).max();
+    let longest = backends.map(|backend| backend.timeout_request_ms.max(backend.timeout_stream_idle_ms)).max();
     longest.unwrap_or(0).saturating_add(LETTER_MS)
 }
 

@@ -51,7 +51,7 @@ impl Authority {
 
     /// Lines of a `[[backend]]` that trusts this authority and calls the backend by its name.
     pub fn trusted(&self) -> String {
-        format!("tls_name = \"{NAME}\"\ntls_ca = \"{}\"\n", self.path("ca.pem"))
+        format!("tls_server_name = \"{NAME}\"\ntls_ca = \"{}\"\n", self.path("ca.pem"))
     }
 
     /// Lines of a `[[backend]]` that shows a certificate of this authority.

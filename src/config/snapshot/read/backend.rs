@@ -50,9 +50,9 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         timeout_connect_ms: section.take("timeout_connect")?,
         timeout_idle_ms: section.take("timeout_idle")?,
         timeout_head_ms: section.take("timeout_head")?,
-        timeout_first_ms: section.take("timeout_first")?,
-        timeout_total_ms: section.take("timeout_total")?,
-        timeout_gap_ms: section.take("timeout_gap")?,
+        timeout_first_token_ms: section.take("timeout_first_token")?,
+        timeout_request_ms: section.take("timeout_request")?,
+        timeout_stream_idle_ms: section.take("timeout_stream_idle")?,
         timeout_stream_ms: section.take_optional("timeout_stream")?,
         fast_open: if section.take("fast_open")? { FastOpen::On } else { FastOpen::Off },
         include_usage: if section.take("include_usage")? { IncludeUsage::Ask } else { IncludeUsage::Leave },
@@ -88,10 +88,10 @@ fn tls(
 ) -> Option<Option<Tls>> {
     const FILES: [PemKey; 3] = [PemKey::Ca, PemKey::Chain, PemKey::PrivateKey];
     let places = FILES.map(|key| section.place(key.name()));
-    let name = section.take_optional::<Placed<String>>("tls_name");
+    let name = section.take_optional::<Placed<String>>("tls_server_name");
     let files = FILES.map(|key| section.take_optional::<Placed<FilePath>>(key.name()));
     let Some(host) = host else {
-        let name_at = name.flatten().map(|name| ("tls_name", name.at));
+        let name_at = name.flatten().map(|name| ("tls_server_name", name.at));
         let files_at = FILES.iter().zip(files).filter_map(|(key, file)| Some((key.name(), file??.at)));
         for (key, at) in name_at.into_iter().chain(files_at) {
             let remedy = "write https:// in url, or take the key out";
@@ -120,7 +120,12 @@ fn tls(
             Ok(name) => name,
             Err(_) => {
                 let what = "its host is no name that a certificate can be for";
-                report.add(url_at, "backend.url", what, "add tls_name with the name that its certificate is for");
+                report.add(
+                    url_at,
+                    "backend.url",
+                    what,
+                    "add tls_server_name with the name that its certificate is for",
+                );
                 return None;
             }
         },
