@@ -13,7 +13,7 @@ const ERROR_503: &str = r#"{"error":{"message":"busy","type":"server_error","cod
 /// Two backends, `bad` first, behind the model `m`.
 fn pair(bad: &Backend, good: &Backend, model: &str) -> Setup {
     Setup::bare()
-        .backend("bad", bad, "timeout_head = \"200ms\"\ntimeout_first = \"300ms\"")
+        .backend("bad", bad, "timeout_head = \"200ms\"\ntimeout_first_token = \"300ms\"")
         .backend("good", good, "priority = 1")
         .model("m", &format!("backends = [\"bad\", \"good\"]\n{model}"))
 }
@@ -194,7 +194,7 @@ fn retries_end_with_their_budget() {
     let bad = Backend::answering(|_| answer(500, ERROR_503));
     let gateway = Setup::bare()
         .backend("b", &bad, "eject_errors = 1000\neject_error_percent = 0")
-        .model("m", "backends = [\"b\"]\nretry_budget = 0\nretries = 1")
+        .model("m", "backends = [\"b\"]\nretry_budget_percent = 0\nretries = 1")
         .start();
     let mut client = gateway.client();
     for round in 0..150 {
@@ -213,7 +213,10 @@ fn who_finds_the_queue_full_is_told_when_to_come_back() {
     });
     let gateway = Setup::bare()
         .backend("b", &backend, "")
-        .model("m", "backends = [\"b\"]\nin_flight_max = 1\nqueue_max = 1\ntimeout_queue = \"300ms\"")
+        .model(
+            "m",
+            "backends = [\"b\"]\nmax_concurrent_requests = 1\nmax_pending_requests = 1\ntimeout_queue = \"300ms\"",
+        )
         .start();
     let (mut first, mut second) = (gateway.client(), gateway.client());
     first.send(chat_stream("first"));
@@ -360,7 +363,7 @@ fn a_hedge_overtakes_a_slow_backend() {
     });
     let fast = Backend::answering(echo);
     let gateway = Setup::bare()
-        .backend("slow", &slow, "timeout_head = \"5m\"\ntimeout_first = \"5m\"")
+        .backend("slow", &slow, "timeout_head = \"5m\"\ntimeout_first_token = \"5m\"")
         .backend("fast", &fast, "priority = 1")
         .model("m", "backends = [\"slow\", \"fast\"]\nhedge_percent = 50")
         .start();

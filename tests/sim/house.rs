@@ -93,8 +93,8 @@ fn snapshot(setup: &Setup) -> Snapshot {
         let Dial::Tcp(address) = backend(index) else { continue };
         text.push_str(&format!(
             "[[backend]]\nname = \"b{index}\"\nurl = \"http://{address}\"\ntimeout_connect = \"1s\"\n\
-             timeout_request = \"{}ms\"\ntimeout_gap = \"{}ms\"\ntimeout_idle = \"10s\"\nconnections_min = 0\nhttp2_connections_min = 0\n\
-             timeout_head = \"{}ms\"\ntimeout_first = \"{}ms\"\nhealth_interval = \"0s\"\neject_errors = {}\neject_time = \"1s\"\nconnections_max = {}\n",
+             timeout_request = \"{}ms\"\ntimeout_stream_idle = \"{}ms\"\ntimeout_idle = \"10s\"\nconnections_min = 0\nhttp2_connections_min = 0\n\
+             timeout_head = \"{}ms\"\ntimeout_first_token = \"{}ms\"\nhealth_interval = \"0s\"\neject_errors = {}\neject_time = \"1s\"\nconnections_max = {}\n",
             setup.total_ms,
             setup.gap_ms,
             setup.gap_ms,
@@ -113,7 +113,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
         (0..setup.backends).map(|index| format!("{{ backend = \"b{index}\", model = \"real-m\" }}")).collect();
     let (in_flight, queue) = setup.turns.unwrap_or((1000, 1000));
     let model = format!(
-        "balance = \"{}\"\nbackends = [{}]\nretries = {}\nhedge_percent = {}\nin_flight_max = {in_flight}\nqueue_max = {queue}\n\
+        "balance = \"{}\"\nbackends = [{}]\nretries = {}\nhedge_percent = {}\nmax_concurrent_requests = {in_flight}\nmax_pending_requests = {queue}\n\
          timeout_queue = \"2s\"\n",
         setup.balance,
         targets.join(", "),
