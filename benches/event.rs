@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ringway::dialect::facts::Endpoint;
-use ringway::dialect::openai::{Shapes, event_facts};
+use ringway::dialect::{Dialect, Shapes};
 use ringway::wire::json::Tape;
 use ringway::wire::sse::Splitter;
 
@@ -37,7 +37,12 @@ fn event(criterion: &mut Criterion) {
             Splitter::new,
             |splitter| {
                 while let Ok(Some(event)) = splitter.next(black_box(&stream)) {
-                    black_box(event_facts(Endpoint::ChatCompletions, splitter.data(&event, &stream), &mut tape));
+                    black_box(Dialect::OpenAi.event_facts(
+                        Endpoint::ChatCompletions,
+                        b"",
+                        splitter.data(&event, &stream),
+                        &mut tape,
+                    ));
                 }
             },
             BatchSize::SmallInput,

@@ -4,8 +4,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ringway::dialect::Dialect;
 use ringway::dialect::facts::Endpoint;
-use ringway::dialect::openai::request_facts;
 use ringway::wire::json::{self, Tape};
 use sha2::{Digest, Sha256};
 
@@ -32,7 +32,7 @@ fn fingerprint(criterion: &mut Criterion) {
         group.bench_function(format!("whole_{prompt_bytes}"), |bencher| {
             bencher.iter(|| {
                 json::parse(black_box(&input), &mut tape).ok()?;
-                let facts = request_facts(ENDPOINT, &input, &tape).ok()?;
+                let facts = Dialect::OpenAi.request_facts(ENDPOINT, &input, &tape).ok()?;
                 bytes.clear();
                 json::canonical(&input, &tape, facts.not_in_key, &mut bytes);
                 Some(Sha256::digest(&bytes))

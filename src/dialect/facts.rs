@@ -376,6 +376,8 @@ pub struct AnswerFacts {
 /// What a client is told of a failure, in whatever shape its API has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicError<'a> {
+    /// The HTTP status that goes with it: some APIs name their classes of error by it.
+    pub status: u16,
     /// One sentence the client can act on.
     pub message: &'a str,
     /// The API's class of error, such as `invalid_request_error`.
@@ -384,4 +386,6 @@ pub struct PublicError<'a> {
     pub code: Option<&'a str>,
     /// The request member at fault.
     pub param: Option<&'a str>,
+    /// By which the log names the exchange; empty where there is none.
+    pub request_id: &'a str,
 }

@@ -1,4 +1,149 @@
 //! What differs between LLM APIs: the facts the gateway needs of requests, events and answers, and how each API spells
 //! them. Pure functions over bytes; no I/O, no clock. Must never change a byte it was not asked to change.
+//! Other rooms see the closed enum [`Dialect`] and plain facts, never the module of one API.
+
+mod anthropic;
 pub mod facts;
-pub mod openai;
+mod openai;
+
+use facts::{AnswerFacts, Endpoint, ErrorKind, EventFacts, PublicError, RequestFacts};
+pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed};
+
+use crate::wire::json::Tape;
+
+/// The API in which a client speaks, or a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI's chat completions, completions and embeddings, and every path that has no API of its own here.
+    OpenAi,
+    /// OpenAI's responses: as above, but for the events of its streams, which have names and types.
+    Responses,
+    /// Anthropic's messages.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The API that a request path belongs to. A query is not looked at.
+    pub fn of_path(path: &[u8]) -> Dialect {
+        let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
+        let is_below = |api: &[u8]| path.strip_prefix(api).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+        if is_below(b"/v1/messages") || is_below(b"/v1/complete") {
+            Dialect::Anthropic
+        } else if is_below(b"/v1/responses") {
+            Dialect::Responses
+        } else {
+            Dialect::OpenAi
+        }
+    }
+
+    /// Appends the body of a refusal.
+    pub fn write_error(self, out: &mut Vec<u8>, error: &PublicError<'_>) {
+        match self {
+            Dialect::OpenAi | Dialect::Responses => openai::write_error(out, error),
+            Dialect::Anthropic => anthropic::write_error(out, error),
+        }
+    }
+
+    /// Appends the event that ends a stream which is not complete. Nothing follows it.
+    pub fn write_error_event(self, out: &mut Vec<u8>, error: &PublicError<'_>) {
+        match self {
+            Dialect::OpenAi => openai::write_error_event(out, error),
+            Dialect::Responses => openai::write_response_error_event(out, error),
+            Dialect::Anthropic => anthropic::write_error_event(out, error),
+        }
+    }
+
+    /// The data of the event that ends a complete stream; none where the last event of the answer itself does.
+    pub fn terminal(self) -> Option<&'static [u8]> {
+        match self {
+            Dialect::OpenAi => Some(openai::DONE),
+            Dialect::Responses | Dialect::Anthropic => None,
+        }
+    }
+
+    /// Reads what the gateway acts on from a request's body. `tape` is the body's.
+    pub fn request_facts(self, endpoint: Endpoint, body: &[u8], tape: &Tape) -> Result<RequestFacts, RequestFault> {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::request_facts(endpoint, body, tape),
+        }
+    }
+
+    /// Reads one event of a stream. `tape` is scratch and holds the data's tape afterwards.
+    pub fn event_facts(self, endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => {
+                openai::named_event_facts(endpoint, name, data, tape)
+            }
+        }
+    }
+
+    /// Reads a whole answer. `tape` is scratch and holds the answer's outline afterwards.
+    pub fn answer_facts(self, endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::answer_facts(endpoint, body, tape),
+        }
+    }
+
+    /// The kind of error that a body reports, if it has the shape of one. Backends answer in each other's shapes, so that
+    /// all are known whatever a backend speaks.
+    pub fn error_kind(self, body: &[u8], tape: &mut Tape) -> Option<ErrorKind> {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::error_kind(body, tape),
+        }
+    }
+
+    /// The events that a whole answer amounts to; none if that cannot be told exactly.
+    pub fn streamed_of(self, endpoint: Endpoint, whole: &[u8]) -> Option<Streamed> {
+        match self {
+            Dialect::OpenAi => openai::streamed_of(endpoint, whole),
+            Dialect::Responses | Dialect::Anthropic => None,
+        }
+    }
+
+    /// The whole answer that events amount to; none if that cannot be told exactly.
+    pub fn whole_of(self, endpoint: Endpoint, events: &[u8], usage: Option<&[u8]>) -> Option<Vec<u8>> {
+        match self {
+            Dialect::OpenAi => openai::whole_of(endpoint, events, usage),
+            Dialect::Responses | Dialect::Anthropic => None,
+        }
+    }
+
+    /// Appends the answer of `GET /v1/models`. `created` is in seconds since 1970.
+    pub fn write_models<'a>(self, out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>, created: u64) {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::write_models(out, names, created),
+        }
+    }
+
+    /// Appends the answer of `GET /v1/models/NAME`.
+    pub fn write_model(self, out: &mut Vec<u8>, name: &str, created: u64) {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::write_model(out, name, created),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Dialect;
+
+    #[test]
+    fn a_path_belongs_to_one_api() {
+        for (path, dialect) in [
+            ("/v1/messages", Dialect::Anthropic),
+            ("/v1/messages?beta=true", Dialect::Anthropic),
+            ("/v1/messages/count_tokens", Dialect::Anthropic),
+            ("/v1/complete", Dialect::Anthropic),
+            ("/v1/completions", Dialect::OpenAi),
+            ("/v1/messagesx", Dialect::OpenAi),
+            ("/v1/responses", Dialect::Responses),
+            ("/v1/responses/resp_1/input_items", Dialect::Responses),
+            ("/v1/chat/completions", Dialect::OpenAi),
+            ("/v1/files/messages", Dialect::OpenAi),
+            ("/healthz", Dialect::OpenAi),
+            ("", Dialect::OpenAi),
+        ] {
+            assert_eq!(Dialect::of_path(path.as_bytes()), dialect, "{path}");
+        }
+    }
+}

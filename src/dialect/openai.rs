@@ -14,11 +14,15 @@ pub mod write;
 pub use answer::answer_facts;
 pub use convert::{Streamed, streamed_of, whole_of};
 pub use edit::Edits;
-pub use event::{event_facts, named_event_facts};
+#[cfg(test)]
+pub use event::event_facts;
+pub use event::named_event_facts;
 pub use fault::error_kind;
-pub use request::{NOT_IN_KEY, RequestFault, request_facts};
+#[cfg(test)]
+pub use request::NOT_IN_KEY;
+pub use request::{RequestFault, request_facts};
 pub use shape::{Reading, Shapes};
-pub use write::{write_error, write_error_event, write_model, write_models};
+pub use write::{write_error, write_error_event, write_model, write_models, write_response_error_event};
 
 /// The data of the event that ends a stream.
 pub const DONE: &[u8] = b"[DONE]";

@@ -13,8 +13,8 @@ use super::order::Order;
 use super::relay::Begun;
 use super::route::Plan;
 use super::send::{self, SendFault};
+use crate::dialect::Dialect;
 use crate::dialect::facts::{ErrorKind, Form};
-use crate::dialect::openai::error_kind;
 use crate::error::Failure;
 use crate::net::{now_ms, now_us};
 use crate::wire::json::Tape;
@@ -187,7 +187,7 @@ pub fn failure(fault: Fault) -> Failure {
 
 /// What an answer with an error's status and body means.
 pub fn refusal(status: u16, body: &[u8], tape: &mut Tape) -> Fault {
-    match error_kind(body, tape) {
+    match Dialect::OpenAi.error_kind(body, tape) {
         Some(ErrorKind::ContextWindow) => Fault::ContextWindow,
         _ => Fault::Status(status),
     }

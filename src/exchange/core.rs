@@ -20,7 +20,7 @@ use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
 use super::send::Lasting;
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
-use crate::dialect::openai::Shapes;
+use crate::dialect::Shapes;
 use crate::net::mail::Outbox;
 use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Berths, Dial, Duplex, Panics, give_memory_back, now_ms};

@@ -13,8 +13,8 @@ use super::line::Line;
 use super::parse::{Question, body_bytes};
 use super::send::CHANGING;
 use crate::config::snapshot::{CacheMode, IncludeUsage, Scope, Target};
+use crate::dialect::Reading;
 use crate::dialect::facts::{Endpoint, UsageEvent};
-use crate::dialect::openai::Reading;
 use crate::wire::http1::Method;
 
 /// Names the layout of the bytes that are hashed; a change of the layout changes it.

@@ -12,8 +12,8 @@ use shards::{Asked, Check, CoreId, Fingerprint, Lookup, Outcome};
 use super::connect;
 use super::core::Core;
 use super::flight::{End, Opening, Source};
+use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
-use crate::dialect::openai;
 use crate::net::Dial;
 use crate::net::tls::TlsFault;
 
@@ -45,13 +45,13 @@ impl Entry {
                 (self.body.clone(), self.usage_event.clone())
             }
             (Form::Whole, Form::Streamed) => {
-                let streamed = openai::streamed_of(self.endpoint, &self.body)?;
+                let streamed = Dialect::OpenAi.streamed_of(self.endpoint, &self.body)?;
                 (Bytes::from(streamed.events), streamed.usage_event.map(Bytes::from))
             }
             (Form::Streamed, Form::Whole) => {
                 // Where the backend did not tell its usage in a stream, asked for the whole answer it may.
                 self.tokens?;
-                let whole = openai::whole_of(self.endpoint, &self.body, self.usage_event.as_deref())?;
+                let whole = Dialect::OpenAi.whole_of(self.endpoint, &self.body, self.usage_event.as_deref())?;
                 (Bytes::from(whole), None)
             }
         };

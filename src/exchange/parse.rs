@@ -4,7 +4,7 @@
 use super::core::{Core, Scratch};
 use super::line::{Filled, Line, READ_ROOM_BYTES};
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
-use crate::dialect::openai::{Reading, request_facts};
+use crate::dialect::{Dialect, Reading};
 use crate::error::Failure;
 use crate::net::now_ms;
 use crate::net::watch::Wait;
@@ -165,7 +165,8 @@ pub fn scan(
     } else {
         json::parse(bytes, tape)
             .map_err(|fault| Failure::BadJson { why: format!("The request body is not valid JSON: {fault}.") })?;
-        let facts = request_facts(endpoint, bytes, tape)
+        let facts = Dialect::OpenAi
+            .request_facts(endpoint, bytes, tape)
             .map_err(|fault| Failure::BadField { why: fault.to_string(), param: fault.param().unwrap_or("body") })?;
         shapes.learn_request(endpoint, bytes, tape, &facts);
         (Some(facts), Reading::Tape)

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::line::Line;
+use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::error::Failure;
 use crate::limits::REQUEST_ID_BYTES;
@@ -102,6 +103,8 @@ pub struct Note {
     pub started_us: u64,
     pub first_byte_us: Option<u64>,
     pub endpoint: Endpoint,
+    /// In which the client is told of failures.
+    pub dialect: Dialect,
     pub form: Form,
     pub tenant: Option<usize>,
     pub model: Option<usize>,
@@ -120,23 +123,26 @@ pub fn begin(core: &Core, line: &Line<'_>) -> Note {
     core.counters.requests.add(1);
     let head = &line.head;
     let manner = Manner { version: head.version, persistence: head.persistence, method: head.method };
-    let endpoint = Endpoint::from_path(head.path.of(line.pending()));
-    note(RequestId::of(head.fields.get(line.pending(), "x-request-id")), manner, endpoint)
+    let path = head.path.of(line.pending());
+    let mut note = note(RequestId::of(head.fields.get(line.pending(), "x-request-id")), manner);
+    (note.endpoint, note.dialect) = (Endpoint::from_path(path), Dialect::of_path(path));
+    note
 }
 
 /// Begins the record of a request whose head could not be understood.
 pub fn begin_refused() -> Note {
     let manner = Manner { version: Version::Http11, persistence: Persistence::Close, method: Method::Other };
-    note(RequestId::of(None), manner, Endpoint::Other)
+    note(RequestId::of(None), manner)
 }
 
-fn note(request_id: RequestId, manner: Manner, endpoint: Endpoint) -> Note {
+fn note(request_id: RequestId, manner: Manner) -> Note {
     Note {
         request_id,
         manner,
         started_us: now_us(),
         first_byte_us: None,
-        endpoint,
+        endpoint: Endpoint::Other,
+        dialect: Dialect::OpenAi,
         form: Form::Whole,
         tenant: None,
         model: None,

@@ -15,12 +15,14 @@ const _: () = assert!(CHOICES <= u128::BITS as usize);
 /// The name of an event that is an error whatever its data looks like.
 const ERROR_NAME: &[u8] = b"error";
 
-/// Reads the data of one event. `tape` is scratch and holds the data's tape afterwards.
+/// Reads an event without a name.
+#[cfg(test)]
 pub fn event_facts(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
     named_event_facts(endpoint, b"", data, tape)
 }
 
-/// Like `event_facts`, for an event with a `name`, which may be empty: one that is named `error` is an error.
+/// Reads one event. Its `name` may be empty; one that is named `error` is an error. `tape` is scratch and holds the data's
+/// tape afterwards.
 pub fn named_event_facts(endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
     let mut facts = read(endpoint, data, tape);
     let kind = if name == ERROR_NAME { EventKind::Error } else { facts.kind };

@@ -24,6 +24,20 @@ pub fn write_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
     out.extend_from_slice(b"\n\n");
 }
 
+/// As `write_error_event`, in a stream of `/v1/responses`.
+pub fn write_response_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
+    out.extend_from_slice(
+        br#"event: error
+data: {"type":"error","code":"#,
+    );
+    write_optional(out, error.code);
+    out.extend_from_slice(br#","message":"#);
+    write_json_string(out, error.message);
+    out.extend_from_slice(br#","param":"#);
+    write_optional(out, error.param);
+    out.extend_from_slice(b"}\n\n");
+}
+
 /// Appends the answer of `GET /v1/models`. `created` is in seconds since 1970.
 pub fn write_models<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>, created: u64) {
     out.extend_from_slice(br#"{"object":"list","data":["#);

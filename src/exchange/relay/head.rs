@@ -2,8 +2,7 @@
 
 use super::Next;
 use crate::dialect::facts::{Form, PublicError};
-use crate::dialect::openai::write_error;
-use crate::error::Failure;
+use crate::error::{Failure, Public};
 use crate::exchange::core::Core;
 use crate::exchange::record::{CacheMark, Note, Showing};
 use crate::wire::http1::{Method, Persistence, Version, encode};
@@ -102,13 +101,24 @@ fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
     }
 }
 
+/// What the client of `note` is told, in the terms of any dialect.
+pub fn told<'a>(public: &'a Public, note: &'a Note) -> PublicError<'a> {
+    PublicError {
+        status: public.status,
+        message: &public.message,
+        kind: public.kind,
+        code: Some(public.code),
+        param: public.param,
+        // Visible ASCII.
+        request_id: std::str::from_utf8(note.request_id.bytes()).unwrap_or_default(),
+    }
+}
+
 /// Writes a failure as a whole response, for a client that has got nothing yet.
 pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>) -> Next {
     let public = failure.public();
     let mut body = core.buffers.take();
-    let error =
-        PublicError { message: &public.message, kind: public.kind, code: Some(public.code), param: public.param };
-    write_error(&mut body, &error);
+    note.dialect.write_error(&mut body, &told(&public, note));
     let mut further = Vec::new();
     match failure {
         Failure::NoCredential => encode::field(&mut further, "www-authenticate", b"Bearer"),

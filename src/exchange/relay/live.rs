@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use super::Next;
 use super::head::{self, Delimited, unknown_length};
-use crate::dialect::facts::{Form, PublicError, UsageEvent};
-use crate::dialect::openai::{DONE, write_error_event};
+use crate::dialect::facts::{Form, UsageEvent};
 use crate::error::Failure;
 use crate::exchange::core::Core;
 use crate::exchange::flight::{Opening, Outlet, Seat, Turn};
@@ -235,7 +234,7 @@ async fn read(
                     line.output.clear();
                     return Reader::Failed(Box::new(failure));
                 }
-                writer.fail(line, &failure);
+                writer.fail(line, note, &failure);
                 let _ = flush(core, line, seat).await;
                 return Reader::cut(failure);
             }
@@ -263,7 +262,7 @@ async fn read(
                     line.output.clear();
                     return Reader::Failed(Box::new(Failure::Draining));
                 }
-                writer.fail(line, &Failure::Draining);
+                writer.fail(line, note, &Failure::Draining);
                 let _ = flush(core, line, seat).await;
                 return Reader::cut(Failure::Draining);
             }
@@ -273,7 +272,7 @@ async fn read(
                 let dead_ms = silent_ms.min(now_ms().saturating_sub(seat.flight().heard_ms()));
                 if role != Role::Own && writer.sent && dead_ms >= answer_ms {
                     // The core that feeds this one would have told of an end by now.
-                    writer.fail(line, &Failure::FlightLost);
+                    writer.fail(line, note, &Failure::FlightLost);
                     let _ = flush(core, line, seat).await;
                     return Reader::cut(Failure::FlightLost);
                 }
@@ -384,12 +383,15 @@ impl Writer {
         let out = &mut line.output;
         if streamed {
             let usage = usage.unwrap_or(&[]);
-            let length = usage.len() + b"data: \n\n".len() + DONE.len();
+            let terminal = note.dialect.terminal();
+            let length = usage.len() + terminal.map_or(0, |data| b"data: \n\n".len() + data.len());
             if self.delimited == Delimited::Chunks {
                 encode::chunk_prefix(out, length);
             }
             out.extend_from_slice(usage);
-            sse::event(out, DONE);
+            if let Some(data) = terminal {
+                sse::event(out, data);
+            }
             if self.delimited == Delimited::Chunks {
                 out.extend_from_slice(encode::LINE_END);
             }
@@ -401,15 +403,12 @@ impl Writer {
     }
 
     /// The error in the client's own protocol, as the last thing of a stream that is not complete.
-    fn fail(&mut self, line: &mut Line<'_>, failure: &Failure) {
+    fn fail(&mut self, line: &mut Line<'_>, note: &Note, failure: &Failure) {
         if self.form != Some(Form::Streamed) {
             return;
         }
-        let public = failure.public();
-        let error =
-            PublicError { message: &public.message, kind: public.kind, code: Some(public.code), param: public.param };
         let mut event = Vec::new();
-        write_error_event(&mut event, &error);
+        note.dialect.write_error_event(&mut event, &head::told(&failure.public(), note));
         self.frame(line, &event);
     }
 

@@ -2,8 +2,8 @@
 
 use super::Next;
 use super::head::{self, Delimited, unknown_length};
+use crate::dialect::Dialect;
 use crate::dialect::facts::{Form, UsageEvent, model_in_path};
-use crate::dialect::openai::{self, DONE};
 use crate::error::Failure;
 use crate::exchange::authenticate::Visitor;
 use crate::exchange::core::Core;
@@ -51,7 +51,8 @@ pub async fn stored(
     };
     let delimited = unknown_length(note);
     let next = head::write(core, note, 200, b"text/event-stream", delimited, b"", &mut line.output);
-    let tail = b"data: \n\n".len() + DONE.len();
+    let terminal = note.dialect.terminal();
+    let tail = terminal.map_or(0, |data| b"data: \n\n".len() + data.len());
     let length = entry.body.len() + usage.len() + tail;
     if delimited == Delimited::Chunks {
         encode::chunk_prefix(&mut line.output, length);
@@ -62,7 +63,9 @@ pub async fn stored(
         line.flush_with(entry.body.clone(), timeout_ms).await.map_err(gone)?;
     }
     line.output.extend_from_slice(usage);
-    sse::event(&mut line.output, DONE);
+    if let Some(data) = terminal {
+        sse::event(&mut line.output, data);
+    }
     if delimited == Delimited::Chunks {
         line.output.extend_from_slice(encode::LINE_END);
         line.output.extend_from_slice(encode::LAST_CHUNK);
@@ -83,11 +86,11 @@ pub fn models(core: &Core, line: &mut Line<'_>, note: &mut Note, visitor: &Visit
         Some(name) => {
             let name = percent_decoded(name);
             let model = snapshot.model(&name).filter(|&index| allowed(index)).ok_or(Failure::UnknownModel)?;
-            openai::write_model(&mut body, &snapshot.models[model].name, 0);
+            Dialect::OpenAi.write_model(&mut body, &snapshot.models[model].name, 0);
         }
         None => {
             let names = snapshot.models.iter().enumerate().filter(|(index, _)| allowed(*index));
-            openai::write_models(&mut body, names.map(|(_, model)| model.name.as_str()), 0);
+            Dialect::OpenAi.write_models(&mut body, names.map(|(_, model)| model.name.as_str()), 0);
         }
     }
     let next = whole(core, line, note, b"application/json", &body);

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ringway::dialect::facts::Endpoint;
-use ringway::dialect::openai;
+use ringway::dialect::{self, Dialect};
 use ringway::wire::json::{JsonFaultKind, Kind, Tape, Value, canonical, parse, parse_unchecked_names};
 
 /// Reads everything a value offers; gives the number of values inside it.
@@ -35,15 +35,15 @@ fn compare_shapes(input: &[u8]) {
     const EVENT: [&[u8]; 2] =
         [br#"{"id":"c","choices":[{"index":0,"delta":{"content":""#, br#""},"finish_reason":null}],"usage":null}"#];
     let chat = Endpoint::ChatCompletions;
-    let (mut shapes, mut tape) = (openai::Shapes::default(), Tape::new());
+    let (mut shapes, mut tape) = (dialect::Shapes::default(), Tape::new());
     let (id, content) = input.split_at(input.len() / 3);
     let learnt = [ANSWER[0], b"c", ANSWER[1], b"a", ANSWER[2]].concat();
     for body in [&learnt, &[ANSWER[0], id, ANSWER[1], content, ANSWER[2]].concat(), input] {
-        let read = openai::answer_facts(chat, body, &mut Tape::new());
+        let read = Dialect::OpenAi.answer_facts(chat, body, &mut Tape::new());
         assert_eq!(shapes.answer_facts(chat, body, &mut tape), read);
     }
     for event in [&[EVENT[0], b"a", EVENT[1]].concat(), &[EVENT[0], input, EVENT[1]].concat(), input] {
-        let read = openai::named_event_facts(chat, b"", event, &mut Tape::new());
+        let read = Dialect::OpenAi.event_facts(chat, b"", event, &mut Tape::new());
         assert_eq!(shapes.event_facts(chat, b"", event, &mut tape), read);
     }
 }
@@ -60,11 +60,11 @@ fn compare_requests(input: &[u8]) {
     let read = |body: &[u8]| {
         let (mut tape, mut key) = (Tape::new(), Vec::new());
         parse(body, &mut tape).ok()?;
-        let facts = openai::request_facts(chat, body, &tape).ok()?;
+        let facts = Dialect::OpenAi.request_facts(chat, body, &tape).ok()?;
         canonical(body, &tape, facts.not_in_key, &mut key);
         Some((facts, key, tape))
     };
-    let mut shapes = openai::Shapes::default();
+    let mut shapes = dialect::Shapes::default();
     let (user, rest) = input.split_at(input.len() / 4);
     let (content, text) = rest.split_at(rest.len() / 2);
     let learnt = [REQUEST[0], b"u", REQUEST[1], b"a", REQUEST[2], b"b", REQUEST[3]].concat();
@@ -108,8 +108,8 @@ fuzz_target!(|input: &[u8]| {
     let (mut form, mut again) = (Vec::new(), Vec::new());
     canonical(input, &tape, &[], &mut form);
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Other] {
-        if let Ok(facts) = openai::request_facts(endpoint, input, &tape) {
-            let mut edits = openai::Edits::new();
+        if let Ok(facts) = Dialect::OpenAi.request_facts(endpoint, input, &tape) {
+            let mut edits = dialect::Edits::new();
             edits.rename_model(&facts, "another \"model\"");
             edits.ask_for_usage(&facts);
             let mut edited = Vec::new();

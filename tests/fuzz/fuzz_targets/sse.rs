@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ringway::dialect::facts::{Endpoint, StreamVerdict};
-use ringway::dialect::openai;
+use ringway::dialect::Dialect;
 use ringway::wire::json::Tape;
 use ringway::wire::sse::{Ending, EventData, Splitter, SseFault};
 
@@ -36,16 +36,16 @@ fuzz_target!(|input: &[u8]| {
     let (mut verdict, mut tape) = (StreamVerdict::new(), Tape::new());
     for (data, _) in whole.iter().flat_map(|(events, _)| events) {
         if let Some(data) = data {
-            verdict.note(&openai::event_facts(Endpoint::ChatCompletions, data, &mut tape));
+            verdict.note(&Dialect::OpenAi.event_facts(Endpoint::ChatCompletions, b"", data, &mut tape));
         }
     }
     let _ = verdict.stored();
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
-        if let Some(answer) = openai::whole_of(endpoint, stream, None) {
+        if let Some(answer) = Dialect::OpenAi.whole_of(endpoint, stream, None) {
             serde_json::from_slice::<serde_json::Value>(&answer).expect("a whole answer is JSON");
             // What was merged can be told as a stream again.
-            if let Some(streamed) = openai::streamed_of(endpoint, &answer) {
-                let again = openai::whole_of(endpoint, &streamed.events, streamed.usage_event.as_deref());
+            if let Some(streamed) = Dialect::OpenAi.streamed_of(endpoint, &answer) {
+                let again = Dialect::OpenAi.whole_of(endpoint, &streamed.events, streamed.usage_event.as_deref());
                 let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("JSON");
                 assert_eq!(again.map(|again| value(&again)), Some(value(&answer)));
             }

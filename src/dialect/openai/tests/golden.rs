@@ -85,19 +85,23 @@ fn whole_answers_become_streams() {
 fn bodies_of_our_own() {
     let mut out = Vec::new();
     let error = PublicError {
+        status: 404,
         message: "The model `a\"b\\c\n\u{7f}é` does not exist.",
         kind: "invalid_request_error",
         code: Some("model_not_found"),
         param: Some("model"),
+        request_id: "req-1",
     };
     write_error(&mut out, &error);
     out.push(b'\n');
-    write_error(&mut out, &PublicError { message: "Try again.", kind: "server_error", code: None, param: None });
+    let server = PublicError { message: "Try again.", kind: "server_error", code: None, param: None, ..error };
+    write_error(&mut out, &server);
     out.push(b'\n');
     check(&folder("bodies").join("errors.json"), &out);
 
     out.clear();
     write_error_event(&mut out, &error);
+    write_response_error_event(&mut out, &error);
     check(&folder("bodies").join("error.sse"), &out);
 
     out.clear();

@@ -1,0 +1,79 @@
+//! Anthropic's API: the shapes of its errors. Appends to the caller's buffer; must never write a byte of a message
+//! unescaped.
+
+use super::facts::PublicError;
+use crate::wire::json::write_json_string;
+
+/// Appends `{"type":"error","error":{...},"request_id":...}`.
+pub fn write_error(out: &mut Vec<u8>, error: &PublicError<'_>) {
+    out.extend_from_slice(br#"{"type":"error","error":{"type":"#);
+    write_json_string(out, kind(error.status));
+    out.extend_from_slice(br#","message":"#);
+    write_json_string(out, error.message);
+    out.extend_from_slice(br#"},"request_id":"#);
+    write_json_string(out, error.request_id);
+    out.push(b'}');
+}
+
+/// Appends the error as an event, for a stream that has begun.
+pub fn write_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
+    out.extend_from_slice(b"event: error\ndata: ");
+    write_error(out, error);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// The class of error that Anthropic's API has for a status.
+fn kind(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
+        504 => "timeout_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_shape_of_the_api() {
+        for (status, kind) in [
+            (400, "invalid_request_error"),
+            (401, "authentication_error"),
+            (404, "not_found_error"),
+            (408, "invalid_request_error"),
+            (413, "request_too_large"),
+            (429, "rate_limit_error"),
+            (500, "api_error"),
+            (502, "api_error"),
+            (503, "overloaded_error"),
+            (504, "timeout_error"),
+        ] {
+            let error = PublicError {
+                status,
+                message: "say \"please\"",
+                kind: "server_error",
+                code: Some("c"),
+                param: None,
+                request_id: "req-1",
+            };
+            let mut body = Vec::new();
+            write_error(&mut body, &error);
+            let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            let expected = serde_json::json!({
+                "type": "error", "error": {"type": kind, "message": "say \"please\""}, "request_id": "req-1",
+            });
+            assert_eq!(value, expected);
+            let mut event = Vec::new();
+            write_error_event(&mut event, &error);
+            assert_eq!(event, [b"event: error\ndata: ", &body[..], b"\n\n"].concat());
+        }
+    }
+}
