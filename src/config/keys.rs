@@ -132,11 +132,16 @@ pub static KEYS: &[Key] = &[
         doc: "Time from the first byte of a request's head to its end. Bounds what a slow client can hold.",
         example: r#""5s""# },
     Key { table: Server, name: "timeout_body", kind: TIMEOUT, absent: Default(r#""30s""#),
-        doc: "Longest silence while a request body arrives.",
+        doc: "Longest silence while a request body arrives, and what the whole of it may take beyond its bytes at rate_min.",
         example: r#""60s""# },
     Key { table: Server, name: "timeout_write", kind: TIMEOUT, absent: Default(r#""30s""#),
-        doc: "A client that takes no byte of its answer for so long is cut.",
+        doc: "A client that takes no byte of its answer for so long is cut; see rate_min, too.",
         example: r#""60s""# },
+    Key { table: Server, name: "rate_min", kind: Kind::Size { least: 1, most: GIB }, absent: Default(r#""1KiB""#),
+        doc: "Least bytes a second, on average, at which a client sends a request body and takes its answer, beyond the first \
+              timeout_body or timeout_write; slower ones are cut. Only time in which something waits to be moved counts: a \
+              stream that says nothing is not slow. 1 KiB is below the slowest mobile links.",
+        example: "500" },
     Key { table: Server, name: "timeout_idle", kind: TIMEOUT, absent: Default(r#""650s""#),
         doc: "Longest silence between two requests of a connection. Keep it longer than the idle time-out of the load \
               balancer in front: the side that closes first must not be this one, or a request may meet a closing \

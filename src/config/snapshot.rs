@@ -39,6 +39,8 @@ pub struct Server {
     pub timeout_body_ms: u64,
     /// A client that takes no byte of its answer for so long is cut.
     pub timeout_write_ms: u64,
+    /// Least bytes a second at which clients send bodies and take answers.
+    pub rate_min_bytes: u64,
     /// Longest silence between two requests of a connection.
     pub timeout_idle_ms: u64,
     /// How long running exchanges may take to finish once a stop was asked for.

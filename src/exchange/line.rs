@@ -8,9 +8,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::core::Core;
+use super::pace::Pace;
 use super::record::Note;
 use crate::net::watch::Wait;
-use crate::net::{Quit, Socket};
+use crate::net::{Quit, Socket, now_ms};
 use crate::wire::http1::{Framing, Persistence, RequestHead};
 
 /// Room a read must find, so that an ordinary request comes in one piece.
@@ -28,6 +29,8 @@ pub struct Line<'a> {
     pub head: RequestHead,
     quit: Rc<RefCell<Quit>>,
     timeout_write_ms: u64,
+    /// How the client takes the answer in hand.
+    pace: Pace,
 }
 
 /// How a wait for client bytes ended.
@@ -51,6 +54,7 @@ impl<'a> Line<'a> {
             head: RequestHead::default(),
             quit,
             timeout_write_ms: core.snapshot.server.timeout_write_ms,
+            pace: Pace::new(core.snapshot.server.timeout_write_ms, core.snapshot.server.rate_min_bytes),
         }
     }
 
@@ -106,6 +110,9 @@ impl<'a> Line<'a> {
     /// rest of its next request.
     pub async fn fill(&mut self, core: &Core, deadline_ms: u64, wait: Wait) -> io::Result<Filled> {
         self.flush(self.timeout_write_ms).await?;
+        if now_ms() >= deadline_ms {
+            return Ok(Filled::Quiet); // a client that always has a byte more would never be waited for
+        }
         self.lend(core);
         self.socket.watch().quit_at(deadline_ms, &self.quit, wait);
         let waited = self.socket.readable_until_quit(&self.quit).await;
@@ -121,16 +128,29 @@ impl<'a> Line<'a> {
         Ok(if result? == 0 { Filled::End } else { Filled::Some })
     }
 
-    /// Sends what `output` holds. A client that takes nothing for `timeout_ms` is cut off.
+    /// An answer begins: how slowly the client took the one before is not held against it.
+    pub fn begin_answer(&mut self) {
+        self.pace.restart();
+    }
+
+    /// From now on the client has so long for `bytes`, and no longer than `timeout_ms` between two of them.
+    fn watch_write(&self, timeout_ms: u64, bytes: usize) {
+        self.socket.watch().shut_down_stuck(timeout_ms, self.pace.total_left_ms(bytes));
+    }
+
+    /// Sends what `output` holds. A client that takes nothing for `timeout_ms`, or is slower than `server.rate_min`, is cut
+    /// off.
     pub async fn flush(&mut self, timeout_ms: u64) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }
-        self.socket.watch().shut_down_stuck(timeout_ms);
+        self.watch_write(timeout_ms, self.output.len());
         let result = match self.socket.post(&self.output) {
             Some(result) => result,
             None => {
+                let begun_ms = now_ms();
                 let (result, output) = self.socket.write(std::mem::take(&mut self.output)).await;
+                self.pace.note(now_ms().saturating_sub(begun_ms), output.len());
                 self.output = output;
                 result
             }
@@ -145,7 +165,7 @@ impl<'a> Line<'a> {
 
     /// Waits until what was flushed has left for the kernel: before the connection ends, or lies idle.
     pub async fn settle(&mut self, timeout_ms: u64) -> io::Result<()> {
-        self.socket.watch().shut_down_stuck(timeout_ms);
+        self.watch_write(timeout_ms, 0);
         let result = self.socket.settle().await;
         if result.is_err() {
             self.socket.make_close_unclean(); // as in `flush`
@@ -175,7 +195,10 @@ impl<'a> Line<'a> {
     /// As `flush`, and `bytes` behind.
     pub async fn flush_with(&mut self, bytes: Bytes, timeout_ms: u64) -> io::Result<()> {
         self.flush(timeout_ms).await?;
-        self.socket.watch().shut_down_stuck(timeout_ms);
-        self.socket.write_bytes(bytes).await
+        self.watch_write(timeout_ms, bytes.len());
+        let (begun_ms, length) = (now_ms(), bytes.len());
+        let result = self.socket.write_bytes(bytes).await;
+        self.pace.note(now_ms().saturating_sub(begun_ms), length);
+        result
     }
 }

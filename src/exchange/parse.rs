@@ -3,6 +3,7 @@
 
 use super::core::{Core, Scratch};
 use super::line::{Filled, Line, READ_ROOM_BYTES};
+use super::pace::Pace;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::{Dialect, Reading};
 use crate::error::Failure;
@@ -68,10 +69,11 @@ pub async fn receive(core: &Core, line: &mut Line<'_>) -> Result<BodyPlace, Fail
             if line.pending().len() < whole {
                 answer_expectation(core, line).await?;
             }
+            let mut pace = pace(core);
             while line.pending().len() < whole {
                 // And for what a read asks for, or the last part would move all that has come.
                 line.make_room(whole - line.pending().len() + READ_ROOM_BYTES);
-                fill(core, line).await?;
+                fill(core, line, &mut pace).await?;
             }
             Ok(BodyPlace::Behind { length })
         }
@@ -92,6 +94,7 @@ pub async fn receive(core: &Core, line: &mut Line<'_>) -> Result<BodyPlace, Fail
 
 async fn receive_chunks(core: &Core, line: &mut Line<'_>, max: u64, bytes: &mut Vec<u8>) -> Result<(), Failure> {
     let mut decoder = Decoder::new(Framing::Chunked);
+    let mut pace = pace(core);
     loop {
         let start = line.at + line.head.length;
         let mut done = start;
@@ -113,13 +116,21 @@ async fn receive_chunks(core: &Core, line: &mut Line<'_>, max: u64, bytes: &mut 
             }
         }
         line.input.drain(start..done);
-        fill(core, line).await?;
+        fill(core, line, &mut pace).await?;
     }
 }
 
-async fn fill(core: &Core, line: &mut Line<'_>) -> Result<(), Failure> {
-    match line.fill(core, now_ms() + core.snapshot.server.timeout_body_ms, Wait::ForRest).await {
-        Ok(Filled::Some) => Ok(()),
+fn pace(core: &Core) -> Pace {
+    Pace::new(core.snapshot.server.timeout_body_ms, core.snapshot.server.rate_min_bytes)
+}
+
+async fn fill(core: &Core, line: &mut Line<'_>, pace: &mut Pace) -> Result<(), Failure> {
+    let (begun_ms, before) = (now_ms(), line.pending().len());
+    match line.fill(core, begun_ms.saturating_add(pace.pause_left_ms()), Wait::ForRest).await {
+        Ok(Filled::Some) => {
+            pace.note(now_ms().saturating_sub(begun_ms), line.pending().len() - before);
+            Ok(())
+        }
         Ok(Filled::Quiet) => Err(Failure::BodyTimeout),
         Ok(Filled::End) | Err(_) => Err(Failure::ClientGone),
     }

@@ -75,6 +75,7 @@ async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
         }
         let _running = core.counters.exchanges.hold();
         let mut note = record::begin(core, &line);
+        line.begin_answer();
         let end = exchange(core, &mut line, &mut note).await;
         record::end(core, &note);
         match end {
@@ -120,13 +121,7 @@ async fn exchange(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Ende
             return Ended::Unclean;
         }
     };
-    // What is left of the request would be taken for the next one: only if it is here whole can the connection go on.
-    let unread = line.unread_of_request(note);
-    match unread {
-        Some(length) => line.consume(length),
-        // RFC 9112 9.6: the client is told.
-        None => note.manner.persistence = Persistence::Close,
-    }
+    pass_over(line, note);
     let next = relay::refuse(core, note, &failure, &mut line.output);
     note.failure = Some(failure);
     Ended::Clean(next)
@@ -162,19 +157,18 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
         return Err(Failure::BadHead { status: 400, why }.into());
     }
     if !path.starts_with(b"/v1/") {
-        let health = path == b"/healthz";
-        let body = parse::receive(core, line).await?;
-        return match (health, note.manner.method) {
+        // Nothing here asks for a credential, so no body is waited for: who tells the client passes over one that is here,
+        // and ends the connection otherwise.
+        return match (path == b"/healthz", note.manner.method) {
             (true, Method::Get | Method::Head) => {
-                discard(line, body);
+                pass_over(line, note);
                 Ok(relay::text(core, line, note, "ok\n"))
             }
-            // A refused request is passed over by who tells the client.
             (true, _) => Err(Failure::WrongMethod { allow: "GET, HEAD" }.into()),
             (false, _) => Err(Failure::UnknownPath.into()),
         };
     }
-    // A stranger's body is not waited for.
+    // Nor is that of an unauthenticated client.
     let visitor = authenticate::visitor(core, line)?;
     note.tenant = visitor.tenant;
     if note.endpoint == Endpoint::Models {
@@ -326,6 +320,16 @@ fn is_usable(question: &Question, entry: &Entry) -> bool {
     question.directives.max_age_ms.is_none_or(|max_ms| age_ms <= max_ms)
 }
 
+/// Passes over the request in hand. What is left of it would be taken for the next one: only if it is here whole can the
+/// connection go on.
+fn pass_over(line: &mut Line<'_>, note: &mut Note) {
+    match line.unread_of_request(note) {
+        Some(length) => line.consume(length),
+        // RFC 9112 9.6: the client is told.
+        None => note.manner.persistence = Persistence::Close,
+    }
+}
+
 /// Passes over the request in hand, as far as it still stands in the line.
 fn discard(line: &mut Line<'_>, body: BodyPlace) {
     let length = match body {
@@ -339,6 +343,9 @@ fn discard(line: &mut Line<'_>, body: BodyPlace) {
 /// the client might lose the answer that tells it why (RFC 9112 9.6).
 async fn linger(core: &Core, line: &mut Line<'_>) {
     let timeout_ms = core.snapshot.server.timeout_write_ms;
+    // Of a body that was too large or too slow there may be much here.
+    core.buffers.give(std::mem::take(&mut line.input));
+    line.at = 0;
     if line.flush(timeout_ms).await.is_err() || line.settle(timeout_ms).await.is_err() {
         return;
     }

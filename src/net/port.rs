@@ -111,8 +111,9 @@ struct Excess {
     unread: Vec<u8>,
     /// Bytes the peer had no room for; they leave as it has.
     unsent: Vec<u8>,
-    /// When some of them last left.
+    /// When some of them last left, and when they were left over.
     moved_ms: u64,
+    unsent_ms: u64,
     /// Who waits for these to leave.
     writer: Option<Waker>,
 }

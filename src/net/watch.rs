@@ -36,8 +36,11 @@ pub enum Trip {
 enum Then {
     Nothing,
     ShutDown,
-    /// And each bit of progress puts it off by so many milliseconds.
-    ShutDownStuck(u64),
+    /// And each bit of progress puts it off by `patience_ms`, but not beyond `until_ms`.
+    ShutDownStuck {
+        patience_ms: u64,
+        until_ms: u64,
+    },
     CloseIdle,
     Quit(Rc<RefCell<Quit>>, Wait),
     Wake,
@@ -165,16 +168,19 @@ impl Watch {
         })
     }
 
-    /// Shuts the socket down when `patience_ms` pass in which a write makes no progress.
-    pub fn shut_down_stuck(&self, patience_ms: u64) {
-        let at_ms = now_ms() + patience_ms;
-        self.with(|slot| slot.arm(at_ms, Then::ShutDownStuck(patience_ms)));
+    /// Shuts the socket down when `patience_ms` pass in which a write makes no progress, or `total_ms` whatever progress
+    /// it makes.
+    pub fn shut_down_stuck(&self, patience_ms: u64, total_ms: u64) {
+        let now_ms = now_ms();
+        let until_ms = now_ms.saturating_add(total_ms);
+        let at_ms = now_ms.saturating_add(patience_ms).min(until_ms);
+        self.with(|slot| slot.arm(at_ms, Then::ShutDownStuck { patience_ms, until_ms }));
     }
 
     /// How long a write may make no progress, if [`Watch::shut_down_stuck`] is what was asked for.
     pub fn patience_ms(&self) -> u64 {
         self.with(|slot| match slot.then {
-            Then::ShutDownStuck(patience_ms) => patience_ms,
+            Then::ShutDownStuck { patience_ms, .. } => patience_ms,
             _ => u64::MAX,
         })
     }
@@ -183,8 +189,8 @@ impl Watch {
     pub fn moved(&self) {
         let now_ms = now_ms();
         self.with(|slot| {
-            if let Then::ShutDownStuck(patience_ms) = slot.then {
-                slot.deadline_ms = now_ms + patience_ms;
+            if let Then::ShutDownStuck { patience_ms, until_ms } = slot.then {
+                slot.deadline_ms = now_ms.saturating_add(patience_ms).min(until_ms);
             }
         });
     }
@@ -373,7 +379,7 @@ impl Registry {
             }
             match std::mem::replace(&mut slot.then, Then::Nothing) {
                 Then::Nothing | Then::Wake => {}
-                Then::ShutDown | Then::ShutDownStuck(_) | Then::CloseIdle => slot.shut_down(Trip::Deadline),
+                Then::ShutDown | Then::ShutDownStuck { .. } | Then::CloseIdle => slot.shut_down(Trip::Deadline),
                 Then::Quit(quit, _) => quits.push(quit),
             }
             wakers.extend(slot.waker.take());
@@ -434,8 +440,11 @@ pub fn close_idle() {
                     wakers.extend(slot.waker.take_if(|_| slot.socket.is_none()));
                 }
                 Then::Quit(quit, Wait::ForRequest) => quits.push(quit.clone()),
-                Then::Quit(_, Wait::ForRest) | Then::Nothing | Then::ShutDown | Then::ShutDownStuck(_) | Then::Wake => {
-                }
+                Then::Quit(_, Wait::ForRest)
+                | Then::Nothing
+                | Then::ShutDown
+                | Then::ShutDownStuck { .. }
+                | Then::Wake => {}
             }
         }
     });

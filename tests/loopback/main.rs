@@ -14,6 +14,7 @@ mod flights; // one upstream call for many
 mod golden; // visible bytes
 mod health; // checks, ejection, probes
 mod http; // keep-alive, pipelining, framings, half close
+mod intake; // what a request may cost while it arrives
 mod moves; // backends whose names lead elsewhere
 mod pools; // connections as they are kept, panics, sessions, regions
 mod pressure; // slow readers

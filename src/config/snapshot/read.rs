@@ -37,6 +37,7 @@ pub(in crate::config) fn server(
         timeout_head_ms: section.take("timeout_head")?,
         timeout_body_ms: section.take("timeout_body")?,
         timeout_write_ms: section.take("timeout_write")?,
+        rate_min_bytes: section.take("rate_min")?,
         timeout_idle_ms: section.take("timeout_idle")?,
         timeout_drain_ms: section.take("timeout_drain")?,
         passthrough_model: passthrough_model?,

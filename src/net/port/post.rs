@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::names::Name;
-use super::{Hub, OF_ROOM, OF_SEND, Port, Slot, with};
+use super::{Excess, Hub, OF_ROOM, OF_SEND, Port, Slot, with};
 use crate::net::sys::{push_poll, reset_by_close, send_now};
 use crate::net::{is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
 
@@ -18,6 +18,8 @@ use crate::net::{is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
 const POSTED_BYTES: usize = 16 << 10;
 /// How often peers that take nothing are looked for.
 const STALLED_TICK_MS: u64 = 100;
+/// How long the rest of one send may take in all, beyond the peer's patience: [`POSTED_BYTES`] at 1 KiB a second.
+const REST_MS: u64 = 16_000;
 
 /// Almost two hours and more: whoever has so much patience has other limits.
 const ENDLESS: u16 = u16::MAX;
@@ -44,6 +46,14 @@ impl Sending {
 
     fn broken(&self) -> Option<Errno> {
         self.broken.map(|number| Errno::from_raw_os_error(number.get().into()))
+    }
+}
+
+impl Excess {
+    /// When its peer, who may take nothing for `patience_ms`, has had its time: a byte now and then does not put it off for
+    /// ever.
+    pub(super) fn stalls_until_ms(&self, patience_ms: u64) -> u64 {
+        self.moved_ms.min(self.unsent_ms.saturating_add(REST_MS)).saturating_add(patience_ms)
     }
 }
 
@@ -118,7 +128,7 @@ impl Hub {
         if taken < length {
             let excess = slot.excess();
             excess.unsent.extend_from_slice(self.tray.queued(start + taken, length - taken));
-            excess.moved_ms = now_ms();
+            (excess.moved_ms, excess.unsent_ms) = (now_ms(), now_ms());
             if !std::mem::replace(&mut slot.is_listed, true) {
                 self.stalled.push(index);
             }
@@ -203,7 +213,7 @@ impl Hub {
         }
     }
 
-    /// Shuts down sockets whose peers took nothing for longer than they may. False: there are none left that stall.
+    /// Shuts down sockets whose peers took nothing, or too little, for longer than they may. False: there are none left that stall.
     fn end_stalled(&mut self) -> bool {
         let now_ms = now_ms();
         let slots = &mut self.slots;
@@ -215,7 +225,7 @@ impl Hub {
                 ENDLESS => u64::MAX,
                 looks => u64::from(looks) * STALLED_TICK_MS,
             };
-            if stalling.is_some_and(|excess| now_ms >= excess.moved_ms.saturating_add(patience_ms)) {
+            if stalling.is_some_and(|excess| now_ms >= excess.stalls_until_ms(patience_ms)) {
                 shutdown_both(slot.socket);
             }
             slot.is_listed = stalls;

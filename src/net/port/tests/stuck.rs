@@ -43,7 +43,7 @@ fn what_a_peer_has_no_room_for_leaves_when_it_reads() {
 fn a_peer_that_takes_nothing_is_cut_off() {
     on_core(async move {
         let (mut socket, peer) = open_narrow().await;
-        socket.watch().shut_down_stuck(1);
+        socket.watch().shut_down_stuck(1, u64::MAX);
         socket.post(&part(0, MUCH)).unwrap().unwrap();
         socket.watch().clear(); // what follows is the port's own doing
         socket.settle().await.unwrap_err();
@@ -69,7 +69,7 @@ fn stalled<R>(act: impl FnOnce(&mut super::super::Excess) -> R) -> R {
 fn a_peer_that_takes_a_little_again_and_again_is_not_cut_off() {
     on_core(async move {
         let (mut socket, mut peer) = open_narrow().await;
-        socket.watch().shut_down_stuck(LONG_MS * 60);
+        socket.watch().shut_down_stuck(LONG_MS * 60, u64::MAX);
         stall(&mut socket).await;
         // As if it had been silent since the beginning of all time: the next byte that leaves is a sign of life.
         let (mut signs, mut got, mut step) = (0, Vec::new(), [0; 1000]);
@@ -97,6 +97,34 @@ fn a_peer_that_takes_a_little_again_and_again_is_not_cut_off() {
         peer.set_nonblocking(false).unwrap();
         got.extend(joined(read_all(peer, MUCH)).await);
         assert!(got == part(0, MUCH));
+    });
+}
+
+#[test]
+fn a_peer_that_takes_a_byte_now_and_then_has_an_end() {
+    let excess = |moved_ms, unsent_ms| super::super::Excess { moved_ms, unsent_ms, ..Default::default() };
+    assert_eq!(excess(1000, 1000).stalls_until_ms(30_000), 31_000, "nothing was taken");
+    assert_eq!(excess(9000, 1000).stalls_until_ms(30_000), 39_000, "the last byte was a sign of life");
+    assert_eq!(excess(99_000, 1000).stalls_until_ms(30_000), 47_000, "16 KiB at 1 KiB a second, and its patience");
+    assert_eq!(excess(1000, 1000).stalls_until_ms(u64::MAX), u64::MAX);
+}
+
+/// The same where somebody waits for it.
+#[test]
+fn progress_puts_the_end_off_but_not_beyond_the_whole_time() {
+    on_core(async move {
+        let (mut socket, mut peer) = open_narrow().await;
+        socket.watch().shut_down_stuck(LONG_MS * 60, 1);
+        let taker = std::thread::spawn(move || {
+            let mut step = [0; 1000];
+            while matches!(peer.read(&mut step), Ok(read) if read > 0) {
+                std::thread::park_timeout(std::time::Duration::from_millis(5));
+            }
+        });
+        // More than the peer takes in the time in which the deadline is noticed.
+        socket.write(vec![b'x'; 64 << 20]).await.0.unwrap_err();
+        drop(socket);
+        joined(taker).await;
     });
 }
 
