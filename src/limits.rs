@@ -64,3 +64,7 @@ pub const ERROR_BODY_BYTES: usize = 256 << 10;
 
 /// How far into an error's message words are looked for. Known messages say what matters in their first sentence.
 pub const ERROR_MESSAGE_BYTES: usize = 2 << 10;
+
+/// Most series of requests one core counts apart by endpoint, model, tenant and status; further ones count without their
+/// tenant. 1,000 tenants with a handful of models and statuses each fit; a scrape stays within a few megabytes.
+pub const SERIES: usize = 16 << 10;

@@ -189,6 +189,7 @@ async fn read(
                 heard_ms = now_ms();
                 seat.opening(|opening| {
                     note.backend = Some(opening.backend);
+                    note.waited_us = (role == Role::Own).then_some(opening.waited_us);
                     writer.deferred = role != Role::Own && opening.status == 200 && opening.form != form;
                     writer.form = Some(opening.form);
                     if !writer.deferred {
