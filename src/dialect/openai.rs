@@ -20,7 +20,7 @@ pub use event::named_event_facts;
 pub use fault::error_kind;
 #[cfg(test)]
 pub use request::NOT_IN_KEY;
-pub use request::{RequestFault, request_facts};
+pub use request::{RequestFault, check_model, request_facts};
 pub use shape::{Reading, Shapes};
 pub use write::{write_error, write_error_event, write_model, write_models, write_response_error_event};
 

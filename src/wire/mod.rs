@@ -5,6 +5,8 @@ pub mod coding;
 pub mod http1;
 pub mod json;
 pub(crate) mod known;
+pub mod multipart;
+pub mod percent;
 pub mod retry_after;
 pub mod sse;
 

@@ -12,6 +12,8 @@ const EDITS: usize = 2;
 enum Replacement<'a> {
     /// Written as a JSON string.
     Text(&'a str),
+    /// The same without quotes and escapes.
+    Plain(&'a str),
     /// Written as it stands.
     Raw(&'static [u8]),
 }
@@ -20,6 +22,7 @@ impl Replacement<'_> {
     fn len(&self) -> usize {
         match self {
             Replacement::Text(text) => json_string_len(text),
+            Replacement::Plain(text) => text.len(),
             Replacement::Raw(bytes) => bytes.len(),
         }
     }
@@ -55,6 +58,11 @@ impl<'a> Edits<'a> {
             let span = Span { start: model.span.start - 1, end: model.span.end + 1 };
             self.add(span, Replacement::Text(name));
         }
+    }
+
+    /// Puts `name` in place of the model that a form's field at `span` names. Once a request.
+    pub fn rename_field(&mut self, span: Span, name: &'a str) {
+        self.add(span, Replacement::Plain(name));
     }
 
     /// Asks for a usage event at the end of the stream; nothing if the client did so itself, or there is no stream.
@@ -100,6 +108,7 @@ impl<'a> Edits<'a> {
             out.extend_from_slice(Span::new(copied, span.start as usize).of(input));
             match replacement {
                 Replacement::Text(text) => write_json_string(out, text),
+                Replacement::Plain(text) => out.extend_from_slice(text.as_bytes()),
                 Replacement::Raw(bytes) => out.extend_from_slice(bytes),
             }
             copied = span.end as usize;

@@ -173,7 +173,7 @@ fn checked_model(value: Value<'_>, input: &[u8]) -> Result<Text, RequestFault> {
     let model = text_of(value).ok_or(RequestFault::ModelNotString)?;
     let raw = model.span.of(input);
     match model.spelling {
-        Spelling::Plain => check_name(raw)?,
+        Spelling::Plain => check_model(raw)?,
         Spelling::Escaped => {
             // One place more than the bound, so that too long a name shows.
             let mut place = [0u8; MODEL_BYTES + 1];
@@ -182,13 +182,14 @@ fn checked_model(value: Value<'_>, input: &[u8]) -> Result<Text, RequestFault> {
                 *slot = byte;
                 len += 1;
             }
-            check_name(&place[..len])?;
+            check_model(&place[..len])?;
         }
     }
     Ok(model)
 }
 
-fn check_name(name: &[u8]) -> Result<(), RequestFault> {
+/// Refuses what no model can be called.
+pub fn check_model(name: &[u8]) -> Result<(), RequestFault> {
     if name.is_empty() {
         return Err(RequestFault::ModelEmpty);
     }
