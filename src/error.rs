@@ -35,8 +35,12 @@ pub enum Failure {
     UnknownCredential,
     /// The tenant may not use this model, or no such model exists: one answer, so that names do not leak.
     UnknownModel,
-    /// A path outside `/v1/`.
-    UnknownPath,
+    /// Nothing is at this path; `near` is one of the API's that was probably meant.
+    UnknownPath { near: Option<&'static str> },
+    /// `Upgrade: websocket`, where no WebSocket is served.
+    NoUpgrade,
+    /// The body is no multipart form, or not one that every server would read alike.
+    BadForm { why: String },
     /// A method the path does not have.
     WrongMethod { allow: &'static str },
     /// A pass-through request that names no model, and no `server.passthrough_model`.
@@ -97,7 +101,8 @@ impl Failure {
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => {
                 Blame::Client
             }
-            BadField { .. } | NoCredential | UnknownCredential | UnknownModel | UnknownPath | NoModel => Blame::Client,
+            BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Blame::Client,
+            UnknownPath { .. } | NoUpgrade | NoModel => Blame::Client,
             WrongMethod { .. } | NotCached | ClientGone | Lagged => Blame::Client,
             NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
             BackendGarbage | BackendTimeout | BackendTruncated | QueueFull | QueueTimeout => Blame::Backend,
@@ -116,7 +121,8 @@ impl Failure {
             BackendTruncated => Again::Yes,
             FlightLost | ClientGone | Lagged | Internal => Again::Yes,
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
-            BadField { .. } | NoCredential | UnknownCredential | UnknownModel | UnknownPath | NoModel => Again::No,
+            BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Again::No,
+            UnknownPath { .. } | NoUpgrade | NoModel => Again::No,
             WrongMethod { .. } | NotCached | NoBackend | Draining => Again::No,
         }
     }
@@ -149,11 +155,26 @@ impl Failure {
                 invalid(401, "invalid_api_key", "This key is not known here; check it or ask for a new one.")
             }
             UnknownModel => Public { param: Some("model"), ..invalid(404, "model_not_found", unknown_model) },
-            UnknownPath => invalid(404, "unknown_path", "There is nothing at this path; the API lives below /v1/."),
+            UnknownPath { near: Some(near) } => {
+                invalid(404, "unknown_path", format!("There is nothing at this path; did you mean {near}?"))
+            }
+            UnknownPath { near: None } => {
+                invalid(404, "unknown_path", "There is nothing at this path; the API lives below /v1/.")
+            }
+            NoUpgrade => invalid(
+                426,
+                "upgrade_unavailable",
+                "There is no WebSocket at this path; ask by an ordinary HTTP request.",
+            ),
+            BadForm { why } => invalid(400, "bad_form", why.clone()),
             WrongMethod { .. } => {
                 invalid(405, "method_not_allowed", "This path does not have this method; see the Allow header.")
             }
-            NoModel => invalid(400, "model_required", "Name a model in the body: it decides which backend answers."),
+            NoModel => invalid(
+                400,
+                "model_required",
+                "Name a model in the body: it decides which backend answers. This gateway has no default for requests that name none.",
+            ),
             NotCached => invalid(504, "not_cached", "The request asked for a cached answer only, and there is none."),
             NoBackend => server(503, "no_backend", "No backend of this model is in service; try again shortly."),
             QueueFull => server(503, "queue_full", "Too many requests wait for this model; try again shortly."),

@@ -127,6 +127,29 @@ pub(super) fn regions(own: Option<&Placed<String>>, near: &[Placed<String>], rep
     }
 }
 
+/// Reports a path to pass through that could be taken for another one, or never be asked for.
+pub(super) fn passthrough_path(path: &Placed<String>, earlier: &[Placed<String>], report: &mut Report<'_>) {
+    let key = "server.passthrough_paths";
+    let Placed { at, value } = path;
+    let segment = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(is_path_byte);
+    let is_path = value.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
+    if !is_path {
+        let remedy = "write it as \"/rerank\": no query, no percent-codes, no slash at the end";
+        report.add(*at, key, format!("\"{value}\" is not the path of one kind of request"), remedy);
+    } else if value == "/v1" || value.starts_with("/v1/") {
+        report.add(*at, key, "what is below /v1/ is passed through as it is", "take it out of the list");
+    } else if value == "/healthz" {
+        report.add(*at, key, "the gateway answers /healthz itself", "take it out of the list");
+    } else if earlier.iter().any(|other| other.value == *value) {
+        report.add(*at, key, format!("\"{value}\" stands twice in the list"), "name each path once");
+    }
+}
+
+/// Bytes of a path's segment but for percent-codes and parameters (RFC 3986 3.3).
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
+}
+
 /// Reports credentials that stand twice, in one tenant or in two: a request could not be told whose it is.
 #[derive(Default)]
 pub(super) struct Credentials {

@@ -154,6 +154,10 @@ pub static KEYS: &[Key] = &[
         doc: "The [[model]] whose backends get requests to /v1/* paths that name no model. \
               Without it such requests get 400.",
         example: r#""gpt-4o-mini""# },
+    Key { table: Server, name: "passthrough_paths", kind: Kind::Names { most_bytes: 256 }, absent: Optional,
+        doc: "Paths outside of /v1/ that the model servers have and that are passed to them, each in full. A request to one \
+              needs a key as all others do, and is for the model that its JSON body names, or for passthrough_model.",
+        example: r#"["/tokenize", "/detokenize", "/rerank", "/score", "/pooling", "/classify"]"# },
     Key { table: Server, name: "access_log", kind: Kind::AccessLog, absent: Default(r#""off""#),
         doc: "One JSON line a request: \"stdout\", or an absolute path of a file to append to. Off by default: at \
               thousands of requests a second a log nobody asked for fills a disk or floods the journal, and its lines \

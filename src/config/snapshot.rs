@@ -47,6 +47,8 @@ pub struct Server {
     pub timeout_drain_ms: u64,
     /// Index of the model whose backends get `/v1/*` requests that name no model.
     pub passthrough_model: Option<usize>,
+    /// Paths outside of `/v1/` that are passed through.
+    pub passthrough_paths: Vec<String>,
     pub access_log: AccessLog,
     /// Where this node stands, in the words of `Backend::region`.
     pub region: Option<String>,

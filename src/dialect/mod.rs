@@ -7,7 +7,7 @@ pub mod facts;
 mod openai;
 
 use facts::{AnswerFacts, Endpoint, ErrorKind, EventFacts, PublicError, RequestFacts};
-pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed};
+pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed, check_model};
 
 use crate::wire::json::Tape;
 

@@ -24,9 +24,11 @@ pub mod connect; // new connections to backends, and those that are shared
 mod accept; // bytes -> head
 mod admit; // tenant + question -> permit
 mod authenticate; // head -> visitor
+mod endpoint; // method + path -> route
 mod fingerprint; // question -> fingerprint
 mod lease; // plan -> connection
 mod lookup; // fingerprint -> hit, or a seat in a flight
+mod named; // question -> where its model is named
 mod parse; // head -> question
 mod record; // everything -> one line of the log and the counters
 mod relay; // answer -> client

@@ -7,6 +7,7 @@ use shards::{Again, Fault, again};
 
 use super::core::Core;
 use super::line::Line;
+use super::named::Named;
 use super::parse::{BodyPlace, Question};
 use super::record::RequestId;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
@@ -23,6 +24,8 @@ pub struct Order {
     pub model: usize,
     pub form: Form,
     pub facts: Option<RequestFacts>,
+    /// Where the model is named.
+    pub named: Option<Named>,
     pub head: RequestHead,
     pub request_id: RequestId,
     /// Time that went by with waiting: for a turn, a connection, a backend.
@@ -56,6 +59,7 @@ impl Order {
             model,
             form: question.form,
             facts: question.facts.take(),
+            named: question.named,
             head: std::mem::replace(&mut line.head, core.request_heads.take()),
             request_id,
             waited_us: Cell::new(0),

@@ -2,7 +2,9 @@
 //! came; what is known of them are spans.
 
 use super::core::{Core, Scratch};
+use super::endpoint::{ModelPlace, Route};
 use super::line::{Filled, Line, READ_ROOM_BYTES};
+use super::named::{self, Named};
 use super::pace::Pace;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::{Dialect, Reading};
@@ -11,7 +13,7 @@ use crate::net::now_ms;
 use crate::net::watch::Wait;
 use crate::wire::body::{Body, Decoder};
 use crate::wire::http1::{Expectation, Framing, encode};
-use crate::wire::json;
+use crate::wire::json::{self, Kind};
 
 /// Where a request's body is.
 #[derive(Debug)]
@@ -46,10 +48,22 @@ impl Directives {
     }
 }
 
+/// What can be seen of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Nothing,
+    /// Its members or fields.
+    Fields,
+    /// Nothing that would tell which model it is for.
+    Opaque,
+}
+
 /// A request that is understood.
 pub struct Question {
     pub endpoint: Endpoint,
     pub body: BodyPlace,
+    pub content: Content,
+    pub named: Option<Named>,
     /// Of a JSON body.
     pub facts: Option<RequestFacts>,
     pub form: Form,
@@ -148,13 +162,15 @@ async fn answer_expectation(core: &Core, line: &mut Line<'_>) -> Result<(), Fail
 /// Scans the body, once: reads it, or finds that it has the shape of another.
 pub fn scan(
     line: &Line<'_>,
-    endpoint: Endpoint,
+    route: &Route,
     body: BodyPlace,
     scratch: &mut Scratch,
 ) -> Result<(Question, Reading), Failure> {
+    let endpoint = route.endpoint;
     let bytes = body_bytes(line, &body);
     let coding = line.head.fields.get(line.pending(), "content-encoding").unwrap_or(b"identity");
-    if endpoint != Endpoint::Other && !coding.eq_ignore_ascii_case(b"identity") {
+    let is_coded = !coding.eq_ignore_ascii_case(b"identity");
+    if endpoint != Endpoint::Other && is_coded {
         let why = "The request body is compressed, which is not understood here; send it as it is.".to_owned();
         return Err(Failure::BadHead { status: 415, why });
     }
@@ -169,18 +185,32 @@ pub fn scan(
         _ => true,
     };
     let Scratch { tape, shapes, .. } = scratch;
-    let (facts, reading) = if !is_json || bytes.is_empty() && endpoint == Endpoint::Other {
-        (None, Reading::Tape)
-    } else if let Some((facts, reading)) = shapes.known_request(endpoint, bytes) {
-        (Some(facts), reading)
+    let (mut facts, mut reading, mut in_form) = (None, Reading::Tape, None);
+    let mut content = Content::Fields;
+    if bytes.is_empty() && endpoint == Endpoint::Other {
+        content = Content::Nothing;
+    } else if !is_json {
+        match named::boundary(content_type)?.filter(|_| !is_coded) {
+            Some(boundary) => in_form = named::in_form(bytes, boundary)?,
+            None => content = Content::Opaque,
+        }
+    } else if let Some(known) = shapes.known_request(endpoint, bytes) {
+        (facts, reading) = (Some(known.0), known.1);
     } else {
         json::parse(bytes, tape)
             .map_err(|fault| Failure::BadJson { why: format!("The request body is not valid JSON: {fault}.") })?;
-        let facts = Dialect::OpenAi
-            .request_facts(endpoint, bytes, tape)
-            .map_err(|fault| Failure::BadField { why: fault.to_string(), param: fault.param().unwrap_or("body") })?;
-        shapes.learn_request(endpoint, bytes, tape, &facts);
-        (Some(facts), Reading::Tape)
+        if endpoint == Endpoint::Other && tape.root().kind() != Kind::Object {
+            content = Content::Opaque;
+        } else {
+            let read = Dialect::OpenAi.request_facts(endpoint, bytes, tape).map_err(named::bad_field)?;
+            shapes.learn_request(endpoint, bytes, tape, &read);
+            facts = Some(read);
+        }
+    }
+    let in_body = facts.and_then(|facts: RequestFacts| facts.model).map(Named::Member).or(in_form);
+    let named = match route.model {
+        ModelPlace::QueryOrBody => named::once(named::in_query(line)?, in_body)?,
+        _ => in_body,
     };
     let question = Question {
         endpoint,
@@ -189,41 +219,10 @@ pub fn scan(
         facts,
         directives: directives(line),
         body,
+        content,
+        named,
     };
     Ok((question, reading))
-}
-
-/// Whether a path has a letter or a digit by its percent-code. Both spellings are one (RFC 3986 6.2.2.2), and a backend that
-/// undoes them would serve an endpoint that was not taken for it here. No encoder writes them so.
-pub fn is_disguised(path: &[u8]) -> bool {
-    if memchr::memchr(b'%', path).is_none() {
-        return false; // nearly always
-    }
-    let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
-    memchr::memchr_iter(b'%', path).any(|at| {
-        let code = path.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
-        code.and_then(|digits| u8::from_str_radix(digits, 16).ok()).is_some_and(|byte| byte.is_ascii_alphanumeric())
-    })
-}
-
-/// Whether a path climbs: a backend that resolves `.` and `..` (RFC 3986 5.2.4) would serve what stands outside `/v1/`.
-pub fn climbs(path: &[u8]) -> bool {
-    if path.iter().fold(true, |level, byte| level & !matches!(byte, b'.' | b'%')) {
-        return false; // nearly always
-    }
-    let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
-    path.split(|&byte| matches!(byte, b'/' | b'\\')).any(|segment| {
-        let mut rest = segment;
-        let mut dots = 0;
-        while !rest.is_empty() {
-            rest = match rest {
-                [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
-                _ => return false,
-            };
-            dots += 1;
-        }
-        (1..=2).contains(&dots)
-    })
 }
 
 /// The bytes of the body of the request in hand.

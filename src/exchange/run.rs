@@ -9,6 +9,7 @@ use shards::Fingerprint;
 use super::accept::{self, Accepted};
 use super::authenticate::{self, Visitor};
 use super::core::Core;
+use super::endpoint::{self, Answerer, Route};
 use super::flight::End;
 use super::letters::Entry;
 use super::line::{Filled, Line};
@@ -19,11 +20,10 @@ use super::record::{self, CacheMark, Note, Showing};
 use super::relay::{self, Next, Reader, Role};
 use super::store::Duty;
 use super::{admit, fingerprint};
-use crate::dialect::facts::Endpoint;
 use crate::error::{Again, Failure};
 use crate::net::watch::Wait;
 use crate::net::{Socket, now_ms};
-use crate::wire::http1::{Method, Persistence};
+use crate::wire::http1::Persistence;
 
 /// How often an exchange asks for a flight to follow before it goes alone.
 const FOLLOWS: u32 = 3;
@@ -148,44 +148,23 @@ impl From<Failure> for Broken {
 }
 
 async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result<Next, Broken> {
-    let path = line.head.path.of(line.pending());
-    if parse::climbs(path) {
-        return Err(Failure::BadHead { status: 400, why: "The path has . or .. segments.".to_owned() }.into());
-    }
-    if parse::is_disguised(path) {
-        let why = "The path has letters or digits by their percent-codes; write them as they are.".to_owned();
-        return Err(Failure::BadHead { status: 400, why }.into());
-    }
-    if !path.starts_with(b"/v1/") {
-        // Nothing here asks for a credential, so no body is waited for: who tells the client passes over one that is here,
-        // and ends the connection otherwise.
-        return match (path == b"/healthz", note.manner.method) {
-            (true, Method::Get | Method::Head) => {
-                pass_over(line, note);
-                Ok(relay::text(core, line, note, "ok\n"))
-            }
-            (true, _) => Err(Failure::WrongMethod { allow: "GET, HEAD" }.into()),
-            (false, _) => Err(Failure::UnknownPath.into()),
-        };
+    let route = endpoint::route(&core.snapshot.server.passthrough_paths, &line.head, line.pending())?;
+    note.endpoint = route.endpoint;
+    if route.answerer == Answerer::Health {
+        // No credential is asked for, so no body is waited for.
+        pass_over(line, note);
+        return Ok(relay::text(core, line, note, "ok\n"));
     }
     // Nor is that of an unauthenticated client.
     let visitor = authenticate::visitor(core, line)?;
     note.tenant = visitor.tenant;
-    if note.endpoint == Endpoint::Models {
-        let body = parse::receive(core, line).await?;
+    let body = parse::receive(core, line).await?;
+    if route.answerer == Answerer::Models {
         let next = relay::models(core, line, note, &visitor)?;
         discard(line, body);
         return Ok(next);
     }
-    // It would show what this gateway adds to a request, its credential included (RFC 9110 9.3.8).
-    if line.head.method_span.of(line.pending()) == b"TRACE" {
-        return Err(Failure::WrongMethod { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" }.into());
-    }
-    if note.endpoint != Endpoint::Other && note.manner.method != Method::Post {
-        return Err(Failure::WrongMethod { allow: "POST" }.into());
-    }
-    let body = parse::receive(core, line).await?;
-    let (question, permit, fingerprint) = understand(core, line, note, &visitor, body)?;
+    let (question, permit, fingerprint) = understand(core, line, &route, &visitor, body)?;
     note.model = Some(permit.model);
     note.form = question.form;
     answer_question(core, line, note, question, permit, fingerprint).await
@@ -303,13 +282,13 @@ async fn answer_question(
 fn understand(
     core: &Rc<Core>,
     line: &Line<'_>,
-    note: &Note,
+    route: &Route,
     visitor: &Visitor,
     body: BodyPlace,
 ) -> Result<(Question, admit::Permit, Option<Fingerprint>), Failure> {
     let scratch = &mut *core.scratch.borrow_mut();
-    let (question, reading) = parse::scan(line, note.endpoint, body, scratch)?;
-    let permit = admit::permit(core, visitor, line, &question, scratch)?;
+    let (question, reading) = parse::scan(line, route, body, scratch)?;
+    let permit = admit::permit(core, visitor, line, route, &question, scratch)?;
     let fingerprint = fingerprint::of(core, visitor, &permit, line, &question, &reading, scratch);
     Ok((question, permit, fingerprint))
 }

@@ -14,6 +14,7 @@ use super::connect;
 use super::core::Core;
 use super::flight::{Flight, Lane};
 use super::lease::{Carrier, Lease, Origin};
+use super::named::Named;
 use super::order::Order;
 use super::route::Plan;
 use crate::config::snapshot::{Backend, CredentialField, IncludeUsage};
@@ -23,6 +24,7 @@ use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
 use crate::net::http2::Http2Fault;
 use crate::net::now_us;
 use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode};
+use crate::wire::{Span, percent};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
 const FORWARDED: [&str; 3] = ["content-type", "content-encoding", "traceparent"];
@@ -198,6 +200,8 @@ struct Composed<'a> {
     backend: &'a Backend,
     lasting: &'a Lasting,
     edits: Edits<'a>,
+    /// What its query says in place of the model there.
+    query_edit: Option<(Span, &'a str)>,
     /// Whether it asks for usage that the client did not ask for.
     usage_hidden: bool,
 }
@@ -207,13 +211,18 @@ impl<'a> Composed<'a> {
         let backend = &core.snapshot.backends[plan.backend];
         let target = &core.snapshot.models[plan.model].targets[plan.target];
         let mut edits = Edits::new();
-        let mut usage_hidden = false;
-        if let Some(facts) = &order.facts {
-            // A fallback is called by its own name, not by that of the model it stands in for.
-            let own = (plan.model != order.model).then_some(&core.snapshot.models[plan.model].name);
-            if let Some(name) = target.model.as_ref().or(own) {
-                edits.rename_model(facts, name);
+        let (mut usage_hidden, mut query_edit) = (false, None);
+        // A fallback is called by its own name, not by that of the model it stands in for.
+        let own = (plan.model != order.model).then_some(&core.snapshot.models[plan.model].name);
+        if let Some(name) = target.model.as_ref().or(own) {
+            match (order.named, &order.facts) {
+                (Some(Named::Field(span)), _) => edits.rename_field(span, name),
+                (Some(Named::Query(span)), _) => query_edit = Some((span, name.as_str())),
+                (_, Some(facts)) => edits.rename_model(facts, name),
+                (Some(Named::Member(_)) | None, None) => {}
             }
+        }
+        if let Some(facts) = &order.facts {
             let streamed = order.form == Form::Streamed && order.endpoint != Endpoint::Other;
             if streamed && backend.include_usage == IncludeUsage::Ask {
                 let before = edits.edited_len(order.body());
@@ -221,16 +230,23 @@ impl<'a> Composed<'a> {
                 usage_hidden = edits.edited_len(order.body()) != before;
             }
         }
-        Composed { order, backend, lasting: &core.lasting[plan.backend], edits, usage_hidden }
+        Composed { order, backend, lasting: &core.lasting[plan.backend], edits, query_edit, usage_hidden }
     }
 
     /// Hands the request target to `put`.
     fn target<R>(&self, put: impl FnOnce(&[u8]) -> R) -> R {
-        let path = path(self.order.head.path.of(self.order.head_bytes()));
-        if self.backend.base_path.is_empty() {
-            put(path)
-        } else {
-            put(&[self.backend.base_path.as_bytes(), path].concat())
+        let (span, bytes) = (self.order.head.path, self.order.head_bytes());
+        let base = self.backend.base_path.as_bytes();
+        match self.query_edit {
+            None if base.is_empty() => put(path(span.of(bytes))),
+            None => put(&[base, path(span.of(bytes))].concat()),
+            Some((model, name)) => {
+                let front = Span { start: span.start, end: model.start }.of(bytes);
+                let mut target = [base, front].concat();
+                percent::encode(&mut target, name.as_bytes());
+                target.extend_from_slice(Span { start: model.end, end: span.end }.of(bytes));
+                put(&target)
+            }
         }
     }
 

@@ -85,7 +85,12 @@ fn errors() {
         ("an unknown key", post_with(CHAT, "Authorization: Bearer other\r\n", "{}")),
         ("an unknown model", keyed("", r#"{"model":"unknown"}"#)),
         ("an unknown path", get("/nothing")),
-        ("a method that is not there", get(CHAT)),
+        ("a path one slip away", get("/chat/completions")),
+        (
+            "a WebSocket",
+            b"GET /v1/responses HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec(),
+        ),
+        ("a method that is not there", get("/v1/embeddings")),
         ("another path without a model", get("/v1/files")),
         ("only if cached", keyed("Cache-Control: only-if-cached\r\n", &question("x"))),
         ("a backend that is not there", keyed("", &gone)),

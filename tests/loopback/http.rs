@@ -108,7 +108,7 @@ fn a_refused_request_takes_exactly_its_own_bytes() {
         ("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n".into(), 404),
         (post("/nothing", "some body"), 404),
         (post("/healthz", "x"), 405),
-        ("GET /v1/chat/completions HTTP/1.1\r\nHost: h\r\n\r\n".into(), 405),
+        ("DELETE /v1/chat/completions HTTP/1.1\r\nHost: h\r\n\r\n".into(), 405),
         ("GET /v1/models/none HTTP/1.1\r\nHost: h\r\n\r\n".into(), 404),
         (post("/v1/models", "body"), 405),
         (post("/v1/other", "{}"), 400),
@@ -230,7 +230,7 @@ fn heads_have_no_body() {
     });
     let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
     let mut client = gateway.client();
-    for path in ["/healthz", "/nothing", "/v1/models", "/v1/chat/completions"] {
+    for path in ["/healthz", "/nothing", "/v1/models", "/v1/completions"] {
         client.send(format!("HEAD {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
         let head = client.bodiless();
         assert_ne!(head.field("content-length"), Some("0"), "{path}");

@@ -47,7 +47,8 @@ fn throw_request(dice: &mut Dice) -> (Vec<u8>, u16, Option<String>) {
             (format!("{bytes}{LAST_CHUNK}").into_bytes(), 200, Some(completion(&format!("{what}!"))))
         }
         7 => ("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n".into(), 200, Some("ok\n".to_owned())),
-        8 => (post("/nothing", "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"), 404, None),
+        // Without a body: where no credential is asked for, none is waited for.
+        8 => ("PUT /nothing HTTP/1.1\r\nHost: h\r\n\r\n".into(), 404, None),
         9 => (post(CHAT, "{\"model\":\"unknown\"}"), 404, None),
         10 => (post(CHAT, "{\"model\":"), 400, None),
         _ => (

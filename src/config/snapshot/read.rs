@@ -26,6 +26,10 @@ pub(in crate::config) fn server(
         Some(None) => Some(None),
         None => None,
     };
+    let paths: Option<Vec<Placed<String>>> = section.take_optional("passthrough_paths")?;
+    for (index, path) in paths.iter().flatten().enumerate() {
+        check::passthrough_path(path, &paths.as_deref().unwrap_or_default()[..index], report);
+    }
     let region: Option<Placed<String>> = section.take_optional("region")?;
     let near: Option<Vec<Placed<String>>> = section.take_optional("regions_near")?;
     if let Some(near) = &near {
@@ -41,6 +45,7 @@ pub(in crate::config) fn server(
         timeout_idle_ms: section.take("timeout_idle")?,
         timeout_drain_ms: section.take("timeout_drain")?,
         passthrough_model: passthrough_model?,
+        passthrough_paths: paths.into_iter().flatten().map(|path| path.value).collect(),
         access_log: section.take("access_log")?,
         region: region.map(|region| region.value),
         regions_near: near.into_iter().flatten().map(|name| name.value).collect(),

@@ -125,6 +125,8 @@ pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>
         Failure::UnknownCredential => {
             encode::field(&mut further, "www-authenticate", b"Bearer error=\"invalid_token\"");
         }
+        // RFC 9110 15.5.22: with the protocol that is served.
+        Failure::NoUpgrade => further.extend_from_slice(b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"),
         Failure::WrongMethod { allow } => encode::field(&mut further, "allow", allow.as_bytes()),
         Failure::NoBackend | Failure::QueueFull | Failure::QueueTimeout | Failure::Draining => {
             encode::field(&mut further, "retry-after", b"1")

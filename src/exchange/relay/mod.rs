@@ -5,6 +5,7 @@
 mod events;
 mod head;
 mod live;
+mod passed;
 mod source;
 mod stored;
 mod upstream;

@@ -12,7 +12,7 @@ use crate::exchange::line::Line;
 use crate::exchange::record::{CacheMark, Note};
 use crate::net::now_ms;
 use crate::wire::http1::{Method, encode};
-use crate::wire::sse;
+use crate::wire::{percent, sse};
 
 /// Bodies up to this are copied behind their head and leave in one write; larger ones are written from where they are.
 const COPY_BYTES: usize = 32 << 10;
@@ -76,15 +76,12 @@ pub async fn stored(
 
 /// Writes the models that `visitor` may use, or the one the path names.
 pub fn models(core: &Core, line: &mut Line<'_>, note: &mut Note, visitor: &Visitor) -> Result<Next, Failure> {
-    if !matches!(note.manner.method, Method::Get | Method::Head) {
-        return Err(Failure::WrongMethod { allow: "GET, HEAD" });
-    }
     let snapshot = &core.snapshot;
     let allowed = |index: usize| visitor.tenant.is_none_or(|tenant| snapshot.tenants[tenant].models.allows(index));
     let mut body = core.buffers.take();
     match model_in_path(line.head.path.of(line.pending())) {
         Some(name) => {
-            let name = percent_decoded(name);
+            let name = percent::plain(name);
             let model = snapshot.model(&name).filter(|&index| allowed(index)).ok_or(Failure::UnknownModel)?;
             Dialect::OpenAi.write_model(&mut body, &snapshot.models[model].name, 0);
         }
@@ -111,24 +108,4 @@ fn whole(core: &Core, line: &mut Line<'_>, note: &mut Note, content_type: &[u8],
         note.sent_bytes += body.len() as u64;
     }
     next
-}
-
-/// RFC 3986 2.1; a percent sign without two digits stands for itself.
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|&byte| (byte as char).to_digit(16));
-    let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while at < text.len() {
-        match (text[at], digit(text.get(at + 1)), digit(text.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            (byte, _, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    out
 }

@@ -9,7 +9,9 @@ use std::task::{Context, Poll, ready};
 use shards::Fault;
 
 use super::events::{Events, First};
+use super::passed;
 use super::source::{Phase, Source};
+use crate::config::snapshot::Backend;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::exchange::attempt::{Deadlines, Miss, failure, refusal};
@@ -25,20 +27,6 @@ use crate::wire::coding::Coding;
 use crate::wire::http1::{Framing, Method, Persistence, encode};
 use crate::wire::json::{self, JsonFaultKind, Tape};
 use crate::wire::retry_after::wait_ms;
-
-/// Response fields that reach the client as they came.
-const PASSED: [&str; 10] = [
-    "accept-ranges",
-    "allow",
-    "content-disposition",
-    "content-range",
-    "etag",
-    "last-modified",
-    "openai-processing-ms",
-    "openai-version",
-    "retry-after",
-    "retry-after-ms",
-];
 
 /// How much of a whole answer is held back until it is complete, so that one that breaks off is asked for again unseen.
 const HELD_BYTES: usize = 256 << 10;
@@ -114,7 +102,7 @@ impl<'a> Begun<'a> {
     ) -> Box<Begun<'a>> {
         let head = Facts::of(order, &answer);
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
-        let opening = opening(order, plan, &answer, &head);
+        let opening = opening(order, plan, &core.snapshot.backends[plan.backend], &answer, &head);
         let work = match (head.form, head.is_readable) {
             (Form::Streamed, _) => Work::Events(Events::new(order, answer.usage_hidden)),
             (Form::Whole, true) => Work::Whole,
@@ -349,14 +337,10 @@ impl Facts {
     }
 }
 
-fn opening(order: &Order, plan: &Plan, answer: &Answer, facts: &Facts) -> Opening {
+fn opening(order: &Order, plan: &Plan, backend: &Backend, answer: &Answer, facts: &Facts) -> Opening {
     let head = &answer.head;
     let mut fields = Vec::new();
-    for name in PASSED {
-        if let Some(value) = head.fields.get(&answer.input, name) {
-            encode::field(&mut fields, name, value);
-        }
-    }
+    passed::fields(head, &answer.input, backend, &mut fields);
     if !facts.codings.is_empty() {
         encode::field(&mut fields, "content-encoding", &facts.codings);
     }
