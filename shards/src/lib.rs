@@ -12,6 +12,7 @@ extern crate std;
 pub mod placement;
 
 mod cache;
+mod coalesce;
 mod flight;
 mod shard;
 
@@ -35,6 +36,7 @@ pub use attempts::{Again, Attempts, EventFault, Fault, Others, Rules, Step, agai
 pub use breaker::{Breaker, BreakerRules, Check};
 pub use budget::Budget;
 pub use cache::{Cache, Inserted, Lookup};
+pub use coalesce::{CoalesceEvent, CoalesceStep, Coalescing, Fit, Group, Patience, Worth};
 pub use flight::{Flights, Joined};
 pub use hedge::Quantile;
 pub use latency::Latency;

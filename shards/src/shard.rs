@@ -15,9 +15,9 @@ pub struct Shard<V> {
 
 /// What an asker gets, or has to do.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Asked<'a, V> {
+pub enum Asked<V> {
     /// A fresh answer, stored `age_ms` milliseconds ago.
-    Hit { value: &'a V, age_ms: u64 },
+    Hit { value: V, age_ms: u64 },
     /// Fetch the answer, let followers in, and [`settle`](Shard::settle) this number whatever happens.
     /// `stale` is an expired answer that may serve if nobody else can give one.
     Lead { number: u64, stale: Option<V> },
@@ -58,16 +58,42 @@ impl<V: Clone> Shard<V> {
 
     /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry that is not too old is given to
     /// who fetches a new one, as a copy: followers read what the leader serves.
-    pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<'_, V> {
-        let stale = match self.cache.touch(fingerprint, now) {
+    pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
+        self.ask_for(fingerprint, fingerprint, asker, now)
+    }
+
+    /// As [`ask`](Self::ask), where the answer is kept under one fingerprint and fetched by the flight of another: an answer
+    /// that serves some askers only is fetched once more for the others, in a flight of their own.
+    pub fn ask_for(&mut self, answer: &Fingerprint, flight: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
+        let stale = match self.cache.touch(answer, now) {
             Found::Fresh(slot) => {
-                return Asked::Hit { value: self.cache.value(slot), age_ms: self.cache.age_ms(slot, now) };
+                return Asked::Hit { value: self.cache.value(slot).clone(), age_ms: self.cache.age_ms(slot, now) };
             }
-            Found::Stale(slot) => self.cache.expired_ms(slot, now).filter(|&ms| ms < self.stale_ms).map(|_| slot),
+            Found::Stale(slot) => Some(slot),
             Found::Absent => None,
         };
+        self.join(stale, flight, asker, now)
+    }
+
+    /// Asks for an answer younger than the one that is kept, which may still serve if nobody else can give one.
+    pub fn ask_younger(&mut self, answer: &Fingerprint, flight: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
+        let kept = match self.cache.touch(answer, now) {
+            Found::Fresh(slot) | Found::Stale(slot) => Some(slot),
+            Found::Absent => None,
+        };
+        self.join(kept, flight, asker, now)
+    }
+
+    /// Asks for another answer than the one that is kept, which is of no use to the asker.
+    pub fn ask_other(&mut self, flight: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
+        self.join(None, flight, asker, now)
+    }
+
+    fn join(&mut self, kept: Option<u32>, flight: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
+        let serves = |slot: &u32| self.cache.expired_ms(*slot, now).is_none_or(|ms| ms < self.stale_ms);
+        let stale = kept.filter(serves);
         let stale = || stale.map(|slot| self.cache.value(slot).clone());
-        match self.flights.join(fingerprint, asker, now) {
+        match self.flights.join(flight, asker, now) {
             Joined::Lead { number } => Asked::Lead { number, stale: stale() },
             Joined::Follow { leader, number } => Asked::Follow { leader, number },
             Joined::Full => Asked::Alone { stale: stale() },
@@ -76,9 +102,14 @@ impl<V: Clone> Shard<V> {
 
     /// Asks again after waiting in vain on flight `number`, which is ended if it still flies: its leader stalled.
     /// May hit, lead, follow somebody who gave up earlier, or go alone.
-    pub fn take_over(&mut self, fingerprint: &Fingerprint, number: u64, asker: CoreId, now: Millis) -> Asked<'_, V> {
+    pub fn take_over(&mut self, fingerprint: &Fingerprint, number: u64, asker: CoreId, now: Millis) -> Asked<V> {
         self.flights.finish(fingerprint, number);
         self.ask(fingerprint, asker, now)
+    }
+
+    /// Ends flight `number` if it still flies: who waited for it asks again.
+    pub fn give_up(&mut self, fingerprint: &Fingerprint, number: u64) -> bool {
+        self.flights.finish(fingerprint, number)
     }
 
     /// Looks without joining a flight and without a trace in the cache.
@@ -88,13 +119,26 @@ impl<V: Clone> Shard<V> {
 
     /// Ends flight `number` and keeps what it brought. Every [`Asked::Lead`] is settled exactly once.
     pub fn settle(&mut self, fingerprint: Fingerprint, number: u64, outcome: Outcome<V>, now: Millis) -> Settled {
-        if !self.flights.finish(&fingerprint, number) {
+        self.settle_for(fingerprint, fingerprint, number, outcome, now)
+    }
+
+    /// As [`settle`](Self::settle), where the answer is kept under another fingerprint than the flight's; see
+    /// [`ask_for`](Self::ask_for).
+    pub fn settle_for(
+        &mut self,
+        answer: Fingerprint,
+        flight: Fingerprint,
+        number: u64,
+        outcome: Outcome<V>,
+        now: Millis,
+    ) -> Settled {
+        if !self.flights.finish(&flight, number) {
             return Settled::Late;
         }
         match outcome {
             Outcome::Drop => Settled::Dropped,
             Outcome::Store { value, size_bytes, ttl_ms } => {
-                match self.cache.insert(fingerprint, value, size_bytes, now, ttl_ms) {
+                match self.cache.insert(answer, value, size_bytes, now, ttl_ms) {
                     Inserted::Stored { evicted } => Settled::Stored { evicted },
                     Inserted::TooLarge => Settled::TooLarge,
                 }
@@ -105,6 +149,11 @@ impl<V: Clone> Shard<V> {
     /// Keeps an answer that was fetched outside of a flight; a flight for it goes on undisturbed.
     pub fn put(&mut self, fingerprint: Fingerprint, value: V, size_bytes: u64, now: Millis, ttl_ms: u64) -> Inserted {
         self.cache.insert(fingerprint, value, size_bytes, now, ttl_ms)
+    }
+
+    /// Forgets one answer. A flight for it goes on undisturbed.
+    pub fn remove(&mut self, fingerprint: &Fingerprint) -> Option<V> {
+        self.cache.remove(fingerprint)
     }
 
     /// Forgets one answer, and the flight that may be fetching it: an answer begun before a purge is not stored after.

@@ -14,11 +14,11 @@ use shards::{
 };
 
 use super::connect::Shared;
+use super::epochs::{Epoch, Epochs};
 use super::flight::{Flight, Landed};
 use super::fly::Call;
 use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
-use super::meter;
 use super::send::Lasting;
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::dialect::Shapes;
@@ -27,7 +27,6 @@ use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Berths, Dial, Duplex, Panics, give_memory_back, now_ms};
 use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
-use crate::observe::series::SeriesIndex;
 use crate::wire::http1::{KnownHeads, RequestHead, ResponseHead};
 use crate::wire::json::Tape;
 
@@ -51,7 +50,9 @@ pub struct Core {
     /// What this core owns of the cache and of the flights.
     pub shard: RefCell<Shard<Arc<Entry>>>,
     /// Copies of hot entries that other cores own.
-    pub near: RefCell<Cache<Arc<Entry>>>,
+    pub near: RefCell<Cache<NearCopy>>,
+    /// Since when copies are out of date.
+    pub epochs: Arc<Epochs>,
     /// Flights that exchanges of this core take part in.
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
     /// Flights nobody is in, for the next.
@@ -92,10 +93,7 @@ pub struct Core {
     /// Heads of clients, and of backends, that came lately.
     pub known_requests: RefCell<KnownHeads<RequestHead>>,
     pub known_responses: RefCell<KnownHeads<ResponseHead>>,
-    /// Its numbers, which the background core reads in place.
-    pub counters: Arc<Counters>,
-    /// Where each series of requests counts.
-    pub series: RefCell<SeriesIndex>,
+    pub counters: Counters,
     pub log: RefCell<LogBuffer>,
     pub panics: Panics,
     pub draining: Cell<bool>,
@@ -154,6 +152,13 @@ const LATENCY_HALF_LIFE_MS: u64 = 10_000;
 const BREAKER_WINDOW_MS: u64 = 10_000;
 const BREAKER_VOLUME: u32 = 20;
 const EJECT_GROWTH: u64 = 16;
+
+/// A copy of an entry that another core owns.
+pub struct NearCopy {
+    pub entry: Arc<Entry>,
+    /// Of its owner, when that one gave it.
+    pub epoch: Epoch,
+}
 
 /// Memory of the steps that run without an await; every request of the core reuses it.
 #[derive(Default)]
@@ -243,6 +248,7 @@ impl Core {
             outbox,
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX, snapshot.cache.stale_if_error_ms)),
             near: RefCell::new(Cache::new(near)),
+            epochs: board.epochs.clone(),
             flights: RefCell::default(),
             landed: Landed::default(),
             calls: Berths::new(panics.clone()),
@@ -260,6 +266,7 @@ impl Core {
             backend_queues: backend_queues.collect(),
             breakers: breakers.collect(),
             latencies: latencies.collect(),
+            load: Load::new(board, id, snapshot.backends.len()),
             scratch: RefCell::default(),
             fresh: RefCell::default(),
             request_heads: Spare::default(),
@@ -267,9 +274,7 @@ impl Core {
             known_requests: RefCell::default(),
             known_responses: RefCell::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
-            counters: board.counters(id).clone(),
-            series: RefCell::new(SeriesIndex::new(snapshot.models.len() as u32, snapshot.tenants.len() as u32)),
-            load: Load::new(board, id, snapshot.backends.len()),
+            counters: Counters::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.server.access_log)),
             panics,
             draining: Cell::new(false),
@@ -367,7 +372,6 @@ impl Core {
         self.outbox.flush();
         self.flush_log();
         self.buffers.settle();
-        meter::publish(self);
     }
 
     /// Sends the log's lines to the I/O core, which stands behind the data cores in the mail.

@@ -14,7 +14,7 @@ use super::parse::{Question, body_bytes};
 use super::send::CHANGING;
 use crate::config::snapshot::{CacheMode, IncludeUsage, Scope, Target};
 use crate::dialect::Reading;
-use crate::dialect::facts::{Endpoint, UsageEvent};
+use crate::dialect::facts::{Endpoint, Form, UsageEvent};
 use crate::wire::http1::Method;
 
 /// Names the layout of the bytes that are hashed; a change of the layout changes it.
@@ -70,11 +70,58 @@ pub fn of(
         bytes.push(u8::from(question.usage_event == UsageEvent::Asked));
     }
     shapes.canonical(reading, body_bytes(line, &question.body), tape, facts, bytes);
-    Some(Fingerprint(Sha256::digest(bytes).into()))
+    Some(of_question(&Fingerprint(Sha256::digest(bytes).into())))
+}
+
+/// The bits of the last byte that say which answer to a question is meant; 254 bits of the hash stay.
+const FORM_BITS: u8 = 0b11;
+
+/// The question's own fingerprint, whichever of its answers and flights `fingerprint` names.
+pub fn of_question(fingerprint: &Fingerprint) -> Fingerprint {
+    let mut question = *fingerprint;
+    question.0[31] &= !FORM_BITS;
+    question
+}
+
+/// The flight of those to whom what is kept of the answer is too old. The same core owns it.
+pub fn of_younger(fingerprint: &Fingerprint) -> Fingerprint {
+    let mut younger = *fingerprint;
+    younger.0[31] |= FORM_BITS;
+    younger
+}
+
+/// The answer in this form and no other: where it is kept beside the form it came in, and the flight for those whom the other
+/// form cannot serve. The same core owns it.
+pub fn of_form(fingerprint: &Fingerprint, form: Form) -> Fingerprint {
+    let mut formed = of_question(fingerprint);
+    formed.0[31] |= match form {
+        Form::Whole => 0b01,
+        Form::Streamed => 0b10,
+    };
+    formed
 }
 
 /// A string with its length in front, so that two strings in a row cannot be cut elsewhere.
 fn append(bytes: &mut Vec<u8>, text: &[u8]) {
     bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
     bytes.extend_from_slice(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_one_question_differ_in_nothing_else() {
+        let question = of_question(&Fingerprint([0xff; 32]));
+        let forms = [Form::Whole, Form::Streamed].map(|form| of_form(&question, form));
+        assert_ne!(forms[0], forms[1]);
+        assert!(!forms.contains(&of_younger(&question)));
+        for formed in [forms[0], forms[1], of_younger(&question)] {
+            assert_ne!(formed, question);
+            assert_eq!(of_question(&formed), question);
+            assert_eq!(of_form(&formed, Form::Whole), forms[0], "whichever is given");
+            assert_eq!(formed.prefix(), question.prefix(), "the same core owns it");
+        }
+    }
 }

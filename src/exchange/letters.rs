@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shards::breaker::Change;
-use shards::{Asked, Check, CoreId, Fingerprint, Lookup, Outcome};
+use shards::{Asked, Check, CoreId, Fingerprint, Inserted, Lookup, Millis, Outcome, Settled};
 
 use super::connect;
-use super::core::Core;
+use super::core::{Core, NearCopy};
+use super::epochs::Epoch;
+use super::fingerprint::{of_form, of_question};
 use super::flight::{End, Opening, Source};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
@@ -59,22 +61,30 @@ impl Entry {
     }
 }
 
-/// Where the other form of an answer is kept once it was asked for.
-pub fn other_form(fingerprint: &Fingerprint) -> Fingerprint {
-    let mut other = *fingerprint;
-    other.0[31] ^= 1;
-    other
+/// Which answers a request can use.
+#[derive(Clone, Copy, Debug)]
+pub struct Acceptable {
+    pub form: Form,
+    /// RFC 9111 5.2.1.1.
+    pub max_age_ms: Option<u64>,
+}
+
+impl Acceptable {
+    pub fn is_young_enough(&self, entry: &Entry, now: Millis) -> bool {
+        self.max_age_ms.is_none_or(|most_ms| now.0.saturating_sub(entry.stored_ms) <= most_ms)
+    }
 }
 
 /// Everything that one core can say to another.
 pub enum Letter {
     /// Asker to owner: is there an answer, or a flight?
-    Ask { fingerprint: Fingerprint, form: Form, from: CoreId },
+    Ask { fingerprint: Fingerprint, acceptable: Acceptable, from: CoreId },
     /// Asker to owner: flight `number` is silent; let me go on without it.
-    TakeOver { fingerprint: Fingerprint, number: u64, form: Form, from: CoreId },
-    /// Owner to asker: here is the answer.
-    Found { fingerprint: Fingerprint, entry: Arc<Entry> },
-    /// Owner to asker: fetch it, and settle this number. An expired answer may serve if every backend fails.
+    TakeOver { fingerprint: Fingerprint, number: u64, acceptable: Acceptable, from: CoreId },
+    /// Owner to asker: here is the answer; see [`ask_own`].
+    Found { fingerprint: Fingerprint, entry: Arc<Entry>, epoch: Epoch },
+    /// Owner to asker: fetch it, and settle this number. An answer that has expired, or that the asker cannot use, may serve if
+    /// every backend fails.
     Lead { fingerprint: Fingerprint, number: u64, stale: Option<Arc<Entry>> },
     /// Owner to asker: fetch it for yourself. `stale` as in `Lead`.
     Alone { fingerprint: Fingerprint, stale: Option<Arc<Entry>> },
@@ -149,75 +159,122 @@ pub enum Part {
     Next,
 }
 
-/// What the owner answers to an asker, on whichever core that is.
-pub enum Verdict {
-    Found(Arc<Entry>),
-    Lead(u64, Option<Arc<Entry>>),
-    Follow(CoreId, u64),
-    Alone(Option<Arc<Entry>>),
-}
-
-/// Asks this core's shard, in the form wanted.
-pub fn ask_own(core: &Core, fingerprint: &Fingerprint, form: Form, asker: CoreId, silent: Option<u64>) -> Verdict {
+/// Asks this core's shard on behalf of core `asker`. `fingerprint` names the flight to join: the question's, or that of those
+/// whom its answer does not serve. Where there is such an answer it is given, so that the asker joins that one.
+pub fn ask_own(
+    core: &Core,
+    fingerprint: &Fingerprint,
+    acceptable: Acceptable,
+    asker: CoreId,
+    silent: Option<u64>,
+) -> Asked<Arc<Entry>> {
     let now = core.now();
+    let question = of_question(fingerprint);
     let mut shard = core.shard.borrow_mut();
-    let asked = match silent {
-        None => shard.ask(fingerprint, asker, now),
-        Some(number) => shard.take_over(fingerprint, number, asker, now),
-    };
-    let entry = match asked {
-        Asked::Hit { value, .. } => value.clone(),
-        Asked::Lead { number, stale } => return Verdict::Lead(number, stale),
-        Asked::Follow { leader, number } => return Verdict::Follow(leader, number),
-        Asked::Alone { stale } => return Verdict::Alone(stale),
-    };
-    if entry.form == form {
-        return Verdict::Found(entry);
+    if let Some(number) = silent {
+        shard.give_up(fingerprint, number);
     }
-    let other = other_form(fingerprint);
-    if let Lookup::Fresh { value, .. } = shard.peek(&other, now)
-        && value.form == form
+    let entry = match shard.ask_for(&question, fingerprint, asker, now) {
+        Asked::Hit { value, .. } => value,
+        other => return other,
+    };
+    let age_ms = now.0.saturating_sub(entry.stored_ms);
+    let (is_everyones, hit) = (*fingerprint == question, |value| Asked::Hit { value, age_ms });
+    if !acceptable.is_young_enough(&entry, now) {
+        return if is_everyones { hit(entry) } else { shard.ask_younger(&question, fingerprint, asker, now) };
+    }
+    if entry.form == acceptable.form {
+        return hit(entry);
+    }
+    let formed = of_form(&question, acceptable.form);
+    if let Lookup::Fresh { value, .. } = shard.peek(&formed, now)
         && value.stored_ms == entry.stored_ms
     {
-        return Verdict::Found(value.clone());
+        return hit(value.clone());
     }
     // Converted once and kept beside the first form until both expire.
-    let Some(converted) = entry.in_form(form).map(Arc::new) else { return Verdict::Alone(None) };
-    let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(now.0);
-    shard.put(other, converted.clone(), converted.size_bytes(), now, left_ms);
-    Verdict::Found(converted)
+    match entry.in_form(acceptable.form).map(Arc::new) {
+        Some(converted) => {
+            let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(now.0);
+            shard.put(formed, converted.clone(), converted.size_bytes(), now, left_ms);
+            hit(converted)
+        }
+        None if *fingerprint != formed => hit(entry),
+        None => shard.ask_other(fingerprint, asker, now),
+    }
 }
 
 /// Ends flight `number` at its owner, this core or another.
 pub fn settle(core: &Core, fingerprint: Fingerprint, number: u64, kept: Option<Arc<Entry>>) {
     let owner = core.owner(&fingerprint);
+    let question = of_question(&fingerprint);
     if owner != core.id {
+        if kept.is_some() {
+            drop_near_copies(core, &question);
+        }
         return core.post(owner, Letter::Settle { fingerprint, number, kept });
     }
-    let outcome = match kept {
+    let outcome = match kept.filter(|entry| is_newest(core, &question, entry)) {
         Some(entry) => Outcome::Store { size_bytes: entry.size_bytes(), ttl_ms: entry.ttl_ms, value: entry },
         None => Outcome::Drop,
     };
-    core.shard.borrow_mut().settle(fingerprint, number, outcome, core.now());
+    let settled = core.shard.borrow_mut().settle_for(question, fingerprint, number, outcome, core.now());
+    if let Settled::Stored { .. } = settled {
+        drop_older(core, &question);
+    }
 }
 
 /// Keeps an answer at its owner, this core or another.
-pub fn keep(core: &Core, fingerprint: Fingerprint, entry: Arc<Entry>) {
-    let owner = core.owner(&fingerprint);
+pub fn keep(core: &Core, question: Fingerprint, entry: Arc<Entry>) {
+    let owner = core.owner(&question);
     if owner != core.id {
-        return core.post(owner, Letter::Keep { fingerprint, entry });
+        drop_near_copies(core, &question);
+        return core.post(owner, Letter::Keep { fingerprint: question, entry });
+    }
+    if !is_newest(core, &question, &entry) {
+        return;
     }
     let (size_bytes, ttl_ms) = (entry.size_bytes(), entry.ttl_ms);
-    core.shard.borrow_mut().put(fingerprint, entry, size_bytes, core.now(), ttl_ms);
+    let inserted = core.shard.borrow_mut().put(question, entry, size_bytes, core.now(), ttl_ms);
+    if let Inserted::Stored { .. } = inserted {
+        drop_older(core, &question);
+    }
 }
 
-fn answer(core: &Core, fingerprint: Fingerprint, form: Form, from: CoreId, silent: Option<u64>) {
-    match ask_own(core, &fingerprint, form, from, silent) {
-        Verdict::Found(entry) => core.post(from, Letter::Found { fingerprint, entry }),
-        Verdict::Lead(number, stale) => core.post(from, Letter::Lead { fingerprint, number, stale }),
-        Verdict::Alone(stale) => core.post(from, Letter::Alone { fingerprint, stale }),
-        Verdict::Follow(leader, number) if leader == core.id => join(core, fingerprint, number, from),
-        Verdict::Follow(leader, number) => core.post(leader, Letter::Join { fingerprint, number, follower: from }),
+/// An answer was stored in place of another: copies of that one elsewhere, and what it was converted to, are out of date.
+fn drop_older(core: &Core, question: &Fingerprint) {
+    core.epochs.advance(core.id, question);
+    let mut shard = core.shard.borrow_mut();
+    for form in [Form::Whole, Form::Streamed] {
+        shard.remove(&of_form(question, form));
+    }
+}
+
+/// Whether nothing younger is kept: answers of several calls may reach their owner in another order than they came in.
+fn is_newest(core: &Core, question: &Fingerprint, entry: &Entry) -> bool {
+    match core.shard.borrow().peek(question, core.now()) {
+        Lookup::Fresh { value, .. } | Lookup::Stale { value, .. } => value.stored_ms <= entry.stored_ms,
+        Lookup::Absent => true,
+    }
+}
+
+/// This core has something newer than its copies, which its owner gets to know only now.
+fn drop_near_copies(core: &Core, question: &Fingerprint) {
+    let mut near = core.near.borrow_mut();
+    for form in [Form::Whole, Form::Streamed] {
+        near.remove(&of_form(question, form));
+    }
+}
+
+fn answer(core: &Core, fingerprint: Fingerprint, acceptable: Acceptable, from: CoreId, silent: Option<u64>) {
+    // Before it is read what is kept: a copy is not to seem newer than it is.
+    let epoch = core.epochs.get(core.id, &fingerprint);
+    match ask_own(core, &fingerprint, acceptable, from, silent) {
+        Asked::Hit { value: entry, .. } => core.post(from, Letter::Found { fingerprint, entry, epoch }),
+        Asked::Lead { number, stale } => core.post(from, Letter::Lead { fingerprint, number, stale }),
+        Asked::Alone { stale } => core.post(from, Letter::Alone { fingerprint, stale }),
+        Asked::Follow { leader, number } if leader == core.id => join(core, fingerprint, number, from),
+        Asked::Follow { leader, number } => core.post(leader, Letter::Join { fingerprint, number, follower: from }),
     }
 }
 
@@ -243,15 +300,17 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
         found.into_iter()
     };
     match letter {
-        Letter::Ask { fingerprint, form, from } => answer(core, fingerprint, form, from, None),
-        Letter::TakeOver { fingerprint, number, form, from } => answer(core, fingerprint, form, from, Some(number)),
+        Letter::Ask { fingerprint, acceptable, from } => answer(core, fingerprint, acceptable, from, None),
+        Letter::TakeOver { fingerprint, number, acceptable, from } => {
+            answer(core, fingerprint, acceptable, from, Some(number));
+        }
         Letter::Settle { fingerprint, number, kept } => settle(core, fingerprint, number, kept),
         Letter::Keep { fingerprint, entry } => keep(core, fingerprint, entry),
         Letter::Join { fingerprint, number, follower } => join(core, fingerprint, number, follower),
-        Letter::Found { fingerprint, entry } => {
+        Letter::Found { fingerprint, entry, epoch } => {
             let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(core.now().0);
-            let key = near_key(&fingerprint, entry.form);
-            core.near.borrow_mut().insert(key, entry.clone(), entry.size_bytes(), core.now(), left_ms);
+            let (size_bytes, copy) = (entry.size_bytes(), NearCopy { entry: entry.clone(), epoch });
+            core.near.borrow_mut().insert(of_form(&fingerprint, entry.form), copy, size_bytes, core.now(), left_ms);
             if let Some(flight) = find(&fingerprint) {
                 flight.found(core, entry);
             }
@@ -311,13 +370,5 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
         Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Letter::Log { .. } | Letter::Drain | Letter::Halt => {}
         Letter::Stop | Letter::Drained { .. } | Letter::Turned { .. } | Letter::Insecure { .. } => {}
-    }
-}
-
-/// Where a copy of another core's entry is kept on this core: each form by itself.
-pub fn near_key(fingerprint: &Fingerprint, form: Form) -> Fingerprint {
-    match form {
-        Form::Whole => *fingerprint,
-        Form::Streamed => other_form(fingerprint),
     }
 }

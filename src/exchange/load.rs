@@ -1,5 +1,5 @@
-//! What each core publishes: how many requests each backend has in flight, exact for the core itself, and of the others
-//! some milliseconds old; and its counters. Each core writes its own row alone; nobody waits for anybody.
+//! How many requests each backend has in flight: exact for this core, and of the other cores what they published, some
+//! milliseconds old. Each core writes its own row alone; nobody waits for anybody.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -7,37 +7,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use shards::{CoreId, Millis};
 
-use crate::dialect::facts::Endpoint;
-use crate::observe::counters::Counters;
+use super::epochs::Epochs;
 
 /// The other cores' counts are looked at anew after so long.
 const ELSEWHERE_MS: u64 = 10;
 /// Counts of one core begin on a cache line of their own, and so do those of the next.
 const COUNTS_A_LINE: usize = 64 / size_of::<AtomicU32>();
 
-/// One row a core, one count a backend.
+/// What the cores publish for each other. One row a core, one count a backend.
 pub struct Board {
     counts: Vec<AtomicU32>,
     row: usize,
-    counters: Vec<Arc<Counters>>,
+    pub(super) epochs: Arc<Epochs>,
 }
 
 impl Board {
-    pub fn new(cores: u16, models: usize, backends: usize) -> Board {
-        let counters = || Arc::new(Counters::new(Endpoint::ALL.len(), models, backends));
+    pub fn new(cores: u16, backends: usize) -> Board {
         let row = backends.next_multiple_of(COUNTS_A_LINE) + COUNTS_A_LINE;
         let counts = (0..row * usize::from(cores)).map(|_| AtomicU32::new(0)).collect();
-        Board { counts, row, counters: (0..cores).map(|_| counters()).collect() }
-    }
-
-    /// The numbers of a core.
-    pub fn counters(&self, core: CoreId) -> &Arc<Counters> {
-        &self.counters[usize::from(core.0)]
-    }
-
-    /// The numbers of each core.
-    pub fn all_counters(&self) -> &[Arc<Counters>] {
-        &self.counters
+        Board { counts, row, epochs: Epochs::new(cores) }
     }
 
     fn place(&self, core: usize, backend: usize) -> &AtomicU32 {
@@ -112,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_one_core_counts_the_others_see_after_a_while() {
-        let board = Arc::new(Board::new(2, 1, 3));
+        let board = Arc::new(Board::new(2, 3));
         let (one, two) = (Load::new(board.clone(), CoreId(0), 3), Load::new(board, CoreId(1), 3));
         one.look(Millis(0));
         two.begin(1);

@@ -1,104 +1,133 @@
-//! From a fingerprint to an answer in the cache, a seat in somebody's flight, or the duty to fly. One letter each way if
-//! another core owns the fingerprint; none if a copy is near or the flight is on this core already.
+//! From a fingerprint to what its owner says: an answer in the cache, a subscription to somebody's flight, or the task of
+//! fetching the answer. One message each way if another core owns the fingerprint; none if a copy is near or the flight is
+//! on this core already.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use shards::{Fingerprint, Lookup};
+use shards::{Asked, CoalesceEvent, CoalesceStep, CoreId, Fingerprint, Fit, Lookup};
 
 use super::core::Core;
+use super::fingerprint::of_form;
 use super::flight::{Flight, Seat};
-use super::letters::{Entry, Letter, Verdict, ask_own, near_key};
-use crate::dialect::facts::Form;
+use super::letters::{Acceptable, Entry, Letter, ask_own};
+use crate::error::Failure;
 
-/// What an exchange does next.
-pub enum Found {
-    Hit(Arc<Entry>),
-    /// Fetch the answer: the flight is in the map, and settles itself.
-    Lead(Seat),
-    /// Read what comes: a flight of this core, or the owner's verdict first.
-    Follow(Seat),
-    /// Fetch the answer outside of any flight.
-    Alone(Seat),
-}
+/// What became of a step towards a shared answer.
+pub type Event = CoalesceEvent<Arc<Entry>, Box<Failure>>;
+pub type Step = CoalesceStep<Arc<Entry>, Box<Failure>>;
 
-/// Asks for the answer to `fingerprint` in `form`. `silent` names a flight that was followed in vain.
-pub fn ask(core: &Rc<Core>, fingerprint: Fingerprint, form: Form, silent: Option<u64>) -> Found {
+/// Asks for an answer; `fingerprint` names the flight, see [`ask_own`], and `silent` one that was followed in vain. The seat is in
+/// the flight that the event is about; there is none with an answer.
+pub fn ask(
+    core: &Rc<Core>,
+    fingerprint: Fingerprint,
+    acceptable: Acceptable,
+    silent: Option<u64>,
+) -> (Event, Option<Seat>) {
     let owner = core.owner(&fingerprint);
     let own = owner == core.id;
     if own && silent.is_none() {
         // Most answers are here: no flight is looked for before.
-        match ask_own(core, &fingerprint, form, core.id, None) {
-            Verdict::Found(entry) => return Found::Hit(entry),
-            Verdict::Lead(number, stale) => {
-                return Found::Lead(Flight::leading(core, fingerprint, number, stale).seat(core));
-            }
-            Verdict::Alone(stale) => return Found::Alone(alone_with(core, stale)),
-            Verdict::Follow(leader, number) => return follow(core, fingerprint, leader, number),
-        }
+        return ask_here(core, fingerprint, acceptable, None);
     }
     if let Some(number) = silent {
         let flight = core.flights.borrow().get(&fingerprint).cloned();
         match flight {
             // Somebody here has gone on already.
-            Some(flight) if flight.number() != Some(number) => return Found::Follow(flight.seat(core)),
+            Some(flight) if flight.number() != Some(number) => return follow(core, &flight),
             // Others are being served by what is silent now: it stays theirs.
-            Some(flight) if flight.has_opened() => return Found::Alone(alone(core)),
+            Some(flight) if flight.has_opened() => return (Event::Alone, None),
             // The silent flight, or its copy here, is nobody's to join any more.
             _ => Flight::displace(core, &fingerprint),
         }
     } else {
-        if let Lookup::Fresh { value, .. } = core.near.borrow_mut().get(&near_key(&fingerprint, form), core.now()) {
-            return Found::Hit(value.clone());
+        if let Some(entry) = near(core, owner, &fingerprint, acceptable) {
+            return (Event::Found(entry, Fit::Usable), None);
         }
-        let here = core.flights.borrow().get(&fingerprint).cloned();
-        match here {
-            Some(flight) if flight.can_be_joined() => return Found::Follow(flight.seat(core)),
-            Some(_) => return Found::Alone(alone(core)),
-            None => {}
+        if let Some(joined) = join_here(core, &fingerprint) {
+            return joined;
         }
     }
     if own {
-        return match ask_own(core, &fingerprint, form, core.id, silent) {
-            Verdict::Found(entry) => Found::Hit(entry),
-            Verdict::Lead(number, stale) => Found::Lead(Flight::leading(core, fingerprint, number, stale).seat(core)),
-            Verdict::Alone(stale) => Found::Alone(alone_with(core, stale)),
-            Verdict::Follow(leader, number) => follow(core, fingerprint, leader, number),
-        };
+        return ask_here(core, fingerprint, acceptable, silent);
     }
     let seat = Flight::asking(core, fingerprint).seat(core);
     let from = core.id;
     let letter = match silent {
-        None => Letter::Ask { fingerprint, form, from },
-        Some(number) => Letter::TakeOver { fingerprint, number, form, from },
+        None => Letter::Ask { fingerprint, acceptable, from },
+        Some(number) => Letter::TakeOver { fingerprint, number, acceptable, from },
     };
     core.post(owner, letter);
-    Found::Follow(seat)
+    (Event::Follow, Some(seat))
 }
 
-/// A seat outside of any flight, for who has refused what is kept, or whose answer is being fetched by somebody else.
-pub fn alone(core: &Rc<Core>) -> Seat {
-    alone_with(core, None)
+/// Whether an answer that is kept serves, in the form asked for if it can be converted.
+pub fn found(core: &Core, entry: Arc<Entry>, acceptable: Acceptable) -> Event {
+    if !acceptable.is_young_enough(&entry, core.now()) {
+        return Event::Found(entry, Fit::TooOld);
+    }
+    if entry.form == acceptable.form {
+        return Event::Found(entry, Fit::Usable);
+    }
+    match entry.in_form(acceptable.form) {
+        Some(converted) => Event::Found(Arc::new(converted), Fit::Usable),
+        None => Event::Found(entry, Fit::OtherForm),
+    }
 }
 
 /// A seat outside of any flight; `stale` may serve if every backend fails.
-pub fn alone_with(core: &Rc<Core>, stale: Option<Arc<Entry>>) -> Seat {
+pub fn alone(core: &Rc<Core>, stale: Option<Arc<Entry>>) -> Seat {
     Flight::private(core, stale).seat(core)
 }
 
-/// The owner is this core and knows of a flight.
-fn follow(core: &Rc<Core>, fingerprint: Fingerprint, leader: shards::CoreId, number: u64) -> Found {
-    let here = core.flights.borrow().get(&fingerprint).cloned();
-    match here {
-        Some(flight) if flight.can_be_joined() => return Found::Follow(flight.seat(core)),
-        Some(_) => return Found::Alone(alone(core)),
-        None => {}
+/// A copy of what another core owns, unless that one may have stored something newer since.
+fn near(core: &Core, owner: CoreId, fingerprint: &Fingerprint, acceptable: Acceptable) -> Option<Arc<Entry>> {
+    let now = core.now();
+    let formed = of_form(fingerprint, acceptable.form);
+    let mut near = core.near.borrow_mut();
+    let Lookup::Fresh { value: copy, .. } = near.get(&formed, now) else { return None };
+    if copy.epoch != core.epochs.get(owner, fingerprint) {
+        near.remove(&formed);
+        return None;
     }
-    if leader == core.id {
-        // It ended between its last byte and its settlement, or outgrew the cache.
-        return Found::Alone(alone(core));
+    acceptable.is_young_enough(&copy.entry, now).then(|| copy.entry.clone())
+}
+
+/// This core is the owner.
+fn ask_here(
+    core: &Rc<Core>,
+    fingerprint: Fingerprint,
+    acceptable: Acceptable,
+    silent: Option<u64>,
+) -> (Event, Option<Seat>) {
+    match ask_own(core, &fingerprint, acceptable, core.id, silent) {
+        Asked::Hit { value: entry, .. } => (found(core, entry, acceptable), None),
+        Asked::Lead { number, stale } => {
+            (Event::Lead, Some(Flight::leading(core, fingerprint, number, stale).seat(core)))
+        }
+        Asked::Alone { stale } => (Event::Alone, Some(alone(core, stale))),
+        Asked::Follow { leader, number } => {
+            if let Some(joined) = join_here(core, &fingerprint) {
+                return joined;
+            }
+            if leader == core.id {
+                // It ended between its last byte and its settlement, or outgrew the cache.
+                return (Event::Alone, None);
+            }
+            let seat = Flight::asking(core, fingerprint).seat(core);
+            core.post(leader, Letter::Join { fingerprint, number, follower: core.id });
+            (Event::Follow, Some(seat))
+        }
     }
-    let seat = Flight::asking(core, fingerprint).seat(core);
-    core.post(leader, Letter::Join { fingerprint, number, follower: core.id });
-    Found::Follow(seat)
+}
+
+/// A flight that exchanges of this core take part in.
+fn join_here(core: &Rc<Core>, fingerprint: &Fingerprint) -> Option<(Event, Option<Seat>)> {
+    let flight = core.flights.borrow().get(fingerprint).cloned()?;
+    Some(if flight.can_be_joined() { follow(core, &flight) } else { (Event::Alone, None) })
+}
+
+fn follow(core: &Rc<Core>, flight: &Rc<Flight>) -> (Event, Option<Seat>) {
+    (Event::Follow, Some(flight.seat(core)))
 }

@@ -3,12 +3,12 @@
 //! one needs, so that leaving one out does not compile.
 
 pub mod core; // what one data core owns
+mod epochs; // since when copies of other cores' entries are out of date
 
 pub mod flight; // one upstream call that any number of exchanges read
 pub mod letters; // what crosses cores, and what a core does with it
 pub mod line; // one client connection and its buffers
 pub mod load; // requests in flight, over all cores
-mod meter; // what the metrics get
 mod order; // a request as the upstream side needs it
 mod pace; // how slowly a client may move bytes
 mod queue; // waiting one's turn

@@ -2,7 +2,6 @@
 
 use super::core::Core;
 use super::line::Line;
-use super::meter;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::error::Failure;
@@ -103,8 +102,6 @@ pub struct Note {
     pub manner: Manner,
     pub started_us: u64,
     pub first_byte_us: Option<u64>,
-    /// Of the time to there, what this exchange's own upstream call spent waiting.
-    pub waited_us: Option<u64>,
     pub endpoint: Endpoint,
     /// In which the client is told of failures.
     pub dialect: Dialect,
@@ -144,7 +141,6 @@ fn note(request_id: RequestId, manner: Manner) -> Note {
         manner,
         started_us: now_us(),
         first_byte_us: None,
-        waited_us: None,
         endpoint: Endpoint::Other,
         dialect: Dialect::OpenAi,
         form: Form::Whole,
@@ -162,13 +158,23 @@ fn note(request_id: RequestId, manner: Manner) -> Note {
 
 /// Ends the record: one line of the access log, and the counters.
 pub fn end(core: &Core, note: &Note) {
-    let now_us = now_us();
-    meter::count(core, note, now_us);
+    let counters = &core.counters;
+    match note.cache {
+        CacheMark::Hit { .. } => counters.hits.add(1),
+        CacheMark::Miss | CacheMark::Refused | CacheMark::TooOld => counters.misses.add(1),
+        CacheMark::Joined => counters.joined.add(1),
+        CacheMark::Stale { .. } => counters.stale.add(1),
+        CacheMark::Bypass => {}
+    }
+    if note.failure.is_some() {
+        counters.failures.add(1);
+    }
     let mut log = core.log.borrow_mut();
     if !log.is_on() {
         return;
     }
     let snapshot = &core.snapshot;
+    let now_us = now_us();
     log.write(&Entry {
         unix_ms: unix_ms(),
         request_id: note.request_id.bytes(),

@@ -4,29 +4,27 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use shards::Fingerprint;
+use shards::{Coalescing, Fingerprint, Fit, Group, Worth};
 
 use super::accept::{self, Accepted};
 use super::authenticate::{self, Visitor};
 use super::core::Core;
 use super::endpoint::{self, Answerer, Route};
-use super::flight::End;
-use super::letters::Entry;
+use super::flight::{End, Seat};
+use super::letters::Acceptable;
 use super::line::{Filled, Line};
-use super::lookup::{self, Found};
+use super::lookup::{self, Event, Step};
 use super::order::Order;
 use super::parse::{self, BodyPlace, Question};
 use super::record::{self, CacheMark, Note, Showing};
 use super::relay::{self, Next, Reader, Role};
 use super::store::Duty;
 use super::{admit, fingerprint};
-use crate::error::{Again, Failure};
+use crate::error::Failure;
 use crate::net::watch::Wait;
 use crate::net::{Socket, now_ms};
 use crate::wire::http1::Persistence;
 
-/// How often an exchange asks for a flight to follow before it goes alone.
-const FOLLOWS: u32 = 3;
 /// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
 const LINGER_MS: u64 = 1000;
 
@@ -170,7 +168,8 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     answer_question(core, line, note, question, permit, fingerprint).await
 }
 
-/// From the fingerprint on: the cache, somebody's flight, or a flight of one's own.
+/// From the fingerprint on: the cache, somebody's flight, or a flight of one's own. What comes next is decided by
+/// [`Coalescing`]; here it is done.
 async fn answer_question(
     core: &Rc<Core>,
     line: &mut Line<'_>,
@@ -180,39 +179,58 @@ async fn answer_question(
     fingerprint: Option<Fingerprint>,
 ) -> Result<Next, Broken> {
     let (form, usage_event) = (question.form, question.usage_event);
-    note.cache = match fingerprint {
+    let acceptable = Acceptable { form, max_age_ms: question.directives.max_age_ms };
+    let mark = match fingerprint {
         None => CacheMark::Bypass,
         Some(_) if question.directives.no_cache => CacheMark::Refused,
         Some(_) => CacheMark::Miss,
     };
-    let mut own_mark = note.cache;
-    let asked = fingerprint.filter(|_| own_mark == CacheMark::Miss);
-    let mut follows = 0;
-    let ask = |follows: &mut u32, silent| match asked {
-        Some(fingerprint) if *follows < FOLLOWS => {
-            *follows += 1;
-            lookup::ask(core, fingerprint, form, silent)
-        }
-        _ => Found::Alone(lookup::alone(core)),
-    };
-    let mut found = ask(&mut follows, None);
+    note.cache = mark;
+    // What is said of a call of one's own.
+    let mut miss = mark;
+    let shared = fingerprint.filter(|_| mark == CacheMark::Miss);
+    let mut coalescing = Coalescing::new();
+    let mut step: Step = if shared.is_some() { coalescing.begin() } else { coalescing.begin_alone() };
+    let mut seat = None;
     loop {
-        // Fetched outside of any flight, and good for others all the same.
-        let keep_as = fingerprint.filter(|_| matches!(found, Found::Alone(_) | Found::Hit(_)));
-        let (mut seat, role) = match found {
-            Found::Hit(entry) if is_usable(&question, &entry) => {
+        let (keep_as, role) = match step {
+            Step::Serve(entry) => {
                 discard(line, question.body);
                 return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
             }
-            Found::Hit(_) => {
-                own_mark = CacheMark::TooOld;
-                (lookup::alone(core), Role::Own)
+            Step::ServeStale(entry) => {
+                let (age_ms, ttl_ms) = (now_ms().saturating_sub(entry.stored_ms), entry.ttl_ms);
+                note.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
+                discard(line, question.body);
+                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
             }
-            Found::Lead(seat) | Found::Alone(seat) => (seat, Role::Own),
-            Found::Follow(seat) if follows < FOLLOWS => (seat, Role::Follower),
-            Found::Follow(seat) => (seat, Role::Patient),
+            Step::Fail(failure) => return Err(Broken::Refused(failure)),
+            Step::Ask { group, silent } => {
+                let Some(question) = shared else { return Err(Failure::Internal.into()) };
+                let flight = match group {
+                    Group::Everyone => question,
+                    Group::Younger => fingerprint::of_younger(&question),
+                    Group::SameForm => fingerprint::of_form(&question, form),
+                };
+                let event;
+                (event, seat) = lookup::ask(core, flight, acceptable, silent);
+                if let Event::Found(_, Fit::TooOld) = event {
+                    miss = CacheMark::TooOld;
+                }
+                step = coalescing.next(event);
+                continue;
+            }
+            Step::Lead => (None, Role::Own),
+            // Fetched outside of any flight, and good for others all the same.
+            Step::Alone => {
+                let stale = seat.take().and_then(|seat: Seat| seat.flight().stale());
+                seat = Some(lookup::alone(core, stale));
+                (fingerprint, Role::Own)
+            }
+            Step::Follow(group, patience) => (None, Role::Follower(group, patience)),
         };
-        note.cache = if role == Role::Own { own_mark } else { CacheMark::Joined };
+        let Some(seat) = &mut seat else { return Err(Failure::Internal.into()) };
+        note.cache = if role == Role::Own { miss } else { CacheMark::Joined };
         if role == Role::Own {
             if question.directives.only_if_cached {
                 // A flight that this exchange was to lead has to end; others who follow it by now ask again.
@@ -223,58 +241,29 @@ async fn answer_question(
             let duty = Duty::new(core, seat.flight(), keep_as);
             seat.fly(order, duty);
         }
-        found = match relay::live(core, line, note, &mut seat, form, usage_event, role).await {
+        let event = match relay::live(core, line, note, seat, acceptable, usage_event, role).await {
             Reader::Done(next) => {
                 discard(line, question.body);
                 return Ok(next);
             }
             Reader::Cut(failure) => return Err(Broken::Cut(failure)),
-            Reader::Lead => Found::Lead(seat),
-            Reader::Alone => Found::Alone(lookup::alone_with(core, seat.flight().stale())),
-            Reader::Converted(entry) => {
-                discard(line, question.body);
-                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
-            }
+            Reader::Event(event) => event,
             Reader::Stale(stale) => {
                 let (entry, failure) = *stale;
-                let age_ms = now_ms().saturating_sub(entry.stored_ms);
-                if !question.directives.takes_stale(age_ms.saturating_sub(entry.ttl_ms)) {
-                    return Err(failure.into());
-                }
-                let Some(entry) = entry.in_form(form) else { return Err(failure.into()) };
-                note.cache = CacheMark::Stale { age_ms, ttl_ms: entry.ttl_ms };
-                discard(line, question.body);
-                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
-            }
-            Reader::Found(entry) => {
-                note.cache = own_mark; // `stored` makes it a hit
-                // The owner answered whoever of this core asked first, in that one's form.
-                if entry.form == form {
-                    Found::Hit(entry)
-                } else {
-                    let converted = entry.in_form(form);
-                    converted.map_or_else(|| Found::Alone(lookup::alone(core)), |entry| Found::Hit(Arc::new(entry)))
+                let over_ms = now_ms().saturating_sub(entry.stored_ms).saturating_sub(entry.ttl_ms);
+                let entry = entry.in_form(form).filter(|_| question.directives.takes_stale(over_ms));
+                match entry {
+                    Some(entry) => Event::Stale(Arc::new(entry)),
+                    None => Event::Failed(Box::new(failure), Worth::Nothing),
                 }
             }
-            Reader::Again => ask(&mut follows, None),
-            Reader::Silent => match seat.flight().number() {
-                Some(number) => ask(&mut follows, Some(number)),
-                // Not even the owner has answered.
-                None => {
-                    seat.flight().give_up(core);
-                    Found::Alone(lookup::alone(core))
-                }
-            },
-            // Too late for the beginning, which is nobody's fault. One's own request has been handed over already.
-            Reader::Failed(failure) if *failure == Failure::Lagged && role != Role::Own => {
-                Found::Alone(lookup::alone(core))
-            }
-            // Who has seen so many calls fail makes none of its own: a crowd of followers would fall on a sick backend.
-            Reader::Failed(failure) if role == Role::Follower && failure.worth_another_try() == Again::Yes => {
-                ask(&mut follows, None)
-            }
-            Reader::Failed(failure) => return Err(Broken::Refused(failure)),
         };
+        match event {
+            Event::Found(_, Fit::TooOld) => miss = CacheMark::TooOld,
+            Event::Found(..) => note.cache = mark, // `stored` makes it a hit
+            _ => {}
+        }
+        step = coalescing.next(event);
     }
 }
 
@@ -291,12 +280,6 @@ fn understand(
     let permit = admit::permit(core, visitor, line, route, &question, scratch)?;
     let fingerprint = fingerprint::of(core, visitor, &permit, line, &question, &reading, scratch);
     Ok((question, permit, fingerprint))
-}
-
-/// RFC 9111 5.2.1.1: whether an entry is young enough for this client.
-fn is_usable(question: &Question, entry: &Entry) -> bool {
-    let age_ms = now_ms().saturating_sub(entry.stored_ms);
-    question.directives.max_age_ms.is_none_or(|max_ms| age_ms <= max_ms)
 }
 
 /// Passes over the request in hand. What is left of it would be taken for the next one: only if it is here whole can the

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use shards::Fingerprint;
 
 use super::core::Core;
-use super::flight::{End, Flight};
+use super::flight::{End, Flight, Reuse};
 use super::letters::{Entry, keep};
 use super::order::Order;
 use super::relay::Captured;
+use crate::dialect::facts::NotStored;
 use crate::error::{Blame, Failure};
 use crate::net::now_ms;
 
@@ -47,24 +48,38 @@ impl Duty {
         let Captured { stored, form, usage_event, tokens } = captured;
         let usage_event = usage_event.map(Bytes::from);
         let max = self.core.snapshot.cache.max_entry_bytes;
-        let kept = match stored {
-            Ok(()) => self.flight.freeze().filter(|body| body.len() as u64 <= max).map(|body| {
-                Arc::new(Entry {
-                    endpoint: order.endpoint,
-                    form,
-                    body,
-                    usage_event: usage_event.clone(),
-                    tokens,
-                    stored_ms: now_ms(),
-                    ttl_ms: self.core.snapshot.cache.ttl_ms,
-                })
-            }),
-            Err(_) => None,
+        let entry = |body: Bytes| Entry {
+            endpoint: order.endpoint,
+            form,
+            body,
+            usage_event: usage_event.clone(),
+            tokens,
+            stored_ms: now_ms(),
+            ttl_ms: self.core.snapshot.cache.ttl_ms,
         };
-        if let (Some(fingerprint), Some(entry)) = (self.keep_as, &kept) {
+        let reuse = match stored {
+            Ok(()) => match self.flight.freeze().filter(|body| body.len() as u64 <= max) {
+                Some(body) => Reuse::Kept(Arc::new(entry(body))),
+                None => Reuse::AsItCame,
+            },
+            Err(reason) => unkept(reason),
+        };
+        if let (Some(fingerprint), Reuse::Kept(entry)) = (self.keep_as, &reuse) {
             keep(&self.core, fingerprint, entry.clone());
         }
-        End::Complete { kept, usage_event, tokens }
+        End::Complete { reuse, usage_event, tokens }
+    }
+}
+
+/// Whom an answer serves that is complete and not kept: where it says all there is, whoever waits for it in the other form, too.
+fn unkept(reason: NotStored) -> Reuse {
+    match reason {
+        NotStored::LengthCut | NotStored::ContentFilter | NotStored::UnknownFinish | NotStored::OtherModel => {
+            Reuse::Converted
+        }
+        NotStored::MissingFinish | NotStored::Error | NotStored::NoTerminal | NotStored::NoContent => Reuse::AsItCame,
+        NotStored::TooManyChoices | NotStored::Unreadable | NotStored::AfterTerminal => Reuse::AsItCame,
+        NotStored::Endpoint => Reuse::AsItCame,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The cache as clients see it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::kit::*;
 
 fn with(fields: &str, what: &str) -> Vec<u8> {
@@ -80,6 +82,39 @@ fn what_is_fetched_for_one_who_wants_it_young_is_kept() {
         }
         assert!(refetched > 0);
         assert_eq!(backend.count(), 1 + refetched);
+    }
+}
+
+#[test]
+fn no_core_serves_what_was_replaced() {
+    let number = AtomicUsize::new(0);
+    let backend =
+        Backend::answering(move |_| json(&completion(&format!("answer {}", number.fetch_add(1, Ordering::SeqCst)))));
+    let gateway = Setup::with(&backend).cores(2).start();
+    let mut clients: Vec<Client> = (0..16).map(|_| gateway.client()).collect();
+    let mut ask = |at: usize, request: &[u8]| {
+        let client: &mut Client = &mut clients[at];
+        client.send(request);
+        client.response().expect(200)
+    };
+    for place in 0..8 {
+        let request = chat(&format!("replaced {place}"));
+        let first = ask(0, &request).text().to_owned();
+        // Each core gives its own entry or a copy.
+        for at in 0..16 {
+            let response = ask(at, &request);
+            assert_eq!((response.cache(), response.text()), ("HIT", first.as_str()));
+        }
+        let fresh = ask(place, &with("Cache-Control: no-cache\r\n", &format!("replaced {place}"))).text().to_owned();
+        assert_ne!(fresh, first);
+        // The owner knows of it once the fetching core has had something else from the owner: some of these is the owner's.
+        for other in 0..16 {
+            ask(place, &chat(&format!("another {place} {other}")));
+        }
+        for at in 0..16 {
+            let response = ask(at, &request);
+            assert_eq!((response.cache(), response.text()), ("HIT", fresh.as_str()), "client {at}, place {place}");
+        }
     }
 }
 

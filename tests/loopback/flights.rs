@@ -1,5 +1,6 @@
 //! One upstream call for many: joining, leaving, failing, on one core and over two.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -222,6 +223,175 @@ fn a_follower_gets_the_form_it_asked_for() {
     let value: serde_json::Value = serde_json::from_slice(&whole.body).unwrap();
     assert_eq!(value["choices"][0]["message"]["content"], "ab");
     assert_eq!(backend.count(), 1);
+}
+
+/// A client whose request waits for a flight: what it asked before is answered by then.
+fn waiting(gateway: &Gateway, request: &[u8]) -> Client {
+    let mut client = gateway.client();
+    client.send([b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", request].concat());
+    client.response().expect(200);
+    client
+}
+
+/// A backend that answers each request, once the gate is open.
+fn held_back(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> (Backend, Gate) {
+    let gate = Gate::default();
+    let passed = gate.clone();
+    let backend = Backend::answering(move |request| {
+        passed.pass();
+        answer(request)
+    });
+    (backend, gate)
+}
+
+fn is_streamed(request: &Request) -> bool {
+    request.text().contains("\"stream\":true")
+}
+
+/// Whether the leader or only its followers stream.
+const LEADERS: [bool; 2] = [true, false];
+
+fn asking(what: &str, streams: bool) -> Vec<u8> {
+    if streams { chat_stream(what) } else { chat(what) }
+}
+
+#[test]
+fn an_answer_that_is_not_kept_serves_followers_of_either_form() {
+    for reason in ["length", "content_filter", "something_new"] {
+        for streams in LEADERS {
+            let (backend, gate) = held_back(move |request| match is_streamed(request) {
+                true => {
+                    let events = [piece("cut"), finish(reason), usage(), done()].map(|event| chunk(&event)).concat();
+                    (STREAM_HEAD.to_owned() + &events + LAST_CHUNK).into_bytes()
+                }
+                false => json(&completion_ended("cut", reason)),
+            });
+            let gateway = Setup::with(&backend).start();
+            let mut leader = waiting(&gateway, &asking("limits", streams));
+            backend.await_requests(1);
+            let mut followers: Vec<_> =
+                (0..50).map(|at| (at % 2 == 0, waiting(&gateway, &asking("limits", at % 2 == 0)))).collect();
+            gate.open();
+            leader.response().expect(200);
+            for (streams, client) in &mut followers {
+                let response = client.response().expect(200);
+                assert_eq!(response.field("cache-status"), Some("ringway; fwd=uri-miss; collapsed"));
+                let text = response.text();
+                assert!(text.contains("cut") && text.contains(&format!("\"finish_reason\":\"{reason}\"")), "{text}");
+                assert_eq!(text.ends_with(&done()), *streams, "{text}");
+            }
+            assert_eq!(backend.count(), 1, "{reason}, streams {streams}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_converted_costs_one_call_for_each_form() {
+    // A member of a stream that no whole answer has, and the other way round.
+    let strange = |body: String| body.replace("\"index\":0", "\"index\":\"zero\"");
+    for reason in ["length", "stop"] {
+        for streams in LEADERS {
+            let (backend, gate) = held_back(move |request| match is_streamed(request) {
+                true => {
+                    let events = [piece("odd"), finish(reason), done()].map(|event| chunk(&strange(event))).concat();
+                    (STREAM_HEAD.to_owned() + &events + LAST_CHUNK).into_bytes()
+                }
+                false => json(&strange(completion_ended("odd", reason))),
+            });
+            let gateway = Setup::with(&backend).start();
+            let mut leader = waiting(&gateway, &asking("oddities", streams));
+            backend.await_requests(1);
+            let mut followers: Vec<_> =
+                (0..50).map(|at| (at % 2 == 0, waiting(&gateway, &asking("oddities", at % 2 == 0)))).collect();
+            gate.open();
+            leader.response().expect(200);
+            for (streams, client) in &mut followers {
+                let response = client.response().expect(200);
+                assert_eq!(response.text().ends_with(&done()), *streams, "{}", response.text());
+            }
+            assert_eq!(backend.count(), 2, "{reason}, streams {streams}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_without_usage_is_fetched_whole_once_for_all_who_ask_for_that() {
+    let (backend, gate) = held_back(|request| {
+        let streamed = String::from_utf8(echo(request)).unwrap();
+        streamed.replace(&chunk(&usage()), "").into_bytes()
+    });
+    let gateway = Setup::with(&backend).start();
+    let mut leader = waiting(&gateway, &chat_stream("usage"));
+    backend.await_requests(1);
+    let mut followers: Vec<_> = (0..20).map(|_| waiting(&gateway, &chat("usage"))).collect();
+    gate.open();
+    leader.response().expect(200);
+    for client in &mut followers {
+        assert!(client.response().expect(200).text().contains("total_tokens"));
+    }
+    assert_eq!(backend.count(), 2);
+    for again in LEADERS {
+        assert_eq!(gateway.ask(asking("usage", again)).expect(200).cache(), "HIT");
+    }
+}
+
+#[test]
+fn a_failure_of_a_crowd_of_both_forms_is_not_followed_by_a_call_for_each() {
+    for streams in LEADERS {
+        let gate = Gate::default();
+        let passed = gate.clone();
+        // Its answers break off where they cannot be asked for again unseen.
+        let backend = Backend::run(move |peer| {
+            if let Some(request) = peer.request() {
+                passed.pass();
+                match is_streamed(&request) {
+                    true => peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("cut"))),
+                    false => peer
+                        .write("HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n".to_owned() + &" ".repeat(300_000)),
+                };
+            }
+        });
+        let gateway = Setup::once(&backend).start();
+        let leader = waiting(&gateway, &asking("breaks", streams));
+        backend.await_requests(1);
+        let mut followers: Vec<_> = (0..50).map(|at| waiting(&gateway, &asking("breaks", at % 2 == 0))).collect();
+        gate.open();
+        drop(leader);
+        for client in &mut followers {
+            // An answer of which a part was sent ends in the middle of it.
+            let response = client.response();
+            assert!(response.status == 502 || response.ending != Ending::Whole, "{}", response.head);
+        }
+        assert!(backend.count() <= 6, "{} calls for 51 clients", backend.count());
+    }
+}
+
+#[test]
+fn who_wants_a_young_answer_joins_the_call_of_others_who_do() {
+    for cores in [1, 2] {
+        let first = AtomicBool::new(true);
+        let gate = Gate::default();
+        let passed = gate.clone();
+        let backend = Backend::answering(move |request| {
+            if !first.swap(false, Ordering::SeqCst) {
+                passed.pass();
+            }
+            echo(request)
+        });
+        let gateway = Setup::with(&backend).cores(cores).start();
+        gateway.ask(chat("aging")).expect(200);
+        let young = |more: &str| post_with(CHAT, &format!("Cache-Control: max-age=0{more}\r\n"), &question("aging"));
+        eventually("it ages", || gateway.ask(young(", only-if-cached")).status == 504);
+        let mut clients: Vec<_> = (0..20).map(|_| waiting(&gateway, &young(""))).collect();
+        backend.await_requests(2);
+        // Whoever asks without such a wish is not held up.
+        assert_eq!(gateway.ask(chat("aging")).expect(200).cache(), "HIT");
+        gate.open();
+        for client in &mut clients {
+            assert_eq!(client.response().expect(200).cache(), "MISS");
+        }
+        assert!(backend.count() <= 1 + cores, "{} calls on {cores} cores", backend.count());
+    }
 }
 
 #[test]

@@ -93,6 +93,8 @@ pub struct Temper {
     pub faults_percent: u64,
     /// Longest rest between two events, and before an answer.
     pub rest_ms: u64,
+    /// Rest before each answer, in any case.
+    pub pause_ms: u64,
     /// Of 100 good answers, how many end their connection.
     pub closes_percent: u64,
     /// Least window of a stream of HTTP/2: one of a few bytes is bearable only where ways are short.
@@ -115,6 +117,7 @@ impl Temper {
 pub const GOOD: Temper = Temper {
     faults_percent: 0,
     rest_ms: 5,
+    pause_ms: 0,
     closes_percent: 0,
     window_bytes: 200,
     streams_max: 100,
@@ -238,6 +241,7 @@ async fn serve(mut socket: Socket, mut way: Way, ledger: Ledger, temper: Rc<Cell
         let act = choose(temper(), form);
         let call = ledger.call(number, &id, format!("{act:?} {form:?}"), Some(way.clone()));
         way.before += 1;
+        sleep_ms(temper().pause_ms).await;
         let mut exchange =
             Exchange { socket: &mut socket, ledger: &ledger, call, number, form, rest_ms: temper().rest_ms };
         let next = exchange.perform(act).await;

@@ -1,7 +1,7 @@
 //! Laws over a whole story, asked once it is over: what its ledger must not show.
 
 use crate::house::{House, Setup, backend};
-use crate::ledger::{Book, Call, Ledger, Outcome, Way, Worth};
+use crate::ledger::{Book, Call, Ledger, Outcome, Request, Way, Worth};
 use crate::plot::Plot;
 
 /// Nobody is told to have been slow who was not: a drain, a fault of a backend or a neighbour is not the client's.
@@ -14,26 +14,59 @@ pub fn check_lateness(ledger: &Ledger, plot: &Plot) {
     });
 }
 
-/// Where nothing fails but backends, and answers are kept: one good call a question, whatever failed before it.
+/// Where nothing fails but backends, and answers are kept: one good call a question, whatever failed before it. One a form, if
+/// what failed was of no use to those who asked for the other.
 pub fn check_calls(ledger: &Ledger, setup: &Setup, plot: &Plot) {
     let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
     // A follower may have grown tired of an answer that is long in coming.
     let waits = setup.follow_ms == 10_000 && setup.total_ms == 3000;
     let quiet =
         !(plot.leavers || plot.unreachable || plot.paused_cores || plot.drains || plot.directives || plot.crashes);
-    // Nobody stalls a flight by reading slowly, and nobody wants the other form of an answer that has just begun.
-    // What may be sent twice, or is not kept when another model stands in.
+    // Nobody stalls a flight by reading slowly. What may be sent twice, or is not kept when another model stands in.
     let once = setup.hedge == 0 && !setup.fallback && setup.turns.is_none();
-    if !(keeps && waits && quiet && once && plot.one_form && !plot.odd_clients) {
+    if !(keeps && waits && quiet && once && !plot.odd_clients) {
         return;
     }
     ledger.look(|book| {
         let good = book.calls.iter().filter(|call| call.worth == Worth::Whole);
-        let mut asked: Vec<_> = good.map(|call| (book.requests[&call.request_id].tenant, call.question)).collect();
+        let form = |call: &Call| !plot.one_form && call.act.ends_with("Whole");
+        let mut asked: Vec<_> =
+            good.map(|call| (book.requests[&call.request_id].tenant, call.question, form(call))).collect();
         asked.sort_unstable();
         let calls = asked.len();
         asked.dedup();
         assert_eq!(asked.len(), calls, "one good call a question: {:#?}", book.calls);
+    });
+}
+
+/// Nobody gets from the cache what is older than an answer that was served before, whichever core fetched it.
+pub fn check_freshness(ledger: &Ledger, setup: &Setup, plot: &Plot) {
+    /// For the messages between the cores; those to a client take longer, mostly.
+    const SLACK_MS: u64 = 50;
+    let keeps = setup.cache_bytes == 64 << 20 && setup.max_entry_bytes == 2 << 20 && !setup.fallback;
+    // What is taken over, or dies, is served and not kept; an expired answer is known to be old.
+    let waits = setup.follow_ms == 10_000 && setup.total_ms == 3000 && setup.stale_ms == 0;
+    if !(keeps && waits) || plot.paused_cores || plot.crashes {
+        return;
+    }
+    ledger.look(|book| {
+        let served = || book.requests.values().filter(|request| !request.told.contains("no-store"));
+        let call_of = |request: &Request| match request.outcome {
+            Outcome::Answer { call } => Some(call),
+            _ => None,
+        };
+        for hit in book.requests.values().filter(|request| request.cache.as_deref() == Some("HIT")) {
+            let Some(old) = call_of(hit) else { continue };
+            // It was kept by then, at the latest.
+            let kept_ms =
+                served().filter(|request| call_of(request) == Some(old)).map(|request| request.closed_ms).min();
+            let same = |request: &&Request| (request.tenant, request.question) == (hit.tenant, hit.question);
+            for before in served().filter(same).filter(|before| before.closed_ms + SLACK_MS <= hit.asked_ms) {
+                let Some(young) = call_of(before) else { continue };
+                let is_younger = kept_ms.is_some_and(|kept_ms| book.calls[young].rated_ms > kept_ms);
+                assert!(!is_younger, "{hit:?} got an older answer than {before:?}: {:#?}", book.calls);
+            }
+        }
     });
 }
 
@@ -51,7 +84,7 @@ pub fn check_calm(ledger: &Ledger, setup: &Setup, plot: &Plot) {
         }
         let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
         // A follower may have grown tired of an answer that is long in coming.
-        if keeps && setup.follow_ms == 10_000 && setup.hedge == 0 && plot.one_form && !plot.directives {
+        if keeps && setup.follow_ms == 10_000 && setup.hedge == 0 && !plot.directives {
             let mut asked: Vec<(usize, u64)> =
                 book.calls.iter().map(|call| (book.requests[&call.request_id].tenant, call.question)).collect();
             asked.sort_unstable();

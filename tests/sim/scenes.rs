@@ -225,6 +225,73 @@ fn each_gets_the_form_it_asked_for_whoever_asked_first() {
 }
 
 #[test]
+fn an_answer_that_is_not_kept_serves_a_crowd_of_both_forms() {
+    each_seed(20, |world, seed| {
+        let setup = Setup { cores: 1 + seed as usize % 4, total_ms: 10_000, gap_ms: 10_000, retries: 0, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        // Everybody has come by the time it begins.
+        let short = Act::Short { frame: Frame::Chunked };
+        story.temper.set(Temper { pause_ms: 5000, only: Some(short), ..story.temper.get() });
+        for _ in 0..50 {
+            let form = [WHOLE, STREAMED, Form::Streamed { usage: true }][between(0, 2) as usize];
+            story.invite(PLAIN, vec![question(4, form)]);
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(|outcome| matches!(outcome, Outcome::Relayed { .. })));
+        story.calm();
+        assert_eq!(story.end().calls, 1, "SEED={seed}");
+    });
+}
+
+#[test]
+fn what_fails_in_one_form_is_not_asked_for_once_for_each_of_the_other() {
+    for act in [Act::NoJson, Act::LongLength, Act::Status(500), Act::Leave(When::InBody), Act::Reset(When::InBody)] {
+        each_seed(8, |world, seed| {
+            let setup = Setup { cores: 1 + seed as usize % 4, total_ms: 10_000, gap_ms: 10_000, retries: 0, ..NODE };
+            let mut story = Story::begin(world, Setup { eject_errors: 1000, ..setup }, CROWD);
+            story.temper.set(Temper { pause_ms: 5000, only: Some(act), ..story.temper.get() });
+            for _ in 0..50 {
+                let form = [WHOLE, STREAMED][between(0, 1) as usize];
+                story.invite(PLAIN, vec![question(4, form)]);
+            }
+            story.finish_clients();
+            story.calm();
+            // Three calls for all, and three for those of each form, where one that broke off may be tried again.
+            let calls = story.end().calls;
+            assert!(calls <= 9, "SEED={seed}: {calls} calls of {act:?}");
+        });
+    }
+}
+
+#[test]
+fn no_core_serves_what_was_replaced() {
+    each_seed(30, |world, seed| {
+        let setup = Setup { cores: 2 + seed as usize % 3, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        let calls = |story: &Story<'_>| {
+            outcomes(story).into_iter().map(|outcome| match outcome {
+                Outcome::Answer { call } => call,
+                other => panic!("SEED={seed}: {other:?}"),
+            })
+        };
+        for round in 0..4 {
+            for _ in 0..12 {
+                let form = [WHOLE, STREAMED][between(0, 1) as usize];
+                story.invite(PLAIN, vec![question(1, form)]);
+            }
+            story.finish_clients();
+            let got: Vec<usize> = calls(&story).skip(13 * round).collect();
+            assert!(got.iter().all(|call| *call == round), "SEED={seed}, round {round}: {got:?}");
+            let form = [WHOLE, STREAMED][between(0, 1) as usize];
+            story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..question(1, form) }]);
+            story.finish_clients();
+            world.run_ms(50); // the owner hears of it
+        }
+        story.end();
+    });
+}
+
+#[test]
 fn a_drain_lets_in_what_has_begun_to_arrive() {
     each_seed(60, |world, _| {
         let mut story = Story::begin(world, NODE, CROWD);

@@ -11,8 +11,8 @@ use crate::backend::{GOOD, Temper, start};
 use crate::client::{Client, Habit, Wish};
 use crate::house::{House, Setup, gateway, homes, key};
 use crate::laws::{
-    check_attempts, check_budgets, check_calls, check_calm, check_lateness, check_log, check_moves, check_over,
-    check_table,
+    check_attempts, check_budgets, check_calls, check_calm, check_freshness, check_lateness, check_log, check_moves,
+    check_over, check_table,
 };
 use crate::ledger::{Keeping, Ledger, Outcome};
 use crate::plot::{Plot, chance, habit, pick, plot, setup, wish};
@@ -130,6 +130,7 @@ pub fn tell_of(world: &World, setup: Setup, plot: Plot) -> Tale {
     story.calm();
     check_lateness(&story.ledger, &story.plot);
     check_calls(&story.ledger, &story.setup, &story.plot);
+    check_freshness(&story.ledger, &story.setup, &story.plot);
     check_attempts(&story.ledger, &story.setup, &story.house);
     check_budgets(&story.ledger, &story.setup, &story.house);
     if !story.plot.paused_cores {
@@ -169,6 +170,7 @@ impl<'a> Story<'a> {
         let temper = Rc::new(Cell::new(Temper {
             faults_percent: if plot.faulty_backends { pick(&[5, 30, 80]) } else { 0 },
             rest_ms: pick(&[0, 5, 100]),
+            pause_ms: 0,
             closes_percent: pick(&[0, 20]),
             window_bytes: if world.weather().latency_us.1 + world.weather().jitter_us < 1000 { 1 } else { 200 },
             streams_max: 100,

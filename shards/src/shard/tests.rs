@@ -17,7 +17,7 @@ fn a_miss_becomes_a_hit_and_later_a_miss_again() {
     assert_eq!(shard.ask(&A, ME, Millis(0)), Asked::Lead { number: 1, stale: None });
     assert_eq!(shard.ask(&A, OTHER, Millis(1)), Asked::Follow { leader: ME, number: 1 });
     assert_eq!(shard.settle(A, 1, store("answer"), Millis(5)), Settled::Stored { evicted: 0 });
-    assert_eq!(shard.ask(&A, OTHER, Millis(104)), Asked::Hit { value: &"answer", age_ms: 99 });
+    assert_eq!(shard.ask(&A, OTHER, Millis(104)), Asked::Hit { value: "answer", age_ms: 99 });
     assert_eq!(shard.ask(&A, OTHER, Millis(105)), Asked::Lead { number: 2, stale: None });
     assert_eq!(shard.peek(&A, Millis(105)), Lookup::Stale { value: &"answer", age_ms: 100 });
     assert_eq!(shard.settle(A, 2, Outcome::Drop, Millis(106)), Settled::Dropped);
@@ -36,7 +36,7 @@ fn a_late_settle_neither_stores_nor_ends_the_newer_flight() {
     assert_eq!(shard.settle(B, 2, store("astray"), Millis(10)), Settled::Late, "a number belongs to a fingerprint");
     assert_eq!(shard.settle(A, 2, store("new"), Millis(11)), Settled::Stored { evicted: 0 });
     assert_eq!(shard.settle(A, 2, store("again"), Millis(12)), Settled::Late);
-    assert_eq!(shard.take_over(&A, 1, ME, Millis(13)), Asked::Hit { value: &"new", age_ms: 2 });
+    assert_eq!(shard.take_over(&A, 1, ME, Millis(13)), Asked::Hit { value: "new", age_ms: 2 });
 }
 
 #[test]
@@ -88,4 +88,28 @@ fn who_fetches_anew_gets_what_expired_a_while_ago() {
     full.ask(&B, ME, Millis(0));
     assert_eq!(full.ask(&A, ME, Millis(149)), Asked::Alone { stale: Some(7) });
     assert_eq!(full.ask(&A, ME, Millis(150)), Asked::Alone { stale: None });
+}
+
+#[test]
+fn who_finds_what_is_kept_too_old_joins_a_flight_and_others_hit_meanwhile() {
+    let mut shard = Shard::new(1 << 20, 8, 0);
+    shard.put(A, 7, 8, Millis(0), 100);
+    assert_eq!(shard.ask_younger(&A, &A, ME, Millis(10)), Asked::Lead { number: 1, stale: Some(7) });
+    assert_eq!(shard.ask_younger(&A, &A, OTHER, Millis(11)), Asked::Follow { leader: ME, number: 1 });
+    assert_eq!(shard.ask(&A, OTHER, Millis(12)), Asked::Hit { value: 7, age_ms: 12 });
+    shard.settle(A, 1, Outcome::Store { value: 8, size_bytes: 8, ttl_ms: 100 }, Millis(20));
+    assert_eq!(shard.ask(&A, OTHER, Millis(20)), Asked::Hit { value: 8, age_ms: 0 });
+}
+
+#[test]
+fn a_flight_of_its_own_brings_the_answer_of_the_question() {
+    let mut shard = Shard::new(1 << 20, 8, 0);
+    shard.put(A, 7, 8, Millis(0), 100);
+    assert_eq!(shard.ask_other(&B, ME, Millis(1)), Asked::Lead { number: 1, stale: None });
+    assert_eq!(shard.ask_for(&A, &B, OTHER, Millis(1)), Asked::Hit { value: 7, age_ms: 1 });
+    assert_eq!(shard.ask_other(&B, OTHER, Millis(1)), Asked::Follow { leader: ME, number: 1 });
+    let outcome = Outcome::Store { value: 8, size_bytes: 8, ttl_ms: 100 };
+    assert_eq!(shard.settle_for(A, B, 1, outcome, Millis(2)), Settled::Stored { evicted: 0 });
+    assert_eq!(shard.ask(&A, ME, Millis(3)), Asked::Hit { value: 8, age_ms: 1 });
+    assert!(shard.flights().is_empty());
 }

@@ -246,7 +246,7 @@ impl Core {
             turn.ledger.led(question, expired, *stale, self.stale_ms);
         }
         match asked {
-            Asked::Hit { value, .. } => Told::Hit { answer: *value },
+            Asked::Hit { value, .. } => Told::Hit { answer: value },
             Asked::Lead { number, .. } => Told::Lead { number },
             Asked::Follow { leader, number } => Told::Follow { leader, number },
             Asked::Alone { .. } => Told::Alone,

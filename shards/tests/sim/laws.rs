@@ -77,7 +77,7 @@ impl Ledger {
     }
 
     /// The owner was asked; the flight `gave_up` is over if it was flying.
-    pub fn asked(&mut self, question: Question, gave_up: Option<u64>, asked: &Asked<'_, Answer>, flights_max: usize) {
+    pub fn asked(&mut self, question: Question, gave_up: Option<u64>, asked: &Asked<Answer>, flights_max: usize) {
         let Question { owner, asker, fingerprint, now } = question;
         let owner = self.owners.entry(owner).or_default();
         if let Some(flight) = owner.live.get(&fingerprint)
@@ -91,7 +91,7 @@ impl Ledger {
             Asked::Hit { value, age_ms } => {
                 self.counts.hits += 1;
                 let stored = stored.expect("a hit was stored, and not purged since");
-                assert_eq!(*value, stored.answer, "a hit is the last answer stored for its fingerprint");
+                assert_eq!(value, stored.answer, "a hit is the last answer stored for its fingerprint");
                 assert_eq!(age_ms, now.since(stored.at), "age of a hit");
                 assert!(age_ms < stored.ttl_ms, "a hit is fresh");
                 assert!(!owner.live.contains_key(&fingerprint), "a hit although somebody fetches");

@@ -41,22 +41,30 @@ pub struct Opening {
     pub length: Option<u64>,
     /// Further header lines that clients may see, each with its line end.
     pub fields: Vec<u8>,
-    /// How much of the time up to here was spent waiting, not working.
-    pub waited_us: u64,
 }
 
 /// How a flight ended.
 #[derive(Clone, Debug)]
 pub enum End {
-    /// The answer is complete. `kept` if it may be stored; the usage event of a stream, if the backend sent one.
+    /// The answer is complete; with the usage event of a stream, if the backend sent one.
     Complete {
-        kept: Option<Arc<Entry>>,
+        reuse: Reuse,
         usage_event: Option<Bytes>,
         tokens: Option<TokenUsage>,
     },
     /// Every backend failed, and there is an expired answer that may serve in that case (RFC 5861 4), to those who take one.
     Stale(Arc<Entry>, Failure),
     Failed(Failure),
+}
+
+/// Whom a complete answer serves beside those who get it in the form in which it came.
+#[derive(Clone, Debug)]
+pub enum Reuse {
+    /// Whoever asks later, too: it is stored.
+    Kept(Arc<Entry>),
+    /// Followers that asked for the other form, if it can be converted exactly.
+    Converted,
+    AsItCame,
 }
 
 /// What followers elsewhere are told beside bytes.
@@ -444,7 +452,8 @@ impl Flight {
             }
             state.alarms = [None; 2];
             kept = match &end {
-                End::Complete { kept, .. } => kept.clone(),
+                End::Complete { reuse: Reuse::Kept(entry), .. } => Some(entry.clone()),
+                End::Complete { reuse: Reuse::Converted | Reuse::AsItCame, .. } => None,
                 End::Failed(_) | End::Stale(..) => None,
             };
             state.end = Some(end);

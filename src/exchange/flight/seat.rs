@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::state::Stage;
 use super::{End, Flight, Opening, Outlet, Served};
-use crate::dialect::facts::TokenUsage;
+use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::error::Failure;
 use crate::exchange::core::Core;
 use crate::exchange::fly::{Call, fly};
@@ -43,7 +43,7 @@ pub enum Turn {
     Opening,
     /// [`Seat::read`] has something.
     Bytes,
-    /// The answer is complete: [`Seat::kept`], [`Seat::tokens`] and [`Seat::usage_event`] have the rest of it.
+    /// The answer is complete: [`Seat::tokens`], [`Seat::usage_event`] and [`Seat::converted`] have the rest of it.
     Complete,
     /// Every backend failed; [`Seat::stale`] and [`Seat::failure`]. See [`End::Stale`].
     Stale,
@@ -192,12 +192,13 @@ impl Seat {
         self.flight.state.borrow().opening.as_deref().map(take)
     }
 
-    /// The complete answer, if it may be kept.
-    pub fn kept(&self) -> Option<Arc<Entry>> {
-        match &self.flight.state.borrow().end {
-            Some(End::Complete { kept, .. }) => kept.clone(),
-            _ => None,
+    /// The complete answer in the other form than it came in, if it can be converted exactly. Made once for all who wait here.
+    pub fn converted(&self, endpoint: Endpoint, form: Form) -> Option<Arc<Entry>> {
+        let state = &mut *self.flight.state.borrow_mut();
+        if state.converted.is_none() {
+            state.converted = Some(state.complete_entry(endpoint).and_then(|entry| entry.in_form(form)).map(Arc::new));
         }
+        state.converted.clone().flatten().filter(|entry| entry.form == form)
     }
 
     /// The usage event of a complete stream, if the backend sent one.

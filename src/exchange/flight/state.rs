@@ -8,7 +8,8 @@ use bytes::Bytes;
 use shards::CoreId;
 use smallvec::SmallVec;
 
-use super::{End, Opening, Source};
+use super::{End, Opening, Reuse, Source};
+use crate::dialect::facts::Endpoint;
 use crate::exchange::letters::Entry;
 use crate::net::{self, watch::Alarm};
 use crate::wire::http1::encode;
@@ -84,6 +85,8 @@ pub(super) struct State {
     pub(super) whole_max: u64,
     pub(super) whole: bool,
     pub(super) end: Option<End>,
+    /// The complete answer in the other form, once somebody wanted it; none inside if that cannot be.
+    pub(super) converted: Option<Option<Arc<Entry>>>,
     /// The owner has been told of the end, or that nobody can join any more.
     pub(super) settled: bool,
     /// None where the place is free. Mostly there is one.
@@ -115,6 +118,7 @@ impl State {
             whole_max,
             whole: true,
             end: None,
+            converted: None,
             settled: false,
             readers: SmallVec::new(),
             followers: Vec::new(),
@@ -229,6 +233,23 @@ impl State {
             }
             Log::Frozen(frozen) => frozen.clone(),
         }
+    }
+
+    /// The answer as an entry, if it is complete, whole and may be converted. Not for the cache.
+    pub(super) fn complete_entry(&mut self, endpoint: Endpoint) -> Option<Entry> {
+        let Some(End::Complete { reuse, usage_event, tokens }) = &self.end else { return None };
+        let (usage_event, tokens) = (usage_event.clone(), *tokens);
+        match reuse {
+            Reuse::Kept(entry) => return entry.in_form(entry.form),
+            Reuse::AsItCame => return None,
+            Reuse::Converted => {}
+        }
+        let form = self.opening.as_ref()?.form;
+        if !self.whole {
+            return None;
+        }
+        let body = self.freeze();
+        Some(Entry { endpoint, form, body, usage_event, tokens, stored_ms: self.heard_ms, ttl_ms: 0 })
     }
 
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {

@@ -6,14 +6,17 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
+use shards::{Group, Patience, Worth};
+
 use super::Next;
 use super::head::{self, Delimited, unknown_length};
 use crate::dialect::facts::{Form, UsageEvent};
-use crate::error::Failure;
+use crate::error::{Again, Failure};
 use crate::exchange::core::Core;
 use crate::exchange::flight::{Opening, Outlet, Seat, Turn};
-use crate::exchange::letters::Entry;
+use crate::exchange::letters::{Acceptable, Entry};
 use crate::exchange::line::Line;
+use crate::exchange::lookup::{Event, found};
 use crate::exchange::record::Note;
 use crate::net::now_ms;
 use crate::net::watch::Trip;
@@ -36,10 +39,8 @@ const STEP_BYTES: usize = 256 << 10;
 pub enum Role {
     /// This exchange's own: it takes what comes in whatever form.
     Own,
-    /// Somebody else's, who may have asked for the other form.
-    Follower,
-    /// The same, and flights before it were silent or failed: this one is waited for much longer.
-    Patient,
+    /// Somebody else's of this group.
+    Follower(Group, Patience),
 }
 
 /// How reading ended. Nothing was sent to the client but in `Done` and `Cut`. What is rare is boxed: every answer goes
@@ -47,20 +48,8 @@ pub enum Role {
 pub enum Reader {
     /// The answer went out whole.
     Done(Next),
-    /// The owner wants this exchange to fetch the answer.
-    Lead,
-    /// The owner had it.
-    Found(Arc<Entry>),
-    /// The flight brought it in the other form; this is it in the form asked for.
-    Converted(Arc<Entry>),
-    /// Fetch it outside of any flight.
-    Alone,
-    /// Ask the owner again.
-    Again,
-    /// The flight is silent for longer than a follower waits.
-    Silent,
-    /// The flight failed before anything was sent.
-    Failed(Box<Failure>),
+    /// The flight has no answer for this client, or not yet.
+    Event(Event),
     /// Every backend failed, and this expired answer may serve instead. Not necessarily in the form asked for.
     Stale(Box<(Arc<Entry>, Failure)>),
     /// The answer broke off after a part of it was sent: the connection has to end uncleanly.
@@ -70,6 +59,15 @@ pub enum Reader {
 impl Reader {
     fn cut(failure: Failure) -> Reader {
         Reader::Cut(Box::new(failure))
+    }
+
+    fn failed(failure: Failure) -> Reader {
+        let worth = match failure.worth_another_try() {
+            Again::Yes => Worth::AnotherTry,
+            Again::No => Worth::Nothing,
+        };
+        let failure = Box::new(failure);
+        Reader::Event(if *failure == Failure::Lagged { Event::Lagged(failure) } else { Event::Failed(failure, worth) })
     }
 }
 
@@ -94,7 +92,7 @@ pub async fn live(
     line: &mut Line<'_>,
     note: &mut Note,
     seat: &mut Seat,
-    form: Form,
+    acceptable: Acceptable,
     usage_event: UsageEvent,
     role: Role,
 ) -> Reader {
@@ -104,7 +102,7 @@ pub async fn live(
     }
     // Until something is sent there is no other way to learn that the client has left.
     line.socket.watch().guard();
-    let reader = read(core, line, note, seat, form, usage_event, role).await;
+    let reader = read(core, line, note, seat, acceptable, usage_event, role).await;
     line.socket.watch().unguard();
     seat.let_fly();
     reader
@@ -115,14 +113,15 @@ async fn read(
     line: &mut Line<'_>,
     note: &mut Note,
     seat: &mut Seat,
-    form: Form,
+    acceptable: Acceptable,
     usage_event: UsageEvent,
     role: Role,
 ) -> Reader {
+    let form = acceptable.form;
     let answer_ms = longest_answer_ms(core, note);
     let mut follow_ms = match role {
-        Role::Own | Role::Follower => core.snapshot.cache.timeout_follow_ms,
-        Role::Patient => core.snapshot.cache.timeout_follow_ms.saturating_mul(PATIENCE),
+        Role::Own | Role::Follower(_, Patience::Usual) => core.snapshot.cache.timeout_follow_ms,
+        Role::Follower(_, Patience::Long) => core.snapshot.cache.timeout_follow_ms.saturating_mul(PATIENCE),
     };
     if form == Form::Whole {
         // A whole answer says nothing before its end: silence is no stall.
@@ -155,7 +154,7 @@ async fn read(
                 let alive_ms = heard_ms.max(seat.flight().heard_ms());
                 line.socket.watch().wake_at(match (writer.sent, role) {
                     (true, _) if !writer.guarded => heard_ms + SILENT_MS,
-                    (false, Role::Follower | Role::Patient) => keep_alive_ms.min(alive_ms.saturating_add(follow_ms)),
+                    (false, Role::Follower(..)) => keep_alive_ms.min(alive_ms.saturating_add(follow_ms)),
                     _ => keep_alive_ms,
                 });
                 line.lend(core);
@@ -181,16 +180,18 @@ async fn read(
             Turn::Lead | Turn::Found | Turn::Alone | Turn::Again if writer.sent => {
                 return Reader::cut(Failure::FlightLost);
             }
-            Turn::Lead => return Reader::Lead,
-            Turn::Found => return seat.found().map_or(Reader::Alone, Reader::Found),
-            Turn::Alone => return Reader::Alone,
-            Turn::Again => return Reader::Again,
+            Turn::Lead => return Reader::Event(Event::Lead),
+            Turn::Found => {
+                return Reader::Event(seat.found().map_or(Event::Gone, |entry| found(core, entry, acceptable)));
+            }
+            Turn::Alone => return Reader::Event(Event::Alone),
+            Turn::Again => return Reader::Event(Event::Gone),
             Turn::Opening => {
                 heard_ms = now_ms();
                 seat.opening(|opening| {
                     note.backend = Some(opening.backend);
-                    note.waited_us = (role == Role::Own).then_some(opening.waited_us);
-                    writer.deferred = role != Role::Own && opening.status == 200 && opening.form != form;
+                    let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
+                    writer.deferred = either && opening.status == 200 && opening.form != form;
                     writer.form = Some(opening.form);
                     if !writer.deferred {
                         writer.open(core, line, note, seat, opening);
@@ -210,8 +211,7 @@ async fn read(
             Turn::Complete => {
                 note.tokens = seat.tokens();
                 if writer.deferred {
-                    let converted = seat.kept().and_then(|entry| entry.in_form(form)).map(Arc::new);
-                    return converted.map_or(Reader::Alone, Reader::Converted);
+                    return Reader::Event(Event::Converted(seat.converted(note.endpoint, form)));
                 }
                 let usage = if usage_event == UsageEvent::Asked { seat.usage_event() } else { None };
                 writer.complete(line, note, usage.as_deref());
@@ -225,7 +225,7 @@ async fn read(
                 let failure = seat.failure();
                 return match seat.stale() {
                     Some(entry) => Reader::Stale(Box::new((entry, failure))),
-                    None => Reader::Failed(Box::new(failure)),
+                    None => Reader::failed(failure),
                 };
             }
             // Behind a part of an answer no other one can follow.
@@ -233,7 +233,7 @@ async fn read(
                 let failure = if turn == Turn::Lagged { Failure::Lagged } else { seat.failure() };
                 if !writer.sent {
                     line.output.clear();
-                    return Reader::Failed(Box::new(failure));
+                    return Reader::failed(failure);
                 }
                 writer.fail(line, note, &failure);
                 let _ = flush(core, line, seat).await;
@@ -261,7 +261,7 @@ async fn read(
             Turn::Trip(Trip::Deadline) if core.halting.get() => {
                 if !writer.sent {
                     line.output.clear();
-                    return Reader::Failed(Box::new(Failure::Draining));
+                    return Reader::failed(Failure::Draining);
                 }
                 writer.fail(line, note, &Failure::Draining);
                 let _ = flush(core, line, seat).await;
@@ -279,7 +279,11 @@ async fn read(
                 }
                 if role != Role::Own && !writer.sent && dead_ms >= follow_ms {
                     line.output.clear();
-                    return Reader::Silent;
+                    let number = seat.flight().number();
+                    if number.is_none() {
+                        seat.flight().give_up(core);
+                    }
+                    return Reader::Event(Event::Silent(number));
                 }
                 if writer.sent && !writer.guarded && silent_ms >= SILENT_MS {
                     writer.guarded = true;

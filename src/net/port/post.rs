@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::names::Name;
 use super::{Excess, Hub, OF_ROOM, OF_SEND, Port, Slot, with};
-use crate::net::{is_running, now_ms, sleep_ms, spawn_raw};
+use crate::net::sys::{push_poll, reset_by_close, send_now};
+use crate::net::{is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
 
 /// Most bytes of one send that is not waited for.
 const POSTED_BYTES: usize = 16 << 10;
@@ -78,11 +79,11 @@ impl Hub {
         }
         let tag = slot.tag(index, OF_SEND);
         let target = self.target(index);
-        let start = match self.kernel.push_send(target, bytes, tag) {
+        let start = match self.tray.push_send(&mut self.ring, target, bytes, tag) {
             Some(start) => start,
             None => {
                 self.serve();
-                self.kernel.push_send(target, bytes, tag)?
+                self.tray.push_send(&mut self.ring, target, bytes, tag)?
             }
         };
         let slot = &mut self.slots[index as usize];
@@ -105,7 +106,7 @@ impl Hub {
         if slot.unsent().is_empty() && !slot.sending.is_posted() {
             return Poll::Ready(Ok(()));
         }
-        self.discarded.extend(slot.excess().writer.replace(context.waker().clone()));
+        slot.excess().writer = Some(context.waker().clone());
         Poll::Pending
     }
 
@@ -126,7 +127,7 @@ impl Hub {
         };
         if taken < length {
             let excess = slot.excess();
-            excess.unsent.extend_from_slice(self.kernel.queued(start + taken, length - taken));
+            excess.unsent.extend_from_slice(self.tray.queued(start + taken, length - taken));
             (excess.moved_ms, excess.unsent_ms) = (now_ms(), now_ms());
             if !std::mem::replace(&mut slot.is_listed, true) {
                 self.stalled.push(index);
@@ -150,7 +151,7 @@ impl Hub {
                 slot.tidy();
             }
         }
-        self.kernel.clear_queued();
+        self.tray.clear();
     }
 
     fn broke(&mut self, index: u32, error: Errno) {
@@ -167,7 +168,7 @@ impl Hub {
     fn wait_for_room(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
         let (socket, tag) = (slot.socket, slot.tag(index, OF_ROOM));
-        if !self.queue(|kernel| kernel.push_poll(socket, PollFlags::OUT, tag)) {
+        if !self.queue(|ring| push_poll(ring, socket, PollFlags::OUT, tag)) {
             self.broke(index, Errno::NOBUFS);
         }
     }
@@ -178,7 +179,7 @@ impl Hub {
         let Some(excess) = slot.excess.as_mut().filter(|excess| !slot.orphan && !excess.unsent.is_empty()) else {
             return; // it closes, or has failed
         };
-        match self.kernel.send_now(slot.socket, &excess.unsent) {
+        match send_now(slot.socket, &excess.unsent) {
             Ok(taken) => {
                 excess.unsent.drain(..taken);
                 excess.moved_ms = now_ms();
@@ -203,11 +204,10 @@ impl Hub {
         let slot = &mut self.slots[index as usize];
         let waits = !slot.unsent().is_empty();
         if let Some(excess) = &mut slot.excess {
-            excess.unsent = Vec::new();
-            self.discarded.extend(excess.writer.take());
+            (excess.unsent, excess.writer) = (Vec::new(), None);
         }
         if waits {
-            self.kernel.reset_by_close(slot.socket);
+            reset_by_close(slot.socket);
             let tag = slot.tag(index, OF_ROOM);
             self.take_back(tag);
         }
@@ -216,7 +216,7 @@ impl Hub {
     /// Shuts down sockets whose peers took nothing, or too little, for longer than they may. False: there are none left that stall.
     fn end_stalled(&mut self) -> bool {
         let now_ms = now_ms();
-        let (slots, kernel) = (&mut self.slots, &mut self.kernel);
+        let slots = &mut self.slots;
         self.stalled.retain(|&index| {
             let slot = &mut slots[index as usize];
             let stalling = slot.excess.as_ref().filter(|excess| !excess.unsent.is_empty());
@@ -226,7 +226,7 @@ impl Hub {
                 looks => u64::from(looks) * STALLED_TICK_MS,
             };
             if stalling.is_some_and(|excess| now_ms >= excess.stalls_until_ms(patience_ms)) {
-                kernel.shut_down(slot.socket);
+                shutdown_both(slot.socket);
             }
             slot.is_listed = stalls;
             stalls
