@@ -39,6 +39,25 @@ pub const REQUEST_ID_BYTES: usize = 128;
 /// relayed but not stored.
 pub const CHOICES: usize = 128;
 
+/// Memory of the cache where no configuration says another; the row `cache.memory` has the same default.
+pub const CACHE_MEMORY_BYTES: u64 = 4 << 30;
+
+/// Most bytes of a file of the kernel that are read to examine a host. `/proc/interrupts` of 256 CPUs has about 1 MiB and is
+/// not read; what is read has a page or two.
+pub const HOST_FILE_BYTES: u64 = 256 << 10;
+
+/// Most names of one directory, and most files of one pattern, that are looked at; 512 CPUs with 10 idle states each.
+pub const HOST_ENTRIES: usize = 8 << 10;
+
+/// One above the highest number of a CPU; Linux on x86-64 can be built for 8,192.
+pub const HOST_CPUS: usize = 8 << 10;
+
+/// Most network interfaces that are looked at.
+pub const HOST_NICS: usize = 64;
+
+/// Most levels of control groups; each costs a few files.
+pub const HOST_CGROUP_DEPTH: usize = 32;
+
 /// Most interim (1xx) responses in front of an answer. Nobody sends more than two; a bound ends a loop.
 pub const INTERIM_RESPONSES: u32 = 8;
 

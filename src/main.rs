@@ -6,7 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[cfg(not(sim))]
 fn main() -> std::process::ExitCode {
     use clap::Parser;
-    use ringway::commands::{self, Command, Line, check, config, demo, key, serve};
+    use ringway::commands::{self, Command, Line, check, config, demo, doctor, key, serve, tune};
 
     commands::exit(match Line::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
@@ -14,6 +14,8 @@ fn main() -> std::process::ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
     })
 }
 

@@ -108,6 +108,8 @@ fn every_help_page_has_examples_and_exit_status() {
         &["check", "--help"],
         &["config", "--help"],
         &["key", "--help"],
+        &["doctor", "--help"],
+        &["tune", "--help"],
     ] {
         let (status, out, _) = run(page, "");
         assert_eq!(status, 0);
@@ -119,8 +121,16 @@ fn every_help_page_has_examples_and_exit_status() {
 
 #[test]
 fn a_wrong_command_line_has_its_own_status() {
-    for line in [&[][..], &["serve"], &["frobnicate"], &["demo", "--listen", "0.0.0.0:8080"], &["demo", "--cores", "0"]]
-    {
+    for line in [
+        &[][..],
+        &["serve"],
+        &["frobnicate"],
+        &["tune"],
+        &["tune", "--apply"],
+        &["tune", "--list", "--undo"],
+        &["demo", "--listen", "0.0.0.0:8080"],
+        &["demo", "--cores", "0"],
+    ] {
         let (status, out, told) = run(line, "");
         assert_eq!((status, out.as_str()), (2, ""), "{line:?}");
         assert!(!told.is_empty());

@@ -12,8 +12,10 @@ use crate::config::problem::Problems;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod key;
 pub mod serve;
+pub mod tune;
 
 /// Said at the end of every help page.
 const EXIT_STATUS: &str = "\
@@ -28,7 +30,8 @@ Examples:
   ringway config sample > ringway.toml
   ringway check --config ringway.toml
   ringway serve --config ringway.toml
-  printf %s \"$KEY\" | ringway key hash";
+  printf %s \"$KEY\" | ringway key hash
+  ringway doctor";
 
 /// Ringway: an LLM gateway. One OpenAI-compatible endpoint in front of many model servers.
 ///
@@ -48,6 +51,8 @@ pub enum Command {
     Check(check::Arguments),
     Config(config::Arguments),
     Key(key::Arguments),
+    Doctor(doctor::Arguments),
+    Tune(tune::Arguments),
 }
 
 /// Where the configuration is.
@@ -67,6 +72,9 @@ pub enum Failure {
     /// Anything else, as one sentence.
     #[error("ringway: {0}\n")]
     Other(String),
+    /// Everything is told; the exit status sums it up.
+    #[error("")]
+    Status(u8),
 }
 
 impl From<Problems> for Failure {
@@ -85,6 +93,7 @@ impl Failure {
 pub fn exit(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Status(status)) => ExitCode::from(status),
         Err(failure) => {
             // There is nowhere left to say that standard error is gone.
             let _ = write!(io::stderr(), "{failure}");
