@@ -20,11 +20,16 @@ pub const CHUNK_LINE_BYTES: usize = 256;
 /// Most bytes of chunk extensions in one body, so that a body of one-byte chunks cannot hide megabytes in them.
 pub const CHUNK_EXTENSIONS_BYTES: usize = 16 << 10;
 
-/// Deepest nesting of a JSON body. Tool schemas reach about 20; a bound keeps the walk's stack small.
-pub const JSON_DEPTH: usize = 64;
+/// Deepest nesting of a JSON body. Generated schemas reach a hundred; Python's own parser, which most backends use, stops
+/// just below a thousand.
+pub const JSON_DEPTH: usize = 1024;
 
-/// Most values in one JSON body; at 16 bytes a node the tape stays under 16 MiB.
-pub const JSON_NODES: usize = 1 << 20;
+/// Most values in one JSON body, arrays of numbers counted as two: more than fit into the largest body by default, so that
+/// its size is the bound. At 16 bytes a node the tape stays under 128 MiB, whatever the size may be.
+pub const JSON_NODES: usize = 8 << 20;
+
+/// Memory of a tape, and of a canonical form, that is kept from request to request.
+pub const SCRATCH_BYTES: usize = 1 << 20;
 
 /// Largest single server-sent event. One chunk of a tool call with a whole file in it stays below.
 pub const EVENT_BYTES: usize = 1 << 20;

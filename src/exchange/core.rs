@@ -22,6 +22,7 @@ use super::load::{Board, Load};
 use super::send::Lasting;
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::dialect::Shapes;
+use crate::limits::SCRATCH_BYTES;
 use crate::net::mail::Outbox;
 use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Berths, Dial, Duplex, Panics, give_memory_back, now_ms};
@@ -167,6 +168,16 @@ pub struct Scratch {
     pub shapes: Shapes,
     pub canonical: Vec<u8>,
     pub text: Vec<u8>,
+}
+
+impl Scratch {
+    /// Gives back what an unusually large request took. What was read is gone then.
+    pub fn shrink(&mut self) {
+        self.tape.shrink(SCRATCH_BYTES);
+        if self.canonical.capacity() > SCRATCH_BYTES {
+            self.canonical = Vec::new();
+        }
+    }
 }
 
 /// What was last written to the log of a flight of this core, once more: the log is memory that was long not touched, and

@@ -279,6 +279,7 @@ fn understand(
     let (question, reading) = parse::scan(line, route, body, scratch)?;
     let permit = admit::permit(core, visitor, line, route, &question, scratch)?;
     let fingerprint = fingerprint::of(core, visitor, &permit, line, &question, &reading, scratch);
+    scratch.shrink();
     Ok((question, permit, fingerprint))
 }
 

@@ -64,7 +64,8 @@ pub enum Kind {
     Array,
 }
 
-/// One value or member name, 16 bytes. Objects are followed by name, value, name, value; arrays by their elements.
+/// One value or member name, 16 bytes. Objects are followed by name, value, name, value; arrays by their elements, those of
+/// numbers alone by the first.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     /// Where the value's bytes lie in the input; strings with their quotes.
@@ -77,7 +78,7 @@ struct Node {
 }
 
 const KIND_MASK: u32 = 7;
-/// On strings: has escapes. On booleans: is true.
+/// On strings: has escapes. On booleans: is true. On arrays: of numbers alone, of which only the first has a node.
 const FLAG: u32 = 8;
 const FIRST_SHIFT: u32 = 8;
 
@@ -102,7 +103,7 @@ impl Node {
         self.tag >> FIRST_SHIFT
     }
 
-    /// The bytes between the quotes of a string.
+    /// The bytes between the quotes of a string, or between the brackets of a container.
     fn inside<'a>(&self, input: &'a [u8]) -> &'a [u8] {
         input.get(self.start as usize + 1..self.end as usize - 1).unwrap_or(&[])
     }
@@ -262,7 +263,13 @@ impl<'t> Value<'t> {
         Members { tape: self.tape, at: self.index + 1, end }
     }
 
-    /// The elements of an array in order; nothing for other kinds.
+    /// Whether this is an array of numbers alone: then only the first is on the tape, and the others stand in its span.
+    pub fn is_numbers(self) -> bool {
+        let node = self.node();
+        node.kind() == Kind::Array && node.flag()
+    }
+
+    /// The elements of an array in order, but of numbers alone the first only; nothing for other kinds.
     pub fn elements(self) -> Elements<'t> {
         let node = self.node();
         let end = if node.kind() == Kind::Array { node.next } else { 0 };

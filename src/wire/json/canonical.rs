@@ -2,10 +2,11 @@
 //! Members stand in byte order of their names, strings are decoded, numbers are exact decimals; no float is involved.
 //! It must never merge two different values: every part is tagged and prefixed by its length or closed by a mark.
 
+use super::scan::FEW_OPEN;
 use super::text::{append_unescaped, same_text};
 use super::{Kind, Node, Tape};
-use crate::limits::JSON_DEPTH;
 use crate::wire::Span;
+use smallvec::SmallVec;
 
 /// Exponents with more digits than this keep their text: they are no quantity anyone means, and sums on them stay
 /// far inside 64 bits.
@@ -30,8 +31,7 @@ pub fn canonical_by_strings(
     mut tell: impl FnMut(Span, usize),
 ) {
     // Of each open container: its node, and the next child (arrays) or the next name (objects).
-    let mut open = [(0u32, 0u32); JSON_DEPTH];
-    let mut depth = 0;
+    let mut open: SmallVec<[(u32, u32); FEW_OPEN]> = SmallVec::new();
     let mut index = 0u32;
     loop {
         let node = tape.nodes[index as usize];
@@ -45,43 +45,40 @@ pub fn canonical_by_strings(
             Kind::Number => append_number(input.get(node.start as usize..node.end as usize).unwrap_or(&[]), out),
             Kind::Object => {
                 out.push(b'{');
-                open[depth] = (index, node.first_name());
-                depth += 1;
+                open.push((index, node.first_name()));
             }
+            Kind::Array if node.flag() => append_numbers(node.inside(input), out),
             Kind::Array => {
                 out.push(b'[');
-                open[depth] = (index, index + 1);
-                depth += 1;
+                open.push((index, index + 1));
             }
         }
         loop {
-            if depth == 0 {
-                return;
-            }
-            let (container, at) = open[depth - 1];
-            let node = tape.nodes[container as usize];
+            let is_root = open.len() == 1;
+            let Some((container, at)) = open.last_mut() else { return };
+            let (node, child) = (tape.nodes[*container as usize], *at);
             if node.kind() == Kind::Array {
-                if at < node.next {
-                    open[depth - 1].1 = tape.nodes[at as usize].next;
-                    index = at;
+                if child < node.next {
+                    *at = tape.nodes[child as usize].next;
+                    index = child;
                     break;
                 }
                 out.push(b']');
-                depth -= 1;
+                open.pop();
                 continue;
             }
-            if at == 0 {
+            if child == 0 {
                 out.push(b'}');
-                depth -= 1;
+                open.pop();
                 continue;
             }
-            let name = tape.nodes[at as usize];
-            open[depth - 1].1 = name.next;
-            if depth == 1 && is_any(input, &name, skip) {
+            let name = tape.nodes[child as usize];
+            *at = name.next;
+            if is_root && is_any(input, &name, skip) {
                 continue;
             }
             append_string(input, &name, out);
-            index = at + 1;
+            index = child + 1;
             break;
         }
     }
@@ -130,6 +127,13 @@ const TAGGED: usize = 5;
 fn tagged(length: usize) -> [u8; TAGGED] {
     let [a, b, c, d] = (length as u32).to_le_bytes();
     [b's', a, b, c, d]
+}
+
+/// An array of numbers alone, of which the tape holds the first only.
+fn append_numbers(inside: &[u8], out: &mut Vec<u8>) {
+    out.push(b'[');
+    inside.split(|&byte| byte == b',').for_each(|number| append_number(number.trim_ascii(), out));
+    out.push(b']');
 }
 
 fn append_number(text: &[u8], out: &mut Vec<u8>) {

@@ -1,9 +1,10 @@
-//! The one pass over the input. Iterative: open containers stand on a fixed stack of `JSON_DEPTH` places.
+//! The one pass over the input. Iterative: open containers stand on a stack of at most `JSON_DEPTH` places.
 //! It must never be quadratic: names of large objects are ordered part by part, strings are skipped in blocks.
 
 use super::text::{append_text, eight_bytes, leading_bytes, order_of};
 use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, Kind, NOTHING, Node, Tape};
 use crate::limits::{JSON_DEPTH, JSON_NODES};
+use smallvec::SmallVec;
 use std::cmp::Ordering;
 use wide::u8x16;
 
@@ -16,6 +17,9 @@ const NUMBER: u32 = 2;
 const STRING: u32 = 3;
 const OBJECT: u32 = 4;
 const ARRAY: u32 = 5;
+
+/// So many open containers need no memory of their own: what nearly every body stays below.
+pub(super) const FEW_OPEN: usize = 32;
 
 /// Up to this many names are ordered by insertion on the stack, which beats a sort on ordinary objects.
 const FEW_NAMES: usize = 16;
@@ -59,7 +63,7 @@ impl Scan<'_> {
             return Err(JsonFault { offset, kind: JsonFaultKind::NotUtf8 });
         }
         // Of each open container: its node, and whether it is an object.
-        let mut open = [(0u32, Kind::Null); JSON_DEPTH];
+        let mut open: SmallVec<[(u32, Kind); FEW_OPEN]> = SmallVec::new();
         'value: loop {
             self.skip_space();
             let start = self.at;
@@ -68,16 +72,18 @@ impl Scan<'_> {
                 Some(bracket @ (b'{' | b'[')) => {
                     let (tag, kind, end) =
                         if bracket == b'{' { (OBJECT, Kind::Object, b'}') } else { (ARRAY, Kind::Array, b']') };
-                    let place = open.get_mut(self.depth);
-                    let place = place.ok_or(JsonFault { offset: start, kind: JsonFaultKind::TooDeep })?;
-                    *place = (self.tape.nodes.len() as u32, kind);
+                    if self.depth >= JSON_DEPTH {
+                        return Err(JsonFault { offset: start, kind: JsonFaultKind::TooDeep });
+                    }
+                    let container = self.tape.nodes.len() as u32;
                     self.at += 1;
                     self.push(start, tag)?;
                     self.skip_space();
-                    if self.input.get(self.at) == Some(&end) {
+                    if self.input.get(self.at) == Some(&end) || kind == Kind::Array && self.numbers(container)? {
                         self.at += 1;
-                        self.close(place.0)?;
+                        self.close(container)?;
                     } else {
+                        open.push((container, kind));
                         self.depth += 1;
                         if kind == Kind::Object {
                             self.name()?;
@@ -113,6 +119,7 @@ impl Scan<'_> {
                     (Some(b'}'), Kind::Object) | (Some(b']'), Kind::Array) => {
                         self.at += 1;
                         self.depth -= 1;
+                        open.truncate(self.depth);
                         self.close(container)?;
                     }
                     _ => return Err(self.unexpected()),
@@ -195,9 +202,48 @@ impl Scan<'_> {
         }
     }
 
-    /// RFC 8259 6. Any length and any exponent; what follows the number is the caller's to judge.
+    /// Passes over the elements of the array `container` if they are numbers alone, up to its bracket: only the first gets a
+    /// node, for a list of a million tokens would fill the tape. False, and nothing is passed over, if they are not.
+    fn numbers(&mut self, container: u32) -> Result<bool, JsonFault> {
+        let start = self.at;
+        let mut first_end = None;
+        while let Some(b'-' | b'0'..=b'9') = self.input.get(self.at) {
+            if self.pass_number().is_err() {
+                break;
+            }
+            first_end.get_or_insert(self.at);
+            self.skip_space();
+            match self.input.get(self.at) {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    let (bracket, end) = (self.at, first_end.unwrap_or(self.at));
+                    self.at = end;
+                    self.depth += 1; // the number's own
+                    self.push(start, NUMBER)?;
+                    self.depth -= 1;
+                    self.at = bracket;
+                    if self.depth < self.levels {
+                        self.tape.nodes[container as usize].tag |= FLAG;
+                    }
+                    return Ok(true);
+                }
+                _ => break,
+            }
+            self.skip_space();
+        }
+        // Whatever is wrong with them, reading them one by one says so.
+        self.at = start;
+        Ok(false)
+    }
+
     fn number(&mut self) -> Result<(), JsonFault> {
         let start = self.at;
+        self.pass_number()?;
+        self.push(start, NUMBER)
+    }
+
+    /// RFC 8259 6. Any length and any exponent; what follows the number is the caller's to judge.
+    fn pass_number(&mut self) -> Result<(), JsonFault> {
         if self.input[self.at] == b'-' {
             self.at += 1;
         }
@@ -217,7 +263,7 @@ impl Scan<'_> {
             }
             self.digits()?;
         }
-        self.push(start, NUMBER)
+        Ok(())
     }
 
     /// One digit or more.

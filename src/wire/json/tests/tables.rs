@@ -212,9 +212,52 @@ fn nesting_is_bounded() {
 
 #[test]
 fn the_number_of_values_is_bounded() {
-    let zeros = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
-    assert_eq!(fault(zeros(JSON_NODES - 1).as_bytes()), None);
-    assert_eq!(fault(zeros(JSON_NODES).as_bytes()).map(|fault| fault.kind), Some(TooManyNodes));
+    let texts = |count: usize| format!("[{}\"\"]", "\"\",".repeat(count - 1));
+    assert_eq!(fault(texts(JSON_NODES - 1).as_bytes()), None);
+    assert_eq!(fault(texts(JSON_NODES).as_bytes()).map(|fault| fault.kind), Some(TooManyNodes));
+    // No body of the size that is the default's bound can have too many.
+    let mixed = format!("[\"\",{}0]", "0,".repeat(5 << 20));
+    assert_eq!(fault(mixed.as_bytes()), None);
+}
+
+#[test]
+fn an_array_of_numbers_takes_next_to_no_room() {
+    let mut tape = Tape::new();
+    let tokens = format!("{{\"model\":\"m\",\"input\":[[{0}17], [{0}17 ]]}}", "50256, -1.5e3,\n".repeat(500_000));
+    parse(tokens.as_bytes(), &mut tape).unwrap();
+    assert!(tape.capacity_bytes() < 1000, "{}", tape.capacity_bytes());
+    let mut form = Vec::new();
+    canonical(tokens.as_bytes(), &tape, &[], &mut form);
+    // A string among them, and they are read one by one.
+    let with_text = canon(&tokens.replace("17]", "17,\"\"]").replace("17 ]", "17,\"\"]"), &[]);
+    let text = b"s\0\0\0\0";
+    let mut one_by_one = with_text.clone();
+    for at in memchr::memmem::rfind_iter(&with_text, text) {
+        one_by_one.drain(at..at + text.len());
+    }
+    assert_eq!(with_text.len(), form.len() + 2 * text.len());
+    assert!(form == one_by_one);
+}
+
+/// What ends, or breaks off, a row of numbers is told as if they stood alone.
+#[test]
+fn rows_of_numbers_are_judged_like_others() {
+    for (input, offset, kind) in [
+        ("[1,2,]", 5, UnexpectedByte),
+        ("[1,2", 4, UnexpectedEnd),
+        ("[1,2,", 5, UnexpectedEnd),
+        ("[1 2]", 3, UnexpectedByte),
+        ("[1,02]", 4, UnexpectedByte),
+        ("[1,-]", 4, BadNumber),
+        ("[1,2.]", 5, BadNumber),
+        ("[1,2}", 4, UnexpectedByte),
+        ("[1,,2]", 3, UnexpectedByte),
+    ] {
+        assert_eq!(fault(input.as_bytes()), Some(JsonFault { offset, kind }), "{input}");
+    }
+    for input in ["[1]", "[ 1 ]", "[1,2 , 3]", "[1,\"a\",2]", "[1,[2,3],4]", "[1,{\"a\":[0]}]", "[-0.5e-7,1E5]"] {
+        assert_eq!(fault(input.as_bytes()), None, "{input}");
+    }
 }
 
 #[test]
@@ -238,9 +281,9 @@ fn an_outline_leaves_out_what_is_nested_deeper() {
     // What is left out is still checked, and does not count.
     assert_eq!(parse_outline(b"[[1,]]", &mut tape, 1), Err(JsonFault { offset: 4, kind: UnexpectedByte }));
     assert_eq!(parse_outline(br#"[{"a":1,"a":1}]"#, &mut tape, 2).map_err(|fault| fault.kind), Err(DuplicateMember));
-    let zeros = format!("[[{}0]]", "0,".repeat(JSON_NODES));
-    assert_eq!(parse_outline(zeros.as_bytes(), &mut tape, 1), Ok(()));
-    assert_eq!(parse_outline(&[b'['; 100], &mut tape, 1).map_err(|fault| fault.kind), Err(TooDeep));
+    let texts = format!("[[{}0]]", "\"\",".repeat(JSON_NODES));
+    assert_eq!(parse_outline(texts.as_bytes(), &mut tape, 1), Ok(()));
+    assert_eq!(parse_outline(&[b'['; JSON_DEPTH + 1], &mut tape, 1).map_err(|fault| fault.kind), Err(TooDeep));
 }
 
 #[test]
