@@ -21,6 +21,12 @@ pub enum Failure {
     BadFraming { why: String },
     /// The body is larger than `server.body_max`.
     BodyTooLarge,
+    /// The bodies of requests in hand take as much memory as they may.
+    MemoryFull,
+    /// The body is in a content coding that is not understood.
+    UnknownCoding,
+    /// The body is not in the content coding it is said to be in.
+    BadCoding { why: String },
     /// The head did not arrive within `server.timeout_head`.
     HeadTimeout,
     /// The body did not arrive within `server.timeout_body`.
@@ -106,7 +112,8 @@ impl Failure {
             WrongMethod { .. } | NotCached | ClientGone | Lagged => Blame::Client,
             NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
             BackendGarbage | BackendTimeout | BackendTruncated | QueueFull | QueueTimeout => Blame::Backend,
-            FlightLost | Draining | Internal => Blame::Gateway,
+            UnknownCoding | BadCoding { .. } => Blame::Client,
+            FlightLost | Draining | Internal | MemoryFull => Blame::Gateway,
         }
     }
 
@@ -124,6 +131,7 @@ impl Failure {
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Again::No,
             UnknownPath { .. } | NoUpgrade | NoModel => Again::No,
             WrongMethod { .. } | NotCached | NoBackend | Draining => Again::No,
+            MemoryFull | UnknownCoding | BadCoding { .. } => Again::No,
         }
     }
 
@@ -146,6 +154,15 @@ impl Failure {
             BadHead { status, why } => invalid(*status, "bad_request_head", why.clone()),
             BadFraming { why } => invalid(400, "bad_request_framing", why.clone()),
             BodyTooLarge => invalid(413, "body_too_large", "The request body is larger than this gateway accepts."),
+            MemoryFull => {
+                server(503, "memory_full", "The requests in hand take all the memory they may; try again shortly.")
+            }
+            UnknownCoding => invalid(
+                415,
+                "unsupported_content_encoding",
+                "The request body is compressed in a way that is not understood here; see the Accept-Encoding header.",
+            ),
+            BadCoding { why } => invalid(400, "bad_content_encoding", why.clone()),
             HeadTimeout => invalid(408, "head_timeout", "The request head did not arrive in time."),
             BodyTimeout => invalid(408, "body_timeout", "The request body did not arrive in time."),
             BadJson { why, .. } => invalid(400, "bad_json", why.clone()),

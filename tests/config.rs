@@ -192,7 +192,7 @@ fn the_defaults_are_as_documented() {
         server.timeout_drain_ms,
     ];
     assert_eq!(timeouts, [10_000, 30_000, 30_000, 650_000, 30_000]);
-    assert_eq!(server.rate_min_bytes, 1 << 10);
+    assert_eq!((server.rate_min_bytes, server.request_memory_bytes), (1 << 10, 1 << 30));
     assert_eq!((server.passthrough_model, server.access_log), (None, AccessLog::Off));
     assert_eq!((server.region, server.regions_near), (None, Vec::new()));
     assert_eq!((&cores.data, &cores.io, &cores.background), (&CoreChoice::Auto, &CoreChoice::Auto, &CoreChoice::Auto));

@@ -128,6 +128,10 @@ pub static KEYS: &[Key] = &[
     Key { table: Server, name: "body_max", kind: Kind::Size { least: KIB, most: GIB }, absent: Default(r#""10MiB""#),
         doc: "Largest request body, counted after decompression; a larger one gets 413.",
         example: r#""32MiB""# },
+    Key { table: Server, name: "request_memory", kind: Kind::Size { least: MIB, most: 64 * TIB }, absent: Default(r#""1GiB""#),
+        doc: "Memory of this node for the bodies of requests in hand, from their first byte to the end of the answer, over all \
+              data cores; at least body_max. Requests beyond it get 503 with Retry-After.",
+        example: r#""256MiB""# },
     Key { table: Server, name: "timeout_head", kind: TIMEOUT, absent: Default(r#""10s""#),
         doc: "Time from the first byte of a request's head to its end. Bounds what a slow client can hold.",
         example: r#""5s""# },

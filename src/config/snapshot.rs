@@ -33,6 +33,8 @@ pub struct Server {
     pub listen: Vec<Listen>,
     /// Largest request body, counted after decompression.
     pub body_max_bytes: u64,
+    /// What the bodies of the node's requests may take together.
+    pub request_memory_bytes: u64,
     /// From the first byte of a head to its end.
     pub timeout_head_ms: u64,
     /// Longest silence while a request body arrives.

@@ -19,6 +19,7 @@ use super::flight::{Flight, Landed};
 use super::fly::Call;
 use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
+use super::memory::RequestMemory;
 use super::send::Lasting;
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::dialect::Shapes;
@@ -88,6 +89,7 @@ pub struct Core {
     /// What was last written to a flight's log.
     pub fresh: RefCell<Fresh>,
     pub buffers: Buffers,
+    pub request_memory: Rc<RequestMemory>,
     /// Heads for reuse: their lists of fields have grown.
     pub request_heads: Spare<RequestHead>,
     pub response_heads: Spare<ResponseHead>,
@@ -277,6 +279,7 @@ impl Core {
             backend_queues: backend_queues.collect(),
             breakers: breakers.collect(),
             latencies: latencies.collect(),
+            request_memory: RequestMemory::new(board.clone(), id, snapshot.server.request_memory_bytes),
             load: Load::new(board, id, snapshot.backends.len()),
             scratch: RefCell::default(),
             fresh: RefCell::default(),

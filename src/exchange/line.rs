@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::core::Core;
+use super::memory::Reserved;
 use super::pace::Pace;
 use super::record::Note;
 use crate::net::watch::Wait;
@@ -27,6 +28,10 @@ pub struct Line<'a> {
     pub output: Vec<u8>,
     /// The head of the request in hand; its spans count from `at`.
     pub head: RequestHead,
+    /// What the body of the request in hand takes.
+    pub memory: Reserved,
+    /// The client was seen to have ended its direction, which it says once.
+    pub half_closed: bool,
     quit: Rc<RefCell<Quit>>,
     timeout_write_ms: u64,
     /// How the client takes the answer in hand.
@@ -52,6 +57,8 @@ impl<'a> Line<'a> {
             at: 0,
             output: Vec::new(),
             head: RequestHead::default(),
+            memory: Reserved::nothing(&core.request_memory),
+            half_closed: false,
             quit,
             timeout_write_ms: core.snapshot.server.timeout_write_ms,
             pace: Pace::new(core.snapshot.server.timeout_write_ms, core.snapshot.server.rate_min_bytes),
@@ -90,6 +97,13 @@ impl<'a> Line<'a> {
             Framing::Chunked | Framing::UntilClose => return None,
         };
         (self.pending().len() >= whole).then_some(whole)
+    }
+
+    /// Takes `length` bytes of the body out from behind the head: what follows is the next request.
+    pub fn take_out_body(&mut self, length: usize) {
+        let start = (self.at + self.head.length).min(self.input.len());
+        self.input.drain(start..(start + length).min(self.input.len()));
+        self.head.framing = Framing::Empty;
     }
 
     /// Makes room for at least `more` bytes behind what has come.

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use shards::{CoreId, Millis};
 
@@ -14,18 +14,35 @@ const ELSEWHERE_MS: u64 = 10;
 /// Counts of one core begin on a cache line of their own, and so do those of the next.
 const COUNTS_A_LINE: usize = 64 / size_of::<AtomicU32>();
 
-/// What the cores publish for each other. One row a core, one count a backend.
+/// What the cores publish for each other. One row a core, one count a backend; and what requests take of a core's memory.
 pub struct Board {
     counts: Vec<AtomicU32>,
     row: usize,
     pub(super) epochs: Arc<Epochs>,
+    request_bytes: Vec<Apart>,
 }
+
+/// On a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Apart(AtomicU64);
 
 impl Board {
     pub fn new(cores: u16, backends: usize) -> Board {
         let row = backends.next_multiple_of(COUNTS_A_LINE) + COUNTS_A_LINE;
         let counts = (0..row * usize::from(cores)).map(|_| AtomicU32::new(0)).collect();
-        Board { counts, row, epochs: Epochs::new(cores) }
+        let request_bytes = (0..cores).map(|_| Apart::default()).collect();
+        Board { counts, row, epochs: Epochs::new(cores), request_bytes }
+    }
+
+    /// Data cores of the node.
+    pub fn cores(&self) -> usize {
+        self.request_bytes.len()
+    }
+
+    /// Bytes that a core's requests take; `memory` writes and reads it.
+    pub fn request_bytes(&self, core: usize) -> &AtomicU64 {
+        &self.request_bytes[core].0
     }
 
     fn place(&self, core: usize, backend: usize) -> &AtomicU32 {

@@ -9,6 +9,7 @@ pub mod flight; // one upstream call that any number of exchanges read
 pub mod letters; // what crosses cores, and what a core does with it
 pub mod line; // one client connection and its buffers
 pub mod load; // requests in flight, over all cores
+mod memory; // what bodies of requests take
 mod order; // a request as the upstream side needs it
 mod pace; // how slowly a client may move bytes
 mod queue; // waiting one's turn
@@ -24,6 +25,7 @@ pub mod connect; // new connections to backends, and those that are shared
 mod accept; // bytes -> head
 mod admit; // tenant + question -> permit
 mod authenticate; // head -> visitor
+mod decode; // compressed body -> body
 mod endpoint; // method + path -> route
 mod fingerprint; // question -> fingerprint
 mod lease; // plan -> connection

@@ -5,6 +5,7 @@ use shards::{Again, Fault, again};
 
 use super::core::Core;
 use super::line::Line;
+use super::memory::Reserved;
 use super::named::Named;
 use super::parse::{BodyPlace, Question};
 use super::record::RequestId;
@@ -28,6 +29,8 @@ pub struct Order {
     pub request_id: RequestId,
     message: Vec<u8>,
     body: BodyPlace,
+    /// Given back with this.
+    _memory: Reserved,
 }
 
 impl Order {
@@ -59,6 +62,7 @@ impl Order {
             head: std::mem::replace(&mut line.head, core.request_heads.take()),
             request_id,
             message,
+            _memory: line.memory.take(),
             body: compact(core, std::mem::replace(&mut question.body, BodyPlace::Behind { length: 0 })),
         }
     }

@@ -79,6 +79,7 @@ pub async fn receive(core: &Core, line: &mut Line<'_>) -> Result<BodyPlace, Fail
         Framing::Length(length) if length > max => Err(Failure::BodyTooLarge),
         Framing::Length(length) => {
             let length = length as usize;
+            line.memory.grow_to(length)?;
             let whole = line.head.length + length;
             if line.pending().len() < whole {
                 answer_expectation(core, line).await?;
@@ -96,7 +97,10 @@ pub async fn receive(core: &Core, line: &mut Line<'_>) -> Result<BodyPlace, Fail
             let mut bytes = core.buffers.take();
             let result = receive_chunks(core, line, max, &mut bytes).await;
             match result {
-                Ok(()) => Ok(BodyPlace::Apart { bytes }),
+                Ok(()) => {
+                    line.take_out_body(0); // done, piece by piece
+                    Ok(BodyPlace::Apart { bytes })
+                }
                 Err(failure) => {
                     core.buffers.give(bytes);
                     Err(failure)
@@ -122,6 +126,7 @@ async fn receive_chunks(core: &Core, line: &mut Line<'_>, max: u64, bytes: &mut 
             if bytes.len() as u64 > max {
                 return Err(Failure::BodyTooLarge);
             }
+            line.memory.grow_to(bytes.len())?;
             done += step.consumed;
             if step.state == Body::Done {
                 // The next request, if it is here already, moves up to right behind the head.
@@ -168,12 +173,6 @@ pub fn scan(
 ) -> Result<(Question, Reading), Failure> {
     let endpoint = route.endpoint;
     let bytes = body_bytes(line, &body);
-    let coding = line.head.fields.get(line.pending(), "content-encoding").unwrap_or(b"identity");
-    let is_coded = !coding.eq_ignore_ascii_case(b"identity");
-    if endpoint != Endpoint::Other && is_coded {
-        let why = "The request body is compressed, which is not understood here; send it as it is.".to_owned();
-        return Err(Failure::BadHead { status: 415, why });
-    }
     let content_type = line.head.fields.get(line.pending(), "content-type").unwrap_or(b"");
     // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
     // What looks like an object is read as one, or a body under another label could name a model past the allow-list.
@@ -190,7 +189,7 @@ pub fn scan(
     if bytes.is_empty() && endpoint == Endpoint::Other {
         content = Content::Nothing;
     } else if !is_json {
-        match named::boundary(content_type)?.filter(|_| !is_coded) {
+        match named::boundary(content_type)? {
             Some(boundary) => in_form = named::in_form(bytes, boundary)?,
             None => content = Content::Opaque,
         }

@@ -19,7 +19,7 @@ use super::parse::{self, BodyPlace, Question};
 use super::record::{self, CacheMark, Note, Showing};
 use super::relay::{self, Next, Reader, Role};
 use super::store::Duty;
-use super::{admit, fingerprint};
+use super::{admit, decode, fingerprint};
 use crate::error::Failure;
 use crate::net::watch::Wait;
 use crate::net::{Socket, now_ms};
@@ -76,6 +76,7 @@ async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
         line.begin_answer();
         let end = exchange(core, &mut line, &mut note).await;
         record::end(core, &note);
+        line.memory.release();
         match end {
             Ended::Clean(Next::KeepAlive) => {}
             Ended::Clean(Next::Close) => {
@@ -156,12 +157,15 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     // Nor is that of an unauthenticated client.
     let visitor = authenticate::visitor(core, line)?;
     note.tenant = visitor.tenant;
-    let body = parse::receive(core, line).await?;
     if route.answerer == Answerer::Models {
+        let body = parse::receive(core, line).await?;
         let next = relay::models(core, line, note, &visitor)?;
         discard(line, body);
         return Ok(next);
     }
+    let coding = decode::coding(line, route.endpoint)?;
+    let body = parse::receive(core, line).await?;
+    let body = decode::decode(core, line, body, coding)?;
     let (question, permit, fingerprint) = understand(core, line, &route, &visitor, body)?;
     note.model = Some(permit.model);
     note.form = question.form;

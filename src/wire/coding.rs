@@ -1,5 +1,5 @@
-//! Content codings of answers (RFC 9110 8.4), taken off as the bytes arrive: for backends that compress although they
-//! are asked not to. Sans-IO: the caller owns both buffers, the decompressor owns its window and nothing else.
+//! Content codings (RFC 9110 8.4), taken off as the bytes arrive: for backends that compress although they are asked not
+//! to, and clients that compress what they send. Sans-IO: the caller owns both buffers, the decompressor owns its window and nothing else.
 //! It must never hold back what can be given, nor give more in one call than it was told, nor call a cut stream whole.
 
 mod deflate;
@@ -31,6 +31,19 @@ pub enum Coding {
 pub struct UnknownCoding;
 
 impl Coding {
+    /// Those that are understood, as `Accept-Encoding` lists them (RFC 9110 12.5.3).
+    pub const ACCEPTED: &str = "gzip, deflate, br, zstd";
+
+    /// The name that is registered for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Deflate => "deflate",
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
+        }
+    }
+
     /// The coding a `Content-Encoding` value names; `None` if it names none, or only `identity`. Several fields have to
     /// be joined by commas first: two codings on top of each other are unknown, wherever they were written.
     pub fn of(content_encoding: &[u8]) -> Result<Option<Coding>, UnknownCoding> {
@@ -94,6 +107,8 @@ pub struct Decompressor {
     taken: u64,
     given: u64,
     output: Output,
+    /// Most content for each byte received.
+    ratio_max: u64,
     fault: Option<CodingFault>,
 }
 
@@ -120,7 +135,12 @@ impl Decompressor {
             Coding::Brotli => Machine::Brotli(Box::new(Brotli::new())),
             Coding::Zstd => Zstd::new().map_or(Machine::Broken, Machine::Zstd),
         };
-        Decompressor { machine, taken: 0, given: 0, output: Output::Given, fault: None }
+        Decompressor { machine, taken: 0, given: 0, output: Output::Given, ratio_max: DECODED_RATIO, fault: None }
+    }
+
+    /// One whose caller bounds all content: however well it was compressed, it is no bomb.
+    pub fn of_bounded(coding: Coding) -> Decompressor {
+        Decompressor { ratio_max: u64::MAX, ..Decompressor::new(coding) }
     }
 
     /// Appends to `out` the content that follows from `input`, up to `most` bytes of it, at least 1. After a fault
@@ -148,7 +168,7 @@ impl Decompressor {
             left -= step.produced;
             self.taken += step.consumed as u64;
             self.given += step.produced as u64;
-            if self.given > DECODED_FREE_BYTES && self.given / DECODED_RATIO > self.taken {
+            if self.given > DECODED_FREE_BYTES && self.given / self.ratio_max > self.taken {
                 return Err(CodingFault::Bomb);
             }
             if consumed == input.len() && step.produced < room {

@@ -77,6 +77,8 @@ fn errors() {
             format!("POST {CHAT} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer key\r\nContent-Length: 9999999\r\n\r\n")
                 .into_bytes(),
         ),
+        ("a coding that is not understood", keyed("Content-Encoding: compress\r\n", "{}")),
+        ("a body that is not in its coding", keyed("Content-Encoding: gzip\r\n", "{}")),
         ("no JSON", keyed("", "{")),
         ("a duplicate field", keyed("", r#"{"model":"m","model":"m"}"#)),
         ("no model", keyed("", "{}")),

@@ -146,3 +146,134 @@ fn a_head_may_be_as_large_as_that_of_other_proxies() {
     let head = format!("GET /healthz HTTP/1.1\r\nHost: h\r\nCookie: {}\r\n\r\n", "x".repeat(31 << 10));
     gateway.ask(head).expect(200);
 }
+
+/// Asks whether a body of 9 MiB may come; the connection with which it may.
+fn asks_for_nine(gateway: &Gateway, fields: &str) -> Result<Client, Response> {
+    let mut client = gateway.client();
+    client.send(format!(
+        "POST {CHAT} HTTP/1.1\r\nHost: h\r\nContent-Length: 9437184\r\nExpect: 100-continue\r\n{fields}\r\n"
+    ));
+    let mut response = client.head();
+    if response.status == 100 {
+        return Ok(client);
+    }
+    client.body(&mut response);
+    Err(response)
+}
+
+#[track_caller]
+fn may_come(gateway: &Gateway) -> Client {
+    let mut client = None;
+    eventually("memory was given back", || {
+        client = asks_for_nine(gateway, "").ok();
+        client.is_some()
+    });
+    client.unwrap()
+}
+
+fn nine_mib(what: &str) -> String {
+    let frame = question(what).len();
+    question(&(what.to_owned() + &"x".repeat((9 << 20) - frame)))
+}
+
+#[test]
+fn the_bodies_of_all_requests_have_one_bound() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            if request.text().contains("wait") {
+                wait.lock().unwrap().recv_timeout(GUARD).unwrap();
+            }
+            peer.write(json(&completion("done")));
+        }
+    });
+    let gateway = Setup::with(&backend).cores(2).server("request_memory = \"16MiB\"").start();
+    let refused = |gateway: &Gateway| {
+        let response = asks_for_nine(gateway, "").err().expect("no room for two of these").expect(503);
+        assert_eq!((response.code().as_str(), response.field("retry-after")), ("memory_full", Some("1")));
+        assert_eq!(response.field("connection"), Some("close"));
+    };
+    // A client that leaves in the middle.
+    let mut client = may_come(&gateway);
+    client.send(vec![b' '; 1 << 20]);
+    refused(&gateway);
+    gateway.ask(chat("small ones have room")).expect(200);
+    client.reset();
+    // One that sends something else than JSON.
+    let mut client = may_come(&gateway);
+    client.send(vec![b'x'; 9 << 20]);
+    client.response().expect(400);
+    // One whose answer is awaited, here and at the backend.
+    let mut client = may_come(&gateway);
+    client.send(nine_mib("wait"));
+    backend.await_requests(2);
+    refused(&gateway);
+    go.send(()).unwrap();
+    client.response().expect(200);
+    // And one that leaves while it is.
+    let mut client = may_come(&gateway);
+    client.send(nine_mib("wait for me"));
+    backend.await_requests(3);
+    refused(&gateway);
+    drop(client);
+    drop(may_come(&gateway));
+    go.send(()).unwrap();
+    // Chunks count as they come.
+    let held = may_come(&gateway);
+    let mut client = gateway.client();
+    let part = chunk(&"x".repeat(1 << 20));
+    client.try_send(format!("POST {CHAT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    for _ in 0..9 {
+        client.try_send(&part);
+    }
+    assert_eq!(client.response().expect(503).code(), "memory_full");
+    drop(held);
+    // And so does what comes out of a coding.
+    let packed = zstd::encode_all(nine_mib("packed").as_bytes(), 1).unwrap();
+    let coded = |packed: &[u8]| {
+        let head = format!(
+            "POST {CHAT} HTTP/1.1\r\nHost: h\r\nContent-Encoding: zstd\r\nContent-Length: {}\r\n\r\n",
+            packed.len()
+        );
+        [head.as_bytes(), packed].concat()
+    };
+    let held = may_come(&gateway);
+    assert_eq!(gateway.ask(coded(&packed)).expect(503).code(), "memory_full");
+    drop(held);
+    drop(may_come(&gateway));
+    eventually("it is decoded", || gateway.ask(coded(&packed)).status == 200);
+}
+
+/// The end of its own direction is all that is seen of a client that leaves afterwards.
+#[test]
+fn a_client_that_leaves_after_it_ended_its_direction_is_noticed() {
+    let backend = Backend::run(|peer| {
+        if peer.request().is_some() {
+            peer.await_close();
+        }
+    });
+    let gateway = Setup::with_backend(&backend, "timeout_request = \"10m\"\ntimeout_head = \"10m\"").start();
+    for (round, request) in [chat("half"), chat_stream("half closed")].into_iter().enumerate() {
+        let mut client = gateway.client();
+        client.send(request);
+        client.finish();
+        assert_eq!(client.head().status, 100, "the gateway asks whether anybody still reads");
+        drop(client);
+        backend.await_left(round + 1);
+    }
+}
+
+#[test]
+fn a_million_tokens_and_deep_schemas_are_ordinary() {
+    let backend = Backend::answering(|_| json(r#"{"object":"list","data":[{"embedding":[1]}]}"#));
+    let gateway = Setup::with(&backend).start();
+    let tokens = format!(r#"{{"model":"m","input":[{}17]}}"#, "50256,".repeat(1_100_000));
+    gateway.ask(post("/v1/embeddings", &tokens)).expect(200);
+    assert!(backend.requests()[0].body == tokens.as_bytes());
+    assert_eq!(gateway.ask(post("/v1/embeddings", &tokens.replace(':', ": "))).expect(200).cache(), "HIT");
+    let other = tokens.replace("17]", "18]");
+    assert_eq!(gateway.ask(post("/v1/embeddings", &other)).expect(200).cache(), "MISS");
+    let deep = format!(r#"{{"model":"m","messages":[],"tools":{}1{}}}"#, r#"{"items":"#.repeat(200), "}".repeat(200));
+    gateway.ask(post(CHAT, &deep)).expect(200);
+}

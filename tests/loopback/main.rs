@@ -7,6 +7,7 @@ mod kit; // the gateway's process, scripted backends, raw clients
 
 mod attempts; // attempts that follow each other, fallbacks, queues, hedges
 mod cache; // hits, directives, what is kept and what is not
+mod codings; // requests that are compressed
 mod connections; // reuse, stale connections, failures and time-outs of backends
 mod drain; // the end of the program
 mod faults; // malformed requests, each with its status and a closed connection

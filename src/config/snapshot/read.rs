@@ -35,9 +35,18 @@ pub(in crate::config) fn server(
     if let Some(near) = &near {
         check::regions(region.as_ref(), near, report);
     }
+    // The one that stands in the file, or the later one.
+    let place = section.place("body_max").max(section.place("request_memory"));
+    let body_max_bytes: Option<u64> = section.take("body_max");
+    let request_memory_bytes: Option<u64> = section.take("request_memory");
+    if body_max_bytes.zip(request_memory_bytes).is_some_and(|(body, all)| body > all) {
+        let remedy = "make request_memory larger, or body_max smaller";
+        report.add(place, "server.body_max", "is larger than server.request_memory", remedy);
+    }
     Some(Server {
         listen: listen?.into_iter().map(|placed| placed.value).collect(),
-        body_max_bytes: section.take("body_max")?,
+        body_max_bytes: body_max_bytes?,
+        request_memory_bytes: request_memory_bytes?,
         timeout_head_ms: section.take("timeout_head")?,
         timeout_body_ms: section.take("timeout_body")?,
         timeout_write_ms: section.take("timeout_write")?,

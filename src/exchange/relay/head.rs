@@ -5,6 +5,7 @@ use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
 use crate::exchange::core::Core;
 use crate::exchange::record::{CacheMark, Note, Showing};
+use crate::wire::coding::Coding;
 use crate::wire::http1::{Method, Persistence, Version, encode};
 
 /// How the body of a response is delimited.
@@ -128,7 +129,8 @@ pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>
         // RFC 9110 15.5.22: with the protocol that is served.
         Failure::NoUpgrade => further.extend_from_slice(b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"),
         Failure::WrongMethod { allow } => encode::field(&mut further, "allow", allow.as_bytes()),
-        Failure::NoBackend | Failure::QueueFull | Failure::QueueTimeout | Failure::Draining => {
+        Failure::UnknownCoding => encode::field(&mut further, "accept-encoding", Coding::ACCEPTED.as_bytes()),
+        Failure::MemoryFull | Failure::NoBackend | Failure::QueueFull | Failure::QueueTimeout | Failure::Draining => {
             encode::field(&mut further, "retry-after", b"1")
         }
         _ => {}

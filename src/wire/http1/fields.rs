@@ -85,6 +85,11 @@ impl Fields {
         list.iter().filter(move |field| is_named(field, buffer, name)).map(move |field| field.value.of(buffer))
     }
 
+    /// Takes out every field called `name`.
+    pub fn remove(&mut self, buffer: &[u8], name: &str) {
+        self.list.retain(|field| !is_named(field, buffer, name));
+    }
+
     /// Whether any field called `name`, read as a comma-separated list (RFC 9110 5.6.1), has the element `token`,
     /// whatever its case.
     pub fn has_token(&self, buffer: &[u8], name: &str, token: &str) -> bool {

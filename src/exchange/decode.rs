@@ -1,0 +1,86 @@
+//! A request's body out of its content coding, before anything is read from it: what is fingerprinted, routed and sent on is
+//! the decoded body. Must never give more than a body may have, nor let a body that is not looked into lose its coding.
+
+use super::core::Core;
+use super::line::Line;
+use super::memory::Reserved;
+use super::parse::{BodyPlace, body_bytes};
+use crate::dialect::facts::Endpoint;
+use crate::error::Failure;
+use crate::wire::coding::{Coding, CodingFault, Decompressor, Output};
+
+/// Content decoded between two looks at the memory there is.
+const STEP_BYTES: usize = 256 << 10;
+
+/// The coding that has to be taken off the body of the request in hand. Errors: one that is not understood.
+pub fn coding(line: &Line<'_>, endpoint: Endpoint) -> Result<Option<Coding>, Failure> {
+    let mut values = line.head.fields.get_all(line.pending(), "content-encoding");
+    let Some(first) = values.next() else { return Ok(None) }; // nearly always
+    if !is_looked_into(line, endpoint) {
+        return Ok(None);
+    }
+    let listed = values.fold(first.to_vec(), |listed, value| [&listed, &b","[..], value].concat());
+    Coding::of(&listed).map_err(|_| Failure::UnknownCoding)
+}
+
+/// Whether the gateway reads the body of the request in hand, as far as the head tells.
+fn is_looked_into(line: &Line<'_>, endpoint: Endpoint) -> bool {
+    let content_type = line.head.fields.get(line.pending(), "content-type");
+    let is = |content_type: &[u8], name: &str| {
+        content_type.get(..name.len()).is_some_and(|front| front.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    endpoint != Endpoint::Other
+        || content_type.is_none_or(|found| is(found, "application/json") || is(found, "multipart/form-data"))
+}
+
+/// Takes `coding` off `body`, which is then apart from the line.
+pub fn decode(core: &Core, line: &mut Line<'_>, body: BodyPlace, coding: Option<Coding>) -> Result<BodyPlace, Failure> {
+    let Some(coding) = coding else { return Ok(body) };
+    if body_bytes(line, &body).is_empty() {
+        return Ok(body); // no body is not coded
+    }
+    let mut memory = line.memory.beside();
+    let mut out = core.buffers.take();
+    let max = core.snapshot.server.body_max_bytes as usize;
+    let unpacked = unpack(body_bytes(line, &body), coding, max, &mut memory, &mut out);
+    if let Err(failure) = unpacked {
+        core.buffers.give(out);
+        if let BodyPlace::Apart { bytes } = body {
+            core.buffers.give(bytes);
+        }
+        return Err(failure);
+    }
+    line.head.fields.remove(line.input.get(line.at..).unwrap_or(&[]), "content-encoding");
+    match body {
+        BodyPlace::Behind { length } => line.take_out_body(length),
+        BodyPlace::Apart { bytes } => core.buffers.give(bytes),
+    }
+    line.memory = memory;
+    Ok(BodyPlace::Apart { bytes: out })
+}
+
+fn unpack(
+    mut packed: &[u8],
+    coding: Coding,
+    max: usize,
+    memory: &mut Reserved,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    let refused = |fault: CodingFault| Failure::BadCoding {
+        why: format!("The request body is not valid {}: {fault}.", coding.name()),
+    };
+    let mut decompressor = Decompressor::of_bounded(coding);
+    loop {
+        // One byte more than there may be tells a body that is too large.
+        let step = (max + 1).saturating_sub(out.len()).min(STEP_BYTES);
+        let progress = decompressor.decode(packed, out, step).map_err(refused)?;
+        packed = &packed[progress.consumed..];
+        if out.len() > max {
+            return Err(Failure::BodyTooLarge);
+        }
+        memory.grow_to(out.len())?;
+        if progress.output == Output::Given {
+            return decompressor.finish().map_err(refused);
+        }
+    }
+}
