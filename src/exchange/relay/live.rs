@@ -31,6 +31,8 @@ const PATIENCE: u64 = 10;
 /// A client whose stream flows is not watched: one that left answers the next event with a reset. Silent for so long,
 /// the stream may say nothing for a while, and the client is watched again.
 const SILENT_MS: u64 = 200;
+/// How often a client that has ended its direction is asked whether it still reads: its close cannot be seen.
+const PROBE_MS: u64 = 1000;
 /// Most bytes taken from the log at once, so that one reader's catching up is not one huge write.
 const STEP_BYTES: usize = 256 << 10;
 
@@ -84,6 +86,8 @@ struct Writer {
     guarded: bool,
     /// The flight carries the other form: wait for its end and convert.
     deferred: bool,
+    /// When the client was last asked whether it still reads, if it has ended its direction.
+    probed_ms: Option<u64>,
 }
 
 /// Reads `seat` to its end for the client of `line`.
@@ -135,6 +139,7 @@ async fn read(
         held: false,
         guarded: true,
         deferred: false,
+        probed_ms: line.half_closed.then(now_ms),
     };
     let mut heard_ms = now_ms();
     let mut kept_alive_ms = 0;
@@ -152,11 +157,13 @@ async fn read(
                 }
                 let keep_alive_ms = heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS;
                 let alive_ms = heard_ms.max(seat.flight().heard_ms());
-                line.socket.watch().wake_at(match (writer.sent, role) {
+                let wake_ms = match (writer.sent, role) {
                     (true, _) if !writer.guarded => heard_ms + SILENT_MS,
                     (false, Role::Follower(..)) => keep_alive_ms.min(alive_ms.saturating_add(follow_ms)),
                     _ => keep_alive_ms,
-                });
+                };
+                let probe_ms = writer.probed_ms.map_or(u64::MAX, |probed_ms| probed_ms + PROBE_MS);
+                line.socket.watch().wake_at(wake_ms.min(probe_ms));
                 line.lend(core);
                 let outlet = if writer.sent { writer.outlet(core, line, note) } else { None };
                 let turn = match outlet {
@@ -241,22 +248,10 @@ async fn read(
             }
             Turn::Trip(Trip::Gone | Trip::Abandoned) => return Reader::cut(Failure::ClientGone),
             Turn::Trip(Trip::HalfClosed) => {
-                // It may have closed, or only ended its own direction (RFC 9112 9.6). One who has closed answers the
-                // next byte with a reset: so something is said that one who still reads ignores, an interim response
-                // (RFC 9110 15.2) or a comment.
-                if note.manner.version == Version::Http10 && !writer.sent {
-                    continue;
-                }
-                let held = std::mem::take(&mut line.output);
-                if !writer.sent {
-                    line.output.extend_from_slice(encode::CONTINUE);
-                } else {
-                    writer.keep_alive(line);
-                }
-                if flush(core, line, seat).await.is_err() {
+                line.half_closed = true;
+                if !writer.probe(core, line, note, seat).await {
                     return Reader::cut(Failure::ClientGone);
                 }
-                line.output = held;
             }
             Turn::Trip(Trip::Deadline) if core.halting.get() => {
                 if !writer.sent {
@@ -266,6 +261,11 @@ async fn read(
                 writer.fail(line, note, &Failure::Draining);
                 let _ = flush(core, line, seat).await;
                 return Reader::cut(Failure::Draining);
+            }
+            Turn::Trip(Trip::Deadline) if writer.probed_ms.is_some_and(|at| now_ms() >= at + PROBE_MS) => {
+                if !writer.probe(core, line, note, seat).await {
+                    return Reader::cut(Failure::ClientGone);
+                }
             }
             Turn::Trip(Trip::Deadline) => {
                 let silent_ms = now_ms().saturating_sub(heard_ms);
@@ -423,6 +423,25 @@ impl Writer {
         } else {
             line.output.extend_from_slice(bytes);
         }
+    }
+
+    /// The client has ended its direction. It may have closed, or only said that it asks nothing more (RFC 9112 9.6). One who
+    /// has closed answers the next byte with a reset: so something is said that one who still reads ignores, an interim
+    /// response (RFC 9110 15.2) or a comment, and again after a while. Whether the client is still there, as far as is known.
+    async fn probe(&mut self, core: &Core, line: &mut Line<'_>, note: &Note, seat: &mut Seat) -> bool {
+        self.probed_ms = Some(now_ms());
+        if note.manner.version == Version::Http10 && !self.sent {
+            return true; // it knows no interim responses
+        }
+        let held = std::mem::take(&mut line.output);
+        if !self.sent {
+            line.output.extend_from_slice(encode::CONTINUE);
+        } else {
+            self.keep_alive(line);
+        }
+        let is_there = flush(core, line, seat).await.is_ok();
+        line.output = held;
+        is_there
     }
 
     /// A comment, if this is a stream.
