@@ -6,7 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[cfg(not(sim))]
 fn main() -> std::process::ExitCode {
     use clap::Parser;
-    use ringway::commands::{self, Command, Line, check, config, demo, doctor, key, serve, tune};
+    use ringway::commands::{self, Command, Line, check, config, demo, doctor, install, key, serve, tune};
 
     commands::exit(match Line::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
@@ -16,6 +16,8 @@ fn main() -> std::process::ExitCode {
         Command::Key(arguments) => key::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),
+        Command::Install(arguments) => install::install(&arguments),
+        Command::Uninstall(arguments) => install::uninstall(&arguments),
     })
 }
 

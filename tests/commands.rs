@@ -110,6 +110,8 @@ fn every_help_page_has_examples_and_exit_status() {
         &["key", "--help"],
         &["doctor", "--help"],
         &["tune", "--help"],
+        &["install", "--help"],
+        &["uninstall", "--help"],
     ] {
         let (status, out, _) = run(page, "");
         assert_eq!(status, 0);

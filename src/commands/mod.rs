@@ -13,6 +13,7 @@ pub mod check;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod install;
 pub mod key;
 pub mod serve;
 pub mod tune;
@@ -53,6 +54,8 @@ pub enum Command {
     Key(key::Arguments),
     Doctor(doctor::Arguments),
     Tune(tune::Arguments),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
 }
 
 /// Where the configuration is.

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{ConfigurationFile, EXIT_STATUS, Failure};
 use crate::config::load::load_file;
 use crate::config::snapshot::{Listen, Snapshot};
-use crate::cores::{launch, secure};
+use crate::cores::{launch, notify, secure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +33,7 @@ fn start(snapshot: Snapshot) -> Result<(), Failure> {
         for listen in bound {
             eprintln!("ringway: listening on {listen}");
         }
+        notify::ready();
     };
     launch::run(snapshot, ready).map_err(Failure::other)
 }

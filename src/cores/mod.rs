@@ -3,6 +3,7 @@
 //! In the mail the data cores come first, then the I/O core, then the background core.
 
 pub mod launch; // from a configuration to running threads, and back
+pub mod notify; // what the service manager is told
 pub mod secure; // TLS settings of the backends, from files
 
 pub mod data; // the ring: accept, and everything in `exchange`

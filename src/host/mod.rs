@@ -2,6 +2,7 @@
 //! files of the kernel, which may block, so never on a core that serves; starts nothing.
 
 pub mod doctor; // examines the host
+pub mod install; // the files of the service
 pub mod plan; // which CPUs do what
 pub mod profile; // what a host should be like, from tuning/*.toml
 pub mod report; // what the examination says, as text and JSON
@@ -15,6 +16,8 @@ mod root; // files below a prefix
 mod rule; // what a setting should be
 mod setting; // from a row to files on this host
 mod topology; // cores, siblings, nodes
+
+pub use root::Root;
 
 #[cfg(test)]
 mod tests;

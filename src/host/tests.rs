@@ -12,6 +12,7 @@ use crate::config::snapshot::Snapshot;
 use fixture::{Host, PERFECT};
 
 mod fixture; // hosts as trees of files
+mod installed; // the service's files
 mod strange; // any contents
 mod tuned; // changing and undoing
 
@@ -236,6 +237,7 @@ fn nodes_and_few_queues_are_told_with_what_to_write() {
 
 #[test]
 fn a_configuration_is_held_against_the_host() {
+    assert_eq!(configured("").cache.memory_bytes, crate::limits::CACHE_MEMORY_BYTES, "the default without a file");
     let host = Host::perfect();
     let look = |text: &str| look_with(&host, Some(&configured(text)), Ring::Works);
     assert_eq!(ids(&look("[server]\nlisten = [\"127.0.0.1:8080\"]\n")), [] as [&str; 0]);

@@ -1,0 +1,84 @@
+//! The service from outside: what systemd thinks of the unit, what the gateway tells it, and the files of install.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+fn ringway() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.env_remove("RINGWAY_CONFIG").env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn install_says_every_file_and_writes_only_when_told() {
+    let image = tempfile::tempdir().unwrap();
+    let root = image.path().to_str().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = ringway().args(arguments).args(["--root", root]).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = run(&["install"]);
+    assert!(shown.ends_with("Nothing is changed; --apply does it.\n"), "{shown}");
+    assert_eq!(fs::read_dir(image.path()).unwrap().count(), 0);
+    let done = run(&["install", "--apply"]);
+    let mut files = Vec::new();
+    list(image.path(), &mut files);
+    assert_eq!(files.len(), 7);
+    for file in files {
+        assert!(done.contains(file.strip_prefix(root).unwrap()), "{file} is told: {done}");
+    }
+    let configuration = image.path().join("etc/ringway/ringway.toml");
+    let check = ringway().args(["check", "--config"]).arg(&configuration).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    run(&["uninstall", "--apply"]);
+    let mut files = Vec::new();
+    list(image.path(), &mut files);
+    assert_eq!(files, [configuration.to_str().unwrap()]);
+}
+
+fn list(directory: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { list(&path, found) } else { found.push(path.to_str().unwrap().to_owned()) }
+    }
+}
+
+#[test]
+fn systemd_finds_little_exposed() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/ringway.service");
+    let output = Command::new("systemd-analyze").args(["security", "--offline=true", "--threshold=19", unit]).output();
+    let Ok(output) = output else {
+        eprintln!("left out: there is no systemd-analyze");
+        return;
+    };
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_service_manager_is_told_once_every_core_serves() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    // A bound for a gateway that never tells; no test waits for so long.
+    manager.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let configuration = directory.path().join("ringway.toml");
+    let text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[cores]\ndata = 1\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\n\
+                [[model]]\nname = \"m\"\nbackends = [\"b\"]\n";
+    fs::write(&configuration, text).unwrap();
+    let mut command = ringway();
+    command.args(["serve", "--config"]).arg(&configuration).env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
+    let mut gateway = command.spawn().unwrap();
+    let mut told = [0; 256];
+    let length = manager.recv(&mut told);
+    let pid = rustix::process::Pid::from_child(&gateway);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = gateway.wait().unwrap();
+    let told = String::from_utf8_lossy(&told[..length.unwrap()]).into_owned();
+    assert!(told.lines().any(|line| line == "READY=1"), "{told}");
+    assert!(status.success(), "{status}");
+}
