@@ -416,7 +416,7 @@ pub static KEYS: &[Key] = &[
         example: r#"["sha256:0000000000000000000000000000000000000000000000000000000000000000"]"# },
     Key { table: Tenant, name: "models", kind: MODEL_NAMES, absent: Optional,
         doc: "Names of the [[model]] tables it may ask for; without it all. With it, a body in which no model can be seen, \
-              such as a form, is refused: what the gateway does not read, a backend might.",
+              such as plain text, is refused: what the gateway does not read, a backend might.",
         example: r#"["gpt-4o-mini"]"# },
 ];
 
