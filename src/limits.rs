@@ -31,8 +31,18 @@ pub const JSON_NODES: usize = 8 << 20;
 /// Memory of a tape, and of a canonical form, that is kept from request to request.
 pub const SCRATCH_BYTES: usize = 1 << 20;
 
-/// Largest single server-sent event. One chunk of a tool call with a whole file in it stays below.
-pub const EVENT_BYTES: usize = 1 << 20;
+/// Largest single server-sent event that is looked into. An image in base64 in one delta has 3 to 20 MiB. Streams that are
+/// not looked into have no such bound.
+pub const EVENT_BYTES: usize = 32 << 20;
+
+/// Most bytes on a node of events above a buffer's size that have not come whole, so that many backends with endless events
+/// cannot fill its memory. Eight of the largest at a time; a stream that needs more breaks as one with too long an event.
+pub const EVENTS_NODE_BYTES: u64 = 8 * EVENT_BYTES as u64;
+
+/// Largest answer that is converted between its two forms. Conversion builds values on the core that owns the answer, some
+/// ten nanoseconds a byte: at this size a few milliseconds, in which that core serves nobody else. Whoever wants the other
+/// form of a larger one asks for it anew.
+pub const CONVERTED_BYTES: usize = 256 << 10;
 
 /// Longest model name a request may ask for. The longest published names have about 100 bytes.
 pub const MODEL_BYTES: usize = 256;

@@ -120,9 +120,16 @@ pub struct RequestFacts {
     /// Members of the root that do not change the answer of this request: what `json::canonical` is to skip.
     pub not_in_key: &'static [&'static str],
     pub(super) usage_place: UsagePlace,
+    /// The options of the stream have members that are not known here.
+    pub(super) has_further_options: bool,
 }
 
 impl RequestFacts {
+    /// Whether the client may have asked for usage in every chunk, as servers let it by options of their own.
+    pub fn may_want_usage_in_chunks(&self) -> bool {
+        self.usage_event == UsageEvent::Asked && self.has_further_options
+    }
+
     /// The same of a body in which each place is where `to` says.
     pub(super) fn moved(&self, to: impl Fn(u32) -> u32) -> RequestFacts {
         let span = |span: Span| Span { start: to(span.start), end: to(span.end) };
@@ -190,7 +197,7 @@ pub enum EventKind {
     Empty,
     /// Finishes a choice and carries no content.
     Finish,
-    /// No choices, only usage.
+    /// Usage without a choice.
     UsageOnly,
     /// `[DONE]`.
     Done,
@@ -205,10 +212,15 @@ pub enum EventKind {
 /// Whether an event is something of an answer: until one is, a stream may begin anew elsewhere and no client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Substance {
-    /// Content, the end of a choice, or an event that is not understood and may be either.
+    /// Content, or the end of a choice.
     Content,
     /// Nothing yet: a role, empty strings, usage. `[DONE]` too, which alone is no answer.
     Preamble,
+    /// Nothing of an answer, and no shape that is known: news of the provider's own, or an error in its own fields.
+    /// Which of both it is shows what follows. The kind is that of the error, if it is one.
+    Unknown(ErrorKind),
+    /// It ends before it is over.
+    Cut,
     /// The backend failed.
     Error(ErrorKind),
 }
@@ -248,6 +260,34 @@ impl ErrorKind {
     }
 }
 
+/// An error that a backend reports in an answer whose status says nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorFacts {
+    pub kind: ErrorKind,
+    /// The status that the body names.
+    pub status: Option<u16>,
+    pub shape: ErrorShape,
+}
+
+/// Whether clients can read an error as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// An `error` object with a message, as the API has it.
+    Standard,
+    /// The provider's own.
+    Other,
+}
+
+/// Where in an event usage stands that is not for everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageMembers {
+    None,
+    /// One member `usage` of the root that is null, with one adjoining comma. Points into the event's data.
+    Null(Span),
+    /// In the root, in a choice or in a provider's own member.
+    Some,
+}
+
 /// What one event of a stream says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventFacts {
@@ -255,12 +295,11 @@ pub struct EventFacts {
     pub substance: Substance,
     /// Usage, if the event has it; a later one replaces an earlier one.
     pub usage: Option<TokenUsage>,
-    /// The `usage` member of the root with one adjoining comma, null or not, on every event but `UsageOnly`: cut it
-    /// where the gateway asked for usage and the client did not. Points into the event's data.
-    pub usage_member: Option<Span>,
-    /// One bit a choice, by its index: those the event mentions, and those it finishes in a way that may be stored.
+    pub usage_members: UsageMembers,
+    /// One bit a choice, by its index: those the event mentions, those it says something of, and those it ends.
     pub(super) choices: u128,
-    pub(super) finished: u128,
+    pub(super) said: u128,
+    pub(super) ended: u128,
     /// Why the answer may not be stored, as far as this event alone tells.
     pub(super) not_stored: Option<NotStored>,
 }
@@ -268,7 +307,7 @@ pub struct EventFacts {
 impl EventFacts {
     /// Whether it neither ends a choice nor says anything against keeping the answer.
     pub(super) fn is_merely_content(&self) -> bool {
-        self.substance == Substance::Content && self.finished == 0 && self.not_stored.is_none()
+        self.substance == Substance::Content && self.ended == 0 && self.not_stored.is_none()
     }
 }
 
@@ -289,6 +328,8 @@ pub enum NotStored {
     NoTerminal,
     #[error("no choices or data")]
     NoContent,
+    #[error("nothing in a choice: no text, tool call, refusal, reasoning or audio")]
+    Empty,
     #[error("choices beyond the bound")]
     TooManyChoices,
     #[error("not understood")]
@@ -299,11 +340,46 @@ pub enum NotStored {
     Endpoint,
     #[error("another model stood in")]
     OtherModel,
+    #[error("larger than an entry may be")]
+    TooLarge,
+    #[error("the status is not 200")]
+    Status,
+    #[error("in a coding that is not undone here")]
+    Encoded,
+    #[error("the client does not want it kept")]
+    NoStore,
+    #[error("the request has a query")]
+    Query,
+    #[error("the cache is switched off")]
+    Off,
 }
 
 impl NotStored {
+    /// Every reason, for the documentation to be checked against.
+    pub const ALL: [NotStored; 19] = [
+        NotStored::LengthCut,
+        NotStored::ContentFilter,
+        NotStored::UnknownFinish,
+        NotStored::MissingFinish,
+        NotStored::Error,
+        NotStored::NoTerminal,
+        NotStored::NoContent,
+        NotStored::Empty,
+        NotStored::TooManyChoices,
+        NotStored::Unreadable,
+        NotStored::AfterTerminal,
+        NotStored::Endpoint,
+        NotStored::OtherModel,
+        NotStored::TooLarge,
+        NotStored::Status,
+        NotStored::Encoded,
+        NotStored::NoStore,
+        NotStored::Query,
+        NotStored::Off,
+    ];
+
     /// One lower-case word for logs and metrics.
-    pub fn label(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             NotStored::LengthCut => "length_cut",
             NotStored::ContentFilter => "content_filter",
@@ -312,11 +388,18 @@ impl NotStored {
             NotStored::Error => "error",
             NotStored::NoTerminal => "no_terminal",
             NotStored::NoContent => "no_content",
+            NotStored::Empty => "empty",
             NotStored::TooManyChoices => "too_many_choices",
             NotStored::Unreadable => "unreadable",
             NotStored::AfterTerminal => "after_terminal",
             NotStored::Endpoint => "endpoint",
             NotStored::OtherModel => "other_model",
+            NotStored::TooLarge => "too_large",
+            NotStored::Status => "status",
+            NotStored::Encoded => "encoded",
+            NotStored::NoStore => "no_store",
+            NotStored::Query => "query",
+            NotStored::Off => "off",
         }
     }
 }
@@ -325,7 +408,8 @@ impl NotStored {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamVerdict {
     choices: u128,
-    finished: u128,
+    said: u128,
+    ended: u128,
     done: bool,
     not_stored: Option<NotStored>,
 }
@@ -341,7 +425,8 @@ impl StreamVerdict {
         let unreadable = matches!(event.kind, EventKind::Other | EventKind::Cut).then_some(NotStored::Unreadable);
         self.not_stored = self.not_stored.or(late).or(event.not_stored).or(unreadable);
         self.choices |= event.choices;
-        self.finished |= event.finished;
+        self.said |= event.said;
+        self.ended |= event.ended;
         self.done |= event.kind == EventKind::Done;
     }
 
@@ -350,16 +435,25 @@ impl StreamVerdict {
         self.done
     }
 
+    /// Whether the answer is whole if the stream ends here: by its terminal event, or because every choice has ended. A
+    /// stream that reported an error is not.
+    pub fn is_complete(&self) -> bool {
+        let untold = matches!(self.not_stored, Some(NotStored::TooManyChoices | NotStored::Error));
+        self.done || self.choices != 0 && self.choices & !self.ended == 0 && !untold
+    }
+
     /// The verdict, if the stream ends here.
     pub fn stored(&self) -> Result<(), NotStored> {
         if let Some(reason) = self.not_stored {
             Err(reason)
-        } else if !self.done {
+        } else if !self.is_complete() {
             Err(NotStored::NoTerminal)
         } else if self.choices == 0 {
             Err(NotStored::NoContent)
-        } else if self.choices & !self.finished != 0 {
+        } else if self.choices & !self.ended != 0 {
             Err(NotStored::MissingFinish)
+        } else if self.choices & !self.said != 0 {
+            Err(NotStored::Empty)
         } else {
             Ok(())
         }
@@ -370,6 +464,8 @@ impl StreamVerdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerFacts {
     pub usage: Option<TokenUsage>,
+    /// Whether it is an answer at all. `Preamble`: there is nothing in it.
+    pub substance: Substance,
     pub stored: Result<(), NotStored>,
 }
 
@@ -388,4 +484,17 @@ pub struct PublicError<'a> {
     pub param: Option<&'a str>,
     /// By which the log names the exchange; empty where there is none.
     pub request_id: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NotStored;
+
+    #[test]
+    fn every_reason_against_storing_is_documented() {
+        let documentation = include_str!("../../docs/cache.md");
+        for reason in NotStored::ALL {
+            assert!(documentation.contains(&format!("| `{}` |", reason.label())), "{}", reason.label());
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod anthropic;
 pub mod facts;
 mod openai;
 
-use facts::{AnswerFacts, Endpoint, ErrorKind, EventFacts, PublicError, RequestFacts};
+use facts::{AnswerFacts, Endpoint, ErrorFacts, ErrorKind, EventFacts, PublicError, RequestFacts};
 pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed, check_model};
 
 use crate::wire::json::Tape;
@@ -89,6 +89,28 @@ impl Dialect {
     pub fn error_kind(self, body: &[u8], tape: &mut Tape) -> Option<ErrorKind> {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::error_kind(body, tape),
+        }
+    }
+
+    /// What a body says that is to be an error, in the API's shape or in a provider's own fields.
+    pub fn error_facts(self, body: &[u8], tape: &mut Tape) -> ErrorFacts {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::error_facts(body, tape),
+        }
+    }
+
+    /// Appends a chunk without the usage in it; `tape` is the chunk's.
+    pub fn without_usage(self, data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::without_usage(data, tape, out),
+        }
+    }
+
+    /// Appends the data of the event with the usage that a chunk has, for those who asked for it; nothing if it has none.
+    /// `tape` is the chunk's.
+    pub fn usage_event(self, data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::usage_event(data, tape, out),
         }
     }
 

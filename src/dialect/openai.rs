@@ -9,6 +9,7 @@ pub mod event;
 pub mod fault;
 pub mod request;
 pub mod shape;
+pub mod usage;
 pub mod write;
 
 pub use answer::answer_facts;
@@ -17,11 +18,12 @@ pub use edit::Edits;
 #[cfg(test)]
 pub use event::event_facts;
 pub use event::named_event_facts;
-pub use fault::error_kind;
+pub use fault::{error_facts, error_kind};
 #[cfg(test)]
 pub use request::NOT_IN_KEY;
 pub use request::{RequestFault, check_model, request_facts};
 pub use shape::{Reading, Shapes};
+pub use usage::{usage_event, without_usage};
 pub use write::{write_error, write_error_event, write_model, write_models, write_response_error_event};
 
 /// The data of the event that ends a stream.

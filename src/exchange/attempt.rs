@@ -99,7 +99,7 @@ pub async fn attempt<'a>(
         match send::request(core, order, &plan, &mut lease, deadlines, lane, flight).await {
             Ok(answer) => {
                 let mut begun = Begun::new(core, order, &plan, lease, answer, deadlines, flight);
-                match begun.begin(core).await {
+                match begun.begin(core, order.endpoint).await {
                     Ok(()) => break Ok(begun),
                     Err(fault) => {
                         begun.break_off(core);

@@ -86,6 +86,8 @@ pub struct Core {
     pub latencies: Vec<RefCell<Latency>>,
     pub load: Load,
     pub scratch: RefCell<Scratch>,
+    /// Bytes of large events that have not come whole.
+    pub event_bytes: Rc<Cell<u64>>,
     /// What was last written to a flight's log.
     pub fresh: RefCell<Fresh>,
     pub buffers: Buffers,
@@ -193,6 +195,18 @@ pub struct Fresh {
     pub framed: Vec<u8>,
 }
 
+/// What is larger than this when the next event comes goes back to the allocator.
+const FRESH_KEPT_BYTES: usize = 1 << 20;
+
+impl Fresh {
+    pub fn clear(&mut self) {
+        for buffer in [&mut self.bytes, &mut self.framed] {
+            buffer.clear();
+            buffer.shrink_to(FRESH_KEPT_BYTES);
+        }
+    }
+}
+
 impl Core {
     pub fn new(
         id: CoreId,
@@ -282,6 +296,7 @@ impl Core {
             request_memory: RequestMemory::new(board.clone(), id, snapshot.server.request_memory_bytes),
             load: Load::new(board, id, snapshot.backends.len()),
             scratch: RefCell::default(),
+            event_bytes: Rc::default(),
             fresh: RefCell::default(),
             request_heads: Spare::default(),
             response_heads: Spare::default(),

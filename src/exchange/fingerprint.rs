@@ -14,13 +14,13 @@ use super::parse::{Question, body_bytes};
 use super::send::CHANGING;
 use crate::config::snapshot::{CacheMode, IncludeUsage, Scope, Target};
 use crate::dialect::Reading;
-use crate::dialect::facts::{Endpoint, Form, UsageEvent};
+use crate::dialect::facts::{Endpoint, Form, NotStored, UsageEvent};
 use crate::wire::http1::Method;
 
 /// Names the layout of the bytes that are hashed; a change of the layout changes it.
 const LAYOUT: &[u8] = b"ringway fingerprint 1\0";
 
-/// The question's fingerprint, or none if its answer may not be shared. Needs `scratch` as the body's reading left it.
+/// The question's fingerprint, or why its answer may not be shared. Needs `scratch` as the body's reading left it.
 pub fn of(
     core: &Core,
     visitor: &Visitor,
@@ -29,16 +29,22 @@ pub fn of(
     question: &Question,
     reading: &Reading,
     scratch: &mut Scratch,
-) -> Option<Fingerprint> {
+) -> Result<Fingerprint, NotStored> {
     let cached = matches!(question.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
-    if !cached || core.snapshot.cache.mode == CacheMode::Off || line.head.method != Method::Post {
-        return None;
+    if !cached || line.head.method != Method::Post {
+        return Err(NotStored::Endpoint);
+    }
+    if core.snapshot.cache.mode == CacheMode::Off {
+        return Err(NotStored::Off);
     }
     // What a query says is the backend's own business: it may change the answer, so nothing is shared.
-    if question.directives.no_store || line.head.path.of(line.pending()).contains(&b'?') {
-        return None;
+    if line.head.path.of(line.pending()).contains(&b'?') {
+        return Err(NotStored::Query);
     }
-    let facts = question.facts.as_ref()?;
+    if question.directives.no_store {
+        return Err(NotStored::NoStore);
+    }
+    let facts = question.facts.as_ref().ok_or(NotStored::Unreadable)?;
     let model = &core.snapshot.models[permit.model];
     let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
     bytes.clear();
@@ -70,7 +76,7 @@ pub fn of(
         bytes.push(u8::from(question.usage_event == UsageEvent::Asked));
     }
     shapes.canonical(reading, body_bytes(line, &question.body), tape, facts, bytes);
-    Some(of_question(&Fingerprint(Sha256::digest(bytes).into())))
+    Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
 }
 
 /// The bits of the last byte that say which answer to a question is meant; 254 bits of the hash stay.

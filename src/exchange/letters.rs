@@ -2,6 +2,7 @@
 //! letter; a follower on another core then hears from the leader's core alone.
 //! Bodies cross as reference-counted immutable bytes.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub struct Entry {
     pub endpoint: Endpoint,
     /// What `body` is: JSON, or the events of a stream without the usage event and without `[DONE]`.
     pub form: Form,
+    /// Parameters and all, as the backend said it.
+    pub content_type: Cow<'static, [u8]>,
     pub body: Bytes,
     /// A stream's usage event, whole, for clients that ask for it.
     pub usage_event: Option<Bytes>,
@@ -57,7 +60,12 @@ impl Entry {
                 (Bytes::from(whole), None)
             }
         };
-        Some(Entry { endpoint: self.endpoint, form, body, usage_event, ..*self })
+        let content_type = match form {
+            _ if form == self.form => self.content_type.clone(),
+            Form::Whole => Cow::Borrowed(&b"application/json"[..]),
+            Form::Streamed => Cow::Borrowed(&b"text/event-stream"[..]),
+        };
+        Some(Entry { endpoint: self.endpoint, form, content_type, body, usage_event, ..*self })
     }
 }
 

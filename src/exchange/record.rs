@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::line::Line;
 use crate::dialect::Dialect;
-use crate::dialect::facts::{Endpoint, Form, TokenUsage};
+use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::limits::REQUEST_ID_BYTES;
 use crate::net::{now_us, throw, unix_ms};
@@ -110,6 +110,8 @@ pub struct Note {
     pub model: Option<usize>,
     pub backend: Option<usize>,
     pub cache: CacheMark,
+    /// Why the answer is not kept, as far as it is known by now.
+    pub not_stored: Option<NotStored>,
     pub status: u16,
     /// How the end of the answer that was begun shows.
     pub showing: Showing,
@@ -148,6 +150,7 @@ fn note(request_id: RequestId, manner: Manner) -> Note {
         model: None,
         backend: None,
         cache: CacheMark::Bypass,
+        not_stored: None,
         status: 0,
         showing: Showing::ByFraming,
         sent_bytes: 0,
@@ -185,6 +188,8 @@ pub fn end(core: &Core, note: &Note) {
         backend: note.backend.map(|backend| snapshot.backends[backend].name.as_str()),
         status: note.status,
         cache: note.cache.label(),
+        // Of a failure the error is the reason; what comes from the cache is in it.
+        not_stored: note.not_stored.filter(|_| note.failure.is_none()).map(NotStored::label),
         stream: note.form == Form::Streamed,
         total_us: now_us.saturating_sub(note.started_us),
         first_byte_us: note.first_byte_us.map(|at| at.saturating_sub(note.started_us)),

@@ -20,6 +20,7 @@ use super::record::{self, CacheMark, Note, Showing};
 use super::relay::{self, Next, Reader, Role};
 use super::store::Duty;
 use super::{admit, decode, fingerprint};
+use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::watch::Wait;
 use crate::net::{Socket, now_ms};
@@ -169,6 +170,7 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
     let (question, permit, fingerprint) = understand(core, line, &route, &visitor, body)?;
     note.model = Some(permit.model);
     note.form = question.form;
+    let fingerprint = fingerprint.map_err(|reason| note.not_stored = Some(reason)).ok();
     answer_question(core, line, note, question, permit, fingerprint).await
 }
 
@@ -278,7 +280,7 @@ fn understand(
     route: &Route,
     visitor: &Visitor,
     body: BodyPlace,
-) -> Result<(Question, admit::Permit, Option<Fingerprint>), Failure> {
+) -> Result<(Question, admit::Permit, Result<Fingerprint, NotStored>), Failure> {
     let scratch = &mut *core.scratch.borrow_mut();
     let (question, reading) = parse::scan(line, route, body, scratch)?;
     let permit = admit::permit(core, visitor, line, route, &question, scratch)?;

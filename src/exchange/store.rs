@@ -45,12 +45,13 @@ impl Duty {
     }
 
     fn complete(&self, order: &Order, captured: Captured) -> End {
-        let Captured { stored, form, usage_event, tokens } = captured;
+        let Captured { mut stored, form, usage_event, tokens } = captured;
         let usage_event = usage_event.map(Bytes::from);
         let max = self.core.snapshot.cache.max_entry_bytes;
         let entry = |body: Bytes| Entry {
             endpoint: order.endpoint,
             form,
+            content_type: self.flight.content_type(),
             body,
             usage_event: usage_event.clone(),
             tokens,
@@ -60,14 +61,17 @@ impl Duty {
         let reuse = match stored {
             Ok(()) => match self.flight.freeze().filter(|body| body.len() as u64 <= max) {
                 Some(body) => Reuse::Kept(Arc::new(entry(body))),
-                None => Reuse::AsItCame,
+                None => {
+                    stored = Err(NotStored::TooLarge);
+                    Reuse::AsItCame
+                }
             },
             Err(reason) => unkept(reason),
         };
         if let (Some(fingerprint), Reuse::Kept(entry)) = (self.keep_as, &reuse) {
             keep(&self.core, fingerprint, entry.clone());
         }
-        End::Complete { reuse, usage_event, tokens }
+        End::Complete { reuse, not_stored: stored.err(), usage_event, tokens }
     }
 }
 
@@ -77,9 +81,12 @@ fn unkept(reason: NotStored) -> Reuse {
         NotStored::LengthCut | NotStored::ContentFilter | NotStored::UnknownFinish | NotStored::OtherModel => {
             Reuse::Converted
         }
+        NotStored::Empty => Reuse::Converted,
         NotStored::MissingFinish | NotStored::Error | NotStored::NoTerminal | NotStored::NoContent => Reuse::AsItCame,
         NotStored::TooManyChoices | NotStored::Unreadable | NotStored::AfterTerminal => Reuse::AsItCame,
-        NotStored::Endpoint => Reuse::AsItCame,
+        NotStored::Endpoint | NotStored::TooLarge | NotStored::Status | NotStored::Encoded => Reuse::AsItCame,
+        // They have no flight that others join.
+        NotStored::NoStore | NotStored::Query | NotStored::Off => Reuse::AsItCame,
     }
 }
 

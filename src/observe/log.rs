@@ -29,6 +29,8 @@ pub struct Entry<'a> {
     pub backend: Option<&'a str>,
     pub status: u16,
     pub cache: &'static str,
+    /// Why the answer is not kept.
+    pub not_stored: Option<&'static str>,
     pub stream: bool,
     pub total_us: u64,
     pub first_byte_us: Option<u64>,
@@ -92,6 +94,9 @@ impl LogBuffer {
         }
         field(out, "status", u64::from(entry.status));
         text(out, "cache", entry.cache);
+        if let Some(reason) = entry.not_stored {
+            text(out, "not_stored", reason);
+        }
         if entry.stream {
             out.extend_from_slice(b",\"stream\":true");
         }

@@ -275,7 +275,9 @@ fn an_answer_that_is_not_kept_serves_followers_of_either_form() {
             leader.response().expect(200);
             for (streams, client) in &mut followers {
                 let response = client.response().expect(200);
-                assert_eq!(response.field("cache-status"), Some("ringway; fwd=uri-miss; collapsed"));
+                // Why it is not kept is known by then or not.
+                let status = response.field("cache-status").unwrap();
+                assert!(status.starts_with("ringway; fwd=uri-miss; collapsed"), "{status}");
                 let text = response.text();
                 assert!(text.contains("cut") && text.contains(&format!("\"finish_reason\":\"{reason}\"")), "{text}");
                 assert_eq!(text.ends_with(&done()), *streams, "{text}");

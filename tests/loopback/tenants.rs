@@ -239,7 +239,7 @@ fn a_list_in_several_lines_goes_upstream_whole_and_counts_whole() {
 
 #[test]
 fn a_coding_of_the_body_is_refused_or_passed_on_and_never_lost() {
-    let backend = Backend::answering(|_| json("{}"));
+    let backend = Backend::answering(|_| json(&completion("a")));
     let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
     let packed = "Content-Type: text/csv\r\nContent-Encoding: gzip\r\n";
     gateway.ask(post_with(CHAT, packed, "packed")).expect(400);

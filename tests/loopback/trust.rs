@@ -58,7 +58,7 @@ fn another_label_does_not_hide_a_model() {
 fn an_event_too_long_to_read_breaks_the_stream() {
     let backend = Backend::run(|peer| {
         while peer.request().is_some() {
-            let long = format!("data: {{\"x\":\"{}\"}}\n\n", "y".repeat(1 << 20));
+            let long = format!("data: {{\"x\":\"{}\"}}\n\n", "y".repeat(32 << 20));
             peer.write(STREAM_HEAD);
             peer.write(chunk(&piece("first")));
             // Its end comes apart, so that it is found too long before and after it is whole.

@@ -1,10 +1,12 @@
-//! The facts of a whole answer: its usage, and whether it may be stored. Reads a tape, builds nothing.
-//! Must never let through what a client should not get twice: errors, cut answers, unknown ends.
+//! The facts of a whole answer: whether it is one, its usage, and whether it may be stored. Reads a tape, builds nothing.
+//! Must never let through what a client should not get twice: errors, cut answers, unknown ends, nothing at all.
 
-use super::event::{may_store, token_usage};
-use crate::dialect::facts::{AnswerFacts, Endpoint, NotStored};
+use super::event::{finish_of, is_full, may_store, says};
+use super::fault::{error_of, is_error, kind_of, said_by};
+use super::usage::{token_usage, usage_members};
+use crate::dialect::facts::{AnswerFacts, Endpoint, NotStored, Substance};
 use crate::limits::CHOICES;
-use crate::wire::json::{Kind, Tape, Value, parse_outline};
+use crate::wire::json::{JsonFaultKind, Kind, Tape, Value, parse_outline, parse_unchecked_names};
 
 /// Root, its members, the embeddings, their members: the numbers lie deeper, and may be millions.
 const LEVELS: usize = 3;
@@ -17,12 +19,55 @@ pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerF
         Endpoint::ChatCompletions | Endpoint::Completions => LEVELS_OF_CHOICES,
         Endpoint::Embeddings | Endpoint::Models | Endpoint::Other => LEVELS,
     };
-    if parse_outline(body, tape, levels).is_err() {
-        return AnswerFacts { usage: None, stored: Err(NotStored::Unreadable) };
+    if let Err(fault) = parse_outline(body, tape, levels) {
+        let is_readable = fault.kind == JsonFaultKind::DuplicateMember && parse_unchecked_names(body, tape).is_ok();
+        let substance = match body.trim_ascii_start().first() {
+            Some(b'{') if is_readable => substance(endpoint, tape.root(), body),
+            None => Substance::Cut,
+            Some(b'{') if fault.kind == JsonFaultKind::UnexpectedEnd => Substance::Cut,
+            // Clients may read what this scanner does not: other numbers, deeper nesting.
+            Some(b'{') => Substance::Content,
+            _ => Substance::Preamble,
+        };
+        return AnswerFacts { usage: None, substance, stored: Err(NotStored::Unreadable) };
     }
     let root = tape.root();
-    let usage = root.get(body, "usage").and_then(|usage| token_usage(usage, body));
-    AnswerFacts { usage, stored: stored(endpoint, root, body) }
+    AnswerFacts {
+        usage: usage_members(root, body).find_map(|usage| token_usage(usage.value, body)),
+        substance: substance(endpoint, root, body),
+        stored: stored(endpoint, root, body),
+    }
+}
+
+/// Whether there is an answer in it.
+fn substance(endpoint: Endpoint, root: Value<'_>, body: &[u8]) -> Substance {
+    let choices = root.get(body, "choices").filter(|choices| choices.kind() == Kind::Array && is_full(*choices, body));
+    let error = root.get(body, "error").filter(|error| choices.is_none() || is_error(*error, body));
+    if let Some(kind) = kind_of(root, body)
+        && (error.is_some() || choices.is_none())
+    {
+        return Substance::Error(kind);
+    }
+    if root.kind() != Kind::Object {
+        return Substance::Preamble;
+    }
+    let has_answer = match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => {
+            match choices.and_then(|choices| choices.elements().next()) {
+                Some(choice) => {
+                    let error = choice.get(body, "error").filter(|error| is_error(*error, body));
+                    if let Some(error) = error {
+                        return Substance::Error(said_by(error, body));
+                    }
+                    true
+                }
+                None => false,
+            }
+        }
+        Endpoint::Embeddings => root.get(body, "data").is_some_and(|data| data.kind() == Kind::Array),
+        Endpoint::Models | Endpoint::Other => true,
+    };
+    if has_answer { Substance::Content } else { Substance::Unknown(error_of(root, body).kind) }
 }
 
 fn stored(endpoint: Endpoint, root: Value<'_>, body: &[u8]) -> Result<(), NotStored> {
@@ -37,21 +82,30 @@ fn stored(endpoint: Endpoint, root: Value<'_>, body: &[u8]) -> Result<(), NotSto
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => {
             let choices = root.get(body, "choices").ok_or(NotStored::NoContent)?;
-            let mut count = 0;
+            let (mut count, mut empty) = (0, false);
             for choice in choices.elements() {
                 count += 1;
-                let reason = choice.get(body, "finish_reason").filter(|reason| !reason.is_null());
+                if choice.get(body, "error").is_some_and(|error| !error.is_null()) {
+                    return Err(NotStored::Error);
+                }
+                let reason = choice.get(body, "finish_reason").and_then(finish_of);
                 may_store(reason.ok_or(NotStored::MissingFinish)?, body)?;
+                let said = choice.get(body, "message").is_some_and(|message| says(message, body));
+                empty |= !said && !choice.get(body, "text").is_some_and(|text| is_full(text, body));
             }
             match count {
                 0 => Err(NotStored::NoContent),
+                1..=CHOICES if empty => Err(NotStored::Empty),
                 1..=CHOICES => Ok(()),
                 _ => Err(NotStored::TooManyChoices),
             }
         }
         Endpoint::Embeddings => {
             let data = root.get(body, "data").ok_or(NotStored::NoContent)?;
-            data.elements().next().map(|_| ()).ok_or(NotStored::NoContent)
+            data.elements().next().ok_or(NotStored::NoContent)?;
+            // Numbers, or their bytes in base64.
+            let is_there = |item: Value<'_>| item.get(body, "embedding").is_some_and(|numbers| is_full(numbers, body));
+            if data.elements().all(is_there) { Ok(()) } else { Err(NotStored::Empty) }
         }
         Endpoint::Models | Endpoint::Other => Err(NotStored::Endpoint),
     }

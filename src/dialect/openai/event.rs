@@ -3,10 +3,10 @@
 //! Must never call a chunk finished that does not say so.
 
 use super::DONE;
-use super::fault::{kind_of, said_by};
-use crate::dialect::facts::{Endpoint, ErrorKind, EventFacts, EventKind, NotStored, Substance, TokenUsage};
+use super::fault::{error_of, is_error, kind_of, said_by};
+use super::usage::{token_usage, usage_members, with_comma};
+use crate::dialect::facts::{Endpoint, ErrorKind, EventFacts, EventKind, NotStored, Substance, UsageMembers};
 use crate::limits::CHOICES;
-use crate::wire::Span;
 use crate::wire::json::{JsonFaultKind, Kind, Member, Tape, Value, parse_unchecked_names};
 
 // One bit a choice.
@@ -27,8 +27,11 @@ pub fn named_event_facts(endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mu
     let mut facts = read(endpoint, data, tape);
     let kind = if name == ERROR_NAME { EventKind::Error } else { facts.kind };
     facts.substance = match kind {
-        EventKind::Content | EventKind::Finish | EventKind::Cut | EventKind::Other => Substance::Content,
+        EventKind::Content | EventKind::Finish => Substance::Content,
+        EventKind::Cut => Substance::Cut,
         EventKind::Empty | EventKind::UsageOnly | EventKind::Done => Substance::Preamble,
+        // The tape of what is not JSON holds a null, which says nothing.
+        EventKind::Other => Substance::Unknown(error_of(tape.root(), data).kind),
         // Nothing was parsed: the tape is still that of some event before.
         EventKind::Error if facts.kind == EventKind::Done => Substance::Error(ErrorKind::Unknown),
         EventKind::Error => Substance::Error(kind_of_event(data, tape)),
@@ -41,7 +44,6 @@ pub fn named_event_facts(endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mu
 }
 
 fn kind_of_event(data: &[u8], tape: &Tape) -> ErrorKind {
-    // The tape of what is not JSON holds a null, which says nothing.
     kind_of(tape.root(), data).unwrap_or_else(|| said_by(tape.root(), data))
 }
 
@@ -59,9 +61,10 @@ fn read(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
         kind: EventKind::Other,
         substance: Substance::Content,
         usage: None,
-        usage_member: None,
+        usage_members: UsageMembers::None,
         choices: 0,
-        finished: 0,
+        said: 0,
+        ended: 0,
         not_stored: None,
     };
     if data.trim_ascii() == DONE {
@@ -77,64 +80,67 @@ fn read(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
     let root = tape.root();
     let mut choices = None;
     let mut before = None;
+    let mut failed = root.kind() == Kind::Array && kind_of(root, data).is_some();
     let mut members = root.members();
     while let Some(member) = members.next() {
         match member.name.plain(data) {
             Some(b"choices") if member.value.kind() == Kind::Array => choices = Some(member.value),
+            Some(b"usage") if member.value.is_null() && facts.usage_members == UsageMembers::None => {
+                facts.usage_members = UsageMembers::Null(with_comma(member, before, members.clone().next()));
+            }
             Some(b"usage") => {
-                facts.usage = token_usage(member.value, data);
-                facts.usage_member = Some(with_comma(member, before, members.clone().next()));
+                facts.usage = token_usage(member.value, data).or(facts.usage);
+                facts.usage_members = UsageMembers::Some;
             }
-            Some(b"error") if !member.value.is_null() => facts.not_stored = Some(NotStored::Error),
-            Some(b"object" | b"type") if member.value.plain(data) == Some(b"error") => {
-                facts.not_stored = Some(NotStored::Error);
-            }
+            Some(b"x_groq") if member.value.get(data, "usage").is_some() => facts.usage_members = UsageMembers::Some,
+            Some(b"error") => failed |= is_error(member.value, data),
+            Some(b"object" | b"type") => failed |= member.value.plain(data) == Some(b"error"),
             _ => {}
         }
         before = Some(member);
     }
-    if facts.not_stored.is_some() {
+    let is_stream = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+    let said = choices.filter(|choices| choices.elements().next().is_some());
+    // An empty one beside something of an answer says nothing.
+    failed |= said.is_none() && root.get(data, "error").is_some_and(|error| !error.is_null());
+    if !failed && is_stream {
+        facts.kind = if choices.is_some() { EventKind::Empty } else { EventKind::Other };
+        for choice in said.into_iter().flat_map(Value::elements) {
+            failed |= note_choice(choice, data, &mut facts);
+        }
+        if facts.usage.is_none() && facts.usage_members == UsageMembers::Some {
+            facts.usage = usage_members(root, data).find_map(|member| token_usage(member.value, data));
+        }
+        if said.is_none() && facts.usage.is_some() {
+            facts.kind = EventKind::UsageOnly;
+        }
+    }
+    if failed {
         facts.kind = EventKind::Error;
-        return facts;
-    }
-    let (Endpoint::ChatCompletions | Endpoint::Completions, Some(choices)) = (endpoint, choices) else {
-        return facts;
-    };
-    facts.kind = EventKind::Empty;
-    let mut any = false;
-    for choice in choices.elements() {
-        any = true;
-        note_choice(choice, data, &mut facts);
-    }
-    if !any && facts.usage.is_some() {
-        facts.kind = EventKind::UsageOnly;
-        facts.usage_member = None;
+        facts.not_stored = Some(NotStored::Error);
     }
     facts
 }
 
-/// The member and the comma before it, or else the one after it.
-fn with_comma(member: Member<'_>, before: Option<Member<'_>>, after: Option<Member<'_>>) -> Span {
-    let mut span = member.span();
-    match (before, after) {
-        (Some(before), _) => span.start = before.span().end,
-        (None, Some(after)) => span.end = after.span().start,
-        (None, None) => {}
-    }
-    span
-}
-
-fn note_choice(choice: Value<'_>, data: &[u8], facts: &mut EventFacts) {
-    let mut index = None;
-    let mut finish = None;
-    let mut content = false;
+/// Whether it is one that failed.
+fn note_choice(choice: Value<'_>, data: &[u8], facts: &mut EventFacts) -> bool {
+    let (mut index, mut finish) = (None, None);
+    let (mut content, mut said, mut failed) = (false, false, false);
     for member in choice.members() {
         let value = member.value;
         match member.name.plain(data) {
             Some(b"index") => index = value.as_u64(data),
-            Some(b"finish_reason") if !value.is_null() => finish = Some(value),
-            Some(b"delta") => content |= value.members().any(|delta| carries(&delta, data)),
-            Some(b"text") => content |= value.inside().is_some_and(|text| !text.is_empty()),
+            Some(b"finish_reason") => finish = finish_of(value),
+            Some(b"delta") => {
+                content |= value.members().any(|delta| carries(&delta, data));
+                said |= says(value, data);
+            }
+            Some(b"text") => {
+                content |= is_full(value, data);
+                said |= is_full(value, data);
+            }
+            Some(b"usage") if !value.is_null() => facts.usage_members = UsageMembers::Some,
+            Some(b"error") => failed |= is_error(value, data),
             _ => {}
         }
     }
@@ -148,27 +154,67 @@ fn note_choice(choice: Value<'_>, data: &[u8], facts: &mut EventFacts) {
         index if index < CHOICES as u64 => 1u128 << index,
         _ => {
             facts.not_stored = facts.not_stored.or(Some(NotStored::TooManyChoices));
-            return;
+            return failed;
         }
     };
     facts.choices |= bit;
-    match finish.map(|reason| may_store(reason, data)) {
-        None => {}
-        Some(Ok(())) => facts.finished |= bit,
-        Some(Err(reason)) => facts.not_stored = facts.not_stored.or(Some(reason)),
+    if said {
+        facts.said |= bit;
     }
+    if let Some(reason) = finish {
+        facts.ended |= bit;
+        facts.not_stored = facts.not_stored.or(may_store(reason, data).err());
+    }
+    failed
+}
+
+/// Why a choice ended, if it did: some servers write an empty reason as long as it goes on.
+pub(super) fn finish_of(value: Value<'_>) -> Option<Value<'_>> {
+    let is_empty = value.is_null() || value.inside().is_some_and(|text| text.is_empty());
+    (!is_empty).then_some(value)
 }
 
 /// Whether a member of a delta is part of the answer: anything but the role that is not empty.
 fn carries(delta: &Member<'_>, data: &[u8]) -> bool {
     match delta.value.kind() {
-        Kind::Null => false,
-        Kind::String => {
-            delta.value.inside().is_some_and(|text| !text.is_empty()) && delta.name.plain(data) != Some(b"role")
-        }
-        Kind::Array => delta.value.elements().next().is_some(),
-        Kind::Object => delta.value.members().next().is_some(),
         Kind::Bool | Kind::Number => true,
+        Kind::String => is_full(delta.value, data) && delta.name.plain(data) != Some(b"role"),
+        Kind::Null | Kind::Array | Kind::Object => is_full(delta.value, data),
+    }
+}
+
+/// Members of a message or a delta in which a model says something. What only a provider knows is not among them: an
+/// answer of that alone is passed on and not kept.
+const SAYING: [&[u8]; 12] = [
+    b"content",
+    b"refusal",
+    b"reasoning",
+    b"reasoning_content",
+    b"reasoning_details",
+    b"thinking",
+    b"thinking_blocks",
+    b"tool_calls",
+    b"function_call",
+    b"audio",
+    b"image",
+    b"images",
+];
+
+/// Whether a message, or a delta of one, says anything.
+pub(super) fn says(message: Value<'_>, data: &[u8]) -> bool {
+    let is_saying = |member: &Member<'_>| member.name.plain(data).is_some_and(|name| SAYING.contains(&name));
+    message.members().any(|member| is_saying(&member) && is_full(member.value, data))
+}
+
+/// Whether a string, list or object has anything in it. By its bytes: of an outline the inside is not known.
+pub(super) fn is_full(value: Value<'_>, data: &[u8]) -> bool {
+    match value.kind() {
+        Kind::String => value.inside().is_some_and(|text| !text.is_empty()),
+        Kind::Array | Kind::Object => {
+            let bytes = value.span().of(data);
+            !bytes[1..bytes.len() - 1].trim_ascii().is_empty()
+        }
+        Kind::Null | Kind::Bool | Kind::Number => false,
     }
 }
 
@@ -180,21 +226,4 @@ pub(super) fn may_store(finish_reason: Value<'_>, data: &[u8]) -> Result<(), Not
         Some(b"content_filter") => Err(NotStored::ContentFilter),
         _ => Err(NotStored::UnknownFinish),
     }
-}
-
-/// The numbers of a `usage` object; `None` if it is not one or has no numbers. A missing total is the sum.
-pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
-    let (mut prompt, mut completion, mut total) = (None, None, None);
-    for member in usage.members() {
-        match member.name.plain(data) {
-            Some(b"prompt_tokens") => prompt = member.value.as_u64(data),
-            Some(b"completion_tokens") => completion = member.value.as_u64(data),
-            Some(b"total_tokens") => total = member.value.as_u64(data),
-            _ => {}
-        }
-    }
-    if prompt.is_none() && completion.is_none() && total.is_none() {
-        return None;
-    }
-    Some(TokenUsage::counted(prompt, completion, total))
 }

@@ -1,7 +1,8 @@
 //! What an error body or an error event says, in the spellings of OpenAI and of the servers that speak its API, and in
 //! Anthropic's. Pure, over a tape; runs on errors alone. It must never decide what is done about an error.
 
-use crate::dialect::facts::ErrorKind;
+use super::event::is_full;
+use crate::dialect::facts::{ErrorFacts, ErrorKind, ErrorShape};
 use crate::limits::{ERROR_BODY_BYTES, ERROR_MESSAGE_BYTES};
 use crate::wire::json::{Kind, Tape, Value, parse_unchecked_names};
 
@@ -23,6 +24,11 @@ pub(super) fn kind_of(root: Value<'_>, input: &[u8]) -> Option<ErrorKind> {
     for member in root.members() {
         match member.name.plain(input) {
             Some(b"error") if !member.value.is_null() => error = Some(member.value),
+            // OpenRouter's, where one choice failed.
+            Some(b"choices") => {
+                let in_choice = member.value.elements().find_map(|choice| choice.get(input, "error"));
+                error = error.or(in_choice.filter(|error| is_error(*error, input)));
+            }
             // The older form of vLLM, SGLang and Mistral has no object inside.
             Some(b"object") => announced |= member.value.plain(input) == Some(b"error"),
             // TGI's, beside an `error` that is the message.
@@ -40,6 +46,59 @@ pub(super) fn kind_of(root: Value<'_>, input: &[u8]) -> Option<ErrorKind> {
         None if announced => Some(said_by(root, input)),
         None => None,
     }
+}
+
+/// Whether a member called `error` is one: some servers write it into every answer, empty.
+pub(super) fn is_error(error: Value<'_>, input: &[u8]) -> bool {
+    match error.kind() {
+        Kind::Null => false,
+        Kind::Bool => error.as_bool() == Some(true),
+        Kind::Number => error.as_u64(input) != Some(0),
+        Kind::String | Kind::Object | Kind::Array => is_full(error, input),
+    }
+}
+
+/// Members by which providers tell an error in an object of their own: MiniMax, Cloudflare.
+const OWN: [&[u8]; 2] = [b"base_resp", b"errors"];
+
+/// What is said by something that is to be an error, in whatever fields.
+pub fn error_facts(body: &[u8], tape: &mut Tape) -> ErrorFacts {
+    if body.len() > ERROR_BODY_BYTES || parse_unchecked_names(body, tape).is_err() {
+        return ErrorFacts { kind: ErrorKind::Unknown, status: None, shape: ErrorShape::Other };
+    }
+    error_of(tape.root(), body)
+}
+
+pub(super) fn error_of(root: Value<'_>, input: &[u8]) -> ErrorFacts {
+    let object = root.elements().next().unwrap_or(root);
+    let mut facts = ErrorFacts { kind: ErrorKind::Unknown, status: None, shape: ErrorShape::Other };
+    let error = object.get(input, "error").filter(|error| error.kind() == Kind::Object);
+    let own = object.members().filter(|member| member.name.plain(input).is_some_and(|name| OWN.contains(&name)));
+    // From the innermost to the outermost, for the innermost speaks of the model.
+    let inner = own.map(|member| member.value.elements().next().unwrap_or(member.value));
+    for place in error.into_iter().chain(inner).chain([object]) {
+        let status = place.members().filter(|member| member.name.plain(input).is_some_and(is_status));
+        let named = status.filter_map(|member| status_of(member.value, input)).next();
+        facts.status = facts.status.or(named);
+        facts.kind = facts.kind.max(said_by(place, input));
+    }
+    facts.kind = kind_of(root, input).map_or(facts.kind, |kind| kind.max(facts.kind));
+    if error.is_some_and(|error| error.get(input, "message").is_some_and(|text| is_full(text, input)))
+        && root.kind() == Kind::Object
+    {
+        facts.shape = ErrorShape::Standard;
+    }
+    facts
+}
+
+fn is_status(name: &[u8]) -> bool {
+    matches!(name, b"code" | b"status" | b"status_code" | b"http_code" | b"error_code")
+}
+
+/// A status of HTTP, as a number or in quotes.
+fn status_of(value: Value<'_>, input: &[u8]) -> Option<u16> {
+    let number = value.as_u64(input).or_else(|| std::str::from_utf8(value.plain(input)?).ok()?.parse().ok())?;
+    u16::try_from(number).ok().filter(|status| (400..600).contains(status))
 }
 
 /// The kind of error that this object, taken for one, describes.
@@ -63,12 +122,14 @@ impl<'t> Said<'t> {
     fn note(&mut self, member: &[u8], value: Value<'t>, input: &[u8]) {
         match member {
             // Google's name is in `status`.
-            b"type" | b"code" | b"status" => {
+            b"type" | b"code" | b"status" | b"status_code" | b"error_code" => {
                 let number = value.as_u64(input).and_then(by_status);
                 let named = number.or_else(|| by_name(value.plain(input)?));
                 self.named = self.named.max(named);
             }
-            b"message" => self.message = Some(value),
+            b"message" | b"status_msg" | b"error_msg" | b"error_message" | b"msg" | b"detail" => {
+                self.message = self.message.or(Some(value).filter(|text| text.kind() == Kind::String));
+            }
             _ => {}
         }
     }

@@ -115,6 +115,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         prompt,
         not_in_key: NOT_IN_KEY,
         usage_place: UsagePlace::Nowhere,
+        has_further_options: false,
     };
     if matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions) {
         stream_options(root, options, input, &mut facts)?;
@@ -148,6 +149,7 @@ fn stream_options(
                     }
                 } else if !member.is_named(input, "include_obfuscation") {
                     facts.not_in_key = NOT_IN_KEY_BUT_OPTIONS;
+                    facts.has_further_options = true;
                 }
                 if let UsagePlace::NewMember { others, .. } = &mut place {
                     *others = Others::Some;

@@ -1,27 +1,22 @@
-//! The shapes of messages seen lately: requests, events of streams and whole answers. Most of them differ from one before
+//! The shapes of messages seen lately: requests and events of streams. Most of them differ from one before
 //! in a few strings and numbers: such a one is compared with what is known, which takes a fraction of reading it.
 //! Must never tell other facts than reading does, and gives no opinion on anything it has not seen.
 
-use super::answer::answer_facts;
 use super::event::named_event_facts;
-use crate::dialect::facts::{AnswerFacts, Endpoint, EventFacts, RequestFacts};
+use crate::dialect::facts::{Endpoint, EventFacts, RequestFacts};
 use crate::wire::Span;
 use crate::wire::json::{self, Tape, inside_length, plain_length};
 use crate::wire::known::Known;
 
-mod answer; // whole answers
 mod event; // content events
 mod request; // what clients ask
 
-use answer::AnswerShape;
 use event::EventShape;
 pub use request::Reading;
 use request::RequestShape;
 
-/// A longer event is not learnt, nor an answer of which more stays the same.
+/// A longer event or request is not learnt.
 const SHAPE_BYTES: usize = 4 << 10;
-/// Longer answers are read.
-const ANSWER_BYTES: usize = 256 << 10;
 /// Longer requests are read: what they cost is in their strings, and these have to be looked at once for each shape.
 const REQUEST_BYTES: usize = 4 << 10;
 /// Longer numbers are read.
@@ -31,7 +26,6 @@ const DIGITS: usize = 19;
 #[derive(Default)]
 pub struct Shapes {
     events: Known<EventShape>,
-    answers: Known<AnswerShape>,
     requests: Known<RequestShape>,
 }
 
@@ -44,18 +38,6 @@ impl Shapes {
         self.events.find(|shape| shape.fits(endpoint, data)).unwrap_or_else(|| {
             let facts = named_event_facts(endpoint, name, data, tape);
             self.events.learn(|| EventShape::of(endpoint, data, tape, &facts));
-            facts
-        })
-    }
-
-    /// As [`answer_facts`]. `tape` is scratch; what it holds afterwards is not said.
-    pub fn answer_facts(&mut self, endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
-        if !matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions) || body.len() > ANSWER_BYTES {
-            return answer_facts(endpoint, body, tape);
-        }
-        self.answers.find(|shape| shape.fits(endpoint, body)).unwrap_or_else(|| {
-            let facts = answer_facts(endpoint, body, tape);
-            self.answers.learn(|| AnswerShape::of(endpoint, body, tape, &facts));
             facts
         })
     }

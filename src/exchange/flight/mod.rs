@@ -14,7 +14,7 @@ use shards::{CoreId, Fingerprint};
 
 use super::core::Core;
 use super::letters::{Entry, Letter, Part, settle};
-use crate::dialect::facts::{Form, TokenUsage};
+use crate::dialect::facts::{Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::net::now_ms;
 use crate::net::watch::Alarm;
@@ -49,6 +49,8 @@ pub enum End {
     /// The answer is complete; with the usage event of a stream, if the backend sent one.
     Complete {
         reuse: Reuse,
+        /// Why the cache does not keep it.
+        not_stored: Option<NotStored>,
         usage_event: Option<Bytes>,
         tokens: Option<TokenUsage>,
     },
@@ -181,6 +183,12 @@ impl Flight {
         if self.is_asking() {
             self.leave_map(core);
         }
+    }
+
+    /// The content type of the answer, for the cache to keep.
+    pub fn content_type(&self) -> Cow<'static, [u8]> {
+        let said = self.state.borrow().opening.as_ref().map(|opening| opening.content_type.clone());
+        said.filter(|content_type| !content_type.is_empty()).unwrap_or(Cow::Borrowed(b"application/json"))
     }
 
     /// Whether anything of an answer has come.
@@ -395,7 +403,7 @@ impl Flight {
             let mut state = self.state.borrow_mut();
             let was_whole = state.whole;
             let fresh = &mut *core.fresh.borrow_mut();
-            fresh.bytes.clear();
+            fresh.clear();
             write(&mut fresh.bytes);
             state.serve(&fresh.bytes, &mut fresh.framed);
             let added = state.append(|log| log.extend_from_slice(&fresh.bytes));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::state::Stage;
 use super::{End, Flight, Opening, Outlet, Served};
-use crate::dialect::facts::{Endpoint, Form, TokenUsage};
+use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::exchange::core::Core;
 use crate::exchange::fly::{Call, fly};
@@ -167,6 +167,14 @@ impl Seat {
     pub fn tokens(&self) -> Option<TokenUsage> {
         match &self.flight.state.borrow().end {
             Some(End::Complete { tokens, .. }) => *tokens,
+            _ => None,
+        }
+    }
+
+    /// Why a complete answer is not kept.
+    pub fn not_stored(&self) -> Option<NotStored> {
+        match &self.flight.state.borrow().end {
+            Some(End::Complete { not_stored, .. }) => *not_stored,
             _ => None,
         }
     }

@@ -237,19 +237,20 @@ impl State {
 
     /// The answer as an entry, if it is complete, whole and may be converted. Not for the cache.
     pub(super) fn complete_entry(&mut self, endpoint: Endpoint) -> Option<Entry> {
-        let Some(End::Complete { reuse, usage_event, tokens }) = &self.end else { return None };
+        let Some(End::Complete { reuse, usage_event, tokens, .. }) = &self.end else { return None };
         let (usage_event, tokens) = (usage_event.clone(), *tokens);
         match reuse {
             Reuse::Kept(entry) => return entry.in_form(entry.form),
             Reuse::AsItCame => return None,
             Reuse::Converted => {}
         }
-        let form = self.opening.as_ref()?.form;
+        let opening = self.opening.as_ref()?;
+        let (form, content_type) = (opening.form, opening.content_type.clone());
         if !self.whole {
             return None;
         }
         let body = self.freeze();
-        Some(Entry { endpoint, form, body, usage_event, tokens, stored_ms: self.heard_ms, ttl_ms: 0 })
+        Some(Entry { endpoint, form, content_type, body, usage_event, tokens, stored_ms: self.heard_ms, ttl_ms: 0 })
     }
 
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {

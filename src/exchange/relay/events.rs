@@ -1,51 +1,83 @@
-//! A stream of events on its way into a flight's log: what clients get is rendered anew, what only the gateway asked for
-//! is taken out, and what the stream says of itself is remembered. Owns the part of an event that has not come whole.
+//! A stream of events on its way into a flight's log: what clients get is rendered anew, usage is taken out of the chunks
+//! and kept for those who asked, and what the stream says of itself is remembered. Owns the part of an event that has not
+//! come whole.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use shards::Fault;
 
 use super::source::Source;
-use crate::dialect::facts::{Endpoint, EventKind, NotStored, StreamVerdict, Substance, TokenUsage, UsageEvent};
-use crate::exchange::attempt::first_event;
-use crate::exchange::core::{Core, Scratch};
+use crate::dialect::Dialect;
+use crate::dialect::facts::{
+    Endpoint, ErrorKind, EventFacts, EventKind, NotStored, RequestFacts, StreamVerdict, Substance, TokenUsage,
+    UsageMembers,
+};
+use crate::exchange::core::{BUFFER_BYTES, Core, Scratch};
 use crate::exchange::order::Order;
+use crate::limits::{EVENT_BYTES, EVENTS_NODE_BYTES};
 use crate::wire::body::Body;
-use crate::wire::sse::{self, EventData, Splitter};
+use crate::wire::json::Tape;
+use crate::wire::sse::{self, Ending, EventData, Splitter};
 
 /// What the first event with a meaning was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
     /// The answer has begun.
     Content,
-    /// It failed before it began.
-    Error(Fault),
+    /// It failed before it began; what failed is in [`Events::take_error`].
+    Error,
+    /// It ended before it began.
+    Nothing,
+}
+
+/// What becomes of usage that stands in chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InChunks {
+    /// It goes, and so does each null in its place: nobody asked for it.
+    Hidden,
+    /// It goes, to come once behind the last chunk; a null stays, as whoever asked expects one in each chunk.
+    Gathered,
+    /// It stays: the client's own options may ask for it.
+    Kept,
 }
 
 pub struct Events {
+    dialect: Dialect,
     endpoint: Endpoint,
-    usage_hidden: bool,
-    usage_asked: bool,
+    in_chunks: InChunks,
     splitter: Splitter,
     verdict: StreamVerdict,
-    usage_event: Option<Vec<u8>>,
+    /// The data of the usage event; empty for none.
+    usage: Vec<u8>,
     tokens: Option<TokenUsage>,
     pending: Vec<u8>,
+    room: Room,
     first: Option<First>,
+    /// The data of what may be an error in place of an answer.
+    error: Option<(ErrorKind, Vec<u8>)>,
 }
 
 impl Events {
-    pub fn new(order: &Order, usage_hidden: bool) -> Events {
+    pub fn new(core: &Core, order: &Order, usage_hidden: bool) -> Events {
+        let in_chunks = match order.facts {
+            _ if usage_hidden => InChunks::Hidden,
+            Some(facts) if RequestFacts::may_want_usage_in_chunks(&facts) => InChunks::Kept,
+            _ => InChunks::Gathered,
+        };
         Events {
+            dialect: Dialect::OpenAi,
             endpoint: order.endpoint,
-            usage_hidden,
-            usage_asked: order.facts.is_some_and(|facts| facts.usage_event == UsageEvent::Asked),
+            in_chunks,
             splitter: Splitter::new(),
             verdict: StreamVerdict::new(),
-            usage_event: None,
+            usage: Vec::new(),
             tokens: None,
             pending: Vec::new(),
+            room: Room::new(core),
             first: None,
+            error: None,
         }
     }
 
@@ -54,9 +86,19 @@ impl Events {
         self.first
     }
 
+    /// What came in place of an answer, once: of what kind it is, and its data.
+    pub fn take_error(&mut self) -> Option<(ErrorKind, Vec<u8>)> {
+        self.error.take()
+    }
+
     /// Whether the terminal event was seen: nothing that still comes belongs to the answer.
     pub fn is_done(&self) -> bool {
         self.verdict.is_done()
+    }
+
+    /// Whether the answer is whole if nothing more comes.
+    pub fn is_complete(&self) -> bool {
+        self.verdict.is_complete()
     }
 
     /// Takes the bytes that are here out of `source`; whether the body is over.
@@ -64,7 +106,9 @@ impl Events {
         if self.pending.capacity() == 0 {
             self.pending = core.buffers.take();
         }
-        source.decode(|bytes| self.pending.extend_from_slice(bytes))
+        let state = source.decode(|bytes| self.pending.extend_from_slice(bytes))?;
+        self.room.hold(self.pending.capacity())?;
+        Ok(state)
     }
 
     /// Writes the whole events that are here to `log`. Errors: one is too long or cut off, and is a part of the answer;
@@ -81,35 +125,50 @@ impl Events {
                 continue; // comments: clients get our own while a backend thinks
             }
             let data = self.splitter.data(&event, &self.pending);
+            if data.is_empty() && event.name.is_empty() {
+                continue; // no event, by WHATWG HTML 9.2.6
+            }
             let facts = shapes.event_facts(self.endpoint, event.name.of(&self.pending), data, tape);
             if facts.kind == EventKind::Cut {
                 return Err(Fault::Garbage); // a client that skips what it cannot read would miss it unawares
             }
             self.verdict.note(&facts);
-            self.tokens = facts.usage.or(self.tokens);
+            if facts.usage.is_some() {
+                // The last one that comes stands.
+                self.tokens = facts.usage;
+                self.usage.clear();
+                self.dialect.usage_event(data, tape, &mut self.usage);
+            }
             if self.first.is_none() {
                 self.first = match facts.substance {
-                    Substance::Error(kind) => Some(First::Error(first_event(kind))),
-                    Substance::Content => Some(First::Content),
-                    Substance::Preamble if facts.kind == EventKind::Done => Some(First::Content),
-                    Substance::Preamble => None,
+                    Substance::Error(_) => Some(First::Error),
+                    Substance::Content | Substance::Cut => Some(First::Content),
+                    Substance::Preamble | Substance::Unknown(_) if facts.kind == EventKind::Done => {
+                        Some(if self.error.is_some() { First::Error } else { First::Nothing })
+                    }
+                    Substance::Preamble | Substance::Unknown(_) => None,
                 };
+                match facts.substance {
+                    Substance::Error(kind) => self.error = Some((kind, data.to_vec())),
+                    Substance::Unknown(kind) if self.error.is_none() => self.error = Some((kind, data.to_vec())),
+                    Substance::Content | Substance::Cut => self.error = None,
+                    Substance::Preamble | Substance::Unknown(_) => {}
+                }
             }
-            match (facts.kind, facts.usage_member) {
-                (EventKind::Done, _) => {}
-                (EventKind::UsageOnly, _) => {
-                    let mut rendered = Vec::with_capacity(data.len() + 8);
-                    sse::event(&mut rendered, data);
-                    self.usage_event = Some(rendered);
-                }
-                // Where the client asked, others who did not may read along: what says nothing goes.
-                (_, Some(member)) if self.usage_hidden || (self.usage_asked && facts.usage.is_none()) => {
-                    // One line: no line end can stand inside JSON but as white space, which `event` splits again.
-                    let cut = [&data[..member.start as usize], &data[member.end as usize..]].concat();
-                    sse::event(log, &cut);
-                }
-                _ if event.name.is_empty() => sse::event(log, data),
-                _ => log.extend_from_slice(event.whole.of(&self.pending)),
+            match facts.kind {
+                EventKind::Done | EventKind::UsageOnly => {}
+                _ => match cut_of(self.in_chunks, &facts) {
+                    UsageMembers::None if event.name.is_empty() => sse::event(log, data),
+                    UsageMembers::None => log.extend_from_slice(event.whole.of(&self.pending)),
+                    cut => {
+                        if !event.name.is_empty() {
+                            log.extend_from_slice(b"event: ");
+                            log.extend_from_slice(event.name.of(&self.pending));
+                            log.push(b'\n');
+                        }
+                        write_cut(self.dialect, cut, data, tape, log);
+                    }
+                },
             }
         }
         let released = self.splitter.release();
@@ -117,11 +176,23 @@ impl Events {
         // Between two reads there is rarely anything to keep: the next stream uses the same buffer while it is warm.
         if self.pending.is_empty() {
             core.buffers.give(std::mem::take(&mut self.pending));
+        } else if self.pending.len() <= BUFFER_BYTES {
+            self.pending.shrink_to(BUFFER_BYTES);
+        }
+        self.room.hold(self.pending.capacity())
+    }
+
+    /// The body is over, properly. An event whose blank line is missing is one all the same, if it is whole: servers leave
+    /// the last line ends out. Errors: it is not.
+    pub fn end(&mut self, core: &Core, log: &mut Vec<u8>) -> Result<(), Fault> {
+        if self.splitter.ending(&self.pending) == Ending::Incomplete {
+            self.pending.extend_from_slice(b"\n\n");
+            return self.render(core, log).map_err(|_| Fault::Truncated);
         }
         Ok(())
     }
 
-    /// Reads on into the flight's log until the terminal event; `body` is what the last read said. Errors: it did not come.
+    /// Reads on into the flight's log until the answer is whole; `body` is what the last read said. Errors: it is not.
     pub fn poll_finish(
         &mut self,
         core: &Core,
@@ -132,7 +203,10 @@ impl Events {
         let flight = source.flight;
         while !self.is_done() {
             if *body == Body::Done || ready!(source.poll_read(core, context))? == Body::Done {
-                return Poll::Ready(Err(Fault::Truncated));
+                let mut ended = Ok(());
+                flight.push(core, |log| ended = self.end(core, log));
+                ended?;
+                return Poll::Ready(if self.is_complete() { Ok(()) } else { Err(Fault::Truncated) });
             }
             let state = self.take_in(core, source);
             let mut rendered = Ok(());
@@ -154,6 +228,75 @@ impl Events {
     pub fn into_parts(self, core: &Core) -> (Result<(), NotStored>, Option<Vec<u8>>, Option<TokenUsage>) {
         let stored = self.verdict.stored();
         core.buffers.give(self.pending);
-        (stored, self.usage_event, self.tokens)
+        let usage = (!self.usage.is_empty()).then(|| {
+            let mut event = Vec::with_capacity(self.usage.len() + 8);
+            sse::event(&mut event, &self.usage);
+            event
+        });
+        (stored, usage, self.tokens)
+    }
+}
+
+/// A stream's part of what large events may take of the core's memory.
+struct Room {
+    all: Rc<Cell<u64>>,
+    most: u64,
+    own: u64,
+}
+
+impl Room {
+    fn new(core: &Core) -> Room {
+        Room { all: core.event_bytes.clone(), most: EVENTS_NODE_BYTES / u64::from(core.count.max(1)), own: 0 }
+    }
+
+    /// Takes as much as `bytes`, and gives back the rest. Errors: there is no room for it.
+    fn hold(&mut self, bytes: usize) -> Result<(), Fault> {
+        // What fits into a buffer of the core's is bounded with these.
+        let own = if bytes > BUFFER_BYTES { bytes as u64 } else { 0 };
+        if own == self.own {
+            return Ok(()); // nearly always
+        }
+        let all = self.all.get() - self.own + own;
+        (self.own, _) = (own, self.all.replace(all));
+        // One of the largest always finds room, however many cores there are.
+        if all > self.most.max(2 * EVENT_BYTES as u64) { Err(Fault::Garbage) } else { Ok(()) }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.own);
+    }
+}
+
+/// What goes of the usage in a chunk.
+fn cut_of(in_chunks: InChunks, facts: &EventFacts) -> UsageMembers {
+    match (in_chunks, facts.usage_members) {
+        (InChunks::Kept, _) => UsageMembers::None,
+        (InChunks::Gathered, UsageMembers::Null(_)) => UsageMembers::None,
+        (_, members) => members,
+    }
+}
+
+/// Appends a chunk without its usage.
+fn write_cut(dialect: Dialect, cut: UsageMembers, data: &[u8], tape: &Tape, log: &mut Vec<u8>) {
+    match cut {
+        // One line, nearly always.
+        UsageMembers::Null(member) if memchr::memchr2(b'\n', b'\r', data).is_none() => {
+            log.extend_from_slice(b"data: ");
+            log.extend_from_slice(&data[..member.start as usize]);
+            log.extend_from_slice(&data[member.end as usize..]);
+            log.extend_from_slice(b"\n\n");
+        }
+        // No line end can stand inside JSON but as white space, which `event` splits again.
+        UsageMembers::Null(member) => {
+            sse::event(log, &[&data[..member.start as usize], &data[member.end as usize..]].concat());
+        }
+        UsageMembers::Some => {
+            let mut rest = Vec::with_capacity(data.len());
+            dialect.without_usage(data, tape, &mut rest);
+            sse::event(log, &rest);
+        }
+        UsageMembers::None => sse::event(log, data),
     }
 }

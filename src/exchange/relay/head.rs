@@ -27,6 +27,12 @@ pub fn unknown_length(note: &Note) -> Delimited {
     }
 }
 
+/// Whether a content type, parameters or not, is that of a stream of events.
+pub fn is_events(content_type: &[u8]) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    content_type.get(..EVENTS.len()).is_some_and(|name| name.eq_ignore_ascii_case(EVENTS))
+}
+
 /// Writes a head. `further` are header lines with their ends.
 pub fn write(
     core: &Core,
@@ -50,7 +56,7 @@ pub fn write(
         Delimited::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Delimited::Close | Delimited::Nothing => {}
     }
-    if content_type.starts_with(b"text/event-stream") {
+    if is_events(content_type) {
         // So that no proxy in front holds events back, and no shared cache keeps them.
         out.extend_from_slice(b"cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\n");
     } else {
@@ -92,14 +98,22 @@ fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
             out.extend_from_slice(b"\r\n");
             encode::field_number(out, "age", age_ms / 1000);
         }
-        CacheMark::Miss => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss\r\n"),
-        CacheMark::Joined => {
-            out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss; collapsed\r\n");
-        }
-        CacheMark::Refused => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=request\r\n"),
-        CacheMark::TooOld => out.extend_from_slice(b"x-cache: MISS\r\ncache-status: ringway; fwd=stale\r\n"),
-        CacheMark::Bypass => out.extend_from_slice(b"x-cache: BYPASS\r\ncache-status: ringway; fwd=bypass\r\n"),
+        CacheMark::Miss => forwarded(note, b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss", out),
+        CacheMark::Joined => forwarded(note, b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss; collapsed", out),
+        CacheMark::Refused => forwarded(note, b"x-cache: MISS\r\ncache-status: ringway; fwd=request", out),
+        CacheMark::TooOld => forwarded(note, b"x-cache: MISS\r\ncache-status: ringway; fwd=stale", out),
+        CacheMark::Bypass => forwarded(note, b"x-cache: BYPASS\r\ncache-status: ringway; fwd=bypass", out),
     }
+}
+
+/// What was not in the cache, and why it will not be, as far as that is known by now: of a stream it mostly is not.
+fn forwarded(note: &Note, fields: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(fields);
+    if let Some(reason) = note.not_stored {
+        out.extend_from_slice(b"; detail=");
+        out.extend_from_slice(reason.label().as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What the client of `note` is told, in the terms of any dialect.

@@ -10,7 +10,7 @@ use shards::{Group, Patience, Worth};
 
 use super::Next;
 use super::head::{self, Delimited, unknown_length};
-use crate::dialect::facts::{Form, UsageEvent};
+use crate::dialect::facts::{Form, NotStored, UsageEvent};
 use crate::error::{Again, Failure};
 use crate::exchange::core::Core;
 use crate::exchange::flight::{Opening, Outlet, Seat, Turn};
@@ -76,6 +76,8 @@ impl Reader {
 struct Writer {
     /// Of the answer, once its head has come.
     form: Option<Form>,
+    /// It is a stream of events, whether they are understood or not.
+    is_events: bool,
     delimited: Delimited,
     next: Next,
     /// Bytes have left for the client.
@@ -133,6 +135,7 @@ async fn read(
     }
     let mut writer = Writer {
         form: None,
+        is_events: false,
         delimited: Delimited::Close,
         next: Next::Close,
         sent: false,
@@ -217,6 +220,7 @@ async fn read(
             }
             Turn::Complete => {
                 note.tokens = seat.tokens();
+                note.not_stored = note.not_stored.or(seat.not_stored());
                 if writer.deferred {
                     return Reader::Event(Event::Converted(seat.converted(note.endpoint, form)));
                 }
@@ -353,10 +357,13 @@ impl Writer {
             _ => unknown_length(note),
         };
         note.form = opening.form;
-        let content_type: &[u8] = match opening.form {
-            Form::Streamed => b"text/event-stream",
-            Form::Whole => &opening.content_type,
-        };
+        self.is_events = head::is_events(&opening.content_type);
+        if opening.status != 200 {
+            note.not_stored = note.not_stored.or(Some(NotStored::Status));
+        } else if seat.is_complete() {
+            note.not_stored = note.not_stored.or(seat.not_stored());
+        }
+        let content_type = &opening.content_type;
         let out = &mut line.output;
         self.next = head::write(core, note, opening.status, content_type, self.delimited, &opening.fields, out);
         self.held = true;
@@ -409,7 +416,7 @@ impl Writer {
 
     /// The error in the client's own protocol, as the last thing of a stream that is not complete.
     fn fail(&mut self, line: &mut Line<'_>, note: &Note, failure: &Failure) {
-        if self.form != Some(Form::Streamed) {
+        if !self.is_events || matches!(self.delimited, Delimited::Length(_)) {
             return;
         }
         let mut event = Vec::new();

@@ -2,6 +2,7 @@
 //! content and then into a flight's log, `live` reads it for one client, `stored`
 //! writes what the cache had, `head` writes every response head.
 
+mod blocks;
 mod events;
 mod head;
 mod live;

@@ -30,12 +30,13 @@ pub async fn stored(
         note.cache = CacheMark::Hit { age_ms, ttl_ms: entry.ttl_ms };
     }
     note.tokens = entry.tokens;
+    note.not_stored = None; // it is
     note.form = entry.form;
     let timeout_ms = core.snapshot.server.timeout_write_ms;
     let gone = |_| Failure::ClientGone;
     if entry.form == Form::Whole {
         let delimited = Delimited::Length(entry.body.len() as u64);
-        let next = head::write(core, note, 200, b"application/json", delimited, b"", &mut line.output);
+        let next = head::write(core, note, 200, &entry.content_type, delimited, b"", &mut line.output);
         if entry.body.len() <= COPY_BYTES {
             line.output.extend_from_slice(&entry.body);
         } else {
@@ -50,7 +51,7 @@ pub async fn stored(
         _ => &[],
     };
     let delimited = unknown_length(note);
-    let next = head::write(core, note, 200, b"text/event-stream", delimited, b"", &mut line.output);
+    let next = head::write(core, note, 200, &entry.content_type, delimited, b"", &mut line.output);
     let terminal = note.dialect.terminal();
     let tail = terminal.map_or(0, |data| b"data: \n\n".len() + data.len());
     let length = entry.body.len() + usage.len() + tail;

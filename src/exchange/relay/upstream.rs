@@ -8,14 +8,16 @@ use std::task::{Context, Poll, ready};
 
 use shards::Fault;
 
+use super::blocks::Blocks;
 use super::events::{Events, First};
-use super::passed;
 use super::source::{Phase, Source};
+use super::{head, passed};
 use crate::config::snapshot::Backend;
-use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
+use crate::dialect::Dialect;
+use crate::dialect::facts::{AnswerFacts, Endpoint, ErrorKind, ErrorShape, Form, NotStored, Substance, TokenUsage};
 use crate::error::Failure;
-use crate::exchange::attempt::{Deadlines, Miss, failure, refusal};
-use crate::exchange::core::{Core, Scratch};
+use crate::exchange::attempt::{Deadlines, Miss, failure, first_event, refusal};
+use crate::exchange::core::Core;
 use crate::exchange::flight::{Flight, Opening};
 use crate::exchange::lease::Lease;
 use crate::exchange::order::Order;
@@ -72,10 +74,12 @@ pub struct Begun<'a> {
 enum Work {
     /// In one piece, or in pieces that mean nothing here.
     Opaque(Phase),
-    /// One that this gateway can read once it is complete.
-    Whole,
+    /// One that this gateway can read once it is complete, and what it says if that was read already.
+    Whole(Option<AnswerFacts>),
     /// A stream.
     Events(Events),
+    /// A stream of events that mean nothing here.
+    Blocks(Box<Blocks>),
 }
 
 /// The connection behind a complete answer: what frames the body's end may still be on its way.
@@ -104,8 +108,9 @@ impl<'a> Begun<'a> {
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
         let opening = opening(order, plan, &core.snapshot.backends[plan.backend], &answer, &head);
         let work = match (head.form, head.is_readable) {
-            (Form::Streamed, _) => Work::Events(Events::new(order, answer.usage_hidden)),
-            (Form::Whole, true) => Work::Whole,
+            (Form::Streamed, _) => Work::Events(Events::new(core, order, answer.usage_hidden)),
+            (Form::Whole, true) => Work::Whole(None),
+            (Form::Whole, false) if head.is_events && head.codings.is_empty() => Work::Blocks(Box::default()),
             (Form::Whole, false) => Work::Opaque(if head.is_events { Phase::Flowing } else { Phase::Whole }),
         };
         let mut held = Vec::new();
@@ -121,11 +126,11 @@ impl<'a> Begun<'a> {
 
     /// Reads on up to where another attempt can no longer be made unseen, and finds out whether one would be better.
     /// Errors: it broke off before, and why.
-    pub async fn begin(&mut self, core: &Core) -> Result<(), Fault> {
+    pub async fn begin(&mut self, core: &Core, endpoint: Endpoint) -> Result<(), Fault> {
         let fault = match &self.work {
             Work::Events(_) => self.first_content(core).await?,
-            Work::Opaque(_) if self.status < 400 => self.at_hand(core).await?,
-            Work::Whole | Work::Opaque(_) => self.hold(core).await?,
+            Work::Opaque(_) | Work::Blocks(_) if self.status < 400 => self.at_hand(core).await?,
+            Work::Whole(_) | Work::Opaque(_) | Work::Blocks(_) => self.hold(core, endpoint).await?,
         };
         self.miss = fault.map(|fault| Miss { fault, hint_ms: self.hint_ms });
         Ok(())
@@ -139,9 +144,9 @@ impl Begun<'_> {
             self.source.flight.open(core, opening, std::mem::take(&mut self.held));
         }
         self.source.flow(match self.work {
-            Work::Events(_) => Phase::Flowing,
+            Work::Events(_) | Work::Blocks(_) => Phase::Flowing,
             Work::Opaque(phase) => phase,
-            Work::Whole => Phase::Whole,
+            Work::Whole(_) => Phase::Whole,
         });
     }
 
@@ -154,10 +159,17 @@ impl Begun<'_> {
         }
         let flight = source.flight;
         while *body == Body::More {
-            *body = match source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes)))? {
+            let state = match work {
+                Work::Blocks(blocks) => source.decode(|bytes| flight.push(core, |log| blocks.take_in(bytes, log)))?,
+                _ => source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes)))?,
+            };
+            *body = match state {
                 Body::More => ready!(source.poll_read(core, context))?,
                 Body::Done => Body::Done,
             };
+            if let (Work::Blocks(blocks), Body::Done) = (&mut *work, *body) {
+                flight.push(core, |log| blocks.end(log));
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -180,28 +192,40 @@ impl Begun<'_> {
                 failure => failure,
             });
         }
-        let Begun { source, work, status, form, .. } = *self;
-        let mut captured = Captured { form, stored: Err(NotStored::Endpoint), usage_event: None, tokens: None };
+        let Begun { source, work, status, form, unframed, .. } = *self;
+        let is_known =
+            matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
+        // An answer that is known but cannot be looked into.
+        let stored = Err(if is_known { NotStored::Encoded } else { NotStored::Endpoint });
+        let mut captured = Captured { form, stored, usage_event: None, tokens: None };
         match work {
-            Work::Events(events) => (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core),
-            // Errors are relayed and never kept; so is what this gateway does not understand.
-            Work::Whole if status == 200 => {
-                let facts = |body: &[u8]| {
-                    let Scratch { tape, shapes, .. } = &mut *core.scratch.borrow_mut();
-                    shapes.answer_facts(order.endpoint, body, tape)
-                };
-                if let Some(facts) = source.flight.look_at_whole(facts) {
-                    (captured.stored, captured.tokens) = (facts.stored, facts.usage);
+            Work::Events(events) => {
+                let is_done = events.is_done();
+                (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core);
+                // A server that dies closes its connections in order: without a word of the end there may have been more.
+                if unframed && !is_done && captured.stored.is_ok() {
+                    captured.stored = Err(NotStored::NoTerminal);
                 }
             }
-            Work::Whole | Work::Opaque(_) => {}
+            // Errors are relayed and never kept; so is what this gateway does not understand.
+            Work::Whole(read) if status == 200 => {
+                let facts = |body: &[u8]| answer_facts(core, order.endpoint, body);
+                match read.or_else(|| source.flight.look_at_whole(facts)) {
+                    Some(facts) => (captured.stored, captured.tokens) = (facts.stored, facts.usage),
+                    None => captured.stored = Err(NotStored::TooLarge),
+                }
+            }
+            Work::Whole(_) | Work::Opaque(_) | Work::Blocks(_) => {}
+        }
+        if status != 200 {
+            captured.stored = Err(NotStored::Status);
         }
         Ok((captured, source.into_tail().release_now(core)))
     }
 
     /// Errors: it has flowed to the end of its connection, and was to go on.
     fn check_end(&self, core: &Core) -> Result<(), Fault> {
-        if !self.unframed || !matches!(self.work, Work::Whole) {
+        if !self.unframed || !matches!(self.work, Work::Whole(None)) {
             return Ok(());
         }
         let cut = |body: &[u8]| breaks_off(self.status, body, &mut core.scratch.borrow_mut().tape);
@@ -212,7 +236,7 @@ impl Begun<'_> {
     }
 
     /// Reads a whole answer as far as it is held back. The fault is what a complete answer says is wrong.
-    async fn hold(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
+    async fn hold(&mut self, core: &Core, endpoint: Endpoint) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
         while self.body == Body::More && (held.len() < HELD_BYTES || self.source.has_ended()) {
             self.body = match self.source.decode(|bytes| held.extend_from_slice(bytes))? {
@@ -221,22 +245,70 @@ impl Begun<'_> {
             };
         }
         let status = self.status;
-        let is_over = self.body == Body::Done && self.unframed && matches!(self.work, Work::Whole);
-        if is_over && breaks_off(status, held, &mut core.scratch.borrow_mut().tape) {
+        let is_over = self.body == Body::Done && matches!(self.work, Work::Whole(_));
+        if is_over && status != 200 && self.unframed && breaks_off(status, held, &mut core.scratch.borrow_mut().tape) {
             return Err(Fault::Truncated);
         }
-        if status < 400 {
+        if status >= 400 {
+            return Ok(Some(refusal(status, held, &mut core.scratch.borrow_mut().tape)));
+        }
+        if !is_over || status != 200 {
             return Ok(None);
         }
-        Ok(Some(refusal(status, held, &mut core.scratch.borrow_mut().tape)))
+        let facts = answer_facts(core, endpoint, held);
+        match facts.substance {
+            Substance::Content => {
+                self.work = Work::Whole(Some(facts));
+                Ok(None)
+            }
+            // However it was framed.
+            Substance::Cut => Err(Fault::Truncated),
+            // It can be read, and there is nothing in it.
+            Substance::Preamble => Err(Fault::Garbage),
+            Substance::Unknown(kind) | Substance::Error(kind) => {
+                let body = std::mem::take(&mut self.held);
+                self.refuse(core, kind, body).map(Some)
+            }
+        }
+    }
+
+    /// An error came in the place of an answer, with a status that says nothing of it: it is treated as one with the status
+    /// that it should have. If clients can read it, it is what they get where no other attempt brings an answer.
+    fn refuse(&mut self, core: &Core, kind: ErrorKind, body: Vec<u8>) -> Result<Fault, Fault> {
+        let (facts, fault) = {
+            let tape = &mut core.scratch.borrow_mut().tape;
+            let facts = Dialect::OpenAi.error_facts(&body, tape);
+            let fault = match facts.status {
+                Some(status) => refusal(status, &body, tape),
+                None => first_event(kind),
+            };
+            (facts, fault)
+        };
+        let Some(opening) = self.opening.as_mut().filter(|_| facts.shape == ErrorShape::Standard) else {
+            return Err(fault);
+        };
+        let status = facts.status.unwrap_or(status_of(kind));
+        (opening.status, opening.form, opening.length) = (status, Form::Whole, Some(body.len() as u64));
+        opening.content_type = Cow::Borrowed(b"application/json");
+        (self.status, self.form, self.held, self.body) = (status, Form::Whole, body, Body::Done);
+        if let Work::Events(events) = std::mem::replace(&mut self.work, Work::Opaque(Phase::Whole)) {
+            events.release(core);
+        }
+        Ok(fault)
     }
 
     /// Takes what came with the head of an answer that goes out as it comes. What breaks off in it has reached nobody.
     async fn at_hand(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
-        self.body = self.source.decode(|bytes| held.extend_from_slice(bytes))?;
+        self.body = match &mut self.work {
+            Work::Blocks(blocks) => self.source.decode(|bytes| blocks.take_in(bytes, held))?,
+            _ => self.source.decode(|bytes| held.extend_from_slice(bytes))?,
+        };
         if self.body == Body::More && self.source.has_ended() {
             self.body = self.source.read(core).await?;
+        }
+        if let (Work::Blocks(blocks), Body::Done) = (&mut self.work, self.body) {
+            blocks.end(&mut self.held);
         }
         Ok(None)
     }
@@ -244,22 +316,34 @@ impl Begun<'_> {
     /// Reads a stream up to its first event with a meaning. Content that came together with the end of an answer that is
     /// not complete is content nobody has seen.
     async fn first_content(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
-        let Work::Events(events) = &mut self.work else { return Ok(None) };
         loop {
-            let taken = events.take_in(core, &mut self.source);
-            events.render(core, &mut self.held)?;
-            // What is wrong behind the terminal event takes nothing from the answer.
-            self.body = if events.is_done() { taken.unwrap_or(Body::More) } else { taken? };
-            let is_cut = !events.is_done() && (self.body == Body::Done || self.source.has_ended());
+            let Work::Events(events) = &mut self.work else { return Ok(None) };
+            if self.body == Body::More {
+                let taken = events.take_in(core, &mut self.source);
+                events.render(core, &mut self.held)?;
+                // What is wrong behind the terminal event takes nothing from the answer.
+                self.body = if events.is_done() { taken.unwrap_or(Body::More) } else { taken? };
+            }
+            if self.body == Body::More && !events.is_done() && self.source.has_ended() {
+                self.body = self.source.read(core).await?;
+                continue;
+            }
+            let is_over = events.is_done() || self.body == Body::Done;
+            if is_over && !events.is_done() {
+                events.end(core, &mut self.held)?;
+            }
             match events.first() {
-                Some(First::Error(fault)) => return Ok(Some(fault)),
-                Some(First::Content) if !is_cut => return Ok(None),
-                None if !is_cut && self.held.len() > PREAMBLE_BYTES => return Ok(None),
-                Some(First::Content) | None => {}
+                Some(First::Content) if !is_over || events.is_complete() => return Ok(None),
+                Some(First::Content) => return Err(Fault::Truncated),
+                Some(First::Nothing) => return Err(Fault::Garbage),
+                None if !is_over && self.held.len() > PREAMBLE_BYTES => return Ok(None),
+                None if !is_over => {}
+                Some(First::Error) | None => match events.take_error() {
+                    Some((kind, data)) => return self.refuse(core, kind, data).map(Some),
+                    None => return Err(Fault::Truncated),
+                },
             }
-            if self.body == Body::Done || self.source.read(core).await? == Body::Done {
-                return Err(Fault::Truncated);
-            }
+            self.body = self.source.read(core).await?;
         }
     }
 
@@ -282,6 +366,20 @@ impl Begun<'_> {
             events.release(core);
         }
         self.source.into_tail().break_off(core);
+    }
+}
+
+fn answer_facts(core: &Core, endpoint: Endpoint, body: &[u8]) -> AnswerFacts {
+    Dialect::OpenAi.answer_facts(endpoint, body, &mut core.scratch.borrow_mut().tape)
+}
+
+/// The status that an error should have had which says none itself.
+fn status_of(kind: ErrorKind) -> u16 {
+    match kind {
+        ErrorKind::Client | ErrorKind::ContextWindow => 400,
+        ErrorKind::RateLimited | ErrorKind::QuotaExhausted => 429,
+        ErrorKind::Overloaded => 503,
+        ErrorKind::Server | ErrorKind::Unknown => 502,
     }
 }
 
@@ -310,9 +408,10 @@ struct Facts {
 
 impl Facts {
     fn of(order: &Order, answer: &Answer) -> Facts {
+        let is_events = |content_type: &[u8]| head::is_events(content_type);
         let head = &answer.head;
         let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"");
-        let is_events = content_type.len() >= 17 && content_type[..17].eq_ignore_ascii_case(b"text/event-stream");
+        let is_events = is_events(content_type);
         let streams = matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
         let is_known = streams || order.endpoint == Endpoint::Embeddings;
         let fields: Vec<&[u8]> = head.fields.get_all(&answer.input, "content-encoding").collect();
@@ -357,6 +456,7 @@ fn opening(order: &Order, plan: &Plan, backend: &Backend, answer: &Answer, facts
     };
     let content_type = match head.fields.get(&answer.input, "content-type").unwrap_or(b"") {
         b"application/json" => Cow::Borrowed(&b"application/json"[..]), // nearly always
+        b"text/event-stream" => Cow::Borrowed(&b"text/event-stream"[..]),
         other => Cow::Owned(other.to_vec()),
     };
     Opening { status: head.status, backend: plan.backend, form: facts.form, content_type, length, fields }

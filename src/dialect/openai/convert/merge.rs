@@ -4,15 +4,20 @@
 use super::{Shape, object_of};
 use crate::dialect::facts::Endpoint;
 use crate::dialect::openai::DONE;
+use crate::limits::CONVERTED_BYTES;
 use crate::wire::sse::{Ending, EventData, Splitter};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The whole answer that a stream amounts to; `None` if it cannot be told exactly, or the endpoint has no streams.
+/// The whole answer that a stream amounts to; `None` if it cannot be told exactly, it is above `limits::CONVERTED_BYTES`,
+/// or the endpoint has no streams.
 ///
 /// `events` are `data: ...` events in a row; a terminal event among them is passed over. `usage` is the usage event
 /// or the data of it, and has the last word on usage.
 pub fn whole_of(endpoint: Endpoint, events: &[u8], usage: Option<&[u8]>) -> Option<Vec<u8>> {
+    if events.len() > CONVERTED_BYTES {
+        return None;
+    }
     let mut merge = Merge { shape: Shape::of(endpoint)?, root: Map::new(), choices: BTreeMap::new(), usage: None };
     merge.events(events)?;
     match usage {
@@ -37,6 +42,8 @@ struct Choice {
     text: String,
     /// By index; `Some` once a list of calls was seen, if only an empty one.
     tool_calls: Option<BTreeMap<u64, Map<String, Value>>>,
+    /// Calls whose arguments came in several parts.
+    pieced: BTreeSet<u64>,
     logprobs: Option<Value>,
     finish_reason: Option<Value>,
     others: Map<String, Value>,
@@ -96,9 +103,9 @@ impl Merge {
             match (self.shape, name.as_str()) {
                 (_, "index") => {}
                 (_, "finish_reason") => match &merged.finish_reason {
-                    Some(earlier) if !earlier.is_null() && !value.is_null() && *earlier != value => return None,
-                    Some(_) if value.is_null() => {}
-                    _ => merged.finish_reason = Some(value),
+                    Some(earlier) if !is_empty(earlier) && !is_empty(&value) && *earlier != value => return None,
+                    Some(_) if is_empty(&value) => {}
+                    _ => merged.finish_reason = Some(if is_empty(&value) { Value::Null } else { value }),
                 },
                 (_, "logprobs") => merge_logprobs(&mut merged.logprobs, value)?,
                 (Shape::Chat, "delta") => match value {
@@ -136,6 +143,11 @@ impl Merge {
 
 impl Choice {
     fn delta(&mut self, delta: Map<String, Value>) -> Option<()> {
+        // What comes behind the end of a choice may belong to it or not.
+        let has_ended = self.finish_reason.as_ref().is_some_and(|reason| !is_empty(reason));
+        if has_ended && delta.iter().any(|(name, value)| name != "role" && !is_nothing(value)) {
+            return None;
+        }
         for (name, value) in delta {
             match (name.as_str(), value) {
                 ("role", value) => once(&mut self.message, name, value)?,
@@ -152,8 +164,10 @@ impl Choice {
                 ("function_call", value @ Value::Object(_)) => {
                     merge_call(self.message.entry(name).or_insert(Value::Null), value, "arguments")?;
                 }
-                (_, Value::String(text)) => concatenate(&mut self.message, name, text)?,
-                (_, value) => same(&mut self.message, name, value)?,
+                (known, Value::String(text)) if TEXTS.contains(&known) => {
+                    concatenate(&mut self.message, name, text)?;
+                }
+                (_, value) => part(&mut self.message, name, value)?,
             }
         }
         Some(())
@@ -163,6 +177,19 @@ impl Choice {
         let Value::Object(members) = call else { return None };
         let index = members.get("index")?.as_u64()?;
         let merged = self.tool_calls.get_or_insert_default().entry(index).or_default();
+        let is_named = |call: &Map<String, Value>| {
+            ["function", "custom"].iter().any(|kind| call.get(*kind).is_some_and(|inner| !is_empty(&inner["name"])))
+        };
+        // A second begin in one place is another call, unless both say that they are the same.
+        let is_same = members.get("id").is_some_and(|id| !is_empty(id) && merged.get("id") == Some(id));
+        if is_named(merged) && is_named(&members) && !is_same {
+            return None;
+        }
+        let has_begun =
+            |call: &Map<String, Value>| call.get("function").is_some_and(|function| !is_empty(&function["arguments"]));
+        if has_begun(merged) && has_begun(&members) {
+            self.pieced.insert(index);
+        }
         for (name, value) in members {
             match name.as_str() {
                 "index" => {}
@@ -183,6 +210,10 @@ impl Choice {
                 if let Some(calls) = self.tool_calls {
                     // A gap would be lost with the indices.
                     if calls.keys().copied().ne(0..calls.len() as u64) {
+                        return None;
+                    }
+                    // Parts of two calls do not make one value.
+                    if !self.pieced.iter().all(|index| calls.get(index).is_some_and(is_whole_call)) {
                         return None;
                     }
                     let calls = calls.into_values().map(Value::Object).collect();
@@ -206,6 +237,26 @@ impl Choice {
     }
 }
 
+/// Members of a delta whose text comes in parts. Of any other one it is not known whether a second one continues the first.
+const TEXTS: [&str; 5] = ["content", "refusal", "reasoning", "reasoning_content", "thinking"];
+
+/// Whether the arguments of a call are one JSON value.
+fn is_whole_call(call: &Map<String, Value>) -> bool {
+    let arguments = call.get("function").and_then(|function| function.get("arguments"));
+    match arguments.and_then(Value::as_str) {
+        None | Some("") => true,
+        Some(text) => serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok(),
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        other => is_empty(other),
+    }
+}
+
 fn is_empty(value: &Value) -> bool {
     value.is_null() || value == ""
 }
@@ -226,6 +277,22 @@ fn same(object: &mut Map<String, Value>, name: String, value: Value) -> Option<(
         None => drop(object.insert(name, value)),
         Some(earlier) if earlier.is_null() => *earlier = value,
         Some(earlier) => return (value.is_null() || *earlier == value).then_some(()),
+    }
+    Some(())
+}
+
+/// A member of a delta that is not understood: a second text, list or object may continue the first or repeat it.
+fn part(object: &mut Map<String, Value>, name: String, value: Value) -> Option<()> {
+    match object.get_mut(&name) {
+        None => drop(object.insert(name, value)),
+        Some(earlier) if is_nothing(earlier) => {
+            if !value.is_null() {
+                *earlier = value;
+            }
+        }
+        Some(_) if is_nothing(&value) => {}
+        Some(Value::String(_) | Value::Array(_) | Value::Object(_)) => return None,
+        Some(earlier) => return (*earlier == value).then_some(()),
     }
     Some(())
 }

@@ -3,14 +3,19 @@
 
 use super::{Shape, Streamed, object_of};
 use crate::dialect::facts::Endpoint;
+use crate::limits::CONVERTED_BYTES;
 use crate::wire::sse;
 use serde_json::{Map, Value, json};
 
-/// The stream that a whole answer amounts to; `None` if it cannot be told exactly, or the endpoint has no streams.
+/// The stream that a whole answer amounts to; `None` if it cannot be told exactly, it is above `limits::CONVERTED_BYTES`,
+/// or the endpoint has no streams.
 ///
 /// `whole_of` of the result is the answer again. Members of the root that are not understood go into the first chunk,
 /// those of a choice into its last, so that nothing of it is repeated.
 pub fn streamed_of(endpoint: Endpoint, whole: &[u8]) -> Option<Streamed> {
+    if whole.len() > CONVERTED_BYTES {
+        return None;
+    }
     let shape = Shape::of(endpoint)?;
     let mut root = object_of(whole)?;
     if root.get("object")? != shape.whole_object() || root.get("error").is_some_and(|error| !error.is_null()) {
@@ -26,6 +31,8 @@ pub fn streamed_of(endpoint: Endpoint, whole: &[u8]) -> Option<Streamed> {
             "id" | "created" | "model" | "service_tier" | "system_fingerprint" => drop(common.insert(name, value)),
             // A stream's own member: whoever reads the stream would drop it.
             "obfuscation" => return None,
+            // In the first chunk it would be there for everybody.
+            "x_groq" if value.get("usage").is_some() => return None,
             _ => drop(others.insert(name, value)),
         }
     }
@@ -76,6 +83,10 @@ struct Frame {
 
 impl Unfold {
     fn choice(&mut self, shape: Shape, index: u64, mut choice: Map<String, Value>) -> Option<()> {
+        // In a chunk it would be there for everybody.
+        if choice.get("usage").is_some_and(|usage| !usage.is_null()) {
+            return None;
+        }
         choice.shift_remove("index");
         let finish_reason = choice.shift_remove("finish_reason").unwrap_or(Value::Null);
         let logprobs = choice.shift_remove("logprobs");

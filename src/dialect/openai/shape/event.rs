@@ -1,7 +1,7 @@
 //! Content events: what they say is something, and that is all their facts are of it.
 
 use super::{Hole, Pattern};
-use crate::dialect::facts::{Endpoint, EventFacts, EventKind};
+use crate::dialect::facts::{Endpoint, EventFacts, EventKind, UsageMembers};
 use crate::wire::Span;
 use crate::wire::json::{Tape, Value};
 
@@ -38,14 +38,14 @@ impl EventShape {
         }
         let (first, last) = (spans.first()?.0, spans.last()?.0);
         let (mut facts, mut usage_from_end) = (*facts, false);
-        match &mut facts.usage_member {
-            None => {}
-            Some(usage) if usage.end <= first.start => {}
-            Some(usage) if usage.start >= last.end => {
+        match &mut facts.usage_members {
+            UsageMembers::None => {}
+            UsageMembers::Null(usage) if usage.end <= first.start => {}
+            UsageMembers::Null(usage) if usage.start >= last.end => {
                 usage_from_end = true;
                 *usage = from_other_end(*usage, data);
             }
-            Some(_) => return None,
+            UsageMembers::Null(_) | UsageMembers::Some => return None,
         }
         Some(EventShape { pattern: Pattern::cut(endpoint, data, &spans), facts, usage_from_end })
     }
@@ -56,7 +56,7 @@ impl EventShape {
             return None;
         }
         let mut facts = self.facts;
-        if let (Some(usage), true) = (&mut facts.usage_member, self.usage_from_end) {
+        if let (UsageMembers::Null(usage), true) = (&mut facts.usage_members, self.usage_from_end) {
             *usage = from_other_end(*usage, data);
         }
         Some(facts)

@@ -1,6 +1,6 @@
 //! Facts of whole answers, and the round trip between the two forms.
 
-use crate::dialect::facts::{Endpoint, NotStored, StreamVerdict, TokenUsage};
+use crate::dialect::facts::{Endpoint, ErrorKind, NotStored, StreamVerdict, Substance, TokenUsage};
 use crate::dialect::openai::{answer_facts, event_facts, streamed_of, whole_of};
 use crate::wire::json::Tape;
 use crate::wire::json::tests::law;
@@ -16,12 +16,38 @@ fn stored(endpoint: Endpoint, body: &str) -> Result<(), NotStored> {
 fn only_complete_answers_may_be_stored() {
     use Endpoint::*;
     for (endpoint, body, expected) in [
-        (ChatCompletions, r#"{"choices":[{"finish_reason":"stop"},{"finish_reason":"tool_calls"}]}"#, Ok(())),
-        (Completions, r#"{"error":null,"choices":[{"finish_reason":"stop"}]}"#, Ok(())),
+        (
+            ChatCompletions,
+            r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"},{"message":{"tool_calls":[{}]},"finish_reason":"tool_calls"}]}"#,
+            Ok(()),
+        ),
+        (Completions, r#"{"error":null,"choices":[{"text":"a","finish_reason":"stop"}]}"#, Ok(())),
+        (Completions, r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#, Err(NotStored::Empty)),
+        (
+            ChatCompletions,
+            r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"},{"message":{"content":null},"finish_reason":"stop"}]}"#,
+            Err(NotStored::Empty),
+        ),
+        (
+            ChatCompletions,
+            r#"{"choices":[{"message":{"role":"assistant","content":"","tool_calls":[ ],"refusal":null,"x":"y"},"finish_reason":"stop"}]}"#,
+            Err(NotStored::Empty),
+        ),
+        (ChatCompletions, r#"{"choices":[{"message":{"refusal":"no"},"finish_reason":"stop"}]}"#, Ok(())),
+        (ChatCompletions, r#"{"choices":[{"message":{"reasoning_content":"hm"},"finish_reason":"stop"}]}"#, Ok(())),
+        (ChatCompletions, r#"{"choices":[{"message":{"audio":{"data":"A"}},"finish_reason":"stop"}]}"#, Ok(())),
+        (
+            ChatCompletions,
+            r#"{"choices":[{"message":{"content":"a"},"finish_reason":""}]}"#,
+            Err(NotStored::MissingFinish),
+        ),
+        (Embeddings, r#"{"data":[{"embedding":"AAAA"}]}"#, Ok(())),
+        (Embeddings, r#"{"data":[{"embedding":[0.1]},{"embedding":[]}]}"#, Err(NotStored::Empty)),
+        (Embeddings, r#"{"data":[{"embedding":null}]}"#, Err(NotStored::Empty)),
         (Embeddings, r#"{"data":[{"embedding":[0.1]}]}"#, Ok(())),
         (
             ChatCompletions,
-            r#"{"choices":[{"finish_reason":"stop"},{"finish_reason":"length"}]}"#,
+            r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"},{"finish_reason":"length"}]}"#,
             Err(NotStored::LengthCut),
         ),
         (ChatCompletions, r#"{"choices":[{"finish_reason":"content_filter"}]}"#, Err(NotStored::ContentFilter)),
@@ -45,6 +71,70 @@ fn only_complete_answers_may_be_stored() {
     let body = br#"{"data":[1],"usage":{"prompt_tokens":8,"total_tokens":8}}"#;
     let usage = answer_facts(Embeddings, body, &mut Tape::new()).usage;
     assert_eq!(usage, Some(TokenUsage { prompt: 8, completion: 0, total: 8 }));
+}
+
+#[test]
+fn what_is_no_answer_is_told_from_one() {
+    use Endpoint::*;
+    use Substance::{Content, Cut, Error, Preamble, Unknown};
+    for (endpoint, body, substance) in [
+        (ChatCompletions, r#"{"choices":[{}]}"#, Content),
+        (ChatCompletions, r#"{"choices":[{}],"error":{},"object":"chat.completion"}"#, Content),
+        (ChatCompletions, r#"{"choices":[{}],"error":false}"#, Content),
+        (ChatCompletions, r#"{"choices":[{}],"base_resp":{"status_code":0,"status_msg":""}}"#, Content),
+        // What this scanner does not read clients may.
+        (ChatCompletions, r#"{"choices":[{"logprob":NaN}]}"#, Content),
+        (ChatCompletions, r#"{"id":1,"id":2,"choices":[{}]}"#, Content),
+        (ChatCompletions, r#"{"error":{"code":429},"error":{"code":429}}"#, Error(ErrorKind::RateLimited)),
+        (ChatCompletions, r#"{"error":{"message":"x"}}"#, Error(ErrorKind::Unknown)),
+        (ChatCompletions, r#"{"error":"Model overloaded","error_type":"overloaded"}"#, Error(ErrorKind::Overloaded)),
+        (ChatCompletions, r#"{"error":{"message":"x","code":502},"choices":[{}]}"#, Error(ErrorKind::Server)),
+        (
+            ChatCompletions,
+            r#"{"choices":[{"error":{"code":429},"finish_reason":"error"}]}"#,
+            Error(ErrorKind::RateLimited),
+        ),
+        (ChatCompletions, r#"{"object":"error","message":"x","code":400}"#, Error(ErrorKind::Client)),
+        (ChatCompletions, r#"[{"error":{"code":503,"status":"UNAVAILABLE"}}]"#, Error(ErrorKind::Overloaded)),
+        (ChatCompletions, r#"{"choices":null}"#, Unknown(ErrorKind::Unknown)),
+        (ChatCompletions, r#"{"choices":[]}"#, Unknown(ErrorKind::Unknown)),
+        (ChatCompletions, "{}", Unknown(ErrorKind::Unknown)),
+        (ChatCompletions, r#"{"detail":"Not Found"}"#, Unknown(ErrorKind::Unknown)),
+        // MiniMax, DashScope, Cloudflare.
+        (
+            ChatCompletions,
+            r#"{"choices":null,"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#,
+            Unknown(ErrorKind::QuotaExhausted),
+        ),
+        (ChatCompletions, r#"{"code":"Throttling","message":"x","request_id":"r"}"#, Unknown(ErrorKind::RateLimited)),
+        (
+            ChatCompletions,
+            r#"{"success":false,"errors":[{"code":429,"message":"x"}],"result":null}"#,
+            Unknown(ErrorKind::RateLimited),
+        ),
+        (ChatCompletions, " ", Cut),
+        (ChatCompletions, r#"{"choices":[{"#, Cut),
+        (ChatCompletions, "null", Preamble),
+        (ChatCompletions, "<html>", Preamble),
+        (ChatCompletions, "[]", Preamble),
+        (Embeddings, r#"{"data":[]}"#, Content),
+        (Embeddings, r#"{"data":null}"#, Unknown(ErrorKind::Unknown)),
+    ] {
+        let facts = answer_facts(endpoint, body.as_bytes(), &mut Tape::new());
+        assert_eq!(facts.substance, substance, "{body}");
+        assert!(substance == Content || facts.stored.is_err(), "{body}");
+    }
+}
+
+#[test]
+fn usage_of_a_whole_answer_is_found_wherever_it_is() {
+    let usage = |body: &str| answer_facts(Endpoint::ChatCompletions, body.as_bytes(), &mut Tape::new()).usage;
+    let tokens = Some(TokenUsage { prompt: 3, completion: 4, total: 7 });
+    assert_eq!(usage(r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#), tokens);
+    assert_eq!(usage(r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#), tokens);
+    assert_eq!(usage(r#"{"usage":null,"choices":[{"usage":{"prompt_tokens":3,"completion_tokens":4}}]}"#), tokens);
+    assert_eq!(usage(r#"{"x_groq":{"usage":{"prompt_tokens":3,"completion_tokens":4}}}"#), tokens);
+    assert_eq!(usage(r#"{"usage":{},"choices":[{}]}"#), None);
 }
 
 /// Any JSON value a server might add.
@@ -232,6 +322,8 @@ fn what_is_in_doubt_is_not_merged() {
         choice(r#""delta":{"tool_calls":[{"index":1,"id":"gap"}]}"#),
         choice(r#""delta":{"tool_calls":[{"index":0,"id":"a"},{"index":0,"id":"b"}]}"#),
         choice(r#""delta":{"tool_calls":{}}"#),
+        // Behind the end of the choice.
+        choice(r#""delta":{"content":"b"}"#),
         choice(r#""message":{}"#),
         choice(r#""logprobs":7"#).replace("7", r#"{"content":[]}},{"index":0,"logprobs":{"content":1}"#),
         chunk(r#""choices":[{"delta":{}}]"#),
@@ -240,6 +332,37 @@ fn what_is_in_doubt_is_not_merged() {
         let first = chunk(r#""timings":0,"choices":[]"#);
         assert_eq!(whole(&[&first, &good, &doubtful]), None, "{doubtful}");
     }
+    // What comes twice, and is a continuation or a repetition.
+    let open = |delta: &str| choice(&format!(r#""delta":{delta},"finish_reason":null"#));
+    let end = choice(r#""delta":{},"finish_reason":"stop""#);
+    for (first, second) in [
+        (r#"{"name":"x"}"#, r#"{"name":"x"}"#),
+        (r#"{"speech":"ha"}"#, r#"{"speech":"ha"}"#),
+        (r#"{"annotations":[1]}"#, r#"{"annotations":[1]}"#),
+        (r#"{"details":{"a":1}}"#, r#"{"details":{"a":1}}"#),
+        // Two calls in one place.
+        (
+            r#"{"tool_calls":[{"index":0,"id":"","function":{"name":"f","arguments":"{}"}}]}"#,
+            r#"{"tool_calls":[{"index":0,"id":"","function":{"name":"f","arguments":"{}"}}]}"#,
+        ),
+        (
+            r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":""}}]}"#,
+            r#"{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}}]}"#,
+        ),
+        (
+            r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]}"#,
+            r#"{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}"#,
+        ),
+    ] {
+        assert_eq!(whole(&[&open(first), &open(second), &end]), None, "{first} {second}");
+        assert_eq!(whole(&[&open(first), &open("{}"), &end]).is_some(), !first.contains("}}]}}"), "{first}");
+    }
+    let twice = r#"{"name":"x","speech":null,"safe":true,"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]}"#;
+    assert!(whole(&[&open(twice), &open(twice), &end]).is_none(), "the name");
+    let twice = twice.replace(r#""name":"x","#, "");
+    assert!(whole(&[&open(&twice), &open(&twice), &end]).is_some(), "the same call by its id");
+    let long = open(&format!(r#"{{"content":"{}"}}"#, "x".repeat(300 << 10)));
+    assert_eq!(whole(&[&long, &end]), None, "above the bound");
     assert_eq!(whole(&[]), None);
     assert_eq!(whole(&[&chunk(r#""choices":[]"#)]), None);
     assert_eq!(whole_of(Endpoint::Embeddings, good.as_bytes(), None), None);
@@ -253,6 +376,8 @@ fn what_is_in_doubt_is_not_merged() {
         r#"{"object":"chat.completion","error":{},"choices":[{"index":0,"message":{}}]}"#,
         r#"{"object":"text_completion","choices":[{"index":0,"text":"x"}]}"#,
         r#"{"object":"chat.completion","choices":[{"index":0,"message":{"tool_calls":[{"index":3}]}}]}"#,
+        r#"{"object":"chat.completion","choices":[{"index":0,"message":{},"usage":{"total_tokens":1}}]}"#,
+        r#"{"object":"chat.completion","choices":[{"index":0,"message":{}}],"x_groq":{"usage":{}}}"#,
         "[]",
         "{",
     ] {

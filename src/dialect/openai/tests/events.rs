@@ -1,7 +1,7 @@
 //! Facts of chunks, and verdicts on streams.
 
 use crate::dialect::facts::{
-    Endpoint, ErrorKind, EventFacts, EventKind, NotStored, StreamVerdict, Substance, TokenUsage,
+    Endpoint, ErrorKind, EventFacts, EventKind, NotStored, StreamVerdict, Substance, TokenUsage, UsageMembers,
 };
 use crate::dialect::openai::{event_facts, named_event_facts};
 use crate::wire::json::Tape;
@@ -58,6 +58,25 @@ fn kinds_are_told_apart() {
     ] {
         assert_eq!(chat(data).kind, kind, "{data}");
     }
+    for (data, kind) in [
+        // Usage wherever it is.
+        (r#"{"usage":{"prompt_tokens":1}}"#, UsageOnly),
+        (r#"{"choices":null,"usage":{"prompt_tokens":1}}"#, UsageOnly),
+        (r#"{"choices":[],"x_groq":{"usage":{"prompt_tokens":1}}}"#, UsageOnly),
+        (r#"{"choices":[{"index":0,"delta":{},"usage":{"prompt_tokens":1}}]}"#, Empty),
+        (r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":1}}]}"#, Finish),
+        // An empty reason is none.
+        (r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":""}]}"#, Empty),
+        // An empty error beside something of an answer is none.
+        (r#"{"error":{},"choices":[{"index":0,"delta":{"content":"x"}}]}"#, Content),
+        (r#"{"error":"","choices":[{"index":0,"delta":{"content":"x"}}]}"#, Content),
+        (r#"{"error":{}}"#, Error),
+        (r#"{"error":{},"choices":[]}"#, Error),
+        (r#"{"choices":[{"index":0,"error":{"code":502},"finish_reason":"error"}]}"#, Error),
+        (r#"[{"error":{"code":503}}]"#, Error),
+    ] {
+        assert_eq!(chat(data).kind, kind, "{data}");
+    }
     let text = |data: &str| event_facts(Endpoint::Completions, data.as_bytes(), &mut Tape::new()).kind;
     assert_eq!(text(r#"{"choices":[{"index":0,"text":"a","finish_reason":null}]}"#), Content);
     assert_eq!(text(r#"{"choices":[{"index":0,"text":"","finish_reason":null}]}"#), Empty);
@@ -70,7 +89,7 @@ fn kinds_are_told_apart() {
 /// Chunks as servers send them, in the order in which they send them.
 #[test]
 fn substance_is_told_from_preamble() {
-    use Substance::{Content, Preamble};
+    use Substance::{Content, Preamble, Unknown};
     for (server, data, substance) in [
         (
             "OpenAI",
@@ -159,9 +178,19 @@ fn substance_is_told_from_preamble() {
             Content,
         ),
         ("any", "[DONE]", Preamble),
-        // What is not understood must not be held back.
-        ("any", "not JSON", Content),
-        ("any", r#"{"object":"sources"}"#, Content),
+        // Whether these are errors shows what follows.
+        ("any", "not JSON", Unknown(ErrorKind::Unknown)),
+        ("any", r#"{"object":"sources"}"#, Unknown(ErrorKind::Unknown)),
+        (
+            "DashScope",
+            r#"{"code":"Throttling","message":"Too many.","request_id":"r"}"#,
+            Unknown(ErrorKind::RateLimited),
+        ),
+        (
+            "MiniMax",
+            r#"{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#,
+            Unknown(ErrorKind::QuotaExhausted),
+        ),
     ] {
         assert_eq!(chat(data).substance, substance, "{server}: {data}");
     }
@@ -240,19 +269,22 @@ fn the_usage_member_can_be_cut_out() {
         (r#"{"id":1, "usage":null ,"choices":[]}"#, r#"{"id":1 ,"choices":[]}"#),
         (r#"{"choices":[] , "usage" : null}"#, r#"{"choices":[]}"#),
         (r#"{ "usage":null , "choices":[]}"#, r#"{ "choices":[]}"#),
-        (
-            r#"{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":1}}"#,
-            r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#,
-        ),
         (r#"{"usage":null}"#, r#"{}"#),
     ] {
-        let span = chat(data).usage_member.unwrap();
+        let UsageMembers::Null(span) = chat(data).usage_members else { panic!("{data}") };
         let cut = format!("{}{}", &data[..span.start as usize], &data[span.end as usize..]);
         assert_eq!(cut, rest);
         serde_json::from_str::<serde_json::Value>(&cut).unwrap();
     }
-    assert_eq!(chat(r#"{"choices":[],"usage":{"prompt_tokens":1}}"#).usage_member, None);
-    assert_eq!(chat(r#"{"choices":[{"index":0,"delta":{"usage":null}}]}"#).usage_member, None);
+    for (data, members) in [
+        (r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, UsageMembers::Some),
+        (r#"{"usage":null,"choices":[],"usage":null}"#, UsageMembers::Some),
+        (r#"{"choices":[{"index":0,"delta":{},"usage":{}}]}"#, UsageMembers::Some),
+        (r#"{"choices":[{"index":0,"delta":{},"usage":null}]}"#, UsageMembers::None),
+        (r#"{"choices":[{"index":0,"delta":{"usage":null}}]}"#, UsageMembers::None),
+    ] {
+        assert_eq!(chat(data).usage_members, members, "{data}");
+    }
 }
 
 fn verdict(events: &[&str]) -> Result<(), NotStored> {
@@ -264,7 +296,7 @@ fn verdict(events: &[&str]) -> Result<(), NotStored> {
 }
 
 fn finish(index: usize, reason: &str) -> String {
-    format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":{reason}}}]}}"#)
+    format!(r#"{{"choices":[{{"index":{index},"delta":{{"content":"a"}},"finish_reason":{reason}}}]}}"#)
 }
 
 #[test]
@@ -282,14 +314,29 @@ fn only_complete_streams_may_be_stored() {
         // A chunk may speak of several choices, and a lone choice may go without its index.
         (
             vec![
-                r#"{"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"finish_reason":"stop"}]}"#.into(),
+                r#"{"choices":[{"index":0,"text":"a","finish_reason":"stop"},{"index":1,"text":"b","finish_reason":"stop"}]}"#.into(),
                 "[DONE]".into(),
             ],
             Ok(()),
         ),
-        (vec![r#"{"choices":[{"finish_reason":"stop"}]}"#.into(), "[DONE]".into()], Ok(())),
+        (vec![r#"{"choices":[{"text":"a","finish_reason":"stop"}]}"#.into(), "[DONE]".into()], Ok(())),
+        // Whole by their choices alone.
+        (vec![open(0), stop(0)], Ok(())),
+        (vec![open(0), stop(0), usage.into()], Ok(())),
+        (vec![open(0), open(1), stop(0)], Err(NoTerminal)),
+        (vec![finish(0, r#""length""#)], Err(LengthCut)),
+        (vec![open(0), finish(0, r#""""#)], Err(NoTerminal)),
+        // Nothing in it.
+        (
+            vec![r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}]}"#.into(), "[DONE]".into()],
+            Err(Empty),
+        ),
+        (
+            vec![stop(0), r#"{"choices":[{"index":1,"delta":{"role":"assistant"},"finish_reason":"stop"}]}"#.into()],
+            Err(Empty),
+        ),
         (vec![], Err(NoTerminal)),
-        (vec![stop(0)], Err(NoTerminal)),
+        (vec![open(0)], Err(NoTerminal)),
         (vec!["[DONE]".into()], Err(NoContent)),
         (vec![usage.into(), "[DONE]".into()], Err(NoContent)),
         (vec![open(0), "[DONE]".into()], Err(MissingFinish)),

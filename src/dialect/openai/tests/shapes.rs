@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::dialect::facts::{Endpoint, EventFacts};
+use crate::dialect::facts::{Endpoint, EventFacts, UsageMembers};
 use crate::dialect::openai::{Shapes, named_event_facts};
 use crate::wire::json::Tape;
 use crate::wire::json::tests::law;
@@ -71,7 +71,7 @@ fn the_usage_member_is_found_on_either_side() {
         let behind = said("c-1", "17", content);
         let (facts, _) = told(&mut shapes, &behind);
         assert_eq!(facts, read(&behind));
-        let span = facts.usage_member.unwrap();
+        let UsageMembers::Null(span) = facts.usage_members else { panic!("{facts:?}") };
         assert_eq!(&behind[span.start as usize..span.end as usize], ",\"usage\":null");
         let ahead = behind.replace(",\"usage\":null", "").replace("{\"id\"", "{\"usage\":null,\"id\"");
         assert_eq!(told(&mut shapes, &ahead).0, read(&ahead));
@@ -170,131 +170,4 @@ fn facts_by_shape_are_those_of_reading() {
         }
         Ok(())
     });
-}
-
-mod whole {
-    //! The same for whole answers.
-
-    use proptest::prelude::*;
-
-    use super::{filled, law};
-    use crate::dialect::facts::{AnswerFacts, Endpoint, TokenUsage};
-    use crate::dialect::openai::{Shapes, answer_facts};
-    use crate::wire::json::Tape;
-
-    const CHAT: Endpoint = Endpoint::ChatCompletions;
-
-    /// The facts, and whether the answer was read for them.
-    fn told(shapes: &mut Shapes, body: &str) -> (AnswerFacts, bool) {
-        let mut tape = Tape::new();
-        let facts = shapes.answer_facts(CHAT, body.as_bytes(), &mut tape);
-        (facts, !tape.root().is_null())
-    }
-
-    fn read(body: &str) -> AnswerFacts {
-        answer_facts(CHAT, body.as_bytes(), &mut Tape::new())
-    }
-
-    fn answer(id: &str, content: &str, prompt: &str, completion: &str) -> String {
-        format!(
-            r#"{{"id":"{id}","object":"chat.completion","created":1700000000,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{content}","refusal":null}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":77,"prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":3}}}}}}"#
-        )
-    }
-
-    #[test]
-    fn what_differs_in_its_words_and_counts_alone_is_not_read_again() {
-        let learnt = || {
-            let mut shapes = Shapes::default();
-            assert!(told(&mut shapes, &answer("c-1", "Hello", "10", "20")).1);
-            shapes
-        };
-        for (body, is_read) in [
-            (answer("chatcmpl-8f3", "", "9", "1234567890123456789"), false),
-            (answer("", "lines\\nof \\\"text\\\" \\u00e4\\ud83d\\ude00 ü€😀", "1", "2"), false),
-            (answer("c", "a\\", "1", "2"), true),
-            (answer("c", "a\tb", "1", "2"), true),
-            (answer("c", "\\x", "1", "2"), true),
-            (answer("c", "\\u12g4", "1", "2"), true),
-            (answer("c", "a", "0", "2"), true),
-            (answer("c", "a", "01", "2"), true),
-            (answer("c", "a", "1.5", "2"), true),
-            (answer("c", "a", "-1", "2"), true),
-            (answer("c", "a", "99999999999999999999", "2"), true),
-            (answer("c", "a", "null", "2"), true),
-            (answer("c", "a", "1", "2").replace("\"stop\"", "\"length\""), true),
-            (answer("c", "a", "1", "2").replace("\"stop\"", "null"), true),
-            (answer("c", "a", "1", "2").replace("\"stop\"", "\"tool_calls\""), true),
-            (answer("c", "a", "1", "2").replace("chat.completion", "error"), true),
-            (answer("c", "a", "1", "2").replace("\"refusal\":null", "\"refusal\":\"no\""), true),
-            (answer("c", "a", "1", "2").replace("\"cached_tokens\":0", "\"cached_tokens\":5"), true),
-            (answer("c", "a", "1", "2").replace("\"audio_tokens\":3", "\"audio_tokens\":4"), false),
-            (answer("c", "a", "1", "2").trim_end_matches('}').to_owned(), true),
-            (answer("c", "a", "1", "2") + "}", true),
-            (answer("c", "b", "3", "4"), false),
-        ] {
-            let facts = told(&mut learnt(), &body);
-            assert_eq!(facts.0, read(&body), "{body}");
-            let is_json = serde_json::from_str::<serde_json::Value>(&body).is_ok();
-            assert_eq!(facts.1, is_read && is_json, "{body}");
-        }
-        let counts = told(&mut learnt(), &answer("c", "b", "3", "4")).0.usage;
-        assert_eq!(counts, Some(TokenUsage { prompt: 3, completion: 4, total: 77 }));
-        let mut not_text = answer("c", "xx", "1", "2").into_bytes();
-        let place = not_text.windows(2).position(|pair| pair == b"xx").unwrap();
-        not_text[place] = 0xff;
-        let facts = learnt().answer_facts(CHAT, &not_text, &mut Tape::new());
-        assert_eq!(facts, answer_facts(CHAT, &not_text, &mut Tape::new()));
-        assert!(facts.stored.is_err());
-    }
-
-    #[test]
-    fn endpoints_are_not_confused_and_embeddings_are_read() {
-        let mut shapes = Shapes::default();
-        let body = answer("c", "a", "1", "2");
-        told(&mut shapes, &body);
-        for endpoint in [Endpoint::Completions, Endpoint::Embeddings, Endpoint::Models, Endpoint::Other] {
-            let mut tape = Tape::new();
-            let facts = shapes.answer_facts(endpoint, body.as_bytes(), &mut tape);
-            assert_eq!(facts, answer_facts(endpoint, body.as_bytes(), &mut Tape::new()), "{endpoint:?}");
-            assert!(!tape.root().is_null(), "{endpoint:?}");
-        }
-    }
-
-    /// Answers, whole and not.
-    fn answers() -> impl Strategy<Value = String> {
-        let word = prop_oneof![
-            8 => "[a-zäé€😀 .,]{0,6}",
-            3 => Just("\\n".to_owned()),
-            2 => Just("\\u00e4\\\"".to_owned()),
-            1 => any::<String>(),
-        ];
-        let number = prop_oneof![
-            6 => "[1-9][0-9]{0,9}", 2 => Just("0".to_owned()), 1 => "[0-9]{1,22}", 1 => "-?[0-9]\\.[0-9]",
-            1 => Just("null".to_owned())
-        ];
-        let frame = prop_oneof![
-            6 => Just(r#"{"id":"@","created":#,"choices":[{"index":0,"message":{"role":"assistant","content":"@"},"finish_reason":"stop"}],"usage":{"prompt_tokens":#,"completion_tokens":#,"total_tokens":#}}"#),
-            3 => Just(r#"{"usage":{"completion_tokens":#,"details":{"a":#,"b":"@"},"prompt_tokens":#},"choices":[{"text":"@","finish_reason":"stop"},{"text":"@","finish_reason":"length"}],"x":"@"}"#),
-            2 => Just(r#"{"id":"@","choices":[{"message":{"content":null,"tool_calls":[{"id":"@"}]},"finish_reason":"tool_calls"}],"usage":null}"#),
-            2 => Just(r#"{"id":"@","choices":[{"text":"@","finish_reason":"@"}],"usage":{"total_tokens":#}}"#),
-            1 => Just(r#"{"id":"@","error":"@","choices":[{"text":"@","finish_reason":"stop"}]}"#),
-            1 => Just(r#"{"usage":{"prompt_tokens":#,"prompt_tokens":#},"choices":[{"finish_reason":"stop"}],"object":"@"}"#),
-            1 => Just(r#"{"choices":[],"id":"@"}"#),
-            1 => Just(r#"["@",#]"#),
-        ];
-        filled(frame, word, number)
-    }
-
-    #[test]
-    fn facts_by_shape_are_those_of_reading() {
-        law(500, prop::collection::vec(answers(), 1..60), |answers| {
-            let (mut shapes, mut tape, mut own) = (Shapes::default(), Tape::new(), Tape::new());
-            for body in &answers {
-                let endpoint = if body.len() % 7 == 0 { Endpoint::Completions } else { CHAT };
-                let facts = shapes.answer_facts(endpoint, body.as_bytes(), &mut tape);
-                prop_assert_eq!(facts, answer_facts(endpoint, body.as_bytes(), &mut own), "{}", body);
-            }
-            Ok(())
-        });
-    }
 }
