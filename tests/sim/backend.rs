@@ -36,8 +36,10 @@ pub enum Act {
     Reset(When),
     /// Bytes that are no HTTP.
     Garbage(When),
-    /// A stream that is framed to its end but has no `[DONE]`.
+    /// A stream that is framed to its end and whole, but has no `[DONE]`.
     NoDone,
+    /// Of status 200, and no answer: an error, in the API's shape or the provider's own, or nothing at all.
+    FalseOk,
     /// A stream with an error event in it.
     ErrorEvent,
     /// A length that says more than comes.
@@ -159,9 +161,9 @@ pub fn choose(temper: Temper, form: Form) -> Act {
         4 | 5 => Act::Leave(when),
         6 => Act::Reset(when),
         7 => Act::Garbage(pick(&[When::NoHead, When::InHead, When::InBody])),
-        8 if streamed => Act::NoDone,
+        8 if streamed => pick(&[Act::NoDone, Act::FalseOk]),
         9 if streamed => Act::ErrorEvent,
-        8 | 9 => Act::NoJson,
+        8 | 9 => pick(&[Act::NoJson, Act::FalseOk]),
         10 => Act::LongLength,
         12 => Act::Busy(pick(&[429, 503]), pick(&[0, 0, 1, 1000])),
         13 if streamed => Act::FirstError,
@@ -331,7 +333,15 @@ impl Exchange<'_> {
                 for event in self.events(usize::MAX, "stop") {
                     self.send(chunk(&event)).await?;
                 }
+                self.ledger.rate(self.call, Worth::Whole);
                 self.send(b"0\r\n\r\n".to_vec()).await?;
+                Some(Next::Keep)
+            }
+            Act::FalseOk => {
+                self.ledger.rate(self.call, Worth::Error);
+                let body = false_ok(self.call, self.form);
+                self.send(self.head(Frame::Length, Some(body.len()), After::Keep).into_bytes()).await?;
+                self.send(body).await?;
                 Some(Next::Keep)
             }
             Act::FirstError | Act::RoleAlone => {
@@ -481,6 +491,22 @@ impl Exchange<'_> {
 /// The body of an error's answer to `call`.
 pub fn error_body(call: usize) -> String {
     format!("{{\"error\":{{\"message\":\"no\",\"type\":\"x\",\"code\":\"c\",\"call\":{call}}}}}")
+}
+
+/// The body of an answer of status 200 that is none.
+pub fn false_ok(call: usize, form: Form) -> Vec<u8> {
+    let whole = ["", "{}", "{\"choices\":null}", "<html>", "{\"base_resp\":{\"status_code\":1000}}"].map(str::to_owned);
+    let bodies = [&[error_body(call)], &whole[..]].concat();
+    match form {
+        Form::Whole => bodies[between(0, bodies.len() as u64 - 1) as usize].clone().into_bytes(),
+        Form::Streamed { .. } => {
+            let data = match between(0, bodies.len() as u64) as usize {
+                place if place < bodies.len() => bodies[place].clone(),
+                _ => "[DONE]".to_owned(),
+            };
+            format!("data: {data}\n\n").into_bytes()
+        }
+    }
 }
 
 /// An event that says who speaks, and nothing more.

@@ -11,7 +11,7 @@ use h2::{Reason, RecvStream, SendStream};
 use ringway::net::sim::{Place, between, spawn_at};
 use ringway::net::{Socket, sleep_ms};
 
-use crate::backend::{Act, Frame, Temper, When, choose, error_body, role_event};
+use crate::backend::{Act, Frame, Temper, When, choose, error_body, false_ok, role_event};
 use crate::frames::{Cut, Transport, Wire};
 use crate::ledger::{Ledger, Worth};
 use crate::message::{AT_ONCE, Pace};
@@ -199,7 +199,14 @@ impl Answer<'_> {
             }
             Act::NoDone => {
                 let mut sending = self.begin(&mut respond, 200, None, None)?;
+                self.rate(Worth::Whole);
                 self.send(&mut sending, self.body(), true).await
+            }
+            Act::FalseOk => {
+                self.rate(Worth::Error);
+                let body = false_ok(self.call, self.form);
+                let mut sending = self.begin(&mut respond, 200, Some(body.len()), None)?;
+                self.send(&mut sending, body, true).await
             }
             Act::FirstError | Act::RoleAlone | Act::ErrorEvent => {
                 let mut sending = self.begin(&mut respond, 200, None, None)?;

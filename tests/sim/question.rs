@@ -81,6 +81,27 @@ pub fn whole_answer(number: u64, call: usize, count: usize, finish: &str) -> Vec
     .into_bytes()
 }
 
+/// Where a provider puts the usage of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UsagePlace {
+    Own,
+    /// On the chunk that ends the answer.
+    Last,
+    InChoice,
+    WithoutChoices,
+    /// A growing one on each chunk.
+    Each,
+}
+
+/// By the call's number, so that it is the same whenever it is asked.
+fn usage_place(call: usize) -> UsagePlace {
+    use UsagePlace::*;
+    [Own, Last, InChoice, Own, WithoutChoices, Each][call % 6]
+}
+
+/// Longer than a buffer of the gateway.
+const HUGE_BYTES: usize = 70 << 10;
+
 /// The events of a streamed answer, one item an event, without `[DONE]`.
 pub fn events(number: u64, call: usize, count: usize, finish: &str, with_usage: bool) -> Vec<Vec<u8>> {
     let chunk = |choices: Value, usage: Option<Value>| {
@@ -93,17 +114,44 @@ pub fn events(number: u64, call: usize, count: usize, finish: &str, with_usage: 
             None if with_usage && call.is_multiple_of(2) => value["usage"] = Value::Null,
             None => {}
         }
-        format!("data: {value}\n\n").into_bytes()
+        if choices == Value::Null {
+            value.as_object_mut().map(|members| members.remove("choices"));
+        }
+        let text = value.to_string();
+        // Some tell a member twice.
+        let text = if call % 5 == 1 { text.replacen("\"created\":7", "\"created\":7,\"created\":7", 1) } else { text };
+        format!("data: {text}\n\n").into_bytes()
     };
+    let place = usage_place(call);
     let delta = |delta: Value, finish: Value| json!([{"index": 0, "delta": delta, "finish_reason": finish}]);
+    let counting = |words: usize| (with_usage && place == UsagePlace::Each).then(|| usage(words));
     let words = words(number);
     let mut events = vec![chunk(delta(json!({"role": "assistant", "content": ""}), Value::Null), None)];
-    for word in &words[..count.min(words.len())] {
-        events.push(chunk(delta(json!({"content": word}), Value::Null), None));
+    if call % 16 == 5 {
+        events.push(
+            format!(
+                "data: {}\n\n",
+                json!({
+                    "id": format!("call-{call}"), "object": "chat.completion.chunk", "created": 7, "model": "real-m",
+                    "choices": [], "pad": "x".repeat(HUGE_BYTES),
+                })
+            )
+            .into_bytes(),
+        );
     }
-    events.push(chunk(delta(json!({}), json!(finish)), None));
-    if with_usage {
-        events.push(chunk(json!([]), Some(usage(count))));
+    for (index, word) in words[..count.min(words.len())].iter().enumerate() {
+        events.push(chunk(delta(json!({"content": word}), Value::Null), counting(index)));
+    }
+    let mut end = delta(json!({}), json!(finish));
+    if with_usage && place == UsagePlace::InChoice {
+        end[0]["usage"] = usage(count);
+    }
+    let last = with_usage && matches!(place, UsagePlace::Last | UsagePlace::Each);
+    events.push(chunk(end, last.then(|| usage(count))));
+    match place {
+        UsagePlace::Own if with_usage => events.push(chunk(json!([]), Some(usage(count)))),
+        UsagePlace::WithoutChoices if with_usage => events.push(chunk(Value::Null, Some(usage(count)))),
+        _ => {}
     }
     events
 }
@@ -165,8 +213,11 @@ pub fn read_events(body: &[u8]) -> Found {
         assert!(found.call.is_none() || found.call == call, "two calls in one stream: {:?} and {call:?}", found.call);
         found.call = call;
         if let Some(usage) = value.get("usage").filter(|usage| !usage.is_null()) {
+            assert!(found.usage.is_none(), "usage comes once: {data:?}");
+            assert_eq!(value["choices"], json!([]), "and in its place: {data:?}");
             found.usage = Some(usage.clone());
         }
+        assert!(value["choices"][0].get("usage").is_none(), "usage in a choice: {data:?}");
         let choice = &value["choices"][0];
         found.content.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
         if let Some(finish) = choice["finish_reason"].as_str() {

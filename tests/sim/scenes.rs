@@ -385,6 +385,7 @@ fn every_fault_of_a_backend_is_told_honestly() {
         Act::Status(429),
         Act::Status(500),
         Act::LongLength,
+        Act::FalseOk,
     ];
     for when in [When::NoHead, When::InHead, When::AfterHead, When::InBody] {
         acts.extend([Act::Hang(when), Act::Leave(when), Act::Reset(when)]);
@@ -404,7 +405,8 @@ fn every_fault_of_a_backend_is_told_honestly() {
             story.finish_clients();
             for outcome in outcomes(&story) {
                 let fits = match act {
-                    Act::Answer { .. } => is_answer(&outcome),
+                    Act::Answer { .. } | Act::NoDone => is_answer(&outcome),
+                    Act::FalseOk => matches!(outcome, Outcome::Error { status: 502, .. }),
                     Act::Short { .. } => matches!(outcome, Outcome::Relayed { .. }),
                     Act::Status(said) => matches!(outcome, Outcome::Error { status, .. } if status == *said),
                     // Whole answers that broke off, and streams that could still say so; a reset may overtake all of it.
