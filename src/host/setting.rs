@@ -57,6 +57,18 @@ impl Form {
             }
         }
     }
+
+    /// The spelling that the kernel takes: more than 32 bits of a mask without commas it refuses.
+    pub fn spelled(self, plain: &str) -> String {
+        match self {
+            Form::Fields | Form::Choice => plain.to_owned(),
+            Form::Mask => {
+                let digits: Vec<char> = plain.chars().collect();
+                let words: Vec<String> = digits.rchunks(8).rev().map(|word| word.iter().collect()).collect();
+                words.join(",")
+            }
+        }
+    }
 }
 
 impl Setting {

@@ -236,6 +236,23 @@ fn queues_and_interrupts_go_to_the_data_cores() {
 }
 
 #[test]
+fn masks_of_many_cpus_are_written_in_words_of_32_bits() {
+    let bench = Bench::new(stock());
+    bench.host.write("/proc/self/status", "Cpus_allowed_list:\t0-71");
+    bench.host.write("/sys/devices/system/cpu/online", "0-71");
+    bench.host.write("/proc/irq/41/smp_affinity", "ff,ffffffff,ffffffff\n");
+    let before = bench.tree();
+    bench.tune("throughput").unwrap();
+    // 72 CPUs: 61 data, 8 left for I/O, one for I/O, one in the background, one for the system.
+    assert_eq!(bench.read("/sys/class/net/eth0/queues/rx-0/rps_cpus"), "1fffffff,ffffffff");
+    assert_eq!(bench.read("/sys/class/net/eth0/queues/tx-1/xps_cpus"), "aaaaaaa,aaaaaaaa");
+    assert_eq!(bench.read("/proc/irq/41/smp_affinity"), "2");
+    assert_eq!(bench.tune("throughput"), Ok(0));
+    bench.tune("").unwrap();
+    assert_eq!(bench.tree(), before);
+}
+
+#[test]
 fn the_files_that_make_it_last_say_what_the_kernel_has_now() {
     let bench = Bench::new(stock());
     bench.tune("latency").unwrap();
@@ -264,6 +281,7 @@ fn the_difference_says_what_and_why_and_what_is_left_to_people() {
     assert_eq!(bench.tree(), before, "looking changes nothing");
     assert!(text.starts_with("profile latency: "), "{text}");
     assert!(text.contains("/proc/sys/net/core/somaxconn\n  - 128\n  + 4096\n      Caps how many"), "{text}");
+    assert!(text.contains("(kernel admin-guide/sysctl/net.rst; listen(2))"), "the source, too: {text}");
     assert!(!text.contains("nohz_full"), "with every CPU a data core none may be isolated");
 
     bench.host.write("/proc/self/status", "Cpus_allowed_list:\t0-15");

@@ -61,7 +61,7 @@ pub fn apply(root: &Root, intent: &Intent, saved: &Saved, path: &Path) -> Result
 fn make(root: &Root, change: &Change) -> Result<Option<String>, String> {
     let written = match (change.kind, &change.wanted) {
         (Kind::File, wanted) => root.put(&change.path, wanted.as_deref()),
-        (Kind::Lasting(_) | Kind::Passing(_), Some(value)) => root.set(&change.path, value),
+        (Kind::Lasting(form) | Kind::Passing(form), Some(value)) => root.set(&change.path, &form.spelled(value)),
         (Kind::Lasting(_) | Kind::Passing(_), None) => Ok(()),
     };
     let value = change.wanted.as_deref().unwrap_or("nothing");

@@ -105,7 +105,7 @@ impl Intent {
             Target::Queue(_) => Kind::Passing(setting.form),
             _ => Kind::Lasting(setting.form),
         };
-        self.change(&setting.path, kind, Some(now), Some(wanted.clone()), &row.why);
+        self.change(&setting.path, kind, Some(now), Some(wanted.clone()), &format!("{} ({})", row.why, row.source));
         Some(Line { path: setting.path.clone(), kind, before: Some(before), written: Some(wanted) })
     }
 
