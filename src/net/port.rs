@@ -8,34 +8,26 @@ use std::io;
 use std::os::fd::RawFd;
 use std::task::Waker;
 
-use io_uring::{IoUring, cqueue};
-
+use kernel::{Completion, Kernel};
 pub use post::Outlet;
 pub use ready::{Ready, bell_rung, ready, sleep_until_us};
 
 use super::clock::begin_round;
 use super::now_us;
-use super::sys::{Buffers, Tray, submit_and_reap, submit_and_wait};
 
+mod kernel; // what is asked of the kernel
 mod names; // sockets that the ring knows
 mod post; // the sending side
 mod ready; // waits that are over once
 mod receive; // the receiving side
 
 #[cfg(test)]
+mod fake; // a kernel of the tests' own
+#[cfg(test)]
 mod tests;
 
-const RING_ENTRIES: u32 = 1024;
-const COMPLETIONS: u32 = 8192;
-/// Most buffers of a core. Bytes leave them when their reader runs, mostly within the same round.
-const BUFFERS: u16 = 1024;
-/// So many are in use at first, and so many more each time they run out. The kernel takes them in turn, so that all of
-/// them go through the caches: with as many as are needed the bytes of a request are still there when it is read.
-const BUFFERS_STEP: u16 = 64;
-const BUFFER_BYTES: usize = 8 << 10;
-/// Bytes of all sends of a round. The tray is filled from its start each time: that of a small round stays in the first
-/// cache.
-const TRAY_BYTES: usize = 256 << 10;
+/// Room for the sends of a round, at first.
+const POSTED: usize = 1024;
 /// Waiting without end and for so long are the same, but that a mistake elsewhere shows as slowness.
 const LONGEST_WAIT_US: u64 = 10_000_000;
 /// How often in a row the kernel is asked to take what is queued.
@@ -52,13 +44,18 @@ const SERIAL_MASK: u32 = (1 << 30) - 1;
 
 thread_local! {
     static HUB: RefCell<Option<Hub>> = const { RefCell::new(None) };
+    /// Waits and sleeps that were dropped while the hub was in use; the next to use it ends them.
+    static ENDED: RefCell<Vec<Ended>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is to be ended, by its place.
+enum Ended {
+    Wait(u32),
+    Sleep((u64, u64)),
 }
 
 struct Hub {
-    ring: IoUring,
-    /// How many slots' sockets can have a number.
-    names: u32,
-    buffers: Buffers,
+    kernel: Kernel,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// Buffers that wait for their readers. Bytes of others are copied out before it is half of all, so that there is
@@ -77,9 +74,13 @@ struct Hub {
     /// Who sleeps, by when they wake and a number.
     timers: BTreeMap<(u64, u64), Waker>,
     timer_number: u64,
-    tray: Tray,
+    /// Wakers that are no longer needed. Dropping one may drop its task, and with it sockets that want this hub: that
+    /// has to wait until nobody uses it.
+    discarded: Vec<Waker>,
     /// Scratch: what has completed.
-    news: Vec<cqueue::Entry>,
+    completions: Vec<Completion>,
+    /// What is to be taken back as soon as the kernel has taken it.
+    cancelled: Vec<u64>,
     /// Whose sends are queued.
     posted: Vec<u32>,
     /// Whose peers have no room.
@@ -162,30 +163,39 @@ pub struct Port {
 
 /// Errors: no ring, or the thread has ended.
 fn with<R>(act: impl FnOnce(&mut Hub) -> R) -> io::Result<R> {
+    let mut discarded = Vec::new();
     let result = HUB.try_with(|hub| {
         let mut hub = hub.borrow_mut();
         if hub.is_none() {
-            *hub = Some(Hub::new()?);
+            *hub = Some(Hub::new(Kernel::new()?));
         }
-        Ok(act(hub.as_mut().expect("made above")))
+        let hub = hub.as_mut().expect("made above");
+        let result = act(hub);
+        hub.end_what_was_dropped();
+        std::mem::swap(&mut discarded, &mut hub.discarded);
+        Ok(result)
     });
+    drop(discarded);
     result.unwrap_or_else(|_| Err(io::ErrorKind::NotConnected.into()))
 }
 
+/// Ends `what` was dropped: now, or as soon as the hub is free.
+fn end_dropped(what: Ended) {
+    // Without the list the thread has ended, and its hub with it.
+    if ENDED.try_with(|ended| ended.borrow_mut().push(what)).is_ok() {
+        let is_free = HUB.try_with(|hub| hub.try_borrow_mut().is_ok_and(|hub| hub.is_some())).unwrap_or(false);
+        if is_free {
+            let _ = with(|_| ());
+        }
+    }
+}
+
 impl Hub {
-    fn new() -> io::Result<Hub> {
-        let mut builder = IoUring::builder();
-        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
-        builder.setup_cqsize(COMPLETIONS);
-        let ring = builder.build(RING_ENTRIES)?;
-        let mut buffers = Buffers::new(&ring, BUFFERS, BUFFER_BYTES)?;
-        buffers.use_more(BUFFERS_STEP);
-        Ok(Hub {
-            names: names::make_room(&ring),
-            ring,
-            buffers,
+    fn new(kernel: Kernel) -> Hub {
+        Hub {
+            kernel,
             slots: Vec::new(),
-            news: Vec::new(),
+            completions: Vec::new(),
             free: Vec::new(),
             held: 0,
             ran_out: false,
@@ -196,16 +206,12 @@ impl Hub {
             waits_free: Vec::new(),
             timers: BTreeMap::new(),
             timer_number: 0,
-            tray: Tray::new(TRAY_BYTES),
-            posted: Vec::with_capacity(RING_ENTRIES as usize),
+            discarded: Vec::new(),
+            cancelled: Vec::new(),
+            posted: Vec::with_capacity(POSTED),
             stalled: Vec::new(),
             stalled_ticking: false,
-        })
-    }
-
-    /// Whether the kernel has something for us. It says so in shared memory, which spares a call.
-    fn has_news(&mut self) -> bool {
-        self.ring.submission().taskrun() || !self.ring.completion().is_empty()
+        }
     }
 
     /// Notes the time: of what comes now, and of the tasks that it is for.
@@ -222,7 +228,7 @@ impl Hub {
         let mut submitted = false;
         // Mostly once: more if the kernel did not take or give everything at a time, or if what it gave made for more.
         for _ in 0..SUBMIT_ATTEMPTS {
-            let _ = submit_and_reap(&mut self.ring);
+            self.kernel.submit_and_reap();
             let (took_all, is_over) = self.take();
             submitted |= took_all;
             if is_over {
@@ -236,17 +242,18 @@ impl Hub {
     /// Takes every completion that is there. Whether the kernel has taken all that was queued, and given everything without
     /// making for more to ask.
     fn take(&mut self) -> (bool, bool) {
-        let took_all = self.ring.submission().is_empty();
+        let took_all = self.kernel.is_submitted();
         self.complete_all();
         if std::mem::take(&mut self.ran_out) {
-            self.buffers.use_more(BUFFERS_STEP);
+            self.kernel.use_more_buffers();
         }
-        let queue = self.ring.submission();
-        let (is_empty, overflows) = (queue.is_empty(), queue.cq_overflow());
-        drop(queue);
+        let (is_empty, overflows) = (self.kernel.is_submitted(), self.kernel.overflows());
         let took_all = took_all && !overflows;
         if took_all {
             self.all_posted();
+        }
+        if is_empty {
+            self.cancelled.drain(..).for_each(|tag| self.kernel.cancel(tag));
         }
         (took_all, is_empty && !overflows)
     }
@@ -256,7 +263,7 @@ impl Hub {
         let until_us = self.timers.first_key_value().map(|((until_us, _), _)| *until_us);
         let patience_us = until_us.map_or(LONGEST_WAIT_US, |until_us| until_us.saturating_sub(now_us()));
         (self.queued, self.arming) = (false, false);
-        let _ = submit_and_wait(&mut self.ring, patience_us.min(LONGEST_WAIT_US));
+        self.kernel.submit_and_wait(patience_us.min(LONGEST_WAIT_US));
         self.begin();
         let (_, is_over) = self.take();
         if !is_over {
@@ -292,49 +299,63 @@ impl Hub {
     }
 
     /// Queues what `push` pushes. False: the queue is full, and the kernel does not take it.
-    fn queue(&mut self, push: impl Fn(&mut IoUring) -> bool) -> bool {
-        let is_queued = push(&mut self.ring) || {
-            let _ = submit_and_reap(&mut self.ring);
-            push(&mut self.ring)
-        };
+    fn queue(&mut self, push: impl Fn(&mut Kernel) -> bool) -> bool {
+        let is_queued = push(&mut self.kernel)
+            || (0..SUBMIT_ATTEMPTS).any(|_| {
+                self.kernel.submit_and_reap();
+                push(&mut self.kernel)
+            });
         self.queued |= is_queued;
         is_queued
     }
 
+    fn end_what_was_dropped(&mut self) {
+        while let Some(ended) = ENDED.try_with(|ended| ended.borrow_mut().pop()).ok().flatten() {
+            match ended {
+                Ended::Wait(index) => self.end_wait(index),
+                Ended::Sleep(key) => self.discarded.extend(self.timers.remove(&key)),
+            }
+        }
+    }
+
     /// Takes back what waits under `tag`, also if it is only queued.
     fn take_back(&mut self, tag: u64) {
-        if self.queued {
-            let _ = submit_and_reap(&mut self.ring);
+        if self.queued && !self.kernel.is_submitted() {
+            self.kernel.submit_and_reap();
         }
-        let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
+        if self.kernel.is_submitted() {
+            self.kernel.cancel(tag);
+        } else {
+            self.cancelled.push(tag); // it may still be queued
+        }
     }
 
     fn complete_all(&mut self) {
-        let mut news = std::mem::take(&mut self.news);
+        let mut completions = std::mem::take(&mut self.completions);
         loop {
-            news.extend(self.ring.completion());
-            if news.is_empty() {
+            self.kernel.take_completions(&mut completions);
+            if completions.is_empty() {
                 break;
             }
-            for done in news.drain(..) {
-                self.complete(&done);
+            for done in completions.drain(..) {
+                self.complete(done);
             }
         }
-        self.news = news;
+        self.completions = completions;
     }
 
-    fn complete(&mut self, done: &cqueue::Entry) {
-        let (index, serial) = (done.user_data() as u32, (done.user_data() >> 32) as u32 & SERIAL_MASK);
-        if done.user_data() >> 62 == OF_READY {
-            return self.became_ready(index, serial, done.result());
+    fn complete(&mut self, done: Completion) {
+        let (index, serial) = (done.tag as u32, (done.tag >> 32) as u32 & SERIAL_MASK);
+        if done.tag >> 62 == OF_READY {
+            return self.became_ready(index, serial, done.result);
         }
         if self.slots.get(index as usize).is_none_or(|slot| slot.serial != serial) {
             // Of a socket that is closed.
-            cqueue::buffer_select(done.flags()).into_iter().for_each(|id| self.buffers.give_back(id));
+            done.buffer.into_iter().for_each(|id| self.kernel.give_back(id));
             return;
         }
-        match done.user_data() >> 62 {
-            OF_SEND => self.fell_short(index, done.result()),
+        match done.tag >> 62 {
+            OF_SEND => self.fell_short(index, done.result),
             OF_ROOM => self.send_on(index),
             _ => self.received(index, done),
         }
@@ -343,6 +364,8 @@ impl Hub {
     fn release(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let serial = slot.serial.wrapping_add(1) & SERIAL_MASK;
+        self.discarded.extend(slot.receiving.reader.take());
+        self.discarded.extend(slot.excess.as_mut().and_then(|excess| excess.writer.take()));
         *slot = Slot { serial, is_listed: slot.is_listed, ..Slot::default() };
         self.free.push(index);
     }
@@ -370,7 +393,7 @@ pub(super) fn work(may_wait: bool) {
     let _ = with(|hub| {
         if may_wait {
             hub.serve_and_wait();
-        } else if hub.queued || hub.has_news() {
+        } else if hub.queued || hub.kernel.has_completions() {
             hub.serve();
         } else {
             hub.begin();
@@ -395,9 +418,17 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        let _ = HUB.try_with(|hub| {
-            let Ok(mut hub) = hub.try_borrow_mut() else { return };
-            let Some(hub) = hub.as_mut() else { return };
+        // The end of the thread has taken the ring with it.
+        let is_there = HUB.try_with(|hub| match hub.try_borrow() {
+            Ok(hub) => hub.is_some(),
+            // What is queued may name a descriptor that closes right after this. The hub drops no task while it is in
+            // use, so that this cannot be; if it is, going on would be to send one peer's bytes to another.
+            Err(_) => std::process::abort(),
+        });
+        if !is_there.unwrap_or(false) {
+            return;
+        }
+        let _ = with(|hub| {
             let slot = &hub.slots[self.index as usize];
             let is_named = slot.sending.is_posted() || slot.receiving.armed || !slot.unsent().is_empty();
             if hub.queued && is_named {

@@ -4,7 +4,6 @@
 use io_uring::IoUring;
 
 use super::Hub;
-use crate::net::shutdown_both;
 use crate::net::sys::Target;
 
 /// Most sockets that get a number, as far as the limit of open files permits.
@@ -26,7 +25,7 @@ impl Name {
 const FIRST_KERNEL: (u32, u32) = (6, 6);
 
 /// How many sockets of the ring can have a number; none where the kernel is old or refuses.
-pub(super) fn make_room(ring: &IoUring) -> u32 {
+pub(super) fn fixed_files_max(ring: &IoUring) -> u32 {
     let release = rustix::system::uname();
     if version_of(release.release().to_bytes()).is_none_or(|version| version < FIRST_KERNEL) {
         return 0;
@@ -49,9 +48,8 @@ impl Hub {
             Name::NUMBER | Name::UNNUMBERED => {}
             Name(sent) if sent < SENDS => *name = Name(sent + 1),
             Name(_) => {
-                let has_room = index < self.names;
-                let is_numbered =
-                    has_room && self.ring.submitter().register_files_update(index, &[slot.socket]).is_ok();
+                let has_room = index < self.kernel.fixed_files();
+                let is_numbered = has_room && self.kernel.set_fixed_file(index, slot.socket);
                 *name = if is_numbered { Name::NUMBER } else { Name::UNNUMBERED };
             }
         }
@@ -63,8 +61,8 @@ impl Hub {
         let name = &mut self.slots[index as usize].sending.name;
         if std::mem::take(name) == Name::NUMBER {
             let slot = &self.slots[index as usize];
-            if self.ring.submitter().register_files_update(index, &[-1]).is_err() {
-                shutdown_both(slot.socket); // out of memory: what stays open is at least of no use to anybody
+            if !self.kernel.set_fixed_file(index, -1) {
+                self.kernel.shut_down(slot.socket); // out of memory: what stays open is at least of no use to anybody
             }
         }
     }

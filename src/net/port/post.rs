@@ -11,8 +11,7 @@ use rustix::io::Errno;
 
 use super::names::Name;
 use super::{Excess, Hub, OF_ROOM, OF_SEND, Port, Slot, with};
-use crate::net::sys::{push_poll, reset_by_close, send_now};
-use crate::net::{is_running, now_ms, shutdown_both, sleep_ms, spawn_raw};
+use crate::net::{is_running, now_ms, sleep_ms, spawn_raw};
 
 /// Most bytes of one send that is not waited for.
 const POSTED_BYTES: usize = 16 << 10;
@@ -79,11 +78,11 @@ impl Hub {
         }
         let tag = slot.tag(index, OF_SEND);
         let target = self.target(index);
-        let start = match self.tray.push_send(&mut self.ring, target, bytes, tag) {
+        let start = match self.kernel.push_send(target, bytes, tag) {
             Some(start) => start,
             None => {
                 self.serve();
-                self.tray.push_send(&mut self.ring, target, bytes, tag)?
+                self.kernel.push_send(target, bytes, tag)?
             }
         };
         let slot = &mut self.slots[index as usize];
@@ -106,7 +105,7 @@ impl Hub {
         if slot.unsent().is_empty() && !slot.sending.is_posted() {
             return Poll::Ready(Ok(()));
         }
-        slot.excess().writer = Some(context.waker().clone());
+        self.discarded.extend(slot.excess().writer.replace(context.waker().clone()));
         Poll::Pending
     }
 
@@ -127,7 +126,7 @@ impl Hub {
         };
         if taken < length {
             let excess = slot.excess();
-            excess.unsent.extend_from_slice(self.tray.queued(start + taken, length - taken));
+            excess.unsent.extend_from_slice(self.kernel.queued(start + taken, length - taken));
             (excess.moved_ms, excess.unsent_ms) = (now_ms(), now_ms());
             if !std::mem::replace(&mut slot.is_listed, true) {
                 self.stalled.push(index);
@@ -151,7 +150,7 @@ impl Hub {
                 slot.tidy();
             }
         }
-        self.tray.clear();
+        self.kernel.clear_queued();
     }
 
     fn broke(&mut self, index: u32, error: Errno) {
@@ -168,7 +167,7 @@ impl Hub {
     fn wait_for_room(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
         let (socket, tag) = (slot.socket, slot.tag(index, OF_ROOM));
-        if !self.queue(|ring| push_poll(ring, socket, PollFlags::OUT, tag)) {
+        if !self.queue(|kernel| kernel.push_poll(socket, PollFlags::OUT, tag)) {
             self.broke(index, Errno::NOBUFS);
         }
     }
@@ -179,7 +178,7 @@ impl Hub {
         let Some(excess) = slot.excess.as_mut().filter(|excess| !slot.orphan && !excess.unsent.is_empty()) else {
             return; // it closes, or has failed
         };
-        match send_now(slot.socket, &excess.unsent) {
+        match self.kernel.send_now(slot.socket, &excess.unsent) {
             Ok(taken) => {
                 excess.unsent.drain(..taken);
                 excess.moved_ms = now_ms();
@@ -204,10 +203,11 @@ impl Hub {
         let slot = &mut self.slots[index as usize];
         let waits = !slot.unsent().is_empty();
         if let Some(excess) = &mut slot.excess {
-            (excess.unsent, excess.writer) = (Vec::new(), None);
+            excess.unsent = Vec::new();
+            self.discarded.extend(excess.writer.take());
         }
         if waits {
-            reset_by_close(slot.socket);
+            self.kernel.reset_by_close(slot.socket);
             let tag = slot.tag(index, OF_ROOM);
             self.take_back(tag);
         }
@@ -216,7 +216,7 @@ impl Hub {
     /// Shuts down sockets whose peers took nothing, or too little, for longer than they may. False: there are none left that stall.
     fn end_stalled(&mut self) -> bool {
         let now_ms = now_ms();
-        let slots = &mut self.slots;
+        let (slots, kernel) = (&mut self.slots, &mut self.kernel);
         self.stalled.retain(|&index| {
             let slot = &mut slots[index as usize];
             let stalling = slot.excess.as_ref().filter(|excess| !excess.unsent.is_empty());
@@ -226,7 +226,7 @@ impl Hub {
                 looks => u64::from(looks) * STALLED_TICK_MS,
             };
             if stalling.is_some_and(|excess| now_ms >= excess.stalls_until_ms(patience_ms)) {
-                shutdown_both(slot.socket);
+                kernel.shut_down(slot.socket);
             }
             slot.is_listed = stalls;
             stalls

@@ -2,15 +2,16 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::{Hub, OF_READY, SERIAL_MASK, tag, with};
-use crate::net::sys::{BellRead, push_bell_read, push_poll};
+use super::kernel::Kernel;
+use super::{Ended, Hub, OF_READY, SERIAL_MASK, end_dropped, tag, with};
+use crate::net::sys::BellRead;
 
 #[derive(Default)]
 pub(super) struct Wait {
@@ -26,13 +27,13 @@ pub struct Ready {
 }
 
 impl Hub {
-    fn begin_wait(&mut self, push: impl Fn(&mut io_uring::IoUring, u64) -> bool) -> Option<u32> {
+    fn begin_wait(&mut self, push: impl Fn(&mut Kernel, u64) -> bool) -> Option<u32> {
         let index = self.waits_free.pop().unwrap_or_else(|| {
             self.waits.push(Wait::default());
             self.waits.len() as u32 - 1
         });
         let tag = tag(OF_READY, self.waits[index as usize].serial, index);
-        if !self.queue(|ring| push(ring, tag)) {
+        if !self.queue(|kernel| push(kernel, tag)) {
             self.waits_free.push(index);
             return None;
         }
@@ -47,8 +48,9 @@ impl Hub {
         }
     }
 
-    fn end_wait(&mut self, index: u32) {
+    pub(super) fn end_wait(&mut self, index: u32) {
         let wait = &mut self.waits[index as usize];
+        self.discarded.extend(wait.waker.take());
         let tag = tag(OF_READY, wait.serial, index);
         let waits = wait.result.is_none();
         *wait = Wait { serial: wait.serial.wrapping_add(1) & SERIAL_MASK, ..Wait::default() };
@@ -61,15 +63,18 @@ impl Hub {
 
 /// Waits until `descriptor` is ready for one of `events`, or broken.
 pub fn ready(descriptor: BorrowedFd<'_>, events: PollFlags) -> Ready {
-    let descriptor = descriptor.as_raw_fd();
-    let index = with(|hub| hub.begin_wait(|ring, tag| push_poll(ring, descriptor, events, tag)));
+    ready_at(descriptor.as_raw_fd(), events)
+}
+
+pub(super) fn ready_at(descriptor: RawFd, events: PollFlags) -> Ready {
+    let index = with(|hub| hub.begin_wait(|kernel, tag| kernel.push_poll(descriptor, events, tag)));
     Ready { index: index.ok().flatten() }
 }
 
 /// Waits until the eventfd `bell` was written to, and resets it.
 pub fn bell_rung(bell: BorrowedFd<'_>, count: BellRead) -> Ready {
     let bell = bell.as_raw_fd();
-    let index = with(|hub| hub.begin_wait(|ring, tag| push_bell_read(ring, bell, count, tag)));
+    let index = with(|hub| hub.begin_wait(|kernel, tag| kernel.push_eventfd_read(bell, count, tag)));
     Ready { index: index.ok().flatten() }
 }
 
@@ -84,7 +89,7 @@ impl Future for Ready {
                 Some(result) if result < 0 => Poll::Ready(Err(Errno::from_raw_os_error(-result).into())),
                 Some(_) => Poll::Ready(Ok(())),
                 None => {
-                    wait.waker = Some(context.waker().clone());
+                    hub.discarded.extend(wait.waker.replace(context.waker().clone()));
                     Poll::Pending
                 }
             }
@@ -95,13 +100,9 @@ impl Future for Ready {
 
 impl Drop for Ready {
     fn drop(&mut self) {
-        let Some(index) = self.index else { return };
-        let _ = super::HUB.try_with(|hub| {
-            let Ok(mut hub) = hub.try_borrow_mut() else { return };
-            if let Some(hub) = hub.as_mut() {
-                hub.end_wait(index);
-            }
-        });
+        if let Some(index) = self.index {
+            end_dropped(Ended::Wait(index));
+        }
     }
 }
 
@@ -110,13 +111,9 @@ struct Sleep(Option<(u64, u64)>);
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        let Some(key) = self.0 else { return };
-        let _ = super::HUB.try_with(|hub| {
-            let Ok(mut hub) = hub.try_borrow_mut() else { return };
-            if let Some(hub) = hub.as_mut() {
-                hub.timers.remove(&key);
-            }
-        });
+        if let Some(key) = self.0 {
+            end_dropped(Ended::Sleep(key));
+        }
     }
 }
 
@@ -129,7 +126,7 @@ pub async fn sleep_until_us(us: u64) {
                 // Whoever polls last is woken: what waits may have gone over to another task.
                 match hub.timers.get_mut(&key) {
                     Some(waker) => {
-                        waker.clone_from(context.waker());
+                        hub.discarded.push(std::mem::replace(waker, context.waker().clone()));
                         return Poll::Pending;
                     }
                     None => return Poll::Ready(()),

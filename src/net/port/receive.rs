@@ -5,12 +5,11 @@
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-use io_uring::cqueue;
 use rustix::io::Errno;
 
+use super::kernel::{BUFFER_BYTES, Completion};
 use super::{Hub, OF_RECEIVE, Port, Slot, with};
 use crate::net::now_us;
-use crate::net::sys::{only_reap, push_receive};
 
 /// A socket whose reader does not read is received no further beyond this: the peer's window closes.
 const UNREAD_BYTES: usize = 128 << 10;
@@ -28,10 +27,11 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
-    fn wait(&mut self, context: &Context<'_>) {
-        match &mut self.reader {
-            Some(reader) => reader.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
+    /// Whom to wake. Returns whom it replaces.
+    fn wait(&mut self, context: &Context<'_>) -> Option<Waker> {
+        match &self.reader {
+            Some(reader) if reader.will_wake(context.waker()) => None,
+            _ => self.reader.replace(context.waker().clone()),
         }
     }
 }
@@ -42,7 +42,7 @@ impl Slot {
     }
 }
 
-const _: () = assert!(super::BUFFER_BYTES <= u16::MAX as usize);
+const _: () = assert!(BUFFER_BYTES <= u16::MAX as usize);
 
 impl Hub {
     /// Queues a receive for `index`.
@@ -53,7 +53,7 @@ impl Hub {
         }
         let tag = slot.tag(index, OF_RECEIVE);
         let socket = slot.socket;
-        let is_queued = self.queue(|ring| push_receive(ring, socket, tag));
+        let is_queued = self.queue(|kernel| kernel.push_receive(socket, tag));
         let receiving = &mut self.slots[index as usize].receiving;
         if !is_queued {
             receiving.end = Some(Err(Errno::NOBUFS));
@@ -74,25 +74,24 @@ impl Hub {
     }
 
     /// A receive has brought something, or ended.
-    pub(super) fn received(&mut self, index: u32, done: &cqueue::Entry) {
-        let buffer = cqueue::buffer_select(done.flags());
+    pub(super) fn received(&mut self, index: u32, done: Completion) {
         let slot = &mut self.slots[index as usize];
-        match (done.result(), buffer) {
+        match (done.result, done.buffer) {
             (received, Some(id)) if received > 0 => {
                 let is_first = slot.receiving.held.is_none() && slot.unread().is_empty();
                 if slot.orphan {
-                    self.buffers.give_back(id);
-                } else if is_first && self.held < self.buffers.used() / 2 {
+                    self.kernel.give_back(id);
+                } else if is_first && self.held < self.kernel.buffers_used() / 2 {
                     slot.receiving.held = Some((id, 0, received as u16));
                     self.held += 1;
                 } else {
                     self.ran_out |= slot.receiving.held.is_none();
-                    slot.excess().unread.extend_from_slice(self.buffers.filled(id, received as usize));
-                    self.buffers.give_back(id);
+                    slot.excess().unread.extend_from_slice(self.kernel.received(id, received as usize));
+                    self.kernel.give_back(id);
                 }
             }
             (received, buffer) => {
-                buffer.into_iter().for_each(|id| self.buffers.give_back(id));
+                buffer.into_iter().for_each(|id| self.kernel.give_back(id));
                 let port = &mut slot.receiving;
                 port.end = match received {
                     0 => Some(Ok(())),
@@ -112,7 +111,7 @@ impl Hub {
             reader.wake();
         }
         let full = slot.unread().len() >= UNREAD_BYTES;
-        if !cqueue::more(done.flags()) {
+        if !done.more {
             (slot.receiving.armed, slot.receiving.cancelling) = (false, false);
             if slot.orphan {
                 self.release(index);
@@ -129,11 +128,11 @@ impl Hub {
             excess.unread = Vec::new();
         }
         let port = &mut slot.receiving;
-        port.reader = None;
+        self.discarded.extend(port.reader.take());
         let (held, armed) = (port.held.take(), port.armed);
         if let Some((id, _, _)) = held {
             self.held -= 1;
-            self.buffers.give_back(id);
+            self.kernel.give_back(id);
         }
         if armed {
             self.cancel(index);
@@ -158,12 +157,12 @@ impl Port {
         let result = with(|hub| {
             let slot = &mut hub.slots[self.index as usize];
             if let Some((id, start, end)) = slot.receiving.held {
-                let bytes = &hub.buffers.filled(id, usize::from(end))[usize::from(start)..];
+                let bytes = &hub.kernel.received(id, usize::from(end))[usize::from(start)..];
                 let taken = take(bytes).min(bytes.len());
                 if taken == bytes.len() {
                     slot.receiving.held = None;
                     hub.held -= 1;
-                    hub.buffers.give_back(id);
+                    hub.kernel.give_back(id);
                 } else {
                     slot.receiving.held = Some((id, start + taken as u16, end));
                 }
@@ -181,7 +180,7 @@ impl Port {
             if let Some(end) = slot.receiving.end {
                 return Some(end.map(|()| 0).map_err(io::Error::from));
             }
-            slot.receiving.wait(context);
+            hub.discarded.extend(slot.receiving.wait(context));
             hub.arm(self.index);
             None
         });
@@ -199,7 +198,7 @@ impl Port {
             if slot.has_something() {
                 return true;
             }
-            slot.receiving.wait(context);
+            hub.discarded.extend(slot.receiving.wait(context));
             hub.arm(self.index);
             false
         });
@@ -222,10 +221,10 @@ impl Port {
             // What the kernel has but has not posted would be taken for the answer to the next request.
             if hub.arming {
                 hub.serve();
-            } else if hub.has_news() && now_us().saturating_sub(hub.asked_us) > FRESH_US {
+            } else if hub.kernel.has_completions() && now_us().saturating_sub(hub.asked_us) > FRESH_US {
                 // What is queued leaves with the rest of the round.
                 hub.begin();
-                let _ = only_reap(&mut hub.ring);
+                hub.kernel.only_reap();
                 hub.complete_all();
             }
             let slot = &hub.slots[self.index as usize];

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use super::{Hub, with};
 use crate::net::{Dial, Socket, dial, runtime::run_data_core, sleep_ms};
 
+mod chaos; // random programs against a fake kernel
 mod closing; // sockets that close, and what was posted on them
 mod crowd; // more at a time than there is room for
 mod order; // every way of writing, mixed

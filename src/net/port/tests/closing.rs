@@ -122,7 +122,7 @@ fn what_sends_often_sends_to_its_own_peer_and_closes() {
 #[test]
 fn a_ring_without_numbers_sends_by_descriptors() {
     on_core(async move {
-        with(|hub| hub.names = 0).unwrap();
+        with(|hub| hub.kernel.refuse_fixed_files()).unwrap();
         let waiting = Waiting::new(listener());
         let peer = waiting.connect();
         let mut socket = waiting.accept();

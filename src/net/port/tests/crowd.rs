@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use super::super::{BUFFERS, BUFFERS_STEP, RING_ENTRIES, TRAY_BYTES, with};
+use super::super::kernel::{BUFFERS, BUFFERS_STEP, RING_ENTRIES, SEND_ARENA_BYTES};
+use super::super::with;
 use super::{MUCH, expect, joined, listener, on_core, open, part, read_all};
 use crate::net::Socket;
 
@@ -22,7 +23,7 @@ fn more_messages_than_buffers_arrive_whole() {
             socket.rest(); // received from now on, whoever reads it when
             pairs.push((socket, peer));
         }
-        assert_eq!(with(|hub| hub.buffers.used()).unwrap(), usize::from(BUFFERS_STEP));
+        assert_eq!(with(|hub| hub.kernel.buffers_used()).unwrap(), usize::from(BUFFERS_STEP));
         for round in 0..20 {
             // All at once, before this thread looks at any of them.
             for (number, (_, peer)) in pairs.iter_mut().enumerate() {
@@ -32,7 +33,7 @@ fn more_messages_than_buffers_arrive_whole() {
                 expect(socket, &message(number, round)).await;
             }
         }
-        let (used, held) = with(|hub| (hub.buffers.used(), hub.held)).unwrap();
+        let (used, held) = with(|hub| (hub.kernel.buffers_used(), hub.held)).unwrap();
         assert!(used > usize::from(BUFFERS_STEP) && used <= usize::from(BUFFERS), "{used} in use");
         assert_eq!(held, 0, "all that was read is free again");
     });
@@ -68,5 +69,5 @@ fn more_posts_than_the_ring_has_entries_arrive() {
 
 #[test]
 fn more_posts_than_the_tray_has_bytes_arrive() {
-    on_core(post_on_all(3 * TRAY_BYTES / MUCH + 5, 3, MUCH));
+    on_core(post_on_all(3 * SEND_ARENA_BYTES / MUCH + 5, 3, MUCH));
 }
