@@ -102,3 +102,7 @@ pub const ERROR_MESSAGE_BYTES: usize = 2 << 10;
 /// Groups of fingerprints per core for which it is known when one was stored last; 64 KiB per core. At 1,000 stores per second
 /// and core, a copy of another core's entry is asked for anew about every 16 seconds.
 pub const STORE_EPOCHS: usize = 16 << 10;
+
+/// Most series of requests one core counts apart by endpoint, model, tenant and status; further ones count without their
+/// tenant. 1,000 tenants with a handful of models and statuses each fit; a scrape stays within a few megabytes.
+pub const SERIES: usize = 16 << 10;

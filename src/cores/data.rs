@@ -50,6 +50,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
     };
     let core = Rc::new(Core::new(id, count, snapshot, addresses, tls, board, outbox));
+    core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();
     for (fd, nodelay) in listening {
         match Listener::new(fd, nodelay) {
@@ -66,6 +67,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     'mail: loop {
         inbox.wait(&mut ear).await;
         while let Some(letter) = inbox.take() {
+            core.counters.letters.add(1);
             match letter {
                 Letter::Drain if !core.draining.replace(true) => {
                     for listener in listeners.drain(..) {

@@ -37,7 +37,7 @@ pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), Stri
     }
     bells.extend([Bell::waker(), Bell::waker()]);
     let mut posts = mail::lay(&bells).into_iter();
-    let board = Arc::new(Board::new(cores as u16, snapshot.backends.len()));
+    let board = Arc::new(Board::new(cores as u16, snapshot.models.len(), snapshot.backends.len()));
     let snapshot = Arc::new(snapshot);
     let (report, reports) = mpsc::channel();
     let mut threads: Vec<JoinHandle<()>> = Vec::new();

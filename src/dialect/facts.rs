@@ -17,6 +17,10 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Every endpoint, in the order of their numbers.
+    pub const ALL: [Endpoint; 5] =
+        [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Embeddings, Endpoint::Models, Endpoint::Other];
+
     /// The endpoint of a request path; a query is not looked at. `/v1/models/NAME` is `Models` too.
     pub fn from_path(path: &[u8]) -> Endpoint {
         match without_query(path) {

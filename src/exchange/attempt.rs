@@ -9,6 +9,7 @@ use shards::{Again, EventFault, Fault, again};
 use super::core::Core;
 use super::flight::{Flight, Lane};
 use super::lease::{self, Wanted};
+use super::meter::Attempted;
 use super::order::Order;
 use super::relay::Begun;
 use super::route::Plan;
@@ -84,11 +85,17 @@ pub async fn attempt<'a>(
     let deadlines = Deadlines::begin(core, order, plan.backend, since_ms);
     let watched = core.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
+    let counted = Attempted::begin(core, plan.backend);
     let mut wanted = Wanted::Any;
     // In one function: one that is waited for is copied before it begins.
     let result = loop {
         let leased = match lease::connection_now(core, &plan, wanted) {
-            Ok(None) => Box::pin(lease::connection(core, &plan, wanted, deadlines, flight)).await,
+            Ok(None) => {
+                let asked_us = now_us();
+                let leased = Box::pin(lease::connection(core, &plan, wanted, deadlines, flight)).await;
+                order.waited_since(asked_us);
+                leased
+            }
             Ok(Some(lease)) => Ok(lease),
             Err(fault) => Err(fault),
         };
@@ -99,7 +106,10 @@ pub async fn attempt<'a>(
         match send::request(core, order, &plan, &mut lease, deadlines, lane, flight).await {
             Ok(answer) => {
                 let mut begun = Begun::new(core, order, &plan, lease, answer, deadlines, flight);
-                match begun.begin(core, order.endpoint).await {
+                let from_us = now_us();
+                let first = begun.begin(core, order.endpoint).await;
+                order.waited_since(from_us);
+                match first {
                     Ok(()) => break Ok(begun),
                     Err(fault) => {
                         begun.break_off(core);
@@ -117,6 +127,10 @@ pub async fn attempt<'a>(
             }
         }
     };
+    counted.end(match &result {
+        Ok(begun) => begun.miss.map(|miss| miss.fault),
+        Err(fault) => Some(*fault),
+    });
     match result {
         Ok(mut begun) => {
             if watched {

@@ -18,7 +18,7 @@ use super::letters::Letter;
 use crate::config::snapshot::{FastOpen, Protocol};
 use crate::net::http2::{self, Http2Settings, News, handshake};
 use crate::net::tls::{self, Agreed, TlsFault};
-use crate::net::{Dial, DialOptions, Duplex, dial_any, now_ms, sleep_ms, spawn};
+use crate::net::{Dial, DialOptions, Duplex, dial_any, now_ms, now_us, sleep_ms, spawn};
 
 /// So many dials that fail while a request waits for a connection, and it waits no longer. One may be mere bad luck;
 /// without a bound, those who wait would find out one after the other that a backend is not there.
@@ -79,6 +79,12 @@ impl Shared {
         let mut closing = Vec::new();
         self.streams.borrow_mut().reap(now, self.kept, &mut closing);
         drop(closing);
+    }
+
+    /// Connections and streams that are open.
+    pub fn counts(&self) -> (u64, u64) {
+        let streams = self.streams.borrow();
+        (streams.connections() as u64, streams.streams().into())
     }
 
     /// Streams that are open, for a simulation that looks for what was left behind.
@@ -245,6 +251,8 @@ impl Drop for Dialling<'_> {
 /// Opens a connection. Errors: every address refused, it took too long, or no secure one could be made.
 pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<Fresh, Fault> {
     let settings = &core.snapshot.backends[backend];
+    let begun_us = now_us();
+    let connected = || core.counters.backends[backend].connect.record(now_us().saturating_sub(begun_us));
     let until_ms = deadlines.head_ms.min(now_ms() + settings.timeout_connect_ms);
     let left_ms = || until_ms.saturating_sub(now_ms()).max(1);
     let mut addresses = core.addresses.borrow()[backend].to_vec();
@@ -262,6 +270,7 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
         return Err(Fault::Connect);
     };
     let Some(context) = &core.tls[backend] else {
+        connected();
         let opened = Opened { socket: socket.into(), address };
         return Ok(match settings.protocol {
             Protocol::Http2 => Fresh::Http2(opened),
@@ -270,6 +279,7 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
     };
     match tls::connect(socket, context, left_ms()).await {
         Ok((stream, agreed)) => {
+            connected();
             core.learn(backend, agreed);
             let opened = Opened { socket: stream.into(), address };
             Ok(match agreed {

@@ -20,6 +20,7 @@ use super::fly::Call;
 use super::letters::{Entry, Letter};
 use super::load::{Board, Load};
 use super::memory::RequestMemory;
+use super::meter;
 use super::send::Lasting;
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::dialect::Shapes;
@@ -29,6 +30,7 @@ use crate::net::tls::{Agreed, TlsContext};
 use crate::net::{Berths, Dial, Duplex, Panics, give_memory_back, now_ms};
 use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
+use crate::observe::series::SeriesIndex;
 use crate::wire::http1::{KnownHeads, RequestHead, ResponseHead};
 use crate::wire::json::Tape;
 
@@ -98,7 +100,10 @@ pub struct Core {
     /// Heads of clients, and of backends, that came lately.
     pub known_requests: RefCell<KnownHeads<RequestHead>>,
     pub known_responses: RefCell<KnownHeads<ResponseHead>>,
-    pub counters: Counters,
+    /// Its numbers, which the background core reads in place.
+    pub counters: Arc<Counters>,
+    /// Where each series of requests counts.
+    pub series: RefCell<SeriesIndex>,
     pub log: RefCell<LogBuffer>,
     pub panics: Panics,
     pub draining: Cell<bool>,
@@ -294,7 +299,6 @@ impl Core {
             breakers: breakers.collect(),
             latencies: latencies.collect(),
             request_memory: RequestMemory::new(board.clone(), id, snapshot.server.request_memory_bytes),
-            load: Load::new(board, id, snapshot.backends.len()),
             scratch: RefCell::default(),
             event_bytes: Rc::default(),
             fresh: RefCell::default(),
@@ -303,7 +307,9 @@ impl Core {
             known_requests: RefCell::default(),
             known_responses: RefCell::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
-            counters: Counters::default(),
+            counters: board.counters(id).clone(),
+            series: RefCell::new(SeriesIndex::new(snapshot.models.len() as u32, snapshot.tenants.len() as u32)),
+            load: Load::new(board, id, snapshot.backends.len()),
             log: RefCell::new(LogBuffer::new(&snapshot.server.access_log)),
             panics,
             draining: Cell::new(false),
@@ -401,6 +407,7 @@ impl Core {
         self.outbox.flush();
         self.flush_log();
         self.buffers.settle();
+        meter::publish(self);
     }
 
     /// Sends the log's lines to the I/O core, which stands behind the data cores in the mail.

@@ -11,6 +11,7 @@ use super::attempt::{Miss, attempt, failure};
 use super::connect::within;
 use super::core::Core;
 use super::flight::{Flight, Lane};
+use super::meter::CallTimes;
 use super::order::Order;
 use super::queue::{self, At, Turn};
 use super::relay::Begun;
@@ -18,7 +19,7 @@ use super::route::{self, Plan, Tried};
 use super::store::Duty;
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
-use crate::net::{now_ms, sleep_ms, throw};
+use crate::net::{now_ms, now_us, sleep_ms, throw};
 
 /// Longest first wait between two attempts at one backend; each one more doubles it.
 const BACKOFF_MS: u64 = 150;
@@ -41,9 +42,11 @@ pub struct Call {
 pub fn fly(call: Call) -> impl Future<Output = ()> {
     async move {
         let Call { core, order, flight, duty } = call;
+        let mut times = CallTimes::begin();
         let (closed, turn) = match answer(&core, &order, &flight).await {
             Ok(Found { mut begun, model, turn }) => {
-                begun.open(&core);
+                begun.open(&core, order.waited_us.get());
+                times.open();
                 let flowed = {
                     // Copied into the closure, so that it need not look for them in the rest of the task.
                     let (begun, core) = (&mut *begun, &*core);
@@ -65,6 +68,7 @@ pub fn fly(call: Call) -> impl Future<Output = ()> {
             Ok((captured, tail)) => (Ok(captured), tail),
             Err(failure) => (Err(failure), None),
         };
+        times.end(&core, &order, captured.as_ref().ok().and_then(|captured| captured.tokens));
         duty.settle(&order, captured);
         drop(turn);
         order.release(&core);
@@ -136,7 +140,10 @@ async fn at_model<'a>(
     flight: &'a Flight,
 ) -> Result<(Box<Begun<'a>>, Turn), Passed<'a>> {
     let settings = &core.snapshot.models[model];
-    let turn = match queue::turn(core, At::Model(model), settings.timeout_queue_ms, flight).await {
+    let asked_us = now_us();
+    let turn = queue::turn(core, At::Model(model), settings.timeout_queue_ms, flight).await;
+    order.waited_since(asked_us);
+    let turn = match turn {
         Ok(turn) => turn,
         Err(fault) => return Err(Passed { turn: None, fault, answer: None, then: Then::OtherModel }),
     };
@@ -197,7 +204,9 @@ async fn at_model<'a>(
                     tried = Tried::default();
                 }
                 if after_ms > 0 {
+                    let from_us = now_us();
                     Box::pin(pause(core, flight, after_ms)).await;
+                    order.waited_since(from_us);
                 }
             }
             Step::OtherModel => return Err(Passed { turn: Some(turn), fault, answer, then: Then::OtherModel }),

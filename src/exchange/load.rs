@@ -1,5 +1,5 @@
-//! How many requests each backend has in flight: exact for this core, and of the other cores what they published, some
-//! milliseconds old. Each core writes its own row alone; nobody waits for anybody.
+//! What each core publishes: how many requests each backend has in flight, exact for the core itself, and of the others
+//! some milliseconds old; and its counters. Each core writes its own row alone; nobody waits for anybody.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use shards::{CoreId, Millis};
 
 use super::epochs::Epochs;
+use crate::dialect::facts::Endpoint;
+use crate::observe::counters::Counters;
 
 /// The other cores' counts are looked at anew after so long.
 const ELSEWHERE_MS: u64 = 10;
@@ -20,6 +22,7 @@ pub struct Board {
     row: usize,
     pub(super) epochs: Arc<Epochs>,
     request_bytes: Vec<Apart>,
+    counters: Vec<Arc<Counters>>,
 }
 
 /// On a cache line of its own.
@@ -28,11 +31,18 @@ pub struct Board {
 struct Apart(AtomicU64);
 
 impl Board {
-    pub fn new(cores: u16, backends: usize) -> Board {
+    pub fn new(cores: u16, models: usize, backends: usize) -> Board {
+        let counters = || Arc::new(Counters::new(Endpoint::ALL.len(), models, backends));
         let row = backends.next_multiple_of(COUNTS_A_LINE) + COUNTS_A_LINE;
         let counts = (0..row * usize::from(cores)).map(|_| AtomicU32::new(0)).collect();
         let request_bytes = (0..cores).map(|_| Apart::default()).collect();
-        Board { counts, row, epochs: Epochs::new(cores), request_bytes }
+        Board {
+            counts,
+            row,
+            epochs: Epochs::new(cores),
+            request_bytes,
+            counters: (0..cores).map(|_| counters()).collect(),
+        }
     }
 
     /// Data cores of the node.
@@ -43,6 +53,16 @@ impl Board {
     /// Bytes that a core's requests take; `memory` writes and reads it.
     pub fn request_bytes(&self, core: usize) -> &AtomicU64 {
         &self.request_bytes[core].0
+    }
+
+    /// The numbers of a core.
+    pub fn counters(&self, core: CoreId) -> &Arc<Counters> {
+        &self.counters[usize::from(core.0)]
+    }
+
+    /// The numbers of each core.
+    pub fn all_counters(&self) -> &[Arc<Counters>] {
+        &self.counters
     }
 
     fn place(&self, core: usize, backend: usize) -> &AtomicU32 {
@@ -117,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_one_core_counts_the_others_see_after_a_while() {
-        let board = Arc::new(Board::new(2, 3));
+        let board = Arc::new(Board::new(2, 1, 3));
         let (one, two) = (Load::new(board.clone(), CoreId(0), 3), Load::new(board, CoreId(1), 3));
         one.look(Millis(0));
         two.begin(1);

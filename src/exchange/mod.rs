@@ -10,6 +10,7 @@ pub mod letters; // what crosses cores, and what a core does with it
 pub mod line; // one client connection and its buffers
 pub mod load; // requests in flight, over all cores
 mod memory; // what bodies of requests take
+mod meter; // what the metrics get
 mod order; // a request as the upstream side needs it
 mod pace; // how slowly a client may move bytes
 mod queue; // waiting one's turn

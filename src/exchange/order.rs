@@ -1,6 +1,8 @@
 //! A request as the upstream side needs it. The client's message is handed over whole, not copied, when it is large and
 //! nothing else of the connection stands in the same buffer.
 
+use std::cell::Cell;
+
 use shards::{Again, Fault, again};
 
 use super::core::Core;
@@ -10,7 +12,7 @@ use super::named::Named;
 use super::parse::{BodyPlace, Question};
 use super::record::RequestId;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
-use crate::net::now_ms;
+use crate::net::{now_ms, now_us};
 use crate::wire::http1::{Method, RequestHead};
 
 /// A message up to this is copied to memory of just its size: the buffer it came in, which is in a near cache, serves the
@@ -27,6 +29,8 @@ pub struct Order {
     pub named: Option<Named>,
     pub head: RequestHead,
     pub request_id: RequestId,
+    /// Time that went by with waiting: for a turn, a connection, a backend.
+    pub waited_us: Cell<u64>,
     message: Vec<u8>,
     body: BodyPlace,
     /// Given back with this.
@@ -61,10 +65,16 @@ impl Order {
             named: question.named,
             head: std::mem::replace(&mut line.head, core.request_heads.take()),
             request_id,
+            waited_us: Cell::new(0),
             message,
             _memory: line.memory.take(),
             body: compact(core, std::mem::replace(&mut question.body, BodyPlace::Behind { length: 0 })),
         }
+    }
+
+    /// What was waited for since `us` has come.
+    pub fn waited_since(&self, us: u64) {
+        self.waited_us.set(self.waited_us.get() + now_us().saturating_sub(us));
     }
 
     /// The bytes of the head; spans of `head` count from its start.

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::line::Line;
+use super::meter;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
@@ -102,6 +103,8 @@ pub struct Note {
     pub manner: Manner,
     pub started_us: u64,
     pub first_byte_us: Option<u64>,
+    /// Of the time to there, what this exchange's own upstream call spent waiting.
+    pub waited_us: Option<u64>,
     pub endpoint: Endpoint,
     /// In which the client is told of failures.
     pub dialect: Dialect,
@@ -143,6 +146,7 @@ fn note(request_id: RequestId, manner: Manner) -> Note {
         manner,
         started_us: now_us(),
         first_byte_us: None,
+        waited_us: None,
         endpoint: Endpoint::Other,
         dialect: Dialect::OpenAi,
         form: Form::Whole,
@@ -161,23 +165,13 @@ fn note(request_id: RequestId, manner: Manner) -> Note {
 
 /// Ends the record: one line of the access log, and the counters.
 pub fn end(core: &Core, note: &Note) {
-    let counters = &core.counters;
-    match note.cache {
-        CacheMark::Hit { .. } => counters.hits.add(1),
-        CacheMark::Miss | CacheMark::Refused | CacheMark::TooOld => counters.misses.add(1),
-        CacheMark::Joined => counters.joined.add(1),
-        CacheMark::Stale { .. } => counters.stale.add(1),
-        CacheMark::Bypass => {}
-    }
-    if note.failure.is_some() {
-        counters.failures.add(1);
-    }
+    let now_us = now_us();
+    meter::count(core, note, now_us);
     let mut log = core.log.borrow_mut();
     if !log.is_on() {
         return;
     }
     let snapshot = &core.snapshot;
-    let now_us = now_us();
     log.write(&Entry {
         unix_ms: unix_ms(),
         request_id: note.request_id.bytes(),

@@ -11,6 +11,7 @@ use shards::breaker::{Change, Gate, Outcome, Pass, Reason, State, WHOLE_SHARE};
 use super::attempt::{is_failing, outcome};
 use super::core::Core;
 use super::letters::{Letter, News};
+use super::meter;
 use super::order::Order;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::Form;
@@ -190,6 +191,7 @@ impl Drop for Plan {
 /// Tells the other cores of what this one found, and the background core, which logs it.
 fn turned(core: &Core, backend: usize, change: Option<Change>) {
     let Some(change) = change else { return };
+    meter::turned(core, backend, &change);
     let news = match change.to {
         State::Tripped if change.reason == Reason::AskedToWait => Some(News::AskedToWait { for_ms: change.for_ms }),
         State::Tripped => {

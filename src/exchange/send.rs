@@ -22,6 +22,7 @@ use crate::dialect::Edits;
 use crate::dialect::facts::{Endpoint, Form};
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
 use crate::net::http2::Http2Fault;
+use crate::net::now_us;
 use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode};
 use crate::wire::{Span, percent};
 
@@ -99,6 +100,7 @@ pub async fn request(
         }
         Carrier::Stream(_) => return Err(SendFault::Failed(Fault::Closed)),
     };
+    let sent_us = now_us();
     let mut input = Vec::new();
     let mut head = core.response_heads.take();
     let asked = if order.head.method == Method::Head { Asked::Head } else { Asked::Other };
@@ -109,6 +111,7 @@ pub async fn request(
             match core.known_responses.borrow_mut().parse_response(&input, asked, &mut head) {
                 Ok(Progress::Complete) => {
                     if head.status >= 200 {
+                        order.waited_since(sent_us);
                         if written.is_err() {
                             head.persistence = Persistence::Close; // it does not stand between two requests
                         }
@@ -144,6 +147,7 @@ pub async fn request(
             refused = result.is_err_and(|error| connect::is_refused(core, plan.backend, &error));
         }
         if ended {
+            order.waited_since(sent_us);
             if flight.is_abandoned() {
                 return Err(SendFault::Failed(Fault::Cancelled));
             }

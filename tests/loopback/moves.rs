@@ -49,7 +49,7 @@ impl Node {
         let parts = Parts {
             id: CoreId(0),
             count: 1,
-            board: Arc::new(Board::new(1, 1)),
+            board: Arc::new(Board::new(1, 1, 1)),
             snapshot,
             addresses: vec![list(addresses)],
             tls: [None].into(),

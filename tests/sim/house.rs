@@ -157,7 +157,7 @@ impl House {
             Address::Unix(path) => Dial::Unix(path.clone()),
         };
         let addresses: Vec<Arc<[Dial]>> = snapshot.backends.iter().map(|backend| [address(backend)].into()).collect();
-        let board = Arc::new(Board::new(setup.cores as u16, snapshot.backends.len()));
+        let board = Arc::new(Board::new(setup.cores as u16, snapshot.models.len(), snapshot.backends.len()));
         // Behind the data cores stand the I/O core and the background core.
         let bells: Vec<_> = (0..setup.cores + 2).map(|_| Bell::waker()).collect();
         let mut posts = lay::<Letter>(&bells);

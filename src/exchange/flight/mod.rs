@@ -41,6 +41,8 @@ pub struct Opening {
     pub length: Option<u64>,
     /// Further header lines that clients may see, each with its line end.
     pub fields: Vec<u8>,
+    /// How much of the time up to here was spent waiting, not working.
+    pub waited_us: u64,
 }
 
 /// How a flight ended.

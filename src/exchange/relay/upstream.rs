@@ -139,8 +139,9 @@ impl<'a> Begun<'a> {
 
 impl Begun<'_> {
     /// Shows what has come to the flight's readers.
-    pub fn open(&mut self, core: &Core) {
-        if let Some(opening) = self.opening.take() {
+    pub fn open(&mut self, core: &Core, waited_us: u64) {
+        if let Some(mut opening) = self.opening.take() {
+            opening.waited_us = waited_us;
             self.source.flight.open(core, opening, std::mem::take(&mut self.held));
         }
         self.source.flow(match self.work {
@@ -459,7 +460,7 @@ fn opening(order: &Order, plan: &Plan, backend: &Backend, answer: &Answer, facts
         b"text/event-stream" => Cow::Borrowed(&b"text/event-stream"[..]),
         other => Cow::Owned(other.to_vec()),
     };
-    Opening { status: head.status, backend: plan.backend, form: facts.form, content_type, length, fields }
+    Opening { status: head.status, backend: plan.backend, form: facts.form, content_type, length, fields, waited_us: 0 }
 }
 
 /// How long the backend asks to be left alone.

@@ -1,0 +1,174 @@
+//! What the metrics get of attempts, upstream calls and requests, and the gauges that are set once a tick. Only adds and
+//! stores on the core's own block; never waits.
+
+use shards::breaker::{Change, State};
+use shards::{EventFault, Fault};
+
+use super::core::Core;
+use super::order::Order;
+use super::record::{CacheMark, Note};
+use crate::dialect::facts::{Form, TokenUsage};
+use crate::net::{now_us, unix_ms};
+use crate::observe::counters::{AttemptResult, BackendCounters};
+use crate::observe::series::{Amounts, Key};
+
+/// An attempt that has begun. Dropped before its end, it was cancelled.
+pub struct Attempted<'a> {
+    counters: &'a BackendCounters,
+    result: AttemptResult,
+}
+
+impl<'a> Attempted<'a> {
+    pub fn begin(core: &'a Core, backend: usize) -> Attempted<'a> {
+        let counters = &core.counters.backends[backend];
+        counters.attempts.add(1);
+        Attempted { counters, result: AttemptResult::Cancelled }
+    }
+
+    /// It came to its first content, or to a fault.
+    pub fn end(mut self, fault: Option<Fault>) {
+        self.result = fault.map_or(AttemptResult::Success, result);
+    }
+}
+
+impl Drop for Attempted<'_> {
+    fn drop(&mut self) {
+        self.counters.result(self.result).add(1);
+    }
+}
+
+fn result(fault: Fault) -> AttemptResult {
+    match fault {
+        Fault::Connect => AttemptResult::Connect,
+        Fault::Handshake => AttemptResult::Handshake,
+        Fault::Closed | Fault::Truncated | Fault::Refused => AttemptResult::Closed,
+        Fault::Garbage => AttemptResult::Invalid,
+        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => AttemptResult::Timeout,
+        Fault::Status(429) | Fault::FirstEvent(EventFault::RateLimited) => AttemptResult::RateLimited,
+        Fault::Status(500..) => AttemptResult::ServerError,
+        Fault::Status(_) | Fault::ContextWindow => AttemptResult::ClientError,
+        Fault::FirstEvent(_) => AttemptResult::ErrorEvent,
+        Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => AttemptResult::Cancelled,
+    }
+}
+
+/// An upstream call that goes on.
+#[derive(Clone, Copy)]
+pub struct CallTimes {
+    begun_us: u64,
+    opened_us: Option<u64>,
+}
+
+impl CallTimes {
+    pub fn begin() -> CallTimes {
+        CallTimes { begun_us: now_us(), opened_us: None }
+    }
+
+    /// Its first content is there.
+    pub fn open(&mut self) {
+        self.opened_us = Some(now_us());
+    }
+
+    /// It has ended, with the usage it told of.
+    pub fn end(self, core: &Core, order: &Order, tokens: Option<TokenUsage>) {
+        let Some(operation) = core.counters.operation(order.endpoint as usize, Some(order.model)) else { return };
+        let now = now_us();
+        operation.call.record(now.saturating_sub(self.begun_us));
+        let (Some(opened_us), Form::Streamed) = (self.opened_us, order.form) else { return };
+        operation.first_chunk.record(opened_us.saturating_sub(self.begun_us));
+        if let Some(gaps) = tokens.map(|tokens| tokens.completion.saturating_sub(1)).filter(|gaps| *gaps > 0) {
+            operation.inter_token.record(now.saturating_sub(opened_us) / gaps);
+        }
+    }
+}
+
+/// A request has ended.
+pub fn count(core: &Core, note: &Note, now_us: u64) {
+    let counters = &core.counters;
+    let (mut saves, mut from_cache) = (false, false);
+    match note.cache {
+        CacheMark::Hit { .. } => {
+            counters.hits.add(1);
+            (saves, from_cache) = (true, true);
+        }
+        CacheMark::Miss | CacheMark::Refused | CacheMark::TooOld => counters.misses.add(1),
+        CacheMark::Joined => {
+            counters.joined.add(1);
+            saves = true;
+        }
+        CacheMark::Stale { .. } => {
+            counters.stale.add(1);
+            (saves, from_cache) = (true, true);
+        }
+        CacheMark::Bypass => counters.bypasses.add(1),
+    }
+    if note.failure.is_some() {
+        counters.failures.add(1);
+    }
+    let (prompt, completion) = note.tokens.map_or((0, 0), |tokens| (tokens.prompt, tokens.completion));
+    let tokens = |counts: bool| if counts { (prompt, completion) } else { (0, 0) };
+    let ((prompt_tokens, completion_tokens), (saved_prompt_tokens, saved_completion_tokens)) =
+        (tokens(!saves), tokens(saves));
+    let amounts =
+        Amounts { requests: 1, prompt_tokens, completion_tokens, saved_prompt_tokens, saved_completion_tokens };
+    let snapshot = &core.snapshot;
+    let key = Key {
+        endpoint: note.endpoint as u8,
+        model: note.model.unwrap_or(snapshot.models.len()) as u32,
+        tenant: note.tenant.unwrap_or(snapshot.tenants.len()) as u32,
+        status: note.status,
+    };
+    core.series.borrow_mut().add(&counters.series, key, amounts);
+    let Some(operation) = counters.operation(note.endpoint as usize, note.model) else { return };
+    operation.duration.record(now_us.saturating_sub(note.started_us));
+    let Some(first_us) = note.first_byte_us.map(|at| at.saturating_sub(note.started_us)) else { return };
+    if note.failure.is_some() || note.status != 200 {
+        return;
+    }
+    match note.waited_us {
+        Some(waited_us) => counters.own_time_miss.0.record(first_us.saturating_sub(waited_us)),
+        None if matches!(note.cache, CacheMark::Hit { .. }) => counters.own_time_hit.0.record(first_us),
+        None => {}
+    }
+    if note.form == Form::Streamed && !from_cache {
+        operation.first_token.record(first_us);
+    }
+}
+
+/// A backend came into or out of service by what this core found.
+pub fn turned(core: &Core, backend: usize, change: &Change) {
+    let counters = &core.counters.backends[backend];
+    counters.state.set(state(change.to));
+    counters.reason.set(change.reason as u64 + 1);
+    counters.changed_unix_ms.set(unix_ms());
+}
+
+/// Sets the gauges.
+pub fn publish(core: &Core) {
+    let counters = &core.counters;
+    let shard = core.shard.borrow();
+    let near = core.near.borrow();
+    counters.cache_bytes.set(shard.cache().used_bytes() + near.used_bytes());
+    counters.cache_entries.set(shard.cache().len() as u64);
+    for (backend, of) in counters.backends.iter().enumerate() {
+        let pool = core.pools[backend].borrow();
+        of.state.set(state(core.breakers[backend].borrow().state()));
+        of.in_flight.set(core.load.own(backend).into());
+        of.connections_idle.set(pool.idle() as u64);
+        of.connections_busy.set(pool.leased() as u64);
+        let (connections, streams) = core.streams[backend].counts();
+        of.http2_connections.set(connections);
+        of.http2_streams.set(streams);
+    }
+    for (of, queue) in counters.models.iter().zip(&core.model_queues) {
+        of.queue_depth.set(queue.borrow().waiting() as u64);
+    }
+}
+
+fn state(state: State) -> u64 {
+    match state {
+        State::Serving => 0,
+        State::Probing => 1,
+        State::Tripped => 2,
+    }
+}

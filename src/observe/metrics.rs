@@ -1,0 +1,266 @@
+//! Every metric, one row each: name, kind, labels and help. A scrape and the reference docs/metrics.md are made from these
+//! rows; `scrape.rs` says, in a match without wildcard, where the numbers of each come from.
+
+/// What a row's numbers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Id {
+    Requests,
+    RequestDuration,
+    Overhead,
+    FirstToken,
+    InterToken,
+    Tokens,
+    Failures,
+    InFlight,
+    ClientConnections,
+    CacheRequests,
+    CacheBytes,
+    CacheBudget,
+    CacheEntries,
+    Coalesced,
+    UpstreamCalls,
+    BackendRequests,
+    BackendAttempts,
+    BackendInFlight,
+    BackendConnections,
+    BackendConnect,
+    BackendState,
+    QueueDepth,
+    QueueRejections,
+    Retries,
+    Fallbacks,
+    Hedges,
+    HedgeWins,
+    CoreBusy,
+    CoreCpu,
+    CoreMessages,
+    MessagesDropped,
+    LogDropped,
+    ConfigGeneration,
+    ConfigReload,
+    BuildInfo,
+    ProcessCpu,
+    ProcessResident,
+    ProcessVirtual,
+    ProcessDescriptors,
+    ProcessDescriptorsMax,
+    ProcessThreads,
+    ProcessStart,
+    GenAiServerDuration,
+    GenAiServerFirstToken,
+    GenAiServerTokenTime,
+    GenAiClientDuration,
+    GenAiClientFirstChunk,
+    GenAiClientInputTokens,
+    GenAiClientOutputTokens,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub id: Id,
+    /// As PromQL has it; a counter ends in `_total`.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+const OPERATION: &[&str] = &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
+const USAGE: &[&str] =
+    &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_modality"];
+
+#[rustfmt::skip]
+pub static METRICS: &[Metric] = &[
+    Metric { id: Id::Requests, name: "ringway_requests_total", kind: Counter,
+        labels: &["endpoint", "model", "tenant", "status"],
+        help: "Requests that have ended, by the status the client saw (none: the client left before an answer began)." },
+    Metric { id: Id::RequestDuration, name: "ringway_request_duration_seconds", kind: Histogram, labels: &["endpoint"],
+        help: "From a request's head to the end of its answer." },
+    Metric { id: Id::Overhead, name: "ringway_overhead_seconds", kind: Histogram, labels: &["result"],
+        help: "The gateway's own time to the first byte of a good answer: of hits all of it, of misses without the waits for \
+               queues, connections and backends." },
+    Metric { id: Id::FirstToken, name: "ringway_time_to_first_token_seconds", kind: Histogram, labels: &["model"],
+        help: "From a request's head to the first byte of a streamed answer that did not come from the cache." },
+    Metric { id: Id::InterToken, name: "ringway_inter_token_seconds", kind: Histogram, labels: &[],
+        help: "Between two tokens of a stream from a backend, averaged over the stream." },
+    Metric { id: Id::Tokens, name: "ringway_tokens_total", kind: Counter, labels: &["model", "tenant", "kind"],
+        help: "Tokens of complete answers. Of kind prompt and completion: spent at backends. Of kind prompt_saved and \
+               completion_saved: answered from the cache or another request's upstream call." },
+    Metric { id: Id::Failures, name: "ringway_failures_total", kind: Counter, labels: &[],
+        help: "Requests that ended in an error of any blame, clients that left included." },
+    Metric { id: Id::InFlight, name: "ringway_requests_in_flight", kind: Gauge, labels: &[],
+        help: "Requests that have begun and not ended." },
+    Metric { id: Id::ClientConnections, name: "ringway_client_connections", kind: Gauge, labels: &[],
+        help: "Client connections that are open." },
+
+    Metric { id: Id::CacheRequests, name: "ringway_cache_requests_total", kind: Counter, labels: &["result"],
+        help: "What the cache did for a request: hit, miss, joined (another request's upstream call), stale (served because \
+               every backend failed), bypass (not looked for)." },
+    Metric { id: Id::CacheBytes, name: "ringway_cache_bytes", kind: Gauge, labels: &[],
+        help: "Memory that stored answers take." },
+    Metric { id: Id::CacheBudget, name: "ringway_cache_budget_bytes", kind: Gauge, labels: &[],
+        help: "Memory that stored answers may take (cache.memory)." },
+    Metric { id: Id::CacheEntries, name: "ringway_cache_entries", kind: Gauge, labels: &[],
+        help: "Answers that are stored." },
+    Metric { id: Id::Coalesced, name: "ringway_coalesced_requests_total", kind: Counter, labels: &[],
+        help: "Requests answered by the upstream call of an identical one." },
+
+    Metric { id: Id::UpstreamCalls, name: "ringway_upstream_calls_total", kind: Counter, labels: &[],
+        help: "Upstream calls that have begun. One has an attempt or more." },
+    Metric { id: Id::BackendRequests, name: "ringway_backend_requests_total", kind: Counter, labels: &["backend", "result"],
+        help: "Attempts at a backend that have come to their first content, or failed before it, by what they came to." },
+    Metric { id: Id::BackendAttempts, name: "ringway_backend_attempts_total", kind: Counter, labels: &["backend"],
+        help: "Attempts at a backend that have begun, retries and hedges included." },
+    Metric { id: Id::BackendInFlight, name: "ringway_backend_requests_in_flight", kind: Gauge, labels: &["backend"],
+        help: "Requests that are with a backend." },
+    Metric { id: Id::BackendConnections, name: "ringway_backend_connections", kind: Gauge, labels: &["backend", "state"],
+        help: "Open connections to a backend: of HTTP/1.1 idle and busy ones, and all of HTTP/2 (http2)." },
+    Metric { id: Id::BackendConnect, name: "ringway_backend_connect_seconds", kind: Histogram, labels: &["backend"],
+        help: "From the beginning of a dial to a connection that can be used, TLS included." },
+    Metric { id: Id::BackendState, name: "ringway_backend_state", kind: Gauge, labels: &["backend"],
+        help: "The worst over all cores: 0 serving, 1 probing, 2 tripped." },
+    Metric { id: Id::QueueDepth, name: "ringway_queue_depth", kind: Gauge, labels: &["model"],
+        help: "Requests that wait for their turn at a model." },
+    Metric { id: Id::QueueRejections, name: "ringway_queue_rejections_total", kind: Counter, labels: &["reason"],
+        help: "Waits that ended without a turn: the queue was full, or the wait too long (timeout)." },
+    Metric { id: Id::Retries, name: "ringway_retries_total", kind: Counter, labels: &[],
+        help: "Attempts after the first one at a model." },
+    Metric { id: Id::Fallbacks, name: "ringway_fallbacks_total", kind: Counter, labels: &[],
+        help: "Requests that went on to a fallback model." },
+    Metric { id: Id::Hedges, name: "ringway_hedges_total", kind: Counter, labels: &[],
+        help: "Second attempts beside a slow one." },
+    Metric { id: Id::HedgeWins, name: "ringway_hedge_wins_total", kind: Counter, labels: &[],
+        help: "Second attempts whose first content came first." },
+
+    Metric { id: Id::CoreBusy, name: "ringway_core_busy_ratio", kind: Gauge, labels: &["core"],
+        help: "Share of the last seconds that a data core's thread ran." },
+    Metric { id: Id::CoreCpu, name: "ringway_core_cpu_seconds_total", kind: Counter, labels: &["core"],
+        help: "CPU time of a data core's thread." },
+    Metric { id: Id::CoreMessages, name: "ringway_core_messages_total", kind: Counter, labels: &["core"],
+        help: "Messages a data core took from other cores." },
+    Metric { id: Id::MessagesDropped, name: "ringway_messages_dropped_total", kind: Counter, labels: &[],
+        help: "Messages that a stalled core had no room for." },
+    Metric { id: Id::LogDropped, name: "ringway_log_dropped_bytes_total", kind: Counter, labels: &[],
+        help: "Access log that could not be written in time." },
+    Metric { id: Id::ConfigGeneration, name: "ringway_config_generation", kind: Gauge, labels: &[],
+        help: "Which configuration since the start is in force, from 1." },
+    Metric { id: Id::ConfigReload, name: "ringway_config_last_reload_success", kind: Gauge, labels: &[],
+        help: "Whether the configuration that was read last is in force." },
+    Metric { id: Id::BuildInfo, name: "ringway_build_info", kind: Gauge, labels: &["version"],
+        help: "Always 1." },
+
+    Metric { id: Id::ProcessCpu, name: "process_cpu_seconds_total", kind: Counter, labels: &[],
+        help: "CPU time of the process." },
+    Metric { id: Id::ProcessResident, name: "process_resident_memory_bytes", kind: Gauge, labels: &[],
+        help: "Resident memory." },
+    Metric { id: Id::ProcessVirtual, name: "process_virtual_memory_bytes", kind: Gauge, labels: &[],
+        help: "Virtual memory." },
+    Metric { id: Id::ProcessDescriptors, name: "process_open_fds", kind: Gauge, labels: &[],
+        help: "Open descriptors." },
+    Metric { id: Id::ProcessDescriptorsMax, name: "process_max_fds", kind: Gauge, labels: &[],
+        help: "Most descriptors the process may open." },
+    Metric { id: Id::ProcessThreads, name: "process_threads", kind: Gauge, labels: &[],
+        help: "Threads of the process." },
+    Metric { id: Id::ProcessStart, name: "process_start_time_seconds", kind: Gauge, labels: &[],
+        help: "When the process started, since 1970-01-01 UTC." },
+
+    Metric { id: Id::GenAiServerDuration, name: "gen_ai_server_request_duration_seconds", kind: Histogram,
+        labels: OPERATION,
+        help: "From a request's head to the end of its answer (gen_ai.server.request.duration)." },
+    Metric { id: Id::GenAiServerFirstToken, name: "gen_ai_server_time_to_first_token_seconds", kind: Histogram,
+        labels: OPERATION,
+        help: "As ringway_time_to_first_token_seconds (gen_ai.server.time_to_first_token)." },
+    Metric { id: Id::GenAiServerTokenTime, name: "gen_ai_server_time_per_output_token_seconds", kind: Histogram,
+        labels: OPERATION,
+        help: "As ringway_inter_token_seconds (gen_ai.server.time_per_output_token)." },
+    Metric { id: Id::GenAiClientDuration, name: "gen_ai_client_inference_duration_seconds", kind: Histogram,
+        labels: OPERATION,
+        help: "Upstream calls, all attempts included (gen_ai.client.inference.duration)." },
+    Metric { id: Id::GenAiClientFirstChunk, name: "gen_ai_client_inference_time_to_first_chunk_seconds", kind: Histogram,
+        labels: OPERATION,
+        help: "From the beginning of an upstream call to its stream's first content \
+               (gen_ai.client.inference.time_to_first_chunk)." },
+    Metric { id: Id::GenAiClientInputTokens, name: "gen_ai_client_inference_usage_input_tokens_total", kind: Counter,
+        labels: USAGE,
+        help: "Prompt tokens spent at backends (gen_ai.client.inference.usage.input_tokens)." },
+    Metric { id: Id::GenAiClientOutputTokens, name: "gen_ai_client_inference_usage_output_tokens_total", kind: Counter,
+        labels: USAGE,
+        help: "Completion tokens spent at backends (gen_ai.client.inference.usage.output_tokens)." },
+];
+
+impl Metric {
+    /// Whether it is there only with `metrics.genai`.
+    pub fn is_genai(&self) -> bool {
+        self.name.starts_with("gen_ai_")
+    }
+}
+
+/// docs/metrics.md.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Metrics\n\n\
+         Generated from `src/observe/metrics.rs`; `UPDATE=1 cargo test --lib observe::metrics` writes it.\n\n\
+         `GET /metrics` on the admin listener gives them in Prometheus text, or in OpenMetrics text where `Accept` asks for \
+         it. Numbers are sums over all data cores. Labels hold configured names only: a model or tenant that is not \
+         configured counts as `other`, a request without a tenant as `none`. Requests, tokens and attempts of a kind that \
+         has not happened have no series. Gauges of backends, caches and queues are up to a second old.\n\n\
+         The names that begin with `gen_ai_` are OpenTelemetry's, as Prometheus writes them; they are there with \
+         `[metrics] genai = true`.\n\n\
+         | Name | Kind | Labels | Meaning |\n|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let kind = metric.kind.label();
+        out.push_str(&format!("| `{}` | {kind} | {} | {} |\n", metric.name, labels.join(", "), metric.help));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_is_current() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, reference()).unwrap();
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(there == reference(), "{} is stale, UPDATE=1 rewrites it", path.display());
+    }
+
+    #[test]
+    fn names_follow_the_conventions_and_stand_once() {
+        for (place, metric) in METRICS.iter().enumerate() {
+            let Metric { name, kind, labels, .. } = metric;
+            assert!(!METRICS[..place].iter().any(|other| other.name == *name || other.id == metric.id), "{name}");
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            let is_name = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+            assert!(is_name(name) && labels.iter().all(|label| is_name(label)), "{name}");
+            assert!(["ringway_", "process_", "gen_ai_"].iter().any(|prefix| name.starts_with(prefix)), "{name}");
+            assert!(metric.help.ends_with('.') && !metric.help.contains(['\n', '\\', '|']), "{name}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the kernel says of this process and its threads, from /proc. For the background core: files are read.
+
+use std::fs;
+
+/// Numbers of the process; what cannot be read is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Process {
+    pub cpu_seconds: f64,
+    pub resident_bytes: u64,
+    pub virtual_bytes: u64,
+    pub open_descriptors: u64,
+    pub most_descriptors: u64,
+    pub threads: u64,
+    /// Since 1970-01-01 UTC.
+    pub started_seconds: f64,
+}
+
+impl Process {
+    pub fn read() -> Process {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let mut process = Process {
+            open_descriptors: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+            most_descriptors: limit(&read("/proc/self/limits"), "Max open files"),
+            ..Process::default()
+        };
+        process.take_stat(&read("/proc/self/stat"), boot_seconds(&read("/proc/stat")));
+        process
+    }
+
+    /// The fields of proc_pid_stat(5), of which the second is a name in parentheses that may hold anything.
+    fn take_stat(&mut self, stat: &str, boot_seconds: f64) {
+        let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
+        // The first of these is field 3.
+        let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        self.cpu_seconds = (field(14) + field(15)) as f64 / ticks;
+        self.threads = field(20);
+        self.started_seconds = boot_seconds + field(22) as f64 / ticks;
+        self.virtual_bytes = field(23);
+        self.resident_bytes = field(24) * rustix::param::page_size() as u64;
+    }
+}
+
+/// CPU time of a thread of this process in seconds.
+pub fn thread_cpu_seconds(thread: u64) -> f64 {
+    let path = format!("/proc/self/task/{thread}/schedstat");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let nanoseconds = text.split_ascii_whitespace().next().and_then(|field| field.parse::<u64>().ok());
+    nanoseconds.unwrap_or(0) as f64 / 1e9
+}
+
+fn boot_seconds(stat: &str) -> f64 {
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime "));
+    line.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0.0)
+}
+
+/// The soft limit of a row of proc_pid_limits(5); 0 without one.
+fn limit(limits: &str, row: &str) -> u64 {
+    let rest = limits.lines().find_map(|line| line.strip_prefix(row)).unwrap_or("");
+    rest.split_ascii_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_behind_a_name_that_looks_like_fields() {
+        let mut process = Process::default();
+        let stat = "7 (a ) 1 b) S 1 7 7 0 -1 4 0 0 0 0 150 50 0 0 20 0 9 0 1000 4096000 25 18446744073709551615";
+        process.take_stat(stat, 1_000_000.0);
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        assert_eq!((process.threads, process.virtual_bytes), (9, 4_096_000));
+        assert_eq!(process.resident_bytes, 25 * rustix::param::page_size() as u64);
+        assert_eq!(process.cpu_seconds, 200.0 / ticks);
+        assert_eq!(process.started_seconds, 1_000_000.0 + 1000.0 / ticks);
+        process.take_stat("", 0.0);
+        assert_eq!(process.threads, 0);
+    }
+
+    #[test]
+    fn this_process_has_what_every_process_has() {
+        let process = Process::read();
+        assert!(process.resident_bytes > 0 && process.open_descriptors > 0 && process.threads > 0, "{process:?}");
+        assert!(process.started_seconds > 1e9, "{process:?}");
+    }
+}

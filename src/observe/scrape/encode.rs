@@ -1,0 +1,302 @@
+//! The numbers of each row, and their text. The match has no wildcard: a row without numbers does not compile.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use smallvec::SmallVec;
+
+use super::{Amounts, GenAi, Key, Labels, Reload, Scrape};
+use crate::observe::counters::{AttemptResult, Operation};
+use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
+use crate::observe::metrics::{Id, Kind, METRICS, Metric};
+
+const MICROSECONDS: f64 = 1e6;
+/// OpenTelemetry's name of what is spoken to the backends.
+const PROVIDER: &str = "openai";
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for metric in METRICS.iter().filter(|metric| self.node.genai == GenAi::On || !metric.is_genai()) {
+            let kind = match metric.kind {
+                Kind::Counter => MetricType::Counter,
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
+            };
+            let name = metric.name.strip_suffix("_total").unwrap_or(metric.name);
+            let encoder = encoder.encode_descriptor(name, metric.help, None, kind)?;
+            self.encode_row(metric.id, &mut Row { metric, encoder })?;
+        }
+        Ok(())
+    }
+}
+
+/// A row that is being written.
+struct Row<'a> {
+    metric: &'static Metric,
+    encoder: MetricEncoder<'a>,
+}
+
+impl Row<'_> {
+    /// Writes one sample; `values` are those of the row's labels.
+    fn with(&mut self, values: &[&str], write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result) -> fmt::Result {
+        debug_assert_eq!(values.len(), self.metric.labels.len(), "{}", self.metric.name);
+        if values.is_empty() {
+            return write(&mut self.encoder);
+        }
+        let labels: SmallVec<[(&str, &str); 4]> =
+            self.metric.labels.iter().copied().zip(values.iter().copied()).collect();
+        write(&mut self.encoder.encode_family(&&labels[..])?)
+    }
+
+    fn number(&mut self, values: &[&str], number: u64) -> fmt::Result {
+        let kind = self.metric.kind;
+        self.with(values, |encoder| match kind {
+            Kind::Counter => encoder.encode_counter::<NoLabelSet, u64, u64>(&number, None),
+            Kind::Gauge | Kind::Histogram => encoder.encode_gauge(&number),
+        })
+    }
+
+    fn real(&mut self, values: &[&str], number: f64) -> fmt::Result {
+        let kind = self.metric.kind;
+        self.with(values, |encoder| match kind {
+            Kind::Counter => encoder.encode_counter::<NoLabelSet, f64, f64>(&number, None),
+            Kind::Gauge | Kind::Histogram => encoder.encode_gauge(&number),
+        })
+    }
+
+    /// Microseconds as seconds.
+    fn histogram(&mut self, values: &[&str], totals: &Totals) -> fmt::Result {
+        let bounds = totals.bounds.iter().map(|&bound| bound as f64 / MICROSECONDS).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(totals.counts.iter().copied()).collect();
+        self.with(values, |encoder| {
+            encoder.encode_histogram::<NoLabelSet>(totals.sum as f64 / MICROSECONDS, totals.count(), &buckets, None)
+        })
+    }
+
+    /// As `histogram`, if it has counted anything.
+    fn histogram_if_any(&mut self, values: &[&str], totals: &Totals) -> fmt::Result {
+        if totals.count() == 0 { Ok(()) } else { self.histogram(values, totals) }
+    }
+}
+
+impl Scrape {
+    fn encode_row(&self, id: Id, row: &mut Row<'_>) -> fmt::Result {
+        let labels = &*self.labels;
+        match id {
+            Id::Requests => {
+                for (key, amounts) in &self.series {
+                    let [endpoint, model, tenant] = names(labels, *key);
+                    let mut digits = itoa::Buffer::new();
+                    let status = if key.status == 0 { "none" } else { digits.format(key.status) };
+                    row.number(&[endpoint, model, tenant, status], amounts.requests)?;
+                }
+                Ok(())
+            }
+            Id::RequestDuration => {
+                for (index, endpoint) in labels.endpoints.iter().enumerate() {
+                    let models = (0..labels.models.len()).map(Some).chain([None]);
+                    let totals = self.operations(models.map(|model| (index, model)), REQUEST_US, |of| &of.duration);
+                    row.histogram_if_any(&[endpoint], &totals)?;
+                }
+                Ok(())
+            }
+            Id::Overhead => {
+                row.histogram(&["hit"], &self.totals(OWN_TIME_US, |core| &core.own_time_hit.0))?;
+                row.histogram(&["miss"], &self.totals(OWN_TIME_US, |core| &core.own_time_miss.0))
+            }
+            Id::FirstToken => {
+                for (name, models) in labels.model_rows() {
+                    let endpoints = 0..labels.endpoints.len();
+                    let places = endpoints.flat_map(|endpoint| models.iter().map(move |model| (endpoint, *model)));
+                    row.histogram_if_any(&[name], &self.operations(places, REQUEST_US, |of| &of.first_token))?;
+                }
+                Ok(())
+            }
+            Id::InterToken => row.histogram(&[], &self.operations(labels.places(), TOKEN_US, |of| &of.inter_token)),
+            Id::Tokens => {
+                for ((model, tenant), amounts) in self.by(|key| (key.model, key.tenant)) {
+                    let (model, tenant) = (labels.model(model as usize), labels.tenant(tenant as usize));
+                    let kinds = [
+                        ("prompt", amounts.prompt_tokens),
+                        ("completion", amounts.completion_tokens),
+                        ("prompt_saved", amounts.saved_prompt_tokens),
+                        ("completion_saved", amounts.saved_completion_tokens),
+                    ];
+                    for (kind, tokens) in kinds.into_iter().filter(|(_, tokens)| *tokens > 0) {
+                        row.number(&[model, tenant, kind], tokens)?;
+                    }
+                }
+                Ok(())
+            }
+            Id::Failures => row.number(&[], self.sum(|core| &core.failures)),
+            Id::InFlight => row.number(&[], self.sum(|core| &core.exchanges)),
+            Id::ClientConnections => row.number(&[], self.sum(|core| &core.connections)),
+            Id::CacheRequests => {
+                row.number(&["hit"], self.sum(|core| &core.hits))?;
+                row.number(&["miss"], self.sum(|core| &core.misses))?;
+                row.number(&["joined"], self.sum(|core| &core.joined))?;
+                row.number(&["stale"], self.sum(|core| &core.stale))?;
+                row.number(&["bypass"], self.sum(|core| &core.bypasses))
+            }
+            Id::CacheBytes => row.number(&[], self.sum(|core| &core.cache_bytes)),
+            Id::CacheBudget => row.number(&[], labels.cache_budget_bytes),
+            Id::CacheEntries => row.number(&[], self.sum(|core| &core.cache_entries)),
+            Id::Coalesced => row.number(&[], self.sum(|core| &core.joined)),
+            Id::UpstreamCalls => row.number(&[], self.sum(|core| &core.calls)),
+            Id::BackendRequests => self.each_backend(|backend, name| {
+                for result in AttemptResult::ALL {
+                    let count = self.sum(|core| core.backends[backend].result(result));
+                    if count > 0 || result == AttemptResult::Success {
+                        row.number(&[name, result.label()], count)?;
+                    }
+                }
+                Ok(())
+            }),
+            Id::BackendAttempts => self
+                .each_backend(|backend, name| row.number(&[name], self.sum(|core| &core.backends[backend].attempts))),
+            Id::BackendInFlight => self
+                .each_backend(|backend, name| row.number(&[name], self.sum(|core| &core.backends[backend].in_flight))),
+            Id::BackendConnections => self.each_backend(|backend, name| {
+                row.number(&[name, "idle"], self.sum(|core| &core.backends[backend].connections_idle))?;
+                row.number(&[name, "busy"], self.sum(|core| &core.backends[backend].connections_busy))?;
+                row.number(&[name, "http2"], self.sum(|core| &core.backends[backend].http2_connections))
+            }),
+            Id::BackendConnect => self.each_backend(|backend, name| {
+                let totals = self.totals(CONNECT_US, |core| &core.backends[backend].connect);
+                row.histogram_if_any(&[name], &totals)
+            }),
+            Id::BackendState => self.each_backend(|backend, name| {
+                let worst = self.cores.iter().map(|core| core.backends[backend].state.get()).max();
+                row.number(&[name], worst.unwrap_or(0))
+            }),
+            Id::QueueDepth => {
+                for (model, name) in labels.models.iter().enumerate() {
+                    row.number(&[name], self.sum(|core| &core.models[model].queue_depth))?;
+                }
+                Ok(())
+            }
+            Id::QueueRejections => {
+                row.number(&["full"], self.sum(|core| &core.queue_full))?;
+                row.number(&["timeout"], self.sum(|core| &core.queue_timeouts))
+            }
+            Id::Retries => row.number(&[], self.sum(|core| &core.retries)),
+            Id::Fallbacks => row.number(&[], self.sum(|core| &core.fallbacks)),
+            Id::Hedges => row.number(&[], self.sum(|core| &core.hedges)),
+            Id::HedgeWins => row.number(&[], self.sum(|core| &core.hedge_wins)),
+            Id::CoreBusy => self
+                .each_core(|core, name| row.real(&[name], self.node.busy.get(core).map_or(0.0, |(ratio, _)| *ratio))),
+            Id::CoreCpu => self.each_core(|core, name| {
+                row.real(&[name], self.node.busy.get(core).map_or(0.0, |(_, seconds)| *seconds))
+            }),
+            Id::CoreMessages => self.each_core(|core, name| row.number(&[name], self.cores[core].letters.get())),
+            Id::MessagesDropped => row.number(&[], self.sum(|core| &core.letters_dropped)),
+            Id::LogDropped => row.number(&[], self.sum(|core| &core.log_bytes_dropped)),
+            Id::ConfigGeneration => row.number(&[], self.node.generation),
+            Id::ConfigReload => row.number(&[], u64::from(self.node.last_reload == Reload::Good)),
+            Id::BuildInfo => row.number(&[env!("CARGO_PKG_VERSION")], 1),
+            Id::ProcessCpu => row.real(&[], self.node.process.cpu_seconds),
+            Id::ProcessResident => row.number(&[], self.node.process.resident_bytes),
+            Id::ProcessVirtual => row.number(&[], self.node.process.virtual_bytes),
+            Id::ProcessDescriptors => row.number(&[], self.node.process.open_descriptors),
+            Id::ProcessDescriptorsMax => row.number(&[], self.node.process.most_descriptors),
+            Id::ProcessThreads => row.number(&[], self.node.process.threads),
+            Id::ProcessStart => row.real(&[], self.node.process.started_seconds),
+            Id::GenAiServerDuration => self.genai(row, REQUEST_US, |of| &of.duration),
+            Id::GenAiServerFirstToken => self.genai(row, REQUEST_US, |of| &of.first_token),
+            Id::GenAiServerTokenTime => self.genai(row, TOKEN_US, |of| &of.inter_token),
+            Id::GenAiClientDuration => self.genai(row, REQUEST_US, |of| &of.call),
+            Id::GenAiClientFirstChunk => self.genai(row, REQUEST_US, |of| &of.first_chunk),
+            Id::GenAiClientInputTokens => self.genai_tokens(row, |amounts| amounts.prompt_tokens),
+            Id::GenAiClientOutputTokens => self.genai_tokens(row, |amounts| amounts.completion_tokens),
+        }
+    }
+
+    fn each_backend(&self, mut each: impl FnMut(usize, &str) -> fmt::Result) -> fmt::Result {
+        self.labels.backends.iter().enumerate().try_for_each(|(backend, name)| each(backend, name))
+    }
+
+    fn each_core(&self, mut each: impl FnMut(usize, &str) -> fmt::Result) -> fmt::Result {
+        (0..self.cores.len()).try_for_each(|core| each(core, itoa::Buffer::new().format(core)))
+    }
+
+    fn genai(
+        &self,
+        row: &mut Row<'_>,
+        bounds: &'static [u64],
+        histogram: impl Fn(&Operation) -> &Histogram,
+    ) -> fmt::Result {
+        let labels = &*self.labels;
+        for operation in OPERATIONS {
+            for (name, models) in labels.model_rows() {
+                let endpoints = labels.endpoints.iter().enumerate();
+                let places = endpoints.filter(|(_, name)| operation_of(name) == Some(operation));
+                let places = places.flat_map(|(endpoint, _)| models.iter().map(move |model| (endpoint, *model)));
+                let totals = self.operations(places, bounds, &histogram);
+                row.histogram_if_any(&[operation, PROVIDER, name], &totals)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn genai_tokens(&self, row: &mut Row<'_>, tokens: impl Fn(&Amounts) -> u64) -> fmt::Result {
+        let labels = &*self.labels;
+        let part = |key: Key| (operation_of(labels.endpoint(key.endpoint.into())), key.model);
+        for ((operation, model), amounts) in self.by(part) {
+            let tokens = tokens(&amounts);
+            if let Some(operation) = operation.filter(|_| tokens > 0) {
+                row.number(&[operation, PROVIDER, labels.model(model as usize), "unknown"], tokens)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Labels {
+    /// Every endpoint with every model and without one.
+    fn places(&self) -> impl Iterator<Item = (usize, Option<usize>)> {
+        let models = self.models.len();
+        (0..self.endpoints.len())
+            .flat_map(move |endpoint| (0..models).map(Some).chain([None]).map(move |model| (endpoint, model)))
+    }
+}
+
+fn names(labels: &Labels, key: Key) -> [&str; 3] {
+    [labels.endpoint(key.endpoint.into()), labels.model(key.model as usize), labels.tenant(key.tenant as usize)]
+}
+
+/// The values of `gen_ai.operation.name` that this gateway has endpoints for.
+const OPERATIONS: [&str; 3] = ["chat", "text_completion", "embeddings"];
+
+fn operation_of(endpoint: &str) -> Option<&'static str> {
+    match endpoint {
+        "chat_completions" | "messages" | "responses" => Some("chat"),
+        "completions" => Some("text_completion"),
+        "embeddings" => Some("embeddings"),
+        _ => None,
+    }
+}
+
+/// OpenMetrics text as Prometheus text (version 0.0.4), where the name of a counter's family has its `_total` too, and
+/// nothing marks the end.
+pub fn classic(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len() + 2048);
+    let mut help: Option<(&str, &str)> = None;
+    for line in open_metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            // The kind, which decides on the name, is on the next line.
+            help = rest.split_once(' ');
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            if let Some((_, help)) = help.take().filter(|(helped, _)| *helped == name) {
+                out.push_str(&format!("# HELP {name}{suffix} {help}\n"));
+            }
+            out.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+        } else if !line.starts_with('#') {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
