@@ -106,3 +106,11 @@ pub const STORE_EPOCHS: usize = 16 << 10;
 /// Most series of requests one core counts apart by endpoint, model, tenant and status; further ones count without their
 /// tenant. 1,000 tenants with a handful of models and statuses each fit; a scrape stays within a few megabytes.
 pub const SERIES: usize = 16 << 10;
+
+/// How long a backend's machine may leave what is sent to it unacknowledged, or a question whether it is there unanswered,
+/// until the connection is given up. Linux would try for 15 minutes, and ask after two hours. Long enough for a server that
+/// reads a large body late: Linux counts a closed window, too.
+pub const PEER_SILENT_MS: u32 = 15_000;
+
+/// How often it is asked, once it has been silent for that long.
+pub const PEER_ASKED_SECONDS: u64 = 5;

@@ -9,18 +9,23 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, accept_with, connect, send, sendmsg,
     shutdown, socket_with,
-    sockopt::{set_socket_linger, set_tcp_nodelay, socket_error},
+    sockopt::{
+        set_socket_keepalive, set_socket_linger, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl, set_tcp_nodelay,
+        set_tcp_user_timeout, socket_error,
+    },
 };
 
 pub use super::port::Outlet;
 use super::port::{Port, Ready, ready};
 use super::{dial::FastOpen, sys::ask_fast_open, watch::Watch};
+use crate::limits::{PEER_ASKED_SECONDS, PEER_SILENT_MS};
 
 /// What the registry of watches knows a socket by.
 pub type SocketId = RawFd;
@@ -233,7 +238,7 @@ impl Socket {
         self.port.is_quiet()
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
@@ -281,6 +286,7 @@ pub async fn dial_with(to: &Dial, timeout_ms: u64, fast_open: FastOpen) -> io::R
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let fd = socket_with(family, SocketType::STREAM, flags, None)?;
             set_tcp_nodelay(&fd, true)?;
+            notice_silence(fd.as_fd())?;
             if fast_open == FastOpen::On {
                 ask_fast_open(fd.as_fd());
             }
@@ -311,6 +317,16 @@ pub async fn dial_with(to: &Dial, timeout_ms: u64, fast_open: FastOpen) -> io::R
     // On the ring a non-blocking descriptor would answer EAGAIN instead of waiting.
     rustix::fs::fcntl_setfl(socket.fd(), rustix::fs::OFlags::empty())?;
     Ok(socket)
+}
+
+/// Has the kernel end a connection whose peer is gone without a word: a machine that lost its power, a network that drops
+/// packets. What is sent has to be acknowledged (RFC 5482), and while nothing is sent the peer is asked whether it is there.
+fn notice_silence(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    set_tcp_user_timeout(fd, PEER_SILENT_MS)?;
+    set_socket_keepalive(fd, true)?;
+    set_tcp_keepidle(fd, Duration::from_millis(u64::from(PEER_SILENT_MS)))?;
+    set_tcp_keepintvl(fd, Duration::from_secs(PEER_ASKED_SECONDS))?;
+    set_tcp_keepcnt(fd, PEER_SILENT_MS / 1000 / PEER_ASKED_SECONDS as u32)
 }
 
 /// A listening socket, TCP or Unix.

@@ -157,3 +157,23 @@ fn real_sockets_skip_the_address_that_refuses() {
         server.join().unwrap();
     }
 }
+
+/// Without it a backend whose packets are dropped holds its requests until their time-outs.
+#[test]
+fn the_kernel_ends_connections_whose_peer_is_silent() {
+    use crate::limits::{PEER_ASKED_SECONDS, PEER_SILENT_MS};
+    use rustix::net::sockopt;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Dial::Tcp(listener.local_addr().unwrap());
+    let core = async move {
+        let (socket, _) = dial_any(&[address], OPTIONS).await.unwrap();
+        let fd = socket.fd();
+        assert_eq!(sockopt::tcp_user_timeout(fd).unwrap(), PEER_SILENT_MS);
+        assert!(sockopt::socket_keepalive(fd).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(fd).unwrap().as_millis(), u128::from(PEER_SILENT_MS));
+        assert_eq!(sockopt::tcp_keepintvl(fd).unwrap().as_secs(), PEER_ASKED_SECONDS);
+        assert_eq!(sockopt::tcp_keepcnt(fd).unwrap(), 3);
+        drop(listener);
+    };
+    run_data_core(core).unwrap();
+}
