@@ -200,7 +200,7 @@ async fn read(
                 heard_ms = now_ms();
                 seat.opening(|opening| {
                     note.backend = Some(opening.backend);
-                    note.waited_us = (role == Role::Own).then_some(opening.waited_us);
+                    note.waited_us = matches!(role, Role::Own).then_some(opening.waited_us);
                     let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
                     writer.deferred = either && opening.status == 200 && opening.form != form;
                     writer.form = Some(opening.form);
