@@ -69,7 +69,7 @@ pub enum Failure {
     BackendRefused,
     /// The backend broke the grammar or framing of HTTP or of events.
     BackendGarbage,
-    /// The whole answer did not arrive within `backend.timeout_request`, or a stream fell silent.
+    /// An answer did not begin within `backend.timeout_request`, or it fell silent.
     BackendTimeout,
     /// The backend broke off in the middle of its answer.
     BackendTruncated,

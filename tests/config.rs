@@ -213,8 +213,9 @@ fn the_defaults_are_as_documented() {
         backend.timeout_first_token_ms,
         backend.timeout_request_ms,
         backend.timeout_stream_idle_ms,
+        backend.timeout_stream_content_ms,
     ];
-    assert_eq!(timeouts, [5_000, 300_000, 30_000, 60_000, 30_000, 60_000]);
+    assert_eq!(timeouts, [5_000, 300_000, 300_000, 600_000, 600_000, 300_000, 600_000]);
     assert_eq!((backend.timeout_stream_ms, backend.include_usage), (None, IncludeUsage::Ask));
     assert_eq!((backend.api_key.is_none(), backend.credential_field), (true, CredentialField::Authorization));
     let health = &backend.health;
@@ -228,6 +229,7 @@ fn the_defaults_are_as_documented() {
         (model.max_concurrent_requests, model.max_pending_requests, model.timeout_queue_ms),
         (100, 1_000, 10_000)
     );
+    assert_eq!(model.retry_after_max_ms, 2_000);
     assert_eq!((model.retries, model.retry_budget_percent, model.hedge_percent, model.panic_percent), (2, 20, 0, 0));
     assert!(tenants.is_empty());
     assert_eq!(access, Access::Open);

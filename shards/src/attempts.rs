@@ -28,6 +28,8 @@ pub enum Fault {
     Status(u16),
     /// The request is too long for the model.
     ContextWindow,
+    /// The account at that provider has no quota or no money left.
+    Quota,
     /// No backend of the model is in service.
     NoBackend,
     QueueFull,
@@ -54,6 +56,8 @@ pub enum Again {
     Free,
     /// The same model, within the budget.
     Budgeted,
+    /// As `Budgeted`, but not the same backend: it would fail the same way once more.
+    Elsewhere,
     /// Only another model helps.
     OtherModel,
     Never,
@@ -63,18 +67,36 @@ pub enum Again {
 pub const fn again(fault: Fault) -> Again {
     match fault {
         Fault::Connect | Fault::Handshake | Fault::Refused => Again::Free,
-        Fault::Closed | Fault::Garbage | Fault::Truncated | Fault::HeadTimeout | Fault::FirstTimeout => Again::Budgeted,
+        Fault::Closed | Fault::Garbage | Fault::Truncated => Again::Budgeted,
+        // A backend that hangs holds the next attempt just as long; an empty account stays empty.
+        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Quota | Fault::Status(402) => Again::Elsewhere,
         Fault::FirstEvent(EventFault::Overloaded | EventFault::RateLimited | EventFault::Server) => Again::Budgeted,
         Fault::FirstEvent(EventFault::Client) => Again::Never,
         // Too early, too many, and what a server says of itself; 52x are a content network's for an origin that is not
         // there, 529 is Anthropic's for overloaded.
         Fault::Status(408 | 409 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=524 | 529) => Again::Budgeted,
-        // This gateway's credential, its account, or a model that is not there: the same everywhere at that provider.
-        Fault::Status(401 | 402 | 403 | 404 | 407) => Again::OtherModel,
+        // This gateway's credential, or a model that is not there: the same everywhere at that provider.
+        Fault::Status(401 | 403 | 404 | 407) => Again::OtherModel,
         Fault::Status(_) => Again::Never,
         Fault::ContextWindow | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout => Again::OtherModel,
         Fault::Deadline => Again::OtherModel,
         Fault::Cancelled => Again::Never,
+    }
+}
+
+/// Whether a request that met `fault` may have been acted on. One with effects is then not repeated (RFC 9110 9.2.2).
+pub const fn may_have_acted(fault: Fault) -> bool {
+    match fault {
+        Fault::Connect | Fault::Handshake | Fault::Refused => false,
+        Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout => false,
+        Fault::Quota | Fault::ContextWindow | Fault::FirstEvent(EventFault::Overloaded | EventFault::RateLimited) => {
+            false
+        }
+        // Turned away at the door.
+        Fault::Status(401..=407 | 429 | 503 | 529) => false,
+        Fault::Status(_) | Fault::FirstEvent(EventFault::Server | EventFault::Client) => true,
+        Fault::Closed | Fault::Garbage | Fault::Truncated => true,
+        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline | Fault::Cancelled => true,
     }
 }
 
@@ -86,7 +108,7 @@ pub struct Rules {
     /// Longest first wait at a backend that failed already; each one more doubles it.
     pub backoff_ms: u64,
     pub backoff_max_ms: u64,
-    /// A backend that asks for a longer wait is not waited for.
+    /// Longest wait, over all attempts, because backends ask for it; who asks for more is not waited for.
     pub hint_max_ms: u64,
 }
 
@@ -114,11 +136,13 @@ pub enum Step {
 pub struct Attempts {
     rules: Rules,
     retries: u32,
+    /// What was waited because backends asked for it.
+    hinted_ms: u64,
 }
 
 impl Attempts {
     pub const fn new(rules: Rules) -> Self {
-        Self { rules, retries: 0 }
+        Self { rules, retries: 0, hinted_ms: 0 }
     }
 
     /// The step after `fault`. Once the request's time is over, no attempt is begun, free or not.
@@ -139,25 +163,31 @@ impl Attempts {
         match again {
             Again::Never => return Step::GiveUp,
             Again::OtherModel => return Step::OtherModel,
-            Again::Free | Again::Budgeted if left_ms == Some(0) => return Step::OtherModel,
+            Again::Free | Again::Budgeted | Again::Elsewhere if left_ms == Some(0) => return Step::OtherModel,
             Again::Free if others == Others::Untried => return Step::Again { after_ms: 0 },
-            Again::Free | Again::Budgeted => {}
+            Again::Elsewhere if others == Others::None => return Step::OtherModel,
+            Again::Free | Again::Budgeted | Again::Elsewhere => {}
         }
         if self.retries >= self.rules.retries {
             return Step::OtherModel;
         }
+        let hint_ms = match others {
+            Others::Untried => 0,
+            Others::None => hint_ms.unwrap_or(0),
+        };
+        let hinted_ms = self.hinted_ms.saturating_add(hint_ms);
         let after_ms = match others {
             Others::Untried => 0,
-            Others::None => self.backoff_ms(dice).max(hint_ms.unwrap_or(0)),
+            Others::None => self.backoff_ms(dice).max(hint_ms),
         };
-        let too_long = after_ms > self.rules.hint_max_ms.max(self.rules.backoff_max_ms);
-        if too_long || left_ms.is_some_and(|left_ms| after_ms >= left_ms) {
+        if hinted_ms > self.rules.hint_max_ms || left_ms.is_some_and(|left_ms| after_ms >= left_ms) {
             return Step::OtherModel;
         }
-        if again == Again::Budgeted && !budget.withdraw() {
+        if again != Again::Free && !budget.withdraw() {
             return Step::OtherModel;
         }
         self.retries += 1;
+        self.hinted_ms = hinted_ms;
         Step::Again { after_ms }
     }
 
@@ -173,6 +203,7 @@ impl Attempts {
     /// Panics when a law of this machine is broken. For tests and simulation.
     pub fn check(&self) {
         assert!(self.retries <= self.rules.retries, "{} retries of {}", self.retries, self.rules.retries);
+        assert!(self.hinted_ms <= self.rules.hint_max_ms, "{} ms were waited on demand", self.hinted_ms);
     }
 }
 

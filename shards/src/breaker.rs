@@ -86,8 +86,6 @@ pub enum Reason {
     ProbesPassed,
     CheckFailed,
     CheckPassed,
-    /// The backend asked to be left alone (`Retry-After`).
-    AskedToWait,
 }
 
 impl Reason {
@@ -100,7 +98,6 @@ impl Reason {
             Reason::ProbesPassed => "probes_passed",
             Reason::CheckFailed => "check_failed",
             Reason::CheckPassed => "check_passed",
-            Reason::AskedToWait => "asked_to_wait",
         }
     }
 }
@@ -125,8 +122,6 @@ pub struct Breaker {
     until: Millis,
     /// The active check failed last.
     held: bool,
-    /// Until then the backend asked to be left alone.
-    cool_until: Millis,
     row: u32,
     window: Window,
     probe_out: bool,
@@ -164,7 +159,6 @@ impl Breaker {
             state: State::Serving,
             until: Millis(0),
             held: false,
-            cool_until: Millis(0),
             row: 0,
             window: Window { since: Millis(0), good: 0, bad: 0 },
             probe_out: false,
@@ -178,7 +172,7 @@ impl Breaker {
 
     /// What the next request may do.
     pub fn gate(&self, now: Millis) -> Gate {
-        if self.held || now < self.cool_until {
+        if self.held {
             return Gate::Shut;
         }
         match self.state {
@@ -321,15 +315,6 @@ impl Breaker {
         self.window = Window { since: now, good: 0, bad: 0 };
     }
 
-    /// The backend asks to be left alone for so long. That is no illness: afterwards it is in service as before.
-    pub fn cool(&mut self, for_ms: u64, now: Millis) -> Option<Change> {
-        let (from, was) = (self.state(), self.gate(now));
-        self.elsewhere_cooled(for_ms, now);
-        let turned = was == Gate::Open && for_ms > 0;
-        let epoch = self.epoch;
-        turned.then_some(Change { from, to: State::Tripped, reason: Reason::AskedToWait, for_ms, epoch })
-    }
-
     /// What the active check found. A failed one holds the backend down until one passes.
     pub fn checked(&mut self, check: Check, now: Millis) -> Option<Change> {
         let (from, epoch) = (self.state(), self.epoch);
@@ -373,11 +358,6 @@ impl Breaker {
         if is_news && self.state != State::Serving {
             self.come_back(now);
         }
-    }
-
-    /// It asked another core to be left alone.
-    pub fn elsewhere_cooled(&mut self, for_ms: u64, now: Millis) {
-        self.cool_until = self.cool_until.max(now.after(for_ms));
     }
 
     /// Panics when a law of this machine is broken. For tests and simulation.

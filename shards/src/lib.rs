@@ -32,7 +32,7 @@ mod streams;
 #[path = "../tests/sim/random.rs"]
 mod random;
 
-pub use attempts::{Again, Attempts, EventFault, Fault, Others, Rules, Step, again};
+pub use attempts::{Again, Attempts, EventFault, Fault, Others, Rules, Step, again, may_have_acted};
 pub use breaker::{Breaker, BreakerRules, Check};
 pub use budget::Budget;
 pub use cache::{Cache, Inserted, Lookup};

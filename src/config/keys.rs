@@ -290,20 +290,30 @@ pub static KEYS: &[Key] = &[
     Key { table: Backend, name: "timeout_idle", kind: TIMEOUT, absent: Default(r#""300s""#),
         doc: "How long an idle connection is kept. Keep it shorter than the backend's own idle time-out.",
         example: r#""4s""# },
-    Key { table: Backend, name: "timeout_request", kind: TIMEOUT, absent: Default(r#""30s""#),
-        doc: "Longest wait for a whole answer that is not a stream, attempts at other backends of its model included.",
+    Key { table: Backend, name: "timeout_request", kind: TIMEOUT, absent: Default(r#""10m""#),
+        doc: "Longest wait for a whole answer, and for the first content of a stream; all attempts at the backends of a model \
+              share it. The default is what the OpenAI and Anthropic SDKs wait. A body that has begun to flow to the client \
+              is bounded by timeout_stream_idle instead.",
         example: r#""120s""# },
-    Key { table: Backend, name: "timeout_head", kind: TIMEOUT, absent: Default(r#""30s""#),
-        doc: "Longest wait for the head of a stream. When it passes, another attempt is made.",
+    Key { table: Backend, name: "timeout_head", kind: TIMEOUT, absent: Default(r#""5m""#),
+        doc: "Longest wait for the head of a stream. When it passes, another backend is tried. Some servers send the head \
+              only after they have read the prompt, which takes minutes for a long one on a slow machine. Lower it where \
+              there are other backends to try; dead ones are found by the health checks.",
         example: r#""5s""# },
-    Key { table: Backend, name: "timeout_first_token", kind: TIMEOUT, absent: Default(r#""60s""#),
-        doc: "Longest wait for the first content of a stream, its head included. When it passes, another attempt is made.",
+    Key { table: Backend, name: "timeout_first_token", kind: TIMEOUT, absent: Default(r#""10m""#),
+        doc: "Longest wait for the first content of a stream, its head included, however many comments come. When it passes, \
+              another backend is tried. Providers send comments for up to ten minutes while a request is queued.",
         example: r#""20s""# },
-    Key { table: Backend, name: "timeout_stream_idle", kind: TIMEOUT, absent: Default(r#""60s""#),
-        doc: "Longest silence between two events of a stream.",
+    Key { table: Backend, name: "timeout_stream_idle", kind: TIMEOUT, absent: Default(r#""5m""#),
+        doc: "Longest silence inside an answer: between two reads of a stream or of any other body that flows, and before a \
+              stream's first content. Reasoning models may be silent for minutes.",
+        example: r#""60s""# },
+    Key { table: Backend, name: "timeout_stream_content", kind: TIMEOUT, absent: Default(r#""10m""#),
+        doc: "Longest time that a stream which has begun may go without content, however many comments and empty events come. \
+              Comments show that a server is up, not that it is working on the answer.",
         example: r#""5m""# },
     Key { table: Backend, name: "timeout_stream", kind: TIMEOUT, absent: Optional,
-        doc: "Longest time for a whole stream; without it there is no limit.",
+        doc: "Longest time for a whole stream or other body that flows; without it there is no limit.",
         example: r#""30m""# },
     Key { table: Backend, name: "include_usage", kind: Kind::Switch, absent: Default("true"),
         doc: "Whether streams are asked for their token usage (stream_options.include_usage) when the client did not; the \
@@ -323,8 +333,9 @@ pub static KEYS: &[Key] = &[
         doc: "Longest wait for such an answer; at most health_interval, also where it is not written.",
         example: r#""500ms""# },
     Key { table: Backend, name: "eject_errors", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("5"),
-        doc: "So many failed requests in a row take it out of service. Failed is: not reached, broken off, too late, or a \
-              status of 500 and above.",
+        doc: "So many failed requests in a row take it out of service. Failed is: not reached, broken off, too late while it \
+              answered no other request, or a status of 500 and above. A 500 that another backend gave to the same request, \
+              too, says nothing of either, and one request counts once.",
         example: "3" },
     Key { table: Backend, name: "eject_error_percent", kind: Kind::Count { least: 0, most: 100 }, absent: Default("50"),
         doc: "Failed requests in percent of at least 20 within 10 s that take it out of service; 0 = off.",
@@ -383,13 +394,19 @@ pub static KEYS: &[Key] = &[
     Key { table: Model, name: "retry_budget_percent", kind: Kind::Count { least: 0, most: 100 }, absent: Default("20"),
         doc: "Retries in percent of requests, beyond a reserve of 100 a node: what is overloaded is not buried.",
         example: "10" },
+    Key { table: Model, name: "retry_after_max", kind: Kind::DurationOrZero { least_ms: 1, most_ms: HOUR },
+        absent: Default(r#""2s""#),
+        doc: "Longest wait, over all attempts of a request, because backends ask for it (Retry-After). A longer one is not \
+              waited out: a fallback is asked, or the answer is passed on with its Retry-After. \"0s\" = never wait.",
+        example: r#""10s""# },
     Key { table: Model, name: "hedge_percent", kind: Kind::Count { least: 0, most: 50 }, absent: Default("0"),
         doc: "A request slower to its first content than 95 % of those before is sent to a second backend too, and the \
-              first content wins: at most in so many percent of requests; 0 = off.",
+              first content wins: at most in so many percent of requests; 0 = off. Beyond that a request waits until \
+              others have earned it a hedge. Requests that may have effects are not hedged.",
         example: "5" },
     Key { table: Model, name: "panic_threshold", kind: Kind::Count { least: 0, most: 100 }, absent: Default("0"),
         doc: "When less than this percentage of its backends is in service, all of them are asked. At 0 that is so only when \
-              none is left, where there is nothing to lose.",
+              none is left, nor one of a fallback, where there is nothing to lose.",
         example: "30" },
     Key { table: Model, name: "backends", kind: Kind::Targets, absent: Required,
         doc: "Who answers: names of [[backend]] tables, or tables with the keys below.",

@@ -161,11 +161,13 @@ pub struct Backend {
     pub timeout_head_ms: u64,
     /// From the request to the first content of a stream.
     pub timeout_first_token_ms: u64,
-    /// For a whole answer that is not a stream, all attempts included.
+    /// For a whole answer, and to the first content of a stream; all attempts included.
     pub timeout_request_ms: u64,
-    /// Between two events of a stream.
+    /// Between two reads of a body that flows.
     pub timeout_stream_idle_ms: u64,
-    /// For a whole stream; `None` for no limit.
+    /// Between two events with content.
+    pub timeout_stream_content_ms: u64,
+    /// For a whole body that flows; `None` for no limit.
     pub timeout_stream_ms: Option<u64>,
     pub fast_open: FastOpen,
     /// Whether streams are asked for their token usage.
@@ -292,6 +294,8 @@ pub struct Model {
     pub retries: u32,
     /// Retries in percent of requests, beyond a small reserve.
     pub retry_budget_percent: u32,
+    /// Longest wait of a request because backends ask for it, over all attempts.
+    pub retry_after_max_ms: u64,
     /// Hedged requests in percent of requests; 0 = off.
     pub hedge_percent: u32,
     /// Backends in service, in percent of all, below which those out of service are asked too; 0: only when none is left.

@@ -254,6 +254,13 @@ impl Node {
                     }
                 }
             }
+            Letter::Cooled { model, target, for_ms } => {
+                let model = &self.snapshot.models[model];
+                let (name, model) = (&self.snapshot.backends[model.targets[target].backend].name, &model.name);
+                self.say_at_times(format!(
+                    "backend {name} takes no request for model {model} for {for_ms} ms: it asked for that"
+                ));
+            }
             Letter::Insecure { backend, from: _, fault } => {
                 let name = &self.snapshot.backends[backend].name;
                 self.say_at_times(format!("backend {name}: no secure connection: {fault}"));

@@ -14,6 +14,7 @@ use super::order::Order;
 use super::relay::Begun;
 use super::route::Plan;
 use super::send::{self, SendFault};
+use super::suspects::Suspects;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{ErrorKind, Form};
 use crate::error::Failure;
@@ -27,10 +28,14 @@ pub struct Deadlines {
     pub head_ms: u64,
     /// The first content.
     pub first_ms: u64,
-    /// Everything.
-    pub total_ms: u64,
-    /// How long a stream that flows may be silent.
-    pub gap_ms: u64,
+    /// The same for all attempts at the model together.
+    pub request_ms: u64,
+    /// The end of a body that flows.
+    pub stream_ms: u64,
+    /// How long an answer that has begun may be silent.
+    pub idle_ms: u64,
+    /// How long a stream that flows may bring no content.
+    pub content_ms: u64,
 }
 
 impl Deadlines {
@@ -38,25 +43,30 @@ impl Deadlines {
     pub fn begin(core: &Core, order: &Order, backend: usize, since_ms: u64) -> Deadlines {
         let backend = &core.snapshot.backends[backend];
         let now_ms = now_ms();
-        let total_ms = match order.form {
-            Form::Whole => since_ms.saturating_add(backend.timeout_request_ms),
-            Form::Streamed => backend.timeout_stream_ms.map_or(u64::MAX, |ms| since_ms.saturating_add(ms)),
-        };
-        let until = |ms: u64| total_ms.min(now_ms.saturating_add(ms));
+        let request_ms = since_ms.saturating_add(backend.timeout_request_ms);
+        let stream_ms = backend.timeout_stream_ms.map_or(u64::MAX, |ms| since_ms.saturating_add(ms));
+        let until = |ms: u64| request_ms.min(stream_ms).min(now_ms.saturating_add(ms));
         let (head_ms, first_ms) = match order.form {
-            // Its head comes with its body: the total alone bounds both.
-            Form::Whole => (total_ms, total_ms),
+            // Its head comes with its body: one time bounds both.
+            Form::Whole => (request_ms, request_ms),
             Form::Streamed => (
                 until(backend.timeout_head_ms.min(backend.timeout_first_token_ms)),
                 until(backend.timeout_first_token_ms),
             ),
         };
-        Deadlines { head_ms, first_ms, total_ms, gap_ms: backend.timeout_stream_idle_ms }
+        let (idle_ms, content_ms) = (backend.timeout_stream_idle_ms, backend.timeout_stream_content_ms);
+        Deadlines { head_ms, first_ms, request_ms, stream_ms, idle_ms, content_ms }
+    }
+
+    /// All at the same time: for a connection that is opened ahead of need.
+    pub fn until(at_ms: u64) -> Deadlines {
+        let (idle_ms, content_ms) = (0, 0);
+        Deadlines { head_ms: at_ms, first_ms: at_ms, request_ms: at_ms, stream_ms: at_ms, idle_ms, content_ms }
     }
 
     /// What a wait that ended too late means: `phase`, or that there is no time left at all.
     pub fn fault(&self, phase: Fault) -> Fault {
-        if now_ms() >= self.total_ms { Fault::Deadline } else { phase }
+        if now_ms() >= self.request_ms.min(self.stream_ms) { Fault::Deadline } else { phase }
     }
 }
 
@@ -73,6 +83,11 @@ impl From<Fault> for Miss {
     }
 }
 
+/// An account without quota is left alone for so long, where its provider says nothing: topping it up takes a human.
+const QUOTA_COOL_MS: u64 = 60_000;
+/// A backend that asks to be left alone for longer is asked again all the same: clocks are wrong, limits are lifted.
+const COOL_MAX_MS: u64 = 60_000;
+
 /// Makes the attempt that `plan` says. The answer it brings may be one that is better not given: see [`Begun::miss`].
 pub async fn attempt<'a>(
     core: &Rc<Core>,
@@ -81,6 +96,7 @@ pub async fn attempt<'a>(
     since_ms: u64,
     lane: Lane,
     flight: &'a Flight,
+    suspects: &Suspects,
 ) -> Result<Box<Begun<'a>>, Miss> {
     let deadlines = Deadlines::begin(core, order, plan.backend, since_ms);
     let watched = core.times_first_content(plan.model);
@@ -140,7 +156,16 @@ pub async fn attempt<'a>(
                     Some(miss) => plan.note_fault(miss.fault, us),
                 }
             }
-            plan.end(begun.miss.map_or(Outcome::Good, |miss| outcome(miss.fault)));
+            match begun.miss {
+                None => plan.end(Outcome::Good),
+                Some(Miss { fault: Fault::Status(500), .. }) => suspects.note(&plan),
+                Some(miss) => plan.end(outcome(miss.fault)),
+            }
+            match begun.miss {
+                Some(Miss { hint_ms: Some(hint_ms), .. }) => plan.cool(hint_ms.min(COOL_MAX_MS)),
+                Some(Miss { fault: Fault::Quota, .. }) => plan.cool(QUOTA_COOL_MS),
+                _ => {}
+            }
             begun.plan = Some(plan);
             Ok(begun)
         }
@@ -148,7 +173,7 @@ pub async fn attempt<'a>(
             if watched {
                 plan.note_fault(fault, now_us().saturating_sub(started_us));
             }
-            plan.end(outcome(fault));
+            plan.end_with(fault);
             Err(fault.into())
         }
     }
@@ -161,13 +186,18 @@ pub fn outcome(fault: Fault) -> Outcome {
         Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => Outcome::Bad,
         Fault::Status(500..) => Outcome::Bad,
         // It lives and says why.
-        Fault::Status(429 | 401 | 403 | 407) => Outcome::Neutral,
+        Fault::Status(401..=403 | 407 | 429) | Fault::Quota => Outcome::Neutral,
         Fault::Status(_) | Fault::ContextWindow => Outcome::Good,
         Fault::FirstEvent(_) => Outcome::Neutral,
         Fault::Refused | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => {
             Outcome::Neutral
         }
     }
+}
+
+/// Whether a fault is that something did not come in time.
+pub fn is_late(fault: Fault) -> bool {
+    matches!(fault, Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline)
 }
 
 /// Whether a fault is the backend's, sick or not, or its provider's: however fast it came, the backend is not fast.
@@ -177,6 +207,7 @@ pub fn is_failing(fault: Fault) -> bool {
         Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => true,
         // What another attempt may mend is not the request's own.
         Fault::Status(_) | Fault::FirstEvent(_) => again(fault) != Again::Never,
+        Fault::Quota => true,
         Fault::ContextWindow | Fault::Refused | Fault::NoBackend => false,
         Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => false,
     }
@@ -191,7 +222,7 @@ pub fn failure(fault: Fault) -> Failure {
         Fault::Garbage => Failure::BackendGarbage,
         Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => Failure::BackendTimeout,
         Fault::Truncated => Failure::BackendTruncated,
-        Fault::FirstEvent(_) | Fault::Status(_) | Fault::ContextWindow => Failure::BackendRefused,
+        Fault::FirstEvent(_) | Fault::Status(_) | Fault::ContextWindow | Fault::Quota => Failure::BackendRefused,
         Fault::NoBackend => Failure::NoBackend,
         Fault::QueueFull => Failure::QueueFull,
         Fault::QueueTimeout => Failure::QueueTimeout,
@@ -203,6 +234,7 @@ pub fn failure(fault: Fault) -> Failure {
 pub fn refusal(status: u16, body: &[u8], tape: &mut Tape) -> Fault {
     match Dialect::OpenAi.error_kind(body, tape) {
         Some(ErrorKind::ContextWindow) => Fault::ContextWindow,
+        Some(ErrorKind::QuotaExhausted) => Fault::Quota,
         _ => Fault::Status(status),
     }
 }
@@ -211,9 +243,10 @@ pub fn refusal(status: u16, body: &[u8], tape: &mut Tape) -> Fault {
 pub fn first_event(kind: ErrorKind) -> Fault {
     match kind {
         ErrorKind::ContextWindow => Fault::ContextWindow,
+        ErrorKind::QuotaExhausted => Fault::Quota,
         ErrorKind::RateLimited => Fault::FirstEvent(EventFault::RateLimited),
         ErrorKind::Overloaded => Fault::FirstEvent(EventFault::Overloaded),
         ErrorKind::Client => Fault::FirstEvent(EventFault::Client),
-        ErrorKind::Server | ErrorKind::QuotaExhausted | ErrorKind::Unknown => Fault::FirstEvent(EventFault::Server),
+        ErrorKind::Server | ErrorKind::Unknown => Fault::FirstEvent(EventFault::Server),
     }
 }

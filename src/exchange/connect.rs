@@ -332,7 +332,7 @@ pub async fn warm(core: Rc<Core>) {
                 break;
             }
             let until_ms = now_ms() + core.snapshot.backends[backend].timeout_connect_ms;
-            let deadlines = Deadlines { head_ms: until_ms, first_ms: until_ms, total_ms: until_ms, gap_ms: 0 };
+            let deadlines = Deadlines::until(until_ms);
             match open(&core, backend, deadlines).await {
                 Ok(Fresh::Http1(Opened { socket, address })) => {
                     socket.rest();

@@ -22,6 +22,7 @@ use super::load::{Board, Load};
 use super::memory::RequestMemory;
 use super::meter;
 use super::send::Lasting;
+use super::suspects::Lately;
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
@@ -86,6 +87,9 @@ pub struct Core {
     /// By backend.
     pub breakers: Vec<RefCell<Breaker>>,
     pub latencies: Vec<RefCell<Latency>>,
+    /// When each backend last answered a request well.
+    pub answered: Vec<Cell<Millis>>,
+    pub failed_lately: Vec<Lately>,
     pub load: Load,
     pub scratch: RefCell<Scratch>,
     /// Bytes of large events that have not come whole.
@@ -124,6 +128,8 @@ pub struct Spread {
     pub ring: Ring,
     /// A number a target: those of a lower one are asked first.
     pub tiers: Vec<u16>,
+    /// Until when a target asked to be left alone. A rate limit is of one model, not of all that its backend has.
+    pub cool_until: Vec<Millis>,
     /// Scratch of a decision: a weight a target, 0 for those that cannot be asked now.
     pub shares: Vec<u32>,
     pub retries: Budget,
@@ -143,6 +149,7 @@ impl Spread {
             cursor: 0,
             ring: Ring::new(&names, &weights),
             tiers,
+            cool_until: vec![Millis(0); weights.len()],
             shares: Vec::with_capacity(weights.len()),
             retries: Budget::new(model.retry_budget_percent, RETRY_RESERVE.div_ceil(cores)),
             hedges: Budget::new(model.hedge_percent, HEDGE_RESERVE),
@@ -299,6 +306,8 @@ impl Core {
             breakers: breakers.collect(),
             latencies: latencies.collect(),
             request_memory: RequestMemory::new(board.clone(), id, snapshot.server.request_memory_bytes),
+            answered: snapshot.backends.iter().map(|_| Cell::new(Millis(0))).collect(),
+            failed_lately: snapshot.backends.iter().map(|_| Lately::default()).collect(),
             scratch: RefCell::default(),
             event_bytes: Rc::default(),
             fresh: RefCell::default(),

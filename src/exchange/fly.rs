@@ -17,6 +17,7 @@ use super::queue::{self, At, Turn};
 use super::relay::Begun;
 use super::route::{self, Plan, Tried};
 use super::store::Duty;
+use super::suspects::{Ended, Suspects};
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::{now_ms, now_us, sleep_ms, throw};
@@ -24,8 +25,8 @@ use crate::net::{now_ms, now_us, sleep_ms, throw};
 /// Longest first wait between two attempts at one backend; each one more doubles it.
 const BACKOFF_MS: u64 = 150;
 const BACKOFF_MAX_MS: u64 = 2_000;
-/// A backend that asks to be left alone for longer is not waited for.
-const HINT_MAX_MS: u64 = 60_000;
+/// A request that waits for a hedge asks for one this often, at most.
+const HEDGE_AGAIN_MS: u64 = 100;
 /// While an attempt is waited for, those who follow hear this often that somebody is at work.
 const PAUSE_STEP_MS: u64 = 2_000;
 
@@ -90,6 +91,14 @@ async fn answer<'a>(core: &Rc<Core>, order: &Order, flight: &'a Flight) -> Resul
     let fallbacks = &core.snapshot.models[order.model].fallback;
     let mut chain = std::iter::once(order.model).chain(fallbacks.iter().copied()).peekable();
     while let Some(model) = chain.next() {
+        // What is out of service is asked last: nobody waits for it while a fallback serves.
+        if chain.peek().is_some()
+            && !route::is_in_service(core, model)
+            && chain.clone().any(|next| route::is_in_service(core, next))
+        {
+            core.counters.fallbacks.add(1);
+            continue;
+        }
         let Passed { turn, fault, answer, then } = match at_model(core, order, model, flight).await {
             Ok((begun, turn)) => return Ok(Found { begun, model, turn }),
             Err(passed) => passed,
@@ -132,12 +141,26 @@ enum Then {
     GiveUp,
 }
 
-/// Attempts at one model until one brings an answer, or no further one is worth it.
+/// Attempts at one model, and what they say of its backends.
 async fn at_model<'a>(
     core: &Rc<Core>,
     order: &Order,
     model: usize,
     flight: &'a Flight,
+) -> Result<(Box<Begun<'a>>, Turn), Passed<'a>> {
+    let suspects = Suspects::default();
+    let result = attempts(core, order, model, flight, &suspects).await;
+    suspects.judge(core, order, if result.is_ok() { Ended::Answered } else { Ended::Failed });
+    result
+}
+
+/// Attempts at one model until one brings an answer, or no further one is worth it.
+async fn attempts<'a>(
+    core: &Rc<Core>,
+    order: &Order,
+    model: usize,
+    flight: &'a Flight,
+    suspects: &Suspects,
 ) -> Result<(Box<Begun<'a>>, Turn), Passed<'a>> {
     let settings = &core.snapshot.models[model];
     let asked_us = now_us();
@@ -152,7 +175,7 @@ async fn at_model<'a>(
         retries: settings.retries,
         backoff_ms: BACKOFF_MS,
         backoff_max_ms: BACKOFF_MAX_MS,
-        hint_max_ms: HINT_MAX_MS,
+        hint_max_ms: settings.retry_after_max_ms,
     };
     let mut attempts = Attempts::new(rules);
     core.spread[model].borrow_mut().retries.deposit();
@@ -165,8 +188,8 @@ async fn at_model<'a>(
                 tried.add(plan.target);
                 backend = Some(plan.backend);
                 match settings.hedge_percent {
-                    0 => attempt(core, order, plan, since_ms, Lane::First, flight).await,
-                    _ => Box::pin(hedged(core, order, plan, &mut tried, since_ms, flight)).await,
+                    0 => attempt(core, order, plan, since_ms, Lane::First, flight, suspects).await,
+                    _ => Box::pin(hedged(core, order, plan, &mut tried, since_ms, flight, suspects)).await,
                 }
             }
             Err(fault) => Err(fault.into()),
@@ -178,9 +201,6 @@ async fn at_model<'a>(
             },
             Err(miss) => (miss, None),
         };
-        if let (Some(hint_ms), Some(plan)) = (miss.hint_ms, answer.as_ref().and_then(|begun| begun.plan.as_ref())) {
-            plan.cool(hint_ms.min(HINT_MAX_MS));
-        }
         if flight.is_abandoned() {
             return Err(Passed { turn: Some(turn), fault: Fault::Cancelled, answer, then: Then::GiveUp });
         }
@@ -189,7 +209,7 @@ async fn at_model<'a>(
         if !order.may_repeat(fault) {
             return Err(Passed { turn: Some(turn), fault, answer, then: Then::GiveUp });
         }
-        let left_ms = backend.and_then(|backend| order.left_ms(core, backend, since_ms));
+        let left_ms = backend.map(|backend| order.left_ms(core, backend, since_ms));
         let step = {
             let budget = &mut core.spread[model].borrow_mut().retries;
             attempts.next(fault, miss.hint_ms, others, left_ms, budget, throw())
@@ -235,6 +255,7 @@ async fn hedged<'a>(
     tried: &mut Tried,
     since_ms: u64,
     flight: &'a Flight,
+    suspects: &Suspects,
 ) -> Result<Box<Begun<'a>>, Miss> {
     let model = plan.model;
     let slow_us = {
@@ -242,19 +263,26 @@ async fn hedged<'a>(
         spread.hedges.deposit();
         spread.first_content[order.form as usize].p95()
     };
-    let mut first = Box::pin(attempt(core, order, plan, since_ms, Lane::First, flight));
-    let Some(slow_us) = slow_us else { return first.await };
-    if let Some(result) = within(first.as_mut(), slow_us.div_ceil(1000)).await {
-        return result;
-    }
-    let second = match route::has_others(core, model, tried) {
-        true if core.spread[model].borrow_mut().hedges.withdraw() => route::plan(core, order, model, tried),
-        _ => Err(Fault::NoBackend),
+    let mut first = Box::pin(attempt(core, order, plan, since_ms, Lane::First, flight, suspects));
+    let Some(slow_us) = slow_us.filter(|_| order.is_repeatable()) else { return first.await };
+    let slow_ms = slow_us.div_ceil(1000);
+    let mut after_ms = slow_ms;
+    let plan = loop {
+        if let Some(result) = within(first.as_mut(), after_ms).await {
+            return result;
+        }
+        // Not only once: the budget fills while this one waits, and backends come back.
+        if route::has_others(core, model, tried)
+            && core.spread[model].borrow_mut().hedges.withdraw()
+            && let Ok(plan) = route::plan(core, order, model, tried)
+        {
+            break plan;
+        }
+        after_ms = slow_ms.max(HEDGE_AGAIN_MS);
     };
-    let Ok(plan) = second else { return first.await };
     tried.add(plan.target);
     core.counters.hedges.add(1);
-    let mut second = Box::pin(attempt(core, order, plan, since_ms, Lane::Hedge, flight));
+    let mut second = Box::pin(attempt(core, order, plan, since_ms, Lane::Hedge, flight, suspects));
     let mut misses = (None, None);
     // An error wins nothing: the other one is waited for.
     poll_fn(|context| {

@@ -15,6 +15,7 @@ use super::core::{Core, NearCopy};
 use super::epochs::Epoch;
 use super::fingerprint::{of_form, of_question};
 use super::flight::{End, Opening, Source};
+use super::route;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::net::Dial;
@@ -120,6 +121,8 @@ pub enum Letter {
     Keep { fingerprint: Fingerprint, entry: Arc<Entry> },
     /// What is known of a backend's health: from the background core's checks, or from another data core's requests.
     Health { backend: usize, news: News },
+    /// To the other data cores, and to the background core, which says so: one target of a model asked to be left alone.
+    Cooled { model: usize, target: usize, for_ms: u64 },
     /// Data core to background core: a backend's breaker turned, and why.
     Turned { backend: usize, from: CoreId, change: Change },
     /// Data core to background core: a secure connection could not be made, and why.
@@ -149,10 +152,6 @@ pub enum News {
     Tripped {
         for_ms: u64,
         epoch: u64,
-    },
-    /// It asked another core to be left alone for so long.
-    AskedToWait {
-        for_ms: u64,
     },
     /// Probes of another core put it back into service.
     Restored {
@@ -369,11 +368,11 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 // Every core hears of it: there is nobody to tell.
                 News::CheckPassed => _ = breaker.checked(Check::Passed, now),
                 News::CheckFailed => _ = breaker.checked(Check::Failed, now),
-                News::AskedToWait { for_ms } => breaker.elsewhere_cooled(for_ms, now),
                 News::Tripped { for_ms, epoch } => breaker.elsewhere_tripped(for_ms, epoch, now),
                 News::Restored { epoch } => breaker.elsewhere_restored(epoch, now),
             }
         }
+        Letter::Cooled { model, target, for_ms } => _ = route::cooled(core, model, target, for_ms),
         Letter::Addresses { backend, addresses } => connect::moved(core, backend, addresses),
         Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Letter::Log { .. } | Letter::Drain | Letter::Halt => {}

@@ -44,7 +44,7 @@ fn result(fault: Fault) -> AttemptResult {
         Fault::Closed | Fault::Truncated | Fault::Refused => AttemptResult::Closed,
         Fault::Garbage => AttemptResult::Invalid,
         Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => AttemptResult::Timeout,
-        Fault::Status(429) | Fault::FirstEvent(EventFault::RateLimited) => AttemptResult::RateLimited,
+        Fault::Status(429) | Fault::Quota | Fault::FirstEvent(EventFault::RateLimited) => AttemptResult::RateLimited,
         Fault::Status(500..) => AttemptResult::ServerError,
         Fault::Status(_) | Fault::ContextWindow => AttemptResult::ClientError,
         Fault::FirstEvent(_) => AttemptResult::ErrorEvent,

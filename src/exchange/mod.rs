@@ -38,3 +38,4 @@ mod relay; // answer -> client
 mod route; // model -> plan
 mod send; // lease -> answer
 mod store; // capture -> cache
+mod suspects; // whose fault a 500 is

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use shards::{Again, Fault, again};
+use shards::{Fault, may_have_acted};
 
 use super::core::Core;
 use super::line::Line;
@@ -91,23 +91,35 @@ impl Order {
         }
     }
 
-    /// Whether the request may be sent once more after `fault`. What this gateway does not know may have effects, and is
-    /// repeated only where it has certainly not been acted on (RFC 9110 9.2.2).
+    /// Whether the request may be sent once more after `fault`: one that may have effects only where it has certainly not been
+    /// acted on (RFC 9110 9.2.2).
     pub fn may_repeat(&self, fault: Fault) -> bool {
-        let unknown = self.endpoint == Endpoint::Other;
-        let safe =
-            matches!(self.head.method, Method::Get | Method::Head | Method::Options | Method::Delete | Method::Put);
-        !unknown || safe || again(fault) != Again::Budgeted || matches!(fault, Fault::Status(429 | 503))
+        self.is_repeatable() || !may_have_acted(fault)
     }
 
-    /// How long the request may still take at a model it has been with since `since_ms`; `None` for no limit.
-    pub fn left_ms(&self, core: &Core, backend: usize, since_ms: u64) -> Option<u64> {
-        let backend = &core.snapshot.backends[backend];
-        let whole_ms = match self.form {
-            Form::Whole => Some(backend.timeout_request_ms),
-            Form::Streamed => backend.timeout_stream_ms,
+    /// Whether acting on it twice does no harm: by its method, because it only generates something, or by the client's word.
+    pub fn is_repeatable(&self) -> bool {
+        let bytes = self.head_bytes();
+        let generates = match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Models => true,
+            Endpoint::Other => {
+                let path = self.head.path.of(bytes).split(|&byte| byte == b'?').next();
+                self.head.method == Method::Post && matches!(path, Some(b"/v1/responses" | b"/v1/messages"))
+            }
         };
-        whole_ms.map(|ms| since_ms.saturating_add(ms).saturating_sub(now_ms()))
+        let safe =
+            matches!(self.head.method, Method::Get | Method::Head | Method::Options | Method::Delete | Method::Put);
+        generates || safe || self.head.fields.get(bytes, "idempotency-key").is_some()
+    }
+
+    /// How long an answer may still take to come, or to begin, at a model the request has been with since `since_ms`.
+    pub fn left_ms(&self, core: &Core, backend: usize, since_ms: u64) -> u64 {
+        let backend = &core.snapshot.backends[backend];
+        let most_ms = match self.form {
+            Form::Whole => backend.timeout_request_ms,
+            Form::Streamed => backend.timeout_request_ms.min(backend.timeout_stream_ms.unwrap_or(u64::MAX)),
+        };
+        since_ms.saturating_add(most_ms).saturating_sub(now_ms())
     }
 
     /// Gives the buffers back.

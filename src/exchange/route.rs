@@ -4,11 +4,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use shards::Fault;
 use shards::balancer::{first_tier, hash, least, two_choices};
-use shards::breaker::{Change, Gate, Outcome, Pass, Reason, State, WHOLE_SHARE};
+use shards::breaker::{Change, Gate, Outcome, Pass, State, WHOLE_SHARE};
+use shards::{Breaker, Fault, Millis};
 
-use super::attempt::{is_failing, outcome};
+use super::attempt::{is_failing, is_late, outcome};
 use super::core::Core;
 use super::letters::{Letter, News};
 use super::meter;
@@ -29,6 +29,8 @@ pub struct Plan {
     pub target: usize,
     /// Index of the backend in the snapshot.
     pub backend: usize,
+    /// When it was made, or when it brought an answer.
+    since: Cell<Millis>,
     /// What the breaker waits to hear of, once.
     pass: Cell<Option<Pass>>,
     /// The term of service that what came of it speaks of, once the pass has ended.
@@ -63,7 +65,7 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
         if !addresses[to.backend].is_empty() {
             known += 1;
             let breaker = core.breakers[to.backend].borrow();
-            if breaker.gate(now) != Gate::Shut {
+            if breaker.gate(now) != Gate::Shut && now >= spread.cool_until[target] {
                 serving += 1;
                 if !tried.has(target) {
                     // In parts of a whole share, or one of weight 1 could not start slowly.
@@ -108,17 +110,34 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
     let backend = targets[target].backend;
     let pass = core.breakers[backend].borrow_mut().begin(now);
     core.load.begin(backend);
-    Ok(Plan { core: core.clone(), model, target, backend, pass: Cell::new(Some(pass)), term: Cell::new(0) })
+    let (pass, term) = (Cell::new(Some(pass)), Cell::new(0));
+    Ok(Plan { core: core.clone(), model, target, backend, since: Cell::new(now), pass, term })
 }
 
 /// Whether a target of `model` is in service that was not `tried`.
 pub fn has_others(core: &Core, model: usize, tried: &Tried) -> bool {
-    let addresses = core.addresses.borrow();
+    let (addresses, spread, now) = (core.addresses.borrow(), core.spread[model].borrow(), core.now());
     core.snapshot.models[model].targets.iter().enumerate().any(|(target, to)| {
         !tried.has(target)
             && !addresses[to.backend].is_empty()
-            && core.breakers[to.backend].borrow().gate(core.now()) != Gate::Shut
+            && now >= spread.cool_until[target]
+            && core.breakers[to.backend].borrow().gate(now) != Gate::Shut
     })
+}
+
+/// Whether a target of `model` is in service.
+pub fn is_in_service(core: &Core, model: usize) -> bool {
+    has_others(core, model, &Tried::default())
+}
+
+/// A target asked to be left alone for so long, here or on another core. Whether that is news.
+pub fn cooled(core: &Core, model: usize, target: usize, for_ms: u64) -> bool {
+    let now = core.now();
+    let mut spread = core.spread[model].borrow_mut();
+    let until = &mut spread.cool_until[target];
+    let is_news = *until <= now && for_ms > 0;
+    *until = (*until).max(now.after(for_ms));
+    is_news
 }
 
 /// Where on the ring a request belongs.
@@ -138,13 +157,39 @@ impl Plan {
     /// Tells the breaker how it went, once.
     pub fn end(&self, outcome: Outcome) {
         if let Some(pass) = self.pass.take() {
-            let mut breaker = self.core.breakers[self.backend].borrow_mut();
             let term = pass.term();
-            let change = breaker.end(pass, outcome, self.core.now());
-            self.term.set(term.unwrap_or(breaker.term()));
-            drop(breaker);
-            turned(&self.core, self.backend, change);
+            tell(&self.core, self.backend, |breaker, now| {
+                let change = breaker.end(pass, outcome, now);
+                self.term.set(term.unwrap_or(breaker.term()));
+                change
+            });
+            if outcome == Outcome::Good {
+                let now = self.core.now();
+                self.core.answered[self.backend].set(now);
+                self.since.set(now);
+            }
         }
+    }
+
+    /// As `end`, by what went wrong. A time-out says nothing where the backend answered others meanwhile: it is this request
+    /// that takes long.
+    pub fn end_with(&self, fault: Fault) {
+        self.end(self.outcome(fault));
+    }
+
+    fn outcome(&self, fault: Fault) -> Outcome {
+        let answers = self.core.answered[self.backend].get() > self.since.get();
+        if answers && is_late(fault) { Outcome::Neutral } else { outcome(fault) }
+    }
+
+    /// As `end`, where it is not known yet whose fault it was. The term of service that the judgement will speak of; none for a
+    /// probe, which is judged at once: the next one waits for it.
+    pub fn end_undecided(&self) -> Option<u32> {
+        let pass = self.pass.take()?;
+        let is_probe = pass.term().is_none();
+        self.pass.set(Some(pass));
+        self.end(if is_probe { Outcome::Bad } else { Outcome::Neutral });
+        (!is_probe).then(|| self.term.get())
     }
 
     /// The first content came so long after the request.
@@ -168,16 +213,19 @@ impl Plan {
         if self.core.times_first_content(self.model) {
             self.note_fault(fault, 0);
         }
-        let mut breaker = self.core.breakers[self.backend].borrow_mut();
-        let change = breaker.broke_off(self.term.get(), outcome(fault), self.core.now());
-        drop(breaker);
-        turned(&self.core, self.backend, change);
+        let outcome = self.outcome(fault);
+        tell(&self.core, self.backend, |breaker, now| breaker.broke_off(self.term.get(), outcome, now));
     }
 
-    /// The backend asks to be left alone for so long.
+    /// The backend asks to be left alone for so long with this model. Every core hears of it.
     pub fn cool(&self, for_ms: u64) {
-        let change = self.core.breakers[self.backend].borrow_mut().cool(for_ms, self.core.now());
-        turned(&self.core, self.backend, change);
+        let (core, model, target) = (&self.core, self.model, self.target);
+        if cooled(core, model, target, for_ms) {
+            for other in (0..core.count).filter(|&other| other != core.id.0) {
+                core.post(shards::CoreId(other), Letter::Cooled { model, target, for_ms });
+            }
+            core.post_background(Letter::Cooled { model, target, for_ms });
+        }
     }
 }
 
@@ -188,12 +236,17 @@ impl Drop for Plan {
     }
 }
 
+/// Tells a breaker something, and all who have to know what it made of it.
+pub fn tell(core: &Core, backend: usize, something: impl FnOnce(&mut Breaker, Millis) -> Option<Change>) {
+    let change = something(&mut core.breakers[backend].borrow_mut(), core.now());
+    turned(core, backend, change);
+}
+
 /// Tells the other cores of what this one found, and the background core, which logs it.
 fn turned(core: &Core, backend: usize, change: Option<Change>) {
     let Some(change) = change else { return };
     meter::turned(core, backend, &change);
     let news = match change.to {
-        State::Tripped if change.reason == Reason::AskedToWait => Some(News::AskedToWait { for_ms: change.for_ms }),
         State::Tripped => {
             core.counters.trips.add(1);
             Some(News::Tripped { for_ms: change.for_ms, epoch: change.epoch })

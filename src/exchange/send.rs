@@ -27,13 +27,17 @@ use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, enc
 use crate::wire::{Span, percent};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
-const FORWARDED: [&str; 3] = ["content-type", "content-encoding", "traceparent"];
+const FORWARDED: [&str; 4] = ["content-type", "content-encoding", "idempotency-key", "traceparent"];
 
 /// The same for lists, which may come in several lines (RFC 9110 5.3).
 const FORWARDED_LISTS: [&str; 1] = ["tracestate"];
 
 /// Lists in request fields that go upstream and may change the answer: they count in the fingerprint.
 pub const CHANGING: [&str; 3] = ["openai-beta", "anthropic-version", "anthropic-beta"];
+
+/// How soon after a request a kept-alive connection ends that was being closed when the request was sent: the news of it was
+/// on its way. One that ends later has died with the request in hand.
+const STALE_US: u64 = 1_000_000;
 
 /// An answer whose head has come: the spans of `head` are in `input`, and `input[consumed..]` is the start of its body.
 pub struct Answer {
@@ -49,7 +53,7 @@ pub struct Answer {
 /// Why a request was not answered.
 #[derive(Debug)]
 pub enum SendFault {
-    /// A connection from the pool had gone stale: not a byte came back. Once more on a new one is free.
+    /// A connection from the pool had gone stale: it ended at once and not a byte came back. Once more on a new one is free.
     Stale,
     Failed(Fault),
 }
@@ -160,9 +164,12 @@ pub async fn request(
             if lease.was_refused() {
                 return Err(SendFault::Failed(Fault::Refused));
             }
-            return Err(match (origin, input.is_empty() && interim == 0) {
-                (Origin::Reused, true) => SendFault::Stale,
-                _ => SendFault::Failed(Fault::Closed),
+            // RFC 9110 9.2.2: what closes in between may have read and acted on the request first.
+            let nothing_came = input.is_empty() && interim == 0;
+            let at_once = now_us().saturating_sub(sent_us) < STALE_US;
+            return Err(match origin {
+                Origin::Reused if nothing_came && at_once && order.is_repeatable() => SendFault::Stale,
+                Origin::Reused | Origin::Fresh => SendFault::Failed(Fault::Closed),
             });
         }
     }

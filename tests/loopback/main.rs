@@ -19,6 +19,7 @@ mod http; // keep-alive, pipelining, framings, half close
 mod intake; // what a request may cost while it arrives
 mod moves; // backends whose names lead elsewhere
 mod paths; // where a request goes by its path, its method and the model it names
+mod patience; // how long is waited for whom, and what a failure says of a backend
 mod pools; // connections as they are kept, panics, sessions, regions
 mod pressure; // slow readers
 mod resources; // descriptors and memory

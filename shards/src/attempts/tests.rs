@@ -7,15 +7,16 @@ use std::vec::Vec;
 const RULES: Rules = Rules { retries: 2, backoff_ms: 25, backoff_max_ms: 2_000, hint_max_ms: 60_000 };
 
 /// Every fault that is not a status, with what the table says: a change shows here, whoever makes it.
-const TABLE: [(Fault, Again); 18] = [
+const TABLE: [(Fault, Again); 19] = [
     (Fault::Connect, Again::Free),
     (Fault::Handshake, Again::Free),
     (Fault::Refused, Again::Free),
     (Fault::Closed, Again::Budgeted),
     (Fault::Garbage, Again::Budgeted),
     (Fault::Truncated, Again::Budgeted),
-    (Fault::HeadTimeout, Again::Budgeted),
-    (Fault::FirstTimeout, Again::Budgeted),
+    (Fault::HeadTimeout, Again::Elsewhere),
+    (Fault::FirstTimeout, Again::Elsewhere),
+    (Fault::Quota, Again::Elsewhere),
     (Fault::FirstEvent(EventFault::Overloaded), Again::Budgeted),
     (Fault::FirstEvent(EventFault::RateLimited), Again::Budgeted),
     (Fault::FirstEvent(EventFault::Server), Again::Budgeted),
@@ -37,7 +38,8 @@ fn the_table() {
         |wanted| -> Vec<u16> { (0..=u16::MAX).filter(|&code| again(Fault::Status(code)) == wanted).collect() };
     let budgeted = [408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529];
     assert_eq!(statuses(Again::Budgeted), budgeted);
-    assert_eq!(statuses(Again::OtherModel), [401, 402, 403, 404, 407]);
+    assert_eq!(statuses(Again::OtherModel), [401, 403, 404, 407]);
+    assert_eq!(statuses(Again::Elsewhere), [402]);
     assert_eq!(statuses(Again::Free), []);
 }
 
@@ -82,6 +84,40 @@ fn a_hint_is_a_least_wait_and_one_too_long_is_not_waited_for() {
 }
 
 #[test]
+fn waits_on_demand_share_one_patience() {
+    let mut budget = Budget::new(0, 9);
+    let mut attempts = Attempts::new(Rules { hint_max_ms: 2_000, ..RULES });
+    let mut step = |hint_ms| attempts.next(Fault::Status(429), Some(hint_ms), Others::None, None, &mut budget, 0);
+    assert_eq!(step(1_500), Step::Again { after_ms: 1_500 });
+    assert_eq!(step(501), Step::OtherModel, "two seconds in all");
+    // A patience shorter than the backoff holds, too.
+    let mut attempts = Attempts::new(Rules { hint_max_ms: 0, ..RULES });
+    assert_eq!(attempts.next(Fault::Status(429), Some(1), Others::None, None, &mut budget, 0), Step::OtherModel);
+}
+
+#[test]
+fn what_hangs_or_has_no_quota_is_not_asked_twice() {
+    let mut budget = Budget::new(0, 9);
+    for fault in [Fault::HeadTimeout, Fault::FirstTimeout, Fault::Quota, Fault::Status(402)] {
+        let mut step = |others| Attempts::new(RULES).next(fault, None, others, None, &mut budget, 0);
+        assert_eq!(step(Others::None), Step::OtherModel, "{fault:?}");
+        assert_eq!(step(Others::Untried), Step::Again { after_ms: 0 }, "{fault:?}");
+    }
+}
+
+/// What went over a connection may have had effects, unless the backend itself says that it did not look at it.
+#[test]
+fn only_what_was_certainly_not_acted_on_is_safe_to_repeat() {
+    let acted = |fault| may_have_acted(fault);
+    for fault in [Fault::Connect, Fault::Handshake, Fault::Refused, Fault::Status(429), Fault::Status(503)] {
+        assert!(!acted(fault), "{fault:?}");
+    }
+    for fault in [Fault::Closed, Fault::HeadTimeout, Fault::Deadline, Fault::Truncated, Fault::Status(500)] {
+        assert!(acted(fault), "{fault:?}");
+    }
+}
+
+#[test]
 fn nothing_is_begun_when_no_time_is_left() {
     let mut budget = Budget::new(0, 9);
     for fault in [Fault::Connect, Fault::Closed] {
@@ -105,7 +141,7 @@ fn any_fault(random: &mut Random) -> Fault {
         return Fault::Status(400 + random.below(200) as u16);
     }
     // Mostly what goes on, so that long ways through a request are walked.
-    let count = if random.chance(80) { 11 } else { TABLE.len() as u64 };
+    let count = if random.chance(80) { 12 } else { TABLE.len() as u64 };
     TABLE[random.below(count) as usize].0
 }
 
@@ -130,7 +166,7 @@ fn a_request_keeps_to_its_rules_whatever_goes_wrong() {
         let backends = 1 + random.below(4);
         let mut budget = Budget::new(0, random.below(6) as u32);
         let mut attempts = Attempts::new(rules);
-        let (mut made, mut retries, mut untried) = (1, 0, backends - 1);
+        let (mut made, mut retries, mut untried, mut hinted_ms) = (1, 0, backends - 1, 0);
         loop {
             let fault = any_fault(&mut random);
             let hint_ms = random.chance(20).then(|| random.below(1_000));
@@ -143,29 +179,33 @@ fn a_request_keeps_to_its_rules_whatever_goes_wrong() {
             let Step::Again { after_ms } = step else {
                 assert_eq!(left_in(&budget), before, "who does not go on pays nothing");
                 assert_eq!(step == Step::GiveUp, again(fault) == Again::Never);
-                let may_go_on = matches!(again(fault), Again::Free | Again::Budgeted);
+                let elsewhere = again(fault) == Again::Elsewhere;
+                let may_go_on =
+                    matches!(again(fault), Again::Free | Again::Budgeted) || elsewhere && others == Others::Untried;
                 let is_free = again(fault) == Again::Free && others == Others::Untried;
                 let reason = (!is_free && retries == rules.retries)
-                    || (again(fault) == Again::Budgeted && before == 0)
-                    || hint_ms.is_some_and(|ms| ms > rules.hint_max_ms && others == Others::None)
+                    || (again(fault) != Again::Free && before == 0)
+                    || hint_ms.is_some_and(|ms| hinted_ms + ms > rules.hint_max_ms && others == Others::None)
                     || left_ms.is_some();
                 assert!(!may_go_on || reason, "{fault:?} ends the request without need");
                 break;
             };
             made += 1;
             assert!(left_ms.is_none_or(|left_ms| after_ms < left_ms), "an attempt after the request's time");
-            assert_eq!(before - left_in(&budget), u32::from(again(fault) == Again::Budgeted), "what was paid");
+            assert_eq!(before - left_in(&budget), u32::from(again(fault) != Again::Free), "what was paid");
             match others {
                 Others::Untried => {
                     assert_eq!(after_ms, 0, "another backend need not be waited for");
-                    retries += u32::from(again(fault) == Again::Budgeted);
+                    retries += u32::from(again(fault) != Again::Free);
                     untried -= 1;
                 }
                 Others::None => {
                     let most = rules.backoff_ms.saturating_mul(1 << retries).min(rules.backoff_max_ms);
+                    assert_ne!(again(fault), Again::Elsewhere, "the same backend once more");
                     let hint_ms = hint_ms.unwrap_or(0);
+                    hinted_ms += hint_ms;
+                    assert!(hinted_ms <= rules.hint_max_ms);
                     assert!((hint_ms.max(most / 2)..=hint_ms.max(most)).contains(&after_ms), "{after_ms} ms");
-                    assert!(after_ms <= rules.hint_max_ms);
                     retries += 1;
                     untried = backends - 1;
                 }

@@ -295,8 +295,8 @@ impl World {
         let now = Millis(self.now);
         let from = sent.request.core;
         let hint_ms = (fault == Fault::Status(429)).then(|| 1 + self.random.below(300));
-        let (mut request, words) = self.cores[from].come_home(sent, outcome, hint_ms, now, &mut self.laws);
-        for word in words.into_iter().flatten() {
+        let (mut request, word) = self.cores[from].come_home(sent, outcome, hint_ms, now, &mut self.laws);
+        if let Some(word) = word {
             for core in (0..self.cores.len()).filter(|&core| core != from) {
                 self.post(Sender::Core(from), core, word);
             }

@@ -144,6 +144,7 @@ pub(in crate::config) fn model(
         timeout_queue_ms: section.take("timeout_queue")?,
         retries: section.take("retries")?,
         retry_budget_percent: section.take("retry_budget_percent")?,
+        retry_after_max_ms: section.take("retry_after_max")?,
         hedge_percent: section.take("hedge_percent")?,
         panic_percent: section.take("panic_threshold")?,
     })

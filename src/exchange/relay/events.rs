@@ -57,6 +57,8 @@ pub struct Events {
     first: Option<First>,
     /// The data of what may be an error in place of an answer.
     error: Option<(ErrorKind, Vec<u8>)>,
+    /// Whether what was rendered last had more in it than comments and empty events.
+    had_content: bool,
 }
 
 impl Events {
@@ -78,6 +80,7 @@ impl Events {
             room: Room::new(core),
             first: None,
             error: None,
+            had_content: false,
         }
     }
 
@@ -133,6 +136,7 @@ impl Events {
                 return Err(Fault::Garbage); // a client that skips what it cannot read would miss it unawares
             }
             self.verdict.note(&facts);
+            self.had_content |= facts.substance != Substance::Preamble;
             if facts.usage.is_some() {
                 // The last one that comes stands.
                 self.tokens = facts.usage;
@@ -212,6 +216,9 @@ impl Events {
             let mut rendered = Ok(());
             flight.push(core, |log| rendered = self.render(core, log));
             rendered?;
+            if std::mem::take(&mut self.had_content) {
+                source.content_came();
+            }
             if !self.is_done() {
                 *body = state?;
             }

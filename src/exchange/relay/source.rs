@@ -24,10 +24,8 @@ use crate::wire::http1::Persistence;
 pub enum Phase {
     /// Nothing has reached a client: the whole of what is awaited has one deadline.
     Held,
-    /// A stream flows: each read has its own time.
+    /// It flows to clients: each read has its own time.
     Flowing,
-    /// A whole answer flows.
-    Whole,
 }
 
 /// How far a read is.
@@ -51,6 +49,12 @@ pub struct Source<'a> {
     /// Undoes the compression that was not asked for.
     unpacking: Option<Box<Unpacking>>,
     deadlines: Deadlines,
+    /// Whether silence counts before the first content.
+    is_stream: bool,
+    /// Since when clients hold the backend back: that time is not the backend's. `u64::MAX` when they do not.
+    held_up_ms: u64,
+    /// Until when content has to come, where it is told apart from what else does.
+    content_until_ms: u64,
     phase: Phase,
     reading: Reading,
 }
@@ -77,15 +81,31 @@ impl<'a> Source<'a> {
             idle_ms: answer.idle_ms,
             unpacking: coding.map(|coding| Box::new(Unpacking::new(coding))),
             deadlines,
+            is_stream: false,
+            held_up_ms: u64::MAX,
+            content_until_ms: u64::MAX,
             phase: Phase::Held,
             reading: Reading::Idle,
         }
     }
 
+    /// It is a stream whose events are looked into: silence and content are told apart.
+    pub fn watch_events(&mut self) {
+        self.is_stream = true;
+    }
+
     /// What is read from here on reaches clients as it comes.
-    pub fn flow(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.lease.shut_down_at(self.deadlines.total_ms);
+    pub fn flow(&mut self) {
+        self.phase = Phase::Flowing;
+        self.lease.shut_down_at(self.deadlines.stream_ms);
+        if self.is_stream {
+            self.content_came();
+        }
+    }
+
+    /// What was read last had content in it.
+    pub fn content_came(&mut self) {
+        self.content_until_ms = now_ms().saturating_add(self.deadlines.content_ms);
     }
 
     /// Hands the decoded bytes that are here to `take`; whether the body is over.
@@ -132,8 +152,11 @@ impl<'a> Source<'a> {
             self.consumed = 0;
             let waits = self.phase != Phase::Held && !self.flight.has_room();
             // While clients hold it back the backend is not to blame.
-            if waits && self.phase == Phase::Flowing && !self.lease.go_on_until(self.deadlines.total_ms) {
-                return Poll::Ready(Err(self.too_late()));
+            if waits {
+                if !self.lease.go_on_until(self.deadlines.stream_ms) {
+                    return Poll::Ready(Err(self.too_late()));
+                }
+                self.held_up_ms = now_ms();
             }
             self.reading = Reading::AwaitsRoom;
         }
@@ -141,12 +164,16 @@ impl<'a> Source<'a> {
             if self.phase != Phase::Held {
                 ready!(self.flight.poll_room(context));
             }
+            let now = now_ms();
+            let held_up_ms = now.saturating_sub(std::mem::replace(&mut self.held_up_ms, u64::MAX));
+            self.content_until_ms = self.content_until_ms.saturating_add(held_up_ms);
+            let silent_ms = now.saturating_add(self.deadlines.idle_ms);
             let goes_on = match self.phase {
                 Phase::Flowing => {
-                    let until_ms = self.deadlines.total_ms.min(now_ms().saturating_add(self.deadlines.gap_ms));
-                    self.lease.go_on_until(until_ms)
+                    self.lease.go_on_until(self.deadlines.stream_ms.min(silent_ms).min(self.content_until_ms))
                 }
-                Phase::Held | Phase::Whole => !self.lease.has_tripped(),
+                Phase::Held if self.is_stream => self.lease.go_on_until(self.deadlines.first_ms.min(silent_ms)),
+                Phase::Held => !self.lease.has_tripped(),
             };
             if !goes_on {
                 self.reading = Reading::Idle;
@@ -185,7 +212,7 @@ impl<'a> Source<'a> {
         }
         match self.phase {
             Phase::Held => self.deadlines.fault(Fault::FirstTimeout),
-            Phase::Flowing | Phase::Whole => Fault::Deadline,
+            Phase::Flowing => Fault::Deadline,
         }
     }
 

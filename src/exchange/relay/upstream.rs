@@ -10,7 +10,7 @@ use shards::Fault;
 
 use super::blocks::Blocks;
 use super::events::{Events, First};
-use super::source::{Phase, Source};
+use super::source::Source;
 use super::{head, passed};
 use crate::config::snapshot::Backend;
 use crate::dialect::Dialect;
@@ -73,7 +73,7 @@ pub struct Begun<'a> {
 #[expect(clippy::large_enum_variant, reason = "memory of its own would be one more place that each event waits for")]
 enum Work {
     /// In one piece, or in pieces that mean nothing here.
-    Opaque(Phase),
+    Opaque,
     /// One that this gateway can read once it is complete, and what it says if that was read already.
     Whole(Option<AnswerFacts>),
     /// A stream.
@@ -111,14 +111,17 @@ impl<'a> Begun<'a> {
             (Form::Streamed, _) => Work::Events(Events::new(core, order, answer.usage_hidden)),
             (Form::Whole, true) => Work::Whole(None),
             (Form::Whole, false) if head.is_events && head.codings.is_empty() => Work::Blocks(Box::default()),
-            (Form::Whole, false) => Work::Opaque(if head.is_events { Phase::Flowing } else { Phase::Whole }),
+            (Form::Whole, false) => Work::Opaque,
         };
         let mut held = Vec::new();
         if let Some(length) = opening.length.filter(|&length| length <= EXPECTED_BYTES) {
             held.reserve_exact(length as usize); // made once, and exactly
         }
         let unframed = answer.head.framing == Framing::UntilClose;
-        let source = Source::new(core, lease, answer, head.coding, deadlines, flight);
+        let mut source = Source::new(core, lease, answer, head.coding, deadlines, flight);
+        if matches!(work, Work::Events(_)) {
+            source.watch_events();
+        }
         let (status, form, opening) = (opening.status, opening.form, Some(opening));
         let (body, miss, plan) = (Body::More, None, None);
         Box::new(Begun { source, opening, status, form, held, body, work, unframed, hint_ms, miss, plan })
@@ -129,8 +132,8 @@ impl<'a> Begun<'a> {
     pub async fn begin(&mut self, core: &Core, endpoint: Endpoint) -> Result<(), Fault> {
         let fault = match &self.work {
             Work::Events(_) => self.first_content(core).await?,
-            Work::Opaque(_) | Work::Blocks(_) if self.status < 400 => self.at_hand(core).await?,
-            Work::Whole(_) | Work::Opaque(_) | Work::Blocks(_) => self.hold(core, endpoint).await?,
+            Work::Opaque | Work::Blocks(_) if self.status < 400 => self.at_hand(core).await?,
+            Work::Whole(_) | Work::Opaque | Work::Blocks(_) => self.hold(core, endpoint).await?,
         };
         self.miss = fault.map(|fault| Miss { fault, hint_ms: self.hint_ms });
         Ok(())
@@ -144,11 +147,7 @@ impl Begun<'_> {
             opening.waited_us = waited_us;
             self.source.flight.open(core, opening, std::mem::take(&mut self.held));
         }
-        self.source.flow(match self.work {
-            Work::Events(_) | Work::Blocks(_) => Phase::Flowing,
-            Work::Opaque(phase) => phase,
-            Work::Whole(_) => Phase::Whole,
-        });
+        self.source.flow();
     }
 
     /// Reads the answer to its end, into the flight's log.
@@ -216,7 +215,7 @@ impl Begun<'_> {
                     None => captured.stored = Err(NotStored::TooLarge),
                 }
             }
-            Work::Whole(_) | Work::Opaque(_) | Work::Blocks(_) => {}
+            Work::Whole(_) | Work::Opaque | Work::Blocks(_) => {}
         }
         if status != 200 {
             captured.stored = Err(NotStored::Status);
@@ -292,7 +291,7 @@ impl Begun<'_> {
         (opening.status, opening.form, opening.length) = (status, Form::Whole, Some(body.len() as u64));
         opening.content_type = Cow::Borrowed(b"application/json");
         (self.status, self.form, self.held, self.body) = (status, Form::Whole, body, Body::Done);
-        if let Work::Events(events) = std::mem::replace(&mut self.work, Work::Opaque(Phase::Whole)) {
+        if let Work::Events(events) = std::mem::replace(&mut self.work, Work::Opaque) {
             events.release(core);
         }
         Ok(fault)

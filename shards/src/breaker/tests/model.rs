@@ -8,7 +8,6 @@ struct Model {
     /// `None`: in service as far as requests say.
     out: Option<Out>,
     held: bool,
-    cool_until: u64,
     /// When it came back, each time.
     returns: Vec<u64>,
     /// What was counted in this term of service.
@@ -34,7 +33,7 @@ struct Out {
 impl Model {
     fn new(rules: BreakerRules) -> Model {
         let (returns, counted, ejections, turns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Model { rules, out: None, held: false, cool_until: 0, returns, counted, ejections, turns }
+        Model { rules, out: None, held: false, returns, counted, ejections, turns }
     }
 
     fn epoch(&self) -> u64 {
@@ -68,7 +67,7 @@ impl Model {
 
     fn gate(&self, now: u64, probes_out: usize) -> Gate {
         match &self.out {
-            _ if self.held || now < self.cool_until => Gate::Shut,
+            _ if self.held => Gate::Shut,
             None => Gate::Open,
             Some(out) if !out.probing && now < out.until => Gate::Shut,
             Some(_) if probes_out > 0 => Gate::Shut,
@@ -189,7 +188,7 @@ enum Began {
 
 #[test]
 fn a_random_life_is_the_one_that_the_model_leads() {
-    let mut turns = [0; 7];
+    let mut turns = [0; 6];
     each_seed(300, |seed| {
         let mut random = Random::new(seed);
         let rules = BreakerRules {
@@ -241,18 +240,9 @@ fn a_random_life_is_the_one_that_the_model_leads() {
                     let check = if random.chance(60) { Check::Passed } else { Check::Failed };
                     (breaker.checked(check, Millis(now)), model.checked(check, now))
                 }
-                18 if random.chance(20) => {
-                    let for_ms = random.below(3_000);
-                    let turned = gate == Gate::Open && for_ms > 0;
-                    model.cool_until = model.cool_until.max(now + for_ms);
-                    let (from, reason) = (State::Serving, Reason::AskedToWait);
-                    let epoch = model.epoch();
-                    let change = turned.then_some(Change { from, to: State::Tripped, reason, for_ms, epoch });
-                    (breaker.cool(for_ms, Millis(now)), change)
-                }
                 19 if random.chance(50) => {
                     let epoch = (model.epoch() + random.below(5)).saturating_sub(2);
-                    match random.below(3) {
+                    match random.below(2) {
                         0 => {
                             let for_ms = 1 + random.below(4_000);
                             breaker.elsewhere_tripped(for_ms, epoch, Millis(now));
@@ -262,15 +252,11 @@ fn a_random_life_is_the_one_that_the_model_leads() {
                                 model.go_out(until, for_ms);
                             }
                         }
-                        1 => {
+                        _ => {
                             breaker.elsewhere_restored(epoch, Millis(now));
                             if model.heeds(epoch, Turn::Return) && model.out.is_some() {
                                 model.come_back(now);
                             }
-                        }
-                        _ => {
-                            breaker.elsewhere_cooled(50, Millis(now));
-                            model.cool_until = model.cool_until.max(now + 50);
                         }
                     }
                     (None, None)

@@ -1,7 +1,7 @@
 //! One core: its breakers, latencies, balancing and budget. What the gateway does around each attempt, in small.
 
 use shards::balancer::{Ring, RoundRobin, first_tier, hash, least, two_choices};
-use shards::breaker::{Gate, Outcome, Pass, Reason, State, WHOLE_SHARE};
+use shards::breaker::{Gate, Outcome, Pass, State, WHOLE_SHARE};
 use shards::{Attempts, Breaker, BreakerRules, Budget, Check, Latency, Millis, Others, Rules};
 
 use super::laws::{Laws, Way};
@@ -172,7 +172,7 @@ impl Core {
         hint_ms: Option<u64>,
         now: Millis,
         laws: &mut Laws,
-    ) -> (Request, [Option<Word>; 2]) {
+    ) -> (Request, Option<Word>) {
         let Sent { request, backend, pass, since } = sent;
         self.in_flight[backend] -= 1;
         self.probes_out[backend] -= u32::from(pass == Pass::Probe);
@@ -192,16 +192,13 @@ impl Core {
                 assert!(so_long, "what went before its return takes it out again");
             }
         }
-        let cooled = hint_ms.and_then(|for_ms| breaker.cool(for_ms, now));
-        let told = [ended, cooled].map(|change| {
-            let change = change?;
+        let told = ended.map(|change| {
             assert_ne!(change.from, change.to, "what is told has turned");
             laws.turned(change.reason);
-            Some(match change.to {
+            match change.to {
                 State::Serving => Word::Restored { backend, epoch: change.epoch },
-                _ if change.reason == Reason::AskedToWait => Word::Cooled { backend, for_ms: change.for_ms },
                 _ => Word::Tripped { backend, for_ms: change.for_ms, epoch: change.epoch },
-            })
+            }
         });
         (request, told)
     }
@@ -212,7 +209,6 @@ impl Core {
                 self.breakers[backend].elsewhere_tripped(for_ms, epoch, now);
             }
             Word::Restored { backend, epoch } => self.breakers[backend].elsewhere_restored(epoch, now),
-            Word::Cooled { backend, for_ms } => self.breakers[backend].elsewhere_cooled(for_ms, now),
             Word::Checked { backend, well } => {
                 self.sick[backend] = !well;
                 let check = if well { Check::Passed } else { Check::Failed };

@@ -62,7 +62,6 @@ impl Laws {
             Reason::ErrorRatio => 1,
             Reason::ProbeFailed => 2,
             Reason::ProbesPassed => 3,
-            Reason::AskedToWait => 4,
             Reason::CheckFailed | Reason::CheckPassed => unreachable!("requests turned it"),
         };
         self.counts.turns[place] += 1;
@@ -73,13 +72,13 @@ impl Laws {
         match again(fault) {
             Again::Never => assert_eq!(step, Step::GiveUp, "{fault:?} is not tried again"),
             Again::OtherModel => assert_eq!(step, Step::OtherModel, "{fault:?} is not tried again here"),
-            Again::Free | Again::Budgeted => assert_ne!(step, Step::GiveUp),
+            Again::Free | Again::Budgeted | Again::Elsewhere => assert_ne!(step, Step::GiveUp),
         }
         let hurries = step == (Step::Again { after_ms: 0 });
         assert!(!hurries || others == Others::Untried, "whoever failed is not asked again at once");
         match step {
             Step::Again { after_ms } => {
-                self.counts.retries += u64::from(again(fault) == Again::Budgeted);
+                self.counts.retries += u64::from(matches!(again(fault), Again::Budgeted | Again::Elsewhere));
                 self.counts.moves += u64::from(again(fault) == Again::Free);
                 self.counts.waits += u64::from(after_ms > 0);
             }
@@ -142,13 +141,13 @@ pub struct Counts {
     waits: u64,
     probes: u64,
     panics: u64,
-    /// Errors in a row, error ratio, probe failed, probes passed, asked to wait.
-    turns: [u64; 5],
+    /// Errors in a row, error ratio, probe failed, probes passed.
+    turns: [u64; 4],
 }
 
 impl Counts {
-    fn rows(&mut self) -> [&mut u64; 14] {
-        let [row, ratio, failed, passed, asked] = &mut self.turns;
+    fn rows(&mut self) -> [&mut u64; 13] {
+        let [row, ratio, failed, passed] = &mut self.turns;
         [
             &mut self.events,
             &mut self.served,
@@ -163,7 +162,6 @@ impl Counts {
             ratio,
             failed,
             passed,
-            asked,
         ]
     }
 

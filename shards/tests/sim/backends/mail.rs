@@ -10,7 +10,6 @@ use crate::random::Random;
 pub enum Word {
     Tripped { backend: usize, for_ms: u64, epoch: u64 },
     Restored { backend: usize, epoch: u64 },
-    Cooled { backend: usize, for_ms: u64 },
     Checked { backend: usize, well: bool },
 }
 

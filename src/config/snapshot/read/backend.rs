@@ -53,6 +53,7 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         timeout_first_token_ms: section.take("timeout_first_token")?,
         timeout_request_ms: section.take("timeout_request")?,
         timeout_stream_idle_ms: section.take("timeout_stream_idle")?,
+        timeout_stream_content_ms: section.take("timeout_stream_content")?,
         timeout_stream_ms: section.take_optional("timeout_stream")?,
         fast_open: if section.take("fast_open")? { FastOpen::On } else { FastOpen::Off },
         include_usage: if section.take("include_usage")? { IncludeUsage::Ask } else { IncludeUsage::Leave },
