@@ -49,7 +49,7 @@ pub enum Failure {
     BadForm { why: String },
     /// A method the path does not have.
     WrongMethod { allow: &'static str },
-    /// A pass-through request that names no model, and no `server.passthrough_model`.
+    /// A pass-through request that names no model, and no `server.default_model`.
     NoModel,
     /// `Cache-Control: only-if-cached` and the answer is not there. RFC 9111 5.2.1.7.
     NotCached,

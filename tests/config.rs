@@ -98,7 +98,7 @@ fn the_sample_with_every_line_switched_on_is_valid() {
     }
     let snapshot = good(&at_its_fullest(&text));
     assert_eq!(snapshot.access, Access::Keys);
-    assert_eq!(snapshot.server.passthrough_model, Some(0));
+    assert_eq!(snapshot.server.default_model, Some(0));
     assert_eq!(snapshot.backends[0].api_key.as_ref().unwrap().expose_secret(), SECRET);
 }
 
@@ -193,7 +193,7 @@ fn the_defaults_are_as_documented() {
     ];
     assert_eq!(timeouts, [10_000, 30_000, 30_000, 650_000, 30_000]);
     assert_eq!((server.rate_min_bytes, server.request_memory_bytes), (1 << 10, 1 << 30));
-    assert_eq!((server.passthrough_model, server.access_log), (None, AccessLog::Off));
+    assert_eq!((server.default_model, server.access_log), (None, AccessLog::Off));
     assert_eq!((server.region, server.regions_near), (None, Vec::new()));
     assert_eq!((&cores.data, &cores.io, &cores.background), (&CoreChoice::Auto, &CoreChoice::Auto, &CoreChoice::Auto));
     assert_eq!((cache.mode, cache.scope), (CacheMode::On, Scope::Tenant));

@@ -154,13 +154,13 @@ pub static KEYS: &[Key] = &[
     Key { table: Server, name: "timeout_drain", kind: TIMEOUT, absent: Default(r#""30s""#),
         doc: "How long running requests may take to finish after SIGTERM or SIGINT; what is left then is cut.",
         example: r#""300s""# },
-    Key { table: Server, name: "passthrough_model", kind: MODEL_NAME, absent: Optional,
+    Key { table: Server, name: "default_model", kind: MODEL_NAME, absent: Optional,
         doc: "The [[model]] whose backends get requests to /v1/* paths that name no model. \
               Without it such requests get 400.",
         example: r#""gpt-4o-mini""# },
     Key { table: Server, name: "passthrough_paths", kind: Kind::Names { most_bytes: 256 }, absent: Optional,
         doc: "Paths outside of /v1/ that the model servers have and that are passed to them, each in full. A request to one \
-              needs a key as all others do, and is for the model that its JSON body names, or for passthrough_model.",
+              needs a key as all others do, and is for the model that its JSON body names, or for default_model.",
         example: r#"["/tokenize", "/detokenize", "/rerank", "/score", "/pooling", "/classify"]"# },
     Key { table: Server, name: "access_log", kind: Kind::AccessLog, absent: Default(r#""off""#),
         doc: "One JSON line a request: \"stdout\", or an absolute path of a file to append to. Off by default: at \

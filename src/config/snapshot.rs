@@ -48,7 +48,7 @@ pub struct Server {
     /// How long running exchanges may take to finish once a stop was asked for.
     pub timeout_drain_ms: u64,
     /// Index of the model whose backends get `/v1/*` requests that name no model.
-    pub passthrough_model: Option<usize>,
+    pub default_model: Option<usize>,
     /// Paths outside of `/v1/` that are passed through.
     pub passthrough_paths: Vec<String>,
     pub access_log: AccessLog,

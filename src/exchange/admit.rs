@@ -45,7 +45,7 @@ pub fn permit(
             let body = body_bytes(line, &question.body);
             core.snapshot.model(named.read(head, body, &mut scratch.text)).ok_or(Failure::UnknownModel)?
         }
-        None => core.snapshot.server.passthrough_model.ok_or(Failure::NoModel)?,
+        None => core.snapshot.server.default_model.ok_or(Failure::NoModel)?,
     };
     if !allows(model) {
         return Err(Failure::UnknownModel);

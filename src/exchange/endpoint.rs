@@ -34,11 +34,11 @@ pub enum ModelPlace {
     Nowhere,
     /// In its body, and it must.
     Body,
-    /// In its body, or it is for `server.passthrough_model`.
+    /// In its body, or it is for `server.default_model`.
     BodyOrDefault,
     /// In its query, or as `BodyOrDefault`.
     QueryOrBody,
-    /// It is for `server.passthrough_model`, and about the model in its path.
+    /// It is for `server.default_model`, and about the model in its path.
     Path,
 }
 

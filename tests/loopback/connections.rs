@@ -238,7 +238,7 @@ fn other_paths_go_to_the_models_backend() {
         let body = format!("{} {}", request.line(), String::from_utf8_lossy(&request.body));
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into()
     });
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     for _ in 0..2 {
         let body = "\0\x01binary";
         let response = gateway.ask(post("/v1/audio/x?y=z", body)).expect(200);

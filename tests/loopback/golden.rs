@@ -157,7 +157,7 @@ fn requests_upstream() {
     let gateway = Setup::bare()
         .backend("b", &backend, "api_key = \"backend-key\"")
         .model("m", "backends = [{ backend = \"b\", model = \"maker/Model\" }]")
-        .server("passthrough_model = \"m\"")
+        .server("default_model = \"m\"")
         .start();
     let fields = "Authorization: Bearer client-key\r\nContent-Type: application/json\r\nUser-Agent: client/1\r\n\
                   Accept: */*\r\nX-Request-Id: mine\r\nTraceparent: 00-1-2-01\r\nOpenAI-Beta: x\r\nX-Other: y\r\n";

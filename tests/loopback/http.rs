@@ -228,7 +228,7 @@ fn heads_have_no_body() {
         Some("HEAD") => b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1234\r\n\r\n".to_vec(),
         _ => json("{}"),
     });
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     let mut client = gateway.client();
     for path in ["/healthz", "/nothing", "/v1/models", "/v1/completions"] {
         client.send(format!("HEAD {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
@@ -253,7 +253,7 @@ fn answers_without_content_stay_without() {
         line if line.contains("/empty") => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
         _ => json("{}"),
     });
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     let mut client = gateway.client();
     for (method, path, status, length) in [
         ("DELETE", "/v1/x/204", 204, None),

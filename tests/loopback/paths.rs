@@ -28,7 +28,7 @@ fn upload(fields: &str, body: &str) -> Vec<u8> {
 #[test]
 fn what_could_climb_out_of_the_api_never_leaves() {
     let backend = Backend::answering(ok);
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     let mut client = gateway.client();
     for path in [
         "/v1/x%2f..%2f..%2fadmin",
@@ -50,7 +50,7 @@ fn what_could_climb_out_of_the_api_never_leaves() {
 #[test]
 fn a_slip_in_a_path_is_named_and_goes_nowhere() {
     let backend = Backend::answering(ok);
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").tenant("t", "key", "").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").tenant("t", "key", "").start();
     for path in [
         "/chat/completions",
         "//v1/chat/completions",
@@ -79,7 +79,7 @@ fn a_body_to_nowhere_is_not_waited_for() {
 #[test]
 fn a_websocket_that_is_not_served_is_refused_at_once() {
     let backend = Backend::answering(ok);
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     let mut client = gateway.client();
     let upgrade = |path: &str, protocol: &str| {
         format!(
@@ -101,7 +101,7 @@ fn a_websocket_that_is_not_served_is_refused_at_once() {
 #[test]
 fn every_method_of_the_api_reaches_the_default_models_backend() {
     let backend = Backend::answering(ok);
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     let mut client = gateway.client();
     let lines = [
         "GET /v1/chat/completions?limit=2 HTTP/1.1",
@@ -132,7 +132,7 @@ fn a_key_for_some_models_deletes_no_other() {
     let backend = Backend::answering(ok);
     let gateway = Setup::with(&backend)
         .model("n", "backends = [\"b\"]")
-        .server("passthrough_model = \"m\"")
+        .server("default_model = \"m\"")
         .tenant("some", "some-key", "models = [\"m\"]")
         .tenant("all", "all-key", "")
         .start();
@@ -149,7 +149,7 @@ fn a_key_for_some_models_deletes_no_other() {
 #[test]
 fn json_that_is_no_object_is_passed_through() {
     let backend = Backend::answering(ok);
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     for body in ["[{\"a\":1}]", "\"text\"", "7"] {
         gateway.ask(post_with("/v1/decisions", "Content-Type: application/json\r\n", body)).expect(200);
         assert_eq!(backend.requests().last().unwrap().text(), body);
@@ -166,7 +166,7 @@ fn a_form_goes_to_the_model_it_names_and_is_renamed_byte_for_byte() {
         .backend("b", &second, "")
         .model("m", "backends = [\"a\"]")
         .model("n", "backends = [{ backend = \"b\", model = \"maker/Whisper \u{fc}\" }]")
-        .server("passthrough_model = \"m\"")
+        .server("default_model = \"m\"")
         .start();
     gateway.ask(upload("", &form(&[("model", "n"), ("language", "n")]))).expect(200);
     let seen = &second.requests()[0];
@@ -190,7 +190,7 @@ fn a_form_names_one_model_and_one_that_the_key_may_use() {
     let backend = Backend::answering(ok);
     let gateway = Setup::with(&backend)
         .model("n", "backends = [\"b\"]")
-        .server("passthrough_model = \"m\"")
+        .server("default_model = \"m\"")
         .tenant("some", "key", "models = [\"m\"]")
         .start();
     let ask = |body: &str| gateway.ask(upload("Authorization: Bearer key\r\n", body));
@@ -219,7 +219,7 @@ fn a_query_names_a_model_where_the_api_has_it_there() {
         .backend_at("b", &format!("http://{}/base", second.address))
         .model("m", "backends = [\"a\"]")
         .model("o/p q", "backends = [{ backend = \"b\", model = \"r/s t\" }]")
-        .server("passthrough_model = \"m\"")
+        .server("default_model = \"m\"")
         .tenant("all", "all-key", "")
         .tenant("some", "some-key", "models = [\"m\"]")
         .start();
@@ -292,7 +292,7 @@ fn a_redirect_leads_to_the_gateway_or_elsewhere_but_not_to_the_backend() {
     let gateway = Setup::bare()
         .backend_at("b", &format!("http://{}/base", backend.address))
         .model("m", "backends = [\"b\"]")
-        .server("passthrough_model = \"m\"")
+        .server("default_model = \"m\"")
         .start();
     for (path, location) in [
         ("/v1/files/whole", "/v1/files/a?b=c"),

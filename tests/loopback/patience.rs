@@ -56,7 +56,7 @@ fn what_may_have_effects_is_not_sent_again_when_its_connection_ends() {
     ] {
         let backend = closes_on_the_second();
         let gateway = Setup::bare()
-            .server("passthrough_model = \"m\"")
+            .server("default_model = \"m\"")
             .backend("b", &backend, "")
             .model("m", "backends = [\"b\"]\nretries = 0")
             .start();

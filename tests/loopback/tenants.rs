@@ -178,7 +178,7 @@ fn a_base_path_is_put_in_front() {
 #[test]
 fn no_body_names_a_model_unseen() {
     let backend = Backend::answering(|_| json("{}"));
-    let gateway = two_tenants(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = two_tenants(&backend).server("default_model = \"m\"").start();
     let named = r#"{"model":"n"}"#;
     let marked = format!("\u{feff}{named}");
     let wide: String = named.chars().flat_map(|letter| ['\0', letter]).collect();
@@ -207,7 +207,7 @@ fn no_body_names_a_model_unseen() {
 #[test]
 fn no_path_has_two_spellings() {
     let backend = Backend::answering(|_| json("{}"));
-    let gateway = two_tenants(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = two_tenants(&backend).server("default_model = \"m\"").start();
     let field = "Authorization: Bearer red-key\r\n";
     for path in ["/v1/%63hat/completions", "/v1/%6Dodels", "/v1/a%30", "/%76%31/files"] {
         let refused = gateway.ask(post_with(path, field, "{}")).expect(400);
@@ -240,7 +240,7 @@ fn a_list_in_several_lines_goes_upstream_whole_and_counts_whole() {
 #[test]
 fn a_coding_of_the_body_is_refused_or_passed_on_and_never_lost() {
     let backend = Backend::answering(|_| json(&completion("a")));
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     let packed = "Content-Type: text/csv\r\nContent-Encoding: gzip\r\n";
     gateway.ask(post_with(CHAT, packed, "packed")).expect(400);
     gateway.ask(post_with(CHAT, "Content-Encoding: compress\r\n", "packed")).expect(415);
@@ -256,7 +256,7 @@ fn what_a_status_depends_on_comes_with_it() {
         true => b"HTTP/1.1 206 X\r\nContent-Range: bytes 0-1/9\r\nETag: \"a\"\r\nContent-Length: 2\r\n\r\nab".to_vec(),
         false => b"HTTP/1.1 405 X\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n".to_vec(),
     });
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     let part = gateway.ask("GET /v1/files/part HTTP/1.1\r\nHost: h\r\n\r\n").expect(206);
     assert_eq!((part.field("content-range"), part.field("etag")), (Some("bytes 0-1/9"), Some("\"a\"")));
     let refused = gateway.ask("DELETE /v1/files/x HTTP/1.1\r\nHost: h\r\n\r\n").expect(405);

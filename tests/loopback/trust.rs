@@ -24,7 +24,7 @@ fn what_the_backend_may_answer_differently_shares_nothing() {
 #[test]
 fn a_path_cannot_climb_out() {
     let backend = Backend::answering(|_| json("{}"));
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     for path in ["/v1/../secret", "/v1/./models", "/v1/a/%2e%2E/b", "/v1/.%2e", "/v1/..\\x", "/v1/%2e?x"] {
         gateway.ask(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")).expect(400);
     }
@@ -38,7 +38,7 @@ fn a_path_cannot_climb_out() {
 fn another_label_does_not_hide_a_model() {
     let backend = Backend::answering(|_| json("{}"));
     let gateway = Setup::with(&backend)
-        .server("passthrough_model = \"m\"")
+        .server("default_model = \"m\"")
         .model("dear", "backends = [\"b\"]")
         .tenant("t", "key", "models = [\"m\"]")
         .start();
@@ -100,7 +100,7 @@ fn usage_that_no_backend_was_asked_for_is_not_shared() {
 #[test]
 fn no_backend_shows_what_was_added_to_a_request() {
     let backend = Backend::answering(|request| json(&request.head));
-    let gateway = Setup::with(&backend).server("passthrough_model = \"m\"").start();
+    let gateway = Setup::with(&backend).server("default_model = \"m\"").start();
     let refused = gateway.ask("TRACE /v1/files HTTP/1.1\r\nHost: h\r\n\r\n").expect(405);
     assert!(refused.field("allow").unwrap().contains("GET, HEAD"));
     gateway.ask("OPTIONS /v1/files HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);

@@ -21,8 +21,8 @@ pub(in crate::config) fn server(
     if let Some(listen) = &listen {
         check::listeners(listen, tenants, report);
     }
-    let passthrough_model = match section.take_optional::<Placed<String>>("passthrough_model") {
-        Some(Some(name)) => models.find("server.passthrough_model", &name, report).map(Some),
+    let default_model = match section.take_optional::<Placed<String>>("default_model") {
+        Some(Some(name)) => models.find("server.default_model", &name, report).map(Some),
         Some(None) => Some(None),
         None => None,
     };
@@ -53,7 +53,7 @@ pub(in crate::config) fn server(
         rate_min_bytes: section.take("rate_min")?,
         timeout_idle_ms: section.take("timeout_idle")?,
         timeout_drain_ms: section.take("timeout_drain")?,
-        passthrough_model: passthrough_model?,
+        default_model: default_model?,
         passthrough_paths: paths.into_iter().flatten().map(|path| path.value).collect(),
         access_log: section.take("access_log")?,
         region: region.map(|region| region.value),
