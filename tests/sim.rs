@@ -8,6 +8,9 @@ mod backend;
 #[path = "sim/client.rs"]
 mod client;
 #[cfg(sim)]
+#[path = "sim/crowds.rs"]
+mod crowds;
+#[cfg(sim)]
 #[path = "sim/failures.rs"]
 mod failures;
 #[cfg(sim)]

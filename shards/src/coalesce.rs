@@ -76,6 +76,11 @@ pub enum CoalesceStep<A, F> {
         group: Group,
         silent: Option<u64>,
     },
+    /// Join whoever of this core fetches the answer without the owner's knowledge, or be the one. `silent` as in `Ask`.
+    AskHere {
+        group: Group,
+        silent: Option<u64>,
+    },
     /// Fetch the answer; others follow.
     Lead,
     /// Read somebody else's answer as it comes.
@@ -105,6 +110,8 @@ pub struct Coalescing {
     group: Group,
     /// How often the owner was asked for a flight of this group.
     asks: u32,
+    /// The owner does not answer, and is not asked any more.
+    is_owner_silent: bool,
     part: Part,
 }
 
@@ -116,7 +123,7 @@ impl Default for Coalescing {
 
 impl Coalescing {
     pub const fn new() -> Self {
-        Self { group: Group::Everyone, asks: 0, part: Part::Asking }
+        Self { group: Group::Everyone, asks: 0, is_owner_silent: false, part: Part::Asking }
     }
 
     /// The first step of a request whose answer may be shared.
@@ -154,7 +161,11 @@ impl Coalescing {
                 CoalesceStep::Follow(self.group, patience)
             }
             CoalesceEvent::Silent(Some(number)) => self.ask(Some(number)),
-            CoalesceEvent::Silent(None) => self.alone(),
+            CoalesceEvent::Silent(None) if self.is_owner_silent => self.alone(),
+            CoalesceEvent::Silent(None) => {
+                self.is_owner_silent = true;
+                self.ask(None)
+            }
             CoalesceEvent::Converted(Some(answer)) => CoalesceStep::Serve(answer),
             // Nobody's fault, and of this request alone. Its own request has been handed over where it led.
             CoalesceEvent::Lagged(failure) => match self.part {
@@ -176,7 +187,10 @@ impl Coalescing {
         }
         self.asks += 1;
         self.part = Part::Asking;
-        CoalesceStep::Ask { group: self.group, silent }
+        match self.is_owner_silent {
+            true => CoalesceStep::AskHere { group: self.group, silent },
+            false => CoalesceStep::Ask { group: self.group, silent },
+        }
     }
 
     /// What serves others does not serve this one: one of those it does not serve leads, and the rest follow that one.

@@ -60,6 +60,8 @@ pub struct Core {
     pub epochs: Arc<Epochs>,
     /// Flights that exchanges of this core take part in.
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
+    /// How many flights began without their owner's knowledge.
+    pub local_flights: Cell<u64>,
     /// Flights nobody is in, for the next.
     pub landed: Landed,
     /// Where upstream calls run.
@@ -289,6 +291,7 @@ impl Core {
             near: RefCell::new(Cache::new(near)),
             epochs: board.epochs.clone(),
             flights: RefCell::default(),
+            local_flights: Cell::new(0),
             landed: Landed::default(),
             calls: Berths::new(panics.clone()),
             feeding: RefCell::default(),

@@ -347,8 +347,9 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
                 }
             }
         }
-        Letter::Gone { fingerprint, number } => {
-            for flight in displaced(&fingerprint).chain(find(&fingerprint)).filter(|flight| flight.awaits(number)) {
+        // A copy that is fed already has joined before.
+        Letter::Gone { fingerprint, .. } => {
+            for flight in displaced(&fingerprint).chain(find(&fingerprint)) {
                 flight.gone(core);
             }
         }

@@ -122,10 +122,23 @@ fn ask_here(
     }
 }
 
-/// A flight that exchanges of this core take part in.
+/// Joins or begins a flight of this core that the owner does not know of.
+pub fn ask_without_owner(core: &Rc<Core>, fingerprint: Fingerprint, silent: Option<u64>) -> (Event, Option<Seat>) {
+    let is_silent = |flight: &Rc<Flight>| silent.is_some() && flight.number() == silent;
+    if core.flights.borrow().get(&fingerprint).is_some_and(is_silent) {
+        Flight::displace(core, &fingerprint);
+    }
+    join_here(core, &fingerprint).unwrap_or_else(|| (Event::Lead, Some(Flight::local(core, fingerprint).seat(core))))
+}
+
+/// A flight that exchanges of this core take part in. One that has outgrown what is kept of it is nobody's to join any more.
 fn join_here(core: &Rc<Core>, fingerprint: &Fingerprint) -> Option<(Event, Option<Seat>)> {
     let flight = core.flights.borrow().get(fingerprint).cloned()?;
-    Some(if flight.can_be_joined() { follow(core, &flight) } else { (Event::Alone, None) })
+    if flight.can_be_joined() {
+        return Some(follow(core, &flight));
+    }
+    Flight::displace(core, fingerprint);
+    None
 }
 
 fn follow(core: &Rc<Core>, flight: &Rc<Flight>) -> (Event, Option<Seat>) {

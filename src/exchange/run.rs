@@ -211,7 +211,7 @@ async fn answer_question(
                 return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::Fail(failure) => return Err(Broken::Refused(failure)),
-            Step::Ask { group, silent } => {
+            Step::Ask { group, silent } | Step::AskHere { group, silent } => {
                 let Some(question) = shared else { return Err(Failure::Internal.into()) };
                 let flight = match group {
                     Group::Everyone => question,
@@ -219,17 +219,24 @@ async fn answer_question(
                     Group::SameForm => fingerprint::of_form(&question, form),
                 };
                 let event;
-                (event, seat) = lookup::ask(core, flight, acceptable, silent);
+                (event, seat) = match step {
+                    Step::Ask { .. } => lookup::ask(core, flight, acceptable, silent),
+                    _ => lookup::ask_without_owner(core, flight, silent),
+                };
                 if let Event::Found(_, Fit::TooOld) = event {
                     miss = CacheMark::TooOld;
                 }
                 step = coalescing.next(event);
                 continue;
             }
-            Step::Lead => (None, Role::Own),
+            Step::Lead => {
+                // What the owner does not know of, it does not keep without being told.
+                let is_local = seat.as_ref().is_some_and(|seat: &Seat| seat.flight().is_local());
+                (fingerprint.filter(|_| is_local), Role::Own)
+            }
             // Fetched outside of any flight, and good for others all the same.
             Step::Alone => {
-                let stale = seat.take().and_then(|seat: Seat| seat.flight().stale());
+                let stale = seat.take().and_then(|seat| seat.flight().stale());
                 seat = Some(lookup::alone(core, stale));
                 (fingerprint, Role::Own)
             }

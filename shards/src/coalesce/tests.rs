@@ -22,19 +22,25 @@ fn expected(history: &[Event], steps: &[Step]) -> Step {
         () => Group::Everyone,
     };
     let (group, was) = (group_after(history), group_after(earlier));
-    let same = |step: &&Step| matches!(step, Step::Ask { group, .. } if *group == was);
+    let same = |step: &&Step| matches!(step, Step::Ask { group, .. } | Step::AskHere { group, .. } if *group == was);
     let asks = steps.iter().filter(same).count();
-    let again = |silent| if asks < 16 { Step::Ask { group, silent } } else { Step::Alone };
+    let is_owner_silent = history.contains(&Event::Silent(None));
+    let again = |silent| match is_owner_silent {
+        _ if asks >= 16 && group == was => Step::Alone,
+        true => Step::AskHere { group, silent },
+        false => Step::Ask { group, silent },
+    };
     let owned = matches!(before, Step::Lead | Step::Alone);
     match last {
         Event::Found(answer, Fit::Usable) | Event::Converted(Some(answer)) => Step::Serve(*answer),
-        _ if group != was => Step::Ask { group, silent: None },
+        _ if group != was => again(None),
         Event::Found(_, Fit::OtherForm) | Event::Converted(None) => Step::Alone,
         Event::Found(_, Fit::TooOld) | Event::Gone => again(None),
         Event::Lead => Step::Lead,
         Event::Follow => Step::Follow(group, if asks < 3 { Patience::Usual } else { Patience::Long }),
-        Event::Alone | Event::Silent(None) => Step::Alone,
+        Event::Silent(None) if earlier.contains(&Event::Silent(None)) => Step::Alone,
         Event::Silent(number) => again(*number),
+        Event::Alone => Step::Alone,
         Event::Lagged(_) if !owned => Step::Alone,
         Event::Failed(_, Worth::AnotherTry) if !owned && !matches!(before, Step::Follow(_, Patience::Long)) => {
             again(None)
@@ -59,6 +65,13 @@ fn draw(random: &mut Random, step: &Step) -> Option<Event> {
             4 => Event::Lead,
             _ => Event::Follow,
         },
+        Step::AskHere { .. } => {
+            if random.chance(50) {
+                Event::Lead
+            } else {
+                Event::Follow
+            }
+        }
         Step::Follow(group, _) => match random.below(9) {
             0 => Event::Gone,
             1 => Event::Silent(random.chance(80).then_some(9)),
@@ -176,6 +189,7 @@ impl Crowd {
                     };
                     request.coalescing.next(event)
                 }
+                Step::AskHere { .. } => panic!("the owner has answered"),
                 Step::Lead | Step::Alone => {
                     self.calls.push(if step == Step::Lead { Flown::Led } else { Flown::Alone });
                     // What becomes of a call is the same to the one who makes it.

@@ -98,6 +98,9 @@ pub struct Source {
     pub number: u64,
 }
 
+/// The bit that tells numbers of flights that one core began by itself from those that owners draw.
+const LOCAL: u64 = 1 << 63;
+
 pub struct Flight {
     fingerprint: Option<Fingerprint>,
     state: RefCell<State>,
@@ -115,6 +118,18 @@ impl Flight {
         let flight = Flight::enter_map(core, fingerprint, Stage::Flying(Some(number)));
         flight.state.borrow_mut().stale = stale;
         flight
+    }
+
+    /// A flight of this core that its owner does not know of: it did not answer.
+    pub fn local(core: &Core, fingerprint: Fingerprint) -> Rc<Flight> {
+        let number = core.local_flights.get() + 1;
+        core.local_flights.set(number);
+        Flight::enter_map(core, fingerprint, Stage::Flying(Some(LOCAL | number)))
+    }
+
+    /// Whether the owner does not know of it, or there is none.
+    pub fn is_local(&self) -> bool {
+        self.number().is_none_or(|number| number & LOCAL != 0)
     }
 
     fn enter_map(core: &Core, fingerprint: Fingerprint, stage: Stage) -> Rc<Flight> {
@@ -198,15 +213,6 @@ impl Flight {
         self.state.borrow().opening.is_some()
     }
 
-    /// Whether this copy waits for, or is fed by, flight `number`.
-    pub fn awaits(&self, number: u64) -> bool {
-        match &self.state.borrow().stage {
-            Stage::Asking => true,
-            Stage::Fed(source) => source.number == number,
-            _ => false,
-        }
-    }
-
     /// The number of the flight this one reads, of this core or another.
     pub fn number(&self) -> Option<u64> {
         match &self.state.borrow().stage {
@@ -235,14 +241,10 @@ impl Flight {
 
     fn decide(&self, core: &Core, stage: Stage) {
         let mut state = self.state.borrow_mut();
-        match (&state.stage, &stage) {
-            (Stage::Asking, _) => state.stage = stage,
-            // Something may have been sent of it: that cannot begin anew.
-            (Stage::Fed(_), Stage::Gone) if state.end.is_none() => {
-                state.end = Some(End::Failed(Failure::FlightLost));
-            }
-            _ => return,
+        if !matches!(state.stage, Stage::Asking) {
+            return;
         }
+        state.stage = stage;
         self.leave_map(core);
         state.wake();
     }
@@ -426,7 +428,7 @@ impl Flight {
         self.settle(core, None);
     }
 
-    /// Tells the owner, once; a flight of its own has none.
+    /// Tells the owner, once, if it knows of the flight. A private one has none.
     fn settle(&self, core: &Core, kept: Option<Arc<Entry>>) {
         let mut state = self.state.borrow_mut();
         let (Some(fingerprint), Stage::Flying(Some(number)), false) = (self.fingerprint, &state.stage, state.settled)
@@ -437,7 +439,9 @@ impl Flight {
         state.settled = true;
         drop(state);
         self.leave_map(core);
-        settle(core, fingerprint, number, kept);
+        if number & LOCAL == 0 {
+            settle(core, fingerprint, number, kept);
+        }
     }
 
     /// Shows `look` the whole log, if it was kept whole.

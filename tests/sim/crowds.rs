@@ -1,0 +1,120 @@
+//! Stories of many who ask the same at one time, in both forms and on all cores: how many calls that makes, and that nobody
+//! gets what is older than what others got.
+
+use ringway::net::sim::{Place, between};
+
+use crate::backend::{Act, Frame, Temper, When};
+use crate::client::{PLAIN, Wish};
+use crate::house::Setup;
+use crate::ledger::Outcome;
+use crate::question::Form;
+use crate::scenes::{CROWD, NODE, STREAMED, WHOLE, each_seed, is_answer, outcomes, question};
+use crate::story::Story;
+
+#[test]
+fn an_answer_that_is_not_kept_serves_a_crowd_of_both_forms() {
+    each_seed(20, |world, seed| {
+        let setup = Setup { cores: 1 + seed as usize % 4, total_ms: 10_000, gap_ms: 10_000, retries: 0, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        // Everybody has come by the time it begins.
+        let short = Act::Short { frame: Frame::Chunked };
+        story.temper.set(Temper { pause_ms: 5000, only: Some(short), ..story.temper.get() });
+        for _ in 0..50 {
+            let form = [WHOLE, STREAMED, Form::Streamed { usage: true }][between(0, 2) as usize];
+            story.invite(PLAIN, vec![question(4, form)]);
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(|outcome| matches!(outcome, Outcome::Relayed { .. })));
+        story.calm();
+        assert_eq!(story.end().calls, 1, "SEED={seed}");
+    });
+}
+
+#[test]
+fn what_fails_in_one_form_is_not_asked_for_once_for_each_of_the_other() {
+    for act in [Act::NoJson, Act::LongLength, Act::Status(500), Act::Leave(When::InBody), Act::Reset(When::InBody)] {
+        each_seed(8, |world, seed| {
+            let setup = Setup { cores: 1 + seed as usize % 4, total_ms: 10_000, gap_ms: 10_000, retries: 0, ..NODE };
+            let mut story = Story::begin(world, Setup { eject_errors: 1000, ..setup }, CROWD);
+            story.temper.set(Temper { pause_ms: 5000, only: Some(act), ..story.temper.get() });
+            for _ in 0..50 {
+                let form = [WHOLE, STREAMED][between(0, 1) as usize];
+                story.invite(PLAIN, vec![question(4, form)]);
+            }
+            story.finish_clients();
+            story.calm();
+            // Three calls for all, and three for those of each form, where one that broke off may be tried again.
+            let calls = story.end().calls;
+            assert!(calls <= 9, "SEED={seed}: {calls} calls of {act:?}");
+        });
+    }
+}
+
+#[test]
+fn no_core_serves_what_was_replaced() {
+    each_seed(30, |world, seed| {
+        let setup = Setup { cores: 2 + seed as usize % 3, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        let calls = |story: &Story<'_>| {
+            outcomes(story).into_iter().map(|outcome| match outcome {
+                Outcome::Answer { call } => call,
+                other => panic!("SEED={seed}: {other:?}"),
+            })
+        };
+        for round in 0..4 {
+            for _ in 0..12 {
+                let form = [WHOLE, STREAMED][between(0, 1) as usize];
+                story.invite(PLAIN, vec![question(1, form)]);
+            }
+            story.finish_clients();
+            let got: Vec<usize> = calls(&story).skip(13 * round).collect();
+            assert!(got.iter().all(|call| *call == round), "SEED={seed}, round {round}: {got:?}");
+            let form = [WHOLE, STREAMED][between(0, 1) as usize];
+            story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..question(1, form) }]);
+            story.finish_clients();
+            world.run_ms(50); // the owner hears of it
+        }
+        story.end();
+    });
+}
+
+#[test]
+fn a_crowd_that_comes_too_late_for_a_long_answer_makes_one_call_more() {
+    let setup = Setup { max_entry_bytes: 4 << 10, total_ms: 60_000, gap_ms: 10_000, follow_ms: 20_000, ..NODE };
+    each_seed(6, |world, seed| {
+        let mut story = Story::begin(world, setup.clone(), CROWD);
+        story.temper.set(Temper { rest_ms: 2000, pause_ms: 5000, ..story.temper.get() });
+        for _ in 0..6 {
+            story.invite(PLAIN, vec![question(8, STREAMED)]);
+        }
+        // Its answer has outgrown what is kept, on every core that reads it, and goes on for long.
+        world.run_ms(20_000);
+        for _ in 0..40 {
+            story.invite(PLAIN, vec![question(8, STREAMED)]);
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
+        assert_eq!(story.end().calls, 2, "SEED={seed}");
+    });
+}
+
+#[test]
+fn a_crowd_whose_owner_stands_still_makes_one_call_a_core() {
+    each_seed(10, |world, seed| {
+        let setup = Setup { follow_ms: 5000, total_ms: 60_000, gap_ms: 20_000, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.temper.set(Temper { pause_ms: 3000, ..story.temper.get() });
+        let owner = seed as usize % 3;
+        world.pause(Place::Core(owner));
+        for number in 0..10 {
+            for _ in 0..10 {
+                story.invite(PLAIN, vec![question(number, STREAMED)]);
+            }
+        }
+        world.run_ms(60_000);
+        story.calm();
+        let calls = story.end().calls;
+        // By the two that run, and by the one that goes on then.
+        assert!(calls <= 30, "SEED={seed}: {calls} calls for ten questions");
+    });
+}
