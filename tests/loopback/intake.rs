@@ -266,7 +266,10 @@ fn a_client_that_leaves_after_it_ended_its_direction_is_noticed() {
 
 #[test]
 fn a_million_tokens_and_deep_schemas_are_ordinary() {
-    let backend = Backend::answering(|_| json(r#"{"object":"list","data":[{"embedding":[1]}]}"#));
+    let backend = Backend::answering(|request| match request.line().contains("embeddings") {
+        true => json(r#"{"object":"list","data":[{"embedding":[1]}]}"#),
+        false => json(&completion("a")),
+    });
     let gateway = Setup::with(&backend).start();
     let tokens = format!(r#"{{"model":"m","input":[{}17]}}"#, "50256,".repeat(1_100_000));
     gateway.ask(post("/v1/embeddings", &tokens)).expect(200);
