@@ -31,13 +31,13 @@ fn what_may_have_effects_is_not_sent_again_when_its_connection_ends() {
     let closes_on_the_second = || {
         Backend::run(|peer| {
             if peer.request().is_some() {
-                peer.write(json("{}"));
+                peer.write(json(&completion("x")));
                 if peer.number == 0 {
                     peer.request();
                     return;
                 }
                 while peer.request().is_some() {
-                    peer.write(json("{}"));
+                    peer.write(json(&completion("x")));
                 }
             }
         })
