@@ -114,3 +114,36 @@ pub const PEER_SILENT_MS: u32 = 15_000;
 
 /// How often it is asked, once it has been silent for that long.
 pub const PEER_ASKED_SECONDS: u64 = 5;
+
+/// Messages about requests between two cores: in the ring, and behind it while the receiver is stalled. A core at full load
+/// sends some hundred in a round; beyond both, a message is dropped, and what waits for its answer has a time-out.
+pub const REQUEST_MESSAGES: usize = 1024;
+pub const REQUEST_MESSAGES_WAITING: usize = 64 << 10;
+
+/// Bytes of answers between two cores. Streams that other cores follow send what they receive; a stalled core keeps no more
+/// than this of each other core alive.
+pub const REQUEST_MESSAGE_BYTES: u64 = 64 << 20;
+
+/// Control messages between two cores: health of backends, addresses, drain. A few for each backend, seldom.
+pub const CONTROL_MESSAGES: usize = 256;
+pub const CONTROL_MESSAGES_WAITING: usize = 4096;
+pub const CONTROL_MESSAGE_BYTES: u64 = 4 << 20;
+
+/// Buffers of log lines between two cores, 36 KiB each. More than a data core may have under way by itself (`LOG_BYTES`).
+pub const LOG_MESSAGES: usize = 128;
+pub const LOG_MESSAGE_BYTES: u64 = 8 << 20;
+
+/// Log lines of one data core that are not written yet. At 300 bytes a line that is two seconds of 7,000 requests a second;
+/// beyond, lines are dropped and counted: a disk or pipe that is stuck costs the log alone.
+pub const LOG_BYTES: usize = 4 << 20;
+
+/// Messages a core receives before its other tasks run.
+pub const MESSAGES_A_ROUND: usize = 256;
+
+/// How long a core may make no progress before the process ends, so that it is started again. Everything that a core does
+/// at a time takes milliseconds; a host that takes the CPU away for so long serves nobody either.
+pub const STALL_MS: u64 = 10_000;
+
+/// Messages about the process that standard error has not taken yet, in lines and bytes; beyond, they are dropped and counted.
+pub const TOLD_LINES: usize = 1024;
+pub const TOLD_BYTES: usize = 1 << 20;

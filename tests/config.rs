@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use ringway::config::keys::{Absent, KEYS, Table};
+use ringway::config::keys::{Absent, KEYS, Shape, Table};
 use ringway::config::load::load;
 use ringway::config::problem::Problems;
 use ringway::config::sample;
@@ -112,9 +112,12 @@ fn at_its_fullest(text: &str) -> String {
 /// A whole configuration in which every key has its row's example, but for `other`, which has `value`.
 fn from_examples(other: Option<(Table, &str, &str)>) -> String {
     let mut text = String::new();
-    for table in [Table::Server, Table::Cores, Table::Cache, Table::Backend, Table::Model, Table::Tenant] {
-        let brackets =
-            if matches!(table, Table::Server | Table::Cores | Table::Cache) { ("[", "]") } else { ("[[", "]]") };
+    for table in Table::ALL {
+        let brackets = match table.shape() {
+            Shape::Single => ("[", "]"),
+            Shape::Repeated => ("[[", "]]"),
+            Shape::Nested => continue,
+        };
         writeln!(text, "{}{}{}", brackets.0, table.name(), brackets.1).unwrap();
         for key in table.keys() {
             let value = match other {
@@ -182,7 +185,7 @@ fn every_row_says_enough() {
 
 #[test]
 fn the_defaults_are_as_documented() {
-    let Snapshot { server, cores, cache, backends, models, tenants, access, .. } = good(LEAST);
+    let Snapshot { server, log, cores, cache, backends, models, tenants, access, .. } = good(LEAST);
     assert_eq!(server.body_max_bytes, 10 << 20);
     let timeouts = [
         server.timeout_head_ms,
@@ -193,7 +196,7 @@ fn the_defaults_are_as_documented() {
     ];
     assert_eq!(timeouts, [10_000, 30_000, 30_000, 650_000, 30_000]);
     assert_eq!((server.rate_min_bytes, server.request_memory_bytes), (1 << 10, 1 << 30));
-    assert_eq!((server.default_model, server.access_log), (None, AccessLog::Off));
+    assert_eq!((server.default_model, log.access), (None, AccessLog::Off));
     assert_eq!((server.region, server.regions_near), (None, Vec::new()));
     assert_eq!((&cores.data, &cores.io, &cores.background), (&CoreChoice::Auto, &CoreChoice::Auto, &CoreChoice::Auto));
     assert_eq!((cache.mode, cache.scope), (CacheMode::On, Scope::Tenant));

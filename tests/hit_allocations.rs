@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ringway::config::load::load;
 use ringway::config::snapshot::Listen;
-use ringway::cores::launch;
+use ringway::cores::launch::{self, OnHangup};
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -119,7 +119,7 @@ fn streamed() -> String {
 /// Starts a node in this process; it ends with the process.
 fn node(cores: usize, log: &str) -> SocketAddr {
     let text = format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\naccess_log = \"{log}\"\n[cores]\ndata = {cores}\n\
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[log]\naccess = \"{log}\"\n[cores]\ndata = {cores}\n\
          [cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\
          [[backend]]\nname = \"b\"\nurl = \"http://{}\"\nconnections_min = 0\nhealth_interval = \"0s\"\n\
          [[model]]\nname = \"m\"\nbackends = [\"b\"]\n",
@@ -133,7 +133,7 @@ fn node(cores: usize, log: &str) -> SocketAddr {
             Listen::Tcp(address) => tell.send(*address).unwrap(),
             Listen::Unix(_) => unreachable!(),
         };
-        launch::run(snapshot, ready)
+        launch::run(snapshot, OnHangup::Reload, ready)
     });
     told.recv_timeout(Duration::from_secs(30)).unwrap()
 }

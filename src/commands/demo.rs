@@ -9,7 +9,7 @@ use clap::Args;
 use super::{EXIT_STATUS, Failure, print};
 use crate::config::load::load;
 use crate::config::snapshot::Listen;
-use crate::cores::launch;
+use crate::cores::launch::{self, OnHangup};
 use crate::demo::{backend, configuration};
 
 const EXAMPLES: &str = "\
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let _ = print(&configuration::invitation(*address));
         }
     };
-    launch::run(snapshot, invite).map_err(Failure::other)
+    launch::run(snapshot, OnHangup::Stop, invite).map_err(|launch::Ended| Failure::Told)
 }
 
 /// The demo asks for no key, so only this machine may reach it.

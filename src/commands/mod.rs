@@ -72,6 +72,9 @@ pub enum Failure {
     /// The configuration is refused; each problem is a line of its own.
     #[error("{0}")]
     Configuration(Problems),
+    /// Nothing more to say: it was told while the node ran.
+    #[error("")]
+    Told,
     /// Anything else, as one sentence.
     #[error("ringway: {0}\n")]
     Other(String),

@@ -1,18 +1,21 @@
 //! `ringway serve`: loads the configuration and starts the cores. A bad configuration starts nothing.
 
 use clap::Args;
+use tracing::info;
 
 use super::{ConfigurationFile, EXIT_STATUS, Failure};
 use crate::config::load::load_file;
 use crate::config::snapshot::{Listen, Snapshot};
-use crate::cores::{launch, notify, secure};
+use crate::cores::launch::{self, OnHangup};
+use crate::cores::{notify, secure};
 
 const EXAMPLES: &str = "\
 Examples:
   ringway serve --config /etc/ringway/ringway.toml
   VLLM_KEY=... ringway serve --config ringway.toml
 
-SIGTERM or SIGINT stops it: no new connection, running requests finish within server.timeout_drain.";
+SIGTERM or SIGINT stops it: no new connection, running requests finish within server.timeout_drain.
+SIGUSR1 opens the access log by its name again, for log rotation. SIGHUP changes nothing.";
 
 /// Run the gateway
 #[derive(Debug, Args)]
@@ -31,9 +34,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn start(snapshot: Snapshot) -> Result<(), Failure> {
     let ready = |bound: &[Listen]| {
         for listen in bound {
-            eprintln!("ringway: listening on {listen}");
+            info!("listening on {listen}");
         }
         notify::ready();
     };
-    launch::run(snapshot, ready).map_err(Failure::other)
+    launch::run(snapshot, OnHangup::Reload, ready).map_err(|launch::Ended| Failure::Told)
 }

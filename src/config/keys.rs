@@ -2,12 +2,16 @@
 //! The check for unknown keys, the annotated sample and the printed reference all come from these rows; a row that
 //! `snapshot/read.rs` does not use, or a use without a row, fails every load. Nothing here reads a file.
 
+use strum::VariantNames;
+
+use super::snapshot::{BalanceWord, CredentialField, Level, LogFormat, Protocol, Scope};
 use crate::limits;
 
 /// A table of the file, in the order of the sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     Server,
+    Log,
     Cores,
     Cache,
     Backend,
@@ -98,7 +102,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Backend, Cache, Cores, Model, Server, Target, Tenant};
+use Table::{Backend, Cache, Cores, Log, Model, Server, Target, Tenant};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -162,17 +166,26 @@ pub static KEYS: &[Key] = &[
         doc: "Paths outside of /v1/ that the model servers have and that are passed to them, each in full. A request to one \
               needs a key as all others do, and is for the model that its JSON body names, or for default_model.",
         example: r#"["/tokenize", "/detokenize", "/rerank", "/score", "/pooling", "/classify"]"# },
-    Key { table: Server, name: "access_log", kind: Kind::AccessLog, absent: Default(r#""off""#),
-        doc: "One JSON line a request: \"stdout\", or an absolute path of a file to append to. Off by default: at \
-              thousands of requests a second a log nobody asked for fills a disk or floods the journal, and its lines \
-              say who asked for what and when.",
-        example: r#""/var/log/ringway/access.log""# },
     Key { table: Server, name: "region", kind: NAME, absent: Optional,
         doc: "Where this node stands, in the words of the backends' region. Backends of the same region are asked first.",
         example: r#""eu-west""# },
     Key { table: Server, name: "regions_near", kind: Kind::Names { most_bytes: 64 }, absent: Optional,
         doc: "The next nearest regions, nearest first; with region. Backends of regions that stand nowhere are asked last.",
         example: r#"["eu-central", "us-east"]"# },
+
+    // ---- [log]
+    Key { table: Log, name: "access", kind: Kind::AccessLog, absent: Default(r#""off""#),
+        doc: "One JSON line a request: \"stdout\", or an absolute path of a file to append to; SIGUSR1 opens it by its name \
+              again. Off by default: at thousands of requests a second a log nobody asked for fills a disk or floods the \
+              journal, and its lines say who asked for what and when. Lines that the disk or the reader does not take in \
+              time are dropped, and their number is told.",
+        example: r#""/var/log/ringway/access.log""# },
+    Key { table: Log, name: "level", kind: Kind::Choice(Level::VARIANTS), absent: Default(r#""info""#),
+        doc: "Which messages about the process itself go to standard error: of this level and the graver ones.",
+        example: r#""warn""# },
+    Key { table: Log, name: "format", kind: Kind::Choice(LogFormat::VARIANTS), absent: Default(r#""text""#),
+        doc: "How those messages look: a line of text, or a line of JSON, for programs.",
+        example: r#""json""# },
 
     // ---- [cores]
     Key { table: Cores, name: "data", kind: Kind::Cores, absent: Default(r#""auto""#),
@@ -201,7 +214,7 @@ pub static KEYS: &[Key] = &[
     Key { table: Cache, name: "max_entry", kind: Kind::Size { least: KIB, most: GIB }, absent: Default(r#""2MiB""#),
         doc: "Largest answer that is stored; a larger one is relayed only. It may not exceed memory.",
         example: r#""512KiB""# },
-    Key { table: Cache, name: "scope", kind: Kind::Choice(&["tenant", "key", "shared"]),
+    Key { table: Cache, name: "scope", kind: Kind::Choice(Scope::VARIANTS),
         absent: Default(r#""tenant""#),
         doc: "Who may get an answer that another request paid for: requests of the same tenant, requests with the same \
               key, or everybody. \"shared\" lets a tenant learn by timing what others asked.",
@@ -225,7 +238,7 @@ pub static KEYS: &[Key] = &[
               API (/v1/...) are put behind it, so it does not end in /v1 itself. A name is looked up again when its time to \
               live is over.",
         example: r#""http://127.0.0.1:8000""# },
-    Key { table: Backend, name: "protocol", kind: Kind::Choice(&["auto", "http1", "http2"]), absent: Default(r#""auto""#),
+    Key { table: Backend, name: "protocol", kind: Kind::Choice(Protocol::VARIANTS), absent: Default(r#""auto""#),
         doc: "What is spoken to it. \"auto\" is what both sides agree on over TLS, and HTTP/1.1 in plain text; \"http2\" in \
               plain text is by prior knowledge.",
         example: r#""http2""# },
@@ -247,7 +260,7 @@ pub static KEYS: &[Key] = &[
         doc: "Sent as its credential; without it none is sent. Keep it out of this file: \"${NAME}\" takes it from \
               the environment, \"file:/path\" from a file, \"credential:name\" from systemd.",
         example: r#""${VLLM_KEY}""# },
-    Key { table: Backend, name: "api_key_field", kind: Kind::Choice(&["authorization", "x-api-key", "api-key"]),
+    Key { table: Backend, name: "api_key_field", kind: Kind::Choice(CredentialField::VARIANTS),
         absent: Default(r#""authorization""#),
         doc: "The header field of api_key: \"authorization\" (as a bearer credential), \"x-api-key\" (Anthropic) or \
               \"api-key\" (Azure).",
@@ -362,7 +375,7 @@ pub static KEYS: &[Key] = &[
               served again.",
         example: r#""2026-01""# },
     Key { table: Model, name: "balance",
-        kind: Kind::Choice(&["round-robin", "least-connections", "p2c", "sticky", "prefix"]),
+        kind: Kind::Choice(BalanceWord::VARIANTS),
         absent: Default(r#""least-connections""#),
         doc: "How requests are spread over the backends in service. \"round-robin\" takes turns by weight; \
               \"least-connections\" prefers the one with the fewest requests in flight for its weight, over all cores; \
@@ -439,12 +452,13 @@ pub static KEYS: &[Key] = &[
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 7] = [Server, Cores, Cache, Backend, Model, Target, Tenant];
+    pub const ALL: [Table; 8] = [Server, Log, Cores, Cache, Backend, Model, Target, Tenant];
 
     /// As the file spells it (`Target` stands inside `model.backends`).
     pub fn name(self) -> &'static str {
         match self {
             Server => "server",
+            Log => "log",
             Cores => "cores",
             Cache => "cache",
             Backend => "backend",
@@ -456,7 +470,7 @@ impl Table {
 
     pub fn shape(self) -> Shape {
         match self {
-            Server | Cores | Cache => Shape::Single,
+            Server | Log | Cores | Cache => Shape::Single,
             Backend | Model | Tenant => Shape::Repeated,
             Target => Shape::Nested,
         }
@@ -466,6 +480,7 @@ impl Table {
     pub fn doc(self) -> &'static str {
         match self {
             Server => "What clients connect to.",
+            Log => "What is written down: requests, and messages about the process itself.",
             Cores => {
                 "Which CPUs do what: \"auto\", a count such as 2, or a list of CPU numbers such as \"2-5,8\". \
                  The plan is printed at start."

@@ -143,6 +143,7 @@ fn read_bounded(path: &Path, most_bytes: u64) -> io::Result<String> {
 /// The file's tables, each read against its rows.
 struct Tables {
     server: Section,
+    log: Section,
     cores: Section,
     cache: Section,
     backends: Vec<Section>,
@@ -159,6 +160,7 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
     }
     Tables {
         server: single(Table::Server, root, reader),
+        log: single(Table::Log, root, reader),
         cores: single(Table::Cores, root, reader),
         cache: single(Table::Cache, root, reader),
         backends: repeated(Table::Backend, root, reader),
@@ -237,6 +239,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
 
     let tenancy = if tables.tenants.is_empty() { Tenants::None } else { Tenants::Some };
     let server = read::server(&mut tables.server, &model_names, tenancy, report);
+    let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores);
     let cache = read::cache(&mut tables.cache, report);
     // Collected with their gaps first, so that a broken one hides nothing about the others.
@@ -254,12 +257,13 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         .map(|section| read::tenant(section, &model_names, &mut credentials, report))
         .collect();
 
-    let singles = [&tables.server, &tables.cores, &tables.cache];
+    let singles = [&tables.server, &tables.log, &tables.cores, &tables.cache];
     for section in singles.into_iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants) {
         section.report_fault(report);
     }
     Some(Snapshot::assemble(
         server?,
+        log?,
         cores?,
         cache?,
         backends.into_iter().collect::<Option<_>>()?,

@@ -2,6 +2,8 @@
 //! It owns them until `snapshot/read.rs` takes them; every value is taken exactly once.
 //! A use without a row, or a row without a use, is remembered as a fault and never panics.
 
+use std::str::FromStr;
+
 use hashbrown::HashMap;
 use secrecy::SecretString;
 
@@ -123,6 +125,13 @@ impl Section {
             Some(Slot::Broken) => None,
             Some(Slot::Absent) | None => self.fault(name),
         }
+    }
+
+    /// The meaning of a choice's word. The row's words and the type's are one declaration; a row with another type's words is
+    /// a fault.
+    pub fn take_choice<T: FromStr>(&mut self, name: &'static str) -> Option<T> {
+        let word: &'static str = self.take(name)?;
+        word.parse().ok().or_else(|| self.fault(name))
     }
 
     /// The value of an optional key; `Some(None)` if it is not in the file.

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 
 use hashbrown::{HashMap, HashSet};
 use secrecy::SecretString;
+use strum::{EnumDiscriminants, EnumString, VariantNames};
 
 /// A whole configuration. Indices (`usize`) point into the vectors below and hold for this snapshot only.
 #[derive(Debug)]
 pub struct Snapshot {
     pub server: Server,
+    pub log: Log,
     pub cores: Cores,
     pub cache: Cache,
     pub backends: Vec<Backend>,
@@ -51,7 +53,6 @@ pub struct Server {
     pub default_model: Option<usize>,
     /// Paths outside of `/v1/` that are passed through.
     pub passthrough_paths: Vec<String>,
-    pub access_log: AccessLog,
     /// Where this node stands, in the words of `Backend::region`.
     pub region: Option<String>,
     /// The next nearest regions, nearest first.
@@ -63,6 +64,32 @@ pub struct Server {
 pub enum Listen {
     Tcp(SocketAddr),
     Unix(PathBuf),
+}
+
+/// What is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub access: AccessLog,
+    /// Which messages about the process are told, and how.
+    pub level: Level,
+    pub format: LogFormat,
+}
+
+/// How grave a message has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+}
+
+/// How messages look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 /// Where the access log goes.
@@ -116,7 +143,8 @@ pub enum CacheMode {
 }
 
 /// Who may get an answer that another request paid for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Scope {
     /// Requests of the same tenant.
     Tenant,
@@ -185,7 +213,8 @@ pub struct Connections {
 }
 
 /// The header field of a backend's credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum CredentialField {
     /// `Authorization: Bearer ...`
     Authorization,
@@ -214,7 +243,8 @@ pub struct ClientCertificate {
 }
 
 /// What is spoken to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum Protocol {
     /// What ALPN agrees on; HTTP/1.1 in plain text.
     Auto,
@@ -303,7 +333,13 @@ pub struct Model {
 }
 
 /// How requests are spread over the targets of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, EnumDiscriminants)]
+#[strum_discriminants(
+    name(BalanceWord),
+    doc = "As the configuration spells it.",
+    derive(EnumString, VariantNames),
+    strum(serialize_all = "kebab-case")
+)]
 pub enum Balance {
     RoundRobin,
     /// Fewest requests in flight for its weight, over all cores of the node.
@@ -359,6 +395,7 @@ impl Snapshot {
     /// of two equal names or credentials the first one would win.
     pub fn assemble(
         server: Server,
+        log: Log,
         cores: Cores,
         cache: Cache,
         backends: Vec<Backend>,
@@ -376,7 +413,7 @@ impl Snapshot {
             }
         }
         let access = if tenants.is_empty() { Access::Open } else { Access::Keys };
-        Snapshot { server, cores, cache, backends, models, tenants, access, by_model, by_credential }
+        Snapshot { server, log, cores, cache, backends, models, tenants, access, by_model, by_credential }
     }
 
     /// Index of the model a client asks for as `name` (the exact bytes).

@@ -1,10 +1,8 @@
 //! Tasks of the background core that go on for ever: one that panics is counted, told and started again after a pause.
 //! Without this the backend of that task would keep the health, or the addresses, that it had at that moment for ever.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -41,7 +39,7 @@ pub async fn keep<F: Future<Output = ()>>(
     let mut pause = pauses.first;
     loop {
         let started = Instant::now();
-        if runs_to_its_end(start(), &panics).await {
+        if panics.outlives(start()).await {
             return;
         }
         if started.elapsed() >= pauses.sound {
@@ -54,20 +52,6 @@ pub async fn keep<F: Future<Output = ()>>(
         tokio::time::sleep(pause).await;
         pause = pause.saturating_mul(2).min(pauses.last);
     }
-}
-
-/// Runs `task`; false if it panics, which is counted.
-async fn runs_to_its_end(task: impl Future<Output = ()>, panics: &Panics) -> bool {
-    let mut task = pin!(task);
-    poll_fn(|context| {
-        let mut polled = None;
-        panics.guard(|| polled = Some(task.as_mut().poll(context)));
-        match polled {
-            Some(state) => state.map(|()| true),
-            None => Poll::Ready(false),
-        }
-    })
-    .await
 }
 
 #[cfg(test)]

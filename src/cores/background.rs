@@ -2,12 +2,12 @@
 //! live, follows their names, and says what the data cores found.
 
 mod notices; // what the other cores have to hear, until they have room for it
+mod signals; // what the operator asks for
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt::Display;
-use std::io::Write;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,12 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use secrecy::ExposeSecret;
 use shards::breaker::State;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tracing::{error, info, warn};
 
 use self::notices::{Notice, Notices};
+use self::signals::{OtherSignals, StopSignals};
+use super::supervise::{BEAT_MS, Beat};
 use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
 use crate::control::health::Judge;
 use crate::control::keep::{Pauses, keep};
@@ -52,12 +54,23 @@ pub struct Parts {
     pub tls: Arc<[Option<TlsSettings>]>,
     pub outbox: Outbox<Letter>,
     pub inbox: Inbox<Letter>,
+    pub beat: Beat,
+    pub on_hangup: OnHangup,
+}
+
+/// What SIGHUP means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnHangup {
+    /// A service: read the configuration again.
+    Reload,
+    /// A program in a terminal that is closed.
+    Stop,
 }
 
 /// Works until SIGTERM or SIGINT, then drains the data cores.
 /// Errors: the runtime or the signals cannot be set up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
-    let Parts { data_cores, snapshot, addresses, tls, outbox, inbox } = parts;
+    let Parts { data_cores, snapshot, addresses, tls, outbox, inbox, beat, on_hangup } = parts;
     let drain = Duration::from_millis(snapshot.server.timeout_drain_ms);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -71,32 +84,51 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     let mut node =
         Node { snapshot: snapshot.clone(), inbox, ear: Ear::default(), left: data_cores, said: HashMap::new() };
     let stopped = LocalSet::new().block_on(&runtime, async {
-        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let (mut terminate, mut interrupt) = match signals {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        let (mut stop, others) = match (StopSignals::new(on_hangup), OtherSignals::new(on_hangup)) {
+            (Ok(stop), Ok(others)) => (stop, others),
             (Err(error), _) | (_, Err(error)) => {
                 ready(Err(format!("signals cannot be handled: {error}")));
                 return Stopped::Cut;
             }
         };
         ready(Ok(()));
-        let sending = notices.clone();
-        spawn_local(async move { sending.keep_sending().await });
+        let panics = Panics::default();
+        lasting("the sending of notices", &panics, {
+            let notices = notices.clone();
+            move || {
+                let notices = notices.clone();
+                async move { notices.keep_sending().await }
+            }
+        });
+        lasting("the handling of signals", &panics, {
+            let (others, notices) = (Rc::new(tokio::sync::Mutex::new(others)), notices.clone());
+            move || {
+                let (others, notices) = (others.clone(), notices.clone());
+                async move { others.lock().await.handle(&notices, data_cores).await }
+            }
+        });
+        lasting("the sign of progress", &panics, move || {
+            let beat = beat.clone();
+            async move {
+                loop {
+                    beat.raise();
+                    tokio::time::sleep(Duration::from_millis(BEAT_MS)).await;
+                }
+            }
+        });
         let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &notices);
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            name = stop.any() => info!("{name}: stopping"),
             () = node.all_drained() => {}
         }
         // What backends do is no news any more.
         watching.iter().for_each(JoinHandle::abort);
-        say(format_args!("draining, at most {} s; a second signal ends it at once", drain.as_secs()));
+        info!("draining, at most {} s; a second signal ends it at once", drain.as_secs());
         notices.tell(data_cores, &Notice::Drain);
         let stopped = tokio::select! {
             () = node.all_drained() => Stopped::Drained,
             () = tokio::time::sleep(drain) => Stopped::Cut,
-            _ = terminate.recv() => Stopped::Cut,
-            _ = interrupt.recv() => Stopped::Cut,
+            _ = stop.any() => Stopped::Cut,
         };
         if stopped == Stopped::Cut {
             notices.tell(data_cores, &Notice::Halt);
@@ -111,9 +143,14 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     stopped
 }
 
-/// Says something to the operator. Whether anybody reads it does not matter: `eprintln!` would panic where nobody does.
-fn say(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "ringway: {text}");
+/// Starts a task that goes on to the end; one that panics is told and started again.
+fn lasting<F: Future<Output = ()> + 'static>(called: &str, panics: &Panics, start: impl Fn() -> F + 'static) {
+    let tell: Rc<dyn Fn(Finding)> = Rc::new(|finding| {
+        if let Finding::Said(text) = finding {
+            error!("{text}");
+        }
+    });
+    spawn_local(keep(called.to_owned(), Pauses::default(), panics.clone(), tell, start));
 }
 
 /// Starts a task for each backend that is checked, and for each whose address is a name.
@@ -131,17 +168,19 @@ fn watch_backends(
         let name = |backend: usize| &known.backends[backend].name;
         match finding {
             Finding::Well { backend, after_ms } => {
-                say(format_args!("backend {} answers its checks again after {} s", name(backend), after_ms / 1000));
+                let (name, seconds) = (name(backend), after_ms / 1000);
+                info!(backend = name, "backend {name} answers its checks again after {seconds} s");
                 notices.tell(data_cores, &Notice::Health { backend, news: News::CheckPassed });
             }
             Finding::Sick { backend, why } => {
-                say(format_args!("backend {} is out of service, its checks fail: {why}", name(backend)));
+                let name = name(backend);
+                warn!(backend = name, "backend {name} is out of service, its checks fail: {why}");
                 notices.tell(data_cores, &Notice::Health { backend, news: News::CheckFailed });
             }
             Finding::Addresses { backend, addresses } => {
                 notices.tell(data_cores, &Notice::Addresses { backend, addresses });
             }
-            Finding::Said(text) => say(text),
+            Finding::Said(text) => warn!("{text}"),
         }
     });
     let (mut resolver, panics) = (None, Panics::default());
@@ -158,7 +197,7 @@ fn watch_backends(
                     let called = format!("the check of backend {}", settings.name);
                     tasks.push(spawn_local(keep(called, Pauses::default(), panics.clone(), found.clone(), watch)));
                 }
-                Err(why) => say(format_args!("backend {} is not checked: {why}", settings.name)),
+                Err(why) => warn!(backend = settings.name, "backend {} is not checked: {why}", settings.name),
             }
         }
         if let Address::Tcp { host, port } = &settings.address
@@ -247,10 +286,18 @@ impl Node {
                 let name = &self.snapshot.backends[backend].name;
                 let (core, reason) = (from.0, change.reason.label());
                 match change.to {
-                    State::Serving => say(format_args!("backend {name} serves again ({reason}, core {core})")),
+                    State::Serving => {
+                        info!(backend = name, reason, core, "backend {name} serves again ({reason}, core {core})");
+                    }
                     State::Tripped | State::Probing => {
                         let for_ms = change.for_ms;
-                        say(format_args!("backend {name} is out of service for {for_ms} ms ({reason}, core {core})"));
+                        warn!(
+                            backend = name,
+                            reason,
+                            core,
+                            for_ms,
+                            "backend {name} is out of service for {for_ms} ms ({reason}, core {core})"
+                        );
                     }
                 }
             }
@@ -274,7 +321,7 @@ impl Node {
         let now = now_ms();
         self.said.retain(|_, at| now.saturating_sub(*at) < REPEAT_MS);
         if let Entry::Vacant(place) = self.said.entry(text) {
-            say(place.key());
+            warn!("{}", place.key());
             place.insert(now);
         }
     }

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use shards::CoreId;
 
+use super::supervise::{BEAT_MS, Beat};
 use crate::config::snapshot::Snapshot;
 use crate::exchange::connect::warm;
 use crate::exchange::core::Core;
 use crate::exchange::letters::{Letter, deliver};
 use crate::exchange::load::Board;
 use crate::exchange::run::connection;
+use crate::limits::MESSAGES_A_ROUND;
 use crate::net::mail::{Inbox, Outbox};
 use crate::net::tls::{TlsContext, TlsSettings};
-use crate::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, spawn, watch};
+use crate::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
 
 /// Housekeeping.
 const TICK_MS: u64 = 1000;
@@ -39,11 +41,12 @@ pub struct Parts {
     pub outbox: Outbox<Letter>,
     pub inbox: Inbox<Letter>,
     pub listening: Vec<(OwnedFd, bool)>,
+    pub beat: Beat,
 }
 
 /// Runs a data core until it has drained. `ready` is told once it accepts, or why it cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, snapshot, addresses, tls, board, outbox, mut inbox, listening } = parts;
+    let Parts { id, count, snapshot, addresses, tls, board, outbox, mut inbox, listening, beat } = parts;
     let tls = tls.iter().map(|settings| settings.as_ref().map(TlsContext::new).transpose()).collect();
     let tls = match tls {
         Ok(tls) => tls,
@@ -59,15 +62,24 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         }
     }
     for listener in &listeners {
-        spawn(&core.panics, accept(core.clone(), listener.clone()));
+        let (core, listener) = (core.clone(), listener.clone());
+        spawn_lasting(&core.panics.clone(), move || accept(core.clone(), listener.clone()));
     }
-    spawn(&core.panics, tick(core.clone()));
+    let ticking = core.clone();
+    spawn_lasting(&core.panics, move || tick(ticking.clone()));
+    spawn_lasting(&core.panics, move || show_progress(beat.clone()));
     ready(Ok(()));
     let mut ear = Ear::default();
     'mail: loop {
         inbox.wait(&mut ear).await;
+        let mut taken = 0;
         while let Some(letter) = inbox.take() {
             core.counters.letters.add(1);
+            taken += 1;
+            if taken % MESSAGES_A_ROUND == 0 {
+                // A flood of messages must not keep the core from its connections.
+                sleep_us(1).await;
+            }
             match letter {
                 Letter::Drain if !core.draining.replace(true) => {
                     for listener in listeners.drain(..) {
@@ -116,6 +128,14 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>) {
                 sleep_ms(ACCEPT_PAUSE_MS).await;
             }
         }
+    }
+}
+
+/// For as long as tasks of this core run and wake in time.
+async fn show_progress(beat: Beat) {
+    loop {
+        beat.raise();
+        sleep_ms(BEAT_MS).await;
     }
 }
 

@@ -1,10 +1,12 @@
 //! The I/O core: everything that touches a file, on glommio's ring. Today that is the access log.
+//! It may be stuck in a write for as long as the disk, or the reader of standard output, is: nobody waits for it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use glommio::io::{BufferedFile, OpenOptions};
 use glommio::{LocalExecutorBuilder, Placement};
+use tracing::{info, warn};
 
 use crate::config::snapshot::AccessLog;
 use crate::exchange::letters::Letter;
@@ -14,6 +16,8 @@ use crate::net::mail::{Inbox, Outbox};
 /// Memory glommio registers for its buffers, three times over; its default of 30 MiB needs a raised locked-memory limit.
 const REGISTERED_BYTES: usize = 2 << 20;
 const RING_ENTRIES: usize = 64;
+/// The log says who asked for what: its owner writes it, a group may read it, nobody else.
+const LOG_MODE: u32 = 0o640;
 
 /// Runs the I/O core on this thread until every data core has stopped. `ready` is told once it can write.
 pub fn run(
@@ -45,26 +49,44 @@ async fn serve(
     };
     ready(Ok(()));
     let mut ear = Ear::default();
-    loop {
+    let mut stopping = false;
+    while !stopping {
         inbox.wait(&mut ear).await;
+        // Lines that were sent before the stop are of another class of message: all of them are written first.
         while let Some(letter) = inbox.take() {
             match letter {
-                Letter::Log { from, lines } => {
+                Letter::Log { from, lines, dropped } => {
+                    if dropped > 0 {
+                        warn!(
+                            dropped,
+                            "access log: {dropped} lines were dropped, as they could not be written in time"
+                        );
+                    }
                     let mut lines = sink.write(lines).await;
                     lines.clear();
                     let _ = outbox.post(usize::from(from.0), Letter::LogBuffer { lines });
                 }
-                Letter::Stop => return sink.close().await,
+                Letter::Reopen => sink.reopen().await,
+                Letter::Stop => stopping = true,
                 _ => {}
             }
         }
+        outbox.flush();
     }
+    sink.close().await;
 }
 
 enum Sink {
     Nothing,
     Stdout,
-    File { file: BufferedFile, end: u64, path: PathBuf, complained: bool },
+    File(LogFile),
+}
+
+struct LogFile {
+    file: BufferedFile,
+    path: PathBuf,
+    /// Whether the last write failed, and that was said.
+    complained: bool,
 }
 
 impl Sink {
@@ -72,16 +94,24 @@ impl Sink {
         match log {
             AccessLog::Off => Ok(Sink::Nothing),
             AccessLog::Stdout => Ok(Sink::Stdout),
-            AccessLog::File(path) => Sink::file(path)
-                .await
-                .map_err(|error| format!("the access log {} cannot be opened: {error}", path.display())),
+            AccessLog::File(path) => {
+                let file = open(path).await?;
+                Ok(Sink::File(LogFile { file, path: path.clone(), complained: false }))
+            }
         }
     }
 
-    async fn file(path: &Path) -> Result<Sink, glommio::GlommioError<()>> {
-        let file = OpenOptions::new().write(true).create(true).buffered_open(path).await?;
-        let end = file.file_size().await?;
-        Ok(Sink::File { file, end, path: path.to_owned(), complained: false })
+    /// After the file was moved away. Where it cannot be opened again, the log goes on where it was.
+    async fn reopen(&mut self) {
+        let Sink::File(log) = self else { return };
+        match open(&log.path).await {
+            Ok(file) => {
+                let old = std::mem::replace(&mut log.file, file);
+                let _ = old.close().await;
+                info!("the access log {} was opened again", log.path.display());
+            }
+            Err(error) => warn!("{error}; the log goes on in the file that was open"),
+        }
     }
 
     /// Writes whole lines and gives the buffer back. What cannot be written is lost, and said once.
@@ -93,33 +123,46 @@ impl Sink {
                 let _ = std::io::stdout().lock().write_all(&lines);
                 lines
             }
-            Sink::File { file, end, path, complained } => {
-                let mut left = lines;
-                while !left.is_empty() {
-                    match file.write_at(left.clone(), *end).await {
-                        Ok(written) if written > 0 => {
-                            *end += written as u64;
-                            *complained = false;
-                            left.drain(..written.min(left.len()));
-                        }
-                        failed => {
-                            if !*complained {
-                                *complained = true;
-                                let why = failed.err().map_or("nothing was written".to_owned(), |e| e.to_string());
-                                eprintln!("ringway: access log {}: {why}; lines are lost", path.display());
-                            }
-                            break;
-                        }
-                    }
-                }
-                left
-            }
+            Sink::File(log) => log.write(lines).await,
         }
     }
 
     async fn close(self) {
-        if let Sink::File { file, .. } = self {
-            let _ = file.close().await;
+        if let Sink::File(log) = self {
+            let _ = log.file.close().await;
         }
     }
+}
+
+impl LogFile {
+    async fn write(&mut self, mut lines: Vec<u8>) -> Vec<u8> {
+        while !lines.is_empty() {
+            // The file is open for appending: wherever its end is, also after somebody has truncated it.
+            match self.file.write_at(lines.clone(), 0).await {
+                Ok(written) if written > 0 => {
+                    self.complained = false;
+                    lines.drain(..written.min(lines.len()));
+                }
+                failed => {
+                    if !std::mem::replace(&mut self.complained, true) {
+                        let why = failed.err().map_or("nothing was written".to_owned(), |error| error.to_string());
+                        warn!("access log {}: {why}; lines are lost", self.path.display());
+                    }
+                    break;
+                }
+            }
+        }
+        lines
+    }
+}
+
+async fn open(path: &Path) -> Result<BufferedFile, String> {
+    let mut options = OpenOptions::new();
+    options.write(true).append(true).create(true).mode(LOG_MODE);
+    options.buffered_open(path).await.map_err(|error| match error {
+        glommio::GlommioError::IoError(error) | glommio::GlommioError::EnhancedIoError { source: error, .. } => {
+            format!("the access log {} cannot be opened: {error}", path.display())
+        }
+        error => format!("the access log {} cannot be opened: {error}", path.display()),
+    })
 }

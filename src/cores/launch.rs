@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use shards::CoreId;
+use tracing::{error, info, warn};
 
+pub use super::background::OnHangup;
 use super::background::{self, Stopped};
 use super::data::{self, Parts};
+use super::supervise::{Beat, Event, Pace, Who, start, supervise};
 use super::{io, listen, resolve, secure};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::exchange::load::Board;
@@ -16,17 +19,37 @@ use crate::host::plan::{allowed_cpus, plan};
 use crate::net::mail::{self, Bell};
 use crate::net::refuse_huge_pages;
 use crate::net::runtime::run_data_core;
+use crate::observe::told;
+
+/// How long the last messages may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the node on this thread and others until it is told to stop. `ready` is called with the addresses it listens on
-/// once every core serves. Errors: why nothing was started, or that something had to be cut off at the end.
-pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), String> {
+/// once every core serves. Errors: nothing was started, a core died, or something had to be cut off at the end; why was told
+/// on standard error.
+pub fn run(snapshot: Snapshot, on_hangup: OnHangup, ready: impl FnOnce(&[Listen])) -> Result<(), Ended> {
+    let told = told::start(snapshot.log.level, snapshot.log.format);
+    let result = serve(snapshot, on_hangup, ready);
+    match &result {
+        Ok(()) => info!("stopped"),
+        Err(why) => error!("{why}"),
+    }
+    told.flush(LAST_WORDS);
+    result.map_err(|_| Ended)
+}
+
+/// The node has ended in a way that is a failure of the process; the reason was told.
+#[derive(Debug)]
+pub struct Ended;
+
+fn serve(snapshot: Snapshot, on_hangup: OnHangup, ready: impl FnOnce(&[Listen])) -> Result<(), String> {
     refuse_huge_pages();
     let cpus = allowed_cpus()?;
     let plan = plan(&cpus, &snapshot.cores)?;
-    eprintln!("ringway {}: {plan}", env!("CARGO_PKG_VERSION"));
+    info!("ringway {}: {plan}", env!("CARGO_PKG_VERSION"));
     let (addresses, warnings) = resolve::addresses(&snapshot);
     for warning in warnings {
-        eprintln!("ringway: {warning}");
+        warn!("{warning}");
     }
     let tls = secure::settings(&snapshot)?;
     let cores = plan.data.len();
@@ -39,69 +62,57 @@ pub fn run(snapshot: Snapshot, ready: impl FnOnce(&[Listen])) -> Result<(), Stri
     let mut posts = mail::lay(&bells).into_iter();
     let board = Arc::new(Board::new(cores as u16, snapshot.models.len(), snapshot.backends.len()));
     let snapshot = Arc::new(snapshot);
-    let (report, reports) = mpsc::channel();
-    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    let (events, heard) = mpsc::channel();
+    // Of those whose standstill ends the node. The I/O core may stand still: nothing but the log waits for it.
+    let mut beats = Vec::with_capacity(cores + 1);
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no mail".to_owned()) };
         let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
-        let (tls, report) = (tls.clone(), report.clone());
+        let (tls, tell, beat) = (tls.clone(), events.clone(), Beat::default());
         let (id, count) = (CoreId(place as u16), cores as u16);
-        threads.push(start(format!("ringway-data-{place}"), move || {
+        beats.push((Who::Data(place), beat.clone()));
+        start(Who::Data(place), events.clone(), move || {
             pin(cpu);
-            let tell = report.clone();
-            let parts = Parts { id, count, snapshot, addresses, tls, board, outbox, inbox, listening };
-            let main = data::run(parts, move |result| drop(tell.send(result)));
+            let refused = tell.clone();
+            let parts = Parts { id, count, snapshot, addresses, tls, board, outbox, inbox, listening, beat };
+            let main = data::run(parts, move |result| drop(tell.send(Event::Ready(result))));
             if let Err(error) = run_data_core(main) {
-                let _ = report.send(Err(format!("data core {place}: {error}")));
+                let _ = refused.send(Event::Ready(Err(format!("data core {place}: {error}"))));
             }
-        })?);
+        })?;
     }
-    let (Some((io_out, io_in)), Some((background_out, background_in))) = (posts.next(), posts.next()) else {
+    let (Some((io_out, io_in)), Some((outbox, inbox))) = (posts.next(), posts.next()) else {
         return Err("a core has no mail".to_owned());
     };
-    let (log, cpu, tell) = (snapshot.server.access_log.clone(), plan.io, report.clone());
-    threads.push(start("ringway-io".to_owned(), move || {
-        io::run(cpu, log, io_out, io_in, move |result| drop(tell.send(result)));
-    })?);
-    let (cpu, tell) = (plan.background, report.clone());
-    let parts =
-        background::Parts { data_cores: cores, snapshot, addresses, tls, outbox: background_out, inbox: background_in };
-    let background = thread::Builder::new().name("ringway-background".to_owned()).spawn(move || {
+    let (log, cpu, tell) = (snapshot.log.access.clone(), plan.io, events.clone());
+    start(Who::Io, events.clone(), move || {
+        io::run(cpu, log, io_out, io_in, move |result| drop(tell.send(Event::Ready(result))));
+    })?;
+    let (cpu, tell, beat) = (plan.background, events.clone(), Beat::default());
+    beats.push((Who::Background, beat.clone()));
+    let parts = background::Parts { data_cores: cores, snapshot, addresses, tls, outbox, inbox, beat, on_hangup };
+    start(Who::Background, events, move || {
         pin(cpu);
-        background::run(parts, move |result| drop(tell.send(result)))
-    });
-    let background = background.map_err(|error| format!("a thread cannot be started: {error}"))?;
-    drop(report);
-    for _ in 0..cores + 2 {
-        // The threads that did start end with the process.
-        reports.recv().unwrap_or_else(|_| Err("a core ended before it served".to_owned()))?;
-    }
-    ready(&bound);
-    let stopped = background.join().unwrap_or(Stopped::Cut);
+        let ready = tell.clone();
+        let stopped = background::run(parts, move |result| drop(ready.send(Event::Ready(result))));
+        let _ = tell.send(Event::Stopped(stopped));
+    })?;
+    let stopped = supervise(&heard, cores + 2, &beats, Pace::default(), || ready(&bound));
     remove_sockets(&bound);
-    match stopped {
-        Stopped::Drained => {
-            threads.into_iter().for_each(|thread| drop(thread.join()));
-            Ok(())
-        }
+    match stopped? {
+        Stopped::Drained => Ok(()),
         Stopped::Cut => {
             Err("the drain's deadline passed or a second signal came: running requests were cut off".to_owned())
         }
     }
 }
 
-fn start(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
-    thread::Builder::new().name(name).spawn(body).map_err(|error| format!("a thread cannot be started: {error}"))
-}
-
 /// Pins this thread. A CPU that went away since the plan was made leaves the thread floating, which is slower and works.
 fn pin(cpu: Option<usize>) {
-    if let Some(cpu) = cpu {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(cpu);
-        if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-            eprintln!("ringway: CPU {cpu} cannot be used ({error}); the thread floats");
-        }
+    if let Some(id) = cpu
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        warn!("CPU {id} cannot be used; the thread floats");
     }
 }
 

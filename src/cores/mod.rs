@@ -8,6 +8,8 @@ pub mod secure; // TLS settings of the backends, from files
 
 pub mod data; // the ring: accept, and everything in `exchange`
 
+pub mod supervise; // threads that end, panic or make no progress
+
 mod background; // tokio: signals, the drain
 mod io; // glommio: the access log
 mod listen; // listening sockets, a set a data core

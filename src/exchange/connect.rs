@@ -322,6 +322,8 @@ pub async fn warm(core: Rc<Core>) {
     if core.warming.replace(true) {
         return;
     }
+    // Also when it panics: otherwise nothing would be opened ahead of need any more.
+    let _done = Done(&core.warming);
     for backend in 0..core.pools.len() {
         let serves = core.breakers[backend].borrow().gate(core.now()) == Gate::Open;
         let known = core.tls[backend].is_none() || core.agreed[backend].get() == Some(Agreed::Http1);
@@ -346,7 +348,14 @@ pub async fn warm(core: Rc<Core>) {
             }
         }
     }
-    core.warming.set(false);
+}
+
+struct Done<'a>(&'a Cell<bool>);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 /// `work`'s result, if it comes within `ms`.

@@ -322,7 +322,7 @@ impl Core {
             counters: board.counters(id).clone(),
             series: RefCell::new(SeriesIndex::new(snapshot.models.len() as u32, snapshot.tenants.len() as u32)),
             load: Load::new(board, id, snapshot.backends.len()),
-            log: RefCell::new(LogBuffer::new(&snapshot.server.access_log)),
+            log: RefCell::new(LogBuffer::new(&snapshot.log.access)),
             panics,
             draining: Cell::new(false),
             halting: Cell::new(false),
@@ -418,16 +418,19 @@ impl Core {
         self.shard.borrow_mut().sweep(now, FLIGHT_LIMIT_MS);
         self.outbox.flush();
         self.flush_log();
+        self.counters.log_lines_dropped.set(self.log.borrow().dropped_ever());
         self.buffers.settle();
         meter::publish(self);
     }
 
     /// Sends the log's lines to the I/O core, which stands behind the data cores in the mail.
     pub fn flush_log(&self) {
-        let Some(lines) = self.log.borrow_mut().take() else { return };
-        let bytes = lines.len();
-        if self.outbox.post(usize::from(self.count), Letter::Log { from: self.id, lines }).is_err() {
-            self.counters.log_bytes_dropped.add(bytes as u64);
+        let mut log = self.log.borrow_mut();
+        let Some((lines, dropped)) = log.take() else { return };
+        if let Err(Letter::Log { lines, dropped, .. }) =
+            self.outbox.post(usize::from(self.count), Letter::Log { from: self.id, lines, dropped })
+        {
+            log.refused(lines, dropped);
         }
     }
 

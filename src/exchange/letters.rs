@@ -19,6 +19,7 @@ use super::route;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::net::Dial;
+use crate::net::mail::{Class, Message};
 use crate::net::tls::TlsFault;
 
 /// A stored answer. Always of status 200 and complete.
@@ -129,10 +130,12 @@ pub enum Letter {
     Insecure { backend: usize, from: CoreId, fault: TlsFault },
     /// Background core to data cores: the backend's name leads to these now.
     Addresses { backend: usize, addresses: Arc<[Dial]> },
-    /// Data core to I/O core: lines of the access log.
-    Log { from: CoreId, lines: Vec<u8> },
+    /// Data core to I/O core: lines of the access log, and how many were dropped before these.
+    Log { from: CoreId, lines: Vec<u8>, dropped: u64 },
     /// I/O core to data core: the buffer of a `Log`, emptied.
     LogBuffer { lines: Vec<u8> },
+    /// Background core to I/O core: the access log was moved away; open it by its name again.
+    Reopen,
     /// Background core to data cores: accept nothing more, finish what runs.
     Drain,
     /// Background core to data cores: the drain's deadline has passed.
@@ -141,6 +144,34 @@ pub enum Letter {
     Stop,
     /// Data core to background core: drained.
     Drained { from: CoreId },
+}
+
+impl Message for Letter {
+    fn class(&self) -> Class {
+        match self {
+            Letter::Ask { .. } | Letter::TakeOver { .. } | Letter::Found { .. } | Letter::Lead { .. } => Class::Request,
+            Letter::Alone { .. } | Letter::Join { .. } | Letter::Feed { .. } | Letter::Gone { .. } => Class::Request,
+            Letter::Leave { .. } | Letter::Settle { .. } | Letter::Keep { .. } => Class::Request,
+            Letter::Health { .. } | Letter::Turned { .. } | Letter::Insecure { .. } => Class::Control,
+            Letter::Addresses { .. } | Letter::Drain | Letter::Halt | Letter::Stop | Letter::Drained { .. } => {
+                Class::Control
+            }
+            Letter::Reopen => Class::Control,
+            Letter::Log { .. } | Letter::LogBuffer { .. } => Class::Log,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let entry = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |entry| entry.size_bytes());
+        match self {
+            Letter::Found { entry, .. } | Letter::Keep { entry, .. } => entry.size_bytes(),
+            Letter::Lead { stale, .. } | Letter::Alone { stale, .. } => entry(stale),
+            Letter::Settle { kept, .. } => entry(kept),
+            Letter::Feed { bytes, .. } => bytes.len() as u64,
+            Letter::Log { lines, .. } | Letter::LogBuffer { lines } => lines.capacity() as u64,
+            _ => 0,
+        }
+    }
 }
 
 /// See [`Letter::Health`].
@@ -376,7 +407,7 @@ pub fn deliver(core: &Rc<Core>, letter: Letter) {
         Letter::Cooled { model, target, for_ms } => _ = route::cooled(core, model, target, for_ms),
         Letter::Addresses { backend, addresses } => connect::moved(core, backend, addresses),
         Letter::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
-        Letter::Log { .. } | Letter::Drain | Letter::Halt => {}
+        Letter::Log { .. } | Letter::Drain | Letter::Halt | Letter::Reopen => {}
         Letter::Stop | Letter::Drained { .. } | Letter::Turned { .. } | Letter::Insecure { .. } => {}
     }
 }

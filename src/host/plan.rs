@@ -63,9 +63,8 @@ pub fn plan(cpus: &[usize], wanted: &Cores) -> Result<Plan, String> {
 
 /// The CPUs of this process's mask, in the kernel's numbers. Errors: the kernel's refusal, in words.
 pub fn allowed_cpus() -> Result<Vec<usize>, String> {
-    let set =
-        rustix::thread::sched_getaffinity(None).map_err(|error| format!("the CPU mask cannot be read: {error}"))?;
-    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+    let cpus = core_affinity::get_core_ids().ok_or("the CPU mask cannot be read")?;
+    Ok(cpus.into_iter().map(|cpu| cpu.id).collect())
 }
 
 /// CPUs as the kernel writes lists of them: `0-3,8`.

@@ -66,6 +66,11 @@ pub fn unix_ms() -> u64 {
     now.tv_sec.max(0) as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
+/// Sleeps for so long at least; other tasks run before this one goes on.
+pub async fn sleep_us(us: u64) {
+    sleep_until_us(now_us().saturating_add(us)).await;
+}
+
 /// Sleeps for so long at least.
 pub async fn sleep_ms(ms: u64) {
     sleep_until_us(now_us().saturating_add(ms.saturating_mul(1000))).await;

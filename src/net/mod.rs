@@ -27,7 +27,7 @@ mod sys;
 #[cfg(not(sim))]
 pub use self::{
     bell::{Ear, RingBell},
-    clock::{now_ms, now_us, sleep_ms, unix_ms},
+    clock::{now_ms, now_us, sleep_ms, sleep_us, unix_ms},
     dice::throw,
     runtime::{is_running, spawn_raw},
     socket::{Dial, Listener, Outlet, Quit, Socket, SocketId, dial, dial_with},
@@ -46,7 +46,7 @@ pub use dial::{DialOptions, FastOpen, dial_any};
 pub use duplex::Duplex;
 
 mod spawn;
-pub use spawn::{Berths, Panics, Passenger, spawn};
+pub use spawn::{Berths, Panics, Passenger, spawn, spawn_lasting};
 
 /// Milliseconds of the simulated clock.
 #[cfg(sim)]

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -24,6 +24,20 @@ impl Panics {
         if catch_unwind(AssertUnwindSafe(act)).is_err() {
             self.0.set(self.0.get() + 1);
         }
+    }
+
+    /// Runs `task` to its end; false if it panics, which is counted.
+    pub async fn outlives(&self, task: impl Future<Output = ()>) -> bool {
+        let mut task = pin!(task);
+        poll_fn(|context| {
+            let mut polled = None;
+            self.guard(|| polled = Some(task.as_mut().poll(context)));
+            match polled {
+                Some(state) => state.map(|()| true),
+                None => Poll::Ready(false),
+            }
+        })
+        .await
     }
 }
 
@@ -56,6 +70,21 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
 #[cfg_attr(sim, track_caller)]
 pub fn spawn(panics: &Panics, task: impl Future<Output = ()> + 'static) {
     super::spawn_raw(Guarded { task, panics: panics.clone() });
+}
+
+/// How soon a lasting task that panicked is started again.
+const RESTART_MS: u64 = 1000;
+
+/// Starts a task that others rely on for as long as the core runs: one that panics is counted, and made and started again a
+/// moment later. It may end by itself.
+#[cfg_attr(sim, track_caller)]
+pub fn spawn_lasting<F: Future<Output = ()>>(panics: &Panics, make: impl Fn() -> F + 'static) {
+    let panics = panics.clone();
+    super::spawn_raw(async move {
+        while !panics.outlives(make()).await {
+            super::sleep_ms(RESTART_MS).await;
+        }
+    });
 }
 
 /// Places in memory for tasks of one kind, which begin with an `A` and are kept for the next: a task of its own would take

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
 
-use super::{Hangup, Quit, SocketId, hangups, has_input, now_ms, shutdown_both, sleep_ms, spawn_raw};
+use super::{Hangup, Panics, Quit, SocketId, hangups, has_input, now_ms, shutdown_both, sleep_ms, spawn_lasting};
 
 /// How often guarded sockets are asked for hang-ups: a client that left is noticed within two of these.
 const HANGUP_TICK_MS: u64 = 10;
@@ -139,7 +139,7 @@ impl Watch {
             };
             if !registry.deadlines_ticking {
                 registry.deadlines_ticking = true;
-                spawn_raw(tick_deadlines());
+                spawn_lasting(&Panics::default(), tick_deadlines);
             }
             Watch { index }
         })
@@ -237,7 +237,7 @@ impl Watch {
             }
             if !registry.hangups_ticking {
                 registry.hangups_ticking = true;
-                spawn_raw(tick_hangups());
+                spawn_lasting(&Panics::default(), tick_hangups);
             }
         });
     }

@@ -96,8 +96,8 @@ pub struct Counters {
     pub letters: Counter,
     /// Letters that a stalled core could not take.
     pub letters_dropped: Counter,
-    /// Access log that the I/O core could not take.
-    pub log_bytes_dropped: Counter,
+    /// Lines of the access log that were not written, as the disk or the reader was too slow.
+    pub log_lines_dropped: Counter,
 
     /// Of this core's part of the cache, as of the last tick.
     pub cache_bytes: Counter,

@@ -1,7 +1,9 @@
 //! The access log: one JSON line an exchange, formatted on the data core into a buffer that goes to the I/O core whole.
-//! Two buffers a core go round, so that writing a line asks the allocator for nothing.
+//! A few buffers a core go round, so that writing a line asks the allocator for nothing. What is under way is bounded: lines
+//! beyond are dropped and counted.
 
 use crate::config::snapshot::AccessLog;
+use crate::limits::LOG_BYTES;
 use crate::wire::json::write_json_string;
 
 /// A buffer goes to the I/O core when it holds this much, or about a second later.
@@ -16,6 +18,11 @@ pub struct LogBuffer {
     on: bool,
     lines: Vec<u8>,
     spare: Vec<Vec<u8>>,
+    /// Bytes of the buffers that the I/O core has.
+    under_way: usize,
+    /// Lines dropped: not told to the I/O core yet, and ever.
+    dropped: u64,
+    dropped_ever: u64,
 }
 
 /// One exchange as the log shows it. Durations in microseconds.
@@ -47,6 +54,9 @@ impl LogBuffer {
             on,
             lines: if on { buffer() } else { Vec::new() },
             spare: if on { (1..BUFFERS).map(|_| buffer()).collect() } else { Vec::new() },
+            under_way: 0,
+            dropped: 0,
+            dropped_ever: 0,
         }
     }
 
@@ -58,25 +68,47 @@ impl LogBuffer {
         self.lines.len() >= FULL_BYTES
     }
 
-    /// Takes the lines to send them; none if there are none.
-    pub fn take(&mut self) -> Option<Vec<u8>> {
-        if self.lines.is_empty() {
+    /// Takes the lines to send them, and how many were dropped before them; none if there are none, or as many under way as
+    /// may be.
+    pub fn take(&mut self) -> Option<(Vec<u8>, u64)> {
+        if self.lines.is_empty() || self.under_way >= LOG_BYTES {
             return None;
         }
         let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(FULL_BYTES + ROOM_BYTES));
-        Some(std::mem::replace(&mut self.lines, next))
+        let lines = std::mem::replace(&mut self.lines, next);
+        self.under_way += lines.capacity();
+        Some((lines, std::mem::take(&mut self.dropped)))
+    }
+
+    /// What was taken could not be sent: its lines are dropped.
+    pub fn refused(&mut self, lines: Vec<u8>, dropped: u64) {
+        let lost = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.dropped += dropped + lost;
+        self.dropped_ever += lost;
+        self.put_back(lines);
+    }
+
+    /// Lines dropped since the start.
+    pub fn dropped_ever(&self) -> u64 {
+        self.dropped_ever
     }
 
     /// A buffer comes back from the I/O core.
     pub fn put_back(&mut self, mut lines: Vec<u8>) {
+        self.under_way = self.under_way.saturating_sub(lines.capacity());
         if self.spare.len() < BUFFERS {
             lines.clear();
             self.spare.push(lines);
         }
     }
 
-    /// Appends one line.
+    /// Appends one line. While nothing more may be under way, one full buffer is kept and further lines are dropped.
     pub fn write(&mut self, entry: &Entry<'_>) {
+        if self.is_full() {
+            self.dropped += 1;
+            self.dropped_ever += 1;
+            return;
+        }
         let out = &mut self.lines;
         out.extend_from_slice(b"{\"time\":");
         number(out, entry.unix_ms);
@@ -135,3 +167,6 @@ fn text(out: &mut Vec<u8>, title: &str, value: &str) {
     name(out, title);
     write_json_string(out, value);
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,3 +7,4 @@ pub mod metrics; // every metric, one row each
 pub mod process; // what the kernel says of the process
 pub mod scrape; // all cores' numbers as Prometheus text
 pub mod series; // requests by endpoint, model, tenant and status
+pub mod told; // messages about the process, on standard error

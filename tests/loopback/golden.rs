@@ -182,8 +182,7 @@ fn the_access_log() {
         true => answer(429, "{}"),
         false => echo(request),
     });
-    let gateway =
-        Setup::with(&backend).server("access_log = \"$DIRECTORY/access.log\"").tenant("search", "key", "").start();
+    let gateway = Setup::with(&backend).log("access = \"$DIRECTORY/access.log\"").tenant("search", "key", "").start();
     let keyed = |fields: &str, body: &str| {
         post_with(CHAT, &format!("Authorization: Bearer key\r\nX-Request-Id: my \"id\"\r\n{fields}"), body)
     };

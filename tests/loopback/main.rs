@@ -24,6 +24,7 @@ mod pools; // connections as they are kept, panics, sessions, regions
 mod pressure; // slow readers
 mod resources; // descriptors and memory
 mod shuffles; // random requests in random pieces
+mod signals; // signals that are no stop, and the access log that some are about
 mod streams; // event by event, broken streams, clients that leave
 mod tenants; // credentials, scopes, what goes upstream and what does not
 mod trust; // what must not be got past the gateway by spelling it another way

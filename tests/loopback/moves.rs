@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use ringway::config::load::load;
 use ringway::cores::data::{self, Parts};
+use ringway::cores::supervise::Beat;
 use ringway::exchange::letters::Letter;
 use ringway::exchange::load::Board;
 use ringway::net::Dial;
@@ -33,7 +34,7 @@ struct Node {
 impl Node {
     fn start(lines: &str, addresses: &[SocketAddr]) -> Node {
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\naccess_log = \"off\"\n[cache]\nenabled = false\n\
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n[cache]\nenabled = false\n\
              [[backend]]\nname = \"b\"\nurl = \"http://model.test\"\nhealth_interval = \"0s\"\n{lines}\n\
              [[model]]\nname = \"m\"\nbackends = [\"b\"]\nretries = 0\n"
         );
@@ -56,6 +57,7 @@ impl Node {
             outbox: core_out,
             inbox: core_in,
             listening: vec![(listener.into(), true)],
+            beat: Beat::default(),
         };
         let core = std::thread::spawn(move || {
             run_data_core(data::run(parts, |ready| ready.unwrap())).unwrap();

@@ -84,8 +84,8 @@ fn snapshot(setup: &Setup) -> Snapshot {
     let log = if setup.log { "stdout" } else { "off" };
     let mut text = format!(
         "[server]\nlisten = [\"127.0.0.1:8080\"]\ntimeout_head = \"2s\"\ntimeout_body = \"2s\"\ntimeout_write = \"3s\"\n\
-         timeout_idle = \"20s\"\ntimeout_drain = \"30s\"\naccess_log = \"{log}\"\n\
-         [cache]\nttl = \"{}ms\"\nmax_entry = \"{}\"\ntimeout_follow = \"{}ms\"\n\
+         timeout_idle = \"20s\"\ntimeout_drain = \"30s\"\n\
+         [log]\naccess = \"{log}\"\n[cache]\nttl = \"{}ms\"\nmax_entry = \"{}\"\ntimeout_follow = \"{}ms\"\n\
          stale_if_error = \"{}ms\"\n",
         setup.ttl_ms, setup.max_entry_bytes, setup.follow_ms, setup.stale_ms,
     );
@@ -179,7 +179,7 @@ impl House {
                     loop {
                         inbox.wait(&mut ear).await;
                         while let Some(letter) = inbox.take() {
-                            if let Letter::Log { from, mut lines } = letter {
+                            if let Letter::Log { from, mut lines, dropped: 0 } = letter {
                                 assert!(lines.ends_with(b"\n"), "whole lines");
                                 log.borrow_mut().append(&mut lines);
                                 let _ = outbox.post(usize::from(from.0), Letter::LogBuffer { lines });

@@ -6,7 +6,7 @@ mod backend;
 use hashbrown::HashSet;
 
 pub(in crate::config) use self::backend::backend;
-use super::{Allowed, Balance, Cache, CacheMode, Cores, Listen, Model, Scope, Server, Target, Tenant};
+use super::{Allowed, Balance, BalanceWord, Cache, CacheMode, Cores, Listen, Log, Model, Server, Target, Tenant};
 use crate::config::check::{self, Credentials, Names, Tenants};
 use crate::config::problem::Report;
 use crate::config::section::{Placed, Section};
@@ -55,9 +55,16 @@ pub(in crate::config) fn server(
         timeout_drain_ms: section.take("timeout_drain")?,
         default_model: default_model?,
         passthrough_paths: paths.into_iter().flatten().map(|path| path.value).collect(),
-        access_log: section.take("access_log")?,
         region: region.map(|region| region.value),
         regions_near: near.into_iter().flatten().map(|name| name.value).collect(),
+    })
+}
+
+pub(in crate::config) fn log(section: &mut Section) -> Option<Log> {
+    Some(Log {
+        access: section.take("access")?,
+        level: section.take_choice("level")?,
+        format: section.take_choice("format")?,
     })
 }
 
@@ -79,12 +86,7 @@ pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -
         memory_bytes,
         ttl_ms: section.take("ttl")?,
         max_entry_bytes,
-        scope: match section.take("scope")? {
-            "key" => Scope::Key,
-            "shared" => Scope::Shared,
-            // The narrow one of the three words a choice can be.
-            _ => Scope::Tenant,
-        },
+        scope: section.take_choice("scope")?,
         timeout_follow_ms: section.take("timeout_follow")?,
         stale_if_error_ms: section.take("stale_if_error")?,
     })
@@ -100,8 +102,8 @@ pub(in crate::config) fn model(
 ) -> Option<Model> {
     let header_at = section.is_written("session_header").then(|| section.place("session_header"));
     let session_header = section.take("session_header");
-    let balance = section.take("balance");
-    if let Some(at) = header_at.filter(|_| balance.is_some_and(|word| word != "sticky")) {
+    let balance = section.take_choice("balance");
+    if let Some(at) = header_at.filter(|_| balance.is_some_and(|word| word != BalanceWord::Sticky)) {
         let remedy = "write balance = \"sticky\", or take session_header out";
         report.add(at, "model.session_header", "the balance is not \"sticky\"", remedy);
     }
@@ -131,11 +133,11 @@ pub(in crate::config) fn model(
         name: section.take("name")?,
         version: section.take("version")?,
         balance: match balance? {
-            "round-robin" => Balance::RoundRobin,
-            "p2c" => Balance::P2c,
-            "sticky" => Balance::Sticky(session_header?),
-            "prefix" => Balance::Prefix,
-            _ => Balance::LeastConnections,
+            BalanceWord::RoundRobin => Balance::RoundRobin,
+            BalanceWord::LeastConnections => Balance::LeastConnections,
+            BalanceWord::P2c => Balance::P2c,
+            BalanceWord::Sticky => Balance::Sticky(session_header?),
+            BalanceWord::Prefix => Balance::Prefix,
         },
         targets,
         fallback,

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub enum Notice {
         backend: usize,
         addresses: Arc<[Dial]>,
     },
+    /// The access log was moved away.
+    Reopen,
     Drain,
     Halt,
     Stop,
@@ -39,6 +42,7 @@ pub enum Notice {
 enum Subject {
     Addresses(usize),
     Health(usize),
+    Reopen,
     Drain,
     Halt,
     Stop,
@@ -49,6 +53,7 @@ impl Notice {
         match self {
             Notice::Addresses { backend, .. } => Subject::Addresses(*backend),
             Notice::Health { backend, .. } => Subject::Health(*backend),
+            Notice::Reopen => Subject::Reopen,
             Notice::Drain => Subject::Drain,
             Notice::Halt => Subject::Halt,
             Notice::Stop => Subject::Stop,
@@ -61,6 +66,7 @@ impl Notice {
                 Letter::Addresses { backend: *backend, addresses: addresses.clone() }
             }
             Notice::Health { backend, news } => Letter::Health { backend: *backend, news: *news },
+            Notice::Reopen => Letter::Reopen,
             Notice::Drain => Letter::Drain,
             Notice::Halt => Letter::Halt,
             Notice::Stop => Letter::Stop,
@@ -84,7 +90,16 @@ impl Notices {
 
     /// Tells the first `cores`. What one has no room for is sent by [`Notices::keep_sending`].
     pub fn tell(&self, cores: usize, notice: &Notice) {
-        for waiting in self.waiting.borrow_mut().iter_mut().take(cores) {
+        self.tell_those(0..cores, notice);
+    }
+
+    /// Tells the core at this place in the mail alone.
+    pub fn tell_one(&self, core: usize, notice: &Notice) {
+        self.tell_those(core..core + 1, notice);
+    }
+
+    fn tell_those(&self, cores: Range<usize>, notice: &Notice) {
+        for waiting in self.waiting.borrow_mut().iter_mut().take(cores.end).skip(cores.start) {
             waiting.insert(notice.subject(), notice.clone());
         }
         if !self.send() {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::names::Name;
 use super::{Excess, Hub, OF_ROOM, OF_SEND, Port, Slot, with};
-use crate::net::{is_running, now_ms, sleep_ms, spawn_raw};
+use crate::net::{Panics, is_running, now_ms, sleep_ms, spawn_lasting};
 
 /// Most bytes of one send that is not waited for.
 const POSTED_BYTES: usize = 16 << 10;
@@ -134,7 +134,7 @@ impl Hub {
             // A ring that has ended closes what is left on it.
             if !self.stalled_ticking && is_running() {
                 self.stalled_ticking = true;
-                spawn_raw(tick_stalled());
+                spawn_lasting(&Panics::default(), tick_stalled);
             }
             self.wait_for_room(index);
         }

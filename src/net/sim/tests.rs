@@ -398,7 +398,16 @@ fn places_have_their_own_watches() {
 
 #[test]
 fn mail_crosses_cores() {
-    use crate::net::mail::{Bell, lay};
+    use crate::net::mail::{Bell, Class, Message, lay};
+    impl Message for u32 {
+        fn class(&self) -> Class {
+            Class::Request
+        }
+
+        fn bytes(&self) -> u64 {
+            0
+        }
+    }
     each_seed(|world| {
         let bells = [Bell::waker(), Bell::waker()];
         let mut boxes = lay::<u32>(&bells).into_iter();

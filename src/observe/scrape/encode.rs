@@ -192,7 +192,7 @@ impl Scrape {
             }),
             Id::CoreMessages => self.each_core(|core, name| row.number(&[name], self.cores[core].letters.get())),
             Id::MessagesDropped => row.number(&[], self.sum(|core| &core.letters_dropped)),
-            Id::LogDropped => row.number(&[], self.sum(|core| &core.log_bytes_dropped)),
+            Id::LogDropped => row.number(&[], self.sum(|core| &core.log_lines_dropped)),
             Id::ConfigGeneration => row.number(&[], self.node.generation),
             Id::ConfigReload => row.number(&[], u64::from(self.node.last_reload == Reload::Good)),
             Id::BuildInfo => row.number(&[env!("CARGO_PKG_VERSION")], 1),

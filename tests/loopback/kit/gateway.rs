@@ -17,6 +17,7 @@ pub struct Setup {
     /// Further addresses to listen on, besides a free port.
     listen: String,
     server: String,
+    log: String,
     cache: String,
     tables: String,
 }
@@ -24,7 +25,8 @@ pub struct Setup {
 impl Setup {
     /// A gateway without backends: for what is refused before one is asked.
     pub fn bare() -> Setup {
-        Setup { cores: 1, listen: String::new(), server: String::new(), cache: String::new(), tables: String::new() }
+        let [listen, server, log, cache, tables] = Default::default();
+        Setup { cores: 1, listen, server, log, cache, tables }
     }
 
     /// One backend called `b` behind the model `m`.
@@ -54,6 +56,11 @@ impl Setup {
 
     pub fn server(mut self, line: &str) -> Setup {
         self.server += &format!("{line}\n");
+        self
+    }
+
+    pub fn log(mut self, line: &str) -> Setup {
+        self.log += &format!("{line}\n");
         self
     }
 
@@ -101,23 +108,38 @@ impl Setup {
 
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Gateway {
+        self.start_with(Stdio::null())
+    }
+
+    /// As `start`, with a standard output that somebody may read.
+    pub fn start_with(self, out: Stdio) -> Gateway {
+        self.start_in(out, |_| ())
+    }
+
+    /// As `start`, when the directory has been prepared.
+    pub fn start_after(self, prepare: impl FnOnce(&std::path::Path)) -> Gateway {
+        self.start_in(Stdio::null(), prepare)
+    }
+
+    fn start_in(self, out: Stdio, prepare: impl FnOnce(&std::path::Path)) -> Gateway {
         // A configuration needs one, even where nothing is ever asked of it.
         let whole = match self.tables.contains("[[backend]]") {
             true => self,
             false => self.backend_at("b", "http://127.0.0.1:9").model("m", "backends = [\"b\"]"),
         };
-        let Setup { cores, listen, server, cache, tables } = whole;
+        let Setup { cores, listen, server, log, cache, tables } = whole;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
+        prepare(directory.path());
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
+            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[log]\n{log}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
              {cache}{tables}"
         );
         std::fs::write(&path, text.replace("$DIRECTORY", directory.path().to_str().unwrap())).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringway"))
             .args(["serve", "--config"])
             .arg(&path)
-            .stdout(Stdio::null())
+            .stdout(out)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -140,7 +162,14 @@ fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> SocketAddr
             let _ = child.kill();
             panic!("the gateway did not start: {all}");
         }
-        if let Some(address) = line.trim().strip_prefix("ringway: listening on ") {
+        let address = match line.starts_with('{') {
+            true => line
+                .split_once("\"listening on ")
+                .and_then(|(_, rest)| rest.split_once('"'))
+                .map(|(address, _)| address),
+            false => line.trim().split_once(" listening on ").map(|(_, address)| address),
+        };
+        if let Some(address) = address {
             return address.parse().unwrap();
         }
         all += &line;
@@ -176,7 +205,11 @@ impl Gateway {
     }
 
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for the program to end; its status and what it said on standard error since it listened.

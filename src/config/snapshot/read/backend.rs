@@ -7,8 +7,7 @@ use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
 use crate::config::section::{FilePath, Placed, Section};
 use crate::config::snapshot::{
-    Backend, ClientCertificate, Connections, CredentialField, FastOpen, Health, HealthCheck, IncludeUsage, Protocol,
-    Tls,
+    Backend, ClientCertificate, Connections, FastOpen, Health, HealthCheck, IncludeUsage, Tls,
 };
 use crate::config::value::{self, Url};
 
@@ -30,17 +29,9 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         authority,
         base_path,
         api_key: section.take_optional("api_key")?,
-        credential_field: match section.take("api_key_field")? {
-            "x-api-key" => CredentialField::XApiKey,
-            "api-key" => CredentialField::ApiKey,
-            _ => CredentialField::Authorization,
-        },
+        credential_field: section.take_choice("api_key_field")?,
         tls: tls?,
-        protocol: match section.take("protocol")? {
-            "http1" => Protocol::Http1,
-            "http2" => Protocol::Http2,
-            _ => Protocol::Auto,
-        },
+        protocol: section.take_choice("protocol")?,
         weight: section.take("weight")?,
         region: section.take_optional("region")?,
         priority: section.take("priority")?,

@@ -1,0 +1,147 @@
+//! Threads that panic, end or stand still, and what the main thread makes of each.
+
+use std::sync::mpsc::channel;
+
+use super::*;
+
+/// Nothing takes too long, however slow the machine is, but the end.
+const PATIENT: Pace = Pace { every: Duration::from_millis(1), start: u32::MAX, stall: u32::MAX, end: 20 };
+
+/// Two data cores and the background core, which do what they are given.
+fn node(
+    pace: Pace,
+    data: impl Fn(usize, &Sender<Event>, &Beat) + Send + Clone + 'static,
+    background: impl FnOnce(&Sender<Event>, &Beat) + Send + 'static,
+) -> (Result<Stopped, String>, bool) {
+    let (events, heard) = channel();
+    let beats: Vec<_> =
+        [Who::Data(0), Who::Data(1), Who::Background].into_iter().map(|who| (who, Beat::default())).collect();
+    for (core, (who, beat)) in beats.iter().take(2).enumerate() {
+        let (data, tell, beat) = (data.clone(), events.clone(), beat.clone());
+        start(*who, events.clone(), move || data(core, &tell, &beat)).unwrap();
+    }
+    let (tell, beat) = (events.clone(), beats[2].1.clone());
+    start(Who::Background, events.clone(), move || background(&tell, &beat)).unwrap();
+    drop(events);
+    let mut served = false;
+    (supervise(&heard, 3, &beats, pace, || served = true), served)
+}
+
+fn serve(tell: &Sender<Event>) {
+    tell.send(Event::Ready(Ok(()))).unwrap();
+}
+
+/// Until the test is over.
+fn stand_still() {
+    loop {
+        thread::park();
+    }
+}
+
+/// Makes progress until nobody listens any more.
+fn beat_on(tell: &Sender<Event>, beat: &Beat) {
+    serve(tell);
+    loop {
+        beat.raise();
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_node_that_is_stopped_has_ended_when_its_threads_have() {
+    let (result, served) = node(
+        PATIENT,
+        |_, tell, _| serve(tell),
+        |tell, _| {
+            serve(tell);
+            tell.send(Event::Stopped(Stopped::Drained)).unwrap();
+        },
+    );
+    assert_eq!((result, served), (Ok(Stopped::Drained), true));
+}
+
+#[test]
+fn a_thread_that_is_stuck_at_the_end_is_not_waited_for() {
+    let (result, _) = node(
+        PATIENT,
+        |core, tell, _| {
+            serve(tell);
+            if core == 1 {
+                stand_still();
+            }
+        },
+        |tell, _| {
+            serve(tell);
+            tell.send(Event::Stopped(Stopped::Cut)).unwrap();
+        },
+    );
+    assert_eq!(result, Ok(Stopped::Cut));
+}
+
+#[test]
+fn a_core_that_panics_ends_the_node_with_its_reason() {
+    let (result, _) = node(
+        PATIENT,
+        |core, tell, beat| {
+            if core == 1 {
+                serve(tell);
+                panic!("the shard broke");
+            }
+            beat_on(tell, beat);
+        },
+        beat_on,
+    );
+    assert_eq!(result, Err("data core 1 panicked: the shard broke".to_owned()));
+    let (result, _) = node(PATIENT, |_, tell, beat| beat_on(tell, beat), |_, _| panic!("{}", "early"));
+    assert_eq!(result, Err("the background core panicked: early".to_owned()));
+}
+
+#[test]
+fn a_core_that_stands_still_ends_the_node() {
+    let (result, served) = node(
+        Pace { stall: 20, ..PATIENT },
+        |core, tell, beat| match core {
+            1 => {
+                serve(tell);
+                stand_still();
+            }
+            _ => beat_on(tell, beat),
+        },
+        beat_on,
+    );
+    assert!(served);
+    let told = result.unwrap_err();
+    assert!(told.ends_with(" has made no progress for 0 s"), "{told}");
+}
+
+#[test]
+fn a_background_core_that_ends_by_itself_ends_the_node() {
+    let (result, _) = node(PATIENT, |_, tell, beat| beat_on(tell, beat), |tell, _| serve(tell));
+    assert_eq!(result, Err("the background core ended".to_owned()));
+}
+
+#[test]
+fn what_does_not_start_is_told() {
+    let refuse = |_: usize, tell: &Sender<Event>, _: &Beat| {
+        tell.send(Event::Ready(Err("no ring".to_owned()))).unwrap();
+    };
+    assert_eq!(node(PATIENT, refuse, beat_on), (Err("no ring".to_owned()), false));
+    let half =
+        |core: usize, tell: &Sender<Event>, beat: &Beat| if core == 0 { beat_on(tell, beat) } else { stand_still() };
+    let (result, served) = node(Pace { start: 50, ..PATIENT }, half, beat_on);
+    let told = result.unwrap_err();
+    assert!(!served && told.ends_with(" of 3 threads did not start in time"), "{told}");
+}
+
+#[test]
+fn looks_are_counted_from_the_last_progress_of_each() {
+    let mut watch = Watch::new(2, 3);
+    assert_eq!(watch.look([5, 0].into_iter()), None);
+    assert_eq!(watch.look([5, 0].into_iter()), None);
+    assert_eq!(watch.look([6, 1].into_iter()), None, "both moved in time");
+    for _ in 0..2 {
+        assert_eq!(watch.look([7, 1].into_iter()), None);
+        watch.seen[0].1 = 0;
+    }
+    assert_eq!(watch.look([8, 1].into_iter()), Some(1));
+}
