@@ -6,7 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[cfg(not(sim))]
 fn main() -> std::process::ExitCode {
     use clap::Parser;
-    use ringway::commands::{self, Command, Line, check, config, demo, doctor, install, key, serve, tune};
+    use ringway::commands::{self, Command, Line, check, completions, config, demo, doctor, install, key, serve, tune};
 
     commands::exit(match Line::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
@@ -18,6 +18,7 @@ fn main() -> std::process::ExitCode {
         Command::Tune(arguments) => tune::run(&arguments),
         Command::Install(arguments) => install::install(&arguments),
         Command::Uninstall(arguments) => install::uninstall(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
     })
 }
 

@@ -28,11 +28,12 @@ fn a_good_configuration_is_summed_up() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ringway.toml");
     let (_, sample, _) = run(&["config", "sample"], "");
+    let sample = sample.replace("#memory = \"4GiB\"", "memory = \"64MiB\"");
     std::fs::write(&path, format!("{sample}[[backend]]\nname = \"spare\"\nurl = \"http://127.0.0.1:1\"\n")).unwrap();
     let path = path.to_str().unwrap();
     let told = format!(
         "{path}: good\n  listens on 127.0.0.1:8080\n  1 model over 2 backends\n  asks for no key\n  \
-         cache of 4GiB, answers live 5m\n  note: no model uses the backend \"spare\"\n"
+         cache of 64MiB, answers live 5m\n  note: no model uses the backend \"spare\"\n"
     );
     assert_eq!(run(&["check", "--config", path], ""), (0, told, String::new()));
 }
@@ -112,6 +113,7 @@ fn every_help_page_has_examples_and_exit_status() {
         &["tune", "--help"],
         &["install", "--help"],
         &["uninstall", "--help"],
+        &["completions", "--help"],
     ] {
         let (status, out, _) = run(page, "");
         assert_eq!(status, 0);
@@ -125,7 +127,7 @@ fn every_help_page_has_examples_and_exit_status() {
 fn a_wrong_command_line_has_its_own_status() {
     for line in [
         &[][..],
-        &["serve"],
+        &["serve", "--frobnicate"],
         &["frobnicate"],
         &["tune"],
         &["tune", "--apply"],
@@ -195,5 +197,94 @@ fn certificates_and_keys_are_read_before_anything_starts() {
             let start = format!("{path}:{row}:{column}: backend.{key}: {what}");
             assert!(line.starts_with(&start), "{line}\n{start}");
         }
+    }
+}
+
+/// Good in itself, with a line of the caller's in `[server]`, `[log]`, `[cores]`, `[cache]` or after the rest.
+fn configuration(more: &str) -> String {
+    let rest = "[[model]]\nname = \"m\"\nbackends = [\"a\"]\n";
+    format!("{more}\n[[backend]]\nname = \"a\"\nurl = \"http://127.0.0.1:1\"\n{rest}")
+}
+
+#[test]
+fn check_and_serve_say_the_same_of_what_this_host_cannot_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringway.toml");
+    let [shown, missing] = [&path, &directory.path().join("logs")].map(|path| path.display().to_string());
+    let free = "[server]\nlisten = [\"127.0.0.1:0\"]\n";
+    for (more, what) in [
+        (format!("{free}[cores]\ndata = \"8191\""), "cores.data: CPU 8191 is not among those".to_owned()),
+        (
+            format!("{free}[log]\naccess = \"{missing}/access.log\""),
+            format!("log.access: {missing}/access.log: there is no directory {missing}; make it"),
+        ),
+        (format!("{free}[cache]\nmemory = \"64TiB\""), "cache.memory: 64TiB is more than ".to_owned()),
+        (
+            "[server]\nlisten = [\"127.0.0.1:0\", \"192.0.2.1:8080\"]\n[[tenant]]\nname = \"t\"\n\
+             keys = [\"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"]"
+                .to_owned(),
+            "server.listen: cannot listen on 192.0.2.1:8080: ".to_owned(),
+        ),
+    ] {
+        std::fs::write(&path, configuration(&more)).unwrap();
+        for command in ["check", "serve"] {
+            let (status, out, told) = run(&[command, "--config", &shown], "");
+            assert_eq!((status, out.as_str()), (1, ""), "{more}");
+            assert!(told.contains(&what), "{command}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_credential_in_plain_text_is_warned_of() {
+    let text = configuration("[server]\nlisten = [\"127.0.0.1:0\"]\n[cache]\nmemory = \"64MiB\"");
+    for (url, warned) in [("http://192.0.2.1:8000", 1), ("http://localhost:8000", 0)] {
+        let text = text.replace("\"http://127.0.0.1:1\"", &format!("\"{url}\"\napi_key = \"secret-secret\""));
+        let (status, out, told) = run(&["check", "-"], &text);
+        assert_eq!((status, told.as_str()), (0, ""), "{out}");
+        assert!(out.starts_with("standard input: good\n") && !out.contains("secret-secret"), "{out}");
+        assert_eq!(out.matches("  warning: backend.api_key: the credential of a is sent to ").count(), warned, "{out}");
+    }
+}
+
+#[test]
+fn a_file_can_be_named_in_every_usual_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringway.toml");
+    let (_, sample, _) = run(&["config", "sample", "--minimal"], "");
+    std::fs::write(&path, sample).unwrap();
+    let path = path.to_str().unwrap();
+    for line in
+        [&["check", path][..], &["check", "-c", path], &["check", "--config", path], &["check", "-c", "/no", path]]
+    {
+        let (status, out, told) = run(line, "");
+        assert!(status == 0 && out.starts_with(&format!("{path}: good\n")), "{line:?}: {told}");
+    }
+    let (status, _, told) = run(&["check", "-"], "[server]\nport = 1\n");
+    assert!(
+        status == 1 && told.contains("standard input:2:1: server.port: unknown key; it is server.listen here\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn keys_are_found_by_a_word() {
+    let (status, out, _) = run(&["config", "keys", "TTL"], "");
+    assert!(status == 0 && out.contains("  cache.ttl\n") && !out.contains("  cache.memory\n"), "{out}");
+    assert_eq!(run(&["config", "keys", "frobnicate"], "").0, 1);
+}
+
+#[test]
+fn the_schema_is_json_and_the_completions_name_the_commands() {
+    let (status, out, _) = run(&["config", "schema"], "");
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(status, 0);
+    let properties = &schema["properties"];
+    assert_eq!(properties["cache"]["properties"]["scope"]["default"], "tenant");
+    assert_eq!(properties["backend"]["items"]["required"], serde_json::json!(["name", "url"]));
+    assert_eq!(properties["backend"]["items"]["properties"]["weight"]["default"], 1);
+    for shell in ["bash", "zsh", "fish"] {
+        let (status, out, _) = run(&["completions", shell], "");
+        assert!(status == 0 && out.contains("check") && out.contains("serve"), "{shell}");
     }
 }

@@ -1,21 +1,26 @@
 //! `ringway check`: says everything that is wrong with a configuration, or in a line what it means. Starts nothing.
 
+use std::io;
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{ConfigurationFile, EXIT_STATUS, Failure, print};
-use crate::config::load::load_file;
+use crate::config::load::{load_file, load_input};
 use crate::config::snapshot::{Access, CacheMode, Snapshot};
 use crate::config::value::{spell_duration, spell_size};
+use crate::cores::preflight::{Preflight, preflight};
 use crate::cores::secure;
 
 const EXAMPLES: &str = "\
 Examples:
-  ringway check --config /etc/ringway/ringway.toml
-  ringway check --config new.toml && mv new.toml ringway.toml
+  ringway check
+  ringway check new.toml && mv new.toml ringway.toml
+  ringway config sample --minimal | ringway check -
 
 Each problem is a line on standard error: file:line:column: key: what is wrong; remedy.
 The environment and the files that the configuration refers to must be there, as for serve, and certificates and keys
-are read.";
+are read. So are this host's CPUs, memory, ports and directories looked at.";
 
 /// Check a configuration
 #[derive(Debug, Args)]
@@ -23,13 +28,26 @@ are read.";
 pub struct Arguments {
     #[command(flatten)]
     file: ConfigurationFile,
+    /// The configuration file, instead of --config; - is standard input
+    #[arg(value_name = "FILE")]
+    named: Option<PathBuf>,
 }
 
 /// # Errors
 /// The configuration's problems.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let snapshot = load_file(&arguments.file.path, &secure::look())?;
-    print(&format!("{}: good\n{}", arguments.file.path.display(), summary(&snapshot)))
+    let path = arguments.named.as_ref().unwrap_or(&arguments.file.path);
+    let (snapshot, called) = match path.as_os_str() == "-" {
+        true => (load_input(io::stdin().lock(), &secure::look())?, "standard input".to_owned()),
+        false => (load_file(path, &secure::look())?, path.display().to_string()),
+    };
+    let Preflight { errors, warnings } = preflight(&snapshot);
+    if !errors.is_empty() {
+        let lines: Vec<String> = errors.iter().map(|error| format!("{called}: {error}\n")).collect();
+        return Err(Failure::Host(lines.concat()));
+    }
+    let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
+    print(&format!("{called}: good\n{}{warnings}", summary(&snapshot)))
 }
 
 /// What a configuration means, in a few lines that end with a line break, and what in it has no effect.

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::problem::Problems;
 
 pub mod check;
+pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod doctor;
@@ -29,8 +30,8 @@ const OUTLINE: &str = "\
 Examples:
   ringway demo
   ringway config sample > ringway.toml
-  ringway check --config ringway.toml
-  ringway serve --config ringway.toml
+  ringway check ringway.toml
+  ringway serve -c ringway.toml
   printf %s \"$KEY\" | ringway key hash
   ringway doctor";
 
@@ -56,13 +57,20 @@ pub enum Command {
     Tune(tune::Arguments),
     Install(install::Install),
     Uninstall(install::Uninstall),
+    Completions(completions::Arguments),
 }
 
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct ConfigurationFile {
     /// The configuration file
-    #[arg(long = "config", value_name = "FILE", env = "RINGWAY_CONFIG")]
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "FILE",
+        env = "RINGWAY_CONFIG",
+        default_value = "/etc/ringway/ringway.toml"
+    )]
     pub path: PathBuf,
 }
 
@@ -72,6 +80,9 @@ pub enum Failure {
     /// The configuration is refused; each problem is a line of its own.
     #[error("{0}")]
     Configuration(Problems),
+    /// The configuration is right, and this host cannot do it; each reason is a line of its own.
+    #[error("{0}")]
+    Host(String),
     /// Nothing more to say: it was told while the node ran.
     #[error("")]
     Told,

@@ -112,7 +112,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-/// Names of backends and tenants become metric labels and log fields, where long ones hurt.
+/// Names of backends and tenants become log fields, where long ones hurt.
 const NAME: Kind = Kind::Name { most_bytes: 64 };
 const MODEL_NAME: Kind = Kind::Name { most_bytes: limits::MODEL_BYTES };
 const MODEL_NAMES: Kind = Kind::Names { most_bytes: limits::MODEL_BYTES };
@@ -193,10 +193,10 @@ pub static KEYS: &[Key] = &[
               2 means two CPUs, \"2\" means CPU number 2.",
         example: r#""2-5,8""# },
     Key { table: Cores, name: "io", kind: Kind::Cores, absent: Default(r#""auto""#),
-        doc: "CPUs for disk work. On machines with up to 3 CPUs \"auto\" lets the thread float.",
+        doc: "CPU for disk work; there is one such thread. On machines with up to 3 CPUs \"auto\" lets the thread float.",
         example: r#""1""# },
     Key { table: Cores, name: "background", kind: Kind::Cores, absent: Default(r#""auto""#),
-        doc: "CPU for health checks, metrics and configuration. On machines with up to 3 CPUs \"auto\" lets the thread \
+        doc: "CPU for health checks, names of backends and signals; there is one such thread. On machines with up to 3 CPUs \"auto\" lets the thread \
               float.",
         example: r#""0""# },
 
@@ -231,7 +231,7 @@ pub static KEYS: &[Key] = &[
 
     // ---- [[backend]]
     Key { table: Backend, name: "name", kind: NAME, absent: Required,
-        doc: "What models call it; also in logs and metrics.",
+        doc: "What models call it; also in logs.",
         example: r#""vllm-a""# },
     Key { table: Backend, name: "url", kind: Kind::Url, absent: Required,
         doc: "Where it is: http://host:port or https://host:port, perhaps with a base path, or unix:/path. The paths of the \
@@ -254,7 +254,7 @@ pub static KEYS: &[Key] = &[
         doc: "PEM file of the certificate chain this gateway shows to it, its own certificate first; with tls_key.",
         example: r#""/etc/ringway/client.pem""# },
     Key { table: Backend, name: "tls_key", kind: Kind::File, absent: Optional,
-        doc: "PEM file of the private key of tls_cert, not encrypted.",
+        doc: "PEM file of the private key of tls_cert, not encrypted; with tls_cert.",
         example: r#""/etc/ringway/client.key""# },
     Key { table: Backend, name: "api_key", kind: Kind::Secret, absent: Optional,
         doc: "Sent as its credential; without it none is sent. Keep it out of this file: \"${NAME}\" takes it from \
@@ -438,7 +438,7 @@ pub static KEYS: &[Key] = &[
 
     // ---- [[tenant]]
     Key { table: Tenant, name: "name", kind: NAME, absent: Required,
-        doc: "Who it is; in logs and metrics.",
+        doc: "Who it is; in logs.",
         example: r#""search""# },
     Key { table: Tenant, name: "keys", kind: Kind::Digests, absent: Required,
         doc: "SHA-256 of each key its clients may send as a bearer credential: `ringway key hash` makes the line from a \

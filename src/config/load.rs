@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::check::{Credentials, Names, Tenants};
+use super::foreign;
 use super::keys::{KEYS, Shape, Table};
 use super::pem::{Look, no_look};
 use super::problem::{Problems, Report, nearest};
@@ -30,7 +31,19 @@ const REFERRED_FILE_BYTES: u64 = 4 << 20;
 /// # Errors
 /// Everything that is wrong with it; a file that cannot be read is one problem.
 pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Snapshot, Problems> {
-    let text = read_bounded(path, FILE_BYTES).map_err(|error| {
+    load_from(read_bounded(path, FILE_BYTES), path, look)
+}
+
+/// As `load_file`, from standard input or its like.
+///
+/// # Errors
+/// As `load_file`'s.
+pub fn load_input(input: impl Read, look: &Look<'_>) -> Result<Snapshot, Problems> {
+    load_from(bounded(input, FILE_BYTES), Path::new("standard input"), look)
+}
+
+fn load_from(text: io::Result<String>, path: &Path, look: &Look<'_>) -> Result<Snapshot, Problems> {
+    let text = text.map_err(|error| {
         let what = match error.kind() {
             io::ErrorKind::FileTooLarge => format!("the file has over {FILE_BYTES} bytes"),
             _ => format!("cannot read the file: {}", why_unreadable(&error)),
@@ -111,7 +124,8 @@ fn broken(text: &str, first: &toml::de::Error, reader: &mut Reader<'_, '_>) {
 fn syntax(error: &toml::de::Error, reader: &mut Reader<'_, '_>) {
     let at = reader.base + error.span().map_or(0, |span| span.start);
     // The message alone: the error's own form would repeat the line, which may hold a secret.
-    reader.report.add(at, "", error.message(), "mend the TOML here");
+    let what = format!("this is not TOML: {}", error.message().replace('\n', ", "));
+    reader.report.add(at, "", what, "fix the syntax here; what follows in the same table was not checked");
 }
 
 /// The text in front of the first table, and each table with the tables inside it. Lines that look like a header
@@ -132,8 +146,12 @@ fn parts(text: &str) -> Vec<Range<usize>> {
 }
 
 fn read_bounded(path: &Path, most_bytes: u64) -> io::Result<String> {
+    bounded(std::fs::File::open(path)?, most_bytes)
+}
+
+fn bounded(input: impl Read, most_bytes: u64) -> io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?.take(most_bytes + 1).read_to_string(&mut text)?;
+    input.take(most_bytes + 1).read_to_string(&mut text)?;
     if text.len() as u64 > most_bytes {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
@@ -172,6 +190,14 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
 fn unknown_table(name: &Spanned<DeString<'_>>, reader: &mut Reader<'_, '_>) {
     let known = Table::ALL.iter().filter(|table| table.shape() != Shape::Nested);
     let key = KEYS.iter().find(|key| key.name == name.get_ref());
+    if let Some(meant) = foreign::meant(None, name.get_ref()) {
+        return reader.report.add(
+            reader.base + name.span().start,
+            name.get_ref(),
+            "unknown table or key",
+            meant.remedy(),
+        );
+    }
     let remedy = match (key, nearest(name.get_ref(), known.map(|table| table.name()))) {
         (Some(key), _) => format!("put it under {}", header(key.table)),
         (None, Some(meant)) => format!("did you mean {meant}?"),
@@ -240,7 +266,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     let tenancy = if tables.tenants.is_empty() { Tenants::None } else { Tenants::Some };
     let server = read::server(&mut tables.server, &model_names, tenancy, report);
     let log = read::log(&mut tables.log);
-    let cores = read::cores(&mut tables.cores);
+    let cores = read::cores(&mut tables.cores, report);
     let cache = read::cache(&mut tables.cache, report);
     // Collected with their gaps first, so that a broken one hides nothing about the others.
     let backends: Vec<_> = tables.backends.iter_mut().map(|section| read::backend(section, look, report)).collect();

@@ -4,9 +4,11 @@ pub mod load;
 pub mod pem; // certificates and keys that backends name, looked at from outside
 pub mod problem;
 pub mod sample;
+pub mod schema; // for editors
 pub mod snapshot;
 
 mod check; // what needs more than one value
+mod foreign; // keys of other programs, and what was meant
 mod reader; // tables against their rows
 mod section; // a table after it was read
 pub mod value; // text of one value to what it means

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::foreign;
 use super::keys::{Absent, Key, Kind, Shape, Table};
 use super::problem::{Report, nearest, printable};
 use super::section::{Placed, Section, Slot, Value};
@@ -84,6 +85,9 @@ impl Reader<'_, '_> {
     fn unknown_key(&mut self, table: Table, at: usize, name: &str) {
         let path = format!("{}.{name}", table.name());
         let elsewhere = Table::ALL.iter().find(|other| other.key(name).is_some());
+        if let Some(meant) = foreign::meant(Some(table), name) {
+            return self.report.add(at, &path, "unknown key", meant.remedy());
+        }
         let remedy = match (nearest(name, table.keys().map(|key| key.name)), elsewhere) {
             (Some(meant), _) => format!("did you mean {meant}?"),
             (None, Some(other)) => format!("{} is a key of {}", printable(name), header(*other)),

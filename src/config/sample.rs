@@ -1,7 +1,7 @@
 //! The annotated sample and the reference, both printed from the rows of `keys`.
 //! Owns nothing. Neither holds a word about a key that its row does not say.
 
-use super::keys::{Absent, KEYS, Shape, Table};
+use super::keys::{Absent, KEYS, Key, Shape, Table};
 use super::reader::{expects, header};
 
 /// Width of the sample's comments and of the reference, in columns.
@@ -10,7 +10,7 @@ const WIDTH: usize = 100;
 const HEAD: &str = "\
 # Ringway's configuration with every key. A line with a `#` and no space after it is switched off: it shows
 # the default, or an example where there is no default. Take the `#` away to change one, then check the file:
-#     ringway check --config FILE
+#     ringway check FILE
 #
 # Sizes are whole numbers and B, KiB, MiB, GiB or TiB. Durations are whole numbers and ms, s, m or h.
 # ${NAME} inside any text is taken from the environment; $${ is a plain ${.
@@ -46,14 +46,46 @@ pub fn sample() -> String {
     out
 }
 
+/// The least that is a configuration: the tables without which there is none, and their required keys.
+pub fn minimal() -> String {
+    let mut out = String::new();
+    for table in [Table::Backend, Table::Model] {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&format!("{}\n", header(table)));
+        for key in table.keys().filter(|key| key.absent == Absent::Required) {
+            out.push_str(&format!("{} = {}\n", key.name, key.example));
+        }
+    }
+    out
+}
+
 /// Every key with its type, default, documentation and an example.
 pub fn reference() -> String {
+    reference_of(|_| true)
+}
+
+/// The same of the keys that have `word` in their name or documentation; none if no key has.
+pub fn matching(word: &str) -> Option<String> {
+    let word = word.to_lowercase();
+    let matches = |key: &Key| {
+        let path = format!("{}.{}", key.table.name(), key.name);
+        path.to_lowercase().contains(&word) || key.doc.to_lowercase().contains(&word)
+    };
+    KEYS.iter().any(matches).then(|| reference_of(matches))
+}
+
+fn reference_of(wanted: impl Fn(&Key) -> bool) -> String {
     let mut out = String::new();
     for table in Table::ALL {
+        if !KEYS.iter().any(|key| key.table == table && wanted(key)) {
+            continue;
+        }
         out.push_str(&format!("{}\n", heading(table)));
         wrap(&mut out, "    ", table.doc());
         out.push('\n');
-        for key in KEYS.iter().filter(|key| key.table == table) {
+        for key in KEYS.iter().filter(|key| key.table == table && wanted(key)) {
             let absent = match key.absent {
                 Absent::Required => "required".to_owned(),
                 Absent::Optional => "optional".to_owned(),

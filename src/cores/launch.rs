@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 pub use super::background::OnHangup;
 use super::background::{self, Stopped};
 use super::data::{self, Parts};
+use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Pace, Who, start, supervise};
 use super::{io, listen, resolve, secure};
 use crate::config::snapshot::{Listen, Snapshot};
@@ -44,6 +45,13 @@ pub struct Ended;
 
 fn serve(snapshot: Snapshot, on_hangup: OnHangup, ready: impl FnOnce(&[Listen])) -> Result<(), String> {
     refuse_huge_pages();
+    let Preflight { errors, warnings } = preflight(&snapshot);
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    if !errors.is_empty() {
+        return Err(errors.join("; and "));
+    }
     let cpus = allowed_cpus()?;
     let plan = plan(&cpus, &snapshot.cores)?;
     info!("ringway {}: {plan}", env!("CARGO_PKG_VERSION"));

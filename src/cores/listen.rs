@@ -31,16 +31,7 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
     let mut sets: Vec<Listening> = (0..cores).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
     for address in listen {
-        let explain = |error: io::Error| {
-            let remedy = match error.kind() {
-                io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another address",
-                io::ErrorKind::PermissionDenied => "ports below 1024 and other users' directories need a capability",
-                io::ErrorKind::AlreadyExists => "move it away or choose another path",
-                io::ErrorKind::AddrNotAvailable => "this host does not have that address",
-                _ => "check server.listen",
-            };
-            format!("cannot listen on {address}: {error}; {remedy}")
-        };
+        let explain = |error: io::Error| explain(address, &error);
         match address {
             Listen::Tcp(wanted) => {
                 // Alone first: with SO_REUSEPORT a second gateway of the same user would silently take a share.
@@ -66,6 +57,29 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
         }
     }
     Ok((sets, bound))
+}
+
+/// Why an address cannot be listened on, and what to do.
+pub fn explain(address: &Listen, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 and other users' directories need a capability",
+        io::ErrorKind::AlreadyExists => "move it away or choose another path",
+        io::ErrorKind::AddrNotAvailable => "this host does not have that address",
+        _ => "check server.listen",
+    };
+    format!("cannot listen on {address}: {error}; {remedy}")
+}
+
+/// Whether this process may listen there, whoever does at this moment: binds, and lets go at once.
+pub fn can_bind(address: &SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    match socket.bind(&SockAddr::from(*address)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
+        other => other,
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "no core runs yet")]

@@ -4,6 +4,7 @@
 
 pub mod launch; // from a configuration to running threads, and back
 pub mod notify; // what the service manager is told
+pub mod preflight; // what this host cannot do of a configuration
 pub mod secure; // TLS settings of the backends, from files
 
 pub mod data; // the ring: accept, and everything in `exchange`

@@ -6,7 +6,9 @@ mod backend;
 use hashbrown::HashSet;
 
 pub(in crate::config) use self::backend::backend;
-use super::{Allowed, Balance, BalanceWord, Cache, CacheMode, Cores, Listen, Log, Model, Server, Target, Tenant};
+use super::{
+    Allowed, Balance, BalanceWord, Cache, CacheMode, CoreChoice, Cores, Listen, Log, Model, Server, Target, Tenant,
+};
 use crate::config::check::{self, Credentials, Names, Tenants};
 use crate::config::problem::Report;
 use crate::config::section::{Placed, Section};
@@ -68,8 +70,26 @@ pub(in crate::config) fn log(section: &mut Section) -> Option<Log> {
     })
 }
 
-pub(in crate::config) fn cores(section: &mut Section) -> Option<Cores> {
-    Some(Cores { data: section.take("data")?, io: section.take("io")?, background: section.take("background")? })
+pub(in crate::config) fn cores(section: &mut Section, report: &mut Report<'_>) -> Option<Cores> {
+    let io = one_thread(section, "io", report);
+    let background = one_thread(section, "background", report);
+    Some(Cores { data: section.take("data")?, io: io?, background: background? })
+}
+
+/// Of a kind of core of which there is one.
+fn one_thread(section: &mut Section, name: &'static str, report: &mut Report<'_>) -> Option<CoreChoice> {
+    let at = section.place(name);
+    let choice: CoreChoice = section.take(name)?;
+    let count = match &choice {
+        CoreChoice::Auto => 1,
+        CoreChoice::Count(count) => *count,
+        CoreChoice::List(list) => list.len(),
+    };
+    if count != 1 {
+        let what = format!("{count} CPUs for one thread");
+        report.add(at, &format!("cores.{name}"), what, "write \"auto\", 1, or the number of one CPU, such as \"0\"");
+    }
+    Some(choice)
 }
 
 pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -> Option<Cache> {

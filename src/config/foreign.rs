@@ -1,0 +1,130 @@
+//! Keys and tables of other programs, and of what this one does not do: what was meant by each, so that it is not only
+//! called unknown. Owns nothing; every row that names a key of ours is checked by a test.
+
+use super::keys::Table;
+
+/// What somebody who writes a foreign key is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meant {
+    /// Ours, as `table.key`.
+    Key(&'static str),
+    /// There is nothing of the kind; what there is instead.
+    Nothing(&'static str),
+}
+
+/// One row: these words, in this table or (`None`) at the top of the file.
+struct Foreign {
+    table: Option<Table>,
+    words: &'static [&'static str],
+    meant: Meant,
+}
+
+use Meant::{Key, Nothing};
+
+const TLS: Meant = Nothing(
+    "TLS towards clients is not supported: put a proxy that ends it in front; tls_* of a [[backend]] is for TLS to backends",
+);
+const LIMITS: Meant = Nothing(
+    "limits of requests, tokens or money are not supported; max_concurrent_requests of a [[model]] bounds what runs at a time",
+);
+
+const fn row(table: Table, words: &'static [&'static str], meant: Meant) -> Foreign {
+    Foreign { table: Some(table), words, meant }
+}
+
+const fn top(words: &'static [&'static str], meant: Meant) -> Foreign {
+    Foreign { table: None, words, meant }
+}
+
+#[rustfmt::skip]
+static FOREIGN: &[Foreign] = &[
+    row(Table::Server, &["tls_cert", "tls_key", "tls_client_ca", "ssl_certificate", "ssl_cert", "certificate", "cert", "tls"], TLS),
+    row(Table::Server, &["port", "host", "bind", "address", "addr", "bind_address"], Key("server.listen")),
+    row(Table::Server, &["client_max_body_size", "max_body_size", "max_request_size", "body_limit"], Key("server.body_max")),
+    row(Table::Server, &["keepalive_timeout", "keep_alive", "idle_timeout"], Key("server.timeout_idle")),
+    row(Table::Server, &["shutdown_timeout", "grace_period", "drain_timeout"], Key("server.timeout_drain")),
+    row(Table::Server, &["access_log", "log_file"], Key("log.access")),
+    row(Table::Server, &["log_level"], Key("log.level")),
+    row(Table::Server, &["workers", "threads", "worker_processes"], Key("cores.data")),
+    row(Table::Server, &["master_key", "api_key", "api_keys"], Key("tenant.keys")),
+    row(Table::Log, &["file", "path", "access_log"], Key("log.access")),
+    row(Table::Cache, &["size", "max_memory", "maxmemory", "max_size"], Key("cache.memory")),
+    row(Table::Cache, &["expire", "max_age"], Key("cache.ttl")),
+    row(Table::Cache, &["redis", "url"], Nothing("answers are kept in memory only; there is no second level")),
+    row(Table::Backend, &["base_url", "api_base", "endpoint", "address", "host", "server", "uri"], Key("backend.url")),
+    row(Table::Backend, &["key", "token", "secret", "bearer", "password"], Key("backend.api_key")),
+    row(Table::Backend, &["timeout", "request_timeout", "read_timeout", "timeout_total"], Key("backend.timeout_request")),
+    row(Table::Backend, &["connect_timeout"], Key("backend.timeout_connect")),
+    row(Table::Backend, &["timeout_gap", "stream_timeout"], Key("backend.timeout_stream_idle")),
+    row(Table::Backend, &["max_connections", "pool_size"], Key("backend.connections_max")),
+    row(Table::Backend, &["health_check", "healthcheck"], Key("backend.health_path")),
+    row(Table::Backend, &["tls_name", "sni"], Key("backend.tls_server_name")),
+    row(Table::Backend, &["max_concurrent_requests", "max_parallel_requests"], Key("model.max_concurrent_requests")),
+    row(Table::Backend, &["tls_verify", "verify", "insecure", "skip_verify", "insecure_skip_verify"],
+        Nothing("a certificate is always checked; name its authority in tls_ca, and its name in tls_server_name")),
+    row(Table::Backend, &["rpm", "tpm", "rate_limit", "requests_per_minute", "tokens_per_minute"], LIMITS),
+    row(Table::Backend, &["dialect", "type", "provider", "kind"], Nothing("backends speak OpenAI's API; there is no translation")),
+    row(Table::Model, &["model_name", "id", "alias"], Key("model.name")),
+    row(Table::Model, &["backend", "upstreams", "servers", "targets", "deployments"], Key("model.backends")),
+    row(Table::Model, &["fallbacks"], Key("model.fallback")),
+    row(Table::Model, &["strategy", "lb", "routing", "routing_strategy", "load_balancing"], Key("model.balance")),
+    row(Table::Model, &["in_flight_max", "max_parallel_requests", "concurrency"], Key("model.max_concurrent_requests")),
+    row(Table::Model, &["queue_max", "queue_size"], Key("model.max_pending_requests")),
+    row(Table::Model, &["num_retries", "max_retries"], Key("model.retries")),
+    row(Table::Model, &["cache", "cache_ttl"], Nothing("[cache] holds for every model")),
+    row(Table::Model, &["rpm", "tpm", "rate_limit", "requests_per_minute", "tokens_per_minute", "price_input", "price_output"], LIMITS),
+    row(Table::Tenant, &["key", "api_key", "token", "hash"], Key("tenant.keys")),
+    row(Table::Tenant, &["model", "allowed_models"], Key("tenant.models")),
+    row(Table::Tenant, &["rpm", "tpm", "rate_limit", "requests_per_minute", "tokens_per_minute", "budget", "max_budget", "concurrent_requests"], LIMITS),
+    top(&["listen", "port", "host", "bind"], Key("server.listen")),
+    top(&["access_log"], Key("log.access")),
+    top(&["logging", "logs"], Key("log.access")),
+    top(&["upstream", "upstreams", "provider", "providers", "endpoint", "endpoints"], Key("backend.name")),
+    top(&["route", "routes", "model_list", "deployment"], Key("model.name")),
+    top(&["user", "users", "team", "teams", "key", "keys", "client", "clients"], Key("tenant.name")),
+    top(&["worker", "workers", "threads"], Key("cores.data")),
+    top(&["tls", "ssl", "listener"], TLS),
+    top(&["rate_limit", "rate_limits", "limits", "budget"], LIMITS),
+    top(&["redis"], Nothing("answers are kept in memory only; there is no second level")),
+    top(&["admin", "metrics", "prometheus", "tracing", "cors"], Nothing("there is nothing of the kind")),
+];
+
+/// What `name` stands for, written in `table`, or at the top of the file.
+pub fn meant(table: Option<Table>, name: &str) -> Option<Meant> {
+    FOREIGN.iter().find(|row| row.table == table && row.words.contains(&name)).map(|row| row.meant)
+}
+
+impl Meant {
+    /// As a remedy.
+    pub fn remedy(self) -> String {
+        match self {
+            Key(key) => format!("it is {key} here"),
+            Nothing(what) => what.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::KEYS;
+
+    #[test]
+    fn what_is_called_ours_is_and_what_is_called_foreign_is_not() {
+        let ours = |path: &str| KEYS.iter().any(|key| format!("{}.{}", key.table.name(), key.name) == path);
+        for row in FOREIGN {
+            if let Key(path) = row.meant {
+                assert!(ours(path), "{path}");
+            }
+            for word in row.words {
+                match row.table {
+                    Some(table) => assert!(table.key(word).is_none(), "{}.{word} is a key", table.name()),
+                    None => assert!(Table::ALL.iter().all(|table| table.name() != *word), "{word} is a table"),
+                }
+                let same =
+                    FOREIGN.iter().filter(|other| other.table == row.table && other.words.contains(word)).count();
+                assert_eq!(same, 1, "{word}");
+            }
+        }
+    }
+}

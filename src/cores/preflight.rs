@@ -1,0 +1,166 @@
+//! What this host cannot do of a configuration that is right in itself: CPUs that are not there, a log that cannot be written,
+//! ports that need a privilege, more memory than there is. Looked at by `check` and by `serve` alike. Changes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use super::listen;
+use crate::config::snapshot::{AccessLog, Address, CacheMode, Listen, Snapshot};
+use crate::config::value::spell_size;
+use crate::host::plan::{allowed_cpus, plan};
+
+/// What was found, each a sentence that begins with the key.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Preflight {
+    /// The node would not start.
+    pub errors: Vec<String>,
+    /// It starts, and the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// Looks at the host this process runs on.
+pub fn preflight(snapshot: &Snapshot) -> Preflight {
+    let mut found = Preflight::default();
+    if let Err(why) = allowed_cpus().and_then(|cpus| plan(&cpus, &snapshot.cores)) {
+        found.errors.push(why);
+    }
+    if let AccessLog::File(path) = &snapshot.log.access
+        && let Err(why) = writable(path)
+    {
+        found.errors.push(format!("log.access: {}: {why}", path.display()));
+    }
+    for address in &snapshot.server.listen {
+        match address {
+            Listen::Tcp(wanted) => {
+                if let Err(error) = listen::can_bind(wanted) {
+                    found.errors.push(format!("server.listen: {}", listen::explain(address, &error)));
+                }
+            }
+            Listen::Unix(path) => {
+                if let Err(why) = directory_of(path) {
+                    found.errors.push(format!("server.listen: {address}: {why}"));
+                }
+            }
+        }
+    }
+    if snapshot.cache.mode == CacheMode::On
+        && let Some(memory) = Memory::of_this_host()
+    {
+        match memory.judge(snapshot.cache.memory_bytes) {
+            Verdict::Fits => {}
+            Verdict::Much(what) => found.warnings.push(what),
+            Verdict::TooMuch(what) => found.errors.push(what),
+        }
+    }
+    for backend in &snapshot.backends {
+        if let Address::Tcp { host, .. } = &backend.address
+            && backend.api_key.is_some()
+            && backend.tls.is_none()
+            && !is_local(host)
+        {
+            let name = &backend.name;
+            found.warnings.push(format!(
+                "backend.api_key: the credential of {name} is sent to {host} in plain text, where others may read it; write \
+                 https:// in its url"
+            ));
+        }
+    }
+    found
+}
+
+fn is_local(host: &str) -> bool {
+    let name = host.trim_end_matches('.');
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Whether a file can be appended to, or made.
+fn writable(path: &Path) -> Result<(), String> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err("it is a directory; write the path of a file".to_owned()),
+        Ok(_) => match access(path, Access::WRITE_OK) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(format!("it cannot be written: {error}; let the user Ringway runs as write it")),
+        },
+        Err(_) => directory_of(path),
+    }
+}
+
+/// Whether a file can be made there.
+fn directory_of(path: &Path) -> Result<(), String> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let shown = directory.display();
+    if !directory.is_dir() {
+        return Err(format!("there is no directory {shown}; make it, owned by the user Ringway runs as"));
+    }
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        format!("nothing can be made in the directory {shown}: {error}; let the user Ringway runs as write to it")
+    })
+}
+
+/// How much memory this process may use, and what bounds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Memory {
+    bytes: u64,
+    bound: &'static str,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Fits,
+    Much(String),
+    TooMuch(String),
+}
+
+/// The default of cache.memory, which nobody wrote for this host: memory is used only as answers come in.
+const UNWRITTEN_BYTES: u64 = 4 << 30;
+
+impl Memory {
+    fn of_this_host() -> Option<Memory> {
+        let total = rustix::system::sysinfo();
+        let bytes = (total.totalram as u64).checked_mul(u64::from(total.mem_unit.max(1)))?;
+        let whole = Memory { bytes, bound: "this machine" };
+        let of_group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
+            let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
+            group_limit(Path::new("/sys/fs/cgroup"), &path)
+        });
+        match of_group {
+            Some(bytes) if bytes < whole.bytes => Some(Memory { bytes, bound: "this process's cgroup" }),
+            _ => Some(whole),
+        }
+    }
+
+    fn judge(self, cache_bytes: u64) -> Verdict {
+        let Memory { bytes, bound } = self;
+        let (cache, whole) = (spell_size(cache_bytes), spell_size(bytes >> 20 << 20));
+        if cache_bytes > bytes && cache_bytes != UNWRITTEN_BYTES {
+            return Verdict::TooMuch(format!("cache.memory: {cache} is more than {bound} has ({whole}); write less"));
+        }
+        if cache_bytes > bytes / 2 {
+            return Verdict::Much(format!("cache.memory: {cache} is more than half of what {bound} has ({whole})"));
+        }
+        Verdict::Fits
+    }
+}
+
+/// The least `memory.max` of a group and those above it.
+fn group_limit(root: &Path, group: &str) -> Option<u64> {
+    let mut directory = root.join(group);
+    let mut least = None;
+    while directory.starts_with(root) {
+        let limit = fs::read_to_string(directory.join("memory.max")).ok();
+        if let Some(bytes) = limit.and_then(|text| text.trim().parse::<u64>().ok()) {
+            least = Some(least.map_or(bytes, |least: u64| least.min(bytes)));
+        }
+        if !directory.pop() {
+            break;
+        }
+    }
+    least
+}
+
+#[cfg(test)]
+mod tests;
