@@ -234,7 +234,7 @@ fn usage_is_found_wherever_it_is_and_shown_once_to_those_who_ask() {
             let asked = seen.concat() + &usage() + &done();
             // Whoever asks first.
             for turn in 0..2 {
-                let gateway = Setup::with(&backend).server("access_log = \"$DIRECTORY/access.log\"").start();
+                let gateway = Setup::with(&backend).log("access = \"$DIRECTORY/access.log\"").start();
                 let before = backend.count();
                 for place in 0..4 {
                     let (request, expected) = if (place + turn) % 2 == 0 {
@@ -393,7 +393,7 @@ fn why_an_answer_is_not_kept_is_said() {
         _ => echo(request),
     });
     let gateway =
-        Setup::with(&backend).cache("max_entry = \"64KiB\"").server("access_log = \"$DIRECTORY/access.log\"").start();
+        Setup::with(&backend).cache("max_entry = \"64KiB\"").log("access = \"$DIRECTORY/access.log\"").start();
     let no_store = "Cache-Control: no-store\r\n";
     let queried =
         String::from_utf8(chat("q")).unwrap().replace("completions HTTP", "completions?x=y HTTP").into_bytes();
@@ -425,7 +425,7 @@ fn why_an_answer_is_not_kept_is_said() {
         assert_eq!(log[2 * place + 1]["not_stored"], *reason);
     }
     assert_eq!(log[2 * cases.len()].get("not_stored"), None);
-    let gateway = Setup::with(&backend_of_streams).server("access_log = \"$DIRECTORY/access.log\"").start();
+    let gateway = Setup::with(&backend_of_streams).log("access = \"$DIRECTORY/access.log\"").start();
     gateway.ask(chat_stream("x")).expect(200);
     assert_eq!(log_of(gateway)[0]["not_stored"], "length_cut");
     let gateway = Setup::with(&backend).cache("enabled = false").start();

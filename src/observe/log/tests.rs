@@ -19,6 +19,7 @@ fn entry() -> Entry<'static> {
         sent_bytes: 0,
         tokens: None,
         error: None,
+        not_stored: None,
     }
 }
 
