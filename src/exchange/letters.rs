@@ -152,7 +152,8 @@ impl Message for Letter {
             Letter::Ask { .. } | Letter::TakeOver { .. } | Letter::Found { .. } | Letter::Lead { .. } => Class::Request,
             Letter::Alone { .. } | Letter::Join { .. } | Letter::Feed { .. } | Letter::Gone { .. } => Class::Request,
             Letter::Leave { .. } | Letter::Settle { .. } | Letter::Keep { .. } => Class::Request,
-            Letter::Health { .. } | Letter::Turned { .. } | Letter::Insecure { .. } => Class::Control,
+            Letter::Health { .. } | Letter::Cooled { .. } => Class::Control,
+            Letter::Turned { .. } | Letter::Insecure { .. } => Class::Control,
             Letter::Addresses { .. } | Letter::Drain | Letter::Halt | Letter::Stop | Letter::Drained { .. } => {
                 Class::Control
             }
