@@ -147,3 +147,10 @@ pub const STALL_MS: u64 = 10_000;
 /// Messages about the process that standard error has not taken yet, in lines and bytes; beyond, they are dropped and counted.
 pub const TOLD_LINES: usize = 1024;
 pub const TOLD_BYTES: usize = 1 << 20;
+
+/// Most connections of the admin listener at a time; one too many is closed at once. Probes, a scraper and a person take
+/// less than ten.
+pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// Largest head of a request to the admin listener.
+pub const ADMIN_HEAD_BYTES: usize = 16 << 10;

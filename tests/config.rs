@@ -26,7 +26,7 @@ const SECRET: &str = "hunter2";
 
 fn environment(name: &str) -> Option<String> {
     match name {
-        "SECRET" | "VLLM_KEY" => Some(SECRET.to_owned()),
+        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" => Some(SECRET.to_owned()),
         "SECRET_PATH" => Some("file:/run/secrets/good".to_owned()),
         "EMPTY" => Some(String::new()),
         "PORT" => Some("8000".to_owned()),

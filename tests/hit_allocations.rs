@@ -119,7 +119,7 @@ fn streamed() -> String {
 /// Starts a node in this process; it ends with the process.
 fn node(cores: usize, log: &str) -> SocketAddr {
     let text = format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\n[log]\naccess = \"{log}\"\n[cores]\ndata = {cores}\n\
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"off\"\n[log]\naccess = \"{log}\"\n[cores]\ndata = {cores}\n\
          [cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\
          [[backend]]\nname = \"b\"\nurl = \"http://{}\"\nconnections_min = 0\nhealth_interval = \"0s\"\n\
          [[model]]\nname = \"m\"\nbackends = [\"b\"]\n",
@@ -129,7 +129,7 @@ fn node(cores: usize, log: &str) -> SocketAddr {
     let snapshot = snapshot.unwrap_or_else(|problems| panic!("{problems}"));
     let (tell, told) = channel();
     std::thread::spawn(move || {
-        let ready = |bound: &[Listen]| match &bound[0] {
+        let ready = |bound: &[Listen], _: Option<&Listen>| match &bound[0] {
             Listen::Tcp(address) => tell.send(*address).unwrap(),
             Listen::Unix(_) => unreachable!(),
         };

@@ -41,10 +41,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let text = configuration::configuration(arguments.listen, backend.address(), arguments.cores);
     let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let snapshot = load(&text, Path::new("demo.toml"), &|_| None, &nothing)?;
-    let invite = |bound: &[Listen]| {
+    let invite = |bound: &[Listen], admin: Option<&Listen>| {
         if let Some(Listen::Tcp(address)) = bound.first() {
             // Serving goes on whether or not anybody reads it.
-            let _ = print(&configuration::invitation(*address));
+            let _ = print(&configuration::invitation(*address, admin.map(|admin| admin as &dyn std::fmt::Display)));
         }
     };
     launch::run(snapshot, OnHangup::Stop, invite).map_err(|launch::Ended| Failure::Told)

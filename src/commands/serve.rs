@@ -32,7 +32,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn start(snapshot: Snapshot) -> Result<(), Failure> {
-    let ready = |bound: &[Listen]| {
+    let ready = |bound: &[Listen], admin: Option<&Listen>| {
+        if let Some(admin) = admin {
+            info!("admin on {admin}");
+        }
         for listen in bound {
             info!("listening on {listen}");
         }

@@ -4,12 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hashbrown::HashMap;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::keys::Table;
 use super::problem::{Report, nearest};
 use super::reader::header;
 use super::section::{Placed, Section};
-use super::snapshot::Listen;
+use super::snapshot::{Choice, Listen};
 
 /// The names of one table's sections, by which others refer to them.
 pub(super) struct Names {
@@ -80,6 +81,32 @@ pub(super) fn listeners(listen: &[Placed<Listen>], tenants: Tenants, report: &mu
             let what = format!("{value} can be reached by others, and without a [[tenant]] no key is asked for");
             report.add_absence(*at, path, what, "add a [[tenant]], or listen on 127.0.0.1, [::1] or unix:/path only");
         }
+    }
+}
+
+/// Reports an admin listener that others can reach without a token, a token that fits no header field, and an address that
+/// clients use.
+pub(super) fn admin(
+    listen: &Placed<Option<Listen>>,
+    choice: Choice,
+    token: Option<&SecretString>,
+    clients: &[Listen],
+    report: &mut Report<'_>,
+) {
+    let Placed { at, value: Some(own) } = listen else { return };
+    if token.is_none() && !own.is_local() {
+        let what = format!("{own} can be reached by others, and there is no token");
+        report.add_absence(*at, "admin.listen", what, "add token, or listen on 127.0.0.1, [::1] or unix:/path");
+    }
+    if token.is_some_and(|token| !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())) {
+        let remedy = "take visible ASCII characters, such as the output of `openssl rand -hex 32`";
+        report.add(*at, "admin.token", "has a character that no bearer credential can have", remedy);
+    }
+    // The default gives way at start.
+    let taken = clients.iter().find(|other| *other == own && !is_any_port(own) || overlap(own, other));
+    if let Some(other) = taken.filter(|_| choice == Choice::Written) {
+        let what = format!("{own} and {other} of server.listen exclude each other");
+        report.add(*at, "admin.listen", what, "choose another port");
     }
 }
 

@@ -85,8 +85,9 @@ static FOREIGN: &[Foreign] = &[
     top(&["worker", "workers", "threads"], Key("cores.data")),
     top(&["tls", "ssl", "listener"], TLS),
     top(&["rate_limit", "rate_limits", "limits", "budget"], LIMITS),
+    top(&["prometheus"], Key("admin.listen")),
     top(&["redis"], Nothing("answers are kept in memory only; there is no second level")),
-    top(&["admin", "metrics", "prometheus", "tracing", "cors"], Nothing("there is nothing of the kind")),
+    top(&["tracing", "cors"], Nothing("there is nothing of the kind")),
 ];
 
 /// What `name` stands for, written in `table`, or at the top of the file.

@@ -12,6 +12,8 @@ use crate::limits;
 pub enum Table {
     Server,
     Log,
+    Admin,
+    Metrics,
     Cores,
     Cache,
     Backend,
@@ -37,6 +39,8 @@ pub enum Shape {
 pub enum Kind {
     /// A non-empty array of `host:port` or `unix:/path`.
     Listen,
+    /// As one of these, or `off`.
+    ListenOrOff,
     /// Bytes: an integer, or text such as `"4GiB"`.
     Size { least: u64, most: u64 },
     /// Milliseconds, written as text such as `"300s"`.
@@ -102,7 +106,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Backend, Cache, Cores, Log, Model, Server, Target, Tenant};
+use Table::{Admin, Backend, Cache, Cores, Log, Metrics, Model, Server, Target, Tenant};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -172,6 +176,27 @@ pub static KEYS: &[Key] = &[
     Key { table: Server, name: "regions_near", kind: Kind::Names { most_bytes: 64 }, absent: Optional,
         doc: "The next nearest regions, nearest first; with region. Backends of regions that stand nowhere are asked last.",
         example: r#"["eu-central", "us-east"]"# },
+    Key { table: Server, name: "health_paths", kind: Kind::Switch, absent: Default("true"),
+        doc: "Whether GET /livez, /readyz and /healthz are answered here too, without a key, for load balancers: /readyz with \
+              503 while the node drains, the others with 200.",
+        example: "false" },
+
+    // ---- [admin]
+    Key { table: Admin, name: "listen", kind: Kind::ListenOrOff, absent: Default(r#""127.0.0.1:9901""#),
+        doc: "Address of the admin listener: one IP address and port, unix:/path for a socket that only this user can open, or \
+              \"off\". It has /metrics, /livez, /readyz, /v1/status, /v1/config and /v1/drain. Where this key is not written \
+              and the port is taken, there is a warning and no admin listener.",
+        example: r#""unix:/run/ringway/admin.sock""# },
+    Key { table: Admin, name: "token", kind: Kind::Secret, absent: Optional,
+        doc: "Asked for as a bearer credential by everything there but /livez, /readyz and /healthz. Beyond loopback it is \
+              required.",
+        example: r#""${ADMIN_TOKEN}""# },
+
+    // ---- [metrics]
+    Key { table: Metrics, name: "genai", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether OpenTelemetry's names (gen_ai.client.inference.*, gen_ai.server.*, as Prometheus writes them) stand \
+              beside Ringway's own in a scrape.",
+        example: "true" },
 
     // ---- [log]
     Key { table: Log, name: "access", kind: Kind::AccessLog, absent: Default(r#""off""#),
@@ -452,13 +477,15 @@ pub static KEYS: &[Key] = &[
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 8] = [Server, Log, Cores, Cache, Backend, Model, Target, Tenant];
+    pub const ALL: [Table; 10] = [Server, Admin, Metrics, Log, Cores, Cache, Backend, Model, Target, Tenant];
 
     /// As the file spells it (`Target` stands inside `model.backends`).
     pub fn name(self) -> &'static str {
         match self {
             Server => "server",
             Log => "log",
+            Admin => "admin",
+            Metrics => "metrics",
             Cores => "cores",
             Cache => "cache",
             Backend => "backend",
@@ -470,7 +497,7 @@ impl Table {
 
     pub fn shape(self) -> Shape {
         match self {
-            Server | Log | Cores | Cache => Shape::Single,
+            Server | Admin | Metrics | Log | Cores | Cache => Shape::Single,
             Backend | Model | Tenant => Shape::Repeated,
             Target => Shape::Nested,
         }
@@ -481,6 +508,8 @@ impl Table {
         match self {
             Server => "What clients connect to.",
             Log => "What is written down: requests, and messages about the process itself.",
+            Admin => "What operators, probes and scrapers connect to, on the background core.",
+            Metrics => "What a scrape of the admin listener says.",
             Cores => {
                 "Which CPUs do what: \"auto\", a count such as 2, or a list of CPU numbers such as \"2-5,8\". \
                  The plan is printed at start."

@@ -16,6 +16,7 @@ use super::pem::{Look, no_look};
 use super::problem::{Problems, Report, nearest};
 use super::reader::{Reader, header, why_unreadable};
 use super::section::Section;
+use super::shown;
 use super::snapshot::{Snapshot, read};
 
 /// Largest configuration file. 1 MiB holds several thousand tenants.
@@ -162,6 +163,8 @@ fn bounded(input: impl Read, most_bytes: u64) -> io::Result<String> {
 struct Tables {
     server: Section,
     log: Section,
+    admin: Section,
+    metrics: Section,
     cores: Section,
     cache: Section,
     backends: Vec<Section>,
@@ -179,6 +182,8 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
     Tables {
         server: single(Table::Server, root, reader),
         log: single(Table::Log, root, reader),
+        admin: single(Table::Admin, root, reader),
+        metrics: single(Table::Metrics, root, reader),
         cores: single(Table::Cores, root, reader),
         cache: single(Table::Cache, root, reader),
         backends: repeated(Table::Backend, root, reader),
@@ -259,12 +264,16 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
             report.add_absence(0, table.name(), what, "add one; `ringway config sample` shows how");
         }
     }
+    let shown = tables.shown();
     let backend_names = Names::of(Table::Backend, &tables.backends, report);
     let model_names = Names::of(Table::Model, &tables.models, report);
     Names::of(Table::Tenant, &tables.tenants, report);
 
     let tenancy = if tables.tenants.is_empty() { Tenants::None } else { Tenants::Some };
     let server = read::server(&mut tables.server, &model_names, tenancy, report);
+    let listen: &[_] = server.as_ref().map_or(&[], |server| &server.listen);
+    let admin = read::admin(&mut tables.admin, listen, report);
+    let metrics = read::metrics(&mut tables.metrics);
     let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores, report);
     let cache = read::cache(&mut tables.cache, report);
@@ -283,17 +292,39 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         .map(|section| read::tenant(section, &model_names, &mut credentials, report))
         .collect();
 
-    let singles = [&tables.server, &tables.log, &tables.cores, &tables.cache];
+    let singles = [&tables.server, &tables.admin, &tables.metrics, &tables.log, &tables.cores, &tables.cache];
     for section in singles.into_iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants) {
         section.report_fault(report);
     }
-    Some(Snapshot::assemble(
+    let mut snapshot = Snapshot::assemble(
         server?,
+        admin?,
+        metrics?,
         log?,
         cores?,
         cache?,
         backends.into_iter().collect::<Option<_>>()?,
         models.into_iter().collect::<Option<_>>()?,
         tenants.into_iter().collect::<Option<_>>()?,
-    ))
+    );
+    snapshot.shown = shown;
+    Some(snapshot)
+}
+
+impl Tables {
+    /// Everything, before it is taken.
+    fn shown(&self) -> serde_json::Value {
+        let all = |sections: &[Section]| sections.iter().map(shown::table).collect::<Vec<_>>();
+        serde_json::json!({
+            "server": shown::table(&self.server),
+            "admin": shown::table(&self.admin),
+            "metrics": shown::table(&self.metrics),
+            "log": shown::table(&self.log),
+            "cores": shown::table(&self.cores),
+            "cache": shown::table(&self.cache),
+            "backend": all(&self.backends),
+            "model": all(&self.models),
+            "tenant": all(&self.tenants),
+        })
+    }
 }

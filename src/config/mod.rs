@@ -11,4 +11,5 @@ mod check; // what needs more than one value
 mod foreign; // keys of other programs, and what was meant
 mod reader; // tables against their rows
 mod section; // a table after it was read
+mod shown; // what is in force, for the operator
 pub mod value; // text of one value to what it means

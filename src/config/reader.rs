@@ -155,6 +155,10 @@ impl Reader<'_, '_> {
                     Some(Placed { at, value })
                 })
                 .map(Value::Listens),
+            Kind::ListenOrOff => {
+                let listen = self.scalar(key, path, value, at, value::listen_or_off)?;
+                Some(Value::ListenOrOff(Placed { at, value: listen }))
+            }
             Kind::Digests => self
                 .list(key, path, value, origin, |reader, item, at| {
                     let value = reader.scalar(key, path, item, at, value::digest)?;
@@ -335,6 +339,7 @@ pub(super) fn header(table: Table) -> String {
 pub(super) fn expects(kind: Kind) -> String {
     match kind {
         Kind::Listen => "an array of \"address:port\" or \"unix:/path\"".to_owned(),
+        Kind::ListenOrOff => "\"address:port\", \"unix:/path\" or \"off\"".to_owned(),
         Kind::Size { least, most } => {
             format!("a size from {} to {}", value::spell_size(least), value::spell_size(most))
         }

@@ -82,6 +82,7 @@ fn value(kind: Kind) -> Value {
             json!({ "type": "string", "minLength": 1 })
         }
         Kind::Label { .. } | Kind::AccessLog => text(),
+        Kind::ListenOrOff => text(),
         Kind::Listen | Kind::Digests | Kind::Names { .. } => list(text()),
         Kind::Targets => list(json!({ "anyOf": [text(), object(Table::Target)] })),
     }

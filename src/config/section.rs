@@ -40,6 +40,7 @@ pub(super) enum Value {
     AccessLog(AccessLog),
     Url(Url),
     Listens(Vec<Placed<Listen>>),
+    ListenOrOff(Placed<Option<Listen>>),
     Digests(Vec<Placed<[u8; 32]>>),
     Names(Vec<Placed<String>>),
     Targets(Vec<Section>),
@@ -96,6 +97,7 @@ from_value!(
     AccessLog(AccessLog),
     Url(Url),
     Listens(Vec<Placed<Listen>>),
+    ListenOrOff(Placed<Option<Listen>>),
     Digests(Vec<Placed<[u8; 32]>>),
     Names(Vec<Placed<String>>),
     Targets(Vec<Section>),
@@ -158,6 +160,14 @@ impl Section {
     pub fn name(&self) -> Option<&Placed<String>> {
         match self.slots.get("name") {
             Some((_, Slot::Value(Value::Text(placed)))) => Some(placed),
+            _ => None,
+        }
+    }
+
+    /// The value of a key, left in place, if it is good.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        match self.slots.get(name) {
+            Some((_, Slot::Value(value))) => Some(value),
             _ => None,
         }
     }

@@ -16,6 +16,8 @@ use strum::{EnumDiscriminants, EnumString, VariantNames};
 #[derive(Debug)]
 pub struct Snapshot {
     pub server: Server,
+    pub admin: Admin,
+    pub metrics: Metrics,
     pub log: Log,
     pub cores: Cores,
     pub cache: Cache,
@@ -24,6 +26,8 @@ pub struct Snapshot {
     pub tenants: Vec<Tenant>,
     /// `Open` exactly when there is no tenant.
     pub access: Access,
+    /// All of it as JSON for operators, secrets masked.
+    pub shown: serde_json::Value,
     by_model: HashMap<Box<[u8]>, usize>,
     by_credential: HashMap<[u8; 32], usize>,
 }
@@ -57,6 +61,8 @@ pub struct Server {
     pub region: Option<String>,
     /// The next nearest regions, nearest first.
     pub regions_near: Vec<String>,
+    /// Whether probes are answered here too.
+    pub health_paths: HealthPaths,
 }
 
 /// One address to accept connections on. Port 0 asks the system for a free port.
@@ -98,6 +104,46 @@ pub enum AccessLog {
     Off,
     Stdout,
     File(PathBuf),
+}
+
+/// Whether clients' listeners answer `/livez`, `/readyz` and `/healthz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthPaths {
+    Answered,
+    Unknown,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `None`: there is none.
+    pub listen: Option<Listen>,
+    pub choice: Choice,
+    /// Present wherever others can connect.
+    pub token: Option<SecretString>,
+}
+
+/// Who chose a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It is not in the file.
+    Default,
+    /// The user wrote it.
+    Written,
+}
+
+/// What a scrape says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    pub genai: GenAi,
+}
+
+/// Whether OpenTelemetry's names stand beside our own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GenAi {
+    On,
+    #[default]
+    Off,
 }
 
 /// Which CPUs do what.
@@ -395,6 +441,8 @@ impl Snapshot {
     /// of two equal names or credentials the first one would win.
     pub fn assemble(
         server: Server,
+        admin: Admin,
+        metrics: Metrics,
         log: Log,
         cores: Cores,
         cache: Cache,
@@ -413,7 +461,22 @@ impl Snapshot {
             }
         }
         let access = if tenants.is_empty() { Access::Open } else { Access::Keys };
-        Snapshot { server, log, cores, cache, backends, models, tenants, access, by_model, by_credential }
+        let shown = serde_json::Value::Null;
+        Snapshot {
+            server,
+            admin,
+            metrics,
+            log,
+            cores,
+            cache,
+            backends,
+            models,
+            tenants,
+            access,
+            shown,
+            by_model,
+            by_credential,
+        }
     }
 
     /// Index of the model a client asks for as `name` (the exact bytes).

@@ -155,6 +155,11 @@ fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
 }
 
 /// A listen address: `host:port` with an IP address, or `unix:/path`.
+/// An address as in `listen`, or `off`.
+pub(super) fn listen_or_off(text: &str) -> Result<Option<Listen>, Wrong> {
+    if text == "off" { Ok(None) } else { listen(text).map(Some) }
+}
+
 pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix_path(path).map(Listen::Unix);

@@ -22,6 +22,7 @@ use self::notices::{Notice, Notices};
 use self::signals::{OtherSignals, StopSignals};
 use super::supervise::{BEAT_MS, Beat};
 use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
+use crate::control::admin::{self, Admin};
 use crate::control::health::Judge;
 use crate::control::keep::{Pauses, keep};
 use crate::control::names::{self, Name, Pace, Resolver};
@@ -56,6 +57,8 @@ pub struct Parts {
     pub inbox: Inbox<Letter>,
     pub beat: Beat,
     pub on_hangup: OnHangup,
+    pub admin: admin::Parts,
+    pub admin_listener: Option<admin::Listener>,
 }
 
 /// What SIGHUP means.
@@ -70,7 +73,7 @@ pub enum OnHangup {
 /// Works until SIGTERM or SIGINT, then drains the data cores.
 /// Errors: the runtime or the signals cannot be set up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
-    let Parts { data_cores, snapshot, addresses, tls, outbox, inbox, beat, on_hangup } = parts;
+    let Parts { data_cores, snapshot, addresses, tls, outbox, inbox, beat, on_hangup, admin, admin_listener } = parts;
     let drain = Duration::from_millis(snapshot.server.timeout_drain_ms);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -116,11 +119,23 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 }
             }
         });
-        let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &notices);
+        let admin = Admin::new(admin);
+        if let Some(listener) = admin_listener {
+            let (serving, measuring) = (admin.clone(), admin.clone());
+            spawn_local(async move {
+                if let Err(error) = serving.serve(listener).await {
+                    error!("the admin listener has ended: {error}");
+                }
+            });
+            lasting("the measuring of cores", &panics, move || measuring.clone().measure());
+        }
+        let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &notices, &admin);
         tokio::select! {
             name = stop.any() => info!("{name}: stopping"),
+            () = admin.drain_asked() => info!("a client of the admin listener asks for the drain"),
             () = node.all_drained() => {}
         }
+        admin.draining();
         // What backends do is no news any more.
         watching.iter().for_each(JoinHandle::abort);
         info!("draining, at most {} s; a second signal ends it at once", drain.as_secs());
@@ -160,21 +175,24 @@ fn watch_backends(
     tls: &[Option<TlsSettings>],
     data_cores: usize,
     notices: &Rc<Notices>,
+    admin: &Rc<Admin>,
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     let addresses = Rc::new(RefCell::new(addresses));
-    let (known, notices) = (snapshot.clone(), notices.clone());
+    let (known, notices, admin) = (snapshot.clone(), notices.clone(), admin.clone());
     let found: Rc<dyn Fn(Finding)> = Rc::new(move |finding| {
         let name = |backend: usize| &known.backends[backend].name;
         match finding {
             Finding::Well { backend, after_ms } => {
                 let (name, seconds) = (name(backend), after_ms / 1000);
                 info!(backend = name, "backend {name} answers its checks again after {seconds} s");
+                admin.checked(backend, None);
                 notices.tell(data_cores, &Notice::Health { backend, news: News::CheckPassed });
             }
             Finding::Sick { backend, why } => {
                 let name = name(backend);
                 warn!(backend = name, "backend {name} is out of service, its checks fail: {why}");
+                admin.checked(backend, Some(why));
                 notices.tell(data_cores, &Notice::Health { backend, news: News::CheckFailed });
             }
             Finding::Addresses { backend, addresses } => {

@@ -2,6 +2,7 @@
 //! before the node calls itself ready.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use tracing::{error, info, warn};
 pub use super::background::OnHangup;
 use super::background::{self, Stopped};
 use super::data::{self, Parts};
+use super::listen::Bound;
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Pace, Who, start, supervise};
 use super::{io, listen, resolve, secure};
 use crate::config::snapshot::{Listen, Snapshot};
+use crate::control::admin::{self, CorePlan};
+use crate::dialect::facts::Endpoint;
 use crate::exchange::load::Board;
 use crate::host::plan::{allowed_cpus, plan};
 use crate::net::mail::{self, Bell};
@@ -26,9 +30,13 @@ use crate::observe::told;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the node on this thread and others until it is told to stop. `ready` is called with the addresses it listens on
-/// once every core serves. Errors: nothing was started, a core died, or something had to be cut off at the end; why was told
-/// on standard error.
-pub fn run(snapshot: Snapshot, on_hangup: OnHangup, ready: impl FnOnce(&[Listen])) -> Result<(), Ended> {
+/// for clients and for operators once every core serves. Errors: nothing was started, a core died, or something had to be cut
+/// off at the end; why was told on standard error.
+pub fn run(
+    snapshot: Snapshot,
+    on_hangup: OnHangup,
+    ready: impl FnOnce(&[Listen], Option<&Listen>),
+) -> Result<(), Ended> {
     let told = told::start(snapshot.log.level, snapshot.log.format);
     let result = serve(snapshot, on_hangup, ready);
     match &result {
@@ -43,7 +51,11 @@ pub fn run(snapshot: Snapshot, on_hangup: OnHangup, ready: impl FnOnce(&[Listen]
 #[derive(Debug)]
 pub struct Ended;
 
-fn serve(snapshot: Snapshot, on_hangup: OnHangup, ready: impl FnOnce(&[Listen])) -> Result<(), String> {
+fn serve(
+    snapshot: Snapshot,
+    on_hangup: OnHangup,
+    ready: impl FnOnce(&[Listen], Option<&Listen>),
+) -> Result<(), String> {
     refuse_huge_pages();
     let Preflight { errors, warnings } = preflight(&snapshot);
     for warning in warnings {
@@ -62,6 +74,14 @@ fn serve(snapshot: Snapshot, on_hangup: OnHangup, ready: impl FnOnce(&[Listen]))
     let tls = secure::settings(&snapshot)?;
     let cores = plan.data.len();
     let (listening, bound) = listen::bind(&snapshot.server.listen, cores)?;
+    let (admin_listener, admin_address) = match listen::bind_admin(&snapshot.admin)? {
+        Bound::None => (None, None),
+        Bound::Warning(warning) => {
+            warn!("{warning}");
+            (None, None)
+        }
+        Bound::At(listener, address) => (Some(listener), Some(address)),
+    };
     let mut bells = Vec::with_capacity(cores + 2);
     for _ in 0..cores {
         bells.push(Bell::ring().map_err(|error| format!("no descriptor for a core's bell: {error}"))?);
@@ -98,15 +118,38 @@ fn serve(snapshot: Snapshot, on_hangup: OnHangup, ready: impl FnOnce(&[Listen]))
     })?;
     let (cpu, tell, beat) = (plan.background, events.clone(), Beat::default());
     beats.push((Who::Background, beat.clone()));
-    let parts = background::Parts { data_cores: cores, snapshot, addresses, tls, outbox, inbox, beat, on_hangup };
+    let serving = Arc::new(AtomicBool::new(false));
+    let admin = admin::Parts {
+        snapshot: snapshot.clone(),
+        counters: board.all_counters().to_vec(),
+        endpoints: Endpoint::ALL.map(Endpoint::label).to_vec(),
+        plan: CorePlan { summary: plan.to_string(), data: plan.data.clone(), io: plan.io, background: plan.background },
+        listening: bound.iter().map(Listen::to_string).collect(),
+        serving: serving.clone(),
+    };
+    let parts = background::Parts {
+        data_cores: cores,
+        snapshot,
+        addresses,
+        tls,
+        outbox,
+        inbox,
+        beat,
+        on_hangup,
+        admin,
+        admin_listener,
+    };
     start(Who::Background, events, move || {
         pin(cpu);
         let ready = tell.clone();
         let stopped = background::run(parts, move |result| drop(ready.send(Event::Ready(result))));
         let _ = tell.send(Event::Stopped(stopped));
     })?;
-    let stopped = supervise(&heard, cores + 2, &beats, Pace::default(), || ready(&bound));
-    remove_sockets(&bound);
+    let stopped = supervise(&heard, cores + 2, &beats, Pace::default(), || {
+        serving.store(true, Ordering::Relaxed);
+        ready(&bound, admin_address.as_ref());
+    });
+    remove_sockets(bound.iter().chain(&admin_address));
     match stopped? {
         Stopped::Drained => Ok(()),
         Stopped::Cut => {
@@ -124,7 +167,7 @@ fn pin(cpu: Option<usize>) {
     }
 }
 
-fn remove_sockets(bound: &[Listen]) {
+fn remove_sockets<'a>(bound: impl Iterator<Item = &'a Listen>) {
     for listen in bound {
         if let Listen::Unix(path) = listen {
             let _ = std::fs::remove_file(path);

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::config::snapshot::Listen;
+use crate::config::snapshot::{Admin, Choice, Listen};
+use crate::control::admin::Listener;
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -31,7 +32,7 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
     let mut sets: Vec<Listening> = (0..cores).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
     for address in listen {
-        let explain = |error: io::Error| explain(address, &error);
+        let explain = |error: io::Error| explain(address, "server.listen", &error);
         match address {
             Listen::Tcp(wanted) => {
                 // Alone first: with SO_REUSEPORT a second gateway of the same user would silently take a share.
@@ -59,16 +60,51 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
     Ok((sets, bound))
 }
 
-/// Why an address cannot be listened on, and what to do.
-pub fn explain(address: &Listen, error: &io::Error) -> String {
+/// Binds what the background core alone listens on, and gives the address as bound. Where the user chose none and the
+/// default is taken, a warning instead. Errors: the address and the usual cause.
+pub fn bind_admin(admin: &Admin) -> Result<Bound, String> {
+    let Some(address) = &admin.listen else { return Ok(Bound::None) };
+    let bound = match address {
+        Listen::Tcp(wanted) => {
+            let again = if admin.choice == Choice::Written { pause } else { || () };
+            refuse_if_taken(wanted, again).and_then(|()| std::net::TcpListener::bind(wanted)).and_then(|listener| {
+                let actual = listener.local_addr()?;
+                Ok((Listener::Tcp(listener), Listen::Tcp(actual)))
+            })
+        }
+        Listen::Unix(path) => unix(path).and_then(|listener| {
+            // Who may open the socket may drain the node.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+            Ok((Listener::Unix(listener), address.clone()))
+        }),
+    };
+    match (bound, admin.choice) {
+        (Ok((listener, address)), _) => Ok(Bound::At(listener, address)),
+        (Err(error), Choice::Default) => {
+            Ok(Bound::Warning(format!("there is no admin listener: {}", explain(address, "admin.listen", &error))))
+        }
+        (Err(error), Choice::Written) => Err(explain(address, "admin.listen", &error)),
+    }
+}
+
+/// See [`bind_admin`].
+pub enum Bound {
+    /// Switched off.
+    None,
+    Warning(String),
+    At(Listener, Listen),
+}
+
+/// Why an address cannot be listened on, and what to do; `key` is where it stands.
+pub fn explain(address: &Listen, key: &str, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another address",
         io::ErrorKind::PermissionDenied => "ports below 1024 and other users' directories need a capability",
         io::ErrorKind::AlreadyExists => "move it away or choose another path",
         io::ErrorKind::AddrNotAvailable => "this host does not have that address",
-        _ => "check server.listen",
+        _ => "check the address",
     };
-    format!("cannot listen on {address}: {error}; {remedy}")
+    format!("{key}: cannot listen on {address}: {error}; {remedy}")
 }
 
 /// Whether this process may listen there, whoever does at this moment: binds, and lets go at once.

@@ -35,7 +35,7 @@ pub fn preflight(snapshot: &Snapshot) -> Preflight {
         match address {
             Listen::Tcp(wanted) => {
                 if let Err(error) = listen::can_bind(wanted) {
-                    found.errors.push(format!("server.listen: {}", listen::explain(address, &error)));
+                    found.errors.push(listen::explain(address, "server.listen", &error));
                 }
             }
             Listen::Unix(path) => {

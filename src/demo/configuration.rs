@@ -1,6 +1,7 @@
 //! The gateway's configuration for the demo, as the text a user could have written, and the commands to try.
 //! Text only: reading it is the configuration's work, so that the demo proves the same path as a file does.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 /// A configuration with the embedded backend at `backend` behind a gateway on `listen`, open to loopback; `cores` data
@@ -29,8 +30,11 @@ backends = [{{ backend = "demo-backend" }}]
     )
 }
 
-/// What `ringway demo` prints once the gateway on `listen` answers.
-pub fn invitation(listen: SocketAddr) -> String {
+/// What `ringway demo` prints once the gateway on `listen` answers, and the admin listener on `admin` if there is one.
+pub fn invitation(listen: SocketAddr, admin: Option<&dyn Display>) -> String {
+    let admin = admin.map_or_else(String::new, |admin| {
+        format!("\nSee what it does:\n  curl http://{admin}/v1/status\n  curl http://{admin}/metrics\n")
+    });
     format!(
         r#"Ringway listens on http://{listen} and has a small model server of its own behind it.
 
@@ -46,7 +50,7 @@ Watch it stream (from the cache as well, if you have asked above):
 
 Or point any OpenAI client at it:
   export OPENAI_BASE_URL=http://{listen}/v1 OPENAI_API_KEY=none
-
+{admin}
 Stop with Ctrl-C.
 "#
     )
@@ -66,6 +70,7 @@ mod tests {
         assert_eq!(table["cores"]["data"].as_integer(), Some(3));
         assert_eq!(table["server"]["listen"][0].as_str(), Some("127.0.0.1:8080"));
         assert_eq!(table["backend"][0]["url"].as_str(), Some("http://127.0.0.1:4567"));
-        assert!(invitation(listen).contains("http://127.0.0.1:8080/v1/chat/completions"));
+        assert!(invitation(listen, None).contains("http://127.0.0.1:8080/v1/chat/completions"));
+        assert!(invitation(listen, Some(&backend)).contains("curl http://127.0.0.1:4567/v1/status"));
     }
 }

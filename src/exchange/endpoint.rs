@@ -19,8 +19,10 @@ pub struct Route {
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answerer {
-    /// The gateway, without a credential.
+    /// The gateway, without a credential: it lives.
     Health,
+    /// The same: it takes requests, or drains.
+    Readiness,
     /// The gateway, from its configuration.
     Models,
     /// A backend of the request's model.
@@ -69,7 +71,7 @@ pub fn route(passed: &[String], head: &RequestHead, bytes: &[u8]) -> Result<Rout
         Endpoint::Models => models(head.method, path)?,
         Endpoint::Other => other(passed, head, bytes, path)?,
     };
-    if route.answerer != Answerer::Health && asks_for_websocket(head, bytes) {
+    if !matches!(route.answerer, Answerer::Health | Answerer::Readiness) && asks_for_websocket(head, bytes) {
         return Err(Failure::NoUpgrade);
     }
     Ok(route)
@@ -94,11 +96,14 @@ fn models(method: Method, path: &[u8]) -> Result<Route, Failure> {
 /// What is passed through as it is, and what is not there.
 fn other(passed: &[String], head: &RequestHead, bytes: &[u8], path: &[u8]) -> Result<Route, Failure> {
     path::check(path)?;
-    if path == b"/healthz" {
+    let probe = match path {
+        b"/healthz" | b"/livez" => Some(Answerer::Health),
+        b"/readyz" => Some(Answerer::Readiness),
+        _ => None,
+    };
+    if let Some(answerer) = probe {
         return match head.method {
-            Method::Get | Method::Head => {
-                Ok(Route { endpoint: Endpoint::Other, answerer: Answerer::Health, model: ModelPlace::Nowhere })
-            }
+            Method::Get | Method::Head => Ok(Route { endpoint: Endpoint::Other, answerer, model: ModelPlace::Nowhere }),
             _ => Err(Failure::WrongMethod { allow: "GET, HEAD" }),
         };
     }

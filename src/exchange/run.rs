@@ -20,6 +20,7 @@ use super::record::{self, CacheMark, Note, Showing};
 use super::relay::{self, Next, Reader, Role};
 use super::store::Duty;
 use super::{admit, decode, fingerprint};
+use crate::config::snapshot::HealthPaths;
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::watch::Wait;
@@ -150,7 +151,14 @@ impl From<Failure> for Broken {
 async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result<Next, Broken> {
     let route = endpoint::route(&core.snapshot.server.passthrough_paths, &line.head, line.pending())?;
     note.endpoint = route.endpoint;
-    if route.answerer == Answerer::Health {
+    if matches!(route.answerer, Answerer::Health | Answerer::Readiness) {
+        let server = &core.snapshot.server;
+        if server.health_paths == HealthPaths::Unknown {
+            return Err(Failure::UnknownPath { near: None }.into());
+        }
+        if route.answerer == Answerer::Readiness && core.draining.get() {
+            return Err(Failure::Draining.into());
+        }
         // No credential is asked for, so no body is waited for.
         pass_over(line, note);
         return Ok(relay::text(core, line, note, "ok\n"));

@@ -16,7 +16,7 @@ use super::counters::{Counter, Counters, Operation};
 use super::histogram::{Histogram, Totals};
 use super::process::Process;
 use super::series::{Amounts, Key};
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{GenAi, Snapshot};
 
 /// What the indices in the counters stand for.
 #[derive(Debug)]
@@ -115,14 +115,6 @@ pub enum Reload {
     #[default]
     Good,
     Refused,
-}
-
-/// Whether OpenTelemetry's names stand beside our own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GenAi {
-    On,
-    #[default]
-    Off,
 }
 
 impl Scrape {

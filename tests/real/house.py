@@ -137,14 +137,14 @@ def toml(value):
 
 
 class Gateway(Process):
-    """`backends` and `models` are lists of tables as dictionaries; what it says goes to a file that can be read."""
+    """`backends` and `models` are lists of tables as dictionaries, `more` is further text; what it says goes to a file that can be read."""
 
-    def __init__(self, program, backends, models, cache="enabled = false", cores=2, server=""):
+    def __init__(self, program, backends, models, cache="enabled = false", cores=2, server="", more=""):
         directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
         directories.append(directory)
         port = free_port()
         text = f'[server]\nlisten = ["127.0.0.1:{port}"]\n{server}\n'
-        text += f'[cores]\ndata = {cores}\n[cache]\nmemory = "64MiB"\n{cache}\n'
+        text += f'{more}[cores]\ndata = {cores}\n[cache]\nmemory = "64MiB"\n{cache}\n'
         for table, rows in (("backend", backends), ("model", models)):
             for row in rows:
                 text += f"[[{table}]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in row.items())

@@ -7,7 +7,8 @@ use hashbrown::HashSet;
 
 pub(in crate::config) use self::backend::backend;
 use super::{
-    Allowed, Balance, BalanceWord, Cache, CacheMode, CoreChoice, Cores, Listen, Log, Model, Server, Target, Tenant,
+    Admin, Allowed, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, Listen, Log,
+    Metrics, Model, Server, Target, Tenant,
 };
 use crate::config::check::{self, Credentials, Names, Tenants};
 use crate::config::problem::Report;
@@ -59,7 +60,22 @@ pub(in crate::config) fn server(
         passthrough_paths: paths.into_iter().flatten().map(|path| path.value).collect(),
         region: region.map(|region| region.value),
         regions_near: near.into_iter().flatten().map(|name| name.value).collect(),
+        health_paths: if section.take("health_paths")? { HealthPaths::Answered } else { HealthPaths::Unknown },
     })
+}
+
+pub(in crate::config) fn admin(section: &mut Section, listen: &[Listen], report: &mut Report<'_>) -> Option<Admin> {
+    let choice = if section.is_written("listen") { Choice::Written } else { Choice::Default };
+    let own: Option<Placed<Option<Listen>>> = section.take("listen");
+    let token = section.take_optional("token");
+    if let (Some(own), Some(token)) = (&own, &token) {
+        check::admin(own, choice, token.as_ref(), listen, report);
+    }
+    Some(Admin { listen: own?.value, choice, token: token? })
+}
+
+pub(in crate::config) fn metrics(section: &mut Section) -> Option<Metrics> {
+    Some(Metrics { genai: if section.take("genai")? { GenAi::On } else { GenAi::Off } })
 }
 
 pub(in crate::config) fn log(section: &mut Section) -> Option<Log> {

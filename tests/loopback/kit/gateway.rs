@@ -18,6 +18,7 @@ pub struct Setup {
     listen: String,
     server: String,
     log: String,
+    admin: Option<String>,
     cache: String,
     tables: String,
 }
@@ -26,7 +27,7 @@ impl Setup {
     /// A gateway without backends: for what is refused before one is asked.
     pub fn bare() -> Setup {
         let [listen, server, log, cache, tables] = Default::default();
-        Setup { cores: 1, listen, server, log, cache, tables }
+        Setup { cores: 1, listen, server, log, admin: None, cache, tables }
     }
 
     /// One backend called `b` behind the model `m`.
@@ -61,6 +62,12 @@ impl Setup {
 
     pub fn log(mut self, line: &str) -> Setup {
         self.log += &format!("{line}\n");
+        self
+    }
+
+    /// `lines` of the table `[admin]`; without it the admin listener is off.
+    pub fn admin(mut self, lines: &str) -> Setup {
+        self.admin = Some(lines.to_owned());
         self
     }
 
@@ -122,39 +129,56 @@ impl Setup {
     }
 
     fn start_in(self, out: Stdio, prepare: impl FnOnce(&std::path::Path)) -> Gateway {
+        let (mut child, directory) = self.spawn(out, prepare);
+        let mut told = BufReader::new(child.stderr.take().unwrap());
+        let (address, said_at_start) = listening(&mut told, &mut child);
+        let admin = said_at_start.lines().find_map(|line| line.split_once(" admin on "));
+        let admin = admin.and_then(|(_, address)| address.trim().parse().ok());
+        let told = std::thread::spawn(move || {
+            let mut rest = String::new();
+            let _ = told.read_to_string(&mut rest);
+            rest
+        });
+        Gateway { child, address, admin, said_at_start, directory: Arc::new(directory), told: Some(told) }
+    }
+
+    /// Starts the program, which refuses, and gives what it says.
+    pub fn refused(self) -> String {
+        let (child, _directory) = self.spawn(Stdio::null(), |_| ());
+        let output = child.wait_with_output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn spawn(self, out: Stdio, prepare: impl FnOnce(&std::path::Path)) -> (Child, tempfile::TempDir) {
         // A configuration needs one, even where nothing is ever asked of it.
         let whole = match self.tables.contains("[[backend]]") {
             true => self,
             false => self.backend_at("b", "http://127.0.0.1:9").model("m", "backends = [\"b\"]"),
         };
-        let Setup { cores, listen, server, log, cache, tables } = whole;
+        let Setup { cores, listen, server, log, admin, cache, tables } = whole;
+        let admin = admin.unwrap_or_else(|| "listen = \"off\"".to_owned());
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
         prepare(directory.path());
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[log]\n{log}\n[cores]\ndata = {cores}\n\n[cache]\nmemory = \"64MiB\"\n\
-             {cache}{tables}"
+            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[admin]\n{admin}\n\n[log]\n{log}\n[cores]\ndata = {cores}\n\n\
+             [cache]\nmemory = \"64MiB\"\n{cache}{tables}"
         );
         std::fs::write(&path, text.replace("$DIRECTORY", directory.path().to_str().unwrap())).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        let child = Command::new(env!("CARGO_BIN_EXE_ringway"))
             .args(["serve", "--config"])
             .arg(&path)
             .stdout(out)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut told = BufReader::new(child.stderr.take().unwrap());
-        let address = listening(&mut told, &mut child);
-        let told = std::thread::spawn(move || {
-            let mut rest = String::new();
-            let _ = told.read_to_string(&mut rest);
-            rest
-        });
-        Gateway { child, address, directory: Arc::new(directory), told: Some(told) }
+        (child, directory)
     }
 }
 
-fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> SocketAddr {
+/// The address for clients, and everything that was said before.
+fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> (SocketAddr, String) {
     let mut all = String::new();
     loop {
         let mut line = String::new();
@@ -170,7 +194,7 @@ fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> SocketAddr
             false => line.trim().split_once(" listening on ").map(|(_, address)| address),
         };
         if let Some(address) = address {
-            return address.parse().unwrap();
+            return (address.parse().unwrap(), all);
         }
         all += &line;
     }
@@ -179,6 +203,10 @@ fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> SocketAddr
 pub struct Gateway {
     child: Child,
     pub address: SocketAddr,
+    /// Of the admin listener, where it has one on TCP.
+    pub admin: Option<SocketAddr>,
+    /// Before it listened.
+    pub said_at_start: String,
     directory: Arc<tempfile::TempDir>,
     told: Option<JoinHandle<String>>,
 }

@@ -1,0 +1,67 @@
+//! The configuration in force, as JSON for the operator: every key with its value, defaults included and environment and
+//! files put in. Secrets are masked here, by the kind of their key; no other code gets to see them.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::keys::{Key, Kind};
+use super::section::{Section, Value};
+use super::snapshot::{AccessLog, Address, CoreChoice};
+use super::value::{Url, spell_duration, spell_size};
+
+/// What stands for a secret.
+const MASKED: &str = "(set)";
+/// So much of a credential's hash tells an operator which it is.
+const DIGEST_BYTES: usize = 4;
+
+/// A table before its values are taken.
+pub(super) fn table(section: &Section) -> Json {
+    let value = |key: &'static Key| section.value(key.name).map_or(Json::Null, |value| shown(key, value));
+    Json::Object(section.table.keys().map(|key| (key.name.to_owned(), value(key))).collect::<Map<_, _>>())
+}
+
+fn shown(key: &Key, value: &Value) -> Json {
+    match value {
+        Value::Number(number) => match key.kind {
+            Kind::Size { .. } => json!(spell_size(*number)),
+            Kind::Duration { .. } | Kind::DurationOrZero { .. } => json!(spell_duration(*number)),
+            _ => json!(number),
+        },
+        Value::Switch(on) => json!(on),
+        Value::Choice(word) => json!(word),
+        Value::Text(text) => json!(text.value),
+        Value::File(file) => json!(file.value.spelled),
+        Value::Secret(_) => json!(MASKED),
+        Value::Cores(CoreChoice::Auto) => json!("auto"),
+        Value::Cores(CoreChoice::Count(count)) => json!(count),
+        Value::Cores(CoreChoice::List(list)) => {
+            json!(list.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+        }
+        Value::AccessLog(AccessLog::Off) => json!("off"),
+        Value::AccessLog(AccessLog::Stdout) => json!("stdout"),
+        Value::AccessLog(AccessLog::File(path)) => json!(path),
+        Value::Url(url) => json!(address(url)),
+        Value::Listens(listens) => json!(listens.iter().map(|listen| listen.value.to_string()).collect::<Vec<_>>()),
+        Value::ListenOrOff(listen) => match &listen.value {
+            Some(listen) => json!(listen.to_string()),
+            None => json!("off"),
+        },
+        Value::Digests(digests) => {
+            let start = |digest: &[u8; 32]| -> String {
+                digest[..DIGEST_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+            };
+            json!(digests.iter().map(|digest| format!("sha256:{}...", start(&digest.value))).collect::<Vec<_>>())
+        }
+        Value::Names(names) => json!(names.iter().map(|name| &name.value).collect::<Vec<_>>()),
+        Value::Targets(targets) => Json::Array(targets.iter().map(table).collect()),
+    }
+}
+
+fn address(url: &Url) -> String {
+    match &url.address {
+        Address::Unix(path) => format!("unix:{}", path.display()),
+        Address::Tcp { .. } => {
+            let scheme = if url.secure_host.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}{}", url.authority, url.base_path)
+        }
+    }
+}

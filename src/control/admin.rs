@@ -1,0 +1,210 @@
+//! The admin listener: health, metrics, state, configuration and drain, over HTTP/1.1 on the background core.
+//! Reads what the cores publish in place and sends them nothing. However slow its clients are, they hold a bounded number of
+//! connections for a bounded time, and nothing else waits for them.
+
+mod guard; // who may ask
+mod routes; // what can be asked
+mod status; // /v1/status
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::spawn_local;
+
+use self::guard::Guard;
+use crate::config::snapshot::Snapshot;
+use crate::limits::{ADMIN_CONNECTIONS, ADMIN_HEAD_BYTES};
+use crate::net::now_ms;
+use crate::observe::counters::Counters;
+use crate::observe::process::{Process, thread_cpu_seconds};
+use crate::observe::scrape::{Labels, Node, Reload, Scrape};
+
+/// Longest wait for the head of a request, the first one or a later one of the same connection.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// A connection ends after this time, whatever it does; a scraper opens another one.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(120);
+/// And has so long for the answer that is on its way then.
+const LAST_LIMIT: Duration = Duration::from_secs(5);
+/// After an accept that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Over how long it is measured how busy a core is.
+const BUSY_EVERY: Duration = Duration::from_secs(5);
+
+/// Where it listens.
+pub enum Listener {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// What it tells of.
+pub struct Parts {
+    pub snapshot: Arc<Snapshot>,
+    /// By core.
+    pub counters: Vec<Arc<Counters>>,
+    /// Names of the endpoints, in the order of their numbers in the counters.
+    pub endpoints: Vec<&'static str>,
+    pub plan: CorePlan,
+    /// Addresses that clients connect to.
+    pub listening: Vec<String>,
+    /// Set once every core serves.
+    pub serving: Arc<AtomicBool>,
+}
+
+/// The core plan, as it is shown.
+#[derive(Clone, Debug, Default)]
+pub struct CorePlan {
+    pub summary: String,
+    /// The CPU of each data core; none for one that floats.
+    pub data: Vec<Option<usize>>,
+    pub io: Option<usize>,
+    pub background: Option<usize>,
+}
+
+/// What the admin listener knows. Of the background core.
+pub struct Admin {
+    parts: Parts,
+    labels: Arc<Labels>,
+    guard: Guard,
+    started_ms: u64,
+    draining: Cell<bool>,
+    drain_asked: Notify,
+    /// By backend: what its checks met, while they fail.
+    check_faults: RefCell<Vec<Option<String>>>,
+    /// By core: how busy it was lately, and its CPU time.
+    busy: RefCell<Vec<(f64, f64)>>,
+}
+
+impl Admin {
+    pub fn new(parts: Parts) -> Rc<Admin> {
+        let labels = Arc::new(Labels::of(&parts.snapshot, parts.endpoints.clone()));
+        let admin = Admin {
+            labels,
+            guard: Guard::of(&parts.snapshot.admin),
+            started_ms: now_ms(),
+            draining: Cell::new(false),
+            drain_asked: Notify::new(),
+            check_faults: RefCell::new(vec![None; parts.snapshot.backends.len()]),
+            busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
+            parts,
+        };
+        Rc::new(admin)
+    }
+
+    /// The node drains from now on.
+    pub fn draining(&self) {
+        self.draining.set(true);
+    }
+
+    /// Waits until a client asks for the drain.
+    pub async fn drain_asked(&self) {
+        self.drain_asked.notified().await;
+    }
+
+    /// What the checks of a backend met, or that they pass.
+    pub fn checked(&self, backend: usize, fault: Option<String>) {
+        if let Some(place) = self.check_faults.borrow_mut().get_mut(backend) {
+            *place = fault;
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.parts.serving.load(Ordering::Relaxed) && !self.draining.get()
+    }
+
+    fn scrape(&self) -> Scrape {
+        let node = Node {
+            generation: 1,
+            last_reload: Reload::Good,
+            busy: self.busy.borrow().clone(),
+            process: Process::read(),
+            genai: self.parts.snapshot.metrics.genai,
+        };
+        Scrape::new(self.parts.counters.clone(), self.labels.clone(), node)
+    }
+
+    /// Measures how busy the cores are, for ever.
+    pub async fn measure(self: Rc<Self>) {
+        let cpu =
+            || -> Vec<f64> { self.parts.counters.iter().map(|core| thread_cpu_seconds(core.thread.get())).collect() };
+        let (mut before, mut at) = (cpu(), tokio::time::Instant::now());
+        loop {
+            tokio::time::sleep(BUSY_EVERY).await;
+            let (after, now) = (cpu(), tokio::time::Instant::now());
+            let span = (now - at).as_secs_f64().max(f64::MIN_POSITIVE);
+            for ((busy, before), after) in self.busy.borrow_mut().iter_mut().zip(&before).zip(&after) {
+                *busy = (((after - before) / span).clamp(0.0, 1.0), *after);
+            }
+            (before, at) = (after, now);
+        }
+    }
+
+    /// Serves, for ever. Errors: the listener cannot be used.
+    pub async fn serve(self: Rc<Self>, listener: Listener) -> io::Result<()> {
+        let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+        match listener {
+            Listener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                loop {
+                    let accepted = listener.accept().await.map(|(stream, _)| stream);
+                    self.clone().accepted(accepted, &slots).await;
+                }
+            }
+            Listener::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                loop {
+                    let accepted = listener.accept().await.map(|(stream, _)| stream);
+                    self.clone().accepted(accepted, &slots).await;
+                }
+            }
+        }
+    }
+
+    async fn accepted<S>(self: Rc<Self>, stream: io::Result<S>, slots: &Arc<Semaphore>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Ok(stream) = stream else { return tokio::time::sleep(ACCEPT_PAUSE).await };
+        // One too many is closed at once: those that are open end soon.
+        let Ok(slot) = slots.clone().try_acquire_owned() else { return };
+        spawn_local(async move {
+            self.connection(stream).await;
+            drop(slot);
+        });
+    }
+
+    async fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: S) {
+        let answer = service_fn(|request| {
+            let response = self.answer(&request);
+            async { Ok::<_, Infallible>(response) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_LIMIT)
+            .max_buf_size(ADMIN_HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            // What goes wrong on a connection is its client's affair.
+            _ = connection.as_mut() => return,
+            () = tokio::time::sleep(CONNECTION_LIMIT) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(LAST_LIMIT, connection).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

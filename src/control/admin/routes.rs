@@ -1,0 +1,158 @@
+//! What the admin listener answers, a row a path. docs/admin.openapi.json describes the same rows; a test compares them.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::guard::{Access, Refusal};
+use crate::observe::scrape::classic;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Index,
+    Live,
+    Ready,
+    Metrics,
+    Status,
+    Config,
+    Drain,
+}
+
+pub struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    pub what: What,
+    access: Access,
+    /// For the index.
+    help: &'static str,
+}
+
+pub static ROUTES: &[Route] = &[
+    route(Method::GET, "/", What::Index, Access::Everybody, "this list"),
+    route(Method::GET, "/livez", What::Live, Access::Everybody, "200 while the process lives, whatever backends do"),
+    route(
+        Method::GET,
+        "/readyz",
+        What::Ready,
+        Access::Everybody,
+        "200 while it takes requests; 503 before and in a drain",
+    ),
+    route(Method::GET, "/healthz", What::Live, Access::Everybody, "the same as /livez"),
+    route(Method::GET, "/metrics", What::Metrics, Access::Operators, "metrics, as Prometheus or OpenMetrics text"),
+    route(Method::GET, "/v1/status", What::Status, Access::Operators, "cores, backends, models and cache, as JSON"),
+    route(Method::GET, "/v1/config", What::Config, Access::Operators, "the configuration in force, secrets masked"),
+    route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
+];
+
+const fn route(method: Method, path: &'static str, what: What, access: Access, help: &'static str) -> Route {
+    Route { method, path, what, access, help }
+}
+
+impl Admin {
+    /// Answers one request. A body is not read.
+    pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let of_path = || ROUTES.iter().filter(move |route| route.path == path);
+        let is_wanted = |route: &&Route| {
+            route.method == *request.method() || *request.method() == Method::HEAD && route.method == Method::GET
+        };
+        let Some(route) = of_path().find(is_wanted) else {
+            return match of_path().next() {
+                Some(route) => {
+                    let allow = if route.method == Method::GET { "GET, HEAD" } else { "POST" };
+                    let message = format!("{path} takes {allow}.");
+                    let mut refused = refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
+                    refused.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+                    refused
+                }
+                None => refuse(StatusCode::NOT_FOUND, "not_found", "There is no such path; / lists all of them."),
+            };
+        };
+        let changes = route.method != Method::GET;
+        if let Err(refusal) = self.guard.check(route.access, changes, request.headers()) {
+            return refused(refusal);
+        }
+        match route.what {
+            What::Index => reply(StatusCode::OK, TEXT, index()),
+            What::Live => reply(StatusCode::OK, TEXT, "ok\n"),
+            What::Ready if self.is_ready() => reply(StatusCode::OK, TEXT, "ready\n"),
+            What::Ready if self.draining.get() => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            What::Ready => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n"),
+            What::Metrics if wants_open_metrics(request.headers()) => {
+                reply(StatusCode::OK, OPEN_METRICS, self.scrape().text())
+            }
+            What::Metrics => reply(StatusCode::OK, PROMETHEUS, classic(&self.scrape().text())),
+            What::Status => reply(StatusCode::OK, JSON, pretty(&json!(self.status()))),
+            What::Config => reply(StatusCode::OK, JSON, pretty(&self.parts.snapshot.shown)),
+            What::Drain => {
+                self.drain_asked.notify_one();
+                reply(StatusCode::ACCEPTED, JSON, pretty(&json!({ "state": "draining" })))
+            }
+        }
+    }
+}
+
+fn index() -> String {
+    ROUTES.iter().map(|route| format!("{:4} {:12} {}\n", route.method, route.path, route.help)).collect()
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refuse(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+    reply(status, JSON, pretty(&json!({ "error": { "code": code, "message": message } })))
+}
+
+fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
+    let (status, code, message) = match refusal {
+        Refusal::NoToken => {
+            (StatusCode::UNAUTHORIZED, "no_token", "Send the token of [admin] as \"Authorization: Bearer ...\".")
+        }
+        Refusal::WrongToken => (StatusCode::UNAUTHORIZED, "wrong_token", "This is not the token of [admin]."),
+        Refusal::ForeignHost => (
+            StatusCode::FORBIDDEN,
+            "foreign_host",
+            "Without a token, requests are answered for an IP address or localhost only: set admin.token.",
+        ),
+        Refusal::ForeignPage => (
+            StatusCode::FORBIDDEN,
+            "foreign_page",
+            "Without a token, no other web page may change anything: set admin.token.",
+        ),
+    };
+    let mut response = refuse(status, code, message);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// Whether `Accept` names OpenMetrics text and does not rule it out (RFC 9110 12.5.1).
+fn wants_open_metrics(fields: &HeaderMap) -> bool {
+    let lists = fields.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f64>);
+        is_it && weight.unwrap_or(1.0) > 0.0
+    })
+}

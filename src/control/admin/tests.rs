@@ -1,0 +1,309 @@
+//! What the admin listener answers, and what its clients cannot do to it.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::task::LocalSet;
+
+use super::routes::ROUTES;
+use super::*;
+use crate::config::load::load;
+
+const SECRET: &str = "hunter2-hunter2";
+
+/// An admin listener of a node with one core, `admin` being lines of its table.
+fn admin(admin: &str) -> Rc<Admin> {
+    let text = format!(
+        "[admin]\n{admin}\n\n[[backend]]\nname = \"b\"\nurl = \"https://127.0.0.1:8000/base\"\napi_key = \"{SECRET}\"\n\n\
+         [[model]]\nname = \"m\"\nbackends = [\"b\"]\n\n\
+         [[tenant]]\nname = \"t\"\nkeys = [\"sha256:{}\"]\n",
+        "ab".repeat(32)
+    );
+    let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let snapshot = load(&text, Path::new("test.toml"), &|_| None, &nothing).unwrap_or_else(|told| panic!("{told}"));
+    Admin::new(Parts {
+        snapshot: Arc::new(snapshot),
+        counters: vec![Arc::new(Counters::new(2, 1, 1))],
+        endpoints: vec!["chat_completions", "other"],
+        plan: CorePlan { data: vec![None], ..CorePlan::default() },
+        listening: vec!["127.0.0.1:8080".to_owned()],
+        serving: Arc::new(AtomicBool::new(true)),
+    })
+}
+
+type Answer = Response<http_body_util::Full<bytes::Bytes>>;
+
+fn ask(admin: &Admin, method: Method, path: &str, fields: &[(hyper::header::HeaderName, &str)]) -> Answer {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in fields {
+        request = request.header(name, *value);
+    }
+    admin.answer(&request.body(()).unwrap())
+}
+
+fn body(response: Answer) -> String {
+    let collected = futures_of(http_body_util::BodyExt::collect(response.into_body()));
+    String::from_utf8(collected.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+fn futures_of<F: Future>(work: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+fn json(response: Answer) -> serde_json::Value {
+    assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+    serde_json::from_str(&body(response)).unwrap()
+}
+
+#[test]
+fn a_token_opens_everything_and_probes_need_none() {
+    let admin = admin(&format!("token = \"{SECRET}\""));
+    for route in ROUTES {
+        let bare = ask(&admin, route.method.clone(), route.path, &[]).status();
+        let is_probe = ["/", "/livez", "/readyz", "/healthz"].contains(&route.path);
+        assert_eq!(bare == StatusCode::UNAUTHORIZED, !is_probe, "{}", route.path);
+        for wrong in ["Bearer x", "Bearer", "Basic aHVudGVyMi1odW50ZXIy", SECRET] {
+            let status = ask(&admin, route.method.clone(), route.path, &[(AUTHORIZATION, wrong)]).status();
+            assert_eq!(status == StatusCode::UNAUTHORIZED, !is_probe, "{} with {wrong}", route.path);
+        }
+        let token = format!("bearer {SECRET}");
+        // The name in Host says nothing where a token was sent.
+        let fields = [(AUTHORIZATION, token.as_str()), (HOST, "ringway.internal:9901")];
+        assert!(ask(&admin, route.method.clone(), route.path, &fields).status().is_success(), "{}", route.path);
+    }
+}
+
+#[test]
+fn without_a_token_no_web_page_gets_in() {
+    let admin = admin("");
+    let status = |method: Method, path: &str, fields: &[_]| ask(&admin, method, path, fields).status();
+    for host in ["127.0.0.1:9901", "[::1]:9901", "localhost:9901", "LOCALHOST", "10.0.0.1"] {
+        assert_eq!(status(Method::GET, "/v1/status", &[(HOST, host)]), StatusCode::OK, "{host}");
+    }
+    for host in ["attacker.example:9901", "localhost.attacker.example", "", "127.0.0.1.attacker.example"] {
+        assert_eq!(status(Method::GET, "/v1/config", &[(HOST, host)]), StatusCode::FORBIDDEN, "{host}");
+    }
+    let page = [(HOST, "127.0.0.1:9901"), (ORIGIN, "http://attacker.example")];
+    assert_eq!(status(Method::POST, "/v1/drain", &page), StatusCode::FORBIDDEN);
+    assert_eq!(status(Method::POST, "/v1/drain", &[(HOST, "127.0.0.1:9901"), (ORIGIN, "null")]), StatusCode::FORBIDDEN);
+    let own = [(HOST, "127.0.0.1:9901"), (ORIGIN, "http://127.0.0.1:9901")];
+    assert_eq!(status(Method::POST, "/v1/drain", &own), StatusCode::ACCEPTED);
+}
+
+#[test]
+fn what_is_not_there_is_told_in_json() {
+    let admin = admin("");
+    let missing = ask(&admin, Method::GET, "/v1/statuses", &[]);
+    assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+    assert_eq!(json(missing)["error"]["code"], "not_found");
+    let wrong = ask(&admin, Method::GET, "/v1/drain", &[]);
+    assert_eq!((wrong.status(), &wrong.headers()[ALLOW]), (StatusCode::METHOD_NOT_ALLOWED, &"POST".parse().unwrap()));
+    let wrong = ask(&admin, Method::DELETE, "/metrics", &[]);
+    assert_eq!(wrong.headers()[ALLOW], "GET, HEAD");
+    assert_eq!(ask(&admin, Method::HEAD, "/metrics", &[]).status(), StatusCode::OK);
+}
+
+#[test]
+fn readiness_follows_the_node_and_liveness_does_not() {
+    let admin = admin("");
+    admin.parts.serving.store(false, Ordering::Relaxed);
+    let mut states = Vec::new();
+    let mut look = || {
+        let (ready, live) = (ask(&admin, Method::GET, "/readyz", &[]), ask(&admin, Method::GET, "/livez", &[]));
+        assert_eq!(live.status(), StatusCode::OK);
+        let state = json(ask(&admin, Method::GET, "/v1/status", &[]))["state"].as_str().unwrap().to_owned();
+        states.push((ready.status().as_u16(), state));
+    };
+    look();
+    admin.parts.serving.store(true, Ordering::Relaxed);
+    // Backends have no say in it.
+    admin.parts.counters[0].backends[0].state.set(2);
+    look();
+    admin.draining();
+    look();
+    let expected = [(503, "starting"), (200, "serving"), (503, "draining")];
+    assert_eq!(states, expected.map(|(status, state)| (status, state.to_owned())));
+}
+
+#[test]
+fn metrics_come_as_the_scraper_wants_them() {
+    let admin = admin("");
+    let of = |accept: &str| {
+        let response = ask(&admin, Method::GET, "/metrics", &[(ACCEPT, accept)]);
+        (response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned(), body(response))
+    };
+    for accept in ["*/*", "text/plain", "application/openmetrics-text;q=0", ""] {
+        let (kind, text) = of(accept);
+        assert!(kind.starts_with("text/plain; version=0.0.4"), "{accept}: {kind}");
+        assert!(text.contains("# TYPE ringway_retries_total counter\nringway_retries_total 0\n"), "{text}");
+    }
+    let (kind, text) = of("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2");
+    assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+    assert!(text.contains("# TYPE ringway_retries counter\nringway_retries_total 0\n") && text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn the_status_tells_of_a_backend_as_each_core_sees_it() {
+    let admin = admin("");
+    let backend = &admin.parts.counters[0].backends[0];
+    backend.state.set(2);
+    backend.reason.set(shards::breaker::Reason::ErrorsInRow as u64 + 1);
+    backend.changed_unix_ms.set(7);
+    backend.attempts.add(3);
+    backend.result(crate::observe::counters::AttemptResult::Timeout).add(2);
+    admin.checked(0, Some("nobody listens there".to_owned()));
+    let status = json(ask(&admin, Method::GET, "/v1/status", &[]));
+    let told = &status["backends"][0];
+    assert_eq!(
+        (&told["state"], &told["reason"], &told["changed_unix_ms"]),
+        (&"tripped".into(), &"errors_in_row".into(), &7.into())
+    );
+    assert_eq!((&told["attempts"], &told["failed_attempts"]), (&3.into(), &2.into()));
+    assert_eq!(told["check_fault"], "nobody listens there");
+    assert_eq!(told["cores"]["tripped"], 1);
+    admin.checked(0, None);
+    assert!(json(ask(&admin, Method::GET, "/v1/status", &[]))["backends"][0]["check_fault"].is_null());
+}
+
+#[test]
+fn the_configuration_is_shown_without_its_secrets() {
+    let admin = admin("");
+    let text = body(ask(&admin, Method::GET, "/v1/config", &[]));
+    assert!(!text.contains(SECRET) && !text.contains(&"ab".repeat(5)), "{text}");
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(shown["backend"][0]["api_key"], "(set)");
+    assert_eq!(shown["backend"][0]["url"], "https://127.0.0.1:8000/base");
+    assert_eq!(shown["backend"][0]["timeout_connect"], "5s");
+    assert_eq!(shown["cache"]["memory"], "4GiB");
+    assert_eq!(shown["tenant"][0]["keys"][0], "sha256:abababab...");
+    assert_eq!(shown["model"][0]["backends"][0]["backend"], "b");
+    assert_eq!(shown["admin"]["token"], serde_json::Value::Null);
+    // Every key is there.
+    for key in crate::config::keys::KEYS {
+        let table = match key.table {
+            crate::config::keys::Table::Target => &shown["model"][0]["backends"][0],
+            table => match &shown[table.name()] {
+                serde_json::Value::Array(all) => &all[0],
+                one => one,
+            },
+        };
+        assert!(table.get(key.name).is_some(), "{}.{}", key.table.name(), key.name);
+    }
+}
+
+#[test]
+fn the_description_has_every_route_and_fits_what_is_answered() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/admin.openapi.json");
+    let document: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let described: Vec<(String, String)> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| {
+            methods.as_object().unwrap().keys().map(move |method| (path.clone(), method.to_uppercase()))
+        })
+        .collect();
+    let routes: Vec<(String, String)> =
+        ROUTES.iter().map(|route| (route.path.to_owned(), route.method.to_string())).collect();
+    assert_eq!(described, routes, "docs/admin.openapi.json against the routes");
+    let admin = admin("");
+    for route in ROUTES {
+        let response = ask(&admin, route.method.clone(), route.path, &[]);
+        let method = route.method.as_str().to_lowercase();
+        let answers = &document["paths"][route.path][method]["responses"];
+        let content = &answers[response.status().as_str()]["content"];
+        let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().split(';').next().unwrap().to_owned();
+        assert!(content.get(&kind).is_some(), "{} answers {kind}", route.path);
+        if kind == "application/json" {
+            let schema = &content[&kind]["schema"];
+            fits(&document, schema, &json(response), route.path);
+        }
+    }
+}
+
+/// Whether `value` is what `schema` says: types, and exactly the properties that are listed.
+fn fits(document: &serde_json::Value, schema: &serde_json::Value, value: &serde_json::Value, at: &str) {
+    let schema = match schema["$ref"].as_str() {
+        Some(name) => document.pointer(name.trim_start_matches('#')).unwrap_or_else(|| panic!("no {name}")),
+        None => schema,
+    };
+    let types: Vec<&str> = match &schema["type"] {
+        serde_json::Value::String(one) => vec![one],
+        serde_json::Value::Array(all) => all.iter().filter_map(|one| one.as_str()).collect(),
+        _ => panic!("{at}: no type in {schema}"),
+    };
+    let own = match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "boolean",
+        serde_json::Value::Number(number) if number.is_u64() => "integer",
+        serde_json::Value::Number(_) => "number",
+        serde_json::Value::String(_) => "string",
+        serde_json::Value::Array(_) => "array",
+        serde_json::Value::Object(_) => "object",
+    };
+    assert!(types.contains(&own) || own == "integer" && types.contains(&"number"), "{at}: {own} is not {types:?}");
+    if let (Some(fields), Some(known)) = (value.as_object(), schema["properties"].as_object()) {
+        let (mut there, mut listed) = (fields.keys().collect::<Vec<_>>(), known.keys().collect::<Vec<_>>());
+        there.sort();
+        listed.sort();
+        assert_eq!(there, listed, "{at}");
+        for (name, field) in fields {
+            fits(document, &known[name], field, &format!("{at}.{name}"));
+        }
+    }
+    for item in value.as_array().into_iter().flatten() {
+        fits(document, &schema["items"], item, at);
+    }
+}
+
+/// Runs the listener on a thread of its own, as the background core does, and gives its address.
+fn served() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async move { admin("").serve(Listener::Tcp(listener)).await })
+    });
+    address
+}
+
+fn read_all(stream: &mut std::net::TcpStream) -> String {
+    let mut text = Vec::new();
+    // A reset is an end, too.
+    let _ = stream.read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn bad_requests_are_answered_and_end_their_connection() {
+    let address = served();
+    let long = format!("GET /livez HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(64 << 10));
+    for (sent, status) in [("nonsense\r\n\r\n", "400"), ("GET / HTTP/9.9\r\n\r\n", "400"), (&long, "431")] {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        // It may be refused before all of it was sent.
+        let _ = stream.write_all(sent.as_bytes());
+        let answer = read_all(&mut stream);
+        assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}")), "{sent:.40}: {answer}");
+    }
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    assert!(read_all(&mut stream).ends_with("ok\n"));
+}
+
+#[test]
+fn clients_that_say_nothing_hold_a_bounded_number_of_connections() {
+    let address = served();
+    let idle: Vec<_> = (0..ADMIN_CONNECTIONS).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let mut late = std::net::TcpStream::connect(address).unwrap();
+    assert_eq!(read_all(&mut late), "", "one too many is closed");
+    drop(idle);
+    let asked = || {
+        let mut stream = std::net::TcpStream::connect(address).ok()?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
+        Some(read_all(&mut stream)).filter(|answer| answer.ends_with("ready\n"))
+    };
+    // The listener notices that they left when its thread comes to it.
+    assert!((0..1_000_000).any(|_| asked().is_some()));
+}
