@@ -388,7 +388,10 @@ fn a_broken_table_hides_nothing_about_the_others() {
 #[test]
 fn a_table_that_stands_twice_is_told_though_each_is_whole() {
     let problems = read(&format!("[cache]\nttl = \"1s\"\n{LEAST}\n[cache]\nttl = \"2s\"\n")).unwrap_err();
-    assert_eq!(problems.to_string(), "test.toml:11:2: duplicate key; mend the TOML here\n");
+    assert_eq!(
+        problems.to_string(),
+        "test.toml:11:2: this is not TOML: duplicate key; fix the syntax here; what follows in the same table was not checked\n"
+    );
 }
 
 #[test]
