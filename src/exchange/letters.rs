@@ -19,7 +19,7 @@ use super::route;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::net::Dial;
-use crate::net::mail::{Class, Message};
+use crate::net::mail::{Class, Payload};
 use crate::net::tls::TlsFault;
 
 /// A stored answer. Always of status 200 and complete.
@@ -146,7 +146,7 @@ pub enum Letter {
     Drained { from: CoreId },
 }
 
-impl Message for Letter {
+impl Payload for Letter {
     fn class(&self) -> Class {
         match self {
             Letter::Ask { .. } | Letter::TakeOver { .. } | Letter::Found { .. } | Letter::Lead { .. } => Class::Request,

@@ -27,7 +27,7 @@ pub enum Class {
 }
 
 /// What can be sent to another core.
-pub trait Message {
+pub trait Payload {
     fn class(&self) -> Class;
 
     /// Bytes that it keeps alive beside itself; the same for as long as it is on its way.
@@ -178,7 +178,7 @@ pub fn lay<L>(bells: &[Arc<Bell>]) -> Vec<(Outbox<L>, Inbox<L>)> {
     outboxes.zip(inboxes).collect()
 }
 
-impl<L: Message> Outbox<L> {
+impl<L: Payload> Outbox<L> {
     /// Sends `letter` to core `to`. Errors: the letter, if that core has been stalled for so long that the bounds of its
     /// class are reached, or if there is no such core.
     pub fn post(&self, to: usize, letter: L) -> Result<(), L> {
@@ -221,7 +221,7 @@ impl<L: Message> Outbox<L> {
     }
 }
 
-impl<L: Message> Lane<L> {
+impl<L: Payload> Lane<L> {
     /// Into the ring, or behind it where less than `overflow` messages wait.
     fn push(&mut self, letter: L, overflow: usize) -> Result<(), L> {
         self.flush();
@@ -258,7 +258,7 @@ impl<L: Message> Lane<L> {
     }
 }
 
-impl<L: Message> Inbox<L> {
+impl<L: Payload> Inbox<L> {
     /// Waits for the bell. A wake without letters is possible. `ear` belongs to the waiting thread.
     pub async fn wait(&self, ear: &mut Ear) {
         self.bell.wait(ear).await;
@@ -282,7 +282,7 @@ impl<L: Message> Inbox<L> {
     }
 }
 
-impl<L: Message> Rings<L> {
+impl<L: Payload> Rings<L> {
     fn take(&mut self) -> Option<L> {
         let (before, after) = (0..self.cursor, self.cursor..self.rings.len());
         for index in after.chain(before) {

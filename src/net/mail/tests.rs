@@ -10,7 +10,7 @@ struct Parcel {
     number: usize,
 }
 
-impl Message for Parcel {
+impl Payload for Parcel {
     fn class(&self) -> Class {
         self.class
     }

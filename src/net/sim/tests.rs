@@ -398,8 +398,8 @@ fn places_have_their_own_watches() {
 
 #[test]
 fn mail_crosses_cores() {
-    use crate::net::mail::{Bell, Class, Message, lay};
-    impl Message for u32 {
+    use crate::net::mail::{Bell, Class, Payload, lay};
+    impl Payload for u32 {
         fn class(&self) -> Class {
             Class::Request
         }
