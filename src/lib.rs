@@ -13,7 +13,7 @@ pub mod dialect; // what differs between LLM APIs
 
 pub mod config; // keys, load, snapshot
 
-pub mod net; // the outside world: sockets, clock, dice, spawning, mail; or the simulator in its place
+pub mod net; // the outside world: sockets, clock, rng, spawning, mail; or the simulator in its place
 
 pub mod observe; // counters and the access log
 

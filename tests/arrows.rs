@@ -174,7 +174,7 @@ fn planted_faults_are_found() {
         ("tests/x.rs", concat!("fn f() { to", "do!() }"), concat!("`to", "do!`: finish it")),
     ];
     for (path, code, expected) in planted {
-        let found = faults(path, &format!("//! Opening.\n{code}\n"));
+        let found = faults(path, &format!("//! AnswerHead.\n{code}\n"));
         assert!(found.len() == 1 && found[0].contains(expected), "{path}: {code}: {found:?}");
     }
     assert!(faults("src/wire/x.rs", "fn f() {}")[0].contains("does not open"));
@@ -188,7 +188,7 @@ fn what_is_allowed_or_not_code_is_no_fault() {
         ("src/wire/x.rs", "use crate::wire::Span;\nuse crate::limits::HEAD_BYTES;"),
         (
             "src/exchange/x.rs",
-            "use crate::{config::{snapshot::Model}, net::{dial, mail::Letter}, error};\nuse shards::Shard;",
+            "use crate::{config::{snapshot::Model}, net::{dial, channel::Message}, error};\nuse shards::Shard;",
         ),
         ("src/exchange/x.rs", "use crate::config::snapshot;"),
         ("src/commands/x.rs", "use crate::{demo, cores};"),
@@ -204,7 +204,7 @@ fn what_is_allowed_or_not_code_is_no_fault() {
         ("tests/x.rs", "use ringway::net;\nunsafe { tokio::f() }"),
     ];
     for (path, code) in fine {
-        let text = format!("//! Opening.\n{code}\n");
+        let text = format!("//! AnswerHead.\n{code}\n");
         assert_eq!(faults(path, &text), Vec::<String>::new(), "{code}\n{}", code_of(&text));
     }
 }

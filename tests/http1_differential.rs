@@ -9,7 +9,7 @@ mod oracle;
 #[path = "http1_differential/ours.rs"]
 mod ours;
 
-use corpus::Dice;
+use corpus::Rng;
 use ours::{Refusal, Stop};
 use ringway::wire::body::BodyFault;
 use ringway::wire::http1::{Asked, FieldFault, RequestFault, ResponseFault};
@@ -28,13 +28,13 @@ pub struct Message {
     pub content: Vec<u8>,
 }
 
-fn dice() -> Dice {
+fn rng() -> Rng {
     let seed = match std::env::var("RINGWAY_SEED") {
         Ok(text) => text.parse().expect("RINGWAY_SEED is a number"),
         Err(_) => RandomState::new().hash_one(0u8),
     };
     println!("RINGWAY_SEED={seed}");
-    Dice::new(seed)
+    Rng::new(seed)
 }
 
 /// Where we are stricter than hyper on requests, why, and bytes that show it. An example that hyper comes to refuse
@@ -183,14 +183,14 @@ fn stricter_on_responses() -> Vec<(Refusal, &'static str, &'static str)> {
 
 #[test]
 fn requests() {
-    let mut dice = dice();
+    let mut rng = rng();
     let listed = stricter_on_requests();
     let is_listed = |refusal| listed.iter().any(|(kind, ..)| *kind == refusal);
     let mut tally = Tally::default();
     for _ in 0..CASES {
-        let input = corpus::requests(&mut dice);
+        let input = corpus::requests(&mut rng);
         let (ours, stop) = ours::requests(&input);
-        let theirs = oracle::requests(&input, dice.below(40) + 1);
+        let theirs = oracle::requests(&input, rng.below(40) + 1);
         tally.compare(&input, (&ours, stop), &theirs, is_listed);
     }
     tally.finish();
@@ -198,15 +198,15 @@ fn requests() {
 
 #[test]
 fn responses() {
-    let mut dice = dice();
+    let mut rng = rng();
     let listed = stricter_on_responses();
     let is_listed = |refusal| listed.iter().any(|(kind, ..)| *kind == refusal);
     let mut tally = Tally::default();
     for _ in 0..CASES {
-        let input = corpus::response(&mut dice);
-        let asked = if dice.below(8) == 0 { Asked::Head } else { Asked::Other };
+        let input = corpus::response(&mut rng);
+        let asked = if rng.below(8) == 0 { Asked::Head } else { Asked::Other };
         let (ours, stop) = ours::response(&input, asked);
-        let theirs = oracle::response(&input, asked, dice.below(40) + 1);
+        let theirs = oracle::response(&input, asked, rng.below(40) + 1);
         tally.compare(&input, (&ours, stop), &theirs, is_listed);
     }
     tally.finish();

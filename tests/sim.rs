@@ -35,11 +35,11 @@ mod ledger;
 #[path = "sim/message.rs"]
 mod message;
 #[cfg(sim)]
-#[path = "sim/plot.rs"]
-mod plot;
+#[path = "sim/prompt.rs"]
+mod prompt;
 #[cfg(sim)]
-#[path = "sim/question.rs"]
-mod question;
+#[path = "sim/scenario.rs"]
+mod scenario;
 #[cfg(sim)]
 #[path = "sim/scenes.rs"]
 mod scenes;
@@ -74,15 +74,15 @@ fn every_story_keeps_the_laws() {
     let first = number("SEED");
     let count = number("SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
     let first = first.unwrap_or(0);
-    let mut sum = story::Tale::default();
+    let mut sum = story::Outline::default();
     for seed in first..first + count {
         let told = std::panic::catch_unwind(|| story::tell(seed));
-        let Ok(tale) = told else {
+        let Ok(outline) = told else {
             panic!(
                 "replay: SEED={seed} RUSTC_WORKSPACE_WRAPPER=$PWD/tests/sim/rustc cargo test --test sim -- --nocapture"
             );
         };
-        sum.add(&tale);
+        sum.add(&outline);
     }
     println!("{count} stories: {sum:?}");
     assert!(count < SEEDS || sum.rare.is_everything(), "something never happened: {:?}", sum.rare);

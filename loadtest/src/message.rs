@@ -23,7 +23,7 @@ pub enum CacheMark {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    Whole,
+    NonStreaming,
     Events,
 }
 
@@ -70,7 +70,7 @@ pub fn answer_head(input: &[u8]) -> Result<Option<AnswerHead>, String> {
     };
     let closes = field(answer.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
     let events = field(answer.headers, "content-type").is_some_and(|value| value.starts_with(b"text/event-stream"));
-    let form = if events { Form::Events } else { Form::Whole };
+    let form = if events { Form::Events } else { Form::NonStreaming };
     let keeps_open = !closes && delimited != Delimited::Close;
     Ok(Some(AnswerHead { status: answer.code.unwrap_or(0), length, delimited, cache, keeps_open, form }))
 }

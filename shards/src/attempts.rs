@@ -157,7 +157,7 @@ impl Attempts {
         others: Others,
         left_ms: Option<u64>,
         budget: &mut Budget,
-        dice: u64,
+        rng: u64,
     ) -> Step {
         let again = again(fault);
         match again {
@@ -178,7 +178,7 @@ impl Attempts {
         let hinted_ms = self.hinted_ms.saturating_add(hint_ms);
         let after_ms = match others {
             Others::Untried => 0,
-            Others::None => self.backoff_ms(dice).max(hint_ms),
+            Others::None => self.backoff_ms(rng).max(hint_ms),
         };
         if hinted_ms > self.rules.hint_max_ms || left_ms.is_some_and(|left_ms| after_ms >= left_ms) {
             return Step::OtherModel;
@@ -193,11 +193,11 @@ impl Attempts {
 
     /// Between half of a bound that doubles and all of it: so that those who failed together do not come back together,
     /// and none of them at once.
-    fn backoff_ms(&self, dice: u64) -> u64 {
+    fn backoff_ms(&self, rng: u64) -> u64 {
         let doubled = self.rules.backoff_ms.saturating_mul(1 << self.retries.min(32));
         let most = doubled.min(self.rules.backoff_max_ms);
         let least = most / 2;
-        least + ((u128::from(dice) * u128::from(most - least + 1)) >> 64) as u64
+        least + ((u128::from(rng) * u128::from(most - least + 1)) >> 64) as u64
     }
 
     /// Panics when a law of this machine is broken. For tests and simulation.

@@ -95,11 +95,11 @@ pub fn two_choices(
     count: usize,
     cost: impl Fn(usize) -> u64,
     weight: impl Fn(usize) -> u32,
-    dice: u64,
+    rng: u64,
 ) -> Option<usize> {
     let all: u64 = (0..count).map(|backend| u64::from(weight(backend))).sum();
-    let draw = |without: Option<usize>, all: u64, dice: u32| {
-        let mut place = ((u128::from(dice) * u128::from(all)) >> 32) as u64;
+    let draw = |without: Option<usize>, all: u64, rng: u32| {
+        let mut place = ((u128::from(rng) * u128::from(all)) >> 32) as u64;
         (0..count).filter(|&backend| Some(backend) != without).find(|&backend| {
             let weight = u64::from(weight(backend));
             let here = place < weight;
@@ -107,8 +107,8 @@ pub fn two_choices(
             here
         })
     };
-    let first = draw(None, all, dice as u32)?;
-    let Some(second) = draw(Some(first), all - u64::from(weight(first)), (dice >> 32) as u32) else {
+    let first = draw(None, all, rng as u32)?;
+    let Some(second) = draw(Some(first), all - u64::from(weight(first)), (rng >> 32) as u32) else {
         return Some(first);
     };
     let dearer =

@@ -1,5 +1,5 @@
 //! The state that one core owns, as plain machines: call in, get an answer, nothing else happens.
-//! Time (`Millis`), dice and bytes are arguments. There is no clock, socket, thread, float or `unsafe` in
+//! Time (`Millis`), rng and bytes are arguments. There is no clock, socket, thread, float or `unsafe` in
 //! here, and none may come: the simulator replays these machines from a seed.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -41,7 +41,7 @@ pub use flight::{Flights, Joined};
 pub use hedge::Quantile;
 pub use latency::Latency;
 pub use pool::{Pool, PoolBounds, Take};
-pub use queue::{Enter, Queue, Ticket};
+pub use queue::{Enter, Place, Queue};
 pub use shard::{Asked, Outcome, Settled, Shard};
 pub use streams::{ConnectionId, Slot, StreamBounds, Streams};
 

@@ -12,13 +12,13 @@ pub struct Queue<W> {
     /// Turns that are taken, those included that were granted and not yet taken up.
     taken: u32,
     serial: u64,
-    waiting: VecDeque<(Ticket, W)>,
-    granted: Vec<Ticket>,
+    waiting: VecDeque<(Place, W)>,
+    granted: Vec<Place>,
 }
 
 /// A place in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
+pub struct Place(u64);
 
 /// What one who comes finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,24 +48,24 @@ impl<W> Queue<W> {
     }
 
     /// Takes the last place in the line.
-    pub fn wait(&mut self, waiter: W) -> Ticket {
+    pub fn wait(&mut self, waiter: W) -> Place {
         self.serial += 1;
-        let ticket = Ticket(self.serial);
-        self.waiting.push_back((ticket, waiter));
-        ticket
+        let place = Place(self.serial);
+        self.waiting.push_back((place, waiter));
+        place
     }
 
     /// Another one to wake for the same place; nothing if it has left the line.
-    pub fn replace(&mut self, ticket: Ticket, waiter: W) {
+    pub fn replace(&mut self, place: Place, waiter: W) {
         // In the order they came.
-        if let Ok(place) = self.waiting.binary_search_by_key(&ticket.0, |(ticket, _)| ticket.0) {
+        if let Ok(place) = self.waiting.binary_search_by_key(&place.0, |(place, _)| place.0) {
             self.waiting[place].1 = waiter;
         }
     }
 
     /// Whether it is this one's turn; then it is taken up, and ends in [`Queue::leave`].
-    pub fn take_grant(&mut self, ticket: Ticket) -> bool {
-        match self.granted.iter().position(|granted| *granted == ticket) {
+    pub fn take_grant(&mut self, place: Place) -> bool {
+        match self.granted.iter().position(|granted| *granted == place) {
             Some(place) => {
                 self.granted.swap_remove(place);
                 true
@@ -75,11 +75,11 @@ impl<W> Queue<W> {
     }
 
     /// Leaves the line, or gives back a turn that was granted and not taken up. The one to wake, if the turn goes on.
-    pub fn give_up(&mut self, ticket: Ticket) -> Option<W> {
-        if self.take_grant(ticket) {
+    pub fn give_up(&mut self, place: Place) -> Option<W> {
+        if self.take_grant(place) {
             return self.leave();
         }
-        if let Ok(place) = self.waiting.binary_search_by_key(&ticket.0, |(ticket, _)| ticket.0) {
+        if let Ok(place) = self.waiting.binary_search_by_key(&place.0, |(place, _)| place.0) {
             self.waiting.remove(place);
         }
         None
@@ -102,9 +102,9 @@ impl<W> Queue<W> {
         if self.taken >= self.turns_max {
             return None;
         }
-        let (ticket, waiter) = self.waiting.pop_front()?;
+        let (place, waiter) = self.waiting.pop_front()?;
         self.taken += 1;
-        self.granted.push(ticket);
+        self.granted.push(place);
         Some(waiter)
     }
 
@@ -123,9 +123,9 @@ impl<W> Queue<W> {
         assert!(self.waiting.len() <= self.waiting_max as usize, "{} wait", self.waiting.len());
         assert!(self.granted.len() <= self.taken as usize, "what is granted is taken");
         assert!(self.waiting.is_empty() || self.taken >= self.turns_max, "nobody waits while a turn is free");
-        let tickets = || self.waiting.iter().map(|(ticket, _)| ticket.0);
-        assert!(tickets().zip(tickets().skip(1)).all(|(one, next)| one < next), "in the order they came");
-        let waits = |granted: &Ticket| tickets().any(|ticket| ticket == granted.0);
+        let places = || self.waiting.iter().map(|(place, _)| place.0);
+        assert!(places().zip(places().skip(1)).all(|(one, next)| one < next), "in the order they came");
+        let waits = |granted: &Place| places().any(|place| place == granted.0);
         assert!(!self.granted.iter().any(waits), "who has a turn waits no more");
     }
 }

@@ -1,5 +1,5 @@
 //! What one core owns of the cache: the answers and the flights that fetch the missing ones.
-//! Owned by that core alone; other cores ask by letter.
+//! Owned by that core alone; other cores ask by message.
 //! Must never store what an ended flight brings: the answer may be older than a purge or a newer flight.
 
 use crate::cache::Found;

@@ -1,4 +1,4 @@
-//! What these machines must not contain: floats (money and fairness are counted), clocks, dice, threads, sockets.
+//! What these machines must not contain: floats (money and fairness are counted), clocks, rng, threads, sockets.
 //! The compiler keeps `std` and `unsafe` out; these words it would let in.
 
 use std::fs;

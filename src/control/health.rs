@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Finding;
 use super::probe::{self, Target};
-use crate::net::{Dial, now_ms, throw};
+use crate::net::{Dial, now_ms, random_u64};
 
 /// So many bad answers in a row make a backend sick: one alone may be a lost packet.
 const BAD: u32 = 2;
@@ -94,7 +94,7 @@ pub async fn watch(
             None => {}
         }
         judge.replace(after);
-        tokio::time::sleep_until(started + Duration::from_millis(jittered(interval_ms, throw()))).await;
+        tokio::time::sleep_until(started + Duration::from_millis(jittered(interval_ms, random_u64()))).await;
     }
 }
 

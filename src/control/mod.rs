@@ -1,6 +1,6 @@
 //! What the background core does beside the signals: it looks whether backends live, where their names lead, and answers
 //! operators.
-//! Says what it found through a closure; knows nothing of cores, letters or exchanges.
+//! Says what it found through a closure; knows nothing of cores, messages or exchanges.
 
 pub mod admin; // health, metrics, state and drain, over HTTP
 pub mod keep; // a task that goes on for ever, also after a panic

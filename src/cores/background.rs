@@ -28,10 +28,10 @@ use crate::control::keep::{Pauses, keep};
 use crate::control::names::{self, Name, Pace, Resolver};
 use crate::control::probe::{Http, Secure, Target};
 use crate::control::{Finding, health};
-use crate::exchange::letters::{Letter, News};
-use crate::net::mail::{Inbox, Outbox};
+use crate::exchange::messages::{Message, News};
+use crate::net::channel::{Inbox, Outbox};
 use crate::net::tls::{TlsContext, TlsSettings};
-use crate::net::{Dial, Ear, Panics, now_ms};
+use crate::net::{Dial, EventFdReader, Panics, now_ms};
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
@@ -53,8 +53,8 @@ pub struct Parts {
     pub snapshot: Arc<Snapshot>,
     pub addresses: Vec<Arc<[Dial]>>,
     pub tls: Arc<[Option<TlsSettings>]>,
-    pub outbox: Outbox<Letter>,
-    pub inbox: Inbox<Letter>,
+    pub outbox: Outbox<Message>,
+    pub inbox: Inbox<Message>,
     pub beat: Beat,
     pub on_hangup: OnHangup,
     pub admin: admin::Parts,
@@ -84,8 +84,13 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     };
     // Data cores stand first in the mail, and behind them the I/O core.
     let notices = Rc::new(Notices::new(outbox, data_cores + 1));
-    let mut node =
-        Node { snapshot: snapshot.clone(), inbox, ear: Ear::default(), left: data_cores, said: HashMap::new() };
+    let mut node = Node {
+        snapshot: snapshot.clone(),
+        inbox,
+        reader: EventFdReader::default(),
+        left: data_cores,
+        said: HashMap::new(),
+    };
     let stopped = LocalSet::new().block_on(&runtime, async {
         let (mut stop, others) = match (StopSignals::new(on_hangup), OtherSignals::new(on_hangup)) {
             (Ok(stop), Ok(others)) => (stop, others),
@@ -96,21 +101,21 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         };
         ready(Ok(()));
         let panics = Panics::default();
-        lasting("the sending of notices", &panics, {
+        static_headers("the sending of notices", &panics, {
             let notices = notices.clone();
             move || {
                 let notices = notices.clone();
                 async move { notices.keep_sending().await }
             }
         });
-        lasting("the handling of signals", &panics, {
+        static_headers("the handling of signals", &panics, {
             let (others, notices) = (Rc::new(tokio::sync::Mutex::new(others)), notices.clone());
             move || {
                 let (others, notices) = (others.clone(), notices.clone());
                 async move { others.lock().await.handle(&notices, data_cores).await }
             }
         });
-        lasting("the sign of progress", &panics, move || {
+        static_headers("the sign of progress", &panics, move || {
             let beat = beat.clone();
             async move {
                 loop {
@@ -127,7 +132,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                     error!("the admin listener has ended: {error}");
                 }
             });
-            lasting("the measuring of cores", &panics, move || measuring.clone().measure());
+            static_headers("the measuring of cores", &panics, move || measuring.clone().measure());
         }
         let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &notices, &admin);
         tokio::select! {
@@ -159,7 +164,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
 }
 
 /// Starts a task that goes on to the end; one that panics is told and started again.
-fn lasting<F: Future<Output = ()> + 'static>(called: &str, panics: &Panics, start: impl Fn() -> F + 'static) {
+fn static_headers<F: Future<Output = ()> + 'static>(called: &str, panics: &Panics, start: impl Fn() -> F + 'static) {
     let tell: Rc<dyn Fn(Finding)> = Rc::new(|finding| {
         if let Finding::Said(text) = finding {
             error!("{text}");
@@ -276,8 +281,8 @@ fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> 
 /// The data cores as they are heard of.
 struct Node {
     snapshot: Arc<Snapshot>,
-    inbox: Inbox<Letter>,
-    ear: Ear,
+    inbox: Inbox<Message>,
+    reader: EventFdReader,
     /// Data cores that have not stopped yet.
     left: usize,
     /// When a message was printed last.
@@ -285,22 +290,22 @@ struct Node {
 }
 
 impl Node {
-    /// Takes letters until every data core has drained.
+    /// Takes messages until every data core has drained.
     async fn all_drained(&mut self) {
         while self.left > 0 {
-            while let Some(letter) = self.inbox.take() {
-                self.read(letter);
+            while let Some(message) = self.inbox.take() {
+                self.read(message);
             }
             if self.left > 0 {
-                self.inbox.wait(&mut self.ear).await;
+                self.inbox.wait(&mut self.reader).await;
             }
         }
     }
 
-    fn read(&mut self, letter: Letter) {
-        match letter {
-            Letter::Drained { .. } => self.left -= 1,
-            Letter::Turned { backend, from, change } => {
+    fn read(&mut self, message: Message) {
+        match message {
+            Message::Drained { .. } => self.left -= 1,
+            Message::Turned { backend, from, change } => {
                 let name = &self.snapshot.backends[backend].name;
                 let (core, reason) = (from.0, change.reason.label());
                 match change.to {
@@ -319,14 +324,14 @@ impl Node {
                     }
                 }
             }
-            Letter::Cooled { model, target, for_ms } => {
+            Message::Cooled { model, target, for_ms } => {
                 let model = &self.snapshot.models[model];
                 let (name, model) = (&self.snapshot.backends[model.targets[target].backend].name, &model.name);
                 self.say_at_times(format!(
                     "backend {name} takes no request for model {model} for {for_ms} ms: it asked for that"
                 ));
             }
-            Letter::Insecure { backend, from: _, fault } => {
+            Message::Insecure { backend, from: _, fault } => {
                 let name = &self.snapshot.backends[backend].name;
                 self.say_at_times(format!("backend {name}: no secure connection: {fault}"));
             }

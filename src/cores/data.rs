@@ -11,13 +11,13 @@ use super::supervise::{BEAT_MS, Beat};
 use crate::config::snapshot::Snapshot;
 use crate::exchange::connect::warm;
 use crate::exchange::core::Core;
-use crate::exchange::letters::{Letter, deliver};
 use crate::exchange::load::Board;
+use crate::exchange::messages::{Message, deliver};
 use crate::exchange::run::connection;
 use crate::limits::MESSAGES_A_ROUND;
-use crate::net::mail::{Inbox, Outbox};
+use crate::net::channel::{Inbox, Outbox};
 use crate::net::tls::{TlsContext, TlsSettings};
-use crate::net::{Dial, Ear, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
+use crate::net::{Dial, EventFdReader, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
 
 /// Housekeeping.
 const TICK_MS: u64 = 1000;
@@ -38,8 +38,8 @@ pub struct Parts {
     pub addresses: Vec<Arc<[Dial]>>,
     pub tls: Arc<[Option<TlsSettings>]>,
     pub board: Arc<Board>,
-    pub outbox: Outbox<Letter>,
-    pub inbox: Inbox<Letter>,
+    pub outbox: Outbox<Message>,
+    pub inbox: Inbox<Message>,
     pub listening: Vec<(OwnedFd, bool)>,
     pub beat: Beat,
 }
@@ -69,19 +69,19 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     spawn_lasting(&core.panics, move || tick(ticking.clone()));
     spawn_lasting(&core.panics, move || show_progress(beat.clone()));
     ready(Ok(()));
-    let mut ear = Ear::default();
+    let mut reader = EventFdReader::default();
     'mail: loop {
-        inbox.wait(&mut ear).await;
+        inbox.wait(&mut reader).await;
         let mut taken = 0;
-        while let Some(letter) = inbox.take() {
-            core.counters.letters.add(1);
+        while let Some(message) = inbox.take() {
+            core.counters.messages.add(1);
             taken += 1;
             if taken % MESSAGES_A_ROUND == 0 {
                 // A flood of messages must not keep the core from its connections.
                 sleep_us(1).await;
             }
-            match letter {
-                Letter::Drain if !core.draining.replace(true) => {
+            match message {
+                Message::Drain if !core.draining.replace(true) => {
                     for listener in listeners.drain(..) {
                         // Shutting a listener down resets what waits in its queue: that is let in before.
                         while let Some(socket) = listener.accept_now() {
@@ -91,8 +91,8 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                     }
                     spawn(&core.panics, report_drained(core.clone()));
                 }
-                Letter::Drain => {}
-                Letter::Halt => {
+                Message::Drain => {}
+                Message::Halt => {
                     core.halting.set(true);
                     watch::wake_all();
                     spawn(&core.panics, async {
@@ -100,8 +100,8 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                         watch::close_all();
                     });
                 }
-                Letter::Stop => break 'mail,
-                letter => core.panics.guard(|| deliver(&core, letter)),
+                Message::Stop => break 'mail,
+                message => core.panics.guard(|| deliver(&core, message)),
             }
         }
         core.outbox.flush();
@@ -158,8 +158,8 @@ async fn report_drained(core: Rc<Core>) {
             break;
         }
     }
-    // Before the word that may stop the I/O core: a letter of lines that comes behind it would be lost.
+    // Before the word that may stop the I/O core: a message of lines that comes behind it would be lost.
     core.flush_log();
     let background = usize::from(core.count) + 1;
-    let _ = core.outbox.post(background, Letter::Drained { from: core.id });
+    let _ = core.outbox.post(background, Message::Drained { from: core.id });
 }

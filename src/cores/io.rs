@@ -9,9 +9,9 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{info, warn};
 
 use crate::config::snapshot::AccessLog;
-use crate::exchange::letters::Letter;
-use crate::net::Ear;
-use crate::net::mail::{Inbox, Outbox};
+use crate::exchange::messages::Message;
+use crate::net::EventFdReader;
+use crate::net::channel::{Inbox, Outbox};
 
 /// Memory glommio registers for its buffers, three times over; its default of 30 MiB needs a raised locked-memory limit.
 const REGISTERED_BYTES: usize = 2 << 20;
@@ -23,8 +23,8 @@ const LOG_MODE: u32 = 0o640;
 pub fn run(
     cpu: Option<usize>,
     log: AccessLog,
-    outbox: Outbox<Letter>,
-    inbox: Inbox<Letter>,
+    outbox: Outbox<Message>,
+    inbox: Inbox<Message>,
     ready: impl FnOnce(Result<(), String>) + 'static,
 ) {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
@@ -39,8 +39,8 @@ pub fn run(
 
 async fn serve(
     log: AccessLog,
-    outbox: Outbox<Letter>,
-    mut inbox: Inbox<Letter>,
+    outbox: Outbox<Message>,
+    mut inbox: Inbox<Message>,
     ready: impl FnOnce(Result<(), String>),
 ) {
     let mut sink = match Sink::open(&log).await {
@@ -48,14 +48,14 @@ async fn serve(
         Err(error) => return ready(Err(error)),
     };
     ready(Ok(()));
-    let mut ear = Ear::default();
+    let mut reader = EventFdReader::default();
     let mut stopping = false;
     while !stopping {
-        inbox.wait(&mut ear).await;
+        inbox.wait(&mut reader).await;
         // Lines that were sent before the stop are of another class of message: all of them are written first.
-        while let Some(letter) = inbox.take() {
-            match letter {
-                Letter::Log { from, lines, dropped } => {
+        while let Some(message) = inbox.take() {
+            match message {
+                Message::Log { from, lines, dropped } => {
                     if dropped > 0 {
                         warn!(
                             dropped,
@@ -64,10 +64,10 @@ async fn serve(
                     }
                     let mut lines = sink.write(lines).await;
                     lines.clear();
-                    let _ = outbox.post(usize::from(from.0), Letter::LogBuffer { lines });
+                    let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines });
                 }
-                Letter::Reopen => sink.reopen().await,
-                Letter::Stop => stopping = true,
+                Message::Reopen => sink.reopen().await,
+                Message::Stop => stopping = true,
                 _ => {}
             }
         }

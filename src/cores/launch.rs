@@ -21,7 +21,7 @@ use crate::control::admin::{self, CorePlan};
 use crate::dialect::facts::Endpoint;
 use crate::exchange::load::Board;
 use crate::host::plan::{allowed_cpus, plan};
-use crate::net::mail::{self, Bell};
+use crate::net::channel::{self, Notifier};
 use crate::net::refuse_huge_pages;
 use crate::net::runtime::run_data_core;
 use crate::observe::told;
@@ -82,12 +82,12 @@ fn serve(
         }
         Bound::At(listener, address) => (Some(listener), Some(address)),
     };
-    let mut bells = Vec::with_capacity(cores + 2);
+    let mut notifiers = Vec::with_capacity(cores + 2);
     for _ in 0..cores {
-        bells.push(Bell::ring().map_err(|error| format!("no descriptor for a core's bell: {error}"))?);
+        notifiers.push(Notifier::ring().map_err(|error| format!("no descriptor for a core's notifier: {error}"))?);
     }
-    bells.extend([Bell::waker(), Bell::waker()]);
-    let mut posts = mail::lay(&bells).into_iter();
+    notifiers.extend([Notifier::waker(), Notifier::waker()]);
+    let mut posts = channel::connect(&notifiers).into_iter();
     let board = Arc::new(Board::new(cores as u16, snapshot.models.len(), snapshot.backends.len()));
     let snapshot = Arc::new(snapshot);
     let (events, heard) = mpsc::channel();

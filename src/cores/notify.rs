@@ -8,7 +8,7 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The drain has begun.
+/// The drain has pending.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }

@@ -36,8 +36,8 @@ pub fn answer(call: &Call) -> Result<Reply, Failure> {
     let usage = usage(prompt_tokens, completion_tokens);
     let frame = Frame { id: format!("chatcmpl-demo-{}", call.number), created: now(), model: &call.model };
     Ok(match options.form {
-        Form::Whole => Reply::Whole { status: 200, body: frame.whole(&said, &options, usage), pace: call.pace },
-        Form::Streamed => Reply::Stream { events: frame.events(&said, &options, usage), pace: call.pace },
+        Form::NonStreaming => Reply::Whole { status: 200, body: frame.whole(&said, &options, usage), pace: call.pace },
+        Form::Streaming => Reply::Stream { events: frame.events(&said, &options, usage), pace: call.pace },
     })
 }
 

@@ -38,7 +38,7 @@ pub fn answer(call: &Call) -> Result<Reply, Failure> {
             "model": call.model, "choices": choices,
         })
     };
-    if options.form == Form::Whole {
+    if options.form == Form::NonStreaming {
         let list: Vec<Value> = choices
             .iter()
             .enumerate()

@@ -22,8 +22,8 @@ pub struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    Whole,
-    Streamed,
+    NonStreaming,
+    Streaming,
 }
 
 /// Whether a stream ends with a usage event (`stream_options.include_usage`).
@@ -35,10 +35,10 @@ pub enum UsageEvent {
 
 impl Options {
     pub fn read(body: &Value) -> Result<Options, Failure> {
-        let form = if boolean(body, "stream")? { Form::Streamed } else { Form::Whole };
+        let form = if boolean(body, "stream")? { Form::Streaming } else { Form::NonStreaming };
         let usage = match body.get("stream_options") {
             None | Some(Value::Null) => UsageEvent::Left,
-            Some(_) if form == Form::Whole => {
+            Some(_) if form == Form::NonStreaming => {
                 return Err(Failure::invalid("stream_options", "`stream_options` needs `stream` to be true."));
             }
             Some(options) if boolean(options, "include_usage")? => UsageEvent::Sent,

@@ -99,9 +99,9 @@ impl Text {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// One JSON body.
-    Whole,
+    NonStreaming,
     /// Server-sent events.
-    Streamed,
+    Streaming,
 }
 
 /// Whether the client asked for a usage event in its stream.

@@ -1,7 +1,7 @@
 //! The head of the next request on a connection. Decides between a request, a quiet connection, and its end.
 
+use super::client::{ClientConnection, Filled};
 use super::core::Core;
-use super::line::{Filled, Line};
 use crate::error::Failure;
 use crate::net::now_ms;
 use crate::net::watch::Wait;
@@ -11,7 +11,7 @@ use crate::wire::http1::Progress;
 const QUIET_MS: u64 = 1000;
 
 pub enum Accepted {
-    /// `line.head` is filled in.
+    /// `client.head` is filled in.
     Head,
     Quiet,
     Closed,
@@ -19,11 +19,11 @@ pub enum Accepted {
 }
 
 /// Waits for the next request's head.
-pub async fn head(core: &Core, line: &mut Line<'_>) -> Accepted {
+pub async fn head(core: &Core, client: &mut ClientConnection<'_>) -> Accepted {
     let mut deadline_ms = None;
     loop {
-        if !line.pending().is_empty() {
-            match core.known_requests.borrow_mut().parse_request(&line.input[line.at..], &mut line.head) {
+        if !client.pending().is_empty() {
+            match core.known_requests.borrow_mut().parse_request(&client.input[client.at..], &mut client.head) {
                 Ok(Progress::Complete) => return Accepted::Head,
                 Ok(Progress::Partial) => {}
                 Err(fault) => {
@@ -33,7 +33,7 @@ pub async fn head(core: &Core, line: &mut Line<'_>) -> Accepted {
             deadline_ms.get_or_insert_with(|| now_ms() + core.snapshot.server.timeout_head_ms);
         }
         let wait = if deadline_ms.is_some() { Wait::ForRest } else { Wait::ForRequest };
-        match line.fill(core, deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS), wait).await {
+        match client.fill(core, deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS), wait).await {
             Ok(Filled::Some) => {}
             // A drain takes back the reads of those that have sent nothing.
             Ok(Filled::Quiet) if deadline_ms.is_none() && core.draining.get() => return Accepted::Closed,

@@ -10,11 +10,11 @@ use super::core::Core;
 use super::flight::{Flight, Lane};
 use super::lease::{self, Wanted};
 use super::meter::Attempted;
-use super::order::Order;
-use super::relay::Begun;
+use super::relay::PendingResponse;
 use super::route::Plan;
 use super::send::{self, SendFault};
 use super::suspects::Suspects;
+use super::upstream_request::UpstreamRequest;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{ErrorKind, Form};
 use crate::error::Failure;
@@ -32,7 +32,7 @@ pub struct Deadlines {
     pub request_ms: u64,
     /// The end of a body that flows.
     pub stream_ms: u64,
-    /// How long an answer that has begun may be silent.
+    /// How long an answer that has pending may be silent.
     pub idle_ms: u64,
     /// How long a stream that flows may bring no content.
     pub content_ms: u64,
@@ -40,16 +40,16 @@ pub struct Deadlines {
 
 impl Deadlines {
     /// Of an attempt that begins now at a backend, for a request that has been with this model since `since_ms`.
-    pub fn begin(core: &Core, order: &Order, backend: usize, since_ms: u64) -> Deadlines {
+    pub fn begin(core: &Core, upstream: &UpstreamRequest, backend: usize, since_ms: u64) -> Deadlines {
         let backend = &core.snapshot.backends[backend];
         let now_ms = now_ms();
         let request_ms = since_ms.saturating_add(backend.timeout_request_ms);
         let stream_ms = backend.timeout_stream_ms.map_or(u64::MAX, |ms| since_ms.saturating_add(ms));
         let until = |ms: u64| request_ms.min(stream_ms).min(now_ms.saturating_add(ms));
-        let (head_ms, first_ms) = match order.form {
+        let (head_ms, first_ms) = match upstream.form {
             // Its head comes with its body: one time bounds both.
-            Form::Whole => (request_ms, request_ms),
-            Form::Streamed => (
+            Form::NonStreaming => (request_ms, request_ms),
+            Form::Streaming => (
                 until(backend.timeout_head_ms.min(backend.timeout_first_token_ms)),
                 until(backend.timeout_first_token_ms),
             ),
@@ -72,14 +72,14 @@ impl Deadlines {
 
 /// Why an attempt brought nothing, and how long the backend asked to be left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Miss {
+pub struct FailedAttempt {
     pub fault: Fault,
     pub hint_ms: Option<u64>,
 }
 
-impl From<Fault> for Miss {
-    fn from(fault: Fault) -> Miss {
-        Miss { fault, hint_ms: None }
+impl From<Fault> for FailedAttempt {
+    fn from(fault: Fault) -> FailedAttempt {
+        FailedAttempt { fault, hint_ms: None }
     }
 }
 
@@ -88,17 +88,17 @@ const QUOTA_COOL_MS: u64 = 60_000;
 /// A backend that asks to be left alone for longer is asked again all the same: clocks are wrong, limits are lifted.
 const COOL_MAX_MS: u64 = 60_000;
 
-/// Makes the attempt that `plan` says. The answer it brings may be one that is better not given: see [`Begun::miss`].
+/// Makes the attempt that `plan` says. The answer it brings may be one that is better not given: see [`PendingResponse::miss`].
 pub async fn attempt<'a>(
     core: &Rc<Core>,
-    order: &Order,
+    upstream: &UpstreamRequest,
     plan: Plan,
     since_ms: u64,
     lane: Lane,
     flight: &'a Flight,
     suspects: &Suspects,
-) -> Result<Box<Begun<'a>>, Miss> {
-    let deadlines = Deadlines::begin(core, order, plan.backend, since_ms);
+) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
+    let deadlines = Deadlines::begin(core, upstream, plan.backend, since_ms);
     let watched = core.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
     let counted = Attempted::begin(core, plan.backend);
@@ -109,7 +109,7 @@ pub async fn attempt<'a>(
             Ok(None) => {
                 let asked_us = now_us();
                 let leased = Box::pin(lease::connection(core, &plan, wanted, deadlines, flight)).await;
-                order.waited_since(asked_us);
+                upstream.waited_since(asked_us);
                 leased
             }
             Ok(Some(lease)) => Ok(lease),
@@ -119,16 +119,16 @@ pub async fn attempt<'a>(
             Ok(lease) => lease,
             Err(fault) => break Err(fault),
         };
-        match send::request(core, order, &plan, &mut lease, deadlines, lane, flight).await {
+        match send::request(core, upstream, &plan, &mut lease, deadlines, lane, flight).await {
             Ok(answer) => {
-                let mut begun = Begun::new(core, order, &plan, lease, answer, deadlines, flight);
+                let mut pending = PendingResponse::new(core, upstream, &plan, lease, answer, deadlines, flight);
                 let from_us = now_us();
-                let first = begun.begin(core, order.endpoint).await;
-                order.waited_since(from_us);
+                let first = pending.begin(core, upstream.endpoint).await;
+                upstream.waited_since(from_us);
                 match first {
-                    Ok(()) => break Ok(begun),
+                    Ok(()) => break Ok(pending),
                     Err(fault) => {
-                        begun.break_off(core);
+                        pending.break_off(core);
                         break Err(fault);
                     }
                 }
@@ -144,30 +144,30 @@ pub async fn attempt<'a>(
         }
     };
     counted.end(match &result {
-        Ok(begun) => begun.miss.map(|miss| miss.fault),
+        Ok(pending) => pending.miss.map(|miss| miss.fault),
         Err(fault) => Some(*fault),
     });
     match result {
-        Ok(mut begun) => {
+        Ok(mut pending) => {
             if watched {
                 let us = now_us().saturating_sub(started_us);
-                match begun.miss {
-                    None => plan.note_first_content(order.form, us),
+                match pending.miss {
+                    None => plan.note_first_content(upstream.form, us),
                     Some(miss) => plan.note_fault(miss.fault, us),
                 }
             }
-            match begun.miss {
+            match pending.miss {
                 None => plan.end(Outcome::Good),
-                Some(Miss { fault: Fault::Status(500), .. }) => suspects.note(&plan),
+                Some(FailedAttempt { fault: Fault::Status(500), .. }) => suspects.note(&plan),
                 Some(miss) => plan.end(outcome(miss.fault)),
             }
-            match begun.miss {
-                Some(Miss { hint_ms: Some(hint_ms), .. }) => plan.cool(hint_ms.min(COOL_MAX_MS)),
-                Some(Miss { fault: Fault::Quota, .. }) => plan.cool(QUOTA_COOL_MS),
+            match pending.miss {
+                Some(FailedAttempt { hint_ms: Some(hint_ms), .. }) => plan.cool(hint_ms.min(COOL_MAX_MS)),
+                Some(FailedAttempt { fault: Fault::Quota, .. }) => plan.cool(QUOTA_COOL_MS),
                 _ => {}
             }
-            begun.plan = Some(plan);
-            Ok(begun)
+            pending.plan = Some(plan);
+            Ok(pending)
         }
         Err(fault) => {
             if watched {

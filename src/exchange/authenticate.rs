@@ -2,14 +2,14 @@
 
 use sha2::{Digest, Sha256};
 
+use super::client::ClientConnection;
 use super::core::Core;
-use super::line::Line;
 use crate::config::snapshot::Access;
 use crate::error::Failure;
 
 /// Proof that the credential was checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Visitor {
+pub struct Principal {
     /// Index of the tenant; none where access is open.
     pub tenant: Option<usize>,
     /// SHA-256 of the credential; zeros where access is open.
@@ -17,16 +17,16 @@ pub struct Visitor {
 }
 
 /// Checks `Authorization: Bearer KEY` (RFC 6750 2.1).
-pub fn visitor(core: &Core, line: &Line<'_>) -> Result<Visitor, Failure> {
+pub fn principal(core: &Core, client: &ClientConnection<'_>) -> Result<Principal, Failure> {
     if core.snapshot.access == Access::Open {
-        return Ok(Visitor { tenant: None, credential: [0; 32] });
+        return Ok(Principal { tenant: None, credential: [0; 32] });
     }
-    let value = line.head.fields.get(line.pending(), "authorization").ok_or(Failure::NoCredential)?;
+    let value = client.head.fields.get(client.pending(), "authorization").ok_or(Failure::NoCredential)?;
     let (scheme, key) = value.split_at_checked(7).ok_or(Failure::NoCredential)?;
     if !scheme.eq_ignore_ascii_case(b"bearer ") || key.trim_ascii().is_empty() {
         return Err(Failure::NoCredential);
     }
     let credential: [u8; 32] = Sha256::digest(key.trim_ascii()).into();
     let tenant = core.snapshot.credential(&credential).ok_or(Failure::UnknownCredential)?;
-    Ok(Visitor { tenant: Some(tenant), credential })
+    Ok(Principal { tenant: Some(tenant), credential })
 }

@@ -14,7 +14,7 @@ use shards::{ConnectionId, Fault, Millis, Slot, StreamBounds, Streams, Take};
 
 use super::attempt::Deadlines;
 use super::core::Core;
-use super::letters::Letter;
+use super::messages::Message;
 use crate::config::snapshot::{FastOpen, Protocol};
 use crate::net::http2::{self, Http2Settings, News, handshake};
 use crate::net::tls::{self, Agreed, TlsFault};
@@ -43,7 +43,7 @@ pub enum Fresh {
 /// What a request goes on.
 pub enum Found {
     Stream(ConnectionId, http2::Connection),
-    /// The backend speaks HTTP/1.1; a connection, if that was found out by opening one just now.
+    /// The backend speaks HTTP/1.1; a connection, if that was found out by answer_head one just now.
     Http1(Option<Opened>),
 }
 
@@ -123,7 +123,7 @@ pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::C
     None
 }
 
-/// A place on an HTTP/2 connection, opening one if need be; or the news that the backend speaks HTTP/1.1.
+/// A place on an HTTP/2 connection, answer_head one if need be; or the news that the backend speaks HTTP/1.1.
 /// Errors: none could be opened, or none became free in time.
 pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
     let mut failed = 0;
@@ -257,9 +257,9 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
     let left_ms = || until_ms.saturating_sub(now_ms()).max(1);
     let mut addresses = core.addresses.borrow()[backend].to_vec();
     // Another one each time.
-    let turn = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
+    let permit = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
     let count = addresses.len().max(1);
-    addresses.rotate_left(turn % count);
+    addresses.rotate_left(permit % count);
     let fast_open = match settings.fast_open {
         FastOpen::On => crate::net::FastOpen::On,
         FastOpen::Off => crate::net::FastOpen::Off,
@@ -289,7 +289,7 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
         }
         Err(fault) => {
             core.counters.connect_errors.add(1);
-            core.post_background(Letter::Insecure { backend, from: core.id, fault });
+            core.post_background(Message::Insecure { backend, from: core.id, fault });
             Err(Fault::Handshake)
         }
     }
@@ -299,11 +299,11 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
 /// handshake (RFC 8446 2), where requests meet it. Nothing of them was looked at.
 pub fn is_refused(core: &Core, backend: usize, error: &io::Error) -> bool {
     let Some(fault @ TlsFault::ClientCertificateRefused { .. }) = TlsFault::of(error) else { return false };
-    core.post_background(Letter::Insecure { backend, from: core.id, fault: fault.clone() });
+    core.post_background(Message::Insecure { backend, from: core.id, fault: fault.clone() });
     true
 }
 
-/// The backend is at `addresses` now. Connections that lead elsewhere finish what they have begun and get no new request;
+/// The backend is at `addresses` now. Connections that lead elsewhere finish what they have pending and get no new request;
 /// those that have nothing to do are closed. The others stay.
 pub fn moved(core: &Core, backend: usize, addresses: Arc<[Dial]>) {
     let (Some(pool), Some(shared)) = (core.pools.get(backend), core.streams.get(backend)) else { return };

@@ -13,22 +13,22 @@ use shards::{
     Shard, StreamBounds,
 };
 
+use super::call::Call;
 use super::connect::Shared;
 use super::epochs::{Epoch, Epochs};
-use super::flight::{Flight, Landed};
-use super::fly::Call;
-use super::letters::{Entry, Letter};
+use super::flight::{Flight, FreeList};
 use super::load::{Board, Load};
 use super::memory::RequestMemory;
+use super::messages::{Entry, Message};
 use super::meter;
-use super::send::Lasting;
+use super::send::StaticHeaders;
 use super::suspects::Lately;
 use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
-use crate::net::mail::Outbox;
+use crate::net::channel::Outbox;
 use crate::net::tls::{Agreed, TlsContext};
-use crate::net::{Berths, Dial, Duplex, Panics, give_memory_back, now_ms};
+use crate::net::{Dial, Duplex, Panics, TaskPool, give_memory_back, now_ms};
 use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
 use crate::observe::series::SeriesIndex;
@@ -51,7 +51,7 @@ pub struct Core {
     pub addresses: RefCell<Vec<Arc<[Dial]>>>,
     /// How each backend's connections are secured; sessions to resume are this core's own.
     pub tls: Vec<Option<TlsContext>>,
-    pub outbox: Outbox<Letter>,
+    pub outbox: Outbox<Message>,
     /// What this core owns of the cache and of the flights.
     pub shard: RefCell<Shard<Arc<Entry>>>,
     /// Copies of hot entries that other cores own.
@@ -63,9 +63,9 @@ pub struct Core {
     /// How many flights began without their owner's knowledge.
     pub local_flights: Cell<u64>,
     /// Flights nobody is in, for the next.
-    pub landed: Landed,
+    pub free_flights: FreeList,
     /// Where upstream calls run.
-    pub calls: Berths<Call>,
+    pub calls: TaskPool<Call>,
     /// Flights of this core that feed other cores, by number; one that can no longer be joined stands here alone.
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
@@ -74,7 +74,7 @@ pub struct Core {
     pub pools: Vec<RefCell<Pool<Duplex, Dial>>>,
     pub streams: Vec<Shared>,
     /// What all requests to a backend say.
-    pub lasting: Vec<Lasting>,
+    pub static_headers: Vec<StaticHeaders>,
     /// What the backends agreed to speak last, where that is theirs to choose.
     pub agreed: Vec<Cell<Option<Agreed>>>,
     /// Whether connections are being opened ahead of need.
@@ -229,7 +229,7 @@ impl Core {
         addresses: Vec<Arc<[Dial]>>,
         tls: Vec<Option<TlsContext>>,
         board: Arc<Board>,
-        outbox: Outbox<Letter>,
+        outbox: Outbox<Message>,
     ) -> Core {
         let cores = u64::from(count.max(1));
         let share = |of_node: u32| of_node.div_ceil(u32::from(count.max(1)));
@@ -292,14 +292,14 @@ impl Core {
             epochs: board.epochs.clone(),
             flights: RefCell::default(),
             local_flights: Cell::new(0),
-            landed: Landed::default(),
-            calls: Berths::new(panics.clone()),
+            free_flights: FreeList::default(),
+            calls: TaskPool::new(panics.clone()),
             feeding: RefCell::default(),
             displaced: RefCell::default(),
             pools: pools.collect(),
             streams: streams.collect(),
             addresses: RefCell::new(addresses),
-            lasting: snapshot.backends.iter().map(Lasting::of).collect(),
+            static_headers: snapshot.backends.iter().map(StaticHeaders::of).collect(),
             agreed: snapshot.backends.iter().map(|_| Cell::new(None)).collect(),
             warming: Cell::new(false),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
@@ -379,18 +379,18 @@ impl Core {
         shards::placement::owner(fingerprint, self.count)
     }
 
-    /// Sends a letter to another data core. A letter that a stalled core cannot take is dropped and counted: what waits
+    /// Sends a message to another data core. A message that a stalled core cannot take is dropped and counted: what waits
     /// for its answer has a time-out.
-    pub fn post(&self, to: CoreId, letter: Letter) {
-        if self.outbox.post(usize::from(to.0), letter).is_err() {
-            self.counters.letters_dropped.add(1);
+    pub fn post(&self, to: CoreId, message: Message) {
+        if self.outbox.post(usize::from(to.0), message).is_err() {
+            self.counters.messages_dropped.add(1);
         }
     }
 
-    /// Sends a letter to the background core, which stands behind the I/O core in the mail.
-    pub fn post_background(&self, letter: Letter) {
-        if self.outbox.post(usize::from(self.count) + 1, letter).is_err() {
-            self.counters.letters_dropped.add(1);
+    /// Sends a message to the background core, which stands behind the I/O core in the mail.
+    pub fn post_background(&self, message: Message) {
+        if self.outbox.post(usize::from(self.count) + 1, message).is_err() {
+            self.counters.messages_dropped.add(1);
         }
     }
 
@@ -427,8 +427,8 @@ impl Core {
     pub fn flush_log(&self) {
         let mut log = self.log.borrow_mut();
         let Some((lines, dropped)) = log.take() else { return };
-        if let Err(Letter::Log { lines, dropped, .. }) =
-            self.outbox.post(usize::from(self.count), Letter::Log { from: self.id, lines, dropped })
+        if let Err(Message::Log { lines, dropped, .. }) =
+            self.outbox.post(usize::from(self.count), Message::Log { from: self.id, lines, dropped })
         {
             log.refused(lines, dropped);
         }

@@ -1,8 +1,8 @@
 //! A request's body out of its content coding, before anything is read from it: what is fingerprinted, routed and sent on is
 //! the decoded body. Must never give more than a body may have, nor let a body that is not looked into lose its coding.
 
+use super::client::ClientConnection;
 use super::core::Core;
-use super::line::Line;
 use super::memory::Reserved;
 use super::parse::{BodyPlace, body_bytes};
 use crate::dialect::facts::Endpoint;
@@ -13,10 +13,10 @@ use crate::wire::coding::{Coding, CodingFault, Decompressor, Output};
 const STEP_BYTES: usize = 256 << 10;
 
 /// The coding that has to be taken off the body of the request in hand. Errors: one that is not understood.
-pub fn coding(line: &Line<'_>, endpoint: Endpoint) -> Result<Option<Coding>, Failure> {
-    let mut values = line.head.fields.get_all(line.pending(), "content-encoding");
+pub fn coding(client: &ClientConnection<'_>, endpoint: Endpoint) -> Result<Option<Coding>, Failure> {
+    let mut values = client.head.fields.get_all(client.pending(), "content-encoding");
     let Some(first) = values.next() else { return Ok(None) }; // nearly always
-    if !is_looked_into(line, endpoint) {
+    if !is_looked_into(client, endpoint) {
         return Ok(None);
     }
     let listed = values.fold(first.to_vec(), |listed, value| [&listed, &b","[..], value].concat());
@@ -24,8 +24,8 @@ pub fn coding(line: &Line<'_>, endpoint: Endpoint) -> Result<Option<Coding>, Fai
 }
 
 /// Whether the gateway reads the body of the request in hand, as far as the head tells.
-fn is_looked_into(line: &Line<'_>, endpoint: Endpoint) -> bool {
-    let content_type = line.head.fields.get(line.pending(), "content-type");
+fn is_looked_into(client: &ClientConnection<'_>, endpoint: Endpoint) -> bool {
+    let content_type = client.head.fields.get(client.pending(), "content-type");
     let is = |content_type: &[u8], name: &str| {
         content_type.get(..name.len()).is_some_and(|front| front.eq_ignore_ascii_case(name.as_bytes()))
     };
@@ -33,16 +33,21 @@ fn is_looked_into(line: &Line<'_>, endpoint: Endpoint) -> bool {
         || content_type.is_none_or(|found| is(found, "application/json") || is(found, "multipart/form-data"))
 }
 
-/// Takes `coding` off `body`, which is then apart from the line.
-pub fn decode(core: &Core, line: &mut Line<'_>, body: BodyPlace, coding: Option<Coding>) -> Result<BodyPlace, Failure> {
+/// Takes `coding` off `body`, which is then apart from the client.
+pub fn decode(
+    core: &Core,
+    client: &mut ClientConnection<'_>,
+    body: BodyPlace,
+    coding: Option<Coding>,
+) -> Result<BodyPlace, Failure> {
     let Some(coding) = coding else { return Ok(body) };
-    if body_bytes(line, &body).is_empty() {
+    if body_bytes(client, &body).is_empty() {
         return Ok(body); // no body is not coded
     }
-    let mut memory = line.memory.beside();
+    let mut memory = client.memory.beside();
     let mut out = core.buffers.take();
     let max = core.snapshot.server.body_max_bytes as usize;
-    let unpacked = unpack(body_bytes(line, &body), coding, max, &mut memory, &mut out);
+    let unpacked = unpack(body_bytes(client, &body), coding, max, &mut memory, &mut out);
     if let Err(failure) = unpacked {
         core.buffers.give(out);
         if let BodyPlace::Apart { bytes } = body {
@@ -50,12 +55,12 @@ pub fn decode(core: &Core, line: &mut Line<'_>, body: BodyPlace, coding: Option<
         }
         return Err(failure);
     }
-    line.head.fields.remove(line.input.get(line.at..).unwrap_or(&[]), "content-encoding");
+    client.head.fields.remove(client.input.get(client.at..).unwrap_or(&[]), "content-encoding");
     match body {
-        BodyPlace::Behind { length } => line.take_out_body(length),
+        BodyPlace::Behind { length } => client.take_out_body(length),
         BodyPlace::Apart { bytes } => core.buffers.give(bytes),
     }
-    line.memory = memory;
+    client.memory = memory;
     Ok(BodyPlace::Apart { bytes: out })
 }
 

@@ -1,16 +1,16 @@
-//! What makes two questions the same: SHA-256 over the tenant's scope, the endpoint, the model and its version, and the
-//! canonical form of every field that can change the answer. Field order, white space, escapes and the spelling of
+//! What makes two requests the same: SHA-256 over the tenant's scope, the endpoint, the model and its version, and the
+//! canonical form of every field that can change the answer. Field upstream, white space, escapes and the spelling of
 //! numbers do not matter. Collisions that can be made on purpose would hand one tenant's answer to another: no
 //! faster hash here.
 
 use sha2::{Digest, Sha256};
 use shards::Fingerprint;
 
-use super::admit::Permit;
-use super::authenticate::Visitor;
+use super::admit::Admission;
+use super::authenticate::Principal;
+use super::client::ClientConnection;
 use super::core::{Core, Scratch};
-use super::line::Line;
-use super::parse::{Question, body_bytes};
+use super::parse::{Request, body_bytes};
 use super::send::CHANGING;
 use crate::config::snapshot::{CacheMode, IncludeUsage, Scope, Target};
 use crate::dialect::Reading;
@@ -20,36 +20,36 @@ use crate::wire::http1::Method;
 /// Names the layout of the bytes that are hashed; a change of the layout changes it.
 const LAYOUT: &[u8] = b"ringway fingerprint 1\0";
 
-/// The question's fingerprint, or why its answer may not be shared. Needs `scratch` as the body's reading left it.
+/// The request's fingerprint, or why its answer may not be shared. Needs `scratch` as the body's reading left it.
 pub fn of(
     core: &Core,
-    visitor: &Visitor,
-    permit: &Permit,
-    line: &Line<'_>,
-    question: &Question,
+    principal: &Principal,
+    admission: &Admission,
+    client: &ClientConnection<'_>,
+    request: &Request,
     reading: &Reading,
     scratch: &mut Scratch,
 ) -> Result<Fingerprint, NotStored> {
-    let cached = matches!(question.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
-    if !cached || line.head.method != Method::Post {
+    let cached = matches!(request.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
+    if !cached || client.head.method != Method::Post {
         return Err(NotStored::Endpoint);
     }
     if core.snapshot.cache.mode == CacheMode::Off {
         return Err(NotStored::Off);
     }
     // What a query says is the backend's own business: it may change the answer, so nothing is shared.
-    if line.head.path.of(line.pending()).contains(&b'?') {
+    if client.head.path.of(client.pending()).contains(&b'?') {
         return Err(NotStored::Query);
     }
-    if question.directives.no_store {
+    if request.directives.no_store {
         return Err(NotStored::NoStore);
     }
-    let facts = question.facts.as_ref().ok_or(NotStored::Unreadable)?;
-    let model = &core.snapshot.models[permit.model];
+    let facts = request.facts.as_ref().ok_or(NotStored::Unreadable)?;
+    let model = &core.snapshot.models[admission.model];
     let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
     bytes.clear();
     bytes.extend_from_slice(LAYOUT);
-    match (core.snapshot.cache.scope, visitor.tenant) {
+    match (core.snapshot.cache.scope, principal.tenant) {
         (Scope::Shared, _) | (_, None) => bytes.push(b'*'),
         (Scope::Tenant, Some(tenant)) => {
             bytes.push(b't');
@@ -57,14 +57,14 @@ pub fn of(
         }
         (Scope::Key, Some(_)) => {
             bytes.push(b'k');
-            bytes.extend_from_slice(&visitor.credential);
+            bytes.extend_from_slice(&principal.credential);
         }
     }
-    append(bytes, question.endpoint.label().as_bytes());
+    append(bytes, request.endpoint.label().as_bytes());
     append(bytes, model.name.as_bytes());
     append(bytes, model.version.as_bytes());
     for name in CHANGING {
-        for value in line.head.fields.get_all(line.pending(), name) {
+        for value in client.head.fields.get_all(client.pending(), name) {
             bytes.push(1);
             append(bytes, value);
         }
@@ -73,20 +73,20 @@ pub fn of(
     // Where backends are not asked for usage, an answer has it only if its own client asked.
     let asks = |target: &Target| core.snapshot.backends[target.backend].include_usage == IncludeUsage::Ask;
     if !model.targets.iter().all(asks) {
-        bytes.push(u8::from(question.usage_event == UsageEvent::Asked));
+        bytes.push(u8::from(request.usage_event == UsageEvent::Asked));
     }
-    shapes.canonical(reading, body_bytes(line, &question.body), tape, facts, bytes);
+    shapes.canonical(reading, body_bytes(client, &request.body), tape, facts, bytes);
     Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
 }
 
-/// The bits of the last byte that say which answer to a question is meant; 254 bits of the hash stay.
+/// The bits of the last byte that say which answer to a request is meant; 254 bits of the hash stay.
 const FORM_BITS: u8 = 0b11;
 
-/// The question's own fingerprint, whichever of its answers and flights `fingerprint` names.
+/// The request's own fingerprint, whichever of its answers and flights `fingerprint` names.
 pub fn of_question(fingerprint: &Fingerprint) -> Fingerprint {
-    let mut question = *fingerprint;
-    question.0[31] &= !FORM_BITS;
-    question
+    let mut request = *fingerprint;
+    request.0[31] &= !FORM_BITS;
+    request
 }
 
 /// The flight of those to whom what is kept of the answer is too old. The same core owns it.
@@ -101,8 +101,8 @@ pub fn of_younger(fingerprint: &Fingerprint) -> Fingerprint {
 pub fn of_form(fingerprint: &Fingerprint, form: Form) -> Fingerprint {
     let mut formed = of_question(fingerprint);
     formed.0[31] |= match form {
-        Form::Whole => 0b01,
-        Form::Streamed => 0b10,
+        Form::NonStreaming => 0b01,
+        Form::Streaming => 0b10,
     };
     formed
 }
@@ -119,15 +119,15 @@ mod tests {
 
     #[test]
     fn forms_of_one_question_differ_in_nothing_else() {
-        let question = of_question(&Fingerprint([0xff; 32]));
-        let forms = [Form::Whole, Form::Streamed].map(|form| of_form(&question, form));
+        let request = of_question(&Fingerprint([0xff; 32]));
+        let forms = [Form::NonStreaming, Form::Streaming].map(|form| of_form(&request, form));
         assert_ne!(forms[0], forms[1]);
-        assert!(!forms.contains(&of_younger(&question)));
-        for formed in [forms[0], forms[1], of_younger(&question)] {
-            assert_ne!(formed, question);
-            assert_eq!(of_question(&formed), question);
-            assert_eq!(of_form(&formed, Form::Whole), forms[0], "whichever is given");
-            assert_eq!(formed.prefix(), question.prefix(), "the same core owns it");
+        assert!(!forms.contains(&of_younger(&request)));
+        for formed in [forms[0], forms[1], of_younger(&request)] {
+            assert_ne!(formed, request);
+            assert_eq!(of_question(&formed), request);
+            assert_eq!(of_form(&formed, Form::NonStreaming), forms[0], "whichever is given");
+            assert_eq!(formed.prefix(), request.prefix(), "the same core owns it");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::attempt::Deadlines;
 use super::connect::{self, Found, Fresh, Opened};
 use super::core::Core;
 use super::flight::Flight;
-use super::queue::{self, At, Turn};
+use super::queue::{self, At, QueuePermit};
 use super::route::Plan;
 use crate::net::http2::{self, Http2Fault};
 use crate::net::watch::Watch;
@@ -62,14 +62,14 @@ pub struct Lease {
     held: Held,
     pub origin: Origin,
     /// The right to one of the backend's connections or streams.
-    _turn: Turn,
+    _turn: QueuePermit,
 }
 
 /// Leases a connection for `plan` that is there already. `None`: something has to be waited for, as [`connection`] does.
 /// Errors: too many wait already.
 pub fn connection_now(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<Option<Lease>, Fault> {
-    let Some(turn) = queue::turn_now(core, At::Backend(plan.backend))? else { return Ok(None) };
-    let mut lease = Lease::new(core, plan.backend, turn);
+    let Some(permit) = queue::permit_now(core, At::Backend(plan.backend))? else { return Ok(None) };
+    let mut lease = Lease::new(core, plan.backend, permit);
     Ok((lease.find_stream() || wanted == Wanted::Any && lease.find_idle()).then_some(lease))
 }
 
@@ -85,8 +85,8 @@ pub async fn connection(
     let backend = plan.backend;
     let patience_ms = core.snapshot.models[plan.model].timeout_queue_ms;
     let left_ms = deadlines.head_ms.saturating_sub(now_ms());
-    let turn = queue::turn(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
-    let mut lease = Lease::new(core, backend, turn);
+    let permit = queue::permit(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
+    let mut lease = Lease::new(core, backend, permit);
     if core.may_speak_http2(backend) {
         if lease.find_stream() {
             return Ok(lease);
@@ -129,9 +129,9 @@ pub async fn connection(
 }
 
 impl Lease {
-    fn new(core: &Rc<Core>, backend: usize, turn: Turn) -> Lease {
+    fn new(core: &Rc<Core>, backend: usize, permit: QueuePermit) -> Lease {
         let (held, origin) = (Held::Nothing, Origin::Fresh);
-        Lease { core: core.clone(), backend, carrier: None, address: None, held, origin, _turn: turn }
+        Lease { core: core.clone(), backend, carrier: None, address: None, held, origin, _turn: permit }
     }
 
     /// Takes a place on a connection of HTTP/2, if one is open.
@@ -181,7 +181,7 @@ impl Lease {
         self.carrier = Some(Carrier::Stream(Box::new(stream)));
     }
 
-    /// The watch under which the answer is read; none before a stream was begun.
+    /// The watch under which the answer is read; none before a stream was pending.
     pub fn watch(&self) -> Option<&Watch> {
         match self.carrier.as_ref()? {
             Carrier::Http1(socket) => Some(socket.watch()),
@@ -203,8 +203,8 @@ impl Lease {
     }
 
     /// Whether a deadline passed, or everybody left.
-    pub fn has_tripped(&self) -> bool {
-        self.watch().is_some_and(|watch| watch.take_trip().is_some())
+    pub fn was_interrupted(&self) -> bool {
+        self.watch().is_some_and(|watch| watch.take_interrupt().is_some())
     }
 
     /// Reads what has come of the answer, in the form of HTTP/1.1.
@@ -217,7 +217,7 @@ impl Lease {
     }
 
     /// As `read`, into a buffer of the core that is taken when there is something to read: what thousands of streams wait
-    /// for costs none of them memory, and the one buffer they all use in turn stays in the cache.
+    /// for costs none of them memory, and the one buffer they all use in permit stays in the cache.
     pub fn poll_read_new(
         &mut self,
         core: &Core,
@@ -264,7 +264,7 @@ impl Lease {
     pub fn give_back(mut self, idle_ms: Option<u64>) {
         let (Some(Carrier::Http1(socket)), Some(address)) = (self.carrier.take(), self.address.take()) else { return };
         // One whose deadline has passed, or that was given up, is shut down already.
-        if socket.watch().take_trip().is_none() {
+        if socket.watch().take_interrupt().is_none() {
             socket.watch().clear();
             let mut pool = self.core.pools[self.backend].borrow_mut();
             let closing = pool.give_back_for(socket, address, self.core.now(), idle_ms.unwrap_or(u64::MAX));

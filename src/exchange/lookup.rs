@@ -9,22 +9,22 @@ use shards::{Asked, CoalesceEvent, CoalesceStep, CoreId, Fingerprint, Fit, Looku
 
 use super::core::Core;
 use super::fingerprint::of_form;
-use super::flight::{Flight, Seat};
-use super::letters::{Acceptable, Entry, Letter, ask_own};
+use super::flight::{Flight, Subscriber};
+use super::messages::{Acceptable, Entry, Message, ask_own};
 use crate::error::Failure;
 
 /// What became of a step towards a shared answer.
 pub type Event = CoalesceEvent<Arc<Entry>, Box<Failure>>;
 pub type Step = CoalesceStep<Arc<Entry>, Box<Failure>>;
 
-/// Asks for an answer; `fingerprint` names the flight, see [`ask_own`], and `silent` one that was followed in vain. The seat is in
+/// Asks for an answer; `fingerprint` names the flight, see [`ask_own`], and `silent` one that was followed in vain. The subscriber is in
 /// the flight that the event is about; there is none with an answer.
 pub fn ask(
     core: &Rc<Core>,
     fingerprint: Fingerprint,
     acceptable: Acceptable,
     silent: Option<u64>,
-) -> (Event, Option<Seat>) {
+) -> (Event, Option<Subscriber>) {
     let owner = core.owner(&fingerprint);
     let own = owner == core.id;
     if own && silent.is_none() {
@@ -52,14 +52,14 @@ pub fn ask(
     if own {
         return ask_here(core, fingerprint, acceptable, silent);
     }
-    let seat = Flight::asking(core, fingerprint).seat(core);
+    let subscriber = Flight::asking(core, fingerprint).subscriber(core);
     let from = core.id;
-    let letter = match silent {
-        None => Letter::Ask { fingerprint, acceptable, from },
-        Some(number) => Letter::TakeOver { fingerprint, number, acceptable, from },
+    let message = match silent {
+        None => Message::Ask { fingerprint, acceptable, from },
+        Some(number) => Message::TakeOver { fingerprint, number, acceptable, from },
     };
-    core.post(owner, letter);
-    (Event::Follow, Some(seat))
+    core.post(owner, message);
+    (Event::Follow, Some(subscriber))
 }
 
 /// Whether an answer that is kept serves, in the form asked for if it can be converted.
@@ -76,9 +76,9 @@ pub fn found(core: &Core, entry: Arc<Entry>, acceptable: Acceptable) -> Event {
     }
 }
 
-/// A seat outside of any flight; `stale` may serve if every backend fails.
-pub fn alone(core: &Rc<Core>, stale: Option<Arc<Entry>>) -> Seat {
-    Flight::private(core, stale).seat(core)
+/// A subscriber outside of any flight; `stale` may serve if every backend fails.
+pub fn alone(core: &Rc<Core>, stale: Option<Arc<Entry>>) -> Subscriber {
+    Flight::private(core, stale).subscriber(core)
 }
 
 /// A copy of what another core owns, unless that one may have stored something newer since.
@@ -100,11 +100,11 @@ fn ask_here(
     fingerprint: Fingerprint,
     acceptable: Acceptable,
     silent: Option<u64>,
-) -> (Event, Option<Seat>) {
+) -> (Event, Option<Subscriber>) {
     match ask_own(core, &fingerprint, acceptable, core.id, silent) {
         Asked::Hit { value: entry, .. } => (found(core, entry, acceptable), None),
         Asked::Lead { number, stale } => {
-            (Event::Lead, Some(Flight::leading(core, fingerprint, number, stale).seat(core)))
+            (Event::Lead, Some(Flight::leading(core, fingerprint, number, stale).subscriber(core)))
         }
         Asked::Alone { stale } => (Event::Alone, Some(alone(core, stale))),
         Asked::Follow { leader, number } => {
@@ -115,24 +115,29 @@ fn ask_here(
                 // It ended between its last byte and its settlement, or outgrew the cache.
                 return (Event::Alone, None);
             }
-            let seat = Flight::asking(core, fingerprint).seat(core);
-            core.post(leader, Letter::Join { fingerprint, number, follower: core.id });
-            (Event::Follow, Some(seat))
+            let subscriber = Flight::asking(core, fingerprint).subscriber(core);
+            core.post(leader, Message::Join { fingerprint, number, follower: core.id });
+            (Event::Follow, Some(subscriber))
         }
     }
 }
 
 /// Joins or begins a flight of this core that the owner does not know of.
-pub fn ask_without_owner(core: &Rc<Core>, fingerprint: Fingerprint, silent: Option<u64>) -> (Event, Option<Seat>) {
+pub fn ask_without_owner(
+    core: &Rc<Core>,
+    fingerprint: Fingerprint,
+    silent: Option<u64>,
+) -> (Event, Option<Subscriber>) {
     let is_silent = |flight: &Rc<Flight>| silent.is_some() && flight.number() == silent;
     if core.flights.borrow().get(&fingerprint).is_some_and(is_silent) {
         Flight::displace(core, &fingerprint);
     }
-    join_here(core, &fingerprint).unwrap_or_else(|| (Event::Lead, Some(Flight::local(core, fingerprint).seat(core))))
+    join_here(core, &fingerprint)
+        .unwrap_or_else(|| (Event::Lead, Some(Flight::local(core, fingerprint).subscriber(core))))
 }
 
 /// A flight that exchanges of this core take part in. One that has outgrown what is kept of it is nobody's to join any more.
-fn join_here(core: &Rc<Core>, fingerprint: &Fingerprint) -> Option<(Event, Option<Seat>)> {
+fn join_here(core: &Rc<Core>, fingerprint: &Fingerprint) -> Option<(Event, Option<Subscriber>)> {
     let flight = core.flights.borrow().get(fingerprint).cloned()?;
     if flight.can_be_joined() {
         return Some(follow(core, &flight));
@@ -141,6 +146,6 @@ fn join_here(core: &Rc<Core>, fingerprint: &Fingerprint) -> Option<(Event, Optio
     None
 }
 
-fn follow(core: &Rc<Core>, flight: &Rc<Flight>) -> (Event, Option<Seat>) {
-    (Event::Follow, Some(flight.seat(core)))
+fn follow(core: &Rc<Core>, flight: &Rc<Flight>) -> (Event, Option<Subscriber>) {
+    (Event::Follow, Some(flight.subscriber(core)))
 }

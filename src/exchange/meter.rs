@@ -5,14 +5,14 @@ use shards::breaker::{Change, State};
 use shards::{EventFault, Fault};
 
 use super::core::Core;
-use super::order::Order;
-use super::record::{CacheMark, Note};
+use super::record::{CacheMark, RequestRecord};
+use super::upstream_request::UpstreamRequest;
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::net::{now_us, unix_ms};
 use crate::observe::counters::{AttemptResult, BackendCounters};
 use crate::observe::series::{Amounts, Key};
 
-/// An attempt that has begun. Dropped before its end, it was cancelled.
+/// An attempt that has pending. Dropped before its end, it was cancelled.
 pub struct Attempted<'a> {
     counters: &'a BackendCounters,
     result: AttemptResult,
@@ -70,11 +70,11 @@ impl CallTimes {
     }
 
     /// It has ended, with the usage it told of.
-    pub fn end(self, core: &Core, order: &Order, tokens: Option<TokenUsage>) {
-        let Some(operation) = core.counters.operation(order.endpoint as usize, Some(order.model)) else { return };
+    pub fn end(self, core: &Core, upstream: &UpstreamRequest, tokens: Option<TokenUsage>) {
+        let Some(operation) = core.counters.operation(upstream.endpoint as usize, Some(upstream.model)) else { return };
         let now = now_us();
         operation.call.record(now.saturating_sub(self.begun_us));
-        let (Some(opened_us), Form::Streamed) = (self.opened_us, order.form) else { return };
+        let (Some(opened_us), Form::Streaming) = (self.opened_us, upstream.form) else { return };
         operation.first_chunk.record(opened_us.saturating_sub(self.begun_us));
         if let Some(gaps) = tokens.map(|tokens| tokens.completion.saturating_sub(1)).filter(|gaps| *gaps > 0) {
             operation.inter_token.record(now.saturating_sub(opened_us) / gaps);
@@ -83,10 +83,10 @@ impl CallTimes {
 }
 
 /// A request has ended.
-pub fn count(core: &Core, note: &Note, now_us: u64) {
+pub fn count(core: &Core, record: &RequestRecord, now_us: u64) {
     let counters = &core.counters;
     let (mut saves, mut from_cache) = (false, false);
-    match note.cache {
+    match record.cache {
         CacheMark::Hit { .. } => {
             counters.hits.add(1);
             (saves, from_cache) = (true, true);
@@ -102,10 +102,10 @@ pub fn count(core: &Core, note: &Note, now_us: u64) {
         }
         CacheMark::Bypass => counters.bypasses.add(1),
     }
-    if note.failure.is_some() {
+    if record.failure.is_some() {
         counters.failures.add(1);
     }
-    let (prompt, completion) = note.tokens.map_or((0, 0), |tokens| (tokens.prompt, tokens.completion));
+    let (prompt, completion) = record.tokens.map_or((0, 0), |tokens| (tokens.prompt, tokens.completion));
     let tokens = |counts: bool| if counts { (prompt, completion) } else { (0, 0) };
     let ((prompt_tokens, completion_tokens), (saved_prompt_tokens, saved_completion_tokens)) =
         (tokens(!saves), tokens(saves));
@@ -113,24 +113,24 @@ pub fn count(core: &Core, note: &Note, now_us: u64) {
         Amounts { requests: 1, prompt_tokens, completion_tokens, saved_prompt_tokens, saved_completion_tokens };
     let snapshot = &core.snapshot;
     let key = Key {
-        endpoint: note.endpoint as u8,
-        model: note.model.unwrap_or(snapshot.models.len()) as u32,
-        tenant: note.tenant.unwrap_or(snapshot.tenants.len()) as u32,
-        status: note.status,
+        endpoint: record.endpoint as u8,
+        model: record.model.unwrap_or(snapshot.models.len()) as u32,
+        tenant: record.tenant.unwrap_or(snapshot.tenants.len()) as u32,
+        status: record.status,
     };
     core.series.borrow_mut().add(&counters.series, key, amounts);
-    let Some(operation) = counters.operation(note.endpoint as usize, note.model) else { return };
-    operation.duration.record(now_us.saturating_sub(note.started_us));
-    let Some(first_us) = note.first_byte_us.map(|at| at.saturating_sub(note.started_us)) else { return };
-    if note.failure.is_some() || note.status != 200 {
+    let Some(operation) = counters.operation(record.endpoint as usize, record.model) else { return };
+    operation.duration.record(now_us.saturating_sub(record.started_us));
+    let Some(first_us) = record.first_byte_us.map(|at| at.saturating_sub(record.started_us)) else { return };
+    if record.failure.is_some() || record.status != 200 {
         return;
     }
-    match note.waited_us {
+    match record.waited_us {
         Some(waited_us) => counters.own_time_miss.0.record(first_us.saturating_sub(waited_us)),
-        None if matches!(note.cache, CacheMark::Hit { .. }) => counters.own_time_hit.0.record(first_us),
+        None if matches!(record.cache, CacheMark::Hit { .. }) => counters.own_time_hit.0.record(first_us),
         None => {}
     }
-    if note.form == Form::Streamed && !from_cache {
+    if record.form == Form::Streaming && !from_cache {
         operation.first_token.record(first_us);
     }
 }

@@ -5,34 +5,34 @@
 pub mod core; // what one data core owns
 mod epochs; // since when copies of other cores' entries are out of date
 
+pub mod client; // one client connection and its buffers
 pub mod flight; // one upstream call that any number of exchanges read
-pub mod letters; // what crosses cores, and what a core does with it
-pub mod line; // one client connection and its buffers
 pub mod load; // requests in flight, over all cores
 mod memory; // what bodies of requests take
+pub mod messages; // what crosses cores, and what a core does with it
 mod meter; // what the metrics get
-mod order; // a request as the upstream side needs it
 mod pace; // how slowly a client may move bytes
-mod queue; // waiting one's turn
+mod queue;
+mod upstream_request; // a request as the upstream side needs it // waiting one's turn
 
 pub mod run; // the sequence of the client's side
 
-mod fly; // the sequence of the backend's side
+mod call; // the sequence of the backend's side
 
 mod attempt; // one attempt: lease, send, and relay up to the first content
 
 pub mod connect; // new connections to backends, and those that are shared
 
 mod accept; // bytes -> head
-mod admit; // tenant + question -> permit
-mod authenticate; // head -> visitor
+mod admit; // tenant + request -> permit
+mod authenticate; // head -> principal
 mod decode; // compressed body -> body
 mod endpoint; // method + path -> route
-mod fingerprint; // question -> fingerprint
+mod fingerprint; // request -> fingerprint
 mod lease; // plan -> connection
-mod lookup; // fingerprint -> hit, or a seat in a flight
-mod named; // question -> where its model is named
-mod parse; // head -> question
+mod lookup; // fingerprint -> hit, or a subscriber in a flight
+mod named; // request -> where its model is named
+mod parse; // head -> request
 mod record; // everything -> one line of the log and the counters
 mod relay; // answer -> client
 mod route; // model -> plan

@@ -1,6 +1,6 @@
 //! Where a request names its model: in its JSON, in its form or in its query. Owns nothing; what is found are spans.
 
-use super::line::Line;
+use super::client::ClientConnection;
 use crate::dialect::facts::Text;
 use crate::dialect::{RequestFault, check_model};
 use crate::error::Failure;
@@ -60,9 +60,9 @@ pub fn once(one: Option<Named>, other: Option<Named>) -> Result<Option<Named>, F
 }
 
 /// Where the query names it.
-pub fn in_query(line: &Line<'_>) -> Result<Option<Named>, Failure> {
-    let path = line.head.path;
-    let bytes = path.of(line.pending());
+pub fn in_query(client: &ClientConnection<'_>) -> Result<Option<Named>, Failure> {
+    let path = client.head.path;
+    let bytes = path.of(client.pending());
     let Some(mark) = memchr::memchr(b'?', bytes) else { return Ok(None) };
     let mut found = None;
     let mut start = mark + 1;

@@ -1,9 +1,9 @@
-//! From a head to a question: reads the body, scans it once, and finds what the gateway acts on. The bytes stay as they
+//! From a head to a request: reads the body, scans it once, and finds what the gateway acts on. The bytes stay as they
 //! came; what is known of them are spans.
 
+use super::client::{ClientConnection, Filled, READ_ROOM_BYTES};
 use super::core::{Core, Scratch};
 use super::endpoint::{ModelPlace, Route};
-use super::line::{Filled, Line, READ_ROOM_BYTES};
 use super::named::{self, Named};
 use super::pace::Pace;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
@@ -59,7 +59,7 @@ pub enum Content {
 }
 
 /// A request that is understood.
-pub struct Question {
+pub struct Request {
     pub endpoint: Endpoint,
     pub body: BodyPlace,
     pub content: Content,
@@ -72,33 +72,33 @@ pub struct Question {
 }
 
 /// Reads the body to its end. Errors: too large, malformed framing, too slow, or the client left.
-pub async fn receive(core: &Core, line: &mut Line<'_>) -> Result<BodyPlace, Failure> {
+pub async fn receive(core: &Core, client: &mut ClientConnection<'_>) -> Result<BodyPlace, Failure> {
     let max = core.snapshot.server.body_max_bytes;
-    match line.head.framing {
+    match client.head.framing {
         Framing::Empty | Framing::UntilClose => Ok(BodyPlace::Behind { length: 0 }),
         Framing::Length(length) if length > max => Err(Failure::BodyTooLarge),
         Framing::Length(length) => {
             let length = length as usize;
-            line.memory.grow_to(length)?;
-            let whole = line.head.length + length;
-            if line.pending().len() < whole {
-                answer_expectation(core, line).await?;
+            client.memory.grow_to(length)?;
+            let whole = client.head.length + length;
+            if client.pending().len() < whole {
+                answer_expectation(core, client).await?;
             }
             let mut pace = pace(core);
-            while line.pending().len() < whole {
+            while client.pending().len() < whole {
                 // And for what a read asks for, or the last part would move all that has come.
-                line.make_room(whole - line.pending().len() + READ_ROOM_BYTES);
-                fill(core, line, &mut pace).await?;
+                client.make_room(whole - client.pending().len() + READ_ROOM_BYTES);
+                fill(core, client, &mut pace).await?;
             }
             Ok(BodyPlace::Behind { length })
         }
         Framing::Chunked => {
-            answer_expectation(core, line).await?;
+            answer_expectation(core, client).await?;
             let mut bytes = core.buffers.take();
-            let result = receive_chunks(core, line, max, &mut bytes).await;
+            let result = receive_chunks(core, client, max, &mut bytes).await;
             match result {
                 Ok(()) => {
-                    line.take_out_body(0); // done, piece by piece
+                    client.take_out_body(0); // done, piece by piece
                     Ok(BodyPlace::Apart { bytes })
                 }
                 Err(failure) => {
@@ -110,14 +110,19 @@ pub async fn receive(core: &Core, line: &mut Line<'_>) -> Result<BodyPlace, Fail
     }
 }
 
-async fn receive_chunks(core: &Core, line: &mut Line<'_>, max: u64, bytes: &mut Vec<u8>) -> Result<(), Failure> {
+async fn receive_chunks(
+    core: &Core,
+    client: &mut ClientConnection<'_>,
+    max: u64,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Failure> {
     let mut decoder = Decoder::new(Framing::Chunked);
     let mut pace = pace(core);
     loop {
-        let start = line.at + line.head.length;
+        let start = client.at + client.head.length;
         let mut done = start;
         loop {
-            let rest = &line.input[done..];
+            let rest = &client.input[done..];
             if rest.is_empty() {
                 break;
             }
@@ -126,16 +131,16 @@ async fn receive_chunks(core: &Core, line: &mut Line<'_>, max: u64, bytes: &mut 
             if bytes.len() as u64 > max {
                 return Err(Failure::BodyTooLarge);
             }
-            line.memory.grow_to(bytes.len())?;
+            client.memory.grow_to(bytes.len())?;
             done += step.consumed;
             if step.state == Body::Done {
                 // The next request, if it is here already, moves up to right behind the head.
-                line.input.drain(start..done);
+                client.input.drain(start..done);
                 return Ok(());
             }
         }
-        line.input.drain(start..done);
-        fill(core, line, &mut pace).await?;
+        client.input.drain(start..done);
+        fill(core, client, &mut pace).await?;
     }
 }
 
@@ -143,11 +148,11 @@ fn pace(core: &Core) -> Pace {
     Pace::new(core.snapshot.server.timeout_body_ms, core.snapshot.server.rate_min_bytes)
 }
 
-async fn fill(core: &Core, line: &mut Line<'_>, pace: &mut Pace) -> Result<(), Failure> {
-    let (begun_ms, before) = (now_ms(), line.pending().len());
-    match line.fill(core, begun_ms.saturating_add(pace.pause_left_ms()), Wait::ForRest).await {
+async fn fill(core: &Core, client: &mut ClientConnection<'_>, pace: &mut Pace) -> Result<(), Failure> {
+    let (begun_ms, before) = (now_ms(), client.pending().len());
+    match client.fill(core, begun_ms.saturating_add(pace.pause_left_ms()), Wait::ForRest).await {
         Ok(Filled::Some) => {
-            pace.note(now_ms().saturating_sub(begun_ms), line.pending().len() - before);
+            pace.note(now_ms().saturating_sub(begun_ms), client.pending().len() - before);
             Ok(())
         }
         Ok(Filled::Quiet) => Err(Failure::BodyTimeout),
@@ -156,24 +161,24 @@ async fn fill(core: &Core, line: &mut Line<'_>, pace: &mut Pace) -> Result<(), F
 }
 
 /// RFC 9110 10.1.1: the client waits with its body until it is told to go on.
-async fn answer_expectation(core: &Core, line: &mut Line<'_>) -> Result<(), Failure> {
-    if line.head.expect_continue == Expectation::Continue && line.pending().len() == line.head.length {
-        line.output.extend_from_slice(encode::CONTINUE);
-        line.flush(core.snapshot.server.timeout_write_ms).await.map_err(|_| Failure::ClientGone)?;
+async fn answer_expectation(core: &Core, client: &mut ClientConnection<'_>) -> Result<(), Failure> {
+    if client.head.expect_continue == Expectation::Continue && client.pending().len() == client.head.length {
+        client.output.extend_from_slice(encode::CONTINUE);
+        client.flush(core.snapshot.server.timeout_write_ms).await.map_err(|_| Failure::ClientGone)?;
     }
     Ok(())
 }
 
 /// Scans the body, once: reads it, or finds that it has the shape of another.
 pub fn scan(
-    line: &Line<'_>,
+    client: &ClientConnection<'_>,
     route: &Route,
     body: BodyPlace,
     scratch: &mut Scratch,
-) -> Result<(Question, Reading), Failure> {
+) -> Result<(Request, Reading), Failure> {
     let endpoint = route.endpoint;
-    let bytes = body_bytes(line, &body);
-    let content_type = line.head.fields.get(line.pending(), "content-type").unwrap_or(b"");
+    let bytes = body_bytes(client, &body);
+    let content_type = client.head.fields.get(client.pending(), "content-type").unwrap_or(b"");
     // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
     // What looks like an object is read as one, or a body under another label could name a model past the allow-list.
     let is_json = match endpoint {
@@ -208,33 +213,35 @@ pub fn scan(
     }
     let in_body = facts.and_then(|facts: RequestFacts| facts.model).map(Named::Member).or(in_form);
     let named = match route.model {
-        ModelPlace::QueryOrBody => named::once(named::in_query(line)?, in_body)?,
+        ModelPlace::QueryOrBody => named::once(named::in_query(client)?, in_body)?,
         _ => in_body,
     };
-    let question = Question {
+    let request = Request {
         endpoint,
-        form: facts.map_or(Form::Whole, |facts| facts.form),
+        form: facts.map_or(Form::NonStreaming, |facts| facts.form),
         usage_event: facts.map_or(UsageEvent::NotAsked, |facts| facts.usage_event),
         facts,
-        directives: directives(line),
+        directives: directives(client),
         body,
         content,
         named,
     };
-    Ok((question, reading))
+    Ok((request, reading))
 }
 
 /// The bytes of the body of the request in hand.
-pub fn body_bytes<'a>(line: &'a Line<'_>, body: &'a BodyPlace) -> &'a [u8] {
+pub fn body_bytes<'a>(client: &'a ClientConnection<'_>, body: &'a BodyPlace) -> &'a [u8] {
     match body {
-        BodyPlace::Behind { length } => line.pending().get(line.head.length..line.head.length + length).unwrap_or(&[]),
+        BodyPlace::Behind { length } => {
+            client.pending().get(client.head.length..client.head.length + length).unwrap_or(&[])
+        }
         BodyPlace::Apart { bytes } => bytes,
     }
 }
 
-fn directives(line: &Line<'_>) -> Directives {
+fn directives(client: &ClientConnection<'_>) -> Directives {
     let mut found = Directives::default();
-    for value in line.head.fields.get_all(line.pending(), "cache-control") {
+    for value in client.head.fields.get_all(client.pending(), "cache-control") {
         for directive in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             if directive.eq_ignore_ascii_case(b"no-store") {
                 found.no_store = true;

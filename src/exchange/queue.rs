@@ -1,4 +1,4 @@
-//! Waiting one's turn: at a model, whose requests in flight are bounded, and at a backend, whose connections are. First
+//! Waiting one's permit: at a model, whose requests in flight are bounded, and at a backend, whose connections are. First
 //! come, first served, within a time-out of its own; a queue that is full says so at once.
 
 use std::cell::RefCell;
@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use shards::{Enter, Fault, Queue, Ticket};
+use shards::{Enter, Fault, Place, Queue};
 
 use super::core::Core;
 use super::flight::Flight;
@@ -20,17 +20,17 @@ pub enum At {
     Backend(usize),
 }
 
-/// Somebody's turn; the next one's when it is dropped.
-pub struct Turn {
+/// Somebody's permit; the next one's when it is dropped.
+pub struct QueuePermit {
     core: Rc<Core>,
     at: At,
 }
 
-/// A turn, if it is had without waiting. Errors: the queue is full.
-pub fn turn_now(core: &Rc<Core>, at: At) -> Result<Option<Turn>, Fault> {
+/// A permit, if it is had without waiting. Errors: the queue is full.
+pub fn permit_now(core: &Rc<Core>, at: At) -> Result<Option<QueuePermit>, Fault> {
     let entered = queue(core, at).borrow_mut().enter();
     match entered {
-        Enter::Go => Ok(Some(Turn { core: core.clone(), at })),
+        Enter::Go => Ok(Some(QueuePermit { core: core.clone(), at })),
         Enter::Wait => Ok(None),
         Enter::Full => {
             core.counters.queue_full.add(1);
@@ -39,29 +39,29 @@ pub fn turn_now(core: &Rc<Core>, at: At) -> Result<Option<Turn>, Fault> {
     }
 }
 
-/// Waits for a turn. Errors: the queue is full, the wait too long, or everybody has left.
-pub async fn turn(core: &Rc<Core>, at: At, timeout_ms: u64, flight: &Flight) -> Result<Turn, Fault> {
-    match turn_now(core, at)? {
-        Some(turn) => Ok(turn),
+/// Waits for a permit. Errors: the queue is full, the wait too long, or everybody has left.
+pub async fn permit(core: &Rc<Core>, at: At, timeout_ms: u64, flight: &Flight) -> Result<QueuePermit, Fault> {
+    match permit_now(core, at)? {
+        Some(permit) => Ok(permit),
         // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
         None => flight.unless_abandoned(Box::pin(wait(core, at, timeout_ms))).await.unwrap_or(Err(Fault::Cancelled)),
     }
 }
 
-async fn wait(core: &Rc<Core>, at: At, timeout_ms: u64) -> Result<Turn, Fault> {
+async fn wait(core: &Rc<Core>, at: At, timeout_ms: u64) -> Result<QueuePermit, Fault> {
     let mut waiting: Option<Waiting<'_>> = None;
     let mut too_late = pin!(sleep_ms(timeout_ms));
     poll_fn(|context| {
         let mut queue = queue(core, at).borrow_mut();
         match &mut waiting {
             Some(waiting) => {
-                if queue.take_grant(waiting.ticket) {
+                if queue.take_grant(waiting.place) {
                     waiting.over = true;
-                    return Poll::Ready(Ok(Turn { core: core.clone(), at }));
+                    return Poll::Ready(Ok(QueuePermit { core: core.clone(), at }));
                 }
-                queue.replace(waiting.ticket, context.waker().clone());
+                queue.replace(waiting.place, context.waker().clone());
             }
-            none => *none = Some(Waiting { core, at, ticket: queue.wait(context.waker().clone()), over: false }),
+            none => *none = Some(Waiting { core, at, place: queue.wait(context.waker().clone()), over: false }),
         }
         drop(queue);
         if too_late.as_mut().poll(context).is_ready() {
@@ -73,24 +73,24 @@ async fn wait(core: &Rc<Core>, at: At, timeout_ms: u64) -> Result<Turn, Fault> {
     .await
 }
 
-/// A place in a queue; given up when it is dropped before its turn.
+/// A place in a queue; given up when it is dropped before its permit.
 struct Waiting<'a> {
     core: &'a Core,
     at: At,
-    ticket: Ticket,
+    place: Place,
     over: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.over {
-            let next = queue(self.core, self.at).borrow_mut().give_up(self.ticket);
+            let next = queue(self.core, self.at).borrow_mut().give_up(self.place);
             next.into_iter().for_each(Waker::wake);
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         let next = queue(&self.core, self.at).borrow_mut().leave();
         next.into_iter().for_each(Waker::wake);

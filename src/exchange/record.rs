@@ -1,13 +1,13 @@
 //! What is noted of an exchange while it goes on, and the one line of the log and the counters at its end.
 
+use super::client::ClientConnection;
 use super::core::Core;
-use super::line::Line;
 use super::meter;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::limits::REQUEST_ID_BYTES;
-use crate::net::{now_us, throw, unix_ms};
+use crate::net::{now_us, random_u64, unix_ms};
 use crate::observe::log::Entry;
 use crate::wire::http1::{Method, Persistence, Version};
 
@@ -28,9 +28,9 @@ impl RequestId {
                 id.length = sent.len() as u8;
             }
             _ => {
-                let dice = (u128::from(throw()) << 64) | u128::from(throw());
+                let rng = (u128::from(random_u64()) << 64) | u128::from(random_u64());
                 for (place, byte) in id.bytes[..32].iter_mut().enumerate() {
-                    *byte = b"0123456789abcdef"[(dice >> (124 - 4 * place)) as usize & 15];
+                    *byte = b"0123456789abcdef"[(rng >> (124 - 4 * place)) as usize & 15];
                 }
                 id.length = 32;
             }
@@ -82,7 +82,7 @@ impl CacheMark {
 
 /// How the client wants its answer delivered.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Delivery {
     pub version: Version,
     pub persistence: Persistence,
     pub method: Method,
@@ -90,7 +90,7 @@ pub struct Manner {
 
 /// How a client sees that an answer is not whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Showing {
+pub enum Truncation {
     /// Its length or its last chunk is missing (RFC 9112 8).
     ByFraming,
     /// By nothing but a reset: the end of the connection is the end of the answer.
@@ -98,9 +98,9 @@ pub enum Showing {
 }
 
 /// An exchange's facts for the record, and for the heads written on the way.
-pub struct Note {
+pub struct RequestRecord {
     pub request_id: RequestId,
-    pub manner: Manner,
+    pub delivery: Delivery,
     pub started_us: u64,
     pub first_byte_us: Option<u64>,
     /// Of the time to there, what this exchange's own upstream call spent waiting.
@@ -116,47 +116,47 @@ pub struct Note {
     /// Why the answer is not kept, as far as it is known by now.
     pub not_stored: Option<NotStored>,
     pub status: u16,
-    /// How the end of the answer that was begun shows.
-    pub showing: Showing,
+    /// How the end of the answer that was pending shows.
+    pub truncation: Truncation,
     pub sent_bytes: u64,
     pub tokens: Option<TokenUsage>,
     pub failure: Option<Failure>,
 }
 
 /// Begins the record of the request whose head is in `line`.
-pub fn begin(core: &Core, line: &Line<'_>) -> Note {
+pub fn begin(core: &Core, client: &ClientConnection<'_>) -> RequestRecord {
     core.counters.requests.add(1);
-    let head = &line.head;
-    let manner = Manner { version: head.version, persistence: head.persistence, method: head.method };
-    let path = head.path.of(line.pending());
-    let mut note = note(RequestId::of(head.fields.get(line.pending(), "x-request-id")), manner);
-    (note.endpoint, note.dialect) = (Endpoint::from_path(path), Dialect::of_path(path));
-    note
+    let head = &client.head;
+    let delivery = Delivery { version: head.version, persistence: head.persistence, method: head.method };
+    let path = head.path.of(client.pending());
+    let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
+    (record.endpoint, record.dialect) = (Endpoint::from_path(path), Dialect::of_path(path));
+    record
 }
 
 /// Begins the record of a request whose head could not be understood.
-pub fn begin_refused() -> Note {
-    let manner = Manner { version: Version::Http11, persistence: Persistence::Close, method: Method::Other };
-    note(RequestId::of(None), manner)
+pub fn begin_refused() -> RequestRecord {
+    let delivery = Delivery { version: Version::Http11, persistence: Persistence::Close, method: Method::Other };
+    new_record(RequestId::of(None), delivery)
 }
 
-fn note(request_id: RequestId, manner: Manner) -> Note {
-    Note {
+fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
+    RequestRecord {
         request_id,
-        manner,
+        delivery,
         started_us: now_us(),
         first_byte_us: None,
         waited_us: None,
         endpoint: Endpoint::Other,
         dialect: Dialect::OpenAi,
-        form: Form::Whole,
+        form: Form::NonStreaming,
         tenant: None,
         model: None,
         backend: None,
         cache: CacheMark::Bypass,
         not_stored: None,
         status: 0,
-        showing: Showing::ByFraming,
+        truncation: Truncation::ByFraming,
         sent_bytes: 0,
         tokens: None,
         failure: None,
@@ -164,9 +164,9 @@ fn note(request_id: RequestId, manner: Manner) -> Note {
 }
 
 /// Ends the record: one line of the access log, and the counters.
-pub fn end(core: &Core, note: &Note) {
+pub fn end(core: &Core, record: &RequestRecord) {
     let now_us = now_us();
-    meter::count(core, note, now_us);
+    meter::count(core, record, now_us);
     let mut log = core.log.borrow_mut();
     if !log.is_on() {
         return;
@@ -174,22 +174,22 @@ pub fn end(core: &Core, note: &Note) {
     let snapshot = &core.snapshot;
     log.write(&Entry {
         unix_ms: unix_ms(),
-        request_id: note.request_id.bytes(),
+        request_id: record.request_id.bytes(),
         core: core.id.0,
-        tenant: note.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
-        endpoint: note.endpoint.label(),
-        model: note.model.map(|model| snapshot.models[model].name.as_str()),
-        backend: note.backend.map(|backend| snapshot.backends[backend].name.as_str()),
-        status: note.status,
-        cache: note.cache.label(),
+        tenant: record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
+        endpoint: record.endpoint.label(),
+        model: record.model.map(|model| snapshot.models[model].name.as_str()),
+        backend: record.backend.map(|backend| snapshot.backends[backend].name.as_str()),
+        status: record.status,
+        cache: record.cache.label(),
         // Of a failure the error is the reason; what comes from the cache is in it.
-        not_stored: note.not_stored.filter(|_| note.failure.is_none()).map(NotStored::label),
-        stream: note.form == Form::Streamed,
-        total_us: now_us.saturating_sub(note.started_us),
-        first_byte_us: note.first_byte_us.map(|at| at.saturating_sub(note.started_us)),
-        sent_bytes: note.sent_bytes,
-        tokens: note.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
-        error: note.failure.as_ref().map(Failure::label),
+        not_stored: record.not_stored.filter(|_| record.failure.is_none()).map(NotStored::label),
+        stream: record.form == Form::Streaming,
+        total_us: now_us.saturating_sub(record.started_us),
+        first_byte_us: record.first_byte_us.map(|at| at.saturating_sub(record.started_us)),
+        sent_bytes: record.sent_bytes,
+        tokens: record.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
+        error: record.failure.as_ref().map(Failure::label),
     });
     if log.is_full() {
         drop(log);

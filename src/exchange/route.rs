@@ -10,12 +10,12 @@ use shards::{Breaker, Fault, Millis};
 
 use super::attempt::{is_failing, is_late, outcome};
 use super::core::Core;
-use super::letters::{Letter, News};
+use super::messages::{Message, News};
 use super::meter;
-use super::order::Order;
+use super::upstream_request::UpstreamRequest;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::Form;
-use crate::net::throw;
+use crate::net::random_u64;
 
 /// How much of a prompt decides where it goes, with `balance = "prefix"`: system prompts and the first turn, which is
 /// what conversations share.
@@ -52,7 +52,7 @@ impl Tried {
 }
 
 /// Picks a target of `model` that was not `tried`. Errors: none is in service, even in a panic.
-pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Result<Plan, Fault> {
+pub fn plan(core: &Rc<Core>, upstream: &UpstreamRequest, model: usize, tried: &Tried) -> Result<Plan, Fault> {
     let targets = &core.snapshot.models[model].targets;
     let now = core.now();
     let mut spread = core.spread[model].borrow_mut();
@@ -99,11 +99,11 @@ pub fn plan(core: &Rc<Core>, order: &Order, model: usize, tried: &Tried) -> Resu
                 let backend = targets[target].backend;
                 core.latencies[backend].borrow().cost(core.load.own(backend), now)
             };
-            two_choices(targets.len(), cost, weight, throw())
+            two_choices(targets.len(), cost, weight, random_u64())
         }
         balance @ (Balance::Sticky(_) | Balance::Prefix) => {
             core.load.look(now);
-            spread.ring.pick(place(order, balance), load, weight)
+            spread.ring.pick(place(upstream, balance), load, weight)
         }
     };
     let target = picked.ok_or(Fault::NoBackend)?;
@@ -141,14 +141,14 @@ pub fn cooled(core: &Core, model: usize, target: usize, for_ms: u64) -> bool {
 }
 
 /// Where on the ring a request belongs.
-fn place(order: &Order, balance: &Balance) -> u64 {
+fn place(upstream: &UpstreamRequest, balance: &Balance) -> u64 {
     if let Balance::Sticky(field) = balance
-        && let Some(session) = order.head.fields.find(order.head_bytes(), field)
+        && let Some(session) = upstream.head.fields.find(upstream.head_bytes(), field)
     {
         return hash(session);
     }
-    let body = order.body();
-    let start = order.facts.and_then(|facts| facts.prompt).map_or(0, |prompt| prompt.start as usize);
+    let body = upstream.body();
+    let start = upstream.facts.and_then(|facts| facts.prompt).map_or(0, |prompt| prompt.start as usize);
     let prompt = &body[start.min(body.len())..];
     hash(&prompt[..prompt.len().min(PROMPT_BYTES)])
 }
@@ -208,7 +208,7 @@ impl Plan {
         }
     }
 
-    /// An answer that had begun well broke off: the pass has ended by then.
+    /// An answer that had pending well broke off: the pass has ended by then.
     pub fn broke_off(&self, fault: Fault) {
         if self.core.times_first_content(self.model) {
             self.note_fault(fault, 0);
@@ -222,9 +222,9 @@ impl Plan {
         let (core, model, target) = (&self.core, self.model, self.target);
         if cooled(core, model, target, for_ms) {
             for other in (0..core.count).filter(|&other| other != core.id.0) {
-                core.post(shards::CoreId(other), Letter::Cooled { model, target, for_ms });
+                core.post(shards::CoreId(other), Message::Cooled { model, target, for_ms });
             }
-            core.post_background(Letter::Cooled { model, target, for_ms });
+            core.post_background(Message::Cooled { model, target, for_ms });
         }
     }
 }
@@ -259,8 +259,8 @@ fn turned(core: &Core, backend: usize, change: Option<Change>) {
     };
     if let Some(news) = news {
         for other in (0..core.count).filter(|&other| other != core.id.0) {
-            core.post(shards::CoreId(other), Letter::Health { backend, news });
+            core.post(shards::CoreId(other), Message::Health { backend, news });
         }
     }
-    core.post_background(Letter::Turned { backend, from: core.id, change });
+    core.post_background(Message::Turned { backend, from: core.id, change });
 }

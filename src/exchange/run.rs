@@ -7,18 +7,18 @@ use std::sync::Arc;
 use shards::{Coalescing, Fingerprint, Fit, Group, Worth};
 
 use super::accept::{self, Accepted};
-use super::authenticate::{self, Visitor};
+use super::authenticate::{self, Principal};
+use super::client::{ClientConnection, Filled};
 use super::core::Core;
 use super::endpoint::{self, Answerer, Route};
-use super::flight::{End, Seat};
-use super::letters::Acceptable;
-use super::line::{Filled, Line};
+use super::flight::{End, Subscriber};
 use super::lookup::{self, Event, Step};
-use super::order::Order;
-use super::parse::{self, BodyPlace, Question};
-use super::record::{self, CacheMark, Note, Showing};
+use super::messages::Acceptable;
+use super::parse::{self, BodyPlace, Request};
+use super::record::{self, CacheMark, RequestRecord, Truncation};
 use super::relay::{self, Next, Reader, Role};
-use super::store::Duty;
+use super::store::CompletionGuard;
+use super::upstream_request::UpstreamRequest;
 use super::{admit, decode, fingerprint};
 use crate::config::snapshot::HealthPaths;
 use crate::dialect::facts::NotStored;
@@ -55,53 +55,55 @@ enum Rest {
 async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
     let timeout_ms = core.snapshot.server.timeout_write_ms;
     let _user = core.buffers.join();
-    let mut line = Line::new(core, socket);
+    let mut client = ClientConnection::new(core, socket);
     let rest = loop {
-        match accept::head(core, &mut line).await {
+        match accept::head(core, &mut client).await {
             Accepted::Head => {}
-            Accepted::Quiet => break line.settle(timeout_ms).await.map_or(Rest::Closed, |()| Rest::Quiet),
+            Accepted::Quiet => break client.settle(timeout_ms).await.map_or(Rest::Closed, |()| Rest::Quiet),
             Accepted::Closed => {
-                let _ = line.settle(timeout_ms).await;
+                let _ = client.settle(timeout_ms).await;
                 break Rest::Closed;
             }
             Accepted::Refused(failure) => {
-                let mut note = record::begin_refused();
-                relay::refuse(core, &mut note, &failure, &mut line.output);
-                note.failure = Some(failure);
-                record::end(core, &note);
-                linger(core, &mut line).await;
+                let mut record = record::begin_refused();
+                relay::refuse(core, &mut record, &failure, &mut client.output);
+                record.failure = Some(failure);
+                record::end(core, &record);
+                linger(core, &mut client).await;
                 break Rest::Closed;
             }
         }
         let _running = core.counters.exchanges.hold();
-        let mut note = record::begin(core, &line);
-        line.begin_answer();
-        let end = exchange(core, &mut line, &mut note).await;
-        record::end(core, &note);
-        line.memory.release();
+        let mut record = record::begin(core, &client);
+        client.begin_answer();
+        let end = exchange(core, &mut client, &mut record).await;
+        record::end(core, &record);
+        client.memory.release();
         match end {
             Ended::Clean(Next::KeepAlive) => {}
             Ended::Clean(Next::Close) => {
-                linger(core, &mut line).await;
+                linger(core, &mut client).await;
                 break Rest::Closed;
             }
             // A reset would take with it what the client has not read yet, the error at the end included.
-            Ended::Unclean if note.showing == Showing::ByFraming && note.failure != Some(Failure::ClientGone) => {
-                linger(core, &mut line).await;
+            Ended::Unclean
+                if record.truncation == Truncation::ByFraming && record.failure != Some(Failure::ClientGone) =>
+            {
+                linger(core, &mut client).await;
                 break Rest::Closed;
             }
             Ended::Unclean => {
-                line.socket.make_close_unclean();
+                client.socket.make_close_unclean();
                 break Rest::Closed;
             }
         }
         // Requests that came together are answered together.
-        let more = !line.pending().is_empty() && line.output.len() < super::core::BUFFER_BYTES / 2;
-        if !more && line.flush(timeout_ms).await.is_err() {
+        let more = !client.pending().is_empty() && client.output.len() < super::core::BUFFER_BYTES / 2;
+        if !more && client.flush(timeout_ms).await.is_err() {
             break Rest::Closed;
         }
     };
-    line.release(core);
+    client.release(core);
     rest
 }
 
@@ -113,18 +115,18 @@ enum Ended {
 }
 
 /// One request, from its head to the last byte of its answer.
-async fn exchange(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Ended {
-    let failure = match answer(core, line, note).await {
+async fn exchange(core: &Rc<Core>, client: &mut ClientConnection<'_>, record: &mut RequestRecord) -> Ended {
+    let failure = match answer(core, client, record).await {
         Ok(next) => return Ended::Clean(next),
         Err(Broken::Refused(failure)) => *failure,
         Err(Broken::Cut(failure)) => {
-            note.failure = Some(*failure);
+            record.failure = Some(*failure);
             return Ended::Unclean;
         }
     };
-    pass_over(line, note);
-    let next = relay::refuse(core, note, &failure, &mut line.output);
-    note.failure = Some(failure);
+    pass_over(client, record);
+    let next = relay::refuse(core, record, &failure, &mut client.output);
+    record.failure = Some(failure);
     Ended::Clean(next)
 }
 
@@ -148,9 +150,13 @@ impl From<Failure> for Broken {
     }
 }
 
-async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result<Next, Broken> {
-    let route = endpoint::route(&core.snapshot.server.passthrough_paths, &line.head, line.pending())?;
-    note.endpoint = route.endpoint;
+async fn answer(
+    core: &Rc<Core>,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+) -> Result<Next, Broken> {
+    let route = endpoint::route(&core.snapshot.server.passthrough_paths, &client.head, client.pending())?;
+    record.endpoint = route.endpoint;
     if matches!(route.answerer, Answerer::Health | Answerer::Readiness) {
         let server = &core.snapshot.server;
         if server.health_paths == HealthPaths::Unknown {
@@ -160,74 +166,74 @@ async fn answer(core: &Rc<Core>, line: &mut Line<'_>, note: &mut Note) -> Result
             return Err(Failure::Draining.into());
         }
         // No credential is asked for, so no body is waited for.
-        pass_over(line, note);
-        return Ok(relay::text(core, line, note, "ok\n"));
+        pass_over(client, record);
+        return Ok(relay::text(core, client, record, "ok\n"));
     }
     // Nor is that of an unauthenticated client.
-    let visitor = authenticate::visitor(core, line)?;
-    note.tenant = visitor.tenant;
+    let principal = authenticate::principal(core, client)?;
+    record.tenant = principal.tenant;
     if route.answerer == Answerer::Models {
-        let body = parse::receive(core, line).await?;
-        let next = relay::models(core, line, note, &visitor)?;
-        discard(line, body);
+        let body = parse::receive(core, client).await?;
+        let next = relay::models(core, client, record, &principal)?;
+        discard(client, body);
         return Ok(next);
     }
-    let coding = decode::coding(line, route.endpoint)?;
-    let body = parse::receive(core, line).await?;
-    let body = decode::decode(core, line, body, coding)?;
-    let (question, permit, fingerprint) = understand(core, line, &route, &visitor, body)?;
-    note.model = Some(permit.model);
-    note.form = question.form;
-    let fingerprint = fingerprint.map_err(|reason| note.not_stored = Some(reason)).ok();
-    answer_question(core, line, note, question, permit, fingerprint).await
+    let coding = decode::coding(client, route.endpoint)?;
+    let body = parse::receive(core, client).await?;
+    let body = decode::decode(core, client, body, coding)?;
+    let (request, admission, fingerprint) = understand(core, client, &route, &principal, body)?;
+    record.model = Some(admission.model);
+    record.form = request.form;
+    let fingerprint = fingerprint.map_err(|reason| record.not_stored = Some(reason)).ok();
+    answer_request(core, client, record, request, admission, fingerprint).await
 }
 
 /// From the fingerprint on: the cache, somebody's flight, or a flight of one's own. What comes next is decided by
 /// [`Coalescing`]; here it is done.
-async fn answer_question(
+async fn answer_request(
     core: &Rc<Core>,
-    line: &mut Line<'_>,
-    note: &mut Note,
-    mut question: Question,
-    permit: admit::Permit,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    mut request: Request,
+    admission: admit::Admission,
     fingerprint: Option<Fingerprint>,
 ) -> Result<Next, Broken> {
-    let (form, usage_event) = (question.form, question.usage_event);
-    let acceptable = Acceptable { form, max_age_ms: question.directives.max_age_ms };
+    let (form, usage_event) = (request.form, request.usage_event);
+    let acceptable = Acceptable { form, max_age_ms: request.directives.max_age_ms };
     let mark = match fingerprint {
         None => CacheMark::Bypass,
-        Some(_) if question.directives.no_cache => CacheMark::Refused,
+        Some(_) if request.directives.no_cache => CacheMark::Refused,
         Some(_) => CacheMark::Miss,
     };
-    note.cache = mark;
+    record.cache = mark;
     // What is said of a call of one's own.
     let mut miss = mark;
     let shared = fingerprint.filter(|_| mark == CacheMark::Miss);
     let mut coalescing = Coalescing::new();
     let mut step: Step = if shared.is_some() { coalescing.begin() } else { coalescing.begin_alone() };
-    let mut seat = None;
+    let mut subscriber = None;
     loop {
         let (keep_as, role) = match step {
             Step::Serve(entry) => {
-                discard(line, question.body);
-                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
+                discard(client, request.body);
+                return relay::stored(core, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::ServeStale(entry) => {
                 let (age_ms, ttl_ms) = (now_ms().saturating_sub(entry.stored_ms), entry.ttl_ms);
-                note.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
-                discard(line, question.body);
-                return relay::stored(core, line, note, &entry, usage_event).await.map_err(Broken::cut);
+                record.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
+                discard(client, request.body);
+                return relay::stored(core, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::Fail(failure) => return Err(Broken::Refused(failure)),
             Step::Ask { group, silent } | Step::AskHere { group, silent } => {
-                let Some(question) = shared else { return Err(Failure::Internal.into()) };
+                let Some(request) = shared else { return Err(Failure::Internal.into()) };
                 let flight = match group {
-                    Group::Everyone => question,
-                    Group::Younger => fingerprint::of_younger(&question),
-                    Group::SameForm => fingerprint::of_form(&question, form),
+                    Group::Everyone => request,
+                    Group::Younger => fingerprint::of_younger(&request),
+                    Group::SameForm => fingerprint::of_form(&request, form),
                 };
                 let event;
-                (event, seat) = match step {
+                (event, subscriber) = match step {
                     Step::Ask { .. } => lookup::ask(core, flight, acceptable, silent),
                     _ => lookup::ask_without_owner(core, flight, silent),
                 };
@@ -239,32 +245,33 @@ async fn answer_question(
             }
             Step::Lead => {
                 // What the owner does not know of, it does not keep without being told.
-                let is_local = seat.as_ref().is_some_and(|seat: &Seat| seat.flight().is_local());
+                let is_local =
+                    subscriber.as_ref().is_some_and(|subscriber: &Subscriber| subscriber.flight().is_local());
                 (fingerprint.filter(|_| is_local), Role::Own)
             }
             // Fetched outside of any flight, and good for others all the same.
             Step::Alone => {
-                let stale = seat.take().and_then(|seat| seat.flight().stale());
-                seat = Some(lookup::alone(core, stale));
+                let stale = subscriber.take().and_then(|subscriber| subscriber.flight().stale());
+                subscriber = Some(lookup::alone(core, stale));
                 (fingerprint, Role::Own)
             }
             Step::Follow(group, patience) => (None, Role::Follower(group, patience)),
         };
-        let Some(seat) = &mut seat else { return Err(Failure::Internal.into()) };
-        note.cache = if role == Role::Own { miss } else { CacheMark::Joined };
+        let Some(subscriber) = &mut subscriber else { return Err(Failure::Internal.into()) };
+        record.cache = if role == Role::Own { miss } else { CacheMark::Joined };
         if role == Role::Own {
-            if question.directives.only_if_cached {
+            if request.directives.only_if_cached {
                 // A flight that this exchange was to lead has to end; others who follow it by now ask again.
-                seat.flight().finish(core, End::Failed(Failure::FlightLost));
+                subscriber.flight().finish(core, End::Failed(Failure::FlightLost));
                 return Err(Failure::NotCached.into());
             }
-            let order = Order::take(core, line, &mut question, permit.model, note.request_id);
-            let duty = Duty::new(core, seat.flight(), keep_as);
-            seat.fly(order, duty);
+            let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record.request_id);
+            let guard = CompletionGuard::new(core, subscriber.flight(), keep_as);
+            subscriber.fly(upstream, guard);
         }
-        let event = match relay::live(core, line, note, seat, acceptable, usage_event, role).await {
+        let event = match relay::live(core, client, record, subscriber, acceptable, usage_event, role).await {
             Reader::Done(next) => {
-                discard(line, question.body);
+                discard(client, request.body);
                 return Ok(next);
             }
             Reader::Cut(failure) => return Err(Broken::Cut(failure)),
@@ -272,7 +279,7 @@ async fn answer_question(
             Reader::Stale(stale) => {
                 let (entry, failure) = *stale;
                 let over_ms = now_ms().saturating_sub(entry.stored_ms).saturating_sub(entry.ttl_ms);
-                let entry = entry.in_form(form).filter(|_| question.directives.takes_stale(over_ms));
+                let entry = entry.in_form(form).filter(|_| request.directives.takes_stale(over_ms));
                 match entry {
                     Some(entry) => Event::Stale(Arc::new(entry)),
                     None => Event::Failed(Box::new(failure), Worth::Nothing),
@@ -281,7 +288,7 @@ async fn answer_question(
         };
         match event {
             Event::Found(_, Fit::TooOld) => miss = CacheMark::TooOld,
-            Event::Found(..) => note.cache = mark, // `stored` makes it a hit
+            Event::Found(..) => record.cache = mark, // `stored` makes it a hit
             _ => {}
         }
         step = coalescing.next(event);
@@ -291,56 +298,56 @@ async fn answer_question(
 /// The steps that need no waiting, over one scan of the body.
 fn understand(
     core: &Rc<Core>,
-    line: &Line<'_>,
+    client: &ClientConnection<'_>,
     route: &Route,
-    visitor: &Visitor,
+    principal: &Principal,
     body: BodyPlace,
-) -> Result<(Question, admit::Permit, Result<Fingerprint, NotStored>), Failure> {
+) -> Result<(Request, admit::Admission, Result<Fingerprint, NotStored>), Failure> {
     let scratch = &mut *core.scratch.borrow_mut();
-    let (question, reading) = parse::scan(line, route, body, scratch)?;
-    let permit = admit::permit(core, visitor, line, route, &question, scratch)?;
-    let fingerprint = fingerprint::of(core, visitor, &permit, line, &question, &reading, scratch);
+    let (request, reading) = parse::scan(client, route, body, scratch)?;
+    let admission = admit::admit(core, principal, client, route, &request, scratch)?;
+    let fingerprint = fingerprint::of(core, principal, &admission, client, &request, &reading, scratch);
     scratch.shrink();
-    Ok((question, permit, fingerprint))
+    Ok((request, admission, fingerprint))
 }
 
 /// Passes over the request in hand. What is left of it would be taken for the next one: only if it is here whole can the
 /// connection go on.
-fn pass_over(line: &mut Line<'_>, note: &mut Note) {
-    match line.unread_of_request(note) {
-        Some(length) => line.consume(length),
+fn pass_over(client: &mut ClientConnection<'_>, record: &mut RequestRecord) {
+    match client.unread_of_request(record) {
+        Some(length) => client.consume(length),
         // RFC 9112 9.6: the client is told.
-        None => note.manner.persistence = Persistence::Close,
+        None => record.delivery.persistence = Persistence::Close,
     }
 }
 
-/// Passes over the request in hand, as far as it still stands in the line.
-fn discard(line: &mut Line<'_>, body: BodyPlace) {
+/// Passes over the request in hand, as far as it still stands in the client.
+fn discard(client: &mut ClientConnection<'_>, body: BodyPlace) {
     let length = match body {
         BodyPlace::Behind { length } => length,
         BodyPlace::Apart { .. } => 0,
     };
-    line.consume(line.head.length + length);
+    client.consume(client.head.length + length);
 }
 
 /// Sends what is left, ends our direction, and reads on for a little: closing at once would reset the connection, and
 /// the client might lose the answer that tells it why (RFC 9112 9.6).
-async fn linger(core: &Core, line: &mut Line<'_>) {
+async fn linger(core: &Core, client: &mut ClientConnection<'_>) {
     let timeout_ms = core.snapshot.server.timeout_write_ms;
     // Of a body that was too large or too slow there may be much here.
-    core.buffers.give(std::mem::take(&mut line.input));
-    line.at = 0;
-    if line.flush(timeout_ms).await.is_err() || line.settle(timeout_ms).await.is_err() {
+    core.buffers.give(std::mem::take(&mut client.input));
+    client.at = 0;
+    if client.flush(timeout_ms).await.is_err() || client.settle(timeout_ms).await.is_err() {
         return;
     }
-    line.socket.finish_writing();
+    client.socket.finish_writing();
     let deadline_ms = now_ms() + LINGER_MS;
     let mut read = 0;
     while read as u64 <= core.snapshot.server.body_max_bytes {
-        line.input.clear();
-        line.at = 0;
-        match line.fill(core, deadline_ms, Wait::ForRest).await {
-            Ok(Filled::Some) => read += line.input.len(),
+        client.input.clear();
+        client.at = 0;
+        match client.fill(core, deadline_ms, Wait::ForRest).await {
+            Ok(Filled::Some) => read += client.input.len(),
             Ok(Filled::End | Filled::Quiet) | Err(_) => return,
         }
     }

@@ -15,8 +15,8 @@ use super::core::Core;
 use super::flight::{Flight, Lane};
 use super::lease::{Carrier, Lease, Origin};
 use super::named::Named;
-use super::order::Order;
 use super::route::Plan;
+use super::upstream_request::UpstreamRequest;
 use crate::config::snapshot::{Backend, CredentialField, IncludeUsage};
 use crate::dialect::Edits;
 use crate::dialect::facts::{Endpoint, Form};
@@ -61,7 +61,7 @@ pub enum SendFault {
 /// Sends `order` over `lease` and waits for the head of the answer.
 pub async fn request(
     core: &Core,
-    order: &Order,
+    upstream: &UpstreamRequest,
     plan: &Plan,
     lease: &mut Lease,
     deadlines: Deadlines,
@@ -69,8 +69,8 @@ pub async fn request(
     flight: &Flight,
 ) -> Result<Answer, SendFault> {
     let origin = lease.origin;
-    let composed = Composed::new(core, order, plan);
-    let usage_hidden = composed.usage_hidden;
+    let builder = RequestBuilder::new(core, upstream, plan);
+    let usage_hidden = builder.usage_hidden;
     let written = match lease.carrier() {
         Carrier::Http1(socket) => {
             socket.watch().shut_down_at(deadlines.head_ms);
@@ -78,14 +78,14 @@ pub async fn request(
             let posted = {
                 let output = &mut core.scratch.borrow_mut().text;
                 output.clear();
-                composed.write_http1(output);
+                builder.write_http1(output);
                 socket.post(output)
             };
             match posted {
                 Some(written) => written,
                 None => {
                     let mut output = core.buffers.take();
-                    composed.write_http1(&mut output);
+                    builder.write_http1(&mut output);
                     let (written, output) = socket.write(output).await;
                     core.buffers.give(output);
                     written
@@ -93,8 +93,8 @@ pub async fn request(
             }
         }
         Carrier::Http2(connection) => {
-            let request = composed.http2_request().ok_or(SendFault::Failed(Fault::Garbage))?;
-            let stream = connection.send(request, composed.body()).map_err(|fault| {
+            let request = builder.http2_request().ok_or(SendFault::Failed(Fault::Garbage))?;
+            let stream = connection.send(request, builder.body()).map_err(|fault| {
                 SendFault::Failed(if fault == Http2Fault::Refused { Fault::Refused } else { Fault::Closed })
             })?;
             stream.watch().shut_down_at(deadlines.head_ms);
@@ -107,7 +107,7 @@ pub async fn request(
     let sent_us = now_us();
     let mut input = Vec::new();
     let mut head = core.response_heads.take();
-    let asked = if order.head.method == Method::Head { Asked::Head } else { Asked::Other };
+    let asked = if upstream.head.method == Method::Head { Asked::Head } else { Asked::Other };
     // A backend may answer and close before it has read everything: its answer counts, not our broken write.
     let (mut interim, mut ended, mut refused) = (0, false, false);
     loop {
@@ -115,7 +115,7 @@ pub async fn request(
             match core.known_responses.borrow_mut().parse_response(&input, asked, &mut head) {
                 Ok(Progress::Complete) => {
                     if head.status >= 200 {
-                        order.waited_since(sent_us);
+                        upstream.waited_since(sent_us);
                         if written.is_err() {
                             head.persistence = Persistence::Close; // it does not stand between two requests
                         }
@@ -151,11 +151,11 @@ pub async fn request(
             refused = result.is_err_and(|error| connect::is_refused(core, plan.backend, &error));
         }
         if ended {
-            order.waited_since(sent_us);
+            upstream.waited_since(sent_us);
             if flight.is_abandoned() {
                 return Err(SendFault::Failed(Fault::Cancelled));
             }
-            if lease.has_tripped() {
+            if lease.was_interrupted() {
                 return Err(SendFault::Failed(deadlines.fault(Fault::HeadTimeout)));
             }
             if refused {
@@ -168,7 +168,7 @@ pub async fn request(
             let nothing_came = input.is_empty() && interim == 0;
             let at_once = now_us().saturating_sub(sent_us) < STALE_US;
             return Err(match origin {
-                Origin::Reused if nothing_came && at_once && order.is_repeatable() => SendFault::Stale,
+                Origin::Reused if nothing_came && at_once && upstream.is_repeatable() => SendFault::Stale,
                 Origin::Reused | Origin::Fresh => SendFault::Failed(Fault::Closed),
             });
         }
@@ -176,19 +176,19 @@ pub async fn request(
 }
 
 /// Fields that all requests to one backend have, as HTTP/1.1 writes them.
-pub struct Lasting(SecretSlice<u8>);
+pub struct StaticHeaders(SecretSlice<u8>);
 
-impl Lasting {
-    pub fn of(backend: &Backend) -> Lasting {
+impl StaticHeaders {
+    pub fn of(backend: &Backend) -> StaticHeaders {
         let mut bytes = Vec::new();
         encode::field(&mut bytes, "host", backend.authority.as_bytes());
-        lasting_fields(backend, |name, value| encode::field(&mut bytes, name, value));
-        Lasting(bytes.into())
+        static_headers(backend, |name, value| encode::field(&mut bytes, name, value));
+        StaticHeaders(bytes.into())
     }
 }
 
 /// Hands each field to `put` that all requests to `backend` have, but for the one by which HTTP/2 frames a message.
-fn lasting_fields(backend: &Backend, mut put: impl FnMut(&str, &[u8])) {
+fn static_headers(backend: &Backend, mut put: impl FnMut(&str, &[u8])) {
     // What is compressed cannot be looked into as it comes.
     put("accept-encoding", b"identity");
     put("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
@@ -202,10 +202,10 @@ fn lasting_fields(backend: &Backend, mut put: impl FnMut(&str, &[u8])) {
 }
 
 /// A request as a backend gets it, but for its form on the wire.
-struct Composed<'a> {
-    order: &'a Order,
+struct RequestBuilder<'a> {
+    upstream: &'a UpstreamRequest,
     backend: &'a Backend,
-    lasting: &'a Lasting,
+    static_headers: &'a StaticHeaders,
     edits: Edits<'a>,
     /// What its query says in place of the model there.
     query_edit: Option<(Span, &'a str)>,
@@ -213,36 +213,43 @@ struct Composed<'a> {
     usage_hidden: bool,
 }
 
-impl<'a> Composed<'a> {
-    fn new(core: &'a Core, order: &'a Order, plan: &Plan) -> Composed<'a> {
+impl<'a> RequestBuilder<'a> {
+    fn new(core: &'a Core, upstream: &'a UpstreamRequest, plan: &Plan) -> RequestBuilder<'a> {
         let backend = &core.snapshot.backends[plan.backend];
         let target = &core.snapshot.models[plan.model].targets[plan.target];
         let mut edits = Edits::new();
         let (mut usage_hidden, mut query_edit) = (false, None);
         // A fallback is called by its own name, not by that of the model it stands in for.
-        let own = (plan.model != order.model).then_some(&core.snapshot.models[plan.model].name);
+        let own = (plan.model != upstream.model).then_some(&core.snapshot.models[plan.model].name);
         if let Some(name) = target.model.as_ref().or(own) {
-            match (order.named, &order.facts) {
+            match (upstream.named, &upstream.facts) {
                 (Some(Named::Field(span)), _) => edits.rename_field(span, name),
                 (Some(Named::Query(span)), _) => query_edit = Some((span, name.as_str())),
                 (_, Some(facts)) => edits.rename_model(facts, name),
                 (Some(Named::Member(_)) | None, None) => {}
             }
         }
-        if let Some(facts) = &order.facts {
-            let streamed = order.form == Form::Streamed && order.endpoint != Endpoint::Other;
+        if let Some(facts) = &upstream.facts {
+            let streamed = upstream.form == Form::Streaming && upstream.endpoint != Endpoint::Other;
             if streamed && backend.include_usage == IncludeUsage::Ask {
-                let before = edits.edited_len(order.body());
+                let before = edits.edited_len(upstream.body());
                 edits.ask_for_usage(facts);
-                usage_hidden = edits.edited_len(order.body()) != before;
+                usage_hidden = edits.edited_len(upstream.body()) != before;
             }
         }
-        Composed { order, backend, lasting: &core.lasting[plan.backend], edits, query_edit, usage_hidden }
+        RequestBuilder {
+            upstream,
+            backend,
+            static_headers: &core.static_headers[plan.backend],
+            edits,
+            query_edit,
+            usage_hidden,
+        }
     }
 
     /// Hands the request target to `put`.
     fn target<R>(&self, put: impl FnOnce(&[u8]) -> R) -> R {
-        let (span, bytes) = (self.order.head.path, self.order.head_bytes());
+        let (span, bytes) = (self.upstream.head.path, self.upstream.head_bytes());
         let base = self.backend.base_path.as_bytes();
         match self.query_edit {
             None if base.is_empty() => put(path(span.of(bytes))),
@@ -260,11 +267,11 @@ impl<'a> Composed<'a> {
     /// Hands each field to `put` that is this request's own, but for those by which one HTTP version or the other frames a
     /// message.
     fn fields(&self, mut put: impl FnMut(&str, &[u8])) {
-        let (head, bytes) = (&self.order.head, self.order.head_bytes());
-        let accepted: &[u8] = match (self.order.endpoint, self.order.form) {
+        let (head, bytes) = (&self.upstream.head, self.upstream.head_bytes());
+        let accepted: &[u8] = match (self.upstream.endpoint, self.upstream.form) {
             (Endpoint::Other, _) => head.fields.get(bytes, "accept").unwrap_or(b"*/*"),
-            (_, Form::Streamed) => b"text/event-stream",
-            (_, Form::Whole) => b"application/json",
+            (_, Form::Streaming) => b"text/event-stream",
+            (_, Form::NonStreaming) => b"application/json",
         };
         put("accept", accepted);
         for name in FORWARDED {
@@ -275,8 +282,8 @@ impl<'a> Composed<'a> {
         for name in FORWARDED_LISTS.into_iter().chain(CHANGING) {
             head.fields.get_all(bytes, name).for_each(|value| put(name, value));
         }
-        put("x-request-id", self.order.request_id.bytes());
-        let length = self.edits.edited_len(self.order.body());
+        put("x-request-id", self.upstream.request_id.bytes());
+        let length = self.edits.edited_len(self.upstream.body());
         if length > 0 || !matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options) {
             put("content-length", itoa::Buffer::new().format(length).as_bytes());
         }
@@ -286,7 +293,7 @@ impl<'a> Composed<'a> {
     fn http2_request(&self) -> Option<http::Request<()>> {
         let scheme = if self.backend.tls.is_some() { "https" } else { "http" };
         let uri = self.target(|target| [scheme.as_bytes(), b"://", self.backend.authority.as_bytes(), target].concat());
-        let method = self.order.head.method_span.of(self.order.head_bytes());
+        let method = self.upstream.head.method_span.of(self.upstream.head_bytes());
         let mut request = http::Request::builder().method(method).uri(uri).body(()).ok()?;
         let mut sayable = true;
         let mut put = |name: &str, value: &[u8]| match (
@@ -296,7 +303,7 @@ impl<'a> Composed<'a> {
             (Ok(name), Ok(value)) => drop(request.headers_mut().append(name, value)),
             _ => sayable = false,
         };
-        lasting_fields(self.backend, &mut put);
+        static_headers(self.backend, &mut put);
         self.fields(put);
         sayable.then_some(request)
     }
@@ -304,18 +311,18 @@ impl<'a> Composed<'a> {
     /// The body, apart from the order's buffers: it may be sent when those are gone.
     fn body(&self) -> Bytes {
         let mut body = Vec::new();
-        self.edits.write(self.order.body(), &mut body);
+        self.edits.write(self.upstream.body(), &mut body);
         body.into()
     }
 
     /// The whole request as HTTP/1.1 has it.
     fn write_http1(&self, out: &mut Vec<u8>) {
-        let method = self.order.head.method_span.of(self.order.head_bytes());
+        let method = self.upstream.head.method_span.of(self.upstream.head_bytes());
         self.target(|target| encode::request_line(out, method, target));
-        out.extend_from_slice(self.lasting.0.expose_secret());
+        out.extend_from_slice(self.static_headers.0.expose_secret());
         self.fields(|name, value| encode::field(out, name, value));
         encode::head_end(out);
-        self.edits.write(self.order.body(), out);
+        self.edits.write(self.upstream.body(), out);
     }
 }
 

@@ -9,32 +9,32 @@ use shards::Fingerprint;
 
 use super::core::Core;
 use super::flight::{End, Flight, Reuse};
-use super::letters::{Entry, keep};
-use super::order::Order;
+use super::messages::{Entry, keep};
 use super::relay::Captured;
+use super::upstream_request::UpstreamRequest;
 use crate::dialect::facts::NotStored;
 use crate::error::{Blame, Failure};
 use crate::net::now_ms;
 
-/// The duty to end a flight. Dropped without, by a panic, it ends the flight as failed.
-pub struct Duty {
+/// The guard to end a flight. Dropped without, by a panic, it ends the flight as failed.
+pub struct CompletionGuard {
     core: Rc<Core>,
     flight: Rc<Flight>,
     /// Where to keep the answer of a call outside of any flight.
     keep_as: Option<Fingerprint>,
 }
 
-impl Duty {
-    pub fn new(core: &Rc<Core>, flight: &Rc<Flight>, keep_as: Option<Fingerprint>) -> Duty {
+impl CompletionGuard {
+    pub fn new(core: &Rc<Core>, flight: &Rc<Flight>, keep_as: Option<Fingerprint>) -> CompletionGuard {
         core.counters.flights.add(1);
         core.counters.calls.add(1);
-        Duty { core: core.clone(), flight: flight.clone(), keep_as }
+        CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as }
     }
 
     /// Ends the flight.
-    pub fn settle(self, order: &Order, captured: Result<Captured, Failure>) {
+    pub fn settle(self, upstream: &UpstreamRequest, captured: Result<Captured, Failure>) {
         let end = match captured {
-            Ok(captured) => self.complete(order, captured),
+            Ok(captured) => self.complete(upstream, captured),
             Err(failure) if failure.blame() == Blame::Backend => match self.flight.stale() {
                 Some(entry) => End::Stale(entry, failure),
                 None => End::Failed(failure),
@@ -44,12 +44,12 @@ impl Duty {
         self.flight.finish(&self.core, end);
     }
 
-    fn complete(&self, order: &Order, captured: Captured) -> End {
+    fn complete(&self, upstream: &UpstreamRequest, captured: Captured) -> End {
         let Captured { mut stored, form, usage_event, tokens } = captured;
         let usage_event = usage_event.map(Bytes::from);
         let max = self.core.snapshot.cache.max_entry_bytes;
         let entry = |body: Bytes| Entry {
-            endpoint: order.endpoint,
+            endpoint: upstream.endpoint,
             form,
             content_type: self.flight.content_type(),
             body,
@@ -90,7 +90,7 @@ fn unkept(reason: NotStored) -> Reuse {
     }
 }
 
-impl Drop for Duty {
+impl Drop for CompletionGuard {
     fn drop(&mut self) {
         self.core.counters.flights.sub(1);
         // Ignored where the flight has ended.

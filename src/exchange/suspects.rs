@@ -7,8 +7,8 @@ use shards::balancer::hash;
 use shards::breaker::Outcome;
 
 use super::core::Core;
-use super::order::Order;
 use super::route::{self, Plan};
+use super::upstream_request::UpstreamRequest;
 
 /// The backends that failed, and in which term of service.
 #[derive(Default)]
@@ -37,10 +37,10 @@ impl Suspects {
     }
 
     /// Tells the breakers.
-    pub fn judge(&self, core: &Core, order: &Order, ended: Ended) {
+    pub fn judge(&self, core: &Core, upstream: &UpstreamRequest, ended: Ended) {
         let suspects = self.0.take();
         let Some(first) = suspects.first() else { return };
-        let is_new = || core.failed_lately[first.backend].is_new(hash(order.body()));
+        let is_new = || core.failed_lately[first.backend].is_new(hash(upstream.body()));
         for suspect in guilty(&suspects, ended, is_new) {
             route::tell(core, suspect.backend, |breaker, now| breaker.broke_off(suspect.term, Outcome::Bad, now));
         }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::port::sleep_until_us;
+use super::reactor::sleep_until_us;
 
 static START_S: OnceLock<i64> = OnceLock::new();
 

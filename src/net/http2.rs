@@ -30,7 +30,7 @@ use driver::Heard;
 pub struct Http2Settings {
     /// Most streams at a time, whatever the peer allows.
     pub streams_max: usize,
-    /// What a peer may send on one stream before any of it was read: memory a slow client can hold. Over a round trip
+    /// What a peer may send on one stream before any of it was read: memory a slow client can hold. Over a round interrupt
     /// of 100 ms it still lets 2.5 MB/s through, a thousand times the speed of a written answer.
     pub stream_window_bytes: u32,
     /// The same over all streams. With as much as all of them together may hold, a stream nobody reads never stops the

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::{clock, port};
+use super::{clock, reactor};
 
 /// The runtime's own ring stays empty.
 const RING_ENTRIES: u32 = 256;
@@ -18,7 +18,7 @@ const RING_ENTRIES: u32 = 256;
 const WHOLE_ROUND: u32 = 2;
 
 /// Runs `main` on this thread until it ends. The runtime runs the tasks of a round; when none can run any more, the core's
-/// ring is served and waited on, see [`super::port`]. Whatever wakes a task comes from there.
+/// ring is served and waited on, see [`super::reactor`]. Whatever wakes a task comes from there.
 ///
 /// Errors: the kernel's refusal to make a ring, with the usual cause in words.
 pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
@@ -29,7 +29,7 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
         .with_entries(RING_ENTRIES)
         .build()
         .map_err(explain)?;
-    port::check().map_err(explain)?;
+    reactor::check().map_err(explain)?;
     RUNNING.set(true);
     let call = Arc::new(Call(AtomicBool::new(true)));
     let waker = Waker::from(call.clone());
@@ -47,7 +47,7 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
                 return Poll::Ready(output);
             }
             if let Some(task) = ended {
-                port::work(!is_called && RAN.get() <= WHOLE_ROUND);
+                reactor::work(!is_called && RAN.get() <= WHOLE_ROUND);
                 RAN.set(0);
                 // Were there nothing to run, the runtime would wait on a ring of its own.
                 task.wake();
@@ -59,7 +59,7 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
     RUNNING.set(false);
     ROUND.take();
     drop(runtime);
-    port::end();
+    reactor::end();
     clock::end_rounds();
     Ok(output)
 }

@@ -22,8 +22,8 @@ use rustix::net::{
     },
 };
 
-pub use super::port::Outlet;
-use super::port::{Port, Ready, ready};
+pub use super::reactor::DirectWriter;
+use super::reactor::{Ready, SocketHandle, ready};
 use super::{dial::FastOpen, sys::ask_fast_open, watch::Watch};
 use crate::limits::{PEER_ASKED_SECONDS, PEER_SILENT_MS};
 
@@ -34,7 +34,7 @@ pub type SocketId = RawFd;
 pub struct Socket {
     // In this order, so that neither the watch's registry nor the ring of ports holds a descriptor that is closed.
     watch: Watch,
-    port: Port,
+    handle: SocketHandle,
     /// Waits for room, while [`Socket::poll_write`] had none.
     stalled: Option<Ready>,
     fd: OwnedFd,
@@ -42,20 +42,20 @@ pub struct Socket {
     is_fresh: bool,
 }
 
-/// Ends the wait for something to read. See [`Socket::readable_until_quit`].
+/// Ends the wait for something to read. See [`Socket::readable_or_cancelled`].
 #[derive(Default)]
-pub struct Quit {
+pub struct Cancel {
     asked: bool,
     waiting: Option<Waker>,
 }
 
-impl Quit {
-    pub fn new() -> Quit {
-        Quit::default()
+impl Cancel {
+    pub fn new() -> Cancel {
+        Cancel::default()
     }
 
     /// Makes the wait end with [`io::ErrorKind::Interrupted`], unless there is data already.
-    pub fn quit(&mut self) {
+    pub fn cancel(&mut self) {
         self.asked = true;
         if let Some(waiting) = self.waiting.take() {
             waiting.wake();
@@ -65,8 +65,8 @@ impl Quit {
 
 impl Socket {
     fn new(fd: OwnedFd) -> io::Result<Socket> {
-        let port = Port::new(fd.as_raw_fd())?;
-        Ok(Socket { watch: Watch::new(fd.as_raw_fd()), port, stalled: None, fd, is_fresh: false })
+        let handle = SocketHandle::new(fd.as_raw_fd())?;
+        Ok(Socket { watch: Watch::new(fd.as_raw_fd()), handle, stalled: None, fd, is_fresh: false })
     }
 
     /// The watch of this socket: deadlines and hang-ups.
@@ -76,22 +76,22 @@ impl Socket {
 
     /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end.
     pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
-        let result = poll_fn(|context| self.port.poll_read(&mut buffer, context)).await;
+        let result = poll_fn(|context| self.handle.poll_read(&mut buffer, context)).await;
         (result, buffer)
     }
 
-    /// As `readable`, but `quit` ends the wait: then the result is an `Interrupted` error. Nothing is read either way.
-    pub async fn readable_until_quit(&self, quit: &RefCell<Quit>) -> io::Result<()> {
-        quit.borrow_mut().asked = false;
+    /// As `readable`, but `cancel` ends the wait: then the result is an `Interrupted` error. Nothing is read either way.
+    pub async fn readable_or_cancelled(&self, cancel: &RefCell<Cancel>) -> io::Result<()> {
+        cancel.borrow_mut().asked = false;
         poll_fn(|context| {
-            if let Poll::Ready(result) = self.port.poll_readable(context) {
+            if let Poll::Ready(result) = self.handle.poll_readable(context) {
                 return Poll::Ready(result);
             }
-            let mut quit = quit.borrow_mut();
-            if std::mem::take(&mut quit.asked) {
+            let mut cancel = cancel.borrow_mut();
+            if std::mem::take(&mut cancel.asked) {
                 return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
             }
-            match &mut quit.waiting {
+            match &mut cancel.waiting {
                 Some(waiting) => waiting.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),
             }
@@ -135,13 +135,13 @@ impl Socket {
         if self.is_fresh {
             return None;
         }
-        self.port.post(bytes, self.watch.patience_ms())
+        self.handle.post(bytes, self.watch.patience_ms())
     }
 
     /// A handle by which another task of this core posts, with `patience_ms` for a peer that takes nothing, while the task
     /// that owns the socket writes nothing itself. None: not on this connection.
-    pub fn outlet(&self, patience_ms: u64) -> Option<Outlet> {
-        (!self.is_fresh).then(|| self.port.outlet(patience_ms))
+    pub fn direct_writer(&self, patience_ms: u64) -> Option<DirectWriter> {
+        (!self.is_fresh).then(|| self.handle.direct_writer(patience_ms))
     }
 
     /// Waits until the kernel has everything that was written: before the end of the direction, or of the socket.
@@ -152,7 +152,7 @@ impl Socket {
     /// See [`Socket::settle`].
     pub fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watch.moved();
-        self.port.poll_settled(context)
+        self.handle.poll_settled(context)
     }
 
     /// Shows `take` what has come, in place; it says how many bytes it took, at least one, and must not touch a socket.
@@ -162,7 +162,7 @@ impl Socket {
         context: &mut Context<'_>,
         take: impl FnOnce(&[u8]) -> usize,
     ) -> Poll<io::Result<usize>> {
-        self.port.poll_take(context, take)
+        self.handle.poll_take(context, take)
     }
 
     /// Writes as much of `bytes` as there is room for, at least one byte. A wait for room that is given up loses nothing.
@@ -177,7 +177,7 @@ impl Socket {
 
     /// As `poll_write_parts`, for those who cannot wait: without room it is a `WouldBlock`.
     pub fn write_now(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.port.poll_settled(&mut Context::from_waker(Waker::noop())) {
+        match self.handle.poll_settled(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(settled) => settled?,
             Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -190,7 +190,7 @@ impl Socket {
         context: &mut Context<'_>,
         send: impl Fn(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        std::task::ready!(self.port.poll_settled(context))?;
+        std::task::ready!(self.handle.poll_settled(context))?;
         loop {
             if let Some(stalled) = &mut self.stalled {
                 let waited = std::task::ready!(Pin::new(stalled).poll(context));
@@ -215,7 +215,7 @@ impl Socket {
 
     /// Waits until a read would give bytes or the end, without lending a buffer.
     pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|context| self.port.poll_readable(context)).await
+        poll_fn(|context| self.handle.poll_readable(context)).await
     }
 
     /// Ends our sending direction.
@@ -230,12 +230,12 @@ impl Socket {
 
     /// Makes ready a connection that will lie idle before anything was read from it, for [`Socket::is_quiet`].
     pub fn rest(&self) {
-        self.port.arm();
+        self.handle.arm();
     }
 
     /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
     pub fn is_quiet(&self) -> bool {
-        self.port.is_quiet()
+        self.handle.is_quiet()
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -306,7 +306,7 @@ pub async fn dial_with(to: &Dial, timeout_ms: u64, fast_open: FastOpen) -> io::R
         Err(rustix::io::Errno::INPROGRESS) => {
             socket.watch.shut_down_at(super::now_ms().saturating_add(timeout_ms));
             ready(socket.fd.as_fd(), PollFlags::OUT).await?;
-            if socket.watch.take_trip().is_some() {
+            if socket.watch.take_interrupt().is_some() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             socket.watch.clear();

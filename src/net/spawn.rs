@@ -89,62 +89,62 @@ pub fn spawn_lasting<F: Future<Output = ()>>(panics: &Panics, make: impl Fn() ->
 
 /// Places in memory for tasks of one kind, which begin with an `A` and are kept for the next: a task of its own would take
 /// new memory each time, by then cold.
-pub struct Berths<A> {
-    free: RefCell<Vec<Berth<A>>>,
+pub struct TaskPool<A> {
+    free: RefCell<Vec<TaskSlot<A>>>,
     panics: Panics,
 }
 
-type Berth<A> = Pin<Box<dyn Reused<A>>>;
+type TaskSlot<A> = Pin<Box<dyn Reused<A>>>;
 
 /// Most places that are kept.
-const BERTHS_MAX: usize = 64;
+const TASK_SLOTS_MAX: usize = 64;
 
-impl<A: 'static> Berths<A> {
-    pub fn new(panics: Panics) -> Berths<A> {
-        Berths { free: RefCell::default(), panics }
+impl<A: 'static> TaskPool<A> {
+    pub fn new(panics: Panics) -> TaskPool<A> {
+        TaskPool { free: RefCell::default(), panics }
     }
 
     /// Takes the task aboard that `make` makes of `argument`: always the same `make`, for a place holds what it was made
     /// for. It starts when it is first polled, or let go of.
-    pub fn board<F>(&self, make: impl Fn(A) -> F + 'static, argument: A) -> Passenger<A>
+    pub fn start<F>(&self, make: impl Fn(A) -> F + 'static, argument: A) -> InlineTask<A>
     where
         F: Future<Output = ()> + 'static,
     {
         let free = self.free.borrow_mut().pop();
-        let mut berth =
+        let mut slot =
             free.unwrap_or_else(|| Box::pin(Place { make, panics: self.panics.clone(), running: None::<F> }));
-        berth.as_mut().begin(argument);
-        Passenger { berth: Some(berth) }
+        slot.as_mut().begin(argument);
+        InlineTask { slot: Some(slot) }
     }
 }
 
 /// A task that runs as a part of the task that owns this, which spares the runtime a task and the wakings between the two.
 /// Let go of before its end, it runs on as a task of its own. A panic inside ends it alone and is counted.
-pub struct Passenger<A: 'static> {
+pub struct InlineTask<A: 'static> {
     /// Until the task has ended.
-    berth: Option<Berth<A>>,
+    slot: Option<TaskSlot<A>>,
 }
 
-impl<A> Passenger<A> {
-    /// Goes on with the task. Ready when it has ended; its place is then free for the next of `berths`.
-    pub fn poll(&mut self, berths: &Berths<A>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(berth) = &mut self.berth else { return Poll::Ready(()) };
-        let state = berth.as_mut().poll(context);
+impl<A> InlineTask<A> {
+    /// Goes on with the task. Ready when it has ended; its place is then free for the next of `pool`.
+    pub fn poll(&mut self, pool: &TaskPool<A>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(slot) = &mut self.slot else { return Poll::Ready(()) };
+        let state = slot.as_mut().poll(context);
         if state.is_ready() {
-            let mut free = berths.free.borrow_mut();
-            if free.len() < BERTHS_MAX {
-                free.extend(self.berth.take());
+            let mut free = pool.free.borrow_mut();
+            if free.len() < TASK_SLOTS_MAX {
+                free.extend(self.slot.take());
             }
-            self.berth = None;
+            self.slot = None;
         }
         state
     }
 }
 
-impl<A> Drop for Passenger<A> {
+impl<A> Drop for InlineTask<A> {
     fn drop(&mut self) {
-        if let Some(mut berth) = self.berth.take().filter(|_| super::is_running()) {
-            super::spawn_raw(poll_fn(move |context| berth.as_mut().poll(context)));
+        if let Some(mut slot) = self.slot.take().filter(|_| super::is_running()) {
+            super::spawn_raw(poll_fn(move |context| slot.as_mut().poll(context)));
         }
     }
 }
@@ -189,14 +189,14 @@ mod tests {
 
     use std::future::poll_fn;
 
-    use super::{BERTHS_MAX, Berths, Panics, Passenger, spawn};
+    use super::{InlineTask, Panics, TASK_SLOTS_MAX, TaskPool, spawn};
     use crate::net::runtime::run_data_core;
     use crate::net::sleep_ms;
 
     type Log = Rc<RefCell<Vec<String>>>;
 
     /// Says when it begins, waits `0`, and says its end; one that is called `panics` does not get there.
-    async fn trip((wait_ms, name, log): (u64, &'static str, Log)) {
+    async fn interrupt((wait_ms, name, log): (u64, &'static str, Log)) {
         log.borrow_mut().push(format!("{name} begins"));
         if wait_ms > 0 {
             sleep_ms(wait_ms).await;
@@ -205,23 +205,23 @@ mod tests {
         log.borrow_mut().push(format!("{name} ends"));
     }
 
-    async fn to_its_end<A>(passenger: &mut Passenger<A>, berths: &Berths<A>) {
-        poll_fn(|context| passenger.poll(berths, context)).await;
+    async fn to_its_end<A>(task: &mut InlineTask<A>, pool: &TaskPool<A>) {
+        poll_fn(|context| task.poll(pool, context)).await;
     }
 
     #[test]
     fn a_passenger_runs_in_its_owner_and_by_itself_once_it_is_let_go() {
         let (log, panics) = (Log::default(), Panics::default());
-        let berths = Berths::new(panics.clone());
+        let pool = TaskPool::new(panics.clone());
         let core = async {
-            to_its_end(&mut berths.board(trip, (1, "one", log.clone())), &berths).await;
-            to_its_end(&mut berths.board(trip, (0, "panics", log.clone())), &berths).await;
-            assert_eq!(berths.free.borrow().len(), 1, "one after the other had the same place");
+            to_its_end(&mut pool.start(interrupt, (1, "one", log.clone())), &pool).await;
+            to_its_end(&mut pool.start(interrupt, (0, "panics", log.clone())), &pool).await;
+            assert_eq!(pool.free.borrow().len(), 1, "one after the other had the same place");
             // Never polled, and in the middle of its wait: both go on.
-            drop(berths.board(trip, (0, "two", log.clone())));
-            let mut three = berths.board(trip, (1, "three", log.clone()));
+            drop(pool.start(interrupt, (0, "two", log.clone())));
+            let mut three = pool.start(interrupt, (1, "three", log.clone()));
             poll_fn(|context| {
-                assert!(three.poll(&berths, context).is_pending());
+                assert!(three.poll(&pool, context).is_pending());
                 std::task::Poll::Ready(())
             })
             .await;
@@ -240,8 +240,8 @@ mod tests {
     #[test]
     fn what_is_left_when_the_ring_ends_does_not_start() {
         let log = Log::default();
-        let berths = Berths::new(Panics::default());
-        let left = run_data_core(async { berths.board(trip, (0, "late", log.clone())) }).expect("a ring");
+        let pool = TaskPool::new(Panics::default());
+        let left = run_data_core(async { pool.start(interrupt, (0, "late", log.clone())) }).expect("a ring");
         drop(left);
         assert!(log.borrow().is_empty());
     }
@@ -249,15 +249,15 @@ mod tests {
     #[test]
     fn only_so_many_places_are_kept() {
         let log = Log::default();
-        let berths = Berths::new(Panics::default());
+        let pool = TaskPool::new(Panics::default());
         let core = async {
-            let boarded = (0..BERTHS_MAX + 9).map(|_| berths.board(trip, (0, "one", log.clone())));
-            for mut passenger in boarded.collect::<Vec<_>>() {
-                to_its_end(&mut passenger, &berths).await;
+            let started = (0..TASK_SLOTS_MAX + 9).map(|_| pool.start(interrupt, (0, "one", log.clone())));
+            for mut task in started.collect::<Vec<_>>() {
+                to_its_end(&mut task, &pool).await;
             }
         };
         run_data_core(core).expect("a ring");
-        assert_eq!(berths.free.borrow().len(), BERTHS_MAX);
+        assert_eq!(pool.free.borrow().len(), TASK_SLOTS_MAX);
     }
 
     struct Told(Rc<RefCell<Vec<&'static str>>>);

@@ -140,7 +140,7 @@ impl Buffers {
 
     /// What the kernel wrote to buffer `id`.
     pub fn filled(&self, id: u16, length: usize) -> &[u8] {
-        assert!(id < self.used && length <= self.each, "the kernel names buffers it was given");
+        assert!(id < self.used && length <= self.each, "the kernel fixed_files buffers it was given");
         // SAFETY: in bounds by the assertion; the memory stays mapped; the kernel does not write to a buffer again until
         // `give_back`, which borrows `self` mutably. WHY: the buffer was filled from outside of the program.
         unsafe { std::slice::from_raw_parts(self.bytes.add(self.offset(id)), length) }
@@ -179,7 +179,7 @@ pub fn push_receive(ring: &mut io_uring::IoUring, socket: RawFd, tag: u64) -> bo
     unsafe { ring.submission().push(&entry).is_ok() }
 }
 
-/// A socket as an entry of the ring names it.
+/// A socket as an entry of the ring fixed_files it.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
     Descriptor(RawFd),
@@ -188,15 +188,15 @@ pub enum Target {
 }
 
 /// Bytes that wait for the call that sends them. The memory is never given back, so that a send in the ring can point to it.
-pub struct Tray {
+pub struct SendArena {
     bytes: &'static mut [u8],
     used: usize,
 }
 
-impl Tray {
+impl SendArena {
     /// One of `capacity` bytes.
-    pub fn new(capacity: usize) -> Tray {
-        Tray { bytes: Box::leak(vec![0; capacity].into_boxed_slice()), used: 0 }
+    pub fn new(capacity: usize) -> SendArena {
+        SendArena { bytes: Box::leak(vec![0; capacity].into_boxed_slice()), used: 0 }
     }
 
     /// Copies `bytes` and queues a send of them that does not wait: it is done within the call that submits it, and completes
@@ -244,18 +244,18 @@ pub fn push_poll(ring: &mut io_uring::IoUring, descriptor: RawFd, events: PollFl
 
 /// Where the count of an eventfd is read to. Never given back, so that a read in the ring can point to it.
 #[derive(Clone, Copy)]
-pub struct BellRead(&'static std::sync::atomic::AtomicU64);
+pub struct EventFdCount(&'static std::sync::atomic::AtomicU64);
 
-impl BellRead {
-    pub fn new() -> BellRead {
-        BellRead(Box::leak(Box::default()))
+impl EventFdCount {
+    pub fn new() -> EventFdCount {
+        EventFdCount(Box::leak(Box::default()))
     }
 }
 
 /// Queues a read of an eventfd. False: the queue is full.
-pub fn push_bell_read(ring: &mut io_uring::IoUring, bell: RawFd, count: BellRead, tag: u64) -> bool {
+pub fn push_eventfd_read(ring: &mut io_uring::IoUring, notifier: RawFd, count: EventFdCount, tag: u64) -> bool {
     let entry =
-        io_uring::opcode::Read::new(io_uring::types::Fd(bell), count.0.as_ptr().cast(), 8).build().user_data(tag);
+        io_uring::opcode::Read::new(io_uring::types::Fd(notifier), count.0.as_ptr().cast(), 8).build().user_data(tag);
     // SAFETY: the entry points to eight bytes that are never unmapped, and that nobody looks at. WHY: pushing is unsafe as
     // such.
     unsafe { ring.submission().push(&entry).is_ok() }

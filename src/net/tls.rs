@@ -23,7 +23,7 @@ use rustls::version::{TLS12, TLS13};
 pub use self::fault::{TlsError, TlsFault};
 pub use self::settings::{Identity, Offer, Roots, TlsSettings};
 pub use self::stream::TlsStream;
-use super::{Socket, now_ms, unix_ms, watch::Trip};
+use super::{Socket, now_ms, unix_ms, watch::Interrupt};
 
 /// Which HTTP both sides speak on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +92,8 @@ pub async fn connect(socket: Socket, context: &TlsContext, timeout_ms: u64) -> R
     socket.watch().shut_down_at(now_ms().saturating_add(timeout_ms));
     let mut stream = TlsStream::new(socket, session);
     let shaken = stream.shake_hands().await;
-    match stream.watch().take_trip() {
-        Some(Trip::Deadline) => return Err(TlsFault::TimedOut),
+    match stream.watch().take_interrupt() {
+        Some(Interrupt::Deadline) => return Err(TlsFault::TimedOut),
         Some(_) => return Err(TlsFault::Closed),
         None => stream.watch().clear(),
     }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
 
-use super::{Hangup, Panics, Quit, SocketId, hangups, has_input, now_ms, shutdown_both, sleep_ms, spawn_lasting};
+use super::{Cancel, Hangup, Panics, SocketId, hangups, has_input, now_ms, shutdown_both, sleep_ms, spawn_lasting};
 
 /// How often guarded sockets are asked for hang-ups: a client that left is noticed within two of these.
 const HANGUP_TICK_MS: u64 = 10;
@@ -22,14 +22,14 @@ const HANGUPS_A_TICK: usize = 128;
 
 /// Why a wait was made to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trip {
+pub enum Interrupt {
     /// The deadline passed.
     Deadline,
     /// The peer has ended its sending direction; it may still be reading. Said once.
     HalfClosed,
     /// The connection is gone.
     Gone,
-    /// Somebody on this core asked for it with [`Alarm::trip`].
+    /// Somebody on this core asked for it with [`Alarm::interrupt`].
     Abandoned,
 }
 
@@ -42,7 +42,7 @@ enum Then {
         until_ms: u64,
     },
     CloseIdle,
-    Quit(Rc<RefCell<Quit>>, Wait),
+    Cancel(Rc<RefCell<Cancel>>, Wait),
     Wake,
 }
 
@@ -64,9 +64,9 @@ struct Slot {
     /// Place in `Registry::guarded`.
     guarded: Option<usize>,
     half_closed: bool,
-    trip: Option<Trip>,
-    /// Why it was shut down. Unlike the trip it stays: a socket that was shut down does too.
-    down: Option<Trip>,
+    interrupt: Option<Interrupt>,
+    /// Why it was shut down. Unlike the interrupt it stays: a socket that was shut down does too.
+    down: Option<Interrupt>,
     waker: Option<Waker>,
 }
 
@@ -123,7 +123,7 @@ impl Watch {
                 then: Then::Nothing,
                 guarded: None,
                 half_closed: false,
-                trip: None,
+                interrupt: None,
                 down: None,
                 waker: None,
             };
@@ -160,7 +160,7 @@ impl Watch {
     /// As `shut_down_at`, unless something has tripped: that is taken, and nothing is armed. Whether nothing has.
     pub fn go_on_until(&self, at_ms: u64) -> bool {
         self.with(|slot| {
-            let goes_on = slot.trip.take().is_none();
+            let goes_on = slot.interrupt.take().is_none();
             if goes_on {
                 (slot.deadline_ms, slot.then) = (at_ms, Then::ShutDown);
             }
@@ -196,19 +196,19 @@ impl Watch {
     }
 
     /// Takes the pending read back when `at_ms` passes.
-    pub fn quit_at(&self, at_ms: u64, quit: &Rc<RefCell<Quit>>, wait: Wait) {
+    pub fn cancel_at(&self, at_ms: u64, cancel: &Rc<RefCell<Cancel>>, wait: Wait) {
         self.with(|slot| {
             slot.deadline_ms = at_ms;
-            slot.trip = None;
+            slot.interrupt = None;
             // Most of the time it is the same one: no need to count references up and down.
             match &mut slot.then {
-                Then::Quit(old, old_wait) if Rc::ptr_eq(old, quit) => *old_wait = wait,
-                then => *then = Then::Quit(quit.clone(), wait),
+                Then::Cancel(old, old_wait) if Rc::ptr_eq(old, cancel) => *old_wait = wait,
+                then => *then = Then::Cancel(cancel.clone(), wait),
             }
         });
     }
 
-    /// Wakes the task that polls with [`Watch::poll_trip`] when `at_ms` passes.
+    /// Wakes the task that polls with [`Watch::poll_interrupt`] when `at_ms` passes.
     pub fn wake_at(&self, at_ms: u64) {
         self.with(|slot| slot.arm(at_ms, Then::Wake));
     }
@@ -223,7 +223,7 @@ impl Watch {
         self.with(|slot| slot.arm(u64::MAX, Then::Nothing));
     }
 
-    /// From now on hang-ups of the peer trip the watch and wake its task. Nothing on a detached watch.
+    /// From now on hang-ups of the peer interrupt the watch and wake its task. Nothing on a detached watch.
     pub fn guard(&self) {
         REGISTRY.with_borrow_mut(|registry| {
             let place = registry.guarded.len();
@@ -249,14 +249,14 @@ impl Watch {
     }
 
     /// What tripped, once.
-    pub fn take_trip(&self) -> Option<Trip> {
-        self.with(|slot| slot.trip.take())
+    pub fn take_interrupt(&self) -> Option<Interrupt> {
+        self.with(|slot| slot.interrupt.take())
     }
 
-    /// As `take_trip`; if nothing did, `waker` is woken when something does.
-    pub fn poll_trip(&self, waker: &Waker) -> Option<Trip> {
-        self.with(|slot| match slot.trip.take() {
-            Some(trip) => Some(trip),
+    /// As `take_interrupt`; if nothing did, `waker` is woken when something does.
+    pub fn poll_interrupt(&self, waker: &Waker) -> Option<Interrupt> {
+        self.with(|slot| match slot.interrupt.take() {
+            Some(interrupt) => Some(interrupt),
             None => {
                 match &mut slot.waker {
                     Some(old) => old.clone_from(waker),
@@ -267,9 +267,9 @@ impl Watch {
         })
     }
 
-    /// Why it was shut down; if it was not, `waker` is woken when it is. For detached watches: the trip stays to be taken,
+    /// Why it was shut down; if it was not, `waker` is woken when it is. For detached watches: the interrupt stays to be taken,
     /// and the answer stays the same for ever.
-    pub fn poll_down(&self, waker: &Waker) -> Option<Trip> {
+    pub fn poll_down(&self, waker: &Waker) -> Option<Interrupt> {
         self.with(|slot| {
             if slot.down.is_none() {
                 match &mut slot.waker {
@@ -289,11 +289,11 @@ impl Watch {
 
 impl Alarm {
     /// Trips the watch, if it still lives: the socket is shut down and its task woken.
-    pub fn trip(self) {
+    pub fn interrupt(self) {
         let waker = REGISTRY.with_borrow_mut(|registry| match registry.slots.get_mut(self.index) {
             Some(Some(slot)) if slot.serial == self.serial => {
-                slot.trip = Some(Trip::Abandoned);
-                slot.shut_down(Trip::Abandoned);
+                slot.interrupt = Some(Interrupt::Abandoned);
+                slot.shut_down(Interrupt::Abandoned);
                 slot.waker.take()
             }
             _ => None,
@@ -318,7 +318,7 @@ impl Drop for Watch {
 }
 
 impl Slot {
-    fn shut_down(&mut self, why: Trip) {
+    fn shut_down(&mut self, why: Interrupt) {
         self.down = self.down.or(Some(why));
         if let Some(socket) = self.socket {
             shutdown_both(socket);
@@ -328,8 +328,8 @@ impl Slot {
     fn arm(&mut self, at_ms: u64, then: Then) {
         (self.deadline_ms, self.then) = (at_ms, then);
         // What an earlier wait left unread is not this one's.
-        if self.trip == Some(Trip::Deadline) {
-            self.trip = None;
+        if self.interrupt == Some(Interrupt::Deadline) {
+            self.interrupt = None;
         }
     }
 }
@@ -345,7 +345,7 @@ impl Registry {
         }
     }
 
-    fn trip_hangups(&mut self, wakers: &mut Vec<Waker>) {
+    fn interrupt_hangups(&mut self, wakers: &mut Vec<Waker>) {
         self.asked.clear();
         self.asked_slots.clear();
         let count = self.guarded.len().min(HANGUPS_A_TICK);
@@ -360,10 +360,10 @@ impl Registry {
         hangups(&self.asked, &mut self.found);
         for (position, hangup) in self.found.drain(..) {
             let Some(Some(slot)) = self.slots.get_mut(self.asked_slots[position]) else { continue };
-            slot.trip = match hangup {
-                Hangup::Full => Some(Trip::Gone),
+            slot.interrupt = match hangup {
+                Hangup::Full => Some(Interrupt::Gone),
                 Hangup::Half if slot.half_closed => continue,
-                Hangup::Half => Some(Trip::HalfClosed),
+                Hangup::Half => Some(Interrupt::HalfClosed),
             };
             slot.half_closed = true;
             wakers.extend(slot.waker.take());
@@ -371,16 +371,16 @@ impl Registry {
     }
 
     /// Handles deadlines up to `now_ms`; what has to be woken or taken back is for outside of the registry's borrow.
-    fn trip_deadlines(&mut self, now_ms: u64, wakers: &mut Vec<Waker>, quits: &mut Vec<Rc<RefCell<Quit>>>) {
+    fn interrupt_deadlines(&mut self, now_ms: u64, wakers: &mut Vec<Waker>, cancels: &mut Vec<Rc<RefCell<Cancel>>>) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.deadline_ms <= now_ms) {
             slot.deadline_ms = u64::MAX;
-            if slot.trip.is_none() {
-                slot.trip = Some(Trip::Deadline); // a hang-up is said once, and not over a deadline
+            if slot.interrupt.is_none() {
+                slot.interrupt = Some(Interrupt::Deadline); // a hang-up is said once, and not over a deadline
             }
             match std::mem::replace(&mut slot.then, Then::Nothing) {
                 Then::Nothing | Then::Wake => {}
-                Then::ShutDown | Then::ShutDownStuck { .. } | Then::CloseIdle => slot.shut_down(Trip::Deadline),
-                Then::Quit(quit, _) => quits.push(quit),
+                Then::ShutDown | Then::ShutDownStuck { .. } | Then::CloseIdle => slot.shut_down(Interrupt::Deadline),
+                Then::Cancel(cancel, _) => cancels.push(cancel),
             }
             wakers.extend(slot.waker.take());
         }
@@ -389,16 +389,16 @@ impl Registry {
 
 /// Runs while any socket lives.
 async fn tick_deadlines() {
-    let (mut wakers, mut quits) = (Vec::new(), Vec::new());
+    let (mut wakers, mut cancels) = (Vec::new(), Vec::new());
     loop {
         sleep_ms(DEADLINE_TICK_MS).await;
         let go_on = REGISTRY.with_borrow_mut(|registry| {
-            registry.trip_deadlines(now_ms(), &mut wakers, &mut quits);
+            registry.interrupt_deadlines(now_ms(), &mut wakers, &mut cancels);
             registry.deadlines_ticking = registry.live > 0;
             registry.deadlines_ticking
         });
         wakers.drain(..).for_each(Waker::wake);
-        quits.drain(..).for_each(|quit| quit.borrow_mut().quit());
+        cancels.drain(..).for_each(|cancel| cancel.borrow_mut().cancel());
         if !go_on {
             return;
         }
@@ -414,7 +414,7 @@ async fn tick_hangups() {
         let go_on = REGISTRY.with_borrow_mut(|registry| {
             idle = if registry.guarded.is_empty() { idle + 1 } else { 0 };
             if !registry.guarded.is_empty() {
-                registry.trip_hangups(&mut wakers);
+                registry.interrupt_hangups(&mut wakers);
             }
             registry.hangups_ticking = idle < HANGUP_TICKS_IDLE;
             registry.hangups_ticking
@@ -429,18 +429,18 @@ async fn tick_hangups() {
 /// Ends the wait of every connection that has nothing to do: those that are idle are shut down, and reads that wait for
 /// a next request are taken back.
 pub fn close_idle() {
-    let (mut wakers, mut quits) = (Vec::new(), Vec::new());
+    let (mut wakers, mut cancels) = (Vec::new(), Vec::new());
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten() {
             match &slot.then {
                 // A request that has come already is still answered.
                 Then::CloseIdle if slot.socket.is_some_and(has_input) => {}
                 Then::CloseIdle => {
-                    slot.shut_down(Trip::Abandoned);
+                    slot.shut_down(Interrupt::Abandoned);
                     wakers.extend(slot.waker.take_if(|_| slot.socket.is_none()));
                 }
-                Then::Quit(quit, Wait::ForRequest) => quits.push(quit.clone()),
-                Then::Quit(_, Wait::ForRest)
+                Then::Cancel(cancel, Wait::ForRequest) => cancels.push(cancel.clone()),
+                Then::Cancel(_, Wait::ForRest)
                 | Then::Nothing
                 | Then::ShutDown
                 | Then::ShutDownStuck { .. }
@@ -449,7 +449,7 @@ pub fn close_idle() {
         }
     });
     wakers.drain(..).for_each(Waker::wake);
-    quits.iter().for_each(|quit| quit.borrow_mut().quit());
+    cancels.iter().for_each(|cancel| cancel.borrow_mut().cancel());
 }
 
 /// Lets the time come of everybody who is to be woken at one.
@@ -466,8 +466,8 @@ pub fn close_all() {
     let mut wakers: Vec<Waker> = Vec::new();
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten() {
-            slot.trip = Some(Trip::Abandoned); // so that the end that follows is not taken for the peer's
-            slot.shut_down(Trip::Abandoned);
+            slot.interrupt = Some(Interrupt::Abandoned); // so that the end that follows is not taken for the peer's
+            slot.shut_down(Interrupt::Abandoned);
             wakers.extend(slot.waker.take_if(|_| slot.socket.is_none()));
         }
     });

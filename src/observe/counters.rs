@@ -92,10 +92,10 @@ pub struct Counters {
     /// Connections that lay idle when their backend moved to other addresses, and were closed.
     pub connections_outdated: Counter,
     pub accept_errors: Counter,
-    /// Letters taken from other cores.
-    pub letters: Counter,
-    /// Letters that a stalled core could not take.
-    pub letters_dropped: Counter,
+    /// Messages taken from other cores.
+    pub messages: Counter,
+    /// Messages that a stalled core could not take.
+    pub messages_dropped: Counter,
     /// Lines of the access log that were not written, as the disk or the reader was too slow.
     pub log_lines_dropped: Counter,
 

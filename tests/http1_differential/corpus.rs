@@ -1,13 +1,13 @@
 //! Messages put together from good and odd parts, then damaged here and there.
 
 /// A small generator with a seed (SplitMix64): the same seed gives the same corpus everywhere.
-pub struct Dice {
+pub struct Rng {
     state: u64,
 }
 
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice { state: seed }
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng { state: seed }
     }
 
     pub fn next(&mut self) -> u64 {
@@ -210,74 +210,74 @@ const SPLINTERS: &[&str] =
     &["\r", "\n", "\r\n", "\r\n\r\n", " ", "\t", ":", ",", ";", "0", "\0", "\u{7f}", "\u{e9}", "A", "#", "/"];
 
 /// One to three requests on one connection, in one case of three damaged.
-pub fn requests(dice: &mut Dice) -> Vec<u8> {
+pub fn requests(rng: &mut Rng) -> Vec<u8> {
     let mut text = String::new();
-    for _ in 0..1 + dice.below(3) {
-        if dice.one_in(20) {
-            text += dice.pick(&["\r\n", "\n", "\r\n\r\n"]);
+    for _ in 0..1 + rng.below(3) {
+        if rng.one_in(20) {
+            text += rng.pick(&["\r\n", "\n", "\r\n\r\n"]);
         }
-        let (method, target) = (dice.mostly(METHODS, ODD_METHODS), dice.mostly(TARGETS, ODD_TARGETS));
-        let version = dice.mostly(VERSIONS, ODD_VERSIONS);
+        let (method, target) = (rng.mostly(METHODS, ODD_METHODS), rng.mostly(TARGETS, ODD_TARGETS));
+        let version = rng.mostly(VERSIONS, ODD_VERSIONS);
         text += &format!("{method} {target} {version}\r\n");
-        text += dice.mostly(HOSTS, ODD_HOSTS);
+        text += rng.mostly(HOSTS, ODD_HOSTS);
         text += "\r\n";
-        add_fields(dice, &mut text);
+        add_fields(rng, &mut text);
     }
-    damage(dice, text.into_bytes())
+    damage(rng, text.into_bytes())
 }
 
 /// Perhaps interim responses, then a final one.
-pub fn response(dice: &mut Dice) -> Vec<u8> {
+pub fn response(rng: &mut Rng) -> Vec<u8> {
     let mut text = String::new();
-    for _ in 0..dice.below(6).saturating_sub(3) {
-        text += dice.pick(INTERIM);
+    for _ in 0..rng.below(6).saturating_sub(3) {
+        text += rng.pick(INTERIM);
     }
-    let (version, status) = (dice.mostly(VERSIONS, ODD_VERSIONS), dice.mostly(STATUSES, ODD_STATUSES));
+    let (version, status) = (rng.mostly(VERSIONS, ODD_VERSIONS), rng.mostly(STATUSES, ODD_STATUSES));
     text += &format!("{version} {status}\r\n");
-    add_fields(dice, &mut text);
-    damage(dice, text.into_bytes())
+    add_fields(rng, &mut text);
+    damage(rng, text.into_bytes())
 }
 
 /// Fields, the blank line and a body that mostly fits them.
-fn add_fields(dice: &mut Dice, text: &mut String) {
-    for _ in 0..dice.below(4) {
-        *text += dice.mostly(FIELDS, ODD_FIELDS);
+fn add_fields(rng: &mut Rng, text: &mut String) {
+    for _ in 0..rng.below(4) {
+        *text += rng.mostly(FIELDS, ODD_FIELDS);
         *text += "\r\n";
     }
-    match dice.below(4) {
+    match rng.below(4) {
         0 => *text += "\r\n",
         1 => {
-            let length = dice.mostly(LENGTHS, ODD_LENGTHS);
+            let length = rng.mostly(LENGTHS, ODD_LENGTHS);
             *text += &format!("Content-Length: {length}\r\n\r\nhello");
         }
         2 => {
-            let (coding, body) = (dice.mostly(CODINGS, ODD_CODINGS), dice.mostly(CHUNKED, ODD_CHUNKED));
+            let (coding, body) = (rng.mostly(CODINGS, ODD_CODINGS), rng.mostly(CHUNKED, ODD_CHUNKED));
             *text += &format!("Transfer-Encoding: {coding}\r\n\r\n{body}");
         }
         _ => {
-            let (coding, body) = (dice.pick(CODINGS), dice.mostly(CHUNKED, ODD_CHUNKED));
+            let (coding, body) = (rng.pick(CODINGS), rng.mostly(CHUNKED, ODD_CHUNKED));
             *text += &format!("transfer-encoding:{coding} \r\nX-Last: 1\r\n\r\n{body}");
         }
     }
 }
 
-fn damage(dice: &mut Dice, mut bytes: Vec<u8>) -> Vec<u8> {
-    if !dice.one_in(3) {
+fn damage(rng: &mut Rng, mut bytes: Vec<u8>) -> Vec<u8> {
+    if !rng.one_in(3) {
         return bytes;
     }
-    for _ in 0..1 + dice.below(3) {
-        let at = dice.below(bytes.len() + 1);
-        let end = (at + dice.below(12)).min(bytes.len());
-        match dice.below(6) {
+    for _ in 0..1 + rng.below(3) {
+        let at = rng.below(bytes.len() + 1);
+        let end = (at + rng.below(12)).min(bytes.len());
+        match rng.below(6) {
             0 => bytes.truncate(at.max(1)),
             1 => drop(bytes.drain(at..(at + 1).min(bytes.len()))),
             2 => drop(bytes.drain(at..end)),
-            3 => drop(bytes.splice(at..at, dice.pick(SPLINTERS).bytes())),
+            3 => drop(bytes.splice(at..at, rng.pick(SPLINTERS).bytes())),
             4 => {
                 let copy = bytes[at..end].to_vec();
                 drop(bytes.splice(at..at, copy));
             }
-            _ if at < bytes.len() => bytes[at] = dice.next() as u8,
+            _ if at < bytes.len() => bytes[at] = rng.next() as u8,
             _ => {}
         }
         if bytes.is_empty() {

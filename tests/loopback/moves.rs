@@ -1,5 +1,5 @@
 //! Backends whose names lead elsewhere: what is open to the old server gets no new request, and nobody is cut off.
-//! A data core runs in this process, over real sockets; its letters come from the script instead of a resolver.
+//! A data core runs in this process, over real sockets; its messages come from the script instead of a resolver.
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 use ringway::config::load::load;
 use ringway::cores::data::{self, Parts};
 use ringway::cores::supervise::Beat;
-use ringway::exchange::letters::Letter;
 use ringway::exchange::load::Board;
+use ringway::exchange::messages::Message;
 use ringway::net::Dial;
-use ringway::net::mail::{Bell, Inbox, Outbox, lay};
+use ringway::net::channel::{Inbox, Notifier, Outbox, connect};
 use ringway::net::runtime::run_data_core;
 use shards::{CoreId, Fingerprint};
 
@@ -26,8 +26,8 @@ const BACKGROUND: u16 = 2;
 /// A node of one data core whose backend `b` has a name.
 struct Node {
     address: SocketAddr,
-    outbox: Outbox<Letter>,
-    inbox: RefCell<Inbox<Letter>>,
+    outbox: Outbox<Message>,
+    inbox: RefCell<Inbox<Message>>,
     core: Option<JoinHandle<()>>,
 }
 
@@ -43,8 +43,8 @@ impl Node {
         let snapshot = Arc::new(snapshot.unwrap_or_else(|problems| panic!("{problems}")));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let bells = [Bell::ring().unwrap(), Bell::waker(), Bell::waker()];
-        let mut posts = lay(&bells).into_iter();
+        let notifiers = [Notifier::ring().unwrap(), Notifier::waker(), Notifier::waker()];
+        let mut posts = connect(&notifiers).into_iter();
         let (core_out, core_in) = posts.next().unwrap();
         let (outbox, inbox) = posts.nth(1).unwrap();
         let parts = Parts {
@@ -65,18 +65,18 @@ impl Node {
         Node { address, outbox, inbox: RefCell::new(inbox), core: Some(core) }
     }
 
-    fn post(&self, letter: Letter) {
-        assert!(self.outbox.post(0, letter).is_ok());
+    fn post(&self, message: Message) {
+        assert!(self.outbox.post(0, message).is_ok());
     }
 
     /// The name leads to `addresses`, and the core knows.
     fn moves(&self, addresses: &[SocketAddr]) {
-        self.post(Letter::Addresses { backend: 0, addresses: list(addresses) });
+        self.post(Message::Addresses { backend: 0, addresses: list(addresses) });
         // It answers what comes behind; nobody flies by this number.
         let fingerprint = Fingerprint([0; 32]);
-        self.post(Letter::Join { fingerprint, number: u64::MAX, follower: CoreId(BACKGROUND) });
-        let answered = || matches!(self.inbox.borrow_mut().take(), Some(Letter::Gone { number: u64::MAX, .. }));
-        eventually("the core reads its letters", answered);
+        self.post(Message::Join { fingerprint, number: u64::MAX, follower: CoreId(BACKGROUND) });
+        let answered = || matches!(self.inbox.borrow_mut().take(), Some(Message::Gone { number: u64::MAX, .. }));
+        eventually("the core reads its messages", answered);
     }
 
     fn ask(&self, request: impl AsRef<[u8]>) -> Response {
@@ -97,8 +97,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.post(Letter::Drain);
-        self.post(Letter::Stop);
+        self.post(Message::Drain);
+        self.post(Message::Stop);
         let ended = self.core.take().unwrap().join();
         assert!(std::thread::panicking() || ended.is_ok());
     }

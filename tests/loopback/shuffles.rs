@@ -4,10 +4,10 @@
 use super::kit::*;
 
 /// splitmix64.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
-    fn throw(&mut self, sides: usize) -> usize {
+impl Rng {
+    fn random_u64(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,9 +26,9 @@ fn seed() -> u64 {
 }
 
 /// A request and what its answer must be: the status, and the body where it is known.
-fn throw_request(dice: &mut Dice) -> (Vec<u8>, u16, Option<String>) {
-    let what = format!("question {}", dice.throw(12));
-    match dice.throw(12) {
+fn throw_request(rng: &mut Rng) -> (Vec<u8>, u16, Option<String>) {
+    let what = format!("question {}", rng.random_u64(12));
+    match rng.random_u64(12) {
         0..=2 => (chat(&what), 200, Some(completion(&format!("{what}!")))),
         3 | 4 => {
             // Its own questions: a stream of a stored whole answer has other pieces.
@@ -40,7 +40,7 @@ fn throw_request(dice: &mut Dice) -> (Vec<u8>, u16, Option<String>) {
             let mut bytes = format!("POST {CHAT} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
             let mut rest = body.as_str();
             while !rest.is_empty() {
-                let (part, left) = rest.split_at(1 + dice.throw(rest.len()));
+                let (part, left) = rest.split_at(1 + rng.random_u64(rest.len()));
                 bytes += &chunk(part);
                 rest = left;
             }
@@ -59,15 +59,15 @@ fn throw_request(dice: &mut Dice) -> (Vec<u8>, u16, Option<String>) {
     }
 }
 
-fn play(gateway: &Gateway, dice: &mut Dice) {
-    let requests: Vec<_> = (0..1 + dice.throw(30)).map(|_| throw_request(dice)).collect();
+fn play(gateway: &Gateway, rng: &mut Rng) {
+    let requests: Vec<_> = (0..1 + rng.random_u64(30)).map(|_| throw_request(rng)).collect();
     let bytes: Vec<u8> = requests.iter().flat_map(|(bytes, ..)| bytes.clone()).collect();
     let mut client = gateway.client();
     // Small pieces or none, as it happens.
-    let largest = [1, 10, 100, 1000, bytes.len()][dice.throw(5)];
+    let largest = [1, 10, 100, 1000, bytes.len()][rng.random_u64(5)];
     let mut left = &bytes[..];
     while !left.is_empty() {
-        let (piece, rest) = left.split_at((1 + dice.throw(largest)).min(left.len()));
+        let (piece, rest) = left.split_at((1 + rng.random_u64(largest)).min(left.len()));
         client.send(piece);
         left = rest;
     }
@@ -85,12 +85,12 @@ fn play(gateway: &Gateway, dice: &mut Dice) {
 
 #[test]
 fn whatever_comes_together_is_answered_one_by_one() {
-    let mut dice = Dice(seed());
+    let mut rng = Rng(seed());
     let backend = Backend::answering(echo);
     for cores in [1, 2] {
         let gateway = Setup::with(&backend).cores(cores).start();
         for _ in 0..40 {
-            play(&gateway, &mut dice);
+            play(&gateway, &mut rng);
         }
     }
 }
@@ -104,8 +104,8 @@ fn many_connections_do_not_mix() {
         for player in 0..16 {
             let gateway = &gateway;
             scope.spawn(move || {
-                let mut dice = Dice(seed ^ (player << 32));
-                (0..8).for_each(|_| play(gateway, &mut dice));
+                let mut rng = Rng(seed ^ (player << 32));
+                (0..8).for_each(|_| play(gateway, &mut rng));
             });
         }
     });

@@ -181,7 +181,7 @@ fn no_body_names_a_model_unseen() {
     let gateway = two_tenants(&backend).server("default_model = \"m\"").start();
     let named = r#"{"model":"n"}"#;
     let marked = format!("\u{feff}{named}");
-    let wide: String = named.chars().flat_map(|letter| ['\0', letter]).collect();
+    let wide: String = named.chars().flat_map(|message| ['\0', message]).collect();
     for (content_type, body) in [
         ("application/vnd.x+json", marked.as_str()),
         ("text/plain", marked.as_str()),

@@ -68,7 +68,7 @@ fn requests_are_said_as_http2_has_them() {
     for (request, text) in [(chat("x"), completion("x!")), (chat_stream("x y"), stream_seen(&["x y", "!"]))] {
         assert_eq!(gateway.ask(request).expect(200).text(), text);
     }
-    let large = "letters".repeat(100_000);
+    let large = "messages".repeat(100_000);
     assert_eq!(gateway.ask(chat(&large)).expect(200).text(), completion(&(large.clone() + "!")));
     let seen = server.seen.lock().unwrap();
     assert_eq!(seen.accepted, 1);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::http2;
 use crate::ledger::{Ledger, Way, Worth};
 use crate::message::{AT_ONCE, Ended, Kind, Reader};
-use crate::question::{Form, events, read_request, whole_answer, words};
+use crate::prompt::{Form, events, read_request, whole_answer, words};
 
 /// What a backend does with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub enum After {
 
 /// How the backends of a story behave from now on.
 #[derive(Clone, Copy, Debug)]
-pub struct Temper {
+pub struct FaultProfile {
     /// Of 100 requests, how many go wrong.
     pub faults_percent: u64,
     /// Longest rest between two events, and before an answer.
@@ -109,14 +109,14 @@ pub struct Temper {
     pub only: Option<Act>,
 }
 
-impl Temper {
+impl FaultProfile {
     /// For a backend whose faults are so much of all, in percent.
-    pub fn measured(self, measure: u64) -> Temper {
-        Temper { faults_percent: (self.faults_percent * measure / 100).min(100), ..self }
+    pub fn measured(self, measure: u64) -> FaultProfile {
+        FaultProfile { faults_percent: (self.faults_percent * measure / 100).min(100), ..self }
     }
 }
 
-pub const GOOD: Temper = Temper {
+pub const GOOD: FaultProfile = FaultProfile {
     faults_percent: 0,
     rest_ms: 5,
     pause_ms: 0,
@@ -133,19 +133,21 @@ fn pick<T: Copy>(from: &[T]) -> T {
 
 fn frame(form: Form) -> Frame {
     match form {
-        Form::Whole => pick(&[Frame::Length, Frame::Length, Frame::Chunked, Frame::UntilClose]),
-        Form::Streamed { .. } => pick(&[Frame::Chunked, Frame::Chunked, Frame::Chunked, Frame::UntilClose]),
+        Form::NonStreaming => pick(&[Frame::Length, Frame::Length, Frame::Chunked, Frame::UntilClose]),
+        Form::Streaming { .. } => pick(&[Frame::Chunked, Frame::Chunked, Frame::Chunked, Frame::UntilClose]),
     }
 }
 
-pub fn choose(temper: Temper, form: Form) -> Act {
-    if let Some(act) = temper.only {
+pub fn choose(fault_profile: FaultProfile, form: Form) -> Act {
+    if let Some(act) = fault_profile.only {
         return act;
     }
-    if between(1, 100) > temper.faults_percent {
-        let frame = if temper.closes_percent == 0 && form == Form::Whole { Frame::Length } else { frame(form) };
-        let frame = if temper.closes_percent == 0 && form != Form::Whole { Frame::Chunked } else { frame };
-        let after = if frame == Frame::UntilClose || between(1, 100) <= temper.closes_percent {
+    if between(1, 100) > fault_profile.faults_percent {
+        let frame =
+            if fault_profile.closes_percent == 0 && form == Form::NonStreaming { Frame::Length } else { frame(form) };
+        let frame =
+            if fault_profile.closes_percent == 0 && form != Form::NonStreaming { Frame::Chunked } else { frame };
+        let after = if frame == Frame::UntilClose || between(1, 100) <= fault_profile.closes_percent {
             pick(&[After::Close, After::CloseSoon { ms: between(0, 50) }])
         } else {
             After::Keep
@@ -153,7 +155,7 @@ pub fn choose(temper: Temper, form: Form) -> Act {
         return Act::Answer { frame, after };
     }
     let when = pick(&[When::AtAccept, When::NoHead, When::InHead, When::AfterHead, When::InBody, When::InBody]);
-    let streamed = form != Form::Whole;
+    let streamed = form != Form::NonStreaming;
     match between(0, 14) {
         0 => Act::Short { frame: frame(form) },
         1 => Act::Status(pick(&[400, 401, 404, 429, 500, 503])),
@@ -183,16 +185,23 @@ pub enum Speaks {
 
 /// Starts a server of backend `index` at `address`. It lives as long as its task.
 /// `measure` is how much of the faults is its own, in percent.
-pub fn start(index: usize, address: Dial, speaks: Speaks, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+pub fn start(
+    index: usize,
+    address: Dial,
+    speaks: Speaks,
+    ledger: Ledger,
+    fault_profile: Rc<Cell<FaultProfile>>,
+    measure: u64,
+) {
     let listener = Listener::bind(&address);
     spawn_at(Place::Outside, async move {
         while let Ok(socket) = listener.accept().await {
-            let (ledger, temper) = (ledger.clone(), temper.clone());
+            let (ledger, fault_profile) = (ledger.clone(), fault_profile.clone());
             let (accepted_us, address) = (now_us(), address.clone());
             let way = Way { backend: index, address, accepted_us, begun_us: 0, before: 0 };
             match speaks {
-                Speaks::Http1 => spawn_at(Place::Outside, serve(socket, way, ledger, temper, measure)),
-                Speaks::Http2 => spawn_at(Place::Outside, serve_http2(socket, way, ledger, temper, measure)),
+                Speaks::Http1 => spawn_at(Place::Outside, serve(socket, way, ledger, fault_profile, measure)),
+                Speaks::Http2 => spawn_at(Place::Outside, serve_http2(socket, way, ledger, fault_profile, measure)),
             };
         }
     });
@@ -204,24 +213,30 @@ enum Next {
 }
 
 /// Whether a connection goes wrong from its start on, and how.
-fn choose_at_accept(temper: Temper) -> Option<Act> {
-    let fails = between(1, 300) <= temper.faults_percent;
+fn choose_at_accept(fault_profile: FaultProfile) -> Option<Act> {
+    let fails = between(1, 300) <= fault_profile.faults_percent;
     fails.then(|| pick(&[Act::Hang(When::AtAccept), Act::Leave(When::AtAccept)]))
 }
 
-async fn serve_http2(mut socket: Socket, way: Way, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
+async fn serve_http2(
+    mut socket: Socket,
+    way: Way,
+    ledger: Ledger,
+    fault_profile: Rc<Cell<FaultProfile>>,
+    measure: u64,
+) {
     let _open = ledger.connected(&way.address);
-    match choose_at_accept(temper.get().measured(measure)) {
+    match choose_at_accept(fault_profile.get().measured(measure)) {
         Some(act) => reader_gone(&mut socket, act).await,
-        None => http2::serve(socket, ledger, temper, measure).await,
+        None => http2::serve(socket, ledger, fault_profile, measure).await,
     }
 }
 
-async fn serve(mut socket: Socket, mut way: Way, ledger: Ledger, temper: Rc<Cell<Temper>>, measure: u64) {
-    let temper = || temper.get().measured(measure);
+async fn serve(mut socket: Socket, mut way: Way, ledger: Ledger, fault_profile: Rc<Cell<FaultProfile>>, measure: u64) {
+    let fault_profile = || fault_profile.get().measured(measure);
     let _open = ledger.connected(&way.address);
     let mut reader = Reader::new(AT_ONCE);
-    if let Some(act) = choose_at_accept(temper()) {
+    if let Some(act) = choose_at_accept(fault_profile()) {
         return reader_gone(&mut socket, act).await;
     }
     loop {
@@ -240,12 +255,12 @@ async fn serve(mut socket: Socket, mut way: Way, ledger: Ledger, temper: Rc<Cell
         }
         assert!(reader.buffer.is_empty(), "more than one request: {:?}", reader.buffer);
         let (number, form) = read_request(&body);
-        let act = choose(temper(), form);
+        let act = choose(fault_profile(), form);
         let call = ledger.call(number, &id, format!("{act:?} {form:?}"), Some(way.clone()));
         way.before += 1;
-        sleep_ms(temper().pause_ms).await;
+        sleep_ms(fault_profile().pause_ms).await;
         let mut exchange =
-            Exchange { socket: &mut socket, ledger: &ledger, call, number, form, rest_ms: temper().rest_ms };
+            Exchange { socket: &mut socket, ledger: &ledger, call, number, form, rest_ms: fault_profile().rest_ms };
         let next = exchange.perform(act).await;
         ledger.over(call);
         match next {
@@ -405,7 +420,7 @@ impl Exchange<'_> {
     }
 
     fn head(&self, frame: Frame, length: Option<usize>, after: After) -> String {
-        let kind = if self.form == Form::Whole { "application/json" } else { "text/event-stream" };
+        let kind = if self.form == Form::NonStreaming { "application/json" } else { "text/event-stream" };
         let mut head = String::new();
         if between(0, 9) == 0 {
             head.push_str("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n");
@@ -423,22 +438,24 @@ impl Exchange<'_> {
     }
 
     fn events(&self, count: usize, finish: &str) -> Vec<Vec<u8>> {
-        let usage = self.form == Form::Streamed { usage: true };
+        let usage = self.form == Form::Streaming { usage: true };
         events(self.number, self.call, count.min(words(self.number).len()), finish, usage)
     }
 
     /// A whole answer, or a stream's events without `[DONE]`.
     fn body(&self) -> Vec<u8> {
         match self.form {
-            Form::Whole => whole_answer(self.number, self.call, words(self.number).len(), "stop"),
-            Form::Streamed { .. } => self.events(usize::MAX, "stop").concat(),
+            Form::NonStreaming => whole_answer(self.number, self.call, words(self.number).len(), "stop"),
+            Form::Streaming { .. } => self.events(usize::MAX, "stop").concat(),
         }
     }
 
     async fn answer(&mut self, frame: Frame, after: After, count: usize, finish: &str, worth: Worth) -> Option<()> {
         let parts = match self.form {
-            Form::Whole => vec![whole_answer(self.number, self.call, count.min(words(self.number).len()), finish)],
-            Form::Streamed { .. } => {
+            Form::NonStreaming => {
+                vec![whole_answer(self.number, self.call, count.min(words(self.number).len()), finish)]
+            }
+            Form::Streaming { .. } => {
                 let mut parts = self.events(count, finish);
                 parts.push(b"data: [DONE]\n\n".to_vec());
                 parts
@@ -498,8 +515,8 @@ pub fn false_ok(call: usize, form: Form) -> Vec<u8> {
     let whole = ["", "{}", "{\"choices\":null}", "<html>", "{\"base_resp\":{\"status_code\":1000}}"].map(str::to_owned);
     let bodies = [&[error_body(call)], &whole[..]].concat();
     match form {
-        Form::Whole => bodies[between(0, bodies.len() as u64 - 1) as usize].clone().into_bytes(),
-        Form::Streamed { .. } => {
+        Form::NonStreaming => bodies[between(0, bodies.len() as u64 - 1) as usize].clone().into_bytes(),
+        Form::Streaming { .. } => {
             let data = match between(0, bodies.len() as u64) as usize {
                 place if place < bodies.len() => bodies[place].clone(),
                 _ => "[DONE]".to_owned(),

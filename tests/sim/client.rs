@@ -7,7 +7,7 @@ use ringway::net::{Dial, Socket, dial, sleep_ms};
 use crate::judge::judge;
 use crate::ledger::{Ledger, Outcome};
 use crate::message::{AT_ONCE, Ended, Kind, Missing, Pace, Reader};
-use crate::question::{Form, request_body};
+use crate::prompt::{Form, request_body};
 
 /// How one connection of a client behaves.
 #[derive(Clone, Copy, Debug)]
@@ -55,9 +55,9 @@ pub enum BodyFrame {
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum ProbeRequest {
     /// A chat completion.
-    Question,
+    Prompt,
     /// `/healthz`.
     Health,
     /// `/v1/models`.
@@ -73,8 +73,8 @@ pub enum Errand {
 /// One request to be.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    pub errand: Errand,
-    pub question: u64,
+    pub probe_request: ProbeRequest,
+    pub prompt: u64,
     pub form: Form,
     pub directive: Option<&'static str>,
 }
@@ -216,23 +216,23 @@ impl Client {
 }
 
 fn ask(ledger: &Ledger, tenant: usize, key: Option<&str>, habit: Habit, wish: Wish) -> Asked {
-    let id = ledger.ask(wish.question, wish.form, tenant, format!("{habit:?} {wish:?}"));
-    let (method, path) = match wish.errand {
-        Errand::Health => ("GET", "/healthz"),
-        Errand::Models => ("GET", "/v1/models"),
-        Errand::WrongMethod => ("PUT", "/v1/chat/completions"),
+    let id = ledger.ask(wish.prompt, wish.form, tenant, format!("{habit:?} {wish:?}"));
+    let (method, path) = match wish.probe_request {
+        ProbeRequest::Health => ("GET", "/healthz"),
+        ProbeRequest::Models => ("GET", "/v1/models"),
+        ProbeRequest::WrongMethod => ("PUT", "/v1/chat/completions"),
         _ => ("POST", "/v1/chat/completions"),
     };
-    let content = match wish.errand {
-        Errand::Health | Errand::Models => Vec::new(),
-        Errand::BadJson => b"{\"model\":\"m\",\"messages\":[".to_vec(),
-        Errand::UnknownModel => b"{\"model\":\"nobody\",\"messages\":[]}".to_vec(),
-        _ => request_body(wish.question, wish.form, between(0, 1000)),
+    let content = match wish.probe_request {
+        ProbeRequest::Health | ProbeRequest::Models => Vec::new(),
+        ProbeRequest::BadJson => b"{\"model\":\"m\",\"messages\":[".to_vec(),
+        ProbeRequest::UnknownModel => b"{\"model\":\"nobody\",\"messages\":[]}".to_vec(),
+        _ => request_body(wish.prompt, wish.form, between(0, 1000)),
     };
     let version = if habit.version == Version::Http10 { "1.0" } else { "1.1" };
     let mut head = format!("{method} {path} HTTP/{version}\r\nHost: gateway\r\nX-Request-Id: {id}\r\n");
     if let Some(key) = key {
-        let key = if wish.errand == Errand::Stranger { "nobodys" } else { key };
+        let key = if wish.probe_request == ProbeRequest::Stranger { "nobodys" } else { key };
         head.push_str(&format!("Authorization: Bearer {key}\r\n"));
     }
     if let Some(directive) = wish.directive {

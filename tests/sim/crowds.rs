@@ -3,12 +3,12 @@
 
 use ringway::net::sim::{Place, between};
 
-use crate::backend::{Act, Frame, Temper, When};
+use crate::backend::{Act, FaultProfile, Frame, When};
 use crate::client::{PLAIN, Wish};
 use crate::house::Setup;
 use crate::ledger::Outcome;
-use crate::question::Form;
-use crate::scenes::{CROWD, NODE, STREAMED, WHOLE, each_seed, is_answer, outcomes, question};
+use crate::prompt::Form;
+use crate::scenes::{CROWD, NODE, STREAMED, WHOLE, each_seed, is_answer, outcomes, prompt};
 use crate::story::Story;
 
 #[test]
@@ -18,10 +18,10 @@ fn an_answer_that_is_not_kept_serves_a_crowd_of_both_forms() {
         let mut story = Story::begin(world, setup, CROWD);
         // Everybody has come by the time it begins.
         let short = Act::Short { frame: Frame::Chunked };
-        story.temper.set(Temper { pause_ms: 5000, only: Some(short), ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { pause_ms: 5000, only: Some(short), ..story.fault_profile.get() });
         for _ in 0..50 {
-            let form = [WHOLE, STREAMED, Form::Streamed { usage: true }][between(0, 2) as usize];
-            story.invite(PLAIN, vec![question(4, form)]);
+            let form = [WHOLE, STREAMED, Form::Streaming { usage: true }][between(0, 2) as usize];
+            story.invite(PLAIN, vec![prompt(4, form)]);
         }
         story.finish_clients();
         assert!(outcomes(&story).iter().all(|outcome| matches!(outcome, Outcome::Relayed { .. })));
@@ -36,10 +36,10 @@ fn what_fails_in_one_form_is_not_asked_for_once_for_each_of_the_other() {
         each_seed(8, |world, seed| {
             let setup = Setup { cores: 1 + seed as usize % 4, total_ms: 10_000, gap_ms: 10_000, retries: 0, ..NODE };
             let mut story = Story::begin(world, Setup { eject_errors: 1000, ..setup }, CROWD);
-            story.temper.set(Temper { pause_ms: 5000, only: Some(act), ..story.temper.get() });
+            story.fault_profile.set(FaultProfile { pause_ms: 5000, only: Some(act), ..story.fault_profile.get() });
             for _ in 0..50 {
                 let form = [WHOLE, STREAMED][between(0, 1) as usize];
-                story.invite(PLAIN, vec![question(4, form)]);
+                story.invite(PLAIN, vec![prompt(4, form)]);
             }
             story.finish_clients();
             story.calm();
@@ -64,13 +64,13 @@ fn no_core_serves_what_was_replaced() {
         for round in 0..4 {
             for _ in 0..12 {
                 let form = [WHOLE, STREAMED][between(0, 1) as usize];
-                story.invite(PLAIN, vec![question(1, form)]);
+                story.invite(PLAIN, vec![prompt(1, form)]);
             }
             story.finish_clients();
             let got: Vec<usize> = calls(&story).skip(13 * round).collect();
             assert!(got.iter().all(|call| *call == round), "SEED={seed}, round {round}: {got:?}");
             let form = [WHOLE, STREAMED][between(0, 1) as usize];
-            story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..question(1, form) }]);
+            story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..prompt(1, form) }]);
             story.finish_clients();
             world.run_ms(50); // the owner hears of it
         }
@@ -83,14 +83,14 @@ fn a_crowd_that_comes_too_late_for_a_long_answer_makes_one_call_more() {
     let setup = Setup { max_entry_bytes: 4 << 10, total_ms: 60_000, gap_ms: 10_000, follow_ms: 20_000, ..NODE };
     each_seed(6, |world, seed| {
         let mut story = Story::begin(world, setup.clone(), CROWD);
-        story.temper.set(Temper { rest_ms: 2000, pause_ms: 5000, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: 2000, pause_ms: 5000, ..story.fault_profile.get() });
         for _ in 0..6 {
-            story.invite(PLAIN, vec![question(8, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(8, STREAMED)]);
         }
         // Its answer has outgrown what is kept, on every core that reads it, and goes on for long.
         world.run_ms(20_000);
         for _ in 0..40 {
-            story.invite(PLAIN, vec![question(8, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(8, STREAMED)]);
         }
         story.finish_clients();
         assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
@@ -103,18 +103,18 @@ fn a_crowd_whose_owner_stands_still_makes_one_call_a_core() {
     each_seed(10, |world, seed| {
         let setup = Setup { follow_ms: 5000, total_ms: 60_000, gap_ms: 20_000, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        story.temper.set(Temper { pause_ms: 3000, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { pause_ms: 3000, ..story.fault_profile.get() });
         let owner = seed as usize % 3;
         world.pause(Place::Core(owner));
         for number in 0..10 {
             for _ in 0..10 {
-                story.invite(PLAIN, vec![question(number, STREAMED)]);
+                story.invite(PLAIN, vec![prompt(number, STREAMED)]);
             }
         }
         world.run_ms(60_000);
         story.calm();
         let calls = story.end().calls;
         // By the two that run, and by the one that goes on then.
-        assert!(calls <= 30, "SEED={seed}: {calls} calls for ten questions");
+        assert!(calls <= 30, "SEED={seed}: {calls} calls for ten prompts");
     });
 }

@@ -4,30 +4,30 @@
 use std::rc::Rc;
 
 use ringway::exchange::core::Core;
-use ringway::net::sim::{Weather, between};
+use ringway::net::sim::{NetworkFaults, between};
 use shards::breaker::State;
 
-use crate::backend::{Act, Temper, When};
+use crate::backend::{Act, FaultProfile, When};
 use crate::client::PLAIN;
 use crate::house::Setup;
 use crate::laws::check_attempts;
 use crate::ledger::Outcome;
-use crate::plot::Plot;
-use crate::question::LONG;
-use crate::scenes::{CROWD, NODE, STREAMED, WHOLE, each_seed, is_answer, outcomes, question};
+use crate::prompt::LONG;
+use crate::scenario::Scenario;
+use crate::scenes::{CROWD, NODE, STREAMED, WHOLE, each_seed, is_answer, outcomes, prompt};
 use crate::story::{Story, tell_of};
 
 #[test]
 fn retries_stay_within_what_requests_have_earned() {
     each_seed(3, |world, seed| {
-        world.set_weather(Weather::CALM);
+        world.set_network(NetworkFaults::CALM);
         // Whoever could not be asked again would be out of service.
         let setup = Setup { cores: 1 + seed as usize, backends: 3, retries: 4, eject_errors: 1000, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
         let act = [Act::Status(500), Act::Busy(503, 0), Act::Leave(When::NoHead)][seed as usize];
-        story.temper.set(Temper { only: Some(act), rest_ms: 0, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { only: Some(act), rest_ms: 0, ..story.fault_profile.get() });
         for number in 0..30 {
-            story.invite(PLAIN, (0..10).map(|step| question(100 + number * 10 + step, WHOLE)).collect());
+            story.invite(PLAIN, (0..10).map(|step| prompt(100 + number * 10 + step, WHOLE)).collect());
         }
         story.finish_clients();
         let calls = story.ledger.look(|book| book.calls.len());
@@ -42,12 +42,12 @@ fn retries_stay_within_what_requests_have_earned() {
 #[test]
 fn everybody_who_follows_hears_of_a_failure_at_once() {
     each_seed(30, |world, _| {
-        world.set_weather(Weather::CALM);
+        world.set_network(NetworkFaults::CALM);
         let setup = Setup { retries: 0, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        story.temper.set(Temper { only: Some(Act::Hang(When::NoHead)), ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { only: Some(Act::Hang(When::NoHead)), ..story.fault_profile.get() });
         for _ in 0..12 {
-            story.invite(PLAIN, vec![question(4, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(4, STREAMED)]);
         }
         story.finish_clients();
         let (calls, closed): (usize, Vec<u64>) = story
@@ -65,9 +65,9 @@ fn everybody_who_follows_hears_of_a_failure_at_once() {
 fn followers_of_a_call_that_died_ask_again() {
     each_seed(60, |world, _| {
         let mut story = Story::begin(world, NODE, CROWD);
-        story.temper.set(Temper { rest_ms: 300, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: 300, ..story.fault_profile.get() });
         for _ in 0..12 {
-            story.invite(PLAIN, vec![question(3, if between(0, 1) == 0 { WHOLE } else { STREAMED })]);
+            story.invite(PLAIN, vec![prompt(3, if between(0, 1) == 0 { WHOLE } else { STREAMED })]);
         }
         world.run_ms(between(1, 400));
         let crashed = story.crash();
@@ -88,9 +88,9 @@ fn what_may_have_been_done_is_not_done_twice() {
         let setup = Setup { backends: 3, retries: 0, http2: if seed % 4 == 0 { 0 } else { 3 }, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
         let act = acts[between(0, acts.len() as u64 - 1) as usize];
-        story.temper.set(Temper { only: Some(act), faults_percent: 100, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { only: Some(act), faults_percent: 100, ..story.fault_profile.get() });
         for client in 0..4 {
-            story.invite(PLAIN, (0..3).map(|step| question(100 + client * 10 + step, STREAMED)).collect());
+            story.invite(PLAIN, (0..3).map(|step| prompt(100 + client * 10 + step, STREAMED)).collect());
         }
         story.finish_clients();
         check_attempts(&story.ledger, &story.setup, &story.house);
@@ -102,20 +102,20 @@ fn what_may_have_been_done_is_not_done_twice() {
 #[test]
 fn the_loser_of_a_hedge_is_given_up_at_once() {
     each_seed(20, |world, seed| {
-        world.set_weather(Weather::CALM);
+        world.set_network(NetworkFaults::CALM);
         let http2 = if seed % 2 == 0 { 0 } else { 3 };
         let setup = Setup { cores: 1, backends: 3, hedge: 50, total_ms: 10_000, http2, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        story.temper.set(Temper { rest_ms: 5, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: 5, ..story.fault_profile.get() });
         // What is usual has to be learnt first.
-        story.invite(PLAIN, (0..60).map(|step| question(100 + step * 10, STREAMED)).collect());
+        story.invite(PLAIN, (0..60).map(|step| prompt(100 + step * 10, STREAMED)).collect());
         story.finish_clients();
         let calls = |story: &Story<'_>| story.ledger.look(|book| book.calls.len());
         let before = calls(&story);
-        story.temper.set(Temper { only: Some(Act::Hang(When::NoHead)), ..story.temper.get() });
-        story.invite(PLAIN, vec![question(1000, STREAMED)]);
+        story.fault_profile.set(FaultProfile { only: Some(Act::Hang(When::NoHead)), ..story.fault_profile.get() });
+        story.invite(PLAIN, vec![prompt(1000, STREAMED)]);
         world.run_until(1000, || calls(&story) > before);
-        story.temper.set(Temper { only: None, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { only: None, ..story.fault_profile.get() });
         story.finish_clients();
         assert_eq!(calls(&story), before + 2);
         world.run_ms(100);
@@ -133,8 +133,8 @@ fn an_answer_longer_than_a_window_comes_whole() {
         let http2 = if seed % 4 == 0 { 0 } else { 1 };
         let setup = Setup { cores: 1, http2, streams: (4, 1), total_ms: 10_000, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        story.temper.set(Temper { rest_ms: 0, ..story.temper.get() });
-        story.invite(PLAIN, vec![question(LONG, STREAMED), question(LONG + 2, STREAMED)]);
+        story.fault_profile.set(FaultProfile { rest_ms: 0, ..story.fault_profile.get() });
+        story.invite(PLAIN, vec![prompt(LONG, STREAMED), prompt(LONG + 2, STREAMED)]);
         story.finish_clients();
         assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
         story.calm();
@@ -145,17 +145,17 @@ fn an_answer_longer_than_a_window_comes_whole() {
 #[test]
 fn hedges_stay_within_their_budget() {
     each_seed(4, |world, seed| {
-        world.set_weather(Weather::CALM);
+        world.set_network(NetworkFaults::CALM);
         let http2 = if seed % 2 == 0 { 0 } else { 2 };
         let setup = Setup { cores: 1, backends: 2, hedge: 5, retries: 0, eject_errors: 1000, http2, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        story.temper.set(Temper { rest_ms: 5, ..story.temper.get() });
-        story.invite(PLAIN, (0..60).map(|step| question(100 + step * 10, STREAMED)).collect());
+        story.fault_profile.set(FaultProfile { rest_ms: 5, ..story.fault_profile.get() });
+        story.invite(PLAIN, (0..60).map(|step| prompt(100 + step * 10, STREAMED)).collect());
         story.finish_clients();
         let learnt = story.house.sum(|counters| &counters.hedges);
-        story.temper.set(Temper { only: Some(Act::Hang(When::NoHead)), ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { only: Some(Act::Hang(When::NoHead)), ..story.fault_profile.get() });
         for client in 0..20 {
-            story.invite(PLAIN, vec![question(1000 + client * 10, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(1000 + client * 10, STREAMED)]);
         }
         story.finish_clients();
         // Two are saved up at most, and 20 requests earn one more.
@@ -173,8 +173,8 @@ fn what_one_core_finds_of_a_backend_the_others_hear() {
         let setup = Setup { backends: 2, retries: 0, eject_errors: 1, http2, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
         let act = Act::Reset(When::NoHead);
-        story.temper.set(Temper { only: Some(act), faults_percent: 100, ..story.temper.get() });
-        story.invite(PLAIN, vec![question(4, STREAMED)]);
+        story.fault_profile.set(FaultProfile { only: Some(act), faults_percent: 100, ..story.fault_profile.get() });
+        story.invite(PLAIN, vec![prompt(4, STREAMED)]);
         story.finish_clients();
         world.run_ms(200);
         let out = |core: &Rc<Core>| (0..2).map(|backend| core.breakers[backend].borrow().state()).collect::<Vec<_>>();
@@ -189,19 +189,19 @@ fn what_one_core_finds_of_a_backend_the_others_hear() {
 #[test]
 fn nobody_stands_in_line_on_a_full_connection() {
     each_seed(20, |world, seed| {
-        world.set_weather(Weather::CALM);
+        world.set_network(NetworkFaults::CALM);
         let setup = Setup { cores: 1, http2: 1, streams: (4, 100), ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
         // From the start, or from the first request on.
         let (streams_max, streams_later) = if seed % 2 == 0 { (1, None) } else { (100, Some(1)) };
-        let one = Temper { streams_max, streams_later, rest_ms: 5, ..story.temper.get() };
-        story.temper.set(Temper { only: Some(Act::Hang(When::AfterHead)), ..one });
-        story.invite(PLAIN, vec![question(100, STREAMED)]);
+        let one = FaultProfile { streams_max, streams_later, rest_ms: 5, ..story.fault_profile.get() };
+        story.fault_profile.set(FaultProfile { only: Some(Act::Hang(When::AfterHead)), ..one });
+        story.invite(PLAIN, vec![prompt(100, STREAMED)]);
         world.run_ms(200);
-        story.temper.set(one);
+        story.fault_profile.set(one);
         let before = story.ledger.look(|book| book.requests.len());
         for number in 0..9 {
-            story.invite(PLAIN, vec![question(110 + number * 10, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(110 + number * 10, STREAMED)]);
         }
         // Less than the first one waits for its content.
         world.run_ms(1000);
@@ -215,8 +215,8 @@ fn nobody_stands_in_line_on_a_full_connection() {
 #[test]
 fn goodbyes_of_http2_backends_are_never_seen() {
     let setup = Setup { backends: 2, http2: 2, streams: (4, 100), ..NODE };
-    let plot = Plot { clients: 12, wishes: 12, questions: 10, ..CROWD };
+    let scenario = Scenario { clients: 12, wishes: 12, prompts: 10, ..CROWD };
     each_seed(60, |world, _| {
-        tell_of(world, Setup { ttl_ms: 50, ..setup.clone() }, plot);
+        tell_of(world, Setup { ttl_ms: 50, ..setup.clone() }, scenario);
     });
 }

@@ -13,7 +13,7 @@ use ringway::net::sim::{Place, spawn_at};
 use ringway::net::{Duplex, Socket, sleep_ms};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::backend::Temper;
+use crate::backend::FaultProfile;
 use crate::message::Pace;
 
 /// Frame types and flags (RFC 9113 6).
@@ -229,7 +229,7 @@ pub struct Transport {
     pace: Pace,
     /// Bytes both ways, after which it is cut; as long as anything fails.
     cut_after: Option<(usize, Cut)>,
-    temper: Rc<Cell<Temper>>,
+    fault_profile: Rc<Cell<FaultProfile>>,
     since_rest: usize,
     resting: Option<Pin<Box<dyn Future<Output = ()>>>>,
     preface: usize,
@@ -244,14 +244,14 @@ impl Transport {
         wire: Rc<Wire>,
         pace: Pace,
         cut_after: Option<(usize, Cut)>,
-        temper: Rc<Cell<Temper>>,
+        fault_profile: Rc<Cell<FaultProfile>>,
     ) -> Transport {
         Transport {
             socket: Some(socket.into()),
             wire,
             pace,
             cut_after,
-            temper,
+            fault_profile,
             since_rest: 0,
             resting: None,
             preface: PREFACE_BYTES,
@@ -274,7 +274,7 @@ impl Transport {
 
     /// How many of `most` bytes go before the cut.
     fn before_cut(&mut self, most: usize) -> usize {
-        if self.temper.get().faults_percent == 0 {
+        if self.fault_profile.get().faults_percent == 0 {
             self.cut_after = None;
         }
         self.cut_after.map_or(most, |(left, _)| left.min(most))

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use ringway::config::load::load;
 use ringway::config::snapshot::{Address, Backend, Snapshot};
 use ringway::exchange::core::Core;
-use ringway::exchange::letters::{Letter, deliver};
 use ringway::exchange::load::Board;
+use ringway::exchange::messages::{Message, deliver};
 use ringway::exchange::run::connection;
-use ringway::net::mail::{Bell, Outbox, lay};
+use ringway::net::channel::{Notifier, Outbox, connect};
 use ringway::net::sim::{Place, TaskId, World};
-use ringway::net::{Dial, Ear, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
+use ringway::net::{Dial, EventFdReader, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
 use ringway::observe::counters::{Counter, Counters};
 use shards::{CoreId, Millis};
 
@@ -146,7 +146,7 @@ pub struct House {
     /// Tasks that live as long as their core: mail and tick.
     servants: Vec<TaskId>,
     /// What the background core sends by.
-    background: Rc<Outbox<Letter>>,
+    background: Rc<Outbox<Message>>,
 }
 
 impl House {
@@ -159,8 +159,8 @@ impl House {
         let addresses: Vec<Arc<[Dial]>> = snapshot.backends.iter().map(|backend| [address(backend)].into()).collect();
         let board = Arc::new(Board::new(setup.cores as u16, snapshot.models.len(), snapshot.backends.len()));
         // Behind the data cores stand the I/O core and the background core.
-        let bells: Vec<_> = (0..setup.cores + 2).map(|_| Bell::waker()).collect();
-        let mut posts = lay::<Letter>(&bells);
+        let notifiers: Vec<_> = (0..setup.cores + 2).map(|_| Notifier::waker()).collect();
+        let mut posts = connect::<Message>(&notifiers);
         let (background, _) = posts.pop().expect("the background core has mail");
         let mut house = House {
             cores: Vec::new(),
@@ -175,14 +175,14 @@ impl House {
             if index >= setup.cores {
                 let log = house.log.clone();
                 house.servants.push(world.spawn(Place::Outside, async move {
-                    let mut ear = Ear;
+                    let mut reader = EventFdReader;
                     loop {
-                        inbox.wait(&mut ear).await;
-                        while let Some(letter) = inbox.take() {
-                            if let Letter::Log { from, mut lines, dropped: 0 } = letter {
+                        inbox.wait(&mut reader).await;
+                        while let Some(message) = inbox.take() {
+                            if let Message::Log { from, mut lines, dropped: 0 } = message {
                                 assert!(lines.ends_with(b"\n"), "whole lines");
                                 log.borrow_mut().append(&mut lines);
-                                let _ = outbox.post(usize::from(from.0), Letter::LogBuffer { lines });
+                                let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines });
                             }
                         }
                     }
@@ -213,15 +213,15 @@ impl House {
             });
             let (own, ledger) = (core.clone(), ledger.clone());
             house.servants.push(world.spawn(place, async move {
-                let mut ear = Ear;
+                let mut reader = EventFdReader;
                 loop {
-                    inbox.wait(&mut ear).await;
-                    while let Some(letter) = inbox.take() {
-                        if let Letter::Addresses { backend, addresses } = &letter {
+                    inbox.wait(&mut reader).await;
+                    while let Some(message) = inbox.take() {
+                        if let Message::Addresses { backend, addresses } = &message {
                             let (backend, addresses, at_us) = (*backend, addresses.clone(), now_us());
                             ledger.tell(Told { core: index, backend, addresses, at_us });
                         }
-                        deliver(&own, letter);
+                        deliver(&own, message);
                     }
                 }
             }));
@@ -239,8 +239,8 @@ impl House {
     pub fn moves(&self, backend: usize, addresses: Vec<Dial>) {
         let addresses: Arc<[Dial]> = addresses.into();
         for core in 0..self.cores.len() {
-            let letter = Letter::Addresses { backend, addresses: addresses.clone() };
-            assert!(self.background.post(core, letter).is_ok(), "a core has mail");
+            let message = Message::Addresses { backend, addresses: addresses.clone() };
+            assert!(self.background.post(core, message).is_ok(), "a core has mail");
         }
     }
 

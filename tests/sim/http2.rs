@@ -11,16 +11,16 @@ use h2::{Reason, RecvStream, SendStream};
 use ringway::net::sim::{Place, between, spawn_at};
 use ringway::net::{Socket, sleep_ms};
 
-use crate::backend::{Act, Frame, Temper, When, choose, error_body, false_ok, role_event};
+use crate::backend::{Act, FaultProfile, Frame, When, choose, error_body, false_ok, role_event};
 use crate::frames::{Cut, Transport, Wire};
 use crate::ledger::{Ledger, Worth};
 use crate::message::{AT_ONCE, Pace};
-use crate::plot::{chance, pick};
-use crate::question::{Form, events, read_request, whole_answer, words};
+use crate::prompt::{Form, events, read_request, whole_answer, words};
+use crate::scenario::{chance, pick};
 
 /// What becomes of a connection, chosen when it comes.
 #[derive(Clone, Copy, Debug)]
-struct Manner {
+struct Reachability {
     streams: u32,
     window_bytes: u32,
     connection_window_bytes: u32,
@@ -39,21 +39,21 @@ enum Goodbye {
     Refusing,
 }
 
-impl Manner {
-    fn choose(temper: Temper) -> Manner {
-        let fails = temper.faults_percent > 0;
+impl Reachability {
+    fn choose(fault_profile: FaultProfile) -> Reachability {
+        let fails = fault_profile.faults_percent > 0;
         let connection_window_bytes = pick(&[64 << 10, 64 << 10, 1 << 20]);
         let goodbye = if chance(40) {
             Some((between(1, 5), if fails { pick(&[Goodbye::Graceful, Goodbye::Refusing]) } else { Goodbye::Graceful }))
         } else {
             None
         };
-        Manner {
-            streams: pick(&[1, 2, 3, 100, 100]).min(temper.streams_max),
-            window_bytes: pick(&[1, 7, 64 << 10, 64 << 10]).max(temper.window_bytes),
+        Reachability {
+            streams: pick(&[1, 2, 3, 100, 100]).min(fault_profile.streams_max),
+            window_bytes: pick(&[1, 7, 64 << 10, 64 << 10]).max(fault_profile.window_bytes),
             connection_window_bytes,
             pace: pick(&[AT_ONCE, AT_ONCE, Pace { bytes: 100, rest_ms: 1 }, Pace { bytes: 1000, rest_ms: 20 }]),
-            limit: if let Some(limit) = temper.streams_later {
+            limit: if let Some(limit) = fault_profile.streams_later {
                 Some((1, limit))
             } else if chance(30) {
                 Some((between(1, 5), pick(&[0, 1, 2, 5])))
@@ -68,14 +68,14 @@ impl Manner {
 }
 
 /// Serves one connection to its end.
-pub async fn serve(socket: Socket, ledger: Ledger, shared: Rc<Cell<Temper>>, measure: u64) {
-    let manner = Manner::choose(shared.get().measured(measure));
+pub async fn serve(socket: Socket, ledger: Ledger, shared: Rc<Cell<FaultProfile>>, measure: u64) {
+    let reachability = Reachability::choose(shared.get().measured(measure));
     let wire = Rc::new(Wire::default());
-    let transport = Transport::new(socket, wire.clone(), manner.pace, manner.cut_after, shared.clone());
+    let transport = Transport::new(socket, wire.clone(), reachability.pace, reachability.cut_after, shared.clone());
     let opened = h2::server::Builder::new()
-        .max_concurrent_streams(manner.streams)
-        .initial_window_size(manner.window_bytes)
-        .initial_connection_window_size(manner.connection_window_bytes)
+        .max_concurrent_streams(reachability.streams)
+        .initial_window_size(reachability.window_bytes)
+        .initial_connection_window_size(reachability.connection_window_bytes)
         .handshake::<_, Bytes>(transport)
         .await;
     let Ok(mut connection) = opened else { return };
@@ -84,12 +84,12 @@ pub async fn serve(socket: Socket, ledger: Ledger, shared: Rc<Cell<Temper>>, mea
         count += 1;
         let host = Host { ledger: ledger.clone(), wire: wire.clone(), shared: shared.clone(), measure };
         spawn_at(Place::Outside, host.clone().take(request, respond));
-        if let Some((at, limit)) = manner.limit
+        if let Some((at, limit)) = reachability.limit
             && at == count
         {
-            spawn_at(Place::Outside, host.clone().change_limit(limit.min(manner.streams), manner.streams));
+            spawn_at(Place::Outside, host.clone().change_limit(limit.min(reachability.streams), reachability.streams));
         }
-        match manner.goodbye {
+        match reachability.goodbye {
             Some((at, Goodbye::Graceful)) if at == count => connection.graceful_shutdown(),
             Some((at, Goodbye::Refusing)) if at == count => {
                 spawn_at(Place::Outside, host.refuse_younger());
@@ -104,12 +104,12 @@ pub async fn serve(socket: Socket, ledger: Ledger, shared: Rc<Cell<Temper>>, mea
 struct Host {
     ledger: Ledger,
     wire: Rc<Wire>,
-    shared: Rc<Cell<Temper>>,
+    shared: Rc<Cell<FaultProfile>>,
     measure: u64,
 }
 
 impl Host {
-    fn temper(&self) -> Temper {
+    fn fault_profile(&self) -> FaultProfile {
         self.shared.get().measured(self.measure)
     }
 
@@ -132,7 +132,7 @@ impl Host {
             }
             sleep_ms(5).await;
         }
-        if self.temper().faults_percent > 0 {
+        if self.fault_profile().faults_percent > 0 {
             self.wire.refuse_younger(between).into_iter().for_each(|call| self.ledger.refuse(call));
         }
     }
@@ -156,14 +156,14 @@ impl Host {
         let length = head.headers.get("content-length").and_then(|length| length.to_str().ok());
         assert_eq!(length.and_then(|length| length.parse().ok()), Some(content.len()), "the whole body came");
         let (number, form) = read_request(&content);
-        let act = choose(self.temper(), form);
+        let act = choose(self.fault_profile(), form);
         let call = self.ledger.call(number, &id, format!("HTTP/2 {act:?} {form:?}"), None);
         let stream = body.stream_id().as_u32();
         if self.wire.is_refused(stream) {
             self.ledger.refuse(call);
         } else {
             self.wire.asked(stream, call);
-            let rest_ms = self.temper().rest_ms;
+            let rest_ms = self.fault_profile().rest_ms;
             let answer = Answer { host: &self, stream, call, number, form, rest_ms };
             answer.perform(act, respond).await;
             self.wire.answered(stream);
@@ -256,7 +256,7 @@ impl Answer<'_> {
         };
         // What it was to do to the whole connection comes too late where nothing fails any more.
         let act = match act {
-            Act::Reset(_) | Act::Garbage(_) if self.host.temper().faults_percent == 0 => Act::Leave(when),
+            Act::Reset(_) | Act::Garbage(_) if self.host.fault_profile().faults_percent == 0 => Act::Leave(when),
             act => act,
         };
         match (act, &mut sending) {
@@ -305,8 +305,10 @@ impl Answer<'_> {
         worth: Worth,
     ) -> Option<()> {
         let parts = match self.form {
-            Form::Whole => vec![whole_answer(self.number, self.call, count.min(words(self.number).len()), finish)],
-            Form::Streamed { .. } => {
+            Form::NonStreaming => {
+                vec![whole_answer(self.number, self.call, count.min(words(self.number).len()), finish)]
+            }
+            Form::Streaming { .. } => {
                 let mut parts = self.events(count, finish);
                 parts.push(b"data: [DONE]\n\n".to_vec());
                 parts
@@ -365,7 +367,7 @@ impl Answer<'_> {
     ) -> Option<SendStream<Bytes>> {
         self.check_refused()?;
         self.host.wire.answered(self.stream);
-        let streams = self.form != Form::Whole && status == 200;
+        let streams = self.form != Form::NonStreaming && status == 200;
         let kind = if streams { "text/event-stream" } else { "application/json" };
         if between(0, 9) == 0 {
             let hints = http::Response::builder().status(103).header("link", "</x>").body(()).ok()?;
@@ -394,15 +396,15 @@ impl Answer<'_> {
     }
 
     fn events(&self, count: usize, finish: &str) -> Vec<Vec<u8>> {
-        let usage = self.form == Form::Streamed { usage: true };
+        let usage = self.form == Form::Streaming { usage: true };
         events(self.number, self.call, count.min(words(self.number).len()), finish, usage)
     }
 
     /// A whole answer, or a stream's events without `[DONE]`.
     fn body(&self) -> Vec<u8> {
         match self.form {
-            Form::Whole => whole_answer(self.number, self.call, words(self.number).len(), "stop"),
-            Form::Streamed { .. } => self.events(usize::MAX, "stop").concat(),
+            Form::NonStreaming => whole_answer(self.number, self.call, words(self.number).len(), "stop"),
+            Form::Streaming { .. } => self.events(usize::MAX, "stop").concat(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Whether an answer is what its client may get: its own, whole, in the form asked for, or honestly not.
 
-use crate::client::{Asked, Errand, Version};
+use crate::client::{Asked, ProbeRequest, Version};
 use crate::ledger::{Ledger, Marked, Outcome, Worth};
 use crate::message::{Ended, Head};
-use crate::question::{Form, read_events, read_whole, words};
+use crate::prompt::{Form, read_events, read_whole, words};
 
 /// What an answer is worth to the one who asked. Panics where it breaks a law.
 pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: Ended, version: Version) -> Outcome {
@@ -19,8 +19,9 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
         assert!(version == Version::Http10, "close-delimited to an HTTP/1.1 client: {}", context());
     }
     let broken = matches!(ended, Ended::Broken(_));
-    if wish.errand != Errand::Question {
-        return run_errand(asked, head, body, broken).unwrap_or_else(|| panic!("an errand: {}", context()));
+    if wish.probe_request != ProbeRequest::Prompt {
+        return run_probe_request(asked, head, body, broken)
+            .unwrap_or_else(|| panic!("an probe_request: {}", context()));
     }
     let cache = head.field("x-cache");
     let stale = head.field("cache-status").is_some_and(|status| status.contains("stale-if-error"));
@@ -35,19 +36,19 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
         let code = error["code"].as_str().unwrap_or("none").to_owned();
         return Outcome::Error { status: head.status(), code };
     }
-    let kind = if wish.form == Form::Whole { "application/json" } else { "text/event-stream" };
+    let kind = if wish.form == Form::NonStreaming { "application/json" } else { "text/event-stream" };
     assert_eq!(head.field("content-type"), Some(kind), "the form is as asked for: {}", context());
-    let right: String = words(wish.question).concat();
+    let right: String = words(wish.prompt).concat();
     let found = match wish.form {
-        Form::Whole if broken => return Outcome::Cut,
-        Form::Whole => match read_whole(body) {
+        Form::NonStreaming if broken => return Outcome::Cut,
+        Form::NonStreaming => match read_whole(body) {
             Some(found) => found,
             None => {
                 return broken_by_backend(ledger, asked, body, cache, marked)
                     .unwrap_or_else(|| panic!("no JSON: {}", context()));
             }
         },
-        Form::Streamed { .. } => read_events(body),
+        Form::Streaming { .. } => read_events(body),
     };
     if let Some(call) = found.call {
         ledger.look(|book| book.check_source(id, call, cache, marked));
@@ -70,11 +71,11 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
     assert!(found.done, "a clean end without [DONE]: {}", context());
     let call = found.call.unwrap_or_else(|| panic!("an answer from nowhere: {}", context()));
     match wish.form {
-        Form::Streamed { usage } => assert_eq!(found.usage.is_some(), usage, "usage as asked for: {}", context()),
-        Form::Whole => assert!(found.usage.is_some(), "usage: {}", context()),
+        Form::Streaming { usage } => assert_eq!(found.usage.is_some(), usage, "usage as asked for: {}", context()),
+        Form::NonStreaming => assert!(found.usage.is_some(), "usage: {}", context()),
     }
     // Whoever asked the backend, for itself or for all.
-    if wish.form == (Form::Streamed { usage: false }) {
+    if wish.form == (Form::Streaming { usage: false }) {
         // Whoever asked and leads may have a null in each chunk, and those who follow see it: it says nothing.
         assert!(!String::from_utf8_lossy(body).contains("\"usage\":{"), "a trace of hidden usage: {}", context());
     }
@@ -101,16 +102,16 @@ fn broken_by_backend(
     (worth == Worth::Broken).then_some(Outcome::Relayed { call })
 }
 
-/// What anything but a question gets; none if it is not what it should.
-fn run_errand(asked: &Asked, head: &Head, body: &[u8], broken: bool) -> Option<Outcome> {
+/// What anything but a prompt gets; none if it is not what it should.
+fn run_probe_request(asked: &Asked, head: &Head, body: &[u8], broken: bool) -> Option<Outcome> {
     let text = String::from_utf8_lossy(body);
-    let (status, word) = match asked.wish.errand {
-        Errand::Health => (200, "ok\n"),
-        Errand::Models | Errand::Question => (200, "\"id\":\"m\""),
-        Errand::BadJson => (400, "\"bad_json\""),
-        Errand::Stranger => (401, "\"invalid_api_key\""),
-        Errand::UnknownModel => (404, "\"model_not_found\""),
-        Errand::WrongMethod => (405, "\"method_not_allowed\""),
+    let (status, word) = match asked.wish.probe_request {
+        ProbeRequest::Health => (200, "ok\n"),
+        ProbeRequest::Models | ProbeRequest::Prompt => (200, "\"id\":\"m\""),
+        ProbeRequest::BadJson => (400, "\"bad_json\""),
+        ProbeRequest::Stranger => (401, "\"invalid_api_key\""),
+        ProbeRequest::UnknownModel => (404, "\"model_not_found\""),
+        ProbeRequest::WrongMethod => (405, "\"method_not_allowed\""),
     };
     if broken {
         return Some(Outcome::Cut);
@@ -118,5 +119,5 @@ fn run_errand(asked: &Asked, head: &Head, body: &[u8], broken: bool) -> Option<O
     if head.status() == 408 {
         return Some(Outcome::Error { status: 408, code: "late".to_owned() });
     }
-    (head.status() == status && text.contains(word)).then_some(Outcome::Errand)
+    (head.status() == status && text.contains(word)).then_some(Outcome::ProbeRequest)
 }

@@ -2,51 +2,55 @@
 
 use crate::house::{House, Setup, backend};
 use crate::ledger::{Book, Call, Ledger, Outcome, Request, Way, Worth};
-use crate::plot::Plot;
+use crate::scenario::Scenario;
 
 /// Nobody is told to have been slow who was not: a drain, a fault of a backend or a neighbour is not the client's.
-pub fn check_lateness(ledger: &Ledger, plot: &Plot) {
+pub fn check_lateness(ledger: &Ledger, scenario: &Scenario) {
     ledger.look(|book| {
         for (id, request) in &book.requests {
             let late = matches!(request.outcome, Outcome::Error { status: 408, .. });
-            assert!(!late || plot.odd_clients || plot.paused_cores, "{id} was not slow: {request:?}");
+            assert!(!late || scenario.odd_clients || scenario.paused_cores, "{id} was not slow: {request:?}");
         }
     });
 }
 
-/// Where nothing fails but backends, and answers are kept: one good call a question, whatever failed before it. One a form, if
+/// Where nothing fails but backends, and answers are kept: one good call a prompt, whatever failed before it. One a form, if
 /// what failed was of no use to those who asked for the other.
-pub fn check_calls(ledger: &Ledger, setup: &Setup, plot: &Plot) {
+pub fn check_calls(ledger: &Ledger, setup: &Setup, scenario: &Scenario) {
     let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
     // A follower may have grown tired of an answer that is long in coming.
     let waits = setup.follow_ms == 10_000 && setup.total_ms == 3000;
-    let quiet =
-        !(plot.leavers || plot.unreachable || plot.paused_cores || plot.drains || plot.directives || plot.crashes);
+    let quiet = !(scenario.leavers
+        || scenario.unreachable
+        || scenario.paused_cores
+        || scenario.drains
+        || scenario.directives
+        || scenario.crashes);
     // Nobody stalls a flight by reading slowly. What may be sent twice, or is not kept when another model stands in.
     let once = setup.hedge == 0 && !setup.fallback && setup.turns.is_none();
-    if !(keeps && waits && quiet && once && !plot.odd_clients) {
+    if !(keeps && waits && quiet && once && !scenario.odd_clients) {
         return;
     }
     ledger.look(|book| {
         let good = book.calls.iter().filter(|call| call.worth == Worth::Whole);
-        let form = |call: &Call| !plot.one_form && call.act.ends_with("Whole");
+        let form = |call: &Call| !scenario.one_form && call.act.ends_with("Whole");
         let mut asked: Vec<_> =
-            good.map(|call| (book.requests[&call.request_id].tenant, call.question, form(call))).collect();
+            good.map(|call| (book.requests[&call.request_id].tenant, call.prompt, form(call))).collect();
         asked.sort_unstable();
         let calls = asked.len();
         asked.dedup();
-        assert_eq!(asked.len(), calls, "one good call a question: {:#?}", book.calls);
+        assert_eq!(asked.len(), calls, "one good call a prompt: {:#?}", book.calls);
     });
 }
 
 /// Nobody gets from the cache what is older than an answer that was served before, whichever core fetched it.
-pub fn check_freshness(ledger: &Ledger, setup: &Setup, plot: &Plot) {
+pub fn check_freshness(ledger: &Ledger, setup: &Setup, scenario: &Scenario) {
     /// For the messages between the cores; those to a client take longer, mostly.
     const SLACK_MS: u64 = 50;
     let keeps = setup.cache_bytes == 64 << 20 && setup.max_entry_bytes == 2 << 20 && !setup.fallback;
     // What is taken over, or dies, is served and not kept; an expired answer is known to be old.
     let waits = setup.follow_ms == 10_000 && setup.total_ms == 3000 && setup.stale_ms == 0;
-    if !(keeps && waits) || plot.paused_cores || plot.crashes {
+    if !(keeps && waits) || scenario.paused_cores || scenario.crashes {
         return;
     }
     ledger.look(|book| {
@@ -60,7 +64,7 @@ pub fn check_freshness(ledger: &Ledger, setup: &Setup, plot: &Plot) {
             // It was kept by then, at the latest.
             let kept_ms =
                 served().filter(|request| call_of(request) == Some(old)).map(|request| request.closed_ms).min();
-            let same = |request: &&Request| (request.tenant, request.question) == (hit.tenant, hit.question);
+            let same = |request: &&Request| (request.tenant, request.prompt) == (hit.tenant, hit.prompt);
             for before in served().filter(same).filter(|before| before.closed_ms + SLACK_MS <= hit.asked_ms) {
                 let Some(young) = call_of(before) else { continue };
                 let is_younger = kept_ms.is_some_and(|kept_ms| book.calls[young].rated_ms > kept_ms);
@@ -70,27 +74,28 @@ pub fn check_freshness(ledger: &Ledger, setup: &Setup, plot: &Plot) {
     });
 }
 
-/// Without faults there is one outcome: the answer. And where answers are kept, one call a question.
-pub fn check_calm(ledger: &Ledger, setup: &Setup, plot: &Plot) {
+/// Without faults there is one outcome: the answer. And where answers are kept, one call a prompt.
+pub fn check_calm(ledger: &Ledger, setup: &Setup, scenario: &Scenario) {
     ledger.look(|book| {
         for (id, request) in &book.requests {
             let only_cached = request.told.contains("only-if-cached")
                 && matches!(request.outcome, Outcome::Error { status: 504, .. });
-            let answered = matches!(request.outcome, Outcome::Answer { .. } | Outcome::Errand);
+            let answered = matches!(request.outcome, Outcome::Answer { .. } | Outcome::ProbeRequest);
             // A refusal may end its connection, and with it what was sent behind.
             let piped = !request.told.contains("pipelined: 1,");
-            let behind = (plot.directives || plot.errands) && piped && request.outcome == Outcome::Nothing;
+            let behind =
+                (scenario.directives || scenario.probe_requests) && piped && request.outcome == Outcome::Nothing;
             assert!(answered || only_cached || behind, "{id} in a world without faults: {request:?}");
         }
         let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
         // A follower may have grown tired of an answer that is long in coming.
-        if keeps && setup.follow_ms == 10_000 && setup.hedge == 0 && !plot.directives {
+        if keeps && setup.follow_ms == 10_000 && setup.hedge == 0 && !scenario.directives {
             let mut asked: Vec<(usize, u64)> =
-                book.calls.iter().map(|call| (book.requests[&call.request_id].tenant, call.question)).collect();
+                book.calls.iter().map(|call| (book.requests[&call.request_id].tenant, call.prompt)).collect();
             asked.sort_unstable();
             let calls = asked.len();
             asked.dedup();
-            assert_eq!(asked.len(), calls, "one upstream call a question: {:#?}", book.calls);
+            assert_eq!(asked.len(), calls, "one upstream call a prompt: {:#?}", book.calls);
             assert!(book.calls.iter().all(|call| call.worth == Worth::Whole));
         }
     });

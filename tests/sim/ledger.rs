@@ -9,7 +9,7 @@ use ringway::net::Dial;
 
 use ringway::net::now_ms;
 
-use crate::question::Form;
+use crate::prompt::Form;
 
 /// How good the answer to a call was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Worth {
 /// One request as it reached a backend.
 #[derive(Clone, Debug)]
 pub struct Call {
-    pub question: u64,
+    pub prompt: u64,
     pub request_id: String,
     pub act: String,
     pub worth: Worth,
@@ -73,8 +73,8 @@ pub enum Outcome {
     Answer { call: usize },
     /// A complete answer that a backend itself had cut at a length or broken.
     Relayed { call: usize },
-    /// What an errand that is no question should get.
-    Errand,
+    /// What an probe_request that is no prompt should get.
+    ProbeRequest,
     /// A complete error.
     Error { status: u16, code: String },
     /// An error event and then an unclean end.
@@ -91,7 +91,7 @@ pub enum Outcome {
 pub struct Request {
     /// The how-manieth of the story, from 0.
     pub number: usize,
-    pub question: u64,
+    pub prompt: u64,
     pub form: Form,
     pub tenant: usize,
     pub outcome: Outcome,
@@ -134,14 +134,14 @@ impl Ledger {
     }
 
     /// Notes a request and gives it its id.
-    pub fn ask(&self, question: u64, form: Form, tenant: usize, told: String) -> String {
+    pub fn ask(&self, prompt: u64, form: Form, tenant: usize, told: String) -> String {
         let mut book = self.0.borrow_mut();
         book.next += 1;
         let id = format!("ask-{}", book.next);
         let number = book.requests.len();
         let (outcome, asked_ms, closed_ms) = (Outcome::Open, now_ms(), u64::MAX);
         let request =
-            Request { number, question, form, tenant, outcome, cache: None, asked_ms, closed_ms, seen: None, told };
+            Request { number, prompt, form, tenant, outcome, cache: None, asked_ms, closed_ms, seen: None, told };
         book.requests.insert(id.clone(), request);
         id
     }
@@ -164,14 +164,14 @@ impl Ledger {
     }
 
     /// Notes a call and gives it its number.
-    pub fn call(&self, question: u64, request_id: &str, act: String, way: Option<Way>) -> usize {
+    pub fn call(&self, prompt: u64, request_id: &str, act: String, way: Option<Way>) -> usize {
         let mut book = self.0.borrow_mut();
         let request = book.requests.get(request_id).unwrap_or_else(|| panic!("a call for nobody: {request_id}"));
-        assert_eq!(request.question, question, "a call asks what its request asked");
+        assert_eq!(request.prompt, prompt, "a call asks what its request asked");
         assert!(!request.told.contains("only-if-cached"), "a call for what was to come from the cache alone");
         let (worth, refused, over_ms, rated_ms) = (Worth::Unfinished, false, None, now_ms());
         let request_id = request_id.to_owned();
-        book.calls.push(Call { question, request_id, act, worth, refused, over_ms, rated_ms, way });
+        book.calls.push(Call { prompt, request_id, act, worth, refused, over_ms, rated_ms, way });
         book.calls.len() - 1
     }
 
@@ -228,12 +228,12 @@ pub enum Marked {
 }
 
 impl Book {
-    /// Whether `call` may answer request `id` at all: its own question, asked by its own tenant, and, from the cache,
+    /// Whether `call` may answer request `id` at all: its own prompt, asked by its own tenant, and, from the cache,
     /// only what is complete and young, or marked as too old.
     pub fn check_source(&self, id: &str, call: usize, cache: Option<&str>, marked: Marked) {
         let request = &self.requests[id];
         let call = self.calls.get(call).unwrap_or_else(|| panic!("{id} got an answer from no call: {call}"));
-        assert_eq!(call.question, request.question, "{id} got the answer to another question: {call:?}");
+        assert_eq!(call.prompt, request.prompt, "{id} got the answer to another prompt: {call:?}");
         let asker = &self.requests[&call.request_id];
         assert_eq!(asker.tenant, request.tenant, "{id} got another tenant's answer: {call:?}");
         let Keeping { ttl_ms, stale_ms, slack_ms } = self.keeping;

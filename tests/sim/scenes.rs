@@ -1,21 +1,21 @@
 //! Stories with a subject: what was once found in a random one, and what must hold in every order of events. Each is told
 //! for many seeds; `SEED=n` tells one.
 
-use ringway::net::sim::{Ended, Place, Weather, World, between};
+use ringway::net::sim::{Ended, NetworkFaults, Place, World, between};
 
 use shards::Shard;
 
-use crate::backend::{Act, After, Frame, Temper, When};
-use crate::client::{Errand, Habit, PLAIN, Version, Wish};
+use crate::backend::{Act, After, FaultProfile, Frame, When};
+use crate::client::{Habit, PLAIN, ProbeRequest, Version, Wish};
 use crate::house::{Setup, homes};
 use crate::ledger::Outcome;
 use crate::message::Pace;
-use crate::plot::Plot;
-use crate::question::Form;
+use crate::prompt::Form;
+use crate::scenario::Scenario;
 use crate::story::{Story, tell_of};
 
-pub const WHOLE: Form = Form::Whole;
-pub const STREAMED: Form = Form::Streamed { usage: false };
+pub const WHOLE: Form = Form::NonStreaming;
+pub const STREAMED: Form = Form::Streaming { usage: false };
 
 /// A node that keeps what it may.
 pub const NODE: Setup = Setup {
@@ -41,14 +41,14 @@ pub const NODE: Setup = Setup {
 };
 
 /// Many clients at once, and nothing goes wrong.
-pub const CROWD: Plot = Plot {
+pub const CROWD: Scenario = Scenario {
     clients: 10,
     wishes: 4,
-    questions: 3,
+    prompts: 3,
     odd_clients: false,
     leavers: false,
     directives: false,
-    errands: false,
+    probe_requests: false,
     faulty_backends: false,
     unreachable: false,
     paused_cores: false,
@@ -70,8 +70,8 @@ pub fn each_seed(count: u64, tell: impl Fn(&World, u64)) {
     }
 }
 
-pub fn question(number: u64, form: Form) -> Wish {
-    Wish { errand: Errand::Question, question: number, form, directive: None }
+pub fn prompt(number: u64, form: Form) -> Wish {
+    Wish { probe_request: ProbeRequest::Prompt, prompt: number, form, directive: None }
 }
 
 /// The outcomes in the order asked.
@@ -92,12 +92,12 @@ fn identical_streams_make_one_call() {
     each_seed(20, |world, _| {
         let mut story = Story::begin(world, NODE, CROWD);
         for _ in 0..100 {
-            story.invite(PLAIN, vec![question(7, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(7, STREAMED)]);
         }
         story.finish_clients();
         assert!(outcomes(&story).iter().all(is_answer));
-        let tale = story.end();
-        assert_eq!((tale.answers, tale.calls), (100, 1));
+        let outline = story.end();
+        assert_eq!((outline.answers, outline.calls), (100, 1));
     });
 }
 
@@ -105,14 +105,14 @@ fn identical_streams_make_one_call() {
 fn a_failure_takes_no_earlier_answer_of_its_connection_with_it() {
     each_seed(40, |world, _| {
         let mut story = Story::begin(world, Setup { cores: 1, ..NODE }, CROWD);
-        story.invite(PLAIN, vec![question(1, WHOLE)]);
+        story.invite(PLAIN, vec![prompt(1, WHOLE)]);
         story.finish_clients();
         // The head of a flight is there and waits for its first byte, which never comes.
-        story.temper.set(Temper { only: Some(Act::Hang(When::AfterHead)), ..story.temper.get() });
-        story.invite(PLAIN, vec![question(2, STREAMED)]);
+        story.fault_profile.set(FaultProfile { only: Some(Act::Hang(When::AfterHead)), ..story.fault_profile.get() });
+        story.invite(PLAIN, vec![prompt(2, STREAMED)]);
         world.run_ms(between(200, 1500));
         for _ in 0..6 {
-            let wishes = vec![question(1, WHOLE), question(1, STREAMED), question(2, STREAMED), question(1, WHOLE)];
+            let wishes = vec![prompt(1, WHOLE), prompt(1, STREAMED), prompt(2, STREAMED), prompt(1, WHOLE)];
             story.invite(Habit { pipelined: 4, ..PLAIN }, wishes);
         }
         story.finish_clients();
@@ -131,9 +131,9 @@ fn an_answer_too_large_to_keep_reaches_its_followers_on_other_cores() {
     let setup = Setup { max_entry_bytes: 4 << 10, follow_ms: 500, ..NODE };
     each_seed(60, |world, _| {
         let mut story = Story::begin(world, setup.clone(), CROWD);
-        story.temper.set(Temper { rest_ms: 100, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: 100, ..story.fault_profile.get() });
         for _ in 0..20 {
-            story.invite(PLAIN, vec![question(9, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(9, STREAMED)]);
             world.run_ms(between(0, 30));
         }
         story.finish_clients();
@@ -145,9 +145,9 @@ fn an_answer_too_large_to_keep_reaches_its_followers_on_other_cores() {
 #[test]
 fn followers_on_an_owner_core_outlive_the_next_flight() {
     let setup = Setup { max_entry_bytes: 4 << 10, ..NODE };
-    let plot = Plot { questions: 2, leavers: true, paused_cores: true, together: false, ..CROWD };
+    let scenario = Scenario { prompts: 2, leavers: true, paused_cores: true, together: false, ..CROWD };
     each_seed(100, |world, _| {
-        tell_of(world, setup.clone(), plot);
+        tell_of(world, setup.clone(), scenario);
     });
 }
 
@@ -158,7 +158,7 @@ fn what_is_asked_of_the_cache_alone_leads_no_flight() {
         for client in 0..12 {
             let form = if between(0, 1) == 0 { WHOLE } else { STREAMED };
             let directive = (client % 2 == 0).then_some("only-if-cached");
-            story.invite(PLAIN, vec![Wish { directive, ..question(1, form) }]);
+            story.invite(PLAIN, vec![Wish { directive, ..prompt(1, form) }]);
         }
         story.finish_clients();
         for (client, outcome) in outcomes(&story).iter().enumerate() {
@@ -185,16 +185,16 @@ fn who_goes_alone_for_want_of_room_gets_what_expired_too() {
             core.shard.replace(Shard::new(setup.cache_bytes, 0, setup.stale_ms));
         }
         // Fetched outside of any flight, and kept all the same.
-        story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..question(1, WHOLE) }]);
+        story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..prompt(1, WHOLE) }]);
         story.finish_clients();
         world.run_ms(1_000);
-        story.temper.set(Temper { only: Some(Act::Leave(When::NoHead)), ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { only: Some(Act::Leave(When::NoHead)), ..story.fault_profile.get() });
         // Of the core that owns it and of the others.
         for _ in 0..6 {
-            story.invite(PLAIN, vec![question(1, WHOLE)]);
+            story.invite(PLAIN, vec![prompt(1, WHOLE)]);
         }
         story.finish_clients();
-        story.invite(PLAIN, vec![Wish { directive: Some("max-age=3600"), ..question(1, WHOLE) }]);
+        story.invite(PLAIN, vec![Wish { directive: Some("max-age=3600"), ..prompt(1, WHOLE) }]);
         story.finish_clients();
         let answers: Vec<bool> = outcomes(&story).iter().map(is_answer).collect();
         assert_eq!(answers, [true, true, true, true, true, true, true, false]);
@@ -207,15 +207,15 @@ fn each_gets_the_form_it_asked_for_whoever_asked_first() {
     each_seed(100, |world, seed| {
         // On a short way one answer may replace another within the same millisecond.
         if seed % 2 == 0 {
-            world.set_weather(Weather { poll_cost_us: 0, ..Weather::CALM });
+            world.set_network(NetworkFaults { poll_cost_us: 0, ..NetworkFaults::CALM });
         }
         let mut story = Story::begin(world, Setup { cores: 1 + seed as usize % 3, ..NODE }, CROWD);
-        story.temper.set(Temper { rest_ms: seed % 4, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: seed % 4, ..story.fault_profile.get() });
         for _ in 0..4 {
             for _ in 0..6 {
-                let form = [WHOLE, STREAMED, Form::Streamed { usage: true }][between(0, 2) as usize];
+                let form = [WHOLE, STREAMED, Form::Streaming { usage: true }][between(0, 2) as usize];
                 let directive = (between(0, 2) == 0).then_some("no-cache");
-                story.invite(PLAIN, vec![Wish { directive, ..question(1, form) }]);
+                story.invite(PLAIN, vec![Wish { directive, ..prompt(1, form) }]);
             }
             story.finish_clients();
         }
@@ -230,7 +230,7 @@ fn a_drain_lets_in_what_has_begun_to_arrive() {
         let mut story = Story::begin(world, NODE, CROWD);
         for _ in 0..6 {
             let habit = Habit { pieces: 10, ..PLAIN };
-            story.invite(habit, vec![question(1, STREAMED), question(2, WHOLE)]);
+            story.invite(habit, vec![prompt(1, STREAMED), prompt(2, WHOLE)]);
         }
         world.run_ms(between(0, 400));
         story.drain();
@@ -248,11 +248,11 @@ fn a_client_that_takes_nothing_is_cut_and_can_tell() {
     let setup = Setup { cores: 1, ..NODE };
     each_seed(30, |world, _| {
         let mut story = Story::begin(world, setup.clone(), CROWD);
-        story.invite(PLAIN, vec![question(8, STREAMED)]);
+        story.invite(PLAIN, vec![prompt(8, STREAMED)]);
         story.finish_clients();
         for version in [Version::Http10, Version::Http11] {
             let pace = Pace { bytes: 1000, rest_ms: 0 };
-            story.invite(Habit { version, pace, stall_ms: 10_000, ..PLAIN }, vec![question(8, STREAMED)]);
+            story.invite(Habit { version, pace, stall_ms: 10_000, ..PLAIN }, vec![prompt(8, STREAMED)]);
         }
         story.finish_clients();
         for outcome in outcomes(&story) {
@@ -269,19 +269,19 @@ fn a_client_may_leave_at_every_await() {
         for (leader, polls) in (0..60).flat_map(|polls| [(true, polls), (false, polls)]) {
             let world = World::new(polls);
             let mut story = Story::begin(&world, NODE, CROWD);
-            let leaver = story.invite(PLAIN, vec![question(4, form)]);
+            let leaver = story.invite(PLAIN, vec![prompt(4, form)]);
             if leader {
                 world.run_ms(1);
             }
             for _ in 0..4 {
-                story.invite(PLAIN, vec![question(4, form)]);
+                story.invite(PLAIN, vec![prompt(4, form)]);
             }
             world.kill_after(leaver, polls);
             story.finish_clients();
             let left = outcomes(&story).iter().filter(|outcome| !is_answer(outcome)).count();
             assert!(left <= 1, "form {form:?}, polls {polls}: {:?}", outcomes(&story));
-            let tale = story.end();
-            assert!(tale.calls <= 2, "form {form:?}, polls {polls}: {} calls", tale.calls);
+            let outline = story.end();
+            assert!(outline.calls <= 2, "form {form:?}, polls {polls}: {} calls", outline.calls);
         }
     }
 }
@@ -291,9 +291,9 @@ fn a_call_that_nobody_wants_any_more_is_given_up_at_once() {
     each_seed(30, |world, seed| {
         let when = [When::NoHead, When::InHead, When::AfterHead, When::InBody][seed as usize % 4];
         let mut story = Story::begin(world, NODE, CROWD);
-        story.temper.set(Temper { only: Some(Act::Hang(when)), ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { only: Some(Act::Hang(when)), ..story.fault_profile.get() });
         for _ in 0..5 {
-            story.invite(PLAIN, vec![question(4, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(4, STREAMED)]);
         }
         // Long enough to be under way, too short for any time-out.
         world.run_ms(900);
@@ -331,9 +331,9 @@ fn every_fault_of_a_backend_is_told_honestly() {
         for seed in 0..10 {
             let world = World::new(seed);
             let mut story = Story::begin(&world, NODE, CROWD);
-            story.temper.set(Temper { only: Some(*act), ..story.temper.get() });
+            story.fault_profile.set(FaultProfile { only: Some(*act), ..story.fault_profile.get() });
             for _ in 0..6 {
-                story.invite(PLAIN, vec![question(4, form)]);
+                story.invite(PLAIN, vec![prompt(4, form)]);
             }
             story.finish_clients();
             for outcome in outcomes(&story) {
@@ -369,9 +369,9 @@ fn a_core_that_stands_still_holds_nobody_for_ever() {
             world.pause(Place::Core(core));
         }
         for _ in 0..12 {
-            story.invite(PLAIN, vec![question(between(0, 3), STREAMED)]);
+            story.invite(PLAIN, vec![prompt(between(0, 3), STREAMED)]);
         }
-        // Whoever came to the core that runs is answered, whichever core owns the question.
+        // Whoever came to the core that runs is answered, whichever core owns the prompt.
         world.run_ms(20_000);
         let waiting = world.live_tasks(Place::Core(2)).len();
         assert_eq!(story.house.cores[2].counters.exchanges.get(), 0, "{waiting} tasks: {}", story.house.describe());
@@ -384,11 +384,15 @@ fn a_core_that_stands_still_holds_nobody_for_ever() {
 #[test]
 fn an_answer_that_nobody_asked_for_reaches_nobody() {
     each_seed(40, |world, _| {
-        world.set_weather(Weather { poll_cost_us: 1, ..Weather::CALM });
+        world.set_network(NetworkFaults { poll_cost_us: 1, ..NetworkFaults::CALM });
         let mut story = Story::begin(world, Setup { cores: 1, ..NODE }, CROWD);
-        story.temper.set(Temper { rest_ms: 0, only: Some(Act::Twice { ms: between(1, 50) }), ..story.temper.get() });
+        story.fault_profile.set(FaultProfile {
+            rest_ms: 0,
+            only: Some(Act::Twice { ms: between(1, 50) }),
+            ..story.fault_profile.get()
+        });
         for number in 0..8 {
-            story.invite(PLAIN, vec![question(number, WHOLE)]);
+            story.invite(PLAIN, vec![prompt(number, WHOLE)]);
             world.run_ms(between(51, 300));
         }
         story.finish_clients();
@@ -403,10 +407,10 @@ fn who_comes_as_others_leave_gets_a_whole_answer() {
     each_seed(300, |world, seed| {
         let number = [1, 7, 9][seed as usize % 3];
         let mut story = Story::begin(world, Setup { cores: 2, follow_ms: 500, ..NODE }, CROWD);
-        story.temper.set(Temper { rest_ms: between(1, 100), ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: between(1, 100), ..story.fault_profile.get() });
         let mut killed = 0;
         for round in 0..12 {
-            let leaver = story.invite(PLAIN, vec![question(number, STREAMED)]);
+            let leaver = story.invite(PLAIN, vec![prompt(number, STREAMED)]);
             world.run_ms(between(0, 40));
             if round > 0 && between(0, 2) > 0 && world.is_live(leaver) {
                 // What the cores say to each other meanwhile is read in any order.
@@ -430,9 +434,9 @@ fn who_comes_too_late_for_a_long_answer_gets_one_of_its_own() {
     let setup = Setup { max_entry_bytes: 4 << 10, ..NODE };
     each_seed(20, |world, _| {
         let mut story = Story::begin(world, setup.clone(), CROWD);
-        story.temper.set(Temper { rest_ms: 20, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: 20, ..story.fault_profile.get() });
         for _ in 0..12 {
-            story.invite(PLAIN, vec![question(8, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(8, STREAMED)]);
             world.run_ms(between(0, 1500));
         }
         story.finish_clients();
@@ -446,9 +450,9 @@ fn a_whole_answer_is_waited_for_longer_than_a_stream() {
     each_seed(40, |world, _| {
         let setup = Setup { follow_ms: 100, total_ms: 10_000, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        story.temper.set(Temper { rest_ms: 3000, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: 3000, ..story.fault_profile.get() });
         for _ in 0..10 {
-            story.invite(PLAIN, vec![question(3, WHOLE)]);
+            story.invite(PLAIN, vec![prompt(3, WHOLE)]);
         }
         story.finish_clients();
         assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));
@@ -460,9 +464,9 @@ fn a_whole_answer_is_waited_for_longer_than_a_stream() {
 fn who_reads_what_another_core_fetches_is_cut_when_that_core_stands_still() {
     each_seed(40, |world, _| {
         let mut story = Story::begin(world, NODE, CROWD);
-        story.temper.set(Temper { rest_ms: 100, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: 100, ..story.fault_profile.get() });
         for _ in 0..12 {
-            story.invite(PLAIN, vec![question(9, STREAMED)]);
+            story.invite(PLAIN, vec![prompt(9, STREAMED)]);
         }
         world.run_ms(between(500, 2000));
         let leads = |index: &usize| story.house.cores[*index].counters.flights.get() > 0;
@@ -484,11 +488,11 @@ fn a_backend_that_moves_is_asked_where_it_is_and_loses_no_answer() {
     each_seed(60, |world, seed| {
         let setup = Setup { cores: 1 + seed as usize % 3, ttl_ms: 1, ..NODE };
         let mut story = Story::begin(world, setup, CROWD);
-        story.temper.set(Temper { rest_ms: 200, closes_percent: 0, ..story.temper.get() });
+        story.fault_profile.set(FaultProfile { rest_ms: 200, closes_percent: 0, ..story.fault_profile.get() });
         let homes = homes(0);
         let [old, new] = homes.each_ref().map(|home| format!("{home:?}"));
         for number in 0..8 {
-            story.invite(PLAIN, vec![question(number, [WHOLE, STREAMED][number as usize % 2]), question(9, WHOLE)]);
+            story.invite(PLAIN, vec![prompt(number, [WHOLE, STREAMED][number as usize % 2]), prompt(9, WHOLE)]);
             world.run_ms(between(0, 50));
         }
         // Some connections lie idle now, others are in use, one may be under way.
@@ -498,7 +502,7 @@ fn a_backend_that_moves_is_asked_where_it_is_and_loses_no_answer() {
         let before = story.ledger.look(|book| book.calls.len());
         world.run_ms(between(0, 500));
         for number in 10..18 {
-            story.invite(PLAIN, vec![question(number % 10, WHOLE)]);
+            story.invite(PLAIN, vec![prompt(number % 10, WHOLE)]);
         }
         story.finish_clients();
         assert!(outcomes(&story).iter().all(is_answer), "{:?}", outcomes(&story));

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::panic::Location;
 use std::rc::Rc;
 
-use ringway::net::sim::{Ended, Manner, Place, TaskId, World, between, spawn_at};
+use ringway::net::sim::{Ended, Place, Reachability, TaskId, World, between, spawn_at};
 
-use crate::backend::{GOOD, Temper, start};
+use crate::backend::{FaultProfile, GOOD, start};
 use crate::client::{Client, Habit, Wish};
 use crate::house::{House, Setup, gateway, homes, key};
 use crate::laws::{
@@ -15,8 +15,8 @@ use crate::laws::{
     check_over, check_table,
 };
 use crate::ledger::{Keeping, Ledger, Outcome};
-use crate::plot::{Plot, chance, habit, pick, plot, setup, wish};
-use crate::question::Form;
+use crate::prompt::Form;
+use crate::scenario::{Scenario, chance, habit, pick, scenario, setup, wish};
 
 /// Everything has to be over by then: the longest chain of time-outs of a setup, behind a client that takes ten seconds for
 /// each of its twenty wishes.
@@ -24,7 +24,7 @@ const PATIENCE_MS: u64 = 400_000;
 
 /// How stories went, for those who tell many.
 #[derive(Clone, Debug, Default)]
-pub struct Tale {
+pub struct Outline {
     pub requests: usize,
     pub answers: usize,
     pub hits: usize,
@@ -37,9 +37,9 @@ pub struct Tale {
     pub trace: u64,
 }
 
-impl Tale {
+impl Outline {
     /// Adds what `other` counted.
-    pub fn add(&mut self, other: &Tale) {
+    pub fn add(&mut self, other: &Outline) {
         self.requests += other.requests;
         self.answers += other.answers;
         self.hits += other.hits;
@@ -113,33 +113,33 @@ impl Rare {
 }
 
 /// Tells the story of `seed` and checks its laws.
-pub fn tell(seed: u64) -> Tale {
+pub fn tell(seed: u64) -> Outline {
     let world = World::new(seed);
-    let plot = plot();
-    let setup = setup(&plot);
+    let scenario = scenario();
+    let setup = setup(&scenario);
     if std::env::var_os("SEED").is_some() {
-        println!("{setup:?}\n{plot:?}\n{:?}", world.weather());
+        println!("{setup:?}\n{scenario:?}\n{:?}", world.network());
     }
-    tell_of(&world, setup, plot)
+    tell_of(&world, setup, scenario)
 }
 
-/// Tells one of the stories that `setup` and `plot` leave open.
-pub fn tell_of(world: &World, setup: Setup, plot: Plot) -> Tale {
-    let mut story = Story::begin(world, setup, plot);
+/// Tells one of the stories that `setup` and `scenario` leave open.
+pub fn tell_of(world: &World, setup: Setup, scenario: Scenario) -> Outline {
+    let mut story = Story::begin(world, setup, scenario);
     story.storm();
     story.calm();
-    check_lateness(&story.ledger, &story.plot);
-    check_calls(&story.ledger, &story.setup, &story.plot);
-    check_freshness(&story.ledger, &story.setup, &story.plot);
+    check_lateness(&story.ledger, &story.scenario);
+    check_calls(&story.ledger, &story.setup, &story.scenario);
+    check_freshness(&story.ledger, &story.setup, &story.scenario);
     check_attempts(&story.ledger, &story.setup, &story.house);
     check_budgets(&story.ledger, &story.setup, &story.house);
-    if !story.plot.paused_cores {
+    if !story.scenario.paused_cores {
         check_table(&story.ledger, &story.setup);
     }
-    if story.plot.is_calm() {
-        check_calm(&story.ledger, &story.setup, &story.plot);
+    if story.scenario.is_calm() {
+        check_calm(&story.ledger, &story.setup, &story.scenario);
     }
-    if !story.plot.drains {
+    if !story.scenario.drains {
         story.fresh_requests();
     }
     story.end()
@@ -149,12 +149,12 @@ pub fn tell_of(world: &World, setup: Setup, plot: Plot) -> Tale {
 pub struct Story<'a> {
     pub world: &'a World,
     pub setup: Setup,
-    pub plot: Plot,
+    pub scenario: Scenario,
     pub ledger: Ledger,
-    pub temper: Rc<Cell<Temper>>,
+    pub fault_profile: Rc<Cell<FaultProfile>>,
     pub house: House,
     pub clients: Vec<TaskId>,
-    /// What everybody asks for in a plot of one form.
+    /// What everybody asks for in a scenario of one form.
     form: Form,
     drained: bool,
     /// Calls that were killed.
@@ -163,16 +163,16 @@ pub struct Story<'a> {
 
 impl<'a> Story<'a> {
     /// Builds the node and its backends.
-    pub fn begin(world: &'a World, setup: Setup, plot: Plot) -> Story<'a> {
+    pub fn begin(world: &'a World, setup: Setup, scenario: Scenario) -> Story<'a> {
         // What a core that stands still keeps, it may keep in its mail.
-        let slack_ms = if plot.paused_cores { u64::MAX / 4 } else { 3000 };
+        let slack_ms = if scenario.paused_cores { u64::MAX / 4 } else { 3000 };
         let ledger = Ledger::new(Keeping { ttl_ms: setup.ttl_ms, stale_ms: setup.stale_ms, slack_ms });
-        let temper = Rc::new(Cell::new(Temper {
-            faults_percent: if plot.faulty_backends { pick(&[5, 30, 80]) } else { 0 },
+        let fault_profile = Rc::new(Cell::new(FaultProfile {
+            faults_percent: if scenario.faulty_backends { pick(&[5, 30, 80]) } else { 0 },
             rest_ms: pick(&[0, 5, 100]),
             pause_ms: 0,
             closes_percent: pick(&[0, 20]),
-            window_bytes: if world.weather().latency_us.1 + world.weather().jitter_us < 1000 { 1 } else { 200 },
+            window_bytes: if world.network().latency_us.1 + world.network().jitter_us < 1000 { 1 } else { 200 },
             streams_max: 100,
             streams_later: None,
             only: None,
@@ -181,12 +181,23 @@ impl<'a> Story<'a> {
             // Each fails in its own measure, wherever it is.
             let measure = pick(&[0, 50, 100, 100, 300]);
             for home in homes(index) {
-                start(index, home, setup.speaks(index), ledger.clone(), temper.clone(), measure);
+                start(index, home, setup.speaks(index), ledger.clone(), fault_profile.clone(), measure);
             }
         }
         let house = House::build(world, &setup, &ledger);
-        let form = pick(&[Form::Whole, Form::Streamed { usage: false }, Form::Streamed { usage: true }]);
-        Story { world, setup, plot, ledger, temper, house, clients: Vec::new(), form, drained: false, crashed: 0 }
+        let form = pick(&[Form::NonStreaming, Form::Streaming { usage: false }, Form::Streaming { usage: true }]);
+        Story {
+            world,
+            setup,
+            scenario,
+            ledger,
+            fault_profile,
+            house,
+            clients: Vec::new(),
+            form,
+            drained: false,
+            crashed: 0,
+        }
     }
 
     /// Lets a client come, with its wishes.
@@ -207,24 +218,25 @@ impl<'a> Story<'a> {
 
     fn invite_some(&mut self, count: u64) {
         for _ in 0..count {
-            let habit = habit(&self.plot, self.world);
-            let wishes = (0..between(1, self.plot.wishes)).map(|_| wish(&self.plot, &self.setup, self.form)).collect();
+            let habit = habit(&self.scenario, self.world);
+            let wishes =
+                (0..between(1, self.scenario.wishes)).map(|_| wish(&self.scenario, &self.setup, self.form)).collect();
             self.invite(habit, wishes);
         }
     }
 
     /// Clients come, and what may go wrong does.
     pub fn storm(&mut self) {
-        if self.plot.together {
-            self.invite_some(self.plot.clients);
+        if self.scenario.together {
+            self.invite_some(self.scenario.clients);
         }
         let slices = between(3, 30);
         for slice in 0..slices {
-            if !self.plot.together {
-                self.invite_some(self.plot.clients.div_ceil(slices));
+            if !self.scenario.together {
+                self.invite_some(self.scenario.clients.div_ceil(slices));
             }
             self.upset();
-            if self.plot.drains && slice == slices / 2 {
+            if self.scenario.drains && slice == slices / 2 {
                 self.drain();
             }
             self.house.check();
@@ -241,15 +253,16 @@ impl<'a> Story<'a> {
 
     /// Lets something go wrong, or heal.
     fn upset(&mut self) {
-        let (world, setup, plot) = (self.world, &self.setup, self.plot);
-        if plot.unreachable && chance(40) {
-            let slow = [Manner::Slow { ms: 500 }, Manner::Slow { ms: 3000 }];
-            let manner = pick(&[Manner::Welcome, Manner::Refuse, Manner::BlackHole, slow[0], slow[1]]);
+        let (world, setup, scenario) = (self.world, &self.setup, self.scenario);
+        if scenario.unreachable && chance(40) {
+            let slow = [Reachability::Slow { ms: 500 }, Reachability::Slow { ms: 3000 }];
+            let reachability =
+                pick(&[Reachability::Welcome, Reachability::Refuse, Reachability::BlackHole, slow[0], slow[1]]);
             let index = between(0, setup.backends as u64 - 1) as usize;
             // Where it is at first, or everywhere.
-            homes(index).iter().take(pick(&[1, 2])).for_each(|home| world.set_manner(home, manner));
+            homes(index).iter().take(pick(&[1, 2])).for_each(|home| world.set_reachability(home, reachability));
         }
-        if plot.moves && chance(40) {
+        if scenario.moves && chance(40) {
             let index = between(0, setup.backends as u64 - 1) as usize;
             let [one, two] = homes(index);
             let both = [one.clone(), two.clone()];
@@ -263,14 +276,14 @@ impl<'a> Story<'a> {
                 },
             );
         }
-        if plot.paused_cores && chance(40) {
+        if scenario.paused_cores && chance(40) {
             let core = Place::Core(between(0, setup.cores as u64 - 1) as usize);
             if chance(50) { world.pause(core) } else { world.resume(core) }
         }
-        if plot.crashes && chance(40) {
+        if scenario.crashes && chance(40) {
             self.crash();
         }
-        if plot.leavers && !self.clients.is_empty() && chance(40) {
+        if scenario.leavers && !self.clients.is_empty() && chance(40) {
             let client = pick(&self.clients);
             if chance(50) {
                 world.kill(client);
@@ -293,9 +306,9 @@ impl<'a> Story<'a> {
 
     /// Nothing fails any more, and everything that is open comes to its end.
     pub fn calm(&mut self) {
-        self.temper.set(Temper { window_bytes: self.temper.get().window_bytes, ..GOOD });
+        self.fault_profile.set(FaultProfile { window_bytes: self.fault_profile.get().window_bytes, ..GOOD });
         for index in 0..self.setup.backends {
-            homes(index).iter().for_each(|home| self.world.set_manner(home, Manner::Welcome));
+            homes(index).iter().for_each(|home| self.world.set_reachability(home, Reachability::Welcome));
         }
         for index in 0..self.setup.cores {
             self.world.resume(Place::Core(index));
@@ -331,9 +344,10 @@ impl<'a> Story<'a> {
     /// Requests of every kind succeed again, whatever has been.
     pub fn fresh_requests(&mut self) {
         let before = self.ledger.look(|book| book.requests.len());
-        let plot = Plot { odd_clients: false, directives: false, errands: false, one_form: false, ..self.plot };
-        let habit = Habit { pipelined: 1, ..habit(&plot, self.world) };
-        let wishes = (0..8).map(|_| wish(&plot, &self.setup, self.form)).collect();
+        let scenario =
+            Scenario { odd_clients: false, directives: false, probe_requests: false, one_form: false, ..self.scenario };
+        let habit = Habit { pipelined: 1, ..habit(&scenario, self.world) };
+        let wishes = (0..8).map(|_| wish(&scenario, &self.setup, self.form)).collect();
         self.invite(habit, wishes);
         self.finish_clients();
         self.ledger.look(|book| {
@@ -350,7 +364,7 @@ impl<'a> Story<'a> {
     }
 
     /// The drain: what idles is let go, what was taken has been given back, and nothing is left of the node.
-    pub fn end(mut self) -> Tale {
+    pub fn end(mut self) -> Outline {
         self.drain();
         let world = self.world;
         let rest = world.run_until(60_000, || self.house.cores.iter().all(|core| core.is_idle()));
@@ -358,7 +372,7 @@ impl<'a> Story<'a> {
         world.run_ms(3000);
         self.house.check();
         self.house.check_idle();
-        if !self.plot.paused_cores {
+        if !self.scenario.paused_cores {
             check_over(&self.ledger);
         }
         if self.setup.log {
@@ -379,7 +393,7 @@ impl<'a> Story<'a> {
         self.ledger.look(|book| {
             let count =
                 |wanted: fn(&Outcome) -> bool| book.requests.values().filter(|asked| wanted(&asked.outcome)).count();
-            Tale {
+            Outline {
                 requests: book.requests.len(),
                 answers: count(|outcome| matches!(outcome, Outcome::Answer { .. })),
                 hits: book.requests.values().filter(|request| request.cache.as_deref() == Some("HIT")).count(),

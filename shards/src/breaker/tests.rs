@@ -245,7 +245,7 @@ fn tell(there: &mut Breaker, change: Change, at: u64) {
 #[test]
 fn a_trip_and_a_return_that_cross_leave_both_cores_agreed() {
     let rules = BreakerRules { errors_in_row: 1, probes: 1, ..RULES };
-    // Both tripped at once, with letters that are late. One probes well, the other badly, and these cross too.
+    // Both tripped at once, with messages that are late. One probes well, the other badly, and these cross too.
     let (mut one, mut other) = (Breaker::new(rules), Breaker::new(rules));
     let trips = [&mut one, &mut other].map(|breaker| ask(breaker, Outcome::Bad, 0).expect("tripped"));
     let back = ask(&mut one, Outcome::Good, 1_000).expect("well");
@@ -275,7 +275,7 @@ fn cores_agree_once_every_letter_has_come() {
         let mut cores: Vec<Breaker> = (0..2 + random.below(3)).map(|_| Breaker::new(rules)).collect();
         let count = cores.len();
         // In order between two, in any order between others.
-        let mut mail = alloc::vec![alloc::collections::VecDeque::new(); count * count];
+        let mut channel = alloc::vec![alloc::collections::VecDeque::new(); count * count];
         let mut now = 0;
         for round in 0..400 {
             let is_quiet = round % 20 >= 15;
@@ -286,15 +286,15 @@ fn cores_agree_once_every_letter_has_come() {
                 && cores[at].gate(Millis(now)) != Gate::Shut
                 && let Some(change) = ask(&mut cores[at], outcome, now)
             {
-                (0..count).filter(|&to| to != at).for_each(|to| mail[at * count + to].push_back(change));
+                (0..count).filter(|&to| to != at).for_each(|to| channel[at * count + to].push_back(change));
             }
-            let line = random.below(mail.len() as u64) as usize;
-            if let Some(change) = mail[line].pop_front() {
+            let line = random.below(channel.len() as u64) as usize;
+            if let Some(change) = channel[line].pop_front() {
                 tell(&mut cores[line % count], change, now);
             }
             if round % 20 == 19 {
-                while let Some(line) = (0..mail.len()).find(|&line| !mail[line].is_empty()) {
-                    let change = mail[line].pop_front().expect("one that is not empty");
+                while let Some(line) = (0..channel.len()).find(|&line| !channel[line].is_empty()) {
+                    let change = channel[line].pop_front().expect("one that is not empty");
                     tell(&mut cores[line % count], change, now);
                 }
                 let known = cores[0].state() == State::Serving;

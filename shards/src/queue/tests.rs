@@ -6,8 +6,8 @@ use crate::random::{Random, each_seed};
 /// Those in the line, those woken whose turn was not yet taken up, and those at work, as a child would keep them.
 struct Model {
     turns: u32,
-    line: Vec<(Ticket, u64)>,
-    woken: Vec<Ticket>,
+    line: Vec<(Place, u64)>,
+    woken: Vec<Place>,
     running: u32,
 }
 
@@ -20,7 +20,7 @@ impl Model {
     fn passes_on(&mut self, next: Option<u64>) {
         let first = if self.free() && !self.line.is_empty() { Some(self.line.remove(0)) } else { None };
         assert_eq!(next, first.map(|(_, name)| name), "the first in the line, and nobody else");
-        self.woken.extend(first.map(|(ticket, _)| ticket));
+        self.woken.extend(first.map(|(place, _)| place));
     }
 }
 
@@ -33,7 +33,7 @@ fn turns_go_round_in_order_and_none_is_lost() {
         let (turns, places) = (1 + random.below(5) as u32, random.below(6) as u32);
         let mut queue: Queue<u64> = Queue::new(turns, places);
         let mut model = Model { turns, line: Vec::new(), woken: Vec::new(), running: 0 };
-        let mut past: Vec<Ticket> = Vec::new();
+        let mut past: Vec<Place> = Vec::new();
         let mut name = 0;
         for _ in 0..2_000 {
             let pick = |random: &mut Random, count: usize| random.below(count as u64) as usize;
@@ -57,22 +57,22 @@ fn turns_go_round_in_order_and_none_is_lost() {
                     model.passes_on(queue.leave());
                 }
                 6 if !model.woken.is_empty() => {
-                    let ticket = model.woken.remove(pick(&mut random, model.woken.len()));
-                    assert!(queue.take_grant(ticket));
-                    assert!(!queue.take_grant(ticket), "once");
+                    let place = model.woken.remove(pick(&mut random, model.woken.len()));
+                    assert!(queue.take_grant(place));
+                    assert!(!queue.take_grant(place), "once");
                     model.running += 1;
-                    past.push(ticket);
+                    past.push(place);
                 }
                 7 if !model.woken.is_empty() && random.chance(50) => {
-                    let ticket = model.woken.remove(pick(&mut random, model.woken.len()));
-                    model.passes_on(queue.give_up(ticket));
-                    past.push(ticket);
+                    let place = model.woken.remove(pick(&mut random, model.woken.len()));
+                    model.passes_on(queue.give_up(place));
+                    past.push(place);
                 }
                 7 if !model.line.is_empty() => {
-                    let (ticket, _) = model.line.remove(pick(&mut random, model.line.len()));
-                    assert!(!queue.take_grant(ticket), "it waits");
-                    assert_eq!(queue.give_up(ticket), None);
-                    past.push(ticket);
+                    let (place, _) = model.line.remove(pick(&mut random, model.line.len()));
+                    assert!(!queue.take_grant(place), "it waits");
+                    assert_eq!(queue.give_up(place), None);
+                    past.push(place);
                 }
                 8 if !model.line.is_empty() => {
                     let place = pick(&mut random, model.line.len());
@@ -81,10 +81,10 @@ fn turns_go_round_in_order_and_none_is_lost() {
                     queue.replace(model.line[place].0, name);
                 }
                 8 if !past.is_empty() => {
-                    let ticket = past[pick(&mut random, past.len())];
-                    queue.replace(ticket, u64::MAX);
-                    assert!(!queue.take_grant(ticket));
-                    assert_eq!(queue.give_up(ticket), None, "who has left changes nothing");
+                    let place = past[pick(&mut random, past.len())];
+                    queue.replace(place, u64::MAX);
+                    assert!(!queue.take_grant(place));
+                    assert_eq!(queue.give_up(place), None, "who has left changes nothing");
                 }
                 9 if random.chance(20) => {
                     model.turns = 1 + random.below(5) as u32;
@@ -106,8 +106,8 @@ fn turns_go_round_in_order_and_none_is_lost() {
         }
         // Once everybody has had a turn, all turns are there again.
         while queue.taken() > 0 {
-            if let Some(ticket) = model.woken.pop() {
-                assert!(queue.take_grant(ticket));
+            if let Some(place) = model.woken.pop() {
+                assert!(queue.take_grant(place));
                 model.running += 1;
             }
             model.running -= 1;
@@ -135,10 +135,10 @@ fn more_turns_are_for_those_who_wait() {
 fn who_comes_does_not_overtake_one_that_was_granted() {
     let mut queue = Queue::new(1, 1);
     assert_eq!(queue.enter(), Enter::Go);
-    let ticket = queue.wait('a');
+    let place = queue.wait('a');
     assert_eq!(queue.enter(), Enter::Full);
     assert_eq!(queue.leave(), Some('a'));
     assert_eq!(queue.enter(), Enter::Wait, "the turn is promised");
-    assert_eq!(queue.give_up(ticket), None);
+    assert_eq!(queue.give_up(place), None);
     assert_eq!(queue.enter(), Enter::Go, "and free again when it is not wanted");
 }

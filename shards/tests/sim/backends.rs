@@ -1,25 +1,25 @@
 //! Cores that ask backends which fail and recover: each with its breakers, budgets and attempts, told of what the others
-//! and the active checks found by letters that take their time. A storm, the calm in which everybody has to come back,
+//! and the active checks found by messages that take their time. A storm, the calm in which everybody has to come back,
 //! and a stretch in which all is well and nothing may fail. The laws are held at every event.
 
+mod channel;
 mod core;
 mod laws;
-mod mail;
 
 use std::collections::BTreeMap;
 
 use shards::breaker::Outcome;
 use shards::{Attempts, BreakerRules, Fault, Millis, Step};
 
+use self::channel::{Channel, Sender, Word};
 use self::core::{Core, Request, Sent, Town};
 pub use self::laws::Counts;
 use self::laws::{End, Laws};
-use self::mail::{Mail, Sender, Word};
 use crate::random::Random;
 
 /// Faults stop here.
 const STORM_MS: u64 = 4_000;
-/// Everybody is back by now: the longest a request hangs, a letter takes and an ejection lasts, then the probes and the
+/// Everybody is back by now: the longest a request hangs, a message takes and an ejection lasts, then the probes and the
 /// slow start. A core whose trip crossed a return elsewhere finds out by probes of its own, as its requests come.
 const WELL_MS: u64 = STORM_MS + 16_000;
 /// Requests stop here.
@@ -82,7 +82,7 @@ struct World {
     /// Out at a backend, with the end that awaits them; and those that wait for another attempt.
     running: BTreeMap<u64, (Sent, Fate)>,
     waiting: BTreeMap<u64, Request>,
-    mail: Mail,
+    channel: Channel,
     queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     laws: Laws,
@@ -106,7 +106,7 @@ pub fn run(seed: u64) -> Counts {
         world.laws.counts.events += 1;
         assert!(world.laws.counts.events < EVENTS_MAX, "no rest");
     }
-    assert!(world.running.is_empty() && world.waiting.is_empty() && world.mail.is_empty(), "all came home");
+    assert!(world.running.is_empty() && world.waiting.is_empty() && world.channel.is_empty(), "all came home");
     for core in &world.cores {
         core.check_at_rest(&world.town, Millis(world.now));
     }
@@ -141,7 +141,7 @@ impl World {
             random,
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            mail: Mail::default(),
+            channel: Channel::default(),
             queue: BTreeMap::new(),
             sequence: 0,
             laws,
@@ -208,14 +208,14 @@ impl World {
             }
             Event::Ends(number) => self.come_home(number),
             Event::Deliver { from, to } => {
-                let word = self.mail.pop(from, to).expect("one letter a delivery");
+                let word = self.channel.pop(from, to).expect("one message a delivery");
                 self.cores[to].read(word, Millis(self.now));
             }
             Event::Turn { .. } | Event::Check | Event::Stall { .. } => {}
         }
         self.cores[core].check(Millis(self.now));
         self.laws.check(&self.cores);
-        if self.mail.is_empty() {
+        if self.channel.is_empty() {
             self.laws.check_told(&self.cores);
         }
     }
@@ -247,7 +247,7 @@ impl World {
     }
 
     fn post(&mut self, from: Sender, to: usize, word: Word) {
-        let at = self.mail.push(from, to, word, self.now, &mut self.random);
+        let at = self.channel.push(from, to, word, self.now, &mut self.random);
         self.plan(at, Event::Deliver { from, to });
     }
 
@@ -308,8 +308,8 @@ impl World {
             return self.laws.ended(number, End::Served, self.now);
         }
         let others = self.cores[from].others(request.tried, now);
-        let dice = self.random.next();
-        let step = request.attempts.next(fault, hint_ms, others, None, &mut self.cores[from].budget, dice);
+        let rng = self.random.next();
+        let step = request.attempts.next(fault, hint_ms, others, None, &mut self.cores[from].budget, rng);
         request.attempts.check();
         self.laws.stepped(fault, step, others);
         match step {

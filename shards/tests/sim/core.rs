@@ -1,8 +1,8 @@
-//! One core: its shard, the exchanges it accepted, the flights it leads. It answers letters and sends some.
-//! The protocol is the gateway's in small: what a core does on each letter, without bytes.
+//! One core: its shard, the exchanges it accepted, the flights it leads. It answers messages and sends some.
+//! The protocol is the gateway's in small: what a core does on each message, without bytes.
 
 use crate::laws::{End, Ledger, Question};
-use crate::letters::{Answer, Exchange, Letter, Told};
+use crate::messages::{Answer, Exchange, Message, Told};
 use crate::random::Random;
 use shards::{Asked, CoreId, Fingerprint, Lookup, Millis, Outcome, Shard, placement};
 use std::collections::HashMap;
@@ -65,7 +65,7 @@ pub enum Fate {
 pub enum Effect {
     Send {
         to: CoreId,
-        letter: Letter,
+        message: Message,
     },
     Fetch {
         purpose: Purpose,
@@ -86,8 +86,8 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn send(&mut self, to: CoreId, letter: Letter) {
-        self.effects.push(Effect::Send { to, letter });
+    fn send(&mut self, to: CoreId, message: Message) {
+        self.effects.push(Effect::Send { to, message });
     }
 
     fn owner(&self, fingerprint: &Fingerprint) -> CoreId {
@@ -118,7 +118,7 @@ impl Core {
         let deserted = self.leads.iter().find(|(_, led)| led.first == exchange && led.followers.is_empty());
         if let Some((&(fingerprint, number), _)) = deserted {
             self.leads.remove(&(fingerprint, number));
-            let settle = Letter::Settle { fingerprint, number, outcome: Outcome::Drop };
+            let settle = Message::Settle { fingerprint, number, outcome: Outcome::Drop };
             turn.send(turn.owner(&fingerprint), settle);
         }
     }
@@ -131,18 +131,18 @@ impl Core {
         }
     }
 
-    pub fn read(&mut self, from: CoreId, letter: Letter, turn: &mut Turn<'_>) {
-        match letter {
-            Letter::Ask { exchange, fingerprint, gave_up } => {
+    pub fn read(&mut self, from: CoreId, message: Message, turn: &mut Turn<'_>) {
+        match message {
+            Message::Ask { exchange, fingerprint, gave_up } => {
                 let told = self.answer(from, fingerprint, gave_up, turn);
-                turn.send(from, Letter::Told { exchange, fingerprint, told });
+                turn.send(from, Message::Told { exchange, fingerprint, told });
             }
-            Letter::Told { exchange, fingerprint, told } => self.told(exchange, fingerprint, told, turn),
-            Letter::Join { exchange, fingerprint, number } => match self.leads.get_mut(&(fingerprint, number)) {
+            Message::Told { exchange, fingerprint, told } => self.told(exchange, fingerprint, told, turn),
+            Message::Join { exchange, fingerprint, number } => match self.leads.get_mut(&(fingerprint, number)) {
                 Some(led) => led.followers.push((from, exchange)),
-                None => turn.send(from, Letter::Landed { exchange, number, answer: None }),
+                None => turn.send(from, Message::FreeList { exchange, number, answer: None }),
             },
-            Letter::Landed { exchange, number, answer } => {
+            Message::FreeList { exchange, number, answer } => {
                 let state = self.exchanges.get(&exchange).map(|running| running.state);
                 // It may have left, or given up on this flight.
                 if state == Some(State::Following { number }) {
@@ -152,7 +152,7 @@ impl Core {
                     }
                 }
             }
-            Letter::Settle { fingerprint, number, outcome } => {
+            Message::Settle { fingerprint, number, outcome } => {
                 let brought = match &outcome {
                     Outcome::Store { value, ttl_ms, .. } => Some((*value, *ttl_ms)),
                     Outcome::Drop => None,
@@ -193,9 +193,9 @@ impl Core {
                     return turn.ledger.lost(turn.owner(&fingerprint), number);
                 }
                 for (core, exchange) in led.followers {
-                    turn.send(core, Letter::Landed { exchange, number, answer });
+                    turn.send(core, Message::FreeList { exchange, number, answer });
                 }
-                turn.send(turn.owner(&fingerprint), Letter::Settle { fingerprint, number, outcome });
+                turn.send(turn.owner(&fingerprint), Message::Settle { fingerprint, number, outcome });
             }
         }
     }
@@ -220,7 +220,7 @@ impl Core {
         running.asks += 1;
         running.state = State::Asking;
         let fingerprint = running.fingerprint;
-        turn.send(turn.owner(&fingerprint), Letter::Ask { exchange, fingerprint, gave_up });
+        turn.send(turn.owner(&fingerprint), Message::Ask { exchange, fingerprint, gave_up });
     }
 
     /// As the owner.
@@ -258,7 +258,7 @@ impl Core {
         let Some(running) = self.exchanges.get_mut(&exchange) else {
             // The client left meanwhile. A lead it was given has to be settled all the same.
             if let Told::Lead { number } = told {
-                let settle = Letter::Settle { fingerprint, number, outcome: Outcome::Drop };
+                let settle = Message::Settle { fingerprint, number, outcome: Outcome::Drop };
                 turn.send(turn.owner(&fingerprint), settle);
             }
             return;
@@ -274,7 +274,7 @@ impl Core {
             }
             Told::Follow { leader, number } => {
                 running.state = State::Following { number };
-                turn.send(leader, Letter::Join { exchange, fingerprint, number });
+                turn.send(leader, Message::Join { exchange, fingerprint, number });
                 turn.effects.push(Effect::Wait { exchange, number });
             }
             Told::Alone => {

@@ -1,6 +1,6 @@
 //! What must hold, kept apart from the machines: a ledger of what each owner said and of how each exchange ended.
 
-use crate::letters::{Answer, Exchange};
+use crate::messages::{Answer, Exchange};
 use shards::{Asked, CoreId, Fingerprint, Millis, Settled};
 use std::collections::HashMap;
 

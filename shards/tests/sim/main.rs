@@ -1,11 +1,11 @@
-//! Many shards and the letters between them, from one seed: slow, reordered and stalled mail, leaders that fail or
+//! Many shards and the messages between them, from one seed: slow, reordered and stalled channel, leaders that fail or
 //! vanish, clients that leave, expiry, eviction, purges. The laws are held after every event.
 //! `cargo test -p shards --test sim`; `SEEDS=10000` for a long run, `SEED=n` to replay one.
 
 mod backends; // breakers, budgets and attempts, against backends that fail and recover
 mod core;
 mod laws;
-mod letters;
+mod messages;
 mod random;
 mod world;
 

@@ -1,4 +1,4 @@
-//! Dice for tests and for the example: the same numbers from the same seed, on every machine.
+//! Rng for tests and for the example: the same numbers from the same seed, on every machine.
 //! `SEED=n` replays one seed, `SEEDS=n` runs that many; a failing seed is printed.
 #![allow(dead_code, reason = "each of the targets that share this file uses its part")]
 

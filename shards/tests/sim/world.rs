@@ -2,7 +2,7 @@
 
 use crate::core::{Core, Effect, Fate, Purpose, Turn};
 use crate::laws::{Counts, Ledger};
-use crate::letters::{Exchange, Letter, Mail};
+use crate::messages::{Channel, Exchange, Message};
 use crate::random::Random;
 use shards::{CoreId, Fingerprint, Millis};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ struct World {
     now: Millis,
     cores: Vec<Core>,
     stalled: Vec<Millis>,
-    mail: Mail,
+    channel: Channel,
     queue: BTreeMap<(Millis, u64), Event>,
     sequence: u64,
     serial: u64,
@@ -74,7 +74,7 @@ pub fn run(seed: u64) -> Counts {
         world.ledger.counts.events += 1;
         assert!(world.ledger.counts.events < EVENTS_MAX, "no rest");
     }
-    assert!(world.mail.is_empty(), "letters left");
+    assert!(world.channel.is_empty(), "messages left");
     world.cores.iter().for_each(Core::check_at_rest);
     world.ledger.check_all_ended();
     world.ledger.counts
@@ -90,7 +90,7 @@ impl World {
             cores,
             random,
             now: Millis(0),
-            mail: Mail::default(),
+            channel: Channel::default(),
             queue: BTreeMap::new(),
             sequence: 0,
             serial: 0,
@@ -178,8 +178,8 @@ impl World {
             Event::Arrive { exchange, fingerprint, .. } => core.accept(exchange, fingerprint, turn),
             Event::Leave { exchange, .. } => core.leave(exchange, turn),
             Event::Deliver { from, to } => {
-                let letter = self.mail.pop(from, to).expect("one letter a delivery");
-                core.read(from, letter, turn);
+                let message = self.channel.pop(from, to).expect("one message a delivery");
+                core.read(from, message, turn);
             }
             Event::Fetched { purpose, .. } => core.fetched(purpose, fate, turn),
             Event::Waited { exchange, number, .. } => core.waited(exchange, number, turn),
@@ -201,7 +201,7 @@ impl World {
     fn apply(&mut self, core: CoreId, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Send { to, letter } => self.send(core, to, letter),
+                Effect::Send { to, message } => self.send(core, to, message),
                 Effect::Fetch { purpose } => {
                     let at = self.now.after(1 + self.random.below(FETCH_MS_MAX));
                     self.plan(at, Event::Fetched { core, purpose });
@@ -214,10 +214,10 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: CoreId, to: CoreId, letter: Letter) {
-        // A core's letter to itself is a call: it comes at once.
-        let delay_ms = if from == to { 0 } else { Mail::delay_ms(&mut self.random) };
-        self.mail.push(from, to, letter);
+    fn send(&mut self, from: CoreId, to: CoreId, message: Message) {
+        // A core's message to itself is a call: it comes at once.
+        let delay_ms = if from == to { 0 } else { Channel::delay_ms(&mut self.random) };
+        self.channel.push(from, to, message);
         self.plan(self.now.after(delay_ms), Event::Deliver { from, to });
     }
 

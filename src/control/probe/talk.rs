@@ -31,8 +31,8 @@ pub async fn over(
     let broken = |error: hyper::Error| fault::broken(&error);
     let late = |_| format!("{} is not answered within {} ms", target.path, target.timeout_ms);
     let status = if speak_http2 {
-        let errands = Errands::default();
-        let mut builder = http2::Builder::new(errands.executor());
+        let probe_requests = ProbeRequests::default();
+        let mut builder = http2::Builder::new(probe_requests.executor());
         builder.max_header_list_size(HEAD_BYTES as u32).initial_stream_window_size(BODY_BYTES as u32);
         let scheme = if target.tls.is_some() { "https" } else { "http" };
         let request = request(target, &format!("{scheme}://{}{}", target.authority, target.path), &[])?;
@@ -44,7 +44,7 @@ pub async fn over(
         let status = answer.status().as_u16();
         let _ = connection.until(deadline, drain(answer)).await;
         drop((sender, connection));
-        errands.end(deadline).await;
+        probe_requests.end(deadline).await;
         status
     } else {
         let mut builder = http1::Builder::new();
@@ -118,7 +118,7 @@ impl<C: Future<Output = hyper::Result<()>>> Driven<C> {
 
 /// The tasks of one HTTP/2 connection. They end with this, so that a server that stalls keeps nothing alive here.
 #[derive(Default)]
-struct Errands {
+struct ProbeRequests {
     tasks: Rc<RefCell<JoinSet<()>>>,
 }
 
@@ -131,7 +131,7 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Spawner {
     }
 }
 
-impl Errands {
+impl ProbeRequests {
     fn executor(&self) -> Spawner {
         Spawner(self.tasks.clone())
     }
@@ -143,7 +143,7 @@ impl Errands {
     }
 }
 
-impl Drop for Errands {
+impl Drop for ProbeRequests {
     fn drop(&mut self) {
         // A task may hold a spawner, and with it the set that it is in: dropping our end would not stop it.
         self.tasks.borrow_mut().abort_all();

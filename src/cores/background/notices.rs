@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::exchange::letters::{Letter, News};
+use crate::exchange::messages::{Message, News};
 use crate::net::Dial;
-use crate::net::mail::Outbox;
+use crate::net::channel::Outbox;
 
 /// How soon a core that had no room is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -60,22 +60,22 @@ impl Notice {
         }
     }
 
-    fn letter(&self) -> Letter {
+    fn message(&self) -> Message {
         match self {
             Notice::Addresses { backend, addresses } => {
-                Letter::Addresses { backend: *backend, addresses: addresses.clone() }
+                Message::Addresses { backend: *backend, addresses: addresses.clone() }
             }
-            Notice::Health { backend, news } => Letter::Health { backend: *backend, news: *news },
-            Notice::Reopen => Letter::Reopen,
-            Notice::Drain => Letter::Drain,
-            Notice::Halt => Letter::Halt,
-            Notice::Stop => Letter::Stop,
+            Notice::Health { backend, news } => Message::Health { backend: *backend, news: *news },
+            Notice::Reopen => Message::Reopen,
+            Notice::Drain => Message::Drain,
+            Notice::Halt => Message::Halt,
+            Notice::Stop => Message::Stop,
         }
     }
 }
 
 pub struct Notices {
-    outbox: Outbox<Letter>,
+    outbox: Outbox<Message>,
     /// By core: what has not left yet.
     waiting: RefCell<Vec<BTreeMap<Subject, Notice>>>,
     left_over: Notify,
@@ -83,7 +83,7 @@ pub struct Notices {
 
 impl Notices {
     /// To so many cores, the first ones in the mail.
-    pub fn new(outbox: Outbox<Letter>, cores: usize) -> Notices {
+    pub fn new(outbox: Outbox<Message>, cores: usize) -> Notices {
         let waiting = RefCell::new(vec![BTreeMap::new(); cores]);
         Notices { outbox, waiting, left_over: Notify::new() }
     }
@@ -127,7 +127,7 @@ impl Notices {
         let mut is_all = true;
         for (core, waiting) in self.waiting.borrow_mut().iter_mut().enumerate() {
             while let Some(notice) = waiting.first_entry() {
-                if self.outbox.offer(core, notice.get().letter()).is_err() {
+                if self.outbox.offer(core, notice.get().message()).is_err() {
                     is_all = false;
                     break;
                 }

@@ -1,11 +1,11 @@
 //! The two forms of an answer, each made from the other. Off the request path, so that it builds values.
 //! Must never guess: what cannot be merged exactly gives `None`, and the entry serves its own form only.
 
-mod merge;
-mod unfold;
+mod aggregate;
+mod to_chunks;
 
-pub use merge::whole_of;
-pub use unfold::streamed_of;
+pub use aggregate::whole_of;
+pub use to_chunks::streamed_of;
 
 use crate::dialect::facts::Endpoint;
 use serde_json::{Map, Value};

@@ -205,9 +205,9 @@ fn by_name(name: &[u8]) -> Option<ErrorKind> {
     if name.len() > NAME_BYTES {
         return None;
     }
-    let letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
-    let letters: Vec<u8> = letters.map(u8::to_ascii_lowercase).collect();
-    let name = letters.strip_suffix(b"error").or(letters.strip_suffix(b"exception")).unwrap_or(&letters);
+    let messages = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let messages: Vec<u8> = messages.map(u8::to_ascii_lowercase).collect();
+    let name = messages.strip_suffix(b"error").or(messages.strip_suffix(b"exception")).unwrap_or(&messages);
     Some(match name {
         b"contextlengthexceeded" | b"contextwindowexceeded" | b"exceedcontextsize" | b"stringabovemaxlength" => {
             ErrorKind::ContextWindow

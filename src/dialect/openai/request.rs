@@ -109,7 +109,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
     };
     let mut facts = RequestFacts {
         model,
-        form: if streamed { Form::Streamed } else { Form::Whole },
+        form: if streamed { Form::Streaming } else { Form::NonStreaming },
         usage_event: UsageEvent::NotAsked,
         user,
         prompt,
@@ -159,9 +159,9 @@ fn stream_options(
         }
     };
     match facts.form {
-        Form::Streamed => facts.usage_place = place,
+        Form::Streaming => facts.usage_place = place,
         // Without a stream there is no usage event to ask for.
-        Form::Whole => facts.usage_event = UsageEvent::NotAsked,
+        Form::NonStreaming => facts.usage_event = UsageEvent::NotAsked,
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! One upstream call and everybody who reads it: the leader's own client, others on this core, and other cores by
-//! letter. What the backend sent goes to a log; each reader follows at its own pace, so that neither a slow nor a
+//! message. What the backend sent goes to a log; each reader follows at its own pace, so that neither a slow nor a
 //! vanished client holds the others. Lives on one core; a core that follows another one's flight has a copy fed by mail.
 
 use std::borrow::Cow;
@@ -13,24 +13,24 @@ use bytes::Bytes;
 use shards::{CoreId, Fingerprint};
 
 use super::core::Core;
-use super::letters::{Entry, Letter, Part, settle};
+use super::messages::{Entry, Message, Part, settle};
 use crate::dialect::facts::{Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::net::now_ms;
 use crate::net::watch::Alarm;
 
-mod landed; // flights for the next who need one
-mod seat;
+mod free_list; // flights for the next who need one
 mod state;
+mod subscriber;
 
-pub use landed::Landed;
-pub use seat::{Seat, Turn};
+pub use free_list::FreeList;
+pub use state::{DirectWriter, Served};
 use state::{HEARTBEAT_MS, Place, Stage, State};
-pub use state::{Outlet, Served};
+pub use subscriber::{Subscriber, SubscriberEvent};
 
 /// The head of an answer, as far as it goes to clients.
 #[derive(Debug)]
-pub struct Opening {
+pub struct AnswerHead {
     pub status: u16,
     /// Index of the backend it came from.
     pub backend: usize,
@@ -74,7 +74,7 @@ pub enum Reuse {
 /// What followers elsewhere are told beside bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum News {
-    Opening,
+    AnswerHead,
     Bytes,
     End,
 }
@@ -83,7 +83,7 @@ enum News {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     First,
-    /// Begun beside one that is slow.
+    /// PendingResponse beside one that is slow.
     Hedge,
 }
 
@@ -145,7 +145,7 @@ impl Flight {
         Flight::keep_fed(core, before);
     }
 
-    /// A copy nobody joins any more still gets its letters: those who read it here are not done.
+    /// A copy nobody joins any more still gets its messages: those who read it here are not done.
     fn keep_fed(core: &Core, before: Option<Rc<Flight>>) {
         if let Some(before) = before
             && before.is_copy()
@@ -154,7 +154,7 @@ impl Flight {
         }
     }
 
-    /// Whether another core's letters decide how it goes on.
+    /// Whether another core's messages decide how it goes on.
     fn is_copy(&self) -> bool {
         let state = self.state.borrow();
         state.end.is_none() && matches!(state.stage, Stage::Asking | Stage::Fed(_))
@@ -173,14 +173,14 @@ impl Flight {
     }
 
     /// Takes a place in the flight.
-    pub fn seat(self: &Rc<Flight>, core: &Rc<Core>) -> Seat {
+    pub fn subscriber(self: &Rc<Flight>, core: &Rc<Core>) -> Subscriber {
         let mut state = self.state.borrow_mut();
         let place = state.readers.iter().position(Option::is_none).unwrap_or_else(|| {
             state.readers.push(None);
             state.readers.len() - 1
         });
         state.readers[place] = Some(Place::default());
-        Seat { core: core.clone(), flight: self.clone(), place, opened: false, pilot: None }
+        Subscriber { core: core.clone(), flight: self.clone(), place, opened: false, inline_call: None }
     }
 
     /// Whether this is flight `number` of this core, and others may join.
@@ -204,13 +204,13 @@ impl Flight {
 
     /// The content type of the answer, for the cache to keep.
     pub fn content_type(&self) -> Cow<'static, [u8]> {
-        let said = self.state.borrow().opening.as_ref().map(|opening| opening.content_type.clone());
+        let said = self.state.borrow().answer_head.as_ref().map(|answer_head| answer_head.content_type.clone());
         said.filter(|content_type| !content_type.is_empty()).unwrap_or(Cow::Borrowed(b"application/json"))
     }
 
     /// Whether anything of an answer has come.
     pub fn has_opened(&self) -> bool {
-        self.state.borrow().opening.is_some()
+        self.state.borrow().answer_head.is_some()
     }
 
     /// The number of the flight this one reads, of this core or another.
@@ -271,7 +271,14 @@ impl Flight {
     }
 
     /// Takes what the leader's core sent first: everything up to now.
-    pub fn join_fed(&self, core: &Core, source: Source, opening: Option<Arc<Opening>>, bytes: &[u8], end: Option<End>) {
+    pub fn join_fed(
+        &self,
+        core: &Core,
+        source: Source,
+        answer_head: Option<Arc<AnswerHead>>,
+        bytes: &[u8],
+        end: Option<End>,
+    ) {
         {
             let mut state = self.state.borrow_mut();
             state.stage = Stage::Fed(source);
@@ -284,7 +291,7 @@ impl Flight {
                 return;
             }
         }
-        self.fed(core, source, opening, 0, bytes, end);
+        self.fed(core, source, answer_head, 0, bytes, end);
     }
 
     /// Takes what the leader's core sent since.
@@ -292,7 +299,7 @@ impl Flight {
         &self,
         core: &Core,
         source: Source,
-        opening: Option<Arc<Opening>>,
+        answer_head: Option<Arc<AnswerHead>>,
         at: u64,
         bytes: &[u8],
         end: Option<End>,
@@ -301,15 +308,15 @@ impl Flight {
         if !matches!(state.stage, Stage::Fed(own) if own == source) || state.end.is_some() {
             return;
         }
-        let tells_more = opening.is_some() || end.is_some();
-        if state.opening.is_none() {
-            state.opening = opening;
+        let tells_more = answer_head.is_some() || end.is_some();
+        if state.answer_head.is_none() {
+            state.answer_head = answer_head;
         }
         state.heard_ms = now_ms();
         let reach = state.reach();
         let lost = at > reach;
         if !lost {
-            // What is here already comes again where a letter crossed with the joining.
+            // What is here already comes again where a message crossed with the joining.
             let known = (reach - at).min(bytes.len() as u64) as usize;
             state.serve(&bytes[known..], &mut core.fresh.borrow_mut().framed);
             state.append(|log| log.extend_from_slice(&bytes[known..]));
@@ -318,7 +325,7 @@ impl Flight {
             self.stop_following(core, source);
         }
         if lost {
-            // A letter was lost on the way, and with it a part of the answer.
+            // A message was lost on the way, and with it a part of the answer.
             state.end = Some(End::Failed(Failure::FlightLost));
         } else {
             state.end = end;
@@ -331,7 +338,7 @@ impl Flight {
 
     fn stop_following(&self, core: &Core, source: Source) {
         if let Some(fingerprint) = self.fingerprint {
-            core.post(source.leader, Letter::Leave { fingerprint, number: source.number, follower: core.id });
+            core.post(source.leader, Message::Leave { fingerprint, number: source.number, follower: core.id });
         }
     }
 
@@ -388,14 +395,14 @@ impl Flight {
     }
 
     /// The answer begins: from here on clients get it, and there is no other attempt. `held` is what has come of it.
-    pub fn open(&self, core: &Core, opening: Opening, held: Vec<u8>) {
+    pub fn open(&self, core: &Core, answer_head: AnswerHead, held: Vec<u8>) {
         let (outgrown, added) = {
             let mut state = self.state.borrow_mut();
-            let added = state.begin(held, opening.length.is_some());
-            state.opening = Some(Arc::new(opening));
+            let added = state.begin(held, answer_head.length.is_some());
+            state.answer_head = Some(Arc::new(answer_head));
             (!state.whole, added)
         };
-        self.tell(core, added, News::Opening);
+        self.tell(core, added, News::AnswerHead);
         if outgrown {
             self.close_to_others(core);
         }
@@ -499,7 +506,7 @@ impl Flight {
         let mut state = self.state.borrow_mut();
         match news {
             News::Bytes => state.wake_behind(),
-            News::Opening | News::End => state.wake(),
+            News::AnswerHead | News::End => state.wake(),
         }
         let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
         if state.followers.is_empty() {
@@ -511,10 +518,10 @@ impl Flight {
         let at = state.reach() - bytes.len() as u64;
         let number = *number;
         for &(follower, _) in &state.followers {
-            let opening = if news == News::Opening { state.opening.clone() } else { None };
+            let answer_head = if news == News::AnswerHead { state.answer_head.clone() } else { None };
             let end = if news == News::End { state.end.clone() } else { None };
             let (leader, part, bytes) = (core.id, Part::Next, bytes.clone());
-            core.post(follower, Letter::Feed { fingerprint, number, leader, part, opening, at, bytes, end });
+            core.post(follower, Message::Feed { fingerprint, number, leader, part, answer_head, at, bytes, end });
         }
         state.told_ms = now_ms();
     }
@@ -529,9 +536,9 @@ impl Flight {
             None => state.followers.push((follower, 1)),
         }
         let bytes = Bytes::copy_from_slice(state.bytes());
-        let (opening, end) = (state.opening.clone(), state.end.clone());
+        let (answer_head, end) = (state.answer_head.clone(), state.end.clone());
         let (leader, part) = (core.id, Part::First);
-        core.post(follower, Letter::Feed { fingerprint, number, leader, part, opening, at: 0, bytes, end });
+        core.post(follower, Message::Feed { fingerprint, number, leader, part, answer_head, at: 0, bytes, end });
     }
 
     /// Feeds core `follower` no more; whether there is another one.
@@ -558,7 +565,7 @@ impl Flight {
         if self.is_abandoned() {
             self.settle(core, None);
         }
-        alarms.into_iter().flatten().for_each(Alarm::trip);
+        alarms.into_iter().flatten().for_each(Alarm::interrupt);
     }
 
     /// Where the flight stands, for a simulation that found one left behind.

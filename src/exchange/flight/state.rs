@@ -1,4 +1,4 @@
-//! The state behind a flight: its stage, its log and who reads it. Writes what is new to readers that left an outlet;
+//! The state behind a flight: its stage, its log and who reads it. Writes what is new to readers that left an direct_writer;
 //! decides nothing else by itself.
 
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use bytes::Bytes;
 use shards::CoreId;
 use smallvec::SmallVec;
 
-use super::{End, Opening, Reuse, Source};
+use super::{AnswerHead, End, Reuse, Source};
 use crate::dialect::facts::Endpoint;
-use crate::exchange::letters::Entry;
+use crate::exchange::messages::Entry;
 use crate::net::{self, watch::Alarm};
 use crate::wire::http1::encode;
 
@@ -49,18 +49,18 @@ pub(super) struct Place {
     /// Offset of what it reads next.
     pub(super) at: u64,
     pub(super) waker: Option<Waker>,
-    pub(super) outlet: Option<Outlet>,
+    pub(super) direct_writer: Option<DirectWriter>,
     pub(super) served: Served,
 }
 
 /// Where a flight writes what comes for a reader that waits, so that the reader's task need not run for it.
-pub struct Outlet {
-    pub socket: net::Outlet,
+pub struct DirectWriter {
+    pub socket: net::DirectWriter,
     /// Whether each write is a chunk.
     pub chunked: bool,
 }
 
-/// What went out by an outlet.
+/// What went out by an direct_writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     pub bytes: u64,
@@ -75,7 +75,7 @@ pub(super) enum Log {
 
 pub(super) struct State {
     pub(super) stage: Stage,
-    pub(super) opening: Option<Arc<Opening>>,
+    pub(super) answer_head: Option<Arc<AnswerHead>>,
     pub(super) log: Log,
     /// The log's memory was made for just this answer.
     is_exact: bool,
@@ -111,7 +111,7 @@ impl State {
     pub(super) fn new(stage: Stage, whole_max: u64, now_ms: u64) -> State {
         State {
             stage,
-            opening: None,
+            answer_head: None,
             log: Log::Growing(Vec::new()),
             is_exact: false,
             base: 0,
@@ -174,7 +174,7 @@ impl State {
         behind.filter_map(|place| place.waker.take()).for_each(Waker::wake);
     }
 
-    /// Writes `bytes`, which are about to be appended to the log, to the clients of those who wait with an outlet and have
+    /// Writes `bytes`, which are about to be appended to the log, to the clients of those who wait with an direct_writer and have
     /// read all of it. `framed` is scratch. Whom it does not work for is behind then.
     // Before they are appended: the end of the log is memory long not touched, and a copy behind would wait for it.
     pub(super) fn serve(&mut self, bytes: &[u8], framed: &mut Vec<u8>) {
@@ -184,11 +184,11 @@ impl State {
         framed.clear();
         let before = self.reach();
         for place in self.readers.iter_mut().flatten().filter(|place| place.at == before) {
-            let Some(outlet) = &place.outlet else { continue };
-            if outlet.chunked && framed.is_empty() {
+            let Some(direct_writer) = &place.direct_writer else { continue };
+            if direct_writer.chunked && framed.is_empty() {
                 encode::chunk(framed, bytes);
             }
-            if outlet.socket.post(if outlet.chunked { framed } else { bytes }) {
+            if direct_writer.socket.post(if direct_writer.chunked { framed } else { bytes }) {
                 place.at += bytes.len() as u64;
                 place.served = Served { bytes: place.served.bytes + bytes.len() as u64, last_ms: self.heard_ms };
             }
@@ -244,8 +244,8 @@ impl State {
             Reuse::AsItCame => return None,
             Reuse::Converted => {}
         }
-        let opening = self.opening.as_ref()?;
-        let (form, content_type) = (opening.form, opening.content_type.clone());
+        let answer_head = self.answer_head.as_ref()?;
+        let (form, content_type) = (answer_head.form, answer_head.content_type.clone());
         if !self.whole {
             return None;
         }

@@ -15,7 +15,7 @@ use crate::dialect::facts::{
     UsageMembers,
 };
 use crate::exchange::core::{BUFFER_BYTES, Core, Scratch};
-use crate::exchange::order::Order;
+use crate::exchange::upstream_request::UpstreamRequest;
 use crate::limits::{EVENT_BYTES, EVENTS_NODE_BYTES};
 use crate::wire::body::Body;
 use crate::wire::json::Tape;
@@ -24,7 +24,7 @@ use crate::wire::sse::{self, Ending, EventData, Splitter};
 /// What the first event with a meaning was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
-    /// The answer has begun.
+    /// The answer has pending.
     Content,
     /// It failed before it began; what failed is in [`Events::take_error`].
     Error,
@@ -62,15 +62,15 @@ pub struct Events {
 }
 
 impl Events {
-    pub fn new(core: &Core, order: &Order, usage_hidden: bool) -> Events {
-        let in_chunks = match order.facts {
+    pub fn new(core: &Core, upstream: &UpstreamRequest, usage_hidden: bool) -> Events {
+        let in_chunks = match upstream.facts {
             _ if usage_hidden => InChunks::Hidden,
             Some(facts) if RequestFacts::may_want_usage_in_chunks(&facts) => InChunks::Kept,
             _ => InChunks::Gathered,
         };
         Events {
             dialect: Dialect::OpenAi,
-            endpoint: order.endpoint,
+            endpoint: upstream.endpoint,
             in_chunks,
             splitter: Splitter::new(),
             verdict: StreamVerdict::new(),
@@ -288,7 +288,7 @@ fn cut_of(in_chunks: InChunks, facts: &EventFacts) -> UsageMembers {
 /// Appends a chunk without its usage.
 fn write_cut(dialect: Dialect, cut: UsageMembers, data: &[u8], tape: &Tape, log: &mut Vec<u8>) {
     match cut {
-        // One line, nearly always.
+        // One client, nearly always.
         UsageMembers::Null(member) if memchr::memchr2(b'\n', b'\r', data).is_none() => {
             log.extend_from_slice(b"data: ");
             log.extend_from_slice(&data[..member.start as usize]);

@@ -4,7 +4,7 @@ use super::Next;
 use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
 use crate::exchange::core::Core;
-use crate::exchange::record::{CacheMark, Note, Showing};
+use crate::exchange::record::{CacheMark, RequestRecord, Truncation};
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Method, Persistence, Version, encode};
 
@@ -20,8 +20,8 @@ pub enum Delimited {
 }
 
 /// Delimits a body whose length is not known: chunks, or the close for clients of HTTP/1.0.
-pub fn unknown_length(note: &Note) -> Delimited {
-    match note.manner.version {
+pub fn unknown_length(record: &RequestRecord) -> Delimited {
+    match record.delivery.version {
         Version::Http11 => Delimited::Chunks,
         Version::Http10 => Delimited::Close,
     }
@@ -36,16 +36,16 @@ pub fn is_events(content_type: &[u8]) -> bool {
 /// Writes a head. `further` are header lines with their ends.
 pub fn write(
     core: &Core,
-    note: &mut Note,
+    record: &mut RequestRecord,
     status: u16,
     content_type: &[u8],
     delimited: Delimited,
     further: &[u8],
     out: &mut Vec<u8>,
 ) -> Next {
-    note.status = status;
-    note.showing = if delimited == Delimited::Close { Showing::ByReset } else { Showing::ByFraming };
-    note.first_byte_us.get_or_insert_with(crate::net::now_us);
+    record.status = status;
+    record.truncation = if delimited == Delimited::Close { Truncation::ByReset } else { Truncation::ByFraming };
+    record.first_byte_us.get_or_insert_with(crate::net::now_us);
     encode::status_line(out, status);
     core.write_date(out);
     if !content_type.is_empty() {
@@ -62,27 +62,27 @@ pub fn write(
     } else {
         out.extend_from_slice(b"cache-control: private, no-store\r\n");
     }
-    write_cache_fields(note, out);
-    encode::field(out, "x-request-id", note.request_id.bytes());
+    write_cache_fields(record, out);
+    encode::field(out, "x-request-id", record.request_id.bytes());
     out.extend_from_slice(further);
-    let next = if note.manner.persistence == Persistence::Close || delimited == Delimited::Close || core.draining.get()
-    {
-        out.extend_from_slice(b"connection: close\r\n");
-        Next::Close
-    } else {
-        if note.manner.version == Version::Http10 {
-            // RFC 9112 9.3: persistence is not the default of HTTP/1.0.
-            out.extend_from_slice(b"connection: keep-alive\r\n");
-        }
-        Next::KeepAlive
-    };
+    let next =
+        if record.delivery.persistence == Persistence::Close || delimited == Delimited::Close || core.draining.get() {
+            out.extend_from_slice(b"connection: close\r\n");
+            Next::Close
+        } else {
+            if record.delivery.version == Version::Http10 {
+                // RFC 9112 9.3: persistence is not the default of HTTP/1.0.
+                out.extend_from_slice(b"connection: keep-alive\r\n");
+            }
+            Next::KeepAlive
+        };
     encode::head_end(out);
     next
 }
 
 /// `x-cache`, and RFC 9211's `cache-status` with `age` (RFC 9111 5.1) on hits.
-fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
-    match note.cache {
+fn write_cache_fields(record: &RequestRecord, out: &mut Vec<u8>) {
+    match record.cache {
         CacheMark::Hit { age_ms, ttl_ms } => {
             out.extend_from_slice(b"x-cache: HIT\r\ncache-status: ringway; hit; ttl=");
             let left_ms = ttl_ms.saturating_sub(age_ms);
@@ -98,26 +98,26 @@ fn write_cache_fields(note: &Note, out: &mut Vec<u8>) {
             out.extend_from_slice(b"\r\n");
             encode::field_number(out, "age", age_ms / 1000);
         }
-        CacheMark::Miss => forwarded(note, b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss", out),
-        CacheMark::Joined => forwarded(note, b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss; collapsed", out),
-        CacheMark::Refused => forwarded(note, b"x-cache: MISS\r\ncache-status: ringway; fwd=request", out),
-        CacheMark::TooOld => forwarded(note, b"x-cache: MISS\r\ncache-status: ringway; fwd=stale", out),
-        CacheMark::Bypass => forwarded(note, b"x-cache: BYPASS\r\ncache-status: ringway; fwd=bypass", out),
+        CacheMark::Miss => forwarded(record, b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss", out),
+        CacheMark::Joined => forwarded(record, b"x-cache: MISS\r\ncache-status: ringway; fwd=uri-miss; collapsed", out),
+        CacheMark::Refused => forwarded(record, b"x-cache: MISS\r\ncache-status: ringway; fwd=request", out),
+        CacheMark::TooOld => forwarded(record, b"x-cache: MISS\r\ncache-status: ringway; fwd=stale", out),
+        CacheMark::Bypass => forwarded(record, b"x-cache: BYPASS\r\ncache-status: ringway; fwd=bypass", out),
     }
 }
 
 /// What was not in the cache, and why it will not be, as far as that is known by now: of a stream it mostly is not.
-fn forwarded(note: &Note, fields: &[u8], out: &mut Vec<u8>) {
+fn forwarded(record: &RequestRecord, fields: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(fields);
-    if let Some(reason) = note.not_stored {
+    if let Some(reason) = record.not_stored {
         out.extend_from_slice(b"; detail=");
         out.extend_from_slice(reason.label().as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the client of `note` is told, in the terms of any dialect.
-pub fn told<'a>(public: &'a Public, note: &'a Note) -> PublicError<'a> {
+/// What the client of `record` is told, in the terms of any dialect.
+pub fn told<'a>(public: &'a Public, record: &'a RequestRecord) -> PublicError<'a> {
     PublicError {
         status: public.status,
         message: &public.message,
@@ -125,15 +125,15 @@ pub fn told<'a>(public: &'a Public, note: &'a Note) -> PublicError<'a> {
         code: Some(public.code),
         param: public.param,
         // Visible ASCII.
-        request_id: std::str::from_utf8(note.request_id.bytes()).unwrap_or_default(),
+        request_id: std::str::from_utf8(record.request_id.bytes()).unwrap_or_default(),
     }
 }
 
 /// Writes a failure as a whole response, for a client that has got nothing yet.
-pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>) -> Next {
+pub fn refuse(core: &Core, record: &mut RequestRecord, failure: &Failure, out: &mut Vec<u8>) -> Next {
     let public = failure.public();
     let mut body = core.buffers.take();
-    note.dialect.write_error(&mut body, &told(&public, note));
+    record.dialect.write_error(&mut body, &told(&public, record));
     let mut further = Vec::new();
     match failure {
         Failure::NoCredential => encode::field(&mut further, "www-authenticate", b"Bearer"),
@@ -149,10 +149,10 @@ pub fn refuse(core: &Core, note: &mut Note, failure: &Failure, out: &mut Vec<u8>
         }
         _ => {}
     }
-    note.form = Form::Whole;
+    record.form = Form::NonStreaming;
     let delimited = Delimited::Length(body.len() as u64);
-    let next = write(core, note, public.status, b"application/json", delimited, &further, out);
-    if note.manner.method != Method::Head {
+    let next = write(core, record, public.status, b"application/json", delimited, &further, out);
+    if record.delivery.method != Method::Head {
         out.extend_from_slice(&body);
     }
     core.buffers.give(body);

@@ -12,14 +12,14 @@ use super::Next;
 use super::head::{self, Delimited, unknown_length};
 use crate::dialect::facts::{Form, NotStored, UsageEvent};
 use crate::error::{Again, Failure};
+use crate::exchange::client::ClientConnection;
 use crate::exchange::core::Core;
-use crate::exchange::flight::{Opening, Outlet, Seat, Turn};
-use crate::exchange::letters::{Acceptable, Entry};
-use crate::exchange::line::Line;
+use crate::exchange::flight::{AnswerHead, DirectWriter, Subscriber, SubscriberEvent};
 use crate::exchange::lookup::{Event, found};
-use crate::exchange::record::Note;
+use crate::exchange::messages::{Acceptable, Entry};
+use crate::exchange::record::RequestRecord;
 use crate::net::now_ms;
-use crate::net::watch::Trip;
+use crate::net::watch::Interrupt;
 use crate::wire::http1::{Method, Version, encode};
 use crate::wire::sse;
 
@@ -92,44 +92,44 @@ struct Writer {
     probed_ms: Option<u64>,
 }
 
-/// Reads `seat` to its end for the client of `line`.
+/// Reads `subscriber` to its end for the client of `line`.
 pub async fn live(
     core: &Core,
-    line: &mut Line<'_>,
-    note: &mut Note,
-    seat: &mut Seat,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    subscriber: &mut Subscriber,
     acceptable: Acceptable,
     usage_event: UsageEvent,
     role: Role,
 ) -> Reader {
     // Answers to earlier requests that came together with this one do not wait for its backend.
-    if !line.output.is_empty() && flush(core, line, seat).await.is_err() {
+    if !client.output.is_empty() && flush(core, client, subscriber).await.is_err() {
         return Reader::cut(Failure::ClientGone);
     }
     // Until something is sent there is no other way to learn that the client has left.
-    line.socket.watch().guard();
-    let reader = read(core, line, note, seat, acceptable, usage_event, role).await;
-    line.socket.watch().unguard();
-    seat.let_fly();
+    client.socket.watch().guard();
+    let reader = read(core, client, record, subscriber, acceptable, usage_event, role).await;
+    client.socket.watch().unguard();
+    subscriber.detach_call();
     reader
 }
 
 async fn read(
     core: &Core,
-    line: &mut Line<'_>,
-    note: &mut Note,
-    seat: &mut Seat,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    subscriber: &mut Subscriber,
     acceptable: Acceptable,
     usage_event: UsageEvent,
     role: Role,
 ) -> Reader {
     let form = acceptable.form;
-    let answer_ms = longest_answer_ms(core, note);
+    let answer_ms = longest_answer_ms(core, record);
     let mut follow_ms = match role {
         Role::Own | Role::Follower(_, Patience::Usual) => core.snapshot.cache.timeout_follow_ms,
         Role::Follower(_, Patience::Long) => core.snapshot.cache.timeout_follow_ms.saturating_mul(PATIENCE),
     };
-    if form == Form::Whole {
+    if form == Form::NonStreaming {
         // A whole answer says nothing before its end: silence is no stall.
         follow_ms = follow_ms.max(answer_ms);
     }
@@ -142,162 +142,168 @@ async fn read(
         held: false,
         guarded: true,
         deferred: false,
-        probed_ms: line.half_closed.then(now_ms),
+        probed_ms: client.half_closed.then(now_ms),
     };
     let mut heard_ms = now_ms();
     let mut kept_alive_ms = 0;
     loop {
-        let turn = match seat.ready() {
+        let turn = match subscriber.ready() {
             Some(turn) => turn,
             None => {
                 // A head alone is held back until there is something behind it: until then a failure is an honest one.
-                if !writer.held && !line.output.is_empty() {
-                    if flush(core, line, seat).await.is_err() {
+                if !writer.held && !client.output.is_empty() {
+                    if flush(core, client, subscriber).await.is_err() {
                         return Reader::cut(Failure::ClientGone);
                     }
                     writer.sent = true;
-                    writer.unguard(line);
+                    writer.unguard(client);
                 }
                 let keep_alive_ms = heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS;
-                let alive_ms = heard_ms.max(seat.flight().heard_ms());
+                let alive_ms = heard_ms.max(subscriber.flight().heard_ms());
                 let wake_ms = match (writer.sent, role) {
                     (true, _) if !writer.guarded => heard_ms + SILENT_MS,
                     (false, Role::Follower(..)) => keep_alive_ms.min(alive_ms.saturating_add(follow_ms)),
                     _ => keep_alive_ms,
                 };
                 let probe_ms = writer.probed_ms.map_or(u64::MAX, |probed_ms| probed_ms + PROBE_MS);
-                line.socket.watch().wake_at(wake_ms.min(probe_ms));
-                line.lend(core);
-                let outlet = if writer.sent { writer.outlet(core, line, note) } else { None };
-                let turn = match outlet {
-                    None => seat.turn(line.socket.watch()).await,
-                    Some(outlet) => {
-                        let (turn, served) = seat.turn_served(outlet, line.socket.watch()).await;
+                client.socket.watch().wake_at(wake_ms.min(probe_ms));
+                client.lend(core);
+                let direct_writer = if writer.sent { writer.direct_writer(core, client, record) } else { None };
+                let turn = match direct_writer {
+                    None => subscriber.next_event(client.socket.watch()).await,
+                    Some(direct_writer) => {
+                        let (turn, served) = subscriber.next_event_served(direct_writer, client.socket.watch()).await;
                         if served.bytes > 0 {
                             heard_ms = served.last_ms;
-                            note.sent_bytes += served.bytes;
-                            writer.unguard(line);
+                            record.sent_bytes += served.bytes;
+                            writer.unguard(client);
                         }
                         turn
                     }
                 };
-                line.need(core);
+                client.need(core);
                 turn
             }
         };
         match turn {
             // Answers cannot begin anew once a part was sent.
-            Turn::Lead | Turn::Found | Turn::Alone | Turn::Again if writer.sent => {
+            SubscriberEvent::Lead | SubscriberEvent::Found | SubscriberEvent::Alone | SubscriberEvent::Again
+                if writer.sent =>
+            {
                 return Reader::cut(Failure::FlightLost);
             }
-            Turn::Lead => return Reader::Event(Event::Lead),
-            Turn::Found => {
-                return Reader::Event(seat.found().map_or(Event::Gone, |entry| found(core, entry, acceptable)));
+            SubscriberEvent::Lead => return Reader::Event(Event::Lead),
+            SubscriberEvent::Found => {
+                return Reader::Event(subscriber.found().map_or(Event::Gone, |entry| found(core, entry, acceptable)));
             }
-            Turn::Alone => return Reader::Event(Event::Alone),
-            Turn::Again => return Reader::Event(Event::Gone),
-            Turn::Opening => {
+            SubscriberEvent::Alone => return Reader::Event(Event::Alone),
+            SubscriberEvent::Again => return Reader::Event(Event::Gone),
+            SubscriberEvent::AnswerHead => {
                 heard_ms = now_ms();
-                seat.opening(|opening| {
-                    note.backend = Some(opening.backend);
-                    note.waited_us = matches!(role, Role::Own).then_some(opening.waited_us);
+                subscriber.answer_head(|answer_head| {
+                    record.backend = Some(answer_head.backend);
+                    record.waited_us = matches!(role, Role::Own).then_some(answer_head.waited_us);
                     let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
-                    writer.deferred = either && opening.status == 200 && opening.form != form;
-                    writer.form = Some(opening.form);
+                    writer.deferred = either && answer_head.status == 200 && answer_head.form != form;
+                    writer.form = Some(answer_head.form);
                     if !writer.deferred {
-                        writer.open(core, line, note, seat, opening);
+                        writer.open(core, client, record, subscriber, answer_head);
                     }
                 });
             }
-            Turn::Bytes => {
+            SubscriberEvent::Bytes => {
                 heard_ms = now_ms();
-                writer.bytes(line, note, seat);
-                if line.output.len() >= STEP_BYTES {
-                    if flush(core, line, seat).await.is_err() {
+                writer.bytes(client, record, subscriber);
+                if client.output.len() >= STEP_BYTES {
+                    if flush(core, client, subscriber).await.is_err() {
                         return Reader::cut(Failure::ClientGone);
                     }
                     writer.sent = true;
                 }
             }
-            Turn::Complete => {
-                note.tokens = seat.tokens();
-                note.not_stored = note.not_stored.or(seat.not_stored());
+            SubscriberEvent::Complete => {
+                record.tokens = subscriber.tokens();
+                record.not_stored = record.not_stored.or(subscriber.not_stored());
                 if writer.deferred {
-                    return Reader::Event(Event::Converted(seat.converted(note.endpoint, form)));
+                    return Reader::Event(Event::Converted(subscriber.converted(record.endpoint, form)));
                 }
-                let usage = if usage_event == UsageEvent::Asked { seat.usage_event() } else { None };
-                writer.complete(line, note, usage.as_deref());
-                return match flush(core, line, seat).await {
+                let usage = if usage_event == UsageEvent::Asked { subscriber.usage_event() } else { None };
+                writer.complete(client, record, usage.as_deref());
+                return match flush(core, client, subscriber).await {
                     Ok(()) => Reader::Done(writer.next),
                     Err(_) => Reader::cut(Failure::ClientGone),
                 };
             }
-            Turn::Stale if !writer.sent => {
-                line.output.clear();
-                let failure = seat.failure();
-                return match seat.stale() {
+            SubscriberEvent::Stale if !writer.sent => {
+                client.output.clear();
+                let failure = subscriber.failure();
+                return match subscriber.stale() {
                     Some(entry) => Reader::Stale(Box::new((entry, failure))),
                     None => Reader::failed(failure),
                 };
             }
             // Behind a part of an answer no other one can follow.
-            Turn::Stale | Turn::Failed | Turn::Lagged => {
-                let failure = if turn == Turn::Lagged { Failure::Lagged } else { seat.failure() };
+            SubscriberEvent::Stale | SubscriberEvent::Failed | SubscriberEvent::Lagged => {
+                let failure = if turn == SubscriberEvent::Lagged { Failure::Lagged } else { subscriber.failure() };
                 if !writer.sent {
-                    line.output.clear();
+                    client.output.clear();
                     return Reader::failed(failure);
                 }
-                writer.fail(line, note, &failure);
-                let _ = flush(core, line, seat).await;
+                writer.fail(client, record, &failure);
+                let _ = flush(core, client, subscriber).await;
                 return Reader::cut(failure);
             }
-            Turn::Trip(Trip::Gone | Trip::Abandoned) => return Reader::cut(Failure::ClientGone),
-            Turn::Trip(Trip::HalfClosed) => {
-                line.half_closed = true;
-                if !writer.probe(core, line, note, seat).await {
+            SubscriberEvent::Interrupt(Interrupt::Gone | Interrupt::Abandoned) => {
+                return Reader::cut(Failure::ClientGone);
+            }
+            SubscriberEvent::Interrupt(Interrupt::HalfClosed) => {
+                client.half_closed = true;
+                if !writer.probe(core, client, record, subscriber).await {
                     return Reader::cut(Failure::ClientGone);
                 }
             }
-            Turn::Trip(Trip::Deadline) if core.halting.get() => {
+            SubscriberEvent::Interrupt(Interrupt::Deadline) if core.halting.get() => {
                 if !writer.sent {
-                    line.output.clear();
+                    client.output.clear();
                     return Reader::failed(Failure::Draining);
                 }
-                writer.fail(line, note, &Failure::Draining);
-                let _ = flush(core, line, seat).await;
+                writer.fail(client, record, &Failure::Draining);
+                let _ = flush(core, client, subscriber).await;
                 return Reader::cut(Failure::Draining);
             }
-            Turn::Trip(Trip::Deadline) if writer.probed_ms.is_some_and(|at| now_ms() >= at + PROBE_MS) => {
-                if !writer.probe(core, line, note, seat).await {
+            SubscriberEvent::Interrupt(Interrupt::Deadline)
+                if writer.probed_ms.is_some_and(|at| now_ms() >= at + PROBE_MS) =>
+            {
+                if !writer.probe(core, client, record, subscriber).await {
                     return Reader::cut(Failure::ClientGone);
                 }
             }
-            Turn::Trip(Trip::Deadline) => {
+            SubscriberEvent::Interrupt(Interrupt::Deadline) => {
                 let silent_ms = now_ms().saturating_sub(heard_ms);
                 // Without a sign of life, whatever that brought: comments and new attempts are such.
-                let dead_ms = silent_ms.min(now_ms().saturating_sub(seat.flight().heard_ms()));
+                let dead_ms = silent_ms.min(now_ms().saturating_sub(subscriber.flight().heard_ms()));
                 if role != Role::Own && writer.sent && dead_ms >= answer_ms {
                     // The core that feeds this one would have told of an end by now.
-                    writer.fail(line, note, &Failure::FlightLost);
-                    let _ = flush(core, line, seat).await;
+                    writer.fail(client, record, &Failure::FlightLost);
+                    let _ = flush(core, client, subscriber).await;
                     return Reader::cut(Failure::FlightLost);
                 }
                 if role != Role::Own && !writer.sent && dead_ms >= follow_ms {
-                    line.output.clear();
-                    let number = seat.flight().number();
+                    client.output.clear();
+                    let number = subscriber.flight().number();
                     if number.is_none() {
-                        seat.flight().give_up(core);
+                        subscriber.flight().give_up(core);
                     }
                     return Reader::Event(Event::Silent(number));
                 }
                 if writer.sent && !writer.guarded && silent_ms >= SILENT_MS {
                     writer.guarded = true;
-                    line.socket.watch().guard();
+                    client.socket.watch().guard();
                 }
                 if now_ms() >= heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS {
                     kept_alive_ms = now_ms();
-                    if writer.keep_alive(line) {
-                        if flush(core, line, seat).await.is_err() {
+                    if writer.keep_alive(client) {
+                        if flush(core, client, subscriber).await.is_err() {
                             return Reader::cut(Failure::ClientGone);
                         }
                         writer.sent = true;
@@ -309,78 +315,91 @@ async fn read(
 }
 
 /// Writes the output out. If that has to wait, the backend is read meanwhile.
-async fn flush(core: &Core, line: &mut Line<'_>, seat: &mut Seat) -> io::Result<()> {
-    let mut flushed = pin!(line.flush(core.snapshot.server.timeout_write_ms));
+async fn flush(core: &Core, client: &mut ClientConnection<'_>, subscriber: &mut Subscriber) -> io::Result<()> {
+    let mut flushed = pin!(client.flush(core.snapshot.server.timeout_write_ms));
     poll_fn(|context| {
         let state = flushed.as_mut().poll(context);
         if state.is_pending() {
-            seat.let_fly();
+            subscriber.detach_call();
         }
         state
     })
     .await
 }
 
-/// How long the model's slowest backend may be silent, and a little more for the letter that tells of it.
-fn longest_answer_ms(core: &Core, note: &Note) -> u64 {
+/// How long the model's slowest backend may be silent, and a little more for the message that tells of it.
+fn longest_answer_ms(core: &Core, record: &RequestRecord) -> u64 {
     const LETTER_MS: u64 = 1000;
-    let targets = note.model.map_or(&[][..], |model| &core.snapshot.models[model].targets);
+    let targets = record.model.map_or(&[][..], |model| &core.snapshot.models[model].targets);
     let backends = targets.iter().map(|target| &core.snapshot.backends[target.backend]);
     let longest = backends.map(|backend| backend.timeout_request_ms.max(backend.timeout_stream_idle_ms)).max();
     longest.unwrap_or(0).saturating_add(LETTER_MS)
 }
 
 impl Writer {
-    fn unguard(&mut self, line: &Line<'_>) {
+    fn unguard(&mut self, client: &ClientConnection<'_>) {
         if self.guarded {
             self.guarded = false;
-            line.socket.watch().unguard();
+            client.socket.watch().unguard();
         }
     }
 
     /// By what the flight may write to the client itself while this waits.
-    fn outlet(&self, core: &Core, line: &Line<'_>, note: &Note) -> Option<Outlet> {
-        if self.deferred || note.manner.method == Method::Head || !line.output.is_empty() {
+    fn direct_writer(
+        &self,
+        core: &Core,
+        client: &ClientConnection<'_>,
+        record: &RequestRecord,
+    ) -> Option<DirectWriter> {
+        if self.deferred || record.delivery.method == Method::Head || !client.output.is_empty() {
             return None;
         }
-        let socket = line.socket.outlet(core.snapshot.server.timeout_write_ms)?;
-        Some(Outlet { socket, chunked: self.delimited == Delimited::Chunks })
+        let socket = client.socket.direct_writer(core.snapshot.server.timeout_write_ms)?;
+        Some(DirectWriter { socket, chunked: self.delimited == Delimited::Chunks })
     }
 
-    fn open(&mut self, core: &Core, line: &mut Line<'_>, note: &mut Note, seat: &Seat, opening: &Opening) {
-        let bodiless = note.manner.method == Method::Head || matches!(opening.status, 204 | 304);
-        self.delimited = match (opening.form, opening.length) {
+    fn open(
+        &mut self,
+        core: &Core,
+        client: &mut ClientConnection<'_>,
+        record: &mut RequestRecord,
+        subscriber: &Subscriber,
+        answer_head: &AnswerHead,
+    ) {
+        let bodiless = record.delivery.method == Method::Head || matches!(answer_head.status, 204 | 304);
+        self.delimited = match (answer_head.form, answer_head.length) {
             // RFC 9110 8.6: no length where there is no content, but to say what a GET would get.
             (_, None) if bodiless => Delimited::Nothing,
-            (Form::Whole, Some(length)) => Delimited::Length(length),
+            (Form::NonStreaming, Some(length)) => Delimited::Length(length),
             // Already over: then the length is known after all.
-            (Form::Whole, None) if seat.is_complete() => Delimited::Length(seat.unread_bytes()),
-            _ => unknown_length(note),
+            (Form::NonStreaming, None) if subscriber.is_complete() => Delimited::Length(subscriber.unread_bytes()),
+            _ => unknown_length(record),
         };
-        note.form = opening.form;
-        self.is_events = head::is_events(&opening.content_type);
-        if opening.status != 200 {
-            note.not_stored = note.not_stored.or(Some(NotStored::Status));
-        } else if seat.is_complete() {
-            note.not_stored = note.not_stored.or(seat.not_stored());
+        record.form = answer_head.form;
+        self.is_events = head::is_events(&answer_head.content_type);
+        if answer_head.status != 200 {
+            record.not_stored = record.not_stored.or(Some(NotStored::Status));
+        } else if subscriber.is_complete() {
+            record.not_stored = record.not_stored.or(subscriber.not_stored());
         }
-        let content_type = &opening.content_type;
-        let out = &mut line.output;
-        self.next = head::write(core, note, opening.status, content_type, self.delimited, &opening.fields, out);
+        let content_type = &answer_head.content_type;
+        let out = &mut client.output;
+        self.next =
+            head::write(core, record, answer_head.status, content_type, self.delimited, &answer_head.fields, out);
         self.held = true;
     }
 
-    fn bytes(&mut self, line: &mut Line<'_>, note: &mut Note, seat: &mut Seat) {
+    fn bytes(&mut self, client: &mut ClientConnection<'_>, record: &mut RequestRecord, subscriber: &mut Subscriber) {
         if self.deferred {
-            return seat.read(|bytes| (bytes.len(), ()));
+            return subscriber.read(|bytes| (bytes.len(), ()));
         }
-        if note.manner.method == Method::Head {
-            return seat.read(|bytes| (bytes.len(), ()));
+        if record.delivery.method == Method::Head {
+            return subscriber.read(|bytes| (bytes.len(), ()));
         }
         self.held = false;
-        let out = &mut line.output;
+        let out = &mut client.output;
         let chunked = self.delimited == Delimited::Chunks;
-        note.sent_bytes += seat.read(|bytes| {
+        record.sent_bytes += subscriber.read(|bytes| {
             let step = &bytes[..bytes.len().min(STEP_BYTES)];
             if chunked {
                 encode::chunk(out, step);
@@ -391,12 +410,12 @@ impl Writer {
         });
     }
 
-    fn complete(&mut self, line: &mut Line<'_>, note: &mut Note, usage: Option<&[u8]>) {
-        let streamed = self.form == Some(Form::Streamed);
-        let out = &mut line.output;
+    fn complete(&mut self, client: &mut ClientConnection<'_>, record: &mut RequestRecord, usage: Option<&[u8]>) {
+        let streamed = self.form == Some(Form::Streaming);
+        let out = &mut client.output;
         if streamed {
             let usage = usage.unwrap_or(&[]);
-            let terminal = note.dialect.terminal();
+            let terminal = record.dialect.terminal();
             let length = usage.len() + terminal.map_or(0, |data| b"data: \n\n".len() + data.len());
             if self.delimited == Delimited::Chunks {
                 encode::chunk_prefix(out, length);
@@ -408,56 +427,62 @@ impl Writer {
             if self.delimited == Delimited::Chunks {
                 out.extend_from_slice(encode::LINE_END);
             }
-            note.sent_bytes += length as u64;
+            record.sent_bytes += length as u64;
         }
-        if self.delimited == Delimited::Chunks && note.manner.method != Method::Head {
+        if self.delimited == Delimited::Chunks && record.delivery.method != Method::Head {
             out.extend_from_slice(encode::LAST_CHUNK);
         }
     }
 
     /// The error in the client's own protocol, as the last thing of a stream that is not complete.
-    fn fail(&mut self, line: &mut Line<'_>, note: &Note, failure: &Failure) {
+    fn fail(&mut self, client: &mut ClientConnection<'_>, record: &RequestRecord, failure: &Failure) {
         if !self.is_events || matches!(self.delimited, Delimited::Length(_)) {
             return;
         }
         let mut event = Vec::new();
-        note.dialect.write_error_event(&mut event, &head::told(&failure.public(), note));
-        self.frame(line, &event);
+        record.dialect.write_error_event(&mut event, &head::told(&failure.public(), record));
+        self.frame(client, &event);
     }
 
-    fn frame(&self, line: &mut Line<'_>, bytes: &[u8]) {
+    fn frame(&self, client: &mut ClientConnection<'_>, bytes: &[u8]) {
         if self.delimited == Delimited::Chunks {
-            encode::chunk(&mut line.output, bytes);
+            encode::chunk(&mut client.output, bytes);
         } else {
-            line.output.extend_from_slice(bytes);
+            client.output.extend_from_slice(bytes);
         }
     }
 
     /// The client has ended its direction. It may have closed, or only said that it asks nothing more (RFC 9112 9.6). One who
     /// has closed answers the next byte with a reset: so something is said that one who still reads ignores, an interim
     /// response (RFC 9110 15.2) or a comment, and again after a while. Whether the client is still there, as far as is known.
-    async fn probe(&mut self, core: &Core, line: &mut Line<'_>, note: &Note, seat: &mut Seat) -> bool {
+    async fn probe(
+        &mut self,
+        core: &Core,
+        client: &mut ClientConnection<'_>,
+        record: &RequestRecord,
+        subscriber: &mut Subscriber,
+    ) -> bool {
         self.probed_ms = Some(now_ms());
-        if note.manner.version == Version::Http10 && !self.sent {
+        if record.delivery.version == Version::Http10 && !self.sent {
             return true; // it knows no interim responses
         }
-        let held = std::mem::take(&mut line.output);
+        let held = std::mem::take(&mut client.output);
         if !self.sent {
-            line.output.extend_from_slice(encode::CONTINUE);
+            client.output.extend_from_slice(encode::CONTINUE);
         } else {
-            self.keep_alive(line);
+            self.keep_alive(client);
         }
-        let is_there = flush(core, line, seat).await.is_ok();
-        line.output = held;
+        let is_there = flush(core, client, subscriber).await.is_ok();
+        client.output = held;
         is_there
     }
 
     /// A comment, if this is a stream.
-    fn keep_alive(&mut self, line: &mut Line<'_>) -> bool {
-        let streamed = self.form == Some(Form::Streamed) && !self.deferred;
+    fn keep_alive(&mut self, client: &mut ClientConnection<'_>) -> bool {
+        let streamed = self.form == Some(Form::Streaming) && !self.deferred;
         if streamed {
             self.held = false;
-            self.frame(line, b":\n\n");
+            self.frame(client, b":\n\n");
         }
         streamed
     }

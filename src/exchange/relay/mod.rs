@@ -14,7 +14,7 @@ mod upstream;
 pub use head::refuse;
 pub use live::{Reader, Role, live};
 pub use stored::{models, stored, text};
-pub use upstream::{Begun, Captured};
+pub use upstream::{Captured, PendingResponse};
 
 /// What becomes of the connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

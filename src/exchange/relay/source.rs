@@ -173,7 +173,7 @@ impl<'a> Source<'a> {
                     self.lease.go_on_until(self.deadlines.stream_ms.min(silent_ms).min(self.content_until_ms))
                 }
                 Phase::Held if self.is_stream => self.lease.go_on_until(self.deadlines.first_ms.min(silent_ms)),
-                Phase::Held => !self.lease.has_tripped(),
+                Phase::Held => !self.lease.was_interrupted(),
             };
             if !goes_on {
                 self.reading = Reading::Idle;
@@ -194,7 +194,7 @@ impl<'a> Source<'a> {
         if self.flight.is_abandoned() {
             return Err(Fault::Cancelled);
         }
-        if self.lease.has_tripped() {
+        if self.lease.was_interrupted() {
             return Err(self.too_late());
         }
         if self.lease.was_refused() {

@@ -5,11 +5,11 @@ use super::head::{self, Delimited, unknown_length};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Form, UsageEvent, model_in_path};
 use crate::error::Failure;
-use crate::exchange::authenticate::Visitor;
+use crate::exchange::authenticate::Principal;
+use crate::exchange::client::ClientConnection;
 use crate::exchange::core::Core;
-use crate::exchange::letters::Entry;
-use crate::exchange::line::Line;
-use crate::exchange::record::{CacheMark, Note};
+use crate::exchange::messages::Entry;
+use crate::exchange::record::{CacheMark, RequestRecord};
 use crate::net::now_ms;
 use crate::wire::http1::{Method, encode};
 use crate::wire::{percent, sse};
@@ -20,29 +20,29 @@ const COPY_BYTES: usize = 32 << 10;
 /// Writes a stored answer. Allocates nothing once the line's buffers have grown. Errors: the client has gone.
 pub async fn stored(
     core: &Core,
-    line: &mut Line<'_>,
-    note: &mut Note,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
     entry: &Entry,
     usage_event: UsageEvent,
 ) -> Result<Next, Failure> {
     let age_ms = now_ms().saturating_sub(entry.stored_ms);
-    if note.cache == CacheMark::Miss {
-        note.cache = CacheMark::Hit { age_ms, ttl_ms: entry.ttl_ms };
+    if record.cache == CacheMark::Miss {
+        record.cache = CacheMark::Hit { age_ms, ttl_ms: entry.ttl_ms };
     }
-    note.tokens = entry.tokens;
-    note.not_stored = None; // it is
-    note.form = entry.form;
+    record.tokens = entry.tokens;
+    record.not_stored = None; // it is
+    record.form = entry.form;
     let timeout_ms = core.snapshot.server.timeout_write_ms;
     let gone = |_| Failure::ClientGone;
-    if entry.form == Form::Whole {
+    if entry.form == Form::NonStreaming {
         let delimited = Delimited::Length(entry.body.len() as u64);
-        let next = head::write(core, note, 200, &entry.content_type, delimited, b"", &mut line.output);
+        let next = head::write(core, record, 200, &entry.content_type, delimited, b"", &mut client.output);
         if entry.body.len() <= COPY_BYTES {
-            line.output.extend_from_slice(&entry.body);
+            client.output.extend_from_slice(&entry.body);
         } else {
-            line.flush_with(entry.body.clone(), timeout_ms).await.map_err(gone)?;
+            client.flush_with(entry.body.clone(), timeout_ms).await.map_err(gone)?;
         }
-        note.sent_bytes += entry.body.len() as u64;
+        record.sent_bytes += entry.body.len() as u64;
         return Ok(next);
     }
     // The whole stream is known: it goes out as one body of known events, still marked as a stream.
@@ -50,37 +50,42 @@ pub async fn stored(
         (Some(usage), UsageEvent::Asked) => &usage[..],
         _ => &[],
     };
-    let delimited = unknown_length(note);
-    let next = head::write(core, note, 200, &entry.content_type, delimited, b"", &mut line.output);
-    let terminal = note.dialect.terminal();
+    let delimited = unknown_length(record);
+    let next = head::write(core, record, 200, &entry.content_type, delimited, b"", &mut client.output);
+    let terminal = record.dialect.terminal();
     let tail = terminal.map_or(0, |data| b"data: \n\n".len() + data.len());
     let length = entry.body.len() + usage.len() + tail;
     if delimited == Delimited::Chunks {
-        encode::chunk_prefix(&mut line.output, length);
+        encode::chunk_prefix(&mut client.output, length);
     }
     if entry.body.len() <= COPY_BYTES {
-        line.output.extend_from_slice(&entry.body);
+        client.output.extend_from_slice(&entry.body);
     } else {
-        line.flush_with(entry.body.clone(), timeout_ms).await.map_err(gone)?;
+        client.flush_with(entry.body.clone(), timeout_ms).await.map_err(gone)?;
     }
-    line.output.extend_from_slice(usage);
+    client.output.extend_from_slice(usage);
     if let Some(data) = terminal {
-        sse::event(&mut line.output, data);
+        sse::event(&mut client.output, data);
     }
     if delimited == Delimited::Chunks {
-        line.output.extend_from_slice(encode::LINE_END);
-        line.output.extend_from_slice(encode::LAST_CHUNK);
+        client.output.extend_from_slice(encode::LINE_END);
+        client.output.extend_from_slice(encode::LAST_CHUNK);
     }
-    note.sent_bytes += length as u64;
+    record.sent_bytes += length as u64;
     Ok(next)
 }
 
-/// Writes the models that `visitor` may use, or the one the path names.
-pub fn models(core: &Core, line: &mut Line<'_>, note: &mut Note, visitor: &Visitor) -> Result<Next, Failure> {
+/// Writes the models that `principal` may use, or the one the path names.
+pub fn models(
+    core: &Core,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    principal: &Principal,
+) -> Result<Next, Failure> {
     let snapshot = &core.snapshot;
-    let allowed = |index: usize| visitor.tenant.is_none_or(|tenant| snapshot.tenants[tenant].models.allows(index));
+    let allowed = |index: usize| principal.tenant.is_none_or(|tenant| snapshot.tenants[tenant].models.allows(index));
     let mut body = core.buffers.take();
-    match model_in_path(line.head.path.of(line.pending())) {
+    match model_in_path(client.head.path.of(client.pending())) {
         Some(name) => {
             let name = percent::plain(name);
             let model = snapshot.model(&name).filter(|&index| allowed(index)).ok_or(Failure::UnknownModel)?;
@@ -91,22 +96,28 @@ pub fn models(core: &Core, line: &mut Line<'_>, note: &mut Note, visitor: &Visit
             Dialect::OpenAi.write_models(&mut body, names.map(|(_, model)| model.name.as_str()), 0);
         }
     }
-    let next = whole(core, line, note, b"application/json", &body);
+    let next = whole(core, client, record, b"application/json", &body);
     core.buffers.give(body);
     Ok(next)
 }
 
 /// Writes a short text.
-pub fn text(core: &Core, line: &mut Line<'_>, note: &mut Note, body: &str) -> Next {
-    whole(core, line, note, b"text/plain; charset=utf-8", body.as_bytes())
+pub fn text(core: &Core, client: &mut ClientConnection<'_>, record: &mut RequestRecord, body: &str) -> Next {
+    whole(core, client, record, b"text/plain; charset=utf-8", body.as_bytes())
 }
 
-fn whole(core: &Core, line: &mut Line<'_>, note: &mut Note, content_type: &[u8], body: &[u8]) -> Next {
+fn whole(
+    core: &Core,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    content_type: &[u8],
+    body: &[u8],
+) -> Next {
     let delimited = Delimited::Length(body.len() as u64);
-    let next = head::write(core, note, 200, content_type, delimited, b"", &mut line.output);
-    if note.manner.method != Method::Head {
-        line.output.extend_from_slice(body);
-        note.sent_bytes += body.len() as u64;
+    let next = head::write(core, record, 200, content_type, delimited, b"", &mut client.output);
+    if record.delivery.method != Method::Head {
+        client.output.extend_from_slice(body);
+        record.sent_bytes += body.len() as u64;
     }
     next
 }

@@ -16,13 +16,13 @@ use crate::config::snapshot::Backend;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{AnswerFacts, Endpoint, ErrorKind, ErrorShape, Form, NotStored, Substance, TokenUsage};
 use crate::error::Failure;
-use crate::exchange::attempt::{Deadlines, Miss, failure, first_event, refusal};
+use crate::exchange::attempt::{Deadlines, FailedAttempt, failure, first_event, refusal};
 use crate::exchange::core::Core;
-use crate::exchange::flight::{Flight, Opening};
+use crate::exchange::flight::{AnswerHead, Flight};
 use crate::exchange::lease::Lease;
-use crate::exchange::order::Order;
 use crate::exchange::route::Plan;
 use crate::exchange::send::Answer;
+use crate::exchange::upstream_request::UpstreamRequest;
 use crate::net::{now_ms, unix_ms};
 use crate::wire::body::{Body, Decoder};
 use crate::wire::coding::Coding;
@@ -50,10 +50,10 @@ pub struct Captured {
 }
 
 /// An answer up to its first content. Nothing of it has reached a client.
-pub struct Begun<'a> {
+pub struct PendingResponse<'a> {
     source: Source<'a>,
     /// Until it is shown.
-    opening: Option<Opening>,
+    answer_head: Option<AnswerHead>,
     status: u16,
     form: Form,
     /// What came so far, as the flight's log will hold it.
@@ -65,7 +65,7 @@ pub struct Begun<'a> {
     /// How long the backend asked to be left alone.
     hint_ms: Option<u64>,
     /// Why another answer would be better than this one.
-    pub miss: Option<Miss>,
+    pub miss: Option<FailedAttempt>,
     /// Counts as in flight while it lives.
     pub plan: Option<Plan>,
 }
@@ -92,29 +92,29 @@ pub struct Tail {
     pub(super) idle_ms: Option<u64>,
 }
 
-impl<'a> Begun<'a> {
+impl<'a> PendingResponse<'a> {
     /// An answer of which the head has come; `lease` is the connection that the rest comes on.
     // Boxed, for it goes through many hands.
     pub fn new(
         core: &Core,
-        order: &Order,
+        upstream: &UpstreamRequest,
         plan: &Plan,
         lease: Lease,
         answer: Answer,
         deadlines: Deadlines,
         flight: &'a Flight,
-    ) -> Box<Begun<'a>> {
-        let head = Facts::of(order, &answer);
+    ) -> Box<PendingResponse<'a>> {
+        let head = Facts::of(upstream, &answer);
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
-        let opening = opening(order, plan, &core.snapshot.backends[plan.backend], &answer, &head);
+        let answer_head = answer_head(upstream, plan, &core.snapshot.backends[plan.backend], &answer, &head);
         let work = match (head.form, head.is_readable) {
-            (Form::Streamed, _) => Work::Events(Events::new(core, order, answer.usage_hidden)),
-            (Form::Whole, true) => Work::Whole(None),
-            (Form::Whole, false) if head.is_events && head.codings.is_empty() => Work::Blocks(Box::default()),
-            (Form::Whole, false) => Work::Opaque,
+            (Form::Streaming, _) => Work::Events(Events::new(core, upstream, answer.usage_hidden)),
+            (Form::NonStreaming, true) => Work::Whole(None),
+            (Form::NonStreaming, false) if head.is_events && head.codings.is_empty() => Work::Blocks(Box::default()),
+            (Form::NonStreaming, false) => Work::Opaque,
         };
         let mut held = Vec::new();
-        if let Some(length) = opening.length.filter(|&length| length <= EXPECTED_BYTES) {
+        if let Some(length) = answer_head.length.filter(|&length| length <= EXPECTED_BYTES) {
             held.reserve_exact(length as usize); // made once, and exactly
         }
         let unframed = answer.head.framing == Framing::UntilClose;
@@ -122,9 +122,9 @@ impl<'a> Begun<'a> {
         if matches!(work, Work::Events(_)) {
             source.watch_events();
         }
-        let (status, form, opening) = (opening.status, opening.form, Some(opening));
+        let (status, form, answer_head) = (answer_head.status, answer_head.form, Some(answer_head));
         let (body, miss, plan) = (Body::More, None, None);
-        Box::new(Begun { source, opening, status, form, held, body, work, unframed, hint_ms, miss, plan })
+        Box::new(PendingResponse { source, answer_head, status, form, held, body, work, unframed, hint_ms, miss, plan })
     }
 
     /// Reads on up to where another attempt can no longer be made unseen, and finds out whether one would be better.
@@ -135,17 +135,17 @@ impl<'a> Begun<'a> {
             Work::Opaque | Work::Blocks(_) if self.status < 400 => self.at_hand(core).await?,
             Work::Whole(_) | Work::Opaque | Work::Blocks(_) => self.hold(core, endpoint).await?,
         };
-        self.miss = fault.map(|fault| Miss { fault, hint_ms: self.hint_ms });
+        self.miss = fault.map(|fault| FailedAttempt { fault, hint_ms: self.hint_ms });
         Ok(())
     }
 }
 
-impl Begun<'_> {
+impl PendingResponse<'_> {
     /// Shows what has come to the flight's readers.
     pub fn open(&mut self, core: &Core, waited_us: u64) {
-        if let Some(mut opening) = self.opening.take() {
-            opening.waited_us = waited_us;
-            self.source.flight.open(core, opening, std::mem::take(&mut self.held));
+        if let Some(mut answer_head) = self.answer_head.take() {
+            answer_head.waited_us = waited_us;
+            self.source.flight.open(core, answer_head, std::mem::take(&mut self.held));
         }
         self.source.flow();
     }
@@ -153,7 +153,7 @@ impl Begun<'_> {
     /// Reads the answer to its end, into the flight's log.
     // Polled, and in memory of its own: a chain of futures has its state all over the task.
     pub fn poll_flow(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let Begun { source, work, body, .. } = self;
+        let PendingResponse { source, work, body, .. } = self;
         if let Work::Events(events) = work {
             return events.poll_finish(core, source, body, context);
         }
@@ -179,7 +179,7 @@ impl Begun<'_> {
     pub fn close(
         self: Box<Self>,
         core: &Core,
-        order: &Order,
+        upstream: &UpstreamRequest,
         flowed: Result<(), Fault>,
     ) -> Result<(Captured, Option<Box<Tail>>), Failure> {
         if let Err(fault) = flowed.and_then(|()| self.check_end(core)) {
@@ -192,9 +192,9 @@ impl Begun<'_> {
                 failure => failure,
             });
         }
-        let Begun { source, work, status, form, unframed, .. } = *self;
+        let PendingResponse { source, work, status, form, unframed, .. } = *self;
         let is_known =
-            matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
+            matches!(upstream.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
         // An answer that is known but cannot be looked into.
         let stored = Err(if is_known { NotStored::Encoded } else { NotStored::Endpoint });
         let mut captured = Captured { form, stored, usage_event: None, tokens: None };
@@ -202,14 +202,14 @@ impl Begun<'_> {
             Work::Events(events) => {
                 let is_done = events.is_done();
                 (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core);
-                // A server that dies closes its connections in order: without a word of the end there may have been more.
+                // A server that dies closes its connections in upstream: without a word of the end there may have been more.
                 if unframed && !is_done && captured.stored.is_ok() {
                     captured.stored = Err(NotStored::NoTerminal);
                 }
             }
             // Errors are relayed and never kept; so is what this gateway does not understand.
             Work::Whole(read) if status == 200 => {
-                let facts = |body: &[u8]| answer_facts(core, order.endpoint, body);
+                let facts = |body: &[u8]| answer_facts(core, upstream.endpoint, body);
                 match read.or_else(|| source.flight.look_at_whole(facts)) {
                     Some(facts) => (captured.stored, captured.tokens) = (facts.stored, facts.usage),
                     None => captured.stored = Err(NotStored::TooLarge),
@@ -284,13 +284,14 @@ impl Begun<'_> {
             };
             (facts, fault)
         };
-        let Some(opening) = self.opening.as_mut().filter(|_| facts.shape == ErrorShape::Standard) else {
+        let Some(answer_head) = self.answer_head.as_mut().filter(|_| facts.shape == ErrorShape::Standard) else {
             return Err(fault);
         };
         let status = facts.status.unwrap_or(status_of(kind));
-        (opening.status, opening.form, opening.length) = (status, Form::Whole, Some(body.len() as u64));
-        opening.content_type = Cow::Borrowed(b"application/json");
-        (self.status, self.form, self.held, self.body) = (status, Form::Whole, body, Body::Done);
+        (answer_head.status, answer_head.form, answer_head.length) =
+            (status, Form::NonStreaming, Some(body.len() as u64));
+        answer_head.content_type = Cow::Borrowed(b"application/json");
+        (self.status, self.form, self.held, self.body) = (status, Form::NonStreaming, body, Body::Done);
         if let Work::Events(events) = std::mem::replace(&mut self.work, Work::Opaque) {
             events.release(core);
         }
@@ -407,13 +408,13 @@ struct Facts {
 }
 
 impl Facts {
-    fn of(order: &Order, answer: &Answer) -> Facts {
+    fn of(upstream: &UpstreamRequest, answer: &Answer) -> Facts {
         let is_events = |content_type: &[u8]| head::is_events(content_type);
         let head = &answer.head;
         let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"");
         let is_events = is_events(content_type);
-        let streams = matches!(order.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
-        let is_known = streams || order.endpoint == Endpoint::Embeddings;
+        let streams = matches!(upstream.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+        let is_known = streams || upstream.endpoint == Endpoint::Embeddings;
         let fields: Vec<&[u8]> = head.fields.get_all(&answer.input, "content-encoding").collect();
         let mut codings = fields.join(&b", "[..]);
         let coding = match Coding::of(&codings) {
@@ -423,8 +424,8 @@ impl Facts {
             Ok(Some(_)) | Err(_) => Err(()),
         };
         let form = match coding {
-            Ok(_) if is_events && streams && head.status == 200 => Form::Streamed,
-            _ => Form::Whole,
+            Ok(_) if is_events && streams && head.status == 200 => Form::Streaming,
+            _ => Form::NonStreaming,
         };
         let is_readable = is_known && coding.is_ok() && !is_events;
         let coding = coding.ok().flatten();
@@ -435,7 +436,13 @@ impl Facts {
     }
 }
 
-fn opening(order: &Order, plan: &Plan, backend: &Backend, answer: &Answer, facts: &Facts) -> Opening {
+fn answer_head(
+    upstream: &UpstreamRequest,
+    plan: &Plan,
+    backend: &Backend,
+    answer: &Answer,
+    facts: &Facts,
+) -> AnswerHead {
     let head = &answer.head;
     let mut fields = Vec::new();
     passed::fields(head, &answer.input, backend, &mut fields);
@@ -447,7 +454,7 @@ fn opening(order: &Order, plan: &Plan, backend: &Backend, answer: &Answer, facts
         _ if facts.coding.is_some() => None,
         Framing::Length(length) => Some(length),
         // What a GET would get, if the backend says it.
-        Framing::Empty if order.head.method == Method::Head => {
+        Framing::Empty if upstream.head.method == Method::Head => {
             let length = head.fields.get(&answer.input, "content-length");
             length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok())
         }
@@ -459,7 +466,15 @@ fn opening(order: &Order, plan: &Plan, backend: &Backend, answer: &Answer, facts
         b"text/event-stream" => Cow::Borrowed(&b"text/event-stream"[..]),
         other => Cow::Owned(other.to_vec()),
     };
-    Opening { status: head.status, backend: plan.backend, form: facts.form, content_type, length, fields, waited_us: 0 }
+    AnswerHead {
+        status: head.status,
+        backend: plan.backend,
+        form: facts.form,
+        content_type,
+        length,
+        fields,
+        waited_us: 0,
+    }
 }
 
 /// How long the backend asks to be left alone.

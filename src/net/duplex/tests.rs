@@ -10,20 +10,20 @@ use std::task::{Context, Poll};
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::tls::tests::server::{Authority, Manner, Served, Valid, serve, serve_plain, set_up};
+use crate::net::tls::tests::server::{Authority, Reachability, Served, Valid, serve, serve_plain, set_up};
 use crate::net::tls::tests::{LONG_MS, on_core, settings, shake};
 use crate::net::tls::{TlsContext, TlsFault, TlsStream, connect};
 use crate::net::{Dial, Duplex, dial, sleep_ms};
 
-/// The dice of one test: `SEED` or a new one, printed.
-struct Dice(u64);
+/// The rng of one test: `SEED` or a new one, printed.
+struct Rng(u64);
 
-impl Dice {
-    fn new() -> Dice {
+impl Rng {
+    fn new() -> Rng {
         let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = given.unwrap_or_else(|| getrandom::u64().unwrap());
         println!("SEED={seed}");
-        Dice(seed)
+        Rng(seed)
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -43,9 +43,9 @@ async fn plain(address: SocketAddr) -> Duplex {
 }
 
 /// A server and a context that trusts it.
-fn trusted(manner: &Manner<'_>) -> (std::sync::Arc<rustls::ServerConfig>, TlsContext) {
+fn trusted(reachability: &Reachability<'_>) -> (std::sync::Arc<rustls::ServerConfig>, TlsContext) {
     let authority = Authority::new("house");
-    let server = set_up(&authority.sign("backend.test", Valid::Now), manner);
+    let server = set_up(&authority.sign("backend.test", Valid::Now), reachability);
     (server, TlsContext::new(&settings(authority.roots())).unwrap())
 }
 
@@ -58,7 +58,7 @@ struct Echo<'a> {
     sent: &'a [u8],
     got: Vec<u8>,
     written: usize,
-    dice: Dice,
+    rng: Rng,
 }
 
 impl Echo<'_> {
@@ -67,9 +67,9 @@ impl Echo<'_> {
         loop {
             let mut moved = false;
             if self.written < self.sent.len() {
-                let size = (1 + self.dice.below(40_000)).min(self.sent.len() - self.written);
+                let size = (1 + self.rng.below(40_000)).min(self.sent.len() - self.written);
                 let part = &self.sent[self.written..self.written + size];
-                let (front, back) = part.split_at(self.dice.below(size));
+                let (front, back) = part.split_at(self.rng.below(size));
                 let parts = [std::io::IoSlice::new(front), std::io::IoSlice::new(back)];
                 if let Poll::Ready(count) = duplex.as_mut().poll_write_vectored(context, &parts) {
                     let count = count.unwrap();
@@ -80,7 +80,7 @@ impl Echo<'_> {
                 // Waits or not: reads go on, below.
                 let _ = duplex.as_mut().poll_flush(context);
             }
-            let mut space = vec![0; 1 + self.dice.below(20_000)];
+            let mut space = vec![0; 1 + self.rng.below(20_000)];
             let mut buffer = ReadBuf::new(&mut space);
             if let Poll::Ready(result) = duplex.as_mut().poll_read(context, &mut buffer) {
                 result.unwrap();
@@ -101,16 +101,16 @@ impl Echo<'_> {
 const MUCH: usize = 2_000_003;
 
 async fn echo_both_ways(mut duplex: Duplex) {
-    let mut dice = Dice::new();
-    let sent = dice.bytes(MUCH);
-    let mut echo = Echo { sent: &sent, got: Vec::new(), written: 0, dice };
+    let mut rng = Rng::new();
+    let sent = rng.bytes(MUCH);
+    let mut echo = Echo { sent: &sent, got: Vec::new(), written: 0, rng };
     poll_fn(|context| echo.poll(&mut duplex, context)).await;
     assert!(echo.got == sent, "what came back differs");
 }
 
 /// Reads all and then says it all again.
 async fn echo_in_turn(mut duplex: Duplex) {
-    let sent = Dice::new().bytes(MUCH);
+    let sent = Rng::new().bytes(MUCH);
     let (written, sent) = duplex.write(sent).await;
     written.unwrap();
     duplex.write_bytes(bytes::Bytes::from_static(b"end")).await.unwrap();
@@ -147,7 +147,7 @@ fn much_goes_both_ways_over_small_windows() {
     on_core(async || echo_both_ways(plain(address).await).await);
     thread.join().unwrap();
     for version in [&TLS12, &TLS13] {
-        let (server, context) = trusted(&Manner { versions: &[version], ..Manner::default() });
+        let (server, context) = trusted(&Reachability { versions: &[version], ..Reachability::default() });
         let (address, thread) = serve(&server, |served| answer_in_pieces(served.stream(), MUCH));
         on_core(async || echo_both_ways(stream(address, &context).await.into()).await);
         thread.join().unwrap();
@@ -159,7 +159,7 @@ fn much_is_written_and_then_read_by_value() {
     let (address, thread) = serve_plain(answer_at_the_end);
     on_core(async || echo_in_turn(plain(address).await).await);
     thread.join().unwrap();
-    let (server, context) = trusted(&Manner::default());
+    let (server, context) = trusted(&Reachability::default());
     let (address, thread) = serve(&server, |served| answer_at_the_end(served.stream()));
     on_core(async || echo_in_turn(stream(address, &context).await.into()).await);
     thread.join().unwrap();
@@ -167,7 +167,7 @@ fn much_is_written_and_then_read_by_value() {
 
 #[test]
 fn records_arrive_cut_anywhere() {
-    let (server, context) = trusted(&Manner::default());
+    let (server, context) = trusted(&Reachability::default());
     let (address, thread) = serve(&server, |served| {
         served.shake_hands().unwrap();
         let mut wire = Vec::new();
@@ -197,7 +197,7 @@ fn records_arrive_cut_anywhere() {
 #[test]
 fn an_announced_end_is_an_end_and_another_is_a_truncation() {
     for announced in [true, false] {
-        let (server, context) = trusted(&Manner::default());
+        let (server, context) = trusted(&Reachability::default());
         let (address, thread) = serve(&server, move |served| {
             served.shake_hands().unwrap();
             served.say(b"body");
@@ -236,7 +236,7 @@ fn an_announced_end_is_an_end_and_another_is_a_truncation() {
 
 #[test]
 fn an_unclean_close_announces_nothing() {
-    let (server, context) = trusted(&Manner::default());
+    let (server, context) = trusted(&Reachability::default());
     let (address, thread) = serve(&server, |served| {
         // The reset may overtake the end of the handshake.
         assert!(served.shake_hands().is_err() || !served.end_is_announced());
@@ -254,7 +254,7 @@ async fn until(mut wanted: impl FnMut() -> bool) {
 
 #[test]
 fn tickets_are_no_noise_and_bytes_are() {
-    let (server, context) = trusted(&Manner { versions: &[&TLS13], ..Manner::default() });
+    let (server, context) = trusted(&Reachability { versions: &[&TLS13], ..Reachability::default() });
     let (tell, told) = std::sync::mpsc::channel::<()>();
     let (address, thread) = serve(&server, move |served: &mut Served| {
         served.shake_hands().unwrap();
@@ -296,7 +296,7 @@ fn tickets_are_no_noise_and_bytes_are() {
 #[test]
 fn a_closed_idle_connection_is_not_quiet() {
     for announced in [true, false] {
-        let (server, context) = trusted(&Manner::default());
+        let (server, context) = trusted(&Reachability::default());
         let (address, thread) = serve(&server, move |served| {
             served.shake_hands().unwrap();
             if announced {
@@ -318,12 +318,12 @@ fn a_closed_idle_connection_is_not_quiet() {
 
 #[test]
 fn garbage_instead_of_tls_is_a_fault() {
-    let (mut dice, (_, context)) = (Dice::new(), trusted(&Manner::default()));
+    let (mut rng, (_, context)) = (Rng::new(), trusted(&Reachability::default()));
     for round in 0..60 {
         // Some of it looks like records.
-        let mut garbage = dice.bytes(1 + round * 37);
+        let mut garbage = rng.bytes(1 + round * 37);
         for at in (0..garbage.len().saturating_sub(5)).step_by(61) {
-            garbage[at] = [20, 21, 22, 23][dice.below(4)];
+            garbage[at] = [20, 21, 22, 23][rng.below(4)];
             garbage[at + 1..at + 4].copy_from_slice(&[3, 3, 0]);
         }
         let (address, thread) = serve_plain(move |mut socket: TcpStream| {
@@ -342,9 +342,9 @@ fn garbage_instead_of_tls_is_a_fault() {
 
 #[test]
 fn a_spoiled_record_in_the_middle_is_a_fault_and_what_came_before_is_whole() {
-    let (server, context) = trusted(&Manner::default());
-    let mut dice = Dice::new();
-    let (place, other) = (dice.below(1000), 1 + dice.below(255) as u8);
+    let (server, context) = trusted(&Reachability::default());
+    let mut rng = Rng::new();
+    let (place, other) = (rng.below(1000), 1 + rng.below(255) as u8);
     let (address, thread) = serve(&server, move |served| {
         served.shake_hands().unwrap();
         served.say(b"good");

@@ -13,7 +13,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, StatusCode};
 
 use super::{Http2Fault, State, fault};
-use crate::net::watch::{Trip, Watch};
+use crate::net::watch::{Interrupt, Watch};
 
 /// Room made where the caller's buffer has none.
 const READ_BYTES: usize = 16 << 10;
@@ -91,11 +91,11 @@ impl Stream {
     /// As `read`, of a buffer that has room.
     pub fn poll_read(&mut self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if !matches!(self.stage, Stage::Ended(_))
-            && let Some(trip) = self.watch.poll_down(context.waker())
+            && let Some(interrupt) = self.watch.poll_down(context.waker())
         {
-            self.stage = Stage::Ended(Err(match trip {
-                Trip::Deadline => Http2Fault::TimedOut,
-                Trip::HalfClosed | Trip::Gone | Trip::Abandoned => Http2Fault::Abandoned,
+            self.stage = Stage::Ended(Err(match interrupt {
+                Interrupt::Deadline => Http2Fault::TimedOut,
+                Interrupt::HalfClosed | Interrupt::Gone | Interrupt::Abandoned => Http2Fault::Abandoned,
             }));
             self.chunk.bytes.clear();
         }

@@ -135,6 +135,6 @@ async fn read_once(stream: &mut Stream) -> Result<String, io::ErrorKind> {
     result.map(|_| String::from_utf8(got).unwrap()).map_err(|error| error.kind())
 }
 
-fn letters(count: usize) -> Bytes {
+fn messages(count: usize) -> Bytes {
     (0..count).map(|index| b'a' + (index % 26) as u8).collect()
 }

@@ -1,4 +1,4 @@
-//! The two ends of each simulated connection and the parcels between them, with the manners of Linux TCP: windows, half
+//! The two ends of each simulated connection and the parcels between them, with the reachabilities of Linux TCP: windows, half
 //! closes, resets, what poll says. Owned by the world; holds wakers, never runs a task.
 
 mod flow; // reading, writing, parcels on their way, and how a connection ends
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::{
-    Chop, Dial, Hangup, Manner, Place, SocketId,
+    Chop, Dial, Hangup, Place, Reachability, SocketId,
     executor::{Event, Inner},
 };
 
@@ -28,7 +28,7 @@ enum Parcel {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Opening,
+    AnswerHead,
     Open,
     Refused,
     /// Reset by the peer, or shut down before it was open.
@@ -78,12 +78,12 @@ impl End {
             || self.peer_finished
             || self.shut_read
             || self.error.is_some()
-            || !matches!(self.state, State::Open | State::Opening)
+            || !matches!(self.state, State::Open | State::AnswerHead)
     }
 
     fn hangup(&self) -> Option<Hangup> {
         let half = self.peer_finished || self.shut_read;
-        if self.error.is_some() || (half && self.shut_write) || !matches!(self.state, State::Open | State::Opening) {
+        if self.error.is_some() || (half && self.shut_write) || !matches!(self.state, State::Open | State::AnswerHead) {
             Some(Hangup::Full)
         } else {
             half.then_some(Hangup::Half)
@@ -96,7 +96,7 @@ impl End {
 }
 
 #[derive(Default)]
-struct Ear {
+struct EventFdReader {
     /// Takes no more; what waits is still accepted.
     shut: bool,
     queue: VecDeque<EndKey>,
@@ -110,16 +110,16 @@ pub(super) struct Ends {
     made: EndKey,
     /// The end behind each socket's number; the lowest free number is given out next.
     names: Vec<Option<EndKey>>,
-    ears: BTreeMap<u64, (Dial, Ear)>,
-    ears_made: u64,
-    manners: Vec<(Dial, Manner)>,
+    readers: BTreeMap<u64, (Dial, EventFdReader)>,
+    readers_made: u64,
+    reachabilities: Vec<(Dial, Reachability)>,
 }
 
 impl Ends {
     fn make(&mut self, world: &Inner, place: Place, state: State) -> EndKey {
-        let weather = world.weather.get();
+        let network = world.network.get();
         self.made += 1;
-        let chop = if world.one_in(weather.chopped_one_in) {
+        let chop = if world.one_in(network.chopped_one_in) {
             Chop::UpTo([1, 3, 20, 300][world.between(0, 3) as usize])
         } else {
             Chop::Whole
@@ -134,8 +134,8 @@ impl Ends {
             last_arrival_us: 0,
             inbox: VecDeque::new(),
             outstanding: 0,
-            window: world.between(weather.window_bytes.0, weather.window_bytes.1) as usize,
-            latency_us: world.between(weather.latency_us.0, weather.latency_us.1),
+            window: world.between(network.window_bytes.0, network.window_bytes.1) as usize,
+            latency_us: world.between(network.latency_us.0, network.latency_us.1),
             chop,
             peer_finished: false,
             shut_read: false,
@@ -196,27 +196,30 @@ impl Ends {
         self.ends.iter().map(line).collect()
     }
 
-    // Opening.
+    // AnswerHead.
 
-    pub(super) fn set_manner(&mut self, address: &Dial, manner: Manner) {
-        self.manners.retain(|(known, _)| known != address);
-        self.manners.push((address.clone(), manner));
+    pub(super) fn set_reachability(&mut self, address: &Dial, reachability: Reachability) {
+        self.reachabilities.retain(|(known, _)| known != address);
+        self.reachabilities.push((address.clone(), reachability));
     }
 
-    fn manner(&self, address: &Dial) -> Manner {
-        self.manners.iter().find(|(known, _)| known == address).map_or(Manner::Welcome, |&(_, manner)| manner)
+    fn reachability(&self, address: &Dial) -> Reachability {
+        self.reachabilities
+            .iter()
+            .find(|(known, _)| known == address)
+            .map_or(Reachability::Welcome, |&(_, reachability)| reachability)
     }
 
     pub(super) fn connect(&mut self, world: &Inner, to: &Dial) -> (EndKey, SocketId) {
-        let key = self.make(world, world.place(), State::Opening);
+        let key = self.make(world, world.place(), State::AnswerHead);
         let id = self.name(key);
         let end = self.of(key);
         end.address = Some(to.clone());
         let mut wait_us = end.latency_us;
-        match self.manner(to) {
-            Manner::BlackHole => return (key, id),
-            Manner::Slow { ms } => wait_us += ms * 1000,
-            Manner::Welcome | Manner::Refuse => {}
+        match self.reachability(to) {
+            Reachability::BlackHole => return (key, id),
+            Reachability::Slow { ms } => wait_us += ms * 1000,
+            Reachability::Welcome | Reachability::Refuse => {}
         }
         world.schedule(world.now_us() + wait_us, Event::Knock(key));
         (key, id)
@@ -224,23 +227,23 @@ impl Ends {
 
     pub(super) fn knock(&mut self, world: &Inner, key: EndKey) {
         // Gone, or shut down meanwhile.
-        let Some(end) = self.ends.get(&key).filter(|end| end.state == State::Opening) else { return };
+        let Some(end) = self.ends.get(&key).filter(|end| end.state == State::AnswerHead) else { return };
         let latency_us = end.latency_us;
         let address = end.address.clone();
         let at_us = world.now_us() + latency_us;
-        let ears: Vec<u64> = match address {
-            Some(address) if self.manner(&address) != Manner::Refuse => {
-                let open = self.ears.iter().filter(|(_, (at, ear))| *at == address && !ear.shut);
+        let readers: Vec<u64> = match address {
+            Some(address) if self.reachability(&address) != Reachability::Refuse => {
+                let open = self.readers.iter().filter(|(_, (at, reader))| *at == address && !reader.shut);
                 open.map(|(&number, _)| number).collect()
             }
             _ => Vec::new(),
         };
-        if ears.is_empty() {
+        if readers.is_empty() {
             // Stays without a peer: `opened` takes that for a refusal.
             world.schedule(at_us, Event::Opened(key));
             return;
         }
-        let number = ears[world.between(0, ears.len() as u64 - 1) as usize];
+        let number = readers[world.between(0, readers.len() as u64 - 1) as usize];
         let peer = self.make(world, Place::Outside, State::Open);
         let end = self.of(peer);
         (end.peer, end.latency_us) = (key, latency_us);
@@ -248,14 +251,14 @@ impl Ends {
         end.peer = peer;
         end.last_arrival_us = at_us;
         world.schedule(at_us, Event::Opened(key));
-        if let Some((_, ear)) = self.ears.get_mut(&number) {
-            ear.queue.push_back(peer);
-            ear.waiting.drain(..).for_each(Waker::wake);
+        if let Some((_, reader)) = self.readers.get_mut(&number) {
+            reader.queue.push_back(peer);
+            reader.waiting.drain(..).for_each(Waker::wake);
         }
     }
 
     pub(super) fn opened(&mut self, key: EndKey) {
-        let Some(end) = self.ends.get_mut(&key).filter(|end| end.state == State::Opening) else { return };
+        let Some(end) = self.ends.get_mut(&key).filter(|end| end.state == State::AnswerHead) else { return };
         if end.peer == 0 {
             end.state = State::Refused;
             end.error = Some(libc::ECONNREFUSED);
@@ -268,7 +271,7 @@ impl Ends {
     /// Ready when the connection is open, refused or shut down.
     pub(super) fn poll_opened(&mut self, key: EndKey, context: &Context<'_>) -> Poll<()> {
         let end = self.of(key);
-        if end.state == State::Opening {
+        if end.state == State::AnswerHead {
             end.writing = Some(context.waker().clone());
             return Poll::Pending;
         }
@@ -285,15 +288,15 @@ impl Ends {
     }
 
     pub(super) fn listen(&mut self, at: &Dial) -> u64 {
-        self.ears_made += 1;
-        self.ears.insert(self.ears_made, (at.clone(), Ear::default()));
-        self.ears_made
+        self.readers_made += 1;
+        self.readers.insert(self.readers_made, (at.clone(), EventFdReader::default()));
+        self.readers_made
     }
 
     /// Connections that nobody accepted are reset, as the kernel does.
     pub(super) fn stop_listening(&mut self, world: &Inner, number: u64) {
-        let Some((_, ear)) = self.ears.remove(&number) else { return };
-        for key in ear.queue {
+        let Some((_, reader)) = self.readers.remove(&number) else { return };
+        for key in reader.queue {
             self.of(key).unclean = true;
             self.close(world, key);
         }
@@ -305,14 +308,14 @@ impl Ends {
         place: Place,
         context: &Context<'_>,
     ) -> Poll<io::Result<(EndKey, SocketId)>> {
-        let Some((_, ear)) = self.ears.get_mut(&number) else {
+        let Some((_, reader)) = self.readers.get_mut(&number) else {
             return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EINVAL)));
         };
-        let Some(key) = ear.queue.pop_front() else {
-            if ear.shut {
+        let Some(key) = reader.queue.pop_front() else {
+            if reader.shut {
                 return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EINVAL)));
             }
-            ear.waiting.push(context.waker().clone());
+            reader.waiting.push(context.waker().clone());
             return Poll::Pending;
         };
         self.of(key).place = place;

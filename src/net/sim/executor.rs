@@ -1,4 +1,4 @@
-//! Tasks, cores, clock and dice of a simulated world. Every choice is a throw of the world's dice, so a seed replays all
+//! Tasks, cores, clock and rng of a simulated world. Every choice is a random_u64 of the world's rng, so a seed replays all
 //! of it. Time moves only when a task was polled or when nothing is runnable; then it jumps to the next event.
 
 use std::cell::{Cell, RefCell};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use super::{
-    Ended, Place, TaskId, Weather,
+    Ended, NetworkFaults, Place, TaskId,
     ends::{EndKey, Ends},
 };
 use crate::net::watch::{self, Shelf};
@@ -68,7 +68,7 @@ pub(super) struct Inner {
     now_us: Cell<u64>,
     pub(super) steps: Cell<u64>,
     pub(super) trace: Cell<u64>,
-    dice: Cell<u64>,
+    rng: Cell<u64>,
     throws: Cell<u64>,
     place: Cell<Place>,
     woken: RefCell<Vec<u64>>,
@@ -76,7 +76,7 @@ pub(super) struct Inner {
     events: RefCell<BTreeMap<(u64, u64), Event>>,
     event_serial: Cell<u64>,
     pub(super) ends: RefCell<Ends>,
-    pub(super) weather: Cell<Weather>,
+    pub(super) network: Cell<NetworkFaults>,
     shelves: RefCell<BTreeMap<Place, Shelf>>,
 }
 
@@ -104,7 +104,7 @@ fn splitmix(state: &Cell<u64>) -> u64 {
 }
 
 impl Inner {
-    /// Begins the world of this thread, and chooses its weather.
+    /// Begins the world of this thread, and chooses its network.
     pub(super) fn begin(seed: u64) -> Rc<Inner> {
         let serial = SERIAL.replace(SERIAL.get() + 1) + 1;
         let inner = Rc::new(Inner {
@@ -112,7 +112,7 @@ impl Inner {
             now_us: Cell::new(0),
             steps: Cell::new(0),
             trace: Cell::new(seed),
-            dice: Cell::new(seed.wrapping_mul(0xa076_1d64_78bd_642f)),
+            rng: Cell::new(seed.wrapping_mul(0xa076_1d64_78bd_642f)),
             throws: Cell::new(!seed),
             place: Cell::new(Place::Outside),
             woken: RefCell::default(),
@@ -120,10 +120,10 @@ impl Inner {
             events: RefCell::default(),
             event_serial: Cell::new(0),
             ends: RefCell::default(),
-            weather: Cell::new(Weather::CALM),
+            network: Cell::new(NetworkFaults::CALM),
             shelves: RefCell::default(),
         });
-        inner.weather.set(Weather::choose(&inner));
+        inner.network.set(NetworkFaults::choose(&inner));
         let before = CURRENT.replace(Some(inner.clone()));
         assert!(before.is_none(), "one world a thread at a time");
         inner
@@ -152,10 +152,10 @@ impl Inner {
         self.place.get()
     }
 
-    /// A number of `low..=high`, by the world's dice.
+    /// A number of `low..=high`, by the world's rng.
     pub(super) fn between(&self, low: u64, high: u64) -> u64 {
         debug_assert!(low <= high);
-        low + ((u128::from(splitmix(&self.dice)) * (u128::from(high - low) + 1)) >> 64) as u64
+        low + ((u128::from(splitmix(&self.rng)) * (u128::from(high - low) + 1)) >> 64) as u64
     }
 
     /// True once in `n`; never if `n` is 0.
@@ -175,8 +175,8 @@ impl Inner {
         self.events.borrow_mut().remove(&scheduled);
     }
 
-    /// A throw of the dice of the code under test.
-    pub(super) fn throw(&self) -> u64 {
+    /// A random_u64 of the rng of the code under test.
+    pub(super) fn random_u64(&self) -> u64 {
         splitmix(&self.throws)
     }
 
@@ -260,7 +260,7 @@ impl Inner {
         if runnable == 0 {
             return None;
         }
-        if self.one_in(self.weather.get().spurious_poll_one_in) {
+        if self.one_in(self.network.get().spurious_poll_one_in) {
             // A task must bear being polled without cause.
             let candidates: Vec<u64> = live.keys().copied().filter(|id| may_run(id)).collect();
             return Some(candidates[self.between(0, candidates.len() as u64 - 1) as usize]);
@@ -309,7 +309,7 @@ impl Inner {
         self.fire_due();
         if let Some(id) = self.choose() {
             self.poll(id);
-            self.now_us.set(self.now_us() + self.between(0, self.weather.get().poll_cost_us));
+            self.now_us.set(self.now_us() + self.between(0, self.network.get().poll_cost_us));
             return (self.now_us() > until_us).then_some(Ended::TimeOut);
         }
         let next = self.events.borrow().first_key_value().map(|(&(at_us, _), _)| at_us);

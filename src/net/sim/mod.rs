@@ -1,12 +1,12 @@
 //! The simulator's outside world, in place of the real one under `--cfg sim`: one thread, one seed, virtual time.
 //! A [`World`] owns every task, socket, timer and die; the names that the rest of the gateway uses act on the world of the
-//! current thread. Nothing here may read a real clock, throw real dice or depend on an address in memory.
+//! current thread. Nothing here may read a real clock, random_u64 real rng or depend on an address in memory.
 
 mod ends; // the two ends of a connection and what travels between them
-mod executor; // tasks, cores, clock and dice
+mod executor; // tasks, cores, clock and rng
+mod faults; // how the network treats connections
 mod socket; // sockets, listeners and dialling over these ends, with the real ones' signatures
-mod weather; // how the network treats connections
-mod world; // what tests drive, and the clock, dice and tasks that the code under test sees
+mod world; // what tests drive, and the clock, rng and tasks that the code under test sees
 
 #[cfg(test)]
 mod tests;
@@ -14,11 +14,13 @@ mod tests;
 use std::io;
 
 pub use self::{
-    socket::{Dial, Listener, Outlet, Quit, Socket, SocketId, dial, dial_with, hangups, has_input, shutdown_both},
-    weather::{Chop, Manner, Weather},
+    faults::{Chop, NetworkFaults, Reachability},
+    socket::{
+        Cancel, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with, hangups, has_input, shutdown_both,
+    },
     world::{
-        Ended, Place, TaskId, World, between, give_memory_back, here, is_running, kill, now_us, set_manner, sleep_ms,
-        spawn_at, spawn_raw, throw, unix_ms,
+        Ended, Place, TaskId, World, between, give_memory_back, here, is_running, kill, now_us, random_u64,
+        set_reachability, sleep_ms, spawn_at, spawn_raw, unix_ms,
     },
 };
 
@@ -31,26 +33,26 @@ pub enum Hangup {
     Full,
 }
 
-/// There is no ring to wake in a simulation: its cores have bells with wakers.
-pub enum RingBell {}
+/// There is no ring to wake in a simulation: its cores have notifiers with wakers.
+pub enum EventFd {}
 
-impl RingBell {
+impl EventFd {
     /// Errors: always.
-    pub fn new() -> io::Result<RingBell> {
+    pub fn new() -> io::Result<EventFd> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub fn strike(&self) {
+    pub fn notify(&self) {
         match *self {}
     }
 }
 
-/// The waiting end of a [`RingBell`], which cannot be.
+/// The waiting end of a [`EventFd`], which cannot be.
 #[derive(Default)]
-pub struct Ear;
+pub struct EventFdReader;
 
-impl Ear {
-    pub async fn wait(&mut self, bell: &RingBell) {
-        match *bell {}
+impl EventFdReader {
+    pub async fn wait(&mut self, notifier: &EventFd) {
+        match *notifier {}
     }
 }

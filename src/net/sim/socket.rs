@@ -35,17 +35,17 @@ struct Pending {
     wakers: Vec<Waker>,
 }
 
-/// Ends the wait for something to read. See [`Socket::readable_until_quit`].
-pub struct Quit(Rc<RefCell<Pending>>);
+/// Ends the wait for something to read. See [`Socket::readable_or_cancelled`].
+pub struct Cancel(Rc<RefCell<Pending>>);
 
-impl Quit {
+impl Cancel {
     #[allow(clippy::new_without_default)]
-    pub fn new() -> Quit {
-        Quit(Rc::default())
+    pub fn new() -> Cancel {
+        Cancel(Rc::default())
     }
 
     /// Makes the wait end with [`io::ErrorKind::Interrupted`], unless there is data already.
-    pub fn quit(&mut self) {
+    pub fn cancel(&mut self) {
         let pending = std::mem::take(&mut self.0);
         let mut pending = pending.borrow_mut();
         pending.cancelled = true;
@@ -93,13 +93,13 @@ impl Socket {
         (result, buffer)
     }
 
-    /// As `readable`, but `quit` ends the wait: then the result is an `Interrupted` error. Nothing is read either way.
-    pub async fn readable_until_quit(&self, quit: &RefCell<Quit>) -> io::Result<()> {
-        let pending = quit.borrow().0.clone();
+    /// As `readable`, but `cancel` ends the wait: then the result is an `Interrupted` error. Nothing is read either way.
+    pub async fn readable_or_cancelled(&self, cancel: &RefCell<Cancel>) -> io::Result<()> {
+        let pending = cancel.borrow().0.clone();
         poll_fn(|context| {
             let world = world();
             let cancelled = pending.borrow().cancelled;
-            // Where bytes and the wish to quit meet, either may come first.
+            // Where bytes and the wish to cancel meet, either may come first.
             if cancelled && world.one_in(2) {
                 return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
             }
@@ -153,8 +153,8 @@ impl Socket {
     }
 
     /// A handle by which another task of the same place writes while the one that owns the socket does not.
-    pub fn outlet(&self, _patience_ms: u64) -> Option<Outlet> {
-        Some(Outlet(self.end))
+    pub fn direct_writer(&self, _patience_ms: u64) -> Option<DirectWriter> {
+        Some(DirectWriter(self.end))
     }
 
     /// Nothing to do here: what was written is on its way.
@@ -224,10 +224,10 @@ impl Socket {
     }
 }
 
-/// See [`Socket::outlet`].
-pub struct Outlet(EndKey);
+/// See [`Socket::direct_writer`].
+pub struct DirectWriter(EndKey);
 
-impl Outlet {
+impl DirectWriter {
     /// Writes all of `bytes` if there is room for them, and mostly if there is. False: nothing was written.
     pub fn post(&self, bytes: &[u8]) -> bool {
         let world = world();
@@ -268,7 +268,7 @@ pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
     };
     socket.watch().shut_down_at(now_ms().saturating_add(timeout_ms));
     poll_fn(|context| world().ends.borrow_mut().poll_opened(socket.end, context)).await;
-    if socket.watch().take_trip().is_some() {
+    if socket.watch().take_interrupt().is_some() {
         return Err(io::ErrorKind::TimedOut.into());
     }
     socket.watch().clear();

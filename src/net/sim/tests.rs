@@ -1,4 +1,4 @@
-//! What the simulated world promises: Linux's manners on sockets, time that moves alone, and the same story for a seed.
+//! What the simulated world promises: Linux's reachabilities on sockets, time that moves alone, and the same story for a seed.
 
 mod streams; // polled sockets, duplex streams, the race of addresses
 
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::*;
-use crate::net::{now_ms, spawn, watch::Trip};
+use crate::net::{now_ms, spawn, watch::Interrupt};
 
 fn address(number: u8) -> Dial {
     Dial::Tcp(std::net::SocketAddr::from(([10, 0, 0, number], 80)))
@@ -69,7 +69,7 @@ async fn read_all(socket: &mut Socket) -> Result<Vec<u8>, (Option<i32>, Vec<u8>)
     }
 }
 
-fn letters(count: usize) -> Vec<u8> {
+fn messages(count: usize) -> Vec<u8> {
     (0..count).map(|index| (index % 251) as u8).collect()
 }
 
@@ -77,14 +77,14 @@ fn letters(count: usize) -> Vec<u8> {
 fn bytes_arrive_whole_and_in_order_through_any_pieces() {
     each_seed(|world| {
         let left = async |mut socket: Socket| {
-            socket.write(letters(3000)).await.0.unwrap();
-            socket.write_bytes(Bytes::from(letters(5))).await.unwrap();
+            socket.write(messages(3000)).await.0.unwrap();
+            socket.write_bytes(Bytes::from(messages(5))).await.unwrap();
             socket.finish_writing();
             assert_eq!(read_all(&mut socket).await.unwrap(), b"thanks");
         };
         let right = async |mut socket: Socket| {
             let got = read_all(&mut socket).await.unwrap();
-            assert_eq!(got, [letters(3000), letters(5)].concat());
+            assert_eq!(got, [messages(3000), messages(5)].concat());
             socket.write(b"thanks".to_vec()).await.0.unwrap();
         };
         pair(world, left, right);
@@ -94,17 +94,17 @@ fn bytes_arrive_whole_and_in_order_through_any_pieces() {
 #[test]
 fn a_writer_waits_for_a_reader_that_does_not_read() {
     each_seed(|world| {
-        world.set_weather(Weather { window_bytes: (100, 1000), ..world.weather() });
+        world.set_network(NetworkFaults { window_bytes: (100, 1000), ..world.network() });
         let written = Rc::new(Cell::new(false));
         let seen = written.clone();
         let left = async move |mut socket: Socket| {
-            socket.write(letters(1001)).await.0.unwrap();
+            socket.write(messages(1001)).await.0.unwrap();
             written.set(true);
         };
         let right = async move |mut socket: Socket| {
             sleep_ms(1000).await;
             assert!(!seen.get());
-            assert_eq!(read_all(&mut socket).await.unwrap(), letters(1001));
+            assert_eq!(read_all(&mut socket).await.unwrap(), messages(1001));
         };
         pair(world, left, right);
     });
@@ -114,13 +114,13 @@ fn a_writer_waits_for_a_reader_that_does_not_read() {
 fn an_unclean_close_is_a_reset() {
     each_seed(|world| {
         let left = async |mut socket: Socket| {
-            socket.write(letters(100)).await.0.unwrap();
+            socket.write(messages(100)).await.0.unwrap();
             socket.make_close_unclean();
         };
         let right = async |mut socket: Socket| {
             let (error, got) = read_all(&mut socket).await.unwrap_err();
             assert_eq!(error, Some(libc::ECONNRESET));
-            assert!(letters(100).starts_with(&got));
+            assert!(messages(100).starts_with(&got));
             assert_eq!(socket.write(vec![1]).await.0.unwrap_err().raw_os_error(), Some(libc::EPIPE));
             assert!(read_all(&mut socket).await.unwrap().is_empty());
         };
@@ -148,10 +148,10 @@ fn closing_with_unread_bytes_resets_the_peer() {
 fn a_clean_close_delivers_what_was_sent() {
     each_seed(|world| {
         let left = async |mut socket: Socket| {
-            socket.write(letters(150)).await.0.unwrap();
+            socket.write(messages(150)).await.0.unwrap();
         };
         let right = async |mut socket: Socket| {
-            assert_eq!(read_all(&mut socket).await.unwrap(), letters(150));
+            assert_eq!(read_all(&mut socket).await.unwrap(), messages(150));
             // Nobody is there any more: what is written now brings back a reset.
             socket.write(vec![1]).await.0.unwrap();
             sleep_ms(500).await;
@@ -164,12 +164,12 @@ fn a_clean_close_delivers_what_was_sent() {
 #[test]
 fn shutting_down_ends_pending_reads_and_writes() {
     each_seed(|world| {
-        world.set_weather(Weather { window_bytes: (50, 50), ..world.weather() });
+        world.set_network(NetworkFaults { window_bytes: (50, 50), ..world.network() });
         let left = async |mut socket: Socket| {
             socket.watch().shut_down_at(now_ms() + 200);
-            let error = socket.write(letters(1000)).await.0.unwrap_err();
+            let error = socket.write(messages(1000)).await.0.unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
-            assert_eq!(socket.watch().take_trip(), Some(Trip::Deadline));
+            assert_eq!(socket.watch().take_interrupt(), Some(Interrupt::Deadline));
         };
         let right = async |mut socket: Socket| {
             socket.readable().await.unwrap();
@@ -188,7 +188,7 @@ fn shutting_down_ends_pending_reads_and_writes() {
 #[test]
 fn a_wait_taken_back_loses_nothing() {
     each_seed(|world| {
-        let quit = Rc::new(RefCell::new(Quit::new()));
+        let cancel = Rc::new(RefCell::new(Cancel::new()));
         let left = async |mut socket: Socket| {
             for byte in 0..50 {
                 socket.write(vec![byte]).await.0.unwrap();
@@ -196,18 +196,18 @@ fn a_wait_taken_back_loses_nothing() {
             }
         };
         let right = async move |mut socket: Socket| {
-            let other = quit.clone();
+            let other = cancel.clone();
             spawn_raw(async move {
                 for _ in 0..60 {
                     sleep_ms(1).await;
-                    other.borrow_mut().quit();
+                    other.borrow_mut().cancel();
                 }
             });
-            let (mut got, mut quits) = (Vec::with_capacity(64), 0);
+            let (mut got, mut cancels) = (Vec::with_capacity(64), 0);
             loop {
-                if let Err(error) = socket.readable_until_quit(&quit).await {
+                if let Err(error) = socket.readable_or_cancelled(&cancel).await {
                     assert_eq!(error.kind(), io::ErrorKind::Interrupted);
-                    quits += 1;
+                    cancels += 1;
                     continue;
                 }
                 let (result, back) = socket.read(got).await;
@@ -219,7 +219,7 @@ fn a_wait_taken_back_loses_nothing() {
                 }
             }
             assert_eq!(got, (0..50).collect::<Vec<u8>>());
-            assert!(quits > 0);
+            assert!(cancels > 0);
         };
         pair(world, left, right);
     });
@@ -238,32 +238,32 @@ fn hangups_are_what_poll_would_say() {
         let right = async |mut socket: Socket| {
             assert!(socket.is_quiet());
             socket.watch().guard();
-            let trip = std::future::poll_fn(|context| match socket.watch().poll_trip(context.waker()) {
-                Some(trip) => std::task::Poll::Ready(trip),
+            let interrupt = std::future::poll_fn(|context| match socket.watch().poll_interrupt(context.waker()) {
+                Some(interrupt) => std::task::Poll::Ready(interrupt),
                 None => std::task::Poll::Pending,
             });
-            assert_eq!(trip.await, Trip::HalfClosed);
+            assert_eq!(interrupt.await, Interrupt::HalfClosed);
             assert!(!socket.is_quiet());
             socket.write(b"late".to_vec()).await.0.unwrap();
             socket.finish_writing();
-            let trip = std::future::poll_fn(|context| match socket.watch().poll_trip(context.waker()) {
-                Some(trip) => std::task::Poll::Ready(trip),
+            let interrupt = std::future::poll_fn(|context| match socket.watch().poll_interrupt(context.waker()) {
+                Some(interrupt) => std::task::Poll::Ready(interrupt),
                 None => std::task::Poll::Pending,
             });
-            assert_eq!(trip.await, Trip::Gone);
+            assert_eq!(interrupt.await, Interrupt::Gone);
         };
         pair(world, left, right);
     });
 }
 
 #[test]
-fn dialling_is_met_in_every_manner() {
+fn dialling_meets_every_reachability() {
     each_seed(|world| {
         let done = Rc::new(Cell::new(false));
         let end = done.clone();
-        world.set_manner(&address(2), Manner::BlackHole);
-        world.set_manner(&address(3), Manner::Slow { ms: 700 });
-        world.set_manner(&address(4), Manner::Refuse);
+        world.set_reachability(&address(2), Reachability::BlackHole);
+        world.set_reachability(&address(3), Reachability::Slow { ms: 700 });
+        world.set_reachability(&address(4), Reachability::Refuse);
         let listeners: Vec<Listener> = (3..5).map(|number| Listener::bind(&address(number))).collect();
         world.spawn(Place::Core(1), async move {
             let error = dial(&address(2), 1000).await.err().unwrap();
@@ -398,7 +398,7 @@ fn places_have_their_own_watches() {
 
 #[test]
 fn mail_crosses_cores() {
-    use crate::net::mail::{Bell, Class, Payload, lay};
+    use crate::net::channel::{Class, Notifier, Payload, connect};
     impl Payload for u32 {
         fn class(&self) -> Class {
             Class::Request
@@ -409,24 +409,24 @@ fn mail_crosses_cores() {
         }
     }
     each_seed(|world| {
-        let bells = [Bell::waker(), Bell::waker()];
-        let mut boxes = lay::<u32>(&bells).into_iter();
+        let notifiers = [Notifier::waker(), Notifier::waker()];
+        let mut boxes = connect::<u32>(&notifiers).into_iter();
         let ((left, _), (_, mut right)) = (boxes.next().unwrap(), boxes.next().unwrap());
         let got = Rc::new(RefCell::new(Vec::new()));
         let seen = got.clone();
         let reader = world.spawn(Place::Core(1), async move {
-            let mut ear = Ear;
+            let mut reader = EventFdReader;
             loop {
-                right.wait(&mut ear).await;
-                while let Some(letter) = right.take() {
-                    seen.borrow_mut().push(letter);
+                right.wait(&mut reader).await;
+                while let Some(message) = right.take() {
+                    seen.borrow_mut().push(message);
                 }
             }
         });
         world.spawn(Place::Core(0), async move {
-            for letter in 0..50 {
-                left.post(1, letter).unwrap();
-                if letter % 7 == 0 {
+            for message in 0..50 {
+                left.post(1, message).unwrap();
+                if message % 7 == 0 {
                     sleep_ms(1).await;
                 }
             }
@@ -446,14 +446,14 @@ fn a_seed_tells_the_same_story_twice() {
             while let Ok(mut socket) = listener.accept().await {
                 spawn_raw(async move {
                     let _ = read_all(&mut socket).await;
-                    let _ = socket.write(letters(throw() as usize % 500)).await;
+                    let _ = socket.write(messages(random_u64() as usize % 500)).await;
                 });
             }
         });
         for _ in 0..5 {
             world.spawn(Place::Outside, async {
                 let mut socket = dial(&address(1), 1000).await.unwrap();
-                socket.write(letters(400)).await.0.unwrap();
+                socket.write(messages(400)).await.0.unwrap();
                 socket.finish_writing();
                 let _ = read_all(&mut socket).await;
             });

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::{
-    Dial, Manner, SocketId, Weather,
+    Dial, NetworkFaults, Reachability, SocketId,
     executor::{Event, Inner, Task, current, world},
 };
 
@@ -43,7 +43,7 @@ pub struct World {
 }
 
 impl World {
-    /// Begins a world whose every choice follows from `seed`, the weather of its network included.
+    /// Begins a world whose every choice follows from `seed`, the network of its network included.
     pub fn new(seed: u64) -> World {
         World { inner: Inner::begin(seed) }
     }
@@ -105,23 +105,23 @@ impl World {
         self.run_until(ms, || false)
     }
 
-    /// A number of `low..=high` by the world's dice.
+    /// A number of `low..=high` by the world's rng.
     pub fn between(&self, low: u64, high: u64) -> u64 {
         self.inner.between(low, high)
     }
 
-    pub fn weather(&self) -> Weather {
-        self.inner.weather.get()
+    pub fn network(&self) -> NetworkFaults {
+        self.inner.network.get()
     }
 
     /// Holds for connections made from now on.
-    pub fn set_weather(&self, weather: Weather) {
-        self.inner.weather.set(weather);
+    pub fn set_network(&self, network: NetworkFaults) {
+        self.inner.network.set(network);
     }
 
     /// How connections to `address` are met from now on.
-    pub fn set_manner(&self, address: &Dial, manner: Manner) {
-        self.inner.ends.borrow_mut().set_manner(address, manner);
+    pub fn set_reachability(&self, address: &Dial, reachability: Reachability) {
+        self.inner.ends.borrow_mut().set_reachability(address, reachability);
     }
 
     /// Sockets that `place` has open, listeners not counted.
@@ -179,8 +179,8 @@ pub fn unix_ms() -> u64 {
 }
 
 /// The next 64 random bits of the code under test; the world's own choices are thrown separately.
-pub fn throw() -> u64 {
-    world().throw()
+pub fn random_u64() -> u64 {
+    world().random_u64()
 }
 
 /// Starts a task at the place of the running one.
@@ -209,9 +209,9 @@ pub fn kill(task: TaskId) -> bool {
     world().kill(task)
 }
 
-/// As [`World::set_manner`], from inside of the world.
-pub fn set_manner(address: &Dial, manner: Manner) {
-    world().ends.borrow_mut().set_manner(address, manner);
+/// As [`World::set_reachability`], from inside of the world.
+pub fn set_reachability(address: &Dial, reachability: Reachability) {
+    world().ends.borrow_mut().set_reachability(address, reachability);
 }
 
 /// As [`World::between`], from inside of the world.

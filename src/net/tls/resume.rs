@@ -19,7 +19,7 @@ const KEPT_MS: u64 = 3_600_000;
 
 /// Most tickets of TLS 1.3, each good for one connection. A server sends two a connection; a pool that opens more at a
 /// time than these shakes hands in full for the rest.
-const TICKETS: usize = 32;
+const PLACES: usize = 32;
 
 /// A context has one server name, so the names that the library passes are all the same.
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl ClientSessionStore for Sessions {
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
         let mut kept = self.kept();
-        if kept.tickets.len() == TICKETS {
+        if kept.tickets.len() == PLACES {
             kept.tickets.pop_front();
         }
         kept.tickets.push_back((now_ms(), value));

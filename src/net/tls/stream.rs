@@ -106,7 +106,7 @@ impl TlsStream {
         self.session.alpn_protocol()
     }
 
-    /// Tickets of TLS 1.3 that have come.
+    /// Places of TLS 1.3 that have come.
     #[cfg(all(test, not(sim)))]
     pub(in crate::net) fn tickets(&self) -> u32 {
         self.session.tls13_tickets_received()
@@ -296,7 +296,7 @@ impl TlsStream {
         self.session.reader().fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether an idle connection is still open and silent. Tickets that came since are put by; they are no noise.
+    /// Whether an idle connection is still open and silent. Places that came since are put by; they are no noise.
     pub fn is_quiet(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         for _ in 0..QUIET_ROUNDS {

@@ -8,7 +8,7 @@ use std::thread;
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 
-use self::server::{Authority, Manner, Valid, serve, serve_plain, set_up};
+use self::server::{Authority, Reachability, Valid, serve, serve_plain, set_up};
 use super::{Agreed, Identity, Offer, Roots, TlsContext, TlsError, TlsFault, TlsSettings, TlsStream, connect};
 use crate::net::runtime::run_data_core;
 use crate::net::{Dial, Duplex, dial, sleep_ms};
@@ -57,7 +57,7 @@ fn both_versions_shake_hands_and_agree_on_http() {
             (&["h2", "http/1.1"], Offer::Http1, Agreed::Http1),
             (&["h2"], Offer::Http2, Agreed::Http2),
         ] {
-            let server = set_up(&leaf, &Manner { versions: &[version], alpn, ..Manner::default() });
+            let server = set_up(&leaf, &Reachability { versions: &[version], alpn, ..Reachability::default() });
             let (address, thread) = serve(&server, |served| {
                 served.shake_hands().unwrap();
                 served.expect(b"ping");
@@ -82,7 +82,7 @@ fn both_versions_shake_hands_and_agree_on_http() {
 #[test]
 fn an_ip_address_can_be_the_name() {
     let authority = Authority::new("house");
-    let server = set_up(&authority.sign("127.0.0.1", Valid::Now), &Manner::default());
+    let server = set_up(&authority.sign("127.0.0.1", Valid::Now), &Reachability::default());
     let (address, thread) = serve(&server, |served| {
         served.shake_hands().unwrap();
         served.session.server_name().map(str::to_owned)
@@ -121,7 +121,7 @@ fn what_is_wrong_with_a_certificate_is_said() {
         ),
     ];
     for (leaf, is_right, said) in cases {
-        let (address, thread) = serve(&set_up(&leaf, &Manner::default()), |served| served.shake_hands().is_err());
+        let (address, thread) = serve(&set_up(&leaf, &Reachability::default()), |served| served.shake_hands().is_err());
         let fault = fault_of(address, &settings(authority.roots()));
         assert!(is_right(&fault), "{fault:?}");
         assert!(fault.to_string().contains(said), "{fault}");
@@ -141,8 +141,9 @@ fn a_client_certificate_is_shown_where_one_is_wanted() {
     let shown = [(Some(identity(&clients)), true), (Some(identity(&Authority::new("stranger"))), false), (None, false)];
     for version in [&TLS12, &TLS13] {
         for (client, accepted) in shown.clone() {
-            let manner = Manner { versions: &[version], clients: Some(&clients), ..Manner::default() };
-            let (address, thread) = serve(&set_up(&leaf, &manner), |served| {
+            let reachability =
+                Reachability { versions: &[version], clients: Some(&clients), ..Reachability::default() };
+            let (address, thread) = serve(&set_up(&leaf, &reachability), |served| {
                 served.shake_hands()?;
                 served.say(b"welcome");
                 Ok::<_, std::io::Error>(())
@@ -170,7 +171,7 @@ fn a_second_connection_resumes_the_session_of_the_first() {
     let authority = Authority::new("house");
     let leaf = authority.sign("backend.test", Valid::Now);
     for version in [&TLS12, &TLS13] {
-        let server = set_up(&leaf, &Manner { versions: &[version], ..Manner::default() });
+        let server = set_up(&leaf, &Reachability { versions: &[version], ..Reachability::default() });
         let context = TlsContext::new(&settings(authority.roots())).unwrap();
         let mut kinds = Vec::new();
         for _ in 0..3 {
@@ -197,8 +198,9 @@ fn http2_alone_is_not_talked_down() {
     let authority = Authority::new("house");
     let leaf = authority.sign("backend.test", Valid::Now);
     for (alpn, fault) in [(&[][..], TlsFault::NoHttp2), (&["http/1.1"], TlsFault::NoProtocol)] {
-        let (address, thread) =
-            serve(&set_up(&leaf, &Manner { alpn, ..Manner::default() }), |served| drop(served.shake_hands()));
+        let (address, thread) = serve(&set_up(&leaf, &Reachability { alpn, ..Reachability::default() }), |served| {
+            drop(served.shake_hands())
+        });
         let settings = TlsSettings { offer: Offer::Http2, ..settings(authority.roots()) };
         assert_eq!(fault_of(address, &settings), fault);
         thread.join().unwrap();

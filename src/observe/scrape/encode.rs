@@ -190,8 +190,8 @@ impl Scrape {
             Id::CoreCpu => self.each_core(|core, name| {
                 row.real(&[name], self.node.busy.get(core).map_or(0.0, |(_, seconds)| *seconds))
             }),
-            Id::CoreMessages => self.each_core(|core, name| row.number(&[name], self.cores[core].letters.get())),
-            Id::MessagesDropped => row.number(&[], self.sum(|core| &core.letters_dropped)),
+            Id::CoreMessages => self.each_core(|core, name| row.number(&[name], self.cores[core].messages.get())),
+            Id::MessagesDropped => row.number(&[], self.sum(|core| &core.messages_dropped)),
             Id::LogDropped => row.number(&[], self.sum(|core| &core.log_lines_dropped)),
             Id::ConfigGeneration => row.number(&[], self.node.generation),
             Id::ConfigReload => row.number(&[], u64::from(self.node.last_reload == Reload::Good)),

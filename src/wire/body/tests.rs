@@ -2,7 +2,7 @@
 
 use super::{Body, BodyFault, Decoder, Step};
 use crate::limits;
-use crate::wire::http1::tests::dice;
+use crate::wire::http1::tests::rng;
 use crate::wire::http1::{Framing, encode};
 use proptest::collection::vec;
 use proptest::prelude::{any, prop_assert_eq};
@@ -190,7 +190,7 @@ fn only_unframed_bodies_end_by_close() {
 #[test]
 fn written_chunks_are_read_back() {
     let input = (vec(vec(any::<u8>(), 0..600), 0..8), vec(1usize..700, 1..10));
-    let verdict = dice::runner(500).run(&input, |(parts, sizes)| {
+    let verdict = rng::runner(500).run(&input, |(parts, sizes)| {
         let mut out = Vec::new();
         for part in &parts {
             encode::chunk(&mut out, part);
@@ -218,7 +218,7 @@ fn written_chunks_are_read_back() {
 #[test]
 fn random_bytes_decode_the_same_in_pieces() {
     let alphabet = proptest::sample::select(&b"0123af;x:\r\n\r\n\r\n \t\0"[..]);
-    let verdict = dice::runner(2000).run(&(vec(alphabet, 0..60), 1usize..10), |(input, size)| {
+    let verdict = rng::runner(2000).run(&(vec(alphabet, 0..60), 1usize..10), |(input, size)| {
         let whole = decode(Framing::Chunked, [&input[..]]);
         prop_assert_eq!(decode(Framing::Chunked, input.chunks(size)), whole);
         Ok(())

@@ -4,8 +4,8 @@ use shards::balancer::{Ring, RoundRobin, first_tier, hash, least, two_choices};
 use shards::breaker::{Gate, Outcome, Pass, State, WHOLE_SHARE};
 use shards::{Attempts, Breaker, BreakerRules, Budget, Check, Latency, Millis, Others, Rules};
 
+use super::channel::Word;
 use super::laws::{Laws, Way};
-use super::mail::Word;
 use crate::random::Random;
 
 pub const RULES: Rules = Rules { retries: 2, backoff_ms: 10, backoff_max_ms: 100, hint_max_ms: 1_000 };

@@ -104,7 +104,7 @@ impl Laws {
         assert!(self.counts.retries * 100 <= most, "{} retries of {} requests", self.counts.retries, self.ends.len());
     }
 
-    /// Held whenever no letter is under way: what one core knows of a backend all do, however their letters crossed.
+    /// Held whenever no message is under way: what one core knows of a backend all do, however their messages crossed.
     pub fn check_told(&self, cores: &[Core]) {
         let known = cores[0].serving();
         for core in cores {

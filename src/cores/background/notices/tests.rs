@@ -1,24 +1,24 @@
 //! Cores that stall while verdicts turn, and what they have heard once they read their mail again.
 
 use super::*;
-use crate::net::mail::{Bell, Inbox, lay};
+use crate::net::channel::{Inbox, Notifier, connect};
 
 /// Notices to so many cores, and what those receive by.
-fn house(cores: usize) -> (Notices, Vec<Inbox<Letter>>) {
-    let bells: Vec<_> = (0..=cores).map(|_| Bell::waker()).collect();
-    let (mut outboxes, inboxes): (Vec<_>, Vec<_>) = lay(&bells).into_iter().unzip();
+fn house(cores: usize) -> (Notices, Vec<Inbox<Message>>) {
+    let notifiers: Vec<_> = (0..=cores).map(|_| Notifier::waker()).collect();
+    let (mut outboxes, inboxes): (Vec<_>, Vec<_>) = connect(&notifiers).into_iter().unzip();
     (Notices::new(outboxes.pop().unwrap(), cores), inboxes)
 }
 
-/// The last verdict on each backend among the letters that are there, and how many letters those were.
-fn read(inbox: &mut Inbox<Letter>, known: &mut BTreeMap<usize, News>) -> usize {
+/// The last verdict on each backend among the messages that are there, and how many messages those were.
+fn read(inbox: &mut Inbox<Message>, known: &mut BTreeMap<usize, News>) -> usize {
     let mut count = 0;
-    while let Some(letter) = inbox.take() {
+    while let Some(message) = inbox.take() {
         count += 1;
-        match letter {
-            Letter::Health { backend, news } => _ = known.insert(backend, news),
-            Letter::Drain | Letter::Halt | Letter::Stop => {}
-            _ => panic!("another letter"),
+        match message {
+            Message::Health { backend, news } => _ = known.insert(backend, news),
+            Message::Drain | Message::Halt | Message::Stop => {}
+            _ => panic!("another message"),
         }
     }
     count
@@ -69,10 +69,10 @@ fn what_found_no_room_is_sent_once_there_is_some() {
             } => {}
         }
         let mut rest = Vec::new();
-        while let Some(letter) = inboxes[0].take() {
-            rest.push(letter);
+        while let Some(message) = inboxes[0].take() {
+            rest.push(message);
         }
-        use Letter::{Drain, Health, Stop};
+        use Message::{Drain, Health, Stop};
         let passed = News::CheckPassed;
         assert!(matches!(&rest[..], [Health { backend: 0, news }, Drain, Stop] if *news == passed), "and in order");
     });

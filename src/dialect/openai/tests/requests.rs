@@ -4,7 +4,7 @@ use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::openai::{Edits, NOT_IN_KEY, RequestFault, request_facts};
 use crate::limits::MODEL_BYTES;
 use crate::wire::json::tests::law;
-use crate::wire::json::tests::model::{Dice, Json, json, spell};
+use crate::wire::json::tests::model::{Json, Rng, json, spell};
 use crate::wire::json::{Tape, canonical, parse};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -39,11 +39,11 @@ fn facts_are_read() {
     assert_eq!(found.model.unwrap().read(input.as_bytes(), &mut scratch), b"a/b");
     assert_eq!(found.model.unwrap().span.of(input.as_bytes()), br"a\u002fb");
     assert_eq!(found.user.unwrap().read(input.as_bytes(), &mut scratch), b"me");
-    assert_eq!((found.form, found.usage_event), (Form::Streamed, UsageEvent::NotAsked));
+    assert_eq!((found.form, found.usage_event), (Form::Streaming, UsageEvent::NotAsked));
 
     let found = facts(Endpoint::Other, r#"{"stream":null,"user":7,"stream_options":3}"#).unwrap();
     assert!(found.model.is_none() && found.user.is_none());
-    assert_eq!(found.form, Form::Whole);
+    assert_eq!(found.form, Form::NonStreaming);
 
     for (options, usage_event) in [
         ("", UsageEvent::NotAsked),
@@ -226,7 +226,7 @@ fn an_edited_request_differs_by_the_edit_alone() {
         let value = Json::Object(members);
         prop_assume!(plain(&value));
         let mut input = Vec::new();
-        spell(&value, &mut Dice(seed), &mut input);
+        spell(&value, &mut Rng(seed), &mut input);
         let input = String::from_utf8(input).unwrap();
         let output = edited(&input, Some(&name), true);
         let mut expected: Value = serde_json::from_str(&input).unwrap();

@@ -141,7 +141,7 @@ pub(super) fn filled(
     number: impl Strategy<Value = String>,
 ) -> impl Strategy<Value = String> {
     let fills = (prop::collection::vec(word, 6), prop::collection::vec(number, 6));
-    (frame, fills, any::<prop::sample::Index>(), 0..20u8).prop_map(|(frame, (words, numbers), cut, dice)| {
+    (frame, fills, any::<prop::sample::Index>(), 0..20u8).prop_map(|(frame, (words, numbers), cut, rng)| {
         let mut text = String::new();
         let (mut words, mut numbers) = (words.into_iter(), numbers.into_iter());
         for part in frame.chars() {
@@ -151,7 +151,7 @@ pub(super) fn filled(
                 other => text.push(other),
             }
         }
-        if dice == 0 {
+        if rng == 0 {
             let cut = cut.index(text.len() + 1);
             text.truncate((0..=cut).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0));
         }

@@ -32,7 +32,7 @@ fn a_stream_in_line_can_time_out() {
     run(async || {
         let (connection, mut peer, _) = open(Http2Settings::default(), &[(MAX_CONCURRENT_STREAMS, 1)]).await;
         let first = connection.send(get(), Bytes::new()).unwrap();
-        let mut second = connection.send(post(), letters(10)).unwrap();
+        let mut second = connection.send(post(), messages(10)).unwrap();
         assert_eq!(peer.request().await, 1);
         second.watch().shut_down_at(crate::net::now_ms() + 1);
         assert_eq!(read_once(&mut second).await, Err(io::ErrorKind::TimedOut));
@@ -53,7 +53,7 @@ fn after_goaway_old_streams_finish_and_younger_ones_are_refused() {
     run(async || {
         let (connection, mut peer, ending) = open(Http2Settings::default(), &[]).await;
         let mut lookout = connection.lookout();
-        let mut streams: Vec<Stream> = (0..3).map(|_| connection.send(post(), letters(10)).unwrap()).collect();
+        let mut streams: Vec<Stream> = (0..3).map(|_| connection.send(post(), messages(10)).unwrap()).collect();
         for id in [1, 3, 5] {
             assert_eq!(peer.request().await, id);
         }
@@ -105,7 +105,7 @@ fn a_transport_that_breaks_is_lost_and_not_a_clean_end() {
 fn a_stream_that_survives_goaway_is_lost_with_the_transport_and_not_refused() {
     run(async || {
         let (connection, mut peer, _) = open(Http2Settings::default(), &[]).await;
-        let mut stream = connection.send(post(), letters(10)).unwrap();
+        let mut stream = connection.send(post(), messages(10)).unwrap();
         peer.request().await;
         peer.goaway(1).await;
         drop(peer);
@@ -143,10 +143,10 @@ fn a_peer_that_takes_no_goodbye_is_left() {
         let mut lookout = connection.lookout();
         // More than the pipe holds, and nobody takes it.
         peer.window(0, 1 << 20).await;
-        let stream = connection.send(post(), letters(60_000)).unwrap();
+        let stream = connection.send(post(), messages(60_000)).unwrap();
         let id = peer.request().await;
         peer.window(id, 1 << 20).await;
-        let other = connection.send(post(), letters(60_000)).unwrap();
+        let other = connection.send(post(), messages(60_000)).unwrap();
         peer.ok(id).await;
         drop((stream, other, connection));
         dead(&mut lookout).await;
@@ -242,7 +242,7 @@ fn a_driver_rests_when_there_is_nothing_to_do() {
             .await;
         });
         for round in 0..10u32 {
-            let mut stream = connection.send(post(), letters(1000)).unwrap();
+            let mut stream = connection.send(post(), messages(1000)).unwrap();
             let id = peer.request().await;
             peer.ok(id).await;
             peer.data(END_STREAM, id, b"done").await;

@@ -27,7 +27,7 @@ fn a_hundred_streams_share_a_connection() {
         let mut streams: Vec<Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
         for number in 0..100usize {
             let request = http::Request::post(format!("http://backend.test/{number}")).body(()).unwrap();
-            let body = letters(number * 100);
+            let body = messages(number * 100);
             let mut stream = connection.send(request, body.clone()).unwrap();
             streams.push(Box::pin(async move {
                 let (text, end) = read_all(&mut stream, 1000 + number).await;
@@ -207,7 +207,7 @@ fn a_head_above_the_bound_is_an_error_of_its_stream() {
 fn dropping_a_stream_cancels_it_and_it_alone() {
     run(async || {
         let (connection, mut peer, _) = opened().await;
-        let stream = connection.send(post(), letters(100_000)).unwrap();
+        let stream = connection.send(post(), messages(100_000)).unwrap();
         let mut other = connection.send(get(), Bytes::new()).unwrap();
         let id = peer.request().await;
         let other_id = peer.request().await;
@@ -234,8 +234,8 @@ fn a_deadline_ends_the_wait_and_leaves_its_trip() {
         stream.watch().shut_down_at(crate::net::now_ms() + 1);
         assert_eq!(read_once(&mut stream).await, Err(io::ErrorKind::TimedOut));
         assert_eq!(stream.fault(), Some(Http2Fault::TimedOut));
-        assert_eq!(stream.watch().take_trip(), Some(crate::net::watch::Trip::Deadline));
-        assert_eq!(stream.watch().take_trip(), None);
+        assert_eq!(stream.watch().take_interrupt(), Some(crate::net::watch::Interrupt::Deadline));
+        assert_eq!(stream.watch().take_interrupt(), None);
         // As with a socket, a new deadline does not bring it back.
         stream.watch().shut_down_at(u64::MAX);
         assert_eq!(read_once(&mut stream).await, Err(io::ErrorKind::TimedOut));
@@ -259,10 +259,10 @@ fn an_alarm_ends_the_wait_in_the_body() {
             // Seen by nobody but the reader, who waits for data at that time.
             peer.next(RESET).await;
         });
-        spawn_raw(async move { alarm.trip() });
+        spawn_raw(async move { alarm.interrupt() });
         assert_eq!(read_once(&mut stream).await, Err(io::ErrorKind::ConnectionAborted));
         assert_eq!(stream.fault(), Some(Http2Fault::Abandoned));
-        assert_eq!(stream.watch().take_trip(), Some(crate::net::watch::Trip::Abandoned));
+        assert_eq!(stream.watch().take_interrupt(), Some(crate::net::watch::Interrupt::Abandoned));
     });
 }
 

@@ -10,7 +10,7 @@ const OK: &str = "HTTP/1.1 200 \r\n\r\n";
 fn an_answer_may_come_while_the_body_is_under_way() {
     run(async || {
         let (connection, mut peer, _) = open(Http2Settings::default(), &[]).await;
-        let body = letters(300_000);
+        let body = messages(300_000);
         let mut stream = connection.send(post(), body.clone()).unwrap();
         let id = peer.request().await;
         peer.ok(id).await;
@@ -37,7 +37,7 @@ fn an_answer_may_come_while_the_body_is_under_way() {
 fn a_peer_may_answer_in_full_and_take_no_more_of_the_body() {
     run(async || {
         let (connection, mut peer, _) = open(Http2Settings::default(), &[]).await;
-        let mut stream = connection.send(post(), letters(1 << 20)).unwrap();
+        let mut stream = connection.send(post(), messages(1 << 20)).unwrap();
         let id = peer.request().await;
         peer.headers(0, id, &[(":status", b"413")]).await;
         peer.data(END_STREAM, id, b"too much").await;
@@ -46,7 +46,7 @@ fn a_peer_may_answer_in_full_and_take_no_more_of_the_body() {
         assert_eq!(read_all(&mut stream, 4096).await, expected);
         // What of the body had not left holds no window: another may have all of it.
         peer.window(0, 65_535).await;
-        let mut stream = connection.send(post(), letters(60_000)).unwrap();
+        let mut stream = connection.send(post(), messages(60_000)).unwrap();
         let id = peer.request().await;
         let mut got = 0;
         while got < 60_000 {
@@ -82,7 +82,7 @@ fn who_does_not_read_holds_the_window_of_its_stream_alone() {
                     if request.uri().path() == "/slow" {
                         seen.set(seen.get() + part);
                     }
-                    send.send_data(letters(part), left == 0).unwrap();
+                    send.send_data(messages(part), left == 0).unwrap();
                 }
             }
         };
@@ -116,7 +116,7 @@ fn the_window_opens_by_what_was_handed_over() {
         let mut left = settings.stream_window_bytes;
         while left > 0 {
             let part = left.min(16 << 10);
-            peer.data(0, id, &letters(part as usize)).await;
+            peer.data(0, id, &messages(part as usize)).await;
             left -= part;
         }
         // Half of it is read in small pieces: the peer may send that half again, and not more.

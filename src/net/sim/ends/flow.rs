@@ -1,4 +1,4 @@
-//! What happens on an open connection, with the manners of Linux TCP: windows, half closes, resets, what a shut-down
+//! What happens on an open connection, with the reachabilities of Linux TCP: windows, half closes, resets, what a shut-down
 //! socket answers.
 
 use std::io;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::{EndKey, Ends, Event, Hangup, Inner, LISTENERS, Parcel, SocketId, State};
-use crate::net::sim::weather::cut;
+use crate::net::sim::faults::cut;
 
 impl Ends {
     pub(in crate::net::sim) fn poll_read(
@@ -158,7 +158,7 @@ impl Ends {
             // What is under way behind the place where the reset overtakes is lost.
             peer.incoming.truncate(world.between(0, peer.incoming.len() as u64) as usize);
         }
-        let late_us = world.between(0, world.weather.get().jitter_us);
+        let late_us = world.between(0, world.network.get().jitter_us);
         let at_us = (world.now_us() + latency_us + late_us).max(peer.last_arrival_us);
         peer.last_arrival_us = at_us;
         peer.incoming.push_back((at_us, parcel));
@@ -227,16 +227,16 @@ impl Ends {
     }
 
     pub(in crate::net::sim) fn shut_both(&mut self, world: &Inner, id: SocketId) {
-        if let Some((_, ear)) = id.checked_sub(LISTENERS).and_then(|number| self.ears.get_mut(&(number as u64))) {
-            ear.shut = true;
-            ear.waiting.drain(..).for_each(Waker::wake);
+        if let Some((_, reader)) = id.checked_sub(LISTENERS).and_then(|number| self.readers.get_mut(&(number as u64))) {
+            reader.shut = true;
+            reader.waiting.drain(..).for_each(Waker::wake);
             return;
         }
         let Some(key) = self.names.get(id).copied().flatten() else { return };
         self.finish_writing(world, key);
         let end = self.of(key);
         end.shut_read = true;
-        let opening = end.state == State::Opening;
+        let opening = end.state == State::AnswerHead;
         if opening {
             end.state = State::Dead;
         }
@@ -275,7 +275,7 @@ impl Ends {
         }
         let end = self.of(key);
         let unread = std::mem::take(&mut end.inbox).len();
-        let was_open = matches!(end.state, State::Open | State::Opening);
+        let was_open = matches!(end.state, State::Open | State::AnswerHead);
         let (resets, finishes) = (end.unclean || unread > 0, !end.shut_write);
         let blocked = end.outstanding >= end.window;
         if resets {

@@ -1,4 +1,4 @@
-//! The polled half of sockets, the stream over them, and the race of addresses, in every weather.
+//! The polled half of sockets, the stream over them, and the race of addresses, in every network.
 
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -11,7 +11,7 @@ use crate::net::{DialOptions, Duplex, FastOpen, dial_any};
 fn polled_reads_and_writes_lose_nothing_and_may_be_given_up() {
     each_seed(|world| {
         let left = async |mut socket: Socket| {
-            let (sent, mut done) = (letters(3000), 0);
+            let (sent, mut done) = (messages(3000), 0);
             while done < sent.len() {
                 // Given up once, and asked for again.
                 let (front, back) = sent[done..].split_at((sent.len() - done) / 2);
@@ -42,7 +42,7 @@ fn polled_reads_and_writes_lose_nothing_and_may_be_given_up() {
                     break;
                 }
             }
-            assert_eq!(got, letters(3000));
+            assert_eq!(got, messages(3000));
         };
         pair(world, left, right);
     });
@@ -53,8 +53,8 @@ fn a_plain_duplex_is_its_socket() {
     each_seed(|world| {
         let left = async |socket: Socket| {
             let mut duplex = Duplex::from(socket);
-            duplex.write(letters(500)).await.0.unwrap();
-            duplex.write_bytes(Bytes::from(letters(7))).await.unwrap();
+            duplex.write(messages(500)).await.0.unwrap();
+            duplex.write_bytes(Bytes::from(messages(7))).await.unwrap();
             duplex.finish_writing().await.unwrap();
             let (read, buffer) = duplex.read(Vec::with_capacity(10)).await;
             assert_eq!((read.unwrap(), buffer.len()), (0, 0));
@@ -71,7 +71,7 @@ fn a_plain_duplex_is_its_socket() {
                     break;
                 }
             }
-            assert_eq!(got, [letters(500), letters(7)].concat());
+            assert_eq!(got, [messages(500), messages(7)].concat());
         };
         pair(world, left, right);
     });
@@ -91,8 +91,8 @@ fn the_first_address_to_answer_wins_and_the_others_are_closed() {
         let done = Rc::new(Cell::new(false));
         let told = done.clone();
         world.spawn(Place::Core(1), async move {
-            set_manner(&address(1), Manner::BlackHole);
-            set_manner(&address(2), Manner::Refuse);
+            set_reachability(&address(1), Reachability::BlackHole);
+            set_reachability(&address(2), Reachability::Refuse);
             let [hole, refuses, good] = [1, 2, 4].map(address);
             let with = async |addresses: &[&Dial]| {
                 let addresses: Vec<Dial> = addresses.iter().copied().cloned().collect();

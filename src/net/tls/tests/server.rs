@@ -74,7 +74,7 @@ impl Authority {
 
 /// How a server is set up, besides its certificate.
 #[derive(Default)]
-pub struct Manner<'a> {
+pub struct Reachability<'a> {
     /// Empty: all.
     pub versions: &'a [&'static SupportedProtocolVersion],
     pub alpn: &'a [&'static str],
@@ -82,11 +82,11 @@ pub struct Manner<'a> {
     pub clients: Option<&'a Authority>,
 }
 
-pub fn set_up(leaf: &Leaf, manner: &Manner<'_>) -> Arc<ServerConfig> {
+pub fn set_up(leaf: &Leaf, reachability: &Reachability<'_>) -> Arc<ServerConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let versions = if manner.versions.is_empty() { rustls::ALL_VERSIONS } else { manner.versions };
+    let versions = if reachability.versions.is_empty() { rustls::ALL_VERSIONS } else { reachability.versions };
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
-    let builder = match manner.clients {
+    let builder = match reachability.clients {
         Some(authority) => {
             let mut roots = RootCertStore::empty();
             roots.add(authority.certificate.clone()).unwrap();
@@ -96,7 +96,7 @@ pub fn set_up(leaf: &Leaf, manner: &Manner<'_>) -> Arc<ServerConfig> {
         None => builder.with_no_client_auth(),
     };
     let mut server = builder.with_single_cert(vec![leaf.certificate.clone()], leaf.private_key.clone_key()).unwrap();
-    server.alpn_protocols = manner.alpn.iter().map(|version| version.as_bytes().to_vec()).collect();
+    server.alpn_protocols = reachability.alpn.iter().map(|version| version.as_bytes().to_vec()).collect();
     Arc::new(server)
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::dice;
+use super::rng;
 use crate::wire::http1::known::HOLES;
 use crate::wire::http1::{Asked, KnownHeads, Progress, RequestHead, ResponseHead, parse_request, parse_response};
 
@@ -232,7 +232,7 @@ fn filled(frame: impl Strategy<Value = &'static str>) -> impl Strategy<Value = V
     let said =
         prop::sample::select(vec!["close", "keep-alive", "a, close", "chunked", "gzip, chunked", "100-continue"]);
     let fills = (prop::collection::vec(value, 4), said, length, any::<prop::sample::Index>(), 0..20u8);
-    (frame, fills).prop_map(|(frame, (values, said, length, cut, dice))| {
+    (frame, fills).prop_map(|(frame, (values, said, length, cut, rng))| {
         let (mut text, mut values) = (String::new(), values.into_iter());
         for part in frame.chars() {
             match part {
@@ -243,7 +243,7 @@ fn filled(frame: impl Strategy<Value = &'static str>) -> impl Strategy<Value = V
             }
         }
         let mut bytes = text.into_bytes();
-        match dice {
+        match rng {
             0 => bytes.truncate(cut.index(bytes.len() + 1)),
             1 => {
                 let place = cut.index(bytes.len());
@@ -258,7 +258,7 @@ fn filled(frame: impl Strategy<Value = &'static str>) -> impl Strategy<Value = V
 #[test]
 fn heads_by_shape_are_those_of_reading() {
     let compared = std::cell::Cell::new(0);
-    let verdict = dice::runner(500).run(&prop::collection::vec(heads(), 1..60), |heads| {
+    let verdict = rng::runner(500).run(&prop::collection::vec(heads(), 1..60), |heads| {
         let (mut known, mut head) = (KnownHeads::default(), RequestHead::default());
         heads.iter().for_each(|input| told(&mut known, &mut head, input));
         compared.set(compared.get() + heads.len() as u64 - known.reads());
@@ -272,7 +272,7 @@ fn heads_by_shape_are_those_of_reading() {
 fn answers_by_shape_are_those_of_reading() {
     let compared = std::cell::Cell::new(0);
     let asked = prop_oneof![5 => Just(Asked::Other), 1 => Just(Asked::Head)];
-    let verdict = dice::runner(500).run(&prop::collection::vec((answers(), asked), 1..60), |answers| {
+    let verdict = rng::runner(500).run(&prop::collection::vec((answers(), asked), 1..60), |answers| {
         let mut known = KnownHeads::default();
         answers.iter().for_each(|(input, asked)| answered(&mut known, *asked, input));
         let others = answers.iter().filter(|(_, asked)| *asked == Asked::Other).count();

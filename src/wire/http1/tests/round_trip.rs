@@ -1,6 +1,6 @@
 //! What is written is read back the same, whatever the values; and random bytes never make prefixes contradict.
 
-use super::dice;
+use super::rng;
 use crate::wire::http1::{
     Asked, Framing, Progress, RequestHead, ResponseHead, encode, is_value, parse_request, parse_response,
 };
@@ -36,7 +36,7 @@ fn expected(pairs: &Pairs) -> Pairs {
 #[test]
 fn requests() {
     let input = ("[A-Z]{1,8}", "/[a-zA-Z0-9/?=&%._~-]{0,60}", fields(), any::<u32>());
-    let verdict = dice::runner(500).run(&input, |(method, target, pairs, length)| {
+    let verdict = rng::runner(500).run(&input, |(method, target, pairs, length)| {
         if method == "CONNECT" {
             return Ok(());
         }
@@ -67,7 +67,7 @@ fn requests() {
 #[test]
 fn responses() {
     let input = (200u16..600, fields());
-    let verdict = dice::runner(500).run(&input, |(status, pairs)| {
+    let verdict = rng::runner(500).run(&input, |(status, pairs)| {
         let mut out = Vec::new();
         encode::status_line(&mut out, status);
         encode::field(&mut out, "Transfer-Encoding", b"chunked");
@@ -93,7 +93,7 @@ fn responses() {
 #[test]
 fn hostile_values_make_one_head() {
     let input = (vec(any::<u8>(), 1..20), vec(any::<u8>(), 0..60), vec(any::<u8>(), 0..60));
-    let verdict = dice::runner(1000).run(&input, |(method, path, value)| {
+    let verdict = rng::runner(1000).run(&input, |(method, path, value)| {
         let mut out = Vec::new();
         encode::request_line(&mut out, &method, &[b"/", &path[..]].concat());
         encode::field(&mut out, "host", b"a");

@@ -1,13 +1,13 @@
 //! Laws over generated values, spellings and damage.
 
 use super::law;
-use super::model::{Dice, Json, json, read, spell};
+use super::model::{Json, Rng, json, read, spell};
 use crate::wire::json::*;
 use proptest::prelude::*;
 
 fn spelled(value: &Json, seed: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    spell(value, &mut Dice(seed), &mut out);
+    spell(value, &mut Rng(seed), &mut out);
     out
 }
 
@@ -54,7 +54,7 @@ fn different_values_have_different_canonical_forms() {
 fn every_change_changes_the_canonical_form() {
     law(500, (json(), any::<u64>(), any::<u64>()), |(value, place, seed)| {
         let mut changed = value.clone();
-        change(&mut changed, &mut Dice(place));
+        change(&mut changed, &mut Rng(place));
         prop_assert_ne!(&value, &changed);
         prop_assert_ne!(canon(&spelled(&value, seed)), canon(&spelled(&changed, seed)));
         Ok(())
@@ -62,28 +62,28 @@ fn every_change_changes_the_canonical_form() {
 }
 
 /// Makes one small change somewhere in `value`.
-fn change(value: &mut Json, dice: &mut Dice) {
+fn change(value: &mut Json, rng: &mut Rng) {
     match value {
         Json::Null => *value = Json::Bool(false),
         Json::Bool(flag) => *flag = !*flag,
         Json::Number(_, digits, power) if digits.is_empty() => {
             digits.push('1');
-            *power = dice.below(3) as i32;
+            *power = rng.below(3) as i32;
         }
-        Json::Number(negative, digits, power) => match dice.below(3) {
+        Json::Number(negative, digits, power) => match rng.below(3) {
             0 => *negative = !*negative,
             1 => digits.push('3'),
             _ => *power += 1,
         },
         // `z` takes part in no surrogate pair.
         Json::Text(points) => points.push(0x7a),
-        Json::Array(elements) => match dice.below(elements.len() + 1) {
+        Json::Array(elements) => match rng.below(elements.len() + 1) {
             0 => elements.push(Json::Null),
-            place => change(&mut elements[place - 1], dice),
+            place => change(&mut elements[place - 1], rng),
         },
-        Json::Object(members) => match dice.below(members.len() + 1) {
+        Json::Object(members) => match rng.below(members.len() + 1) {
             0 => members.push((vec![0x7a, 0x7a, 0x7a], Json::Null)),
-            place => change(&mut members[place - 1].1, dice),
+            place => change(&mut members[place - 1].1, rng),
         },
     }
 }

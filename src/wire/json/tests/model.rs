@@ -17,9 +17,9 @@ pub(crate) enum Json {
 }
 
 /// A small stream of choices from a seed (splitmix64).
-pub(crate) struct Dice(pub u64);
+pub(crate) struct Rng(pub u64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
@@ -83,68 +83,68 @@ pub(crate) fn json() -> impl Strategy<Value = Json> {
 }
 
 /// Writes `value` in one of its many spellings.
-pub(crate) fn spell(value: &Json, dice: &mut Dice, out: &mut Vec<u8>) {
-    space(dice, out);
+pub(crate) fn spell(value: &Json, rng: &mut Rng, out: &mut Vec<u8>) {
+    space(rng, out);
     match value {
         Json::Null => out.extend_from_slice(b"null"),
         Json::Bool(true) => out.extend_from_slice(b"true"),
         Json::Bool(false) => out.extend_from_slice(b"false"),
-        Json::Number(negative, digits, power) => spell_number(*negative, digits, *power, dice, out),
-        Json::Text(points) => spell_text(points, dice, out),
+        Json::Number(negative, digits, power) => spell_number(*negative, digits, *power, rng, out),
+        Json::Text(points) => spell_text(points, rng, out),
         Json::Array(elements) => {
             out.push(b'[');
             for (place, element) in elements.iter().enumerate() {
                 if place > 0 {
                     out.push(b',');
                 }
-                spell(element, dice, out);
+                spell(element, rng, out);
             }
-            space(dice, out);
+            space(rng, out);
             out.push(b']');
         }
         Json::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
             for place in (1..members.len()).rev() {
-                members.swap(place, dice.below(place + 1));
+                members.swap(place, rng.below(place + 1));
             }
             out.push(b'{');
             for (place, (name, value)) in members.into_iter().enumerate() {
                 if place > 0 {
                     out.push(b',');
                 }
-                space(dice, out);
-                spell_text(name, dice, out);
-                space(dice, out);
+                space(rng, out);
+                spell_text(name, rng, out);
+                space(rng, out);
                 out.push(b':');
-                spell(value, dice, out);
+                spell(value, rng, out);
             }
-            space(dice, out);
+            space(rng, out);
             out.push(b'}');
         }
     }
-    space(dice, out);
+    space(rng, out);
 }
 
-fn space(dice: &mut Dice, out: &mut Vec<u8>) {
-    while dice.below(4) == 0 {
-        out.push(b" \t\r\n"[dice.below(4)]);
+fn space(rng: &mut Rng, out: &mut Vec<u8>) {
+    while rng.below(4) == 0 {
+        out.push(b" \t\r\n"[rng.below(4)]);
     }
 }
 
-fn spell_number(negative: bool, digits: &str, power: i32, dice: &mut Dice, out: &mut Vec<u8>) {
+fn spell_number(negative: bool, digits: &str, power: i32, rng: &mut Rng, out: &mut Vec<u8>) {
     if digits.is_empty() {
         let zeros = ["0", "-0", "0.0", "0e5", "-0.00E-9", "0e99999999999999999999"];
-        out.extend_from_slice(zeros[dice.below(zeros.len())].as_bytes());
+        out.extend_from_slice(zeros[rng.below(zeros.len())].as_bytes());
         return;
     }
     if negative {
         out.push(b'-');
     }
     // Zeros behind the digits, then a point somewhere, then the exponent that makes up for both.
-    let zeros = dice.below(4);
+    let zeros = rng.below(4);
     let all = format!("{digits}{}", "0".repeat(zeros));
     let power = power - zeros as i32;
-    let fraction = dice.below(all.len() + 3);
+    let fraction = rng.below(all.len() + 3);
     let (whole, part) = if fraction < all.len() {
         (all[..all.len() - fraction].to_owned(), all[all.len() - fraction..].to_owned())
     } else {
@@ -156,21 +156,21 @@ fn spell_number(negative: bool, digits: &str, power: i32, dice: &mut Dice, out: 
         out.extend_from_slice(part.as_bytes());
     }
     let exponent = power + part.len() as i32;
-    if exponent != 0 || dice.below(3) == 0 {
-        out.push(b"eE"[dice.below(2)]);
-        let sign = if exponent < 0 { "-" } else { ["", "+"][dice.below(2)] };
+    if exponent != 0 || rng.below(3) == 0 {
+        out.push(b"eE"[rng.below(2)]);
+        let sign = if exponent < 0 { "-" } else { ["", "+"][rng.below(2)] };
         out.extend_from_slice(sign.as_bytes());
-        out.extend_from_slice("0".repeat(dice.below(2)).as_bytes());
+        out.extend_from_slice("0".repeat(rng.below(2)).as_bytes());
         out.extend_from_slice(exponent.unsigned_abs().to_string().as_bytes());
     }
 }
 
-fn spell_text(points: &[u32], dice: &mut Dice, out: &mut Vec<u8>) {
+fn spell_text(points: &[u32], rng: &mut Rng, out: &mut Vec<u8>) {
     out.push(b'"');
     for point in points {
         let plain = char::from_u32(*point).filter(|char| *char >= ' ' && *char != '"' && *char != '\\');
         match plain {
-            Some(char) if dice.below(5) > 0 => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+            Some(char) if rng.below(5) > 0 => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
             _ => {
                 let short = match *point {
                     0x22 => Some(b'"'),
@@ -181,7 +181,7 @@ fn spell_text(points: &[u32], dice: &mut Dice, out: &mut Vec<u8>) {
                     _ => None,
                 };
                 match short {
-                    Some(short) if dice.below(2) == 0 => out.extend_from_slice(&[b'\\', short]),
+                    Some(short) if rng.below(2) == 0 => out.extend_from_slice(&[b'\\', short]),
                     _ if *point >= 0x10000 => {
                         let offset = point - 0x10000;
                         let pair = format!("\\u{:04x}\\u{:04X}", 0xd800 + (offset >> 10), 0xdc00 + (offset & 0x3ff));

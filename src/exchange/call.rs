@@ -1,0 +1,314 @@
+//! The sequence of the backend's side: one upstream call, from the routing decision to the settled flight. Attempts at one
+//! model follow each other, then those at its fallbacks, until an answer's first content; from there on there is one.
+
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::Poll;
+
+use shards::{Attempts, Fault, Others, Rules, Step};
+
+use super::attempt::{FailedAttempt, attempt, failure};
+use super::connect::within;
+use super::core::Core;
+use super::flight::{Flight, Lane};
+use super::meter::CallTimes;
+use super::queue::{self, At, QueuePermit};
+use super::relay::PendingResponse;
+use super::route::{self, Plan, Tried};
+use super::store::CompletionGuard;
+use super::suspects::{Ended, Suspects};
+use super::upstream_request::UpstreamRequest;
+use crate::dialect::facts::NotStored;
+use crate::error::Failure;
+use crate::net::{now_ms, now_us, random_u64, sleep_ms};
+
+/// Longest first wait between two attempts at one backend; each one more doubles it.
+const BACKOFF_MS: u64 = 150;
+const BACKOFF_MAX_MS: u64 = 2_000;
+/// A request that waits for a hedge asks for one this often, at most.
+const HEDGE_AGAIN_MS: u64 = 100;
+/// While an attempt is waited for, those who follow hear this often that somebody is at work.
+const PAUSE_STEP_MS: u64 = 2_000;
+
+/// What an upstream call begins with.
+pub struct Call {
+    pub core: Rc<Core>,
+    pub upstream: UpstreamRequest,
+    pub flight: Rc<Flight>,
+    pub guard: CompletionGuard,
+}
+
+/// One upstream call, from the routing decision to the settled flight.
+#[expect(clippy::manual_async_fn, reason = "an async function keeps what it is given twice, and its task is copied")]
+pub fn run_call(call: Call) -> impl Future<Output = ()> {
+    async move {
+        let Call { core, upstream, flight, guard } = call;
+        let mut times = CallTimes::begin();
+        let (closed, permit) = match answer(&core, &upstream, &flight).await {
+            Ok(Found { mut pending, model, permit }) => {
+                pending.open(&core, upstream.waited_us.get());
+                times.open();
+                let flowed = {
+                    // Copied into the closure, so that it need not look for them in the rest of the task.
+                    let (pending, core) = (&mut *pending, &*core);
+                    poll_fn(move |context| pending.poll_flow(core, context)).await
+                };
+                let mut closed = pending.close(&core, &upstream, flowed);
+                // One of a fallback is not kept: the model that was asked for will be back.
+                if let Ok((captured, _)) = &mut closed
+                    && model != upstream.model
+                    && captured.stored.is_ok()
+                {
+                    captured.stored = Err(NotStored::OtherModel);
+                }
+                (closed, Some(permit))
+            }
+            Err(failure) => (Err(failure), None),
+        };
+        let (captured, tail) = match closed {
+            Ok((captured, tail)) => (Ok(captured), tail),
+            Err(failure) => (Err(failure), None),
+        };
+        times.end(&core, &upstream, captured.as_ref().ok().and_then(|captured| captured.tokens));
+        guard.settle(&upstream, captured);
+        drop(permit);
+        upstream.release(&core);
+        // Nobody waits for this.
+        if let Some(tail) = tail {
+            Box::pin(tail.release(&core)).await;
+        }
+    }
+}
+
+/// An answer to hand to those who wait.
+struct Found<'a> {
+    pending: Box<PendingResponse<'a>>,
+    model: usize,
+    permit: QueuePermit,
+}
+
+async fn answer<'a>(core: &Rc<Core>, upstream: &UpstreamRequest, flight: &'a Flight) -> Result<Found<'a>, Failure> {
+    let fallbacks = &core.snapshot.models[upstream.model].fallback;
+    let mut chain = std::iter::once(upstream.model).chain(fallbacks.iter().copied()).peekable();
+    while let Some(model) = chain.next() {
+        // What is out of service is asked last: nobody waits for it while a fallback serves.
+        if chain.peek().is_some()
+            && !route::is_in_service(core, model)
+            && chain.clone().any(|next| route::is_in_service(core, next))
+        {
+            core.counters.fallbacks.add(1);
+            continue;
+        }
+        let Passed { permit, fault, answer, then } = match at_model(core, upstream, model, flight).await {
+            Ok((pending, permit)) => return Ok(Found { pending, model, permit }),
+            Err(passed) => passed,
+        };
+        if flight.is_abandoned() {
+            return Err(Failure::ClientGone);
+        }
+        if then == Then::OtherModel && chain.peek().is_some() {
+            core.counters.fallbacks.add(1);
+            if let Some(answer) = answer {
+                Box::pin(answer.put_away(core)).await;
+            }
+            continue;
+        }
+        let failure = failure(fault);
+        let is_ours = matches!(fault, Fault::Status(401 | 407));
+        return match (answer, permit) {
+            // An expired answer is better than an error that is not the request's own; ours are nobody's to see.
+            (Some(answer), Some(permit)) if !(is_ours || flight.stale().is_some() && then == Then::OtherModel) => {
+                Ok(Found { pending: answer, model, permit })
+            }
+            _ => Err(failure),
+        };
+    }
+    Err(Failure::NoBackend)
+}
+
+/// Why a model brought no answer, or one that is an error.
+struct Passed<'a> {
+    permit: Option<QueuePermit>,
+    fault: Fault,
+    answer: Option<Box<PendingResponse<'a>>>,
+    then: Then,
+}
+
+/// What may still bring an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    OtherModel,
+    GiveUp,
+}
+
+/// Attempts at one model, and what they say of its backends.
+async fn at_model<'a>(
+    core: &Rc<Core>,
+    upstream: &UpstreamRequest,
+    model: usize,
+    flight: &'a Flight,
+) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
+    let suspects = Suspects::default();
+    let result = attempts(core, upstream, model, flight, &suspects).await;
+    suspects.judge(core, upstream, if result.is_ok() { Ended::Answered } else { Ended::Failed });
+    result
+}
+
+/// Attempts at one model until one brings an answer, or no further one is worth it.
+async fn attempts<'a>(
+    core: &Rc<Core>,
+    upstream: &UpstreamRequest,
+    model: usize,
+    flight: &'a Flight,
+    suspects: &Suspects,
+) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
+    let settings = &core.snapshot.models[model];
+    let asked_us = now_us();
+    let permit = queue::permit(core, At::Model(model), settings.timeout_queue_ms, flight).await;
+    upstream.waited_since(asked_us);
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(fault) => return Err(Passed { permit: None, fault, answer: None, then: Then::OtherModel }),
+    };
+    let since_ms = now_ms();
+    let rules = Rules {
+        retries: settings.retries,
+        backoff_ms: BACKOFF_MS,
+        backoff_max_ms: BACKOFF_MAX_MS,
+        hint_max_ms: settings.retry_after_max_ms,
+    };
+    let mut attempts = Attempts::new(rules);
+    core.spread[model].borrow_mut().retries.deposit();
+    let mut tried = Tried::default();
+    loop {
+        flight.alive(core);
+        let mut backend = None;
+        let result = match route::plan(core, upstream, model, &tried) {
+            Ok(plan) => {
+                tried.add(plan.target);
+                backend = Some(plan.backend);
+                match settings.hedge_percent {
+                    0 => attempt(core, upstream, plan, since_ms, Lane::First, flight, suspects).await,
+                    _ => Box::pin(hedged(core, upstream, plan, &mut tried, since_ms, flight, suspects)).await,
+                }
+            }
+            Err(fault) => Err(fault.into()),
+        };
+        let (miss, answer) = match result {
+            Ok(pending) => match pending.miss {
+                None => return Ok((pending, permit)),
+                Some(miss) => (miss, Some(pending)),
+            },
+            Err(miss) => (miss, None),
+        };
+        if flight.is_abandoned() {
+            return Err(Passed { permit: Some(permit), fault: Fault::Cancelled, answer, then: Then::GiveUp });
+        }
+        let others = if route::has_others(core, model, &tried) { Others::Untried } else { Others::None };
+        let fault = miss.fault;
+        if !upstream.may_repeat(fault) {
+            return Err(Passed { permit: Some(permit), fault, answer, then: Then::GiveUp });
+        }
+        let left_ms = backend.map(|backend| upstream.left_ms(core, backend, since_ms));
+        let step = {
+            let budget = &mut core.spread[model].borrow_mut().retries;
+            attempts.next(fault, miss.hint_ms, others, left_ms, budget, random_u64())
+        };
+        match step {
+            Step::Again { after_ms } => {
+                core.counters.retries.add(1);
+                if let Some(answer) = answer {
+                    Box::pin(answer.put_away(core)).await;
+                }
+                if others == Others::None {
+                    tried = Tried::default();
+                }
+                if after_ms > 0 {
+                    let from_us = now_us();
+                    Box::pin(pause(core, flight, after_ms)).await;
+                    upstream.waited_since(from_us);
+                }
+            }
+            Step::OtherModel => return Err(Passed { permit: Some(permit), fault, answer, then: Then::OtherModel }),
+            Step::GiveUp => return Err(Passed { permit: Some(permit), fault, answer, then: Then::GiveUp }),
+        }
+    }
+}
+
+async fn pause(core: &Core, flight: &Flight, for_ms: u64) {
+    let until_ms = now_ms() + for_ms;
+    loop {
+        let left_ms = until_ms.saturating_sub(now_ms());
+        if left_ms == 0 || flight.is_abandoned() {
+            return;
+        }
+        let _ = flight.unless_abandoned(sleep_ms(left_ms.min(PAUSE_STEP_MS))).await;
+        flight.alive(core);
+    }
+}
+
+/// One attempt, and a second one beside it if it is slower than most: the first content wins.
+async fn hedged<'a>(
+    core: &Rc<Core>,
+    upstream: &UpstreamRequest,
+    plan: Plan,
+    tried: &mut Tried,
+    since_ms: u64,
+    flight: &'a Flight,
+    suspects: &Suspects,
+) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
+    let model = plan.model;
+    let slow_us = {
+        let mut spread = core.spread[model].borrow_mut();
+        spread.hedges.deposit();
+        spread.first_content[upstream.form as usize].p95()
+    };
+    let mut first = Box::pin(attempt(core, upstream, plan, since_ms, Lane::First, flight, suspects));
+    let Some(slow_us) = slow_us.filter(|_| upstream.is_repeatable()) else { return first.await };
+    let slow_ms = slow_us.div_ceil(1000);
+    let mut after_ms = slow_ms;
+    let plan = loop {
+        if let Some(result) = within(first.as_mut(), after_ms).await {
+            return result;
+        }
+        // Not only once: the budget fills while this one waits, and backends come back.
+        if route::has_others(core, model, tried)
+            && core.spread[model].borrow_mut().hedges.withdraw()
+            && let Ok(plan) = route::plan(core, upstream, model, tried)
+        {
+            break plan;
+        }
+        after_ms = slow_ms.max(HEDGE_AGAIN_MS);
+    };
+    tried.add(plan.target);
+    core.counters.hedges.add(1);
+    let mut second = Box::pin(attempt(core, upstream, plan, since_ms, Lane::Hedge, flight, suspects));
+    let mut misses = (None, None);
+    // An error wins nothing: the other one is waited for.
+    poll_fn(|context| {
+        if misses.0.is_none()
+            && let Poll::Ready(result) = first.as_mut().poll(context)
+        {
+            match result {
+                Ok(pending) if pending.miss.is_none() => return Poll::Ready(Ok(pending)),
+                missed => misses.0 = Some(missed),
+            }
+        }
+        if misses.1.is_none()
+            && let Poll::Ready(result) = second.as_mut().poll(context)
+        {
+            match result {
+                Ok(pending) if pending.miss.is_none() => {
+                    core.counters.hedge_wins.add(1);
+                    return Poll::Ready(Ok(pending));
+                }
+                missed => misses.1 = Some(missed),
+            }
+        }
+        match (&misses.0, &misses.1) {
+            (Some(_), Some(_)) => Poll::Ready(misses.0.take().unwrap_or(Err(Fault::NoBackend.into()))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -1,0 +1,218 @@
+//! One client connection while it is busy: its socket and its buffers. Owned by the connection's task.
+//! An idle connection has none of this: its buffers are back in the core's pool.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::core::Core;
+use super::memory::Reserved;
+use super::pace::Pace;
+use super::record::RequestRecord;
+use crate::net::watch::Wait;
+use crate::net::{Cancel, Socket, now_ms};
+use crate::wire::http1::{Framing, Persistence, RequestHead};
+
+/// Room a read must find, so that an ordinary request comes in one piece.
+pub const READ_ROOM_BYTES: usize = 4 << 10;
+
+pub struct ClientConnection<'a> {
+    pub socket: &'a mut Socket,
+    /// Bytes from the client; those before `at` belong to requests that are over.
+    pub input: Vec<u8>,
+    pub at: usize,
+    /// Bytes to the client that are not sent yet. As the input, it is a buffer of the core's while the exchange runs, and
+    /// none while it waits with nothing in it.
+    pub output: Vec<u8>,
+    /// The head of the request in hand; its spans count from `at`.
+    pub head: RequestHead,
+    /// What the body of the request in hand takes.
+    pub memory: Reserved,
+    /// The client was seen to have ended its direction, which it says once.
+    pub half_closed: bool,
+    cancel: Rc<RefCell<Cancel>>,
+    timeout_write_ms: u64,
+    /// How the client takes the answer in hand.
+    pace: Pace,
+}
+
+/// How a wait for client bytes ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    Some,
+    /// The client has ended its direction.
+    End,
+    /// The time was over and nothing had come.
+    Quiet,
+}
+
+impl<'a> ClientConnection<'a> {
+    pub fn new(core: &Core, socket: &'a mut Socket) -> ClientConnection<'a> {
+        let cancel = Rc::new(RefCell::new(Cancel::new()));
+        ClientConnection {
+            socket,
+            input: Vec::new(),
+            at: 0,
+            output: Vec::new(),
+            head: RequestHead::default(),
+            memory: Reserved::nothing(&core.request_memory),
+            half_closed: false,
+            cancel,
+            timeout_write_ms: core.snapshot.server.timeout_write_ms,
+            pace: Pace::new(core.snapshot.server.timeout_write_ms, core.snapshot.server.rate_min_bytes),
+        }
+    }
+
+    /// Gives the buffers back.
+    pub fn release(self, core: &Core) {
+        core.buffers.give(self.input);
+        core.buffers.give(self.output);
+    }
+
+    /// The bytes of the request in hand and whatever follows it.
+    pub fn pending(&self) -> &[u8] {
+        self.input.get(self.at..).unwrap_or(&[])
+    }
+
+    /// Passes over `length` bytes: they are done with.
+    pub fn consume(&mut self, length: usize) {
+        self.at = (self.at + length).min(self.input.len());
+        if self.at == self.input.len() {
+            self.input.clear();
+            self.at = 0;
+        }
+    }
+
+    /// Bytes of the request in hand, if all of it is here: what to pass over when it is refused.
+    pub fn unread_of_request(&self, record: &RequestRecord) -> Option<usize> {
+        if record.delivery.persistence == Persistence::Close {
+            return None;
+        }
+        let whole = match self.head.framing {
+            Framing::Empty => self.head.length,
+            Framing::Length(length) => self.head.length.checked_add(usize::try_from(length).ok()?)?,
+            // Decoded or not, nobody knows here: the connection ends.
+            Framing::Chunked | Framing::UntilClose => return None,
+        };
+        (self.pending().len() >= whole).then_some(whole)
+    }
+
+    /// Takes `length` bytes of the body out from behind the head: what follows is the next request.
+    pub fn take_out_body(&mut self, length: usize) {
+        let start = (self.at + self.head.length).min(self.input.len());
+        self.input.drain(start..(start + length).min(self.input.len()));
+        self.head.framing = Framing::Empty;
+    }
+
+    /// Makes room for at least `more` bytes behind what has come.
+    pub fn make_room(&mut self, more: usize) {
+        if self.input.capacity() - self.input.len() >= more {
+            return;
+        }
+        if self.at > 0 {
+            self.input.drain(..self.at);
+            self.at = 0;
+        }
+        if self.input.capacity() - self.input.len() < more {
+            self.input.reserve(more);
+        }
+    }
+
+    /// Reads more, if it comes until `deadline_ms`. What is to be sent is sent before: the client may wait for it with the
+    /// rest of its next request.
+    pub async fn fill(&mut self, core: &Core, deadline_ms: u64, wait: Wait) -> io::Result<Filled> {
+        self.flush(self.timeout_write_ms).await?;
+        if now_ms() >= deadline_ms {
+            return Ok(Filled::Quiet); // a client that always has a byte more would never be waited for
+        }
+        self.lend(core);
+        self.socket.watch().cancel_at(deadline_ms, &self.cancel, wait);
+        let waited = self.socket.readable_or_cancelled(&self.cancel).await;
+        self.need(core);
+        match waited {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Filled::Quiet),
+            Err(error) => return Err(error),
+        }
+        self.make_room(READ_ROOM_BYTES);
+        let (result, input) = self.socket.read(std::mem::take(&mut self.input)).await;
+        self.input = input;
+        Ok(if result? == 0 { Filled::End } else { Filled::Some })
+    }
+
+    /// An answer begins: how slowly the client took the one before is not held against it.
+    pub fn begin_answer(&mut self) {
+        self.pace.restart();
+    }
+
+    /// From now on the client has so long for `bytes`, and no longer than `timeout_ms` between two of them.
+    fn watch_write(&self, timeout_ms: u64, bytes: usize) {
+        self.socket.watch().shut_down_stuck(timeout_ms, self.pace.total_left_ms(bytes));
+    }
+
+    /// Sends what `output` holds. A client that takes nothing for `timeout_ms`, or is slower than `server.rate_min`, is cut
+    /// off.
+    pub async fn flush(&mut self, timeout_ms: u64) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        self.watch_write(timeout_ms, self.output.len());
+        let result = match self.socket.post(&self.output) {
+            Some(result) => result,
+            None => {
+                let begun_ms = now_ms();
+                let (result, output) = self.socket.write(std::mem::take(&mut self.output)).await;
+                self.pace.note(now_ms().saturating_sub(begun_ms), output.len());
+                self.output = output;
+                result
+            }
+        };
+        self.output.clear();
+        if result.is_err() {
+            // A part is out: without a reset, an answer that ends with its connection would look whole.
+            self.socket.make_close_unclean();
+        }
+        result
+    }
+
+    /// Waits until what was flushed has left for the kernel: before the connection ends, or lies idle.
+    pub async fn settle(&mut self, timeout_ms: u64) -> io::Result<()> {
+        self.watch_write(timeout_ms, 0);
+        let result = self.socket.settle().await;
+        if result.is_err() {
+            self.socket.make_close_unclean(); // as in `flush`
+        }
+        result
+    }
+
+    /// Gives the buffers back in which there is nothing, before a wait: thousands of connections that wait need none, and
+    /// the two that all use in turn stay in the near caches.
+    pub fn lend(&mut self, core: &Core) {
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.is_empty() {
+                core.buffers.give(std::mem::take(buffer));
+            }
+        }
+    }
+
+    /// Takes the buffers again that were lent.
+    pub fn need(&mut self, core: &Core) {
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.capacity() == 0 {
+                *buffer = core.buffers.take();
+            }
+        }
+    }
+
+    /// As `flush`, and `bytes` behind.
+    pub async fn flush_with(&mut self, bytes: Bytes, timeout_ms: u64) -> io::Result<()> {
+        self.flush(timeout_ms).await?;
+        self.watch_write(timeout_ms, bytes.len());
+        let (begun_ms, length) = (now_ms(), bytes.len());
+        let result = self.socket.write_bytes(bytes).await;
+        self.pace.note(now_ms().saturating_sub(begun_ms), length);
+        result
+    }
+}

@@ -1,0 +1,418 @@
+//! What crosses cores, and what a core does with each message. The owner of a fingerprint answers one `Ask` with one
+//! message; a follower on another core then hears from the leader's core alone.
+//! Bodies cross as reference-counted immutable bytes.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shards::breaker::Change;
+use shards::{Asked, Check, CoreId, Fingerprint, Inserted, Lookup, Millis, Outcome, Settled};
+
+use super::connect;
+use super::core::{Core, NearCopy};
+use super::epochs::Epoch;
+use super::fingerprint::{of_form, of_question};
+use super::flight::{AnswerHead, End, Source};
+use super::route;
+use crate::dialect::Dialect;
+use crate::dialect::facts::{Endpoint, Form, TokenUsage};
+use crate::net::Dial;
+use crate::net::channel::{Class, Payload};
+use crate::net::tls::TlsFault;
+
+/// A stored answer. Always of status 200 and complete.
+#[derive(Debug)]
+pub struct Entry {
+    pub endpoint: Endpoint,
+    /// What `body` is: JSON, or the events of a stream without the usage event and without `[DONE]`.
+    pub form: Form,
+    /// Parameters and all, as the backend said it.
+    pub content_type: Cow<'static, [u8]>,
+    pub body: Bytes,
+    /// A stream's usage event, whole, for clients that ask for it.
+    pub usage_event: Option<Bytes>,
+    pub tokens: Option<TokenUsage>,
+    /// When the node stored it, on the monotonic clock all cores share.
+    pub stored_ms: u64,
+    pub ttl_ms: u64,
+}
+
+impl Entry {
+    /// Heap bytes, for the cache's budget.
+    pub fn size_bytes(&self) -> u64 {
+        (size_of::<Entry>() + self.body.len() + self.usage_event.as_ref().map_or(0, Bytes::len)) as u64
+    }
+
+    /// The same answer in the other form, if it can be said exactly, and with its usage.
+    pub fn in_form(&self, form: Form) -> Option<Entry> {
+        let (body, usage_event) = match (self.form, form) {
+            (Form::NonStreaming, Form::NonStreaming) | (Form::Streaming, Form::Streaming) => {
+                (self.body.clone(), self.usage_event.clone())
+            }
+            (Form::NonStreaming, Form::Streaming) => {
+                let streamed = Dialect::OpenAi.streamed_of(self.endpoint, &self.body)?;
+                (Bytes::from(streamed.events), streamed.usage_event.map(Bytes::from))
+            }
+            (Form::Streaming, Form::NonStreaming) => {
+                // Where the backend did not tell its usage in a stream, asked for the whole answer it may.
+                self.tokens?;
+                let whole = Dialect::OpenAi.whole_of(self.endpoint, &self.body, self.usage_event.as_deref())?;
+                (Bytes::from(whole), None)
+            }
+        };
+        let content_type = match form {
+            _ if form == self.form => self.content_type.clone(),
+            Form::NonStreaming => Cow::Borrowed(&b"application/json"[..]),
+            Form::Streaming => Cow::Borrowed(&b"text/event-stream"[..]),
+        };
+        Some(Entry { endpoint: self.endpoint, form, content_type, body, usage_event, ..*self })
+    }
+}
+
+/// Which answers a request can use.
+#[derive(Clone, Copy, Debug)]
+pub struct Acceptable {
+    pub form: Form,
+    /// RFC 9111 5.2.1.1.
+    pub max_age_ms: Option<u64>,
+}
+
+impl Acceptable {
+    pub fn is_young_enough(&self, entry: &Entry, now: Millis) -> bool {
+        self.max_age_ms.is_none_or(|most_ms| now.0.saturating_sub(entry.stored_ms) <= most_ms)
+    }
+}
+
+/// Everything that one core can say to another.
+pub enum Message {
+    /// Asker to owner: is there an answer, or a flight?
+    Ask { fingerprint: Fingerprint, acceptable: Acceptable, from: CoreId },
+    /// Asker to owner: flight `number` is silent; let me go on without it.
+    TakeOver { fingerprint: Fingerprint, number: u64, acceptable: Acceptable, from: CoreId },
+    /// Owner to asker: here is the answer; see [`ask_own`].
+    Found { fingerprint: Fingerprint, entry: Arc<Entry>, epoch: Epoch },
+    /// Owner to asker: fetch it, and settle this number. An answer that has expired, or that the asker cannot use, may serve if
+    /// every backend fails.
+    Lead { fingerprint: Fingerprint, number: u64, stale: Option<Arc<Entry>> },
+    /// Owner to asker: fetch it for yourself. `stale` as in `Lead`.
+    Alone { fingerprint: Fingerprint, stale: Option<Arc<Entry>> },
+    /// Owner to the leader's core: let that core follow your flight.
+    Join { fingerprint: Fingerprint, number: u64, follower: CoreId },
+    /// Leader's core to follower's core: the flight goes on. `bytes` begin at offset `at` of its log; the first message
+    /// to a follower, and it alone, is `First` and begins at 0.
+    Feed {
+        fingerprint: Fingerprint,
+        number: u64,
+        leader: CoreId,
+        part: Part,
+        answer_head: Option<Arc<AnswerHead>>,
+        at: u64,
+        bytes: Bytes,
+        end: Option<End>,
+    },
+    /// Leader's core to follower's core: no such flight here any more; ask again.
+    Gone { fingerprint: Fingerprint, number: u64 },
+    /// Follower's core to leader's core: nobody here follows any more.
+    Leave { fingerprint: Fingerprint, number: u64, follower: CoreId },
+    /// Leader's core to owner: the flight is over.
+    Settle { fingerprint: Fingerprint, number: u64, kept: Option<Arc<Entry>> },
+    /// To the owner: keep this, which was fetched outside of a flight.
+    Keep { fingerprint: Fingerprint, entry: Arc<Entry> },
+    /// What is known of a backend's health: from the background core's checks, or from another data core's requests.
+    Health { backend: usize, news: News },
+    /// To the other data cores, and to the background core, which says so: one target of a model asked to be left alone.
+    Cooled { model: usize, target: usize, for_ms: u64 },
+    /// Data core to background core: a backend's breaker turned, and why.
+    Turned { backend: usize, from: CoreId, change: Change },
+    /// Data core to background core: a secure connection could not be made, and why.
+    Insecure { backend: usize, from: CoreId, fault: TlsFault },
+    /// Background core to data cores: the backend's name leads to these now.
+    Addresses { backend: usize, addresses: Arc<[Dial]> },
+    /// Data core to I/O core: lines of the access log, and how many were dropped before these.
+    Log { from: CoreId, lines: Vec<u8>, dropped: u64 },
+    /// I/O core to data core: the buffer of a `Log`, emptied.
+    LogBuffer { lines: Vec<u8> },
+    /// Background core to I/O core: the access log was moved away; open it by its name again.
+    Reopen,
+    /// Background core to data cores: accept nothing more, finish what runs.
+    Drain,
+    /// Background core to data cores: the drain's deadline has passed.
+    Halt,
+    /// To the I/O and background cores: every data core has stopped.
+    Stop,
+    /// Data core to background core: drained.
+    Drained { from: CoreId },
+}
+
+impl Payload for Message {
+    fn class(&self) -> Class {
+        match self {
+            Message::Ask { .. } | Message::TakeOver { .. } | Message::Found { .. } | Message::Lead { .. } => {
+                Class::Request
+            }
+            Message::Alone { .. } | Message::Join { .. } | Message::Feed { .. } | Message::Gone { .. } => {
+                Class::Request
+            }
+            Message::Leave { .. } | Message::Settle { .. } | Message::Keep { .. } => Class::Request,
+            Message::Health { .. } | Message::Cooled { .. } => Class::Control,
+            Message::Turned { .. } | Message::Insecure { .. } => Class::Control,
+            Message::Addresses { .. } | Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => {
+                Class::Control
+            }
+            Message::Reopen => Class::Control,
+            Message::Log { .. } | Message::LogBuffer { .. } => Class::Log,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let entry = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |entry| entry.size_bytes());
+        match self {
+            Message::Found { entry, .. } | Message::Keep { entry, .. } => entry.size_bytes(),
+            Message::Lead { stale, .. } | Message::Alone { stale, .. } => entry(stale),
+            Message::Settle { kept, .. } => entry(kept),
+            Message::Feed { bytes, .. } => bytes.len() as u64,
+            Message::Log { lines, .. } | Message::LogBuffer { lines } => lines.capacity() as u64,
+            _ => 0,
+        }
+    }
+}
+
+/// See [`Message::Health`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    CheckPassed,
+    CheckFailed,
+    /// Requests of another core took it out of service for so long. `epoch` orders what crosses on its way.
+    Tripped {
+        for_ms: u64,
+        epoch: u64,
+    },
+    /// Probes of another core put it back into service.
+    Restored {
+        epoch: u64,
+    },
+}
+
+/// Whether a `Feed` is what a follower joined with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    First,
+    Next,
+}
+
+/// Asks this core's shard on behalf of core `asker`. `fingerprint` names the flight to join: the request's, or that of those
+/// whom its answer does not serve. Where there is such an answer it is given, so that the asker joins that one.
+pub fn ask_own(
+    core: &Core,
+    fingerprint: &Fingerprint,
+    acceptable: Acceptable,
+    asker: CoreId,
+    silent: Option<u64>,
+) -> Asked<Arc<Entry>> {
+    let now = core.now();
+    let request = of_question(fingerprint);
+    let mut shard = core.shard.borrow_mut();
+    if let Some(number) = silent {
+        shard.give_up(fingerprint, number);
+    }
+    let entry = match shard.ask_for(&request, fingerprint, asker, now) {
+        Asked::Hit { value, .. } => value,
+        other => return other,
+    };
+    let age_ms = now.0.saturating_sub(entry.stored_ms);
+    let (is_everyones, hit) = (*fingerprint == request, |value| Asked::Hit { value, age_ms });
+    if !acceptable.is_young_enough(&entry, now) {
+        return if is_everyones { hit(entry) } else { shard.ask_younger(&request, fingerprint, asker, now) };
+    }
+    if entry.form == acceptable.form {
+        return hit(entry);
+    }
+    let formed = of_form(&request, acceptable.form);
+    if let Lookup::Fresh { value, .. } = shard.peek(&formed, now)
+        && value.stored_ms == entry.stored_ms
+    {
+        return hit(value.clone());
+    }
+    // Converted once and kept beside the first form until both expire.
+    match entry.in_form(acceptable.form).map(Arc::new) {
+        Some(converted) => {
+            let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(now.0);
+            shard.put(formed, converted.clone(), converted.size_bytes(), now, left_ms);
+            hit(converted)
+        }
+        None if *fingerprint != formed => hit(entry),
+        None => shard.ask_other(fingerprint, asker, now),
+    }
+}
+
+/// Ends flight `number` at its owner, this core or another.
+pub fn settle(core: &Core, fingerprint: Fingerprint, number: u64, kept: Option<Arc<Entry>>) {
+    let owner = core.owner(&fingerprint);
+    let request = of_question(&fingerprint);
+    if owner != core.id {
+        if kept.is_some() {
+            drop_near_copies(core, &request);
+        }
+        return core.post(owner, Message::Settle { fingerprint, number, kept });
+    }
+    let outcome = match kept.filter(|entry| is_newest(core, &request, entry)) {
+        Some(entry) => Outcome::Store { size_bytes: entry.size_bytes(), ttl_ms: entry.ttl_ms, value: entry },
+        None => Outcome::Drop,
+    };
+    let settled = core.shard.borrow_mut().settle_for(request, fingerprint, number, outcome, core.now());
+    if let Settled::Stored { .. } = settled {
+        drop_older(core, &request);
+    }
+}
+
+/// Keeps an answer at its owner, this core or another.
+pub fn keep(core: &Core, request: Fingerprint, entry: Arc<Entry>) {
+    let owner = core.owner(&request);
+    if owner != core.id {
+        drop_near_copies(core, &request);
+        return core.post(owner, Message::Keep { fingerprint: request, entry });
+    }
+    if !is_newest(core, &request, &entry) {
+        return;
+    }
+    let (size_bytes, ttl_ms) = (entry.size_bytes(), entry.ttl_ms);
+    let inserted = core.shard.borrow_mut().put(request, entry, size_bytes, core.now(), ttl_ms);
+    if let Inserted::Stored { .. } = inserted {
+        drop_older(core, &request);
+    }
+}
+
+/// An answer was stored in place of another: copies of that one elsewhere, and what it was converted to, are out of date.
+fn drop_older(core: &Core, request: &Fingerprint) {
+    core.epochs.advance(core.id, request);
+    let mut shard = core.shard.borrow_mut();
+    for form in [Form::NonStreaming, Form::Streaming] {
+        shard.remove(&of_form(request, form));
+    }
+}
+
+/// Whether nothing younger is kept: answers of several calls may reach their owner in another order than they came in.
+fn is_newest(core: &Core, request: &Fingerprint, entry: &Entry) -> bool {
+    match core.shard.borrow().peek(request, core.now()) {
+        Lookup::Fresh { value, .. } | Lookup::Stale { value, .. } => value.stored_ms <= entry.stored_ms,
+        Lookup::Absent => true,
+    }
+}
+
+/// This core has something newer than its copies, which its owner gets to know only now.
+fn drop_near_copies(core: &Core, request: &Fingerprint) {
+    let mut near = core.near.borrow_mut();
+    for form in [Form::NonStreaming, Form::Streaming] {
+        near.remove(&of_form(request, form));
+    }
+}
+
+fn answer(core: &Core, fingerprint: Fingerprint, acceptable: Acceptable, from: CoreId, silent: Option<u64>) {
+    // Before it is read what is kept: a copy is not to seem newer than it is.
+    let epoch = core.epochs.get(core.id, &fingerprint);
+    match ask_own(core, &fingerprint, acceptable, from, silent) {
+        Asked::Hit { value: entry, .. } => core.post(from, Message::Found { fingerprint, entry, epoch }),
+        Asked::Lead { number, stale } => core.post(from, Message::Lead { fingerprint, number, stale }),
+        Asked::Alone { stale } => core.post(from, Message::Alone { fingerprint, stale }),
+        Asked::Follow { leader, number } if leader == core.id => join(core, fingerprint, number, from),
+        Asked::Follow { leader, number } => core.post(leader, Message::Join { fingerprint, number, follower: from }),
+    }
+}
+
+/// Lets core `follower` follow a flight of this core; `follower` may be this core itself, whose exchanges asked the
+/// owner before the flight began here.
+fn join(core: &Core, fingerprint: Fingerprint, number: u64, follower: CoreId) {
+    let flight = core.flights.borrow().get(&fingerprint).cloned();
+    match flight {
+        Some(flight) if flight.is_open_as(number) => {
+            flight.add_follower(core, follower);
+            core.feeding.borrow_mut().insert((fingerprint, number), flight);
+        }
+        _ => core.post(follower, Message::Gone { fingerprint, number }),
+    }
+}
+
+/// Does what one message says. `Drain`, `Halt` and the messages of other kinds of core are for the core's own loop.
+pub fn deliver(core: &Rc<Core>, message: Message) {
+    let find = |fingerprint: &Fingerprint| core.flights.borrow().get(fingerprint).cloned();
+    let displaced = |fingerprint: &Fingerprint| {
+        let flights = core.displaced.borrow();
+        let found: Vec<_> = flights.iter().filter(|flight| flight.is_for(fingerprint)).cloned().collect();
+        found.into_iter()
+    };
+    match message {
+        Message::Ask { fingerprint, acceptable, from } => answer(core, fingerprint, acceptable, from, None),
+        Message::TakeOver { fingerprint, number, acceptable, from } => {
+            answer(core, fingerprint, acceptable, from, Some(number));
+        }
+        Message::Settle { fingerprint, number, kept } => settle(core, fingerprint, number, kept),
+        Message::Keep { fingerprint, entry } => keep(core, fingerprint, entry),
+        Message::Join { fingerprint, number, follower } => join(core, fingerprint, number, follower),
+        Message::Found { fingerprint, entry, epoch } => {
+            let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(core.now().0);
+            let (size_bytes, copy) = (entry.size_bytes(), NearCopy { entry: entry.clone(), epoch });
+            core.near.borrow_mut().insert(of_form(&fingerprint, entry.form), copy, size_bytes, core.now(), left_ms);
+            if let Some(flight) = find(&fingerprint) {
+                flight.found(core, entry);
+            }
+        }
+        Message::Lead { fingerprint, number, stale } => match find(&fingerprint) {
+            Some(flight) if flight.offer(core, number, stale) => {}
+            _ => settle(core, fingerprint, number, None),
+        },
+        Message::Alone { fingerprint, stale } => {
+            if let Some(flight) = find(&fingerprint) {
+                flight.alone(core, stale);
+            }
+        }
+        Message::Feed { fingerprint, number, leader, part, answer_head, at, bytes, end } => {
+            let source = Source { leader, number };
+            if part == Part::First {
+                // One copy joined with it. If its readers have left meanwhile, the leader's core is told.
+                let waiting = find(&fingerprint).into_iter().chain(displaced(&fingerprint)).find(|f| f.is_asking());
+                match waiting {
+                    Some(flight) => flight.join_fed(core, source, answer_head, &bytes, end),
+                    None if end.is_some() => {}
+                    None => core.post(leader, Message::Leave { fingerprint, number, follower: core.id }),
+                }
+            } else {
+                for flight in displaced(&fingerprint).chain(find(&fingerprint)) {
+                    flight.fed(core, source, answer_head.clone(), at, &bytes, end.clone());
+                }
+            }
+        }
+        // A copy that is fed already has joined before.
+        Message::Gone { fingerprint, .. } => {
+            for flight in displaced(&fingerprint).chain(find(&fingerprint)) {
+                flight.gone(core);
+            }
+        }
+        Message::Leave { fingerprint, number, follower } => {
+            let flight = core.feeding.borrow().get(&(fingerprint, number)).cloned();
+            if let Some(flight) = flight
+                && !flight.remove_follower(core, follower)
+            {
+                core.feeding.borrow_mut().remove(&(fingerprint, number));
+            }
+        }
+        Message::Health { backend, news } => {
+            let Some(breaker) = core.breakers.get(backend) else { return };
+            let now = core.now();
+            let mut breaker = breaker.borrow_mut();
+            match news {
+                // Every core hears of it: there is nobody to tell.
+                News::CheckPassed => _ = breaker.checked(Check::Passed, now),
+                News::CheckFailed => _ = breaker.checked(Check::Failed, now),
+                News::Tripped { for_ms, epoch } => breaker.elsewhere_tripped(for_ms, epoch, now),
+                News::Restored { epoch } => breaker.elsewhere_restored(epoch, now),
+            }
+        }
+        Message::Cooled { model, target, for_ms } => _ = route::cooled(core, model, target, for_ms),
+        Message::Addresses { backend, addresses } => connect::moved(core, backend, addresses),
+        Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
+        Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}
+        Message::Stop | Message::Drained { .. } | Message::Turned { .. } | Message::Insecure { .. } => {}
+    }
+}

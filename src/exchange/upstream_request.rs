@@ -1,0 +1,146 @@
+//! A request as the upstream side needs it. The client's message is handed over whole, not copied, when it is large and
+//! nothing else of the connection stands in the same buffer.
+
+use std::cell::Cell;
+
+use shards::{Fault, may_have_acted};
+
+use super::client::ClientConnection;
+use super::core::Core;
+use super::memory::Reserved;
+use super::named::Named;
+use super::parse::{BodyPlace, Request};
+use super::record::RequestId;
+use crate::dialect::facts::{Endpoint, Form, RequestFacts};
+use crate::net::{now_ms, now_us};
+use crate::wire::http1::{Method, RequestHead};
+
+/// A message up to this is copied to memory of just its size: the buffer it came in, which is in a near cache, serves the
+/// next request.
+const COPY_BYTES: usize = 4 << 10;
+
+pub struct UpstreamRequest {
+    pub endpoint: Endpoint,
+    /// Index of the model in the snapshot.
+    pub model: usize,
+    pub form: Form,
+    pub facts: Option<RequestFacts>,
+    /// Where the model is named.
+    pub named: Option<Named>,
+    pub head: RequestHead,
+    pub request_id: RequestId,
+    /// Time that went by with waiting: for a turn, a connection, a backend.
+    pub waited_us: Cell<u64>,
+    message: Vec<u8>,
+    body: BodyPlace,
+    /// Given back with this.
+    _memory: Reserved,
+}
+
+impl UpstreamRequest {
+    /// Takes the request in hand off the client.
+    pub fn take(
+        core: &Core,
+        client: &mut ClientConnection<'_>,
+        request: &mut Request,
+        model: usize,
+        request_id: RequestId,
+    ) -> UpstreamRequest {
+        let length = match &request.body {
+            BodyPlace::Behind { length } => client.head.length + length,
+            BodyPlace::Apart { .. } => client.head.length,
+        };
+        let message = if length > COPY_BYTES && client.at == 0 && client.input.len() == length {
+            std::mem::replace(&mut client.input, core.buffers.take())
+        } else {
+            let message = client.pending().get(..length).unwrap_or(&[]).to_vec();
+            client.consume(length);
+            message
+        };
+        UpstreamRequest {
+            endpoint: request.endpoint,
+            model,
+            form: request.form,
+            facts: request.facts.take(),
+            named: request.named,
+            head: std::mem::replace(&mut client.head, core.request_heads.take()),
+            request_id,
+            waited_us: Cell::new(0),
+            message,
+            _memory: client.memory.take(),
+            body: compact(core, std::mem::replace(&mut request.body, BodyPlace::Behind { length: 0 })),
+        }
+    }
+
+    /// What was waited for since `us` has come.
+    pub fn waited_since(&self, us: u64) {
+        self.waited_us.set(self.waited_us.get() + now_us().saturating_sub(us));
+    }
+
+    /// The bytes of the head; spans of `head` count from its start.
+    pub fn head_bytes(&self) -> &[u8] {
+        &self.message
+    }
+
+    pub fn body(&self) -> &[u8] {
+        match &self.body {
+            BodyPlace::Behind { length } => {
+                self.message.get(self.head.length..self.head.length + length).unwrap_or(&[])
+            }
+            BodyPlace::Apart { bytes } => bytes,
+        }
+    }
+
+    /// Whether the request may be sent once more after `fault`: one that may have effects only where it has certainly not been
+    /// acted on (RFC 9110 9.2.2).
+    pub fn may_repeat(&self, fault: Fault) -> bool {
+        self.is_repeatable() || !may_have_acted(fault)
+    }
+
+    /// Whether acting on it twice does no harm: by its method, because it only generates something, or by the client's word.
+    pub fn is_repeatable(&self) -> bool {
+        let bytes = self.head_bytes();
+        let generates = match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Models => true,
+            Endpoint::Other => {
+                let path = self.head.path.of(bytes).split(|&byte| byte == b'?').next();
+                self.head.method == Method::Post && matches!(path, Some(b"/v1/responses" | b"/v1/messages"))
+            }
+        };
+        let safe =
+            matches!(self.head.method, Method::Get | Method::Head | Method::Options | Method::Delete | Method::Put);
+        generates || safe || self.head.fields.get(bytes, "idempotency-key").is_some()
+    }
+
+    /// How long an answer may still take to come, or to begin, at a model the request has been with since `since_ms`.
+    pub fn left_ms(&self, core: &Core, backend: usize, since_ms: u64) -> u64 {
+        let backend = &core.snapshot.backends[backend];
+        let most_ms = match self.form {
+            Form::NonStreaming => backend.timeout_request_ms,
+            Form::Streaming => backend.timeout_request_ms.min(backend.timeout_stream_ms.unwrap_or(u64::MAX)),
+        };
+        since_ms.saturating_add(most_ms).saturating_sub(now_ms())
+    }
+
+    /// Gives the buffers back.
+    pub fn release(mut self, core: &Core) {
+        // Emptied: it comes back as the head of a line with nothing in hand.
+        self.head.clear();
+        core.request_heads.give(self.head);
+        core.buffers.give(self.message);
+        if let BodyPlace::Apart { bytes } = self.body {
+            core.buffers.give(bytes);
+        }
+    }
+}
+
+fn compact(core: &Core, body: BodyPlace) -> BodyPlace {
+    match body {
+        BodyPlace::Apart { bytes } if bytes.len() <= COPY_BYTES => {
+            let copy = bytes.to_vec();
+            core.buffers.give(bytes);
+            BodyPlace::Apart { bytes: copy }
+        }
+        other => other,
+    }
+}
