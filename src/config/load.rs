@@ -17,7 +17,7 @@ use super::problem::{Problems, Report, nearest};
 use super::reader::{Reader, header, why_unreadable};
 use super::section::Section;
 use super::shown;
-use super::snapshot::{Snapshot, read};
+use super::snapshot::{Singles, Snapshot, read};
 
 /// Largest configuration file. 1 MiB holds several thousand tenants.
 const FILE_BYTES: u64 = 1 << 20;
@@ -296,19 +296,15 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     for section in singles.into_iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants) {
         section.report_fault(report);
     }
-    let mut snapshot = Snapshot::assemble(
-        server?,
-        admin?,
-        metrics?,
-        log?,
-        cores?,
-        cache?,
+    let singles =
+        Singles { server: server?, admin: admin?, metrics: metrics?, log: log?, cores: cores?, cache: cache? };
+    Some(Snapshot::assemble(
+        singles,
         backends.into_iter().collect::<Option<_>>()?,
         models.into_iter().collect::<Option<_>>()?,
         tenants.into_iter().collect::<Option<_>>()?,
-    );
-    snapshot.shown = shown;
-    Some(snapshot)
+        shown,
+    ))
 }
 
 impl Tables {

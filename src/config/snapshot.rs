@@ -32,6 +32,17 @@ pub struct Snapshot {
     by_credential: HashMap<[u8; 32], usize>,
 }
 
+/// The tables that stand once.
+#[derive(Debug)]
+pub struct Singles {
+    pub server: Server,
+    pub admin: Admin,
+    pub metrics: Metrics,
+    pub log: Log,
+    pub cores: Cores,
+    pub cache: Cache,
+}
+
 /// What clients see: listeners, bounds and time-outs of client connections.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -440,16 +451,13 @@ impl Snapshot {
     /// Puts the parts together and builds the indices. The caller has checked names, indices and duplicates;
     /// of two equal names or credentials the first one would win.
     pub fn assemble(
-        server: Server,
-        admin: Admin,
-        metrics: Metrics,
-        log: Log,
-        cores: Cores,
-        cache: Cache,
+        singles: Singles,
         backends: Vec<Backend>,
         models: Vec<Model>,
         tenants: Vec<Tenant>,
+        shown: serde_json::Value,
     ) -> Snapshot {
+        let Singles { server, admin, metrics, log, cores, cache } = singles;
         let mut by_model = HashMap::with_capacity(models.len());
         for (index, model) in models.iter().enumerate() {
             by_model.entry(model.name.as_bytes().into()).or_insert(index);
@@ -461,7 +469,6 @@ impl Snapshot {
             }
         }
         let access = if tenants.is_empty() { Access::Open } else { Access::Keys };
-        let shown = serde_json::Value::Null;
         Snapshot {
             server,
             admin,

@@ -4,6 +4,7 @@
 
 mod guard; // who may ask
 mod routes; // what can be asked
+mod scaling; // /v1/scaling
 mod status; // /v1/status
 
 use std::cell::{Cell, RefCell};
@@ -23,10 +24,12 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_local;
 
 use self::guard::Guard;
+use self::scaling::{Sample, Scaling};
 use crate::config::snapshot::Snapshot;
 use crate::limits::{ADMIN_CONNECTIONS, ADMIN_HEAD_BYTES};
 use crate::net::now_ms;
 use crate::observe::counters::Counters;
+use crate::observe::histogram::{OWN_TIME_US, Totals};
 use crate::observe::process::{Process, thread_cpu_seconds};
 use crate::observe::scrape::{Labels, Node, Reload, Scrape};
 
@@ -83,6 +86,7 @@ pub struct Admin {
     check_faults: RefCell<Vec<Option<String>>>,
     /// By core: how busy it was lately, and its CPU time.
     busy: RefCell<Vec<(f64, f64)>>,
+    scaling: RefCell<Scaling>,
 }
 
 impl Admin {
@@ -96,6 +100,7 @@ impl Admin {
             drain_asked: Notify::new(),
             check_faults: RefCell::new(vec![None; parts.snapshot.backends.len()]),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
+            scaling: RefCell::default(),
             parts,
         };
         Rc::new(admin)
@@ -133,7 +138,7 @@ impl Admin {
         Scrape::new(self.parts.counters.clone(), self.labels.clone(), node)
     }
 
-    /// Measures how busy the cores are, for ever.
+    /// Measures how busy the cores are, and whether more nodes are wanted, for ever.
     pub async fn measure(self: Rc<Self>) {
         let cpu =
             || -> Vec<f64> { self.parts.counters.iter().map(|core| thread_cpu_seconds(core.thread.get())).collect() };
@@ -146,7 +151,23 @@ impl Admin {
                 *busy = (((after - before) / span).clamp(0.0, 1.0), *after);
             }
             (before, at) = (after, now);
+            self.sample();
         }
+    }
+
+    fn sample(&self) {
+        let (counters, busy) = (&self.parts.counters, self.busy.borrow());
+        let mut own_time = Totals::new(OWN_TIME_US);
+        for core in counters {
+            own_time.add(&core.own_time_hit.0);
+            own_time.add(&core.own_time_miss.0);
+        }
+        self.scaling.borrow_mut().add(Sample {
+            at_ms: now_ms(),
+            requests: counters.iter().map(|core| core.requests.get()).sum(),
+            own_time,
+            busy_ratio: busy.iter().map(|(ratio, _)| ratio).sum::<f64>() / busy.len().max(1) as f64,
+        });
     }
 
     /// Serves, for ever. Errors: the listener cannot be used.

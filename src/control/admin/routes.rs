@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::guard::{Access, Refusal};
+use crate::net::now_ms;
 use crate::observe::scrape::classic;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -23,6 +24,7 @@ pub enum What {
     Ready,
     Metrics,
     Status,
+    Scaling,
     Config,
     Drain,
 }
@@ -49,6 +51,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET, "/healthz", What::Live, Access::Everybody, "the same as /livez"),
     route(Method::GET, "/metrics", What::Metrics, Access::Operators, "metrics, as Prometheus or OpenMetrics text"),
     route(Method::GET, "/v1/status", What::Status, Access::Operators, "cores, backends, models and cache, as JSON"),
+    route(Method::GET, "/v1/scaling", What::Scaling, Access::Operators, "whether more or fewer nodes are wanted"),
     route(Method::GET, "/v1/config", What::Config, Access::Operators, "the configuration in force, secrets masked"),
     route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
 ];
@@ -92,6 +95,10 @@ impl Admin {
             }
             What::Metrics => reply(StatusCode::OK, PROMETHEUS, classic(&self.scrape().text())),
             What::Status => reply(StatusCode::OK, JSON, pretty(&json!(self.status()))),
+            What::Scaling => {
+                let told = self.scaling.borrow().told(now_ms());
+                reply(StatusCode::OK, JSON, pretty(&json!(told)))
+            }
             What::Config => reply(StatusCode::OK, JSON, pretty(&self.parts.snapshot.shown)),
             What::Drain => {
                 self.drain_asked.notify_one();
