@@ -112,21 +112,21 @@ fn a_limit_cuts_the_answer_and_says_so() {
 fn tool_calls_are_the_same_in_both_forms() {
     let handle = started();
     let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
-    let function = json!({"name": "network", "parameters": schema});
+    let function = json!({"name": "get_weather", "parameters": schema});
     let asked = json!({
         "tools": [{"type": "function", "function": function}],
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Use the tool for Paris"}]}],
     });
     let whole = parse(&post(&handle, "/v1/chat/completions", &chat(asked.clone())).1);
     let call = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
-    assert_eq!(call, &json!({"name": "network", "arguments": "{\"city\":\"Paris\"}"}));
+    assert_eq!(call, &json!({"name": "get_weather", "arguments": "{\"city\":\"Paris\"}"}));
     assert_eq!(whole["choices"][0]["finish_reason"], "tool_calls");
 
     let mut streamed = asked;
     streamed["stream"] = json!(true);
     let events = events(&post(&handle, "/v1/chat/completions", &chat(streamed)).1);
     let calls: Vec<&Value> = events.iter().map(|event| &event["choices"][0]["delta"]["tool_calls"][0]).collect();
-    assert_eq!(calls[0]["function"]["name"], "network");
+    assert_eq!(calls[0]["function"]["name"], "get_weather");
     let arguments: String = calls.iter().filter_map(|call| call["function"]["arguments"].as_str()).collect();
     assert_eq!(arguments, "{\"city\":\"Paris\"}");
     assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");

@@ -103,7 +103,7 @@ mod tests {
         let schema = json!({"type": "object", "properties": {
             "city": {"type": "string"}, "days": {"type": "integer"}, "unit": {"type": "string", "enum": ["celsius", "kelvin"]},
         }});
-        json!({"tools": [{"type": "function", "function": {"name": "network", "parameters": schema}}], "tool_choice": choice})
+        json!({"tools": [{"type": "function", "function": {"name": "get_weather", "parameters": schema}}], "tool_choice": choice})
     }
 
     #[test]
@@ -119,7 +119,7 @@ mod tests {
         let asked = |choice, prompt| choose(&weather(choice), prompt, 1).is_some();
         assert!(asked(json!(null), "use a tool"));
         assert!(asked(json!("required"), "hello"));
-        assert!(asked(json!({"type": "function", "function": {"name": "network"}}), "hello"));
+        assert!(asked(json!({"type": "function", "function": {"name": "get_weather"}}), "hello"));
         assert!(!asked(json!({"type": "function", "function": {"name": "other"}}), "hello"));
         assert!(!asked(json!("none"), "use a tool"));
         assert!(!asked(json!("auto"), "hello"));
