@@ -6,7 +6,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[cfg(not(sim))]
 fn main() -> std::process::ExitCode {
     use clap::Parser;
-    use ringway::commands::{self, Command, Line, check, completions, config, demo, doctor, install, key, serve, tune};
+    use ringway::commands::{
+        self, Command, Line, check, completions, config, demo, doctor, import, install, key, serve, tune,
+    };
 
     commands::exit(match Line::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
@@ -14,6 +16,7 @@ fn main() -> std::process::ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),
         Command::Install(arguments) => install::install(&arguments),

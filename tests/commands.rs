@@ -94,6 +94,39 @@ fn a_key_is_hashed_without_its_line_break_and_never_shown() {
 }
 
 #[test]
+fn an_imported_configuration_passes_the_check_and_is_never_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("ringway.toml");
+    let output = output.to_str().unwrap();
+    let yaml = include_str!("golden/import/team.yaml");
+    let (status, out, left) = run(&["import", "litellm", "-", "--output", output], yaml);
+    assert_eq!((status, out.as_str()), (0, ""));
+    assert!(left.contains("standard input: line 32: ") && left.contains("\"bedrock\""), "{left}");
+
+    let mut check = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    check.args(["check", "--config", output]);
+    let hash = format!("sha256:{}", "0".repeat(64));
+    check.env("LITELLM_MASTER_KEY_SHA256", hash);
+    for name in
+        ["AZURE_API_KEY_EU", "AZURE_API_KEY_US", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "RINGWAY_BACKEND_KEY_55"]
+    {
+        check.env(name, "secret");
+    }
+    let Output { status, stderr, .. } = check.output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+
+    let before = std::fs::read_to_string(output).unwrap();
+    let (status, _, told) = run(&["import", "litellm", "-", "--output", output], yaml);
+    assert_eq!((status, std::fs::read_to_string(output).unwrap()), (1, before), "{told}");
+
+    let (status, out, told) = run(&["import", "litellm", "-"], "model_list:\n  - model_name: a\n   b: 1\n");
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(told.starts_with("ringway: standard input:3:") && told.contains("not YAML"), "{told}");
+    let (status, _, told) = run(&["import", "litellm", "/nowhere/config.yaml"], "");
+    assert!(status == 1 && told.contains("/nowhere/config.yaml"), "{told}");
+}
+
+#[test]
 fn the_reference_lists_keys() {
     let (status, out, _) = run(&["config", "keys"], "");
     assert_eq!(status, 0);
@@ -109,6 +142,8 @@ fn every_help_page_has_examples_and_exit_status() {
         &["check", "--help"],
         &["config", "--help"],
         &["key", "--help"],
+        &["import", "--help"],
+        &["import", "litellm", "--help"],
         &["doctor", "--help"],
         &["tune", "--help"],
         &["install", "--help"],

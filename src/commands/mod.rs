@@ -14,6 +14,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod import;
 pub mod install;
 pub mod key;
 pub mod serve;
@@ -53,6 +54,7 @@ pub enum Command {
     Check(check::Arguments),
     Config(config::Arguments),
     Key(key::Arguments),
+    Import(import::Arguments),
     Doctor(doctor::Arguments),
     Tune(tune::Arguments),
     Install(install::Install),

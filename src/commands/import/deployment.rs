@@ -1,0 +1,220 @@
+//! One entry of LiteLLM's `model_list`: where it is, with what credential, and its share. Pure.
+
+use crate::commands::key;
+
+use super::plan::{Backend, Plan, Target};
+use super::provider::{Reach, provider};
+use super::yaml::{Fields, Leftovers, Node};
+
+/// What LiteLLM's examples put where a server asks for no key.
+const NO_KEYS: [&str; 9] = ["", "none", "null", "empty", "fake", "fake-key", "dummy", "anything", "not-needed"];
+
+/// Day in milliseconds: the longest time-out there is.
+const DAY_MS: f64 = 86_400_000.0;
+
+/// What all backends have in common.
+#[derive(Debug, Default)]
+pub struct Common {
+    pub timeout_request_ms: Option<u64>,
+    pub eject_errors: Option<u32>,
+    pub eject_time_ms: Option<u64>,
+}
+
+/// Reads `litellm_params`; `None`, and told, where Ringway cannot reach the deployment.
+pub fn deployment(
+    params: &Node,
+    place: &str,
+    common: &Common,
+    plan: &mut Plan,
+    left: &mut Leftovers,
+) -> Option<Target> {
+    let mut fields = Fields::of(params, place, left)?;
+    let Some(model) = fields.text("model", left) else {
+        left.add(params.line, place, "has no model; left out");
+        return None;
+    };
+    let named = fields.text("custom_llm_provider", left);
+    let (provider, model, reach) = provider(&model, named.as_deref());
+    if let Reach::No(why) = reach {
+        left.add(params.line, place, format!("the provider \"{provider}\" {why}"));
+        return None;
+    }
+    let mut backend = Backend {
+        provider: provider.to_owned(),
+        line: params.line,
+        timeout_request_ms: common.timeout_request_ms,
+        eject_errors: common.eject_errors,
+        eject_time_ms: common.eject_time_ms,
+        azure: reach == Reach::Azure,
+        ..Backend::default()
+    };
+    backend.url = url(&mut fields, provider, &reach, params.line, plan, left)?;
+    if let Some(ms) = milliseconds(&mut fields, "timeout", left) {
+        backend.timeout_request_ms = Some(ms);
+    }
+    backend.timeout_first_token_ms = milliseconds(&mut fields, "stream_timeout", left);
+    if let Some(order) = fields.number("order", left) {
+        // LiteLLM counts from 1, and asks the lowest first.
+        backend.priority = (order - 1.0).clamp(0.0, 15.0) as u32;
+    }
+    let target = Target {
+        model: model.to_owned(),
+        share: share(&mut fields, left),
+        max_concurrent: fields.number("max_parallel_requests", left),
+        backend: String::new(),
+    };
+    let written = fields.take("api_key");
+    let name = fields.place("api_key");
+    credential(&mut backend, written, &name, &reach, plan, left);
+    if reach == Reach::Azure {
+        // Azure's v1 API has no versions.
+        fields.take("api_version");
+    }
+    fields.finish(left, |key| match key {
+        "max_retries" | "num_retries" => {
+            Some("retries are counted by model: see router_settings.num_retries; left out")
+        }
+        _ if key.starts_with("aws_") || key.starts_with("vertex_") => {
+            Some("belongs to requests that are signed; left out")
+        }
+        "azure_ad_token" | "tenant_id" | "client_id" | "client_secret" => {
+            Some("credentials of Entra ID are not supported yet: use an api_key; left out")
+        }
+        "temperature" | "max_tokens" | "top_p" | "seed" | "stop" | "extra_body" | "extra_headers" | "headers" => {
+            Some("fields that are added to requests are not supported yet; left out")
+        }
+        _ => None,
+    });
+    let backend = plan.backend(backend);
+    Some(Target { backend, ..target })
+}
+
+/// The backend's URL without `/v1`; `None`, and told, where there is none.
+fn url(
+    fields: &mut Fields<'_>,
+    provider: &str,
+    reach: &Reach,
+    line: u64,
+    plan: &mut Plan,
+    left: &mut Leftovers,
+) -> Option<String> {
+    let node = fields.take("api_base").or_else(|| fields.take("base_url"));
+    let place = fields.place("api_base");
+    let Some(node) = node else {
+        if let Reach::OpenAi { url: Some(url), .. } = reach {
+            return Some((*url).to_owned());
+        }
+        left.add(line, &place, "is missing, and this provider has no address of its own; left out");
+        return None;
+    };
+    let Some(written) = node.text() else {
+        left.add(node.line, &place, "is not text; the deployment is left out");
+        return None;
+    };
+    if let Some(name) = variable(&written) {
+        plan.variable(name, "a URL of a backend, without /v1 at its end", "http://127.0.0.1:1");
+        let what = format!("take /v1 off the end of the value of {name}, if it has one");
+        left.add(node.line, &place, what);
+        let tail = if *reach == Reach::Azure { "/openai" } else { "" };
+        return Some(format!("${{{name}}}{tail}"));
+    }
+    // What stands before an @ may be a password, and so nothing of it is repeated.
+    if written.contains('@') || written.contains("${") {
+        left.add(node.line, &place, "is not a URL that a backend can have; the deployment is left out");
+        return None;
+    }
+    let base = written.trim().split(['?', '#']).next().unwrap_or("").trim_end_matches('/');
+    if *reach == Reach::Azure {
+        let resource = base.find("/openai").map_or(base, |at| &base[..at]);
+        return Some(format!("{resource}/openai"));
+    }
+    if base.len() < written.trim().trim_end_matches('/').len() {
+        left.add(node.line, &place, "the query of the URL is left out");
+    }
+    match base.strip_suffix("/v1") {
+        Some(short) => Some(short.to_owned()),
+        None => {
+            // Ollama's is written without it.
+            if !provider.starts_with("ollama") {
+                left.add(node.line, &place, "has no /v1 at its end; requests go to /v1 behind it");
+            }
+            Some(base.to_owned())
+        }
+    }
+}
+
+/// A reference to the variable of the key, made up where the key stands in the file.
+fn credential(
+    backend: &mut Backend,
+    written: Option<&Node>,
+    place: &str,
+    reach: &Reach,
+    plan: &mut Plan,
+    left: &mut Leftovers,
+) {
+    let Some(node) = written else {
+        let usual = match reach {
+            Reach::OpenAi { key, .. } => *key,
+            Reach::Azure => Some("AZURE_API_KEY"),
+            Reach::No(_) => None,
+        };
+        if let Some(name) = usual {
+            plan.variable(name, "the key of a backend", "key");
+            backend.api_key = Some(format!("${{{name}}}"));
+        }
+        return;
+    };
+    let Some(text) = node.text() else {
+        left.add(node.line, place, "is not text; left out");
+        return;
+    };
+    if let Some(name) = variable(&text) {
+        plan.variable(name, "the key of a backend", "key");
+        backend.api_key = Some(format!("${{{name}}}"));
+    } else if !NO_KEYS.contains(&text.to_ascii_lowercase().as_str()) {
+        let hash = key::hash(&text);
+        let known = plan.backends.iter().find(|known| known.key_hash.as_ref() == Some(&hash));
+        let reference = known.and_then(|known| known.api_key.clone()).unwrap_or_else(|| {
+            let name = format!("RINGWAY_BACKEND_KEY_{}", node.line);
+            plan.variable(&name, format!("the key of a backend that stands in line {}", node.line), "key");
+            left.add(node.line, place, format!("the key stands there in clear: put it into the environment as {name}"));
+            format!("${{{name}}}")
+        });
+        backend.api_key = Some(reference);
+        backend.key_hash = Some(hash);
+    }
+}
+
+/// What LiteLLM weighs deployments by: their weight, else their rates.
+fn share(fields: &mut Fields<'_>, left: &mut Leftovers) -> Option<f64> {
+    let weight = fields.number("weight", left);
+    let mut share = weight;
+    for key in ["rpm", "tpm"] {
+        let Some(node) = fields.take(key) else { continue };
+        let place = fields.place(key);
+        let what = match (node.number(), weight) {
+            (None, _) => "is not a number from 0; left out",
+            (Some(rate), None) => {
+                share = share.or(Some(rate));
+                "weighs the deployment, and no longer limits it: limits of a backend are not supported yet"
+            }
+            (Some(_), Some(_)) => "limits of a backend are not supported yet; left out",
+        };
+        left.add(node.line, &place, what);
+    }
+    share
+}
+
+/// The name in `os.environ/NAME`.
+pub fn variable(text: &str) -> Option<&str> {
+    let name = text.strip_prefix("os.environ/")?;
+    let first = name.bytes().next()?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (!first.is_ascii_digit() && name.bytes().all(fits)).then_some(name)
+}
+
+/// A time in seconds, within what a time-out may be.
+pub fn milliseconds(fields: &mut Fields<'_>, key: &str, left: &mut Leftovers) -> Option<u64> {
+    let read = |node: &Node| node.number().map(|seconds| seconds * 1000.0).filter(|ms| (1.0..=DAY_MS).contains(ms));
+    fields.read(key, "seconds from 0.001 to 86400", left, read).map(|ms| ms.round() as u64)
+}

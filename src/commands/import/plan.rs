@@ -1,0 +1,286 @@
+//! What becomes of an imported file: backends, models and keys in Ringway's words, and their text as TOML.
+//! Owns the spelling of values. A secret is never in here: only the name of the variable that will hold it.
+
+use std::fmt::Write;
+
+use super::yaml::plain;
+
+/// Everything of the new configuration.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub source: String,
+    pub tenants: Vec<Tenant>,
+    pub cache: Cache,
+    pub backends: Vec<Backend>,
+    pub models: Vec<Model>,
+    /// Names that have to be in the environment, and what each holds.
+    pub variables: Vec<Variable>,
+}
+
+#[derive(Debug)]
+pub struct Variable {
+    pub name: String,
+    pub what: String,
+    /// A value of the right kind, for a check of the result without the real one.
+    pub example: &'static str,
+}
+
+#[derive(Debug)]
+pub struct Tenant {
+    pub name: String,
+    /// `sha256:...`, or a reference to a variable with that.
+    pub key: String,
+    pub comment: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Cache {
+    pub enabled: bool,
+    pub ttl_ms: Option<u64>,
+}
+
+/// Two deployments that differ in none of these fields but the line share one.
+#[derive(Clone, Debug, Default)]
+pub struct Backend {
+    pub name: String,
+    pub provider: String,
+    /// Of the first deployment there.
+    pub line: u64,
+    pub url: String,
+    /// A reference to a variable.
+    pub api_key: Option<String>,
+    /// Tells apart keys that stand in the file in clear, without being one.
+    pub key_hash: Option<String>,
+    pub azure: bool,
+    pub priority: u32,
+    pub timeout_request_ms: Option<u64>,
+    pub timeout_first_token_ms: Option<u64>,
+    pub eject_errors: Option<u32>,
+    pub eject_time_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    pub backend: String,
+    pub model: String,
+    /// Its share against the others of the model, in whatever unit.
+    pub share: Option<f64>,
+    pub max_concurrent: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub name: String,
+    pub line: u64,
+    pub targets: Vec<Target>,
+    pub balance: &'static str,
+    pub retries: Option<u32>,
+    pub fallback: Vec<String>,
+}
+
+impl Plan {
+    /// The name of the backend that is like `wanted`, which is added if there is none.
+    pub fn backend(&mut self, mut wanted: Backend) -> String {
+        let same = |known: &&Backend| {
+            let with_name = Backend { name: known.name.clone(), line: known.line, ..wanted.clone() };
+            with_name.rows() == known.rows() && known.key_hash == wanted.key_hash
+        };
+        if let Some(known) = self.backends.iter().find(same) {
+            return known.name.clone();
+        }
+        let count = self.backends.iter().filter(|known| known.provider == wanted.provider).count();
+        let stem = wanted.provider.replace('_', "-");
+        wanted.name = if count == 0 { stem } else { format!("{stem}-{}", count + 1) };
+        let name = wanted.name.clone();
+        self.backends.push(wanted);
+        name
+    }
+
+    pub fn variable(&mut self, name: &str, what: impl Into<String>, example: &'static str) {
+        if !self.variables.iter().any(|known| known.name == name) {
+            self.variables.push(Variable { name: name.to_owned(), what: what.into(), example });
+        }
+    }
+
+    /// The configuration, `left` as comments at its end.
+    pub fn toml(&self, left: &[String]) -> String {
+        let mut out = format!(
+            "# Written by `ringway import litellm` from {}. Look at the end for what is not in here, then:\n\
+             #     ringway check --config FILE\n",
+            plain(&self.source)
+        );
+        if !self.variables.is_empty() {
+            out += "#\n# The environment holds:\n";
+            for variable in &self.variables {
+                line(&mut out, format_args!("#   {}  {}", variable.name, plain(&variable.what)));
+            }
+        }
+        let listen = if self.tenants.is_empty() {
+            out += "\n# Without a [[tenant]] no key is asked for, so that only this machine may ask.\n";
+            "127.0.0.1:4000"
+        } else {
+            out.push('\n');
+            "0.0.0.0:4000"
+        };
+        line(&mut out, format_args!("[server]\nlisten = [{}]", text(listen)));
+        out += "\n# LiteLLM answers from a cache only where litellm_settings.cache says so.\n[cache]\n";
+        line(&mut out, format_args!("enabled = {}", self.cache.enabled));
+        if let Some(ms) = self.cache.ttl_ms {
+            line(&mut out, format_args!("ttl = {}", duration(ms)));
+        }
+        for backend in &self.backends {
+            line(&mut out, format_args!("\n# Line {}: {}.", backend.line, plain(&backend.provider)));
+            out += &backend.rows();
+        }
+        for model in &self.models {
+            line(&mut out, format_args!("\n# Line {}.", model.line));
+            out += &model.rows();
+        }
+        for tenant in &self.tenants {
+            line(&mut out, format_args!("\n# {}", plain(&tenant.comment)));
+            line(
+                &mut out,
+                format_args!("[[tenant]]\nname = {}\nkeys = [{}]", text(&tenant.name), reference(&tenant.key)),
+            );
+        }
+        if !left.is_empty() {
+            out += "\n# Not carried over, or to be looked at:\n";
+            for words in left {
+                line(&mut out, format_args!("#   {words}"));
+            }
+        }
+        out
+    }
+}
+
+impl Backend {
+    pub fn rows(&self) -> String {
+        let mut out = format!("[[backend]]\nname = {}\nurl = {}\n", text(&self.name), reference(&self.url));
+        if let Some(key) = &self.api_key {
+            line(&mut out, format_args!("api_key = {}", reference(key)));
+        }
+        if self.azure {
+            out += "api_key_field = \"api-key\"\n";
+        }
+        if self.priority > 0 {
+            line(&mut out, format_args!("priority = {}", self.priority));
+        }
+        for (key, ms) in [
+            ("timeout_request", self.timeout_request_ms),
+            ("timeout_first_token", self.timeout_first_token_ms),
+            ("eject_time", self.eject_time_ms),
+        ] {
+            if let Some(ms) = ms {
+                line(&mut out, format_args!("{key} = {}", duration(ms)));
+            }
+        }
+        if let Some(errors) = self.eject_errors {
+            line(&mut out, format_args!("eject_errors = {errors}"));
+        }
+        out
+    }
+}
+
+impl Model {
+    pub fn rows(&self) -> String {
+        let mut out = format!("[[model]]\nname = {}\n", text(&self.name));
+        if self.targets.len() > 1 {
+            line(&mut out, format_args!("balance = {}", text(self.balance)));
+        }
+        if let Some(retries) = self.retries {
+            line(&mut out, format_args!("retries = {retries}"));
+        }
+        if let Some(most) = self.max_concurrent() {
+            line(&mut out, format_args!("max_concurrent_requests = {most}"));
+        }
+        if !self.fallback.is_empty() {
+            let names: Vec<String> = self.fallback.iter().map(|name| text(name)).collect();
+            line(&mut out, format_args!("fallback = [{}]", names.join(", ")));
+        }
+        let weights = self.weights();
+        out += "backends = [\n";
+        for (number, target) in self.targets.iter().enumerate() {
+            let mut row = format!("    {{ backend = {}", text(&target.backend));
+            if target.model != self.name {
+                row += &format!(", model = {}", text(&target.model));
+            }
+            if let Some(weights) = &weights {
+                row += &format!(", weight = {}", weights[number]);
+            }
+            line(&mut out, format_args!("{row} }},"));
+        }
+        out += "]\n";
+        out
+    }
+
+    /// Weights from 1 to 1000 in the proportion of the shares, where every target has one and they differ.
+    fn weights(&self) -> Option<Vec<u64>> {
+        let shares: Vec<f64> = self.targets.iter().map(|target| target.share).collect::<Option<_>>()?;
+        let most = shares.iter().copied().fold(0.0, f64::max);
+        if most <= 0.0 || shares.iter().all(|share| *share == most) {
+            return None;
+        }
+        let whole = most <= 1000.0 && shares.iter().all(|share| *share >= 1.0 && share.fract() == 0.0);
+        let scale = if whole { 1.0 } else { 1000.0 / most };
+        let weights: Vec<u64> = shares.iter().map(|share| ((share * scale).round() as u64).max(1)).collect();
+        let divisor = weights.iter().copied().fold(0, common_divisor);
+        Some(weights.into_iter().map(|weight| weight / divisor.max(1)).collect())
+    }
+
+    /// What all targets together may have, where each has a bound.
+    fn max_concurrent(&self) -> Option<u64> {
+        let sum: f64 = self.targets.iter().map(|target| target.max_concurrent).sum::<Option<f64>>()?;
+        (1.0..=1_000_000.0).contains(&sum).then_some(sum as u64)
+    }
+}
+
+fn common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+fn line(out: &mut String, words: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{words}");
+}
+
+/// A TOML string that stands for exactly `value`: `${` would be taken from the environment.
+fn text(value: &str) -> String {
+    toml::Value::String(value.replace("${", "$${")).to_string()
+}
+
+/// As `text`, for what holds references to the environment.
+fn reference(value: &str) -> String {
+    toml::Value::String(value.to_owned()).to_string()
+}
+
+fn duration(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("\"{}s\"", ms / 1000) } else { format!("\"{ms}ms\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(shares: &[Option<f64>]) -> Model {
+        let target = |share: &Option<f64>| Target { share: *share, ..Target::default() };
+        Model { targets: shares.iter().map(target).collect(), ..Model::default() }
+    }
+
+    #[test]
+    fn weights_keep_the_proportion() {
+        assert_eq!(model(&[Some(6000.0), Some(3000.0)]).weights(), Some(vec![2, 1]));
+        assert_eq!(model(&[Some(0.3), Some(0.1)]).weights(), Some(vec![1000, 333]));
+        assert_eq!(model(&[Some(9.0), Some(0.0)]).weights(), Some(vec![1000, 1]));
+        assert_eq!(model(&[Some(5.0), Some(5.0)]).weights(), None);
+        assert_eq!(model(&[Some(5.0), None]).weights(), None);
+    }
+
+    #[test]
+    fn text_stands_for_itself() {
+        assert_eq!(text("a${B}"), "\"a$${B}\"");
+        for hostile in ["quote\"", "back\\slash", "line\nbreak", "tab\t", "\u{7f}", "'''", "\"\"\""] {
+            let table: toml::Table = format!("x = {}", text(hostile)).parse().unwrap();
+            assert_eq!(table["x"].as_str(), Some(hostile));
+        }
+    }
+}

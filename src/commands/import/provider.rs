@@ -1,0 +1,107 @@
+//! The providers of LiteLLM, and where Ringway reaches them: one row each. Pure.
+//! Ringway puts `/v1/...` behind a backend's URL, so a provider counts as reachable if it has OpenAI's API there.
+
+/// How a provider's requests are made by Ringway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// OpenAI's API; the URL where the file names none, and the variable LiteLLM takes the key from.
+    OpenAi { url: Option<&'static str>, key: Option<&'static str> },
+    /// As `OpenAi`, at `/openai` of the resource's URL, with the key in `api-key`.
+    Azure,
+    /// Not at all, and why.
+    No(&'static str),
+}
+
+const OWN_API: &str = "has an API of its own, which is not supported yet; left out";
+const SIGNED: &str = "signs its requests, which is not supported yet; left out";
+const OTHER_PATH: &str = "has OpenAI's API at another path than /v1, which is not supported yet; left out";
+
+const fn at(url: &'static str, key: &'static str) -> Reach {
+    Reach::OpenAi { url: Some(url), key: Some(key) }
+}
+
+/// Servers that users run themselves: without a URL in the file there is none.
+const OWN_SERVER: Reach = Reach::OpenAi { url: None, key: None };
+
+/// By LiteLLM's prefix of the model; URLs and variables as in LiteLLM's documentation of each provider.
+const PROVIDERS: &[(&str, Reach)] = &[
+    ("openai", at("https://api.openai.com", "OPENAI_API_KEY")),
+    ("text-completion-openai", at("https://api.openai.com", "OPENAI_API_KEY")),
+    ("azure", Reach::Azure),
+    ("azure_text", Reach::Azure),
+    // Its OpenAI-compatible endpoint, which takes the key as a bearer credential.
+    ("anthropic", at("https://api.anthropic.com", "ANTHROPIC_API_KEY")),
+    ("groq", at("https://api.groq.com/openai", "GROQ_API_KEY")),
+    ("mistral", at("https://api.mistral.ai", "MISTRAL_API_KEY")),
+    ("deepseek", at("https://api.deepseek.com", "DEEPSEEK_API_KEY")),
+    ("together_ai", at("https://api.together.xyz", "TOGETHERAI_API_KEY")),
+    ("fireworks_ai", at("https://api.fireworks.ai/inference", "FIREWORKS_API_KEY")),
+    ("openrouter", at("https://openrouter.ai/api", "OPENROUTER_API_KEY")),
+    ("xai", at("https://api.x.ai", "XAI_API_KEY")),
+    ("cerebras", at("https://api.cerebras.ai", "CEREBRAS_API_KEY")),
+    ("nvidia_nim", at("https://integrate.api.nvidia.com", "NVIDIA_NIM_API_KEY")),
+    ("sambanova", at("https://api.sambanova.ai", "SAMBANOVA_API_KEY")),
+    ("ollama", Reach::OpenAi { url: Some("http://localhost:11434"), key: None }),
+    ("ollama_chat", Reach::OpenAi { url: Some("http://localhost:11434"), key: None }),
+    ("hosted_vllm", OWN_SERVER),
+    ("openai_like", OWN_SERVER),
+    ("custom_openai", OWN_SERVER),
+    ("lm_studio", OWN_SERVER),
+    ("llamafile", OWN_SERVER),
+    ("xinference", OWN_SERVER),
+    ("litellm_proxy", OWN_SERVER),
+    ("bedrock", Reach::No(SIGNED)),
+    ("bedrock_converse", Reach::No(SIGNED)),
+    ("sagemaker", Reach::No(SIGNED)),
+    ("sagemaker_chat", Reach::No(SIGNED)),
+    ("vertex_ai", Reach::No(SIGNED)),
+    ("vertex_ai_beta", Reach::No(SIGNED)),
+    ("watsonx", Reach::No(SIGNED)),
+    ("gemini", Reach::No(OTHER_PATH)),
+    ("perplexity", Reach::No(OTHER_PATH)),
+    ("deepinfra", Reach::No(OTHER_PATH)),
+    ("databricks", Reach::No(OTHER_PATH)),
+    ("azure_ai", Reach::No(OTHER_PATH)),
+    ("github", Reach::No(OTHER_PATH)),
+    ("cloudflare", Reach::No(OTHER_PATH)),
+    ("cohere", Reach::No(OWN_API)),
+    ("cohere_chat", Reach::No(OWN_API)),
+    ("huggingface", Reach::No(OWN_API)),
+    ("replicate", Reach::No(OWN_API)),
+    ("vllm", Reach::No("runs inside LiteLLM's process; serve the model with vLLM's own server; left out")),
+];
+
+/// The provider of LiteLLM's `model`, the model's name at the provider, and how to reach it. `named` is
+/// `custom_llm_provider`, where the file has it.
+pub fn provider<'m>(model: &'m str, named: Option<&'m str>) -> (&'m str, &'m str, Reach) {
+    let row = |name: &str| PROVIDERS.iter().find(|(known, _)| *known == name).map(|(_, reach)| *reach);
+    if let Some(name) = named {
+        let rest = model.strip_prefix(name).and_then(|rest| rest.strip_prefix('/')).unwrap_or(model);
+        return (name, rest, row(name).unwrap_or(Reach::No(OWN_API)));
+    }
+    match model.split_once('/') {
+        Some((name, rest)) if row(name).is_some() => (name, rest, row(name).unwrap_or(OWN_SERVER)),
+        // A prefix that LiteLLM has and the table lacks would otherwise become an OpenAI model in silence.
+        Some((name, rest)) => (name, rest, Reach::No("is a provider that is not known here; left out")),
+        // LiteLLM knows the models of a few providers by name.
+        None if model.starts_with("claude-") => ("anthropic", model, row("anthropic").unwrap_or(OWN_SERVER)),
+        None => ("openai", model, row("openai").unwrap_or(OWN_SERVER)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_names_the_provider() {
+        assert_eq!(provider("groq/llama-3.3-70b-versatile", None).0, "groq");
+        assert_eq!(provider("openrouter/google/gemma-2", None).1, "google/gemma-2");
+        assert_eq!(provider("claude-3-5-haiku-latest", None).0, "anthropic");
+        assert_eq!(provider("gpt-4o", None).1, "gpt-4o");
+        assert_eq!(provider("openai/gpt-4o", Some("openai")).1, "gpt-4o");
+        assert!(matches!(provider("bedrock/anthropic.claude-v2", None).2, Reach::No(_)));
+        assert!(matches!(provider("nobody/x", None).2, Reach::No(_)));
+        assert!(matches!(provider("x", Some("nobody")).2, Reach::No(_)));
+    }
+}
