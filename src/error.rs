@@ -1,10 +1,10 @@
-//! Every failure once: whose fault it is, what the client is told, what the log and the counters call it.
-//! The match arms have no wildcard, so that a new failure cannot be forgotten. Making a `Failure` logs nothing.
-//! The client never sees addresses, credentials or a backend's inner words.
+//! Every failure in one place: who is to blame, what the client sees, and its name in the log and the counters. The
+//! matches have no wildcard, so a new failure must be handled everywhere. Constructing a `Failure` logs nothing. The
+//! client never sees addresses, credentials or a backend's own error text.
 
 use std::borrow::Cow;
 
-/// Who has to change something for the failure to go away.
+/// Who has to change something to make the failure go away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     Client,
@@ -12,26 +12,26 @@ pub enum Blame {
     Gateway,
 }
 
-/// Why an exchange could not be answered as asked.
+/// Why an exchange failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The head broke HTTP's grammar; status and sentence come from the codec.
+    /// The request head is malformed; status and sentence come from the codec.
     BadHead { status: u16, why: String },
-    /// The body broke HTTP's framing.
+    /// The framing of the body is malformed.
     BadFraming { why: String },
     /// The body is larger than `server.body_max`.
     BodyTooLarge,
-    /// The bodies of requests in hand take as much memory as they may.
+    /// The bodies of the requests in progress use all of `server.request_memory`.
     MemoryFull,
-    /// The body is in a content coding that is not understood.
+    /// The content coding of the body is not supported.
     UnknownCoding,
-    /// The body is not in the content coding it is said to be in.
+    /// The body does not decode as its declared content coding.
     BadCoding { why: String },
     /// The head did not arrive within `server.timeout_head`.
     HeadTimeout,
     /// The body did not arrive within `server.timeout_body`.
     BodyTimeout,
-    /// The body is not JSON, or not JSON we can trust (duplicates, depth).
+    /// The body is not JSON, or not JSON that is safe to interpret (duplicate fields, nesting depth).
     BadJson { why: String },
     /// A field of the body is missing or of the wrong type.
     BadField { why: String, param: &'static str },
@@ -39,62 +39,63 @@ pub enum Failure {
     NoCredential,
     /// A credential that belongs to no tenant.
     UnknownCredential,
-    /// The tenant may not use this model, or no such model exists: one answer, so that names do not leak.
+    /// The tenant may not use this model, or no such model exists. Both get the same answer, so that model names do not
+    /// leak.
     UnknownModel,
-    /// Nothing is at this path; `near` is one of the API's that was probably meant.
+    /// No such path; `near` is a similar path of the API that was probably meant.
     UnknownPath { near: Option<&'static str> },
-    /// `Upgrade: websocket`, where no WebSocket is served.
+    /// `Upgrade: websocket` on a path without WebSocket support.
     NoUpgrade,
-    /// The body is no multipart form, or not one that every server would read alike.
+    /// The body is not a multipart form, or is a form that different servers may parse differently.
     BadForm { why: String },
-    /// A method the path does not have.
+    /// The path does not support the method.
     WrongMethod { allow: &'static str },
     /// A pass-through request that names no model, and no `server.default_model`.
     NoModel,
-    /// `Cache-Control: only-if-cached` and the answer is not there. RFC 9111 5.2.1.7.
+    /// `Cache-Control: only-if-cached`, and no stored answer exists. RFC 9111 5.2.1.7.
     NotCached,
-    /// Every backend of the model is out of use.
+    /// No backend of the model is in service.
     NoBackend,
-    /// As many requests wait for this model as may.
+    /// The model's queue is full.
     QueueFull,
-    /// The request waited for its turn for `model.timeout_queue`.
+    /// The request waited in the queue for longer than `model.timeout_queue`.
     QueueTimeout,
-    /// The backend refused the connection, or the dial ran into its time-out.
+    /// The backend refused the connection, or connecting timed out.
     BackendConnect,
-    /// No secure connection to the backend: a certificate, a name, or a protocol it does not have.
+    /// No secure connection to the backend: certificate, name or protocol mismatch.
     BackendHandshake,
-    /// The backend closed before it had answered.
+    /// The backend closed the connection before it answered.
     BackendClosed,
-    /// The backend answered with an error that is not the client's to mend, or does not know this gateway's credential.
+    /// The backend answered with an error that the client cannot fix, or it rejected this gateway's credential.
     BackendRefused,
-    /// The backend broke the grammar or framing of HTTP or of events.
+    /// The backend violated the syntax or framing of HTTP or of server-sent events.
     BackendGarbage,
-    /// An answer did not begin within `backend.timeout_request`, or it fell silent.
+    /// The answer did not start within `backend.timeout_request`, or it stalled.
     BackendTimeout,
-    /// The backend broke off in the middle of its answer.
+    /// The backend ended its answer prematurely.
     BackendTruncated,
-    /// A follower fell so far behind its flight that the bytes it needs are gone.
+    /// A follower fell so far behind its flight that the bytes it needs have been dropped.
     Lagged,
     /// The flight this exchange followed ended without an answer.
     FlightLost,
     /// The node is shutting down and its deadline has passed.
     Draining,
-    /// The client left.
+    /// The client closed the connection.
     ClientGone,
     /// A bug: the exchange panicked or an invariant did not hold.
     Internal,
 }
 
-/// What a client is told, in the terms of OpenAI's error object.
+/// The error as the client sees it, in the terms of OpenAI's error object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Public {
     /// HTTP status.
     pub status: u16,
     /// `error.type`.
     pub kind: &'static str,
-    /// `error.code`: stable, for programs.
+    /// `error.code`: stable, for programs to match on.
     pub code: &'static str,
-    /// One sentence the reader can act on.
+    /// One sentence that the reader can act on.
     pub message: Cow<'static, str>,
     /// `error.param`: the field at fault.
     pub param: Option<&'static str>,
@@ -117,14 +118,14 @@ impl Failure {
         }
     }
 
-    /// Whether an identical request of another client may get a different end if it is tried again at once.
+    /// Whether an identical request of another client may succeed if it is tried again immediately.
     pub fn worth_another_try(&self) -> Again {
         use Failure::*;
         match self {
-            // Attempts, other backends and fallbacks were tried by then.
+            // Other attempts, backends and fallbacks have been tried already.
             BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Again::No,
             BackendGarbage | BackendTimeout | QueueFull | QueueTimeout => Again::No,
-            // Seen too late for another attempt.
+            // Detected too late for another attempt.
             BackendTruncated => Again::Yes,
             FlightLost | ClientGone | Lagged | Internal => Again::Yes,
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
@@ -160,7 +161,7 @@ impl Failure {
             UnknownCoding => invalid(
                 415,
                 "unsupported_content_encoding",
-                "The request body is compressed in a way that is not understood here; see the Accept-Encoding header.",
+                "The request body is in an encoding that is not supported; see the Accept-Encoding header.",
             ),
             BadCoding { why } => invalid(400, "bad_content_encoding", why.clone()),
             HeadTimeout => invalid(408, "head_timeout", "The request head did not arrive in time."),
@@ -181,7 +182,7 @@ impl Failure {
             NoUpgrade => invalid(
                 426,
                 "upgrade_unavailable",
-                "There is no WebSocket at this path; ask by an ordinary HTTP request.",
+                "This path does not support WebSocket; send an ordinary HTTP request.",
             ),
             BadForm { why } => invalid(400, "bad_form", why.clone()),
             WrongMethod { .. } => {
@@ -198,12 +199,12 @@ impl Failure {
             QueueTimeout => server(
                 503,
                 "queue_timeout",
-                "The request waited too long for its turn at this model; try again shortly.",
+                "The request waited too long in this model's queue; try again shortly.",
             ),
             BackendHandshake => server(
                 502,
                 "backend_insecure",
-                "No connection to the model's backend could be made in the security and HTTP version that it is to have.",
+                "No connection to the model's backend could be made with the configured TLS and HTTP version.",
             ),
             BackendRefused => {
                 server(502, "backend_refused", "The model's backend refused the request of this gateway.")
