@@ -1,6 +1,6 @@
-//! Messages between cores: a wait-free single-producer ring for each pair of cores and class of message, and one notifier a core.
-//! Only this crosses cores. A sender pushes and then rings, and rings only if the notifier was not rung yet.
-//! Everything on its way is bounded, in messages and in bytes, and each class by itself.
+//! Messages between cores: a wait-free SPSC ring per pair of cores and message class, and one notifier per core. This
+//! is the only path between cores. A sender pushes, then notifies the receiver unless a notification is pending.
+//! Messages in transit are bounded per class, by count and by bytes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,33 +14,32 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{EventFd, EventFdReader};
 
-/// Messages of different classes never wait for room behind each other; in each class those of one sender arrive in the order
-/// sent.
+/// Messages of one class never wait for another class. Within a class, messages of one sender arrive in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// What a core has to be told whatever the load: health, addresses, drain, stop. Received first.
+    /// Must arrive whatever the load: health, addresses, drain, stop. Received first.
     Control,
-    /// What requests ask and answer.
+    /// Requests and replies between exchanges.
     Request,
-    /// Lines of the access log, and their buffers.
+    /// Access log lines, and their buffers on the way back.
     Log,
 }
 
-/// What can be sent to another core.
+/// A message to another core.
 pub trait Payload {
     fn class(&self) -> Class;
 
-    /// Bytes that it keeps alive beside itself; the same for as long as it is on its way.
+    /// Bytes the message keeps allocated besides its own size; constant while it is in transit.
     fn bytes(&self) -> u64;
 }
 
-/// Bounds of one class, for each pair of cores.
+/// Bounds of one class, per pair of cores.
 struct Bounds {
     /// Messages the ring holds. A core drains its rings whenever it wakes, so a full one means a stalled core.
     ring: usize,
-    /// Messages a sender keeps while the ring is full.
+    /// Messages the sender queues while the ring is full.
     overflow: usize,
-    /// Bytes on their way.
+    /// Bytes in transit.
     bytes: u64,
 }
 
@@ -61,10 +60,10 @@ impl Class {
     }
 }
 
-/// Messages in a row after which a core looks for control messages again.
+/// Messages received before control messages are polled again.
 const CONTROL_EVERY: u32 = 32;
 
-/// How a core is told that there is mail.
+/// Wakes a core that has messages to receive.
 pub struct Notifier {
     pending: AtomicBool,
     way: Way,
@@ -78,12 +77,12 @@ enum Way {
 }
 
 impl Notifier {
-    /// The notifier of a core whose runtime can be woken from other threads.
+    /// A notifier for a runtime that other threads can wake.
     pub fn waker() -> Arc<Notifier> {
         Arc::new(Notifier { pending: AtomicBool::new(false), way: Way::Waker(AtomicWaker::new()) })
     }
 
-    /// The notifier of a data core. Errors: the kernel's, when out of descriptors.
+    /// The notifier of a data core. Errors: out of descriptors.
     pub fn ring() -> std::io::Result<Arc<Notifier>> {
         Ok(Arc::new(Notifier { pending: AtomicBool::new(false), way: Way::Ring(EventFd::new()?) }))
     }
@@ -97,7 +96,7 @@ impl Notifier {
         }
     }
 
-    /// Waits until the notifier was rung since the last wait.
+    /// Waits for a notification since the last wait.
     async fn wait(&self, reader: &mut EventFdReader) {
         match &self.way {
             Way::Ring(notifier) => {
@@ -115,18 +114,18 @@ impl Notifier {
     }
 }
 
-/// What one core sends by.
+/// A core's senders, one per receiving core.
 pub struct Outbox<L> {
     senders: Vec<RefCell<Sender<L>>>,
 }
 
-/// To one core.
+/// Sends to one core.
 struct Sender<L> {
     lanes: [Lane<L>; 3],
     notifier: Arc<Notifier>,
 }
 
-/// Of one class.
+/// Sends messages of one class.
 struct Lane<L> {
     ring: Producer<L>,
     overflow: VecDeque<L>,
@@ -135,27 +134,27 @@ struct Lane<L> {
     taken_bytes: Arc<AtomicU64>,
 }
 
-/// What one core receives by; a ring for each sender and class.
+/// A core's receivers: a ring per sender and class.
 pub struct Inbox<L> {
     classes: [Rings<L>; 3],
     notifier: Arc<Notifier>,
-    /// Messages until control messages are looked for.
+    /// Messages left until control messages are polled again.
     until_control: u32,
 }
 
 struct Rings<L> {
     rings: Vec<Ring<L>>,
-    /// Where to look first, so that no sender keeps the others' messages waiting.
+    /// The ring to poll first, so that no sender starves the others.
     cursor: usize,
 }
 
 struct Ring<L> {
     consumer: Consumer<L>,
-    /// Of this ring, since the start; its one writer is the receiver.
+    /// Total since the start; written only by the receiver.
     taken_bytes: Arc<AtomicU64>,
 }
 
-/// Lays the rings between as many cores as there are notifiers, in order.
+/// Creates the rings between all cores, in the order of their notifiers.
 pub fn connect<L>(notifiers: &[Arc<Notifier>]) -> Vec<(Outbox<L>, Inbox<L>)> {
     let mut outboxes: Vec<Vec<RefCell<Sender<L>>>> = notifiers.iter().map(|_| Vec::new()).collect();
     let mut inboxes: Vec<[Rings<L>; 3]> =
@@ -179,14 +178,14 @@ pub fn connect<L>(notifiers: &[Arc<Notifier>]) -> Vec<(Outbox<L>, Inbox<L>)> {
 }
 
 impl<L: Payload> Outbox<L> {
-    /// Sends `message` to core `to`. Errors: the message, if that core has been stalled for so long that the bounds of its
-    /// class are reached, or if there is no such core.
+    /// Sends `message` to core `to`. Errors: returns the message if the bounds of its class are reached because that
+    /// core is stalled, or if there is no such core.
     pub fn post(&self, to: usize, message: L) -> Result<(), L> {
         self.send(to, message, |lane| lane.bounds.overflow)
     }
 
-    /// Sends `message` to core `to` if there is room at this moment. For who keeps it otherwise, where the next one about the
-    /// same takes its place. Errors: the message, as there is no room, or no such core.
+    /// Sends `message` to core `to` if the ring has room now. For callers that keep the message otherwise and replace
+    /// it by the next one on the same subject. Errors: returns the message if there is no room or no such core.
     pub fn offer(&self, to: usize, message: L) -> Result<(), L> {
         self.send(to, message, |_| 0)
     }
@@ -201,8 +200,8 @@ impl<L: Payload> Outbox<L> {
         result
     }
 
-    /// Moves what overflowed into the rings as far as they have room; true if something is left, so that the caller comes
-    /// back on its next tick.
+    /// Moves overflowed messages into the rings as far as they have room. True if some are left; the caller then
+    /// retries on its next tick.
     pub fn flush(&self) -> bool {
         let mut left = false;
         for sender in &self.senders {
@@ -222,12 +221,12 @@ impl<L: Payload> Outbox<L> {
 }
 
 impl<L: Payload> Lane<L> {
-    /// Into the ring, or behind it where less than `overflow` messages wait.
+    /// Pushes to the ring, or to the overflow queue if that holds fewer than `overflow` messages.
     fn push(&mut self, message: L, overflow: usize) -> Result<(), L> {
         self.flush();
         let bytes = message.bytes();
         let on_their_way = self.sent_bytes.wrapping_sub(self.taken_bytes.load(Ordering::Relaxed));
-        // One that is larger than the bound by itself goes alone.
+        // A message that is larger than the bound may be sent alone.
         if on_their_way > 0 && on_their_way.saturating_add(bytes) > self.bounds.bytes {
             return Err(message);
         }
@@ -259,12 +258,12 @@ impl<L: Payload> Lane<L> {
 }
 
 impl<L: Payload> Inbox<L> {
-    /// Waits for the notifier. A wake without messages is possible. `reader` belongs to the waiting thread.
+    /// Waits for the notifier; may wake without messages. `reader` belongs to the waiting thread.
     pub async fn wait(&self, reader: &mut EventFdReader) {
         self.notifier.wait(reader).await;
     }
 
-    /// The next message that has arrived: control messages first, then requests of all senders in turn, then the log.
+    /// The next message that has arrived: control first, then requests round-robin over senders, then log.
     pub fn take(&mut self) -> Option<L> {
         let [control, request, log] = &mut self.classes;
         if self.until_control == 0 {

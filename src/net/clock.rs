@@ -1,6 +1,6 @@
-//! The clocks of the real world. Deadlines and ages are reckoned from when the tasks of a round began to run on a data
-//! core, and elsewhere from the kernel's coarse clock, which ticks every few milliseconds; durations that are shown come
-//! from the precise one.
+//! The clocks of the real world. On a data core, deadlines and ages use the time at which the current round of tasks
+//! began; elsewhere they use the kernel's coarse clock, which ticks every few milliseconds. Reported durations use the
+//! precise clock.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -12,27 +12,27 @@ use super::reactor::sleep_until_us;
 static START_S: OnceLock<i64> = OnceLock::new();
 
 thread_local! {
-    /// When this thread's round began, on the clock of [`now_ms`]; 0 on a thread that has no rounds. A request asks for the
-    /// time a score of times.
+    /// When this thread's round began, on the clock of [`now_ms`]; 0 on a thread without rounds. Cached because one
+    /// request reads the time some twenty times.
     static ROUND_MS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A round begins at `us` of [`now_us`].
+/// Starts a round at `us` of [`now_us`].
 pub(super) fn begin_round(us: u64) {
     ROUND_MS.set(us / 1000);
 }
 
-/// This thread has no more rounds.
+/// Ends the rounds of this thread; `now_ms` reads the clock again.
 pub(super) fn end_rounds() {
     ROUND_MS.set(0);
 }
 
-/// Seconds are counted from about the process's first reading, so that the numbers stay small.
+/// Counts seconds from about the first reading in this process, so that the numbers stay small.
 fn since_start(now: Timespec) -> (u64, u64) {
     since(*START_S.get_or_init(|| start_of(now)), now)
 }
 
-/// A second before the reading: one of a coarse clock that follows may be of the second before.
+/// One second before the reading: a later reading of the coarse clock may still fall into the previous second.
 fn start_of(first: Timespec) -> i64 {
     first.tv_sec - 1
 }
@@ -41,13 +41,13 @@ fn since(start_s: i64, now: Timespec) -> (u64, u64) {
     ((now.tv_sec - start_s).max(0) as u64, now.tv_nsec as u64)
 }
 
-/// Microseconds since about the start of the process. The same clock on every core.
+/// Microseconds since about the start of the process; the same clock on every core.
 pub fn now_us() -> u64 {
     let (s, ns) = since_start(clock_gettime(ClockId::Monotonic));
     s * 1_000_000 + ns / 1000
 }
 
-/// Milliseconds on the same clock, some milliseconds late: for deadlines and ages.
+/// Milliseconds on the same clock, up to a few milliseconds late: for deadlines and ages.
 pub fn now_ms() -> u64 {
     match ROUND_MS.try_with(Cell::get) {
         Ok(0) | Err(_) => coarse_ms(),
@@ -60,18 +60,18 @@ fn coarse_ms() -> u64 {
     s * 1000 + ns / 1_000_000
 }
 
-/// Milliseconds since 1970-01-01 UTC, some milliseconds late; may step when the host's clock is set.
+/// Milliseconds since 1970-01-01 UTC, up to a few milliseconds late; jumps when the host's clock is set.
 pub fn unix_ms() -> u64 {
     let now = clock_gettime(ClockId::RealtimeCoarse);
     now.tv_sec.max(0) as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
-/// Sleeps for so long at least; other tasks run before this one goes on.
+/// Sleeps for at least `us`; other tasks run before this one continues.
 pub async fn sleep_us(us: u64) {
     sleep_until_us(now_us().saturating_add(us)).await;
 }
 
-/// Sleeps for so long at least.
+/// Sleeps for at least `ms`.
 pub async fn sleep_ms(ms: u64) {
     sleep_until_us(now_us().saturating_add(ms.saturating_mul(1000))).await;
 }

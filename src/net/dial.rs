@@ -1,5 +1,5 @@
-//! Connecting to the first of several addresses that answers (RFC 8305), over whichever sockets this world has.
-//! The futures of all attempts belong to the one that waits; dropping it closes every socket but the one it returned.
+//! Connects to the first of several addresses that answers (RFC 8305), over real or simulated sockets. The caller owns
+//! the futures of all attempts; dropping it closes every socket but the one that was returned.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,22 +17,22 @@ pub struct DialOptions {
     /// For all attempts together.
     pub timeout_ms: u64,
     pub fast_open: FastOpen,
-    /// How long an attempt has before the next one starts beside it; RFC 8305 5 recommends 250.
+    /// How long an attempt runs before the next one starts in parallel; RFC 8305 5 recommends 250.
     pub stagger_ms: u64,
 }
 
-/// Whether the first bytes written may travel with the request to connect (RFC 7413): then a refusal shows in the first
-/// write or read. Where the kernel or the server cannot do it, an ordinary connection is opened.
+/// Whether the first bytes written may travel with the SYN (RFC 7413); a refusal then shows in the first write or read.
+/// Without support in the kernel or the server, an ordinary connection is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FastOpen {
     On,
     Off,
 }
 
-/// Connects to one of `addresses`: the families by turns, beginning with that of the first, each attempt `stagger_ms`
-/// after the one before or as soon as one fails; the first to connect wins. Returns where it leads beside it.
-///
-/// Errors: the last one, with its address family and without its address; `TimedOut` when the time was over.
+/// Connects to one of `addresses`. Address families alternate, starting with that of the first address. Each attempt
+/// starts `stagger_ms` after the previous one, or as soon as one fails; the first to connect wins. Also returns its
+/// address.
+/// Errors: the last error, with its address family but without its address; `TimedOut` once the time is up.
 pub async fn dial_any(addresses: &[Dial], options: DialOptions) -> io::Result<(Socket, Dial)> {
     let deadline_ms = now_ms().saturating_add(options.timeout_ms);
     let attempt = |to: &Dial| {
@@ -45,7 +45,7 @@ pub async fn dial_any(addresses: &[Dial], options: DialOptions) -> io::Result<(S
             }
         }
     };
-    // Most backends have one address: no need for a race.
+    // Most backends have one address and need no race.
     if let [only] = addresses {
         return attempt(only).await;
     }
@@ -76,7 +76,7 @@ fn told(to: &Dial, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("over {family}: {error}"))
 }
 
-/// RFC 8305 4, with one address of the first family at the front.
+/// The order of RFC 8305 4 with a First Address Family Count of 1.
 fn in_turns(addresses: &[Dial]) -> Vec<&Dial> {
     let Some(first) = addresses.first().map(family) else { return Vec::new() };
     let (mut same, mut other) = addresses.iter().partition::<Vec<_>, _>(|to| family(to) == first);
@@ -89,7 +89,7 @@ fn in_turns(addresses: &[Dial]) -> Vec<&Dial> {
     order
 }
 
-/// The first of `attempt(to)` to succeed. Polled, it polls all that are under way, which are few: one a `stagger_ms`.
+/// The first of `attempt(to)` to succeed. Each poll polls all running attempts; there are few, one per `stagger_ms`.
 async fn race<T, F: Future<Output = io::Result<T>>>(
     order: Vec<&Dial>,
     stagger_ms: u64,
@@ -98,13 +98,13 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
 ) -> io::Result<T> {
     let mut waiting = order.into_iter();
     let mut running: Vec<Pin<Box<F>>> = Vec::new();
-    // `None`: the next one may start.
+    // `None`: the next attempt may start.
     let mut stagger = None;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address to connect to");
     poll_fn(|context| {
         loop {
             if stagger.is_none() {
-                // Past the deadline nobody new is tried.
+                // No new attempts after the deadline.
                 let next = if running.is_empty() || now_ms() < deadline_ms { waiting.next() } else { None };
                 if let Some(to) = next {
                     running.push(Box::pin(attempt(to)));

@@ -1,6 +1,6 @@
-//! The byte stream to a backend that both HTTP versions run on: a socket, plain or under TLS. One task owns it.
-//! Giving up a read or a write that waits loses no byte that the other side could miss in the middle of its stream.
-//! Only the traits of `tokio` are used here, for the HTTP/2 machine: nothing may need its runtime.
+//! The byte stream to a backend under HTTP/1.1 and HTTP/2: a socket, plain or with TLS. One task owns it. Abandoning a
+//! pending read or write loses no byte in the middle of the stream. Uses only the traits of `tokio`, for HTTP/2;
+//! nothing may need its runtime.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -15,7 +15,7 @@ use super::{Socket, tls::TlsStream, watch::Watch};
 #[cfg(all(test, not(sim)))]
 mod tests;
 
-/// A connected stream, owned.
+/// An owned, connected stream.
 pub struct Duplex {
     stream: Stream,
 }
@@ -38,7 +38,7 @@ impl From<TlsStream> for Duplex {
 }
 
 impl Duplex {
-    /// The watch of the socket underneath: deadlines and hang-ups.
+    /// The watch of the underlying socket: deadlines and hang-ups.
     pub fn watch(&self) -> &Watch {
         match &self.stream {
             Stream::Plain(socket) => socket.watch(),
@@ -46,8 +46,8 @@ impl Duplex {
         }
     }
 
-    /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end, which
-    /// under TLS the peer has announced: one that it has not is an `UnexpectedEof`.
+    /// Reads once, appending to `buffer` within its spare capacity (which must not be empty). 0 is the end of the
+    /// stream; under TLS an end without close_notify is an `UnexpectedEof`.
     pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let result = poll_fn(|context| {
             self.poll_take(context, |bytes| {
@@ -60,7 +60,7 @@ impl Duplex {
         (result, buffer)
     }
 
-    /// As `read`, into `buffer`, which `make` makes when there is something to read.
+    /// As `read`, into a buffer that `make` allocates once there is something to read.
     pub fn poll_read_new(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -75,7 +75,7 @@ impl Duplex {
         })
     }
 
-    /// See [`Socket::post`]. Under TLS nothing can be.
+    /// See [`Socket::post`]. Not available under TLS.
     pub fn post(&mut self, bytes: &[u8]) -> Option<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(socket) => socket.post(bytes),
@@ -83,7 +83,7 @@ impl Duplex {
         }
     }
 
-    /// Writes all of `buffer`, down to the kernel. Each part the peer takes counts as progress for the watch.
+    /// Writes all of `buffer` to the kernel. Each partial write counts as progress for the watch.
     pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         match &mut self.stream {
             Stream::Plain(socket) => socket.write(buffer).await,
@@ -91,7 +91,7 @@ impl Duplex {
         }
     }
 
-    /// As `write`, of bytes that stay shared.
+    /// As `write`, for shared bytes.
     pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
         match &mut self.stream {
             Stream::Plain(socket) => socket.write_bytes(bytes).await,
@@ -99,12 +99,12 @@ impl Duplex {
         }
     }
 
-    /// Ends our sending direction, under TLS with its notice; what was written before goes out first.
+    /// Shuts down the write direction after everything written before; under TLS sends close_notify.
     pub async fn finish_writing(&mut self) -> io::Result<()> {
         poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context)).await
     }
 
-    /// Makes the coming close a reset, so that what was sent cannot be taken for a whole message.
+    /// Makes the next close a reset, so that the peer cannot take what was sent for a complete message.
     pub fn make_close_unclean(&mut self) {
         match &mut self.stream {
             Stream::Plain(socket) => socket.make_close_unclean(),
@@ -112,14 +112,14 @@ impl Duplex {
         }
     }
 
-    /// Makes ready a connection that will lie idle before anything was read from it, for [`Duplex::is_quiet`].
+    /// Prepares a connection that becomes idle before its first read for [`Duplex::is_quiet`].
     pub fn rest(&self) {
         if let Stream::Plain(socket) = &self.stream {
-            socket.rest(); // under TLS the handshake has read
+            socket.rest(); // under TLS the handshake has already read
         }
     }
 
-    /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
+    /// Whether an idle kept-alive connection is still open and has no input; required before reuse.
     pub fn is_quiet(&mut self) -> bool {
         match &mut self.stream {
             Stream::Plain(socket) => socket.is_quiet(),
@@ -141,7 +141,7 @@ impl AsyncRead for Duplex {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Nothing taken would read as the end.
+        // A read of 0 bytes would mean the end of the stream.
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }

@@ -1,4 +1,4 @@
-//! The notifier of a data core: an eventfd that the core reads through its own ring.
+//! The notifier of a data core: an eventfd that the core reads through its io_uring.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -11,17 +11,17 @@ use super::sys::EventFdCount;
 /// The end that other cores notify.
 pub struct EventFd(std::fs::File);
 
-/// The end that the core waits at; made at the first wait.
+/// The end that the core waits on; created on the first wait.
 #[derive(Default)]
 pub struct EventFdReader(Option<EventFdCount>);
 
 impl EventFd {
-    /// Errors: the kernel's, when out of descriptors.
+    /// Errors: out of descriptors.
     pub fn new() -> io::Result<EventFd> {
         Ok(EventFd(std::fs::File::from(eventfd(0, EventfdFlags::CLOEXEC)?)))
     }
 
-    /// Makes the waiting core wake.
+    /// Wakes the waiting core.
     pub fn notify(&self) {
         // Adding one to an eventfd blocks only at 2^64 - 1.
         let _ = (&self.0).write(&1u64.to_ne_bytes());
@@ -29,11 +29,11 @@ impl EventFd {
 }
 
 impl EventFdReader {
-    /// Waits until `notifier` was struck since the last wait.
+    /// Waits until `notifier` was notified since the last wait.
     pub async fn wait(&mut self, notifier: &EventFd) {
         let count = *self.0.get_or_insert_with(EventFdCount::new);
         if eventfd_readable(notifier.0.as_fd(), count).await.is_err() {
-            super::sleep_ms(10).await; // look again soon rather than never
+            super::sleep_ms(10).await; // poll again soon rather than never
         }
     }
 }

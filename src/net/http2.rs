@@ -1,9 +1,9 @@
-//! HTTP/2 to a backend: one connection, many streams, each of which reads like an HTTP/1.1 connection of its own.
-//! A [`Driver`] owns the transport and everything that is the connection's; [`Connection`] opens streams on it, and a
-//! [`Stream`] is one request and its answer. Never holds back one stream for another, never makes a cut answer look
-//! complete, never calls a request unprocessed that may have been processed.
+//! HTTP/2 to a backend: one connection with many streams, each of which reads like an HTTP/1.1 connection. A [`Driver`]
+//! owns the transport and all connection state; a [`Connection`] opens streams; a [`Stream`] is one request and its
+//! answer. One stream never blocks another, a truncated answer never looks complete, and a request that may have been
+//! processed is never reported as unprocessed.
 
-mod driver; // moves frames, notices what the peer announces, buries a peer that went silent
+mod driver; // moves frames, tracks SETTINGS and GOAWAY, detects a dead peer
 mod fault; // why a stream or a connection ended
 mod stream; // the answer as HTTP/1.1 text, then its bytes
 
@@ -25,31 +25,31 @@ pub use self::{driver::Driver, fault::Http2Fault, stream::Stream};
 use crate::limits;
 use driver::Heard;
 
-/// Bounds and times of one connection.
+/// Bounds and timeouts of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Http2Settings {
-    /// Most streams at a time, whatever the peer allows.
+    /// Most concurrent streams, even if the peer allows more.
     pub streams_max: usize,
-    /// What a peer may send on one stream before any of it was read: memory a slow client can hold. Over a round interrupt
-    /// of 100 ms it still lets 2.5 MB/s through, a thousand times the speed of a written answer.
+    /// What a peer may send on one stream before any of it is read: the memory that a slow client can pin. With a
+    /// round-trip time of 100 ms it still allows 2.5 MB/s, a thousand times the rate of a generated answer.
     pub stream_window_bytes: u32,
-    /// The same over all streams. With as much as all of them together may hold, a stream nobody reads never stops the
+    /// The same over all streams. It equals the sum of the stream windows, so that an unread stream never blocks the
     /// others.
     pub connection_window_bytes: u32,
-    /// Silence of the peer, after which it is asked for a sign of life while it owes answers: on a connection that had
-    /// rested for longer, with the first request.
+    /// How long the peer may be silent while it owes answers before a PING is sent. On a connection that was idle for
+    /// longer, the first request sends one at once.
     pub ping_after_ms: u64,
-    /// How long that sign may take; then the connection is lost.
+    /// How long the peer may take to respond to the PING before the connection is dropped.
     pub ping_timeout_ms: u64,
-    /// How long the last frames of a connection that ends may take to leave.
+    /// How long the last frames of a closing connection may take to be sent.
     pub close_timeout_ms: u64,
 }
 
-/// Largest window there is (RFC 9113 6.9.1).
+/// Largest window (RFC 9113 6.9.1).
 const WINDOW_MAX_BYTES: u32 = (1 << 31) - 1;
 
 impl Http2Settings {
-    /// The usual settings for so many streams.
+    /// Default settings for a number of streams.
     pub fn for_streams(streams_max: usize) -> Http2Settings {
         let stream_window_bytes: u32 = 256 << 10;
         let all = stream_window_bytes.saturating_mul(u32::try_from(streams_max).unwrap_or(u32::MAX));
@@ -70,37 +70,37 @@ impl Default for Http2Settings {
     }
 }
 
-/// What the framing of unread small DATA frames may cost on one connection. The library counts 256 bytes a frame less its
-/// payload, and ends the connection when the budget is spent. Events of a token each come in such frames by the thousand
-/// wherever a client reads slowly, so its default (half the connection's window) would let a few slow clients cut off
-/// all the others. A backend is not a stranger: this bound is for one gone mad.
+/// Budget for the framing overhead of unread small DATA frames on one connection. The library counts 256 bytes per
+/// frame, less its payload, and ends the connection when the budget is spent. Streams send one such frame per token,
+/// thousands of them when a client reads slowly, so the library's default (half the connection's window) would let a
+/// few slow clients break all other streams. A backend is trusted; this bound is for a malfunctioning one.
 const FRAMING_BUDGET_BYTES: usize = 64 << 20;
 
-/// What can be done with a connection, worse and worse.
+/// State of a connection, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     Open,
-    /// The peer takes no new streams (GOAWAY), or there are no stream numbers left; streams that run may finish.
+    /// No new streams: the peer sent GOAWAY, or the stream ids are used up. Running streams may finish.
     Retiring,
     Dead,
 }
 
-/// What the pool wants to hear of a connection.
+/// A change of a connection that its pool must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// How many streams it takes at a time from now on.
+    /// The number of concurrent streams that it allows from now on.
     StreamsLimit(usize),
     Retiring,
     Dead,
 }
 
-/// What the driver and the handles share.
+/// State shared by the driver and the handles.
 struct State {
     condition: Cell<Condition>,
     streams_limit: Cell<usize>,
     streams_open: Cell<usize>,
     heard_ms: Cell<u64>,
-    /// What the transport said last, which the library only quotes.
+    /// The transport's last error; the library only passes on its text.
     broken: RefCell<Option<io::Error>>,
     waiting: RefCell<Vec<Waker>>,
 }
@@ -117,7 +117,7 @@ impl State {
         }
     }
 
-    /// Things only get worse; whoever looks out is woken.
+    /// Sets the condition, which only gets worse, and wakes the waiting lookout.
     fn worsen(&self, condition: Condition) {
         if condition > self.condition.get() {
             self.condition.set(condition);
@@ -137,18 +137,17 @@ impl State {
     }
 }
 
-/// Opens streams. When the last clone is gone and the last stream has ended, the driver says goodbye and ends.
+/// Opens streams. Once the last clone is dropped and the last stream has ended, the driver sends GOAWAY and ends.
 #[derive(Clone)]
 pub struct Connection {
-    // One reference of the library's for all clones: it counts them to know when to close.
+    // All clones share one library handle: the library counts its handles to know when to close.
     requests: Rc<SendRequest<Bytes>>,
     state: Rc<State>,
 }
 
-/// Begins HTTP/2 on a connection that is open, by ALPN or by prior knowledge, and waits for the peer's SETTINGS: then it is
-/// known to speak HTTP/2, before any request was risked, and how many streams it takes. The caller spawns the driver, and
-/// bounds the wait by the transport's own deadline.
-///
+/// Starts HTTP/2 on an open connection, after ALPN or with prior knowledge, and waits for the peer's SETTINGS. They
+/// prove that it speaks HTTP/2 before a request is sent, and say how many streams it allows. The caller spawns the
+/// driver, and bounds the wait by the transport's own deadline.
 /// Errors: the transport's; `InvalidData` if the peer does not speak HTTP/2; `UnexpectedEof` if it closes.
 pub async fn handshake<T>(io: T, settings: Http2Settings) -> io::Result<(Connection, Driver<T>)>
 where
@@ -161,7 +160,7 @@ where
         .initial_connection_window_size(settings.connection_window_bytes.min(WINDOW_MAX_BYTES))
         .max_header_list_size(limits::HEAD_BYTES as u32)
         .data_frame_budget(FRAMING_BUDGET_BYTES)
-        // None until the SETTINGS have come, which is how their coming is noticed.
+        // 0 until the SETTINGS arrive, so that their arrival can be detected.
         .initial_max_send_streams(0)
         .handshake(Heard::new(io, state.clone()))
         .await
@@ -179,18 +178,17 @@ where
 }
 
 impl Connection {
-    /// Sends the head of a request and lets its body follow as the peer makes room. Nothing waits here: a stream above the
-    /// peer's limit stays in line until it may open, and reading it waits for that too, under the stream's watch.
-    ///
-    /// `request` has a whole URI (scheme, authority, path), and no field of a single connection.
-    /// Errors: `Refused` if the connection takes no more streams; `Protocol` if the request cannot be said in HTTP/2.
+    /// Sends a request head; the body follows as the peer's window allows. Does not wait: a stream above the peer's
+    /// limit is queued until it may open, and reading it includes that wait, under the stream's watch.
+    /// `request` has an absolute URI (scheme, authority, path) and no connection-specific fields. Errors: `Refused` if
+    /// the connection takes no more streams; `Protocol` if the request cannot be expressed in HTTP/2.
     pub fn send(&self, request: http::Request<()>, body: Bytes) -> Result<Stream, Http2Fault> {
-        // A clone of its own, for the library's handle remembers the last stream that had to wait.
+        // A separate clone, because the library's handle remembers the last stream that had to wait.
         let mut requests = SendRequest::clone(&self.requests);
         let sent = requests.send_request(request, body.is_empty());
         let (response, mut upload) = sent.map_err(|error| self.not_sent(error))?;
         if !body.is_empty() {
-            // It waits in the library, which frames and sends it with the peer's windows whoever reads the answer.
+            // The library queues the body and sends it as the peer's windows allow, whichever task polls.
             upload.send_data(body, true).map_err(|error| fault::of(&error))?;
         }
         Ok(Stream::new(response, upload, self.state.clone()))
@@ -199,24 +197,24 @@ impl Connection {
     fn not_sent(&self, error: h2::Error) -> Http2Fault {
         let ready = SendRequest::clone(&self.requests).poll_ready(&mut Context::from_waker(Waker::noop()));
         if matches!(ready, Poll::Ready(Err(_))) {
-            // GOAWAY, a broken transport, or out of stream numbers: whatever it is, nothing was sent.
+            // GOAWAY, a broken transport, or no stream ids left: in each case nothing was sent.
             self.state.worsen(Condition::Retiring);
             return Http2Fault::Refused;
         }
         fault::of(&error)
     }
 
-    /// How many streams may be open at a time: the peer's word or our own bound. It may change, and may be 0.
+    /// How many streams may be open at a time: the peer's limit or our own. May change, and may be 0.
     pub fn streams_limit(&self) -> usize {
         self.state.streams_limit.get()
     }
 
-    /// How many streams there are.
+    /// How many streams are open.
     pub fn streams_open(&self) -> usize {
         self.state.streams_open.get()
     }
 
-    /// Whether it takes new streams.
+    /// Whether it accepts new streams.
     pub fn is_open(&self) -> bool {
         self.condition() == Condition::Open
     }
@@ -225,13 +223,13 @@ impl Connection {
         self.state.condition.get()
     }
 
-    /// Tells of changes from now on. It does not keep the connection open.
+    /// Reports changes from now on. Does not keep the connection open.
     pub fn lookout(&self) -> Lookout {
         Lookout { state: self.state.clone(), limit: self.streams_limit(), condition: Condition::Open }
     }
 }
 
-/// Waits for news of a connection.
+/// Waits for changes of a connection.
 pub struct Lookout {
     state: Rc<State>,
     limit: usize,
@@ -239,7 +237,7 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    /// The next change that was not told yet; once dead, always that.
+    /// The next change that was not reported yet; once the connection is dead, always that.
     pub async fn news(&mut self) -> News {
         poll_fn(|context| match self.state.condition.get() {
             Condition::Dead => Poll::Ready(News::Dead),

@@ -1,20 +1,20 @@
-//! The outside world of a data core: sockets, clock, rng, spawning, watches and the mail between cores.
-//! Nothing else in the gateway opens a socket, reads a clock or throws rng, so that under `--cfg sim` the whole of it
-//! is replaced by one seeded, single-threaded world and the real request path runs in it unchanged.
+//! The outside world of a data core: sockets, clock, random numbers, spawning, watches and channels between cores.
+//! Nothing else in the gateway opens a socket, reads a clock or draws a random number, so that `--cfg sim` replaces all
+//! of it by a seeded, single-threaded world in which the real request path runs unchanged.
 
-pub mod channel; // messages between cores: wait-free rings and a notifier a core
+pub mod channel; // messages between cores: wait-free rings and a notifier per core
 mod dial; // the first of several addresses to answer
 pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
 pub mod http2; // HTTP/2 to backends: streams that read like HTTP/1.1
 pub mod tls; // TLS to backends: settings, handshake, stream
-pub mod watch; // deadlines and hang-ups of sockets that tasks are waiting on
+pub mod watch; // deadlines and hang-ups of sockets that tasks wait on
 
 #[cfg(not(sim))]
 mod clock;
 #[cfg(not(sim))]
-mod eventfd; // the eventfd behind a data core's mail
+mod eventfd; // the eventfd that wakes a data core
 #[cfg(not(sim))]
-mod reactor; // where sockets receive and send: a ring of its own
+mod reactor; // socket I/O, readiness and timers on io_uring
 #[cfg(not(sim))]
 mod rng;
 #[cfg(not(sim))]

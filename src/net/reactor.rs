@@ -1,6 +1,6 @@
-//! The ring of a data core, on which everything it waits for comes: a port a socket, readiness, notifiers and timers. The
-//! runtime runs the tasks; its own ring knows neither receives that stay armed nor sends that nobody waits for, so nothing
-//! is ever queued there. Owned by the core's thread; served, and waited on, whenever no task can run.
+//! The io_uring instance of a data core, which delivers everything the core waits for: socket data, readiness,
+//! notifications and timers. monoio only runs the tasks; its own ring supports neither multishot receives nor unawaited
+//! sends, so nothing is queued on it. Owned by the core's thread; served, and waited on, whenever no task is runnable.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,27 +15,27 @@ pub use send::DirectWriter;
 use super::clock::begin_round;
 use super::now_us;
 
-mod fixed_files; // sockets that the ring knows
-mod kernel; // what is asked of the kernel
-mod ready; // waits that are over once
-mod receive;
-mod send; // the sending side // the receiving side
+mod fixed_files; // the fixed file table
+mod kernel; // the interface to the kernel
+mod ready; // one-shot waits
+mod receive; // the receiving side
+mod send; // the sending side
 
 #[cfg(test)]
-mod fake; // a kernel of the tests' own
+mod fake; // a fake kernel for tests
 #[cfg(test)]
 mod tests;
 
-/// Room for the sends of a round, at first.
+/// Initial capacity for the sends of a round.
 const POSTED: usize = 1024;
-/// Waiting without end and for so long are the same, but that a mistake elsewhere shows as slowness.
+/// Longest wait when no timer is due. A lost wake-up then shows as slowness instead of a hang.
 const LONGEST_WAIT_US: u64 = 10_000_000;
-/// How often in a row the kernel is asked to take what is queued.
+/// How many times in a row the kernel is asked to accept what is queued.
 const SUBMIT_ATTEMPTS: u32 = 16;
-/// And how many rows of that a closing socket waits for.
+/// How many such rows a closing socket waits for.
 const CLOSE_ATTEMPTS: u32 = 1024;
 
-/// What a completion is of; in the two highest bits of its tag.
+/// The kind of operation, in the two highest bits of a completion's tag.
 const OF_RECEIVE: u64 = 0;
 const OF_SEND: u64 = 1;
 const OF_ROOM: u64 = 2;
@@ -44,11 +44,11 @@ const SERIAL_MASK: u32 = (1 << 30) - 1;
 
 thread_local! {
     static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
-    /// Waits and sleeps that were dropped while the reactor was in use; the next to use it ends them.
+    /// Waits and sleeps dropped while the reactor was borrowed; its next user removes them.
     static ENDED: RefCell<Vec<Ended>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What is to be ended, by its place.
+/// A dropped wait or sleep, by its key.
 enum Ended {
     Wait(u32),
     Sleep((u64, u64)),
@@ -58,45 +58,45 @@ struct Reactor {
     kernel: Kernel,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Buffers that wait for their readers. Bytes of others are copied out before it is half of all, so that there is
-    /// always one to receive into.
+    /// Buffers held for their readers. Beyond half of all buffers, bytes are copied out instead, so that there is
+    /// always a buffer to receive into.
     held: usize,
-    /// A receive ended for want of a buffer, or bytes were copied out.
+    /// A receive ended for lack of buffers, or bytes were copied out.
     ran_out: bool,
-    /// Something is queued.
+    /// Operations are queued but not submitted.
     queued: bool,
-    /// A receive is among it.
+    /// They include a receive.
     arming: bool,
-    /// When the kernel was last asked.
+    /// When the kernel was last polled.
     asked_us: u64,
     waits: Vec<ready::Wait>,
     waits_free: Vec<u32>,
-    /// Who sleeps, by when they wake and a number.
+    /// Wakers of sleeping tasks, by deadline and sequence number.
     timers: BTreeMap<(u64, u64), Waker>,
     timer_number: u64,
-    /// Wakers that are no longer needed. Dropping one may drop its task, and with it sockets that want this reactor: that
-    /// has to wait until nobody uses it.
+    /// Wakers that are no longer needed. Dropping one may drop its task, and with it sockets that use this reactor, so
+    /// they are dropped only when it is not borrowed.
     discarded: Vec<Waker>,
-    /// Scratch: what has completed.
+    /// Scratch: completions being processed.
     completions: Vec<Completion>,
-    /// What is to be taken back as soon as the kernel has taken it.
+    /// Tags to cancel once the kernel has accepted their operations.
     cancelled: Vec<u64>,
-    /// Whose sends are queued.
+    /// Slots with queued sends.
     posted: Vec<u32>,
-    /// Whose peers have no room.
+    /// Slots whose peers have no room.
     stalled: Vec<u32>,
     stalled_ticking: bool,
 }
 
-/// Everything that an ordinary message touches, in one line of the cache: among thousands of sockets it is never there.
+/// What an ordinary message needs, in one cache line: with thousands of sockets it is not in the cache.
 #[derive(Default)]
 #[repr(align(64))]
 struct Slot {
     serial: u32,
     socket: RawFd,
-    /// No port any more: freed with the last completion of its receive.
+    /// Its socket is closed; freed with the last completion of its receive.
     orphan: bool,
-    /// Stands in `Reactor::stalled`. It may do so still when the slot has the next socket.
+    /// Is in `Reactor::stalled`; may remain set when the slot is reused for the next socket.
     is_listed: bool,
     receiving: receive::Receiving,
     sending: send::Sending,
@@ -105,17 +105,17 @@ struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 64);
 
-/// What there is only where one side is ahead of the other.
+/// Allocated only while one side lags behind the other.
 #[derive(Default)]
 struct Excess {
-    /// Bytes that came behind those in `Receiving::held`.
+    /// Bytes that arrived after those in `Receiving::held`.
     unread: Vec<u8>,
-    /// Bytes the peer had no room for; they leave as it has.
+    /// Bytes that the peer has no room for yet.
     unsent: Vec<u8>,
-    /// When some of them last left, and when they were left over.
+    /// When some of them were last sent, and when they were first left over.
     moved_ms: u64,
     unsent_ms: u64,
-    /// Who waits for these to leave.
+    /// The task that waits until they are sent.
     writer: Option<Waker>,
 }
 
@@ -136,7 +136,7 @@ impl Slot {
         self.excess.get_or_insert_default()
     }
 
-    /// Gives memory back that is not needed: an idle socket has none.
+    /// Frees memory that is not needed: an idle socket has no `Excess`.
     fn tidy(&mut self) {
         let is_over = |excess: &Excess| excess.unread.is_empty() && excess.unsent.is_empty() && excess.writer.is_none();
         if self.excess.as_deref().is_some_and(is_over) {
@@ -155,13 +155,13 @@ fn tag(of: u64, serial: u32, index: u32) -> u64 {
     of << 62 | u64::from(serial) << 32 | u64::from(index)
 }
 
-/// Where one socket receives and sends. Dropped, it takes the receive back and lets what was posted leave, so that the
-/// socket can close.
+/// Receives and sends on one socket. Dropping it cancels the receive and submits what was posted, so that the socket
+/// can be closed.
 pub struct SocketHandle {
     index: u32,
 }
 
-/// Errors: no ring, or the thread has ended.
+/// Errors: there is no ring, or the thread is ending.
 fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
     let mut discarded = Vec::new();
     let result = REACTOR.try_with(|reactor| {
@@ -179,9 +179,9 @@ fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
     result.unwrap_or_else(|_| Err(io::ErrorKind::NotConnected.into()))
 }
 
-/// Ends `what` was dropped: now, or as soon as the reactor is free.
+/// Removes a dropped wait or sleep: now, or once the reactor is no longer borrowed.
 fn end_dropped(what: Ended) {
-    // Without the list the thread has ended, and its reactor with it.
+    // If the list is gone, the thread is ending and its reactor is gone too.
     if ENDED.try_with(|ended| ended.borrow_mut().push(what)).is_ok() {
         let is_free = REACTOR
             .try_with(|reactor| reactor.try_borrow_mut().is_ok_and(|reactor| reactor.is_some()))
@@ -216,19 +216,20 @@ impl Reactor {
         }
     }
 
-    /// Notes the time: of what comes now, and of the tasks that it is for.
+    /// Reads the time for the completions that follow and the tasks that they wake.
     fn begin(&mut self) {
         self.asked_us = now_us();
         begin_round(self.asked_us);
     }
 
-    /// Submits what is queued, takes every completion that is there, and wakes whom they are for.
-    /// False: the kernel did not take all of what was queued before.
+    /// Submits what is queued, processes all available completions and wakes their tasks. False: the kernel did not
+    /// accept everything that was queued before.
     fn serve(&mut self) -> bool {
         (self.queued, self.arming) = (false, false);
         self.begin();
         let mut submitted = false;
-        // Mostly once: more if the kernel did not take or give everything at a time, or if what it gave made for more.
+        // Usually one iteration: more if the kernel did not accept or deliver everything, or if completions queued new
+        // operations.
         for _ in 0..SUBMIT_ATTEMPTS {
             self.kernel.submit_and_reap();
             let (took_all, is_over) = self.take();
@@ -241,8 +242,8 @@ impl Reactor {
         submitted
     }
 
-    /// Takes every completion that is there. Whether the kernel has taken all that was queued, and given everything without
-    /// making for more to ask.
+    /// Processes all available completions. Returns whether the kernel has accepted all that was queued, and whether
+    /// nothing remains to be submitted or received.
     fn take(&mut self) -> (bool, bool) {
         let took_all = self.kernel.is_submitted();
         self.complete_all();
@@ -260,7 +261,7 @@ impl Reactor {
         (took_all, is_empty && !overflows)
     }
 
-    /// As `serve`, and waits until there is something to take or somebody's sleep is over.
+    /// As `serve`, but waits for a completion or the next timer.
     fn serve_and_wait(&mut self) {
         let until_us = self.timers.first_key_value().map(|((until_us, _), _)| *until_us);
         let patience_us = until_us.map_or(LONGEST_WAIT_US, |until_us| until_us.saturating_sub(now_us()));
@@ -279,14 +280,15 @@ impl Reactor {
         }
     }
 
-    /// To be called before a descriptor closes that something queued may name: its number is somebody else's soon.
+    /// Must be called before closing a descriptor that a queued operation may refer to, because its number may be
+    /// reused immediately.
     fn submit_all(&mut self) {
         for _ in 0..CLOSE_ATTEMPTS {
             if self.serve() {
                 return;
             }
         }
-        // To go on would be to send one peer's bytes to another. A panic would not keep the descriptor from closing.
+        // Continuing could send one peer's bytes to another. A panic would still close the descriptor.
         std::process::abort();
     }
 
@@ -300,7 +302,7 @@ impl Reactor {
         waiting
     }
 
-    /// Queues what `push` pushes. False: the queue is full, and the kernel does not take it.
+    /// Queues an operation by `push`. False: the queue is full, and the kernel does not accept it.
     fn queue(&mut self, push: impl Fn(&mut Kernel) -> bool) -> bool {
         let is_queued = push(&mut self.kernel)
             || (0..SUBMIT_ATTEMPTS).any(|_| {
@@ -320,7 +322,7 @@ impl Reactor {
         }
     }
 
-    /// Takes back what waits under `tag`, also if it is only queued.
+    /// Cancels the operation with `tag`, even if it is only queued.
     fn take_back(&mut self, tag: u64) {
         if self.queued && !self.kernel.is_submitted() {
             self.kernel.submit_and_reap();
@@ -352,7 +354,7 @@ impl Reactor {
             return self.became_ready(index, serial, done.result);
         }
         if self.slots.get(index as usize).is_none_or(|slot| slot.serial != serial) {
-            // Of a socket that is closed.
+            // The socket was closed in the meantime.
             done.buffer.into_iter().for_each(|id| self.kernel.give_back(id));
             return;
         }
@@ -378,8 +380,8 @@ pub(super) fn check() -> io::Result<()> {
     with(|reactor| reactor.timers.clear())
 }
 
-/// Drops the tasks that still wait here, once nothing can wake them any more. What they own is dropped with them, and may
-/// want the ring for its last word: the end of the thread, when this memory goes, is too late for that.
+/// Drops the tasks that still wait here, once nothing can wake them any more. What they own is dropped with them and
+/// may still use the ring; in thread-local destructors that would be too late.
 pub(super) fn end() {
     while let Ok(waiting) = with(Reactor::take_waiting)
         && !waiting.is_empty()
@@ -388,9 +390,9 @@ pub(super) fn end() {
     }
 }
 
-/// Submits what is queued and takes what has completed. To be called when no task can run any more: what the tasks of a
-/// round have queued then leaves by one call, and whom the news is for run together. `may_wait` says that indeed none can;
-/// then this waits until something has come.
+/// Submits what is queued and processes completions. To be called when no task is runnable, so that everything the
+/// tasks of a round have queued is submitted by one call, and the tasks it wakes run together. `may_wait` means that no
+/// task can become runnable by itself; then this waits for a completion or a timer.
 pub(super) fn work(may_wait: bool) {
     let _ = with(|reactor| {
         if may_wait {
@@ -405,7 +407,7 @@ pub(super) fn work(may_wait: bool) {
 }
 
 impl SocketHandle {
-    /// The port of an open socket, which stays open for as long as this lives.
+    /// The operation state of an open socket, which must stay open for as long as this lives.
     pub fn new(socket: RawFd) -> io::Result<SocketHandle> {
         with(|reactor| {
             let index = reactor.free.pop().unwrap_or_else(|| {
@@ -420,11 +422,12 @@ impl SocketHandle {
 
 impl Drop for SocketHandle {
     fn drop(&mut self) {
-        // The end of the thread has taken the ring with it.
+        // When the thread ends, the ring may be gone already.
         let is_there = REACTOR.try_with(|reactor| match reactor.try_borrow() {
             Ok(reactor) => reactor.is_some(),
-            // What is queued may name a descriptor that closes right after this. The reactor drops no task while it is in
-            // use, so that this cannot be; if it is, going on would be to send one peer's bytes to another.
+            // Queued operations may refer to a descriptor that is closed right after this. The reactor drops no task
+            // while it is borrowed, so this is impossible; if it happens, continuing could send one peer's bytes to
+            // another.
             Err(_) => std::process::abort(),
         });
         if !is_there.unwrap_or(false) {

@@ -1,4 +1,4 @@
-//! Randomness of a data core: a small generator a thread, seeded by the kernel. Not for secrets.
+//! Random numbers of a data core: a small generator per thread, seeded by the kernel. Not for secrets.
 
 use std::cell::Cell;
 

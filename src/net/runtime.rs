@@ -1,4 +1,4 @@
-//! Builds the ring runtime of a data core, with the flags this gateway needs, and starts tasks on it.
+//! Builds the monoio runtime of a data core with the flags this gateway needs, and starts tasks on it.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -12,15 +12,14 @@ use pin_project_lite::pin_project;
 
 use super::{clock, reactor};
 
-/// The runtime's own ring stays empty.
+/// The runtime's own ring is not used.
 const RING_ENTRIES: u32 = 256;
-/// A round in which so few tasks ran has run all that could: the runtime breaks one off only after more.
+/// A round with so few tasks has run all that were runnable; the runtime cuts a round short only after more.
 const WHOLE_ROUND: u32 = 2;
 
-/// Runs `main` on this thread until it ends. The runtime runs the tasks of a round; when none can run any more, the core's
-/// ring is served and waited on, see [`super::reactor`]. Whatever wakes a task comes from there.
-///
-/// Errors: the kernel's refusal to make a ring, with the usual cause in words.
+/// Runs `main` on this thread until it ends. The runtime runs the tasks of a round; when no task is runnable, the
+/// core's ring is served and waited on, see [`super::reactor`]. All wake-ups come from there.
+/// Errors: the kernel refuses to create a ring; the message names the usual cause.
 pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
     let mut ring = io_uring::IoUring::builder();
     ring.setup_single_issuer().setup_defer_taskrun();
@@ -49,7 +48,7 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
             if let Some(task) = ended {
                 reactor::work(!is_called && RAN.get() <= WHOLE_ROUND);
                 RAN.set(0);
-                // Were there nothing to run, the runtime would wait on a ring of its own.
+                // If no task were runnable, the runtime would wait on its own ring.
                 task.wake();
             }
             Poll::Pending
@@ -64,7 +63,7 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
     Ok(output)
 }
 
-/// Marks the end of a round: has the runtime call for work when it has run.
+/// Marks the end of a round by waking the main future once the tasks before it have run.
 async fn round() {
     poll_fn(|context| {
         ROUND.with_borrow_mut(|round| {
@@ -117,8 +116,8 @@ thread_local! {
     static ROUND: RefCell<Round> = RefCell::default();
 }
 
-/// Whether tasks can be started here: not on a thread without a ring, nor when the ring has ended and what was left on it
-/// is dropped.
+/// Whether tasks can be started here: not on a thread without a ring, nor while a finished ring drops its remaining
+/// tasks.
 pub fn is_running() -> bool {
     RUNNING.try_with(Cell::get).unwrap_or(false)
 }
@@ -136,7 +135,7 @@ fn explain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{hint} ({error})"))
 }
 
-/// Starts a task without the guard against panics; everybody else uses [`super::spawn`].
+/// Starts a task without panic isolation; all other code uses [`super::spawn`].
 pub fn spawn_raw(task: impl Future<Output = ()> + 'static) {
     drop(monoio::spawn(Counted { task }));
 }

@@ -1,5 +1,5 @@
-//! Connected and listening sockets of a data core on the ring. One task owns a socket; nothing here is shared.
-//! Buffers are taken by value and come back with the result, also on errors, as the simulated sockets want it.
+//! Connected and listening sockets of a data core on io_uring. One task owns a socket; nothing here is shared. Buffers
+//! are passed by value and returned with the result, also on errors; the simulated sockets have the same interface.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -27,22 +27,22 @@ use super::reactor::{Ready, SocketHandle, ready};
 use super::{dial::FastOpen, sys::ask_fast_open, watch::Watch};
 use crate::limits::{PEER_ASKED_SECONDS, PEER_SILENT_MS};
 
-/// What the registry of watches knows a socket by.
+/// Identifies a socket in the registry of watches.
 pub type SocketId = RawFd;
 
 /// A connected stream socket, TCP or Unix.
 pub struct Socket {
-    // In this order, so that neither the watch's registry nor the ring of ports holds a descriptor that is closed.
+    // Dropped in this order, so that neither the watch registry nor the reactor refers to a closed descriptor.
     watch: Watch,
     handle: SocketHandle,
-    /// Waits for room, while [`Socket::poll_write`] had none.
+    /// The pending wait for send buffer space of [`Socket::poll_write`].
     stalled: Option<Ready>,
     fd: OwnedFd,
-    /// Its first bytes may travel with the request to connect, which takes a send that waits.
+    /// Nothing was written yet, so the first bytes may travel with the SYN; posted sends cannot do that.
     is_fresh: bool,
 }
 
-/// Ends the wait for something to read. See [`Socket::readable_or_cancelled`].
+/// Cancels a wait for readability. See [`Socket::readable_or_cancelled`].
 #[derive(Default)]
 pub struct Cancel {
     asked: bool,
@@ -54,7 +54,7 @@ impl Cancel {
         Cancel::default()
     }
 
-    /// Makes the wait end with [`io::ErrorKind::Interrupted`], unless there is data already.
+    /// Makes the wait end with [`io::ErrorKind::Interrupted`], unless data is available.
     pub fn cancel(&mut self) {
         self.asked = true;
         if let Some(waiting) = self.waiting.take() {
@@ -74,13 +74,14 @@ impl Socket {
         &self.watch
     }
 
-    /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end.
+    /// Reads once, appending to `buffer` within its spare capacity (which must not be empty). 0 is the end of the
+    /// stream.
     pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let result = poll_fn(|context| self.handle.poll_read(&mut buffer, context)).await;
         (result, buffer)
     }
 
-    /// As `readable`, but `cancel` ends the wait: then the result is an `Interrupted` error. Nothing is read either way.
+    /// As `readable`, but `cancel` ends the wait with an `Interrupted` error. Reads nothing in either case.
     pub async fn readable_or_cancelled(&self, cancel: &RefCell<Cancel>) -> io::Result<()> {
         cancel.borrow_mut().asked = false;
         poll_fn(|context| {
@@ -100,8 +101,9 @@ impl Socket {
         .await
     }
 
-    /// Writes all of `buffer`. Each part the peer takes counts as progress for the watch. Little is posted and not waited for:
-    /// it leaves with what else the core sends in this round, and an error shows in the next write or in [`Socket::settle`].
+    /// Writes all of `buffer`. Each partial write counts as progress for the watch. Small writes are posted without
+    /// waiting: they are submitted with the core's other sends of this round, and an error shows in the next write or
+    /// in [`Socket::settle`].
     pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         if let Some(result) = self.post(&buffer) {
             return (result, buffer);
@@ -120,7 +122,7 @@ impl Socket {
         Ok(())
     }
 
-    /// As `write`, of bytes that stay shared.
+    /// As `write`, for shared bytes.
     pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
         if let Some(result) = self.post(&bytes) {
             return result;
@@ -129,8 +131,8 @@ impl Socket {
         self.write_all(&bytes).await
     }
 
-    /// Writes `bytes` without waiting; what the peer has no room for leaves later. `None`, and nothing is written, if they are
-    /// too many or others are on their way still. Errors: of an earlier write.
+    /// Writes `bytes` without waiting; what the peer has no room for is sent later. Returns `None` and writes nothing
+    /// if there are too many bytes or an earlier send is unfinished. Errors: of an earlier write.
     pub fn post(&mut self, bytes: &[u8]) -> Option<io::Result<()>> {
         if self.is_fresh {
             return None;
@@ -138,13 +140,13 @@ impl Socket {
         self.handle.post(bytes, self.watch.patience_ms())
     }
 
-    /// A handle by which another task of this core posts, with `patience_ms` for a peer that takes nothing, while the task
-    /// that owns the socket writes nothing itself. None: not on this connection.
+    /// A handle by which another task of this core can post while the owner of the socket does not write itself;
+    /// `patience_ms` bounds how long the peer may take nothing. `None`: not supported on this connection.
     pub fn direct_writer(&self, patience_ms: u64) -> Option<DirectWriter> {
         (!self.is_fresh).then(|| self.handle.direct_writer(patience_ms))
     }
 
-    /// Waits until the kernel has everything that was written: before the end of the direction, or of the socket.
+    /// Waits until the kernel has accepted everything that was written; required before shutting down or closing.
     pub async fn settle(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_settled(context)).await
     }
@@ -155,8 +157,8 @@ impl Socket {
         self.handle.poll_settled(context)
     }
 
-    /// Shows `take` what has come, in place; it says how many bytes it took, at least one, and must not touch a socket.
-    /// 0 is the end.
+    /// Passes received bytes to `take` in place; it returns how many it consumed, at least one, and must not use a
+    /// socket. 0 is the end of the stream.
     pub fn poll_take(
         &mut self,
         context: &mut Context<'_>,
@@ -165,17 +167,17 @@ impl Socket {
         self.handle.poll_take(context, take)
     }
 
-    /// Writes as much of `bytes` as there is room for, at least one byte. A wait for room that is given up loses nothing.
+    /// Writes as much of `bytes` as there is room for, at least one byte. Dropping the wait loses nothing.
     pub fn poll_write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_send(context, |fd| send(fd, bytes, AT_ONCE))
     }
 
-    /// As `poll_write`, of several parts in a row.
+    /// As `poll_write`, gathering several parts.
     pub fn poll_write_parts(&mut self, parts: &[IoSlice<'_>], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_send(context, |fd| send_parts(fd, parts))
     }
 
-    /// As `poll_write_parts`, for those who cannot wait: without room it is a `WouldBlock`.
+    /// As `poll_write_parts`, for callers that cannot wait: without room it returns `WouldBlock`.
     pub fn write_now(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.handle.poll_settled(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(settled) => settled?,
@@ -184,7 +186,8 @@ impl Socket {
         Ok(send_parts(self.fd.as_fd(), parts)?)
     }
 
-    /// A plain call, and the ring only to wait: a send in the ring that is dropped may have sent or not.
+    /// Sends by a plain system call; the ring is used only to wait. A send in the ring that is dropped may or may not
+    /// have been sent.
     fn poll_send(
         &mut self,
         context: &mut Context<'_>,
@@ -204,7 +207,7 @@ impl Socket {
                     return Poll::Ready(Ok(count));
                 }
                 Err(rustix::io::Errno::INTR) => {}
-                // In progress: the first bytes could not travel with the request to connect.
+                // INPROGRESS: the first bytes could not travel with the SYN.
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INPROGRESS) => {
                     self.stalled = Some(ready(self.fd.as_fd(), PollFlags::OUT));
                 }
@@ -213,27 +216,27 @@ impl Socket {
         }
     }
 
-    /// Waits until a read would give bytes or the end, without lending a buffer.
+    /// Waits until a read would return bytes or the end, without holding a buffer.
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| self.handle.poll_readable(context)).await
     }
 
-    /// Ends our sending direction.
+    /// Shuts down the write direction.
     pub fn finish_writing(&self) {
         let _ = shutdown(self.fd(), rustix::net::Shutdown::Write);
     }
 
-    /// Makes the coming close a reset, so that what was sent cannot be taken for a whole answer.
+    /// Makes the next close a reset, so that the peer cannot take what was sent for a complete answer.
     pub fn make_close_unclean(&self) {
         let _ = set_socket_linger(self.fd(), Some(std::time::Duration::ZERO));
     }
 
-    /// Makes ready a connection that will lie idle before anything was read from it, for [`Socket::is_quiet`].
+    /// Prepares a connection that becomes idle before its first read for [`Socket::is_quiet`].
     pub fn rest(&self) {
         self.handle.arm();
     }
 
-    /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
+    /// Whether an idle kept-alive connection is still open and has no input; required before reuse.
     pub fn is_quiet(&self) -> bool {
         self.handle.is_quiet()
     }
@@ -242,7 +245,7 @@ impl Socket {
         self.fd.as_fd()
     }
 
-    /// Makes writes of more than a few KiB wait for the peer.
+    /// Shrinks the send buffer, so that writes of more than a few KiB wait for the peer.
     #[cfg(test)]
     pub(in crate::net) fn shrink(&self) {
         rustix::net::sockopt::set_socket_send_buffer_size(self.fd(), 4 << 10).unwrap();
@@ -252,11 +255,11 @@ impl Socket {
 const AT_ONCE: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 fn send_parts(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
-    // Above UIO_MAXIOV (1024) the kernel refuses; a short write is always allowed.
+    // Above UIO_MAXIOV (1024) the kernel fails; a short write is always allowed.
     sendmsg(fd, &parts[..parts.len().min(1024)], &mut SendAncillaryBuffer::default(), AT_ONCE)
 }
 
-/// A write that takes nothing would be tried for ever.
+/// Turns a write of 0 bytes into an error; it would be retried endlessly.
 fn written(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -271,14 +274,14 @@ pub enum Dial {
     Unix(PathBuf),
 }
 
-/// Connects, giving up after `timeout_ms`. See [`dial_with`].
+/// Connects within `timeout_ms`. See [`dial_with`].
 pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
     dial_with(to, timeout_ms, FastOpen::Off).await
 }
 
-/// Connects, giving up after `timeout_ms`. An own non-blocking socket waits to become writable, so that giving up closes
-/// it: a connect operation in the ring that completes while it is being cancelled would leak its descriptor.
-/// Dropping the wait does the same.
+/// Connects within `timeout_ms`. Waits for a non-blocking socket to become writable, so that giving up or dropping the
+/// future closes it: a connect operation in the ring that completes while it is being cancelled would leak its
+/// descriptor.
 pub async fn dial_with(to: &Dial, timeout_ms: u64, fast_open: FastOpen) -> io::Result<Socket> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (fd, started) = match to {
@@ -314,13 +317,13 @@ pub async fn dial_with(to: &Dial, timeout_ms: u64, fast_open: FastOpen) -> io::R
         }
         Err(error) => return Err(error.into()),
     }
-    // On the ring a non-blocking descriptor would answer EAGAIN instead of waiting.
+    // A read or write in the ring on a non-blocking descriptor would return EAGAIN instead of waiting.
     rustix::fs::fcntl_setfl(socket.fd(), rustix::fs::OFlags::empty())?;
     Ok(socket)
 }
 
-/// Has the kernel end a connection whose peer is gone without a word: a machine that lost its power, a network that drops
-/// packets. What is sent has to be acknowledged (RFC 5482), and while nothing is sent the peer is asked whether it is there.
+/// Makes the kernel end a connection whose peer has vanished, for example by a power failure or a network partition:
+/// sent data has to be acknowledged in time (RFC 5482), and an idle peer is probed (keepalive).
 fn notice_silence(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
     set_tcp_user_timeout(fd, PEER_SILENT_MS)?;
     set_socket_keepalive(fd, true)?;
@@ -336,18 +339,18 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes over a bound, listening descriptor; `nodelay` for TCP.
+    /// Takes ownership of a bound, listening descriptor; `nodelay` for TCP.
     pub fn new(fd: OwnedFd, nodelay: bool) -> io::Result<Listener> {
         rustix::fs::fcntl_setfl(&fd, rustix::fs::OFlags::NONBLOCK)?;
         Ok(Listener { fd, nodelay })
     }
 
-    /// For `shutdown_both`: ends `accept` with an error.
+    /// For `shutdown_both`: makes `accept` fail.
     pub fn id(&self) -> SocketId {
         self.fd.as_raw_fd()
     }
 
-    /// A connection that waits already.
+    /// Accepts a connection that is already in the queue.
     pub fn accept_now(&self) -> Option<Socket> {
         let fd = accept_with(self.fd.as_fd(), SocketFlags::CLOEXEC).ok()?;
         if self.nodelay {
@@ -356,8 +359,8 @@ impl Listener {
         Socket::new(fd).ok()
     }
 
-    /// The next connection. Waits for readiness and accepts by a plain call: the descriptor is close-on-exec from birth,
-    /// and dropping the wait leaks nothing.
+    /// The next connection. Waits for readiness and accepts by a plain system call: the descriptor is close-on-exec
+    /// from the start, and dropping the wait leaks nothing.
     pub async fn accept(&self) -> io::Result<Socket> {
         loop {
             match accept_with(self.fd.as_fd(), SocketFlags::CLOEXEC) {

@@ -1,5 +1,5 @@
-//! The ways to start a task on a data core. A panic inside ends that task alone and is counted: without this, a panic
-//! in any task unwinds the ring runtime and takes the core and every connection on it with it.
+//! Starts tasks on a data core. A panic in a task ends only that task and is counted; otherwise it would unwind the
+//! runtime and end the core with all of its connections.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -19,14 +19,14 @@ impl Panics {
         self.0.get()
     }
 
-    /// Runs `act`; a panic inside is counted and goes no further.
+    /// Runs `act`; a panic is caught and counted.
     pub fn guard(&self, act: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(act)).is_err() {
             self.0.set(self.0.get() + 1);
         }
     }
 
-    /// Runs `task` to its end; false if it panics, which is counted.
+    /// Runs `task` to its end; false if it panicked, which is counted.
     pub async fn outlives(&self, task: impl Future<Output = ()>) -> bool {
         let mut task = pin!(task);
         poll_fn(|context| {
@@ -42,7 +42,7 @@ impl Panics {
 }
 
 pin_project! {
-    // A struct of its own: an async block around the task would hold it twice, and every start copies it whole.
+    // A hand-written future: an async block around the task would store it twice, and spawning copies all of it.
     struct Guarded<F> {
         #[pin]
         task: F,
@@ -66,17 +66,17 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
 }
 
 /// Starts `task` on this core. What it owns is dropped when it ends or panics.
-// A simulation names the place where a task that was left behind was started.
+// In a simulation, a leaked task is reported with the place that started it.
 #[cfg_attr(sim, track_caller)]
 pub fn spawn(panics: &Panics, task: impl Future<Output = ()> + 'static) {
     super::spawn_raw(Guarded { task, panics: panics.clone() });
 }
 
-/// How soon a lasting task that panicked is started again.
+/// Delay before a permanent task that panicked is restarted.
 const RESTART_MS: u64 = 1000;
 
-/// Starts a task that others rely on for as long as the core runs: one that panics is counted, and made and started again a
-/// moment later. It may end by itself.
+/// Starts a task that others rely on for the life of the core: if it panics, that is counted and it is restarted after
+/// a delay. It may end by itself.
 #[cfg_attr(sim, track_caller)]
 pub fn spawn_lasting<F: Future<Output = ()>>(panics: &Panics, make: impl Fn() -> F + 'static) {
     let panics = panics.clone();
@@ -87,8 +87,8 @@ pub fn spawn_lasting<F: Future<Output = ()>>(panics: &Panics, make: impl Fn() ->
     });
 }
 
-/// Places in memory for tasks of one kind, which begin with an `A` and are kept for the next: a task of its own would take
-/// new memory each time, by then cold.
+/// A pool of memory for tasks of one kind, which take an `A` as argument. Allocating each task anew would use cold
+/// memory.
 pub struct TaskPool<A> {
     free: RefCell<Vec<TaskSlot<A>>>,
     panics: Panics,
@@ -96,7 +96,7 @@ pub struct TaskPool<A> {
 
 type TaskSlot<A> = Pin<Box<dyn Reused<A>>>;
 
-/// Most places that are kept.
+/// Most free slots that are kept.
 const TASK_SLOTS_MAX: usize = 64;
 
 impl<A: 'static> TaskPool<A> {
@@ -104,8 +104,8 @@ impl<A: 'static> TaskPool<A> {
         TaskPool { free: RefCell::default(), panics }
     }
 
-    /// Takes the task aboard that `make` makes of `argument`: always the same `make`, for a place holds what it was made
-    /// for. It starts when it is first polled, or let go of.
+    /// Makes the task `make(argument)` inline. `make` must be the same closure each time, because a slot holds the
+    /// future type it was allocated for. The task starts when it is first polled, or dropped.
     pub fn start<F>(&self, make: impl Fn(A) -> F + 'static, argument: A) -> InlineTask<A>
     where
         F: Future<Output = ()> + 'static,
@@ -118,15 +118,15 @@ impl<A: 'static> TaskPool<A> {
     }
 }
 
-/// A task that runs as a part of the task that owns this, which spares the runtime a task and the wakings between the two.
-/// Let go of before its end, it runs on as a task of its own. A panic inside ends it alone and is counted.
+/// A child task that its owner polls, which saves a task in the runtime and the wake-ups between the two. Dropped
+/// before its end, it is detached and runs on as its own task. A panic ends only the child and is counted.
 pub struct InlineTask<A: 'static> {
     /// Until the task has ended.
     slot: Option<TaskSlot<A>>,
 }
 
 impl<A> InlineTask<A> {
-    /// Goes on with the task. Ready when it has ended; its place is then free for the next of `pool`.
+    /// Polls the task. When it is ready, its slot returns to `pool`.
     pub fn poll(&mut self, pool: &TaskPool<A>, context: &mut Context<'_>) -> Poll<()> {
         let Some(slot) = &mut self.slot else { return Poll::Ready(()) };
         let state = slot.as_mut().poll(context);
@@ -195,13 +195,13 @@ mod tests {
 
     type Log = Rc<RefCell<Vec<String>>>;
 
-    /// Says when it begins, waits `0`, and says its end; one that is called `panics` does not get there.
+    /// Logs its start, waits `wait_ms`, and logs its end, unless its name is `panics`.
     async fn interrupt((wait_ms, name, log): (u64, &'static str, Log)) {
         log.borrow_mut().push(format!("{name} begins"));
         if wait_ms > 0 {
             sleep_ms(wait_ms).await;
         }
-        assert_ne!(name, "panics", "this one is meant");
+        assert_ne!(name, "panics", "intended");
         log.borrow_mut().push(format!("{name} ends"));
     }
 
@@ -216,8 +216,8 @@ mod tests {
         let core = async {
             to_its_end(&mut pool.start(interrupt, (1, "one", log.clone())), &pool).await;
             to_its_end(&mut pool.start(interrupt, (0, "panics", log.clone())), &pool).await;
-            assert_eq!(pool.free.borrow().len(), 1, "one after the other had the same place");
-            // Never polled, and in the middle of its wait: both go on.
+            assert_eq!(pool.free.borrow().len(), 1, "both tasks used the same slot");
+            // Never polled, and in the middle of its wait: both continue detached.
             drop(pool.start(interrupt, (0, "two", log.clone())));
             let mut three = pool.start(interrupt, (1, "three", log.clone()));
             poll_fn(|context| {

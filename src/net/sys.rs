@@ -1,20 +1,20 @@
-//! System calls that no safe wrapper covers. All `unsafe` of the gateway is in this file: one operation a block.
+//! System calls without a safe wrapper. All `unsafe` code of the gateway is in this file: one operation per block.
 #![allow(unsafe_code)]
 
 use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// What a peer's side of a connection looks like.
+/// How far a peer has closed its side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hangup {
-    /// The peer has ended its sending direction and may still read.
+    /// The peer has shut down its sending direction and may still read.
     Half,
     /// The connection is reset or closed in both directions.
     Full,
 }
 
-/// Asks the kernel once which of `sockets` have hung up; appends (index, kind) to `found`.
+/// Polls once which of `sockets` have hung up; appends (index, kind) to `found`.
 pub fn hangups(sockets: &[RawFd], found: &mut Vec<(usize, Hangup)>) {
     let mut polled: Vec<PollFd> = sockets
         .iter()
@@ -26,7 +26,7 @@ pub fn hangups(sockets: &[RawFd], found: &mut Vec<(usize, Hangup)>) {
         })
         .collect();
     if poll(&mut polled, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
-        return; // EINTR or ENOMEM: the next tick asks again
+        return; // EINTR or ENOMEM: retried at the next tick
     }
     for (index, entry) in polled.iter().enumerate() {
         let seen = entry.revents();
@@ -38,7 +38,7 @@ pub fn hangups(sockets: &[RawFd], found: &mut Vec<(usize, Hangup)>) {
     }
 }
 
-/// Whether a read would give something at once: bytes, the end, or an error.
+/// Whether a read would return at once: with bytes, the end, or an error.
 pub fn has_input(socket: RawFd) -> bool {
     // SAFETY: as in `hangups`. WHY: as there.
     let fd = unsafe { BorrowedFd::borrow_raw(socket) };
@@ -48,26 +48,26 @@ pub fn has_input(socket: RawFd) -> bool {
 
 /// Sends as much of `bytes` as there is room for, without waiting.
 pub fn send_now(socket: RawFd, bytes: &[u8]) -> rustix::io::Result<usize> {
-    // SAFETY: as in `hangups`, for the registry of ports. WHY: as there.
+    // SAFETY: as in `hangups`, for the reactor's socket handles. WHY: as there.
     let fd = unsafe { BorrowedFd::borrow_raw(socket) };
     rustix::net::send(fd, bytes, rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL)
 }
 
-/// Ends both directions, so that whatever operation is pending on the socket completes.
+/// Shuts down both directions, so that any pending operation on the socket completes.
 pub fn shutdown_both(socket: RawFd) {
     // SAFETY: as in `hangups`. WHY: as there.
     let fd = unsafe { BorrowedFd::borrow_raw(socket) };
     let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
 }
 
-/// Makes the coming close a reset.
+/// Makes the next close a reset.
 pub fn reset_by_close(socket: RawFd) {
-    // SAFETY: as in `hangups`, for the registry of ports. WHY: as there.
+    // SAFETY: as in `hangups`, for the reactor's socket handles. WHY: as there.
     let fd = unsafe { BorrowedFd::borrow_raw(socket) };
     let _ = rustix::net::sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
 }
 
-/// Asks for TCP Fast Open on a socket that is not connected yet. A kernel without it connects the ordinary way.
+/// Enables TCP Fast Open on a socket that is not connected yet. A kernel without it connects normally.
 pub fn ask_fast_open(socket: BorrowedFd<'_>) {
     let on: libc::c_int = 1;
     let length = size_of_val(&on) as libc::socklen_t;
@@ -79,38 +79,40 @@ pub fn ask_fast_open(socket: BorrowedFd<'_>) {
     }
 }
 
-/// Asks the kernel to give this process ordinary pages. A huge page is zeroed whole when it is first touched, which
-/// stalls a core for 0.1 to 10 ms in the middle of streams: the median stays, the 99th percentile multiplies.
+/// Disables transparent huge pages for this process. A huge page is zeroed whole when it is first touched, which stalls
+/// a core for 0.1 to 10 ms in the middle of streams: the median is unaffected, the 99th percentile multiplies.
 pub fn refuse_huge_pages() {
     // SAFETY: PR_SET_THP_DISABLE takes one flag and three zeros and touches no memory. WHY: no safe wrapper has it.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
-/// Has the allocator give to the system what this thread has freed. It does so by itself only some time later, and only when
-/// it is used: a thread that falls quiet after a crowd would keep the crowd's memory. Looks at all of the thread's memory, in
-/// pages of 64 KiB: where a million answers of 1.1 KB are kept that takes 1 ms, and half a millisecond for each 128 MiB that go.
+/// Makes the allocator return this thread's freed memory to the system. By itself it does so only after a while, and
+/// only when it is used: a thread that becomes idle after a load peak would keep the memory. It scans all memory of the
+/// thread in pages of 64 KiB: 1 ms with a million cached answers of 1.1 KB, plus half a millisecond per 128 MiB
+/// returned.
 pub fn give_memory_back() {
     // SAFETY: it may be called at any time, whatever allocator the program has. WHY: the allocator's safe crate lacks it.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
-/// Buffers that the kernel picks from when a receive completes, shared by every receive of one ring. Sizes in bytes.
+/// Receive buffers from which the kernel picks when bytes arrive, shared by all receives of one ring. Sizes in bytes.
 pub struct Buffers {
     entries: *mut io_uring::types::BufRingEntry,
     bytes: *mut u8,
     count: u16,
-    /// Those below are in use.
+    /// Buffers below this index are in use.
     used: u16,
     each: usize,
     tail: u16,
 }
 
-/// Between two buffers, so that no two begin in the same set of a cache: of most of them only the first lines are used.
+/// Gap between two buffers, so that they do not all start in the same cache set: usually only the first lines of a
+/// buffer are used.
 const STAGGER_BYTES: usize = 5 * 64;
 
 impl Buffers {
-    /// Lays out `count` (a power of two) buffers of `each` bytes as group 0 of `ring`; none is in use yet.
-    /// Only the pages that were written become resident. Errors: out of address space, or the kernel's refusal.
+    /// Allocates `count` (a power of two) buffers of `each` bytes as group 0 of `ring`; none is in use yet. Only pages
+    /// that are written become resident. Errors: out of address space, or the kernel refuses.
     pub fn new(ring: &io_uring::IoUring, count: u16, each: usize) -> std::io::Result<Buffers> {
         let entry = size_of::<io_uring::types::BufRingEntry>();
         let entries = anonymous(usize::from(count) * entry)?.cast();
@@ -121,7 +123,7 @@ impl Buffers {
         Ok(Buffers { entries, bytes, count, used: 0, each, tail: 0 })
     }
 
-    /// Lets the kernel use `more` buffers besides, as far as there are any.
+    /// Makes up to `more` further buffers available to the kernel.
     pub fn use_more(&mut self, more: u16) {
         let before = self.used;
         self.used = before.saturating_add(more).min(self.count);
@@ -133,22 +135,22 @@ impl Buffers {
         usize::from(self.used)
     }
 
-    /// Where buffer `id` begins, counted from the first.
+    /// Offset of buffer `id` from the first.
     fn offset(&self, id: u16) -> usize {
         usize::from(id) * (self.each + STAGGER_BYTES)
     }
 
     /// What the kernel wrote to buffer `id`.
     pub fn filled(&self, id: u16, length: usize) -> &[u8] {
-        assert!(id < self.used && length <= self.each, "the kernel fixed_files buffers it was given");
+        assert!(id < self.used && length <= self.each, "the kernel returns only buffers that it was given");
         // SAFETY: in bounds by the assertion; the memory stays mapped; the kernel does not write to a buffer again until
         // `give_back`, which borrows `self` mutably. WHY: the buffer was filled from outside of the program.
         unsafe { std::slice::from_raw_parts(self.bytes.add(self.offset(id)), length) }
     }
 
-    /// Lets the kernel use buffer `id` again.
+    /// Returns buffer `id` to the kernel.
     pub fn give_back(&mut self, id: u16) {
-        assert!(id < self.used, "only buffers that are in use come back");
+        assert!(id < self.used, "only buffers in use are returned");
         let place = usize::from(self.tail & (self.count - 1));
         // SAFETY: `place` is below `count`, so the entry lies in the mapping, and the kernel reads entries only below
         // the tail published here, with release order after the entry is written. WHY: the ring is shared memory.
@@ -172,41 +174,42 @@ fn anonymous(length: usize) -> std::io::Result<*mut u8> {
     if start == libc::MAP_FAILED { Err(std::io::Error::last_os_error()) } else { Ok(start.cast()) }
 }
 
-/// Queues a receive that goes on until it is cancelled or the buffers run out. False: the queue is full.
+/// Queues a multishot receive, which continues until it is cancelled or the buffers run out. False: the queue is full.
 pub fn push_receive(ring: &mut io_uring::IoUring, socket: RawFd, tag: u64) -> bool {
     let entry = io_uring::opcode::RecvMulti::new(io_uring::types::Fd(socket), 0).build().user_data(tag);
     // SAFETY: the entry holds no pointer: its memory is the registered buffer group. WHY: pushing is unsafe as such.
     unsafe { ring.submission().push(&entry).is_ok() }
 }
 
-/// A socket as an entry of the ring fixed_files it.
+/// How an entry refers to its socket.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
     Descriptor(RawFd),
-    /// Its place in the ring's own table.
+    /// Its index in the ring's fixed file table.
     Number(u32),
 }
 
-/// Bytes that wait for the call that sends them. The memory is never given back, so that a send in the ring can point to it.
+/// Copies of bytes until they are submitted. The memory is never freed, so that a send in the ring can point to it.
 pub struct SendArena {
     bytes: &'static mut [u8],
     used: usize,
 }
 
 impl SendArena {
-    /// One of `capacity` bytes.
+    /// An arena of `capacity` bytes.
     pub fn new(capacity: usize) -> SendArena {
         SendArena { bytes: Box::leak(vec![0; capacity].into_boxed_slice()), used: 0 }
     }
 
-    /// Copies `bytes` and queues a send of them that does not wait: it is done within the call that submits it, and completes
-    /// visibly only if it did not take everything. Where the copy begins, or `None`: no room here or in the queue.
+    /// Copies `bytes` and queues a non-waiting send of them: it runs within the call that submits it, and posts a
+    /// completion only if it did not send everything. Returns the offset of the copy, or `None` if there is no room in
+    /// the arena or the queue.
     pub fn push_send(&mut self, ring: &mut io_uring::IoUring, target: Target, bytes: &[u8], tag: u64) -> Option<usize> {
         use io_uring::{opcode::Send, types};
         let start = self.used;
         let copy = self.bytes.get_mut(start..start + bytes.len())?;
         copy.copy_from_slice(bytes);
-        // MSG_WAITALL: a send that took a part has failed, and so completes visibly.
+        // MSG_WAITALL: a partial send counts as failed and therefore posts a completion.
         let (start_of_copy, length) = (copy.as_ptr(), copy.len() as u32);
         let send = match target {
             Target::Descriptor(socket) => Send::new(types::Fd(socket), start_of_copy, length),
@@ -223,18 +226,18 @@ impl SendArena {
         Some(start)
     }
 
-    /// What was copied.
+    /// The copied bytes.
     pub fn queued(&self, start: usize, length: usize) -> &[u8] {
         &self.bytes[start..start + length]
     }
 
-    /// Forgets everything: all of it was submitted.
+    /// Empties the arena; call it once everything in it is submitted.
     pub fn clear(&mut self) {
         self.used = 0;
     }
 }
 
-/// Queues a wait until `descriptor` is ready for one of `events`, or broken. False: the queue is full.
+/// Queues a wait until `descriptor` is ready for one of `events` or has an error. False: the queue is full.
 pub fn push_poll(ring: &mut io_uring::IoUring, descriptor: RawFd, events: PollFlags, tag: u64) -> bool {
     let events = u32::from(events.bits());
     let entry = io_uring::opcode::PollAdd::new(io_uring::types::Fd(descriptor), events).build().user_data(tag);
@@ -242,7 +245,7 @@ pub fn push_poll(ring: &mut io_uring::IoUring, descriptor: RawFd, events: PollFl
     unsafe { ring.submission().push(&entry).is_ok() }
 }
 
-/// Where the count of an eventfd is read to. Never given back, so that a read in the ring can point to it.
+/// Where the counter of an eventfd is read to. Never freed, so that a read in the ring can point to it.
 #[derive(Clone, Copy)]
 pub struct EventFdCount(&'static std::sync::atomic::AtomicU64);
 
@@ -256,25 +259,25 @@ impl EventFdCount {
 pub fn push_eventfd_read(ring: &mut io_uring::IoUring, notifier: RawFd, count: EventFdCount, tag: u64) -> bool {
     let entry =
         io_uring::opcode::Read::new(io_uring::types::Fd(notifier), count.0.as_ptr().cast(), 8).build().user_data(tag);
-    // SAFETY: the entry points to eight bytes that are never unmapped, and that nobody looks at. WHY: pushing is unsafe as
+    // SAFETY: the entry points to eight bytes that are never freed or accessed otherwise. WHY: pushing is unsafe as
     // such.
     unsafe { ring.submission().push(&entry).is_ok() }
 }
 
-/// Submits what is queued and lets the kernel post what has completed, without waiting.
+/// Submits what is queued and lets the kernel post completions, without waiting.
 pub fn submit_and_reap(ring: &mut io_uring::IoUring) -> std::io::Result<()> {
     let queued = ring.submission().len() as u32;
     enter(ring, queued)
 }
 
-/// Submits what is queued and waits until something has completed, for `timeout_us` at most.
+/// Submits what is queued and waits for a completion, for `timeout_us` at most.
 pub fn submit_and_wait(ring: &mut io_uring::IoUring, timeout_us: u64) -> std::io::Result<usize> {
     let timeout =
         io_uring::types::Timespec::new().sec(timeout_us / 1_000_000).nsec((timeout_us % 1_000_000) as u32 * 1000);
     ring.submitter().submit_with_args(1, &io_uring::types::SubmitArgs::new().timespec(&timeout))
 }
 
-/// Lets the kernel post what has completed, and submits nothing.
+/// Lets the kernel post completions without submitting.
 pub fn only_reap(ring: &mut io_uring::IoUring) -> std::io::Result<()> {
     enter(ring, 0)
 }

@@ -1,9 +1,9 @@
-//! TLS to backends: what one core needs to open connections to one backend, and the handshake.
-//! Files are read by whoever starts the gateway; here come their bytes, so that nothing on a core touches a disk and what
-//! is wrong with a file is said at start.
+//! TLS to backends: what one core needs to open connections to one backend, and the handshake. This module gets the
+//! contents of files, never paths: the caller reads them at start, so that no core touches a disk and a bad file is
+//! reported at start.
 
-mod fault; // what can be wrong with settings, and with a connection
-mod resume; // sessions to take up again, of one backend on one core
+mod fault; // errors in settings and on connections
+mod resume; // session resumption, per backend and core
 mod settings; // roots, client certificates and names, read from bytes
 mod stream; // bytes in and out of a session over a socket
 #[cfg(all(test, not(sim)))]
@@ -25,22 +25,22 @@ pub use self::settings::{Identity, Offer, Roots, TlsSettings};
 pub use self::stream::TlsStream;
 use super::{Socket, now_ms, unix_ms, watch::Interrupt};
 
-/// Which HTTP both sides speak on a connection.
+/// Which HTTP version both sides use on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agreed {
     Http1,
     Http2,
 }
 
-/// Opens TLS connections to one backend. Each core has its own, sessions to resume included, so that no core waits for
-/// another's lock.
+/// Opens TLS connections to one backend. Each core has its own, session cache included, so that cores never contend for
+/// a lock.
 pub struct TlsContext {
     client: Arc<ClientConfig>,
     server_name: ServerName<'static>,
     offer: Offer,
 }
 
-/// Certificates are checked by the gateway's own clock.
+/// Verifies certificates against the gateway's own clock.
 #[derive(Debug)]
 struct Now;
 
@@ -71,7 +71,7 @@ impl TlsContext {
 }
 
 impl TlsContext {
-    /// What another adapter needs for the same connections, and the name they are for.
+    /// Configuration and server name for another TLS adapter that makes the same connections.
     pub fn client(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
         (self.client.clone(), self.server_name.clone())
     }
@@ -83,10 +83,9 @@ impl fmt::Debug for TlsContext {
     }
 }
 
-/// Shakes hands over a connected `socket`, giving up after `timeout_ms`. The socket's watch has no deadline afterwards.
-///
-/// In TLS 1.3 a server looks at the client's certificate after the client is done (RFC 8446 2): its refusal comes as the
-/// error of a later read or write, which [`TlsFault::of`] finds.
+/// Performs the handshake on a connected `socket` within `timeout_ms`. Afterwards the socket's watch has no deadline.
+/// In TLS 1.3 the server verifies the client's certificate after the client has finished (RFC 8446 2): a rejection
+/// surfaces as the error of a later read or write, which [`TlsFault::of`] recognizes.
 pub async fn connect(socket: Socket, context: &TlsContext, timeout_ms: u64) -> Result<(TlsStream, Agreed), TlsFault> {
     let session = ClientConnection::new(context.client.clone(), context.server_name.clone())?;
     socket.watch().shut_down_at(now_ms().saturating_add(timeout_ms));
@@ -101,7 +100,7 @@ pub async fn connect(socket: Socket, context: &TlsContext, timeout_ms: u64) -> R
     let agreed = match (stream.protocol(), context.offer) {
         (Some(b"h2"), _) => Agreed::Http2,
         (_, Offer::Http2) => return Err(TlsFault::NoHttp2),
-        // RFC 7301 3.2: a server without the extension says nothing, and what it speaks is HTTP/1.1.
+        // RFC 7301 3.2: a server without the extension does not reply to it; assume HTTP/1.1.
         (_, Offer::Http1 | Offer::Either) => Agreed::Http1,
     };
     Ok((stream, agreed))

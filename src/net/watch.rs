@@ -1,8 +1,8 @@
-//! Deadlines and hang-ups of what tasks are waiting on, sockets or streams within them; a registry a core.
+//! Deadlines and hang-ups of sockets, or of streams within them, that tasks wait on; a registry per core.
 //!
-//! No task ever races a socket operation against a timer: dropping such an operation loses bytes. A task waits on its
-//! socket alone; a ticker finds what is overdue or gone and makes the wait end, by shutting the socket down, by taking
-//! an idle read back, or by waking the task. Setting a deadline is a store, so the path of a cache hit can afford it.
+//! No task ever races a socket operation against a timer, because dropping such an operation loses bytes. A task waits
+//! on its socket alone; a ticker finds overdue or closed ones and ends the wait, by shutting the socket down,
+//! cancelling an idle read, or waking the task. Setting a deadline is a store, cheap enough for cache hits.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,33 +10,33 @@ use std::task::Waker;
 
 use super::{Cancel, Hangup, Panics, SocketId, hangups, has_input, now_ms, shutdown_both, sleep_ms, spawn_lasting};
 
-/// How often guarded sockets are asked for hang-ups: a client that left is noticed within two of these.
+/// How often guarded sockets are polled for hang-ups: a client that left is detected within two ticks.
 const HANGUP_TICK_MS: u64 = 10;
-/// The hang-up ticker ends after so many rounds without a guarded socket.
+/// The hang-up ticker ends after so many ticks without a guarded socket.
 const HANGUP_TICKS_IDLE: u32 = 100;
-/// How often deadlines are looked at, which is how late they may be: time-outs here are seconds.
+/// How often deadlines are checked, and therefore how late they may be: timeouts here are seconds.
 const DEADLINE_TICK_MS: u64 = 100;
-/// Most sockets asked for hang-ups in one tick, so that ten thousand streams cost no more than these; the rest come in
-/// the next ones. A client that left while its stream flows is noticed by the next write anyway.
+/// Most sockets polled for hang-ups in one tick, which bounds the cost with ten thousand streams; the rest follow in
+/// the next ticks. A client that leaves while its stream flows is detected by the next write anyway.
 const HANGUPS_A_TICK: usize = 128;
 
-/// Why a wait was made to end.
+/// Why a wait was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     /// The deadline passed.
     Deadline,
-    /// The peer has ended its sending direction; it may still be reading. Said once.
+    /// The peer has shut down its sending direction; it may still be reading. Reported once.
     HalfClosed,
     /// The connection is gone.
     Gone,
-    /// Somebody on this core asked for it with [`Alarm::interrupt`].
+    /// Another task of this core called [`Alarm::interrupt`].
     Abandoned,
 }
 
 enum Then {
     Nothing,
     ShutDown,
-    /// And each bit of progress puts it off by `patience_ms`, but not beyond `until_ms`.
+    /// As `ShutDown`, but progress extends the deadline by `patience_ms`, up to `until_ms`.
     ShutDownStuck {
         patience_ms: u64,
         until_ms: u64,
@@ -46,26 +46,26 @@ enum Then {
     Wake,
 }
 
-/// What a read that can be taken back waits for.
+/// What a cancellable read waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The next request: [`close_idle`] takes it back too.
+    /// The next request: [`close_idle`] cancels it too.
     ForRequest,
-    /// The rest of one that has begun.
+    /// The rest of a request that has begun.
     ForRest,
 }
 
 struct Slot {
-    /// Absent where the watched thing shares its socket with others.
+    /// None if the watched stream shares its socket with others.
     socket: Option<SocketId>,
     serial: u64,
     deadline_ms: u64,
     then: Then,
-    /// Place in `Registry::guarded`.
+    /// Index in `Registry::guarded`.
     guarded: Option<usize>,
     half_closed: bool,
     interrupt: Option<Interrupt>,
-    /// Why it was shut down. Unlike the interrupt it stays: a socket that was shut down does too.
+    /// Why it was shut down. Unlike the interrupt it is permanent, as the shutdown is.
     down: Option<Interrupt>,
     waker: Option<Waker>,
 }
@@ -89,12 +89,12 @@ thread_local! {
     static REGISTRY: RefCell<Registry> = RefCell::default();
 }
 
-/// The watch of one socket or stream; leaves the registry when dropped.
+/// The watch of one socket or stream; removed from the registry when dropped.
 pub struct Watch {
     index: usize,
 }
 
-/// Reaches a watch from another task of the same core, as long as it lives.
+/// Refers to a watch from another task of the same core; does nothing once the watch is gone.
 #[derive(Clone, Copy, Debug)]
 pub struct Alarm {
     index: usize,
@@ -106,8 +106,8 @@ impl Watch {
         Watch::enter(Some(socket))
     }
 
-    /// A watch of something without a socket of its own, as a stream of a shared connection is: where a socket would be
-    /// shut down, the task that polls with [`Watch::poll_down`] is woken. Hang-ups are the connection's matter.
+    /// A watch of something without its own socket, such as a stream of a shared connection: instead of shutting down a
+    /// socket, it wakes the task that polls [`Watch::poll_down`]. Hang-ups are handled by the connection.
     pub fn detached() -> Watch {
         Watch::enter(None)
     }
@@ -147,17 +147,18 @@ impl Watch {
 
     fn with<R>(&self, act: impl FnOnce(&mut Slot) -> R) -> R {
         REGISTRY.with_borrow_mut(|registry| {
-            // A watch's slot is freed by its own drop alone.
+            // Only the watch's own drop frees its slot.
             act(registry.slots[self.index].as_mut().expect("a live watch has a slot"))
         })
     }
 
-    /// Shuts the socket down when `at_ms` passes: pending and later operations then end.
+    /// Shuts the socket down at `at_ms`; pending and later operations then end.
     pub fn shut_down_at(&self, at_ms: u64) {
         self.with(|slot| slot.arm(at_ms, Then::ShutDown));
     }
 
-    /// As `shut_down_at`, unless something has tripped: that is taken, and nothing is armed. Whether nothing has.
+    /// As `shut_down_at`, unless there is an interrupt: then takes it and sets no deadline. Returns whether there was
+    /// none.
     pub fn go_on_until(&self, at_ms: u64) -> bool {
         self.with(|slot| {
             let goes_on = slot.interrupt.take().is_none();
@@ -168,8 +169,7 @@ impl Watch {
         })
     }
 
-    /// Shuts the socket down when `patience_ms` pass in which a write makes no progress, or `total_ms` whatever progress
-    /// it makes.
+    /// Shuts the socket down after `patience_ms` without write progress, or after `total_ms` in any case.
     pub fn shut_down_stuck(&self, patience_ms: u64, total_ms: u64) {
         let now_ms = now_ms();
         let until_ms = now_ms.saturating_add(total_ms);
@@ -177,7 +177,7 @@ impl Watch {
         self.with(|slot| slot.arm(at_ms, Then::ShutDownStuck { patience_ms, until_ms }));
     }
 
-    /// How long a write may make no progress, if [`Watch::shut_down_stuck`] is what was asked for.
+    /// How long a write may make no progress, if [`Watch::shut_down_stuck`] is in force.
     pub fn patience_ms(&self) -> u64 {
         self.with(|slot| match slot.then {
             Then::ShutDownStuck { patience_ms, .. } => patience_ms,
@@ -185,7 +185,7 @@ impl Watch {
         })
     }
 
-    /// A write has made progress.
+    /// Records write progress.
     pub fn moved(&self) {
         let now_ms = now_ms();
         self.with(|slot| {
@@ -195,12 +195,12 @@ impl Watch {
         });
     }
 
-    /// Takes the pending read back when `at_ms` passes.
+    /// Cancels the pending read at `at_ms`.
     pub fn cancel_at(&self, at_ms: u64, cancel: &Rc<RefCell<Cancel>>, wait: Wait) {
         self.with(|slot| {
             slot.deadline_ms = at_ms;
             slot.interrupt = None;
-            // Most of the time it is the same one: no need to count references up and down.
+            // Usually the same one: saves the reference counting.
             match &mut slot.then {
                 Then::Cancel(old, old_wait) if Rc::ptr_eq(old, cancel) => *old_wait = wait,
                 then => *then = Then::Cancel(cancel.clone(), wait),
@@ -208,22 +208,22 @@ impl Watch {
         });
     }
 
-    /// Wakes the task that polls with [`Watch::poll_interrupt`] when `at_ms` passes.
+    /// Wakes the task that polls [`Watch::poll_interrupt`] at `at_ms`.
     pub fn wake_at(&self, at_ms: u64) {
         self.with(|slot| slot.arm(at_ms, Then::Wake));
     }
 
-    /// As `shut_down_at`, for a connection with nothing to do: [`close_idle`] ends it too.
+    /// As `shut_down_at`, for an idle connection: [`close_idle`] ends it too.
     pub fn idle_until(&self, at_ms: u64) {
         self.with(|slot| slot.arm(at_ms, Then::CloseIdle));
     }
 
-    /// No deadline any more.
+    /// Removes the deadline.
     pub fn clear(&self) {
         self.with(|slot| slot.arm(u64::MAX, Then::Nothing));
     }
 
-    /// From now on hang-ups of the peer interrupt the watch and wake its task. Nothing on a detached watch.
+    /// From now on a hang-up of the peer interrupts the watch and wakes its task. No effect on a detached watch.
     pub fn guard(&self) {
         REGISTRY.with_borrow_mut(|registry| {
             let place = registry.guarded.len();
@@ -242,18 +242,18 @@ impl Watch {
         });
     }
 
-    /// Hang-ups no longer matter.
+    /// Ignores hang-ups from now on.
     pub fn unguard(&self) {
-        // The waker stays: the same task will wait here again, and to be woken once in vain does no harm.
+        // The waker stays: the same task will wait here again, and a spurious wake-up is harmless.
         REGISTRY.with_borrow_mut(|registry| registry.unguard(self.index));
     }
 
-    /// What tripped, once.
+    /// Takes the interrupt, if there was one.
     pub fn take_interrupt(&self) -> Option<Interrupt> {
         self.with(|slot| slot.interrupt.take())
     }
 
-    /// As `take_interrupt`; if nothing did, `waker` is woken when something does.
+    /// As `take_interrupt`; if there was none, `waker` is woken on the next one.
     pub fn poll_interrupt(&self, waker: &Waker) -> Option<Interrupt> {
         self.with(|slot| match slot.interrupt.take() {
             Some(interrupt) => Some(interrupt),
@@ -267,8 +267,8 @@ impl Watch {
         })
     }
 
-    /// Why it was shut down; if it was not, `waker` is woken when it is. For detached watches: the interrupt stays to be taken,
-    /// and the answer stays the same for ever.
+    /// Why it was shut down; if it was not, `waker` is woken when it is. For detached watches. Does not take the
+    /// interrupt, and the result never changes once it is set.
     pub fn poll_down(&self, waker: &Waker) -> Option<Interrupt> {
         self.with(|slot| {
             if slot.down.is_none() {
@@ -281,14 +281,14 @@ impl Watch {
         })
     }
 
-    /// A handle by which others on this core can end this socket's waits.
+    /// A handle by which other tasks of this core can interrupt this socket's waits.
     pub fn alarm(&self) -> Alarm {
         self.with(|slot| Alarm { index: self.index, serial: slot.serial })
     }
 }
 
 impl Alarm {
-    /// Trips the watch, if it still lives: the socket is shut down and its task woken.
+    /// Interrupts the watch, if it still exists: shuts the socket down and wakes its task.
     pub fn interrupt(self) {
         let waker = REGISTRY.with_borrow_mut(|registry| match registry.slots.get_mut(self.index) {
             Some(Some(slot)) if slot.serial == self.serial => {
@@ -306,7 +306,7 @@ impl Alarm {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // The thread's storage is gone when the process ends with sockets open: nothing to do then.
+        // The thread-local is gone if the process ends with open sockets: nothing to do then.
         let _ = REGISTRY.try_with(|registry| {
             let mut registry = registry.borrow_mut();
             registry.unguard(self.index);
@@ -327,7 +327,7 @@ impl Slot {
 
     fn arm(&mut self, at_ms: u64, then: Then) {
         (self.deadline_ms, self.then) = (at_ms, then);
-        // What an earlier wait left unread is not this one's.
+        // A deadline that passed unnoticed in an earlier wait does not apply to this one.
         if self.interrupt == Some(Interrupt::Deadline) {
             self.interrupt = None;
         }
@@ -370,12 +370,12 @@ impl Registry {
         }
     }
 
-    /// Handles deadlines up to `now_ms`; what has to be woken or taken back is for outside of the registry's borrow.
+    /// Handles deadlines up to `now_ms`; wakers and cancels are returned to be called outside the registry's borrow.
     fn interrupt_deadlines(&mut self, now_ms: u64, wakers: &mut Vec<Waker>, cancels: &mut Vec<Rc<RefCell<Cancel>>>) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.deadline_ms <= now_ms) {
             slot.deadline_ms = u64::MAX;
             if slot.interrupt.is_none() {
-                slot.interrupt = Some(Interrupt::Deadline); // a hang-up is said once, and not over a deadline
+                slot.interrupt = Some(Interrupt::Deadline); // a hang-up is reported only once, so a deadline must not overwrite it
             }
             match std::mem::replace(&mut slot.then, Then::Nothing) {
                 Then::Nothing | Then::Wake => {}
@@ -387,7 +387,7 @@ impl Registry {
     }
 }
 
-/// Runs while any socket lives.
+/// Runs while there are sockets.
 async fn tick_deadlines() {
     let (mut wakers, mut cancels) = (Vec::new(), Vec::new());
     loop {
@@ -426,14 +426,14 @@ async fn tick_hangups() {
     }
 }
 
-/// Ends the wait of every connection that has nothing to do: those that are idle are shut down, and reads that wait for
-/// a next request are taken back.
+/// Ends the wait of every idle connection: shuts down those marked idle, and cancels reads that wait for a next
+/// request.
 pub fn close_idle() {
     let (mut wakers, mut cancels) = (Vec::new(), Vec::new());
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten() {
             match &slot.then {
-                // A request that has come already is still answered.
+                // A request that has already arrived is still answered.
                 Then::CloseIdle if slot.socket.is_some_and(has_input) => {}
                 Then::CloseIdle => {
                     slot.shut_down(Interrupt::Abandoned);
@@ -452,7 +452,7 @@ pub fn close_idle() {
     cancels.iter().for_each(|cancel| cancel.borrow_mut().cancel());
 }
 
-/// Lets the time come of everybody who is to be woken at one.
+/// Expires the deadline of every watch with a wake-up deadline.
 pub fn wake_all() {
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten().filter(|slot| matches!(slot.then, Then::Wake)) {
@@ -466,7 +466,7 @@ pub fn close_all() {
     let mut wakers: Vec<Waker> = Vec::new();
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten() {
-            slot.interrupt = Some(Interrupt::Abandoned); // so that the end that follows is not taken for the peer's
+            slot.interrupt = Some(Interrupt::Abandoned); // so that the end that follows is not attributed to the peer
             slot.shut_down(Interrupt::Abandoned);
             wakers.extend(slot.waker.take_if(|_| slot.socket.is_none()));
         }
@@ -479,7 +479,7 @@ pub fn close_all() {
 #[derive(Default)]
 pub struct Shelf(Registry);
 
-/// Puts this thread's registry on the shelf and takes up the one that was there.
+/// Swaps this thread's registry with the stored one.
 #[cfg(sim)]
 pub fn swap(shelf: &mut Shelf) {
     REGISTRY.with_borrow_mut(|registry| std::mem::swap(registry, &mut shelf.0));

@@ -1,4 +1,4 @@
-//! The bounds of the three classes, in messages and bytes, and in which order they are received.
+//! The bounds of the three classes, in messages and bytes, and the order of reception.
 
 use super::*;
 use crate::limits::*;
@@ -24,7 +24,7 @@ fn parcel(class: Class, bytes: u64, number: usize) -> Parcel {
     Parcel { class, bytes, number }
 }
 
-/// The outboxes of `senders` cores and the inbox of the core behind them.
+/// The outboxes of `senders` cores and the inbox of the core after them.
 fn house(senders: usize) -> (Vec<Outbox<Parcel>>, Inbox<Parcel>) {
     let notifiers: Vec<_> = (0..=senders).map(|_| Notifier::waker()).collect();
     let (mut outboxes, mut inboxes): (Vec<_>, Vec<_>) = connect(&notifiers).into_iter().unzip();
@@ -32,7 +32,7 @@ fn house(senders: usize) -> (Vec<Outbox<Parcel>>, Inbox<Parcel>) {
     (outboxes, inboxes.pop().unwrap())
 }
 
-/// How many messages of `class` and `bytes` a core that takes none gets.
+/// How many messages of `class` and `bytes` are accepted for a core that receives none.
 fn accepted(outbox: &Outbox<Parcel>, class: Class, bytes: u64) -> usize {
     (0..1_000_000).take_while(|number| outbox.post(1, parcel(class, bytes, *number)).is_ok()).count()
 }
@@ -44,7 +44,7 @@ fn each_class_has_bounds_of_its_own_in_messages() {
     assert_eq!(accepted(&outboxes[0], Class::Request, 0), REQUEST_MESSAGES + REQUEST_MESSAGES_WAITING);
     assert_eq!(accepted(&outboxes[0], Class::Control, 0), CONTROL_MESSAGES + CONTROL_MESSAGES_WAITING);
     assert!(outboxes[0].offer(1, parcel(Class::Control, 0, 0)).is_err());
-    // All of them arrive, whatever class they are of, in the order of their class.
+    // All of them arrive, class by class, each class in order.
     let mut numbers = [0; 3];
     loop {
         while let Some(message) = inbox.take() {
@@ -66,12 +66,12 @@ fn each_class_has_bounds_of_its_own_in_bytes() {
     let outbox = &outboxes[0];
     assert_eq!(accepted(outbox, Class::Request, REQUEST_MESSAGE_BYTES / 4), 4);
     assert_eq!(accepted(outbox, Class::Log, LOG_MESSAGE_BYTES / 2), 2);
-    // What is received makes room.
+    // Receiving makes room.
     assert!(inbox.take().is_some());
     assert!(outbox.post(1, parcel(Class::Request, REQUEST_MESSAGE_BYTES / 4, 4)).is_ok());
     assert!(outbox.post(1, parcel(Class::Request, 1, 5)).is_err());
     while inbox.take().is_some() {}
-    // A message that is too large by itself goes alone.
+    // A message that is too large by itself is sent alone.
     assert!(outbox.post(1, parcel(Class::Request, 2 * REQUEST_MESSAGE_BYTES, 6)).is_ok());
     assert!(outbox.post(1, parcel(Class::Request, 1, 7)).is_err());
     assert_eq!(inbox.take().map(|message| message.number), Some(6));

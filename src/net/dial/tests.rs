@@ -1,4 +1,4 @@
-//! The race of addresses, with attempts that do as they are told, and once with real sockets.
+//! The address race, with scripted attempts, and once with real sockets.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, ready};
@@ -39,7 +39,7 @@ enum Fate {
     Stalls,
 }
 
-/// Counts the attempts that are alive.
+/// Counts live attempts.
 struct Alive(Rc<Cell<usize>>);
 
 impl Drop for Alive {
@@ -48,7 +48,7 @@ impl Drop for Alive {
     }
 }
 
-/// Who won, or the error; and who was tried, by their ports.
+/// The winner or the error, and which attempts were made, by port.
 fn run(fates: &[Fate], stagger_ms: u64, deadline_ms: u64) -> (io::Result<u16>, Vec<u16>) {
     let addresses: Vec<Dial> = (0..fates.len()).map(|index| to(&format!("10.0.0.1:{index}"))).collect();
     let (tried, alive) = (RefCell::new(Vec::new()), Rc::new(Cell::new(0)));
@@ -113,7 +113,7 @@ fn one_that_was_started_first_may_still_win() {
     run_data_core(race(addresses.iter().collect(), 2, u64::MAX, attempt)).unwrap().unwrap();
 }
 
-/// A port that refuses: bound, so that nobody else gets it, and not listening.
+/// A port that refuses connections: bound, so that no one else gets it, and not listening.
 fn refusing() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -138,7 +138,7 @@ fn real_sockets_skip_the_address_that_refuses() {
         let core = move || {
             run_data_core(async move {
                 let addresses = [Dial::Tcp(refusing), Dial::Tcp(good)];
-                // The race of those that refuse and those that do not, and the way of a single address.
+                // The race of refusing and accepting addresses, and the path of a single address.
                 for choice in [&addresses[..], &addresses[1..], &[addresses[1].clone(), addresses[0].clone()]] {
                     let (mut socket, reached) = dial_any(choice, DialOptions { fast_open, ..OPTIONS }).await.unwrap();
                     assert_eq!(reached, addresses[1], "where it leads");
@@ -158,7 +158,7 @@ fn real_sockets_skip_the_address_that_refuses() {
     }
 }
 
-/// Without it a backend whose packets are dropped holds its requests until their time-outs.
+/// Without it a backend whose packets are dropped holds its requests until their timeouts.
 #[test]
 fn the_kernel_ends_connections_whose_peer_is_silent() {
     use crate::limits::{PEER_ASKED_SECONDS, PEER_SILENT_MS};

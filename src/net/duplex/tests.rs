@@ -1,5 +1,5 @@
-//! Bytes through a duplex stream, plain and under TLS: much of it both ways over small windows, ends that are announced
-//! and that are not, quiet, and garbage.
+//! Bytes through a duplex stream, plain and under TLS: large volumes both ways over small windows, clean and unclean
+//! ends, idle checks, and garbage.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
@@ -15,7 +15,7 @@ use crate::net::tls::tests::{LONG_MS, on_core, settings, shake};
 use crate::net::tls::{TlsContext, TlsFault, TlsStream, connect};
 use crate::net::{Dial, Duplex, dial, sleep_ms};
 
-/// The rng of one test: `SEED` or a new one, printed.
+/// The random generator of one test, seeded by `SEED` or at random, which is printed.
 struct Rng(u64);
 
 impl Rng {
@@ -53,7 +53,7 @@ async fn stream(address: SocketAddr, context: &TlsContext) -> TlsStream {
     shake(address, context).await.unwrap().0
 }
 
-/// Writes `sent` and reads the same number of bytes back, both at a time and in odd sizes.
+/// Writes `sent` and reads the same number of bytes back, concurrently and in odd sizes.
 struct Echo<'a> {
     sent: &'a [u8],
     got: Vec<u8>,
@@ -77,7 +77,7 @@ impl Echo<'_> {
                     (self.written, moved) = (self.written + count, true);
                 }
             } else {
-                // Waits or not: reads go on, below.
+                // Whether or not this is ready, reading continues below.
                 let _ = duplex.as_mut().poll_flush(context);
             }
             let mut space = vec![0; 1 + self.rng.below(20_000)];
@@ -108,7 +108,7 @@ async fn echo_both_ways(mut duplex: Duplex) {
     assert!(echo.got == sent, "what came back differs");
 }
 
-/// Reads all and then says it all again.
+/// Reads everything and then echoes it.
 async fn echo_in_turn(mut duplex: Duplex) {
     let sent = Rng::new().bytes(MUCH);
     let (written, sent) = duplex.write(sent).await;
@@ -205,7 +205,7 @@ fn an_announced_end_is_an_end_and_another_is_a_truncation() {
                 served.announce_end();
             }
             served.socket.shutdown(std::net::Shutdown::Write).unwrap();
-            // Half closed: what the client still says arrives, and its end is announced.
+            // Half closed: what the client still sends arrives, and its end is announced.
             served.expect(b"thanks");
             assert!(served.end_is_announced());
         });
@@ -245,7 +245,7 @@ fn an_unclean_close_announces_nothing() {
     thread.join().unwrap();
 }
 
-/// Waits for `wanted`, however long it takes.
+/// Waits for `wanted`, without a deadline.
 async fn until(mut wanted: impl FnMut() -> bool) {
     while !wanted() {
         sleep_ms(1).await;
@@ -259,7 +259,7 @@ fn tickets_are_no_noise_and_bytes_are() {
     let (address, thread) = serve(&server, move |served: &mut Served| {
         served.shake_hands().unwrap();
         told.recv().unwrap();
-        // Half a record: nothing can be read of it yet, and yet it is noise.
+        // Half a record: it cannot be decrypted yet, but it is input.
         let mut wire = Vec::new();
         served.session.writer().write_all(b"unasked").unwrap();
         served.session.write_tls(&mut wire).unwrap();

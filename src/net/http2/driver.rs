@@ -1,6 +1,6 @@
-//! Drives one connection: moves its frames, tells the handles what the peer announces, and buries a peer that is silent
-//! while it owes answers. Owns the transport; ends with it. Never keeps itself running: it waits for the transport, for a
-//! handle that has something to send, or for its timer.
+//! Drives one connection: moves its frames, passes what the peer announces to the handles, and detects a peer that is
+//! silent while it owes answers. Owns the transport and ends with it. It never wakes itself: it waits for the
+//! transport, for a handle that has something to send, or for its timer.
 
 use std::future::Future;
 use std::io;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Condition, Http2Fault, Http2Settings, State, fault};
 use crate::net::{now_ms, sleep_ms};
 
-/// The transport, and when the peer was heard last.
+/// The transport, and when the peer was last heard.
 pub(super) struct Heard<T> {
     io: T,
     state: Rc<State>,
@@ -73,24 +73,25 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
 /// What the timer is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Clock {
-    /// Nobody waits for the peer.
+    /// No answer is owed.
     Off,
     /// Answers are owed.
     Silence,
-    /// A sign of life was asked for, when the peer had last been heard at this time.
+    /// A PING was sent; the peer had last been heard at this time.
     Pong { heard_ms: u64 },
-    /// The last frames have to leave.
+    /// The last frames have to be sent.
     Closing,
 }
 
-/// The future that drives a connection; it ends when that is closed, and says why. Dropping it cuts the connection.
+/// The future that drives a connection; it resolves to the reason when the connection is closed. Dropping it closes the
+/// connection abruptly.
 #[must_use = "a connection does nothing unless its driver runs"]
 pub struct Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     connection: client::Connection<Heard<T>, Bytes>,
-    /// Tells a GOAWAY; gone with the last handle.
+    /// To detect GOAWAY; gone with the last handle.
     requests: Weak<SendRequest<Bytes>>,
     pings: Option<PingPong>,
     state: Rc<State>,
@@ -115,14 +116,14 @@ where
         driver
     }
 
-    /// Takes over what the frames that just came have changed.
+    /// Applies what the frames just received have changed.
     fn notice(&self) {
         let allowed = self.connection.max_concurrent_send_streams();
         self.state.set_streams_limit(allowed.min(self.settings.streams_max));
         if self.state.condition.get() == Condition::Open
             && let Some(requests) = self.requests.upgrade()
         {
-            // A clone that has sent nothing is ready at once, or refused for good.
+            // A clone that has sent nothing is ready at once, or refused permanently.
             let ready = SendRequest::clone(&requests).poll_ready(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready(Err(_)) = ready {
                 self.state.worsen(Condition::Retiring);
@@ -139,7 +140,7 @@ where
         self.timer = Some(Box::pin(sleep_ms(ms.max(1))));
     }
 
-    /// Ready when the peer is taken for dead.
+    /// Ready when the peer is considered dead.
     fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let owed = self.state.streams_open.get() > 0;
@@ -148,7 +149,7 @@ where
                 Clock::Off | Clock::Silence | Clock::Pong { .. } if !owed && self.is_leaving() => {
                     self.start(Clock::Closing, self.settings.close_timeout_ms);
                 }
-                // Any frame is a sign of life: an answer may stand in front of the PONG.
+                // Any frame is a sign of life: the PONG may be queued behind an answer.
                 Clock::Pong { heard_ms } if owed && heard_ms != self.state.heard_ms.get() => self.listen(),
                 _ => {}
             }
@@ -164,7 +165,7 @@ where
         }
     }
 
-    /// Waits until the peer has been silent for long enough, or asks it if it has.
+    /// Waits until the peer has been silent for long enough, and then sends a PING.
     fn listen(&mut self) {
         let due_ms = self.state.heard_ms.get().saturating_add(self.settings.ping_after_ms);
         match due_ms.saturating_sub(now_ms()) {
@@ -175,8 +176,8 @@ where
 
     fn ping(&mut self) {
         if let Some(pings) = &mut self.pings {
-            // The answer to the one before is taken here, where it is first of use; without it this one is not sent, and
-            // need not be.
+            // The PONG of the previous PING is consumed here, where it first matters; without it no new PING can be
+            // sent, and none is needed.
             let _ = pings.poll_pong(&mut Context::from_waker(Waker::noop()));
             let _ = pings.send_ping(Ping::opaque());
         }
@@ -188,18 +189,18 @@ impl<T> Future for Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Errors: `ConnectionLost` (the transport, or a peer gone silent) or `Protocol`.
+    /// Errors: `ConnectionLost` (the transport failed, or the peer is silent) or `Protocol`.
     type Output = Result<(), Http2Fault>;
 
-    // The library wakes its own task in three cases: a frame that was just read gives it something to send, the last handle
-    // and stream are found gone, a ping is asked for. Each is one more poll that finds nothing and leaves no wake behind,
-    // so the ring is asked for completions after at most two polls of whatever came in. It knows no yields.
+    // The library wakes its own task in three cases: a frame just read gives it something to send, the last handle and
+    // stream are found dropped, or a ping was requested. Each costs one extra poll that finds nothing and wakes
+    // nothing, so the ring is polled for completions after at most two polls per input. It never yields by itself.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Http2Fault>> {
         let driver = &mut *self;
         let ended = match Pin::new(&mut driver.connection).poll(context) {
             Poll::Ready(Ok(())) => Ok(()),
             Poll::Ready(Err(error)) => Err(match fault::of(&error) {
-                // The peer's goodbye with a reason of its own.
+                // The peer sent GOAWAY with a reason of its own.
                 Http2Fault::Refused | Http2Fault::Reset(_) => Http2Fault::ConnectionLost,
                 fault => fault,
             }),

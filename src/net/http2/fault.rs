@@ -1,28 +1,28 @@
-//! Why a stream or a connection ended, told by what may be done next.
+//! Why a stream or a connection ended, by what may be done next.
 
 use std::io;
 
 use h2::Reason;
 
-/// Why there is no answer, or no more of it.
+/// Why there is no answer, or only a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Http2Fault {
-    /// The peer has certainly not looked at the request (RFC 9113 8.7): it may be sent again, wherever.
+    /// The peer has certainly not processed the request (RFC 9113 8.7): it may be retried anywhere.
     #[error("the stream was refused before it was processed")]
     Refused,
-    /// The peer gave the stream up, with this code (RFC 9113 7).
+    /// The peer reset the stream with this code (RFC 9113 7).
     #[error("the stream was reset with code {0}")]
     Reset(u32),
-    /// The connection went away under the stream.
+    /// The connection was lost while the stream was open.
     #[error("the connection was lost")]
     ConnectionLost,
-    /// The peer broke the protocol, or would have made us do so.
+    /// The peer violated the protocol, or would have made us do so.
     #[error("broken HTTP/2")]
     Protocol,
     /// The stream's deadline passed.
     #[error("the deadline of the stream passed")]
     TimedOut,
-    /// The stream's alarm was tripped.
+    /// The stream's alarm was triggered.
     #[error("the stream was given up")]
     Abandoned,
 }
@@ -41,14 +41,14 @@ impl From<Http2Fault> for io::Error {
     }
 }
 
-/// What the library's error on a stream of which nothing was heard means.
+/// Classifies the library's error on a stream that got no response yet.
 pub(super) fn of(error: &h2::Error) -> Http2Fault {
     if error.is_io() {
         return Http2Fault::ConnectionLost;
     }
     match error.reason() {
-        // A stream gets the peer's GOAWAY as its error only if its number is above the last one of it; all others run on
-        // and end with the transport (RFC 9113 6.8).
+        // A stream gets the peer's GOAWAY as its error only if its id is above GOAWAY's last stream id; all others
+        // continue and end with the transport (RFC 9113 6.8).
         Some(_) if error.is_go_away() && error.is_remote() => Http2Fault::Refused,
         Some(Reason::REFUSED_STREAM) if error.is_remote() => Http2Fault::Refused,
         Some(reason) if error.is_remote() => Http2Fault::Reset(reason.into()),
@@ -56,7 +56,7 @@ pub(super) fn of(error: &h2::Error) -> Http2Fault {
     }
 }
 
-/// A connection's error as the transport would have said it.
+/// A connection's error as an error of the transport.
 pub(super) fn io_error(error: h2::Error) -> io::Error {
     if error.is_io() {
         return error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());

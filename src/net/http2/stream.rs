@@ -1,5 +1,5 @@
-//! One request and its answer: the answer's head as HTTP/1.1 text, then the bytes of its body. The window is opened again
-//! only by bytes that were handed over, so a slow reader slows its backend. Never gives 0 but at a clean end.
+//! One request and its answer: the response head as HTTP/1.1 text, then the bytes of its body. Flow control windows are
+//! reopened only for bytes that were read, so a slow reader slows its backend. Returns 0 only at a clean end.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -15,19 +15,19 @@ use http::{HeaderMap, StatusCode};
 use super::{Http2Fault, State, fault};
 use crate::net::watch::{Interrupt, Watch};
 
-/// Room made where the caller's buffer has none.
+/// How much to reserve if the caller's buffer has no spare capacity.
 const READ_BYTES: usize = 16 << 10;
 
-/// Fields that speak of one connection have no meaning here (RFC 9113 8.2.2), and as text they would gain one.
+/// Connection-specific fields are invalid in HTTP/2 (RFC 9113 8.2.2), but would take effect as text.
 const OF_CONNECTIONS: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
-/// Reads like an HTTP/1.1 connection that carries one answer: interim heads, the head, the body without any framing of its
-/// own, then 0. A `content-length` in the head is true: what comes has been checked against it. Dropped before its end,
-/// the stream is reset with CANCEL; where an answer is known to be complete, reading on to the 0 spares the peer that.
+/// Reads like an HTTP/1.1 connection with one answer: interim heads, the head, the body without framing, then 0. A
+/// `content-length` in the head is reliable: the body was checked against it. Dropped before its end, the stream is
+/// reset with CANCEL; reading a complete answer up to the 0 avoids that.
 pub struct Stream {
     stage: Stage,
     chunk: Chunk,
-    /// Held so that dropping the stream gives up the request's body too.
+    /// Held so that dropping the stream also cancels the request body.
     _upload: SendStream<Bytes>,
     heard: Heard,
     watch: Watch,
@@ -40,7 +40,7 @@ enum Stage {
     Ended(Result<(), Http2Fault>),
 }
 
-/// Whether the peer has answered anything: after that nothing it says makes the request unprocessed.
+/// Whether the peer has sent any response: after that, no error proves that the request was not processed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Heard {
     Nothing,
@@ -60,12 +60,12 @@ impl Stream {
         }
     }
 
-    /// Its deadlines and alarms end `read` as they would that of a socket; what tripped is left for the caller to take.
+    /// Its deadlines and alarms end `read` as for a socket; the interrupt remains for the caller to take.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }
 
-    /// Why it ended, if it did and not cleanly.
+    /// Why it ended, if it did not end cleanly.
     pub fn fault(&self) -> Option<Http2Fault> {
         match self.stage {
             Stage::Ended(Err(fault)) => Some(fault),
@@ -73,13 +73,14 @@ impl Stream {
         }
     }
 
-    /// Whether nothing more comes, cleanly or not: the end may be known beside the last bytes, which the next read says.
+    /// Whether nothing more follows, cleanly or not: the end may be known with the last bytes; the next read returns
+    /// it.
     pub fn has_ended(&self) -> bool {
         matches!(self.stage, Stage::Ended(_))
     }
 
-    /// Reads what there is behind what `buffer` holds, into its spare capacity. 0 is the end of a complete answer.
-    /// Errors: the answer is not complete, and [`Stream::fault`] says why; from then on always the same.
+    /// Appends available bytes to `buffer` within its spare capacity. 0 is the end of a complete answer. Errors: the
+    /// answer is incomplete, and [`Stream::fault`] says why; later reads return the same.
     pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         if buffer.len() == buffer.capacity() {
             buffer.reserve(READ_BYTES);
@@ -88,7 +89,7 @@ impl Stream {
         (result, buffer)
     }
 
-    /// As `read`, of a buffer that has room.
+    /// As `read`, for a buffer with spare capacity.
     pub fn poll_read(&mut self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if !matches!(self.stage, Stage::Ended(_))
             && let Some(interrupt) = self.watch.poll_down(context.waker())
@@ -116,7 +117,7 @@ impl Stream {
                 Err(fault) => self.stage = Stage::Ended(Err(fault)),
             }
             if let Stage::Ended(result) = self.stage {
-                // What came before is given first; the next read gives the error.
+                // Bytes received before the error are returned first; the next read returns the error.
                 if buffer.len() == before {
                     return Poll::Ready(result.map(|()| 0).map_err(io::Error::from));
                 }
@@ -126,7 +127,7 @@ impl Stream {
         Poll::Ready(Ok(buffer.len() - before))
     }
 
-    /// Copies what fits, and lets the peer send as much again.
+    /// Copies what fits, and reopens the window by as much.
     fn hand_over(&mut self, buffer: &mut Vec<u8>) {
         let bytes = &mut self.chunk.bytes;
         let count = bytes.len().min(buffer.capacity() - buffer.len());
@@ -135,18 +136,18 @@ impl Stream {
         if let (Stage::Body(body), Section::Body) = (&mut self.stage, self.chunk.of)
             && count > 0
         {
-            // Refused only for a stream that is closed, which needs no window.
+            // Fails only for a closed stream, which needs no window.
             let _ = body.flow_control().release_capacity(count);
         }
     }
 
-    /// The next bytes of the answer; none at its end.
+    /// The next bytes of the answer; `None` at its end.
     fn pull(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Http2Fault>> {
         let pulled = match &mut self.stage {
             Stage::Ended(result) => return Poll::Ready(result.map(|()| None)),
             Stage::Head(response) => match response.poll_informational(context) {
                 Poll::Ready(Some(interim)) => interim.map(|head| Some(Chunk::head(head.status(), head.headers()))),
-                // None: the next head is the answer's. Pending: there is none, or the request is not even open yet.
+                // None: the next head is the final one. Pending: there is no head yet, or the request was not sent yet.
                 Poll::Ready(None) | Poll::Pending => match ready!(Pin::new(response).poll(context)) {
                     Ok(response) => {
                         let (parts, body) = response.into_parts();
@@ -156,7 +157,7 @@ impl Stream {
                     Err(error) => Err(error),
                 },
             },
-            // None at END_STREAM, or in front of trailers, which end the stream and which nobody has asked for.
+            // None at END_STREAM, or before trailers, which end the stream and are ignored.
             Stage::Body(body) => {
                 ready!(body.poll_data(context)).transpose().map(|data| data.map(|bytes| Ok(Chunk::body(bytes))))
             }
@@ -182,13 +183,13 @@ impl Drop for Stream {
     }
 }
 
-/// Bytes that came and were not handed over yet.
+/// Received bytes that were not read yet.
 struct Chunk {
     bytes: Bytes,
     of: Section,
 }
 
-/// Only bytes of the body count in windows.
+/// Only body bytes count in windows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
     Head,
@@ -200,8 +201,8 @@ impl Chunk {
         Chunk { bytes, of: Section::Body }
     }
 
-    /// A head as HTTP/1.1 text. Its names and values come out of types that hold no others, but on this line it is decided
-    /// what a client may be made to read: it is looked at once more.
+    /// A head as HTTP/1.1 text. The types of its names and values allow only valid bytes, but this output is what a
+    /// client will parse, so it is checked again.
     fn head(status: StatusCode, fields: &HeaderMap) -> Result<Chunk, Http2Fault> {
         let mut text = Vec::with_capacity(1024);
         text.extend_from_slice(b"HTTP/1.1 ");

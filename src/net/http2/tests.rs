@@ -1,11 +1,11 @@
-//! HTTP/2 against the library's own server half and against a peer that writes its frames by hand, over a pipe in memory.
-//! In the real world they run on a ring; under `--cfg sim` in virtual time, in the order that a seed chooses.
+//! HTTP/2 against the library's own server half, and against a peer that writes its frames by hand, over an in-memory
+//! pipe. In the real world they run on a ring; under `--cfg sim` in virtual time, in an order chosen by a seed.
 
-mod life; // the connection: news, endings, silence
-mod peer; // a server that says exactly what a test wants
+mod life; // the connection: changes, endings, silence
+mod peer; // a server under full control of a test
 mod pipe; // two ends in memory
-mod streams; // answers, whole and broken
-mod windows; // flow control, and bodies under way
+mod streams; // complete and broken answers
+mod windows; // flow control, and bodies in transit
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -39,16 +39,16 @@ fn run<F: Future<Output = ()> + 'static>(test: impl Fn() -> F) {
         println!("SEED={seed}");
         let world = World::new(seed);
         let done = Rc::new(Cell::new(false));
-        let (test, told) = (test(), done.clone());
+        let (test, finished) = (test(), done.clone());
         world.spawn(Place::Core(0), async move {
             test.await;
-            told.set(true);
+            finished.set(true);
         });
         assert_eq!(world.run_until(3_600_000, || done.get()), Ended::Met);
     }
 }
 
-/// Runs all of them in this task.
+/// Runs all futures in this task.
 async fn join<T>(futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
     let mut slots: Vec<_> = futures.into_iter().map(|future| (Some(future), None)).collect();
     poll_fn(|context| {
@@ -65,7 +65,7 @@ async fn join<T>(futures: Vec<Pin<Box<dyn Future<Output = T>>>>) -> Vec<T> {
 
 type Ending = Rc<Cell<Option<Result<(), Http2Fault>>>>;
 
-/// A connection whose driver runs, to a peer with these settings.
+/// A connection with a running driver, to a peer with these settings.
 async fn open(settings: Http2Settings, announced: &[(u16, u32)]) -> (Connection, Peer, Ending) {
     let (ours, theirs) = pipe(PIPE_BYTES);
     let mut peer = Peer::new(theirs);
@@ -78,8 +78,8 @@ async fn open(settings: Http2Settings, announced: &[(u16, u32)]) -> (Connection,
 async fn begin(io: End, settings: Http2Settings) -> (Connection, Ending) {
     let (connection, driver) = handshake(io, settings).await.unwrap();
     let ending = Ending::default();
-    let told = ending.clone();
-    spawn_raw(async move { told.set(Some(driver.await)) });
+    let result = ending.clone();
+    spawn_raw(async move { result.set(Some(driver.await)) });
     (connection, ending)
 }
 
@@ -87,7 +87,7 @@ async fn dead(lookout: &mut Lookout) {
     while lookout.news().await != News::Dead {}
 }
 
-/// A connection to the library's server, which gives each request to `handler`.
+/// A connection to the library's server, which passes each request to `handler`.
 async fn served<F>(
     settings: Http2Settings,
     server: h2::server::Builder,
@@ -114,7 +114,7 @@ fn get() -> http::Request<()> {
     http::Request::get("https://backend.test/v1/models").body(()).unwrap()
 }
 
-/// Everything up to the end, and how that was.
+/// Everything up to the end, and how it ended.
 async fn read_all(stream: &mut Stream, buffer_bytes: usize) -> (String, Result<(), io::ErrorKind>) {
     let mut all = Vec::new();
     loop {
@@ -129,7 +129,7 @@ async fn read_all(stream: &mut Stream, buffer_bytes: usize) -> (String, Result<(
     }
 }
 
-/// Reads exactly once.
+/// Reads once.
 async fn read_once(stream: &mut Stream) -> Result<String, io::ErrorKind> {
     let (result, got) = stream.read(Vec::with_capacity(64 << 10)).await;
     result.map(|_| String::from_utf8(got).unwrap()).map_err(|error| error.kind())

@@ -1,6 +1,6 @@
-//! A kernel of the tests' own: sockets and descriptors that tests feed, and completions that come in any order, late, in
-//! part, cancelled, or only after the queue of completions has overflowed. It keeps what the real one promises: a queued
-//! send is done within the call that submits it, and what one operation brings comes in order.
+//! A fake kernel for tests: tests feed its sockets and descriptors; completions come in any order, late, partial,
+//! cancelled, or only after the completion queue has overflowed. It keeps the guarantees of the real one: a queued send
+//! runs within the call that submits it, and the completions of one operation come in order.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::kernel::Completion;
 use crate::net::sys::{EventFdCount, Target};
 
-/// Small, so that each bound is met again and again.
+/// Small, so that tests reach each bound often.
 const QUEUE: usize = 6;
 const COMPLETIONS: usize = 4;
 const BUFFERS: usize = 16;
@@ -20,7 +20,7 @@ pub const BUFFER_BYTES: usize = 48;
 const ARENA_BYTES: usize = 400;
 const FIXED_FILES: usize = 4;
 
-/// Numbers from a seed (SplitMix64).
+/// A seeded random generator (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
@@ -33,7 +33,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below `bound`.
+    /// A random number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
@@ -43,18 +43,18 @@ impl Random {
     }
 }
 
-/// An open file: a socket and its peer. It lives for as long as an operation holds it, whatever its descriptor does.
+/// An open file: a socket and its peer. Operations keep it alive, even after its descriptor is closed.
 #[derive(Default)]
 pub struct File {
-    /// What the peer has sent and nobody has received.
+    /// Sent by the peer and not received yet.
     pub incoming: VecDeque<u8>,
-    /// The peer has ended its direction: in order, or by this error.
+    /// The peer has ended its direction: cleanly, or by this error.
     pub ended: Option<Result<(), Errno>>,
     /// What the peer has received.
     pub outgoing: Vec<u8>,
-    /// How much the peer still takes.
+    /// How many more bytes the peer accepts.
     pub room: usize,
-    /// Sends fail by this.
+    /// The error that sends fail with.
     pub broken: Option<Errno>,
     pub shut_down: bool,
     pub reset_by_close: bool,
@@ -91,7 +91,7 @@ enum Entry {
     Poll { fd: RawFd, events: PollFlags, tag: u64 },
 }
 
-/// What the kernel holds: by file, not by descriptor.
+/// Operations in the kernel refer to files, not descriptors.
 #[derive(Debug)]
 pub enum Pending {
     Receive { file: usize, tag: u64 },
@@ -108,7 +108,7 @@ impl Pending {
 
 pub struct Fake {
     pub random: Random,
-    /// One in so many things goes wrong that may; 0 for a kernel that does all at once and whole.
+    /// One in this many operations that can go wrong does; 0 for a kernel that does everything at once and completely.
     pub chaos: usize,
     pub files: Vec<File>,
     pub descriptors: HashMap<RawFd, usize>,
@@ -116,10 +116,10 @@ pub struct Fake {
     queue: VecDeque<Entry>,
     pending: Vec<Pending>,
     completions: VecDeque<Completion>,
-    /// Completions for which there was no room.
+    /// Completions for which the queue had no room.
     overflow: VecDeque<Completion>,
     buffers: Vec<Vec<u8>>,
-    /// Buffers the kernel may fill.
+    /// Buffers that the kernel may fill.
     available: VecDeque<u16>,
     arena: Vec<u8>,
 }
@@ -142,7 +142,7 @@ impl Fake {
         }
     }
 
-    /// Opens a socket with the lowest descriptor that is free, as a kernel does. The descriptor, and the file.
+    /// Opens a socket with the lowest free descriptor, as a kernel does. Returns the descriptor and the file.
     pub fn open(&mut self) -> (RawFd, usize) {
         let fd = (3..).find(|fd| !self.descriptors.contains_key(fd)).expect("there are many");
         self.files.push(File { room: usize::MAX, ..File::default() });
@@ -154,7 +154,7 @@ impl Fake {
         self.descriptors.remove(&fd).expect("it is open");
     }
 
-    /// Operations that hold `file` open.
+    /// Operations that keep `file` open.
     pub fn holders(&self, file: usize) -> Vec<&Pending> {
         let is_holder = |pending: &&Pending| match pending {
             Pending::Receive { file: held, .. } | Pending::Poll { file: held, .. } => *held == file,
@@ -162,7 +162,7 @@ impl Fake {
         self.pending.iter().filter(is_holder).collect()
     }
 
-    /// Whether a number of the table still keeps `file` open.
+    /// Whether the fixed file table keeps `file` open.
     pub fn fixed_holds(&self, file: usize) -> bool {
         self.fixed.contains(&Some(file))
     }
@@ -172,7 +172,7 @@ impl Fake {
         self.available.len()
     }
 
-    /// Buffers that were filled and whose completion was not taken.
+    /// Filled buffers whose completions were not taken yet.
     pub fn filled(&self) -> usize {
         self.completions.iter().chain(&self.overflow).filter(|done| done.buffer.is_some()).count()
     }
@@ -190,7 +190,7 @@ impl Fake {
     }
 
     fn complete(&mut self, done: Completion) {
-        // Once there is an overflow, all goes behind it.
+        // Once there is an overflow, later completions queue behind it.
         if self.overflow.is_empty() && self.completions.len() < COMPLETIONS {
             self.completions.push_back(done);
         } else {
@@ -221,13 +221,13 @@ impl Fake {
                     let short = if self.goes_wrong() { self.random.below(length) } else { length };
                     let bytes = self.arena[start..start + length].to_vec();
                     match self.files[file].send(&bytes[..short]) {
-                        Ok(taken) if taken == length => {} // a success is not told
+                        Ok(taken) if taken == length => {} // success posts no completion
                         Ok(taken) => self.complete(Completion { tag, result: taken as i32, buffer: None, more: false }),
                         Err(error) => self.fail(tag, error),
                     }
                 }
             }
-            // It may take a part of what is queued.
+            // It may accept only a part of what is queued.
             if self.goes_wrong() {
                 return;
             }
@@ -244,7 +244,7 @@ impl Fake {
         {
             self.completions.push_back(done);
         }
-        // In any order between operations.
+        // Operations complete in any order relative to each other.
         for _ in 0..self.pending.len() {
             let at = self.random.below(self.pending.len());
             if self.pending.is_empty() || self.goes_wrong() {
@@ -275,7 +275,7 @@ impl Fake {
             let most = waiting.min(BUFFER_BYTES);
             let length = if self.goes_wrong() { 1 + self.random.below(most) } else { most };
             self.buffers[usize::from(id)] = self.files[file].incoming.drain(..length).collect();
-            // A receive that goes on may end at any time; it is armed again then.
+            // A multishot receive may end at any time; it is armed again then.
             let more = !self.goes_wrong();
             if !more {
                 self.pending.swap_remove(at);
@@ -291,7 +291,7 @@ impl Fake {
     }
 }
 
-/// The kernel's side, as [`super::kernel::Ring`] has it.
+/// The interface of [`super::kernel::Ring`].
 impl Fake {
     pub fn push_receive(&mut self, fd: RawFd, tag: u64) -> bool {
         self.push(Entry::Receive { fd, tag })
@@ -315,7 +315,7 @@ impl Fake {
     }
 
     pub fn submit_and_reap(&mut self) {
-        // The call may be interrupted before it has done anything.
+        // The call may be interrupted before it does anything.
         if !self.goes_wrong() {
             self.submit();
             self.reap();
@@ -332,7 +332,7 @@ impl Fake {
 
     pub fn cancel(&mut self, tag: u64) {
         let Some(at) = self.pending.iter().position(|pending| pending.tag() == tag) else { return };
-        // It may bring something yet before it ends.
+        // It may still deliver something before it is cancelled.
         if let Pending::Receive { file, tag } = self.pending[at]
             && self.goes_wrong()
             && !self.files[file].incoming.is_empty()
@@ -367,7 +367,7 @@ impl Fake {
     }
 
     pub fn give_back(&mut self, id: u16) {
-        assert!(usize::from(id) < self.buffers.len() && !self.available.contains(&id), "buffer {id} came back twice");
+        assert!(usize::from(id) < self.buffers.len() && !self.available.contains(&id), "buffer {id} was returned twice");
         self.buffers[usize::from(id)].clear();
         self.available.push_back(id);
     }

@@ -1,30 +1,30 @@
-//! The numbers by which the ring knows sockets that send often: by its descriptor the kernel would look a socket up, and
-//! count who holds it, with each send. A socket without a number sends by its descriptor.
+//! The fixed file table of the ring, for sockets that send often: with a plain descriptor the kernel looks the socket
+//! up and counts a reference for each send. A socket without an entry sends by its descriptor.
 
 use io_uring::IoUring;
 
 use super::Reactor;
 use crate::net::sys::Target;
 
-/// Most sockets that get a number, as far as the limit of open files permits.
+/// Sizes of the table to try, largest first, as far as the limit of open files permits.
 const ROOMS: [u32; 3] = [1 << 15, 1 << 12, 1 << 9];
-/// A number costs two calls: it is for those who sent so often.
+/// An entry costs two system calls, so a socket gets one only after this many sends.
 pub(super) const SENDS: u8 = 16;
 
-/// How a socket is named to the ring: how often it has sent by its descriptor, or that it has a number, its slot's.
+/// How the ring refers to a socket: the number of sends by descriptor so far, or by an entry whose index is its slot's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Name(u8);
 
 impl Name {
     pub(super) const NUMBER: Name = Name(u8::MAX);
-    /// It gets none.
+    /// Never gets an entry.
     const UNNUMBERED: Name = Name(u8::MAX - 1);
 }
 
-/// Older kernels let go of a file up to a second after its number was taken from it: so long would a socket stay open.
+/// Older kernels release a file only up to a second after its removal from the table, which would delay the close.
 const FIRST_KERNEL: (u32, u32) = (6, 6);
 
-/// How many sockets of the ring can have a number; none where the kernel is old or refuses.
+/// Size of the fixed file table; 0 if the kernel is too old or refuses.
 pub(super) fn fixed_files_max(ring: &IoUring) -> u32 {
     let release = rustix::system::uname();
     if version_of(release.release().to_bytes()).is_none_or(|version| version < FIRST_KERNEL) {
@@ -33,14 +33,14 @@ pub(super) fn fixed_files_max(ring: &IoUring) -> u32 {
     ROOMS.into_iter().find(|&room| ring.submitter().register_files_sparse(room).is_ok()).unwrap_or(0)
 }
 
-/// The first two numbers of a kernel's release.
+/// The first two numbers of a kernel release.
 fn version_of(release: &[u8]) -> Option<(u32, u32)> {
     let mut numbers = std::str::from_utf8(release).ok()?.split(|message: char| !message.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 impl Reactor {
-    /// What the next send of `index` fixed_files its socket by.
+    /// How the next send of slot `index` refers to its socket.
     pub(super) fn target(&mut self, index: u32) -> Target {
         let slot = &mut self.slots[index as usize];
         let name = &mut slot.sending.name;
@@ -56,13 +56,13 @@ impl Reactor {
         if *name == Name::NUMBER { Target::Number(index) } else { Target::Descriptor(slot.socket) }
     }
 
-    /// Takes its number from a socket that closes: the ring would keep it open.
+    /// Removes a closing socket from the table, which would otherwise keep it open.
     pub(super) fn forget_number(&mut self, index: u32) {
         let name = &mut self.slots[index as usize].sending.name;
         if std::mem::take(name) == Name::NUMBER {
             let slot = &self.slots[index as usize];
             if !self.kernel.set_fixed_file(index, -1) {
-                self.kernel.shut_down(slot.socket); // out of memory: what stays open is at least of no use to anybody
+                self.kernel.shut_down(slot.socket); // out of memory: it stays open, but is unusable
             }
         }
     }

@@ -1,6 +1,6 @@
-//! What the reactor asks of the kernel, in one place: a ring, the buffers that it receives into, the memory that queued sends
-//! point to, and the few plain calls on sockets. Tests put a fake kernel in its place, which completes in any order, late, in
-//! part or not at all, as a real one may.
+//! The reactor's interface to the kernel: a ring, the buffers that it receives into, the arena that queued sends point
+//! to, and a few plain calls on sockets. Tests replace it by a fake kernel, which completes operations in any order,
+//! late, partially or never, as the real one may.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -14,40 +14,39 @@ use crate::net::sys::{self, Buffers, EventFdCount, SendArena, Target};
 
 pub(super) const RING_ENTRIES: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
-/// Most buffers of a core. Bytes leave them when their reader runs, mostly within the same round.
+/// Most receive buffers of a core. A buffer is emptied when its reader runs, mostly within the same round.
 pub(super) const BUFFERS: u16 = 1024;
-/// So many are in use at first, and so many more each time they run out. The kernel takes them in turn, so that all of
-/// them go through the caches: with as many as are needed the bytes of a request are still there when it is read.
+/// Initial number of buffers, and the increment each time they run out. The kernel uses them in turn, so all of them
+/// pass through the caches: with no more than are needed, the bytes of a request are still cached when it is read.
 pub(super) const BUFFERS_STEP: u16 = 64;
 pub(super) const BUFFER_BYTES: usize = 8 << 10;
-/// Bytes of all sends of a round. The arena is filled from its start each time: that of a small round stays in the first
-/// cache.
+/// Arena for the sends of a round. It is filled from its start in each round, so a small round stays in the L1 cache.
 pub(super) const SEND_ARENA_BYTES: usize = 256 << 10;
 
-/// One completion.
+/// A completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Completion {
-    /// What the operation was queued with.
+    /// The tag that the operation was queued with.
     pub tag: u64,
     /// A count, or a negated error number.
     pub result: i32,
-    /// The buffer that was filled, or was taken and not filled.
+    /// The buffer that was filled, or that was taken but not filled.
     pub buffer: Option<u16>,
-    /// The operation goes on and completes again.
+    /// The operation continues and will complete again.
     pub more: bool,
 }
 
-/// The real kernel, by one ring.
+/// The real kernel, by means of one ring.
 pub(super) struct Ring {
     ring: IoUring,
     buffers: Buffers,
     arena: SendArena,
-    /// How many sockets can have a number in the ring's table.
+    /// Size of the ring's fixed file table.
     fixed_files: u32,
 }
 
 impl Ring {
-    /// Errors: the kernel's refusal of a ring or its memory.
+    /// Errors: the kernel refuses a ring or its memory.
     pub fn new() -> io::Result<Ring> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
@@ -58,18 +57,20 @@ impl Ring {
         Ok(Ring { fixed_files: fixed_files_max(&ring), ring, buffers, arena: SendArena::new(SEND_ARENA_BYTES) })
     }
 
-    /// Queues a receive that goes on until it is cancelled or the buffers run out. False: the queue is full.
+    /// Queues a multishot receive, which continues until it is cancelled or the buffers run out. False: the queue is
+    /// full.
     pub fn push_receive(&mut self, socket: RawFd, tag: u64) -> bool {
         sys::push_receive(&mut self.ring, socket, tag)
     }
 
-    /// Copies `bytes` and queues a send of them: it is done within the call that submits it, and completes visibly only if
-    /// it did not take everything. Where the copy begins, or `None`: no room in the arena or in the queue.
+    /// Copies `bytes` and queues a send of them: it runs within the call that submits it, and posts a completion only
+    /// if it did not send everything. Returns the offset of the copy, or `None` if there is no room in the arena or the
+    /// queue.
     pub fn push_send(&mut self, target: Target, bytes: &[u8], tag: u64) -> Option<usize> {
         self.arena.push_send(&mut self.ring, target, bytes, tag)
     }
 
-    /// Queues a wait until `descriptor` is ready for one of `events`, or broken. False: the queue is full.
+    /// Queues a wait until `descriptor` is ready for one of `events` or has an error. False: the queue is full.
     pub fn push_poll(&mut self, descriptor: RawFd, events: PollFlags, tag: u64) -> bool {
         sys::push_poll(&mut self.ring, descriptor, events, tag)
     }
@@ -79,44 +80,44 @@ impl Ring {
         sys::push_eventfd_read(&mut self.ring, descriptor, count, tag)
     }
 
-    /// Submits what is queued and lets the kernel post what has completed, without waiting.
+    /// Submits what is queued and lets the kernel post completions, without waiting.
     pub fn submit_and_reap(&mut self) {
-        // What was not taken is asked for again by whoever looks at `is_submitted`.
+        // Callers check `is_submitted` and retry what was not accepted.
         let _ = sys::submit_and_reap(&mut self.ring);
     }
 
-    /// Submits what is queued and waits until something has completed, for `timeout_us` at most.
+    /// Submits what is queued and waits for a completion, for `timeout_us` at most.
     pub fn submit_and_wait(&mut self, timeout_us: u64) {
         let _ = sys::submit_and_wait(&mut self.ring, timeout_us);
     }
 
-    /// Lets the kernel post what has completed, and submits nothing.
+    /// Lets the kernel post completions without submitting.
     pub fn only_reap(&mut self) {
         let _ = sys::only_reap(&mut self.ring);
     }
 
-    /// Takes back what waits under `tag` in the kernel. Its last completion still comes.
+    /// Cancels the operation with `tag`. Its last completion still arrives.
     pub fn cancel(&mut self, tag: u64) {
-        // Not found: it has completed.
+        // Not found: it has completed already.
         let _ = self.ring.submitter().register_sync_cancel(None, io_uring::types::CancelBuilder::user_data(tag));
     }
 
-    /// Whether the kernel has taken everything that was queued.
+    /// Whether the kernel has accepted everything that was queued.
     pub fn is_submitted(&mut self) -> bool {
         self.ring.submission().is_empty()
     }
 
-    /// Whether completions wait in the kernel for room in the queue.
+    /// Whether completions wait in the kernel because the queue is full.
     pub fn overflows(&mut self) -> bool {
         self.ring.submission().cq_overflow()
     }
 
-    /// Whether the kernel has something for us. It says so in shared memory, which spares a call.
+    /// Whether completions are available. Read from shared memory, without a system call.
     pub fn has_completions(&mut self) -> bool {
         self.ring.submission().taskrun() || !self.ring.completion().is_empty()
     }
 
-    /// Moves every completion that is there behind those in `into`.
+    /// Appends all available completions to `into`.
     pub fn take_completions(&mut self, into: &mut Vec<Completion>) {
         into.extend(self.ring.completion().map(|done| Completion {
             tag: done.user_data(),
@@ -131,7 +132,7 @@ impl Ring {
         self.buffers.filled(id, length)
     }
 
-    /// Lets the kernel use buffer `id` again.
+    /// Returns buffer `id` to the kernel.
     pub fn give_back(&mut self, id: u16) {
         self.buffers.give_back(id);
     }
@@ -141,27 +142,27 @@ impl Ring {
         self.buffers.used()
     }
 
-    /// Lets the kernel use more buffers, as far as there are any.
+    /// Makes more buffers available to the kernel, up to the most.
     pub fn use_more_buffers(&mut self) {
         self.buffers.use_more(BUFFERS_STEP);
     }
 
-    /// What a send that is queued was to send.
+    /// The bytes of a queued send.
     pub fn queued(&self, start: usize, length: usize) -> &[u8] {
         self.arena.queued(start, length)
     }
 
-    /// Forgets what was queued to be sent: all of it was submitted.
+    /// Empties the send arena; call it once everything in it is submitted.
     pub fn clear_queued(&mut self) {
         self.arena.clear();
     }
 
-    /// How many sockets can have a number.
+    /// Size of the fixed file table.
     pub fn fixed_files(&self) -> u32 {
         self.fixed_files
     }
 
-    /// Gives `socket` a number of the ring's table, or takes it (-1). False: the kernel refuses.
+    /// Puts `socket` into entry `number` of the fixed file table, or removes it (-1). False: the kernel refuses.
     pub fn set_fixed_file(&mut self, number: u32, socket: RawFd) -> bool {
         self.ring.submitter().register_files_update(number, &[socket]).is_ok()
     }
@@ -171,12 +172,12 @@ impl Ring {
         sys::send_now(socket, bytes)
     }
 
-    /// Makes the coming close a reset.
+    /// Makes the next close a reset.
     pub fn reset_by_close(&mut self, socket: RawFd) {
         sys::reset_by_close(socket);
     }
 
-    /// Ends both directions, so that whatever operation is pending on the socket completes.
+    /// Shuts down both directions, so that any pending operation on the socket completes.
     pub fn shut_down(&mut self, socket: RawFd) {
         sys::shutdown_both(socket);
     }
@@ -193,7 +194,7 @@ mod under_test {
     use super::*;
     use crate::net::reactor::fake::Fake;
 
-    /// The real one, or a fake.
+    /// The real kernel, or a fake.
     #[allow(clippy::large_enum_variant, reason = "one a thread")]
     pub enum Kernel {
         Ring(Ring),
@@ -225,7 +226,7 @@ mod under_test {
             Ring::new().map(Kernel::Ring)
         }
 
-        /// As where the kernel is old.
+        /// As with an old kernel.
         pub fn refuse_fixed_files(&mut self) {
             if let Kernel::Ring(ring) = self {
                 ring.fixed_files = 0;

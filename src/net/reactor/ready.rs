@@ -1,4 +1,4 @@
-//! Waits that are over once: for a descriptor that can be read or written, for a notifier, for a time.
+//! One-shot waits: for a descriptor to become readable or writable, for a notification, for a time.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -20,9 +20,9 @@ pub(super) struct Wait {
     pub(super) waker: Option<Waker>,
 }
 
-/// Ready when the kernel says so. Dropped, the wait is taken back: the descriptor has to be open until then.
+/// Ready when the kernel reports readiness. Dropping it cancels the wait; the descriptor must be open until then.
 pub struct Ready {
-    /// Absent where there was no room to wait.
+    /// None if the wait could not be queued.
     index: Option<u32>,
 }
 
@@ -61,7 +61,7 @@ impl Reactor {
     }
 }
 
-/// Waits until `descriptor` is ready for one of `events`, or broken.
+/// Waits until `descriptor` is ready for one of `events` or has an error.
 pub fn ready(descriptor: BorrowedFd<'_>, events: PollFlags) -> Ready {
     ready_at(descriptor.as_raw_fd(), events)
 }
@@ -106,7 +106,7 @@ impl Drop for Ready {
     }
 }
 
-/// Takes a sleeper out of the list when its sleep is given up.
+/// Removes the timer if its sleep is dropped.
 struct Sleep(Option<(u64, u64)>);
 
 impl Drop for Sleep {
@@ -123,7 +123,7 @@ pub async fn sleep_until_us(us: u64) {
     poll_fn(|context| {
         let state = with(|reactor| {
             if let Some(key) = sleep.0 {
-                // Whoever polls last is woken: what waits may have gone over to another task.
+                // Wakes the last waker that polled: the future may have moved to another task.
                 match reactor.timers.get_mut(&key) {
                     Some(waker) => {
                         reactor.discarded.push(std::mem::replace(waker, context.waker().clone()));

@@ -1,6 +1,6 @@
-//! The receiving side of a port: one armed receive a socket that delivers until the socket closes. An ordinary receive
-//! costs the kernel two attempts and an arming each time; this one costs its arming once. No buffer waits with an idle
-//! socket: the kernel picks one from a shared group when bytes come.
+//! The receiving side of a socket: one multishot receive per socket, armed until the socket closes. A single-shot
+//! receive costs the kernel two attempts and an arming each time. An idle socket holds no buffer: the kernel picks one
+//! from a shared group when bytes arrive.
 
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -11,9 +11,9 @@ use super::kernel::{BUFFER_BYTES, Completion};
 use super::{OF_RECEIVE, Reactor, Slot, SocketHandle, with};
 use crate::net::now_us;
 
-/// A socket whose reader does not read is received no further beyond this: the peer's window closes.
+/// Beyond this many unread bytes the receive is cancelled, so that the peer's window closes.
 const UNREAD_BYTES: usize = 128 << 10;
-/// What was asked of the kernel so long ago still holds: a peer may as well have said it now, with the word on its way.
+/// How long a poll of the kernel remains valid: an event of the peer this recent may as well still be in transit.
 const FRESH_US: u64 = 500;
 
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
-    /// Whom to wake. Returns whom it replaces.
+    /// Sets the waker; returns the one it replaces.
     fn wait(&mut self, context: &Context<'_>) -> Option<Waker> {
         match &self.reader {
             Some(reader) if reader.will_wake(context.waker()) => None,
@@ -63,7 +63,7 @@ impl Reactor {
         self.arming = true;
     }
 
-    /// Takes the receive back. What came before is kept.
+    /// Cancels the receive. Bytes that arrived before are kept.
     pub(super) fn cancel(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         if slot.receiving.armed && !slot.receiving.cancelling {
@@ -73,7 +73,7 @@ impl Reactor {
         }
     }
 
-    /// A receive has brought something, or ended.
+    /// A receive has delivered bytes, or ended.
     pub(super) fn received(&mut self, index: u32, done: Completion) {
         let slot = &mut self.slots[index as usize];
         match (done.result, done.buffer) {
@@ -121,7 +121,7 @@ impl Reactor {
         }
     }
 
-    /// Nobody reads any more. Whether the receive had ended already.
+    /// Releases a slot's receiving side once its socket has no reader. Returns whether the receive had ended already.
     pub(super) fn leave(&mut self, index: u32) -> bool {
         let slot = &mut self.slots[index as usize];
         if let Some(excess) = &mut slot.excess {
@@ -142,7 +142,7 @@ impl Reactor {
 }
 
 impl SocketHandle {
-    /// Moves what has come behind what `buffer` holds, into its spare capacity. 0 is the end.
+    /// Appends received bytes to `buffer` within its spare capacity. 0 is the end of the stream.
     pub fn poll_read(&self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_take(context, |bytes| {
             let taken = bytes.len().min(buffer.capacity() - buffer.len());
@@ -151,8 +151,8 @@ impl SocketHandle {
         })
     }
 
-    /// Shows `take` what has come, in place; it says how many bytes it took, at least one. Says the same; 0 is the end.
-    /// `take` must not touch a socket of this core.
+    /// Passes received bytes to `take` in place; it returns how many it consumed, at least one, and must not use a
+    /// socket of this core. Returns the same number; 0 is the end of the stream.
     pub fn poll_take(&self, context: &mut Context<'_>, take: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<usize>> {
         let result = with(|reactor| {
             let slot = &mut reactor.slots[self.index as usize];
@@ -191,7 +191,7 @@ impl SocketHandle {
         }
     }
 
-    /// Waits until `poll_read` would not.
+    /// Waits until `poll_read` would not wait.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ready = with(|reactor| {
             let slot = &mut reactor.slots[self.index as usize];
@@ -209,20 +209,20 @@ impl SocketHandle {
         }
     }
 
-    /// Receives from now on, whoever reads it when: what comes is then known of.
+    /// Receives from now on, before the first read, so that input is noticed.
     pub fn arm(&self) {
         let _ = with(|reactor| reactor.arm(self.index));
     }
 
-    /// Whether nothing has come up to this moment, the end included, and whatever comes will be received. False also
-    /// when that is not certain.
+    /// Whether nothing has arrived up to now, the end included, and future input will be received. Also false if that
+    /// is uncertain.
     pub fn is_quiet(&self) -> bool {
         with(|reactor| {
-            // What the kernel has but has not posted would be taken for the answer to the next request.
+            // Input that the kernel has not posted yet would be taken for the answer to the next request.
             if reactor.arming {
                 reactor.serve();
             } else if reactor.kernel.has_completions() && now_us().saturating_sub(reactor.asked_us) > FRESH_US {
-                // What is queued leaves with the rest of the round.
+                // Queued sends are submitted with the rest of the round.
                 reactor.begin();
                 reactor.kernel.only_reap();
                 reactor.complete_all();

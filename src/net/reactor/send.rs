@@ -1,6 +1,6 @@
-//! The sending side of a port: what is posted leaves with whatever else the core sends in this round, by one call, and
-//! nobody waits for it: the kernel takes it within that call, as long as the peer has room. What it has none for is kept
-//! here and leaves later.
+//! The sending side of a socket. Posted bytes are submitted with the core's other sends of the round, by one system
+//! call, and are not awaited: the kernel accepts them within that call, as long as the peer has room. The rest is kept
+//! here and sent later.
 
 use std::io;
 use std::num::NonZeroU16;
@@ -13,25 +13,25 @@ use super::fixed_files::Name;
 use super::{Excess, OF_ROOM, OF_SEND, Reactor, Slot, SocketHandle, with};
 use crate::net::{Panics, is_running, now_ms, sleep_ms, spawn_lasting};
 
-/// Most bytes of one send that is not waited for.
+/// Largest posted send.
 const POSTED_BYTES: usize = 16 << 10;
-/// How often peers that take nothing are looked for.
+/// How often peers that accept nothing are looked for.
 const STALLED_TICK_MS: u64 = 100;
-/// How long the rest of one send may take in all, beyond the peer's patience: [`POSTED_BYTES`] at 1 KiB a second.
+/// How long the rest of one send may take, beyond the peer's patience: [`POSTED_BYTES`] at 1 KiB/s.
 const REST_MS: u64 = 16_000;
 
-/// Almost two hours and more: whoever has so much patience has other limits.
+/// Almost two hours or more; connections with so much patience have other limits.
 const ENDLESS: u16 = u16::MAX;
 
 #[derive(Default)]
 pub(super) struct Sending {
-    /// A queued send: where it begins in the arena, and its length; 0 for none.
+    /// The queued send: its offset in the arena, and its length; 0 for none.
     posted_at: u32,
     posted: u16,
     pub(super) name: Name,
-    /// The number of the error that ended it.
+    /// The error number that ended the sending side.
     broken: Option<NonZeroU16>,
-    /// How many looks a peer without room has for some more; [`ENDLESS`] is for ever.
+    /// How many more ticks a peer without room has; [`ENDLESS`] is unlimited.
     patience: u16,
 }
 
@@ -49,22 +49,22 @@ impl Sending {
 }
 
 impl Excess {
-    /// When its peer, who may take nothing for `patience_ms`, has had its time: a byte now and then does not put it off for
-    /// ever.
+    /// The deadline of a peer that may accept nothing for `patience_ms`: an occasional byte does not extend it
+    /// indefinitely.
     pub(super) fn stalls_until_ms(&self, patience_ms: u64) -> u64 {
         self.moved_ms.min(self.unsent_ms.saturating_add(REST_MS)).saturating_add(patience_ms)
     }
 }
 
 impl Slot {
-    /// Whether everything is out, and more could follow.
+    /// Whether everything was sent, and more could follow.
     pub(super) fn is_settled(&self) -> bool {
         !self.sending.is_posted() && self.unsent().is_empty() && self.sending.broken.is_none()
     }
 }
 
 impl Reactor {
-    /// Queues a send of `bytes`. `None`: not now, something is on its way already, or it is too much.
+    /// Queues a send of `bytes`. `None`: an earlier send is unfinished, or there are too many bytes.
     fn post(&mut self, index: u32, bytes: &[u8], patience_ms: u64) -> Option<Result<(), Errno>> {
         let slot = &self.slots[index as usize];
         if let Some(error) = slot.sending.broken() {
@@ -93,7 +93,7 @@ impl Reactor {
         Some(Ok(()))
     }
 
-    /// Ready when nothing is on its way any more. Errors: why it will not arrive.
+    /// Ready when no send is pending. Errors: why the bytes cannot be sent.
     fn poll_settled(&mut self, index: u32, context: &mut Context<'_>) -> Poll<Result<(), Errno>> {
         if self.slots[index as usize].sending.is_posted() {
             self.serve();
@@ -109,7 +109,7 @@ impl Reactor {
         Poll::Pending
     }
 
-    /// The queued send of `index` did not take everything.
+    /// The queued send of `index` did not send everything.
     pub(super) fn fell_short(&mut self, index: u32, result: i32) {
         let slot = &mut self.slots[index as usize];
         if !slot.sending.is_posted() {
@@ -131,7 +131,7 @@ impl Reactor {
             if !std::mem::replace(&mut slot.is_listed, true) {
                 self.stalled.push(index);
             }
-            // A ring that has ended closes what is left on it.
+            // When the ring has ended, closing the sockets resets those with unsent bytes.
             if !self.stalled_ticking && is_running() {
                 self.stalled_ticking = true;
                 spawn_lasting(&Panics::default(), tick_stalled);
@@ -140,7 +140,7 @@ impl Reactor {
         }
     }
 
-    /// Whatever was queued and did not complete was sent.
+    /// All queued sends without a completion were sent completely.
     pub(super) fn all_posted(&mut self) {
         for index in self.posted.drain(..) {
             let slot = &mut self.slots[index as usize];
@@ -176,7 +176,7 @@ impl Reactor {
     pub(super) fn send_on(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let Some(excess) = slot.excess.as_mut().filter(|excess| !slot.orphan && !excess.unsent.is_empty()) else {
-            return; // it closes, or has failed
+            return; // it is closing, or has failed
         };
         match self.kernel.send_now(slot.socket, &excess.unsent) {
             Ok(taken) => {
@@ -197,8 +197,8 @@ impl Reactor {
         }
     }
 
-    /// The socket is about to close. What its peer has no room for is lost; the close is a reset then, so that what came
-    /// before is not taken for a whole message.
+    /// Called before the socket closes. Bytes that its peer has no room for are lost; the close is then a reset, so
+    /// that the peer cannot take the rest for a complete message.
     pub(super) fn stop_sending(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let waits = !slot.unsent().is_empty();
@@ -213,7 +213,8 @@ impl Reactor {
         }
     }
 
-    /// Shuts down sockets whose peers took nothing, or too little, for longer than they may. False: there are none left that stall.
+    /// Shuts down sockets whose peers accepted nothing, or too little, for longer than they may. False: no peer is
+    /// stalled.
     fn end_stalled(&mut self) -> bool {
         let now_ms = now_ms();
         let (slots, kernel) = (&mut self.slots, &mut self.kernel);
@@ -236,7 +237,7 @@ impl Reactor {
     }
 }
 
-/// Looks for peers that take nothing, as long as there are such that have no room.
+/// Looks for stalled peers as long as any peer has no room.
 async fn tick_stalled() {
     loop {
         sleep_ms(STALLED_TICK_MS).await;
@@ -246,7 +247,7 @@ async fn tick_stalled() {
     }
 }
 
-/// Posts on a port for another task of its core. Of a port that is gone nothing is taken.
+/// Posts on a socket for another task of its core. Once the socket is closed, nothing is accepted.
 pub struct DirectWriter {
     index: u32,
     serial: u32,
@@ -254,7 +255,7 @@ pub struct DirectWriter {
 }
 
 impl DirectWriter {
-    /// As [`SocketHandle::post`]. False: not now, or not any more; whoever owns the port has to see to it, and nothing is written.
+    /// As [`SocketHandle::post`]. False: nothing was written, and the owner of the socket has to handle it.
     pub fn post(&self, bytes: &[u8]) -> bool {
         let posted = with(|reactor| {
             let is_there =
@@ -266,15 +267,15 @@ impl DirectWriter {
 }
 
 impl SocketHandle {
-    /// A handle by which another task posts while the one that owns this waits for something else.
+    /// A handle by which another task posts while the owner of the socket waits for something else.
     pub fn direct_writer(&self, patience_ms: u64) -> DirectWriter {
         let serial = with(|reactor| reactor.slots[self.index as usize].serial).unwrap_or(u32::MAX);
         DirectWriter { index: self.index, serial, patience_ms }
     }
 
-    /// Sends `bytes` with whatever else this core sends in this round, without waiting; what the peer has no room for leaves
-    /// later, and a peer that takes nothing for `patience_ms` then is cut off. `None`: not now, settle first; or too many.
-    /// Errors: one of an earlier send.
+    /// Posts `bytes`, without waiting. What the peer has no room for is sent later; a peer that then accepts nothing
+    /// for `patience_ms` is disconnected. `None`: too many bytes, or an earlier send is unfinished. Errors: of an
+    /// earlier send.
     pub fn post(&self, bytes: &[u8], patience_ms: u64) -> Option<io::Result<()>> {
         match with(|reactor| reactor.post(self.index, bytes, patience_ms)) {
             Ok(posted) => posted.map(|result| result.map_err(io::Error::from)),
@@ -282,7 +283,7 @@ impl SocketHandle {
         }
     }
 
-    /// Waits until the kernel has everything that was posted.
+    /// Waits until the kernel has accepted everything that was posted.
     pub fn poll_settled(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match with(|reactor| reactor.poll_settled(self.index, context)) {
             Ok(state) => state.map_err(io::Error::from),

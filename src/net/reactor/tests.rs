@@ -1,4 +1,4 @@
-//! Ports on the real ring, with real sockets. What is waited for is an event, never a time.
+//! The reactor on a real ring with real sockets. Tests wait for events, never for a time.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read};
@@ -11,21 +11,21 @@ use super::{Reactor, with};
 use crate::net::{Dial, Socket, dial, runtime::run_data_core, sleep_ms};
 
 mod chaos; // random programs against a fake kernel
-mod closing; // sockets that close, and what was posted on them
-mod crowd; // more at a time than there is room for
-mod order; // every way of writing, mixed
+mod closing; // closing sockets with posted bytes
+mod crowd; // more than the buffers, entries or arena hold
+mod order; // all ways of writing, mixed
 mod stuck; // peers that do not read
-mod turns; // cores that always have work
+mod turns; // cores that are never idle
 
 const LONG_MS: u64 = 60_000;
-/// As much as can be posted at a time, and more than a shrunk socket and a narrow peer take.
+/// As much as can be posted at a time; more than a shrunk socket and a narrow peer hold.
 const MUCH: usize = 16 << 10;
 
 fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// The peers it accepts have little room for what they do not read.
+/// The peers it accepts have small receive buffers.
 fn narrow_listener() -> TcpListener {
     let listener = listener();
     rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 4 << 10).unwrap();
@@ -44,7 +44,7 @@ async fn open_narrow() -> (Socket, TcpStream) {
     (socket, peer)
 }
 
-/// Bytes `at..at + length` of a stream in which every place looks different: a loss, a repetition or a swap shows.
+/// Bytes `at..at + length` of a stream whose every position differs: a loss, a repetition or a swap shows.
 fn part(at: usize, length: usize) -> Vec<u8> {
     (at..at + length).map(|place| ((place as u32).wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
@@ -64,7 +64,7 @@ fn read_all(mut peer: TcpStream, step: usize) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// What a thread comes to, while this core goes on: the runtime's turn closes what was dropped.
+/// The result of a thread; this core keeps running meanwhile, and closes dropped sockets.
 async fn joined<R>(thread: JoinHandle<R>) -> R {
     until("the end of a thread", || thread.is_finished()).await;
     thread.join().unwrap()
@@ -80,7 +80,7 @@ async fn expect(socket: &mut Socket, expected: &[u8]) {
     assert_eq!(got, expected);
 }
 
-/// Lets rounds pass until `holds`.
+/// Runs rounds until `holds` does.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..LONG_MS {
         if holds() {
@@ -88,16 +88,16 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         }
         sleep_ms(1).await;
     }
-    panic!("it never came: {what}");
+    panic!("never happened: {what}");
 }
 
-/// Whether everything is in the kernel, or failed, without waiting for it.
+/// Whether everything is in the kernel or has failed; does not wait.
 async fn is_settled(socket: &mut Socket) -> bool {
     let mut settling = pin!(socket.settle());
     poll_fn(|context| Poll::Ready(settling.as_mut().poll(context).is_ready())).await
 }
 
-/// Bytes that were posted and that the kernel had no room for, of all sockets.
+/// Posted bytes of all sockets that the kernel had no room for.
 fn unsent() -> usize {
     let unsent = |reactor: &mut Reactor| reactor.slots.iter().map(|slot| slot.unsent().len()).sum();
     with(unsent).unwrap()

@@ -1,7 +1,7 @@
-//! The two ends of each simulated connection and the parcels between them, with the reachabilities of Linux TCP: windows, half
-//! closes, resets, what poll says. Owned by the world; holds wakers, never runs a task.
+//! The two ends of each simulated connection and the parcels in transit between them, with the behaviour of Linux TCP:
+//! windows, half closes, resets, poll results. Owned by the world; holds wakers, never runs a task.
 
-mod flow; // reading, writing, parcels on their way, and how a connection ends
+mod flow; // reading, writing, parcels in transit, and the end of a connection
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,10 +14,10 @@ use super::{
     executor::{Event, Inner},
 };
 
-/// Names an end for ever, unlike a [`SocketId`], which is given out again as the kernel does with descriptors.
+/// Identifies an end permanently, unlike a [`SocketId`], which is reused as the kernel reuses descriptors.
 pub(super) type EndKey = u64;
 
-/// Numbers of listeners begin here, so that none is a socket's.
+/// Listener ids start here, so that none equals a socket's.
 const LISTENERS: SocketId = 1 << 40;
 
 enum Parcel {
@@ -33,7 +33,7 @@ enum State {
     Refused,
     /// Reset by the peer, or shut down before it was open.
     Dead,
-    /// The owner has closed it; it stays until the peer's end is closed too.
+    /// Closed by its owner; kept until the peer's end is closed too.
     Closed,
 }
 
@@ -43,12 +43,12 @@ struct End {
     address: Option<Dial>,
     peer: EndKey,
     state: State,
-    /// On the way to this end, with times of arrival.
+    /// In transit to this end, with times of arrival.
     incoming: VecDeque<(u64, Parcel)>,
     last_arrival_us: u64,
     /// Arrived and not yet read.
     inbox: VecDeque<u8>,
-    /// Written by this end and not yet read at the other.
+    /// Written by this end and not yet read at the other end.
     outstanding: usize,
     window: usize,
     latency_us: u64,
@@ -56,7 +56,7 @@ struct End {
     peer_finished: bool,
     shut_read: bool,
     shut_write: bool,
-    /// The end of our direction waits behind bytes that the window keeps back.
+    /// The FIN of our direction waits behind bytes that the window holds back.
     finish_held: bool,
     error: Option<i32>,
     unclean: bool,
@@ -97,18 +97,18 @@ impl End {
 
 #[derive(Default)]
 struct EventFdReader {
-    /// Takes no more; what waits is still accepted.
+    /// Accepts no more connections; queued ones are still accepted.
     shut: bool,
     queue: VecDeque<EndKey>,
     waiting: Vec<Waker>,
 }
 
-/// Every end, listener and name of a world.
+/// All ends, listeners and socket ids of a world.
 #[derive(Default)]
 pub(super) struct Ends {
     ends: BTreeMap<EndKey, End>,
     made: EndKey,
-    /// The end behind each socket's number; the lowest free number is given out next.
+    /// The end behind each socket id; the lowest free id is assigned next.
     names: Vec<Option<EndKey>>,
     readers: BTreeMap<u64, (Dial, EventFdReader)>,
     readers_made: u64,
@@ -164,7 +164,7 @@ impl Ends {
         id
     }
 
-    /// The end of a socket that lives: its owner holds it.
+    /// The end of a live socket, which its owner holds.
     fn of(&mut self, key: EndKey) -> &mut End {
         self.ends.get_mut(&key).expect("an open socket has an end")
     }
@@ -239,7 +239,7 @@ impl Ends {
             _ => Vec::new(),
         };
         if readers.is_empty() {
-            // Stays without a peer: `opened` takes that for a refusal.
+            // Left without a peer, which `opened` reports as a refusal.
             world.schedule(at_us, Event::Opened(key));
             return;
         }
@@ -282,7 +282,7 @@ impl Ends {
         self.of(key).take_error().map_or(Ok(()), Err)
     }
 
-    /// The number that [`shut_both`](Self::shut_both) knows a listener by.
+    /// The id by which [`shut_both`](Self::shut_both) refers to a listener.
     pub(super) fn listener_id(number: u64) -> SocketId {
         LISTENERS + number as usize
     }
@@ -293,7 +293,7 @@ impl Ends {
         self.readers_made
     }
 
-    /// Connections that nobody accepted are reset, as the kernel does.
+    /// Connections that were not accepted are reset, as the kernel does.
     pub(super) fn stop_listening(&mut self, world: &Inner, number: u64) {
         let Some((_, reader)) = self.readers.remove(&number) else { return };
         for key in reader.queue {

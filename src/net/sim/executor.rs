@@ -1,5 +1,6 @@
-//! Tasks, cores, clock and rng of a simulated world. Every choice is a random_u64 of the world's rng, so a seed replays all
-//! of it. Time moves only when a task was polled or when nothing is runnable; then it jumps to the next event.
+//! Tasks, cores, clock and random numbers of a simulated world. Every choice is drawn from the world's generator, so a
+//! seed replays all of it. Time moves only when a task was polled or when nothing is runnable; then it jumps to the
+//! next event.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,16 +20,16 @@ use crate::net::watch::{self, Shelf};
 
 pub(super) struct Task {
     pub(super) place: Place,
-    /// Absent while it is polled.
+    /// None while it is polled.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
     flag: Arc<Flag>,
     pub(super) polls: u64,
-    /// Dropped after so many polls.
+    /// Dropped after this many polls.
     pub(super) last_poll: u64,
     pub(super) born: &'static Location<'static>,
 }
 
-/// What a waker holds. A world has one thread, so a wake finds its world by the thread.
+/// The data of a waker. A world has one thread, so a wake finds its world by the thread.
 struct Flag {
     id: u64,
     world_serial: u64,
@@ -47,11 +48,11 @@ impl Wake for Flag {
 
 pub(super) enum Event {
     Wake(Waker),
-    /// The next parcel on its way to this end arrives.
+    /// The next parcel in transit to this end arrives.
     Arrive(EndKey),
-    /// A request to connect arrives where it was sent.
+    /// A connection request arrives at its address.
     Knock(EndKey),
-    /// The answer to it arrives.
+    /// The reply to it arrives.
     Opened(EndKey),
 }
 
@@ -69,7 +70,7 @@ pub(super) struct Inner {
     pub(super) steps: Cell<u64>,
     pub(super) trace: Cell<u64>,
     rng: Cell<u64>,
-    throws: Cell<u64>,
+    test_rng: Cell<u64>,
     place: Cell<Place>,
     woken: RefCell<Vec<u64>>,
     pub(super) tasks: RefCell<Tasks>,
@@ -104,7 +105,7 @@ fn splitmix(state: &Cell<u64>) -> u64 {
 }
 
 impl Inner {
-    /// Begins the world of this thread, and chooses its network.
+    /// Creates the world of this thread, and chooses its network.
     pub(super) fn begin(seed: u64) -> Rc<Inner> {
         let serial = SERIAL.replace(SERIAL.get() + 1) + 1;
         let inner = Rc::new(Inner {
@@ -113,7 +114,7 @@ impl Inner {
             steps: Cell::new(0),
             trace: Cell::new(seed),
             rng: Cell::new(seed.wrapping_mul(0xa076_1d64_78bd_642f)),
-            throws: Cell::new(!seed),
+            test_rng: Cell::new(!seed),
             place: Cell::new(Place::Outside),
             woken: RefCell::default(),
             tasks: RefCell::default(),
@@ -129,9 +130,9 @@ impl Inner {
         inner
     }
 
-    /// Drops everything, and then the world.
+    /// Drops all tasks and sockets, and then the world.
     pub(super) fn end(&self) {
-        // What a task owns may spawn, wake and close while it is dropped, so the world stays in place until all is gone.
+        // Drops may spawn, wake and close, so the world stays in place until everything is gone.
         loop {
             let task = self.tasks.borrow_mut().live.pop_first();
             let Some((_, task)) = task else { break };
@@ -152,7 +153,7 @@ impl Inner {
         self.place.get()
     }
 
-    /// A number of `low..=high`, by the world's rng.
+    /// A number in `low..=high` from the world's generator.
     pub(super) fn between(&self, low: u64, high: u64) -> u64 {
         debug_assert!(low <= high);
         low + ((u128::from(splitmix(&self.rng)) * (u128::from(high - low) + 1)) >> 64) as u64
@@ -170,17 +171,17 @@ impl Inner {
         (at_us, serial)
     }
 
-    /// Takes back what was scheduled; nothing if it has happened.
+    /// Cancels a scheduled event; no effect if it has happened.
     pub(super) fn cancel(&self, scheduled: (u64, u64)) {
         self.events.borrow_mut().remove(&scheduled);
     }
 
-    /// A random_u64 of the rng of the code under test.
+    /// A random number for the code under test.
     pub(super) fn random_u64(&self) -> u64 {
-        splitmix(&self.throws)
+        splitmix(&self.test_rng)
     }
 
-    /// Makes `place` the current one and gives back the one it was. Each place has its own registry of watches.
+    /// Makes `place` the current one and returns the previous one. Each place has its own registry of watches.
     pub(super) fn enter(&self, place: Place) -> Place {
         let was = self.place.replace(place);
         if was != place {
@@ -206,7 +207,7 @@ impl Inner {
         TaskId(id)
     }
 
-    /// Drops a task where it stands; one that is being polled, as soon as it gives way.
+    /// Drops a task at its current await; one that is being polled, as soon as it yields.
     pub(super) fn kill(&self, id: TaskId) -> bool {
         let task = {
             let mut tasks = self.tasks.borrow_mut();
@@ -249,7 +250,7 @@ impl Inner {
         }
     }
 
-    /// Takes the task to poll next, if any is runnable.
+    /// Chooses the task to poll next, if any is runnable.
     fn choose(&self) -> Option<u64> {
         let mut tasks = self.tasks.borrow_mut();
         tasks.ready.append(&mut self.woken.borrow_mut());
@@ -261,7 +262,7 @@ impl Inner {
             return None;
         }
         if self.one_in(self.network.get().spurious_poll_one_in) {
-            // A task must bear being polled without cause.
+            // Tasks must tolerate spurious polls.
             let candidates: Vec<u64> = live.keys().copied().filter(|id| may_run(id)).collect();
             return Some(candidates[self.between(0, candidates.len() as u64 - 1) as usize]);
         }
@@ -280,7 +281,7 @@ impl Inner {
         }) else {
             return;
         };
-        // A spurious poll leaves the task in the queue, so its flag stays up.
+        // A spurious poll leaves the task in the queue, so its flag stays set.
         if !self.tasks.borrow().ready.contains(&id) {
             flag.queued.store(false, Ordering::Relaxed);
         }
@@ -303,7 +304,7 @@ impl Inner {
         self.trace.set(trace.rotate_left(23));
     }
 
-    /// Polls one task, or else lets time pass up to the next event. False: there is neither, up to `until_us`.
+    /// Polls one task, or else advances time to the next event. False: there is neither, up to `until_us`.
     pub(super) fn step(&self, until_us: u64) -> Option<Ended> {
         self.steps.set(self.steps.get() + 1);
         self.fire_due();

@@ -1,36 +1,36 @@
-//! How the network of a world treats connections: latency, windows, pieces, and how an address meets those who come.
-//! Plain values; each connection throws its own inside of these bounds.
+//! How the network of a world treats connections: latency, windows, segmentation, and the reachability of addresses.
+//! Plain values; each connection draws its own values within these bounds.
 
 use super::executor::Inner;
 
-/// Into what pieces a connection cuts what is written and read.
+/// How a connection splits reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chop {
-    /// As much as there is and fits.
+    /// As much as is available and fits.
     Whole,
     /// A random number of bytes, up to this many.
     UpTo(usize),
 }
 
-/// How the network treats the connections of a world. Each connection throws its own values inside of these bounds.
+/// How the network treats the connections of a world. Each connection draws its own values within these bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkFaults {
     /// One way, least and most.
     pub latency_us: (u64, u64),
-    /// Most that a parcel is late on top; order within a connection is kept.
+    /// Most additional delay of a parcel; order within a connection is preserved.
     pub jitter_us: u64,
-    /// Most bytes under way or unread in one direction, least and most.
+    /// Most bytes in transit or unread in one direction, least and most.
     pub window_bytes: (u64, u64),
-    /// One connection in so many cuts its stream into small pieces; 0 is none.
+    /// One connection in this many splits its stream into small pieces; 0 is none.
     pub chopped_one_in: u64,
     /// Most virtual time that one poll of a task costs.
     pub poll_cost_us: u64,
-    /// One poll in so many goes to a task that was not woken; 0 is none.
+    /// One poll in this many goes to a task that was not woken; 0 is none.
     pub spurious_poll_one_in: u64,
 }
 
 impl NetworkFaults {
-    /// Short ways, wide windows, whole pieces.
+    /// Low latency, wide windows, no splitting.
     pub const CALM: NetworkFaults = NetworkFaults {
         latency_us: (50, 50),
         jitter_us: 0,
@@ -45,7 +45,7 @@ impl NetworkFaults {
         let nearest = pick(&[1, 10, 100, 1000]);
         let farthest = nearest * pick(&[1, 10, 50]);
         let jitter_us = pick(&[0, 0, 5, 500, 5000]);
-        // At least 200 kB/s, so that a time-out of seconds is never due to the network alone.
+        // At least 200 kB/s, so that the network alone never causes a timeout of seconds.
         let narrowest = pick(&[2 << 10, 8 << 10, 64 << 10]).max((farthest + jitter_us) / 5);
         NetworkFaults {
             latency_us: (nearest, farthest),
@@ -58,21 +58,21 @@ impl NetworkFaults {
     }
 }
 
-/// How connections to an address are met.
+/// How an address responds to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reachability {
     /// By its listeners; refused if there is none.
     Welcome,
     Refuse,
-    /// Answered this much later.
+    /// Answers this much later.
     Slow {
         ms: u64,
     },
-    /// Never answered.
+    /// Never answers.
     BlackHole,
 }
 
-/// How much of `most` goes in one piece; at least one byte.
+/// How many bytes of `most` go in one piece; at least one.
 pub(super) fn cut(world: &Inner, chop: Chop, most: usize) -> usize {
     match chop {
         Chop::Whole => most,

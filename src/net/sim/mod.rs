@@ -1,12 +1,12 @@
-//! The simulator's outside world, in place of the real one under `--cfg sim`: one thread, one seed, virtual time.
-//! A [`World`] owns every task, socket, timer and die; the names that the rest of the gateway uses act on the world of the
-//! current thread. Nothing here may read a real clock, random_u64 real rng or depend on an address in memory.
+//! The simulator's outside world, which replaces the real one under `--cfg sim`: one thread, one seed, virtual time. A
+//! [`World`] owns every task, socket, timer and generator; the names that the rest of the gateway uses act on the
+//! current thread's world. Nothing here may read a real clock, use real randomness or depend on a memory address.
 
-mod ends; // the two ends of a connection and what travels between them
-mod executor; // tasks, cores, clock and rng
+mod ends; // the two ends of a connection and what is in transit between them
+mod executor; // tasks, cores, clock and random numbers
 mod faults; // how the network treats connections
-mod socket; // sockets, listeners and dialling over these ends, with the real ones' signatures
-mod world; // what tests drive, and the clock, rng and tasks that the code under test sees
+mod socket; // sockets, listeners and dialling over these ends, with the signatures of the real ones
+mod world; // the interface for tests, and clock, randomness and tasks for the code under test
 
 #[cfg(test)]
 mod tests;
@@ -24,16 +24,16 @@ pub use self::{
     },
 };
 
-/// What a peer's side of a connection looks like.
+/// How far a peer has closed its side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hangup {
-    /// The peer has ended its sending direction and may still read.
+    /// The peer has shut down its sending direction and may still read.
     Half,
     /// The connection is reset or closed in both directions.
     Full,
 }
 
-/// There is no ring to wake in a simulation: its cores have notifiers with wakers.
+/// Never exists in a simulation, whose cores have notifiers with wakers.
 pub enum EventFd {}
 
 impl EventFd {
@@ -47,7 +47,7 @@ impl EventFd {
     }
 }
 
-/// The waiting end of a [`EventFd`], which cannot be.
+/// The waiting end of an [`EventFd`], which cannot exist.
 #[derive(Default)]
 pub struct EventFdReader;
 

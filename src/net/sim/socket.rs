@@ -1,5 +1,5 @@
-//! Sockets, listeners and dialling of a simulated world, with the names and signatures of the real ones. A socket is owned
-//! by one task; dropping it closes it. Dropping a read or write that waits marks the socket: using it again panics.
+//! Sockets, listeners and dialling of a simulated world, with the names and signatures of the real ones. One task owns
+//! a socket; dropping it closes it. Dropping a pending read or write marks the socket: using it again panics.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::net::{dial::FastOpen, now_ms, watch::Watch};
 
-/// What the registry of watches knows a socket by; given out again after a close, as descriptors are.
+/// Identifies a socket in the registry of watches; reused after a close, as descriptors are.
 pub type SocketId = usize;
 
 /// A connected stream socket.
@@ -35,7 +35,7 @@ struct Pending {
     wakers: Vec<Waker>,
 }
 
-/// Ends the wait for something to read. See [`Socket::readable_or_cancelled`].
+/// Cancels a wait for readability. See [`Socket::readable_or_cancelled`].
 pub struct Cancel(Rc<RefCell<Pending>>);
 
 impl Cancel {
@@ -44,7 +44,7 @@ impl Cancel {
         Cancel(Rc::default())
     }
 
-    /// Makes the wait end with [`io::ErrorKind::Interrupted`], unless there is data already.
+    /// Makes the wait end with [`io::ErrorKind::Interrupted`], unless data is available.
     pub fn cancel(&mut self) {
         let pending = std::mem::take(&mut self.0);
         let mut pending = pending.borrow_mut();
@@ -53,7 +53,7 @@ impl Cancel {
     }
 }
 
-/// Notes on the end that an operation was given up while it waited.
+/// Records on the end that a pending operation was dropped.
 struct Unfinished {
     end: EndKey,
     note: Option<fn(&mut super::ends::Ends, EndKey)>,
@@ -77,7 +77,8 @@ impl Socket {
         self.watch.as_ref().expect("absent only while the socket is dropped")
     }
 
-    /// Reads once, behind what `buffer` holds, into its spare capacity (which must not be empty). 0 is the end.
+    /// Reads once, appending to `buffer` within its spare capacity (which must not be empty). 0 is the end of the
+    /// stream.
     pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let mut unfinished = Unfinished { end: self.end, note: None };
         let result = poll_fn(|context| {
@@ -93,13 +94,13 @@ impl Socket {
         (result, buffer)
     }
 
-    /// As `readable`, but `cancel` ends the wait: then the result is an `Interrupted` error. Nothing is read either way.
+    /// As `readable`, but `cancel` ends the wait with an `Interrupted` error. Reads nothing in either case.
     pub async fn readable_or_cancelled(&self, cancel: &RefCell<Cancel>) -> io::Result<()> {
         let pending = cancel.borrow().0.clone();
         poll_fn(|context| {
             let world = world();
             let cancelled = pending.borrow().cancelled;
-            // Where bytes and the wish to cancel meet, either may come first.
+            // If data and cancellation coincide, either may come first.
             if cancelled && world.one_in(2) {
                 return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
             }
@@ -120,7 +121,7 @@ impl Socket {
         (self.write_all(&buffer).await, buffer)
     }
 
-    /// Writes all of `bytes`, which stay shared.
+    /// As `write`, for shared bytes.
     pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
         self.write_all(&bytes).await
     }
@@ -147,17 +148,17 @@ impl Socket {
         result
     }
 
-    /// The simulated world takes everything by [`Socket::write`], which mostly does not wait either.
+    /// Never posts: callers fall back to [`Socket::write`], which usually does not wait either.
     pub fn post(&mut self, _bytes: &[u8]) -> Option<io::Result<()>> {
         None
     }
 
-    /// A handle by which another task of the same place writes while the one that owns the socket does not.
+    /// A handle by which another task of the same place can write while the owner of the socket does not.
     pub fn direct_writer(&self, _patience_ms: u64) -> Option<DirectWriter> {
         Some(DirectWriter(self.end))
     }
 
-    /// Nothing to do here: what was written is on its way.
+    /// Nothing to do: everything written is in transit.
     pub async fn settle(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -167,8 +168,8 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// Shows `take` what has come; it says how many bytes it took, at least one, and must not touch a socket. 0 is the
-    /// end. Giving up loses nothing.
+    /// Passes received bytes to `take`; it returns how many it consumed, at least one, and must not use a socket. 0 is
+    /// the end of the stream. Dropping the wait loses nothing.
     pub fn poll_take(
         &mut self,
         context: &mut Context<'_>,
@@ -178,19 +179,19 @@ impl Socket {
         world.ends.borrow_mut().poll_take(&world, self.end, context, take)
     }
 
-    /// Writes as much of `bytes` as there is room for, at least one byte. A wait for room that is given up loses nothing.
+    /// Writes as much of `bytes` as there is room for, at least one byte. Dropping the wait loses nothing.
     pub fn poll_write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let world = world();
         world.ends.borrow_mut().poll_write(&world, self.end, context, bytes)
     }
 
-    /// As `poll_write`, of several parts in a row.
+    /// As `poll_write`, gathering several parts.
     pub fn poll_write_parts(&mut self, parts: &[IoSlice<'_>], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let first = parts.iter().find(|part| !part.is_empty());
         self.poll_write(first.map_or(&[], |part| part), context)
     }
 
-    /// As `poll_write_parts`, for those who cannot wait: without room it is a `WouldBlock`.
+    /// As `poll_write_parts`, for callers that cannot wait: without room it returns `WouldBlock`.
     pub fn write_now(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.poll_write_parts(parts, &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
@@ -198,27 +199,27 @@ impl Socket {
         }
     }
 
-    /// Waits until a read would give bytes or the end, without lending a buffer.
+    /// Waits until a read would return bytes or the end, without holding a buffer.
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| world().ends.borrow_mut().poll_readable(self.end, context)).await;
         Ok(())
     }
 
-    /// Ends our sending direction.
+    /// Shuts down the write direction.
     pub fn finish_writing(&self) {
         let world = world();
         world.ends.borrow_mut().finish_writing(&world, self.end);
     }
 
-    /// Makes the coming close a reset, so that what was sent cannot be taken for a whole answer.
+    /// Makes the next close a reset, so that the peer cannot take what was sent for a complete answer.
     pub fn make_close_unclean(&self) {
         world().ends.borrow_mut().set_unclean(self.end);
     }
 
-    /// Nothing to do here: what comes is always known of.
+    /// Nothing to do: input is always noticed.
     pub fn rest(&self) {}
 
-    /// Whether an idle kept-alive connection is still open and silent, as it has to be before it is used again.
+    /// Whether an idle kept-alive connection is still open and has no input; required before reuse.
     pub fn is_quiet(&self) -> bool {
         world().ends.borrow_mut().is_quiet(self.end)
     }
@@ -228,7 +229,7 @@ impl Socket {
 pub struct DirectWriter(EndKey);
 
 impl DirectWriter {
-    /// Writes all of `bytes` if there is room for them, and mostly if there is. False: nothing was written.
+    /// Writes all of `bytes` if there is room for them, and at random refuses even then. False: nothing was written.
     pub fn post(&self, bytes: &[u8]) -> bool {
         let world = world();
         !world.one_in(8) && world.ends.borrow_mut().write_whole(&world, self.0, bytes)
@@ -259,7 +260,7 @@ pub enum Dial {
     Unix(PathBuf),
 }
 
-/// Connects, giving up after `timeout_ms`.
+/// Connects within `timeout_ms`.
 pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
     let socket = {
         let world = world();
@@ -276,12 +277,12 @@ pub async fn dial(to: &Dial, timeout_ms: u64) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// As `dial`: the network of a simulation opens no connection fast.
+/// As `dial`: a simulated network has no TCP Fast Open.
 pub async fn dial_with(to: &Dial, timeout_ms: u64, _: FastOpen) -> io::Result<Socket> {
     dial(to, timeout_ms).await
 }
 
-/// A listening socket. Several at one address share its connections by chance.
+/// A listening socket. Several at one address share its connections at random.
 pub struct Listener {
     number: u64,
     world_serial: u64,
@@ -295,7 +296,7 @@ impl Listener {
         Listener { number, world_serial: world.serial }
     }
 
-    /// What [`shutdown_both`] knows it by: then it takes no more, and `accept` fails once its queue is empty.
+    /// For [`shutdown_both`]: it then accepts no new connections, and `accept` fails once its queue is empty.
     pub fn id(&self) -> SocketId {
         super::ends::Ends::listener_id(self.number)
     }
@@ -319,19 +320,19 @@ impl Drop for Listener {
     }
 }
 
-/// Asks which of `sockets` have hung up; appends (index, kind) to `found`.
+/// Polls which of `sockets` have hung up; appends (index, kind) to `found`.
 pub fn hangups(sockets: &[SocketId], found: &mut Vec<(usize, Hangup)>) {
     let world = world();
     let ends = world.ends.borrow();
     found.extend(sockets.iter().enumerate().filter_map(|(index, &id)| ends.hangup(id).map(|kind| (index, kind))));
 }
 
-/// Whether a read would give something at once.
+/// Whether a read would return at once.
 pub fn has_input(socket: SocketId) -> bool {
     world().ends.borrow().has_input(socket)
 }
 
-/// Ends both directions, so that whatever operation is pending on the socket completes.
+/// Shuts down both directions, so that any pending operation on the socket completes.
 pub fn shutdown_both(socket: SocketId) {
     let world = world();
     world.ends.borrow_mut().shut_both(&world, socket);

@@ -1,4 +1,4 @@
-//! What the simulated world promises: Linux's reachabilities on sockets, time that moves alone, and the same story for a seed.
+//! What the simulated world guarantees: socket behaviour of Linux, virtual time, and reproducibility by seed.
 
 mod streams; // polled sockets, duplex streams, the race of addresses
 
@@ -33,7 +33,7 @@ fn each_seed(test: impl Fn(&World)) {
     }
 }
 
-/// Two connected sockets, each in a task of its own, run to their ends.
+/// Two connected sockets, each in its own task, run to completion.
 fn pair<L: Future<Output = ()>, R: Future<Output = ()>>(
     world: &World,
     left: impl FnOnce(Socket) -> L + 'static,
@@ -54,7 +54,7 @@ fn pair<L: Future<Output = ()>, R: Future<Output = ()>>(
     assert_eq!(world.run_until(60_000, || done.get() == 2), Ended::Met);
 }
 
-/// Everything up to the end, or the error that came instead and what came before it.
+/// Everything up to the end, or the error and what was read before it.
 async fn read_all(socket: &mut Socket) -> Result<Vec<u8>, (Option<i32>, Vec<u8>)> {
     let mut buffer = Vec::with_capacity(16);
     loop {
@@ -152,7 +152,7 @@ fn a_clean_close_delivers_what_was_sent() {
         };
         let right = async |mut socket: Socket| {
             assert_eq!(read_all(&mut socket).await.unwrap(), messages(150));
-            // Nobody is there any more: what is written now brings back a reset.
+            // The peer is gone: a write now triggers a reset.
             socket.write(vec![1]).await.0.unwrap();
             sleep_ms(500).await;
             assert_eq!(socket.write(vec![1]).await.0.unwrap_err().raw_os_error(), Some(libc::EPIPE));
@@ -376,7 +376,7 @@ fn a_paused_core_stands_still_and_goes_on() {
 #[test]
 fn places_have_their_own_watches() {
     each_seed(|world| {
-        // A socket of one place may be dropped from another, as a test's own teardown does.
+        // A socket of one place may be dropped from another, for example by a test's teardown.
         let kept: Rc<RefCell<Vec<Socket>>> = Rc::default();
         let listener = Listener::bind(&address(1));
         for place in [Place::Core(0), Place::Core(1), Place::Outside] {

@@ -1,4 +1,4 @@
-//! A simulated world as tests drive it, and as the code under test sees it through the names of `net`.
+//! A simulated world: the interface for tests, and the names of `net` for the code under test.
 
 use std::future::{Future, poll_fn};
 use std::panic::Location;
@@ -10,7 +10,7 @@ use super::{
     executor::{Event, Inner, Task, current, world},
 };
 
-/// Unix time at which every world begins: a date in 2027.
+/// Unix time at which every world starts: a date in 2027.
 const BEGIN_UNIX_MS: u64 = 1_800_000_000_000;
 
 /// Where a task runs and a socket lives.
@@ -22,7 +22,7 @@ pub enum Place {
     Outside,
 }
 
-/// Names a task of a world; never used twice.
+/// Identifies a task of a world; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId(pub(super) u64);
 
@@ -31,19 +31,19 @@ pub struct TaskId(pub(super) u64);
 pub enum Ended {
     /// The condition holds.
     Met,
-    /// The virtual time given has passed.
+    /// The given virtual time has passed.
     TimeOut,
-    /// Nothing is runnable and nothing is under way: nothing would ever happen again.
+    /// Nothing is runnable or in transit: nothing would ever happen again.
     Idle,
 }
 
-/// A world of its own on this thread, until it is dropped. At most one at a time.
+/// The simulated world of this thread, until it is dropped. At most one at a time.
 pub struct World {
     inner: Rc<Inner>,
 }
 
 impl World {
-    /// Begins a world whose every choice follows from `seed`, the network of its network included.
+    /// Creates a world in which every choice, its network included, follows from `seed`.
     pub fn new(seed: u64) -> World {
         World { inner: Inner::begin(seed) }
     }
@@ -54,7 +54,7 @@ impl World {
         self.inner.spawn(place, Box::pin(task), Location::caller())
     }
 
-    /// Runs `act` as if it were code of `place`: what it spawns and opens belongs there.
+    /// Runs `act` as code of `place`: what it spawns and opens belongs there.
     pub fn at<R>(&self, place: Place, act: impl FnOnce() -> R) -> R {
         let was = self.inner.enter(place);
         let result = act();
@@ -62,12 +62,12 @@ impl World {
         result
     }
 
-    /// Drops a task at the await where it stands. False: it had ended.
+    /// Drops a task at its current await. False: it had ended.
     pub fn kill(&self, task: TaskId) -> bool {
         self.inner.kill(task)
     }
 
-    /// Lets a task be polled `polls` times in all and then drops it.
+    /// Drops a task after `polls` polls in all.
     pub fn kill_after(&self, task: TaskId, polls: u64) {
         if let Some(task) = self.inner.tasks.borrow_mut().live.get_mut(&task.0) {
             task.last_poll = polls;
@@ -78,7 +78,7 @@ impl World {
         self.inner.tasks.borrow().live.contains_key(&task.0)
     }
 
-    /// No task of `place` runs until it is resumed; what it waits for goes on happening.
+    /// No task of `place` runs until it is resumed; events continue meanwhile.
     pub fn pause(&self, place: Place) {
         self.inner.tasks.borrow_mut().paused.insert(place);
     }
@@ -87,7 +87,7 @@ impl World {
         self.inner.tasks.borrow_mut().paused.remove(&place);
     }
 
-    /// Runs until `met` holds (asked after every step), for at most `limit_ms` of virtual time from now.
+    /// Runs until `met` holds (checked after every step), for at most `limit_ms` of virtual time from now.
     pub fn run_until(&self, limit_ms: u64, mut met: impl FnMut() -> bool) -> Ended {
         let until_us = self.inner.now_us().saturating_add(limit_ms.saturating_mul(1000));
         loop {
@@ -100,12 +100,12 @@ impl World {
         }
     }
 
-    /// Lets `ms` of virtual time pass, or less if nothing would ever happen again.
+    /// Runs for `ms` of virtual time, or less if nothing would ever happen again.
     pub fn run_ms(&self, ms: u64) -> Ended {
         self.run_until(ms, || false)
     }
 
-    /// A number of `low..=high` by the world's rng.
+    /// A number in `low..=high` from the world's generator.
     pub fn between(&self, low: u64, high: u64) -> u64 {
         self.inner.between(low, high)
     }
@@ -114,27 +114,27 @@ impl World {
         self.inner.network.get()
     }
 
-    /// Holds for connections made from now on.
+    /// Applies to connections made from now on.
     pub fn set_network(&self, network: NetworkFaults) {
         self.inner.network.set(network);
     }
 
-    /// How connections to `address` are met from now on.
+    /// How `address` responds to connections from now on.
     pub fn set_reachability(&self, address: &Dial, reachability: Reachability) {
         self.inner.ends.borrow_mut().set_reachability(address, reachability);
     }
 
-    /// Sockets that `place` has open, listeners not counted.
+    /// Open sockets of `place`, without listeners.
     pub fn open_sockets(&self, place: Place) -> Vec<SocketId> {
         self.inner.ends.borrow().open_at(place)
     }
 
-    /// Where the live tasks of `place` were started in the source.
+    /// Where the live tasks of `place` were spawned in the source.
     pub fn live_tasks(&self, place: Place) -> Vec<&'static Location<'static>> {
         self.inner.tasks.borrow().live.values().filter(|task| task.place == place).map(|task| task.born).collect()
     }
 
-    /// The live tasks of `place` that were started in the source file of this name, or of these last parts of it.
+    /// The live tasks of `place` that were spawned in the source file with this path or path suffix.
     pub fn tasks_born(&self, place: Place, file: &str) -> Vec<TaskId> {
         let tasks = self.inner.tasks.borrow();
         let born = |task: &Task| task.place == place && task.born.file().ends_with(file);
@@ -146,17 +146,18 @@ impl World {
         self.inner.tasks.borrow().live.get(&task.0).map(|task| task.polls)
     }
 
-    /// A line for each end of a connection that is not quite closed, for a reader in search of what it waits for.
+    /// A line for each end of a connection that is not fully closed, to debug what it waits for.
     pub fn describe_sockets(&self) -> String {
         self.inner.ends.borrow().describe()
     }
 
-    /// Polls and jumps of time so far.
+    /// Polls and time jumps so far.
     pub fn steps(&self) -> u64 {
         self.inner.steps.get()
     }
 
-    /// A digest of the order in which tasks ran: equal for equal seeds, or something outside of the world decided.
+    /// A digest of the order in which tasks ran. Equal seeds give equal digests, unless something outside the world had
+    /// an influence.
     pub fn trace(&self) -> u64 {
         self.inner.trace.get()
     }
@@ -178,7 +179,7 @@ pub fn unix_ms() -> u64 {
     BEGIN_UNIX_MS + world().now_us() / 1000
 }
 
-/// The next 64 random bits of the code under test; the world's own choices are thrown separately.
+/// The next 64 random bits for the code under test; the world's own choices are drawn separately.
 pub fn random_u64() -> u64 {
     world().random_u64()
 }
@@ -190,7 +191,7 @@ pub fn spawn_raw(task: impl Future<Output = ()> + 'static) {
     world.spawn(world.place(), Box::pin(task), Location::caller());
 }
 
-/// Nothing to do here: a world has little memory, and gives it back when it ends.
+/// Nothing to do: a world has little memory, and frees it when it ends.
 pub fn give_memory_back() {}
 
 /// Whether tasks can be started.
@@ -198,23 +199,23 @@ pub fn is_running() -> bool {
     current().is_some()
 }
 
-/// Starts a task at `place`, from inside of the world.
+/// Starts a task at `place`, from inside the world.
 #[track_caller]
 pub fn spawn_at(place: Place, task: impl Future<Output = ()> + 'static) -> TaskId {
     world().spawn(place, Box::pin(task), Location::caller())
 }
 
-/// As [`World::kill`], from inside of the world.
+/// As [`World::kill`], from inside the world.
 pub fn kill(task: TaskId) -> bool {
     world().kill(task)
 }
 
-/// As [`World::set_reachability`], from inside of the world.
+/// As [`World::set_reachability`], from inside the world.
 pub fn set_reachability(address: &Dial, reachability: Reachability) {
     world().ends.borrow_mut().set_reachability(address, reachability);
 }
 
-/// As [`World::between`], from inside of the world.
+/// As [`World::between`], from inside the world.
 pub fn between(low: u64, high: u64) -> u64 {
     world().between(low, high)
 }

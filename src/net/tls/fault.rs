@@ -1,18 +1,18 @@
-//! What can be wrong with TLS to a backend: with its settings, found at start, and with a connection. Each is one line that
-//! tells an operator what to look at; none holds a secret.
+//! Faults of TLS to a backend: in its settings, found at start, and on a connection. Each message is one line that
+//! tells an operator what to check; none contains a secret.
 
 use std::io;
 
 use rustls::{AlertDescription as Alert, CertificateError};
 
-/// What is wrong with the settings of a backend.
+/// A fault in the TLS settings of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     #[error("{file}: no PEM certificate in it")]
     NoCertificate { file: String },
     #[error("{file}: not PEM: {what}")]
     BadPem { file: String, what: String },
-    /// Counted from 1 in the order of the file.
+    /// Numbered from 1 in the order of the file.
     #[error("{file}: certificate {number} cannot be used: {what}")]
     BadCertificate { file: String, number: usize, what: String },
     #[error("{file}: the private key cannot be used: {what}")]
@@ -27,7 +27,7 @@ pub enum TlsError {
     Library { what: String },
 }
 
-/// What went wrong with a connection.
+/// A fault on a connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFault {
     #[error("the backend's certificate leads to no authority that is trusted here; name its CA file if it is private")]
@@ -116,7 +116,7 @@ fn certificate(error: CertificateError) -> TlsFault {
     }
 }
 
-/// The library gives names as `DnsName("backend.test")`.
+/// The library formats names as `DnsName("backend.test")`.
 fn bare(name: &str) -> &str {
     let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inside.map_or(name, |inside| inside.trim_matches('"'))
@@ -125,7 +125,7 @@ fn bare(name: &str) -> &str {
 fn alerted(alert: Alert) -> TlsFault {
     let name = format!("{alert:?}");
     match alert {
-        // RFC 8446 6.2: what a server says of the certificate it was shown, or was not.
+        // RFC 8446 6.2: the server rejects the client certificate, or the lack of one.
         Alert::NoCertificate
         | Alert::BadCertificate
         | Alert::UnsupportedCertificate

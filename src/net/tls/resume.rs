@@ -1,7 +1,7 @@
-//! Sessions that can be taken up again, of one backend on one core: a handshake with one costs the backend no signature.
-//! One core owns it; the lock is there because the library asks for one, and nobody ever waits for it.
+//! TLS sessions of one backend on one core that can be resumed: a resumed handshake costs the backend no signature. One
+//! core owns it; the library requires a lock, which is never contended.
 
-// The library's trait wants to be shared between threads; this never is.
+// The library requires the store to be shareable between threads; this one never is.
 #![allow(clippy::disallowed_types)]
 
 use std::collections::VecDeque;
@@ -14,21 +14,21 @@ use rustls::pki_types::ServerName;
 
 use crate::net::now_ms;
 
-/// How long a session may be taken up again; a server's own shorter lifetime holds too.
+/// How long a session may be resumed; a shorter lifetime set by the server applies as well.
 const KEPT_MS: u64 = 3_600_000;
 
-/// Most tickets of TLS 1.3, each good for one connection. A server sends two a connection; a pool that opens more at a
-/// time than these shakes hands in full for the rest.
-const PLACES: usize = 32;
+/// Most TLS 1.3 tickets, each for one connection. A server sends two per connection; a pool that opens more connections
+/// at once uses full handshakes for the rest.
+const TICKETS_MAX: usize = 32;
 
-/// A context has one server name, so the names that the library passes are all the same.
+/// A context has one server name, so the library always passes the same one.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
     group: Option<NamedGroup>,
-    /// With the times they came, in milliseconds.
+    /// With the time of arrival in milliseconds.
     tls12: Option<(u64, Tls12ClientSessionValue)>,
     tickets: VecDeque<(u64, Tls13ClientSessionValue)>,
 }
@@ -75,13 +75,13 @@ impl ClientSessionStore for Sessions {
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
         let mut kept = self.kept();
-        if kept.tickets.len() == PLACES {
+        if kept.tickets.len() == TICKETS_MAX {
             kept.tickets.pop_front();
         }
         kept.tickets.push_back((now_ms(), value));
     }
 
-    /// The youngest: it will be good for longest, and the old ones fall out by themselves.
+    /// The newest ticket: it stays valid longest, and the oldest are evicted anyway.
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         let (came_ms, value) = self.kept().tickets.pop_back()?;
         if is_fresh(came_ms, now_ms()) {

@@ -1,5 +1,5 @@
-//! What TLS to one backend is set up from: roots, a client certificate, names. Bytes of files in, checked values out;
-//! cheap to clone and shared by all cores, since nothing in here changes.
+//! TLS settings of one backend: trusted roots, client certificate, names. Takes file contents, returns validated
+//! values, which are cheap to clone and shared by all cores because they are immutable.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::fault::TlsError;
 
-/// Everything a core needs to make its [`TlsContext`](super::TlsContext) of one backend.
+/// Everything a core needs to create its [`TlsContext`](super::TlsContext) of one backend.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
-    /// For SNI and for the check of the certificate: a DNS name, or an IP address (then without SNI, RFC 6066 3).
+    /// For SNI and certificate verification: a DNS name, or an IP address (then without SNI, RFC 6066 3).
     pub server_name: String,
     pub roots: Roots,
-    /// What proves to the backend who we are, if it asks.
+    /// The client certificate, for backends that request one.
     pub client: Option<Identity>,
     pub offer: Offer,
 }
 
-/// The HTTP versions that are offered by ALPN.
+/// The HTTP versions offered by ALPN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     Http1,
     Http2,
-    /// HTTP/2 first.
+    /// HTTP/2 preferred.
     Either,
 }
 
@@ -44,12 +44,12 @@ impl Offer {
     }
 }
 
-/// The authorities that are trusted.
+/// The trusted certificate authorities.
 #[derive(Clone)]
 pub struct Roots(Arc<RootCertStore>);
 
 impl Roots {
-    /// The system's. Reads files: for the start, once for all backends. Errors: there are none that can be used.
+    /// The system's. Reads files: call it at start, once for all backends. Errors: none of them is usable.
     pub fn system() -> Result<Roots, TlsError> {
         let found = rustls_native_certs::load_native_certs();
         let mut store = RootCertStore::empty();
@@ -61,7 +61,7 @@ impl Roots {
         Ok(Roots(Arc::new(store)))
     }
 
-    /// Those in the PEM `bytes` of `file`, whose name is for errors only.
+    /// From the PEM `bytes` of `file`; the name is for errors only.
     pub fn from_pem(file: &str, bytes: &[u8]) -> Result<Roots, TlsError> {
         let mut store = RootCertStore::empty();
         for (index, certificate) in certificates(file, bytes)?.into_iter().enumerate() {
@@ -90,8 +90,8 @@ impl fmt::Debug for Roots {
 pub struct Identity(Arc<CertifiedKey>);
 
 impl Identity {
-    /// From PEM: the chain with the client's own certificate first, and its key (PKCS #8, PKCS #1 or SEC 1, not
-    /// encrypted). The names of the files are for errors only. Errors: also when the two don't belong together.
+    /// From PEM: the certificate chain, leaf first, and its key (PKCS #8, PKCS #1 or SEC 1, not encrypted). The file
+    /// names are for errors only. Errors: also when certificate and key do not match.
     pub fn from_pem(
         chain_file: &str,
         chain: &[u8],
@@ -101,7 +101,7 @@ impl Identity {
         Identity::parse(chain_file, chain, private_key_file, private_key).map_err(|(error, _)| error)
     }
 
-    /// Everything that is wrong with the two, not only what comes first.
+    /// All errors of the two files, not only the first.
     pub fn errors_in_pem(
         chain_file: &str,
         chain: &[u8],
@@ -123,7 +123,8 @@ impl Identity {
             TlsError::BadCertificate { file, number: 1, what: error.to_string() }
         };
         let chain = certificates(chain_file, chain).and_then(|chain| {
-            // At least one: the gateway's own. Looked at here, so that a bad key does not hide it.
+            // The chain has at least one certificate, the client's own. Checked here, so that a bad key does not hide
+            // it.
             let own = chain.first().map(ParsedCertificate::try_from);
             own.transpose().map_err(bad_certificate)?;
             Ok(chain)
@@ -140,7 +141,7 @@ impl Identity {
                 let (chain, private_key) = (chain_file.to_owned(), private_key_file.to_owned());
                 Err((TlsError::KeyMismatch { chain, private_key }, None))
             }
-            // A key that can't say what its public half is will be found out by the backend.
+            // A key whose public half is unknown cannot be compared; the backend will detect a mismatch.
             Err(rustls::Error::InconsistentKeys(_)) => Ok(Identity(Arc::new(certified))),
             Err(error) => Err((bad_certificate(error), None)),
         }

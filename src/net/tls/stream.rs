@@ -1,5 +1,5 @@
-//! Bytes in and out of a TLS session over a socket. One task owns it. Ciphertext goes from the kernel's buffers straight
-//! into the session and back by plain sends, so a wait that is given up leaves both directions whole.
+//! The byte stream of a TLS session over a socket. One task owns it. Ciphertext is decrypted directly from the kernel's
+//! receive buffers and sent by plain system calls, so an abandoned wait loses nothing in either direction.
 
 use std::future::poll_fn;
 use std::io::{self, BufRead, IoSlice, Write};
@@ -10,16 +10,16 @@ use rustls::client::ClientConnection;
 use super::fault::TlsFault;
 use crate::net::{Socket, watch::Watch};
 
-/// How often [`TlsStream::is_quiet`] takes in what came: each takes up to 4 KiB, so that a server's tickets fit and one
-/// that goes on and on is not listened to.
+/// How many reads of up to 4 KiB [`TlsStream::is_quiet`] processes: enough for a server's tickets, but bounded if the
+/// server never stops sending.
 const QUIET_ROUNDS: u32 = 16;
 
-/// A session on a socket. Dropped, it says that it is done, unless its close was made unclean.
+/// A session on a socket. Dropping it sends close_notify, unless its close was made unclean.
 pub struct TlsStream {
     socket: Socket,
     session: ClientConnection,
     records: Records,
-    /// What ended the session; every later call says it again.
+    /// The fault that ended the session; every later call returns it again.
     fault: Option<TlsFault>,
     writing: Writing,
 }
@@ -27,17 +27,17 @@ pub struct TlsStream {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Writing {
     Open,
-    /// The end of our direction is said, or never will be.
+    /// close_notify was sent, or never will be.
     Ended,
 }
 
-/// Where in the records of RFC 8446 5.1 the received bytes stand.
+/// Position of the received bytes within the records of RFC 8446 5.1.
 #[derive(Default)]
 struct Records {
-    /// Bytes of the next header, type and version and length.
+    /// Bytes of the next header: type, version and length.
     header: [u8; 5],
     have: usize,
-    /// Bytes of the body still to come.
+    /// Remaining bytes of the body.
     left: usize,
 }
 
@@ -66,10 +66,10 @@ impl Records {
     }
 }
 
-/// Where the session puts its records.
+/// Where the session writes its records.
 struct Outgoing<'a, 'b> {
     socket: &'a mut Socket,
-    /// `None` where nobody can wait.
+    /// `None` if the caller cannot wait.
     context: Option<&'a mut Context<'b>>,
 }
 
@@ -96,17 +96,17 @@ impl TlsStream {
         TlsStream { socket, session, records: Records::default(), fault: None, writing: Writing::Open }
     }
 
-    /// The watch of the socket underneath.
+    /// The watch of the underlying socket.
     pub fn watch(&self) -> &Watch {
         self.socket.watch()
     }
 
-    /// What ALPN agreed on.
+    /// The protocol selected by ALPN.
     pub(super) fn protocol(&self) -> Option<&[u8]> {
         self.session.alpn_protocol()
     }
 
-    /// Places of TLS 1.3 that have come.
+    /// TLS 1.3 tickets received.
     #[cfg(all(test, not(sim)))]
     pub(in crate::net) fn tickets(&self) -> u32 {
         self.session.tls13_tickets_received()
@@ -122,15 +122,15 @@ impl TlsStream {
             if !self.session.is_handshaking() {
                 return drained;
             }
-            // Also after a write that failed: the peer has mostly said why before it closed.
+            // Also after a failed write: the peer has usually sent the reason before it closed.
             if ready!(self.poll_feed(context))? == 0 {
                 return Poll::Ready(Err(TlsFault::Closed.into_error()));
             }
         }
     }
 
-    /// Shows `take` bytes that have come, in place; it says how many it took, at least one. 0 is the end as the peer
-    /// announced it; an end that it did not announce is an `UnexpectedEof`.
+    /// Passes received bytes to `take` in place; it returns how many it consumed, at least one. 0 is the end after
+    /// close_notify; an end without close_notify is an `UnexpectedEof`.
     pub fn poll_take(
         &mut self,
         context: &mut Context<'_>,
@@ -152,19 +152,20 @@ impl TlsStream {
                 Err(error) => return Poll::Ready(Err(error)),
             }
             match ready!(self.poll_feed(context)) {
-                // What came in front of it is read first; then it is said again.
+                // Plaintext received before the fault is read first; then the fault is returned again.
                 Err(error) if self.is_drained() => return Poll::Ready(Err(error)),
                 Ok(_) | Err(_) => {}
             }
         }
     }
 
-    /// Takes ciphertext in and decrypts it; says how much came, 0 at the end. Only when no plaintext is left unread.
+    /// Receives and decrypts; returns how many bytes of ciphertext arrived, 0 at the end. Call it only when all
+    /// plaintext was read.
     fn poll_feed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if let Some(fault) = &self.fault {
             return Poll::Ready(Err(fault.clone().into_error()));
         }
-        // What the protocol owes the peer, such as the answer to a change of keys. What is in its way shows in writing.
+        // Sends what the protocol requires, such as the response to a key update. Errors show in the next write.
         let _ = self.poll_drain(context);
         let TlsStream { socket, session, records, .. } = self;
         let mut refused = None;
@@ -173,7 +174,7 @@ impl TlsStream {
                 records.advance(&bytes[..taken]);
                 taken
             }
-            // Behind the end that the peer announced, there is nothing to listen to.
+            // Input after close_notify is ignored.
             Ok(_) => bytes.len(),
             Err(error) => {
                 refused = Some(error);
@@ -185,7 +186,7 @@ impl TlsStream {
             return Poll::Ready(Err(self.fail(TlsFault::Protocol { what: error.to_string() })));
         }
         if taken == 0 {
-            // So that the session knows of the end, too.
+            // Tells the session about the end, too.
             self.session.read_tls(&mut io::empty())?;
         }
         match self.session.process_new_packets() {
@@ -194,7 +195,7 @@ impl TlsStream {
         }
     }
 
-    /// Notes what ended the session, and lets the peer know if that is possible at once.
+    /// Records the fault that ended the session, and sends the alert if that is possible without waiting.
     fn fail(&mut self, fault: TlsFault) -> io::Error {
         self.drain_now();
         self.writing = Writing::Ended;
@@ -202,12 +203,12 @@ impl TlsStream {
         fault.into_error()
     }
 
-    /// Takes in as much of `bytes` as is allowed to wait, at least one byte, and sends what there is room for.
+    /// Accepts as much of `bytes` as may be buffered, at least one byte, and sends what there is room for.
     pub fn poll_write(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_write_parts(&[IoSlice::new(bytes)], context)
     }
 
-    /// As `poll_write`, of several parts in a row.
+    /// As `poll_write`, gathering several parts.
     pub fn poll_write_parts(&mut self, parts: &[IoSlice<'_>], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if parts.iter().all(|part| part.is_empty()) {
             return Poll::Ready(Ok(0));
@@ -229,12 +230,12 @@ impl TlsStream {
         }
     }
 
-    /// Sends what waits.
+    /// Sends what is buffered.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(context)).map_err(|error| self.blame(error)).into()
     }
 
-    /// Says that we are done (RFC 8446 6.1), and ends our sending direction.
+    /// Sends close_notify (RFC 8446 6.1), and shuts down the write direction.
     pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.writing == Writing::Open {
             self.writing = Writing::Ended;
@@ -245,7 +246,7 @@ impl TlsStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes all of `bytes`, down to the kernel.
+    /// Writes all of `bytes` to the kernel.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut done = 0;
         poll_fn(|context| {
@@ -270,7 +271,7 @@ impl TlsStream {
         Poll::Ready(Ok(()))
     }
 
-    /// As `poll_drain`, for those who cannot wait.
+    /// As `poll_drain`, for callers that cannot wait.
     fn drain_now(&mut self) {
         while self.session.wants_write() {
             let mut outgoing = Outgoing { socket: &mut self.socket, context: None };
@@ -280,7 +281,7 @@ impl TlsStream {
         }
     }
 
-    /// Of a write that failed: a peer that refuses us says why, and then closes.
+    /// Finds the cause of a failed write: a peer that rejects us sends an alert and then closes.
     fn blame(&mut self, error: io::Error) -> io::Error {
         let mut nobody = Context::from_waker(Waker::noop());
         for _ in 0..QUIET_ROUNDS {
@@ -296,7 +297,8 @@ impl TlsStream {
         self.session.reader().fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether an idle connection is still open and silent. Places that came since are put by; they are no noise.
+    /// Whether an idle connection is still open and has no input. Session tickets received meanwhile are stored and do
+    /// not count.
     pub fn is_quiet(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         for _ in 0..QUIET_ROUNDS {
@@ -313,7 +315,7 @@ impl TlsStream {
         false
     }
 
-    /// Makes the coming close a reset, without a word.
+    /// Makes the next close a reset, without close_notify.
     pub fn make_close_unclean(&mut self) {
         self.writing = Writing::Ended;
         self.socket.make_close_unclean();

@@ -1,4 +1,4 @@
-//! TLS to a real server on the real ring: what a handshake accepts and refuses, and what each refusal says.
+//! TLS to a real server on the real ring: which handshakes succeed or fail, and the message of each failure.
 
 pub(in crate::net) mod server; // the other side
 
@@ -13,15 +13,15 @@ use super::{Agreed, Identity, Offer, Roots, TlsContext, TlsError, TlsFault, TlsS
 use crate::net::runtime::run_data_core;
 use crate::net::{Dial, Duplex, dial, sleep_ms};
 
-/// Patience of handshakes that are to succeed or to fail by themselves: no test waits for it.
+/// Timeout of handshakes that succeed or fail by themselves: no test waits for it.
 pub(in crate::net) const LONG_MS: u64 = 600_000;
 
-/// Runs `act` as a core of its own: what a core keeps in its thread is for one ring.
+/// Runs `act` on a thread of its own: thread-locals of a core belong to one ring.
 pub(in crate::net) fn on_core<R: Send, F: Future<Output = R>>(act: impl FnOnce() -> F + Send) -> R {
     let core = || {
         let main = async {
             let result = act().await;
-            // What was dropped last is closed through the ring, which has to be entered for that once more.
+            // Sockets that were just dropped are closed through the ring, which has to be entered once more for that.
             sleep_ms(1).await;
             result
         };
@@ -62,7 +62,7 @@ fn both_versions_shake_hands_and_agree_on_http() {
                 served.shake_hands().unwrap();
                 served.expect(b"ping");
                 served.say(b"pong");
-                assert!(served.end_is_announced(), "a dropped connection says that it is done");
+                assert!(served.end_is_announced(), "a dropped connection sends close_notify");
                 served.session.server_name().map(str::to_owned)
             });
             let context = TlsContext::new(&TlsSettings { offer, ..settings(authority.roots()) }).unwrap();
@@ -151,7 +151,7 @@ fn a_client_certificate_is_shown_where_one_is_wanted() {
             let context = TlsContext::new(&TlsSettings { client, ..settings(authority.roots()) }).unwrap();
             let outcome = on_core(async || {
                 let (stream, _) = shake(address, &context).await?;
-                // In TLS 1.3 the server's word on it comes now.
+                // In TLS 1.3 the server's alert arrives only now.
                 let (read, buffer) = Duplex::from(stream).read(Vec::with_capacity(100)).await;
                 read.map(|_| buffer).map_err(|error| TlsFault::of(&error).expect("a fault of TLS").clone())
             });
@@ -182,12 +182,12 @@ fn a_second_connection_resumes_the_session_of_the_first() {
             });
             on_core(async || {
                 let (mut stream, _) = shake(address, &context).await.map(|(s, a)| (Duplex::from(s), a)).unwrap();
-                // The tickets are in front of it.
+                // The tickets come before it.
                 assert_eq!(stream.read(Vec::with_capacity(1)).await.0.unwrap(), 1);
             });
             kinds.push(thread.join().unwrap());
         }
-        // A server may first ask for another key share: full all the same.
+        // A server may ask for another key share first: that is a full handshake as well.
         assert_ne!(kinds[0], Some(HandshakeKind::Resumed), "{version:?}");
         assert_eq!(kinds[1..], [Some(HandshakeKind::Resumed); 2], "{version:?}");
     }
@@ -211,7 +211,7 @@ fn http2_alone_is_not_talked_down() {
 fn a_server_that_leaves_or_says_nothing_is_told_apart() {
     let roots = Authority::new("house").roots();
     let (address, thread) = serve_plain(|mut socket| {
-        // The hello is read, so that the close is none by reset.
+        // The hello is read, so that the close is not a reset.
         std::io::Read::read(&mut socket, &mut [0; 4096]).unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
         std::io::copy(&mut socket, &mut std::io::sink()).unwrap();

@@ -1,4 +1,5 @@
-//! A connection's life: what its pool hears of it, how it ends, and that it rests when there is nothing to do.
+//! The life of a connection: what its pool is notified of, how it ends, and that it is idle when there is nothing to
+//! do.
 
 use super::peer::{END_STREAM, GOAWAY, MAX_CONCURRENT_STREAMS, PING};
 use super::*;
@@ -39,7 +40,7 @@ fn a_stream_in_line_can_time_out() {
         drop((second, first));
         assert_eq!(peer.next(peer::RESET).await.stream, 1);
         let mut third = connection.send(get(), Bytes::new()).unwrap();
-        // The library opens the second and resets it in one breath, so that no number is left out.
+        // The library opens the second and immediately resets it, so that no stream id is skipped.
         assert_eq!((peer.request().await, peer.next(peer::RESET).await.stream), (3, 3));
         let id = peer.request().await;
         assert_eq!(id, 5);
@@ -72,7 +73,7 @@ fn after_goaway_old_streams_finish_and_younger_ones_are_refused() {
         }
         assert_eq!(read_all(&mut streams[0], 4096).await, (format!("{OK}one"), Ok(())));
         assert_eq!(read_all(&mut streams[1], 4096).await, (format!("{OK}three"), Ok(())));
-        // With the last of them the connection ends, whoever still holds it.
+        // The connection ends with the last of them, even if handles remain.
         drop(streams);
         dead(&mut lookout).await;
         assert_eq!(ending.get(), Some(Ok(())));
@@ -122,7 +123,7 @@ fn the_last_handle_says_goodbye() {
         let mut stream = connection.clone().send(get(), Bytes::new()).unwrap();
         let id = peer.request().await;
         drop(connection);
-        // Not while a stream runs.
+        // Not while a stream is open.
         peer.ok(id).await;
         peer.data(END_STREAM, id, b"last").await;
         assert_eq!(read_all(&mut stream, 4096).await, (format!("{OK}last"), Ok(())));
@@ -141,7 +142,7 @@ fn a_peer_that_takes_no_goodbye_is_left() {
         let settings = Http2Settings { close_timeout_ms: 20, ..Http2Settings::default() };
         let (connection, mut peer, ending) = open(settings, &[]).await;
         let mut lookout = connection.lookout();
-        // More than the pipe holds, and nobody takes it.
+        // More than the pipe holds, and nothing reads it.
         peer.window(0, 1 << 20).await;
         let stream = connection.send(post(), messages(60_000)).unwrap();
         let id = peer.request().await;
@@ -164,7 +165,7 @@ fn a_peer_that_owes_answers_and_goes_silent_is_buried() {
         let id = peer.request().await;
         peer.ok(id).await;
         assert_eq!(read_once(&mut stream).await.unwrap(), OK);
-        // It stays open, and says nothing more.
+        // It stays open, but sends nothing more.
         assert_eq!(read_once(&mut stream).await, Err(io::ErrorKind::UnexpectedEof));
         assert_eq!(stream.fault(), Some(Http2Fault::ConnectionLost));
         assert_eq!((connection.condition(), ending.get()), (Condition::Dead, Some(Err(Http2Fault::ConnectionLost))));
@@ -172,7 +173,7 @@ fn a_peer_that_owes_answers_and_goes_silent_is_buried() {
     });
 }
 
-/// Only where time stands still between events can a test tell at once from later.
+/// Only virtual time, which stands still between events, lets a test distinguish immediate from later.
 #[cfg(sim)]
 #[test]
 fn a_connection_that_rested_is_asked_with_its_first_request() {
@@ -223,7 +224,7 @@ fn who_does_not_speak_http2_is_found_out_before_a_request_is_risked() {
     });
 }
 
-/// A driver that wakes itself would keep a core from asking its ring for completions.
+/// A driver that wakes itself would keep a core from polling its ring for completions.
 #[test]
 fn a_driver_rests_when_there_is_nothing_to_do() {
     run(async || {
@@ -249,7 +250,7 @@ fn a_driver_rests_when_there_is_nothing_to_do() {
             assert_eq!(read_all(&mut stream, 4096).await.1, Ok(()));
             drop(stream);
             crate::net::sleep_ms(30).await;
-            // Some for each of request, head, data, window and end; a loop would have made thousands.
+            // A few polls for each of request, head, data, window and end; a loop would have made thousands.
             assert!(polls.get() < 20 * (round + 1) + spurious(), "{} polls in {round} rounds", polls.get());
         }
         let before = polls.get();
@@ -259,7 +260,7 @@ fn a_driver_rests_when_there_is_nothing_to_do() {
     });
 }
 
-/// Polls without cause, which a simulated world adds by chance.
+/// Spurious polls, which a simulated world adds at random.
 fn spurious() -> u32 {
     if cfg!(sim) { 200 } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! A server that writes its frames by hand, so that a test decides each of them, wrong ones included.
+//! A server that writes its frames by hand, so that a test controls each of them, invalid ones included.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -46,7 +46,7 @@ impl Peer {
         Peer { end }
     }
 
-    /// Exactly `count` bytes; none at the end.
+    /// Exactly `count` bytes; `None` at the end.
     async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; count];
         let mut buffer = ReadBuf::new(&mut bytes);
@@ -71,7 +71,7 @@ impl Peer {
         assert_eq!(self.take(24).await.unwrap(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     }
 
-    /// The next frame; SETTINGS are acknowledged on the way. None at the end.
+    /// The next frame; SETTINGS are acknowledged on the way. `None` at the end.
     pub async fn frame(&mut self) -> Option<Frame> {
         loop {
             let head = self.take(9).await?;
@@ -97,7 +97,7 @@ impl Peer {
         }
     }
 
-    /// The number of the stream of the next request.
+    /// The stream id of the next request.
     pub async fn request(&mut self) -> u32 {
         self.next(HEADERS).await.stream
     }
@@ -151,7 +151,7 @@ impl Peer {
         self.send(HEADERS, END_HEADERS | flags, stream, &block).await;
     }
 
-    /// A head of status 200 that says no more.
+    /// A head of status 200 without fields.
     pub async fn ok(&mut self, stream: u32) {
         self.headers(0, stream, &[(":status", b"200")]).await;
     }

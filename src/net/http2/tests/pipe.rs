@@ -1,4 +1,4 @@
-//! Two ends of a connection in memory, with so much room in each direction and no more.
+//! Two ends of an in-memory connection, with limited buffer space in each direction.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

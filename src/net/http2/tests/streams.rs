@@ -1,4 +1,5 @@
-//! Answers, whole and broken: a cut one never looks complete, and only what was not looked at is called refused.
+//! Complete and broken answers: a truncated one never looks complete, and only unprocessed requests are reported as
+//! refused.
 
 use super::peer::{END_STREAM, RESET};
 use super::*;
@@ -103,14 +104,14 @@ fn refused_means_not_looked_at() {
         peer.reset(id, 7).await;
         assert_eq!(read_once(&mut stream).await, Err(io::ErrorKind::ConnectionRefused));
         assert_eq!(stream.fault(), Some(Http2Fault::Refused));
-        // Once it has answered, it cannot say so any more.
+        // Once it has responded, a refusal no longer proves anything.
         let mut stream = connection.send(get(), Bytes::new()).unwrap();
         let id = peer.request().await;
         peer.ok(id).await;
         peer.reset(id, 7).await;
         assert_eq!(read_all(&mut stream, 4096).await, (OK.into(), Err(io::ErrorKind::ConnectionReset)));
         assert_eq!(stream.fault(), Some(Http2Fault::Reset(7)));
-        // The connection is as good as before.
+        // The connection is still usable.
         let mut stream = connection.send(get(), Bytes::new()).unwrap();
         let id = peer.request().await;
         peer.ok(id).await;
@@ -121,7 +122,7 @@ fn refused_means_not_looked_at() {
 
 #[test]
 fn a_reset_in_the_body_is_an_error_behind_what_came() {
-    // Whatever the code: NO_ERROR and CANCEL too, for the end was not said.
+    // Whatever the code, NO_ERROR and CANCEL too: the end of the answer was not announced.
     for code in [0, 2, 8, 11] {
         run(move || async move {
             let (connection, mut peer, _) = opened().await;
@@ -159,7 +160,7 @@ fn a_content_length_that_lies_is_an_error() {
         let id = peer.request().await;
         peer.headers(0, id, &[(":status", b"200"), ("content-length", b"5")]).await;
         peer.data(0, id, b"four").await;
-        peer.headers(END_STREAM, id, &[("x-checksum", b"7")]).await; // trailers do not make it whole
+        peer.headers(END_STREAM, id, &[("x-checksum", b"7")]).await; // trailers do not make it complete
         assert_eq!(read_all(&mut stream, 4096).await.1, Err(io::ErrorKind::InvalidData));
     });
 }
@@ -195,7 +196,7 @@ fn a_head_above_the_bound_is_an_error_of_its_stream() {
         let mut stream = connection.send(get(), Bytes::new()).unwrap();
         let id = peer.request().await;
         let mut fields: Vec<(&str, &[u8])> = vec![(":status", b"200")];
-        // RFC 9113 6.5.2 counts 32 bytes more for each. So they fit into one frame.
+        // RFC 9113 6.5.2 adds 32 bytes per field. So they fit into one frame.
         fields.extend([("x-much", &b"v"[..]); limits::HEAD_BYTES / 39 + 1]);
         peer.headers(END_STREAM, id, &fields).await;
         assert_eq!(read_all(&mut stream, 4096).await, (String::new(), Err(io::ErrorKind::InvalidData)));
@@ -236,7 +237,7 @@ fn a_deadline_ends_the_wait_and_leaves_its_trip() {
         assert_eq!(stream.fault(), Some(Http2Fault::TimedOut));
         assert_eq!(stream.watch().take_interrupt(), Some(crate::net::watch::Interrupt::Deadline));
         assert_eq!(stream.watch().take_interrupt(), None);
-        // As with a socket, a new deadline does not bring it back.
+        // As with a socket, a new deadline does not revive it.
         stream.watch().shut_down_at(u64::MAX);
         assert_eq!(read_once(&mut stream).await, Err(io::ErrorKind::TimedOut));
         drop(stream);
@@ -256,7 +257,7 @@ fn an_alarm_ends_the_wait_in_the_body() {
         assert_eq!(read_once(&mut stream).await.unwrap(), OK);
         let alarm = stream.watch().alarm();
         spawn_raw(async move {
-            // Seen by nobody but the reader, who waits for data at that time.
+            // Noticed only by the reader, which is waiting for data then.
             peer.next(RESET).await;
         });
         spawn_raw(async move { alarm.interrupt() });
@@ -272,7 +273,7 @@ fn closing_everything_reaches_streams() {
         let (connection, mut peer, _) = opened().await;
         let mut stream = connection.send(get(), Bytes::new()).unwrap();
         peer.request().await;
-        stream.watch().guard(); // a connection's matter: nothing happens
+        stream.watch().guard(); // hang-ups are handled by the connection: no effect
         spawn_raw(async { crate::net::watch::close_all() });
         assert_eq!(read_once(&mut stream).await, Err(io::ErrorKind::ConnectionAborted));
         stream.watch().unguard();

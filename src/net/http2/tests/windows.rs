@@ -1,5 +1,4 @@
-//! Flow control both ways: who does not read slows its own backend and nobody else, and an answer may overtake the
-//! request's body.
+//! Flow control both ways: a slow reader slows only its own backend, and an answer may overtake the request's body.
 
 use super::peer::{DATA, END_STREAM};
 use super::*;
@@ -16,7 +15,7 @@ fn an_answer_may_come_while_the_body_is_under_way() {
         peer.ok(id).await;
         assert_eq!(read_once(&mut stream).await.unwrap(), OK);
         peer.data(0, id, b"so far: ").await;
-        // The peer takes the rest only now, and nobody reads the answer meanwhile.
+        // The peer accepts the rest only now, and the answer is not read meanwhile.
         peer.window(0, 300_000).await;
         peer.window(id, 300_000).await;
         let mut got = Vec::new();
@@ -44,7 +43,7 @@ fn a_peer_may_answer_in_full_and_take_no_more_of_the_body() {
         peer.reset(id, 0).await; // RFC 9113 8.1
         let expected = ("HTTP/1.1 413 \r\n\r\ntoo much".into(), Ok(()));
         assert_eq!(read_all(&mut stream, 4096).await, expected);
-        // What of the body had not left holds no window: another may have all of it.
+        // Unsent bytes of the body hold no window: another stream may use all of it.
         peer.window(0, 65_535).await;
         let mut stream = connection.send(post(), messages(60_000)).unwrap();
         let id = peer.request().await;
@@ -67,7 +66,7 @@ fn who_does_not_read_holds_the_window_of_its_stream_alone() {
         let window = settings.stream_window_bytes as usize;
         let sent = Rc::new(Cell::new(0));
         let seen = sent.clone();
-        // As much as it may, on every stream.
+        // As much as allowed, on every stream.
         let pour = move |request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>| {
             let seen = seen.clone();
             async move {
@@ -90,7 +89,7 @@ fn who_does_not_read_holds_the_window_of_its_stream_alone() {
         let request = |path: &str| http::Request::get(format!("http://backend.test{path}")).body(()).unwrap();
         let mut slow = connection.send(request("/slow"), Bytes::new()).unwrap();
         assert_eq!(read_once(&mut slow).await.unwrap()[..OK.len()], *OK);
-        // While it is not read, others run to their ends, through more than all that they may hold at a time.
+        // While it is not read, others complete, moving more than the windows hold at a time.
         for _ in 0..3 {
             let mut quick = connection.send(request("/quick"), Bytes::new()).unwrap();
             let (text, end) = read_all(&mut quick, 64 << 10).await;
@@ -119,7 +118,7 @@ fn the_window_opens_by_what_was_handed_over() {
             peer.data(0, id, &messages(part as usize)).await;
             left -= part;
         }
-        // Half of it is read in small pieces: the peer may send that half again, and not more.
+        // Half of it is read in small pieces: the peer may send that half again, and no more.
         let half = settings.stream_window_bytes as usize / 2;
         let mut got = 0;
         while got < OK.len() + half {

@@ -1,6 +1,6 @@
-//! Random programs against the fake kernel. Laws: a reader gets what its peer sent, once and in order, to the end; a peer
-//! gets what was posted to it and nothing of another socket; a buffer is the kernel's or held, never both or neither; nothing
-//! of a closed socket stays; every wait ends.
+//! Random programs against the fake kernel. Laws: a reader gets what its peer sent, once, in order, to the end; a peer
+//! gets what was posted to it and nothing of another socket; each buffer is either the kernel's or held; nothing of a
+//! closed socket remains; every wait ends.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,19 +29,19 @@ impl Wake for Woken {
     }
 }
 
-/// One socket as the program sees it.
+/// One socket, as the program models it.
 struct Side {
     handle: SocketHandle,
     fd: i32,
     file: usize,
-    /// All that the peer has sent, and how much of it was read.
+    /// All bytes that the peer has sent, and how many were read.
     sent: Vec<u8>,
     read: usize,
     end_seen: bool,
     posted: Vec<u8>,
     failed: bool,
     woken: Arc<Woken>,
-    /// The reader waits, and how often it had been woken then.
+    /// The wake count when the reader began to wait.
     waits: Option<u64>,
 }
 
@@ -110,7 +110,7 @@ impl Side {
         }
     }
 
-    /// What the peer has is the beginning of what was posted, and all of it where `whole`.
+    /// The peer got a prefix of what was posted, and all of it if `whole`.
     fn check_peer(&self, whole: bool) {
         let (got, broken) = fake(|fake| {
             let file = &fake.files[self.file];
@@ -184,7 +184,7 @@ fn run(seed: u64) {
             14 => _ = side.handle.is_quiet(),
             15 => {
                 let waits_for = if random.one_in(2) { PollFlags::OUT } else { PollFlags::IN };
-                // A wait has to end before its descriptor is closed, so it is of a socket's own.
+                // A wait has to end before its descriptor closes, so each belongs to one socket.
                 waits.push((ready_at(side.fd, waits_for), at));
             }
             16 if !waits.is_empty() => {
@@ -201,7 +201,7 @@ fn run(seed: u64) {
             18 if random.one_in(3) => {
                 waits.retain(|(_, owner)| *owner != at);
                 let old = std::mem::replace(&mut sides[at], {
-                    // The next socket gets the descriptor of the one that closes, as soon as it may.
+                    // The next socket reuses the descriptor of the closing one as soon as possible.
                     open()
                 });
                 old.close();
@@ -213,7 +213,7 @@ fn run(seed: u64) {
         }
         check_buffers();
     }
-    // A kernel that does what it can: everything comes to its end.
+    // A kernel without faults: everything completes.
     fake(|fake| {
         fake.chaos = 0;
         fake.files.iter_mut().for_each(|file| file.room = usize::MAX);

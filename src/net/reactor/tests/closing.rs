@@ -1,4 +1,4 @@
-//! Sockets that close: what was posted leaves before, to nobody else, and nothing of them stays.
+//! Closing sockets: posted bytes are sent before, to no other socket, and no state remains.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use crate::net::reactor::fixed_files::{Name, SENDS};
 use crate::net::runtime::run_data_core;
 use crate::net::{Hangup, Listener, Socket, hangups, spawn_raw};
 
-/// Connections that are accepted without waiting, so that the number of a descriptor is used again at once.
+/// Connections accepted without waiting, so that descriptors are reused at once.
 struct Waiting {
     listener: Listener,
     address: SocketAddr,
@@ -26,7 +26,7 @@ impl Waiting {
         TcpStream::connect(self.address).unwrap()
     }
 
-    /// One that has little room for what it does not read.
+    /// A peer with a small receive buffer.
     fn connect_narrow(&self) -> TcpStream {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4 << 10).unwrap();
@@ -39,7 +39,7 @@ impl Waiting {
     }
 }
 
-/// Enough for a number to come again, whatever other threads open meanwhile.
+/// Enough for a descriptor to be reused, whatever other threads open meanwhile.
 const ROUNDS: usize = 800;
 
 fn raise_limit() {
@@ -54,12 +54,12 @@ fn what_was_posted_reaches_its_own_peer_and_no_other() {
     on_core(async move {
         let waiting = Waiting::new(listener());
         let (mut peers, mut numbers, mut again) = (Vec::new(), HashSet::new(), 0);
-        // Not a pause in all of this: a number comes again while the ring might still speak of the one before.
+        // No pause in all of this: a descriptor is reused while the ring may still refer to the previous socket.
         for round in 0..ROUNDS {
             let left = waiting.connect();
             drop(waiting.accept());
             let peer = waiting.connect();
-            // Whoever gets one would get what was meant for the one before.
+            // A socket that reuses one could get what was meant for the previous one.
             again += [&left, &peer].into_iter().filter(|socket| numbers.contains(&socket.as_raw_fd())).count();
             peers.push(peer);
             let mut socket = waiting.accept();
@@ -109,7 +109,7 @@ fn what_sends_often_sends_to_its_own_peer_and_closes() {
             slots.insert(numbered.unwrap().expect("it sent often enough for a number"));
         }
         assert!(slots.len() < peers.len() / 2, "no number came again");
-        // The end of what a peer reads is the close of its socket.
+        // Each peer reads until its socket closes.
         for (round, peer) in peers.into_iter().enumerate() {
             let expected: String = (0..parts).map(|part| text(round, part)).collect();
             assert_eq!(joined(read_all(peer, 4 << 10)).await, expected.as_bytes());
@@ -180,8 +180,8 @@ fn sockets_dropped_with_unsent_bytes_leave_nothing() {
         let (slots, unsent) = (with(|reactor| reactor.slots.len()).unwrap(), unsent());
         assert!(slots < 10, "{slots} slots");
         assert_eq!(unsent, 0);
-        // A descriptor that is held somewhere would keep the connection open. A part of what was written is lost, and each
-        // peer is told so.
+        // A descriptor kept open somewhere would keep the connection open. Some of what was written is lost, and each
+        // peer sees an error.
         let numbers: Vec<i32> = peers.iter().map(AsRawFd::as_raw_fd).collect();
         until("every peer sees a reset", || {
             let mut found = Vec::new();
@@ -199,7 +199,8 @@ fn a_ring_that_ends_takes_its_sockets_along() {
         let (mut posted, little) = super::open(&listener()).await;
         posted.post(b"little").unwrap().unwrap();
         let (mut stalls, much) = open_narrow().await;
-        // Owned by a task that is not run any more: both close when the ring has ended, and only then one is found to stall.
+        // Owned by a task that no longer runs: both close after the ring has ended, and only then one is found to be
+        // stalled.
         stalls.post(&part(0, MUCH)).unwrap().unwrap();
         spawn_raw(async move {
             std::future::pending::<()>().await;

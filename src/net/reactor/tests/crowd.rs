@@ -1,4 +1,4 @@
-//! More at a time than there are buffers in use, entries in the ring, or bytes in the arena.
+//! More than there are buffers in use, entries in the ring, or bytes in the arena.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -20,12 +20,12 @@ fn more_messages_than_buffers_arrive_whole() {
         let mut pairs = Vec::new();
         for _ in 0..SOCKETS {
             let (socket, peer) = open(&listener).await;
-            socket.rest(); // received from now on, whoever reads it when
+            socket.rest(); // received from now on, before the first read
             pairs.push((socket, peer));
         }
         assert_eq!(with(|reactor| reactor.kernel.buffers_used()).unwrap(), usize::from(BUFFERS_STEP));
         for round in 0..20 {
-            // All at once, before this thread looks at any of them.
+            // All at once, before this thread reads any of them.
             for (number, (_, peer)) in pairs.iter_mut().enumerate() {
                 peer.write_all(&message(number, round)).unwrap();
             }
@@ -39,7 +39,7 @@ fn more_messages_than_buffers_arrive_whole() {
     });
 }
 
-/// Posts on each of `count` sockets without a pause in between, as often as `rounds`, `length` bytes each.
+/// Posts `length` bytes on each of `count` sockets, `rounds` times, without a pause.
 async fn post_on_all(count: usize, rounds: usize, length: usize) {
     let listener = listener();
     let mut pairs: Vec<(Socket, TcpStream)> = Vec::new();

@@ -1,4 +1,4 @@
-//! Every way of writing, mixed, to peers that read fast and slowly: all of it arrives, once and in order.
+//! All ways of writing, mixed, to fast and slow readers: everything arrives, once and in order.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
@@ -15,7 +15,7 @@ enum Peer {
     Slow,
 }
 
-/// Lengths and ways, as they come by turns: neither count divides the other.
+/// Lengths and ways, in rotation; the counts are coprime.
 const LENGTHS: [usize; 11] = [1, 300, 7, 16 << 10, 20, 4000, (16 << 10) + 1, 9, 40_000, 16_000, 2];
 const WAYS: usize = 5;
 
@@ -28,7 +28,7 @@ async fn write(socket: &mut Socket, way: usize, bytes: &[u8]) {
         },
         1 => return socket.write(bytes.to_vec()).await.0.unwrap(),
         2 => return socket.write_bytes(Bytes::copy_from_slice(bytes)).await.unwrap(),
-        // What these do not take goes on its way below.
+        // What these do not accept is written below.
         3 => match socket.write_now(&[IoSlice::new(bytes)]) {
             Ok(count) => done = count,
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
@@ -51,8 +51,8 @@ fn whatever_is_written(peer: Peer, writes: usize) {
         let mut at = 0;
         for number in 0..writes {
             let length = LENGTHS[number % LENGTHS.len()];
-            // Small ones again and again without a pause, so that they meet within a round.
-            // Each way comes behind each other one.
+            // Small writes in a row without a pause, so that several fall into one round. Each way follows each other
+            // one.
             let way = number.wrapping_mul(2_654_435_761) / 256 % WAYS;
             write(&mut socket, way, &part(at, length)).await;
             at += length;
@@ -91,7 +91,7 @@ fn posts_of_many_rounds_arrive_in_order() {
                     posted.unwrap();
                     at += bytes.len();
                 }
-                None => socket.settle().await.unwrap(), // one is on its way: this sends it
+                None => socket.settle().await.unwrap(), // a send is pending: this waits for it
             }
         }
         drop(socket);
@@ -117,7 +117,7 @@ fn the_first_bytes_of_a_fast_open_are_waited_for() {
         let listener = listener();
         let to = Dial::Tcp(listener.local_addr().unwrap());
         let mut socket = dial_with(&to, super::LONG_MS, FastOpen::On).await.unwrap();
-        // However often it is tried: who is refused goes on to `write`, which tries by itself.
+        // Retries do not help: the caller must go on to `write`.
         assert!(socket.post(b"1").is_none());
         assert!(socket.post(b"1").is_none());
         assert!(super::with(|reactor| reactor.posted.is_empty()).unwrap());

@@ -26,7 +26,7 @@ fn what_a_peer_has_no_room_for_leaves_when_it_reads() {
         socket.settle().await.unwrap();
         assert_eq!(unsent(), 0);
         assert!(is_settled(&mut socket).await);
-        // The same once more, and nobody waits: it leaves by itself.
+        // The same again, but nothing waits for it: it is sent by itself.
         let mut sent = MUCH;
         for _ in 0..20 {
             until("room for a post", || socket.post(&part(sent, MUCH)).is_some()).await;
@@ -46,18 +46,18 @@ fn a_peer_that_takes_nothing_is_cut_off() {
         let (mut socket, peer) = open_narrow().await;
         socket.watch().shut_down_stuck(1, u64::MAX);
         socket.post(&part(0, MUCH)).unwrap().unwrap();
-        socket.watch().clear(); // what follows is the port's own doing
+        socket.watch().clear(); // the rest is up to the reactor
         socket.settle().await.unwrap_err();
         socket.post(b"x").expect("an error").unwrap_err();
         socket.write(vec![b'x'; 2 * MUCH]).await.0.unwrap_err();
         socket.write_bytes(b"x".to_vec().into()).await.unwrap_err();
         socket.settle().await.unwrap_err();
         let got = joined(read_all(peer, MUCH)).await;
-        assert!(got.len() < MUCH && got == part(0, got.len()), "what it got is the beginning");
+        assert!(got.len() < MUCH && got == part(0, got.len()), "it got a prefix");
     });
 }
 
-/// Looks at the one socket that stalls.
+/// Accesses the one stalled socket.
 fn stalled<R>(act: impl FnOnce(&mut super::super::Excess) -> R) -> R {
     let find = |reactor: &mut Reactor| {
         let slot = reactor.slots.iter_mut().find(|slot| !slot.unsent().is_empty());
@@ -72,7 +72,7 @@ fn a_peer_that_takes_a_little_again_and_again_is_not_cut_off() {
         let (mut socket, mut peer) = open_narrow().await;
         socket.watch().shut_down_stuck(LONG_MS * 60, u64::MAX);
         stall(&mut socket).await;
-        // As if it had been silent since the beginning of all time: the next byte that leaves is a sign of life.
+        // As if it had been silent forever: the next byte sent counts as progress.
         let (mut signs, mut got, mut step) = (0, Vec::new(), [0; 1000]);
         while unsent() > 0 {
             stalled(|excess| excess.moved_ms = 0);
@@ -110,7 +110,7 @@ fn a_peer_that_takes_a_byte_now_and_then_has_an_end() {
     assert_eq!(excess(1000, 1000).stalls_until_ms(u64::MAX), u64::MAX);
 }
 
-/// The same where somebody waits for it.
+/// The same with a writer that waits.
 #[test]
 fn progress_puts_the_end_off_but_not_beyond_the_whole_time() {
     on_core(async move {
@@ -122,7 +122,7 @@ fn progress_puts_the_end_off_but_not_beyond_the_whole_time() {
                 std::thread::park_timeout(std::time::Duration::from_millis(5));
             }
         });
-        // More than the peer takes in the time in which the deadline is noticed.
+        // More than the peer can take before the deadline is noticed.
         socket.write(vec![b'x'; 64 << 20]).await.0.unwrap_err();
         drop(socket);
         joined(taker).await;
@@ -174,7 +174,7 @@ fn a_reset_shows_in_a_later_write_and_hides_nothing_that_came() {
             result.unwrap_err();
             assert!(!socket.is_quiet());
             super::expect(&mut socket, b"before").await;
-            // The failed send may have taken the kernel's word for it: then this is the end.
+            // The failed send may have consumed the socket error; then this is the end.
             assert!(!matches!(socket.read(Vec::with_capacity(10)).await.0, Ok(1..)));
         }
     });

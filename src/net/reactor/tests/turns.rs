@@ -1,4 +1,4 @@
-//! A core that always has work: its timers come to their turn all the same.
+//! A core that is never idle still runs its timers.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::{LONG_MS, listener, on_core};
 use crate::net::{Dial, Listener, Socket, dial, sleep_ms, spawn_raw};
 
-/// Far more than fit between two turns of the timers.
+/// Far more than fit between two timer checks.
 const ROUND_TRIPS: usize = 1_000_000;
 
 async fn answer(mut socket: Socket, over: Rc<Cell<bool>>) {
@@ -22,7 +22,7 @@ async fn answer(mut socket: Socket, over: Rc<Cell<bool>>) {
         buffer.clear();
     }
     over.set(true);
-    panic!("no timer came to its turn");
+    panic!("no timer fired");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn timers_come_to_their_turn_whatever_the_sockets_do() {
         let listener = listener();
         let own = Listener::new(listener.try_clone().unwrap().into(), true).unwrap();
         let (over, slept) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
-        // Several, so that no round is one in which the core waits.
+        // Several, so that the core never waits in any round.
         for _ in 0..4 {
             let mut first = dial(&Dial::Tcp(listener.local_addr().unwrap()), LONG_MS).await.unwrap();
             let second = own.accept().await.unwrap();
@@ -54,7 +54,7 @@ fn timers_come_to_their_turn_whatever_the_sockets_do() {
     });
 }
 
-/// Wants the ring for its last word, as a connection under TLS does.
+/// Uses the ring in its destructor, as a TLS connection does.
 struct LastWord(Socket, Rc<Cell<bool>>);
 
 impl Drop for LastWord {
@@ -75,7 +75,7 @@ fn who_waits_when_the_core_ends_is_dropped_while_there_is_a_ring() {
             sleep_ms(LONG_MS).await;
             drop(waiting);
         });
-        sleep_ms(1).await; // it waits
+        sleep_ms(1).await; // let it wait
     });
     assert!(said.get(), "it was left to the end of the thread");
     let mut heard = String::new();

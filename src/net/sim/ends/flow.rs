@@ -1,5 +1,5 @@
-//! What happens on an open connection, with the reachabilities of Linux TCP: windows, half closes, resets, what a shut-down
-//! socket answers.
+//! An open connection with the behaviour of Linux TCP: windows, half closes, resets, results on a socket that was shut
+//! down.
 
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -25,7 +25,7 @@ impl Ends {
         })
     }
 
-    /// `take` says how many of the bytes it is shown it took.
+    /// `take` gets bytes and returns how many it consumed.
     pub(in crate::net::sim) fn poll_take(
         &mut self,
         world: &Inner,
@@ -47,7 +47,7 @@ impl Ends {
         let end = self.of(key);
         assert!(!end.read_dropped, "a read was dropped before it was done: its bytes would be lost");
         if end.inbox.is_empty() {
-            // A direction that was ended properly stays so, even if a reset came behind.
+            // A direction that was ended cleanly stays so, even if a reset follows.
             if end.peer_finished {
                 return Poll::Ready(Ok(0));
             }
@@ -89,7 +89,7 @@ impl Ends {
         Poll::Pending
     }
 
-    /// Takes a part of `bytes`, at least one byte if there is any.
+    /// Accepts a part of `bytes`, at least one byte if there is any.
     pub(in crate::net::sim) fn poll_write(
         &mut self,
         world: &Inner,
@@ -119,7 +119,7 @@ impl Ends {
         Poll::Ready(Ok(count))
     }
 
-    /// Takes all of `bytes`, in as many parcels as it pleases. False: none of them.
+    /// Accepts all of `bytes`, in any number of parcels. False: none of them.
     pub(in crate::net::sim) fn write_whole(&mut self, world: &Inner, key: EndKey, mut bytes: &[u8]) -> bool {
         let Some(end) = self.ends.get_mut(&key) else { return false };
         let is_open = end.state == State::Open && !end.shut_write && end.error.is_none();
@@ -155,7 +155,7 @@ impl Ends {
         let (latency_us, to) = (end.latency_us, end.peer);
         let Some(peer) = self.ends.get_mut(&to) else { return };
         if let Parcel::Reset = parcel {
-            // What is under way behind the place where the reset overtakes is lost.
+            // Parcels behind the point where the reset overtakes are lost.
             peer.incoming.truncate(world.between(0, peer.incoming.len() as u64) as usize);
         }
         let late_us = world.between(0, world.network.get().jitter_us);
@@ -167,7 +167,7 @@ impl Ends {
 
     pub(in crate::net::sim) fn arrive(&mut self, world: &Inner, key: EndKey) {
         let Some(end) = self.ends.get_mut(&key) else { return };
-        // A reset may have thrown out the parcel that this event was for.
+        // A reset may have dropped the parcel of this event.
         if end.incoming.front().is_none_or(|&(at_us, _)| at_us > world.now_us()) {
             return;
         }
@@ -176,7 +176,7 @@ impl Ends {
             Parcel::Bytes(bytes) => match end.state {
                 State::Closed => self.send(world, key, Parcel::Reset),
                 State::Dead => {}
-                // RFC 1122 4.2.2.13: data after both directions were shut gets a reset.
+                // RFC 1122 4.2.2.13: data after both directions were shut down triggers a reset.
                 _ if end.shut_read && end.shut_write => {
                     end.state = State::Dead;
                     end.error = Some(libc::ECONNRESET);
@@ -199,7 +199,7 @@ impl Ends {
             Parcel::Reset => {
                 end.incoming.clear();
                 end.finish_held = false;
-                // After both ends have finished the connection is over, and a reset changes nothing.
+                // After both ends have finished, the connection is over, and a reset changes nothing.
                 if end.state != State::Closed && !(end.peer_finished && end.shut_write) {
                     end.state = State::Dead;
                     end.error = Some(if end.peer_finished { libc::EPIPE } else { libc::ECONNRESET });

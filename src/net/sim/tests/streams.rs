@@ -1,4 +1,4 @@
-//! The polled half of sockets, the stream over them, and the race of addresses, in every network.
+//! Polled operations of sockets, the stream over them, and the address race, on every network.
 
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -13,7 +13,7 @@ fn polled_reads_and_writes_lose_nothing_and_may_be_given_up() {
         let left = async |mut socket: Socket| {
             let (sent, mut done) = (messages(3000), 0);
             while done < sent.len() {
-                // Given up once, and asked for again.
+                // Dropped once, and requested again.
                 let (front, back) = sent[done..].split_at((sent.len() - done) / 2);
                 let parts = [IoSlice::new(front), IoSlice::new(back)];
                 match socket.write_now(&parts) {
@@ -83,7 +83,7 @@ fn the_first_address_to_answer_wins_and_the_others_are_closed() {
     each_seed(|world| {
         let listener = Listener::bind(&address(4));
         world.spawn(Place::Core(0), async move {
-            // One for each of those that connect below; the winners are dropped there.
+            // One for each connection below; the winners are dropped there.
             for _ in 0..3 {
                 drop(listener.accept().await.unwrap());
             }

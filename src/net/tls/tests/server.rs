@@ -1,5 +1,5 @@
-//! A TLS server on a thread of its own, another implementation of sockets than the one under test, and certificates made
-//! for it. Blocking; it ends with its connection, and a panic in it fails the test that joins it.
+//! A TLS server on its own thread, with another socket implementation than the one under test, and certificates for it.
+//! Blocking; it ends with its connection, and a panic in it fails the test that joins it.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,14 +14,14 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVer
 
 use crate::net::tls::Roots;
 
-/// Somebody who signs certificates.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub certificate: CertificateDer<'static>,
     pub pem: String,
 }
 
-/// When a certificate is good.
+/// Validity period of a certificate.
 pub enum Valid {
     Now,
     Past,
@@ -72,13 +72,13 @@ impl Authority {
     }
 }
 
-/// How a server is set up, besides its certificate.
+/// The configuration of a server, besides its certificate.
 #[derive(Default)]
 pub struct Reachability<'a> {
     /// Empty: all.
     pub versions: &'a [&'static SupportedProtocolVersion],
     pub alpn: &'a [&'static str],
-    /// Clients have to show a certificate of this authority.
+    /// Clients must present a certificate of this authority.
     pub clients: Option<&'a Authority>,
 }
 
@@ -134,7 +134,7 @@ impl Served {
         self.stream().flush().unwrap();
     }
 
-    /// Waits for the client's end; whether it was announced.
+    /// Waits for the client's end of stream; returns whether there was a close_notify.
     pub fn end_is_announced(&mut self) -> bool {
         let mut rest = Vec::new();
         self.stream().read_to_end(&mut rest).is_ok()
@@ -146,12 +146,12 @@ impl Served {
     }
 }
 
-/// Accepts one plain connection and hands it to `act`.
+/// Accepts one plain connection and passes it to `act`.
 pub fn serve_plain<R: Send + 'static>(
     act: impl FnOnce(TcpStream) -> R + Send + 'static,
 ) -> (SocketAddr, JoinHandle<R>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // Inherited by what is accepted: writers meet a full window soon.
+    // Inherited by accepted sockets: writers soon meet a full window.
     socket2::SockRef::from(&listener).set_recv_buffer_size(8 << 10).unwrap();
     socket2::SockRef::from(&listener).set_send_buffer_size(8 << 10).unwrap();
     let address = listener.local_addr().unwrap();
@@ -163,7 +163,7 @@ pub fn serve_plain<R: Send + 'static>(
     (address, thread)
 }
 
-/// Accepts one connection and hands it to `act` before the handshake.
+/// Accepts one connection and passes it to `act` before the handshake.
 pub fn serve<R: Send + 'static>(
     server: &Arc<ServerConfig>,
     act: impl FnOnce(&mut Served) -> R + Send + 'static,
