@@ -196,11 +196,9 @@ impl Failure {
             NotCached => invalid(504, "not_cached", "The request asked for a cached answer only, and there is none."),
             NoBackend => server(503, "no_backend", "No backend of this model is in service; try again shortly."),
             QueueFull => server(503, "queue_full", "Too many requests wait for this model; try again shortly."),
-            QueueTimeout => server(
-                503,
-                "queue_timeout",
-                "The request waited too long in this model's queue; try again shortly.",
-            ),
+            QueueTimeout => {
+                server(503, "queue_timeout", "The request waited too long in this model's queue; try again shortly.")
+            }
             BackendHandshake => server(
                 502,
                 "backend_insecure",

@@ -367,7 +367,10 @@ impl Fake {
     }
 
     pub fn give_back(&mut self, id: u16) {
-        assert!(usize::from(id) < self.buffers.len() && !self.available.contains(&id), "buffer {id} was returned twice");
+        assert!(
+            usize::from(id) < self.buffers.len() && !self.available.contains(&id),
+            "buffer {id} was returned twice"
+        );
         self.buffers[usize::from(id)].clear();
         self.available.push_back(id);
     }
