@@ -20,6 +20,7 @@ Examples:
   loadtest backend --listen 127.0.0.1:9000
   loadtest run --url http://127.0.0.1:8080 --scenario hit --rate 5000 --seconds 10 --key sk-test
   loadtest run --url http://127.0.0.1:8080 --scenario stream --rate 100 --model mock-n100-i10
+  loadtest scenario spike --short --url http://127.0.0.1:8080 --key sk-test --report reports
   loadtest corpus --seed 7 > corpus.jsonl
   loadtest floor --listen 127.0.0.1:9100 --cpu 0";
 
@@ -35,6 +36,7 @@ struct Arguments {
 enum Command {
     Backend(backend::Arguments),
     Run(run::Arguments),
+    Scenario(run::scenario::Arguments),
     Corpus(corpus::Arguments),
     Floor(floor::Arguments),
 }
@@ -43,6 +45,7 @@ fn main() -> std::process::ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Backend(arguments) => backend::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Scenario(arguments) => run::scenario::run(&arguments),
         Command::Corpus(arguments) => corpus::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
     };

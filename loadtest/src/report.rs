@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use crate::message::CacheMark;
+
 const HIGHEST_US: u64 = 600_000_000;
 /// Relative error of the percentiles: 3 digits.
 const DIGITS: u8 = 3;
@@ -21,7 +23,12 @@ impl Times {
         self.0.saturating_record(us.clamp(1, HIGHEST_US));
     }
 
-    fn json(&self) -> serde_json::Value {
+    /// Microseconds that a share of all stayed within.
+    pub fn at(&self, quantile: f64) -> u64 {
+        self.0.value_at_quantile(quantile)
+    }
+
+    pub fn json(&self) -> serde_json::Value {
         let at = |quantile| self.0.value_at_quantile(quantile);
         serde_json::json!({
             "count": self.0.len(), "mean": self.0.mean(), "p50": at(0.5), "p90": at(0.9), "p95": at(0.95),
@@ -29,15 +36,45 @@ impl Times {
         })
     }
 
-    fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let at = |quantile| self.0.value_at_quantile(quantile);
         let (p50, p95, p99, p999) = (at(0.5), at(0.95), at(0.99), at(0.999));
         format!("p50={p50} p95={p95} p99={p99} p99.9={p999} max={} us", self.0.max())
     }
 }
 
+/// What came of a part of a run.
+pub struct Part {
+    pub name: String,
+    pub done: u64,
+    pub failed: u64,
+    pub hits: u64,
+    pub marked: u64,
+    pub latency: Times,
+}
+
+impl Part {
+    pub fn new(name: &str) -> Part {
+        Part { name: name.to_owned(), done: 0, failed: 0, hits: 0, marked: 0, latency: Times::new() }
+    }
+
+    /// Begins anew, under the same name.
+    pub fn clear(&mut self) {
+        self.latency.0.reset();
+        (self.done, self.failed, self.hits, self.marked) = (0, 0, 0, 0);
+    }
+
+    pub fn hit_rate(&self) -> Option<f64> {
+        (self.marked > 0).then(|| self.hits as f64 / self.marked as f64)
+    }
+}
+
 /// Everything a run counts.
 pub struct Tally {
+    /// Parts of a scenario; one of a plain run.
+    pub parts: Vec<Part>,
+    /// What ended since the last look.
+    pub window: Part,
     pub planned: u64,
     pub done: u64,
     /// From the time a request was to be sent to the last byte of its answer.
@@ -59,6 +96,8 @@ pub struct Tally {
 impl Tally {
     pub fn new(planned: u64) -> Tally {
         Tally {
+            parts: vec![Part::new("run")],
+            window: Part::new("window"),
             planned,
             done: 0,
             latency: Times::new(),
@@ -73,8 +112,29 @@ impl Tally {
         }
     }
 
-    pub fn error(&mut self, kind: &str) {
+    /// A good answer to a request of a part.
+    pub fn answer(&mut self, part: usize, us: u64, mark: CacheMark) {
+        self.done += 1;
+        self.latency.note(us);
+        let (marked, hit) = (u64::from(mark != CacheMark::None), u64::from(mark == CacheMark::Hit));
+        self.marked += marked;
+        self.hits += hit;
+        for part in [&mut self.parts[part], &mut self.window] {
+            part.done += 1;
+            part.latency.note(us);
+            part.marked += marked;
+            part.hits += hit;
+        }
+    }
+
+    pub fn error(&mut self, part: usize, kind: &str) {
         *self.errors.entry(kind.to_owned()).or_default() += 1;
+        self.parts[part].failed += 1;
+        self.window.failed += 1;
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.errors.values().sum()
     }
 
     pub fn json(&self) -> serde_json::Value {

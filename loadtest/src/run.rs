@@ -4,11 +4,13 @@
 
 mod client;
 mod questions;
+pub mod scenario;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -36,6 +38,8 @@ Examples:
 
 /// How long answers may take after the last request was to start.
 const GRACE: Duration = Duration::from_secs(10);
+/// Most requests that wait for a connection, so that a server far too slow does not fill the generator's memory.
+const BACKLOG_MAX: usize = 1_000_000;
 /// Below this distance the pacer looks at the clock instead of sleeping: the runtime's timer counts milliseconds.
 const SPIN: Duration = Duration::from_millis(2);
 
@@ -91,8 +95,24 @@ pub struct Arguments {
 
 /// Requests whose time has come and that no connection has taken yet.
 struct Due {
-    starts: RefCell<VecDeque<Instant>>,
+    starts: RefCell<VecDeque<(Instant, Start)>>,
     bell: Notify,
+}
+
+/// When a request is to start, which part of the run it belongs to, and whether the cache may answer.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    after: Duration,
+    part: usize,
+    cache: CacheUse,
+}
+
+/// Whether a request may be answered from the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheUse {
+    Allowed,
+    /// `Cache-Control: no-store`
+    Bypassed,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -131,20 +151,42 @@ async fn load(
         let warm = Rc::new(RefCell::new(Tally::new(1)));
         let mut client = Client::new(address, warm.clone());
         let mut request = Vec::new();
-        questions.borrow_mut().next(&mut request);
-        tokio::time::timeout(GRACE, client.ask(&request, now())).await.map_err(|_| "no answer to the first request")?;
+        questions.borrow_mut().next(&mut request, CacheUse::Allowed);
+        tokio::time::timeout(GRACE, client.ask(&request, now(), 0))
+            .await
+            .map_err(|_| "no answer to the first request")?;
         if let Some(kind) = warm.borrow().errors.keys().next() {
             return Err(format!("the first request failed: {kind}").into());
         }
     }
+    let planned = tally.borrow().planned;
+    let starts = (0..planned).map(|number| Start {
+        after: Duration::from_secs_f64(number as f64 / arguments.rate),
+        part: 0,
+        cache: CacheUse::Allowed,
+    });
+    drive(arguments.connections, address, questions, tally, starts, |_, _| ControlFlow::Continue(())).await;
+    Ok(())
+}
+
+/// Starts requests when their time has come, whatever became of those before. `look` is called between them with the time
+/// since the start, and may end the run early.
+async fn drive(
+    connections: usize,
+    address: SocketAddr,
+    questions: Rc<RefCell<Questions>>,
+    tally: Rc<RefCell<Tally>>,
+    starts: impl Iterator<Item = Start>,
+    mut look: impl FnMut(Duration, &RefCell<Tally>) -> ControlFlow<()>,
+) {
     let due = Rc::new(Due { starts: RefCell::default(), bell: Notify::new() });
-    let clients: Vec<_> = (0..arguments.connections)
+    let clients: Vec<_> = (0..connections)
         .map(|_| tokio::task::spawn_local(work(due.clone(), questions.clone(), Client::new(address, tally.clone()))))
         .collect();
-    let start = now();
-    let planned = tally.borrow().planned;
-    for number in 0..planned {
-        let intended = start + Duration::from_secs_f64(number as f64 / arguments.rate);
+    let begin = now();
+    let mut started = 0;
+    for start in starts {
+        let intended = begin + start.after;
         loop {
             let left = intended.saturating_duration_since(now());
             if left.is_zero() {
@@ -155,29 +197,37 @@ async fn load(
                 tokio::task::yield_now().await;
             }
         }
-        due.starts.borrow_mut().push_back(intended);
+        if look(now() - begin, &tally).is_break() {
+            break;
+        }
+        started += 1;
+        if due.starts.borrow().len() >= BACKLOG_MAX {
+            tally.borrow_mut().error(start.part, "never sent: too many wait for a connection");
+            continue;
+        }
+        due.starts.borrow_mut().push_back((intended, start));
         due.bell.notify_one();
     }
     // Whoever is late may finish, within bounds.
     let until = now() + GRACE;
-    let handled = |tally: &Tally| tally.done + tally.errors.values().sum::<u64>();
-    while handled(&tally.borrow()) < planned && now() < until {
+    let handled = |tally: &Tally| tally.done + tally.failed();
+    while handled(&tally.borrow()) < started && now() < until {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for client in clients {
         client.abort();
     }
     let mut tally = tally.borrow_mut();
-    tally.seconds = (now() - start).as_secs_f64();
+    tally.planned = started;
+    tally.seconds = (now() - begin).as_secs_f64();
     tally.hits_possible = questions.borrow().hits_possible();
     let never_sent = due.starts.borrow().len() as u64;
-    let unanswered = planned.saturating_sub(handled(&tally) + never_sent);
+    let unanswered = started.saturating_sub(handled(&tally) + never_sent);
     for (kind, count) in [("never sent: all connections busy", never_sent), ("no answer in time", unanswered)] {
         if count > 0 {
             tally.errors.insert(kind.to_owned(), count);
         }
     }
-    Ok(())
 }
 
 /// One connection: takes the next request whose time has come, for ever.
@@ -185,12 +235,12 @@ async fn work(due: Rc<Due>, questions: Rc<RefCell<Questions>>, mut client: Clien
     let mut request = Vec::new();
     loop {
         let next = due.starts.borrow_mut().pop_front();
-        let Some(intended) = next else {
+        let Some((intended, start)) = next else {
             due.bell.notified().await;
             continue;
         };
-        questions.borrow_mut().next(&mut request);
-        client.ask(&request, intended).await;
+        questions.borrow_mut().next(&mut request, start.cache);
+        client.ask(&request, intended, start.part).await;
     }
 }
 

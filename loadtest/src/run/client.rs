@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::clock::{now, unix_us};
-use crate::message::{AnswerHead, CacheMark, Chunks, Delimited, Form, answer_head};
+use crate::message::{AnswerHead, Chunks, Delimited, Form, answer_head};
 use crate::report::Tally;
 
 const STAMP: &[u8] = b"\"at_us\":";
@@ -39,22 +39,17 @@ impl Client {
         Client { address, socket: None, input: Vec::with_capacity(16 << 10), body: Vec::new(), ended: false, tally }
     }
 
-    /// Asks, and notes the outcome in the tally. `intended` is when the request was to start.
-    pub async fn ask(&mut self, request: &[u8], intended: Instant) {
+    /// Asks, and notes the outcome in the tally. `intended` is when the request was to start, `part` what it belongs to.
+    pub async fn ask(&mut self, request: &[u8], intended: Instant, part: usize) {
         let micros = |instant: Instant| instant.saturating_duration_since(intended).as_micros() as u64;
         self.tally.borrow_mut().behind.note(micros(now()));
         let outcome = self.exchange(request).await;
         let mut tally = self.tally.borrow_mut();
         match outcome {
-            Ok(head) if head.status == 200 => {
-                tally.done += 1;
-                tally.latency.note(micros(now()));
-                tally.marked += u64::from(head.cache != CacheMark::None);
-                tally.hits += u64::from(head.cache == CacheMark::Hit);
-            }
-            Ok(head) => tally.error(&format!("status {}", head.status)),
+            Ok(head) if head.status == 200 => tally.answer(part, micros(now()), head.cache),
+            Ok(head) => tally.error(part, &format!("status {}", head.status)),
             Err(Failed(kind)) => {
-                tally.error(&kind);
+                tally.error(part, &kind);
                 self.socket = None;
             }
         }

@@ -3,14 +3,14 @@
 use std::error::Error;
 use std::io::Write;
 
-use super::{Arguments, Scenario};
+use super::{Arguments, CacheUse, Scenario};
 use crate::clock::unix_ns;
 use crate::corpus;
 use crate::dice::{Dice, Zipf};
 
 pub struct Questions {
     scenario: Scenario,
-    /// Head up to the length of the body.
+    /// Head up to the fields that differ.
     head: Vec<u8>,
     model: String,
     salt: u64,
@@ -28,7 +28,6 @@ impl Questions {
         if let Some(key) = &arguments.key {
             head.push_str(&format!("authorization: Bearer {key}\r\n"));
         }
-        head.push_str("content-length: ");
         let corpus = match (&arguments.corpus, arguments.scenario) {
             (Some(file), Scenario::Zipf) => {
                 let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -55,7 +54,7 @@ impl Questions {
     }
 
     /// Writes the next request into `request`.
-    pub fn next(&mut self, request: &mut Vec<u8>) {
+    pub fn next(&mut self, request: &mut Vec<u8>, cache: CacheUse) {
         let (model, number, salt) = (&self.model, self.asked, self.salt);
         let written;
         let body = match self.scenario {
@@ -80,8 +79,11 @@ impl Questions {
         self.asked += 1;
         request.clear();
         request.extend_from_slice(&self.head);
+        if cache == CacheUse::Bypassed {
+            request.extend_from_slice(b"cache-control: no-store\r\n");
+        }
         // Writing into a vector does not fail.
-        let _ = write!(request, "{}\r\n\r\n{body}", body.len());
+        let _ = write!(request, "content-length: {}\r\n\r\n{body}", body.len());
     }
 
     /// Share of the requests so far that repeated an earlier one, if the scenario repeats at all.
