@@ -1,8 +1,8 @@
-//! The background core: a tokio runtime on one thread. It has the signals and leads the drain, asks backends whether they
-//! live, follows their names, and says what the data cores found.
+//! The background core: a tokio runtime on one thread. It handles signals and the drain, checks the backends' health,
+//! resolves their names, and logs what the data cores report.
 
-mod notices; // what the other cores have to hear, until they have room for it
-mod signals; // what the operator asks for
+mod notices; // messages to other cores, kept until there is room
+mod signals; // signals from the operator
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -33,21 +33,21 @@ use crate::net::channel::{Inbox, Outbox};
 use crate::net::tls::{TlsContext, TlsSettings};
 use crate::net::{Dial, EventFdReader, Panics, now_ms};
 
-/// After `Halt`, how long tasks have to notice that their sockets are shut.
+/// After `Halt`, how long tasks have to notice that their sockets are shut down.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
-/// The same message about the same backend is not printed more often.
+/// The same message is not printed more often than this.
 const REPEAT_MS: u64 = 10_000;
 
-/// How the node came to its end.
+/// How the node stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// Everything that ran has finished.
     Drained,
-    /// The deadline passed, or a second signal came: what still ran was cut off.
+    /// The deadline passed, or a second signal came: what was still running was aborted.
     Cut,
 }
 
-/// What the background core is made of.
+/// Everything the background core needs.
 pub struct Parts {
     pub data_cores: usize,
     pub snapshot: Arc<Snapshot>,
@@ -64,14 +64,14 @@ pub struct Parts {
 /// What SIGHUP means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnHangup {
-    /// A service: read the configuration again.
+    /// Running as a service: reload the configuration.
     Reload,
-    /// A program in a terminal that is closed.
+    /// Running in a terminal that is closed.
     Stop,
 }
 
-/// Works until SIGTERM or SIGINT, then drains the data cores.
-/// Errors: the runtime or the signals cannot be set up.
+/// Runs until SIGTERM or SIGINT, then drains the data cores. Errors: the runtime or the signal handlers cannot be set
+/// up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     let Parts { data_cores, snapshot, addresses, tls, outbox, inbox, beat, on_hangup, admin, admin_listener } = parts;
     let drain = Duration::from_millis(snapshot.server.timeout_drain_ms);
@@ -82,7 +82,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             return Stopped::Cut;
         }
     };
-    // Data cores stand first in the mail, and behind them the I/O core.
+    // Channel indices: the data cores come first, then the I/O core.
     let notices = Rc::new(Notices::new(outbox, data_cores + 1));
     let mut node = Node {
         snapshot: snapshot.clone(),
@@ -101,21 +101,21 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         };
         ready(Ok(()));
         let panics = Panics::default();
-        static_headers("the sending of notices", &panics, {
+        permanent("sending notices", &panics, {
             let notices = notices.clone();
             move || {
                 let notices = notices.clone();
                 async move { notices.keep_sending().await }
             }
         });
-        static_headers("the handling of signals", &panics, {
+        permanent("signal handling", &panics, {
             let (others, notices) = (Rc::new(tokio::sync::Mutex::new(others)), notices.clone());
             move || {
                 let (others, notices) = (others.clone(), notices.clone());
                 async move { others.lock().await.handle(&notices, data_cores).await }
             }
         });
-        static_headers("the sign of progress", &panics, move || {
+        permanent("the heartbeat", &panics, move || {
             let beat = beat.clone();
             async move {
                 loop {
@@ -129,19 +129,19 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             let (serving, measuring) = (admin.clone(), admin.clone());
             spawn_local(async move {
                 if let Err(error) = serving.serve(listener).await {
-                    error!("the admin listener has ended: {error}");
+                    error!("the admin listener failed: {error}");
                 }
             });
-            static_headers("the measuring of cores", &panics, move || measuring.clone().measure());
+            permanent("measuring utilization", &panics, move || measuring.clone().measure());
         }
         let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &notices, &admin);
         tokio::select! {
             name = stop.any() => info!("{name}: stopping"),
-            () = admin.drain_asked() => info!("a client of the admin listener asks for the drain"),
+            () = admin.drain_asked() => info!("drain requested on the admin listener"),
             () = node.all_drained() => {}
         }
         admin.draining();
-        // What backends do is no news any more.
+        // Health changes no longer matter.
         watching.iter().for_each(JoinHandle::abort);
         info!("draining, at most {} s; a second signal ends it at once", drain.as_secs());
         notices.tell(data_cores, &Notice::Drain);
@@ -158,13 +158,13 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         let _ = tokio::time::timeout(HALT_LIMIT, notices.all_sent()).await;
         stopped
     });
-    // A look-up by the system's own resolver may block its thread for long: nobody waits for it any more.
+    // A lookup by the system's resolver may block its thread for long; do not wait for it.
     runtime.shutdown_background();
     stopped
 }
 
-/// Starts a task that goes on to the end; one that panics is told and started again.
-fn static_headers<F: Future<Output = ()> + 'static>(called: &str, panics: &Panics, start: impl Fn() -> F + 'static) {
+/// Starts a task that runs until the node ends; one that panics is reported and restarted.
+fn permanent<F: Future<Output = ()> + 'static>(called: &str, panics: &Panics, start: impl Fn() -> F + 'static) {
     let tell: Rc<dyn Fn(Finding)> = Rc::new(|finding| {
         if let Finding::Said(text) = finding {
             error!("{text}");
@@ -173,7 +173,7 @@ fn static_headers<F: Future<Output = ()> + 'static>(called: &str, panics: &Panic
     spawn_local(keep(called.to_owned(), Pauses::default(), panics.clone(), tell, start));
 }
 
-/// Starts a task for each backend that is checked, and for each whose address is a name.
+/// Starts a task for each backend with health checks, and for each whose address is a name.
 fn watch_backends(
     snapshot: &Arc<Snapshot>,
     addresses: Vec<Arc<[Dial]>>,
@@ -240,7 +240,7 @@ fn watch_backends(
     tasks
 }
 
-/// What to ask a backend, and how.
+/// What to request from a backend, and how.
 fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> Result<Target, String> {
     let tls = match tls {
         None => None,
@@ -250,7 +250,7 @@ fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> 
             Some(Secure { client, server_name })
         }
     };
-    // A path of the API wants the credential; a health path does not, and the secret stays at home.
+    // Only a path of the API gets the credential; a health path does not need it.
     let credential = match &backend.api_key {
         Some(secret) if check.path.starts_with("/v1/") => {
             let (name, prefix) = match backend.credential_field {
@@ -278,19 +278,19 @@ fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> 
     })
 }
 
-/// The data cores as they are heard of.
+/// The state of the data cores, from their messages.
 struct Node {
     snapshot: Arc<Snapshot>,
     inbox: Inbox<Message>,
     reader: EventFdReader,
     /// Data cores that have not stopped yet.
     left: usize,
-    /// When a message was printed last.
+    /// When each message was last printed.
     said: HashMap<String, u64>,
 }
 
 impl Node {
-    /// Takes messages until every data core has drained.
+    /// Receives messages until every data core has drained.
     async fn all_drained(&mut self) {
         while self.left > 0 {
             while let Some(message) = self.inbox.take() {
@@ -328,7 +328,7 @@ impl Node {
                 let model = &self.snapshot.models[model];
                 let (name, model) = (&self.snapshot.backends[model.targets[target].backend].name, &model.name);
                 self.say_at_times(format!(
-                    "backend {name} takes no request for model {model} for {for_ms} ms: it asked for that"
+                    "backend {name} gets no requests for model {model} for {for_ms} ms, as it requested"
                 ));
             }
             Message::Insecure { backend, from: _, fault } => {
@@ -339,7 +339,7 @@ impl Node {
         }
     }
 
-    /// Prints what was not printed a moment ago.
+    /// Prints a message unless it was printed recently.
     fn say_at_times(&mut self, text: String) {
         let now = now_ms();
         self.said.retain(|_, at| now.saturating_sub(*at) < REPEAT_MS);

@@ -21,16 +21,16 @@ use crate::net::{Dial, EventFdReader, Listener, shutdown_both, sleep_ms, sleep_u
 
 /// Housekeeping.
 const TICK_MS: u64 = 1000;
-/// How long exchanges that are cut off have to tell their clients.
+/// How long aborted exchanges have to send an error to their clients.
 const LAST_WORDS_MS: u64 = 300;
-/// How often a draining core looks whether it is done.
+/// How often a draining core checks whether it is done.
 const DRAIN_TICK_MS: u64 = 10;
-/// Connections accepted in a row.
+/// Connections accepted before other tasks run.
 const ACCEPTS_A_TURN: u32 = 64;
-/// After an accept that failed for want of descriptors or memory.
+/// Pause after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// What a data core is made of; everything but the mail's ends is made on the core itself.
+/// Everything a data core needs from outside; the rest is created on the core itself.
 pub struct Parts {
     pub id: CoreId,
     pub count: u16,
@@ -44,7 +44,8 @@ pub struct Parts {
     pub beat: Beat,
 }
 
-/// Runs a data core until it has drained. `ready` is told once it accepts, or why it cannot.
+/// Runs a data core until it has drained. `ready` is called once it accepts connections, or with the reason why it
+/// cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     let Parts { id, count, snapshot, addresses, tls, board, outbox, mut inbox, listening, beat } = parts;
     let tls = tls.iter().map(|settings| settings.as_ref().map(TlsContext::new).transpose()).collect();
@@ -77,13 +78,13 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
             core.counters.messages.add(1);
             taken += 1;
             if taken % MESSAGES_A_ROUND == 0 {
-                // A flood of messages must not keep the core from its connections.
+                // A flood of messages must not starve the core's connections.
                 sleep_us(1).await;
             }
             match message {
                 Message::Drain if !core.draining.replace(true) => {
                     for listener in listeners.drain(..) {
-                        // Shutting a listener down resets what waits in its queue: that is let in before.
+                        // Shutting a listener down resets the connections in its queue, so they are accepted before.
                         while let Some(socket) = listener.accept_now() {
                             spawn(&core.panics, connection(core.clone(), socket));
                         }
@@ -118,7 +119,7 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>) {
                 spawn(&core.panics, connection(core.clone(), socket));
                 accepted += 1;
                 if accepted % ACCEPTS_A_TURN == 0 {
-                    // A flood of connections must not keep the core from those it has.
+                    // A flood of new connections must not starve the existing ones.
                     sleep_ms(1).await;
                 }
             }
@@ -131,7 +132,7 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>) {
     }
 }
 
-/// For as long as tasks of this core run and wake in time.
+/// Shows that tasks of this core run and wake in time.
 async fn show_progress(beat: Beat) {
     loop {
         beat.raise();
@@ -147,18 +148,18 @@ async fn tick(core: Rc<Core>) {
     }
 }
 
-/// Closes what is idle, and tells the background core when the last connection and the last flight have ended. The core
-/// goes on answering mail: other cores may still be at work, and it owns a part of the cache.
+/// Closes idle connections, and notifies the background core when the last connection and the last flight have ended.
+/// The core continues to answer messages: other cores may still be working, and it owns a part of the cache.
 async fn report_drained(core: Rc<Core>) {
     loop {
-        // Connections that were accepted a moment ago are counted once their tasks have run.
+        // Connections accepted a moment ago are counted only once their tasks have run.
         sleep_ms(DRAIN_TICK_MS).await;
         watch::close_idle();
         if core.is_idle() {
             break;
         }
     }
-    // Before the word that may stop the I/O core: a message of lines that comes behind it would be lost.
+    // Must precede the message that may stop the I/O core: log lines sent after it would be lost.
     core.flush_log();
     let background = usize::from(core.count) + 1;
     let _ = core.outbox.post(background, Message::Drained { from: core.id });

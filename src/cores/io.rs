@@ -1,5 +1,5 @@
-//! The I/O core: everything that touches a file, on glommio's ring. Today that is the access log.
-//! It may be stuck in a write for as long as the disk, or the reader of standard output, is: nobody waits for it.
+//! The I/O core: everything that touches a file, on glommio's ring. Today that is the access log. It may block in a
+//! write for as long as the disk or the reader of standard output does; no other thread waits for it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,14 @@ use crate::exchange::messages::Message;
 use crate::net::EventFdReader;
 use crate::net::channel::{Inbox, Outbox};
 
-/// Memory glommio registers for its buffers, three times over; its default of 30 MiB needs a raised locked-memory limit.
+/// Memory that glommio registers for its buffers, three times; its default of 30 MiB needs a raised locked-memory
+/// limit.
 const REGISTERED_BYTES: usize = 2 << 20;
 const RING_ENTRIES: usize = 64;
-/// The log says who asked for what: its owner writes it, a group may read it, nobody else.
+/// The log shows who requested what: writable by its owner, readable by its group, inaccessible to others.
 const LOG_MODE: u32 = 0o640;
 
-/// Runs the I/O core on this thread until every data core has stopped. `ready` is told once it can write.
+/// Runs the I/O core on this thread until every data core has stopped. `ready` is called once it can write.
 pub fn run(
     cpu: Option<usize>,
     log: AccessLog,
@@ -52,7 +53,7 @@ async fn serve(
     let mut stopping = false;
     while !stopping {
         inbox.wait(&mut reader).await;
-        // Lines that were sent before the stop are of another class of message: all of them are written first.
+        // Lines sent before the stop are in another message class: write all of them first.
         while let Some(message) = inbox.take() {
             match message {
                 Message::Log { from, lines, dropped } => {
@@ -85,7 +86,7 @@ enum Sink {
 struct LogFile {
     file: BufferedFile,
     path: PathBuf,
-    /// Whether the last write failed, and that was said.
+    /// Whether the last write failed and was reported.
     complained: bool,
 }
 
@@ -101,7 +102,7 @@ impl Sink {
         }
     }
 
-    /// After the file was moved away. Where it cannot be opened again, the log goes on where it was.
+    /// Reopens the file after it was moved. If that fails, the log continues in the open file.
     async fn reopen(&mut self) {
         let Sink::File(log) = self else { return };
         match open(&log.path).await {
@@ -114,12 +115,12 @@ impl Sink {
         }
     }
 
-    /// Writes whole lines and gives the buffer back. What cannot be written is lost, and said once.
+    /// Writes whole lines and returns the buffer. Lines that cannot be written are lost; the failure is reported once.
     async fn write(&mut self, lines: Vec<u8>) -> Vec<u8> {
         match self {
             Sink::Nothing => lines,
             Sink::Stdout => {
-                // This thread may block, and nobody waits for it.
+                // This thread may block; no other thread waits for it.
                 let _ = std::io::stdout().lock().write_all(&lines);
                 lines
             }
@@ -137,7 +138,7 @@ impl Sink {
 impl LogFile {
     async fn write(&mut self, mut lines: Vec<u8>) -> Vec<u8> {
         while !lines.is_empty() {
-            // The file is open for appending: wherever its end is, also after somebody has truncated it.
+            // The file is opened with O_APPEND, so it is written at its end even after a truncation.
             match self.file.write_at(lines.clone(), 0).await {
                 Ok(written) if written > 0 => {
                     self.complained = false;

@@ -1,5 +1,5 @@
 //! From a configuration to running threads, and back. Either everything starts or nothing does: each thread reports
-//! before the node calls itself ready.
+//! before the node is considered ready.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,25 +29,25 @@ use crate::observe::told;
 /// How long the last messages may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Runs the node on this thread and others until it is told to stop. `ready` is called with the addresses it listens on
-/// for clients and for operators once every core serves. Errors: nothing was started, a core died, or something had to be cut
-/// off at the end; why was told on standard error.
+/// Runs the node on this thread and others until it is stopped. `ready` is called with the client and admin addresses
+/// once every core serves. Errors: nothing was started, a core died, or something had to be aborted at the end; the
+/// reason was printed to standard error.
 pub fn run(
     snapshot: Snapshot,
     on_hangup: OnHangup,
     ready: impl FnOnce(&[Listen], Option<&Listen>),
 ) -> Result<(), Ended> {
-    let told = told::start(snapshot.log.level, snapshot.log.format);
+    let messages = told::start(snapshot.log.level, snapshot.log.format);
     let result = serve(snapshot, on_hangup, ready);
     match &result {
         Ok(()) => info!("stopped"),
         Err(why) => error!("{why}"),
     }
-    told.flush(LAST_WORDS);
+    messages.flush(LAST_WORDS);
     result.map_err(|_| Ended)
 }
 
-/// The node has ended in a way that is a failure of the process; the reason was told.
+/// The node ended in a failure of the process; the reason was printed.
 #[derive(Debug)]
 pub struct Ended;
 
@@ -91,10 +91,10 @@ fn serve(
     let board = Arc::new(Board::new(cores as u16, snapshot.models.len(), snapshot.backends.len()));
     let snapshot = Arc::new(snapshot);
     let (events, heard) = mpsc::channel();
-    // Of those whose standstill ends the node. The I/O core may stand still: nothing but the log waits for it.
+    // Threads whose stall ends the node. The I/O core is not among them: only the log depends on it.
     let mut beats = Vec::with_capacity(cores + 1);
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
-        let Some((outbox, inbox)) = posts.next() else { return Err("a core has no mail".to_owned()) };
+        let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
         let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
         let (tls, tell, beat) = (tls.clone(), events.clone(), Beat::default());
         let (id, count) = (CoreId(place as u16), cores as u16);
@@ -110,7 +110,7 @@ fn serve(
         })?;
     }
     let (Some((io_out, io_in)), Some((outbox, inbox))) = (posts.next(), posts.next()) else {
-        return Err("a core has no mail".to_owned());
+        return Err("a core has no channel".to_owned());
     };
     let (log, cpu, tell) = (snapshot.log.access.clone(), plan.io, events.clone());
     start(Who::Io, events.clone(), move || {
@@ -158,7 +158,7 @@ fn serve(
     }
 }
 
-/// Pins this thread. A CPU that went away since the plan was made leaves the thread floating, which is slower and works.
+/// Pins this thread. If the CPU has disappeared since the plan was made, the thread floats, which is slower but works.
 fn pin(cpu: Option<usize>) {
     if let Some(id) = cpu
         && !core_affinity::set_for_current(core_affinity::CoreId { id })

@@ -1,5 +1,5 @@
-//! Listening sockets: for each address one a data core, so that the kernel spreads connections and cores share nothing.
-//! A Unix socket cannot be bound twice: there each core gets a duplicate of one.
+//! Listening sockets: one per address and data core, so that the kernel distributes connections and cores share
+//! nothing. A Unix socket cannot be bound twice: each core gets a duplicate of one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::control::admin::Listener;
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// How often, and how long apart, a port is tried that is taken: what a process that was killed listened on is closed some
+/// How often, and at which interval, a port that is taken is retried: the listeners of a killed process are closed some
 /// milliseconds after it is gone, with its rings.
 const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(30);
@@ -26,8 +26,8 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(30);
 /// What one data core listens on; the second part is whether it is TCP.
 pub type Listening = Vec<(OwnedFd, bool)>;
 
-/// Binds every address for `cores` data cores. Returns a set a core, and the addresses as bound (port 0 filled in).
-/// Errors: the address and the usual cause.
+/// Binds every address for `cores` data cores. Returns one set per core, and the addresses as bound (with the actual
+/// port for port 0). Errors: the address and the usual cause.
 pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<Listen>), String> {
     let mut sets: Vec<Listening> = (0..cores).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
@@ -35,7 +35,8 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
         let explain = |error: io::Error| explain(address, "server.listen", &error);
         match address {
             Listen::Tcp(wanted) => {
-                // Alone first: with SO_REUSEPORT a second gateway of the same user would silently take a share.
+                // Without SO_REUSEPORT first: with it, a second gateway of the same user would silently take a share of
+                // the connections.
                 refuse_if_taken(wanted, pause).map_err(explain)?;
                 let mut actual = *wanted;
                 for set in &mut sets {
@@ -60,8 +61,8 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
     Ok((sets, bound))
 }
 
-/// Binds what the background core alone listens on, and gives the address as bound. Where the user chose none and the
-/// default is taken, a warning instead. Errors: the address and the usual cause.
+/// Binds the admin listener and returns its address. If the default address is taken and the user chose none, returns a
+/// warning instead. Errors: the address and the usual cause.
 pub fn bind_admin(admin: &Admin) -> Result<Bound, String> {
     let Some(address) = &admin.listen else { return Ok(Bound::None) };
     let bound = match address {
@@ -73,7 +74,7 @@ pub fn bind_admin(admin: &Admin) -> Result<Bound, String> {
             })
         }
         Listen::Unix(path) => unix(path).and_then(|listener| {
-            // Who may open the socket may drain the node.
+            // Any process that can open the socket can drain the node.
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
             Ok((Listener::Unix(listener), address.clone()))
         }),
@@ -89,13 +90,13 @@ pub fn bind_admin(admin: &Admin) -> Result<Bound, String> {
 
 /// See [`bind_admin`].
 pub enum Bound {
-    /// Switched off.
+    /// Disabled.
     None,
     Warning(String),
     At(Listener, Listen),
 }
 
-/// Why an address cannot be listened on, and what to do; `key` is where it stands.
+/// Why an address cannot be listened on, and what to do; `key` is the configuration key that has it.
 pub fn explain(address: &Listen, key: &str, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another address",
@@ -107,7 +108,7 @@ pub fn explain(address: &Listen, key: &str, error: &io::Error) -> String {
     format!("{key}: cannot listen on {address}: {error}; {remedy}")
 }
 
-/// Whether this process may listen there, whoever does at this moment: binds, and lets go at once.
+/// Whether this process has permission to listen there, even if the address is in use now: binds and closes a socket.
 pub fn can_bind(address: &SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -140,7 +141,7 @@ fn listen_alone(address: &SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(*address))?;
-    // Bound alone is not enough: an idle listener with SO_REUSEADDR shows only here.
+    // Binding is not enough: an idle listener with SO_REUSEADDR is detected only by listening.
     socket.listen(1)
 }
 
@@ -153,7 +154,7 @@ fn tcp(address: &SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket file that nobody listens behind is left over from a process that died, and replaced. Any other file is not ours.
+/// Replaces a socket file without a listener, which a dead process left behind. Any other file is not ours.
 fn unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -189,7 +190,7 @@ mod tests {
         assert!(bind(&[Listen::Unix(link)], 1).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
 
-        // What a process left behind that died is taken over, what one listens behind is not.
+        // A file left behind by a dead process is replaced; one with a listener is not.
         std::fs::remove_file(&path).unwrap();
         drop(UnixListener::bind(&path).unwrap());
         let bound = bind(&listen, 2).unwrap();
@@ -204,6 +205,6 @@ mod tests {
         assert!(bind(&listen, 1).err().unwrap().contains("another process listens there"));
         let (address, mut taken) = (taken.local_addr().unwrap(), Some(taken));
         assert!(refuse_if_taken(&address, || drop(taken.take())).is_ok());
-        assert!(taken.is_none(), "it was tried while it was taken");
+        assert!(taken.is_none(), "bound while the address was in use");
     }
 }

@@ -1,5 +1,5 @@
-//! What the service manager is told (`sd_notify(3)`). Without one, where `NOTIFY_SOCKET` is not set, nothing happens. A datagram to
-//! a local socket: it may be sent from any thread but those of data cores, which make no blocking call.
+//! Notifications to the service manager (`sd_notify(3)`); without `NOTIFY_SOCKET` they do nothing. Each is a datagram
+//! to a local socket, a blocking call: not for data cores.
 
 use sd_notify::NotifyState;
 
@@ -8,7 +8,7 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The drain has pending.
+/// The drain has begun.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
@@ -18,12 +18,12 @@ pub fn status(line: &str) {
     tell(&[NotifyState::Status(line)]);
 }
 
-/// Every data core has been seen at work since the last time.
+/// Watchdog: every data core has made progress since the last call.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    // A manager that does not listen changes nothing about serving.
+    // A failed notification does not affect serving.
     let _ = sd_notify::notify(states);
 }

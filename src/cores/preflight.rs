@@ -1,5 +1,5 @@
-//! What this host cannot do of a configuration that is right in itself: CPUs that are not there, a log that cannot be written,
-//! ports that need a privilege, more memory than there is. Looked at by `check` and by `serve` alike. Changes nothing.
+//! Checks whether this host supports a valid configuration: CPUs that do not exist, a log that cannot be written,
+//! privileged ports, more memory than there is. Used by `check` and `serve`. Changes nothing.
 
 use std::fs;
 use std::path::Path;
@@ -11,16 +11,16 @@ use crate::config::snapshot::{AccessLog, Address, CacheMode, Listen, Snapshot};
 use crate::config::value::spell_size;
 use crate::host::plan::{allowed_cpus, plan};
 
-/// What was found, each a sentence that begins with the key.
+/// Findings, each a sentence that begins with the key.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Preflight {
-    /// The node would not start.
+    /// The node cannot start.
     pub errors: Vec<String>,
-    /// It starts, and the operator should know.
+    /// It can start, but the operator should know.
     pub warnings: Vec<String>,
 }
 
-/// Looks at the host this process runs on.
+/// Checks the host that this process runs on.
 pub fn preflight(snapshot: &Snapshot) -> Preflight {
     let mut found = Preflight::default();
     if let Err(why) = allowed_cpus().and_then(|cpus| plan(&cpus, &snapshot.cores)) {
@@ -77,7 +77,7 @@ fn is_local(host: &str) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Whether a file can be appended to, or made.
+/// Whether a file can be appended to, or created.
 fn writable(path: &Path) -> Result<(), String> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err("it is a directory; write the path of a file".to_owned()),
@@ -89,7 +89,7 @@ fn writable(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether a file can be made there.
+/// Whether a file can be created at `path`.
 fn directory_of(path: &Path) -> Result<(), String> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let shown = directory.display();
@@ -101,7 +101,7 @@ fn directory_of(path: &Path) -> Result<(), String> {
     })
 }
 
-/// How much memory this process may use, and what bounds it.
+/// How much memory this process may use, and what limits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Memory {
     bytes: u64,
@@ -115,7 +115,8 @@ enum Verdict {
     TooMuch(String),
 }
 
-/// The default of cache.memory, which nobody wrote for this host: memory is used only as answers come in.
+/// The default of cache.memory is not judged: it was not chosen for this host, and memory is used only as answers are
+/// stored.
 const UNWRITTEN_BYTES: u64 = 4 << 30;
 
 impl Memory {
@@ -146,7 +147,7 @@ impl Memory {
     }
 }
 
-/// The least `memory.max` of a group and those above it.
+/// The lowest `memory.max` of a group and its ancestors.
 fn group_limit(root: &Path, group: &str) -> Option<u64> {
     let mut directory = root.join(group);
     let mut least = None;

@@ -1,4 +1,4 @@
-//! Names of backends to addresses, before the cores start. Blocking, so never on a data core.
+//! Resolves the names of backends before the cores start. Blocking, so never on a data core.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -10,14 +10,14 @@ use std::thread;
 use crate::config::snapshot::{Address, Snapshot};
 use crate::net::Dial;
 
-/// Most threads that look names up. A server of names that does not answer costs each name the system's whole patience
-/// (10 s unless resolv.conf says otherwise), and the node listens only after that: one after the other would be too long.
+/// Most threads that resolve names. If a DNS server does not answer, each name takes the system's full timeout (10 s
+/// unless resolv.conf says otherwise), and the node listens only afterwards, so sequential lookups would take too long.
 const THREADS: usize = 16;
 
 type Found = io::Result<Vec<SocketAddr>>;
 
-/// The addresses of each backend. A name that does not resolve leaves its backend without any, which takes it out of
-/// service; the message says so and the others serve.
+/// The addresses of each backend. If its name does not resolve, a backend has no addresses and is out of service; a
+/// message says so, and the others serve.
 pub fn addresses(snapshot: &Snapshot) -> (Vec<Arc<[Dial]>>, Vec<String>) {
     resolved(snapshot, |host| Ok((host, 0).to_socket_addrs()?.collect()))
 }
@@ -27,7 +27,7 @@ fn resolved(snapshot: &Snapshot, look_up: impl Fn(&str) -> Found + Sync) -> (Vec
         Address::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host.as_str()),
         _ => None,
     });
-    // Each once, whatever number of backends it stands for.
+    // Each name once, however many backends use it.
     let names: Vec<&str> = names.collect::<BTreeSet<_>>().into_iter().collect();
     let found = look_up_all(&names, look_up);
     let mut warnings = Vec::new();
@@ -58,7 +58,7 @@ fn resolved(snapshot: &Snapshot, look_up: impl Fn(&str) -> Found + Sync) -> (Vec
     (addresses, warnings)
 }
 
-/// Looks every name up once, on this thread and as many others as help.
+/// Resolves every name once, on this thread and on helper threads.
 fn look_up_all<'a>(names: &[&'a str], look_up: impl Fn(&str) -> Found + Sync) -> HashMap<&'a str, Found> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -69,7 +69,7 @@ fn look_up_all<'a>(names: &[&'a str], look_up: impl Fn(&str) -> Found + Sync) ->
         done
     };
     thread::scope(|scope| {
-        // A thread that cannot be had is no fault: the others do its part.
+        // Failing to start a thread is not an error: the others do its share.
         let start = |_| thread::Builder::new().name("ringway-names".to_owned()).spawn_scoped(scope, work).ok();
         let helpers: Vec<_> = (1..names.len().min(THREADS)).filter_map(start).collect();
         let mut found: HashMap<_, _> = work().into_iter().collect();

@@ -1,5 +1,5 @@
-//! TLS settings of the backends, from the files that the configuration names: looked at while it is loaded, so that
-//! everything that is wrong is told at its place, and read once at start. Owns nothing; no message holds a file's contents.
+//! TLS settings of the backends, from the files named in the configuration: validated when it is loaded, so that each
+//! error is reported at its place, and read once at start. Owns nothing; messages never contain a file's contents.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -12,8 +12,8 @@ use crate::config::pem::{Flaw, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::snapshot::{Protocol, Snapshot, Tls};
 use crate::net::tls::{Identity, Offer, Roots, TlsContext, TlsError, TlsSettings};
 
-/// A look at what backends name, for [`load_file`](crate::config::load::load_file). The system's roots are read once, and
-/// only if a backend needs them.
+/// A validator of backends' files for [`load_file`](crate::config::load::load_file). The system's roots are read once,
+/// and only if a backend needs them.
 pub fn look() -> impl Fn(&PemFiles<'_>) -> Vec<Flaw> {
     let system = OnceCell::new();
     move |files| {
@@ -25,7 +25,7 @@ pub fn look() -> impl Fn(&PemFiles<'_>) -> Vec<Flaw> {
             Trusted::Unreadable => Ok(()),
         };
         flaws.extend(roots.err().map(|flaw| Flaw { key: PemKey::Ca, ..flaw }));
-        // Which of the two is missing has been told.
+        // The loader reports which of the two is missing.
         let (Some(chain), Some(private_key)) = (files.chain, files.private_key) else { return flaws };
         match (contents(chain, PemKey::Chain), contents(private_key, PemKey::PrivateKey)) {
             (Ok(certificates), Ok(secret)) => {
@@ -38,7 +38,7 @@ pub fn look() -> impl Fn(&PemFiles<'_>) -> Vec<Flaw> {
     }
 }
 
-/// The bytes of a file that could be read a moment ago.
+/// The contents of a file that was readable a moment ago.
 fn contents(file: PemFile<'_>, key: PemKey) -> Result<Zeroizing<Vec<u8>>, Flaw> {
     fs::read(file.path).map(Zeroizing::new).map_err(|error| Flaw {
         key,
@@ -57,7 +57,7 @@ fn flaw(error: &TlsError) -> Flaw {
         }
         TlsError::BadPrivateKey { .. } => (
             PemKey::PrivateKey,
-            "name the PEM file of the private key, not encrypted (`openssl pkey` takes a password off)",
+            "name the PEM file of the private key, not encrypted (`openssl pkey` takes off a password)",
         ),
         TlsError::KeyMismatch { .. } => {
             (PemKey::PrivateKey, "name the key of the gateway's own certificate, and put that first in tls_cert")
@@ -68,8 +68,8 @@ fn flaw(error: &TlsError) -> Flaw {
     Flaw { key, what: error.to_string(), remedy }
 }
 
-/// The settings of each backend; none for those in plain text. Errors: the backend, its file, and what is wrong with it,
-/// which only a file that has changed since the look can be.
+/// The settings of each backend; `None` for those in plain text. Errors: the backend, its file, and the fault, which
+/// can only occur if a file has changed since it was validated.
 pub fn settings(snapshot: &Snapshot) -> Result<Arc<[Option<TlsSettings>]>, String> {
     let mut system = None;
     let settings = snapshot.backends.iter().map(|backend| {
@@ -99,7 +99,7 @@ fn of(tls: &Tls, offer: Offer, system: &mut Option<Roots>) -> Result<TlsSettings
         }
     };
     let settings = TlsSettings { server_name: tls.server_name.clone(), roots, client, offer };
-    // Whatever a core would stumble over is found here.
+    // Catches every error that a core would run into.
     TlsContext::new(&settings).map_err(|error| error.to_string())?;
     Ok(settings)
 }

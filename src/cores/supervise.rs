@@ -1,6 +1,6 @@
-//! The main thread's work while the node runs: it waits for threads that end, panic or make no progress. A node with a dead
-//! core would refuse a part of its connections and lose a part of its cache, and nobody would know: the process ends instead,
-//! with the reason, and is started again. Nothing here waits for a thread without a bound.
+//! Supervises the threads while the node runs: detects threads that end, panic or stall. With a dead core the node
+//! would silently refuse a part of its connections and lose a part of its cache, so the process exits with the reason
+//! instead, to be restarted. Never waits for a thread without a bound.
 
 use std::any::Any;
 use std::fmt;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::background::Stopped;
 use crate::limits::STALL_MS;
 
-/// How often a core shows that it makes progress.
+/// How often a core signals progress.
 pub const BEAT_MS: u64 = 500;
 
 /// A thread of the node.
@@ -35,24 +35,24 @@ impl fmt::Display for Who {
     }
 }
 
-/// What a thread says to the main thread.
+/// An event that a thread reports to the main thread.
 #[derive(Debug)]
 pub enum Event {
-    /// It serves, or why it cannot.
+    /// It serves, or the reason why it cannot.
     Ready(Result<(), String>),
-    /// The background core has brought the node to its end.
+    /// The background core has stopped the node.
     Stopped(Stopped),
-    /// It was told to stop, and has.
+    /// It was stopped and has ended.
     Ended(Who),
     Panicked(Who, String),
 }
 
-/// A count that a core raises while it makes progress.
+/// A counter that a core increments while it makes progress.
 #[derive(Clone, Debug, Default)]
 pub struct Beat(Arc<AtomicU64>);
 
 impl Beat {
-    /// By the one core that it belongs to.
+    /// To be called only by the core that it belongs to.
     pub fn raise(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
@@ -62,15 +62,15 @@ impl Beat {
     }
 }
 
-/// How often to look, and after how many looks something has taken too long.
+/// The interval of checks, and the number of checks after which something has taken too long.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     pub every: Duration,
-    /// For every thread to be ready.
+    /// Until every thread is ready.
     pub start: u32,
     /// Without progress.
     pub stall: u32,
-    /// For threads to end that were told to.
+    /// Until stopped threads have ended.
     pub end: u32,
 }
 
@@ -81,7 +81,7 @@ impl Default for Pace {
     }
 }
 
-/// Starts a thread that tells its end, whatever that is.
+/// Starts a thread that reports its end, whatever the cause.
 pub fn start(who: Who, events: Sender<Event>, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
     let name = match who {
         Who::Data(core) => format!("ringway-data-{core}"),
@@ -89,7 +89,7 @@ pub fn start(who: Who, events: Sender<Event>, body: impl FnOnce() + Send + 'stat
         Who::Background => "ringway-background".to_owned(),
     };
     let body = move || {
-        // Nobody listens any more once the process ends.
+        // The receiver is gone once the process ends.
         let _ = events.send(match catch_unwind(AssertUnwindSafe(body)) {
             Ok(()) => Event::Ended(who),
             Err(panic) => Event::Panicked(who, what(panic.as_ref()).to_owned()),
@@ -98,16 +98,15 @@ pub fn start(who: Who, events: Sender<Event>, body: impl FnOnce() + Send + 'stat
     thread::Builder::new().name(name).spawn(body).map(drop).map_err(|e| format!("a thread cannot be started: {e}"))
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub fn what(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
-/// Watches `threads` threads until the background core has stopped the node and they have ended, or at most the pace's `end`
-/// has passed. `beats` are of those whose progress matters; `ready` is called when all serve.
-///
-/// Errors: why the node did not start, or cannot go on.
+/// Supervises `threads` threads until the background core has stopped the node and they have ended, or `pace.end` has
+/// passed. `beats` are the counters of threads that must make progress; `ready` is called when all threads serve.
+/// Errors: why the node did not start, or cannot continue.
 pub fn supervise(
     events: &Receiver<Event>,
     threads: usize,
@@ -135,7 +134,7 @@ pub fn supervise(
                 match stopped {
                     Some(how) if ended == threads => return Ok(how),
                     Some(_) => {}
-                    // The background core tells its end first; others may end while it still looks after that.
+                    // The background core reports `Stopped` before it ends; other threads may end before that.
                     None if who == Who::Background => return Err(format!("{who} ended")),
                     None => {}
                 }
@@ -145,7 +144,7 @@ pub fn supervise(
             Err(RecvTimeoutError::Timeout) => {
                 looks += 1;
                 match stopped {
-                    // Of what is stuck now, nothing is left to be saved.
+                    // Threads that are stuck now have nothing left to save.
                     Some(how) if looks >= pace.end => return Ok(how),
                     Some(_) => {}
                     None if ready.is_some() => {
@@ -166,11 +165,11 @@ pub fn supervise(
     }
 }
 
-/// Finds a count that stands still. Time is counted in looks, not on a clock: while the whole process was stopped, nobody
-/// looked.
+/// Detects counters that stop changing. Time is counted in checks, not by a clock: while the whole process was
+/// suspended, there were none.
 struct Watch {
     stall: u32,
-    /// The last count of each, and how many looks ago it was another.
+    /// The last value of each counter, and how many checks ago it changed.
     seen: Vec<(u64, u32)>,
 }
 
@@ -179,7 +178,7 @@ impl Watch {
         Watch { stall, seen: vec![(0, 0); count] }
     }
 
-    /// The place of one that has stood still for too long.
+    /// The index of a counter that has not changed for too long.
     fn look(&mut self, counts: impl Iterator<Item = u64>) -> Option<usize> {
         let mut stuck = None;
         for (place, ((seen, looks), count)) in self.seen.iter_mut().zip(counts).enumerate() {

@@ -1,6 +1,6 @@
-//! What the background core tells the other cores, until each of them has room for it: who is stalled hears it later, and
-//! of what has changed meanwhile only the last. Owned by the background core. Must never block, nor hold more than the
-//! newest notice of each subject a core.
+//! Messages from the background core to the other cores, kept until each core has room: a stalled core gets them later,
+//! and only the newest about each subject. Owned by the background core. Never blocks, and never holds more than the
+//! newest notice per subject and core.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,18 +14,18 @@ use crate::exchange::messages::{Message, News};
 use crate::net::Dial;
 use crate::net::channel::Outbox;
 
-/// How soon a core that had no room is tried again.
+/// When a core that had no room is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Something that a core has to hear, sooner or later.
+/// Something that a core must eventually be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// What the active check found.
+    /// The result of the health check.
     Health {
         backend: usize,
         news: News,
     },
-    /// Where a backend's name leads.
+    /// The addresses that a backend's name resolves to.
     Addresses {
         backend: usize,
         addresses: Arc<[Dial]>,
@@ -37,7 +37,7 @@ pub enum Notice {
     Stop,
 }
 
-/// What a notice is about: a later one takes the place of one that has not left. They leave in this order.
+/// The subject of a notice: a newer notice replaces an unsent one on the same subject. They are sent in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Addresses(usize),
@@ -76,24 +76,24 @@ impl Notice {
 
 pub struct Notices {
     outbox: Outbox<Message>,
-    /// By core: what has not left yet.
+    /// Unsent notices, by core.
     waiting: RefCell<Vec<BTreeMap<Subject, Notice>>>,
     left_over: Notify,
 }
 
 impl Notices {
-    /// To so many cores, the first ones in the mail.
+    /// For the first `cores` cores in the channels' order.
     pub fn new(outbox: Outbox<Message>, cores: usize) -> Notices {
         let waiting = RefCell::new(vec![BTreeMap::new(); cores]);
         Notices { outbox, waiting, left_over: Notify::new() }
     }
 
-    /// Tells the first `cores`. What one has no room for is sent by [`Notices::keep_sending`].
+    /// Sends to the first `cores` cores. Notices without room are sent later by [`Notices::keep_sending`].
     pub fn tell(&self, cores: usize, notice: &Notice) {
         self.tell_those(0..cores, notice);
     }
 
-    /// Tells the core at this place in the mail alone.
+    /// Sends to one core, by its index.
     pub fn tell_one(&self, core: usize, notice: &Notice) {
         self.tell_those(core..core + 1, notice);
     }
@@ -107,7 +107,7 @@ impl Notices {
         }
     }
 
-    /// Sends again what finds no room, for ever.
+    /// Retries unsent notices, forever.
     pub async fn keep_sending(&self) {
         loop {
             self.left_over.notified().await;
@@ -115,14 +115,14 @@ impl Notices {
         }
     }
 
-    /// Waits until every core has what it was told.
+    /// Waits until every notice was sent.
     pub async fn all_sent(&self) {
         while !self.send() {
             tokio::time::sleep(AGAIN).await;
         }
     }
 
-    /// Sends what there is room for; whether nothing is left.
+    /// Sends what there is room for; returns whether nothing is left.
     fn send(&self) -> bool {
         let mut is_all = true;
         for (core, waiting) in self.waiting.borrow_mut().iter_mut().enumerate() {

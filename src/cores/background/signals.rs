@@ -1,5 +1,5 @@
-//! Signals: which of them stop the node, and what the others ask for. No other signal that a service is sent by habit ends it
-//! in the middle of its streams; SIGPIPE is ignored by every Rust program.
+//! Signals: which ones stop the node, and what the others do. Other signals that are commonly sent to services must not
+//! end it while it streams; SIGPIPE is ignored by every Rust program.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use tracing::warn;
 use super::OnHangup;
 use super::notices::{Notice, Notices};
 
-/// SIGTERM and SIGINT; SIGHUP too where a terminal that is closed sends it.
+/// SIGTERM and SIGINT; also SIGHUP if it means that the terminal was closed.
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -28,7 +28,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for one of them, and gives its name.
+    /// Waits for one of them, and returns its name.
     pub async fn any(&mut self) -> &'static str {
         let hangup = async {
             match &mut self.hangup {
@@ -44,7 +44,7 @@ impl StopSignals {
     }
 }
 
-/// Those that leave the node running.
+/// Signals that do not stop the node.
 pub struct OtherSignals {
     hangup: Option<Signal>,
     reopen: Signal,
@@ -59,7 +59,7 @@ impl OtherSignals {
         Ok(OtherSignals { hangup, reopen: signal(SignalKind::user_defined1())? })
     }
 
-    /// Does what they ask for, for ever. The I/O core stands behind `data_cores` in the mail.
+    /// Handles them, forever. The I/O core has index `data_cores` in the channels.
     pub async fn handle(&mut self, notices: &Notices, data_cores: usize) {
         loop {
             let hangup = async {
@@ -76,8 +76,8 @@ impl OtherSignals {
     }
 }
 
-/// SIGHUP asks for the configuration to be read again. That cannot be done while requests are served: it is said, and the
-/// node goes on as it is.
+/// SIGHUP requests a reload of the configuration. That is not supported while requests are served: logs a warning, and
+/// the node keeps running.
 fn reload() {
     warn!("SIGHUP: the configuration cannot be reloaded while the node runs; restart it to use a new one");
 }

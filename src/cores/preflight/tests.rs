@@ -1,4 +1,4 @@
-//! Hosts of every size, files in every state, and names near and far.
+//! Memory limits, file permissions, and local and remote names.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -12,7 +12,7 @@ fn a_cache_is_measured_against_the_memory_there_is() {
     assert_eq!(memory(16).judge(8 * GIB), Verdict::Fits);
     assert!(matches!(memory(16).judge(8 * GIB + 1), Verdict::Much(_)));
     assert!(matches!(memory(16).judge(64 << 40), Verdict::TooMuch(_)));
-    // Nobody chose the default for a small machine.
+    // The default was not chosen for a small machine.
     assert!(matches!(memory(2).judge(4 * GIB), Verdict::Much(_)));
     assert!(matches!(memory(2).judge(3 * GIB), Verdict::TooMuch(_)));
     assert!(Memory::of_this_host().unwrap().bytes > 0);
@@ -42,7 +42,7 @@ fn a_log_is_looked_at_before_it_is_opened() {
     assert!(writable(directory.path()).unwrap_err().contains("it is a directory"));
     let missing = directory.path().join("missing/access.log");
     assert!(writable(&missing).unwrap_err().starts_with("there is no directory "));
-    // Root may write whatever the permissions say.
+    // Root may write regardless of permissions.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
     assert_eq!(writable(&file).is_ok(), access(&file, Access::WRITE_OK).is_ok());
 }

@@ -1,4 +1,4 @@
-//! Which backend gets which addresses, and that no name waits for another.
+//! Which backend gets which addresses, and that names are resolved in parallel.
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::config::load::load;
 
-/// A configuration whose backends have these URLs, and are called `b0`, `b1` and so on.
+/// A configuration with backends `b0`, `b1` and so on, with these URLs.
 fn snapshot(urls: &[&str]) -> Snapshot {
     let mut text = "[server]\nlisten = [\"127.0.0.1:0\"]\n".to_owned();
     for (place, url) in urls.iter().enumerate() {
@@ -67,7 +67,7 @@ fn each_backend_gets_the_addresses_of_its_host_with_its_port() {
 fn names_are_looked_up_side_by_side() {
     let names: Vec<String> = (0..THREADS).map(|place| format!("{place}.test")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    // None is answered before all have been asked for.
+    // None is answered before all have been requested.
     let all = Barrier::new(THREADS);
     let found = look_up_all(&names, |_| {
         all.wait();

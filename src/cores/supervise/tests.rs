@@ -1,13 +1,13 @@
-//! Threads that panic, end or stand still, and what the main thread makes of each.
+//! Threads that panic, end or stall, and the supervisor's reaction.
 
 use std::sync::mpsc::channel;
 
 use super::*;
 
-/// Nothing takes too long, however slow the machine is, but the end.
+/// No limits, however slow the machine is, except for the end.
 const PATIENT: Pace = Pace { every: Duration::from_millis(1), start: u32::MAX, stall: u32::MAX, end: 20 };
 
-/// Two data cores and the background core, which do what they are given.
+/// Two data cores and the background core, which run the given functions.
 fn node(
     pace: Pace,
     data: impl Fn(usize, &Sender<Event>, &Beat) + Send + Clone + 'static,
@@ -31,14 +31,14 @@ fn serve(tell: &Sender<Event>) {
     tell.send(Event::Ready(Ok(()))).unwrap();
 }
 
-/// Until the test is over.
+/// Blocks until the test is over.
 fn stand_still() {
     loop {
         thread::park();
     }
 }
 
-/// Makes progress until nobody listens any more.
+/// Makes progress until the receiver is gone.
 fn beat_on(tell: &Sender<Event>, beat: &Beat) {
     serve(tell);
     loop {

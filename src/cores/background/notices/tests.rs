@@ -1,9 +1,9 @@
-//! Cores that stall while verdicts turn, and what they have heard once they read their mail again.
+//! Cores that stall while health changes, and what they have received once they read their messages again.
 
 use super::*;
 use crate::net::channel::{Inbox, Notifier, connect};
 
-/// Notices to so many cores, and what those receive by.
+/// Notices to this many cores, and the inboxes of those.
 fn house(cores: usize) -> (Notices, Vec<Inbox<Message>>) {
     let notifiers: Vec<_> = (0..=cores).map(|_| Notifier::waker()).collect();
     let (mut outboxes, inboxes): (Vec<_>, Vec<_>) = connect(&notifiers).into_iter().unzip();
