@@ -1,5 +1,5 @@
-//! The numbers of one data core, in memory that the background core reads in place. Only the core itself adds, so that a
-//! load and a store do; nothing here waits, and nothing on the request path allocates but the first request of a kind.
+//! The counters of one data core, which the background core reads in place. Only the core itself writes, so a load and
+//! a store suffice; nothing here waits, and the request path allocates only at the first request of a kind.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US};
 use super::series::SeriesTable;
 
-/// A number that grows, or goes up and down. One thread writes, any may read.
+/// A counter or gauge. One thread writes, any may read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
     pub fn add(&self, more: u64) {
-        // Not a read-modify-write: there is one writer, and nothing else is published by it.
+        // Not a read-modify-write: there is one writer, and no other data is published through it.
         self.set(self.get().wrapping_add(more));
     }
 
-    /// For gauges: takes off what was added.
+    /// For gauges: subtracts.
     pub fn sub(&self, less: u64) {
         debug_assert!(self.get() >= less, "a gauge went below zero");
         self.set(self.get().saturating_sub(less));
@@ -28,7 +28,7 @@ impl Counter {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// For gauges: counts one until the guard is dropped, also by a panic.
+    /// For gauges: adds one until the guard is dropped, also by a panic.
     pub fn hold(&self) -> Held<'_> {
         self.add(1);
         Held(self)
@@ -48,70 +48,70 @@ impl Drop for Held<'_> {
     }
 }
 
-/// One row a number.
+/// One field per number.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Client connections open now.
+    /// Open client connections.
     pub connections: Counter,
-    /// Exchanges that have begun and not ended.
+    /// Exchanges in progress.
     pub exchanges: Counter,
-    /// Upstream calls running now.
+    /// Upstream calls in progress.
     pub flights: Counter,
-    /// Permits held now.
+    /// Permits held.
     pub permits: Counter,
-    /// Requests whose head was understood.
+    /// Requests with a valid head.
     pub requests: Counter,
     pub hits: Counter,
     pub misses: Counter,
-    /// Not looked for in the cache: the answer may not be shared.
+    /// Not looked up in the cache, because the answer may not be shared.
     pub bypasses: Counter,
-    /// Answered by an expired entry, since every backend failed.
+    /// Answered from an expired entry, because every backend failed.
     pub stale: Counter,
     /// Answered by another request's upstream call.
     pub joined: Counter,
-    /// Exchanges that ended in an error of any blame.
+    /// Exchanges that ended in an error, whoever is to blame.
     pub failures: Counter,
-    /// Upstream calls begun.
+    /// Upstream calls started.
     pub calls: Counter,
-    /// Requests sent again because a kept-alive connection had gone stale.
+    /// Requests sent again because a kept-alive connection was stale.
     pub stale_retries: Counter,
     /// Attempts after the first one at a model.
     pub retries: Counter,
-    /// Requests that went on to a fallback model.
+    /// Requests passed on to a fallback model.
     pub fallbacks: Counter,
-    /// Second attempts beside a slow one, and those of them that won.
+    /// Hedged attempts, and those of them that won.
     pub hedges: Counter,
     pub hedge_wins: Counter,
-    /// Requests turned away because their queue was full, or waited too long in it.
+    /// Requests rejected because the queue was full, or the wait in it too long.
     pub queue_full: Counter,
     pub queue_timeouts: Counter,
-    /// Backends taken out of service and put back by this core's own requests.
+    /// How often this core's own requests took backends out of service and put them back.
     pub trips: Counter,
     pub restorations: Counter,
     pub connect_errors: Counter,
-    /// Connections that lay idle when their backend moved to other addresses, and were closed.
+    /// Idle connections closed because their backend moved to other addresses.
     pub connections_outdated: Counter,
     pub accept_errors: Counter,
-    /// Messages taken from other cores.
+    /// Messages received from other cores.
     pub messages: Counter,
-    /// Messages that a stalled core could not take.
+    /// Messages dropped because the receiving core was stalled.
     pub messages_dropped: Counter,
-    /// Lines of the access log that were not written, as the disk or the reader was too slow.
+    /// Access log lines dropped because the disk or the reader was too slow.
     pub log_lines_dropped: Counter,
 
-    /// Of this core's part of the cache, as of the last tick.
+    /// Size of this core's part of the cache, as of the last tick.
     pub cache_bytes: Counter,
     pub cache_entries: Counter,
-    /// The kernel's number of the core's thread.
+    /// The kernel's id of the core's thread.
     pub thread: Counter,
 
-    /// The gateway's own time: of answers from the cache, and what it added to those from a backend.
+    /// The gateway's own time: the whole time of a cache hit, and the time added to an answer of a backend.
     pub own_time_hit: OwnTime,
     pub own_time_miss: OwnTime,
     pub backends: Box<[BackendCounters]>,
     pub models: Box<[ModelCounters]>,
     pub series: SeriesTable,
-    /// By endpoint and model, with a row behind for requests without one.
+    /// By endpoint and model; the last row is for requests without a model.
     operations: Box<[OnceLock<Box<Operation>>]>,
 }
 
@@ -125,7 +125,7 @@ impl Default for OwnTime {
     }
 }
 
-/// What an attempt at a backend came to.
+/// The result of an attempt at a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptResult {
     Success,
@@ -134,16 +134,16 @@ pub enum AttemptResult {
     RateLimited,
     /// A status of 500 and above.
     ServerError,
-    /// An error where a stream's first content was to be.
+    /// An error event in place of a stream's first content.
     ErrorEvent,
     Connect,
     Handshake,
-    /// Closed, cut short, or refused before it was looked at.
+    /// Closed, truncated, or refused before it was processed.
     Closed,
     /// Not HTTP.
     Invalid,
     Timeout,
-    /// Given up: the client left, another attempt won, or the wait for a connection was too long.
+    /// Abandoned: the client left, another attempt won, or the wait for a connection was too long.
     Cancelled,
 }
 
@@ -179,18 +179,18 @@ impl AttemptResult {
     }
 }
 
-/// Of one backend, as this core sees it. The gauges are those of the last tick.
+/// The counters of one backend on this core. The gauges are those of the last tick.
 #[derive(Debug)]
 pub struct BackendCounters {
     pub attempts: Counter,
     results: [Counter; AttemptResult::ALL.len()],
-    /// From the beginning of a dial to a connection that can be used, TLS included.
+    /// From the start of a dial to a usable connection, TLS included.
     pub connect: Histogram,
     /// 0 serving, 1 probing, 2 tripped.
     pub state: Counter,
-    /// Why the state changed last, as a number above 0; 0 for never.
+    /// The reason for the last change of state, as a number above 0; 0 for never.
     pub reason: Counter,
-    /// When that was, in milliseconds since 1970.
+    /// The time of that change, in milliseconds since 1970.
     pub changed_unix_ms: Counter,
     pub in_flight: Counter,
     pub connections_idle: Counter,
@@ -223,25 +223,25 @@ impl BackendCounters {
     }
 }
 
-/// Of one model, as this core sees it.
+/// The counters of one model on this core.
 #[derive(Debug, Default)]
 pub struct ModelCounters {
-    /// Requests that wait for their turn now.
+    /// Queued requests.
     pub queue_depth: Counter,
 }
 
-/// Requests of one endpoint for one model.
+/// The histograms of one endpoint and model.
 #[derive(Debug)]
 pub struct Operation {
     /// From a request's head to the end of its answer.
     pub duration: Histogram,
-    /// To the first byte of a streamed answer that a backend gave.
+    /// To the first byte of a streamed answer from a backend.
     pub first_token: Histogram,
-    /// Between two tokens of such a stream, on average over it.
+    /// Between two tokens of such a stream, averaged over it.
     pub inter_token: Histogram,
     /// Upstream calls, all attempts included.
     pub call: Histogram,
-    /// From the beginning of an upstream call to its stream's first content.
+    /// From the start of an upstream call to its stream's first content.
     pub first_chunk: Histogram,
 }
 
@@ -253,7 +253,7 @@ impl Default for Operation {
 }
 
 impl Counters {
-    /// For so many endpoints, models and backends.
+    /// For this many endpoints, models and backends.
     pub fn new(endpoints: usize, models: usize, backends: usize) -> Counters {
         Counters {
             backends: (0..backends).map(|_| BackendCounters::default()).collect(),
@@ -263,13 +263,13 @@ impl Counters {
         }
     }
 
-    /// Of an endpoint and a model, to count. Its memory is taken when it is first asked for.
+    /// The histograms of an endpoint and a model, for recording. Allocated on first use.
     pub fn operation(&self, endpoint: usize, model: Option<usize>) -> Option<&Operation> {
         let place = self.operations.get(self.place(endpoint, model))?;
         Some(place.get_or_init(Box::default))
     }
 
-    /// As [`Counters::operation`], if it has ever counted.
+    /// As [`Counters::operation`], but `None` if nothing was recorded yet.
     pub fn counted_operation(&self, endpoint: usize, model: Option<usize>) -> Option<&Operation> {
         self.operations.get(self.place(endpoint, model))?.get().map(Box::as_ref)
     }

@@ -1,18 +1,18 @@
 //! Histograms of one core: fixed buckets of relaxed atomics with a single writer, read in place by the background core.
-//! Owned by the core's block of counters. Recording must never allocate, lock, or read-modify-write.
+//! Owned by the core's counters. Recording never allocates, locks, or uses a read-modify-write.
 
 use std::fmt;
 
 use super::counters::Counter;
 
-/// The gateway's own time, in microseconds. Below a millisecond the steps are fine; the objectives (p50, p95, p99 of hits
-/// and of misses) stand on bounds of their own.
+/// The gateway's own time, in microseconds. Fine steps below a millisecond; the objectives (p50, p95, p99 of hits and
+/// of misses) are bucket bounds.
 pub const OWN_TIME_US: &[u64] = &[
     25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 8_000, 10_000, 20_000,
     50_000, 100_000, 500_000, 1_000_000,
 ];
 
-/// Whole requests and the waits for a model: from a hit's fraction of a millisecond to minutes.
+/// Whole requests and waits for a model: from a fraction of a millisecond for a hit to minutes.
 pub const REQUEST_US: &[u64] = &[
     500,
     1_000,
@@ -43,17 +43,17 @@ pub const TOKEN_US: &[u64] = &[
     1_000_000, 2_500_000,
 ];
 
-/// Connecting to a backend; its objectives (20, 80, 100 and 150 ms) stand on bounds.
+/// Connecting to a backend; its objectives (20, 80, 100 and 150 ms) are bucket bounds.
 pub const CONNECT_US: &[u64] = &[
     100, 250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 80_000, 100_000, 150_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000,
 ];
 
-/// How often which value came, by buckets; values are whole numbers, microseconds or tokens.
+/// A histogram of integers: microseconds or tokens.
 pub struct Histogram {
     /// Upper bounds, inclusive, ascending.
     bounds: &'static [u64],
-    /// One a bound, and one for what is above the last.
+    /// One per bound, and one for values above the last.
     counts: Box<[Counter]>,
     sum: Counter,
 }
@@ -78,7 +78,7 @@ impl fmt::Debug for Histogram {
     }
 }
 
-/// Several cores' histograms added up.
+/// The sum of several cores' histograms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Totals {
     pub bounds: &'static [u64],
@@ -104,7 +104,7 @@ impl Totals {
         self.counts.iter().sum()
     }
 
-    /// The bound below which `percent` of the values lie; none without a value. Above the last bound, the last bound.
+    /// The bound below which `percent` of the values are; none without values. Above the last bound, the last bound.
     pub fn quantile(&self, percent: u64) -> Option<u64> {
         let (mut below, wanted) = (0, (self.count() * percent).div_ceil(100));
         self.counts.iter().zip(self.bounds.iter().chain(self.bounds.last())).find_map(|(count, bound)| {
@@ -141,7 +141,7 @@ mod tests {
         for bounds in [OWN_TIME_US, REQUEST_US, TOKEN_US, CONNECT_US] {
             assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]), "{bounds:?}");
         }
-        // Cache hit, and what is added to a miss: target, p50, p95, p99.
+        // Cache hits, and the time added to misses: target, p50, p95, p99.
         for objective in [500, 1_500, 2_000, 3_000, 4_000, 5_000, 8_000] {
             assert!(OWN_TIME_US.contains(&objective), "{objective}");
         }

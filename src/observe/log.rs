@@ -1,31 +1,31 @@
-//! The access log: one JSON line an exchange, formatted on the data core into a buffer that goes to the I/O core whole.
-//! A few buffers a core go round, so that writing a line asks the allocator for nothing. What is under way is bounded: lines
-//! beyond are dropped and counted.
+//! The access log: one JSON line per exchange, formatted on the data core into a buffer that is passed to the I/O core.
+//! A few buffers per core are recycled, so that writing a line does not allocate. The amount in transit is bounded:
+//! further lines are dropped and counted.
 
 use crate::config::snapshot::AccessLog;
 use crate::limits::LOG_BYTES;
 use crate::wire::json::write_json_string;
 
-/// A buffer goes to the I/O core when it holds this much, or about a second later.
+/// A buffer is sent to the I/O core when it holds this much, or after about a second.
 const FULL_BYTES: usize = 32 << 10;
-/// Room behind, so that the line that fills it fits.
+/// Extra capacity for the line that fills the buffer.
 const ROOM_BYTES: usize = 4 << 10;
-/// Buffers a core has going round: one being filled, the others on their way.
+/// Buffers in use per core: one being filled, the others in transit.
 const BUFFERS: usize = 4;
 
-/// The lines of one core that are not written yet.
+/// The unwritten lines of one core.
 pub struct LogBuffer {
     on: bool,
     lines: Vec<u8>,
     spare: Vec<Vec<u8>>,
     /// Bytes of the buffers that the I/O core has.
     under_way: usize,
-    /// Lines dropped: not told to the I/O core yet, and ever.
+    /// Dropped lines: not reported to the I/O core yet, and in total.
     dropped: u64,
     dropped_ever: u64,
 }
 
-/// One exchange as the log shows it. Durations in microseconds.
+/// The log entry of one exchange. Durations in microseconds.
 pub struct Entry<'a> {
     pub unix_ms: u64,
     pub request_id: &'a [u8],
@@ -36,7 +36,7 @@ pub struct Entry<'a> {
     pub backend: Option<&'a str>,
     pub status: u16,
     pub cache: &'static str,
-    /// Why the answer is not kept.
+    /// Why the answer is not stored.
     pub not_stored: Option<&'static str>,
     pub stream: bool,
     pub total_us: u64,
@@ -68,8 +68,8 @@ impl LogBuffer {
         self.lines.len() >= FULL_BYTES
     }
 
-    /// Takes the lines to send them, and how many were dropped before them; none if there are none, or as many under way as
-    /// may be.
+    /// Takes the lines for sending, and how many were dropped before them; `None` if there are none, or if too many
+    /// bytes are in transit.
     pub fn take(&mut self) -> Option<(Vec<u8>, u64)> {
         if self.lines.is_empty() || self.under_way >= LOG_BYTES {
             return None;
@@ -80,7 +80,7 @@ impl LogBuffer {
         Some((lines, std::mem::take(&mut self.dropped)))
     }
 
-    /// What was taken could not be sent: its lines are dropped.
+    /// The taken lines could not be sent: counts them as dropped.
     pub fn refused(&mut self, lines: Vec<u8>, dropped: u64) {
         let lost = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.dropped += dropped + lost;
@@ -93,7 +93,7 @@ impl LogBuffer {
         self.dropped_ever
     }
 
-    /// A buffer comes back from the I/O core.
+    /// Returns a buffer from the I/O core.
     pub fn put_back(&mut self, mut lines: Vec<u8>) {
         self.under_way = self.under_way.saturating_sub(lines.capacity());
         if self.spare.len() < BUFFERS {
@@ -102,7 +102,7 @@ impl LogBuffer {
         }
     }
 
-    /// Appends one line. While nothing more may be under way, one full buffer is kept and further lines are dropped.
+    /// Appends one line. While too many bytes are in transit, one full buffer is kept and further lines are dropped.
     pub fn write(&mut self, entry: &Entry<'_>) {
         if self.is_full() {
             self.dropped += 1;

@@ -1,7 +1,7 @@
-//! Every metric, one row each: name, kind, labels and help. A scrape and the reference docs/metrics.md are made from these
-//! rows; `scrape.rs` says, in a match without wildcard, where the numbers of each come from.
+//! Every metric, one row each: name, kind, labels and help. Scrapes and the reference docs/metrics.md are generated
+//! from these rows; `scrape/encode.rs` computes each one's values, in a match without wildcard.
 
-/// What a row's numbers come from.
+/// The source of a row's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Id {
     Requests,
@@ -76,7 +76,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     pub id: Id,
-    /// As PromQL has it; a counter ends in `_total`.
+    /// As in PromQL; a counter ends in `_total`.
     pub name: &'static str,
     pub kind: Kind,
     pub labels: &'static [&'static str],
@@ -93,77 +93,77 @@ const USAGE: &[&str] =
 pub static METRICS: &[Metric] = &[
     Metric { id: Id::Requests, name: "ringway_requests_total", kind: Counter,
         labels: &["endpoint", "model", "tenant", "status"],
-        help: "Requests that have ended, by the status the client saw (none: the client left before an answer began)." },
+        help: "Requests that have ended, by the status the client saw (none: the client left before an answer started)." },
     Metric { id: Id::RequestDuration, name: "ringway_request_duration_seconds", kind: Histogram, labels: &["endpoint"],
         help: "From a request's head to the end of its answer." },
     Metric { id: Id::Overhead, name: "ringway_overhead_seconds", kind: Histogram, labels: &["result"],
-        help: "The gateway's own time to the first byte of a good answer: of hits all of it, of misses without the waits for \
-               queues, connections and backends." },
+        help: "The gateway's own time to the first byte of a successful answer: the whole time for hits; for misses, without \
+               waits for queues, connections and backends." },
     Metric { id: Id::FirstToken, name: "ringway_time_to_first_token_seconds", kind: Histogram, labels: &["model"],
         help: "From a request's head to the first byte of a streamed answer that did not come from the cache." },
     Metric { id: Id::InterToken, name: "ringway_inter_token_seconds", kind: Histogram, labels: &[],
         help: "Between two tokens of a stream from a backend, averaged over the stream." },
     Metric { id: Id::Tokens, name: "ringway_tokens_total", kind: Counter, labels: &["model", "tenant", "kind"],
-        help: "Tokens of complete answers. Of kind prompt and completion: spent at backends. Of kind prompt_saved and \
+        help: "Tokens of complete answers. Kinds prompt and completion: spent at backends. Kinds prompt_saved and \
                completion_saved: answered from the cache or another request's upstream call." },
     Metric { id: Id::Failures, name: "ringway_failures_total", kind: Counter, labels: &[],
-        help: "Requests that ended in an error of any blame, clients that left included." },
+        help: "Requests that ended in an error, whoever is to blame; includes clients that left." },
     Metric { id: Id::InFlight, name: "ringway_requests_in_flight", kind: Gauge, labels: &[],
-        help: "Requests that have begun and not ended." },
+        help: "Requests in progress." },
     Metric { id: Id::ClientConnections, name: "ringway_client_connections", kind: Gauge, labels: &[],
-        help: "Client connections that are open." },
+        help: "Open client connections." },
 
     Metric { id: Id::CacheRequests, name: "ringway_cache_requests_total", kind: Counter, labels: &["result"],
-        help: "What the cache did for a request: hit, miss, joined (another request's upstream call), stale (served because \
-               every backend failed), bypass (not looked for)." },
+        help: "Cache result of requests: hit, miss, joined (another request's upstream call), stale (served because \
+               every backend failed), bypass (not looked up)." },
     Metric { id: Id::CacheBytes, name: "ringway_cache_bytes", kind: Gauge, labels: &[],
-        help: "Memory that stored answers take." },
+        help: "Memory used by stored answers." },
     Metric { id: Id::CacheBudget, name: "ringway_cache_budget_bytes", kind: Gauge, labels: &[],
         help: "Memory that stored answers may take (cache.memory)." },
     Metric { id: Id::CacheEntries, name: "ringway_cache_entries", kind: Gauge, labels: &[],
-        help: "Answers that are stored." },
+        help: "Stored answers." },
     Metric { id: Id::Coalesced, name: "ringway_coalesced_requests_total", kind: Counter, labels: &[],
         help: "Requests answered by the upstream call of an identical one." },
 
     Metric { id: Id::UpstreamCalls, name: "ringway_upstream_calls_total", kind: Counter, labels: &[],
-        help: "Upstream calls that have begun. One has an attempt or more." },
+        help: "Upstream calls started. Each has one or more attempts." },
     Metric { id: Id::BackendRequests, name: "ringway_backend_requests_total", kind: Counter, labels: &["backend", "result"],
-        help: "Attempts at a backend that have come to their first content, or failed before it, by what they came to." },
+        help: "Attempts at a backend that reached their first content or failed before it, by result." },
     Metric { id: Id::BackendAttempts, name: "ringway_backend_attempts_total", kind: Counter, labels: &["backend"],
-        help: "Attempts at a backend that have begun, retries and hedges included." },
+        help: "Attempts at a backend that were started, retries and hedges included." },
     Metric { id: Id::BackendInFlight, name: "ringway_backend_requests_in_flight", kind: Gauge, labels: &["backend"],
-        help: "Requests that are with a backend." },
+        help: "Requests in flight to a backend." },
     Metric { id: Id::BackendConnections, name: "ringway_backend_connections", kind: Gauge, labels: &["backend", "state"],
-        help: "Open connections to a backend: of HTTP/1.1 idle and busy ones, and all of HTTP/2 (http2)." },
+        help: "Open connections to a backend: idle and busy ones of HTTP/1.1, and all of HTTP/2 (http2)." },
     Metric { id: Id::BackendConnect, name: "ringway_backend_connect_seconds", kind: Histogram, labels: &["backend"],
-        help: "From the beginning of a dial to a connection that can be used, TLS included." },
+        help: "From the start of a dial to a usable connection, TLS included." },
     Metric { id: Id::BackendState, name: "ringway_backend_state", kind: Gauge, labels: &["backend"],
         help: "The worst over all cores: 0 serving, 1 probing, 2 tripped." },
     Metric { id: Id::QueueDepth, name: "ringway_queue_depth", kind: Gauge, labels: &["model"],
-        help: "Requests that wait for their turn at a model." },
+        help: "Requests queued for a model." },
     Metric { id: Id::QueueRejections, name: "ringway_queue_rejections_total", kind: Counter, labels: &["reason"],
-        help: "Waits that ended without a turn: the queue was full, or the wait too long (timeout)." },
+        help: "Requests rejected by the queue: it was full, or the wait was too long (timeout)." },
     Metric { id: Id::Retries, name: "ringway_retries_total", kind: Counter, labels: &[],
         help: "Attempts after the first one at a model." },
     Metric { id: Id::Fallbacks, name: "ringway_fallbacks_total", kind: Counter, labels: &[],
-        help: "Requests that went on to a fallback model." },
+        help: "Requests passed on to a fallback model." },
     Metric { id: Id::Hedges, name: "ringway_hedges_total", kind: Counter, labels: &[],
-        help: "Second attempts beside a slow one." },
+        help: "Hedged attempts, started while a slow one was running." },
     Metric { id: Id::HedgeWins, name: "ringway_hedge_wins_total", kind: Counter, labels: &[],
-        help: "Second attempts whose first content came first." },
+        help: "Hedged attempts whose first content arrived first." },
 
     Metric { id: Id::CoreBusy, name: "ringway_core_busy_ratio", kind: Gauge, labels: &["core"],
-        help: "Share of the last seconds that a data core's thread ran." },
+        help: "Recent CPU utilization of a data core's thread." },
     Metric { id: Id::CoreCpu, name: "ringway_core_cpu_seconds_total", kind: Counter, labels: &["core"],
         help: "CPU time of a data core's thread." },
     Metric { id: Id::CoreMessages, name: "ringway_core_messages_total", kind: Counter, labels: &["core"],
-        help: "Messages a data core took from other cores." },
+        help: "Messages that a data core received from other cores." },
     Metric { id: Id::MessagesDropped, name: "ringway_messages_dropped_total", kind: Counter, labels: &[],
-        help: "Messages that a stalled core had no room for." },
+        help: "Messages dropped because the receiving core was stalled." },
     Metric { id: Id::LogDropped, name: "ringway_log_dropped_lines_total", kind: Counter, labels: &[],
-        help: "Lines of the access log that could not be written in time." },
+        help: "Access log lines dropped because they could not be written in time." },
     Metric { id: Id::ConfigGeneration, name: "ringway_config_generation", kind: Gauge, labels: &[],
-        help: "Which configuration since the start is in force, from 1." },
+        help: "Number of the configuration in force, counted from 1 at the start." },
     Metric { id: Id::ConfigReload, name: "ringway_config_last_reload_success", kind: Gauge, labels: &[],
         help: "Whether the configuration that was read last is in force." },
     Metric { id: Id::BuildInfo, name: "ringway_build_info", kind: Gauge, labels: &["version"],
@@ -178,11 +178,11 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::ProcessDescriptors, name: "process_open_fds", kind: Gauge, labels: &[],
         help: "Open descriptors." },
     Metric { id: Id::ProcessDescriptorsMax, name: "process_max_fds", kind: Gauge, labels: &[],
-        help: "Most descriptors the process may open." },
+        help: "Maximum number of descriptors." },
     Metric { id: Id::ProcessThreads, name: "process_threads", kind: Gauge, labels: &[],
         help: "Threads of the process." },
     Metric { id: Id::ProcessStart, name: "process_start_time_seconds", kind: Gauge, labels: &[],
-        help: "When the process started, since 1970-01-01 UTC." },
+        help: "Start time of the process since 1970-01-01 UTC." },
 
     Metric { id: Id::GenAiServerDuration, name: "gen_ai_server_request_duration_seconds", kind: Histogram,
         labels: OPERATION,
@@ -198,7 +198,7 @@ pub static METRICS: &[Metric] = &[
         help: "Upstream calls, all attempts included (gen_ai.client.inference.duration)." },
     Metric { id: Id::GenAiClientFirstChunk, name: "gen_ai_client_inference_time_to_first_chunk_seconds", kind: Histogram,
         labels: OPERATION,
-        help: "From the beginning of an upstream call to its stream's first content \
+        help: "From the start of an upstream call to its stream's first content \
                (gen_ai.client.inference.time_to_first_chunk)." },
     Metric { id: Id::GenAiClientInputTokens, name: "gen_ai_client_inference_usage_input_tokens_total", kind: Counter,
         labels: USAGE,
@@ -209,7 +209,7 @@ pub static METRICS: &[Metric] = &[
 ];
 
 impl Metric {
-    /// Whether it is there only with `metrics.genai`.
+    /// Whether it is included only with `metrics.genai`.
     pub fn is_genai(&self) -> bool {
         self.name.starts_with("gen_ai_")
     }

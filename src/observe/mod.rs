@@ -1,10 +1,10 @@
-//! What is observed: numbers, and the access log. Each block has one writer, its core, and is read in place; nothing here
-//! waits for anybody.
+//! Observability: metrics and the access log. Each block has one writer, its core, and is read in place; nothing here
+//! waits.
 pub mod counters; // a core's numbers
-pub mod histogram; // how often which value came
-pub mod log; // the access log's lines
+pub mod histogram; // histograms
+pub mod log; // the lines of the access log
 pub mod metrics; // every metric, one row each
-pub mod process; // what the kernel says of the process
-pub mod scrape; // all cores' numbers as Prometheus text
+pub mod process; // process statistics of the kernel
+pub mod scrape; // the sum of all cores as Prometheus text
 pub mod series; // requests by endpoint, model, tenant and status
-pub mod told; // messages about the process, on standard error
+pub mod told; // log messages about the process, on standard error

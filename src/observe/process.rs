@@ -1,8 +1,8 @@
-//! What the kernel says of this process and its threads, from /proc. For the background core: files are read.
+//! Statistics of this process and its threads from /proc. For the background core: reads files.
 
 use std::fs;
 
-/// Numbers of the process; what cannot be read is 0.
+/// Values of the process; 0 if it cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
     pub cpu_seconds: f64,
@@ -27,11 +27,11 @@ impl Process {
         process
     }
 
-    /// The fields of proc_pid_stat(5), of which the second is a name in parentheses that may hold anything.
+    /// The fields of proc_pid_stat(5); the second is a name in parentheses, which may contain anything.
     fn take_stat(&mut self, stat: &str, boot_seconds: f64) {
         let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
         let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
-        // The first of these is field 3.
+        // `fields` starts with field 3.
         let field = |number: usize| fields.get(number - 3).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
         self.cpu_seconds = (field(14) + field(15)) as f64 / ticks;
         self.threads = field(20);
@@ -54,7 +54,7 @@ fn boot_seconds(stat: &str) -> f64 {
     line.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0.0)
 }
 
-/// The soft limit of a row of proc_pid_limits(5); 0 without one.
+/// The soft limit in a row of proc_pid_limits(5); 0 without one.
 fn limit(limits: &str, row: &str) -> u64 {
     let rest = limits.lines().find_map(|line| line.strip_prefix(row)).unwrap_or("");
     rest.split_ascii_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(0)

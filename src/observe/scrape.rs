@@ -1,7 +1,7 @@
-//! A scrape: the blocks of all cores, read in place and added up, as Prometheus or OpenMetrics text. Runs on the background
-//! core; sends no message, and takes nothing from a data core but its cache lines.
+//! A scrape: the counters of all cores, read in place and summed, as Prometheus or OpenMetrics text. Runs on the
+//! background core; sends no message and costs a data core only cache misses.
 
-mod encode; // a row's numbers to text
+mod encode; // encodes the values of each row
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::process::Process;
 use super::series::{Amounts, Key};
 use crate::config::snapshot::{GenAi, Snapshot};
 
-/// What the indices in the counters stand for.
+/// The names behind the indices in the counters.
 #[derive(Debug)]
 pub struct Labels {
     /// In the order of the counters' indices, each name once.
@@ -27,16 +27,16 @@ pub struct Labels {
     pub tenants: Vec<String>,
     pub backends: Vec<String>,
     pub cache_budget_bytes: u64,
-    /// Where requests count that have no endpoint, model or tenant that is in the lists: one past the end, or at the one
-    /// that is called just like that.
+    /// The index for requests whose endpoint, model or tenant is not in the lists: one past the end, or that of a
+    /// configured one with the same name.
     other_endpoint: usize,
     other_model: usize,
     no_tenant: usize,
 }
 
-/// What stands for models that are not configured, and for endpoints that have no name of their own.
+/// Label of models that are not configured, and of endpoints without a name of their own.
 const OTHER: &str = "other";
-/// The tenant of requests that have none.
+/// Label of requests without a tenant.
 const NONE: &str = "none";
 
 impl Labels {
@@ -67,7 +67,7 @@ impl Labels {
         self.tenants.get(index).map_or(NONE, String::as_str)
     }
 
-    /// The same key for all that have the same names.
+    /// Maps all keys with the same names to one key.
     fn normal(&self, key: Key) -> Key {
         let within = |index: usize, count: usize, other: usize| if index < count { index } else { other };
         Key {
@@ -78,7 +78,7 @@ impl Labels {
         }
     }
 
-    /// Each name of a model, with the places in the counters that count for it.
+    /// Each model name, with the indices of the counters that belong to it.
     fn model_rows(&self) -> impl Iterator<Item = (&str, SmallVec<[Option<usize>; 2]>)> {
         (0..self.models.len().max(self.other_model + 1)).map(|model| {
             let own = (model < self.models.len()).then_some(Some(model));
@@ -98,12 +98,12 @@ pub struct Scrape {
     series: Vec<(Key, Amounts)>,
 }
 
-/// What is not in the cores' blocks.
+/// Values that are not in the cores' counters.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     pub generation: u64,
     pub last_reload: Reload,
-    /// By core: share of the last seconds that its thread ran, and its CPU time.
+    /// By core: recent utilization of its thread, and its CPU time.
     pub busy: Vec<(f64, f64)>,
     pub process: Process,
     pub genai: GenAi,
@@ -118,7 +118,7 @@ pub enum Reload {
 }
 
 impl Scrape {
-    /// Reads what is counted by request; everything else is read as it is written.
+    /// Reads the per-request series now; everything else is read while it is encoded.
     pub fn new(cores: Vec<Arc<Counters>>, labels: Arc<Labels>, node: Node) -> Scrape {
         let mut all: HashMap<Key, Amounts> = HashMap::new();
         for core in &cores {
@@ -129,12 +129,12 @@ impl Scrape {
         Scrape { cores, labels, node, series }
     }
 
-    /// As OpenMetrics text; [`classic`] makes Prometheus text of it.
+    /// As OpenMetrics text; [`classic`] converts it to Prometheus text.
     pub fn text(self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
         let mut out = String::new();
-        // A string takes everything.
+        // Writing to a string cannot fail.
         let _ = text::encode(&mut out, &registry);
         out
     }
@@ -149,7 +149,7 @@ impl Scrape {
         totals
     }
 
-    /// The histograms of some endpoints and models added up.
+    /// The sum of the histograms of some endpoints and models.
     fn operations(
         &self,
         places: impl Iterator<Item = (usize, Option<usize>)>,
@@ -165,7 +165,7 @@ impl Scrape {
         totals
     }
 
-    /// The requests added up by what `part` takes of their keys.
+    /// The sum of the requests, grouped by what `part` takes of their keys.
     fn by<P: Ord>(&self, part: impl Fn(Key) -> P) -> BTreeMap<P, Amounts> {
         let mut all: BTreeMap<P, Amounts> = BTreeMap::new();
         self.series.iter().for_each(|(key, amounts)| all.entry(part(*key)).or_default().add(*amounts));

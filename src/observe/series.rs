@@ -1,6 +1,6 @@
-//! Requests and tokens by endpoint, model, tenant and status: the product of these is far too large for a table, so a
-//! series takes memory when it first counts. One writer, the core; the background core reads in place.
-//! Must never hold more series than [`SERIES`], whatever clients send, nor lose a request from the sum.
+//! Requests and tokens by endpoint, model, tenant and status. The product of these is far too large for a table, so a
+//! series is allocated when it first counts. One writer, the core; the background core reads in place. Never holds more
+//! than [`SERIES`] series, whatever clients send, and never loses a request from the sum.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -11,28 +11,28 @@ use hashbrown::HashMap;
 use super::counters::Counter;
 use crate::limits::SERIES;
 
-/// Series whose memory is taken at once.
+/// Series that are allocated together.
 const SEGMENT: usize = 256;
-/// Kept for series without a tenant of their own, when all others are taken.
+/// Reserved for series without their own tenant, when all others are in use.
 const RESERVE: usize = SERIES / 16;
 
-/// What a request is counted by: indices into the configuration's lists, one past the end for everything else.
+/// The key of a series: indices into the configuration's lists; one past the end means everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub endpoint: u8,
     pub model: u32,
     pub tenant: u32,
-    /// 0: no answer was begun.
+    /// 0: no answer was started.
     pub status: u16,
 }
 
-/// What a request adds, or many did.
+/// The amounts of one request, or of many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     pub requests: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
-    /// Tokens of answers that cost no upstream call.
+    /// Tokens of answers that needed no upstream call.
     pub saved_prompt_tokens: u64,
     pub saved_completion_tokens: u64,
 }
@@ -83,7 +83,7 @@ impl SeriesTable {
         self.len() == 0
     }
 
-    /// Every series that has counted.
+    /// Every series that has counted anything.
     pub fn read(&self, mut each: impl FnMut(Key, Amounts)) {
         for at in 0..self.len() {
             let Some(slot) = self.slot(at) else { continue };
@@ -124,10 +124,10 @@ impl SeriesTable {
     }
 }
 
-/// Where each series stands in the table; the writer's own.
+/// The index of each series in the table; used only by the writer.
 pub struct SeriesIndex {
     places: HashMap<Key, u32>,
-    /// What stands for models, and for tenants, that are not told apart.
+    /// The index for models, and for tenants, that are not counted separately.
     other_model: u32,
     other_tenant: u32,
 }
@@ -146,7 +146,7 @@ impl SeriesIndex {
         slot.saved_completion_tokens.add(amounts.saved_completion_tokens);
     }
 
-    /// The series of `key`, or where the table is full, of a key that tells less apart.
+    /// The index of the series of `key`, or of a less specific key if the table is full.
     fn place(&mut self, table: &SeriesTable, key: Key) -> Option<u32> {
         if let Some(&at) = self.places.get(&key) {
             return Some(at);
@@ -210,7 +210,7 @@ mod tests {
         let many = 3 * SERIES as u32;
         for round in 0..2 {
             for place in 0..many {
-                // More tenants than series, and behind them more keys without a tenant than the reserve holds.
+                // More tenants than series, and then more keys without a tenant than are reserved.
                 let tenant = if place % 2 == 0 { place } else { 70_000 };
                 let status = (place % 500) as u16;
                 index.add(&table, Key { endpoint: (place % 251) as u8, model: place % 100, tenant, status }, ONE);

@@ -1,6 +1,6 @@
-//! Messages about the process (start, stop, signals, health) on standard error: tracing's events, formatted as text or JSON,
-//! and written by a thread of their own. Whoever tells something never waits: what standard error does not take in time is
-//! dropped and counted. Never for what happens to one request: that is the access log's.
+//! Log messages about the process (start, stop, signals, health) on standard error: tracing events, formatted as text
+//! or JSON and written by a dedicated thread. Logging never blocks: what standard error does not accept in time is
+//! dropped and counted. Not for single requests: those are in the access log.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -21,11 +21,11 @@ use crate::limits::{TOLD_BYTES, TOLD_LINES};
 
 enum Item {
     Line(Vec<u8>),
-    /// Answered when everything before is written.
+    /// Acknowledged once everything before it is written.
     Flush(SyncSender<()>),
 }
 
-/// Where messages wait to be written.
+/// The queue of messages to be written.
 #[derive(Clone)]
 pub struct Queue {
     items: SyncSender<Item>,
@@ -34,14 +34,14 @@ pub struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// Bytes that wait.
+    /// Bytes queued.
     bytes: AtomicUsize,
-    /// Lines dropped since that was last said.
+    /// Lines dropped since the last report.
     dropped: AtomicU64,
 }
 
-/// Sends the events of this program from `level` on, and its panics, to standard error. Once a process: later calls keep the
-/// first one's settings.
+/// Sends the events of this program from `level` up, and its panics, to standard error. Once per process: later calls
+/// keep the settings of the first.
 pub fn start(level: Level, format: LogFormat) -> Queue {
     let queue = Queue::start(io::stderr());
     let level = match level {
@@ -49,12 +49,12 @@ pub fn start(level: Level, format: LogFormat) -> Queue {
         Level::Warn => LevelFilter::WARN,
         Level::Info => LevelFilter::INFO,
     };
-    // Of libraries nothing: theirs is about single connections.
+    // No events of libraries: theirs are about single connections.
     let own = Targets::new().with_target("ringway", level);
     let layer = fmt::layer().with_writer(queue.clone()).with_ansi(false).with_target(false);
     let registry = tracing_subscriber::registry().with(own);
     let _ = match format {
-        // The sentence alone: it says what the fields say.
+        // Only the message: it contains the fields' values.
         LogFormat::Text => {
             let sentence = format::debug_fn(|out, field, value| match field.name() {
                 "message" => write!(out, "{value:?}"),
@@ -81,7 +81,7 @@ impl Queue {
         let (items, received) = sync_channel(TOLD_LINES);
         let queue = Queue { items, state: Arc::default() };
         let state = queue.state.clone();
-        // Without the thread nothing is told; the node runs all the same.
+        // Without the thread no messages are printed; the node runs regardless.
         let _ = thread::Builder::new().name("ringway-told".to_owned()).spawn(move || write_on(&received, &state, out));
         queue
     }
@@ -95,7 +95,7 @@ impl Queue {
         }
     }
 
-    /// Waits until everything is written that was told before, at most for so long.
+    /// Waits until everything logged before is written, for `limit` at most.
     pub fn flush(&self, limit: Duration) {
         let (done, wait) = sync_channel(1);
         if self.items.try_send(Item::Flush(done)).is_ok() {
@@ -108,12 +108,12 @@ fn write_on(items: &Receiver<Item>, state: &State, mut out: impl Write) {
     while let Ok(item) = items.recv() {
         match item {
             Item::Line(line) => {
-                // There is nowhere left to say that standard error is gone.
+                // If standard error is gone, there is nowhere to report it.
                 let _ = out.write_all(&line);
                 state.bytes.fetch_sub(line.len(), Ordering::Relaxed);
                 let dropped = state.dropped.swap(0, Ordering::Relaxed);
                 if dropped > 0 {
-                    tracing::warn!("{dropped} messages were dropped: standard error did not take them in time");
+                    tracing::warn!("{dropped} messages were dropped: standard error did not accept them in time");
                 }
             }
             Item::Flush(done) => {
@@ -124,7 +124,7 @@ fn write_on(items: &Receiver<Item>, state: &State, mut out: impl Write) {
     }
 }
 
-/// One event is one write.
+/// One write per event.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);

@@ -1,4 +1,4 @@
-//! A log whose lines nobody takes.
+//! A log whose lines are not collected.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn entry() -> Entry<'static> {
     }
 }
 
-/// Writes so many lines and gives what could be sent.
+/// Writes this many lines and returns what could be sent.
 fn write(log: &mut LogBuffer, lines: u64) -> Vec<(Vec<u8>, u64)> {
     let mut sent = Vec::new();
     for _ in 0..lines {
@@ -49,7 +49,7 @@ fn what_is_not_written_is_bounded_and_every_line_is_written_or_counted() {
     assert!(log.lines.len() <= FULL_BYTES + ROOM_BYTES);
     assert!(log.dropped_ever() > 0);
     let written = lines(&sent);
-    // The disk goes on: the first buffer says what is missing.
+    // The disk recovers: the first buffer reports the missing lines.
     for (lines, dropped) in sent {
         assert_eq!(dropped, 0);
         log.put_back(lines);

@@ -1,4 +1,4 @@
-//! The numbers of each row, and their text. The match has no wildcard: a row without numbers does not compile.
+//! Computes and encodes the values of each row. The match has no wildcard: a row without values does not compile.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, 
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
 
 const MICROSECONDS: f64 = 1e6;
-/// OpenTelemetry's name of what is spoken to the backends.
+/// OpenTelemetry's name of the backends' API.
 const PROVIDER: &str = "openai";
 
 impl Collector for Scrape {
@@ -32,14 +32,14 @@ impl Collector for Scrape {
     }
 }
 
-/// A row that is being written.
+/// Encodes the samples of one row.
 struct Row<'a> {
     metric: &'static Metric,
     encoder: MetricEncoder<'a>,
 }
 
 impl Row<'_> {
-    /// Writes one sample; `values` are those of the row's labels.
+    /// Encodes one sample; `values` are those of the row's labels.
     fn with(&mut self, values: &[&str], write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result) -> fmt::Result {
         debug_assert_eq!(values.len(), self.metric.labels.len(), "{}", self.metric.name);
         if values.is_empty() {
@@ -66,7 +66,7 @@ impl Row<'_> {
         })
     }
 
-    /// Microseconds as seconds.
+    /// Encodes microseconds as seconds.
     fn histogram(&mut self, values: &[&str], totals: &Totals) -> fmt::Result {
         let bounds = totals.bounds.iter().map(|&bound| bound as f64 / MICROSECONDS).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(totals.counts.iter().copied()).collect();
@@ -75,7 +75,7 @@ impl Row<'_> {
         })
     }
 
-    /// As `histogram`, if it has counted anything.
+    /// As `histogram`, if it has recorded anything.
     fn histogram_if_any(&mut self, values: &[&str], totals: &Totals) -> fmt::Result {
         if totals.count() == 0 { Ok(()) } else { self.histogram(values, totals) }
     }
@@ -266,7 +266,7 @@ fn names(labels: &Labels, key: Key) -> [&str; 3] {
     [labels.endpoint(key.endpoint.into()), labels.model(key.model as usize), labels.tenant(key.tenant as usize)]
 }
 
-/// The values of `gen_ai.operation.name` that this gateway has endpoints for.
+/// The values of `gen_ai.operation.name` for this gateway's endpoints.
 const OPERATIONS: [&str; 3] = ["chat", "text_completion", "embeddings"];
 
 fn operation_of(endpoint: &str) -> Option<&'static str> {
@@ -278,14 +278,14 @@ fn operation_of(endpoint: &str) -> Option<&'static str> {
     }
 }
 
-/// OpenMetrics text as Prometheus text (version 0.0.4), where the name of a counter's family has its `_total` too, and
-/// nothing marks the end.
+/// Converts OpenMetrics text to Prometheus text (version 0.0.4), in which a counter's family name also ends in
+/// `_total`, and there is no end marker.
 pub fn classic(open_metrics: &str) -> String {
     let mut out = String::with_capacity(open_metrics.len() + 2048);
     let mut help: Option<(&str, &str)> = None;
     for line in open_metrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
-            // The kind, which decides on the name, is on the next line.
+            // The kind, which determines the name, is on the next line.
             help = rest.split_once(' ');
         } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
             let suffix = if kind == "counter" { "_total" } else { "" };

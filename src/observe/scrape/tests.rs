@@ -1,4 +1,4 @@
-//! What a scrape says, of counters that were filled by hand.
+//! Scrapes of counters with known values.
 
 use super::*;
 use crate::limits::SERIES;
@@ -34,7 +34,7 @@ fn node(genai: GenAi) -> Node {
     Node { generation: 1, genai, ..Node::default() }
 }
 
-/// The value of a sample as it stands in the text.
+/// The value of a sample as it appears in the text.
 #[track_caller]
 fn value<'a>(text: &'a str, sample: &str) -> &'a str {
     let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')).collect();
@@ -109,7 +109,7 @@ fn every_row_has_its_head_in_both_formats() {
         assert!(prometheus.contains(&head), "{}", metric.name);
     }
     assert!(!prometheus.contains("# EOF") && prometheus.ends_with('\n'));
-    // Without a label, a number is there from the start: a rate needs two.
+    // A metric without labels exists from the start: a rate needs two samples.
     for metric in METRICS.iter().filter(|metric| metric.labels.is_empty() && metric.kind != Kind::Histogram) {
         value(&prometheus, metric.name);
     }
@@ -131,7 +131,7 @@ fn names_are_escaped() {
     assert!(text.contains(r#"model="a\"b\\c\nd""#), "{text}");
 }
 
-/// The size of a scrape follows what has counted, not what is configured.
+/// The size of a scrape depends on what has counted, not on what is configured.
 #[test]
 fn a_large_configuration_stays_small() {
     let names: Vec<String> = (0..1000).map(|number| format!("t{number}")).collect();

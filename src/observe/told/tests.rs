@@ -1,10 +1,10 @@
-//! A standard error that is read, and one that nobody reads.
+//! A standard error that is read, and one that is not.
 
 use std::sync::mpsc::{Sender, channel};
 
 use super::*;
 
-/// Hands on what is written, and blocks before each write until it is let go.
+/// Passes on what is written, and blocks before each write until it is released.
 struct Pipe {
     written: Sender<Vec<u8>>,
     room: Receiver<()>,
