@@ -1,9 +1,9 @@
-//! The admin listener: health, metrics, state, configuration and drain, over HTTP/1.1 on the background core.
-//! Reads what the cores publish in place and sends them nothing. However slow its clients are, they hold a bounded number of
-//! connections for a bounded time, and nothing else waits for them.
+//! The admin listener: health, metrics, status, configuration and drain, over HTTP/1.1 on the background core. Reads
+//! what the cores publish in place and sends them nothing. Slow clients can hold only a bounded number of connections
+//! for a bounded time, and nothing else waits for them.
 
-mod guard; // who may ask
-mod routes; // what can be asked
+mod guard; // authorization
+mod routes; // the routes
 mod scaling; // /v1/scaling
 mod status; // /v1/status
 
@@ -33,29 +33,29 @@ use crate::observe::histogram::{OWN_TIME_US, Totals};
 use crate::observe::process::{Process, thread_cpu_seconds};
 use crate::observe::scrape::{Labels, Node, Reload, Scrape};
 
-/// Longest wait for the head of a request, the first one or a later one of the same connection.
+/// Longest wait for a request head, whether the first or a later one of the same connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// A connection ends after this time, whatever it does; a scraper opens another one.
+/// A connection ends after this time, even if it is busy; a scraper opens another one.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(120);
-/// And has so long for the answer that is on its way then.
+/// Additional time for the answer that is in progress then.
 const LAST_LIMIT: Duration = Duration::from_secs(5);
-/// After an accept that failed for want of descriptors.
+/// Pause after an accept that failed for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Over how long it is measured how busy a core is.
+/// The interval over which the utilization of cores is measured.
 const BUSY_EVERY: Duration = Duration::from_secs(5);
 
-/// Where it listens.
+/// The listening socket.
 pub enum Listener {
     Tcp(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// What it tells of.
+/// What the admin listener reports on.
 pub struct Parts {
     pub snapshot: Arc<Snapshot>,
     /// By core.
     pub counters: Vec<Arc<Counters>>,
-    /// Names of the endpoints, in the order of their numbers in the counters.
+    /// Names of the endpoints, in the order of their indices in the counters.
     pub endpoints: Vec<&'static str>,
     pub plan: CorePlan,
     /// Addresses that clients connect to.
@@ -64,7 +64,7 @@ pub struct Parts {
     pub serving: Arc<AtomicBool>,
 }
 
-/// The core plan, as it is shown.
+/// The core plan, for display.
 #[derive(Clone, Debug, Default)]
 pub struct CorePlan {
     pub summary: String,
@@ -74,7 +74,7 @@ pub struct CorePlan {
     pub background: Option<usize>,
 }
 
-/// What the admin listener knows. Of the background core.
+/// The state of the admin listener. Owned by the background core.
 pub struct Admin {
     parts: Parts,
     labels: Arc<Labels>,
@@ -82,9 +82,9 @@ pub struct Admin {
     started_ms: u64,
     draining: Cell<bool>,
     drain_asked: Notify,
-    /// By backend: what its checks met, while they fail.
+    /// By backend: the fault of the last check, while checks fail.
     check_faults: RefCell<Vec<Option<String>>>,
-    /// By core: how busy it was lately, and its CPU time.
+    /// By core: its recent utilization, and its CPU time.
     busy: RefCell<Vec<(f64, f64)>>,
     scaling: RefCell<Scaling>,
 }
@@ -106,17 +106,17 @@ impl Admin {
         Rc::new(admin)
     }
 
-    /// The node drains from now on.
+    /// Marks the node as draining.
     pub fn draining(&self) {
         self.draining.set(true);
     }
 
-    /// Waits until a client asks for the drain.
+    /// Waits until a client requests the drain.
     pub async fn drain_asked(&self) {
         self.drain_asked.notified().await;
     }
 
-    /// What the checks of a backend met, or that they pass.
+    /// Records the result of a backend's check: its fault, or `None` if it passed.
     pub fn checked(&self, backend: usize, fault: Option<String>) {
         if let Some(place) = self.check_faults.borrow_mut().get_mut(backend) {
             *place = fault;
@@ -138,7 +138,7 @@ impl Admin {
         Scrape::new(self.parts.counters.clone(), self.labels.clone(), node)
     }
 
-    /// Measures how busy the cores are, and whether more nodes are wanted, for ever.
+    /// Measures the utilization of the cores, and whether more nodes are wanted, forever.
     pub async fn measure(self: Rc<Self>) {
         let cpu =
             || -> Vec<f64> { self.parts.counters.iter().map(|core| thread_cpu_seconds(core.thread.get())).collect() };
@@ -170,7 +170,7 @@ impl Admin {
         });
     }
 
-    /// Serves, for ever. Errors: the listener cannot be used.
+    /// Serves forever. Errors: the listener cannot be used.
     pub async fn serve(self: Rc<Self>, listener: Listener) -> io::Result<()> {
         let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
         match listener {
@@ -198,7 +198,7 @@ impl Admin {
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let Ok(stream) = stream else { return tokio::time::sleep(ACCEPT_PAUSE).await };
-        // One too many is closed at once: those that are open end soon.
+        // A connection above the limit is closed at once: the open ones end soon.
         let Ok(slot) = slots.clone().try_acquire_owned() else { return };
         spawn_local(async move {
             self.connection(stream).await;
@@ -218,7 +218,7 @@ impl Admin {
             .serve_connection(TokioIo::new(stream), answer);
         let mut connection = pin!(connection);
         tokio::select! {
-            // What goes wrong on a connection is its client's affair.
+            // Errors of a connection concern only its client.
             _ = connection.as_mut() => return,
             () = tokio::time::sleep(CONNECTION_LIMIT) => {}
         }

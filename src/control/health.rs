@@ -1,5 +1,5 @@
-//! Active checks: each backend is asked at its interval, all at the same time. Two bad answers in a row make it sick, two
-//! good ones make it well again; only turns are told. Must never cost a token.
+//! Active health checks: each backend is checked at its interval, independently of the others. Two failures in a row
+//! make it unhealthy, two successes healthy again; only changes are reported. A check must never cost a token.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,39 +10,39 @@ use super::Finding;
 use super::probe::{self, Target};
 use crate::net::{Dial, now_ms, random_u64};
 
-/// So many bad answers in a row make a backend sick: one alone may be a lost packet.
+/// Failures in a row that make a backend unhealthy: a single one may be a lost packet.
 const BAD: u32 = 2;
-/// So many good ones make a sick one well.
+/// Successes in a row that make it healthy again.
 const GOOD: u32 = 2;
 
-/// What came of one check.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Good,
     Bad,
 }
 
-/// What an answer means for a backend.
+/// A change of a backend's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// It was sick for so long.
+    /// It was unhealthy for this long.
     Well {
         after_ms: u64,
     },
     Sick,
 }
 
-/// The answers of one backend in a row. A backend begins well: what serves at once need not be told, and what does not
-/// is found out by its second answer.
+/// The recent results of one backend. A backend starts healthy: one that works needs no report, and one that does not
+/// is found by its second check.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
     sick_since_ms: Option<u64>,
-    /// Answers in a row that speak against the present state.
+    /// Results in a row that contradict the current state.
     row: u32,
 }
 
 impl Judge {
-    /// Takes in one more answer; a turn if it makes one.
+    /// Adds a result; returns a change of health, if there is one.
     pub fn hear(&mut self, answer: Answer, now_ms: u64) -> Option<Turn> {
         let (against, enough) = match self.sick_since_ms {
             None => (Answer::Bad, BAD),
@@ -67,11 +67,11 @@ impl Judge {
     }
 }
 
-/// Where each backend is at this moment; the resolver writes it.
+/// The current addresses of each backend, as written by the resolver.
 pub type Addresses = Rc<RefCell<Vec<Arc<[Dial]>>>>;
 
-/// Asks `target` every `interval_ms`, for ever; the first time at once. Started anew, it goes on from what `judge` knows: a
-/// turn is told before it is noted.
+/// Checks `target` every `interval_ms`, starting at once, forever. After a restart it continues with the state of
+/// `judge`, which is updated only after a change was reported.
 pub async fn watch(
     backend: usize,
     target: Rc<Target>,
@@ -98,7 +98,7 @@ pub async fn watch(
     }
 }
 
-/// The interval, a tenth more or less, so that the nodes of a cluster don't ask all at once.
+/// The interval plus or minus ten percent, so that the nodes of a cluster do not check simultaneously.
 fn jittered(interval_ms: u64, random: u64) -> u64 {
     let tenth = interval_ms / 10;
     interval_ms - tenth + random % (2 * tenth + 1)

@@ -1,5 +1,5 @@
-//! Tasks of the background core that go on for ever: one that panics is counted, told and started again after a pause.
-//! Without this the backend of that task would keep the health, or the addresses, that it had at that moment for ever.
+//! Permanent tasks of the background core: one that panics is counted, reported and restarted after a pause. Otherwise
+//! the health or the addresses of its backend would never change again.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use super::Finding;
 use crate::net::Panics;
 
-/// How soon a task is started again.
+/// Pauses before a restart.
 #[derive(Clone, Copy, Debug)]
 pub struct Pauses {
-    /// After the first panic; doubled with each that follows soon.
+    /// After the first panic; doubled after each further one.
     pub first: Duration,
-    /// The longest: a panic that comes back every time costs no more than one line in this time.
+    /// The longest pause, which limits the log messages of a task that always panics.
     pub last: Duration,
-    /// What has run for so long begins with the first pause again.
+    /// After running for this long, a task starts again with the first pause.
     pub sound: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Default for Pauses {
     }
 }
 
-/// Runs what `start` makes, again and again if it panics, until it ends. `called` says in messages what it is.
+/// Runs the future of `start`, and restarts it when it panics, until it ends. `called` names it in messages.
 pub async fn keep<F: Future<Output = ()>>(
     called: String,
     pauses: Pauses,
@@ -45,7 +45,7 @@ pub async fn keep<F: Future<Output = ()>>(
         if started.elapsed() >= pauses.sound {
             pause = pauses.first;
         }
-        // Guarded itself, for what panicked may be the telling.
+        // Guarded too, because the panic may have come from `tell`.
         let count = panics.count();
         let text = format!("{called} panicked, and starts again in {pause:?}; {count} panics on this core so far");
         panics.guard(|| tell(Finding::Said(text)));

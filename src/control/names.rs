@@ -1,7 +1,7 @@
-//! Where the names of backends lead: each is looked up again when its answer runs out, and what was known last is kept
-//! while nobody answers. Owns no addresses but the background core's list; the data cores get copies.
+//! Resolves the names of backends: each is looked up again when its answer expires, and the last addresses are kept
+//! while lookups fail. Owns only the background core's list of addresses; the data cores get copies.
 
-mod lookup; // one look-up: search domains, both families, and the system's own way
+mod lookup; // one lookup: search domains, both families, and the system's resolver
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +18,10 @@ use crate::net::Dial;
 /// How often a name is looked up.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// An answer is trusted for its own time to live, within these.
+    /// Bounds of the TTL of an answer.
     pub ttl_min: Duration,
     pub ttl_max: Duration,
-    /// How soon a failed look-up is tried again: doubled each time.
+    /// Pause before a failed lookup is retried, doubled each time.
     pub retry_min: Duration,
     pub retry_max: Duration,
 }
@@ -34,12 +34,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How long an answer is trusted.
+    /// How long an answer is used.
     fn trusted(&self, ttl: Duration) -> Duration {
         ttl.clamp(self.ttl_min, self.ttl_max)
     }
 
-    /// How long to wait after so many failures in a row.
+    /// The pause after `failed` failures in a row.
     fn retried(&self, failed: u32) -> Duration {
         self.retry_min.saturating_mul(1 << failed.saturating_sub(1).min(16)).min(self.retry_max)
     }
@@ -55,8 +55,8 @@ pub struct Name {
     pub port: u16,
 }
 
-/// Follows `name` for ever. What it leads to at first stands in `addresses`; if nothing does, the operator knows already.
-/// Started anew, it goes on from what stands there: what is told is told before it is noted.
+/// Keeps the addresses of `name` up to date, forever. `addresses` has the initial ones; if there are none, that was
+/// reported already. After a restart it continues with those, which are updated only after a change was reported.
 pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: Addresses, tell: Rc<dyn Fn(Finding)>) {
     let Name { backend, called, host, port } = name;
     let mut failed = u32::from(addresses.borrow()[backend].is_empty());
@@ -73,7 +73,8 @@ pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: A
                     tell(Finding::Said(format!("backend {called}: {said}")));
                 }
                 if let Some(new) = changed(&known, found.addresses, port) {
-                    // Names that lead to some of many servers change all the time; one that left them all has moved.
+                    // A name with rotating addresses of many servers changes all the time; it has moved only if all old
+                    // ones are gone.
                     if !known.is_empty() && !known.iter().any(|old| new.contains(old)) {
                         let text = format!("backend {called}: the name {host} leads to other addresses now");
                         tell(Finding::Said(text));
@@ -105,10 +106,10 @@ fn ips(known: &[Dial]) -> Vec<IpAddr> {
     known.iter().filter_map(ip).collect()
 }
 
-/// The new addresses, if they are other ones; in whatever order they came, and each once. None at all is no news.
-///
-/// Connections begin with the family of the first address: which one works best from here was the system's to say at
-/// first, and it stays in front while it lasts.
+/// The new addresses in a canonical order, without duplicates, if they differ from the known ones. `None` if none were
+/// found.
+/// The family of the first address is kept first: connections start with it, and the system chose it initially as the
+/// one that works best from here.
 fn changed(known: &[Dial], found: Vec<IpAddr>, port: u16) -> Option<Arc<[Dial]>> {
     let mut new: Vec<Dial> = Vec::new();
     for ip in found {

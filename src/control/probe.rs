@@ -1,8 +1,8 @@
-//! One question to one backend: a GET over a connection of its own, which is what a new request would need too; one that is
-//! kept would go on telling well of a server that lets nobody in any more. Any answer below 500 says that the server lives.
-//! Bounded in time and in bytes; must leave neither task nor connection behind.
+//! One health check of one backend: a GET on a new connection, which is what a new request may need too; on a kept
+//! connection a server that accepts no new ones would still seem healthy. Any status below 500 is healthy. Bounded in
+//! time and in bytes; leaves neither task nor connection behind.
 
-mod fault; // what went wrong, in words for an operator
+mod fault; // error messages for operators
 mod talk; // HTTP over a stream
 
 use std::rc::Rc;
@@ -18,17 +18,17 @@ use tokio::time::{Instant, timeout_at};
 use crate::net::Dial;
 use crate::net::tls::TlsFault;
 
-/// Most bytes of an answer's body that are read, and ignored, so that the server sees a whole exchange and not a client
-/// that hangs up. Health pages have a few hundred.
+/// Most body bytes that are read, and ignored, so that the server sees a complete exchange instead of a client that
+/// hangs up. Health pages have a few hundred.
 const BODY_BYTES: usize = 64 << 10;
 
-/// What is asked of a backend, and how.
+/// What to request from a backend, and how.
 #[derive(Clone)]
 pub struct Target {
-    /// With the backend's base path in front.
+    /// Including the backend's base path.
     pub path: String,
     pub authority: String,
-    /// The backend's own credential, for paths of the API; a health path needs none and gets none.
+    /// The backend's own credential, for paths of the API; a health path gets none.
     pub credential: Option<(&'static str, HeaderValue)>,
     /// For all addresses together.
     pub timeout_ms: u64,
@@ -43,18 +43,18 @@ pub struct Secure {
     pub server_name: rustls::pki_types::ServerName<'static>,
 }
 
-/// Which HTTP is spoken.
+/// Which HTTP version to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http {
-    /// What ALPN agrees on; HTTP/1.1 in plain text.
+    /// The one selected by ALPN; HTTP/1.1 in plain text.
     Agreed,
-    /// Nothing else than HTTP/2, by prior knowledge in plain text.
+    /// Only HTTP/2; with prior knowledge in plain text.
     Two,
 }
 
-/// Asks one address after the other until one answers well: the next one when the last has failed, or beside it after its
-/// part of the time, so that one that hangs doesn't keep the others from being asked. Each may go on until all the time is
-/// over. Runs in a `LocalSet`. Errors: why none did, in words for an operator.
+/// Tries addresses until one is healthy. The next one is tried when the last has failed, or in parallel after its share
+/// of the time, so that one that hangs does not block the others. Each may continue until the whole timeout has passed.
+/// Runs in a `LocalSet`. Errors: why none is healthy, for operators.
 pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> {
     let started = Instant::now();
     let limit = Duration::from_millis(target.timeout_ms);
@@ -66,7 +66,7 @@ pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> 
     while let Some(address) = waiting.next() {
         let (target, address) = (target.clone(), address.clone());
         asked.spawn_local(async move { ask_one(&target, &address, deadline).await });
-        // The last one has all the time that is left.
+        // The last one has all the remaining time.
         let turn = if waiting.len() == 0 { deadline } else { Instant::now() + part };
         while let Ok(Some(answer)) = timeout_at(turn, asked.join_next()).await {
             match answer.unwrap_or_else(|_| Err("the check itself failed".to_owned())) {
@@ -75,7 +75,7 @@ pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> 
             }
         }
     }
-    // Whoever is asked still says that its time is over.
+    // Running attempts report their own timeout.
     while let Some(answer) = asked.join_next().await {
         match answer {
             Ok(Ok(())) => return Ok(()),
@@ -116,7 +116,7 @@ async fn secured(
         .map_err(|error| fault::insecure(&fault::of_handshake(&error)))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     if target.http == Http::Two && !http2 {
-        // Requests would not get through either.
+        // Requests would fail as well.
         return Err(fault::insecure(&TlsFault::NoHttp2));
     }
     talk::over(target, stream, http2, deadline).await

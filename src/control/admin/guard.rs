@@ -1,5 +1,5 @@
-//! Who may ask the admin listener. With a token, everything but the probes wants it. Without one, which is possible on
-//! loopback only, what a web page on this machine could send by way of a browser is refused.
+//! Authorization on the admin listener. With a token, everything except probes requires it. Without one, which is
+//! possible only on loopback, requests that a web page could make through a local browser are rejected.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ pub enum Refusal {
 }
 
 pub struct Guard {
-    /// The SHA-256 of the token: comparing hashes tells nothing by its timing.
+    /// The SHA-256 of the token: comparing hashes leaks nothing useful by timing.
     token: Option<[u8; 32]>,
     is_tcp: bool,
 }
@@ -37,7 +37,7 @@ impl Guard {
         Guard { token, is_tcp: matches!(admin.listen, Some(Listen::Tcp(_))) }
     }
 
-    /// Errors: the request is refused, and why.
+    /// Errors: why the request is refused.
     pub fn check(&self, access: Access, changes: bool, fields: &HeaderMap) -> Result<(), Refusal> {
         if access == Access::Everybody {
             return Ok(());
@@ -53,7 +53,7 @@ impl Guard {
         if !self.is_tcp {
             return Ok(());
         }
-        // A page whose name leads to this machine (DNS rebinding) sends its own name.
+        // A page that uses DNS rebinding sends its own name.
         let host = text(HOST).unwrap_or("localhost");
         if !is_this_machine(host) {
             return Err(Refusal::ForeignHost);

@@ -1,4 +1,5 @@
-//! What the admin listener answers, a row a path. docs/admin.openapi.json describes the same rows; a test compares them.
+//! The routes of the admin listener, a row per path. docs/admin.openapi.json describes the same rows; a test compares
+//! them.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -16,7 +17,7 @@ const JSON: &str = "application/json";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is asked for.
+/// What a route returns or does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     Index,
@@ -61,7 +62,7 @@ const fn route(method: Method, path: &'static str, what: What, access: Access, h
 }
 
 impl Admin {
-    /// Answers one request. A body is not read.
+    /// Answers one request. Does not read a body.
     pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         let of_path = || ROUTES.iter().filter(move |route| route.path == path);

@@ -1,5 +1,5 @@
-//! Whether more or fewer nodes are wanted: what `/v1/scaling` tells an autoscaler. Pure: samples and the time come in.
-//! Must never change its mind within [`CALM_MS`] of the last change, or nodes would come and go with every wave.
+//! Whether more or fewer nodes are wanted: the advice of `/v1/scaling` to an autoscaler. Pure: samples and the time are
+//! passed in. The advice never changes within [`CALM_MS`] of the last change, to prevent oscillation.
 
 use std::collections::VecDeque;
 
@@ -10,9 +10,9 @@ use crate::observe::histogram::{OWN_TIME_US, Totals};
 /// More nodes above any of these, over the last minute; fewer below all of them.
 const UP: Thresholds = Thresholds { busy_ratio: 0.70, requests_per_second: 8_000.0, p95_us: 4_000 };
 const DOWN: Thresholds = Thresholds { busy_ratio: 0.30, requests_per_second: 3_000.0, p95_us: 2_000 };
-/// Over what is averaged.
+/// The averaging window.
 const SPAN_MS: u64 = 60_000;
-/// Least time between two changes.
+/// Least time between two changes of the advice.
 const CALM_MS: u64 = 300_000;
 
 struct Thresholds {
@@ -29,18 +29,18 @@ pub enum Advice {
     Down,
 }
 
-/// The node's totals at a moment.
+/// The totals of the node at one time.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub at_ms: u64,
     pub requests: u64,
     /// The gateway's own time, of hits and misses.
     pub own_time: Totals,
-    /// Of all cores, since the sample before.
+    /// Of all cores, since the previous sample.
     pub busy_ratio: f64,
 }
 
-/// The last minute, and what follows from it.
+/// The samples of the last minute, and the advice.
 #[derive(Debug)]
 pub struct Scaling {
     samples: VecDeque<Sample>,
@@ -69,7 +69,7 @@ impl Scaling {
     pub fn add(&mut self, sample: Sample) {
         let now = sample.at_ms;
         self.samples.push_back(sample);
-        // One older than the span is kept, to count from.
+        // One sample older than the window is kept as its start.
         while self.samples.get(1).is_some_and(|second| now.saturating_sub(second.at_ms) >= SPAN_MS) {
             self.samples.pop_front();
         }
@@ -104,7 +104,7 @@ impl Scaling {
         }
     }
 
-    /// Busy ratio, requests a second and p95 of the gateway's own time in microseconds, over the samples there are.
+    /// Utilization, requests per second and p95 of the gateway's own time in microseconds, over the available samples.
     fn load(&self) -> (f64, f64, Option<u64>) {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else { return (0.0, 0.0, None) };
         let later = self.samples.len() - 1;
@@ -128,7 +128,7 @@ impl Scaling {
 mod tests {
     use super::*;
 
-    /// A node that is so busy and gets so many requests a second, of which each takes so long; a sample every five seconds.
+    /// Simulates a node with a given utilization, request rate and latency; a sample every five seconds.
     struct Node {
         scaling: Scaling,
         at_ms: u64,

@@ -1,4 +1,5 @@
-//! `/v1/status`: the node as it is, in names that stay. Backends are shown as the cores see them, each with its own breaker.
+//! `/v1/status`: the state of the node, with stable field names. Backends are shown as the cores see them, each core
+//! with its own breaker.
 
 use serde::Serialize;
 use shards::breaker::Reason;
@@ -45,7 +46,7 @@ struct Backend {
     name: String,
     /// The worst over all cores.
     state: &'static str,
-    /// Why the state changed last, by a core's own requests or by the checks.
+    /// The reason for the last change of state, by requests of a core or by health checks.
     reason: Option<&'static str>,
     changed_unix_ms: Option<u64>,
     check_fault: Option<String>,

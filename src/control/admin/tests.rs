@@ -1,4 +1,4 @@
-//! What the admin listener answers, and what its clients cannot do to it.
+//! The answers of the admin listener, and its resistance to misbehaving clients.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::config::load::load;
 
 const SECRET: &str = "hunter2-hunter2";
 
-/// An admin listener of a node with one core, `admin` being lines of its table.
+/// The admin listener of a node with one core; `admin` are lines of its table.
 fn admin(admin: &str) -> Rc<Admin> {
     let text = format!(
         "[admin]\n{admin}\n\n[[backend]]\nname = \"b\"\nurl = \"https://127.0.0.1:8000/base\"\napi_key = \"{SECRET}\"\n\n\
@@ -69,7 +69,7 @@ fn a_token_opens_everything_and_probes_need_none() {
             assert_eq!(status == StatusCode::UNAUTHORIZED, !is_probe, "{} with {wrong}", route.path);
         }
         let token = format!("bearer {SECRET}");
-        // The name in Host says nothing where a token was sent.
+        // The Host field does not matter with a token.
         let fields = [(AUTHORIZATION, token.as_str()), (HOST, "ringway.internal:9901")];
         assert!(ask(&admin, route.method.clone(), route.path, &fields).status().is_success(), "{}", route.path);
     }
@@ -118,7 +118,7 @@ fn readiness_follows_the_node_and_liveness_does_not() {
     };
     look();
     admin.parts.serving.store(true, Ordering::Relaxed);
-    // Backends have no say in it.
+    // The state of backends does not affect readiness.
     admin.parts.counters[0].backends[0].state.set(2);
     look();
     admin.draining();
@@ -180,7 +180,7 @@ fn the_configuration_is_shown_without_its_secrets() {
     assert_eq!(shown["tenant"][0]["keys"][0], "sha256:abababab...");
     assert_eq!(shown["model"][0]["backends"][0]["backend"], "b");
     assert_eq!(shown["admin"]["token"], serde_json::Value::Null);
-    // Every key is there.
+    // All keys are included.
     for key in crate::config::keys::KEYS {
         let table = match key.table {
             crate::config::keys::Table::Target => &shown["model"][0]["backends"][0],
@@ -223,7 +223,7 @@ fn the_description_has_every_route_and_fits_what_is_answered() {
     }
 }
 
-/// Whether `value` is what `schema` says: types, and exactly the properties that are listed.
+/// Whether `value` conforms to `schema`: types, and exactly the listed properties.
 fn fits(document: &serde_json::Value, schema: &serde_json::Value, value: &serde_json::Value, at: &str) {
     let schema = match schema["$ref"].as_str() {
         Some(name) => document.pointer(name.trim_start_matches('#')).unwrap_or_else(|| panic!("no {name}")),
@@ -258,7 +258,7 @@ fn fits(document: &serde_json::Value, schema: &serde_json::Value, value: &serde_
     }
 }
 
-/// Runs the listener on a thread of its own, as the background core does, and gives its address.
+/// Runs the listener on its own thread, as the background core does, and returns its address.
 fn served() -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -271,7 +271,7 @@ fn served() -> std::net::SocketAddr {
 
 fn read_all(stream: &mut std::net::TcpStream) -> String {
     let mut text = Vec::new();
-    // A reset is an end, too.
+    // A reset counts as an end, too.
     let _ = stream.read_to_end(&mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -282,7 +282,7 @@ fn bad_requests_are_answered_and_end_their_connection() {
     let long = format!("GET /livez HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(64 << 10));
     for (sent, status) in [("nonsense\r\n\r\n", "400"), ("GET / HTTP/9.9\r\n\r\n", "400"), (&long, "431")] {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        // It may be refused before all of it was sent.
+        // It may be rejected before everything was sent.
         let _ = stream.write_all(sent.as_bytes());
         let answer = read_all(&mut stream);
         assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}")), "{sent:.40}: {answer}");
@@ -304,6 +304,6 @@ fn clients_that_say_nothing_hold_a_bounded_number_of_connections() {
         stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
         Some(read_all(&mut stream)).filter(|answer| answer.ends_with("ready\n"))
     };
-    // The listener notices that they left when its thread comes to it.
+    // The listener notices the closed connections once its thread runs.
     assert!((0..1_000_000).any(|_| asked().is_some()));
 }

@@ -1,4 +1,4 @@
-//! From answers to turns: a table, and the law over random answers.
+//! Changes of health: a table, and the law over random results.
 
 use super::Answer::{Bad, Good};
 use super::*;
@@ -35,7 +35,7 @@ fn a_turn_is_told_exactly_when_the_last_two_answers_agree_against_what_was_told(
             assert_eq!(matches!(turn, Turn::Sick), !sick);
             sick = !sick;
         }
-        // An answer that made a turn counts for that turn alone, and agrees with what was told.
+        // A result that caused a change is not counted for a further one, and agrees with what was reported.
         before = Some(answer);
     }
 }

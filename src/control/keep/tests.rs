@@ -9,12 +9,12 @@ fn run(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
-/// Runs a task that panics so many times before it ends; what was told, and the panics counted.
+/// Runs a task that panics this many times before it ends; returns what was reported, and the number of panics.
 fn told_of(panicking: u32, tell_panics: bool) -> (Vec<String>, u64) {
     let (told, panics, starts) = (Rc::new(RefCell::new(Vec::new())), Panics::default(), Cell::new(0));
     let hear = told.clone();
     let tell: Rc<dyn Fn(Finding)> = Rc::new(move |finding| {
-        assert!(!tell_panics, "this one is meant, too");
+        assert!(!tell_panics, "intended, too");
         match finding {
             Finding::Said(text) => hear.borrow_mut().push(text),
             other => unreachable!("{other:?}"),
@@ -26,7 +26,7 @@ fn told_of(panicking: u32, tell_panics: bool) -> (Vec<String>, u64) {
         let panics = starts.get() <= panicking;
         async move {
             tokio::task::yield_now().await;
-            assert!(!panics, "this one is meant");
+            assert!(!panics, "intended");
         }
     }));
     assert_eq!(starts.get(), panicking + 1);
@@ -57,7 +57,7 @@ fn what_has_run_well_begins_with_the_first_pause_again() {
     run(keep("it".to_owned(), Pauses { first, last, sound }, Panics::default(), tell, || {
         starts.set(starts.get() + 1);
         let panics = starts.get() < 4;
-        async move { assert!(!panics, "this one is meant") }
+        async move { assert!(!panics, "intended") }
     }));
     let again = |finding: &Finding| matches!(finding, Finding::Said(text) if text.contains("again in 1ms"));
     assert!(told.borrow().len() == 3 && told.borrow().iter().all(again), "{told:?}");

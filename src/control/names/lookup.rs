@@ -1,6 +1,6 @@
-//! One look-up of one name. DNS is asked for both families at a time, through the search domains as the system's own
-//! resolver does; what DNS has not, and what the hosts file has, the system is asked for on a thread that may block.
-//! Owns no answer: nothing is remembered between two look-ups.
+//! One lookup of one name. DNS is queried for both address families at once, through the search domains as the system's
+//! resolver does. Names that DNS does not have, and names in the hosts file, are passed to the system's resolver on a
+//! thread that may block. Caches nothing.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -15,20 +15,20 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, TokioResolver, system_conf};
 use tokio::time::Instant;
 
-/// What the system says has no time to live; it is asked again about as often as others ask for it.
+/// The system's resolver returns no TTL; this is about how often other names are looked up.
 const SYSTEM_TTL: Duration = Duration::from_secs(30);
 
-/// Where a name leads. At least one address.
+/// The addresses of a name, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub addresses: Vec<IpAddr>,
     pub ttl: Duration,
 }
 
-/// The system's own way to look a name up; it may block.
+/// The system's resolver; may block.
 pub(super) type System = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
-/// Looks names up.
+/// Resolves names.
 pub struct Resolver {
     dns: Option<Dns>,
     hosts: Hosts,
@@ -38,24 +38,24 @@ pub struct Resolver {
 struct Dns {
     resolver: TokioResolver,
     search: Vec<Name>,
-    /// A name with so many dots is tried as it stands before the search domains.
+    /// A name with at least this many dots is tried as it is before the search domains.
     ndots: usize,
 }
 
-/// What DNS has of one family.
+/// The DNS result for one address family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Half {
     Some {
         addresses: Vec<IpAddr>,
         ttl: Duration,
     },
-    /// It is known that there is none.
+    /// There are no such records.
     None,
-    /// It is not known, and why.
+    /// The lookup failed, and why.
     Unanswered(String),
 }
 
-/// What DNS has of a name.
+/// The DNS result for a name.
 #[derive(Debug, PartialEq, Eq)]
 enum Whole {
     Found(Found),
@@ -64,8 +64,8 @@ enum Whole {
 }
 
 impl Resolver {
-    /// As this machine is set up: its resolver configuration and its hosts file, both read once. Where there is no
-    /// configuration that can be used, the system is asked for every name.
+    /// As this machine is configured: its resolver configuration and its hosts file, both read once. Without a usable
+    /// configuration, the system's resolver is used for every name.
     pub fn of_this_machine() -> Resolver {
         let system: System = Arc::new(|host| Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect()));
         Resolver::new(system_conf::read_system_conf().ok(), Hosts::from_system().unwrap_or_default(), system)
@@ -75,7 +75,7 @@ impl Resolver {
         Resolver { dns: dns.and_then(|(config, options)| Dns::new(config, options).ok()), hosts, system }
     }
 
-    /// Where `host` leads, given where it led before. Errors: why that is not known, in words for an operator.
+    /// The addresses of `host`, given the known ones. Errors: why they cannot be determined, for operators.
     pub async fn look_up(&self, host: &str, known: &[IpAddr]) -> Result<Found, String> {
         let Some(dns) = self.dns.as_ref().filter(|_| !self.is_local(host)) else {
             return self.ask_system(host).await.map_err(|error| error.to_string());
@@ -85,12 +85,12 @@ impl Resolver {
             Whole::None => "DNS has no address for it".to_owned(),
             Whole::Unanswered(why) => why,
         };
-        // The system may know what DNS does not: mDNS, containers, a line that was added to the hosts file.
+        // The system may know names that DNS does not: mDNS, containers, a new line in the hosts file.
         self.ask_system(host).await.map_err(|_| why)
     }
 
-    /// Whether the system has its own answer, which DNS must not mix with. `localhost` is one address or two, as the
-    /// hosts file has it.
+    /// Whether the name is local, so that DNS must not be used. `localhost` has one address or two, as in the hosts
+    /// file.
     fn is_local(&self, host: &str) -> bool {
         let Ok(name) = Name::from_utf8(host) else { return true };
         let in_hosts = |family| self.hosts.lookup_static_host(&Query::query(name.clone(), family)).is_some();
@@ -110,7 +110,7 @@ impl Resolver {
 
 impl Dns {
     fn new(config: ResolverConfig, mut options: ResolverOpts) -> Result<Dns, NetError> {
-        // A name is looked up when its time is over and not before, and then somebody else is to be asked.
+        // A name is looked up only when its TTL has expired, and then the server must be queried.
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         let mut search: Vec<Name> = config.search().to_vec();
@@ -127,10 +127,10 @@ impl Dns {
         for candidate in candidates(&name, &self.search, self.ndots) {
             let (four, six) =
                 tokio::join!(self.half(&candidate, RecordType::A), self.half(&candidate, RecordType::AAAA));
-            // One that is merely not answered is not passed over: the next one may be another server's name.
+            // A candidate that got no answer is not skipped: the next one may name another server.
             match whole(four, six, known) {
                 Whole::None => {}
-                told => return told,
+                answer => return answer,
             }
         }
         Whole::None
@@ -151,7 +151,7 @@ impl Dns {
     }
 }
 
-/// The whole names to try for `name`, in order, as resolv.conf(5) has it.
+/// The fully qualified names to try for `name`, in order, as in resolv.conf(5).
 fn candidates(name: &Name, search: &[Name], ndots: usize) -> Vec<Name> {
     let mut itself = name.clone();
     itself.set_fqdn(true);
@@ -172,9 +172,9 @@ fn candidates(name: &Name, search: &[Name], ndots: usize) -> Vec<Name> {
     all
 }
 
-/// Both families together. Addresses of a family that is not answered stay as they were `known`, and are asked for again
-/// soon: half an answer must not take the other half out of service. Where there were none, nothing is missed: some
-/// servers never answer for the family that they have not.
+/// Combines both families. If one is unanswered, its `known` addresses are kept and looked up again soon: half an
+/// answer must not take the other half out of service. If there were none, nothing is missing: some servers never
+/// answer for a family that they do not have.
 fn whole(four: Half, six: Half, known: &[IpAddr]) -> Whole {
     let mut found = Found { addresses: Vec::new(), ttl: Duration::MAX };
     let mut unanswered = None;

@@ -1,6 +1,6 @@
-//! Answers over time, from a server of names of our own.
+//! Answers over time, from a test DNS server.
 
-pub mod server; // the other side
+pub mod server; // the DNS server
 
 use std::cell::RefCell;
 use std::io;
@@ -44,7 +44,7 @@ fn the_family_in_front_stays_in_front() {
     assert_eq!(changed(&[], found, 80).as_deref(), Some(&four_first[..]));
 }
 
-/// A name that is followed, and what was told of it.
+/// A name that is followed, and the findings about it.
 struct Followed {
     addresses: Addresses,
     told: Rc<RefCell<Vec<Finding>>>,
@@ -67,7 +67,7 @@ impl Followed {
         Followed { addresses, told, news }
     }
 
-    /// The finding with this number, once it has come.
+    /// The finding with this index, once it has been reported.
     async fn told(&self, number: usize) -> Finding {
         loop {
             if let Some(finding) = self.told.borrow().get(number) {
@@ -97,7 +97,7 @@ fn a_name_is_followed_and_the_last_answer_kept() {
         let one = |text| Reply::Addresses(vec![ip(text)], 0);
         zone.set("model.test.", Family::A, one("10.0.0.1"));
         let resolver = resolver(serve(zone.clone()).await, &Manner::default());
-        // The first answers are what is known already.
+        // The first answer is what is already known.
         let followed = Followed::start(&[dial("10.0.0.1")], resolver);
         while zone.asked.borrow().len() < 6 {
             tokio::task::yield_now().await;
@@ -110,7 +110,7 @@ fn a_name_is_followed_and_the_last_answer_kept() {
         let said = followed.said(1).await;
         assert!(said.starts_with("backend b: the name model.test does not resolve (DNS answers"), "{said}");
         assert!(said.ends_with("; the last addresses are kept"), "{said}");
-        // Several failures more, which nobody needs to hear of.
+        // Several more failures, which are not reported.
         let asked = zone.asked.borrow().len();
         while zone.asked.borrow().len() < asked + 6 {
             tokio::task::yield_now().await;
@@ -119,7 +119,7 @@ fn a_name_is_followed_and_the_last_answer_kept() {
         zone.set("model.test.", Family::Aaaa, Reply::Nothing);
         zone.set("model.test.", Family::A, one("10.0.0.2"));
         assert_eq!(followed.said(2).await, "backend b: the name model.test resolves again");
-        // While one family was answered and the other not yet, its old address stays.
+        // While one family is answered and the other not yet, its old address stays.
         let mut last = followed.told(3).await;
         if let Finding::Said(text) = &last {
             assert_eq!(text, "backend b: the name model.test leads to other addresses now");
@@ -139,10 +139,10 @@ fn a_name_that_led_nowhere_at_first_gets_its_addresses() {
             tokio::task::yield_now().await;
         }
         zone.set("model.test.", Family::A, Reply::Addresses(vec![ip("10.0.0.1")], 0));
-        // That it did not resolve was said at start.
+        // That it did not resolve was reported at start.
         assert_eq!(followed.said(0).await, "backend b: the name model.test resolves now");
         assert_eq!(followed.told(1).await, leads_to(&["10.0.0.1"]));
-        // And moves, which is told beside the addresses; one more is no move.
+        // It moves, which is reported besides the addresses; an additional address is not a move.
         zone.set("model.test.", Family::A, Reply::Addresses(vec![ip("10.0.0.2")], 0));
         assert_eq!(followed.said(2).await, "backend b: the name model.test leads to other addresses now");
         assert_eq!(followed.told(3).await, leads_to(&["10.0.0.2"]));

@@ -1,16 +1,16 @@
-//! What went wrong with a check, as one line that tells an operator where to look. Never holds a secret.
+//! The fault of a health check as one line that tells an operator what to check. Never contains a secret.
 
 use std::error::Error;
 use std::io;
 
 use crate::net::tls::TlsFault;
 
-/// No connection.
+/// The connection failed.
 pub fn unreached(error: &io::Error) -> String {
     format!("it cannot be reached: {}", error.kind())
 }
 
-/// No TLS.
+/// The TLS handshake failed.
 pub fn insecure(fault: &TlsFault) -> String {
     format!("no secure connection: {fault}")
 }
@@ -24,16 +24,16 @@ pub fn of_handshake(error: &io::Error) -> TlsFault {
     }
 }
 
-/// No answer that is HTTP.
+/// The response is not valid HTTP.
 pub fn broken(error: &hyper::Error) -> String {
     let mut cause = error.source();
     while let Some(inner) = cause {
         cause = inner.source();
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            // In TLS 1.3 a server refuses the client's certificate after the handshake is over (RFC 8446 2).
+            // In TLS 1.3 a server rejects the client's certificate after the handshake is over (RFC 8446 2).
             return match inside(io) {
                 Some(fault) => insecure(&fault),
-                // What came through HTTP/2 has left but its words.
+                // The HTTP/2 library keeps only the text of an error.
                 None if io.get_ref().is_some() => format!("the connection broke: {io}"),
                 None => format!("the connection broke: {}", io.kind()),
             };

@@ -1,4 +1,4 @@
-//! One exchange of HTTP/1.1 or HTTP/2 over a connection that is then closed. Owns the connection and whatever runs for it.
+//! One HTTP/1.1 or HTTP/2 exchange over a connection that is then closed. Owns the connection and its tasks.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{BODY_BYTES, Target, fault};
 use crate::limits::HEAD_BYTES;
 
-/// Asks for the target's path over `stream`. Errors: no answer until `deadline`, none that is HTTP, or a status of 500 and
-/// above.
+/// Requests the target's path over `stream`. Errors: no answer before `deadline`, an invalid one, or a status of 500
+/// and above.
 pub async fn over(
     target: &Target,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
@@ -50,7 +50,7 @@ pub async fn over(
         let mut builder = http1::Builder::new();
         builder.max_buf_size(2 * HEAD_BYTES);
         let host = ("host", target.authority.as_str());
-        // RFC 9112 9.6: the server is told that nothing else will be asked here.
+        // RFC 9112 9.6: no further request follows on this connection.
         let request = request(target, &target.path, &[host, ("connection", "close")])?;
         let shaken = timeout_at(deadline, builder.handshake(io)).await.map_err(late)?;
         let (mut sender, connection) = shaken.map_err(broken)?;
@@ -78,7 +78,7 @@ fn request(target: &Target, uri: &str, framing: &[(&str, &str)]) -> Result<Reque
     request.body(Empty::new()).map_err(|error| format!("{} cannot be asked for: {error}", target.path))
 }
 
-/// Reads the body to its end or to its bound. What is wrong with it is no matter: the head has told that the server lives.
+/// Reads the body to its end or its bound. Errors do not matter: the head has shown that the server is healthy.
 async fn drain(answer: Response<Incoming>) {
     let (mut body, mut left) = (answer.into_body(), BODY_BYTES);
     while let Some(Ok(frame)) = body.frame().await {
@@ -90,9 +90,9 @@ async fn drain(answer: Response<Incoming>) {
     }
 }
 
-/// A connection that is at work only while something is waited for.
+/// A connection that makes progress only while something is awaited.
 struct Driven<C> {
-    /// None once it is over, after which it must not be polled.
+    /// None once it has ended, after which it must not be polled.
     connection: Option<Pin<Box<C>>>,
 }
 
@@ -101,7 +101,7 @@ impl<C: Future<Output = hyper::Result<()>>> Driven<C> {
         Driven { connection: Some(Box::pin(connection)) }
     }
 
-    /// Waits for `wanted`, until `deadline`. How the connection ended shows in what is waited for.
+    /// Waits for `wanted`, until `deadline`. An end of the connection shows in the result of `wanted`.
     async fn until<T>(&mut self, deadline: Instant, wanted: impl Future<Output = T>) -> Result<T, Elapsed> {
         let mut wanted = std::pin::pin!(wanted);
         let both = poll_fn(|context| {
@@ -116,7 +116,7 @@ impl<C: Future<Output = hyper::Result<()>>> Driven<C> {
     }
 }
 
-/// The tasks of one HTTP/2 connection. They end with this, so that a server that stalls keeps nothing alive here.
+/// The tasks of one HTTP/2 connection. They end when this is dropped, so that a stalled server keeps nothing alive.
 #[derive(Default)]
 struct ProbeRequests {
     tasks: Rc<RefCell<JoinSet<()>>>,
@@ -136,7 +136,7 @@ impl ProbeRequests {
         Spawner(self.tasks.clone())
     }
 
-    /// Lets them say goodbye, until `deadline`.
+    /// Lets them close the connection, until `deadline`.
     async fn end(self, deadline: Instant) {
         let mut tasks = self.tasks.take();
         let _ = timeout_at(deadline, async { while tasks.join_next().await.is_some() {} }).await;
@@ -145,7 +145,7 @@ impl ProbeRequests {
 
 impl Drop for ProbeRequests {
     fn drop(&mut self) {
-        // A task may hold a spawner, and with it the set that it is in: dropping our end would not stop it.
+        // A task may hold a spawner, and with it the set that it is in, so dropping our reference would not stop it.
         self.tasks.borrow_mut().abort_all();
     }
 }

@@ -1,7 +1,7 @@
-//! Checks of real sockets: what counts as good, what every failure is called, and that nothing outlives a check.
-//! Where a check has to fail by its time, that is short; elsewhere so long that needless waiting would show.
+//! Checks over real sockets: which results are healthy, the message of each failure, and that nothing outlives a check.
+//! Timeouts are short where a check has to time out; elsewhere so long that needless waiting would show.
 
-mod server; // the other side
+mod server; // the servers
 
 use std::convert::Infallible;
 
@@ -162,7 +162,7 @@ fn one_good_address_is_enough() {
         let hanging = server(|mut stream| async move { while matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {} });
         let (hanging, good, sick) = (hanging.await, answering(200).await, answering(503).await);
         assert_eq!(verdict(target(), &[absent(), sick.clone(), good.clone()]).await, Ok(()));
-        // One that hangs has its part of the time to itself.
+        // An address that hangs has only its share of the time.
         let limited = Target { timeout_ms: PATIENT_MS, ..target() };
         assert_eq!(verdict(limited, &[hanging.clone(), good]).await, Ok(()));
         let why = verdict(target(), &[absent(), sick]).await.unwrap_err();
@@ -190,7 +190,7 @@ fn unix_sockets_are_asked_too() {
     });
 }
 
-/// Answers HTTP/2 with `status`, over whatever `stream` is.
+/// Answers HTTP/2 with `status`, over any `stream`.
 async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, status: u16) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         assert_eq!(request.uri().authority().unwrap(), "backend.test:8000");
@@ -228,7 +228,7 @@ fn http2_is_spoken_by_prior_knowledge() {
 #[test]
 fn an_http2_server_that_stalls_is_left_in_time() {
     run(async {
-        // Silent at once, and after its settings.
+        // Silent at once, and after its SETTINGS.
         for bytes in [&b""[..], b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"] {
             let (left, mut leaves) = mpsc::unbounded_channel();
             let address = server(move |mut stream| {

@@ -196,7 +196,7 @@ impl Ends {
         self.ends.iter().map(line).collect()
     }
 
-    // AnswerHead.
+    // Connecting.
 
     pub(super) fn set_reachability(&mut self, address: &Dial, reachability: Reachability) {
         self.reachabilities.retain(|(known, _)| known != address);

@@ -54,7 +54,7 @@ pub enum TlsFault {
     TimedOut,
     #[error("the backend closed the connection during the TLS handshake; does it speak TLS on this port?")]
     Closed,
-    #[error("the backend closed the connection without saying that it was done")]
+    #[error("the backend closed the connection without close_notify")]
     Truncated,
     #[error("the connection failed during the TLS handshake: {what}")]
     Transport { what: String },

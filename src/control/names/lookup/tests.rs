@@ -1,4 +1,4 @@
-//! Single look-ups: search domains, halves of answers, and who is asked.
+//! Single lookups: search domains, partial answers, and which resolver is used.
 
 use super::super::tests::server::{Family, Manner, Reply, Zone, ip, resolver, run, serve};
 use super::*;
@@ -65,7 +65,7 @@ fn both_families_are_asked_for_each_time() {
         assert_eq!(found.addresses, [&four[..], &six].concat());
         let seconds = found.ttl.as_secs_f64();
         assert!(seconds > 0.0 && seconds <= 600.0, "{seconds} s of 600");
-        // Whatever time the answer had: a new look-up gets a new one.
+        // Whatever TTL is left of the last answer, a new lookup gets a new one.
         zone.set("model.test.", Family::Aaaa, Reply::Nothing);
         assert_eq!(resolver.look_up("model.test", &[]).await.unwrap().addresses, four);
         zone.forget("model.test.");
@@ -86,7 +86,7 @@ fn the_first_candidate_that_has_an_address_is_taken() {
         zone.set("vllm.two.test.", Family::A, Reply::Addresses(vec![ip("10.0.0.2")], 9));
         zone.set("vllm.", Family::A, Reply::Addresses(vec![ip("10.0.0.3")], 9));
         assert_eq!(resolver.look_up("vllm", &[]).await.unwrap().addresses, [ip("10.0.0.2")]);
-        // Not answered is not the same as not there.
+        // A failed lookup does not mean that the name does not exist.
         zone.set("vllm.one.test.", Family::A, Reply::ServFail);
         let why = resolver.look_up("vllm", &[]).await.unwrap_err();
         assert!(why.starts_with("DNS answers: "), "{why}");

@@ -1,4 +1,4 @@
-//! A server of names for tests, and resolvers that ask nobody else.
+//! A DNS server for tests, and resolvers that query only it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,12 +15,12 @@ use tokio::net::UdpSocket;
 
 use super::super::lookup::Resolver;
 
-/// What is answered to one question.
+/// The reply to a query.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// Each with this time to live in seconds.
+    /// Each with this TTL in seconds.
     Addresses(Vec<IpAddr>, u32),
-    /// The name exists, but has nothing of this type.
+    /// The name exists, but has no records of this type.
     Nothing,
     ServFail,
     Silence,
@@ -32,7 +32,7 @@ pub enum Family {
     Aaaa,
 }
 
-/// What the server knows, and what it was asked; NXDOMAIN for all the rest.
+/// The records of the server, and the queries it got; other names get NXDOMAIN.
 #[derive(Default)]
 pub struct Zone {
     replies: RefCell<HashMap<(String, Family), Reply>>,
@@ -74,7 +74,7 @@ impl Zone {
                         IpAddr::V4(four) => (1, four.octets().to_vec()),
                         IpAddr::V6(six) => (28, six.octets().to_vec()),
                     };
-                    // RFC 1035 4.1.4: the name is that of the question, 12 bytes from the start.
+                    // RFC 1035 4.1.4: a pointer to the name of the question, 12 bytes from the start.
                     answer.extend([0xc0, 12, 0, kind, 0, 1]);
                     answer.extend(ttl.to_be_bytes());
                     answer.extend([0, octets.len().try_into().unwrap()]);
@@ -90,7 +90,7 @@ impl Zone {
     }
 }
 
-/// Serves `zone` as long as the test runs.
+/// Serves `zone` for the duration of the test.
 pub async fn serve(zone: Rc<Zone>) -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -105,7 +105,7 @@ pub async fn serve(zone: Rc<Zone>) -> SocketAddr {
     address
 }
 
-/// How a resolver is set up, besides its server.
+/// The configuration of a resolver, besides its server.
 pub struct Manner {
     pub search: &'static [&'static str],
     pub ndots: usize,

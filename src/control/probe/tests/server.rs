@@ -1,4 +1,4 @@
-//! Servers for checks: each connection runs a script in a task; certificates are made for them.
+//! Servers for checks: a task runs a script for each connection; certificates are generated for them.
 
 use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use super::http2;
 use crate::net::Dial;
 use crate::net::tls::{Identity, Offer, Roots, TlsContext, TlsSettings};
 
-/// Patience where nothing is to be waited for.
+/// Timeout where nothing has to be waited for.
 pub const LONG_MS: u64 = 600_000;
-/// Patience of checks that fail by it.
+/// Timeout of checks that time out.
 pub const SHORT_MS: u64 = 25;
-/// Patience of checks that succeed though a part of it has to be waited for.
+/// Timeout of checks that succeed after waiting for a part of it.
 pub const PATIENT_MS: u64 = 2000;
 
 pub fn run<T>(test: impl Future<Output = T>) -> T {
@@ -66,12 +66,12 @@ pub async fn answering(status: u16) -> Dial {
     .await
 }
 
-/// An address where nobody listens.
+/// An address without a listener.
 pub fn absent() -> Dial {
     Dial::Tcp(StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap())
 }
 
-/// Answers 200 over TLS, in the HTTP that was agreed on.
+/// Answers 200 over TLS, in the negotiated HTTP version.
 pub async fn secure_server(config: Arc<ServerConfig>) -> Dial {
     let acceptor = tokio_rustls::TlsAcceptor::from(config);
     server(move |stream| {
@@ -90,7 +90,7 @@ pub async fn secure_server(config: Arc<ServerConfig>) -> Dial {
     .await
 }
 
-/// Somebody who signs certificates.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -112,7 +112,7 @@ impl Authority {
         (params.signed_by(&private_key, &self.issuer).unwrap(), private_key)
     }
 
-    /// How to connect to `name` trusting this authority, with a certificate for `client` if there is one.
+    /// How to connect to `name` trusting this authority, with a certificate for `client` if given.
     pub fn secure(&self, name: &str, client: Option<&str>) -> Secure {
         let client = client.map(|client| {
             let (certificate, private_key) = self.sign(client);
@@ -125,7 +125,7 @@ impl Authority {
         Secure { client, server_name }
     }
 
-    /// A server called `name`; clients have to show a certificate of `clients`, if there is one.
+    /// A server called `name`; clients must present a certificate of `clients`, if given.
     pub fn server(&self, name: &str, alpn: &[&str], clients: Option<&Authority>) -> Arc<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder =

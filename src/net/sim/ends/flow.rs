@@ -148,7 +148,7 @@ impl Ends {
         }
     }
 
-    // Parcels.
+    // Parcels in transit.
 
     fn send(&mut self, world: &Inner, from: EndKey, parcel: Parcel) {
         let Some(end) = self.ends.get(&from) else { return };
