@@ -1,4 +1,4 @@
-//! `ringway check`: says everything that is wrong with a configuration, or in a line what it means. Starts nothing.
+//! `ringway check`: reports every error in a configuration, or summarizes it. Starts nothing.
 
 use std::io;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     print(&format!("{called}: good\n{}{warnings}", summary(&snapshot)))
 }
 
-/// What a configuration means, in a few lines that end with a line break, and what in it has no effect.
+/// A summary of a configuration in a few lines, each ending with a line break, including settings without effect.
 pub fn summary(snapshot: &Snapshot) -> String {
     let Snapshot { server, cache, backends, models, tenants, .. } = snapshot;
     let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();

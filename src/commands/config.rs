@@ -24,7 +24,7 @@ pub struct Arguments {
 enum Page {
     /// A configuration with every key, its default and what it does
     Sample {
-        /// Only what has to be written
+        /// Only the required keys
         #[arg(long)]
         minimal: bool,
     },

@@ -1,4 +1,4 @@
-//! `ringway demo`: the embedded backend and the gateway in one process, without any file.
+//! `ringway demo`: an embedded backend and the gateway in one process, without any file.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,20 +19,20 @@ Examples:
 
 It prints requests to try. The second time the same request is answered from the cache (x-cache: HIT).";
 
-/// Try the gateway with a small model server of its own
+/// Try the gateway with a small built-in model server
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct Arguments {
-    /// Loopback address to listen on; port 0 takes a free one
+    /// Loopback address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = loopback)]
     pub listen: SocketAddr,
-    /// Data cores; all that the core plan gives if absent
+    /// Number of data cores; default: as in the core plan
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub cores: Option<u16>,
 }
 
 /// # Errors
-/// Why the backend or the cores did not start or ended badly.
+/// Why the backend or the cores did not start, or failed.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .map_err(|error| Failure::other(format!("no free port for the demo's backend: {error}")))?;
@@ -43,14 +43,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let snapshot = load(&text, Path::new("demo.toml"), &|_| None, &nothing)?;
     let invite = |bound: &[Listen], admin: Option<&Listen>| {
         if let Some(Listen::Tcp(address)) = bound.first() {
-            // Serving goes on whether or not anybody reads it.
+            // Serving continues even if the text cannot be printed.
             let _ = print(&configuration::invitation(*address, admin.map(|admin| admin as &dyn std::fmt::Display)));
         }
     };
     launch::run(snapshot, OnHangup::Stop, invite).map_err(|launch::Ended| Failure::Told)
 }
 
-/// The demo asks for no key, so only this machine may reach it.
+/// The demo requires no key, so only this machine may reach it.
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
         text.parse().map_err(|_| "not an IP address with a port, such as 127.0.0.1:8080".to_owned())?;

@@ -1,4 +1,4 @@
-//! `ringway doctor`: says what of this host is not as it should be, and what to do about it. Changes nothing.
+//! `ringway doctor`: reports what should be changed on this host, and how. Changes nothing.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -30,17 +30,17 @@ Exit status:
   4  warnings: slow, or fails under load
   5  critical: the gateway does not start here, or stops";
 
-/// Say what of this host is not as it should be
+/// Report host settings that should be changed
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Compare the host with this configuration's cores, listeners and cache
     #[arg(long, value_name = "FILE", env = "RINGWAY_CONFIG")]
     config: Option<PathBuf>,
-    /// The profile to measure by; `ringway tune --list` has them
+    /// The profile to compare with; see `ringway tune --list`
     #[arg(long, value_name = "NAME", default_value = "base")]
     profile: String,
-    /// Look at the limits, CPU mask and control group of this process instead of one's own
+    /// Examine the limits, CPU mask and control group of this process instead of the current one
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
     /// Print one JSON object
@@ -52,7 +52,7 @@ pub struct Arguments {
 }
 
 /// # Errors
-/// Why it could not examine; or, once everything is told, the worst level as the exit status.
+/// Why the host could not be examined; or, after the report, its worst level as the exit status.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let profile = Profile::named(&arguments.profile).map_err(Failure::other)?;
     let snapshot = match &arguments.config {

@@ -1,4 +1,5 @@
-//! `ringway install` and `ringway uninstall`: the files of the service. Both show what they would do unless told to do it.
+//! `ringway install` and `ringway uninstall`: the files of the service. Without --apply they only show what they would
+//! do.
 
 use std::path::PathBuf;
 
@@ -38,7 +39,7 @@ pub struct Install {
     how: How,
 }
 
-/// Remove the files that install has written
+/// Remove the files written by install
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct Uninstall {
@@ -48,16 +49,16 @@ pub struct Uninstall {
 
 #[derive(Debug, Args)]
 struct How {
-    /// Do it; without, only show it
+    /// Make the changes; without it, only show them
     #[arg(long)]
     apply: bool,
-    /// Below this directory instead of /
+    /// Use this directory instead of /
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
 
 /// # Errors
-/// A file that cannot be read or written; then nothing is changed, or the message says what is.
+/// A file cannot be read or written; then nothing is changed, or the message says what is.
 pub fn install(arguments: &Install) -> Result<(), Failure> {
     run(&arguments.how, install_steps, AFTER_INSTALL)
 }
@@ -75,11 +76,11 @@ fn run(how: &How, steps: Steps, end: &str) -> Result<(), Failure> {
     let program = program.map_err(|error| Failure::other(format!("this program cannot be read: {error}")))?;
     let (root, pieces) = (root(how.root.as_deref()), pieces(program));
     let steps = steps(&root, &pieces).map_err(Failure::other)?;
-    let told = pieces.iter().zip(&steps).map(|(piece, step)| format!("{:<40} {}\n", piece.path, step.words()));
-    let told: String = told.collect();
+    let shown = pieces.iter().zip(&steps).map(|(piece, step)| format!("{:<40} {}\n", piece.path, step.words()));
+    let shown: String = shown.collect();
     if !how.apply {
-        return print(&format!("{told}\nNothing is changed; --apply does it.\n"));
+        return print(&format!("{shown}\nNothing is changed; --apply does it.\n"));
     }
     carry_out(&root, &pieces, &steps).map_err(Failure::other)?;
-    print(&format!("{told}{end}"))
+    print(&format!("{shown}{end}"))
 }

@@ -1,5 +1,5 @@
-//! `ringway key`: makes what stands in the configuration for a tenant's key. The key itself is read from standard
-//! input, never from the command line, where every process of the machine could see it; it is never printed.
+//! `ringway key`: makes the configuration's entry for a tenant's key. The key itself is read from standard input, never
+//! from the command line, where every process of the machine could see it; it is never printed.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal, Read};
@@ -18,10 +18,10 @@ Examples:
 
 The line it prints goes into `keys` of a [[tenant]].";
 
-/// Longest key, so that it fits a request's head with room for the rest.
+/// Longest key, so that it fits into a request head.
 const KEY_BYTES: u64 = 4 << 10;
 
-/// Below this a key can be guessed from its hash; 16 random hexadecimal digits have 64 bits.
+/// A shorter key can be guessed from its hash; 16 random hexadecimal digits have 64 bits.
 const SHORT_KEY_BYTES: usize = 16;
 
 /// Make the hash of a tenant's key
@@ -39,7 +39,7 @@ enum Action {
 }
 
 /// # Errors
-/// When standard input holds no key that a request could carry.
+/// Standard input has no key that a request could carry.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.action {
         Action::Hash => {

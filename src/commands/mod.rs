@@ -1,5 +1,5 @@
-//! The command line, one file a subcommand; `main.rs` is its table of contents.
-//! Owns what all of them share: the arguments' outline, output, and how a failure becomes an exit status.
+//! The command line, one file per subcommand; `main.rs` is its table of contents. Owns what they share: common
+//! arguments, output, and the exit status of a failure.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,14 +20,14 @@ pub mod key;
 pub mod serve;
 pub mod tune;
 
-/// Said at the end of every help page.
+/// Printed at the end of every help page.
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done
   1  refused or failed; the reason is on standard error
   2  the command line itself is wrong";
 
-const OUTLINE: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   ringway demo
   ringway config sample > ringway.toml
@@ -38,9 +38,9 @@ Examples:
 
 /// Ringway: an LLM gateway. One OpenAI-compatible endpoint in front of many model servers.
 ///
-/// It answers repeated questions from a cache, joins identical ones in flight, and spreads the rest over backends.
+/// It caches answers, coalesces identical concurrent requests, and balances the rest over backends.
 #[derive(Debug, Parser)]
-#[command(name = "ringway", version, after_help = format!("{OUTLINE}\n\n{EXIT_STATUS}"))]
+#[command(name = "ringway", version, after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct Line {
     #[command(subcommand)]
     pub command: Command,
@@ -76,22 +76,22 @@ pub struct ConfigurationFile {
     pub path: PathBuf,
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The configuration is refused; each problem is a line of its own.
+    /// The configuration is invalid; each problem is a line of its own.
     #[error("{0}")]
     Configuration(Problems),
-    /// The configuration is right, and this host cannot do it; each reason is a line of its own.
+    /// The configuration is valid, but this host does not support it; each reason is a line of its own.
     #[error("{0}")]
     Host(String),
-    /// Nothing more to say: it was told while the node ran.
+    /// Nothing more to print: the reason was logged while the node ran.
     #[error("")]
     Told,
     /// Anything else, as one sentence.
     #[error("ringway: {0}\n")]
     Other(String),
-    /// Everything is told; the exit status sums it up.
+    /// The report was printed; the exit status sums it up.
     #[error("")]
     Status(u8),
 }
@@ -108,13 +108,13 @@ impl Failure {
     }
 }
 
-/// Tells a failure on standard error and gives the exit status for it.
+/// Prints a failure to standard error and returns its exit status.
 pub fn exit(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Status(status)) => ExitCode::from(status),
         Err(failure) => {
-            // There is nowhere left to say that standard error is gone.
+            // If standard error is gone, there is nowhere to report it.
             let _ = write!(io::stderr(), "{failure}");
             ExitCode::FAILURE
         }
@@ -132,7 +132,7 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// A line for a person on standard error; if nobody can read it, nothing is lost.
+/// Prints a line for a person to standard error; ignores errors.
 fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

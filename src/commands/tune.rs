@@ -1,4 +1,4 @@
-//! `ringway tune`: shows what a profile would change on this host, changes it, and changes it back.
+//! `ringway tune`: shows what a profile would change on this host, applies it, and reverts it.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ Examples:
 What was there before is kept in /var/lib/ringway/tune.json. When a line fails, those before it are taken back.
 Applying twice is applying once; applying another profile takes back what only the first one wanted.";
 
-/// Tune this host by a profile, or undo it
+/// Apply a tuning profile to this host, or undo it
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 #[command(group = ArgGroup::new("what").required(true).args(["profile", "undo", "list"]))]
@@ -32,16 +32,16 @@ pub struct Arguments {
     /// Change the host; needs root
     #[arg(long, requires = "profile")]
     apply: bool,
-    /// Put everything back as it was before the first --apply; needs root
+    /// Restore everything as it was before the first --apply; needs root
     #[arg(long)]
     undo: bool,
-    /// List the profiles and what each is for
+    /// List the profiles and their purposes
     #[arg(long)]
     list: bool,
     /// Place queues and interrupts for the data cores of this configuration
     #[arg(long, value_name = "FILE", env = "RINGWAY_CONFIG")]
     config: Option<PathBuf>,
-    /// Where to keep what was there before
+    /// Where to save the previous settings
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Change the files below this directory: a copy of another host's
