@@ -1,46 +1,46 @@
-//! Whether, when and where a request is tried again: one table of what is worth it, and one request's way through it.
-//! Owned by the request. Must never repeat what may have reached a client: the caller asks only before that.
+//! Whether, when and where a request is retried: the table of retryable faults, and the attempts of one request. Owned
+//! by the request. Must never retry once bytes may have reached the client: the caller asks only before that.
 
 use crate::Budget;
 
-/// Why an attempt brought no answer, or one that is worse than another might be.
+/// Why an attempt produced no answer, or an answer that another attempt may improve on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// No connection.
+    /// The connection could not be established.
     Connect,
-    /// No secure connection, or not the protocol that was wanted.
+    /// The TLS handshake or the protocol negotiation failed.
     Handshake,
-    /// The connection ended before an answer came.
+    /// The connection closed before the answer began.
     Closed,
-    /// What came is not HTTP.
+    /// The response is not valid HTTP.
     Garbage,
-    /// Certainly not acted on: a refused HTTP/2 stream, or one behind a GOAWAY (RFC 9113 8.7).
+    /// Certainly not processed: a refused HTTP/2 stream, or a stream above the last id of a GOAWAY (RFC 9113 8.7).
     Refused,
-    /// The head of the answer did not come in time.
+    /// The response head did not arrive in time.
     HeadTimeout,
-    /// The first content did not.
+    /// The first content did not arrive in time.
     FirstTimeout,
-    /// The answer broke off.
+    /// The answer was truncated.
     Truncated,
     /// The first event of a stream is an error.
     FirstEvent(EventFault),
-    /// An answer with an error's status.
+    /// A response with an error status.
     Status(u16),
     /// The request is too long for the model.
     ContextWindow,
-    /// The account at that provider has no quota or no money left.
+    /// The account at the provider is out of quota or credit.
     Quota,
     /// No backend of the model is in service.
     NoBackend,
     QueueFull,
     QueueTimeout,
-    /// The time for all attempts at the model is over.
+    /// The total time for this model's attempts has expired.
     Deadline,
-    /// Nobody wants the answer any more.
+    /// Nobody waits for the answer any more.
     Cancelled,
 }
 
-/// What an error as the first event of a stream says.
+/// What an error in the first event of a stream reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventFault {
     Overloaded,
@@ -49,33 +49,34 @@ pub enum EventFault {
     Client,
 }
 
-/// What is worth trying after a fault.
+/// Which retry is worthwhile after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// The same model, at no charge: nothing was asked of anybody.
+    /// The same model, without using the retry budget: no backend has done any work.
     Free,
-    /// The same model, within the budget.
+    /// The same model, charged to the retry budget.
     Budgeted,
-    /// As `Budgeted`, but not the same backend: it would fail the same way once more.
+    /// The same model, charged to the budget, but another backend: this one would fail in the same way.
     Elsewhere,
-    /// Only another model helps.
+    /// Only another model may help.
     OtherModel,
     Never,
 }
 
-/// The table of what is retryable.
+/// The table of retryable faults.
 pub const fn again(fault: Fault) -> Again {
     match fault {
         Fault::Connect | Fault::Handshake | Fault::Refused => Again::Free,
         Fault::Closed | Fault::Garbage | Fault::Truncated => Again::Budgeted,
-        // A backend that hangs holds the next attempt just as long; an empty account stays empty.
+        // A hanging backend would hold the next attempt just as long; an exhausted account stays exhausted.
         Fault::HeadTimeout | Fault::FirstTimeout | Fault::Quota | Fault::Status(402) => Again::Elsewhere,
         Fault::FirstEvent(EventFault::Overloaded | EventFault::RateLimited | EventFault::Server) => Again::Budgeted,
         Fault::FirstEvent(EventFault::Client) => Again::Never,
-        // Too early, too many, and what a server says of itself; 52x are a content network's for an origin that is not
-        // there, 529 is Anthropic's for overloaded.
+        // Too early, too many requests, and server errors; 520 to 524 are Cloudflare's for an unreachable origin, 529
+        // is Anthropic's for overloaded.
         Fault::Status(408 | 409 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=524 | 529) => Again::Budgeted,
-        // This gateway's credential, or a model that is not there: the same everywhere at that provider.
+        // The gateway's credential is rejected or the model does not exist: every backend of that provider answers the
+        // same.
         Fault::Status(401 | 403 | 404 | 407) => Again::OtherModel,
         Fault::Status(_) => Again::Never,
         Fault::ContextWindow | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout => Again::OtherModel,
@@ -84,7 +85,8 @@ pub const fn again(fault: Fault) -> Again {
     }
 }
 
-/// Whether a request that met `fault` may have been acted on. One with effects is then not repeated (RFC 9110 9.2.2).
+/// Whether a request that failed with `fault` may have been processed. A request with side effects is then not retried
+/// (RFC 9110 9.2.2).
 pub const fn may_have_acted(fault: Fault) -> bool {
     match fault {
         Fault::Connect | Fault::Handshake | Fault::Refused => false,
@@ -92,7 +94,7 @@ pub const fn may_have_acted(fault: Fault) -> bool {
         Fault::Quota | Fault::ContextWindow | Fault::FirstEvent(EventFault::Overloaded | EventFault::RateLimited) => {
             false
         }
-        // Turned away at the door.
+        // Rejected before processing.
         Fault::Status(401..=407 | 429 | 503 | 529) => false,
         Fault::Status(_) | Fault::FirstEvent(EventFault::Server | EventFault::Client) => true,
         Fault::Closed | Fault::Garbage | Fault::Truncated => true,
@@ -100,19 +102,19 @@ pub const fn may_have_acted(fault: Fault) -> bool {
     }
 }
 
-/// How often and how fast one model is asked again.
+/// How often and how fast a model is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Attempts after the first one.
+    /// Attempts after the first.
     pub retries: u32,
-    /// Longest first wait at a backend that failed already; each one more doubles it.
+    /// Upper bound of the first backoff at a backend that has failed already; each further retry doubles it.
     pub backoff_ms: u64,
     pub backoff_max_ms: u64,
-    /// Longest wait, over all attempts, because backends ask for it; who asks for more is not waited for.
+    /// Total time to wait at the request of backends (`Retry-After`), over all attempts; a longer hint is not honoured.
     pub hint_max_ms: u64,
 }
 
-/// Whether another backend of the model is in service that this request has not tried.
+/// Whether the model has a backend in service that this request has not tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
     Untried,
@@ -122,21 +124,21 @@ pub enum Others {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Try again, at another backend if there is one.
+    /// Retry, at another backend if there is one.
     Again {
         after_ms: u64,
     },
-    /// Try another model; without one, give up.
+    /// Try another model; give up if there is none.
     OtherModel,
     GiveUp,
 }
 
-/// One request's attempts at one model.
+/// The attempts of one request at one model.
 #[derive(Clone, Debug)]
 pub struct Attempts {
     rules: Rules,
     retries: u32,
-    /// What was waited because backends asked for it.
+    /// Time spent waiting at the request of backends.
     hinted_ms: u64,
 }
 
@@ -145,11 +147,11 @@ impl Attempts {
         Self { rules, retries: 0, hinted_ms: 0 }
     }
 
-    /// The step after `fault`. Once the request's time is over, no attempt is begun, free or not.
+    /// The step after `fault`. Once the request's time is over no attempt is started, free or not.
     ///
-    /// `hint_ms` is what the backend said (`Retry-After`), `left_ms` what is left of the request's own time. While
-    /// another backend is untried there is no wait. Moving on from a backend that was not reached costs nothing, and
-    /// ends with the backends; everything else costs one of the retries and, where work was done, a part of `budget`.
+    /// `hint_ms` is the backend's `Retry-After`, `left_ms` the rest of the request's own time. While another backend is
+    /// untried there is no wait. Moving on from a backend that could not be reached is free while untried backends are
+    /// left; everything else costs one of the retries and, if work may have been done, a withdrawal from `budget`.
     pub fn next(
         &mut self,
         fault: Fault,
@@ -191,8 +193,8 @@ impl Attempts {
         Step::Again { after_ms }
     }
 
-    /// Between half of a bound that doubles and all of it: so that those who failed together do not come back together,
-    /// and none of them at once.
+    /// Random between half of an exponential bound and all of it: simultaneous failures do not retry simultaneously,
+    /// and none retries at once.
     fn backoff_ms(&self, rng: u64) -> u64 {
         let doubled = self.rules.backoff_ms.saturating_mul(1 << self.retries.min(32));
         let most = doubled.min(self.rules.backoff_max_ms);
@@ -200,10 +202,10 @@ impl Attempts {
         least + ((u128::from(rng) * u128::from(most - least + 1)) >> 64) as u64
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
         assert!(self.retries <= self.rules.retries, "{} retries of {}", self.retries, self.rules.retries);
-        assert!(self.hinted_ms <= self.rules.hint_max_ms, "{} ms were waited on demand", self.hinted_ms);
+        assert!(self.hinted_ms <= self.rules.hint_max_ms, "waited {} ms on hints of backends", self.hinted_ms);
     }
 }
 

@@ -1,6 +1,6 @@
-//! Which of several backends gets the next request. Owned by one core, one a model.
-//! Each policy asks for the weight a backend has now, 0 for one that cannot be asked, so that slow starts and trips need
-//! no word here. Must never choose a backend of weight 0.
+//! Which of several backends gets the next request. Owned by one core, one per model. Each policy asks for the current
+//! weight of a backend, 0 if it is unavailable; slow starts and trips are part of the weight. Must never choose a
+//! backend of weight 0.
 
 mod ring;
 #[cfg(test)]
@@ -10,23 +10,23 @@ use alloc::vec::Vec;
 
 pub use ring::{Ring, hash};
 
-/// Smooth weighted round robin: shares follow the weights, and a heavy backend's turns are spread over the round
+/// Smooth weighted round robin: shares follow the weights, and the picks of a heavy backend are spread over the round
 /// (weights 3 and 1 give a a b a, not a a a b).
 ///
-/// Each turn every available backend gains its weight, the one that has gained most is picked and pays what all
-/// gained together. The credits always sum to 0, so a backend that was away comes back without a burst of turns.
+/// At each pick every available backend gains its weight; the one with the most credit is picked and pays the sum of
+/// what all gained. Credits always sum to 0, so a backend that was unavailable comes back without a burst.
 #[derive(Clone, Debug)]
 pub struct RoundRobin {
     credits: Vec<i64>,
 }
 
 impl RoundRobin {
-    /// For so many backends.
+    /// For `count` backends.
     pub fn new(count: usize) -> Self {
         Self { credits: alloc::vec![0; count] }
     }
 
-    /// The backend whose turn it is, or `None` if none is available. Asks for each weight once; allocates nothing.
+    /// The next backend, or `None` if none is available. Asks for each weight once; allocates nothing.
     pub fn pick(&mut self, weight: impl Fn(usize) -> u32) -> Option<usize> {
         let mut gained = 0;
         let mut best: Option<usize> = None;
@@ -47,18 +47,18 @@ impl RoundRobin {
         best
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
-        assert_eq!(self.credits.iter().sum::<i64>(), 0, "what one pays, the others gained");
+        assert_eq!(self.credits.iter().sum::<i64>(), 0, "credits sum to 0");
     }
 }
 
-/// The backend with the fewest requests in flight for its weight, or `None` if none is available.
+/// The backend with the fewest requests in flight relative to its weight, or `None` if none is available.
 ///
-/// Among equals the turns follow the weights by `cursor`, which the caller keeps: at rest, when nothing is in flight
-/// anywhere, a heavy backend still gets its share. The cursor's bits are read in reverse, which fills a range evenly from
-/// the first steps on: a plain count would give each backend as many turns on end as its weight, and weights are fine
-/// grained where shares grow slowly. Allocates nothing.
+/// Ties are broken by weight with `cursor`, which the caller keeps, so that a heavy backend gets its share even when
+/// nothing is in flight anywhere. The cursor's bits are reversed, which fills a range evenly from the first steps on: a
+/// plain count would give each backend a run as long as its weight, and weights are fine-grained during slow start.
+/// Allocates nothing.
 pub fn least(
     count: usize,
     in_flight: impl Fn(usize) -> u32,
@@ -69,7 +69,7 @@ pub fn least(
         let all = (0..count).map(|backend| (backend, u64::from(in_flight(backend)), u64::from(weight(backend))));
         all.filter(|&(_, _, weight)| weight > 0)
     };
-    // load / weight by cross multiplication: two u32 multiply without loss.
+    // load / weight compared by cross-multiplication: the product of two u32 fits into u64.
     let lower = |a: (usize, u64, u64), b: (usize, u64, u64)| if b.1 * a.2 < a.1 * b.2 { b } else { a };
     let (_, least_load, least_weight) = candidates().reduce(lower)?;
     let tied = || candidates().filter(move |&(_, load, weight)| load * least_weight == least_load * weight);
@@ -85,12 +85,12 @@ pub fn least(
     None
 }
 
-/// The cheaper for its weight of two different backends that are drawn by weight, or `None` if none is available.
+/// The one with the lower cost per weight of two different backends drawn by weight, or `None` if none is available.
 ///
-/// Two, not all: whoever is cheapest by what each core knows, which is late, would get everybody's requests at once.
-/// The weight counts twice, and has to: in the draw, or a heavy backend among many light ones could not get its share at
-/// all; and in the comparison, or of two that are both drawn each time the light one would carry as much as the heavy
-/// one. So what is in flight follows the weights under load, and at rest the heavy ones are preferred.
+/// Two, not all: each core's view of the costs is stale, so all requests would go to the same cheapest backend at once.
+/// The weight counts twice: in the draw, or a heavy backend among many light ones could not get its share; and in the
+/// comparison, or of two backends that are always both drawn the light one would carry as much as the heavy one. So
+/// in-flight requests follow the weights under load, and heavy backends are preferred when idle.
 pub fn two_choices(
     count: usize,
     cost: impl Fn(usize) -> u64,
@@ -116,7 +116,8 @@ pub fn two_choices(
     Some(if dearer(first, second) { second } else { first })
 }
 
-/// The lowest tier that has an available backend: those of higher ones are not asked. One tier a backend, in order.
+/// The lowest tier that has an available backend; weights of higher tiers are not asked for. One tier per backend,
+/// ascending.
 pub fn first_tier(tiers: &[u16], weight: impl Fn(usize) -> u32) -> Option<u16> {
     let available = tiers.iter().enumerate().filter(|&(backend, _)| weight(backend) > 0);
     available.map(|(_, &tier)| tier).min()

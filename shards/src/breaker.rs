@@ -1,24 +1,24 @@
-//! Whether one backend is in service, as one core sees it: what its own requests met, what the active check says, and
-//! what other cores found. Owned by that core; holds no timer, every question brings the time.
-//! Must never let more than one probe at a time through to a backend that is out of service.
+//! Whether one backend is in service, as seen by one core: from its own requests, the active check and messages of
+//! other cores. Owned by that core; holds no timer, every call passes the time. Must never let more than one probe at a
+//! time through to a backend that is out of service.
 
 use crate::Millis;
 
-/// When a backend is taken out of service, and how it comes back.
+/// When a backend is ejected, and how it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerRules {
-    /// So many failures in a row.
+    /// Consecutive failures that eject it.
     pub errors_in_row: u32,
-    /// Or failures in percent of what was asked within `window_ms`, once `volume_min` was asked; 0 = off.
+    /// Percentage of failures within `window_ms` that ejects it, from `volume_min` requests on; 0 = off.
     pub error_percent: u32,
     pub window_ms: u64,
     pub volume_min: u32,
-    /// How long it then stays out; doubled by each failed probe, and by each trip before it was wholly back.
+    /// Length of the first ejection; doubled by each failed probe and by each trip before full recovery.
     pub eject_ms: u64,
     pub eject_max_ms: u64,
-    /// Good probes in a row that put it back.
+    /// Consecutive successful probes that restore it.
     pub probes: u32,
-    /// How long its share grows after that.
+    /// How long its share ramps up after that.
     pub slow_start_ms: u64,
 }
 
@@ -27,7 +27,7 @@ pub enum State {
     Serving,
     /// Out of service for a time, or held down by the active check.
     Tripped,
-    /// That time is over: one request after the other finds out whether it is well.
+    /// The ejection is over: one request at a time probes the backend.
     Probing,
 }
 
@@ -35,16 +35,16 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     Open,
-    /// One request may go, to find out.
+    /// One request may go, as a probe.
     Probe,
     Shut,
 }
 
-/// What a request went as. Every pass ends exactly once, in [`Breaker::end`].
+/// How a request was admitted. Every pass ends exactly once, in [`Breaker::end`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a pass has to end"]
 pub enum Pass {
-    /// In this term of service: one that is over says nothing of how the backend is now.
+    /// In this term of service: results from an ended term do not show the present health.
     Ordinary {
         term: u32,
     },
@@ -52,7 +52,7 @@ pub enum Pass {
 }
 
 impl Pass {
-    /// The term of service that it went in; none for a probe.
+    /// The term of service in which it was admitted; none for a probe.
     pub const fn term(&self) -> Option<u32> {
         match self {
             Pass::Ordinary { term } => Some(*term),
@@ -61,23 +61,23 @@ impl Pass {
     }
 }
 
-/// How a request went, as far as it tells of the backend's health.
+/// The outcome of a request, as evidence of the backend's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Good,
     Bad,
-    /// It says nothing: cancelled, or the client's own fault.
+    /// No evidence: cancelled, or the client's fault.
     Neutral,
 }
 
-/// What an active check found.
+/// The result of an active check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     Passed,
     Failed,
 }
 
-/// Why a breaker turned.
+/// Why a breaker changed its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     ErrorsInRow,
@@ -102,40 +102,40 @@ impl Reason {
     }
 }
 
-/// A turn that others should hear of.
+/// A change of state that other cores should learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     pub from: State,
     pub to: State,
     pub reason: Reason,
-    /// How long it stays out at least, where it was taken out.
+    /// Least time out of service, if it was ejected.
     pub for_ms: u64,
-    /// Which trip or return by requests this is, or was last, of all that this core has heard of.
-    /// It goes along where others are told, and orders what crosses.
+    /// Epoch of the latest trip or return caused by requests, of all that this core knows. Sent along to other cores to
+    /// order concurrent changes.
     pub epoch: u64,
 }
 
 pub struct Breaker {
     rules: BreakerRules,
     state: State,
-    /// Of `Tripped`: no probe before.
+    /// When `Tripped`: no probe before this time.
     until: Millis,
-    /// The active check failed last.
+    /// The last active check failed.
     held: bool,
     row: u32,
     window: Window,
     probe_out: bool,
     probes_good: u32,
-    /// The next ejection's length.
+    /// Length of the next ejection.
     eject_ms: u64,
-    /// When it came back into service.
+    /// When it returned into service.
     returned: Option<Millis>,
-    /// Terms of service, counted: each return begins one. Wraps after more returns than any pass sees.
+    /// Counts terms of service: each return begins one. Wraps after more returns than any pass outlives.
     term: u32,
-    /// Of the last trip or return by requests, here or elsewhere: one more than what was known where it was found. Of two
-    /// that cross on their way the higher holds on every core, and of two that are equal the trip, which probes mend: so
-    /// cores that have told each other everything agree, in whatever order they heard of it. What the active check says
-    /// is not counted in it: every core hears that from one sender, in order.
+    /// Epoch of the last trip or return caused by requests, on any core: one more than the highest known where it was
+    /// found. Of two concurrent changes the higher epoch wins on every core, and on a tie the trip, which probes
+    /// correct; so cores that have exchanged all messages agree, in whatever order they arrived. Active checks are not
+    /// counted: every core gets their results from one sender, in order.
     epoch: u64,
 }
 
@@ -146,9 +146,9 @@ struct Window {
     bad: u32,
 }
 
-/// A share is in so many parts of a whole one.
+/// Denominator of a share.
 pub const WHOLE_SHARE: u32 = 256;
-/// What a backend that has just come back gets: a tenth.
+/// Share of a backend that has just returned: a tenth.
 const FIRST_SHARE: u32 = 26;
 
 impl Breaker {
@@ -183,12 +183,12 @@ impl Breaker {
         }
     }
 
-    /// As others are told: what the active check holds down is out, whatever requests say.
+    /// The state as reported: a backend held down by the active check is out of service, whatever requests show.
     pub fn state(&self) -> State {
         if self.held { State::Tripped } else { self.state }
     }
 
-    /// The part of its weight that it gets now, in 1/256: less than all for a time after it came back.
+    /// The share of its weight in effect now, in 1/256: reduced for a time after it returned.
     pub fn share(&self, now: Millis) -> u32 {
         let Some(returned) = self.returned else { return WHOLE_SHARE };
         let back_ms = now.since(returned);
@@ -199,8 +199,8 @@ impl Breaker {
         FIRST_SHARE + (u128::from(growth) * u128::from(back_ms) / u128::from(self.rules.slow_start_ms)) as u32
     }
 
-    /// A request goes. Through a gate that is shut it goes only in a panic, as an ordinary one that proves nothing.
-    /// Allocates nothing, as nothing in here does.
+    /// A request starts. With the gate shut it can only start in panic mode, as an ordinary one that proves nothing.
+    /// Allocates nothing, like every method here.
     pub fn begin(&mut self, now: Millis) -> Pass {
         if self.gate(now) != Gate::Probe {
             return Pass::Ordinary { term: self.term };
@@ -213,12 +213,12 @@ impl Breaker {
         Pass::Probe
     }
 
-    /// A request that went is over.
+    /// A request has ended.
     pub fn end(&mut self, pass: Pass, outcome: Outcome, now: Millis) -> Option<Change> {
         match pass {
             Pass::Probe => {
                 self.probe_out = false;
-                // Another core or the active check may have decided meanwhile.
+                // Another core or the active check may have changed the state meanwhile.
                 if self.state() != State::Probing {
                     return None;
                 }
@@ -231,20 +231,20 @@ impl Breaker {
                     }
                 }
             }
-            // One that went before the backend was taken out says nothing new, not even when it is back by now: requests
-            // that hung run into their time-outs long after the backend has recovered.
+            // A request from before the ejection is no new evidence, even if the backend is back: hung requests time
+            // out long after it has recovered.
             Pass::Ordinary { term } if term != self.term || self.state() != State::Serving => None,
             Pass::Ordinary { .. } => self.judge(outcome, now),
         }
     }
 
-    /// The term of service that this is, or that was last.
+    /// The current term of service, or the last one.
     pub const fn term(&self) -> u32 {
         self.term
     }
 
-    /// An answer that had begun well, and whose pass has ended, broke off. It speaks of the term that it was begun in; a
-    /// probe's of the one that its pass ended in, which it may have opened.
+    /// An answer was truncated after a good start, when its pass had already ended. It counts for the term in which it
+    /// was started; a probe's for the term in which its pass ended, which it may have opened.
     pub fn broke_off(&mut self, term: u32, outcome: Outcome, now: Millis) -> Option<Change> {
         self.end(Pass::Ordinary { term }, outcome, now)
     }
@@ -283,7 +283,7 @@ impl Breaker {
         Change { from, to: State::Tripped, reason, for_ms, epoch: self.epoch }
     }
 
-    /// Wholly back, and for long enough: the trips before count no more.
+    /// Fully recovered, and for long enough: earlier trips no longer count.
     fn forget_if_whole(&mut self, now: Millis) {
         let whole_ms = self.rules.slow_start_ms.max(self.rules.eject_ms);
         if self.state == State::Serving && self.returned.is_none_or(|at| now.since(at) >= whole_ms) {
@@ -291,7 +291,7 @@ impl Breaker {
         }
     }
 
-    /// Out for `for_ms`, wherever that was found; the next ejection will be twice as long.
+    /// Ejected for `for_ms`, whichever core found it; the next ejection will be twice as long.
     fn go_out(&mut self, until: Millis, for_ms: u64) {
         let most = self.rules.eject_max_ms.max(self.rules.eject_ms);
         self.eject_ms = self.eject_ms.max(for_ms.saturating_mul(2).min(most));
@@ -315,7 +315,7 @@ impl Breaker {
         self.window = Window { since: now, good: 0, bad: 0 };
     }
 
-    /// What the active check found. A failed one holds the backend down until one passes.
+    /// Result of an active check. A failed one holds the backend down until one passes.
     pub fn checked(&mut self, check: Check, now: Millis) -> Option<Change> {
         let (from, epoch) = (self.state(), self.epoch);
         match (check, self.held) {
@@ -326,7 +326,7 @@ impl Breaker {
             }
             (Check::Passed, true) => {
                 self.held = false;
-                // What requests met still counts: then probes decide.
+                // The evidence of requests still counts: probes decide.
                 (self.state == State::Serving).then(|| {
                     self.come_back(now);
                     Change { from, to: State::Serving, reason: Reason::CheckPassed, for_ms: 0, epoch }
@@ -336,22 +336,22 @@ impl Breaker {
         }
     }
 
-    // What other cores found. It is not told on: whoever found it has told everybody.
+    // Changes found by other cores. They are not forwarded: the core that found one informs every other.
 
-    /// Requests of another core took it out of service for so long. The doubling goes on from there, so that a backend
-    /// that stays dead is not asked once a core at every length. Nothing where a later turn is known.
+    /// Requests of another core ejected the backend for `for_ms`. The doubling continues from there, so that a dead
+    /// backend is not probed by each core at each length. Ignored if a later change is known.
     pub fn elsewhere_tripped(&mut self, for_ms: u64, epoch: u64, now: Millis) {
         if epoch < self.epoch {
             return;
         }
         self.epoch = epoch;
         self.forget_if_whole(now);
-        // An ejection that is still on is not made shorter; one from before a return is over.
+        // An ejection in force is not shortened; one from before a return is over.
         let until = if self.state == State::Serving { now } else { self.until };
         self.go_out(until.max(now.after(for_ms)), for_ms);
     }
 
-    /// Probes of another core put it back. Nothing where a later turn is known, or a trip as late as this.
+    /// Probes of another core restored the backend. Ignored if a later change or a trip of the same epoch is known.
     pub fn elsewhere_restored(&mut self, epoch: u64, now: Millis) {
         let is_news = epoch > self.epoch;
         self.epoch = self.epoch.max(epoch);
@@ -360,12 +360,18 @@ impl Breaker {
         }
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
-        assert!(self.eject_ms >= self.rules.eject_ms, "an ejection is never shorter than the first");
-        assert!(self.eject_ms <= self.rules.eject_max_ms.max(self.rules.eject_ms), "nor longer than the longest");
-        assert!(self.state != State::Probing || self.probes_good < self.rules.probes, "enough good probes restore");
-        assert!(self.row < self.rules.errors_in_row || self.state != State::Serving, "enough errors in a row trip");
+        assert!(self.eject_ms >= self.rules.eject_ms, "an ejection is no shorter than the first");
+        assert!(self.eject_ms <= self.rules.eject_max_ms.max(self.rules.eject_ms), "an ejection exceeds the maximum");
+        assert!(
+            self.state != State::Probing || self.probes_good < self.rules.probes,
+            "probing goes on after enough good probes"
+        );
+        assert!(
+            self.row < self.rules.errors_in_row || self.state != State::Serving,
+            "serving goes on after enough errors in a row"
+        );
     }
 }
 

@@ -1,7 +1,7 @@
-//! What may be spent beside the requests themselves: retries, hedges. Owned by one core, one a model and purpose.
-//! Must never pay out more than the reserve and the agreed percentage of what came in.
+//! What may be spent in addition to the requests themselves: retries, hedges. Owned by one core, one per model and
+//! purpose. Must never pay out more than the reserve plus the configured percentage of requests.
 
-/// A balance in hundredths: each request pays in `percent`, each retry takes out a hundred.
+/// A balance in hundredths: each request deposits `percent`, each retry withdraws 100.
 #[derive(Clone, Debug)]
 pub struct Budget {
     percent: u64,
@@ -13,20 +13,20 @@ pub struct Budget {
 const PRICE: u64 = 100;
 
 impl Budget {
-    /// `reserve` is how many may be taken out before anything was paid in, and the most that is saved up.
+    /// `reserve` is how many retries may be withdrawn before any deposit, and the maximum that is saved.
     pub const fn new(percent: u32, reserve: u32) -> Self {
         let balance = reserve as u64 * PRICE;
-        // Without a reserve, too, as much has to be saved as one retry costs.
+        // Even without a reserve, the price of one retry can be saved.
         let most = if balance > PRICE { balance } else { PRICE };
         Self { percent: percent as u64, most, balance }
     }
 
-    /// A request came.
+    /// A request arrived.
     pub fn deposit(&mut self) {
         self.balance = (self.balance + self.percent).min(self.most);
     }
 
-    /// Takes out what one retry costs; false if it is not there.
+    /// Withdraws the price of one retry; false if the balance is too low.
     pub fn withdraw(&mut self) -> bool {
         let there = self.balance >= PRICE;
         if there {
@@ -35,9 +35,9 @@ impl Budget {
         there
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
-        assert!(self.balance <= self.most, "{} saved up, at most {}", self.balance, self.most);
+        assert!(self.balance <= self.most, "balance {}, at most {}", self.balance, self.most);
     }
 }
 

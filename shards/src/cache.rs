@@ -1,6 +1,6 @@
-//! Answers by fingerprint, within a budget of bytes and each for its time to live.
-//! Owned by one core's shard (and once more, small, as that core's near-copy of hot entries elsewhere).
-//! Must never exceed the budget, not even while an entry is being replaced, nor allocate on a hit.
+//! Answers by fingerprint, within a budget of bytes, each with a time to live. Owned by one core's shard (and once
+//! more, small, as that core's near copy of hot entries of other cores). Must never exceed the budget, not even while
+//! an entry is being replaced, nor allocate on a hit.
 
 mod arena;
 mod expiry;
@@ -17,12 +17,13 @@ use queues::{Links, NONE, Queues, Slot, Standing, Victim, Which};
 
 /// A bounded map from fingerprint to answer.
 ///
-/// An expired entry stays until room is needed, and leaves before any other: it may still serve when every backend
-/// fails. Among the fresh ones S3-FIFO decides, with a price on size: new entries wait in a small queue for their
-/// second use, used ones go round in a large one for as long as they are used, and an entry that comes back soon after
-/// it left goes straight to the large one. A hit only counts up.
+/// An expired entry stays until room is needed and is evicted before any other: it may still serve when every backend
+/// fails. Fresh entries are evicted by S3-FIFO with a price on size: new entries wait in a small queue for their second
+/// use, used ones circulate in a large queue for as long as they are used, and an entry that returns soon after its
+/// eviction goes straight to the large one. A hit only increments a counter.
 ///
-/// Hit rate / byte hit rate in percent, budget a tenth of what 10,000 prompts of 100 B to 10 KB need, Zipf exponent 1.0:
+/// Hit rate / byte hit rate in percent; budget: a tenth of what 10,000 prompts of 100 B to 10 KB need; Zipf exponent
+/// 1.0:
 ///
 /// | | still | hot ones change | half come once | both |
 /// |---|---|---|---|---|
@@ -32,7 +33,7 @@ use queues::{Links, NONE, Queues, Slot, Standing, Victim, Which};
 /// | GDSF | 79.5 / 72.0 | 72.7 / 59.3 | 34.8 / 31.9 | 32.1 / 25.1 |
 /// | this cache | 75.1 / 75.5 | 70.0 / 67.5 | 37.9 / 38.7 | 32.5 / 29.5 |
 ///
-/// GDSF hits more often by giving up the long answers, which are the dear ones, and has to move an entry in a heap on
+/// GDSF hits more often by evicting the long answers, which cost most to fetch, and has to move an entry in a heap on
 /// each hit. `cargo run --release -p shards --example eviction` prints the whole table.
 pub struct Cache<V> {
     index: Index,
@@ -60,13 +61,13 @@ pub enum Lookup<'a, V> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// Kept; `evicted` other entries had to leave for it.
+    /// Stored; `evicted` other entries were evicted for it.
     Stored { evicted: u32 },
-    /// Larger than the whole budget: not kept, and nothing else changed.
+    /// Larger than the whole budget: not stored, and nothing else changed.
     TooLarge,
 }
 
-/// What a look-up found, by slot: a borrow of the value would outlive the decision what to do about it.
+/// The result of a look-up, by slot: a borrow of the value would outlive the decision what to do with it.
 pub(crate) enum Found {
     Fresh(u32),
     Stale(u32),
@@ -74,9 +75,9 @@ pub(crate) enum Found {
 }
 
 impl<V> Cache<V> {
-    /// What one entry costs beside its value, in bytes: its slot, its due time, its share of the index (48 cover tables that
-    /// have just grown) and of the ghosts. Index and ghosts do not shrink: after many small entries were replaced by few
-    /// large ones, up to 60 bytes for each of the small ones stay in use beside the budget.
+    /// Bytes that an entry costs in addition to its value: its slot, its due time, its share of the index (48 covers
+    /// tables that have just grown) and of the ghosts. Index and ghosts do not shrink: after many small entries were
+    /// replaced by few large ones, up to 60 bytes for each of the small ones stay in use outside the budget.
     pub const OVERHEAD_BYTES: u64 = (size_of::<Slot<V>>() + size_of::<Due>() + 48) as u64 + Ghosts::BYTES_EACH;
 
     pub fn new(budget_bytes: u64) -> Self {
@@ -99,7 +100,7 @@ impl<V> Cache<V> {
         }
     }
 
-    /// Looks up without a trace: eviction does not learn of it.
+    /// Looks up without recording a use for eviction.
     pub fn peek(&self, fingerprint: &Fingerprint, now: Millis) -> Lookup<'_, V> {
         let Some(slot) = self.find(fingerprint) else { return Lookup::Absent };
         let (value, age_ms) = (self.value(slot), self.age_ms(slot, now));
@@ -122,7 +123,7 @@ impl<V> Cache<V> {
         if charge_bytes > self.budget_bytes {
             return Inserted::TooLarge;
         }
-        // A replaced entry hands on its standing: it is the same question, asked as often.
+        // A replacement keeps the standing of the entry: it is the same request, asked as often.
         let standing = match self.take(&fingerprint) {
             Some(replaced) => replaced.links.standing(),
             None => self.standing_of_new(&fingerprint),
@@ -146,17 +147,17 @@ impl<V> Cache<V> {
         Inserted::Stored { evicted }
     }
 
-    /// Takes an entry out, fresh or stale.
+    /// Removes an entry, fresh or stale.
     pub fn remove(&mut self, fingerprint: &Fingerprint) -> Option<V> {
         self.take(fingerprint).map(|slot| slot.value)
     }
 
-    /// Drops every entry and gives the memory back. Forgets which ones left lately, too.
+    /// Drops every entry and frees the memory. Forgets the recent evictions, too.
     pub fn clear(&mut self) {
         *self = Self::new(self.budget_bytes);
     }
 
-    /// Entries, the stale ones included.
+    /// Number of entries, the stale ones included.
     pub const fn len(&self) -> usize {
         self.slots.len() as usize
     }
@@ -208,11 +209,11 @@ impl<V> Cache<V> {
         Standing { queue: if returned { Which::Proven } else { Which::Probation }, uses: 0 }
     }
 
-    /// Gives one entry up. False when there is none.
+    /// Evicts one entry. False if there is none.
     fn evict(&mut self, now: Millis) -> bool {
         let due = self.expiry.first().filter(|due| due.at <= now);
         let victim = match due {
-            // Expired is not unwanted: it is remembered, whatever its queue.
+            // Expired does not mean unwanted: it is remembered as a ghost, whatever its queue.
             Some(due) => Some(Victim { slot: due.slot, queue: Which::Probation }),
             None => self.queues.victim(&mut self.slots),
         };
@@ -228,7 +229,7 @@ impl<V> Cache<V> {
         self.find(fingerprint).map(|slot| self.take_slot(slot))
     }
 
-    /// Takes slot `at` out of everything, and lets the slot that moves into its place be found there.
+    /// Takes slot `at` out of index, queue and heap, and updates them for the slot that moves into its place.
     fn take_slot(&mut self, at: u32) -> Slot<V> {
         self.queues.unlink(&mut self.slots, at);
         let slots = &mut self.slots;
@@ -244,10 +245,10 @@ impl<V> Cache<V> {
         taken
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation: it visits every entry.
+    /// Panics if an invariant is violated. For tests and simulation: it visits every entry.
     pub fn check(&self) {
         assert!(self.used_bytes() <= self.budget_bytes, "{} used of {}", self.used_bytes(), self.budget_bytes);
-        assert_eq!(self.index.count(), self.len(), "one place in the index a slot");
+        assert_eq!(self.index.count(), self.len(), "one index entry per slot");
         for at in 0..self.slots.len() {
             assert_eq!(self.find(&self.slots[at].fingerprint), Some(at), "the index finds each slot");
         }

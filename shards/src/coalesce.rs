@@ -1,32 +1,35 @@
-//! What one request does next about an answer that others want, too: takes it from the cache, leads the upstream call,
-//! follows somebody else's, or makes a call of its own. Owned by the request; generic in the answer and the failure.
-//! Must never let a crowd of followers call upstream one by one because a single answer did not serve them.
+//! The next step of a request whose answer others may want as well: take it from the cache, lead the upstream call,
+//! follow another request's call, or make a call of its own. Owned by the request; generic in the answer and the
+//! failure. Must never let a crowd of followers call upstream one by one because a single answer did not serve them.
 
-/// From this question to the owner on a request is patient, and makes no further try where a call fails.
+/// From this many asks on, a request uses `Patience::Long` and does not retry after a failed call.
 const ASKS: u32 = 3;
-/// At so many it goes alone. Each of those between follows a flight that was silent for long, or one that was over at once.
+/// After this many asks it goes alone. Each ask in between followed a flight that was silent for long, or was already
+/// over.
 const ASKS_MAX: u32 = 16;
 
-/// Whose flights a request takes part in. What serves the one group may not serve the next: each has one flight at a time.
+/// Which requests share a flight. An answer that serves one group may not serve the next: each group has one flight at
+/// a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// All who ask the same, for whichever form: the answer is converted if that can be done exactly.
+    /// All identical requests, streaming or not: the answer is converted if that can be done exactly.
     Everyone,
-    /// Those to whom what is kept is too old; for whichever form.
+    /// Those for whom the cached answer is too old; streaming or not.
     Younger,
-    /// Those who asked for the same form. All of them take what their leader takes.
+    /// Those that asked for the same form. All of them take what their leader takes.
     SameForm,
 }
 
-/// How long a silent flight is waited for.
+/// How long to wait for a silent flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
     Usual,
-    /// Flights before it were silent or failed: a crowd that all called by itself would bury a backend that is merely slow.
+    /// Earlier flights were silent or failed: if every follower made its own call, a backend that is merely slow would
+    /// be overloaded.
     Long,
 }
 
-/// Whether an answer that is kept serves the request.
+/// Whether a cached answer serves the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     Usable,
@@ -36,56 +39,58 @@ pub enum Fit {
     OtherForm,
 }
 
-/// Whether the same request may end differently if it is made again at once.
+/// Whether an immediate retry of the same request may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worth {
     AnotherTry,
     Nothing,
 }
 
-/// What has become of the last step.
+/// The result of the last step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoalesceEvent<A, F> {
-    /// The owner, or a copy of what it has, gave an answer.
+    /// The owner, or a near copy, gave an answer.
     Found(A, Fit),
     /// The owner wants this request to fetch the answer.
     Lead,
-    /// Somebody fetches it.
+    /// Another request fetches the answer.
     Follow,
-    /// The owner has no room for one more flight.
+    /// The owner has no room for another flight.
     Alone,
-    /// The flight to follow was over before this core could join it.
+    /// The flight to follow ended before this core could join it.
     Gone,
-    /// The flight that was followed was silent for too long; none if not even the owner has answered.
+    /// The followed flight was silent for too long; `None` if the owner itself has not answered.
     Silent(Option<u64>),
-    /// The flight that was followed brought a complete answer in the other form; none if it cannot be converted exactly.
+    /// The followed flight produced a complete answer in the other form; `None` if it cannot be converted exactly.
     Converted(Option<A>),
-    /// The bytes that come next in the flight are gone before this request got to them.
+    /// The next bytes of the flight were dropped before this request read them.
     Lagged(F),
     /// The flight failed before anything was sent.
     Failed(F, Worth),
-    /// It failed, and an expired answer may serve instead.
+    /// The flight failed, and an expired answer may serve instead.
     Stale(A),
 }
 
-/// What to do now.
+/// The next action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CoalesceStep<A, F> {
-    /// Ask the owner, or whoever on this core has asked it already. `silent` is the flight that was followed in vain.
+    /// Ask the owner, or join another request of this core that has asked it already. `silent` is the followed flight
+    /// that timed out.
     Ask {
         group: Group,
         silent: Option<u64>,
     },
-    /// Join whoever of this core fetches the answer without the owner's knowledge, or be the one. `silent` as in `Ask`.
+    /// Join the request of this core that fetches the answer without the owner, or be that request. `silent` as in
+    /// `Ask`.
     AskHere {
         group: Group,
         silent: Option<u64>,
     },
-    /// Fetch the answer; others follow.
+    /// Fetch the answer; others may follow.
     Lead,
-    /// Read somebody else's answer as it comes.
+    /// Read another request's answer as it arrives.
     Follow(Group, Patience),
-    /// Fetch the answer; nobody follows.
+    /// Fetch the answer without followers.
     Alone,
     /// Send this answer.
     Serve(A),
@@ -94,12 +99,12 @@ pub enum CoalesceStep<A, F> {
     Fail(F),
 }
 
-/// What the current flight is to the request.
+/// The request's role in the current flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// None, or it is not known yet.
+    /// None, or not known yet.
     Asking,
-    /// It fetches the answer itself: there is nothing to be tried after that.
+    /// It fetches the answer itself: nothing else is tried after that.
     Own,
     Following(Patience),
 }
@@ -110,7 +115,7 @@ pub struct Coalescing {
     group: Group,
     /// How often the owner was asked for a flight of this group.
     asks: u32,
-    /// The owner does not answer, and is not asked any more.
+    /// The owner does not answer and is no longer asked.
     is_owner_silent: bool,
     part: Part,
 }
@@ -131,7 +136,7 @@ impl Coalescing {
         self.ask(None)
     }
 
-    /// The only step of a request whose answer may not.
+    /// The only step of a request whose answer may not be shared.
     pub fn begin_alone<A, F>(&mut self) -> CoalesceStep<A, F> {
         self.alone()
     }
@@ -142,7 +147,7 @@ impl Coalescing {
             CoalesceEvent::Found(answer, Fit::Usable) => CoalesceStep::Serve(answer),
             CoalesceEvent::Found(_, Fit::TooOld) => match self.group {
                 Group::Everyone => self.ask_in(Group::Younger),
-                // Somebody of this core asked, and accepts an older one.
+                // Another request of this core asked, and accepts an older answer.
                 Group::Younger | Group::SameForm => self.ask(None),
             },
             CoalesceEvent::Gone => self.ask(None),
@@ -167,12 +172,14 @@ impl Coalescing {
                 self.ask(None)
             }
             CoalesceEvent::Converted(Some(answer)) => CoalesceStep::Serve(answer),
-            // Nobody's fault, and of this request alone. Its own request has been handed over where it led.
+            // No fault of the call, and only this request is affected. A leading request cannot go alone: its call has
+            // been handed over.
             CoalesceEvent::Lagged(failure) => match self.part {
                 Part::Own => CoalesceStep::Fail(failure),
                 Part::Asking | Part::Following(_) => self.alone(),
             },
-            // Who has seen so many calls fail makes none of its own: a crowd of followers would fall on a sick backend.
+            // After so many failed calls a follower makes none of its own: a crowd of followers would overload a
+            // failing backend.
             CoalesceEvent::Failed(failure, worth) => match (self.part, worth) {
                 (Part::Asking | Part::Following(Patience::Usual), Worth::AnotherTry) => self.ask(None),
                 _ => CoalesceStep::Fail(failure),
@@ -193,7 +200,8 @@ impl Coalescing {
         }
     }
 
-    /// What serves others does not serve this one: one of those it does not serve leads, and the rest follow that one.
+    /// Other requests' answers do not serve this one: one request of the narrower group leads, and the rest of it
+    /// follow.
     fn ask_in<A, F>(&mut self, group: Group) -> CoalesceStep<A, F> {
         (self.group, self.asks) = (group, 0);
         self.ask(None)

@@ -1,11 +1,11 @@
-//! Who fetches a missing answer: at the owner core, one flight a fingerprint, everybody else follows its leader.
-//! Owned by the owner core's shard. Holds no answer and no follower: those live on the leader's core.
-//! Must never give two live numbers to one fingerprint, nor use a number twice.
+//! Which request fetches a missing answer: the owner core allows one flight per fingerprint; all others follow its
+//! leader. Owned by the owner core's shard. Holds no answer and no followers: they are on the leader's core. Must never
+//! have two live flights for one fingerprint, nor use a number twice.
 
 use crate::{CoreId, Fingerprint, Millis, spread};
 use hashbrown::HashTable;
 
-/// Flights at a time that the table does not grow for; with 57 bytes for each place it stays in the first-level cache.
+/// Flights for which the table is allocated up front; at 57 bytes each it stays in the L1 cache.
 const FEW_FLIGHTS: usize = 200;
 
 /// The flights that one core owns, at most `bound` at a time.
@@ -22,22 +22,22 @@ struct Flight {
     leader: CoreId,
 }
 
-/// What an asker has to do.
+/// What the asking request has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joined {
     /// Fetch the answer, then finish this number.
     Lead { number: u64 },
-    /// Ask `leader` for the flight `number`; it may have landed when the question arrives there.
+    /// Ask `leader` for flight `number`; it may have ended when the message arrives there.
     Follow { leader: CoreId, number: u64 },
-    /// The bound is reached: fetch without a flight, nobody follows.
+    /// The bound is reached: fetch without a flight and without followers.
     Full,
 }
 
 impl Flights {
-    /// Room for `bound` flights. A bound of 0 makes everyone go alone.
+    /// Room for `bound` flights. With a bound of 0 every request goes alone.
     pub fn new(bound: usize) -> Self {
-        // Room for few at first: in a table for all that there may be, each flight would lie on memory that nobody has
-        // touched for long, and four such places are looked at for one that begins and ends. It grows where there are more.
+        // Starts small and grows: in a table sized for `bound`, each flight would touch cold memory, in four places for
+        // each one that begins and ends.
         Self { table: HashTable::with_capacity(bound.min(FEW_FLIGHTS)), bound, next_number: 1 }
     }
 
@@ -55,14 +55,14 @@ impl Flights {
         Joined::Lead { number }
     }
 
-    /// Like [`join`](Self::join), for a follower that gave up on flight `number`: if that one still flies, it is
-    /// ended and `asker` leads a new one. When many followers give up at once, the first leads the rest.
+    /// Like [`join`](Self::join), for a follower that gave up on flight `number`: if that flight is still live it is
+    /// ended, and `asker` leads a new one. When many followers give up at once, the first leads the rest.
     pub fn take_over(&mut self, fingerprint: &Fingerprint, number: u64, asker: CoreId, now: Millis) -> Joined {
         self.finish(fingerprint, number);
         self.join(fingerprint, asker, now)
     }
 
-    /// Ends flight `number`. False, and nothing changes, when it is not the one that flies.
+    /// Ends flight `number`. False, with no change, if that flight is not live.
     pub fn finish(&mut self, fingerprint: &Fingerprint, number: u64) -> bool {
         let same = |flight: &Flight| flight.number == number && flight.fingerprint == *fingerprint;
         match self.table.find_entry(spread(fingerprint.tag()), same) {
@@ -74,23 +74,23 @@ impl Flights {
         }
     }
 
-    /// The number that flies for `fingerprint`, if one does.
+    /// The number of the live flight of `fingerprint`, if there is one.
     pub fn number(&self, fingerprint: &Fingerprint) -> Option<u64> {
         self.find(fingerprint).map(|flight| flight.number)
     }
 
-    /// Ends the flight of `fingerprint`, whatever its number: what it brings is no longer wanted.
+    /// Ends the flight of `fingerprint`, whatever its number: its answer is no longer wanted.
     pub fn abandon(&mut self, fingerprint: &Fingerprint) -> bool {
         self.number(fingerprint).is_some_and(|number| self.finish(fingerprint, number))
     }
 
-    /// Ends every flight. Numbers go on from where they were.
+    /// Ends every flight. Numbering continues.
     pub fn abandon_all(&mut self) {
         self.table.clear();
     }
 
-    /// Ends the flights that are older than `limit_ms`, for leaders that can no longer say anything. Returns how many.
-    /// Visits every flight: for a timer, not for the path of a request.
+    /// Ends flights older than `limit_ms`, whose leaders are gone. Returns how many. Visits every flight: for a timer,
+    /// not for the request path.
     pub fn sweep(&mut self, now: Millis, limit_ms: u64) -> u32 {
         let before = self.table.len();
         self.table.retain(|flight| now.since(flight.since) <= limit_ms);
@@ -105,14 +105,14 @@ impl Flights {
         self.table.is_empty()
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
         assert!(self.table.len() <= self.bound, "{} flights, bound {}", self.table.len(), self.bound);
         for flight in &self.table {
-            assert!(flight.number < self.next_number, "a number that was never drawn");
+            assert!(flight.number < self.next_number, "a number that was never issued");
             let same = |other: &&Flight| other.fingerprint == flight.fingerprint || other.number == flight.number;
             let found = self.table.iter().filter(same).count();
-            assert_eq!(found, 1, "one flight a fingerprint, one fingerprint a number");
+            assert_eq!(found, 1, "one flight per fingerprint, one fingerprint per number");
         }
     }
 
@@ -122,7 +122,7 @@ impl Flights {
 
     fn draw_number(&mut self) -> u64 {
         let number = self.next_number;
-        // A billion a second would take five centuries to get here.
+        // At a billion numbers a second, this takes five centuries to wrap.
         self.next_number = number.wrapping_add(1);
         number
     }

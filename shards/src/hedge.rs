@@ -1,16 +1,16 @@
-//! How long something usually takes, and where it begins to be unusual: for the decision to send a request twice.
-//! Owned by one core, one a model and form. It forgets slowly, so that it follows what changes.
+//! Estimates a high quantile of durations, to decide when to hedge a request. Owned by one core, one per model and
+//! form. Old samples fade, so that the estimate follows changes.
 
-/// Eight steps an octave: a bound is at most an eighth too high.
+/// Eight buckets per octave: a bound is at most an eighth too high.
 const STEPS: usize = 8;
 /// Up to 2^32 us, more than an hour.
 const BUCKETS: usize = 30 * STEPS;
-/// Below so many samples there is no judgement.
+/// Minimum number of samples for an estimate.
 const LEAST: u32 = 20;
-/// At so many, all counts are halved.
+/// At this many samples all counts are halved.
 const FORGET: u32 = 1024;
 
-/// Counts of durations in microseconds, in buckets that grow with the duration.
+/// Histogram of durations in microseconds, in buckets that grow with the duration.
 #[derive(Clone, Debug)]
 pub struct Quantile {
     counts: [u16; BUCKETS],
@@ -28,7 +28,7 @@ impl Quantile {
         Self { counts: [0; BUCKETS], all: 0 }
     }
 
-    /// One more took so long.
+    /// Records one duration.
     pub fn note(&mut self, us: u64) {
         if self.all >= FORGET {
             self.forget();
@@ -37,8 +37,8 @@ impl Quantile {
         self.all += 1;
     }
 
-    /// Halves all counts. The half of an odd one goes to the next place that is odd: were it dropped, a thin tail would
-    /// vanish first, and what is slow would seem slower than it is.
+    /// Halves all counts. The remainder of an odd count is carried to the next odd one: dropping it would empty a thin
+    /// tail first and underestimate the quantile.
     fn forget(&mut self) {
         let mut odd = 0;
         for count in &mut self.counts {
@@ -48,7 +48,7 @@ impl Quantile {
         self.all /= 2;
     }
 
-    /// In microseconds, what 95 of 100 stay below; `None` as long as too few are known.
+    /// The 95th percentile in microseconds; `None` while there are too few samples.
     pub fn p95(&self) -> Option<u64> {
         if self.all < LEAST {
             return None;
@@ -63,10 +63,10 @@ impl Quantile {
         None
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
         let sum: u32 = self.counts.iter().map(|&count| u32::from(count)).sum();
-        assert_eq!(sum, self.all, "each sample stands in one place");
+        assert_eq!(sum, self.all, "each sample is in one bucket");
         assert!(self.all <= FORGET, "{} samples", self.all);
     }
 }
@@ -80,7 +80,7 @@ fn bucket(us: u64) -> usize {
     ((octave - 2) * STEPS + step).min(BUCKETS - 1)
 }
 
-/// The first duration above a bucket.
+/// The lower bound of the next bucket.
 fn upper(place: usize) -> u64 {
     let next = place + 1;
     if next <= STEPS {

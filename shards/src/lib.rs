@@ -1,6 +1,6 @@
-//! The state that one core owns, as plain machines: call in, get an answer, nothing else happens.
-//! Time (`Millis`), rng and bytes are arguments. There is no clock, socket, thread, float or `unsafe` in
-//! here, and none may come: the simulator replays these machines from a seed.
+//! The state that one core owns, as plain state machines: a call returns its result and has no other effect. Time
+//! (`Millis`), random numbers and bytes are arguments. No clock, socket, thread, float or `unsafe`: the simulator
+//! replays these machines from a seed.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-// Reading order: where an answer lives, how it is kept, who fetches it, and both together.
+// Reading order: where an answer is kept, how it is cached, which request fetches it, and these combined.
 pub mod placement;
 
 mod cache;
@@ -16,7 +16,7 @@ mod coalesce;
 mod flight;
 mod shard;
 
-// Which backend is asked, whether it is well, how often, and over which connection.
+// Which backend is asked, whether it is healthy, how often it is retried, and over which connection.
 pub mod balancer;
 pub mod breaker;
 
@@ -45,8 +45,8 @@ pub use queue::{Enter, Place, Queue};
 pub use shard::{Asked, Outcome, Settled, Shard};
 pub use streams::{ConnectionId, Slot, StreamBounds, Streams};
 
-/// A point on the core's monotonic clock, in milliseconds since a start that the caller chooses.
-/// All arithmetic saturates: a clock that steps back makes things younger, never a wrapped age.
+/// A point on the core's monotonic clock, in milliseconds since an origin that the caller chooses. All arithmetic
+/// saturates: a clock that steps back yields smaller ages, never a wrapped one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
@@ -62,8 +62,8 @@ impl Millis {
     }
 }
 
-/// SHA-256 over everything that can change an answer, the tenant's scope included.
-/// Two requests may share an answer only when all 32 bytes agree.
+/// SHA-256 over everything that can change an answer, including the tenant's scope. Two requests share an answer only
+/// if all 32 bytes are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -74,15 +74,15 @@ impl Fingerprint {
         u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
     }
 
-    /// Bytes 8 to 11, the hash inside one core's tables. Not the leading ones: those are nearly equal for all
-    /// that one core owns, which would leave few of the bits by which a table tells its entries apart.
+    /// Bytes 8 to 11, the hash for tables within one core. Not the leading bytes: those are nearly equal for all
+    /// fingerprints of one core, so a table could distinguish its entries by few bits only.
     pub(crate) const fn tag(&self) -> u32 {
         let b = &self.0;
         u32::from_be_bytes([b[8], b[9], b[10], b[11]])
     }
 }
 
-/// Widens a tag to the hash that hashbrown wants: it places by the low bits and compares by the top seven.
+/// Widens a tag to the hash that hashbrown expects: it places by the low bits and compares by the top seven.
 pub(crate) const fn spread(tag: u32) -> u64 {
     (tag as u64) << 32 | tag as u64
 }

@@ -4,8 +4,8 @@ use crate::{CoreId, Fingerprint};
 
 /// The core that holds the entry and the flight of `fingerprint` on a node of `cores` data cores.
 ///
-/// Multiply and shift instead of a remainder: one multiplication, and no bias for any core count. A node without
-/// data cores does not exist; 0 is read as 1, so that the answer is always a core.
+/// Multiply and shift instead of a remainder: one multiplication, and no bias for any core count. 0 cores is treated as
+/// 1, so that the result is always a core.
 pub const fn owner(fingerprint: &Fingerprint, cores: u16) -> CoreId {
     let cores = if cores == 0 { 1 } else { cores };
     // The product is below cores * 2^64, so its upper half is below `cores` and fits.
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn shares_are_even() {
-        // An odd multiplier walks over the prefixes evenly; real fingerprints are a hash and no worse.
+        // An odd multiplier spreads the prefixes evenly; real fingerprints are a hash and no worse.
         for cores in [1u16, 2, 3, 5, 12, 64] {
             let mut counts = alloc::vec![0u32; cores as usize];
             let asked = 20_000 * cores as u64;

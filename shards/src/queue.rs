@@ -1,31 +1,31 @@
-//! Turns: so many at a time, and behind them a line of those who wait. Owned by one core; wakes nobody itself, but says
-//! whom to wake. Must never lose a turn, nor let one overtake another, nor keep anybody waiting while a turn is free.
+//! A bounded number of permits, and a queue of waiters. Owned by one core; wakes nothing itself, but returns the waiter
+//! to wake. Must never lose a permit, let one waiter overtake another, or keep one waiting while a permit is free.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// Turns, and those who wait for one with what wakes them, `W`.
+/// Permits, and waiters with the waker `W` of each.
 #[derive(Debug)]
 pub struct Queue<W> {
     turns_max: u32,
     waiting_max: u32,
-    /// Turns that are taken, those included that were granted and not yet taken up.
+    /// Permits in use, including those granted but not yet claimed.
     taken: u32,
     serial: u64,
     waiting: VecDeque<(Place, W)>,
     granted: Vec<Place>,
 }
 
-/// A place in the line.
+/// A place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(u64);
 
-/// What one who comes finds.
+/// The result of [`Queue::enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enter {
-    /// A turn, which is taken: it ends in [`Queue::leave`].
+    /// A permit; it ends in [`Queue::leave`].
     Go,
-    /// A place in the line, to be taken with [`Queue::wait`].
+    /// No permit is free: take a place with [`Queue::wait`].
     Wait,
     Full,
 }
@@ -35,7 +35,7 @@ impl<W> Queue<W> {
         Self { turns_max, waiting_max, taken: 0, serial: 0, waiting: VecDeque::new(), granted: Vec::new() }
     }
 
-    /// Asks for a turn.
+    /// Requests a permit.
     pub fn enter(&mut self) -> Enter {
         if self.waiting.is_empty() && self.taken < self.turns_max {
             self.taken += 1;
@@ -47,7 +47,7 @@ impl<W> Queue<W> {
         }
     }
 
-    /// Takes the last place in the line.
+    /// Takes the last place in the queue.
     pub fn wait(&mut self, waiter: W) -> Place {
         self.serial += 1;
         let place = Place(self.serial);
@@ -55,15 +55,15 @@ impl<W> Queue<W> {
         place
     }
 
-    /// Another one to wake for the same place; nothing if it has left the line.
+    /// Replaces the waker of a place; no effect if it has left the queue.
     pub fn replace(&mut self, place: Place, waiter: W) {
-        // In the order they came.
+        // Places are in order of arrival.
         if let Ok(place) = self.waiting.binary_search_by_key(&place.0, |(place, _)| place.0) {
             self.waiting[place].1 = waiter;
         }
     }
 
-    /// Whether it is this one's turn; then it is taken up, and ends in [`Queue::leave`].
+    /// Whether the place was granted a permit; if so it is claimed, and ends in [`Queue::leave`].
     pub fn take_grant(&mut self, place: Place) -> bool {
         match self.granted.iter().position(|granted| *granted == place) {
             Some(place) => {
@@ -74,7 +74,8 @@ impl<W> Queue<W> {
         }
     }
 
-    /// Leaves the line, or gives back a turn that was granted and not taken up. The one to wake, if the turn goes on.
+    /// Leaves the queue, or returns a granted permit that was not claimed. Returns the waiter to wake if the permit
+    /// passes to one.
     pub fn give_up(&mut self, place: Place) -> Option<W> {
         if self.take_grant(place) {
             return self.leave();
@@ -85,19 +86,19 @@ impl<W> Queue<W> {
         None
     }
 
-    /// Ends a turn. The one to wake, if somebody waits for it.
+    /// Returns a permit. Returns the waiter to wake if it passes to one.
     pub fn leave(&mut self) -> Option<W> {
-        debug_assert!(self.taken > 0, "a turn ends once");
+        debug_assert!(self.taken > 0, "a permit is returned once");
         self.taken = self.taken.saturating_sub(1);
         self.grant()
     }
 
-    /// Changes how many turns there are. Those to wake come one by one: ask [`Queue::grant`] until there is none.
+    /// Changes the number of permits. Then call [`Queue::grant`] until it returns `None`, for the waiters to wake.
     pub fn resize(&mut self, turns_max: u32) {
         self.turns_max = turns_max;
     }
 
-    /// Hands a free turn to the first in the line.
+    /// Grants a free permit to the first waiter.
     pub fn grant(&mut self) -> Option<W> {
         if self.taken >= self.turns_max {
             return None;
@@ -108,25 +109,25 @@ impl<W> Queue<W> {
         Some(waiter)
     }
 
-    /// Turns that are taken now.
+    /// Permits in use.
     pub const fn taken(&self) -> u32 {
         self.taken
     }
 
-    /// Those who wait now.
+    /// Number of waiters.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
-        assert!(self.waiting.len() <= self.waiting_max as usize, "{} wait", self.waiting.len());
-        assert!(self.granted.len() <= self.taken as usize, "what is granted is taken");
-        assert!(self.waiting.is_empty() || self.taken >= self.turns_max, "nobody waits while a turn is free");
+        assert!(self.waiting.len() <= self.waiting_max as usize, "{} waiting", self.waiting.len());
+        assert!(self.granted.len() <= self.taken as usize, "more granted than in use");
+        assert!(self.waiting.is_empty() || self.taken >= self.turns_max, "waiting while a permit is free");
         let places = || self.waiting.iter().map(|(place, _)| place.0);
-        assert!(places().zip(places().skip(1)).all(|(one, next)| one < next), "in the order they came");
+        assert!(places().zip(places().skip(1)).all(|(one, next)| one < next), "places in order of arrival");
         let waits = |granted: &Place| places().any(|place| place == granted.0);
-        assert!(!self.granted.iter().any(waits), "who has a turn waits no more");
+        assert!(!self.granted.iter().any(waits), "a granted place is still waiting");
     }
 }
 

@@ -1,11 +1,11 @@
-//! What one core owns of the cache: the answers and the flights that fetch the missing ones.
-//! Owned by that core alone; other cores ask by message.
-//! Must never store what an ended flight brings: the answer may be older than a purge or a newer flight.
+//! One core's part of the cache: the answers, and the flights that fetch missing ones. Owned by that core alone; other
+//! cores ask by message. Must never store the answer of a flight that was ended: it may be older than a purge or a
+//! newer flight.
 
 use crate::cache::Found;
 use crate::{Cache, CoreId, Fingerprint, Flights, Inserted, Joined, Lookup, Millis};
 
-/// A cache and the flights into it, one of each a data core.
+/// A cache and the flights into it, one per data core.
 pub struct Shard<V> {
     cache: Cache<V>,
     flights: Flights,
@@ -13,57 +13,57 @@ pub struct Shard<V> {
     stale_ms: u64,
 }
 
-/// What an asker gets, or has to do.
+/// What the asking request gets, or has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked<V> {
     /// A fresh answer, stored `age_ms` milliseconds ago.
     Hit { value: V, age_ms: u64 },
-    /// Fetch the answer, let followers in, and [`settle`](Shard::settle) this number whatever happens.
-    /// `stale` is an expired answer that may serve if nobody else can give one.
+    /// Fetch the answer, serve followers, and [`settle`](Shard::settle) this number in every case. `stale` is an
+    /// expired answer that may serve if every backend fails.
     Lead { number: u64, stale: Option<V> },
-    /// Ask the core `leader` for its flight `number`.
+    /// Ask core `leader` for its flight `number`.
     Follow { leader: CoreId, number: u64 },
-    /// Too many flights: fetch without one. There is nothing to settle, and nothing is stored. `stale` as in `Lead`: there
-    /// are too many where backends hang, which is when it is needed.
+    /// Too many flights: fetch without one. Nothing is settled or stored. `stale` as in `Lead`: there are too many
+    /// flights when backends hang, which is when it is needed.
     Alone { stale: Option<V> },
 }
 
 /// How a flight ended.
 #[derive(Debug)]
 pub enum Outcome<V> {
-    /// A complete answer that may be kept. `size_bytes` is what it holds on the heap.
+    /// A complete answer that may be stored. `size_bytes` is its heap size.
     Store { value: V, size_bytes: u64, ttl_ms: u64 },
-    /// Nothing to keep: failed, cut short, cancelled, or marked not to be stored.
+    /// Nothing to store: failed, truncated, cancelled, or marked not to be stored.
     Drop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Kept; `evicted` other entries left for it.
+    /// Stored; `evicted` other entries were evicted for it.
     Stored { evicted: u32 },
-    /// The flight is over and left nothing.
+    /// The flight ended without an answer to store.
     Dropped,
-    /// The flight is over; its answer exceeds the whole budget.
+    /// The flight ended; its answer exceeds the whole budget.
     TooLarge,
     /// This flight had ended before (taken over, purged, swept, or settled twice): nothing changed.
     Late,
 }
 
 impl<V: Clone> Shard<V> {
-    /// An empty shard; `flights_max` bounds the flights at one time, `stale_ms` is how long past its time to live an answer
-    /// is handed to those who fetch a new one.
+    /// An empty shard; `flights_max` bounds concurrent flights, `stale_ms` is how long past its time to live an answer
+    /// is lent to requests that fetch a new one.
     pub fn new(budget_bytes: u64, flights_max: usize, stale_ms: u64) -> Self {
         Self { cache: Cache::new(budget_bytes), flights: Flights::new(flights_max), stale_ms }
     }
 
-    /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry that is not too old is given to
-    /// who fetches a new one, as a copy: followers read what the leader serves.
+    /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry that is not too old is copied
+    /// to the request that fetches a new one: followers read what the leader serves.
     pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
         self.ask_for(fingerprint, fingerprint, asker, now)
     }
 
-    /// As [`ask`](Self::ask), where the answer is kept under one fingerprint and fetched by the flight of another: an answer
-    /// that serves some askers only is fetched once more for the others, in a flight of their own.
+    /// As [`ask`](Self::ask), with different fingerprints for the cached answer and the flight: an answer that serves
+    /// only some requests is fetched again for the others, in a flight of their own.
     pub fn ask_for(&mut self, answer: &Fingerprint, flight: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
         let stale = match self.cache.touch(answer, now) {
             Found::Fresh(slot) => {
@@ -75,7 +75,7 @@ impl<V: Clone> Shard<V> {
         self.join(stale, flight, asker, now)
     }
 
-    /// Asks for an answer younger than the one that is kept, which may still serve if nobody else can give one.
+    /// Asks for a newer answer than the cached one, which may still serve if every backend fails.
     pub fn ask_younger(&mut self, answer: &Fingerprint, flight: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
         let kept = match self.cache.touch(answer, now) {
             Found::Fresh(slot) | Found::Stale(slot) => Some(slot),
@@ -84,7 +84,7 @@ impl<V: Clone> Shard<V> {
         self.join(kept, flight, asker, now)
     }
 
-    /// Asks for another answer than the one that is kept, which is of no use to the asker.
+    /// Asks for an answer other than the cached one, which the request cannot use.
     pub fn ask_other(&mut self, flight: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {
         self.join(None, flight, asker, now)
     }
@@ -100,29 +100,29 @@ impl<V: Clone> Shard<V> {
         }
     }
 
-    /// Asks again after waiting in vain on flight `number`, which is ended if it still flies: its leader stalled.
-    /// May hit, lead, follow somebody who gave up earlier, or go alone.
+    /// Asks again after flight `number` timed out, and ends it if it is still live: its leader stalled. May hit, lead,
+    /// follow another request that took over earlier, or go alone.
     pub fn take_over(&mut self, fingerprint: &Fingerprint, number: u64, asker: CoreId, now: Millis) -> Asked<V> {
         self.flights.finish(fingerprint, number);
         self.ask(fingerprint, asker, now)
     }
 
-    /// Ends flight `number` if it still flies: who waited for it asks again.
+    /// Ends flight `number` if it is still live: its followers ask again.
     pub fn give_up(&mut self, fingerprint: &Fingerprint, number: u64) -> bool {
         self.flights.finish(fingerprint, number)
     }
 
-    /// Looks without joining a flight and without a trace in the cache.
+    /// Looks up without joining a flight or recording a use.
     pub fn peek(&self, fingerprint: &Fingerprint, now: Millis) -> Lookup<'_, V> {
         self.cache.peek(fingerprint, now)
     }
 
-    /// Ends flight `number` and keeps what it brought. Every [`Asked::Lead`] is settled exactly once.
+    /// Ends flight `number` and stores its answer. Every [`Asked::Lead`] is settled exactly once.
     pub fn settle(&mut self, fingerprint: Fingerprint, number: u64, outcome: Outcome<V>, now: Millis) -> Settled {
         self.settle_for(fingerprint, fingerprint, number, outcome, now)
     }
 
-    /// As [`settle`](Self::settle), where the answer is kept under another fingerprint than the flight's; see
+    /// As [`settle`](Self::settle), with different fingerprints for the stored answer and the flight; see
     /// [`ask_for`](Self::ask_for).
     pub fn settle_for(
         &mut self,
@@ -146,23 +146,24 @@ impl<V: Clone> Shard<V> {
         }
     }
 
-    /// Keeps an answer that was fetched outside of a flight; a flight for it goes on undisturbed.
+    /// Stores an answer that was fetched outside a flight; a flight for it continues.
     pub fn put(&mut self, fingerprint: Fingerprint, value: V, size_bytes: u64, now: Millis, ttl_ms: u64) -> Inserted {
         self.cache.insert(fingerprint, value, size_bytes, now, ttl_ms)
     }
 
-    /// Forgets one answer. A flight for it goes on undisturbed.
+    /// Removes one answer. A flight for it continues.
     pub fn remove(&mut self, fingerprint: &Fingerprint) -> Option<V> {
         self.cache.remove(fingerprint)
     }
 
-    /// Forgets one answer, and the flight that may be fetching it: an answer begun before a purge is not stored after.
+    /// Removes one answer, and ends the flight that may be fetching it: an answer begun before a purge is not stored
+    /// after it.
     pub fn purge(&mut self, fingerprint: &Fingerprint) -> Option<V> {
         self.flights.abandon(fingerprint);
         self.cache.remove(fingerprint)
     }
 
-    /// Forgets every answer and every flight.
+    /// Removes every answer and ends every flight.
     pub fn purge_all(&mut self) {
         self.flights.abandon_all();
         self.cache.clear();
@@ -181,7 +182,7 @@ impl<V: Clone> Shard<V> {
         &self.flights
     }
 
-    /// Panics when a law of the cache or of the flights is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
         self.cache.check();
         self.flights.check();

@@ -1,29 +1,29 @@
-//! The HTTP/2 connections of one core to one backend, and the streams on each. Owned by that core; holds no timer.
-//! Must never put more streams on a connection than its peer allows, nor new ones on a connection that is going away or
-//! leads to an address that the backend has left.
+//! The HTTP/2 connections of one core to one backend, and the streams on each. Owned by that core; holds no timer. Must
+//! never exceed the streams that a peer allows, nor open one on a connection that is going away or whose address the
+//! backend no longer has.
 
 use crate::Millis;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// One core's part of a node's bounds.
+/// One core's share of a node's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamBounds {
     pub connections_max: usize,
-    /// Streams on one connection; the peer may allow fewer.
+    /// Streams per connection; the peer may allow fewer.
     pub streams_max: u32,
-    /// How long a connection without a stream is kept.
+    /// How long a connection without streams is kept.
     pub idle_ms: u64,
 }
 
-/// Names a connection as long as the machine lives.
+/// Identifies a connection; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 
 /// Connections `C`, each with the address `A` that it was dialled to, and one that is being opened.
 pub struct Streams<C, A> {
     bounds: StreamBounds,
-    /// Where the backend is now.
+    /// Current addresses of the backend.
     addresses: Arc<[A]>,
     open: Vec<Connection<C, A>>,
     dialling: usize,
@@ -40,16 +40,16 @@ struct Connection<C, A> {
     idle_since: Millis,
 }
 
-/// Where a stream goes.
+/// Where to open a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Slot<C> {
     /// On this connection; it ends in [`Streams::give_back`].
     Use { id: ConnectionId, connection: C },
-    /// Open a connection; that ends in [`Streams::dialled`] or [`Streams::dial_failed`].
+    /// Open a connection; it ends in [`Streams::dialled`] or [`Streams::dial_failed`].
     Dial,
-    /// One is being opened already: ask again when it is.
+    /// One is being opened: ask again when it is open.
     Wait,
-    /// Everything is taken: ask again when a stream is given back.
+    /// All streams are in use: ask again when one is given back.
     Full,
 }
 
@@ -58,7 +58,8 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         Self { bounds, addresses, open: Vec::new(), dialling: 0, serial: 0 }
     }
 
-    /// A place for a stream on the fullest open connection that has room, so that few are needed and the others may close.
+    /// Reserves a stream on the fullest open connection with room, so that few connections are needed and the others
+    /// can close.
     pub fn take_open(&mut self) -> Option<(ConnectionId, C)> {
         let with_room = self.open.iter_mut().filter(|one| !one.retired && one.streams < one.limit);
         with_room.max_by_key(|one| one.streams).map(|fullest| {
@@ -67,12 +68,12 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         })
     }
 
-    /// A place for a stream, or how to come by one.
+    /// Reserves a stream, or says how to get one.
     pub fn take(&mut self) -> Slot<C> {
         if let Some((id, connection)) = self.take_open() {
             return Slot::Use { id, connection };
         }
-        // One at a time: whoever waits for it finds room on it, or opens the next one.
+        // One dial at a time: waiting requests find room on that connection, or open the next.
         if self.dialling > 0 {
             return Slot::Wait;
         }
@@ -83,29 +84,29 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         Slot::Dial
     }
 
-    /// A connection was opened; the peer allows `limit` streams on it. One stream on it is taken, by whoever opened it;
-    /// if the backend has left `address` meanwhile, that is the only one.
+    /// A connection was opened; the peer allows `limit` streams. One stream is reserved for the request that opened it;
+    /// if the backend no longer has `address`, that is the only one.
     pub fn dialled(&mut self, connection: C, address: A, limit: u32, now: Millis) -> ConnectionId {
         self.dialling = self.dialling.saturating_sub(1);
         self.serial += 1;
         let id = ConnectionId(self.serial);
-        // Before its settings come, a peer may be thought to allow one.
+        // Treats a limit of 0 as 1: the opening request needs one stream.
         let limit = limit.min(self.bounds.streams_max).max(1);
         let retired = !self.addresses.contains(&address);
         self.open.push(Connection { id, connection, address, streams: 1, limit, retired, idle_since: now });
         id
     }
 
-    /// It could not be opened.
+    /// The connection could not be opened.
     pub fn dial_failed(&mut self) {
         self.dialling = self.dialling.saturating_sub(1);
     }
 
-    /// A stream is over. Nothing happens for a connection that is lost.
+    /// A stream has ended. No effect if its connection is lost.
     pub fn give_back(&mut self, id: ConnectionId, now: Millis) {
         let Some(place) = self.place(id) else { return };
         let one = &mut self.open[place];
-        debug_assert!(one.streams > 0, "a stream ends once");
+        debug_assert!(one.streams > 0, "a stream is given back once");
         one.streams = one.streams.saturating_sub(1);
         one.idle_since = now;
         if one.retired && one.streams == 0 {
@@ -113,14 +114,14 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         }
     }
 
-    /// The peer allows so many streams now. Those that are open beyond it stay.
+    /// The peer's new limit on streams. Open streams beyond it stay.
     pub fn limit(&mut self, id: ConnectionId, limit: u32) {
         if let Some(place) = self.place(id) {
             self.open[place].limit = limit.min(self.bounds.streams_max);
         }
     }
 
-    /// The peer is going away (GOAWAY, RFC 9113 6.8): no new stream, and forgotten with the last one.
+    /// The peer is going away (GOAWAY, RFC 9113 6.8): no new streams, and removed with the last one.
     pub fn retire(&mut self, id: ConnectionId) {
         let Some(place) = self.place(id) else { return };
         self.open[place].retired = true;
@@ -129,14 +130,14 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         }
     }
 
-    /// The connection is gone, with every stream on it.
+    /// The connection is lost, with every stream on it.
     pub fn lost(&mut self, id: ConnectionId) {
         if let Some(place) = self.place(id) {
             self.open.swap_remove(place);
         }
     }
 
-    /// Moves connections without a stream for too long to `closing`, as long as more than `kept` are there. For a timer.
+    /// Moves connections that had no stream for too long to `closing`, but keeps at least `kept`. For a timer.
     pub fn reap(&mut self, now: Millis, kept: usize, closing: &mut Vec<C>) {
         let (idle_ms, mut surplus) = (self.bounds.idle_ms, self.connections().saturating_sub(kept));
         let over = |one: &mut Connection<C, A>| {
@@ -147,8 +148,8 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         closing.extend(self.open.extract_if(.., over).map(|one| one.connection));
     }
 
-    /// The backend is at `addresses` now, in whatever order. Connections to one that it has left take no new stream; those
-    /// without one are moved to `closing`, the others are forgotten with their last.
+    /// The backend now has `addresses`, in any order. Connections to other addresses get no new streams; those without
+    /// streams are moved to `closing`, the others are removed with their last stream.
     pub fn moved(&mut self, addresses: Arc<[A]>, closing: &mut Vec<C>) {
         self.addresses = addresses;
         for one in self.open.iter_mut().filter(|one| !self.addresses.contains(&one.address)) {
@@ -157,18 +158,18 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         closing.extend(self.open.extract_if(.., |one| one.retired && one.streams == 0).map(|one| one.connection));
     }
 
-    /// Moves every connection without a stream to `closing`, and takes no new stream on the others.
+    /// Moves every connection without streams to `closing`, and opens no new stream on the others.
     pub fn drain(&mut self, closing: &mut Vec<C>) {
         closing.extend(self.open.extract_if(.., |one| one.streams == 0).map(|one| one.connection));
         self.open.iter_mut().for_each(|one| one.retired = true);
     }
 
-    /// Streams that are open on live and on retired connections.
+    /// Open streams, on live and retired connections.
     pub fn streams(&self) -> u32 {
         self.open.iter().map(|one| one.streams).sum()
     }
 
-    /// Connections that are open or being opened.
+    /// Connections open or being opened.
     pub fn connections(&self) -> usize {
         self.open.len() + self.dialling
     }
@@ -181,14 +182,14 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         self.open.iter().position(|one| one.id == id)
     }
 
-    /// Panics when a law of this machine is broken. For tests and simulation.
+    /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
         assert!(self.live() <= self.bounds.connections_max, "{} connections", self.live());
         assert!(self.dialling <= 1, "one dial at a time");
-        assert!(self.open.iter().all(|one| one.streams <= self.bounds.streams_max.max(1)), "streams of a connection");
-        assert!(self.open.iter().all(|one| !one.retired || one.streams > 0), "a retired one is there for its streams");
+        assert!(self.open.iter().all(|one| one.streams <= self.bounds.streams_max.max(1)), "streams per connection");
+        assert!(self.open.iter().all(|one| !one.retired || one.streams > 0), "a retired connection without streams");
         let leads = |one: &Connection<C, A>| one.retired || self.addresses.contains(&one.address);
-        assert!(self.open.iter().all(leads), "one that takes streams leads nowhere");
+        assert!(self.open.iter().all(leads), "a live connection to a former address");
     }
 }
 

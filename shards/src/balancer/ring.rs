@@ -1,16 +1,16 @@
-//! Consistent hashing with bounded load: requests that belong together meet the same backend, whose caches then help, and
-//! no backend gets more than a quarter above its fair share for it.
+//! Consistent hashing with bounded load: related requests go to the same backend, which profits from its caches, and
+//! affinity never gives a backend more than 125 % of its fair share.
 
 use alloc::vec::Vec;
 
-/// Points of a backend on the ring for each unit of weight, as long as there are not too many.
+/// Points on the ring for each unit of a backend's weight, unless `POINTS_MAX` is exceeded.
 const POINTS: u32 = 64;
-/// Most points of a ring, or a little more: a search in it stays in the cache.
+/// Approximate maximum of points on a ring: a search stays in the processor's cache.
 const POINTS_MAX: u64 = 16_384;
-/// How much more than its fair share a backend may have, in percent.
+/// Most load of a backend, as a percentage of its fair share.
 const LOAD_PERCENT: u64 = 125;
 
-/// Points in order of their place.
+/// Points sorted by position.
 #[derive(Clone, Debug)]
 pub struct Ring {
     pub(super) points: Vec<(u64, u32)>,
@@ -18,7 +18,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Backends by a name that stays the same over restarts and nodes, as [`hash`] gives it, and by weight.
+    /// Backends by the [`hash`] of a name that is stable over restarts and nodes, and by weight.
     pub fn new(names: &[u64], weights: &[u32]) -> Self {
         let all: u64 = weights.iter().map(|&weight| u64::from(weight) * u64::from(POINTS)).sum();
         let mut points = Vec::new();
@@ -33,10 +33,10 @@ impl Ring {
         Self { points, count: names.len() }
     }
 
-    /// The backend for what belongs at `place`: the first on the ring from there on that is available and not overloaded.
+    /// The backend for the key at `place`: the first from there on the ring that is available and not overloaded.
     ///
-    /// A backend is overloaded when one more would be over 125 % of its share, by weight, of all that is in flight. All
-    /// of them cannot be, so that there is one as long as one is available. Allocates nothing.
+    /// A backend is overloaded if one more request would exceed 125 % of its share, by weight, of all requests in
+    /// flight. Not all of them can be, so there is a result whenever one is available. Allocates nothing.
     pub fn pick(&self, place: u64, load: impl Fn(usize) -> u32, weight: impl Fn(usize) -> u32) -> Option<usize> {
         let available = || (0..self.count).filter(|&backend| weight(backend) > 0);
         let weights: u64 = available().map(|backend| u64::from(weight(backend))).sum();
@@ -52,7 +52,7 @@ impl Ring {
     }
 }
 
-/// Where bytes belong on a ring. For placement alone: it is fast, and everybody can find bytes that meet.
+/// The position of `bytes` on a ring. For placement only: it is fast, and collisions are easy to construct.
 pub fn hash(bytes: &[u8]) -> u64 {
     let mut state = bytes.len() as u64;
     let mut words = bytes.chunks_exact(8);

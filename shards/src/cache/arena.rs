@@ -1,12 +1,12 @@
-//! Dense slots in chunks, for the cache: indices 0 to len - 1 are all taken, the last one moves into a gap.
-//! Chunks never move, so growth copies nothing and memory follows the number of entries down again.
-//! Must never hold vacant slots beyond one spare chunk: their memory would escape the cache's budget.
+//! Dense slots in chunks, for the cache: indices 0 to len - 1 are in use; the last one moves into a gap. Chunks never
+//! move, so growth copies nothing and memory shrinks with the number of entries. Must never keep vacant slots beyond
+//! one spare chunk: their memory would not count against the cache's budget.
 
 use alloc::vec::Vec;
 use core::ops::{Index, IndexMut};
 
 const CHUNK_BITS: u32 = 8;
-/// Slots a chunk: some tens of kilobytes, small beside any budget, large beside the cost of allocating.
+/// Slots per chunk: some tens of kilobytes, small compared to any budget, large compared to the cost of an allocation.
 const CHUNK: usize = 1 << CHUNK_BITS;
 
 pub(crate) struct Arena<T> {
@@ -23,7 +23,7 @@ impl<T> Arena<T> {
         self.len
     }
 
-    /// Adds a slot at index `len`, which is returned.
+    /// Appends a slot and returns its index.
     pub(crate) fn push(&mut self, slot: T) -> u32 {
         let index = self.len;
         let chunk = (index >> CHUNK_BITS) as usize;
@@ -35,13 +35,13 @@ impl<T> Arena<T> {
         index
     }
 
-    /// Takes slot `index` out. The slot that was last now stands there, unless it was the one taken.
+    /// Removes slot `index` and moves the last slot into its place, unless it was the last.
     pub(crate) fn swap_remove(&mut self, index: u32) -> T {
         let last = self.len - 1;
         let chunk = (last >> CHUNK_BITS) as usize;
         let moved = self.chunks[chunk].pop().expect("the last chunk in use holds the last slot");
         self.len = last;
-        // One spare chunk stays, so that a length swinging around a boundary does not allocate.
+        // One spare chunk stays, so that a length that oscillates around a chunk boundary does not allocate each time.
         self.chunks.truncate((last as usize).div_ceil(CHUNK) + 1);
         if index == last { moved } else { core::mem::replace(&mut self[index], moved) }
     }

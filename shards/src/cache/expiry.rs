@@ -1,6 +1,6 @@
-//! When each slot of the cache expires, the earliest first: a binary heap in chunks, so that growth copies nothing.
-//! Owned by the cache, which keeps each slot's position in the heap inside the slot and is told when it changes.
-//! Must never read a slot's time from the slot: sifting would then miss the processor's caches at each step.
+//! When each slot of the cache expires, earliest first: a binary heap in chunks, so that growth copies nothing. Owned
+//! by the cache, which keeps each slot's heap position inside the slot and is notified of changes. Must never read a
+//! slot's time from the slot: sifting would then miss the processor's caches at each step.
 
 use super::arena::Arena;
 use crate::Millis;
@@ -11,8 +11,8 @@ pub(crate) struct Due {
     pub(crate) slot: u32,
 }
 
-/// Calls that take `place(slot, position)` tell it of each slot whose position changed.
-/// With one time to live for all, a new entry is due last and sifting up ends at once.
+/// Methods that take `place(slot, position)` call it for each slot whose position changed. With the same time to live
+/// for all, a new entry is due last and sifting up ends at once.
 pub(crate) struct Expiry {
     heap: Arena<Due>,
 }
@@ -39,7 +39,7 @@ impl Expiry {
         }
     }
 
-    /// The slot at `position` is called `slot` from now on: the arena moved it.
+    /// The arena moved a slot: the one at `position` has the index `slot` from now on.
     pub(crate) fn rename(&mut self, position: u32, slot: u32) {
         self.heap[position].slot = slot;
     }
@@ -60,7 +60,7 @@ impl Expiry {
 
     fn sift_down(&mut self, mut position: u32, mut place: impl FnMut(u32, u32)) {
         let due = self.heap[position];
-        // The bound on the position keeps `2 * position + 2` inside u32.
+        // The loop bound keeps `2 * position + 2` within u32.
         while position < self.heap.len() / 2 {
             let (left, right) = (2 * position + 1, 2 * position + 2);
             let right_is_first = right < self.heap.len() && self.heap[right].at < self.heap[left].at;
@@ -79,14 +79,14 @@ impl Expiry {
         place(due.slot, position);
     }
 
-    /// Panics unless the heap is ordered and holds one due time a slot; `claim(slot)` is the due time and the position
-    /// that the slot believes in.
+    /// Panics unless the heap is ordered and holds one due time per slot; `claim(slot)` returns the due time and the
+    /// position stored in the slot.
     pub(crate) fn check(&self, slots: u32, claim: impl Fn(u32) -> (Millis, u32)) {
-        assert_eq!(self.heap.len(), slots, "one due time a slot");
+        assert_eq!(self.heap.len(), slots, "one due time per slot");
         for position in 0..self.heap.len() {
             let due = self.heap[position];
             assert!(position == 0 || self.heap[(position - 1) / 2].at <= due.at, "heap order at {position}");
-            assert_eq!(claim(due.slot), (due.at, position), "slot {} and its due time", due.slot);
+            assert_eq!(claim(due.slot), (due.at, position), "due time and position of slot {}", due.slot);
         }
     }
 }

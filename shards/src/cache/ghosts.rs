@@ -1,16 +1,15 @@
-//! Fingerprints that left the cache lately: one that comes back was given up too early.
-//! Owned by the cache. A guess, not a record: it may forget one, and two fingerprints may look the same.
-//! Must never decide what a client gets, only how long an entry stays.
+//! Fingerprints evicted lately: one that returns was evicted too early. Owned by the cache. Approximate: it may forget
+//! one, and two fingerprints may collide. Must never decide what a client gets, only how long an entry stays.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// Bits of a tag that choose the table. Each grows by itself, so that no call copies more than one of them.
+/// Bits of a tag that choose the table. Tables grow one by one, so that no call copies more than one of them.
 const TABLE_BITS: u32 = 8;
 const TABLES: usize = 1 << TABLE_BITS;
 
-/// Tables with one place a tag: the later of two that share a place wins. That takes a third of the memory of an exact
-/// queue with its index, and what it forgets costs less than half a hit in a hundred requests.
+/// Tables with one place per tag: the later of two that share a place wins. This takes a third of the memory of an
+/// exact queue with its index, and what it forgets costs less than 0.5 percentage points of hit rate.
 pub(crate) struct Ghosts {
     tables: Box<[Vec<Ghost>; TABLES]>,
     left: u32,
@@ -19,21 +18,21 @@ pub(crate) struct Ghosts {
 #[derive(Clone, Copy)]
 struct Ghost {
     tag: u32,
-    /// How many had left the cache when this one did, itself included; 0 is an empty place.
+    /// How many evictions there were up to this one, inclusive; 0 is an empty place.
     left: u32,
 }
 
 impl Ghosts {
-    /// Bytes for each entry that the window counts: two places right after growing, and the one of before.
+    /// Bytes per entry in the window: two places right after growing, and one of the old table.
     pub(crate) const BYTES_EACH: u64 = 3 * size_of::<Ghost>() as u64;
 
     pub(crate) fn new() -> Self {
         Self { tables: Box::new([const { Vec::new() }; TABLES]), left: 0 }
     }
 
-    /// Remembers a tag, in tables of at least one place for each of the `window` latest.
+    /// Remembers a tag, in tables of at least one place for each of the latest `window` evictions.
     pub(crate) fn remember(&mut self, tag: u32, window: u32) {
-        // Wraps after four billion; a ghost may then seem young, which is a wrong guess like any other.
+        // Wraps after four billion; a ghost may then seem recent, which is harmless.
         self.left = self.left.wrapping_add(1).max(1);
         let table = &mut self.tables[table(tag)];
         let share = (window as usize).div_ceil(TABLES).max(1);
@@ -44,7 +43,7 @@ impl Ghosts {
         table[place] = Ghost { tag, left: self.left };
     }
 
-    /// Whether the tag is among the `window` latest that left, as far as is remembered.
+    /// Whether the tag is among the latest `window` evictions, as far as remembered.
     pub(crate) fn knows(&self, tag: u32, window: u32) -> bool {
         let table = &self.tables[table(tag)];
         !table.is_empty() && {
@@ -58,7 +57,7 @@ const fn table(tag: u32) -> usize {
     tag as usize & (TABLES - 1)
 }
 
-/// In a table of `len` places, a power of two.
+/// The place in a table of `len` places, a power of two.
 const fn place(tag: u32, len: usize) -> usize {
     (tag >> TABLE_BITS) as usize & (len - 1)
 }
@@ -80,7 +79,7 @@ mod tests {
     #[test]
     fn remembers_the_latest_only() {
         let mut ghosts = Ghosts::new();
-        assert!(!ghosts.knows(0, 10), "nothing left yet");
+        assert!(!ghosts.knows(0, 10), "nothing was evicted yet");
         for tag in 0..100 {
             ghosts.remember(tag, 10);
         }

@@ -1,6 +1,6 @@
-//! In which slot each fingerprint is: many tables, of which each grows by itself, so that no insert moves more than one.
-//! Owned by the cache. Keeps a tag beside each slot's number, so that growing reads no slot.
-//! Must never do for one insert what takes time in proportion to all entries.
+//! Fingerprint to slot: many tables that grow one by one, so that no insert moves more than one of them. Owned by the
+//! cache. Keeps a tag with each slot's index, so that growing reads no slot. Must never take time in proportion to all
+//! entries for one insert.
 
 use alloc::boxed::Box;
 
@@ -19,7 +19,7 @@ struct Located {
     slot: u32,
 }
 
-/// hashbrown places by the low bits and compares by the top seven: a table's entries differ in both.
+/// hashbrown places by the low bits and compares by the top seven: entries of one table differ in both.
 const fn hash(tag: u32) -> u64 {
     (tag as u64) << 32 | (tag >> TABLE_BITS) as u64
 }
@@ -33,32 +33,32 @@ impl Index {
         Self { tables: Box::new([const { HashTable::new() }; 1 << TABLE_BITS]) }
     }
 
-    /// The slot with this tag of which `is` says that it is the one.
+    /// The slot with this tag for which `is` returns true.
     pub(crate) fn find(&self, tag: u32, is: impl Fn(u32) -> bool) -> Option<u32> {
         let same = |located: &Located| located.tag == tag && is(located.slot);
         self.tables[table(tag)].find(hash(tag), same).map(|located| located.slot)
     }
 
-    /// Adds a slot, which is not there yet.
+    /// Adds a slot that is not in the index.
     pub(crate) fn insert(&mut self, tag: u32, slot: u32) {
         self.tables[table(tag)].insert_unique(hash(tag), Located { tag, slot }, |located| hash(located.tag));
     }
 
-    /// Takes `slot` out.
+    /// Removes `slot`.
     pub(crate) fn remove(&mut self, tag: u32, slot: u32) {
         if let Ok(entry) = self.tables[table(tag)].find_entry(hash(tag), |located| located.slot == slot) {
             entry.remove();
         }
     }
 
-    /// What is in slot `from` is in slot `to` now.
+    /// The content of slot `from` has moved to slot `to`.
     pub(crate) fn rename(&mut self, tag: u32, from: u32, to: u32) {
         if let Some(located) = self.tables[table(tag)].find_mut(hash(tag), |located| located.slot == from) {
             located.slot = to;
         }
     }
 
-    /// Slots in it, counted. For tests and simulation.
+    /// Number of slots, counted. For tests and simulation.
     pub(crate) fn count(&self) -> usize {
         self.tables.iter().map(HashTable::len).sum()
     }
@@ -88,7 +88,7 @@ mod tests {
             index.insert(*tag, slot);
         }
         assert!((0..).zip(&tags).all(|(slot, tag)| index.find(*tag, |found| found == slot) == Some(slot)));
-        // An insert moves what is in its table, and nothing else.
+        // An insert moves the entries of its table and nothing else.
         let most = index.tables.iter().map(HashTable::len).max().unwrap();
         assert!(index.count() == ENTRIES as usize && most < ENTRIES as usize / 100, "{most} in one table");
     }

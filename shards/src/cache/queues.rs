@@ -1,18 +1,18 @@
-//! The slots of the cache and the two queues that decide who leaves.
-//! Owned by the cache; a slot is in exactly one queue, linked by index.
-//! Must never lose a slot's bytes: the queues' sums are what the budget is held against.
+//! The slots of the cache and the two queues that choose the victim. Owned by the cache; a slot is in exactly one
+//! queue, linked by index. Must never lose count of a slot's bytes: the budget is checked against the sums of the
+//! queues.
 
 use super::arena::Arena;
 use crate::{Fingerprint, Millis};
 
-/// No slot. The arena ends one earlier.
+/// No slot. Arena indices stay below it.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Uses are counted up to here. A large entry pays up to this many for staying, see `Queues::price`.
+/// Uses are counted up to this number. A large entry pays up to this many for staying; see `Queues::price`.
 const USES_MAX: u8 = 7;
 
-/// How many entries a search for a victim may spare. Without a bound one insert into a cache of much used entries
-/// would walk over all of them; sparing fewer than a few dozen costs hits.
+/// How many entries a search for a victim may spare. Without a bound one insert into a cache of much used entries would
+/// visit all of them; sparing fewer than a few dozen costs hits.
 const SPARED_MAX: u32 = 32;
 
 pub(crate) struct Slot<V> {
@@ -41,7 +41,7 @@ pub(crate) enum Which {
     Proven,
 }
 
-/// Where a slot stands and how it was used: what a replaced entry hands on to its successor.
+/// A slot's queue and use count: what a replacement inherits.
 #[derive(Clone, Copy)]
 pub(crate) struct Standing {
     pub(crate) queue: Which,
@@ -77,7 +77,7 @@ pub(crate) struct Queues {
     probation_bytes: u64,
 }
 
-/// Who leaves, and from which queue.
+/// Which slot is evicted, and from which queue.
 pub(crate) struct Victim {
     pub(crate) slot: u32,
     pub(crate) queue: Which,
@@ -98,7 +98,7 @@ impl Queues {
         self.proven.len
     }
 
-    /// Puts slot `at` at the new end of the queue that its links name.
+    /// Appends slot `at` to the newest end of the queue that its links name.
     pub(crate) fn push<V>(&mut self, slots: &mut Arena<Slot<V>>, at: u32) {
         let queue = self.queue(slots[at].links.queue);
         let older = queue.newest;
@@ -113,7 +113,7 @@ impl Queues {
         queue.bytes += slots[at].charge_bytes;
     }
 
-    /// Takes slot `at` out of its queue; its links are then without meaning.
+    /// Takes slot `at` out of its queue; its links are meaningless afterwards.
     pub(crate) fn unlink<V>(&mut self, slots: &mut Arena<Slot<V>>, at: u32) {
         let Links { newer, older, queue, .. } = slots[at].links;
         let queue = self.queue(queue);
@@ -129,7 +129,7 @@ impl Queues {
         queue.bytes -= slots[at].charge_bytes;
     }
 
-    /// The arena moved a slot to `to`: its neighbours have to learn so.
+    /// The arena moved a slot to `to`: updates its neighbours.
     pub(crate) fn rename<V>(&mut self, slots: &mut Arena<Slot<V>>, to: u32) {
         let Links { newer, older, queue, .. } = slots[to].links;
         let queue = self.queue(queue);
@@ -143,10 +143,10 @@ impl Queues {
         }
     }
 
-    /// Chooses who leaves, and moves those that are spared. `None` only when there is no slot.
+    /// Chooses the victim, and moves the slots that are spared. `None` only if there is no slot.
     ///
-    /// While probation has more than its share, its oldest goes: out if it was never used, to the proven ones if it
-    /// was. Else the oldest of the proven goes, unless it can pay with its uses for another round.
+    /// While probation exceeds its share, its oldest slot is taken: evicted if it was never used, moved to proven if it
+    /// was. Otherwise the oldest proven slot is evicted, unless its uses pay for another round.
     pub(crate) fn victim<V>(&mut self, slots: &mut Arena<Slot<V>>) -> Option<Victim> {
         let mut spared = 0;
         loop {
@@ -173,7 +173,7 @@ impl Queues {
     }
 
     /// What another round costs an entry, in uses: one, and one more for each half of the mean size. Without it many
-    /// small answers would leave for one large one that is asked for no more often.
+    /// small answers would be evicted for one large answer that is requested no more often.
     fn price(&self, charge_bytes: u64) -> u8 {
         let len = u64::from(self.probation.len + self.proven.len).max(1);
         let half_mean = (self.used_bytes() / len / 2).max(1);
@@ -187,7 +187,7 @@ impl Queues {
         }
     }
 
-    /// Panics unless the queues link every slot once, both ways, and their sums are right.
+    /// Panics unless the queues link every slot once, in both directions, and their sums are right.
     pub(crate) fn check<V>(&self, slots: &Arena<Slot<V>>) {
         let mut met = 0;
         for (which, queue) in [(Which::Probation, &self.probation), (Which::Proven, &self.proven)] {
@@ -198,7 +198,7 @@ impl Queues {
                 assert!(slot.links.uses <= USES_MAX);
                 bytes += slot.charge_bytes;
                 len += 1;
-                assert!(len <= queue.len, "no circle");
+                assert!(len <= queue.len, "the links form a cycle");
                 (newer, at) = (at, slot.links.older);
             }
             assert_eq!((newer, len, bytes), (queue.oldest, queue.len, queue.bytes), "ends and sums of a queue");

@@ -1,4 +1,4 @@
-//! Tests of `cache` against its laws and a naive model.
+//! Tests of `cache` against its invariants and a naive model.
 
 use super::*;
 use crate::random::{Random, each_seed};
@@ -77,7 +77,7 @@ fn the_search_for_a_victim_is_bounded() {
         cache.get(&fingerprint(of), Millis(0));
     }
     assert_eq!(cache.insert(fingerprint(100), 100, 100, Millis(0), 1000), Inserted::Stored { evicted: 1 });
-    // All were used: 32 are spared, and the next one leaves although it was.
+    // All were used: 32 are spared, and the next one is evicted although it was used.
     let missing: Vec<u64> = (0..100).filter(|&of| cache.find(&fingerprint(of)).is_none()).collect();
     assert_eq!(missing, [32]);
 }
@@ -125,13 +125,13 @@ fn gives_everything_back_on_clear() {
     for of in 0..1000 {
         cache.insert(fingerprint(of % 300), value.clone(), of, Millis(of), of);
     }
-    assert_eq!(alloc::rc::Rc::strong_count(&value), cache.len() + 1, "what left was dropped");
+    assert_eq!(alloc::rc::Rc::strong_count(&value), cache.len() + 1, "evicted values are dropped");
     cache.clear();
     assert_eq!((alloc::rc::Rc::strong_count(&value), cache.used_bytes(), cache.budget_bytes()), (1, 0, 1 << 20));
     cache.check();
 }
 
-/// The same policy over two lists, oldest first, with neither index nor links nor heap.
+/// The same policy over two lists, oldest first, without index, links or heap.
 struct Plain {
     probation: Vec<Entry>,
     proven: Vec<Entry>,
@@ -232,10 +232,10 @@ fn agrees_with_two_plain_lists() {
         let mut now = 0;
         for step in 0..900u32 {
             // Due times never coincide (now is a multiple of 1000, the time to live is not), or the order of expiry
-            // would be left to chance.
+            // would be undefined.
             now += 1000 * random.below(3);
             let at = Millis(now);
-            // Twice below: the small numbers come more often.
+            // Minimum of two draws: small numbers are more frequent.
             let popular = random.below(prompts) + 1;
             let fingerprint = fingerprint(random.below(popular));
             match random.below(100) {

@@ -1,4 +1,4 @@
-//! Tests of `coalesce`: against a model that judges the whole history anew at each event, and of crowds at one owner.
+//! Tests of `coalesce`: against a model that evaluates the whole history at each event, and with crowds at one owner.
 
 use super::*;
 use crate::random::{Random, each_seed};
@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 type Event = CoalesceEvent<u32, &'static str>;
 type Step = CoalesceStep<u32, &'static str>;
 
-/// What is to be done after `history`, told from all of it and from what was to be done after each part of it.
+/// The expected step after `history`, derived from all of it and the steps taken so far.
 fn expected(history: &[Event], steps: &[Step]) -> Step {
     let Some((last, earlier)) = history.split_last() else {
         return Step::Ask { group: Group::Everyone, silent: None };
@@ -50,7 +50,7 @@ fn expected(history: &[Event], steps: &[Step]) -> Step {
     }
 }
 
-/// What may happen after `step`; none if nothing can.
+/// An event that can follow `step`; none if nothing can.
 fn draw(random: &mut Random, step: &Step) -> Option<Event> {
     let failed = |random: &mut Random| {
         let worth = if random.chance(70) { Worth::AnotherTry } else { Worth::Nothing };
@@ -105,12 +105,12 @@ fn every_history_ends_as_the_model_says() {
             step = coalescing.next(event);
             steps.push(expected(&history, &steps));
             assert_eq!(Some(&step), steps.last(), "SEED={seed} {history:?}");
-            assert!(history.len() <= 120, "SEED={seed}: no end: {history:?}");
+            assert!(history.len() <= 120, "SEED={seed}: does not end: {history:?}");
         }
     });
 }
 
-/// How an upstream call ends for those who follow it.
+/// How an upstream call ends for its followers.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     /// Complete and not stored; whether it can be converted.
@@ -125,7 +125,7 @@ enum Ending {
 struct Crowd {
     flights: Flights,
     requests: Vec<Request>,
-    /// Of each call that was made, whether others could follow it.
+    /// Whether each call made could be followed.
     calls: Vec<Flown>,
 }
 
@@ -138,7 +138,7 @@ enum Flown {
 struct Request {
     coalescing: Coalescing,
     streams: bool,
-    /// Flight and form of its leader, of those who follow.
+    /// Flight and form of its leader, for followers.
     follows: Option<(Fingerprint, u64)>,
     end: Option<Step>,
 }
@@ -169,7 +169,7 @@ impl Crowd {
         crowd
     }
 
-    /// Does what request `at` wants, until it follows, fetches, or is over.
+    /// Runs request `at` until it follows, fetches, or is over.
     fn go(&mut self, at: usize, mut step: Step) {
         loop {
             let request = &mut self.requests[at];
@@ -192,7 +192,7 @@ impl Crowd {
                 Step::AskHere { .. } => panic!("the owner has answered"),
                 Step::Lead | Step::Alone => {
                     self.calls.push(if step == Step::Lead { Flown::Led } else { Flown::Alone });
-                    // What becomes of a call is the same to the one who makes it.
+                    // The outcome of a call is the same for the request that makes it.
                     request.end = Some(step);
                     return;
                 }
@@ -205,7 +205,7 @@ impl Crowd {
         }
     }
 
-    /// Ends the oldest flight. False if none flies.
+    /// Ends the oldest flight. False if there is none.
     fn land(&mut self, streamed: bool, ending: Ending) -> bool {
         let flying = [QUESTION, fingerprint(Group::SameForm, false), fingerprint(Group::SameForm, true)];
         let Some((flight, number)) = flying.iter().find_map(|flight| Some((*flight, self.flights.number(flight)?)))
@@ -264,7 +264,7 @@ fn a_crowd_makes_few_calls_whatever_becomes_of_them() {
                 0 => Ending::Complete { converts: random.chance(50) },
                 1 => Ending::Failed(Worth::AnotherTry),
                 2 => Ending::Failed(Worth::Nothing),
-                // Behind so many of them nobody waits any longer.
+                // After that many silent flights no request waits any longer.
                 _ if silent < 10 => Ending::Silent,
                 _ => Ending::Failed(Worth::AnotherTry),
             };
@@ -274,7 +274,7 @@ fn a_crowd_makes_few_calls_whatever_becomes_of_them() {
             }
             landed.push(ending);
         }
-        // Three for either form, three for each of the forms, and one for each that was silent.
+        // Three calls for `Everyone`, three for each form, and one for each silent flight.
         assert!(crowd.calls.len() <= 9 + silent, "SEED={seed}: {:?} after {landed:?}", crowd.calls);
         assert!(!crowd.calls.contains(&Flown::Alone), "SEED={seed}: {:?} after {landed:?}", crowd.calls);
         assert!(crowd.requests.iter().all(|request| request.end.is_some()), "SEED={seed}");

@@ -1,4 +1,4 @@
-//! Tests of `flight` against its laws and a naive model.
+//! Tests of `flight` against its invariants and a naive model.
 
 use super::*;
 use crate::random::{Random, each_seed};
@@ -15,7 +15,7 @@ fn one_leads_and_others_follow() {
     assert!(flights.finish(&A, 1));
     assert!(!flights.finish(&A, 1), "a number ends once");
     assert_eq!(flights.join(&A, CoreId(4), NOW), Joined::Lead { number: 2 });
-    assert!(!flights.finish(&A, 1), "an old number leaves the new flight alone");
+    assert!(!flights.finish(&A, 1), "an old number does not end the new flight");
     assert_eq!(flights.number(&A), Some(2));
 }
 

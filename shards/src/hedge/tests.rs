@@ -1,4 +1,4 @@
-//! Tests of `hedge` against its laws and a naive model.
+//! Tests of `hedge` against its invariants and a naive model.
 
 use super::*;
 use crate::random::{Random, each_seed};
@@ -22,7 +22,7 @@ fn an_hour_is_told_from_longer() {
     let p95 = quantile.p95().expect("enough");
     assert!(hour_us < p95 && p95 <= hour_us + hour_us / 8 + 1, "{p95}");
     (0..LEAST).for_each(|_| quantile.note(u64::MAX));
-    assert_eq!(quantile.p95(), Some(1 << 32), "the end of what is measured");
+    assert_eq!(quantile.p95(), Some(1 << 32), "the end of the range");
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn it_knows_the_slowest_twentieth_and_follows_what_changes() {
     assert!((900..=1_200).contains(&p95), "{p95}");
 }
 
-/// Durations over many octaves, so that most places hold few.
+/// Durations over many octaves, so that most buckets hold few samples.
 fn any_us(random: &mut Random) -> u64 {
     let bits = random.below(34);
     random.below(1 << bits)
@@ -87,7 +87,7 @@ fn forgetting_halves_and_shifts_nothing() {
         for place in 0..BUCKETS {
             before += u32::from(quantile.counts[place]);
             after += u32::from(halved.counts[place]);
-            assert_eq!(after, before / 2, "as many up to here as before, in halves");
+            assert_eq!(after, before / 2, "cumulative counts are halved");
         }
     });
 }

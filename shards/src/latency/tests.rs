@@ -1,4 +1,4 @@
-//! Latencies one by one, and against a naive model.
+//! Tests of `latency`: single steps, and against a naive model.
 
 use super::*;
 use crate::balancer::two_choices;
@@ -31,7 +31,11 @@ fn one_request_pays_for_the_news() {
     let mut known = Latency::new(1_000);
     known.note(8_000, Millis(0));
     let later = Millis(60_000);
-    assert_eq!((known.cost(0, later), known.cost(1, later)), (1, 4_002), "a quarter is never forgotten under way");
+    assert_eq!(
+        (known.cost(0, later), known.cost(1, later)),
+        (1, 4_002),
+        "a quarter is kept while a request is in flight"
+    );
 }
 
 #[test]
@@ -45,18 +49,18 @@ fn a_failure_counts_for_more_than_what_was_known() {
         latency.note_failure(50, Millis(at));
         latency.cost(0, Millis(at))
     });
-    assert_eq!(costs, [32_001, 128_005, 512_021], "of what was known before it was forgotten");
+    assert_eq!(costs, [32_001, 128_005, 512_021], "multiples of the estimate before decay");
     latency.note_failure(20_000_000, Millis(10_000));
     latency.note_failure(50, Millis(10_000));
-    assert_eq!(latency.cost(0, Millis(10_000)), 20_000_001, "at least what it took, and never less than before");
+    assert_eq!(latency.cost(0, Millis(10_000)), 20_000_001, "at least its duration, and never less than before");
 }
 
-/// Law: a backend that fails at once gets few requests of those that others could have answered.
+/// A backend that fails at once gets few of the requests that others could have answered.
 #[test]
 fn who_fails_fast_does_not_look_fast() {
     each_seed(20, |seed| {
         let mut random = Random::new(seed);
-        // Of 100 requests to the last one so many fail, after a millisecond; all else takes 200.
+        // This percentage of requests to the last backend fails, after a millisecond; all others take 200.
         for failing in [100, 50] {
             let mut latencies = [const { Latency::new(10_000) }; 3];
             let (mut out, mut counts) = (Vec::new(), [0_u32; 3]);
@@ -72,7 +76,7 @@ fn who_fails_fast_does_not_look_fast() {
                 });
                 let in_flight = |backend| out.iter().filter(|(_, at, _)| *at == backend).count() as u32;
                 let cost = |backend: usize| latencies[backend].cost(in_flight(backend), Millis(now));
-                let backend = two_choices(3, cost, |_| 1, random.next()).expect("all may be asked");
+                let backend = two_choices(3, cost, |_| 1, random.next()).expect("all are available");
                 let failed = backend == 2 && random.below(100) < failing;
                 counts[backend] += 1;
                 out.push((if failed { now + 1 } else { now + 200 }, backend, failed));
@@ -94,7 +98,7 @@ fn edges_do_not_wrap() {
     slow.check(Millis(u64::MAX));
 }
 
-/// What was known decays step by step here, a half-life at a time and a straight line for the rest.
+/// Decays step by step: a half-life at a time, then linearly.
 #[test]
 fn a_random_life_is_the_one_that_the_model_leads() {
     each_seed(100, |seed| {

@@ -1,9 +1,9 @@
-//! Tests of `pool` against its laws and a naive model.
+//! Tests of `pool` against its invariants and a naive model.
 
 use super::*;
 use crate::random::{Random, each_seed};
 
-/// The only address of most tests.
+/// The only address in most tests.
 const HERE: u8 = 1;
 
 const BOUNDS: PoolBounds = PoolBounds { idle_max: 2, open_max: Some(3), open_min: 0, idle_ms: 100 };
@@ -22,7 +22,7 @@ fn reuses_the_latest() {
     assert_eq!(pool.take(Millis(0)), Take::Full);
     assert_eq!(pool.give_back('a', HERE, Millis(1)), None);
     assert_eq!(pool.give_back('b', HERE, Millis(2)), None);
-    assert_eq!(pool.give_back('c', HERE, Millis(3)), Some('a'), "the longest idle makes room");
+    assert_eq!(pool.give_back('c', HERE, Millis(3)), Some('a'), "the longest idle is closed");
     assert_eq!(pool.take(Millis(50)), Take::Reuse { connection: 'c', address: HERE });
 }
 
@@ -68,24 +68,24 @@ fn what_leads_to_an_address_that_is_gone_is_closed_and_the_rest_stays() {
     assert_eq!(closing, [], "the same in another order");
     pool.moved(Arc::new([2, 3]), &mut closing);
     assert_eq!((closing.as_slice(), pool.idle(), pool.leased()), (&['a'][..], 1, 1));
-    assert_eq!(pool.give_back('c', 1, Millis(1)), Some('c'), "it comes home to nobody");
+    assert_eq!(pool.give_back('c', 1, Millis(1)), Some('c'), "its address is gone");
     assert_eq!(pool.take(Millis(1)), Take::Reuse { connection: 'b', address: 2 });
     assert_eq!(pool.leased(), 1);
     pool.moved(Arc::new([1]), &mut closing);
     pool.moved(Arc::new([2]), &mut closing);
-    assert_eq!(pool.give_back('b', 2, Millis(2)), None, "the backend is back where it was");
+    assert_eq!(pool.give_back('b', 2, Millis(2)), None, "its address is back");
 }
 
-/// A connection as a plain list keeps it.
+/// A connection in the naive model.
 #[derive(Clone, Copy)]
 struct Known {
     name: u32,
     address: u8,
-    /// The end of its time, while it is idle.
+    /// When its idle time ends, while it is idle.
     until: u64,
 }
 
-/// Some of four addresses, in any order; at times none.
+/// Some of four addresses, in any order; sometimes none.
 fn some_addresses(random: &mut Random) -> Arc<[u8]> {
     let first = random.below(4);
     (0..random.below(5)).map(|step| ((first + step) % 4) as u8).collect()
@@ -108,7 +108,7 @@ fn agrees_with_a_plain_list() {
         };
         let mut addresses = some_addresses(&mut random);
         let mut pool = Pool::new(bounds, addresses.clone());
-        // Idle ones, the latest used last; and the leased ones.
+        // Idle connections, the most recently used last; and leased ones.
         let (mut idle, mut leased): (Vec<Known>, Vec<Known>) = (Vec::new(), Vec::new());
         let (mut now, mut dialled) = (0u64, 0);
         for _ in 0..500 {
@@ -122,14 +122,14 @@ fn agrees_with_a_plain_list() {
                     let taken = pool.take(Millis(now));
                     if let Some(one) = idle.pop() {
                         assert_eq!(taken, Take::Reuse { connection: one.name, address: one.address });
-                        assert!(addresses.contains(&one.address), "nothing is begun where nobody is");
+                        assert!(addresses.contains(&one.address), "a connection to a former address is reused");
                         leased.push(one);
                     } else if open_max.is_some_and(|open_max| leased.len() == open_max) {
                         assert_eq!(taken, Take::Full);
                     } else {
                         assert_eq!(taken, Take::Dial);
                         dialled += 1;
-                        // Dialled before the last move, it may lead anywhere.
+                        // Dialled before the last change of addresses: any address is possible.
                         leased.push(Known { name: dialled, address: random.below(4) as u8, until: 0 });
                     }
                 }
@@ -156,7 +156,7 @@ fn agrees_with_a_plain_list() {
                     assert_eq!(closing, names(&expired));
                 }
                 9 if random.chance(30) && !addresses.is_empty() => {
-                    // As many as it says it lacks can be opened and kept, and then it lacks none.
+                    // As many as `lacks` says can be opened and kept; after that it is 0.
                     for _ in 0..pool.lacks() {
                         assert_eq!(pool.take_fresh(), Take::Dial);
                         dialled += 1;
@@ -192,9 +192,9 @@ fn what_is_lacking_is_opened_ahead_of_need() {
     let mut pool = pool(PoolBounds { open_min: 2, ..BOUNDS });
     assert_eq!(pool.lacks(), 2);
     assert_eq!(pool.take_fresh(), Take::Dial);
-    assert_eq!(pool.lacks(), 1, "one that is on its way counts");
+    assert_eq!(pool.lacks(), 1, "one being opened counts");
     assert_eq!(pool.give_back('a', HERE, Millis(0)), None);
     assert_eq!(pool.lacks(), 1);
     let unkept = self::pool(PoolBounds { open_min: 9, idle_max: 1, ..BOUNDS });
-    assert_eq!(unkept.lacks(), 1, "no more than are kept");
+    assert_eq!(unkept.lacks(), 1, "no more than can be kept");
 }

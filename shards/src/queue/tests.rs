@@ -1,9 +1,9 @@
-//! Tests of `queue` against its laws and a naive model.
+//! Tests of `queue` against its invariants and a naive model.
 
 use super::*;
 use crate::random::{Random, each_seed};
 
-/// Those in the line, those woken whose turn was not yet taken up, and those at work, as a child would keep them.
+/// Waiters, granted but unclaimed permits, and claimed permits, in a naive form.
 struct Model {
     turns: u32,
     line: Vec<(Place, u64)>,
@@ -16,16 +16,16 @@ impl Model {
         self.running + (self.woken.len() as u32) < self.turns
     }
 
-    /// One turn became free; `next` is whom the queue wants woken.
+    /// One permit became free; `next` is the waiter to wake.
     fn passes_on(&mut self, next: Option<u64>) {
         let first = if self.free() && !self.line.is_empty() { Some(self.line.remove(0)) } else { None };
-        assert_eq!(next, first.map(|(_, name)| name), "the first in the line, and nobody else");
+        assert_eq!(next, first.map(|(_, name)| name), "the first in the queue, and no other");
         self.woken.extend(first.map(|(place, _)| place));
     }
 }
 
-/// Law: first come, first served among those who stay; no turn is lost, none is given out twice, nobody waits for
-/// nothing.
+/// First come, first served among those that stay; no permit is lost or given out twice, and no waiter waits while one
+/// is free.
 #[test]
 fn turns_go_round_in_order_and_none_is_lost() {
     each_seed(300, |seed| {
@@ -59,7 +59,7 @@ fn turns_go_round_in_order_and_none_is_lost() {
                 6 if !model.woken.is_empty() => {
                     let place = model.woken.remove(pick(&mut random, model.woken.len()));
                     assert!(queue.take_grant(place));
-                    assert!(!queue.take_grant(place), "once");
+                    assert!(!queue.take_grant(place), "claimed once");
                     model.running += 1;
                     past.push(place);
                 }
@@ -70,7 +70,7 @@ fn turns_go_round_in_order_and_none_is_lost() {
                 }
                 7 if !model.line.is_empty() => {
                     let (place, _) = model.line.remove(pick(&mut random, model.line.len()));
-                    assert!(!queue.take_grant(place), "it waits");
+                    assert!(!queue.take_grant(place), "it is not granted yet");
                     assert_eq!(queue.give_up(place), None);
                     past.push(place);
                 }
@@ -84,7 +84,7 @@ fn turns_go_round_in_order_and_none_is_lost() {
                     let place = past[pick(&mut random, past.len())];
                     queue.replace(place, u64::MAX);
                     assert!(!queue.take_grant(place));
-                    assert_eq!(queue.give_up(place), None, "who has left changes nothing");
+                    assert_eq!(queue.give_up(place), None, "leaving twice has no effect");
                 }
                 9 if random.chance(20) => {
                     model.turns = 1 + random.below(5) as u32;
@@ -104,7 +104,7 @@ fn turns_go_round_in_order_and_none_is_lost() {
             assert_eq!(queue.waiting(), model.line.len());
             assert!(queue.taken() <= 5);
         }
-        // Once everybody has had a turn, all turns are there again.
+        // Once every waiter has had a permit, all permits are free again.
         while queue.taken() > 0 {
             if let Some(place) = model.woken.pop() {
                 assert!(queue.take_grant(place));
@@ -125,7 +125,7 @@ fn more_turns_are_for_those_who_wait() {
     let (first, second) = (queue.wait("first"), queue.wait("second"));
     queue.replace(second, "second, elsewhere");
     queue.resize(3);
-    assert_eq!(queue.enter(), Enter::Wait, "who comes now comes behind them");
+    assert_eq!(queue.enter(), Enter::Wait, "a newcomer queues behind them");
     assert_eq!((queue.grant(), queue.grant(), queue.grant()), (Some("first"), Some("second, elsewhere"), None));
     assert!(queue.take_grant(first) && queue.take_grant(second));
     queue.check();
@@ -138,7 +138,7 @@ fn who_comes_does_not_overtake_one_that_was_granted() {
     let place = queue.wait('a');
     assert_eq!(queue.enter(), Enter::Full);
     assert_eq!(queue.leave(), Some('a'));
-    assert_eq!(queue.enter(), Enter::Wait, "the turn is promised");
+    assert_eq!(queue.enter(), Enter::Wait, "the permit is granted");
     assert_eq!(queue.give_up(place), None);
-    assert_eq!(queue.enter(), Enter::Go, "and free again when it is not wanted");
+    assert_eq!(queue.enter(), Enter::Go, "free again after it was given up");
 }

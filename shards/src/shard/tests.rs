@@ -1,4 +1,4 @@
-//! Tests of `shard` against its laws and a naive model.
+//! Tests of `shard` against its invariants and a naive model.
 
 use super::*;
 
@@ -81,8 +81,8 @@ fn who_fetches_anew_gets_what_expired_a_while_ago() {
     assert_eq!(shard.ask(&A, OTHER, Millis(101)), Asked::Follow { leader: ME, number: 2 });
     assert_eq!(shard.take_over(&A, 2, OTHER, Millis(149)), Asked::Lead { number: 3, stale: Some(7) });
     shard.settle(A, 3, Outcome::Drop, Millis(149));
-    assert_eq!(shard.ask(&A, ME, Millis(150)), Asked::Lead { number: 4, stale: None }, "too long ago");
-    // Whether there is room for one more flight or not.
+    assert_eq!(shard.ask(&A, ME, Millis(150)), Asked::Lead { number: 4, stale: None }, "expired too long ago");
+    // Whether or not there is room for another flight.
     let mut full = Shard::new(1 << 20, 1, 50);
     full.put(A, 7, 8, Millis(0), 100);
     full.ask(&B, ME, Millis(0));

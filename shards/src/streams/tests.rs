@@ -1,9 +1,9 @@
-//! Tests of `streams` against its laws and a naive model.
+//! Tests of `streams` against its invariants and a naive model.
 
 use super::*;
 use crate::random::{Random, each_seed};
 
-/// The only address of most tests.
+/// The only address in most tests.
 const HERE: u8 = 1;
 
 const BOUNDS: StreamBounds = StreamBounds { connections_max: 2, streams_max: 3, idle_ms: 100 };
@@ -25,11 +25,11 @@ fn connections_are_filled_before_another_is_opened() {
     streams.give_back(a, Millis(1));
     assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' }, "the fuller one");
     assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' });
-    assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' }, "three is our own bound");
+    assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' }, "three is the own bound");
     assert_eq!(streams.take(), Slot::Use { id: a, connection: 'a' });
     assert_eq!(streams.take(), Slot::Full);
     streams.retire(a);
-    assert_eq!(streams.take(), Slot::Dial, "one that goes away leaves its place");
+    assert_eq!(streams.take(), Slot::Dial, "a retired connection frees its place");
     streams.dial_failed();
     streams.lost(a);
     streams.give_back(a, Millis(2));
@@ -93,20 +93,20 @@ fn no_new_stream_goes_to_an_address_that_is_gone() {
     streams.give_back(b, Millis(0));
     let mut closing = Vec::new();
     streams.moved(Arc::new([2, 1]), &mut closing);
-    assert_eq!((closing.as_slice(), streams.connections()), (&[][..], 3), "the same in another order");
+    assert_eq!((closing.as_slice(), streams.connections()), (&[][..], 3), "the same addresses in another order");
     streams.moved(Arc::new([2]), &mut closing);
-    assert_eq!((closing.as_slice(), streams.streams()), (&['a'][..], 1), "what runs goes on");
+    assert_eq!((closing.as_slice(), streams.streams()), (&['a'][..], 1), "open streams stay");
     assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' });
     assert_eq!(streams.take(), Slot::Dial);
     streams.moved(Arc::new([3]), &mut closing);
     let d = streams.dialled('d', 2, 9, Millis(1));
-    assert_eq!((streams.streams(), streams.take()), (3, Slot::Dial), "what was dialled serves who waited, nobody else");
+    assert_eq!((streams.streams(), streams.take()), (3, Slot::Dial), "only the request that dialled uses it");
     streams.check();
     [b, c, d].into_iter().for_each(|id| streams.give_back(id, Millis(2)));
     assert_eq!((closing.as_slice(), streams.connections()), (&['a'][..], 1), "only the dial is left");
 }
 
-/// A connection as a plain list keeps it.
+/// A connection in the naive model.
 struct Known {
     id: ConnectionId,
     name: u64,
@@ -117,7 +117,7 @@ struct Known {
     since: u64,
 }
 
-/// Some of four addresses, in any order; at times none.
+/// Some of four addresses, in any order; sometimes none.
 fn some_addresses(random: &mut Random) -> Arc<[u8]> {
     let first = random.below(4);
     (0..random.below(5)).map(|step| ((first + step) % 4) as u8).collect()
@@ -141,7 +141,7 @@ fn agrees_with_a_plain_list() {
         let mut addresses = some_addresses(&mut random);
         let mut streams = Streams::new(bounds, addresses.clone());
         let mut known: Vec<Known> = Vec::new();
-        // Streams that are open, some on connections that are lost; and every connection there ever was.
+        // Open streams, some on lost connections; and every connection there ever was.
         let (mut out, mut ever): (Vec<ConnectionId>, Vec<ConnectionId>) = (Vec::new(), Vec::new());
         let (mut dialling, mut now, mut name) = (false, 0, 0);
         for _ in 0..2_000 {
@@ -154,8 +154,8 @@ fn agrees_with_a_plain_list() {
                         Slot::Use { id, connection } => {
                             let one = known.iter_mut().find(|one| one.id == id).expect("one that is open");
                             assert_eq!(one.name, connection);
-                            assert!(one.has_room() && Some(one.streams) == fullest, "the fullest that has room");
-                            assert!(addresses.contains(&one.address), "nothing is begun where nobody is");
+                            assert!(one.has_room() && Some(one.streams) == fullest, "the fullest with room");
+                            assert!(addresses.contains(&one.address), "a stream to a former address");
                             one.streams += 1;
                             out.push(id);
                         }
@@ -163,7 +163,7 @@ fn agrees_with_a_plain_list() {
                             assert!(fullest.is_none() && !dialling && live < bounds.connections_max);
                             dialling = true;
                         }
-                        Slot::Wait => assert!(fullest.is_none() && dialling, "somebody is opening one"),
+                        Slot::Wait => assert!(fullest.is_none() && dialling, "one is being opened"),
                         Slot::Full => {
                             assert!(fullest.is_none() && !dialling && live == bounds.connections_max);
                         }
@@ -174,10 +174,10 @@ fn agrees_with_a_plain_list() {
                     if random.chance(70) {
                         name += 1;
                         let said = random.below(9) as u32;
-                        // Dialled before the last move, it may lead anywhere.
+                        // Dialled before the last change of addresses: any address is possible.
                         let address = random.below(4) as u8;
                         let id = streams.dialled(name, address, said, Millis(now));
-                        assert!(!ever.contains(&id), "a name is used once");
+                        assert!(!ever.contains(&id), "an id is used once");
                         let limit = said.clamp(1, bounds.streams_max);
                         let retired = !addresses.contains(&address);
                         known.push(Known { id, name, address, streams: 1, limit, retired, since: now });
@@ -195,7 +195,7 @@ fn agrees_with_a_plain_list() {
                     }
                 }
                 7 if !ever.is_empty() => {
-                    // One that is lost, too: news of it may come late.
+                    // Lost ones too: a change of the limit may arrive late.
                     let id = ever[random.below(ever.len() as u64) as usize];
                     let one = known.iter_mut().find(|one| one.id == id);
                     match random.below(4) {
@@ -248,7 +248,7 @@ fn agrees_with_a_plain_list() {
             assert_eq!(streams.streams(), known.iter().map(|one| one.streams).sum());
             assert_eq!(streams.connections(), known.len() + usize::from(dialling));
         }
-        // Once the dial has ended, the peers allow some and the streams are back, nobody waits.
+        // Once the dial has ended, the peers allow some streams and all are given back, no request waits.
         if dialling {
             streams.dial_failed();
         }
