@@ -1,10 +1,10 @@
-//! What these machines must not contain: floats (money and fairness are counted), clocks, rng, threads, sockets.
-//! The compiler keeps `std` and `unsafe` out; these words it would let in.
+//! What these machines must not contain: floats (money and fairness are counted), clocks, random sources, threads,
+//! sockets. The compiler excludes `std` and `unsafe`, but not these.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A word and why it is not wanted. `core::time::Duration` is among them: time is `Millis` here.
+/// A banned word and the reason. `core::time::Duration` is one: time is `Millis` here.
 const BANNED: [(&str, &str); 6] = [
     ("f32", "no floats"),
     ("f64", "no floats"),
@@ -23,9 +23,9 @@ fn sources_keep_to_the_house_rules() {
         let name = path.display();
         let head = text.lines().take_while(|line| line.starts_with("//!")).count();
         let is_tests = path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
-        assert!(is_tests || (1..=5).contains(&head), "{name} opens with {head} lines of purpose, not 1 to 5");
+        assert!(is_tests || (1..=5).contains(&head), "{name} opens with {head} `//!` lines, not 1 to 5");
         assert!(text.lines().count() <= 500, "{name} is longer than 500 lines");
-        // Tests stand at the end of a file and may use what they like, except floats.
+        // Tests at the end of a file may use all of these except floats.
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         for (word, reason) in BANNED {
             let searched = if reason == "no floats" { &text } else { code };

@@ -1,6 +1,6 @@
-//! Compares eviction policies on made-up traffic and prints a table: `cargo run --release -p shards --example eviction`.
-//! The winner lives in `src/cache.rs`; the others live here only, so that the choice can be questioned again.
-//! `SEED=n` changes the traffic, `REQUESTS=n` its length.
+//! Compares eviction policies on synthetic traffic and prints a table: `cargo run --release -p shards --example
+//! eviction`. The chosen policy is in `src/cache.rs`; the others exist only here, so that the choice can be
+//! re-examined. `SEED=n` changes the traffic, `REQUESTS=n` its length.
 
 mod policies;
 mod traffic;
@@ -9,7 +9,7 @@ use policies::Policy;
 use shards::{Cache, Fingerprint, Lookup, Millis};
 use traffic::{Request, Traffic};
 
-/// The real cache behind the same face: shows that it does what the SIEVE of the table does.
+/// The real cache behind the same trait: shows that it behaves like its row of the table.
 struct Real(Cache<()>);
 
 fn fingerprint(prompt: u32) -> Fingerprint {

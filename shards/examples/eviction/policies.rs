@@ -1,9 +1,9 @@
-//! The policies that are compared. Plain and slow: only what they keep matters here, not what they cost.
+//! The policies compared. Simple and slow: only their hit rates matter here, not their cost.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 pub trait Policy {
-    /// Whether the prompt is there; the policy learns of the request.
+    /// Whether the prompt is cached; the policy records the request.
     fn hit(&mut self, prompt: u32) -> bool;
     /// After a miss.
     fn insert(&mut self, prompt: u32, size_bytes: u64);
@@ -26,7 +26,7 @@ pub fn all(budget: u64) -> Vec<(&'static str, Box<dyn Policy>)> {
     ]
 }
 
-/// Evicts the lowest rank, computed anew on each use: (arrival, last use, rank of the last victim, (uses, size)).
+/// Evicts the lowest rank, recomputed on each use: (arrival, last use, rank of the last victim, (uses, size)).
 pub struct Ranked<F> {
     budget: u64,
     used: u64,
@@ -70,7 +70,7 @@ impl<F: Fn(u64, u64, u64, (u64, u64)) -> u64> Policy for Ranked<F> {
     }
 }
 
-/// New entries are on probation; what is used there, or comes back soon after, enters the main queue.
+/// New entries are on probation; those used there, or back soon after eviction, enter the main queue.
 pub struct S3Fifo {
     budget: u64,
     entries: HashMap<u32, (u64, u8)>,
@@ -80,11 +80,11 @@ pub struct S3Fifo {
     main_bytes: u64,
     ghosts: VecDeque<u32>,
     ghost_set: HashSet<u32>,
-    /// Uses that lead from probation to the main queue.
+    /// Uses that move an entry from probation to the main queue.
     promote: u8,
     uses_max: u8,
     price: Price,
-    /// One part in so many of the budget is probation.
+    /// Probation is this fraction (1/n) of the budget.
     share: u64,
 }
 
@@ -180,7 +180,7 @@ impl Price {
     }
 }
 
-/// Order of arrival; a hit adds a mark; a hand walks from old to new, takes marks, evicts where none is left.
+/// In order of arrival; a hit adds a mark; a hand moves from old to new, takes marks, and evicts the first without one.
 pub struct Sieve {
     budget: u64,
     used: u64,

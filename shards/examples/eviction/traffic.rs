@@ -1,11 +1,11 @@
-//! Requests from a seed: 10,000 prompts of 100 B to 10 KB (evenly on a logarithmic scale), popular by Zipf's law.
+//! Requests from a seed: 10,000 prompts of 100 B to 10 KB (uniform on a logarithmic scale), popularity by Zipf's law.
 
 #[path = "../../tests/sim/random.rs"]
 mod random;
 
 pub use random::Random;
 
-/// Evenly from 0 up to, but not including, 1.
+/// Uniform from 0 (inclusive) to 1 (exclusive).
 fn unit(random: &mut Random) -> f64 {
     (random.next() >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -20,16 +20,16 @@ pub struct Request {
 pub struct Traffic {
     pub prompts: usize,
     pub exponent: f64,
-    /// After so many requests a tenth of the 1,000 most popular prompts change places with random ones; 0 is never.
+    /// After this many requests a tenth of the 1,000 most popular prompts are swapped with random ones; 0 means never.
     pub drift_every: usize,
-    /// Requests in a hundred whose prompt never comes again.
+    /// Percentage of requests whose prompt is never repeated.
     pub once_in_100: u64,
 }
 
 impl Traffic {
     pub const STILL: Traffic = Traffic { prompts: 10_000, exponent: 1.0, drift_every: 0, once_in_100: 0 };
 
-    /// The requests, and the bytes that all recurring prompts need together.
+    /// The requests, and the total size in bytes of all recurring prompts.
     pub fn draw(&self, seed: u64, requests: usize) -> (Vec<Request>, u64) {
         let mut random = Random::new(seed);
         let sizes: Vec<u64> = (0..self.prompts).map(|_| size_bytes(&mut random)).collect();
@@ -64,7 +64,7 @@ impl Traffic {
     }
 }
 
-/// 100 B to 10 KB, and what the cache keeps beside the value.
+/// 100 B to 10 KB, plus the cache's overhead.
 fn size_bytes(random: &mut Random) -> u64 {
     (100.0 * 100f64.powf(unit(random))) as u64 + shards::Cache::<()>::OVERHEAD_BYTES
 }

@@ -1,4 +1,4 @@
-//! Tests of `attempts` against its laws and its table.
+//! Tests of `attempts` against its invariants and its table.
 
 use super::*;
 use crate::random::{Random, each_seed};
@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 const RULES: Rules = Rules { retries: 2, backoff_ms: 25, backoff_max_ms: 2_000, hint_max_ms: 60_000 };
 
-/// Every fault that is not a status, with what the table says: a change shows here, whoever makes it.
+/// The expected entry for every fault that is not a status: any change of the table fails here.
 const TABLE: [(Fault, Again); 19] = [
     (Fault::Connect, Again::Free),
     (Fault::Handshake, Again::Free),
@@ -66,7 +66,7 @@ fn retries_are_counted_wait_longer_and_longer_and_are_paid_for() {
     let step = attempts.next(Fault::Closed, None, Others::Untried, None, &mut budget, 0);
     assert_eq!(step, Step::Again { after_ms: 0 });
     let step = attempts.next(Fault::Closed, None, Others::Untried, None, &mut budget, 0);
-    assert_eq!(step, Step::OtherModel, "the budget is spent");
+    assert_eq!(step, Step::OtherModel, "the budget is exhausted");
 }
 
 #[test]
@@ -89,8 +89,8 @@ fn waits_on_demand_share_one_patience() {
     let mut attempts = Attempts::new(Rules { hint_max_ms: 2_000, ..RULES });
     let mut step = |hint_ms| attempts.next(Fault::Status(429), Some(hint_ms), Others::None, None, &mut budget, 0);
     assert_eq!(step(1_500), Step::Again { after_ms: 1_500 });
-    assert_eq!(step(501), Step::OtherModel, "two seconds in all");
-    // A patience shorter than the backoff holds, too.
+    assert_eq!(step(501), Step::OtherModel, "two seconds in total");
+    // A hint bound shorter than the backoff applies, too.
     let mut attempts = Attempts::new(Rules { hint_max_ms: 0, ..RULES });
     assert_eq!(attempts.next(Fault::Status(429), Some(1), Others::None, None, &mut budget, 0), Step::OtherModel);
 }
@@ -105,7 +105,7 @@ fn what_hangs_or_has_no_quota_is_not_asked_twice() {
     }
 }
 
-/// What went over a connection may have had effects, unless the backend itself says that it did not look at it.
+/// A request that was sent may have been processed, unless the backend says that it was not.
 #[test]
 fn only_what_was_certainly_not_acted_on_is_safe_to_repeat() {
     let acted = |fault| may_have_acted(fault);
@@ -140,7 +140,7 @@ fn any_fault(random: &mut Random) -> Fault {
     if random.chance(40) {
         return Fault::Status(400 + random.below(200) as u16);
     }
-    // Mostly what goes on, so that long ways through a request are walked.
+    // Mostly retryable faults, so that long sequences are covered.
     let count = if random.chance(80) { 12 } else { TABLE.len() as u64 };
     TABLE[random.below(count) as usize].0
 }
@@ -150,9 +150,9 @@ fn left_in(budget: &Budget) -> u32 {
     core::iter::from_fn(|| budget.withdraw().then_some(())).count() as u32
 }
 
-/// Laws: a request ends, after at most all backends once a retry and once at first; work that was done is paid for
-/// exactly; a wait is as long as was asked, no longer than allowed, and never beyond the request's time; it gives up
-/// early only for a reason.
+/// A request ends, after at most all backends once per retry and once at first; work done is charged exactly; a wait is
+/// as long as required, no longer than allowed, and never beyond the request's time; it gives up early only for a
+/// reason.
 #[test]
 fn a_request_keeps_to_its_rules_whatever_goes_wrong() {
     each_seed(2_000, |seed| {
@@ -177,7 +177,7 @@ fn a_request_keeps_to_its_rules_whatever_goes_wrong() {
             attempts.check();
             budget.check();
             let Step::Again { after_ms } = step else {
-                assert_eq!(left_in(&budget), before, "who does not go on pays nothing");
+                assert_eq!(left_in(&budget), before, "charged without a retry");
                 assert_eq!(step == Step::GiveUp, again(fault) == Again::Never);
                 let elsewhere = again(fault) == Again::Elsewhere;
                 let may_go_on =
@@ -187,21 +187,21 @@ fn a_request_keeps_to_its_rules_whatever_goes_wrong() {
                     || (again(fault) != Again::Free && before == 0)
                     || hint_ms.is_some_and(|ms| hinted_ms + ms > rules.hint_max_ms && others == Others::None)
                     || left_ms.is_some();
-                assert!(!may_go_on || reason, "{fault:?} ends the request without need");
+                assert!(!may_go_on || reason, "{fault:?} ends the request needlessly");
                 break;
             };
             made += 1;
             assert!(left_ms.is_none_or(|left_ms| after_ms < left_ms), "an attempt after the request's time");
-            assert_eq!(before - left_in(&budget), u32::from(again(fault) != Again::Free), "what was paid");
+            assert_eq!(before - left_in(&budget), u32::from(again(fault) != Again::Free), "the charge");
             match others {
                 Others::Untried => {
-                    assert_eq!(after_ms, 0, "another backend need not be waited for");
+                    assert_eq!(after_ms, 0, "a wait for another backend");
                     retries += u32::from(again(fault) != Again::Free);
                     untried -= 1;
                 }
                 Others::None => {
                     let most = rules.backoff_ms.saturating_mul(1 << retries).min(rules.backoff_max_ms);
-                    assert_ne!(again(fault), Again::Elsewhere, "the same backend once more");
+                    assert_ne!(again(fault), Again::Elsewhere, "a retry at the same backend");
                     let hint_ms = hint_ms.unwrap_or(0);
                     hinted_ms += hint_ms;
                     assert!(hinted_ms <= rules.hint_max_ms);

@@ -1,4 +1,4 @@
-//! Tests of `balancer` against its laws, naive models, and the shares it should give.
+//! Tests of `balancer` against its invariants, naive models, and the expected shares.
 
 use super::*;
 use crate::random::{Random, each_seed};
@@ -67,8 +67,8 @@ fn least_of(in_flight: &[u32], weights: &[u32], cursor: &mut usize) -> Option<us
 fn fewest_in_flight_for_the_weight() {
     let mut cursor = 0;
     assert_eq!(least_of(&[2, 1, 3], &[1, 1, 1], &mut cursor), Some(1));
-    assert_eq!(least_of(&[4, 3], &[2, 1], &mut cursor), Some(0), "2 a unit against 3");
-    assert_eq!(least_of(&[0, 9], &[0, 1], &mut cursor), Some(1), "no weight, no request");
+    assert_eq!(least_of(&[4, 3], &[2, 1], &mut cursor), Some(0), "load 2 per weight against 3");
+    assert_eq!(least_of(&[0, 9], &[0, 1], &mut cursor), Some(1), "weight 0 is never picked");
     assert_eq!(least_of(&[0, 0], &[0, 0], &mut cursor), None);
     assert_eq!(least_of(&[], &[], &mut cursor), None);
     let full = [u32::MAX; 2];
@@ -87,7 +87,7 @@ fn at_rest_the_turns_follow_the_weights() {
         }
         counts
     };
-    // However fine grained the weights are, and soon: within the bits of the count, halved.
+    // For weights of any granularity, and soon: within half the number of bits of the count.
     for weights in [[1, 3, 2], [256, 768, 512], [1_000_000, 3_000_000, 2_000_000]] {
         for turns in 1..2_000 {
             for (count, share) in rest(&weights, turns).into_iter().zip([1, 3, 2]) {
@@ -132,12 +132,12 @@ fn of_two_the_cheaper_for_its_weight() {
         |costs: [u64; 2], weights: [u32; 2]| two_choices(2, |at| costs[at], |at| weights[at], 0x8000_0000_8000_0000);
     assert_eq!(two([5, 3], [1, 1]), Some(1));
     assert_eq!(two([5, 3], [2, 1]), Some(0));
-    assert_eq!(two([5, 3], [1, 0]), Some(0), "the other is not available");
+    assert_eq!(two([5, 3], [1, 0]), Some(0), "the other is unavailable");
     assert_eq!(two([5, 3], [0, 0]), None);
     assert_eq!(two([u64::MAX, u64::MAX - 1], [u32::MAX, u32::MAX]), Some(1));
 }
 
-/// With equal costs, the first draw decides: each gets its weight's share, within 4 standard deviations.
+/// With equal costs, the first draw decides: each gets the share of its weight, within 4 standard deviations.
 #[test]
 fn two_choices_draw_by_weight() {
     let weights = [1, 3, 6];
@@ -162,7 +162,7 @@ fn two_choices_send_little_to_the_slow() {
     for _ in 0..10_000 {
         slow += usize::from(two_choices(4, |at| costs[at], |_| 1, random.next()) == Some(3));
     }
-    assert_eq!(slow, 0, "there is always a better one of two");
+    assert_eq!(slow, 0, "the slower of two is never picked");
 }
 
 const NAMES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
@@ -200,18 +200,18 @@ fn who_leaves_moves_only_what_was_its_own() {
         moved += u32::from(before != after);
     }
     assert_eq!(moved, owned);
-    // And one that is new takes from each.
+    // A new one takes some from each.
     let smaller = super::tests::ring(4);
     let came = (0..10_000).filter(|_| {
         let place = random.next();
         let (before, after) = (smaller.pick(place, |_| 0, |_| 1), ring.pick(place, |_| 0, |_| 1));
-        assert!(before == after || after == Some(4), "only to the new one");
+        assert!(before == after || after == Some(4), "moved to an old one");
         before != after
     });
     assert!((1_300..=2_700).contains(&came.count()));
 }
 
-/// Law: nobody is over 125 % of its fair share, rounded up, however hot a place is; and there is always one.
+/// None exceeds 125 % of its fair share, rounded up, however hot a place is; and there is always a result.
 #[test]
 fn a_hot_place_sinks_no_backend() {
     each_seed(100, |seed| {
@@ -223,7 +223,7 @@ fn a_hot_place_sinks_no_backend() {
         let mut load = alloc::vec![0u32; count];
         let hot = random.next();
         for _ in 0..500 {
-            let picked = ring.pick(hot, |at| load[at], |at| weights[at]).expect("there is always one");
+            let picked = ring.pick(hot, |at| load[at], |at| weights[at]).expect("one is always available");
             load[picked] += 1;
             let all: u64 = load.iter().map(|&load| u64::from(load)).sum();
             let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();

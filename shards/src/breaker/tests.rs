@@ -1,4 +1,4 @@
-//! Turns one by one, and a random life against its laws.
+//! Single transitions, and random histories against the invariants.
 
 use super::*;
 use crate::random::{Random, each_seed};
@@ -27,9 +27,9 @@ fn errors_in_a_row_take_it_out_and_good_probes_put_it_back() {
     let mut breaker = Breaker::new(RULES);
     assert_eq!(ask(&mut breaker, Outcome::Bad, 0), None);
     assert_eq!(ask(&mut breaker, Outcome::Bad, 0), None);
-    assert_eq!(ask(&mut breaker, Outcome::Good, 0), None, "a good one ends the row");
+    assert_eq!(ask(&mut breaker, Outcome::Good, 0), None, "a success ends the sequence");
     assert_eq!(ask(&mut breaker, Outcome::Bad, 0), None);
-    assert_eq!(ask(&mut breaker, Outcome::Neutral, 0), None, "what says nothing does not end it");
+    assert_eq!(ask(&mut breaker, Outcome::Neutral, 0), None, "a neutral outcome does not end it");
     assert_eq!(ask(&mut breaker, Outcome::Bad, 0), None);
     let change = ask(&mut breaker, Outcome::Bad, 0).expect("the third in a row");
     assert_eq!((change.from, change.to, change.reason), (State::Serving, State::Tripped, Reason::ErrorsInRow));
@@ -61,7 +61,7 @@ fn each_failed_probe_doubles_the_time_and_a_whole_return_forgets() {
     }
     assert_eq!(lengths, [1_000, 2_000, 4_000, 4_000]);
     now += 4_000;
-    assert_eq!(ask(&mut breaker, Outcome::Neutral, now), None, "a probe that says nothing is given back");
+    assert_eq!(ask(&mut breaker, Outcome::Neutral, now), None, "a neutral probe changes nothing");
     assert_eq!(ask(&mut breaker, Outcome::Good, now), None);
     assert!(ask(&mut breaker, Outcome::Good, now).is_some());
     now += 2_000;
@@ -86,11 +86,11 @@ fn a_share_of_errors_takes_it_out_too() {
 #[test]
 fn the_active_check_holds_it_down_whatever_the_time() {
     let mut breaker = Breaker::new(RULES);
-    let change = breaker.checked(Check::Failed, Millis(0)).expect("a turn");
+    let change = breaker.checked(Check::Failed, Millis(0)).expect("a change");
     assert_eq!((change.to, change.reason), (State::Tripped, Reason::CheckFailed));
     assert_eq!(breaker.checked(Check::Failed, Millis(1)), None);
     assert_eq!(breaker.gate(Millis(1_000_000)), Gate::Shut);
-    let change = breaker.checked(Check::Passed, Millis(1_000_000)).expect("a turn");
+    let change = breaker.checked(Check::Passed, Millis(1_000_000)).expect("a change");
     assert_eq!((change.from, change.to, change.reason), (State::Tripped, State::Serving, Reason::CheckPassed));
     assert_eq!((breaker.gate(Millis(1_000_000)), breaker.share(Millis(1_000_000))), (Gate::Open, 26));
 }
@@ -100,15 +100,15 @@ fn what_other_cores_found_holds_here() {
     let mut breaker = Breaker::new(RULES);
     let late = breaker.begin(Millis(0));
     breaker.elsewhere_tripped(500, 1, Millis(0));
-    assert_eq!(breaker.end(late, Outcome::Bad, Millis(1)), None, "it went before");
+    assert_eq!(breaker.end(late, Outcome::Bad, Millis(1)), None, "it was started before the ejection");
     assert_eq!((breaker.gate(Millis(499)), breaker.gate(Millis(500))), (Gate::Shut, Gate::Probe));
     let probe = breaker.begin(Millis(500));
     breaker.elsewhere_restored(2, Millis(501));
-    assert_eq!(breaker.end(probe, Outcome::Bad, Millis(502)), None, "decided elsewhere");
+    assert_eq!(breaker.end(probe, Outcome::Bad, Millis(502)), None, "decided by another core");
     assert_eq!(breaker.gate(Millis(502)), Gate::Open);
 }
 
-/// Law: a backend out of service gets one probe at a time and nothing else; once it is well and time passes, it serves.
+/// A backend out of service gets one probe at a time and nothing else; once it is healthy and time passes, it serves.
 #[test]
 fn a_random_life_keeps_the_laws() {
     each_seed(300, |seed| {
@@ -173,11 +173,11 @@ fn a_random_life_keeps_the_laws() {
 #[test]
 fn what_went_before_it_was_taken_out_says_nothing_after_its_return() {
     let mut breaker = Breaker::new(BreakerRules { probes: 1, ..RULES });
-    // A backend that hangs: many wait, the first three time out, it recovers, and then the others time out.
+    // A hanging backend: many requests wait, the first three time out, it recovers, and then the others time out.
     let mut hung: Vec<Pass> = (0..10).map(|_| breaker.begin(Millis(0))).collect();
     let changes: Vec<_> = hung.drain(..3).filter_map(|pass| breaker.end(pass, Outcome::Bad, Millis(100))).collect();
     assert_eq!(changes.len(), 1);
-    assert!(ask(&mut breaker, Outcome::Good, 1_100).is_some(), "well again");
+    assert!(ask(&mut breaker, Outcome::Good, 1_100).is_some(), "recovered");
     for pass in hung {
         assert_eq!(breaker.end(pass, Outcome::Bad, Millis(1_200)), None);
     }
@@ -191,10 +191,10 @@ fn an_answer_that_breaks_off_speaks_of_the_term_it_was_begun_in() {
     let old_term = old.term().expect("in service");
     assert_eq!(breaker.end(old, Outcome::Good, Millis(1)), None);
     assert!(ask(&mut breaker, Outcome::Bad, 2).is_some());
-    assert_eq!(breaker.broke_off(old_term, Outcome::Bad, Millis(3)), None, "known already");
+    assert_eq!(breaker.broke_off(old_term, Outcome::Bad, Millis(3)), None, "ejected already");
     let probe = breaker.begin(Millis(1_002));
     assert_eq!(probe.term(), None);
-    assert!(breaker.end(probe, Outcome::Good, Millis(1_003)).is_some(), "well again");
+    assert!(breaker.end(probe, Outcome::Good, Millis(1_003)).is_some(), "recovered");
     let term = breaker.term();
     assert_eq!(breaker.broke_off(old_term, Outcome::Bad, Millis(1_004)), None, "from before its return");
     assert_eq!(breaker.gate(Millis(1_004)), Gate::Open);
@@ -208,12 +208,12 @@ fn while_the_active_check_holds_it_down_requests_turn_nothing() {
     assert!(ask(&mut breaker, Outcome::Bad, 0).is_some());
     let probe = breaker.begin(Millis(1_000));
     assert_eq!(breaker.checked(Check::Failed, Millis(1_001)), None, "out already");
-    assert_eq!(breaker.end(probe, Outcome::Good, Millis(1_002)), None, "the check has the last word");
+    assert_eq!(breaker.end(probe, Outcome::Good, Millis(1_002)), None, "the active check takes precedence");
     assert_eq!(breaker.checked(Check::Passed, Millis(1_003)), None, "requests took it out, probes put it back");
     assert_eq!(breaker.gate(Millis(1_003)), Gate::Probe);
-    let change = ask(&mut breaker, Outcome::Good, 1_004).expect("well again");
+    let change = ask(&mut breaker, Outcome::Good, 1_004).expect("recovered");
     assert_eq!((change.from, change.to), (State::Probing, State::Serving));
-    // In a panic it is asked all the same; what that shows is not told as a turn, before or after the check passes.
+    // In panic mode it is asked anyway; the outcome causes no change, before or after the check passes.
     assert!(breaker.checked(Check::Failed, Millis(1_005)).is_some());
     let (one, other) = (breaker.begin(Millis(1_006)), breaker.begin(Millis(1_006)));
     assert_eq!(breaker.end(one, Outcome::Bad, Millis(1_007)), None);
@@ -229,12 +229,12 @@ fn the_doubling_goes_on_from_what_other_cores_found() {
     let change = ask(&mut breaker, Outcome::Bad, 2_000).expect("a failed probe");
     assert_eq!(change.for_ms, 4_000);
     breaker.elsewhere_restored(3, Millis(3_000));
-    // Wholly back: from the beginning, here as there.
+    // Fully recovered: the doubling starts over on every core.
     breaker.elsewhere_tripped(1_000, 4, Millis(5_000));
     assert_eq!(ask(&mut breaker, Outcome::Bad, 6_000).expect("a failed probe").for_ms, 2_000);
 }
 
-/// Tells `there` what turned here.
+/// Sends a change to `there`.
 fn tell(there: &mut Breaker, change: Change, at: u64) {
     match change.to {
         State::Serving => there.elsewhere_restored(change.epoch, Millis(at)),
@@ -245,28 +245,28 @@ fn tell(there: &mut Breaker, change: Change, at: u64) {
 #[test]
 fn a_trip_and_a_return_that_cross_leave_both_cores_agreed() {
     let rules = BreakerRules { errors_in_row: 1, probes: 1, ..RULES };
-    // Both tripped at once, with messages that are late. One probes well, the other badly, and these cross too.
+    // Both trip at once, with delayed messages. One's probe succeeds, the other's fails, and these messages cross too.
     let (mut one, mut other) = (Breaker::new(rules), Breaker::new(rules));
     let trips = [&mut one, &mut other].map(|breaker| ask(breaker, Outcome::Bad, 0).expect("tripped"));
-    let back = ask(&mut one, Outcome::Good, 1_000).expect("well");
+    let back = ask(&mut one, Outcome::Good, 1_000).expect("recovered");
     tell(&mut one, trips[1], 1_001);
-    assert_eq!(one.state(), State::Serving, "that was before");
-    let still = ask(&mut other, Outcome::Bad, 1_000).expect("not well");
+    assert_eq!(one.state(), State::Serving, "an older epoch");
+    let still = ask(&mut other, Outcome::Bad, 1_000).expect("not recovered");
     tell(&mut other, trips[0], 1_001);
     assert_eq!(back.epoch, still.epoch);
     tell(&mut other, back, 1_002);
     tell(&mut one, still, 1_002);
-    assert_eq!([one.state(), other.state()], [State::Tripped; 2], "equally late: the trip, which a probe mends");
-    // A return, and a trip of one that has not heard of it and of nothing since the first one.
+    assert_eq!([one.state(), other.state()], [State::Tripped; 2], "same epoch: the trip, which a probe corrects");
+    // A return, and a trip on a core that knows neither of it nor of anything since the first trip.
     let mut third = Breaker::new(rules);
-    let again = ask(&mut one, Outcome::Good, 3_002).expect("well");
+    let again = ask(&mut one, Outcome::Good, 3_002).expect("recovered");
     let early = ask(&mut third, Outcome::Bad, 3_002).expect("tripped");
     tell(&mut one, early, 3_003);
     tell(&mut third, again, 3_003);
-    assert_eq!([one.state(), third.state()], [State::Serving; 2], "it did not know how late it was");
+    assert_eq!([one.state(), third.state()], [State::Serving; 2], "its epoch is outdated");
 }
 
-/// Law: whatever crosses, cores that have told each other everything agree.
+/// Cores that have exchanged all messages agree, in whatever order these crossed.
 #[test]
 fn cores_agree_once_every_letter_has_come() {
     each_seed(300, |seed| {
@@ -274,7 +274,7 @@ fn cores_agree_once_every_letter_has_come() {
         let rules = BreakerRules { errors_in_row: 1, probes: 1, error_percent: 0, eject_ms: 10, ..RULES };
         let mut cores: Vec<Breaker> = (0..2 + random.below(3)).map(|_| Breaker::new(rules)).collect();
         let count = cores.len();
-        // In order between two, in any order between others.
+        // In order between two cores, in any order between others.
         let mut channel = alloc::vec![alloc::collections::VecDeque::new(); count * count];
         let mut now = 0;
         for round in 0..400 {
@@ -294,7 +294,7 @@ fn cores_agree_once_every_letter_has_come() {
             }
             if round % 20 == 19 {
                 while let Some(line) = (0..channel.len()).find(|&line| !channel[line].is_empty()) {
-                    let change = channel[line].pop_front().expect("one that is not empty");
+                    let change = channel[line].pop_front().expect("a non-empty queue");
                     tell(&mut cores[line % count], change, now);
                 }
                 let known = cores[0].state() == State::Serving;

@@ -1,4 +1,4 @@
-//! Tests of `budget` against its laws and a naive model.
+//! Tests of `budget` against its invariants and a naive model.
 
 use super::*;
 use crate::random::{Random, each_seed};
@@ -11,7 +11,7 @@ fn what_goes_out_is_covered_by_what_came_in() {
         let busy = random.below(101);
         let mut budget = Budget::new(percent as u32, reserve as u32);
         let (mut came, mut went) = (0, 0);
-        // What a ledger in hundredths would say.
+        // A ledger in hundredths.
         let mut saved = reserve * 100;
         for _ in 0..2_000 {
             if random.chance(busy) {
@@ -19,7 +19,7 @@ fn what_goes_out_is_covered_by_what_came_in() {
                 came += 1;
                 saved = (saved + percent).min(reserve.max(1) * 100);
             } else {
-                assert_eq!(budget.withdraw(), saved >= 100, "paid out if it is there, and only then");
+                assert_eq!(budget.withdraw(), saved >= 100, "paid out if and only if covered");
                 if saved >= 100 {
                     saved -= 100;
                     went += 1;
@@ -45,7 +45,7 @@ fn one_in_five() {
 fn a_quiet_day_does_not_pay_for_a_storm() {
     let mut budget = Budget::new(20, 10);
     (0..1_000_000).for_each(|_| budget.deposit());
-    assert_eq!((0..1_000).filter(|_| budget.withdraw()).count(), 10, "the reserve, however much came in");
+    assert_eq!((0..1_000).filter(|_| budget.withdraw()).count(), 10, "the reserve, whatever was deposited");
 }
 
 #[test]

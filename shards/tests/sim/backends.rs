@@ -1,6 +1,6 @@
-//! Cores that ask backends which fail and recover: each with its breakers, budgets and attempts, told of what the others
-//! and the active checks found by messages that take their time. A storm, the calm in which everybody has to come back,
-//! and a stretch in which all is well and nothing may fail. The laws are held at every event.
+//! Cores that ask backends which fail and recover: each has its breakers, budgets and attempts, and learns from delayed
+//! messages what other cores and active checks found. A period of faults, one in which everything must recover, and one
+//! in which no request may fail. Invariants are checked after every event.
 
 mod channel;
 mod core;
@@ -17,44 +17,44 @@ pub use self::laws::Counts;
 use self::laws::{End, Laws};
 use crate::random::Random;
 
-/// Faults stop here.
+/// Faults end here.
 const STORM_MS: u64 = 4_000;
-/// Everybody is back by now: the longest a request hangs, a message takes and an ejection lasts, then the probes and the
-/// slow start. A core whose trip crossed a return elsewhere finds out by probes of its own, as its requests come.
+/// Everything has recovered by now: the longest request, message delay and ejection, then probes and slow start. A core
+/// whose trip crossed a return elsewhere recovers by its own probes, as its requests arrive.
 const WELL_MS: u64 = STORM_MS + 16_000;
 /// Requests stop here.
 const END_MS: u64 = WELL_MS + 3_000;
 const HANG_MS: u64 = 300;
 const CHECK_MS: u64 = 70;
-/// More than any seed needs; a seed that gets here does not come to rest.
+/// More than any seed needs; a seed that exceeds it does not terminate.
 const EVENTS_MAX: u64 = 200_000;
 
-/// What a backend is like while it is down.
+/// How a backend that is down behaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Refuses,
     BreaksOff,
     Hangs,
-    /// Asks to be left alone for a while. Its checks pass.
+    /// Sends Retry-After. Its checks pass.
     Busy,
-    /// Calls every request a bad one, or this gateway a stranger. Its checks pass.
+    /// Answers 400 or 401. Its checks pass.
     Rejects,
     Strange,
 }
 
 struct Backend {
-    /// `None`: well.
+    /// `None`: healthy.
     down: Option<Manner>,
-    /// How often it went down: what was under way then is lost.
+    /// How often it went down: requests in flight at that time are lost.
     downs: u32,
     takes_ms: u64,
-    /// What the active check said last.
+    /// The last result of the active check.
     checked_well: bool,
 }
 
 enum Event {
     Arrive,
-    /// A request comes home from its backend, or from a wait.
+    /// A request returns from its backend, or from a wait.
     Ends(u64),
     Again(u64),
     Deliver {
@@ -65,7 +65,7 @@ enum Event {
         backend: usize,
     },
     Check,
-    /// The core does nothing for a while; what it should have done waits.
+    /// The core does nothing for a time; its events are delayed.
     Stall {
         core: usize,
         until: u64,
@@ -79,7 +79,7 @@ struct World {
     cores: Vec<Core>,
     stalled: Vec<u64>,
     backends: Vec<Backend>,
-    /// Out at a backend, with the end that awaits them; and those that wait for another attempt.
+    /// Requests at backends, with their outcomes; and those waiting for another attempt.
     running: BTreeMap<u64, (Sent, Fate)>,
     waiting: BTreeMap<u64, Request>,
     channel: Channel,
@@ -88,25 +88,28 @@ struct World {
     laws: Laws,
 }
 
-/// How a request ends that is out: as the backend was when it came, unless it goes down meanwhile.
+/// The outcome of a request in flight: by the state of the backend on arrival, unless it goes down meanwhile.
 #[derive(Clone, Copy)]
 struct Fate {
     manner: Option<Manner>,
     downs: u32,
-    /// The client does not wait for it.
+    /// The client leaves before the end.
     leaves: bool,
 }
 
-/// Runs one seed to rest. Panics when a law breaks.
+/// Runs one seed until nothing is left to do. Panics if an invariant is violated.
 pub fn run(seed: u64) -> Counts {
     let mut world = World::new(seed);
     while let Some(((at, _), event)) = world.queue.pop_first() {
         world.now = at;
         world.happen(event);
         world.laws.counts.events += 1;
-        assert!(world.laws.counts.events < EVENTS_MAX, "no rest");
+        assert!(world.laws.counts.events < EVENTS_MAX, "does not terminate");
     }
-    assert!(world.running.is_empty() && world.waiting.is_empty() && world.channel.is_empty(), "all came home");
+    assert!(
+        world.running.is_empty() && world.waiting.is_empty() && world.channel.is_empty(),
+        "requests or messages left"
+    );
     for core in &world.cores {
         core.check_at_rest(&world.town, Millis(world.now));
     }
@@ -186,7 +189,7 @@ impl World {
             }
             Event::Turn { backend } => return self.turn(*backend),
             Event::Check => return self.check_backends(),
-            // Which core accepts a request is drawn when it comes: a core that stalls accepts nothing.
+            // The core that accepts a request is drawn on arrival: a stalled core accepts nothing.
             Event::Arrive => self.random.below(self.cores.len() as u64) as usize,
             Event::Ends(number) => self.running[number].0.request.core,
             Event::Again(number) => self.waiting[number].core,
@@ -208,7 +211,7 @@ impl World {
             }
             Event::Ends(number) => self.come_home(number),
             Event::Deliver { from, to } => {
-                let word = self.channel.pop(from, to).expect("one message a delivery");
+                let word = self.channel.pop(from, to).expect("one message per delivery");
                 self.cores[to].read(word, Millis(self.now));
             }
             Event::Turn { .. } | Event::Check | Event::Stall { .. } => {}
@@ -229,7 +232,7 @@ impl World {
         backend.downs += u32::from(backend.down.is_some());
     }
 
-    /// The active checks: turns alone are told, to every core. In the calm, all are well.
+    /// The active checks: every core is told of changes only. In the period of recovery, all are healthy.
     fn check_backends(&mut self) {
         for at in 0..self.backends.len() {
             let calm = self.now >= STORM_MS;
@@ -251,7 +254,7 @@ impl World {
         self.plan(at, Event::Deliver { from, to });
     }
 
-    /// Sends a request on, to a backend it has not tried.
+    /// Sends a request to a backend it has not tried.
     fn send(&mut self, request: Request) {
         let number = request.number;
         let core = request.core;

@@ -1,5 +1,5 @@
-//! One core: its shard, the exchanges it accepted, the flights it leads. It answers messages and sends some.
-//! The protocol is the gateway's in small: what a core does on each message, without bytes.
+//! One core: its shard, the exchanges it accepted, the flights it leads. It receives and sends messages. A small
+//! version of the gateway's protocol: the reaction of a core to each message, without bytes.
 
 use crate::laws::{End, Ledger, Question};
 use crate::messages::{Answer, Exchange, Message, Told};
@@ -7,7 +7,7 @@ use crate::random::Random;
 use shards::{Asked, CoreId, Fingerprint, Lookup, Millis, Outcome, Shard, placement};
 use std::collections::HashMap;
 
-/// So often does an exchange ask before it fetches on its own.
+/// How often an exchange asks before it fetches alone.
 const ASKS_MAX: u32 = 3;
 
 pub struct Core {
@@ -39,7 +39,7 @@ struct Led {
     followers: Vec<(CoreId, Exchange)>,
 }
 
-/// What a fetch is for.
+/// The purpose of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
     Flight { fingerprint: Fingerprint, number: u64 },
@@ -55,13 +55,13 @@ pub enum Fate {
         ttl_ms: u64,
     },
     Failed,
-    /// The task died and its guard could still say so.
+    /// The task died, but its guard reported it.
     Vanished,
-    /// The task died and nobody is told.
+    /// The task died and nothing was reported.
     VanishedSilently,
 }
 
-/// What a core wants of the world.
+/// What a core asks of the simulated world.
 pub enum Effect {
     Send {
         to: CoreId,
@@ -70,7 +70,7 @@ pub enum Effect {
     Fetch {
         purpose: Purpose,
     },
-    /// Remind the exchange after a while that it still follows `number`.
+    /// Wake the exchange after a time if it still follows `number`.
     Wait {
         exchange: Exchange,
         number: u64,
@@ -109,7 +109,7 @@ impl Core {
         self.ask(exchange, None, turn);
     }
 
-    /// The client is gone. A flight goes on while somebody follows it.
+    /// The client left. A flight continues while another exchange follows it.
     pub fn leave(&mut self, exchange: Exchange, turn: &mut Turn<'_>) {
         let Some(running) = self.end(exchange, None, End::Left, turn) else { return };
         if running.state != State::Leading {
@@ -123,7 +123,7 @@ impl Core {
         }
     }
 
-    /// The exchange waited long enough for `number`.
+    /// The exchange's wait for `number` timed out.
     pub fn waited(&mut self, exchange: Exchange, number: u64, turn: &mut Turn<'_>) {
         let follows = |running: &Running| running.state == State::Following { number };
         if self.exchanges.get(&exchange).is_some_and(follows) {
@@ -140,9 +140,9 @@ impl Core {
             Message::Told { exchange, fingerprint, told } => self.told(exchange, fingerprint, told, turn),
             Message::Join { exchange, fingerprint, number } => match self.leads.get_mut(&(fingerprint, number)) {
                 Some(led) => led.followers.push((from, exchange)),
-                None => turn.send(from, Message::FreeList { exchange, number, answer: None }),
+                None => turn.send(from, Message::Joined { exchange, number, answer: None }),
             },
-            Message::FreeList { exchange, number, answer } => {
+            Message::Joined { exchange, number, answer } => {
                 let state = self.exchanges.get(&exchange).map(|running| running.state);
                 // It may have left, or given up on this flight.
                 if state == Some(State::Following { number }) {
@@ -193,7 +193,7 @@ impl Core {
                     return turn.ledger.lost(turn.owner(&fingerprint), number);
                 }
                 for (core, exchange) in led.followers {
-                    turn.send(core, Message::FreeList { exchange, number, answer });
+                    turn.send(core, Message::Joined { exchange, number, answer });
                 }
                 turn.send(turn.owner(&fingerprint), Message::Settle { fingerprint, number, outcome });
             }
@@ -256,20 +256,20 @@ impl Core {
     /// As the asker.
     fn told(&mut self, exchange: Exchange, fingerprint: Fingerprint, told: Told, turn: &mut Turn<'_>) {
         let Some(running) = self.exchanges.get_mut(&exchange) else {
-            // The client left meanwhile. A lead it was given has to be settled all the same.
+            // The client left meanwhile. A lead it was given must be settled all the same.
             if let Told::Lead { number } = told {
                 let settle = Message::Settle { fingerprint, number, outcome: Outcome::Drop };
                 turn.send(turn.owner(&fingerprint), settle);
             }
             return;
         };
-        assert_eq!(running.state, State::Asking, "an answer comes to who asked");
+        assert_eq!(running.state, State::Asking, "an answer without a question");
         match told {
             Told::Hit { answer } => drop(self.end(exchange, Some(answer), End::Served, turn)),
             Told::Lead { number } => {
                 running.state = State::Leading;
                 let before = self.leads.insert((fingerprint, number), Led { first: exchange, followers: Vec::new() });
-                assert!(before.is_none(), "a number is led once");
+                assert!(before.is_none(), "a number has two leaders");
                 turn.effects.push(Effect::Fetch { purpose: Purpose::Flight { fingerprint, number } });
             }
             Told::Follow { leader, number } => {

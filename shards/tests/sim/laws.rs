@@ -1,4 +1,4 @@
-//! What must hold, kept apart from the machines: a ledger of what each owner said and of how each exchange ended.
+//! Invariants, separate from the machines: a ledger of what each owner answered and how each exchange ended.
 
 use crate::messages::{Answer, Exchange};
 use shards::{Asked, CoreId, Fingerprint, Millis, Settled};
@@ -19,11 +19,11 @@ pub struct Ledger {
     pub counts: Counts,
 }
 
-/// What one owner core has said.
+/// What one owner core has answered.
 #[derive(Default)]
 struct Owner {
     live: HashMap<Fingerprint, Flight>,
-    /// Every number given out, and whether its leader has settled it.
+    /// Every number issued, and whether its leader has settled it.
     drawn: HashMap<u64, Settling>,
     stored: HashMap<Fingerprint, Stored>,
 }
@@ -32,7 +32,7 @@ struct Owner {
 enum Settling {
     Due,
     Done,
-    /// The leader died without a word.
+    /// The leader died without settling.
     Lost,
 }
 
@@ -49,7 +49,7 @@ struct Stored {
     ttl_ms: u64,
 }
 
-/// Which exchange asked an owner, for whom, and when.
+/// Which exchange asked an owner, for which core, and when.
 #[derive(Clone, Copy)]
 pub struct Question {
     pub owner: CoreId,
@@ -67,7 +67,7 @@ impl Ledger {
         let before = self.ends.insert(exchange, Some(end));
         assert_eq!(before, Some(None), "exchange {exchange} ends once, having begun");
         if let Some(answer) = answer {
-            assert_eq!(answer.fingerprint, fingerprint, "exchange {exchange} got the answer to another question");
+            assert_eq!(answer.fingerprint, fingerprint, "exchange {exchange} got another fingerprint's answer");
         }
         match end {
             End::Served => self.counts.served += 1,
@@ -76,7 +76,7 @@ impl Ledger {
         }
     }
 
-    /// The owner was asked; the flight `gave_up` is over if it was flying.
+    /// An owner was asked; the flight `gave_up` is over if it was live.
     pub fn asked(&mut self, question: Question, gave_up: Option<u64>, asked: &Asked<Answer>, flights_max: usize) {
         let Question { owner, asker, fingerprint, now } = question;
         let owner = self.owners.entry(owner).or_default();
@@ -90,11 +90,11 @@ impl Ledger {
         match *asked {
             Asked::Hit { value, age_ms } => {
                 self.counts.hits += 1;
-                let stored = stored.expect("a hit was stored, and not purged since");
+                let stored = stored.expect("a hit was stored, and was not purged since");
                 assert_eq!(value, stored.answer, "a hit is the last answer stored for its fingerprint");
                 assert_eq!(age_ms, now.since(stored.at), "age of a hit");
                 assert!(age_ms < stored.ttl_ms, "a hit is fresh");
-                assert!(!owner.live.contains_key(&fingerprint), "a hit although somebody fetches");
+                assert!(!owner.live.contains_key(&fingerprint), "a hit although a flight is live");
             }
             Asked::Lead { number, .. } => {
                 self.counts.leads += 1;
@@ -106,7 +106,7 @@ impl Ledger {
             }
             Asked::Follow { leader, number } => {
                 self.counts.follows += 1;
-                let flight = owner.live.get(&fingerprint).expect("one follows a flight that flies");
+                let flight = owner.live.get(&fingerprint).expect("only a live flight is followed");
                 assert_eq!((flight.leader, flight.number), (leader, number));
             }
             Asked::Alone { .. } => {
@@ -117,14 +117,14 @@ impl Ledger {
         }
     }
 
-    /// Somebody leads or goes alone. `expired` is what the owner still held, `lent` what was got of it.
+    /// An exchange leads or goes alone. `expired` is what the owner still held, `lent` what the exchange got of it.
     pub fn led(&mut self, question: Question, expired: Option<Answer>, lent: Option<Answer>, stale_ms: u64) {
         let Some(expired) = expired else {
-            assert_eq!(lent, None, "lent is what was held");
+            assert_eq!(lent, None, "lent without being held");
             return;
         };
         let stored = self.owners.entry(question.owner).or_default().stored.get(&question.fingerprint);
-        let stored = stored.expect("what is held was stored, and not purged since");
+        let stored = stored.expect("held entries were stored and not purged since");
         assert_eq!(expired, stored.answer, "held is the last answer stored for its fingerprint");
         let over_ms = question.now.since(stored.at.after(stored.ttl_ms));
         assert_eq!(lent, (over_ms < stale_ms).then_some(expired), "expired {over_ms} ms ago, lent up to {stale_ms}");
@@ -138,8 +138,8 @@ impl Ledger {
         let owner = self.owners.entry(question.owner).or_default();
         let flies = owner.live.get(&question.fingerprint).is_some_and(|flight| flight.number == number);
         let settling = owner.drawn.insert(number, Settling::Done);
-        assert!(settling == Some(Settling::Due), "number {number} was given out, and is settled once");
-        assert_eq!(flies, settled != Settled::Late, "number {number} settles if it flies, and only then");
+        assert!(settling == Some(Settling::Due), "number {number} was issued, and is settled once");
+        assert_eq!(flies, settled != Settled::Late, "number {number} settles if and only if it is live");
         if !flies {
             self.counts.late += 1;
             return;
@@ -157,7 +157,7 @@ impl Ledger {
     /// The leader of `number` will never settle.
     pub fn lost(&mut self, owner: CoreId, number: u64) {
         let settling = self.owners.entry(owner).or_default().drawn.insert(number, Settling::Lost);
-        assert!(settling == Some(Settling::Due), "number {number} was given out, and not settled");
+        assert!(settling == Some(Settling::Due), "number {number} was issued, and not settled");
     }
 
     pub fn purged(&mut self, owner: CoreId, fingerprint: Option<Fingerprint>) {
@@ -171,17 +171,17 @@ impl Ledger {
         let live = &mut self.owners.entry(owner).or_default().live;
         let before = live.len();
         live.retain(|_, flight| now.since(flight.since) <= limit_ms);
-        assert_eq!(before - live.len(), swept as usize, "swept are the old flights, all and only");
+        assert_eq!(before - live.len(), swept as usize, "exactly the old flights are swept");
         self.counts.swept += u64::from(swept);
     }
 
-    /// Held after every event that touched `owner`.
+    /// Checked after every event that touched `owner`.
     pub fn check(&self, owner: CoreId, flights: usize) {
         let live = self.owners.get(&owner).map_or(0, |owner| owner.live.len());
         assert_eq!(live, flights, "the flights of core {}", owner.0);
     }
 
-    /// Held once faults stopped and nothing is under way any more.
+    /// Checked once faults have stopped and nothing is in flight.
     pub fn check_all_ended(&self) {
         for (exchange, end) in &self.ends {
             assert!(end.is_some(), "exchange {exchange} has no end");
@@ -248,7 +248,7 @@ impl Counts {
 
     pub fn check_all_happened(&mut self) {
         for (name, count) in self.rows() {
-            assert!(*count > 0, "the simulation never came to: {name}");
+            assert!(*count > 0, "never covered by the simulation: {name}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Many shards and the messages between them, from one seed: slow, reordered and stalled channel, leaders that fail or
-//! vanish, clients that leave, expiry, eviction, purges. The laws are held after every event.
-//! `cargo test -p shards --test sim`; `SEEDS=10000` for a long run, `SEED=n` to replay one.
+//! Many shards and the messages between them, from one seed: slow, reordered and stalled channels, leaders that fail or
+//! vanish, clients that leave, expiry, eviction, purges. Invariants are checked after every event. `cargo test -p
+//! shards --test sim`; `SEEDS=10000` for a long run, `SEED=n` to replay one.
 
-mod backends; // breakers, budgets and attempts, against backends that fail and recover
+mod backends; // breakers, budgets and attempts against backends that fail and recover
 mod core;
 mod laws;
 mod messages;
@@ -19,7 +19,7 @@ fn every_seed_keeps_the_laws() {
         seeds += 1;
     });
     println!("{seeds} seeds: {counts:?}");
-    // A simulation in which nothing happens keeps every law.
+    // A simulation in which nothing happens would violate no invariant.
     if seeds >= 50 {
         counts.check_all_happened();
     }

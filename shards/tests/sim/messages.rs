@@ -1,14 +1,14 @@
-//! What cores say to each other, and how the channel delays it.
+//! The messages between cores, and their delays.
 
 use crate::random::Random;
 use shards::{CoreId, Fingerprint, Outcome};
 use std::collections::{HashMap, VecDeque};
 
-/// An answer that knows whose it is, so that a mix-up shows.
+/// An answer that carries its fingerprint, so that a mix-up is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub fingerprint: Fingerprint,
-    /// No two fetches bring the same.
+    /// Unique per fetch.
     pub serial: u64,
 }
 
@@ -17,14 +17,14 @@ pub type Exchange = u64;
 
 #[derive(Debug)]
 pub enum Message {
-    /// To the owner. `gave_up` is the flight that the asker waited for in vain.
+    /// To the owner. `gave_up` is the flight that timed out for the asker.
     Ask { exchange: Exchange, fingerprint: Fingerprint, gave_up: Option<u64> },
     /// From the owner.
     Told { exchange: Exchange, fingerprint: Fingerprint, told: Told },
     /// To the leader.
     Join { exchange: Exchange, fingerprint: Fingerprint, number: u64 },
     /// From the leader. `None`: there is no such flight, or it failed.
-    FreeList { exchange: Exchange, number: u64, answer: Option<Answer> },
+    Joined { exchange: Exchange, number: u64, answer: Option<Answer> },
     /// From the leader to the owner.
     Settle { fingerprint: Fingerprint, number: u64, outcome: Outcome<Answer> },
 }
@@ -37,7 +37,7 @@ pub enum Told {
     Alone,
 }
 
-/// One ring for each ordered pair of cores: first in, first out within a pair, any order between pairs.
+/// One ring per ordered pair of cores: first in, first out within a pair, any order between pairs.
 #[derive(Default)]
 pub struct Channel {
     rings: HashMap<(CoreId, CoreId), VecDeque<Message>>,
@@ -56,7 +56,7 @@ impl Channel {
         self.rings.values().all(VecDeque::is_empty)
     }
 
-    /// Mostly at once, sometimes late, seldom very late.
+    /// Mostly short, sometimes long, rarely very long.
     pub fn delay_ms(random: &mut Random) -> u64 {
         match random.below(20) {
             0..12 => random.below(2),

@@ -1,8 +1,8 @@
-//! Rng for tests and for the example: the same numbers from the same seed, on every machine.
-//! `SEED=n` replays one seed, `SEEDS=n` runs that many; a failing seed is printed.
+//! Random numbers for tests and the example: the same sequence from the same seed on every machine. `SEED=n` replays
+//! one seed, `SEEDS=n` runs that many; a failing seed is printed.
 #![allow(dead_code, reason = "each of the targets that share this file uses its part")]
 
-/// splitmix64: one addition and a mix, good enough to choose events by.
+/// splitmix64: one addition and a mix; sufficient for choosing events.
 pub struct Random(u64);
 
 impl Random {
@@ -18,12 +18,12 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    /// Evenly from 0 to `bound` - 1; 0 for a bound of 0.
+    /// Uniform from 0 to `bound` - 1; 0 for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// True `times` in a hundred.
+    /// True with a probability of `times` percent.
     pub fn chance(&mut self, times: u64) -> bool {
         self.below(100) < times
     }
@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-/// Runs `run` once a seed: for `seeds` seeds, or as the environment says. A panic tells its seed.
+/// Calls `run` for each of `seeds` seeds, or as the environment says. A panic prints its seed.
 pub fn each_seed(seeds: u64, mut run: impl FnMut(u64)) {
     let asked = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (first, count) = match asked("SEED") {

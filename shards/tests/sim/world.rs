@@ -1,4 +1,4 @@
-//! Virtual time, the queue of what happens next, and the faults.
+//! Virtual time, the event queue, and the faults.
 
 use crate::core::{Core, Effect, Fate, Purpose, Turn};
 use crate::laws::{Counts, Ledger};
@@ -7,13 +7,13 @@ use crate::random::Random;
 use shards::{CoreId, Fingerprint, Millis};
 use std::collections::BTreeMap;
 
-/// Faults and new requests stop here.
+/// Faults and new requests end here.
 const CALM_MS: u64 = 3_000;
 /// No fetch takes longer.
 const FETCH_MS_MAX: u64 = 400;
 /// A flight older than this has lost its leader.
 const FLIGHT_MS_MAX: u64 = 1_500;
-/// More than any seed needs; a seed that gets here does not come to rest.
+/// More than any seed needs; a seed that exceeds it does not terminate.
 const EVENTS_MAX: u64 = 200_000;
 
 enum Event {
@@ -39,7 +39,7 @@ enum Event {
         exchange: Exchange,
         number: u64,
     },
-    /// The core does nothing for a while; what it should have done waits.
+    /// The core does nothing for a time; its events are delayed.
     Stall {
         core: CoreId,
         until: Millis,
@@ -65,14 +65,14 @@ struct World {
     ledger: Ledger,
 }
 
-/// Runs one seed to rest. Panics when a law breaks.
+/// Runs one seed until nothing is left to do. Panics if an invariant is violated.
 pub fn run(seed: u64) -> Counts {
     let mut world = World::new(seed);
     while let Some(((at, _), event)) = world.queue.pop_first() {
         world.now = at;
         world.happen(event);
         world.ledger.counts.events += 1;
-        assert!(world.ledger.counts.events < EVENTS_MAX, "no rest");
+        assert!(world.ledger.counts.events < EVENTS_MAX, "does not terminate");
     }
     assert!(world.channel.is_empty(), "messages left");
     world.cores.iter().for_each(Core::check_at_rest);
@@ -104,7 +104,7 @@ impl World {
     fn plan_requests(&mut self) {
         let mut fingerprints: Vec<[u8; 32]> = (0..1 + self.random.below(60)).map(|_| self.random.bytes()).collect();
         for at in 1..fingerprints.len() {
-            // Fingerprints alike in what the tables hash, and some that differ in the last byte only.
+            // Fingerprints with equal hashes in the tables, and some that differ only in the last byte.
             if self.random.chance(20) {
                 let alike = fingerprints[at - 1];
                 let same = if self.random.chance(50) { 31 } else { 16 };
@@ -114,7 +114,7 @@ impl World {
         for exchange in 0..200 {
             let at = Millis(self.random.below(CALM_MS));
             let core = self.any_core();
-            // Twice below: the first ones are asked for more often.
+            // Minimum of two draws: the first ones are more frequent.
             let popular = self.random.below(fingerprints.len() as u64) + 1;
             let fingerprint = Fingerprint(fingerprints[self.random.below(popular) as usize]);
             self.plan(at, Event::Arrive { core, exchange, fingerprint });
@@ -178,7 +178,7 @@ impl World {
             Event::Arrive { exchange, fingerprint, .. } => core.accept(exchange, fingerprint, turn),
             Event::Leave { exchange, .. } => core.leave(exchange, turn),
             Event::Deliver { from, to } => {
-                let message = self.channel.pop(from, to).expect("one message a delivery");
+                let message = self.channel.pop(from, to).expect("one message per delivery");
                 core.read(from, message, turn);
             }
             Event::Fetched { purpose, .. } => core.fetched(purpose, fate, turn),
@@ -215,7 +215,7 @@ impl World {
     }
 
     fn send(&mut self, from: CoreId, to: CoreId, message: Message) {
-        // A core's message to itself is a call: it comes at once.
+        // A core's message to itself is a call: it arrives at once.
         let delay_ms = if from == to { 0 } else { Channel::delay_ms(&mut self.random) };
         self.channel.push(from, to, message);
         self.plan(self.now.after(delay_ms), Event::Deliver { from, to });

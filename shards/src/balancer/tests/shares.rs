@@ -1,10 +1,9 @@
-//! Who gets how much in the long run: counts against what the weights say, with the tolerance stated, and the ring against
-//! a naive one.
+//! Long-run shares: counts against the weights, with the tolerance stated, and the ring against a naive one.
 
 use super::*;
 use crate::{Latency, Millis};
 
-/// Law: however weights change, each gets its share of every stretch of unchanged weights, within one turn a backend at
+/// However weights change, each gets its share of every period of constant weights, within one pick per backend at
 /// either end of it.
 #[test]
 fn round_robin_gives_each_its_share_of_every_stretch() {
@@ -25,7 +24,7 @@ fn round_robin_gives_each_its_share_of_every_stretch() {
             let most = robin.credits.iter().map(|credit| credit.unsigned_abs()).max().unwrap_or(0);
             assert!(most <= 2_560 * count as u64 * count as u64, "credits {:?}", robin.credits);
             for (&weight, &count_of) in weights.iter().zip(&counts).filter(|_| sum > 0) {
-                // What it was ahead or behind by stems from the stretch before, whose sum may have been larger.
+                // Credit left over from the period before, whose sum of weights may have been larger.
                 let tolerance = sum + 2 * 2_560 * count as u64 * count as u64;
                 assert!(
                     (count_of * sum).abs_diff(turns * u64::from(weight)) <= tolerance,
@@ -36,11 +35,11 @@ fn round_robin_gives_each_its_share_of_every_stretch() {
     });
 }
 
-/// Backends that answer after a fixed time, asked at a fixed pace: how many requests each got, and how many it had at once.
+/// Backends with a fixed latency, asked at a fixed rate: the requests each got, and the most it had at once.
 struct Stage {
     latencies: Vec<Latency>,
     in_flight: Vec<u32>,
-    /// When each request out will end, when it began, and where it is.
+    /// When each request in flight will end, when it started, and its backend.
     out: Vec<(u64, u64, usize)>,
     counts: Vec<u64>,
     peaks: Vec<u32>,
@@ -57,7 +56,7 @@ impl Stage {
         }
     }
 
-    /// Two choices, one request each millisecond of `times`.
+    /// Two choices, one request for each millisecond of `times`.
     fn ask(
         &mut self,
         random: &mut Random,
@@ -81,7 +80,7 @@ impl Stage {
     }
 }
 
-/// Equally fast backends under load get their weights' shares, within a tenth.
+/// Equally fast backends under load get the shares of their weights, within a tenth.
 #[test]
 fn two_choices_follow_the_weights_under_load() {
     each_seed(5, |seed| {
@@ -98,20 +97,20 @@ fn two_choices_follow_the_weights_under_load() {
     });
 }
 
-/// One of four that is four times as slow gets what keeps it as busy for its speed: about a quarter of another's share,
-/// so 1/13 of all; here within a half of that.
+/// One of four that is four times as slow gets about a quarter of another's share, 1/13 of all, which keeps it equally
+/// busy; within a half of that.
 #[test]
 fn two_choices_ask_the_slow_as_much_less_as_it_is_slower() {
     each_seed(5, |seed| {
         let mut stage = Stage::new(4);
         stage.ask(&mut Random::new(seed), 0..40_000, |at| if at == 3 { 400 } else { 100 }, |_| 1);
         let fair = 40_000 / 13;
-        // The products of time and load are what is made equal, so it may well be less: a sixteenth of the load.
+        // The product of time and load is balanced, so it may be less: down to a sixteenth of the load.
         assert!((fair / 8..=fair * 3 / 2).contains(&stage.counts[3]), "{:?} of {fair}", stage.counts);
     });
 }
 
-/// One that is new, or was away for long, is tried by one request; what comes meanwhile goes to the others.
+/// One that is new, or was idle for long, is tried by one request; the others get those that arrive meanwhile.
 #[test]
 fn a_new_backend_is_not_overrun_before_its_first_answer() {
     each_seed(5, |seed| {
@@ -120,10 +119,10 @@ fn a_new_backend_is_not_overrun_before_its_first_answer() {
         stage.ask(&mut random, 0..10_000, |_| 100, |at| u32::from(at == 0));
         assert_eq!(stage.counts, [10_000, 0]);
         stage.ask(&mut random, 10_000..10_099, |_| 100, |_| 1);
-        assert_eq!(stage.counts[1], 1, "one finds out");
+        assert_eq!(stage.counts[1], 1, "one request tries it");
         stage.ask(&mut random, 10_099..20_000, |_| 100, |_| 1);
         assert!((4_000..=6_000).contains(&stage.counts[1]), "{:?}", stage.counts);
-        // Away for a minute, and back: what was known has decayed, and is not forgotten.
+        // Away for a minute, and back: the estimate has decayed, but is not forgotten.
         stage.ask(&mut random, 20_000..80_000, |_| 100, |at| u32::from(at == 0));
         stage.peaks.fill(0);
         stage.ask(&mut random, 80_000..80_100, |_| 100, |_| 1);
@@ -131,7 +130,7 @@ fn a_new_backend_is_not_overrun_before_its_first_answer() {
     });
 }
 
-/// A ring by the definition: of all points, those at or after the place first, each by its distance.
+/// A ring by definition: of all points, those from the place on, ordered by distance.
 fn naive_pick(ring: &Ring, place: u64, load: &[u32], weights: &[u32]) -> Option<usize> {
     let all: u64 = (0..load.len()).filter(|&at| weights[at] > 0).map(|at| u64::from(load[at])).sum();
     let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
@@ -153,7 +152,7 @@ fn the_ring_picks_as_a_naive_one() {
         for _ in 0..50 {
             let weights: Vec<u32> = full.iter().map(|&weight| weight * random.below(3) as u32).collect();
             let load: Vec<u32> = (0..count).map(|_| random.below(6) as u32).collect();
-            // Points themselves are places, too: a place on a point belongs to it.
+            // Places that coincide with a point belong to it.
             let (point, _) = ring.points[random.below(ring.points.len() as u64) as usize];
             for place in [random.next(), point, point.wrapping_add(1), 0, u64::MAX] {
                 let picked = ring.pick(place, |at| load[at], |at| weights[at]);
@@ -163,8 +162,8 @@ fn the_ring_picks_as_a_naive_one() {
     });
 }
 
-/// Places are shared by weight: with 64 points a unit of weight w, the standard deviation is 1 / sqrt(64 w) of a share,
-/// and 4 of them are allowed. Where points are rationed, each has the more of them anyway.
+/// Places are shared by weight: with 64 points per unit of weight w, the standard deviation is 1 / sqrt(64 w) of a
+/// share, and 4 of them are allowed. Where points are limited, there are more of them per backend anyway.
 #[test]
 fn the_ring_shares_by_weight() {
     for weights in [[1u32, 2, 4, 8], [1_000, 2_000, 4_000, 8_000]] {
@@ -186,7 +185,7 @@ fn the_ring_shares_by_weight() {
     }
 }
 
-/// Requests that come and go, half of them at one place: the hot place spills over, its neighbours stay at home.
+/// Requests start and end, half of them at one place: the hot place spills over, most others keep their backend.
 #[test]
 fn what_is_not_hot_stays_at_home() {
     each_seed(10, |seed| {
@@ -208,13 +207,14 @@ fn what_is_not_hot_stays_at_home() {
             if out.len() > 200 {
                 load[out.pop_front().expect("many are out")] -= 1;
             }
-            assert!(load.iter().all(|&load| load <= 51), "a quarter above the fair 40, and one: {load:?}");
+            assert!(load.iter().all(|&load| load <= 51), "above 125 % of the fair 40, plus one: {load:?}");
         }
-        assert!(home * 100 >= cold * 55, "{home} of {cold} at home");
+        assert!(home * 100 >= cold * 55, "{home} of {cold} kept their backend");
     });
 }
 
-/// Consecutive names lie evenly: of 64 stretches of the ring each has its part of the places, within 5 deviations.
+/// Consecutive names are spread evenly: each of 64 sections of the ring has its share of the places, within 5 standard
+/// deviations.
 #[test]
 fn hashes_of_similar_names_are_spread() {
     let mut counts = [0u64; 64];

@@ -1,20 +1,20 @@
-//! A naive breaker that keeps everything it was told and counts it anew each time, and lives that both have to lead alike.
+//! A naive breaker that keeps the whole history and evaluates it anew each time, and random histories to compare.
 
 use super::*;
 
-/// What it is, as a person would tell it from what happened.
+/// The state, derived directly from what happened.
 struct Model {
     rules: BreakerRules,
-    /// `None`: in service as far as requests say.
+    /// `None`: in service as far as requests show.
     out: Option<Out>,
     held: bool,
-    /// When it came back, each time.
+    /// The time of each return.
     returns: Vec<u64>,
-    /// What was counted in this term of service.
+    /// Outcomes counted in this term of service.
     counted: Vec<(u64, Outcome)>,
-    /// Lengths of the ejections since it was last wholly well.
+    /// Lengths of the ejections since the last full recovery.
     ejections: Vec<u64>,
-    /// Every trip and return that was heeded, as it would be told to others; a trip is more than a return.
+    /// Every trip and return that took effect, as sent to other cores; a trip outranks a return.
     turns: Vec<(u64, Turn)>,
 }
 
@@ -40,13 +40,13 @@ impl Model {
         self.turns.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0)
     }
 
-    /// A turn here is later than all that are known.
+    /// The epoch of a change found here: above all known ones.
     fn turned(&mut self, turn: Turn) -> u64 {
         self.turns.push((self.epoch() + 1, turn));
         self.epoch()
     }
 
-    /// Whether a turn elsewhere outweighs what is known, or is as late a trip as it.
+    /// Whether a change found elsewhere outranks what is known, or is a trip of the same epoch.
     fn heeds(&mut self, epoch: u64, turn: Turn) -> bool {
         let known = self.turns.iter().copied().max().unwrap_or((0, Turn::Return));
         let heeded = (epoch, turn) > known || (epoch, turn) == known && turn == Turn::Trip;
@@ -76,7 +76,7 @@ impl Model {
     }
 
     fn begin_probe(&mut self) {
-        let out = self.out.as_mut().expect("probes go to who is out");
+        let out = self.out.as_mut().expect("probes imply an ejection");
         out.probing = true;
     }
 
@@ -111,7 +111,7 @@ impl Model {
         if row as u32 >= self.rules.errors_in_row {
             return self.trip(Reason::ErrorsInRow, now);
         }
-        // Windows follow each other; each begins with the first outcome after the end of the one before.
+        // Windows follow each other; each starts with the first outcome after the end of the one before.
         let (mut since, mut window) = (self.returns.last().copied().unwrap_or(0), Vec::new());
         for &(at, outcome) in &self.counted {
             if at - since >= self.rules.window_ms {
@@ -177,12 +177,12 @@ impl Model {
     }
 }
 
-/// How a request went out, as the model tells it.
+/// How a request was admitted, according to the model.
 #[derive(Clone, Copy)]
 enum Began {
     Probe,
     InTerm(usize),
-    /// In a panic, while it was out.
+    /// In panic mode, while the backend was out.
     Out,
 }
 
@@ -203,7 +203,7 @@ fn a_random_life_is_the_one_that_the_model_leads() {
         };
         let (mut breaker, mut model) = (Breaker::new(rules), Model::new(rules));
         let (mut out, mut now) = (Vec::<(Pass, Began)>::new(), 0);
-        // How sick it is in this life: 1 of so many outcomes is bad.
+        // The health in this history: one of this many outcomes is bad.
         let health = 2 + random.below(6);
         for _ in 0..1_000 {
             let pace_ms = 1 + random.below(300);
@@ -223,7 +223,7 @@ fn a_random_life_is_the_one_that_the_model_leads() {
                     if gate == Gate::Probe {
                         model.begin_probe();
                     }
-                    assert_eq!(pass == Pass::Probe, gate == Gate::Probe, "one out of service gets probes");
+                    assert_eq!(pass == Pass::Probe, gate == Gate::Probe, "only probes out of service");
                     out.push((pass, began));
                     (None, None)
                 }
@@ -266,11 +266,11 @@ fn a_random_life_is_the_one_that_the_model_leads() {
             assert_eq!(changes.0, changes.1);
             breaker.check();
             if let Some(change) = changes.0 {
-                assert_ne!(change.from, change.to, "a turn is told where something turned");
+                assert_ne!(change.from, change.to, "a change without a new state");
                 turns[change.reason as usize] += 1;
             }
         }
     });
-    // A single replayed seed need not come to all.
+    // A single replayed seed need not cover all reasons.
     assert!(turns.iter().all(|&count| count > 0) || turns.iter().sum::<u32>() < 1_000, "each reason: {turns:?}");
 }

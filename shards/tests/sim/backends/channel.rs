@@ -1,11 +1,11 @@
-//! Messages about health: in order between two, in any order between others, and late.
+//! Messages about health: in order between two cores, in any order between others, and delayed.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::messages;
 use crate::random::Random;
 
-/// What is told of a backend.
+/// News of a backend.
 #[derive(Clone, Copy, Debug)]
 pub enum Word {
     Tripped { backend: usize, for_ms: u64, epoch: u64 },
@@ -19,14 +19,14 @@ pub enum Sender {
     Background,
 }
 
-/// One ring for each sender and reader, and when the last message in it arrives.
+/// One ring per pair of sender and receiver, and the arrival time of its last message.
 #[derive(Default)]
 pub struct Channel {
     rings: BTreeMap<(Sender, usize), (u64, VecDeque<Word>)>,
 }
 
 impl Channel {
-    /// When it will arrive: not before those that were sent before it.
+    /// Returns the arrival time: not before earlier messages.
     pub fn push(&mut self, from: Sender, to: usize, word: Word, now: u64, random: &mut Random) -> u64 {
         let (last, ring) = self.rings.entry((from, to)).or_default();
         *last = (*last).max(now + messages::Channel::delay_ms(random));

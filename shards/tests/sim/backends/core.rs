@@ -1,4 +1,5 @@
-//! One core: its breakers, latencies, balancing and budget. What the gateway does around each attempt, in small.
+//! One core: its breakers, latencies, balancing and budget. A small version of what the gateway does around each
+//! attempt.
 
 use shards::balancer::{Ring, RoundRobin, first_tier, hash, least, two_choices};
 use shards::breaker::{Gate, Outcome, Pass, State, WHOLE_SHARE};
@@ -9,7 +10,7 @@ use super::laws::{Laws, Way};
 use crate::random::Random;
 
 pub const RULES: Rules = Rules { retries: 2, backoff_ms: 10, backoff_max_ms: 100, hint_max_ms: 1_000 };
-/// Retries that a core may spend before it earned any, and what each request earns, in percent of one.
+/// Retries a core may make before it earned any, and what each request earns, as a percentage of one.
 pub const RESERVE: u32 = 10;
 pub const PERCENT: u32 = 20;
 
@@ -21,7 +22,7 @@ pub enum Policy {
     Ring,
 }
 
-/// What the configuration says of a model and its backends.
+/// The configuration of a model and its backends.
 pub struct Town {
     pub policy: Policy,
     pub weights: Vec<u32>,
@@ -33,14 +34,14 @@ pub struct Town {
 pub struct Request {
     pub number: u64,
     pub core: usize,
-    /// One bit a backend.
+    /// One bit per backend.
     pub tried: u64,
-    /// So many attempts were made.
+    /// Number of attempts made.
     pub asked: u32,
     pub attempts: Attempts,
 }
 
-/// A request that is with a backend.
+/// A request at a backend.
 pub struct Sent {
     pub request: Request,
     pub backend: usize,
@@ -57,12 +58,12 @@ pub struct Core {
     ring: Ring,
     cursor: usize,
     pub budget: Budget,
-    /// What the laws need to know of each backend: whether the check holds it down, and since when it has been in service.
+    /// Per backend, for the invariants: whether the check holds it down, and since when it has been in service.
     sick: Vec<bool>,
     serving_since: Vec<Option<Millis>>,
 }
 
-/// What all cores but `without` have in flight at each backend.
+/// What all cores except `without` have in flight at each backend.
 pub fn sum(cores: &[Core], without: usize, backends: usize) -> Vec<u32> {
     let others = || cores.iter().enumerate().filter(|&(core, _)| core != without);
     (0..backends).map(|backend| others().map(|(_, core)| core.in_flight[backend]).sum()).collect()
@@ -79,7 +80,7 @@ impl Town {
         }
     }
 
-    /// The backends that are asked while all is well.
+    /// The backends that are asked while all are healthy.
     pub fn first(&self) -> impl Iterator<Item = usize> {
         let lowest = self.tiers.iter().copied().min();
         (0..self.tiers.len()).filter(move |&backend| Some(self.tiers[backend]) == lowest)
@@ -104,7 +105,7 @@ impl Core {
         }
     }
 
-    /// Sends a request to a backend it has not tried. `None`: there is none that may be asked.
+    /// Sends a request to a backend it has not tried. `None`: none is available.
     pub fn send(
         &mut self,
         mut request: Request,
@@ -138,8 +139,8 @@ impl Core {
             Policy::TwoChoices => two_choices(count, cost, weight, place),
             Policy::Ring => self.ring.pick(place, load, weight),
         };
-        let backend = backend.expect("where a tier is available, so is a backend");
-        assert!(weight(backend) > 0, "who may not be asked is not");
+        let backend = backend.expect("an available tier has an available backend");
+        assert!(weight(backend) > 0, "weight 0 was picked");
         if town.policy == Policy::Ring {
             let loads: u64 = (0..count).filter(|&at| weight(at) > 0).map(|at| u64::from(load(at))).sum();
             let weights: u64 = (0..count).map(|at| u64::from(weight(at))).sum();
@@ -153,18 +154,18 @@ impl Core {
             Gate::Probe => Way::Probe,
             Gate::Shut => Way::Panic,
         };
-        assert!(way != Way::Panic || panic, "out of service, it gets probes alone");
+        assert!(way != Way::Panic || panic, "out of service, only probes");
         self.in_flight[backend] += 1;
         self.probes_out[backend] += u32::from(pass == Pass::Probe);
         request.tried |= 1 << backend;
         request.asked += 1;
-        // Free moves end with the backends, and begin anew with each wait.
+        // Free attempts are limited by the number of backends, anew after each wait.
         assert!(request.asked <= count as u32 * (1 + RULES.retries), "{} attempts", request.asked);
         laws.sent(request.core, backend, way, now.0);
         Some(Sent { request, backend, pass, since: now })
     }
 
-    /// A request comes back: the words are what the other cores are to be told.
+    /// A request returns: the words are messages for the other cores.
     pub fn come_home(
         &mut self,
         sent: Sent,
@@ -186,14 +187,14 @@ impl Core {
         let breaker = &mut self.breakers[backend];
         let ended = breaker.end(pass, outcome, now);
         if let Some(change) = ended {
-            assert_eq!(change.to, breaker.state(), "what is told is so");
+            assert_eq!(change.to, breaker.state(), "a change has the current state");
             if change.from == State::Serving {
                 let so_long = self.serving_since[backend].is_some_and(|serving| serving <= since);
-                assert!(so_long, "what went before its return takes it out again");
+                assert!(so_long, "ejected by a request from before its return");
             }
         }
         let told = ended.map(|change| {
-            assert_ne!(change.from, change.to, "what is told has turned");
+            assert_ne!(change.from, change.to, "a change without a new state");
             laws.turned(change.reason);
             match change.to {
                 State::Serving => Word::Restored { backend, epoch: change.epoch },
@@ -227,7 +228,7 @@ impl Core {
         self.breakers.iter().map(|breaker| breaker.state() == State::Serving).collect()
     }
 
-    /// Held after every event.
+    /// Checked after every event.
     pub fn check(&mut self, now: Millis) {
         for (breaker, since) in self.breakers.iter().zip(&mut self.serving_since) {
             match breaker.state() {
@@ -243,13 +244,13 @@ impl Core {
     }
 
     pub fn check_at_rest(&self, town: &Town, now: Millis) {
-        assert!(self.in_flight.iter().chain(&self.probes_out).all(|&count| count == 0), "all passes came home");
+        assert!(self.in_flight.iter().chain(&self.probes_out).all(|&count| count == 0), "passes left");
         for backend in town.first() {
             let breaker = &self.breakers[backend];
-            assert_eq!((breaker.gate(now), breaker.state()), (Gate::Open, State::Serving), "well on every core");
+            assert_eq!((breaker.gate(now), breaker.state()), (Gate::Open, State::Serving), "healthy on every core");
             assert_eq!(breaker.share(now), WHOLE_SHARE);
         }
-        // One of a higher tier may not be asked while the lower one serves, and wait for its first probe.
+        // One of a higher tier may not be asked while the lower tier serves, and wait for its first probe.
         assert!(self.breakers.iter().all(|breaker| breaker.gate(now) != Gate::Shut));
     }
 }

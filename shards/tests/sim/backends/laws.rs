@@ -1,4 +1,4 @@
-//! What must hold over all cores, kept apart from the machines, and how often each thing happened.
+//! Invariants over all cores, separate from the machines, and counts of what happened.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub enum End {
     Left,
 }
 
-/// As what a request went to a backend.
+/// How a request was admitted to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Ordinary,
@@ -27,7 +27,7 @@ pub enum Way {
 
 pub struct Laws {
     ends: BTreeMap<u64, Option<End>>,
-    /// How often each core sent to each backend since all was well.
+    /// Requests from each core to each backend in the last period.
     shares: Vec<Vec<u64>>,
     pub counts: Counts,
 }
@@ -51,7 +51,7 @@ impl Laws {
             Way::Panic => self.counts.panics += 1,
         }
         if now >= WELL_MS {
-            assert_eq!(way, Way::Ordinary, "where all is well, nobody is out of service");
+            assert_eq!(way, Way::Ordinary, "out of service after recovery");
             self.shares[core][backend] += 1;
         }
     }
@@ -62,20 +62,20 @@ impl Laws {
             Reason::ErrorRatio => 1,
             Reason::ProbeFailed => 2,
             Reason::ProbesPassed => 3,
-            Reason::CheckFailed | Reason::CheckPassed => unreachable!("requests turned it"),
+            Reason::CheckFailed | Reason::CheckPassed => unreachable!("caused by requests"),
         };
         self.counts.turns[place] += 1;
     }
 
     pub fn stepped(&mut self, fault: Fault, step: Step, others: Others) {
-        // The table, once more.
+        // The table again.
         match again(fault) {
-            Again::Never => assert_eq!(step, Step::GiveUp, "{fault:?} is not tried again"),
-            Again::OtherModel => assert_eq!(step, Step::OtherModel, "{fault:?} is not tried again here"),
+            Again::Never => assert_eq!(step, Step::GiveUp, "{fault:?} is not retried"),
+            Again::OtherModel => assert_eq!(step, Step::OtherModel, "{fault:?} is not retried at this model"),
             Again::Free | Again::Budgeted | Again::Elsewhere => assert_ne!(step, Step::GiveUp),
         }
         let hurries = step == (Step::Again { after_ms: 0 });
-        assert!(!hurries || others == Others::Untried, "whoever failed is not asked again at once");
+        assert!(!hurries || others == Others::Untried, "an immediate retry at a backend that failed");
         match step {
             Step::Again { after_ms } => {
                 self.counts.retries += u64::from(matches!(again(fault), Again::Budgeted | Again::Elsewhere));
@@ -89,7 +89,7 @@ impl Laws {
     pub fn ended(&mut self, number: u64, end: End, now: u64) {
         let before = self.ends.insert(number, Some(end));
         assert_eq!(before, Some(None), "request {number} ends once, having begun");
-        assert!(end != End::Failed || now < WELL_MS, "where all is well, nothing fails");
+        assert!(end != End::Failed || now < WELL_MS, "failed after recovery");
         match end {
             End::Served => self.counts.served += 1,
             End::Failed => self.counts.failed += 1,
@@ -97,30 +97,30 @@ impl Laws {
         }
     }
 
-    /// Held after every event, over all cores.
+    /// Checked after every event, over all cores.
     pub fn check(&self, cores: &[Core]) {
         let earned = self.ends.len() as u64 * u64::from(PERCENT);
         let most = cores.len() as u64 * u64::from(RESERVE) * 100 + earned;
         assert!(self.counts.retries * 100 <= most, "{} retries of {} requests", self.counts.retries, self.ends.len());
     }
 
-    /// Held whenever no message is under way: what one core knows of a backend all do, however their messages crossed.
+    /// Checked whenever no message is in flight: all cores agree on every backend, however their messages crossed.
     pub fn check_told(&self, cores: &[Core]) {
         let known = cores[0].serving();
         for core in cores {
-            assert_eq!(core.serving(), known, "cores that have told each other everything agree");
+            assert_eq!(core.serving(), known, "cores that have exchanged all messages agree");
         }
     }
 
-    /// Held once faults stopped and nothing is under way any more.
+    /// Checked once faults have stopped and nothing is in flight.
     pub fn check_at_rest(&self, town: &Town) {
         assert!(self.ends.values().all(Option::is_some), "every request has an end");
         let first: Vec<usize> = town.first().collect();
         let sum: u64 = first.iter().map(|&backend| u64::from(town.weights[backend])).sum();
         for counts in &self.shares {
             let all: u64 = counts.iter().sum();
-            assert_eq!(first.iter().map(|&backend| counts[backend]).sum::<u64>(), all, "others are not needed");
-            // Within two turns a backend of its share: what it was ahead or behind before all was well, and is now.
+            assert_eq!(first.iter().map(|&backend| counts[backend]).sum::<u64>(), all, "requests to other backends");
+            // Within two picks per backend of its share: credits before the period and after it.
             for &backend in first.iter().filter(|_| town.policy == Policy::RoundRobin) {
                 let off = (counts[backend] * sum).abs_diff(all * u64::from(town.weights[backend]));
                 assert!(off <= 2 * first.len() as u64 * sum, "{counts:?} for {:?} of {first:?}", town.weights);
@@ -135,13 +135,13 @@ pub struct Counts {
     served: u64,
     failed: u64,
     left: u64,
-    /// Retries out of the budget, and moves to another backend that cost nothing.
+    /// Retries charged to the budget; free attempts at another backend.
     retries: u64,
     moves: u64,
     waits: u64,
     probes: u64,
     panics: u64,
-    /// Errors in a row, error ratio, probe failed, probes passed.
+    /// Consecutive errors, error ratio, probe failed, probes passed.
     turns: [u64; 4],
 }
 
@@ -173,6 +173,6 @@ impl Counts {
     }
 
     pub fn check_all_happened(&mut self) {
-        assert!(self.rows().into_iter().all(|count| *count > 0), "the simulation never came to some of: {self:?}");
+        assert!(self.rows().into_iter().all(|count| *count > 0), "never covered by the simulation, some of: {self:?}");
     }
 }
