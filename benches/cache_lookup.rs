@@ -1,4 +1,4 @@
-//! Looking a fingerprint up in a core's shard, among as many answers as a node may hold.
+//! Look-ups in a core's shard, with as many answers as a node may hold.
 
 use std::hint::black_box;
 
@@ -26,7 +26,7 @@ fn cache_lookup(criterion: &mut Criterion) {
     }
     let mut group = criterion.benchmark_group("cache_lookup");
     let mut turn = 0usize;
-    // A prime step visits all entries in an order that no processor cache foresees.
+    // A prime stride visits all entries in an order that defeats the prefetcher.
     let mut next = move || {
         turn = (turn + 7919) % ENTRIES as usize;
         turn
@@ -37,7 +37,7 @@ fn cache_lookup(criterion: &mut Criterion) {
     group.bench_function("hit_hot", |bencher| {
         bencher.iter(|| matches!(shard.ask(black_box(&known[0]), CORE, NOW), shards::Asked::Hit { .. }));
     });
-    // The whole of a miss in the shard: a flight is made, and ends without an answer to keep.
+    // A complete miss in the shard: a flight is started, and ends without an answer to store.
     group.bench_function("miss", |bencher| {
         bencher.iter(|| {
             let fingerprint = unknown[next()];

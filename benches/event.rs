@@ -1,4 +1,4 @@
-//! What each event of a stream costs on its way: cut out of the stream, and its facts read.
+//! The cost of each stream event: splitting it from the stream and reading its facts.
 
 use std::hint::black_box;
 
@@ -17,7 +17,7 @@ fn event(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("event");
     let stream = EVENT.repeat(EVENTS);
     let mut tape = Tape::new();
-    // Figures are of EVENTS events: `elements` a second is events a second.
+    // Figures are for EVENTS events: elements per second are events per second.
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("split", |bencher| {
         bencher.iter_batched_ref(

@@ -1,5 +1,5 @@
-//! From a request's body to its fingerprint: scan, facts, canonical form, SHA-256. The largest part of a hit that is
-//! the gateway's own.
+//! From a request's body to its fingerprint: scan, facts, canonical form, SHA-256. The largest part of the gateway's
+//! own work on a hit.
 
 use std::hint::black_box;
 

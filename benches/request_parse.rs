@@ -1,15 +1,15 @@
-//! Reading the head of a request: what every request pays before anything is known of it.
+//! Parsing the head of a request, which every request needs.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringway::wire::http1::{RequestHead, parse_request};
 
-/// As a command-line client sends it.
+/// As sent by a command-line client.
 const SHORT: &[u8] = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:8080\r\naccept: */*\r\n\
 authorization: Bearer sk-0123456789abcdef\r\ncontent-type: application/json\r\ncontent-length: 214\r\n\r\n";
 
-/// As an SDK behind a proxy sends it.
+/// As sent by an SDK behind a proxy.
 const LONG: &[u8] = b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example:8080\r\n\
 accept: application/json\r\naccept-encoding: gzip, deflate, br\r\nconnection: keep-alive\r\n\
 user-agent: AsyncClient/Python 2.1.0\r\nx-client-lang: python\r\nx-client-package-version: 2.1.0\r\n\

@@ -1,5 +1,5 @@
-//! Writing an answer: the head and body of a whole one, and one event of a stream in its chunk.
-//! It writes the fields that the exchange writes, through the same encoder.
+//! Writing an answer: head and body of a non-streaming one, and one stream event in its chunk. Writes the fields that
+//! the exchange writes, with the same encoder.
 
 use std::hint::black_box;
 

@@ -1,4 +1,4 @@
-//! Which backend is asked: the model by its name, the tenant's right to it, and the pick among its targets.
+//! Choosing a backend: the model by its name, the tenant's permission, and the pick among its targets.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -12,13 +12,13 @@ use shards::balancer::{RoundRobin, least};
 const MODELS: usize = 50;
 const CREDENTIAL: [u8; 32] = [0xab; 32];
 
-/// `MODELS` models, each on the same `backends` backends of different weights, and one tenant who may ask for all.
+/// `MODELS` models, each with the same `backends` backends of different weights, and one tenant with access to all.
 fn snapshot(backends: usize) -> Snapshot {
     let mut text = String::new();
     let mut targets = String::new();
     for number in 0..backends {
         let weight = number % 3 + 1;
-        // Writing into a string does not fail.
+        // Writing to a string does not fail.
         let _ =
             writeln!(text, "[[backend]]\nname = \"b{number}\"\nurl = \"http://127.0.0.1:9000\"\nweight = {weight}\n");
         let _ = write!(targets, "{{ backend = \"b{number}\" }}, ");

@@ -1,5 +1,5 @@
-//! A fast mock of an OpenAI-compatible model server. The model's name says how an answer behaves; nothing else does.
-//! One thread; owns its call counter.
+//! A fast mock of an OpenAI-compatible model server. Its behaviour is selected by the model name alone. One thread;
+//! owns its call counter.
 
 mod behaviour;
 
@@ -42,7 +42,7 @@ pub struct Arguments {
     listen: SocketAddr,
 }
 
-/// What the mock reads of a request.
+/// The fields of a request that the mock reads.
 #[derive(Deserialize)]
 struct Asked<'a> {
     #[serde(borrow, default)]
@@ -60,13 +60,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let calls = Rc::new(Cell::new(0u64));
         loop {
             let Ok((socket, _)) = listener.accept().await else {
-                // Out of descriptors, or a client gone early: the next may do better.
+                // Out of descriptors, or a client that is gone: try again.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
             let calls = calls.clone();
             tokio::task::spawn_local(async move {
-                // A client that leaves or talks nonsense loses its connection; the mock goes on.
+                // A client that leaves or sends invalid data loses its connection; the mock continues.
                 let _ = serve(socket, &calls).await;
             });
         }
@@ -107,7 +107,7 @@ async fn serve(mut socket: TcpStream, calls: &Cell<u64>) -> std::io::Result<()> 
                 };
                 let behaviour = Behaviour::of(&asked.model);
                 if behaviour.first_byte_ms > 0 {
-                    // Not for 0: the timer's tick would add a millisecond.
+                    // Not for 0: a timer tick would add a millisecond.
                     tokio::time::sleep(Duration::from_millis(behaviour.first_byte_ms)).await;
                 }
                 if behaviour.status >= 400 {
@@ -130,7 +130,7 @@ async fn serve(mut socket: TcpStream, calls: &Cell<u64>) -> std::io::Result<()> 
     }
 }
 
-/// Leaves the end of the stream in `output`. An error of kind `Other` is a cut that was asked for.
+/// Leaves the end of the stream in `output`. An error of kind `Other` is a requested truncation.
 async fn stream(
     socket: &mut TcpStream,
     output: &mut Vec<u8>,
@@ -149,7 +149,7 @@ async fn stream(
         if number > 0 && behaviour.gap_ms > 0 {
             socket.write_all(output).await?;
             output.clear();
-            // From the start, so that a late timer does not make the whole stream longer.
+            // Relative to the start, so that late timers do not add up.
             tokio::time::sleep_until(start + Duration::from_millis(behaviour.gap_ms * number)).await;
         }
         chunk(output, &behaviour.event(model, call, number, unix_us()));

@@ -1,4 +1,4 @@
-//! The tool's time. Durations come from the monotonic clock; stamps that cross processes from the wall clock, and are
+//! The tool's time. Durations use the monotonic clock; timestamps that cross processes use the wall clock, and are
 //! compared on one machine only.
 #![allow(clippy::disallowed_methods, reason = "a measuring tool's subject is the real clock")]
 
@@ -13,7 +13,7 @@ pub fn unix_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
-/// Nanoseconds since 1970, to tell runs apart.
+/// Nanoseconds since 1970, to distinguish runs.
 pub fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

@@ -1,9 +1,10 @@
-//! A corpus of unique prompts from a seed, one request body a line, the most asked for first. Pure but for printing.
+//! A corpus of unique prompts from a seed, one request body per line, the most requested first. Pure except for
+//! printing.
 
 use std::error::Error;
 use std::io::Write;
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 const WORDS: &[&str] = &[
     "river",
@@ -74,17 +75,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 /// Bodies by rank. `models` is not empty.
 pub fn generate(seed: u64, prompts: usize, models: &[String]) -> Vec<String> {
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     (0..prompts)
         .map(|rank| {
-            let length = (100.0 * 100f64.powf(dice.unit())) as usize;
-            // The rank makes it unique, however short.
+            let length = (100.0 * 100f64.powf(rng.unit())) as usize;
+            // The rank makes it unique, however short it is.
             let mut prompt = format!("Question {rank}:");
             while prompt.len() < length {
                 prompt.push(' ');
-                prompt.push_str(WORDS[dice.below(WORDS.len())]);
+                prompt.push_str(WORDS[rng.below(WORDS.len())]);
             }
-            let model = &models[dice.below(models.len())];
+            let model = &models[rng.below(models.len())];
             serde_json::json!({
                 "model": model, "temperature": 0, "messages": [{"role": "user", "content": prompt}],
             })

@@ -1,6 +1,6 @@
-//! The cheapest HTTP answerer this machine allows: a bare ring that tokenizes each head and answers with a constant.
-//! A yardstick: whatever a gateway costs above it is what the gateway does. One thread; owns its connections.
-//! It looks nothing up and checks nothing, and must never serve anything real.
+//! The cheapest HTTP server possible on this machine: a bare ring that tokenizes each head and sends a constant answer.
+//! A baseline: any cost above it is the gateway's own. One thread; owns its connections. It looks nothing up and checks
+//! nothing, and must never serve real traffic.
 
 mod ring;
 
@@ -16,17 +16,17 @@ const EXAMPLES: &str = "\
 Examples:
   loadtest floor --listen 127.0.0.1:9100 --cpu 0
   wrk -t1 -c64 -d5 --latency http://127.0.0.1:9100/";
-/// Most answers that one write carries, to as many pipelined requests.
+/// Most pipelined requests answered by one write.
 const BATCH: usize = 64;
 
-/// The cheapest possible HTTP answerer, as a yardstick
+/// The cheapest possible HTTP server, as a baseline
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9100")]
     listen: SocketAddr,
-    /// CPU to stay on
+    /// CPU to run on
     #[arg(long)]
     cpu: Option<usize>,
     /// Bytes of content in the answer
@@ -36,7 +36,7 @@ pub struct Arguments {
 
 struct Connection {
     socket: TcpStream,
-    /// The beginning of a request whose end has not come.
+    /// The start of an incomplete request.
     partial: Vec<u8>,
 }
 
@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let length = body.len();
     let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
         .into_bytes();
-    // Lives as long as the process, so that no write can outlive its bytes.
+    // Leaked, so that no write can outlive its bytes.
     let answers: &'static [u8] = answer.repeat(BATCH).leak();
 
     let listener = TcpListener::bind(arguments.listen)?;
@@ -95,7 +95,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
                                 ring.receive(&connection.socket)?;
                             }
                         }
-                        // A shut socket ends its receive with 0 bytes, and that event removes the connection.
+                        // Shutting the socket down ends its receive with 0 bytes, and that event removes the
+                        // connection.
                         Err(_) => drop(connection.socket.shutdown(std::net::Shutdown::Both)),
                     }
                 }
@@ -111,7 +112,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Counts the whole requests that `bytes` completes, and keeps the rest.
+/// Counts the complete requests in `bytes`, and keeps the rest.
 fn requests(connection: &mut Connection, bytes: &[u8]) -> Result<usize, String> {
     let partial = &mut connection.partial;
     let all = if partial.is_empty() {

@@ -1,13 +1,13 @@
-//! Measuring tools of Ringway: a mock backend, an open-loop generator, a corpus and the machine's floor.
-//! A program of its own: it must never be part of the gateway it measures.
+//! Measuring tools of Ringway: a mock backend, an open-loop load generator, a corpus and the machine's floor. A
+//! separate program: it must never be part of the gateway it measures.
 
 mod backend;
 mod clock;
 mod corpus;
-mod dice;
 mod floor;
 mod message;
 mod report;
+mod rng;
 mod run;
 
 use clap::{Parser, Subcommand};

@@ -1,5 +1,5 @@
-//! As much HTTP/1.1 as a mock and a generator need: whole heads, bodies by length, chunks or close. Trusting: both
-//! peers are under test, not hostile; a peer that breaks the protocol is an error, never a panic.
+//! As much HTTP/1.1 as a mock and a generator need: complete heads, bodies by length, chunked or until close. Trusting:
+//! both peers are under test, not hostile; a protocol violation is an error, never a panic.
 
 use httparse::{EMPTY_HEADER, Header, Status};
 
@@ -13,7 +13,7 @@ pub enum Delimited {
     Close,
 }
 
-/// What the cache said of an answer, in `x-cache` or nginx's spelling of it.
+/// The cache status of an answer, from `x-cache` or nginx's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMark {
     Hit,
@@ -52,7 +52,7 @@ fn number(value: &[u8]) -> Option<usize> {
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
-/// The answer's head, or none if bytes are missing.
+/// The answer's head, or `None` if bytes are missing.
 pub fn answer_head(input: &[u8]) -> Result<Option<AnswerHead>, String> {
     let mut fields = [EMPTY_HEADER; FIELDS];
     let mut answer = httparse::Response::new(&mut fields);
@@ -75,7 +75,7 @@ pub fn answer_head(input: &[u8]) -> Result<Option<AnswerHead>, String> {
     Ok(Some(AnswerHead { status: answer.code.unwrap_or(0), length, delimited, cache, keeps_open, form }))
 }
 
-/// The request's head, or none if bytes are missing.
+/// The request's head, or `None` if bytes are missing.
 pub fn request_head(input: &[u8]) -> Result<Option<RequestHead>, String> {
     let mut fields = [EMPTY_HEADER; FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -91,7 +91,7 @@ pub fn request_head(input: &[u8]) -> Result<Option<RequestHead>, String> {
     }))
 }
 
-/// Where a chunked body is.
+/// The position in a chunked body.
 #[derive(Debug, Default)]
 pub struct Chunks {
     state: ChunkState,
@@ -108,7 +108,7 @@ enum ChunkState {
 }
 
 impl Chunks {
-    /// Takes what it can of `input`, appends the data to `out`, and returns how many bytes it took.
+    /// Consumes as much of `input` as possible, appends the data to `out`, and returns the number of bytes consumed.
     pub fn take(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, String> {
         let mut at = 0;
         loop {

@@ -1,4 +1,4 @@
-//! What a run measured, and how it is shown: a few lines for people, one JSON object for programs.
+//! The results of a run, and how they are printed: a few lines for people, or one JSON object for programs.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use crate::message::CacheMark;
 
 const HIGHEST_US: u64 = 600_000_000;
-/// Relative error of the percentiles: 3 digits.
+/// Precision of the percentiles: 3 significant digits.
 const DIGITS: u8 = 3;
 
 /// Times in microseconds.
@@ -15,7 +15,7 @@ pub struct Times(Histogram<u64>);
 
 impl Times {
     pub fn new() -> Times {
-        // The bounds are constants that hdrhistogram accepts; without a histogram there is nothing to measure.
+        // The constant bounds are valid for hdrhistogram; without a histogram there is nothing to measure.
         Times(Histogram::new_with_bounds(1, HIGHEST_US, DIGITS).expect("constant bounds"))
     }
 
@@ -77,11 +77,11 @@ pub struct Tally {
     pub window: Part,
     pub planned: u64,
     pub done: u64,
-    /// From the time a request was to be sent to the last byte of its answer.
+    /// From the time a request was due to the last byte of its answer.
     pub latency: Times,
-    /// From the time a request was to be sent to the time it was: the generator's own part of the latency.
+    /// From the time a request was due to the time it was sent: the generator's own part of the latency.
     pub behind: Times,
-    /// From the stamp of a chunk to its arrival.
+    /// From the timestamp of a chunk to its arrival.
     pub lateness: Times,
     pub chunks: u64,
     pub hits: u64,
@@ -89,7 +89,7 @@ pub struct Tally {
     /// By kind; the kinds are few and known.
     pub errors: BTreeMap<String, u64>,
     pub seconds: f64,
-    /// Share of requests that a cache without limits could answer.
+    /// Fraction of requests that a cache without limits could answer.
     pub hits_possible: Option<f64>,
 }
 

@@ -1,11 +1,11 @@
 //! Reproducible random numbers: the same seed gives the same corpus and the same order of requests. Not for secrets.
 
 /// A 64-bit counter run through a mixing function (splitmix64, Steele, Lea and Flood 2014).
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed)
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
     }
 
     pub fn next(&mut self) -> u64 {
@@ -16,12 +16,12 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// Evenly from 0 (included) to 1 (excluded).
+    /// Uniform from 0 (inclusive) to 1 (exclusive).
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Evenly below `bound`, which is not 0.
+    /// Uniform below `bound`, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.unit() * bound as f64) as usize
     }
@@ -43,9 +43,9 @@ impl Zipf {
         Zipf { cumulated: cumulated.collect() }
     }
 
-    pub fn rank(&self, dice: &mut Dice) -> usize {
+    pub fn rank(&self, rng: &mut Rng) -> usize {
         let total = self.cumulated.last().copied().unwrap_or(0.0);
-        let point = dice.unit() * total;
+        let point = rng.unit() * total;
         self.cumulated.partition_point(|&upto| upto <= point).min(self.cumulated.len() - 1)
     }
 }
@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn the_first_rank_comes_as_often_as_the_law_says() {
-        let (zipf, mut dice) = (Zipf::new(100, 1.0), Dice::new(1));
-        let first = (0..100_000).filter(|_| zipf.rank(&mut dice) == 0).count();
+        let (zipf, mut rng) = (Zipf::new(100, 1.0), Rng::new(1));
+        let first = (0..100_000).filter(|_| zipf.rank(&mut rng) == 0).count();
         // 1 / H(100) = 0.1928
         assert!((18_500..20_100).contains(&first), "{first}");
     }

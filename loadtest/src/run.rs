@@ -1,6 +1,6 @@
-//! The open-loop generator: requests start at a constant rate whatever the answers do, and a latency counts from the
-//! time its request was to start, so that a stalled server cannot hide its stall by slowing the generator down.
-//! One thread; owns the schedule and the tally. Never loads a machine that was not named with `--remote`.
+//! The open-loop generator: requests start at a constant rate whatever the answers, and latency counts from the time a
+//! request was due, so that a stalled server cannot hide its stall by slowing the generator down. One thread; owns the
+//! schedule and the tally. Never sends to a machine other than this one without `--remote`.
 
 mod client;
 mod questions;
@@ -36,11 +36,11 @@ Examples:
   loadtest run --url http://127.0.0.1:8080 --scenario stream --rate 100 --connections 400 --model mock-n100-i10
   loadtest run --url http://127.0.0.1:8080 --scenario zipf --rate 2000 --models mock-a,mock-b";
 
-/// How long answers may take after the last request was to start.
+/// How long answers may take after the last request was due.
 const GRACE: Duration = Duration::from_secs(10);
 /// Most requests that wait for a connection, so that a server far too slow does not fill the generator's memory.
 const BACKLOG_MAX: usize = 1_000_000;
-/// Below this distance the pacer looks at the clock instead of sleeping: the runtime's timer counts milliseconds.
+/// Below this interval the pacer polls the clock instead of sleeping: the runtime's timer has millisecond resolution.
 const SPIN: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -93,7 +93,7 @@ pub struct Arguments {
     remote: bool,
 }
 
-/// Requests whose time has come and that no connection has taken yet.
+/// Requests that are due and not yet taken by a connection.
 struct Due {
     starts: RefCell<VecDeque<(Instant, Start)>>,
     bell: Notify,
@@ -147,7 +147,7 @@ async fn load(
 ) -> Result<(), Box<dyn Error>> {
     let questions = Rc::new(RefCell::new(questions));
     if arguments.scenario == Scenario::Hit {
-        // The answer enters the cache before the clock starts; this request is in no figure.
+        // The answer is cached before the measurement starts; this request is not counted.
         let warm = Rc::new(RefCell::new(Tally::new(1)));
         let mut client = Client::new(address, warm.clone());
         let mut request = Vec::new();
@@ -208,7 +208,7 @@ async fn drive(
         due.starts.borrow_mut().push_back((intended, start));
         due.bell.notify_one();
     }
-    // Whoever is late may finish, within bounds.
+    // Late requests may finish, within bounds.
     let until = now() + GRACE;
     let handled = |tally: &Tally| tally.done + tally.failed();
     while handled(&tally.borrow()) < started && now() < until {
@@ -230,7 +230,7 @@ async fn drive(
     }
 }
 
-/// One connection: takes the next request whose time has come, for ever.
+/// One connection: takes the next due request, forever.
 async fn work(due: Rc<Due>, questions: Rc<RefCell<Questions>>, mut client: Client) {
     let mut request = Vec::new();
     loop {

@@ -1,6 +1,6 @@
-//! How a mock model behaves, read from its name, and the bodies it answers with. Pure.
+//! A mock model's behaviour, parsed from its name, and its response bodies. Pure.
 
-/// Bounds what a name can ask for, so that a typing error does not fill the machine's memory.
+/// Bounds what a name can request, so that a typing error does not exhaust the machine's memory.
 const CONTENT_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -8,14 +8,14 @@ pub struct Behaviour {
     pub first_byte_ms: u64,
     pub chunks: u64,
     pub gap_ms: u64,
-    /// Of one chunk.
+    /// Per chunk.
     pub content_bytes: u64,
     pub status: u16,
     pub cut_after: Option<u64>,
 }
 
 impl Behaviour {
-    /// Parts that are not understood change nothing.
+    /// Unknown parts are ignored.
     pub fn of(model: &str) -> Behaviour {
         let mut behaviour =
             Behaviour { first_byte_ms: 0, chunks: 16, gap_ms: 0, content_bytes: 8, status: 200, cut_after: None };

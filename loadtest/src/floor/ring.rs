@@ -1,5 +1,5 @@
 //! The floor's ring: multishot accept and receive, provided buffers, sends of constant bytes. All `unsafe` of the
-//! measuring tools is in this file: one operation a block.
+//! measuring tools is in this file, one operation per block.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-/// A power of two, as the kernel asks.
+/// The kernel requires a power of two.
 const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 8 << 10;
 const GROUP: u16 = 0;
@@ -19,12 +19,12 @@ const PAGE_BYTES: usize = 4096;
 const SUBMISSIONS: u32 = 2048;
 const COMPLETIONS: u32 = 8192;
 
-/// What a completion is of: upper half of its tag; the lower half is the descriptor.
+/// The kind of a completion: upper half of its tag; the lower half is the descriptor.
 const ACCEPT: u64 = 1 << 32;
 const RECEIVE: u64 = 2 << 32;
 const SEND: u64 = 3 << 32;
 
-/// Received bytes on loan from the ring; not `Clone`, so that it goes back once.
+/// Received bytes borrowed from the ring; not `Clone`, so that they are returned once.
 pub struct Buffer {
     number: u16,
     length: usize,
@@ -32,15 +32,15 @@ pub struct Buffer {
 
 pub enum Event {
     Accepted(TcpStream),
-    /// Accepting has stopped and wants to be asked for again.
+    /// The multishot accept ended and must be submitted again.
     AcceptEnded,
-    /// `continues`: more will come without asking.
+    /// `continues`: more will follow without another submission.
     Received {
         fd: RawFd,
         buffer: Buffer,
         continues: bool,
     },
-    /// All buffers were on loan; receiving has stopped and wants to be asked for again.
+    /// All buffers were in use; the multishot receive ended and must be submitted again.
     NoBuffer {
         fd: RawFd,
     },
@@ -59,7 +59,7 @@ pub struct Ring {
     tail: u16,
 }
 
-/// Zeroed memory on its own pages that lives as long as the process: the kernel may write to it until then.
+/// Zeroed, page-aligned memory that is never freed: the kernel may write to it as long as the process lives.
 fn pages(bytes: usize) -> NonNull<u8> {
     assert!(bytes > 0);
     let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("constant sizes");
@@ -95,7 +95,7 @@ impl Ring {
         self.push(&opcode::RecvMulti::new(types::Fd(fd), GROUP).build().user_data(RECEIVE | fd as u64))
     }
 
-    /// Sends all of `bytes`, or the connection ends.
+    /// Sends all of `bytes`, otherwise the connection ends.
     pub fn send(&mut self, socket: &TcpStream, bytes: &'static [u8]) -> io::Result<()> {
         let fd = socket.as_raw_fd();
         // MSG_WAITALL lets the kernel finish a short write; MSG_NOSIGNAL keeps a gone client from killing the process.
@@ -114,7 +114,7 @@ impl Ring {
         }
     }
 
-    /// Submits what was asked for, waits for something to happen, and appends it to `events`.
+    /// Submits pending entries, waits for completions, and appends them to `events`.
     pub fn wait(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         match self.ring.submit_and_wait(1) {
             Err(error)

@@ -1,4 +1,4 @@
-//! One connection of the generator: sends a request, reads its answer, notes what came of it.
+//! One connection of the generator: sends a request, reads its answer, records the outcome.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -18,14 +18,14 @@ pub struct Client {
     address: SocketAddr,
     socket: Option<TcpStream>,
     input: Vec<u8>,
-    /// Decoded body, as far as it was not looked at yet.
+    /// Decoded body that was not yet examined.
     body: Vec<u8>,
-    /// The stream's last event was seen.
+    /// The stream's terminal event was seen.
     ended: bool,
     tally: Rc<RefCell<Tally>>,
 }
 
-/// Kinds of failure, as the report names them.
+/// Kinds of failure, as named in the report.
 struct Failed(String);
 
 impl Failed {
@@ -39,7 +39,7 @@ impl Client {
         Client { address, socket: None, input: Vec::with_capacity(16 << 10), body: Vec::new(), ended: false, tally }
     }
 
-    /// Asks, and notes the outcome in the tally. `intended` is when the request was to start, `part` what it belongs to.
+    /// Sends a request and records the outcome in the tally. `intended` is when it was due, `part` what it belongs to.
     pub async fn ask(&mut self, request: &[u8], intended: Instant, part: usize) {
         let micros = |instant: Instant| instant.saturating_duration_since(intended).as_micros() as u64;
         self.tally.borrow_mut().behind.note(micros(now()));
@@ -114,7 +114,7 @@ impl Client {
                 }
             },
         }
-        // Whole on the wire, and yet not the whole answer.
+        // Complete on the wire, but not a complete answer.
         if head.form == Form::Events && !self.ended {
             return Err(Failed("stream without its end".to_owned()));
         }
@@ -132,7 +132,7 @@ impl Client {
         }
     }
 
-    /// Notes how late each whole event of `body` is, and drops what is whole.
+    /// Records the lateness of each complete event in `body`, and removes these events.
     fn note_events(&mut self) {
         let arrived_us = unix_us();
         let mut tally = self.tally.borrow_mut();

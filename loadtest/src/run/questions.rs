@@ -1,4 +1,4 @@
-//! What a run asks: one request after another, as bytes. Owns the salt that makes a run's bodies new.
+//! The requests of a run, one after another, as bytes. Owns the salt that makes a run's bodies unique.
 
 use std::error::Error;
 use std::io::Write;
@@ -6,18 +6,18 @@ use std::io::Write;
 use super::{Arguments, CacheUse, Scenario};
 use crate::clock::unix_ns;
 use crate::corpus;
-use crate::dice::{Dice, Zipf};
+use crate::rng::{Rng, Zipf};
 
 pub struct Questions {
     scenario: Scenario,
-    /// Head up to the fields that differ.
+    /// The head up to the fields that differ.
     head: Vec<u8>,
     model: String,
     salt: u64,
     asked: u64,
     corpus: Vec<String>,
     zipf: Zipf,
-    dice: Dice,
+    rng: Rng,
     seen: Vec<bool>,
     repeated: u64,
 }
@@ -46,7 +46,7 @@ impl Questions {
             salt: unix_ns(),
             asked: 0,
             zipf: Zipf::new(corpus.len(), arguments.exponent),
-            dice: Dice::new(arguments.seed),
+            rng: Rng::new(arguments.seed),
             seen: vec![false; corpus.len()],
             corpus,
             repeated: 0,
@@ -59,7 +59,7 @@ impl Questions {
         let written;
         let body = match self.scenario {
             Scenario::Zipf => {
-                let rank = self.zipf.rank(&mut self.dice);
+                let rank = self.zipf.rank(&mut self.rng);
                 self.repeated += u64::from(std::mem::replace(&mut self.seen[rank], true));
                 &self.corpus[rank]
             }
@@ -82,11 +82,11 @@ impl Questions {
         if cache == CacheUse::Bypassed {
             request.extend_from_slice(b"cache-control: no-store\r\n");
         }
-        // Writing into a vector does not fail.
+        // Writing to a vector does not fail.
         let _ = write!(request, "content-length: {}\r\n\r\n{body}", body.len());
     }
 
-    /// Share of the requests so far that repeated an earlier one, if the scenario repeats at all.
+    /// Fraction of the requests so far that repeated an earlier one, if the scenario repeats any.
     pub fn hits_possible(&self) -> Option<f64> {
         (self.scenario == Scenario::Zipf && self.asked > 0).then(|| self.repeated as f64 / self.asked as f64)
     }
