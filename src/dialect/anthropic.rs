@@ -1,5 +1,4 @@
-//! Anthropic's API: the shapes of its errors. Appends to the caller's buffer; must never write a byte of a message
-//! unescaped.
+//! Anthropic's API: its error formats. Appends to the caller's buffer; must never write a byte of a message unescaped.
 
 use super::facts::PublicError;
 use crate::wire::json::write_json_string;
@@ -22,7 +21,7 @@ pub fn write_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// The class of error that Anthropic's API has for a status.
+/// The error type that Anthropic's API uses for a status.
 fn kind(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",

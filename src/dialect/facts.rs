@@ -1,27 +1,26 @@
-//! What the gateway needs to know of a request, an event and an answer, whatever API they came in.
-//! Plain values with spans into the bytes they were read from; owned by whoever asked.
-//! They must never carry an owned copy of what a client sent.
+//! What the gateway needs to know about a request, an event and an answer, in any API. Plain values with spans into the
+//! bytes they were read from; owned by the caller. They must never contain a copy of what a client sent.
 
 use crate::wire::Span;
 use crate::wire::json::append_unescaped;
 
-/// The public endpoints the gateway understands.
+/// The public endpoints that the gateway handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     ChatCompletions,
     Completions,
     Embeddings,
     Models,
-    /// Passed through to the model's backend, never cached.
+    /// Forwarded to the model's backend, never cached.
     Other,
 }
 
 impl Endpoint {
-    /// Every endpoint, in the order of their numbers.
+    /// Every endpoint, in the order of its discriminants.
     pub const ALL: [Endpoint; 5] =
         [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Embeddings, Endpoint::Models, Endpoint::Other];
 
-    /// The endpoint of a request path; a query is not looked at. `/v1/models/NAME` is `Models` too.
+    /// The endpoint of a request path; a query is ignored. `/v1/models/NAME` is `Models` too.
     pub fn from_path(path: &[u8]) -> Endpoint {
         match without_query(path) {
             b"/v1/chat/completions" => Endpoint::ChatCompletions,
@@ -33,7 +32,7 @@ impl Endpoint {
         }
     }
 
-    /// The path clients and backends know it by; `None` for `Other`, whose path is the request's own.
+    /// The path for clients and backends; `None` for `Other`, which keeps the request's path.
     pub fn path(self) -> Option<&'static str> {
         match self {
             Endpoint::ChatCompletions => Some("/v1/chat/completions"),
@@ -44,7 +43,7 @@ impl Endpoint {
         }
     }
 
-    /// One lower-case word for logs, metrics and fingerprints.
+    /// A lower-case word for logs, metrics and fingerprints.
     pub fn label(self) -> &'static str {
         match self {
             Endpoint::ChatCompletions => "chat_completions",
@@ -56,7 +55,7 @@ impl Endpoint {
     }
 }
 
-/// The model a `/v1/models/NAME` path asks for, as it stands in the path (percent-encoding and all).
+/// The model name in a `/v1/models/NAME` path, still percent-encoded.
 pub fn model_in_path(path: &[u8]) -> Option<&[u8]> {
     without_query(path).strip_prefix(b"/v1/models/").filter(|name| !name.is_empty())
 }
@@ -65,12 +64,12 @@ fn without_query(path: &[u8]) -> &[u8] {
     &path[..memchr::memchr(b'?', path).unwrap_or(path.len())]
 }
 
-/// The text of a JSON string inside some input.
+/// The text of a JSON string in some input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text {
     /// The bytes between the quotes.
     pub span: Span,
-    /// Whether they hold escapes, so that `span` is not the text itself.
+    /// Whether they contain escapes, so that `span` is not the text itself.
     pub spelling: Spelling,
 }
 
@@ -82,7 +81,7 @@ pub enum Spelling {
 }
 
 impl Text {
-    /// The text, from `input` as it stands or decoded into `scratch`.
+    /// The text, borrowed from `input` or decoded into `scratch`.
     pub fn read<'a>(&self, input: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
         match self.spelling {
             Spelling::Plain => self.span.of(input),
@@ -95,7 +94,7 @@ impl Text {
     }
 }
 
-/// How the client wants its answer.
+/// Which form of answer the client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// One JSON body.
@@ -111,30 +110,30 @@ pub enum UsageEvent {
     NotAsked,
 }
 
-/// What a request says that the gateway acts on.
+/// The parts of a request that the gateway acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFacts {
-    /// `Some` for the three endpoints that need it; not empty, no control characters, at most `MODEL_BYTES`, UTF-8.
+    /// `Some` for the three endpoints that require it; UTF-8, not empty, no control characters, at most `MODEL_BYTES`.
     pub model: Option<Text>,
     pub form: Form,
     pub usage_event: UsageEvent,
     pub user: Option<Text>,
-    /// Where the prompt stands: `messages`, `prompt` or `input`.
+    /// The span of the prompt: `messages`, `prompt` or `input`.
     pub prompt: Option<Span>,
-    /// Members of the root that do not change the answer of this request: what `json::canonical` is to skip.
+    /// Members of the root that do not affect the answer to this request; `json::canonical` skips them.
     pub not_in_key: &'static [&'static str],
     pub(super) usage_place: UsagePlace,
-    /// The options of the stream have members that are not known here.
+    /// The stream options have members other than the known ones.
     pub(super) has_further_options: bool,
 }
 
 impl RequestFacts {
-    /// Whether the client may have asked for usage in every chunk, as servers let it by options of their own.
+    /// Whether the client may have asked for usage in every chunk, which some servers offer as an option of their own.
     pub fn may_want_usage_in_chunks(&self) -> bool {
         self.usage_event == UsageEvent::Asked && self.has_further_options
     }
 
-    /// The same of a body in which each place is where `to` says.
+    /// These facts with every offset mapped by `to`, for a body with the same structure.
     pub(super) fn moved(&self, to: impl Fn(u32) -> u32) -> RequestFacts {
         let span = |span: Span| Span { start: to(span.start), end: to(span.end) };
         let text = |text: Text| Text { span: span(text.span), ..text };
@@ -154,29 +153,29 @@ impl RequestFacts {
     }
 }
 
-/// Where `include_usage` has to be written if it is to be asked for.
+/// Where to insert `include_usage` to ask for usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UsagePlace {
     /// Asked for already, or not applicable.
     Nowhere,
-    /// No options: a new first member of the root goes here, before other members.
+    /// No options: insert a new first member of the root here, before other members.
     NewOptions(u32),
     /// Options are null: the span of that null.
     NullOptions(Span),
-    /// Options without the member: a new first member goes here.
+    /// Options without the member: insert a new first member here.
     NewMember { at: u32, others: Others },
     /// The member's value, which is false or null.
     Value(Span),
 }
 
-/// Whether an object has members already, so that a new one needs a comma.
+/// Whether an object has members, so that a new one needs a comma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Others {
     None,
     Some,
 }
 
-/// Tokens as the backend counted them.
+/// Token counts as reported by the backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenUsage {
     pub prompt: u64,
@@ -185,19 +184,19 @@ pub struct TokenUsage {
 }
 
 impl TokenUsage {
-    /// Of what was counted; a total that was not is the sum.
+    /// From the reported counts; a missing total is the sum.
     pub fn counted(prompt: Option<u64>, completion: Option<u64>, total: Option<u64>) -> TokenUsage {
         let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
         TokenUsage { prompt, completion, total: total.unwrap_or(prompt.saturating_add(completion)) }
     }
 }
 
-/// What one event of a stream is for.
+/// The role of one event of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// Carries something of the answer; it may finish a choice as well.
+    /// Carries part of the answer; it may finish a choice as well.
     Content,
-    /// Carries no content yet: a role, empty strings, no choices.
+    /// Carries no content: a role, empty strings, no choices.
     Empty,
     /// Finishes a choice and carries no content.
     Finish,
@@ -207,50 +206,51 @@ pub enum EventKind {
     Done,
     /// The backend reports a failure inside the stream.
     Error,
-    /// An object or a `[DONE]` that ends before it is over: something got lost, and nothing behind it may look whole.
+    /// A truncated object or `[DONE]`: data was lost, and the stream must not appear complete.
     Cut,
-    /// Not understood: not JSON, or a shape of its own.
+    /// Unknown: not JSON, or a format of its own.
     Other,
 }
 
-/// Whether an event is something of an answer: until one is, a stream may begin anew elsewhere and no client sees it.
+/// Whether an event is part of an answer: before the first that is, a stream can be restarted elsewhere without the
+/// client noticing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Substance {
     /// Content, or the end of a choice.
     Content,
-    /// Nothing yet: a role, empty strings, usage. `[DONE]` too, which alone is no answer.
+    /// Nothing yet: a role, empty strings, usage. Also `[DONE]`, which alone is no answer.
     Preamble,
-    /// Nothing of an answer, and no shape that is known: news of the provider's own, or an error in its own fields.
-    /// Which of both it is shows what follows. The kind is that of the error, if it is one.
+    /// Not part of an answer, in an unknown format: a provider's own message, or an error in its own fields. The events
+    /// that follow show which. The kind is that of the error, if it is one.
     Unknown(ErrorKind),
-    /// It ends before it is over.
+    /// The event is truncated.
     Cut,
     /// The backend failed.
     Error(ErrorKind),
 }
 
-/// What a backend's error is about, as far as its body tells. From the weakest to the strongest: where its parts say
-/// different things, the stronger one is meant.
+/// What a backend's error is about, as far as its body shows. Weakest to strongest: where parts of an error disagree,
+/// the stronger kind applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorKind {
-    /// An error, without anything known about it.
+    /// An error of unknown kind.
     Unknown,
-    /// The request: malformed, not allowed, for something that does not exist.
+    /// The request: malformed, not allowed, or for something that does not exist.
     Client,
     /// The backend itself.
     Server,
-    /// The backend has too much to do, or is not up yet.
+    /// The backend is overloaded or still starting.
     Overloaded,
-    /// Too many requests or tokens for a while.
+    /// Too many requests or tokens for a time.
     RateLimited,
-    /// No money or quota left; waiting does not help.
+    /// Out of credit or quota; waiting does not help.
     QuotaExhausted,
-    /// The prompt, or the prompt and the answer asked for, is more than the model can hold.
+    /// The prompt, or the prompt with the requested answer, exceeds the model's context window.
     ContextWindow,
 }
 
 impl ErrorKind {
-    /// One lower-case word for logs and metrics.
+    /// A lower-case word for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
             ErrorKind::Unknown => "unknown",
@@ -264,35 +264,35 @@ impl ErrorKind {
     }
 }
 
-/// An error that a backend reports in an answer whose status says nothing of it.
+/// An error in the body of an answer whose status does not indicate one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorFacts {
     pub kind: ErrorKind,
-    /// The status that the body names.
+    /// The status given in the body.
     pub status: Option<u16>,
     pub shape: ErrorShape,
 }
 
-/// Whether clients can read an error as it came.
+/// Whether clients can parse an error as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorShape {
-    /// An `error` object with a message, as the API has it.
+    /// An `error` object with a message, as in the API.
     Standard,
-    /// The provider's own.
+    /// The provider's own format.
     Other,
 }
 
-/// Where in an event usage stands that is not for everybody.
+/// Where an event has usage that only some clients should see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageMembers {
     None,
-    /// One member `usage` of the root that is null, with one adjoining comma. Points into the event's data.
+    /// One null `usage` member of the root, with one adjoining comma. Points into the event's data.
     Null(Span),
     /// In the root, in a choice or in a provider's own member.
     Some,
 }
 
-/// What one event of a stream says.
+/// The facts of one event of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventFacts {
     pub kind: EventKind,
@@ -300,25 +300,25 @@ pub struct EventFacts {
     /// Usage, if the event has it; a later one replaces an earlier one.
     pub usage: Option<TokenUsage>,
     pub usage_members: UsageMembers,
-    /// One bit a choice, by its index: those the event mentions, those it says something of, and those it ends.
+    /// One bit per choice, by its index: choices that the event mentions, adds content to, and ends.
     pub(super) choices: u128,
     pub(super) said: u128,
     pub(super) ended: u128,
-    /// Why the answer may not be stored, as far as this event alone tells.
+    /// Why the answer may not be stored, judging by this event alone.
     pub(super) not_stored: Option<NotStored>,
 }
 
 impl EventFacts {
-    /// Whether it neither ends a choice nor says anything against keeping the answer.
+    /// Whether it neither ends a choice nor prevents storing the answer.
     pub(super) fn is_merely_content(&self) -> bool {
         self.substance == Substance::Content && self.ended == 0 && self.not_stored.is_none()
     }
 }
 
-/// Why an answer is not kept in the cache.
+/// Why an answer is not stored in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotStored {
-    #[error("cut at the length limit")]
+    #[error("truncated at the length limit")]
     LengthCut,
     #[error("stopped by a content filter")]
     ContentFilter,
@@ -332,9 +332,9 @@ pub enum NotStored {
     NoTerminal,
     #[error("no choices or data")]
     NoContent,
-    #[error("nothing in a choice: no text, tool call, refusal, reasoning or audio")]
+    #[error("an empty choice: no text, tool call, refusal, reasoning or audio")]
     Empty,
-    #[error("choices beyond the bound")]
+    #[error("more choices than the bound")]
     TooManyChoices,
     #[error("not understood")]
     Unreadable,
@@ -342,15 +342,15 @@ pub enum NotStored {
     AfterTerminal,
     #[error("answers of this endpoint are not stored")]
     Endpoint,
-    #[error("another model stood in")]
+    #[error("a fallback model answered")]
     OtherModel,
-    #[error("larger than an entry may be")]
+    #[error("larger than the bound on entries")]
     TooLarge,
     #[error("the status is not 200")]
     Status,
-    #[error("in a coding that is not undone here")]
+    #[error("unsupported content coding")]
     Encoded,
-    #[error("the client does not want it kept")]
+    #[error("the client asked not to store it")]
     NoStore,
     #[error("the request has a query")]
     Query,
@@ -359,7 +359,7 @@ pub enum NotStored {
 }
 
 impl NotStored {
-    /// Every reason, for the documentation to be checked against.
+    /// Every reason; the documentation is checked against it.
     pub const ALL: [NotStored; 19] = [
         NotStored::LengthCut,
         NotStored::ContentFilter,
@@ -382,7 +382,7 @@ impl NotStored {
         NotStored::Off,
     ];
 
-    /// One lower-case word for logs and metrics.
+    /// A lower-case word for logs and metrics.
     pub const fn label(self) -> &'static str {
         match self {
             NotStored::LengthCut => "length_cut",
@@ -408,7 +408,7 @@ impl NotStored {
     }
 }
 
-/// Follows a stream's events and knows at its end whether it may be stored. Fed with every event that has data.
+/// Follows the events of a stream to decide at its end whether it may be stored. Takes every event that has data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamVerdict {
     choices: u128,
@@ -423,7 +423,7 @@ impl StreamVerdict {
         StreamVerdict::default()
     }
 
-    /// Takes in the next event. The first reason against storing stands.
+    /// Takes the next event. The first reason not to store is kept.
     pub fn note(&mut self, event: &EventFacts) {
         let late = self.done.then_some(NotStored::AfterTerminal);
         let unreadable = matches!(event.kind, EventKind::Other | EventKind::Cut).then_some(NotStored::Unreadable);
@@ -439,14 +439,14 @@ impl StreamVerdict {
         self.done
     }
 
-    /// Whether the answer is whole if the stream ends here: by its terminal event, or because every choice has ended. A
-    /// stream that reported an error is not.
+    /// Whether the answer is complete if the stream ends here: the terminal event was seen, or every choice has ended.
+    /// False after an error.
     pub fn is_complete(&self) -> bool {
         let untold = matches!(self.not_stored, Some(NotStored::TooManyChoices | NotStored::Error));
         self.done || self.choices != 0 && self.choices & !self.ended == 0 && !untold
     }
 
-    /// The verdict, if the stream ends here.
+    /// The verdict if the stream ends here.
     pub fn stored(&self) -> Result<(), NotStored> {
         if let Some(reason) = self.not_stored {
             Err(reason)
@@ -464,29 +464,29 @@ impl StreamVerdict {
     }
 }
 
-/// What a whole answer says.
+/// The facts of a complete, non-streaming answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerFacts {
     pub usage: Option<TokenUsage>,
-    /// Whether it is an answer at all. `Preamble`: there is nothing in it.
+    /// Whether it is an answer at all. `Preamble`: it is empty.
     pub substance: Substance,
     pub stored: Result<(), NotStored>,
 }
 
-/// What a client is told of a failure, in whatever shape its API has.
+/// The error reported to a client, in the format of any API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicError<'a> {
-    /// The HTTP status that goes with it: some APIs name their classes of error by it.
+    /// The HTTP status: some APIs derive their error type from it.
     pub status: u16,
     /// One sentence the client can act on.
     pub message: &'a str,
-    /// The API's class of error, such as `invalid_request_error`.
+    /// The API's error type, such as `invalid_request_error`.
     pub kind: &'a str,
     /// A stable code, such as `model_not_found`.
     pub code: Option<&'a str>,
     /// The request member at fault.
     pub param: Option<&'a str>,
-    /// By which the log names the exchange; empty where there is none.
+    /// The exchange's id in the log; empty if there is none.
     pub request_id: &'a str,
 }
 

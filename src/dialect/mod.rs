@@ -1,6 +1,6 @@
-//! What differs between LLM APIs: the facts the gateway needs of requests, events and answers, and how each API spells
-//! them. Pure functions over bytes; no I/O, no clock. Must never change a byte it was not asked to change.
-//! Other rooms see the closed enum [`Dialect`] and plain facts, never the module of one API.
+//! The differences between LLM APIs: facts of requests, events and answers, and how each API writes them. Pure
+//! functions over bytes; no I/O, no clock. Must never change a byte it was not asked to change. Other rooms see the
+//! closed enum [`Dialect`] and plain facts, never the module of one API.
 
 mod anthropic;
 pub mod facts;
@@ -11,19 +11,19 @@ pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed, check_model};
 
 use crate::wire::json::Tape;
 
-/// The API in which a client speaks, or a backend.
+/// The API of a client or a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// OpenAI's chat completions, completions and embeddings, and every path that has no API of its own here.
+    /// OpenAI's chat completions, completions and embeddings, and every path without an API of its own here.
     OpenAi,
-    /// OpenAI's responses: as above, but for the events of its streams, which have names and types.
+    /// OpenAI's responses: as above, except for stream events, which have names and types.
     Responses,
     /// Anthropic's messages.
     Anthropic,
 }
 
 impl Dialect {
-    /// The API that a request path belongs to. A query is not looked at.
+    /// The API of a request path. A query is ignored.
     pub fn of_path(path: &[u8]) -> Dialect {
         let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
         let is_below = |api: &[u8]| path.strip_prefix(api).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
@@ -36,7 +36,7 @@ impl Dialect {
         }
     }
 
-    /// Appends the body of a refusal.
+    /// Appends the body of an error response.
     pub fn write_error(self, out: &mut Vec<u8>, error: &PublicError<'_>) {
         match self {
             Dialect::OpenAi | Dialect::Responses => openai::write_error(out, error),
@@ -44,7 +44,7 @@ impl Dialect {
         }
     }
 
-    /// Appends the event that ends a stream which is not complete. Nothing follows it.
+    /// Appends the event that ends an incomplete stream. Nothing follows it.
     pub fn write_error_event(self, out: &mut Vec<u8>, error: &PublicError<'_>) {
         match self {
             Dialect::OpenAi => openai::write_error_event(out, error),
@@ -53,7 +53,7 @@ impl Dialect {
         }
     }
 
-    /// The data of the event that ends a complete stream; none where the last event of the answer itself does.
+    /// The data of the event that ends a complete stream; `None` if the last event of the answer itself ends it.
     pub fn terminal(self) -> Option<&'static [u8]> {
         match self {
             Dialect::OpenAi => Some(openai::DONE),
@@ -61,7 +61,7 @@ impl Dialect {
         }
     }
 
-    /// Reads what the gateway acts on from a request's body. `tape` is the body's.
+    /// Reads what the gateway acts on from a request's body. `tape` is the parsed body.
     pub fn request_facts(self, endpoint: Endpoint, body: &[u8], tape: &Tape) -> Result<RequestFacts, RequestFault> {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::request_facts(endpoint, body, tape),
@@ -77,44 +77,44 @@ impl Dialect {
         }
     }
 
-    /// Reads a whole answer. `tape` is scratch and holds the answer's outline afterwards.
+    /// Reads a complete, non-streaming answer. `tape` is scratch and holds the answer's outline afterwards.
     pub fn answer_facts(self, endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::answer_facts(endpoint, body, tape),
         }
     }
 
-    /// The kind of error that a body reports, if it has the shape of one. Backends answer in each other's shapes, so that
-    /// all are known whatever a backend speaks.
+    /// The kind of error that a body reports, if it has the format of one. The formats of all APIs are recognized,
+    /// since backends use each other's.
     pub fn error_kind(self, body: &[u8], tape: &mut Tape) -> Option<ErrorKind> {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::error_kind(body, tape),
         }
     }
 
-    /// What a body says that is to be an error, in the API's shape or in a provider's own fields.
+    /// Reads a body that is expected to be an error, in the API's format or a provider's own.
     pub fn error_facts(self, body: &[u8], tape: &mut Tape) -> ErrorFacts {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::error_facts(body, tape),
         }
     }
 
-    /// Appends a chunk without the usage in it; `tape` is the chunk's.
+    /// Appends a chunk without its usage; `tape` is the parsed chunk.
     pub fn without_usage(self, data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::without_usage(data, tape, out),
         }
     }
 
-    /// Appends the data of the event with the usage that a chunk has, for those who asked for it; nothing if it has none.
-    /// `tape` is the chunk's.
+    /// Appends the data of a usage event with the usage of a chunk, for clients that asked for it; nothing if it has
+    /// none. `tape` is the parsed chunk.
     pub fn usage_event(self, data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::usage_event(data, tape, out),
         }
     }
 
-    /// The events that a whole answer amounts to; none if that cannot be told exactly.
+    /// Converts a non-streaming answer to events; `None` if that cannot be done exactly.
     pub fn streamed_of(self, endpoint: Endpoint, whole: &[u8]) -> Option<Streamed> {
         match self {
             Dialect::OpenAi => openai::streamed_of(endpoint, whole),
@@ -122,7 +122,7 @@ impl Dialect {
         }
     }
 
-    /// The whole answer that events amount to; none if that cannot be told exactly.
+    /// Converts events to a non-streaming answer; `None` if that cannot be done exactly.
     pub fn whole_of(self, endpoint: Endpoint, events: &[u8], usage: Option<&[u8]>) -> Option<Vec<u8>> {
         match self {
             Dialect::OpenAi => openai::whole_of(endpoint, events, usage),
@@ -130,14 +130,14 @@ impl Dialect {
         }
     }
 
-    /// Appends the answer of `GET /v1/models`. `created` is in seconds since 1970.
+    /// Appends the response body of `GET /v1/models`. `created` is in seconds since 1970.
     pub fn write_models<'a>(self, out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>, created: u64) {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::write_models(out, names, created),
         }
     }
 
-    /// Appends the answer of `GET /v1/models/NAME`.
+    /// Appends the response body of `GET /v1/models/NAME`.
     pub fn write_model(self, out: &mut Vec<u8>, name: &str, created: u64) {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::write_model(out, name, created),

@@ -1,6 +1,6 @@
-//! OpenAI's API: facts of requests, events and answers, edits of requests, error bodies, and the two forms of an answer.
-//! Everything on the request path works on spans; only `convert` builds values, and it is off that path.
-//! It must never change or drop a byte it does not understand.
+//! OpenAI's API: facts of requests, events and answers, edits of requests, error bodies, and conversion between the two
+//! forms of an answer. Everything on the request path works on spans; only `convert` builds values, off that path. It
+//! must never change or drop a byte it does not understand.
 
 pub mod answer;
 pub mod convert;

@@ -1,6 +1,6 @@
-//! Content codings (RFC 9110 8.4), taken off as the bytes arrive: for backends that compress although they are asked not
-//! to, and clients that compress what they send. Sans-IO: the caller owns both buffers, the decompressor owns its window and nothing else.
-//! It must never hold back what can be given, nor give more in one call than it was told, nor call a cut stream whole.
+//! Streaming decoders of content codings (RFC 9110 8.4): for backends that compress unasked, and clients that compress
+//! requests. Sans-IO: the caller owns both buffers, the decompressor only its window. It must never withhold available
+//! content, exceed the bound of a call, or report a truncated stream as complete.
 
 mod deflate;
 mod gzip;
@@ -12,12 +12,12 @@ use crate::limits::{DECODED_FREE_BYTES, DECODED_RATIO, DECODED_STEP_BYTES, ZSTD_
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-/// The codings that are understood.
+/// The supported codings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Coding {
     /// RFC 1952, any number of members.
     Gzip,
-    /// RFC 1950; bare RFC 1951 is taken too, since some servers mean that by the name.
+    /// RFC 1950; raw RFC 1951 is accepted too, since some servers send it under this name.
     Deflate,
     /// RFC 7932.
     Brotli,
@@ -25,16 +25,16 @@ pub enum Coding {
     Zstd,
 }
 
-/// A coding, or a row of codings, that is not understood.
+/// An unsupported coding, or several codings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a content coding that is not understood")]
+#[error("an unsupported content coding")]
 pub struct UnknownCoding;
 
 impl Coding {
-    /// Those that are understood, as `Accept-Encoding` lists them (RFC 9110 12.5.3).
+    /// The supported codings for `Accept-Encoding` (RFC 9110 12.5.3).
     pub const ACCEPTED: &str = "gzip, deflate, br, zstd";
 
-    /// The name that is registered for it.
+    /// The registered name.
     pub fn name(self) -> &'static str {
         match self {
             Coding::Gzip => "gzip",
@@ -44,11 +44,11 @@ impl Coding {
         }
     }
 
-    /// The coding a `Content-Encoding` value names; `None` if it names none, or only `identity`. Several fields have to
-    /// be joined by commas first: two codings on top of each other are unknown, wherever they were written.
+    /// The coding that a `Content-Encoding` value names; `None` for none or `identity`. Join several fields by commas
+    /// first: stacked codings are unsupported, in one field or several.
     pub fn of(content_encoding: &[u8]) -> Result<Option<Coding>, UnknownCoding> {
         let mut found = None;
-        // RFC 9110 5.6.1.2: empty elements of a list are nothing.
+        // RFC 9110 5.6.1.2: empty list elements are ignored.
         for name in content_encoding.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             // RFC 9110 8.4.1: names are case-insensitive, and x-gzip is gzip.
             let coding = match name.to_ascii_lowercase().as_slice() {
@@ -67,12 +67,12 @@ impl Coding {
     }
 }
 
-/// Why a coded stream is not taken. Every later call says the same.
+/// Why a coded stream was refused. Every later call returns the same fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodingFault {
-    #[error("not the coding it is said to be")]
+    #[error("malformed data")]
     Malformed,
-    #[error("the checksum does not fit the content")]
+    #[error("the checksum does not match the content")]
     Checksum,
     #[error("bytes after the end of the coded stream")]
     TrailingBytes,
@@ -82,32 +82,32 @@ pub enum CodingFault {
     Bomb,
 }
 
-/// What one call did.
+/// The result of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the input that are not needed again.
+    /// Bytes of the input that were consumed.
     pub consumed: usize,
     pub output: Output,
 }
 
-/// Whether a call gave all it could.
+/// Whether a call returned all available content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// All input is consumed, and all content that follows from it was given.
+    /// All input is consumed, and all content from it was returned.
     Given,
-    /// The call stopped at its bound: call again with the rest of the input, even if nothing is left of it.
+    /// The call stopped at its bound: call again with the rest of the input, even if it is empty.
     Held,
 }
 
-/// Takes one coding off one body. Memory: the coding's window, 32 KiB (gzip, deflate), up to 16 MiB (brotli) or up to
-/// 8 MiB (zstd) as the stream asks for it.
+/// Decodes one coding of one body. Memory: the window of the coding; 32 KiB (gzip, deflate), up to 16 MiB (brotli) or
+/// up to 8 MiB (zstd), as the stream requires.
 pub struct Decompressor {
     machine: Machine,
-    /// Bytes consumed and given since the beginning.
+    /// Bytes consumed and returned so far.
     taken: u64,
     given: u64,
     output: Output,
-    /// Most content for each byte received.
+    /// Maximum ratio of content to received bytes.
     ratio_max: u64,
     fault: Option<CodingFault>,
 }
@@ -117,11 +117,11 @@ enum Machine {
     Deflate(deflate::Deflate),
     Brotli(Box<Brotli>),
     Zstd(Zstd),
-    /// The coding's library could not be set up.
+    /// The library failed to initialize.
     Broken,
 }
 
-/// What one step of a machine did. A machine that leaves input and room alone has nothing more to do.
+/// The result of one step of a decoder. Without progress in either, it has nothing more to do.
 struct Step {
     consumed: usize,
     produced: usize,
@@ -138,13 +138,13 @@ impl Decompressor {
         Decompressor { machine, taken: 0, given: 0, output: Output::Given, ratio_max: DECODED_RATIO, fault: None }
     }
 
-    /// One whose caller bounds all content: however well it was compressed, it is no bomb.
+    /// For callers that bound the total content: no limit on the compression ratio.
     pub fn of_bounded(coding: Coding) -> Decompressor {
         Decompressor { ratio_max: u64::MAX, ..Decompressor::new(coding) }
     }
 
-    /// Appends to `out` the content that follows from `input`, up to `most` bytes of it, at least 1. After a fault
-    /// `out` holds what the steps before it gave, which may be less than could be read.
+    /// Appends the content of `input` to `out`, up to `most` bytes, at least 1. After a fault `out` holds the content
+    /// of the earlier steps, which may be less than was decodable.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<Progress, CodingFault> {
         match self.fault {
             Some(fault) => Err(fault),
@@ -154,7 +154,7 @@ impl Decompressor {
 
     fn steps(&mut self, input: &[u8], out: &mut Vec<u8>, most: usize) -> Result<Progress, CodingFault> {
         let (mut consumed, mut left) = (0, most.max(1));
-        // zstd takes an empty step for the beginning of a frame, and counts them.
+        // zstd would take an empty step for the start of a frame.
         if input.is_empty() && self.output == Output::Given {
             return Ok(Progress { consumed, output: Output::Given });
         }
@@ -176,15 +176,15 @@ impl Decompressor {
                 return Ok(Progress { consumed, output: Output::Given });
             }
             if step.consumed == 0 && step.produced == 0 {
-                return Err(CodingFault::Malformed); // input that no machine wants would be offered for ever
+                return Err(CodingFault::Malformed); // no progress on input: avoids an endless loop
             }
         }
         self.output = Output::Held;
         Ok(Progress { consumed, output: Output::Held })
     }
 
-    /// What it means if the body ends here: `Ok` only if the coded stream has come to its end. A body without any byte
-    /// is no coded stream, so answers that have no body must not be asked about.
+    /// The result if the body ends here: `Ok` only if the coded stream has ended. An empty body is not a coded stream;
+    /// do not call this for responses without a body.
     pub fn finish(&self) -> Result<(), CodingFault> {
         match self.fault {
             Some(fault) => Err(fault),
@@ -257,7 +257,7 @@ impl Brotli {
 
 struct Zstd {
     decoder: Decoder<'static>,
-    /// At the end of a frame, with nothing of the next one seen.
+    /// At the end of a frame, with no byte of the next one read.
     complete: bool,
 }
 
@@ -273,7 +273,7 @@ impl Zstd {
             return Ok(Step { consumed: 0, produced: 0 });
         }
         let (mut source, mut target) = (InBuffer::around(input), OutBuffer::around(out));
-        // Checksums and sizes are checked by the library. Another frame begins by itself (RFC 8878 3.1).
+        // The library verifies checksums and sizes. Further frames start automatically (RFC 8878 3.1).
         match self.decoder.run(&mut source, &mut target) {
             Ok(hint) => {
                 self.complete = hint == 0;

@@ -1,6 +1,6 @@
-//! A strict scanner for JSON on the request path: one pass fills a `Tape` of spans, nothing is copied or converted.
-//! The caller owns the input and the tape, and reuses the tape: after warm-up reading a body allocates nothing.
-//! It never recurses, never guesses: what RFC 8259 does not allow, and every duplicate member name, is a fault.
+//! A strict JSON scanner for the request path: one pass fills a `Tape` of spans; nothing is copied or converted. The
+//! caller owns the input and the tape, and reuses the tape: after warm-up, parsing allocates nothing. It never recurses
+//! and never guesses: anything RFC 8259 does not allow, and every duplicate member name, is a fault.
 
 mod canonical;
 mod scan;
@@ -17,7 +17,7 @@ use super::Span;
 use crate::limits::JSON_DEPTH;
 use text::same_text;
 
-/// Why an input is not taken, and where.
+/// Why and where an input was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} at byte {offset}")]
 pub struct JsonFault {
@@ -26,7 +26,7 @@ pub struct JsonFault {
     pub kind: JsonFaultKind,
 }
 
-/// What is wrong with an input. The texts are fit to be shown to a client.
+/// Faults of an input. The texts may be shown to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonFaultKind {
     #[error("not UTF-8")]
@@ -64,21 +64,22 @@ pub enum Kind {
     Array,
 }
 
-/// One value or member name, 16 bytes. Objects are followed by name, value, name, value; arrays by their elements, those of
-/// numbers alone by the first.
+/// One value or member name, 16 bytes. An object is followed by its names and values in turn, an array by its elements,
+/// or by the first one only if all are numbers.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    /// Where the value's bytes lie in the input; strings with their quotes.
+    /// Start of the value's bytes in the input; strings include their quotes.
     start: u32,
     end: u32,
-    /// Values: index of the node after this one and all inside it. Names: the object's next name in byte order, or 0.
+    /// Values: index of the node after this value and its descendants. Names: the object's next name in byte order, or
+    /// 0.
     next: u32,
-    /// Bits 0..3 kind, bit 3 `FLAG`, bits 8.. the index of an object's first name in byte order, or 0.
+    /// Bits 0 to 2: kind; bit 3: `FLAG`; bits 8 and up: index of an object's first name in byte order, or 0.
     tag: u32,
 }
 
 const KIND_MASK: u32 = 7;
-/// On strings: has escapes. On booleans: is true. On arrays: of numbers alone, of which only the first has a node.
+/// Strings: has escapes. Booleans: is true. Arrays: all elements are numbers, of which only the first has a node.
 const FLAG: u32 = 8;
 const FIRST_SHIFT: u32 = 8;
 
@@ -109,7 +110,7 @@ impl Node {
     }
 }
 
-/// The values of one parsed input, in document order. Reused from body to body; keeps its memory.
+/// The values of one parsed input, in document order. Reused between bodies; keeps its memory.
 #[derive(Debug)]
 pub struct Tape {
     nodes: Vec<Node>,
@@ -122,24 +123,25 @@ impl Default for Tape {
     }
 }
 
-/// What a fresh tape holds, and one whose last parse failed: null.
+/// The contents of a new tape, and after a fault: null.
 const NOTHING: Node = Node { start: 0, end: 0, next: 1, tag: 0 };
 
-/// Parses the whole of `input` into `tape`, which loses what it held. After a fault the tape holds a lone null.
+/// Parses all of `input` into `tape`, replacing its contents. After a fault the tape holds a single null.
 ///
-/// Bounds: depth `limits::JSON_DEPTH`, values and names `limits::JSON_NODES`. Numbers of any size are taken, as text.
+/// Bounds: depth `limits::JSON_DEPTH`, values and names `limits::JSON_NODES`. Numbers of any size are accepted, as
+/// text.
 pub fn parse(input: &[u8], tape: &mut Tape) -> Result<(), JsonFault> {
     scan::scan(input, tape, scan::Names::Checked, JSON_DEPTH)
 }
 
-/// Like `parse`, for bytes from a backend whose names need no check: duplicates are let through (`get` finds the
-/// first) and `canonical` of such a tape keeps document order. About a third cheaper on small inputs.
+/// Like `parse`, for bytes from a backend whose names need no check: duplicates are accepted (`get` finds the first),
+/// and `canonical` of such a tape keeps document order. About a third cheaper on small inputs.
 pub fn parse_unchecked_names(input: &[u8], tape: &mut Tape) -> Result<(), JsonFault> {
     scan::scan(input, tape, scan::Names::Unchecked, JSON_DEPTH)
 }
 
-/// Like `parse`, but what is nested more than `levels` deep (0 is the root alone) leaves nothing on the tape, where
-/// its containers look empty. For answers of millions of numbers of which only the frame matters.
+/// Like `parse`, but values nested more than `levels` deep (0: only the root) get no nodes, and their containers look
+/// empty. For answers with millions of numbers of which only the outline matters.
 pub fn parse_outline(input: &[u8], tape: &mut Tape, levels: usize) -> Result<(), JsonFault> {
     scan::scan(input, tape, scan::Names::Checked, levels)
 }
@@ -155,12 +157,12 @@ impl Tape {
         Value { tape: self, index: 0 }
     }
 
-    /// Bytes of memory the tape keeps between bodies.
+    /// Memory that the tape keeps between bodies, in bytes.
     pub fn capacity_bytes(&self) -> usize {
         self.nodes.capacity() * size_of::<Node>() + self.order.capacity_bytes()
     }
 
-    /// Gives memory above `keep_bytes` back; the tape then holds null. For after an unusually large body.
+    /// Frees memory above `keep_bytes`; the tape then holds null. For use after an unusually large body.
     pub fn shrink(&mut self, keep_bytes: usize) {
         if self.capacity_bytes() > keep_bytes {
             *self = Tape::new();
@@ -168,7 +170,7 @@ impl Tape {
     }
 }
 
-/// One value on a tape. Spans point into the input that was parsed; pass the same bytes as `input`.
+/// One value on a tape. Spans point into the parsed input; pass the same bytes as `input`.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'t> {
     tape: &'t Tape,
@@ -188,13 +190,13 @@ impl<'t> Value<'t> {
         self.kind() == Kind::Null
     }
 
-    /// All bytes of the value; a string with its quotes, an object or array with its brackets.
+    /// All bytes of the value, including the quotes of a string or the brackets of an object or array.
     pub fn span(self) -> Span {
         let node = self.node();
         Span { start: node.start, end: node.end }
     }
 
-    /// The bytes between the quotes of a string, escapes and all; `None` for other kinds.
+    /// The bytes between the quotes of a string, not unescaped; `None` for other kinds.
     pub fn inside(self) -> Option<Span> {
         let node = self.node();
         (node.kind() == Kind::String).then(|| Span { start: node.start + 1, end: node.end - 1 })
@@ -206,14 +208,14 @@ impl<'t> Value<'t> {
         node.kind() == Kind::String && node.flag()
     }
 
-    /// The text of a string that has no escapes, straight from `input`; `None` for other strings and kinds.
+    /// The text of a string without escapes, borrowed from `input`; `None` for other strings and kinds.
     pub fn plain(self, input: &[u8]) -> Option<&[u8]> {
         let node = self.node();
         (node.kind() == Kind::String && !node.flag()).then(|| node.inside(input))
     }
 
-    /// The text of a string: straight from `input` without escapes, else decoded into `scratch` (lone surrogates as
-    /// WTF-8). `None` for other kinds.
+    /// The text of a string: borrowed from `input` if without escapes, otherwise decoded into `scratch` (lone
+    /// surrogates as WTF-8). `None` for other kinds.
     pub fn text<'a>(self, input: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
         let inside = self.inside()?.of(input);
         if !self.has_escapes() {
@@ -256,20 +258,21 @@ impl<'t> Value<'t> {
         self.members().find(|member| member.is_named(input, name)).map(|member| member.value)
     }
 
-    /// The members of an object in document order; nothing for other kinds.
+    /// The members of an object in document order; empty for other kinds.
     pub fn members(self) -> Members<'t> {
         let node = self.node();
         let end = if node.kind() == Kind::Object { node.next } else { 0 };
         Members { tape: self.tape, at: self.index + 1, end }
     }
 
-    /// Whether this is an array of numbers alone: then only the first is on the tape, and the others stand in its span.
+    /// Whether this is a non-empty array of numbers only: then just the first is on the tape, and the others are in its
+    /// span.
     pub fn is_numbers(self) -> bool {
         let node = self.node();
         node.kind() == Kind::Array && node.flag()
     }
 
-    /// The elements of an array in order, but of numbers alone the first only; nothing for other kinds.
+    /// The elements of an array in order (of an array of numbers only the first); empty for other kinds.
     pub fn elements(self) -> Elements<'t> {
         let node = self.node();
         let end = if node.kind() == Kind::Array { node.next } else { 0 };
@@ -294,8 +297,8 @@ impl Member<'_> {
         same_text(input, &self.name.node(), name.as_bytes())
     }
 
-    /// The name: straight from `input` without escapes, else as much of it, decoded, as `place` holds. To be compared with
-    /// names that are shorter than `place`.
+    /// The name: borrowed from `input` if without escapes, otherwise decoded into `place` as far as it fits. For
+    /// comparison with names that are shorter than `place`.
     pub fn short_name<'a>(&self, input: &'a [u8], place: &'a mut [u8; SHORT_NAME]) -> &'a [u8] {
         let node = self.name.node();
         if !node.flag() {

@@ -1,42 +1,42 @@
-//! Shapes of messages seen lately, and which of them are kept: those that were of use, and room for one that may be.
+//! A small cache of message templates, replaced in turn, and less often while those replaced have never matched.
 
-/// Shapes kept at a time: as many as models answer at once on a core, mostly.
-const SHAPES: usize = 8;
-/// Most messages that are let pass before one is learnt again, where what was learnt is never of use.
-const PATIENCE: u32 = 256;
+/// Templates kept: roughly as many as there are models in use on a core.
+const TEMPLATES_MAX: usize = 8;
+/// Most messages to skip before caching another, while cached templates never match.
+const SKIPPED_MAX: u32 = 256;
 
-/// Shapes of one kind.
-pub(crate) struct Known<S> {
+/// Templates of one kind.
+pub(crate) struct TemplateCache<S> {
     shapes: Vec<Kept<S>>,
-    /// The one that fitted last.
+    /// The one that matched last.
     last: usize,
-    /// The one that makes way for the next.
+    /// The one to be replaced next.
     oldest: usize,
-    /// Messages that are let pass before one is learnt, and how many of these are still to come.
+    /// Messages to skip before caching another, and how many of these remain.
     patience: u32,
-    passing: u32,
+    skips_left: u32,
 }
 
 struct Kept<S> {
     shape: S,
-    was_of_use: bool,
+    has_matched: bool,
 }
 
-impl<S> Default for Known<S> {
-    fn default() -> Known<S> {
-        Known { shapes: Vec::new(), last: 0, oldest: 0, patience: 0, passing: 0 }
+impl<S> Default for TemplateCache<S> {
+    fn default() -> TemplateCache<S> {
+        TemplateCache { shapes: Vec::new(), last: 0, oldest: 0, patience: 0, skips_left: 0 }
     }
 }
 
-impl<S: PartialEq> Known<S> {
-    /// What the first shape that `fits` says; the one that did last is tried first.
+impl<S: PartialEq> TemplateCache<S> {
+    /// The result of the first template that `fits`; the last match is tried first.
     pub(crate) fn find<F>(&mut self, mut fits: impl FnMut(&S) -> Option<F>) -> Option<F> {
         let order = std::iter::once(self.last).chain((0..self.shapes.len()).filter(|&index| index != self.last));
         for index in order {
             if let Some(kept) = self.shapes.get_mut(index)
                 && let Some(facts) = fits(&kept.shape)
             {
-                if !std::mem::replace(&mut kept.was_of_use, true) {
+                if !std::mem::replace(&mut kept.has_matched, true) {
                     self.patience = 0;
                 }
                 self.last = index;
@@ -46,7 +46,7 @@ impl<S: PartialEq> Known<S> {
         None
     }
 
-    /// Where the shape that fitted last is kept, until the next is learnt.
+    /// Index of the template that matched last; valid until the next one is cached.
     pub(crate) fn last(&self) -> usize {
         self.last
     }
@@ -60,27 +60,28 @@ impl<S: PartialEq> Known<S> {
         self.shapes.iter().map(|kept| &kept.shape)
     }
 
-    /// Keeps the shape that `make` makes of a message that none fitted, if it is time to.
+    /// Caches the template that `make` creates from a message that matched none, unless messages are being skipped.
     pub(crate) fn learn(&mut self, make: impl FnOnce() -> Option<S>) {
-        if self.passing > 0 {
-            self.passing -= 1;
+        if self.skips_left > 0 {
+            self.skips_left -= 1;
             return;
         }
         let Some(shape) = make() else { return };
         if self.shapes.iter().any(|kept| kept.shape == shape) {
-            return; // known, but for what stood in a hole
+            return; // cached already; only a slot did not match
         }
-        let kept = Kept { shape, was_of_use: false };
-        if self.shapes.len() < SHAPES {
+        let kept = Kept { shape, has_matched: false };
+        if self.shapes.len() < TEMPLATES_MAX {
             self.shapes.push(kept);
             return;
         }
-        // Where each message has a shape of its own, as parts of tool calls have, it is not worth while to learn each.
-        if !self.shapes[self.oldest].was_of_use {
-            self.patience = (self.patience * 2).clamp(1, PATIENCE);
-            self.passing = self.patience;
+        // If each message has a template of its own, like parts of tool calls, caching each of them is not worth its
+        // cost.
+        if !self.shapes[self.oldest].has_matched {
+            self.patience = (self.patience * 2).clamp(1, SKIPPED_MAX);
+            self.skips_left = self.patience;
         }
         self.shapes[self.oldest] = kept;
-        self.oldest = (self.oldest + 1) % SHAPES;
+        self.oldest = (self.oldest + 1) % TEMPLATES_MAX;
     }
 }

@@ -1,5 +1,5 @@
-//! Bytes to values and back. No I/O, no clock, no panic on any input; every decoder has a fuzz target.
-//! Values are spans into the caller's buffer, so that reading a message copies and allocates nothing.
+//! Bytes to values and back. No I/O, no clock, no panic on any input; every decoder has a fuzz target. Values are spans
+//! into the caller's buffer, so that parsing copies and allocates nothing.
 pub mod body;
 pub mod coding;
 pub mod http1;
@@ -10,7 +10,7 @@ pub mod percent;
 pub mod retry_after;
 pub mod sse;
 
-/// A range of bytes inside a buffer the caller holds. Offsets are 32 bits: no message reaches 4 GiB.
+/// A range of bytes in a buffer that the caller holds. Offsets are 32 bits: no message reaches 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     pub start: u32,
@@ -18,18 +18,18 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span `start..end`; both must fit the bounds of `limits`, which stay far below 4 GiB.
+    /// The span `start..end`; both must be within the bounds of `limits`, which stay far below 4 GiB.
     pub fn new(start: usize, end: usize) -> Span {
         debug_assert!(start <= end && end <= u32::MAX as usize);
         Span { start: start as u32, end: end as u32 }
     }
 
-    /// The bytes in `buffer`; empty if the span does not lie inside it.
+    /// The bytes in `buffer`; empty if the span is out of range.
     pub fn of<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
         buffer.get(self.start as usize..self.end as usize).unwrap_or(&[])
     }
 
-    /// The span so much further on, or back if `by` is that much less than 2^32.
+    /// The span shifted by `by` (wrapping: 2^32 - n shifts back by n).
     pub fn moved(self, by: u32) -> Span {
         Span { start: self.start.wrapping_add(by), end: self.end.wrapping_add(by) }
     }

@@ -1,5 +1,5 @@
-//! Finds a field of a multipart form (RFC 7578, RFC 2046 5.1) without copying: a span of the body. No state. A form that
-//! servers could read in different ways is refused, for they would then find another field than the one that was checked.
+//! Finds a field of a multipart form (RFC 7578, RFC 2046 5.1) without copying: a span of the body. No state. Refuses a
+//! form that servers could parse differently: they might find another field than the one that was checked.
 
 use memchr::memmem;
 
@@ -8,7 +8,7 @@ use super::{Span, percent};
 /// Longest boundary. RFC 2046 5.1.1.
 const BOUNDARY_BYTES: usize = 70;
 
-/// What is wrong with a form.
+/// Faults of a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormFault {
     #[error("The Content-Type of the form has no usable boundary.")]
@@ -25,7 +25,7 @@ pub enum FormFault {
     Ambiguous,
 }
 
-/// The boundary that a Content-Type says, if it is that of a form.
+/// The boundary in a Content-Type; `None` if it is not a form's.
 pub fn boundary(content_type: &[u8]) -> Result<Option<&[u8]>, FormFault> {
     let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
     if !content_type[..end].trim_ascii().eq_ignore_ascii_case(b"multipart/form-data") {
@@ -39,7 +39,7 @@ pub fn boundary(content_type: &[u8]) -> Result<Option<&[u8]>, FormFault> {
                 return Err(FormFault::Boundary);
             }
         } else if parameter.name.len() > 8 && parameter.name[..9].eq_ignore_ascii_case(b"boundary*") {
-            return Err(FormFault::Boundary); // RFC 2231's spelling, which few read
+            return Err(FormFault::Boundary); // RFC 2231 encoding, which few parsers support
         }
     }
     let boundary: &[u8] = boundary.ok_or(FormFault::Boundary)?;
@@ -49,8 +49,8 @@ pub fn boundary(content_type: &[u8]) -> Result<Option<&[u8]>, FormFault> {
     if is_usable { Ok(Some(boundary)) } else { Err(FormFault::Boundary) }
 }
 
-/// Where in `body` the content of the field `name` stands, in whichever part that is. Errors: see [`FormFault`]; the
-/// whole form is looked at.
+/// The span of the content of the field `name` in `body`, in whichever part it is. Errors: see [`FormFault`]; the whole
+/// form is checked.
 pub fn field(body: &[u8], boundary: &[u8], name: &str) -> Result<Option<Span>, FormFault> {
     let marker = [b"--", boundary].concat();
     let finder = memmem::Finder::new(&marker);
@@ -62,7 +62,8 @@ pub fn field(body: &[u8], boundary: &[u8], name: &str) -> Result<Option<Span>, F
             at = start + 1;
             continue;
         }
-        // RFC 2046 5.1.1: what begins a line is a boundary, whatever follows it. Lenient readers take bare line feeds, too.
+        // RFC 2046 5.1.1: a delimiter must start a line, whatever follows it. Lenient parsers accept bare line feeds,
+        // too.
         if closed || start > 0 && !body[..start].ends_with(b"\r\n") {
             return Err(FormFault::Delimiter);
         }
@@ -75,7 +76,7 @@ pub fn field(body: &[u8], boundary: &[u8], name: &str) -> Result<Option<Span>, F
             return Err(FormFault::Delimiter);
         }
         if let Some(begin) = part.take() {
-            // The line end in front belongs to the boundary.
+            // The preceding line end belongs to the boundary.
             let end = start.checked_sub(2).filter(|&end| end >= begin).ok_or(FormFault::Head)?;
             if let Some(content) = content_of(&body[begin..end], name)? {
                 let span = Span::new(begin + content, end);
@@ -94,13 +95,13 @@ pub fn field(body: &[u8], boundary: &[u8], name: &str) -> Result<Option<Span>, F
     if closed { Ok(found) } else { Err(FormFault::NoEnd) }
 }
 
-/// Where in `part` its content begins, if it is the field `wanted`.
+/// The offset of the content in `part`, if it is the field `wanted`.
 fn content_of(part: &[u8], wanted: &str) -> Result<Option<usize>, FormFault> {
     let length = memmem::find(part, b"\r\n\r\n").ok_or(FormFault::Head)?;
     let head = Head::read(&part[..length])?;
     let name = head.name;
     if name != wanted.as_bytes() {
-        // Another case, or a spelling with escapes: browsers' is by percent-codes, that of mail by backslashes.
+        // The same name in another case or escaped: browsers use percent-encoding, mail programs backslashes.
         let plain: Vec<u8> = name.iter().copied().filter(|&byte| byte != b'\\').collect();
         let is_like = |text: &[u8]| text.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes());
         return match is_like(&plain) || name.contains(&b'%') && is_like(&percent::plain(name)) {
@@ -108,7 +109,7 @@ fn content_of(part: &[u8], wanted: &str) -> Result<Option<usize>, FormFault> {
             false => Ok(None),
         };
     }
-    // A file is no field, and a coding that some undo and others don't makes two of one.
+    // A file is not a field, and parsers disagree about content transfer encodings.
     if head.is_file || head.is_coded { Err(FormFault::Ambiguous) } else { Ok(Some(length + 4)) }
 }
 
@@ -129,7 +130,7 @@ impl<'a> Head<'a> {
             let colon = line.iter().position(|&byte| byte == b':').ok_or(FormFault::Head)?;
             let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
             let is_token = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic());
-            // Bare line ends, and lines that are folded.
+            // Bare line ends, and folded lines.
             if !is_token || line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
                 return Err(FormFault::Head);
             }
@@ -154,7 +155,7 @@ impl<'a> Head<'a> {
         let mut rest = &disposition[end..];
         while let Some(parameter) = parameter(&mut rest).ok_or(FormFault::Head)? {
             let is = |known: &[u8]| parameter.name.eq_ignore_ascii_case(known);
-            // RFC 7578 4.2: not `name*`.
+            // RFC 7578 4.2: `name*` is not allowed.
             if is(b"name*") || is(b"name") && name.replace(parameter.value).is_some() {
                 return Err(FormFault::Head);
             }
@@ -166,7 +167,7 @@ impl<'a> Head<'a> {
 
 struct Parameter<'a> {
     name: &'a [u8],
-    /// What stands between the quotes, or up to the next semicolon.
+    /// The text between the quotes, or up to the next semicolon.
     value: &'a [u8],
 }
 

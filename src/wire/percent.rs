@@ -1,4 +1,4 @@
-//! Percent-codes of URLs (RFC 3986 2.1), undone and made. No state.
+//! Percent-encoding of URLs (RFC 3986 2.1), both ways. No state.
 
 /// How a byte was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub enum Written {
     Coded,
 }
 
-/// The bytes that `text` means. A percent sign without two digits stands for itself.
+/// Decodes `text`. A percent sign without two hexadecimal digits stands for itself.
 pub fn decoded(text: &[u8]) -> impl Iterator<Item = (u8, Written)> {
     let digit = |at: usize| text.get(at).and_then(|&byte| (byte as char).to_digit(16));
     let mut at = 0;
@@ -27,12 +27,12 @@ pub fn decoded(text: &[u8]) -> impl Iterator<Item = (u8, Written)> {
     })
 }
 
-/// The same as a buffer of its own.
+/// The decoded bytes in a new buffer.
 pub fn plain(text: &[u8]) -> Vec<u8> {
     decoded(text).map(|(byte, _)| byte).collect()
 }
 
-/// Appends `text` so that it can stand in a query: what RFC 3986 2.3 reserves nothing for stays as it is.
+/// Appends `text`, encoded for use in a query: only unreserved characters (RFC 3986 2.3) stay as they are.
 pub fn encode(out: &mut Vec<u8>, text: &[u8]) {
     for &byte in text {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

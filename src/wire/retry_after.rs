@@ -1,13 +1,13 @@
-//! How long a backend asks to be left alone: `Retry-After` (RFC 9110 10.2.3) and the `retry-after-ms` beside it that
-//! OpenAI's SDKs know. Pure: the present time comes in. It must never take a value it cannot read for "at once".
+//! The delay that a backend asks for: `Retry-After` (RFC 9110 10.2.3) and `retry-after-ms`, as OpenAI's SDKs read it.
+//! Pure: the current time is an argument. It must never treat an unreadable value as "at once".
 
 #[cfg(test)]
 mod tests;
 
-/// The wait in milliseconds, rounded up; `None` if neither field says anything readable. `retry_after_ms` wins, being
-/// the finer one. A date that has passed is a wait of 0. The result has no upper bound: the caller caps it.
+/// The delay in milliseconds, rounded up; `None` if neither field is readable. `retry_after_ms` takes precedence, as it
+/// is more precise. A date in the past is a delay of 0. There is no upper bound: the caller caps it.
 ///
-/// `unix_ms` is the present time in milliseconds since 1970.
+/// `unix_ms` is the current time in milliseconds since 1970.
 pub fn wait_ms(retry_after: Option<&[u8]>, retry_after_ms: Option<&[u8]>, unix_ms: u64) -> Option<u64> {
     let fine = retry_after_ms.and_then(|value| decimal(value.trim_ascii(), 1));
     fine.or_else(|| {
@@ -16,8 +16,8 @@ pub fn wait_ms(retry_after: Option<&[u8]>, retry_after_ms: Option<&[u8]>, unix_m
     })
 }
 
-/// A decimal number times `scale`, rounded up and saturating. A fraction is more than the RFC has for seconds, but
-/// servers send it and the SDKs read it. No sign, no exponent, no words.
+/// A decimal number times `scale`, rounded up and saturating. The RFC does not allow fractions of seconds, but servers
+/// send them and the SDKs read them. No sign, exponent or words.
 fn decimal(value: &[u8], scale: u64) -> Option<u64> {
     let point = value.iter().position(|byte| *byte == b'.').unwrap_or(value.len());
     let (whole, fraction) = (&value[..point], value.get(point + 1..).unwrap_or(&[]));
@@ -26,7 +26,7 @@ fn decimal(value: &[u8], scale: u64) -> Option<u64> {
     }
     let digit = |byte: &u8| u64::from(byte - b'0');
     let whole = whole.iter().fold(0u64, |number, byte| number.saturating_mul(10).saturating_add(digit(byte)));
-    // What is left of `scale` is how much a digit is worth; behind the last one that is worth a unit, all round up.
+    // `worth` is the weight of the last digit read; digits below one unit only round up.
     let (mut worth, mut units, mut rest) = (scale, 0, 0);
     for byte in fraction {
         if worth % 10 == 0 {
@@ -39,8 +39,8 @@ fn decimal(value: &[u8], scale: u64) -> Option<u64> {
     Some(whole.saturating_mul(scale).saturating_add(units + u64::from(rest != 0)))
 }
 
-/// An HTTP date in milliseconds since 1970, in any of the three forms a recipient has to take (RFC 9110 5.6.7). Case
-/// and the amount of white space are not insisted on, the day of the week is not compared; before 1970 is unreadable.
+/// An HTTP date in milliseconds since 1970, in any of the three formats a recipient must accept (RFC 9110 5.6.7).
+/// Lenient about case and white space; the day of the week is not checked. A date before 1970 is unreadable.
 fn http_date_ms(value: &[u8], unix_ms: u64) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     let mut words = text.split_ascii_whitespace();
@@ -78,13 +78,13 @@ fn is_leap(year: u64) -> bool {
     year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
 
-/// Days from the year 1 of the Gregorian calendar to the first of January of `year`, at least 1.
+/// Days from the year 1 of the Gregorian calendar to 1 January of `year`, at least 1.
 fn days_before(year: u64) -> u64 {
     let past = year - 1;
     past * 365 + past / 4 - past / 100 + past / 400
 }
 
-/// Days of the first `months` months of `year`.
+/// Days in the first `months` months of `year`.
 fn days_in_months(months: usize, year: u64) -> u64 {
     MONTH_DAYS[..months].iter().sum::<u64>() + u64::from(months > 1 && is_leap(year))
 }
@@ -93,14 +93,14 @@ fn full_year(text: &str) -> Option<u64> {
     number(text, 4..=4).filter(|year| *year >= 1970)
 }
 
-/// Two digits mean the year with these last digits that is at most 50 years ahead (RFC 9110 5.6.7).
+/// A two-digit year is the latest one with these digits that is at most 50 years ahead (RFC 9110 5.6.7).
 fn short_year(text: &str, unix_ms: u64) -> Option<u64> {
     let latest = 1970 + unix_ms / YEAR_MS + 50;
     let digits = number(text, 2..=2)?;
     Some(latest - (latest + 100 - digits) % 100).filter(|year| *year >= 1970)
 }
 
-/// A mean Gregorian year: which year it is now has to be right to the year only far from where it is used.
+/// A mean Gregorian year: an error of a day in the current year matters only 50 years away.
 const YEAR_MS: u64 = 31_556_952_000;
 
 fn second_of_day(time: &str) -> Option<u64> {

@@ -1,6 +1,6 @@
-//! Server-sent events, read and written (WHATWG HTML 9.2). Sans-IO: the caller owns the buffer, the splitter owns
-//! how far it has looked, so that a part of an event is never scanned twice. The common event is not copied.
-//! It must never report an event whose blank line has not arrived.
+//! Server-sent events, parsed and written (WHATWG HTML 9.2). Sans-IO: the caller owns the buffer, the splitter the
+//! offset up to which it was scanned, so that no byte is scanned twice. Ordinary events are not copied. It must never
+//! report an event whose blank line has not arrived.
 
 use super::Span;
 use crate::limits::EVENT_BYTES;
@@ -8,17 +8,18 @@ use crate::limits::EVENT_BYTES;
 #[cfg(test)]
 mod tests;
 
-/// Why a stream cannot be split further. The splitter is of no use after it.
+/// Why a stream cannot be split further. The splitter is unusable afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SseFault {
     #[error("a server-sent event is longer than {EVENT_BYTES} bytes")]
     EventTooLong,
 }
 
-/// One block of a stream up to and with its blank line. Spans point into the buffer given to `next`.
+/// One block of a stream, including its blank line. Spans point into the buffer given to `next`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Every byte since the block before: fields, comments, line ends. All `whole`s in a row are the stream.
+    /// All bytes since the previous block: fields, comments, line ends. The concatenation of all `whole`s is the
+    /// stream.
     pub whole: Span,
     pub data: EventData,
     /// Value of the last `event` field; empty if there is none.
@@ -28,11 +29,11 @@ pub struct Event {
 /// Where an event's data is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventData {
-    /// No `data` field: comments and the like, to be relayed but not understood.
+    /// No `data` field: comments, for example; to be relayed but not interpreted.
     Absent,
     /// One `data` field.
     Line(Span),
-    /// Several `data` fields, joined by line feeds inside the splitter until the next call.
+    /// Several `data` fields, joined by line feeds in the splitter until the next call.
     Joined,
 }
 
@@ -45,17 +46,18 @@ pub enum Ending {
     Incomplete,
 }
 
-/// Splits a stream into events. The buffer passed to `next` must begin where the last `release` left off and only
-/// ever grow at its end between releases.
+/// Splits a stream into events. The buffer passed to `next` must start after the bytes released so far, and between
+/// releases may only grow at its end.
 #[derive(Debug, Default)]
 pub struct Splitter {
-    /// Where the present event, the present line and the unseen bytes begin in the buffer.
+    /// Offsets of the current event, the current line and the first unscanned byte.
     event_start: usize,
     line_start: usize,
     scanned: usize,
-    /// Whether any line was seen: a byte order mark may stand before the first one only.
+    /// Whether any line was read: a byte order mark is only allowed before the first.
     past_first_line: bool,
-    /// The last line ended in a carriage return at the end of the buffer: a line feed next is part of that line end.
+    /// The last line ended in a carriage return at the end of the buffer: a following line feed belongs to the same
+    /// line end.
     after_return: bool,
     data_lines: usize,
     data: Span,
@@ -68,7 +70,7 @@ impl Splitter {
         Splitter::default()
     }
 
-    /// The next complete event in `buffer`; `None` if more bytes are needed. Call it until it gives `None`.
+    /// The next complete event in `buffer`; `None` if more bytes are needed. Call it until it returns `None`.
     pub fn next(&mut self, buffer: &[u8]) -> Result<Option<Event>, SseFault> {
         loop {
             if self.after_return && self.scanned < buffer.len() {
@@ -89,7 +91,7 @@ impl Splitter {
                 match buffer.get(self.scanned) {
                     Some(b'\n') => self.scanned += 1,
                     Some(_) => {}
-                    // Waiting for a line feed would hold back a finished event.
+                    // Waiting for a line feed would delay a complete event.
                     None => self.after_return = true,
                 }
             }
@@ -109,7 +111,7 @@ impl Splitter {
         }
     }
 
-    /// The data of the event that `next` gave last; empty if it has none.
+    /// The data of the event last returned by `next`; empty if it has none.
     pub fn data<'a>(&'a self, event: &Event, buffer: &'a [u8]) -> &'a [u8] {
         match event.data {
             EventData::Absent => &[],
@@ -118,8 +120,8 @@ impl Splitter {
         }
     }
 
-    /// Bytes at the front of the buffer that are no longer needed. The caller must remove exactly so many before the
-    /// next call of `next`; spans of earlier events are void then.
+    /// Number of bytes at the start of the buffer that are no longer needed. The caller must remove exactly these
+    /// before the next call of `next`; spans of earlier events become invalid.
     #[must_use]
     pub fn release(&mut self) -> usize {
         let released = self.event_start;
@@ -135,7 +137,7 @@ impl Splitter {
         released
     }
 
-    /// What it means if the stream ends now. `buffer` as for `next`, which must have given `None`.
+    /// The result if the stream ends now. `buffer` as for `next`, which must have returned `None`.
     pub fn ending(&self, buffer: &[u8]) -> Ending {
         match buffer.get(self.event_start..) {
             None | Some(b"" | b"\n") => Ending::Complete,
@@ -161,7 +163,8 @@ impl Splitter {
         event
     }
 
-    /// Takes in one line that is not blank. `id` and `retry` concern reconnecting clients; the relay passes them on.
+    /// Evaluates one line that is not blank. `id` and `retry` matter only to reconnecting clients; the relay forwards
+    /// them.
     fn field(&mut self, buffer: &[u8], line: Span) {
         let bytes = line.of(buffer);
         let (name_len, mut value_at) = match memchr::memchr(b':', bytes) {
@@ -193,7 +196,7 @@ impl Splitter {
     }
 }
 
-/// Appends an event with `data`, one field a line of it.
+/// Appends an event with `data`, one field per line.
 pub fn event(out: &mut Vec<u8>, data: &[u8]) {
     let mut rest = data;
     loop {
@@ -210,7 +213,7 @@ pub fn event(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends a comment block, which clients ignore: keeps a silent connection alive. `text` must hold no line end.
+/// Appends a comment block, which clients ignore: keeps an idle connection alive. `text` must not contain a line end.
 pub fn comment(out: &mut Vec<u8>, text: &str) {
     debug_assert!(!text.contains(['\n', '\r']));
     out.extend_from_slice(b": ");

@@ -1,5 +1,6 @@
-//! The facts of a whole answer: whether it is one, its usage, and whether it may be stored. Reads a tape, builds nothing.
-//! Must never let through what a client should not get twice: errors, cut answers, unknown ends, nothing at all.
+//! The facts of a non-streaming answer: whether it is one, its usage, and whether it may be stored. Reads a tape,
+//! builds nothing. Must never pass anything that should not be served twice: errors, truncated or empty answers,
+//! unknown finish reasons.
 
 use super::event::{finish_of, is_full, may_store, says};
 use super::fault::{error_of, is_error, kind_of, said_by};
@@ -8,12 +9,12 @@ use crate::dialect::facts::{AnswerFacts, Endpoint, NotStored, Substance};
 use crate::limits::CHOICES;
 use crate::wire::json::{JsonFaultKind, Kind, Tape, Value, parse_outline, parse_unchecked_names};
 
-/// Root, its members, the embeddings, their members: the numbers lie deeper, and may be millions.
+/// Root, its members, the embeddings, their members: the numbers are nested deeper and may be millions.
 const LEVELS: usize = 3;
 /// Root, its members, the choices, their members, and those of messages.
 const LEVELS_OF_CHOICES: usize = 4;
 
-/// Reads a whole JSON answer. `tape` is scratch and holds the answer's outline afterwards.
+/// Reads a complete JSON answer. `tape` is scratch and holds the answer's outline afterwards.
 pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
     let levels = match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => LEVELS_OF_CHOICES,
@@ -25,7 +26,7 @@ pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerF
             Some(b'{') if is_readable => substance(endpoint, tape.root(), body),
             None => Substance::Cut,
             Some(b'{') if fault.kind == JsonFaultKind::UnexpectedEnd => Substance::Cut,
-            // Clients may read what this scanner does not: other numbers, deeper nesting.
+            // Clients may parse what this scanner refuses: other numbers, deeper nesting.
             Some(b'{') => Substance::Content,
             _ => Substance::Preamble,
         };
@@ -39,7 +40,7 @@ pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerF
     }
 }
 
-/// Whether there is an answer in it.
+/// Whether it contains an answer.
 fn substance(endpoint: Endpoint, root: Value<'_>, body: &[u8]) -> Substance {
     let choices = root.get(body, "choices").filter(|choices| choices.kind() == Kind::Array && is_full(*choices, body));
     let error = root.get(body, "error").filter(|error| choices.is_none() || is_error(*error, body));

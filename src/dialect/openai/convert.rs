@@ -1,5 +1,5 @@
-//! The two forms of an answer, each made from the other. Off the request path, so that it builds values.
-//! Must never guess: what cannot be merged exactly gives `None`, and the entry serves its own form only.
+//! Conversion between the two forms of an answer. Off the request path, so it builds values. Must never guess: what
+//! cannot be converted exactly gives `None`, and the entry serves its own form only.
 
 mod aggregate;
 mod to_chunks;
@@ -10,10 +10,10 @@ pub use to_chunks::streamed_of;
 use crate::dialect::facts::Endpoint;
 use serde_json::{Map, Value};
 
-/// A whole answer as events.
+/// A non-streaming answer converted to events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Streamed {
-    /// `data: ...` events in a row, without usage and without the terminal event.
+    /// A sequence of `data: ...` events, without usage and terminal event.
     pub events: Vec<u8>,
     /// The usage event, for clients that asked for it; `None` if the answer has no usage.
     pub usage_event: Option<Vec<u8>>,
@@ -35,7 +35,7 @@ impl Shape {
         }
     }
 
-    /// The `object` member of a whole answer.
+    /// The `object` member of a non-streaming answer.
     fn whole_object(self) -> &'static str {
         match self {
             Shape::Chat => "chat.completion",
@@ -52,9 +52,9 @@ impl Shape {
     }
 }
 
-/// Parses an object, keeping the order of its members and the spelling of its numbers.
+/// Parses an object, preserving the order of its members and the spelling of its numbers.
 fn object_of(bytes: &[u8]) -> Option<Map<String, Value>> {
-    // The parser marks numbers by a member of this name inside; an answer that has one would not come back as it is.
+    // The parser marks numbers internally with a member of this name; an answer that contains it would not round-trip.
     if memchr::memmem::find(bytes, b"$serde_json::private::").is_some() {
         return None;
     }

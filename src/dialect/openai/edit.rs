@@ -1,11 +1,11 @@
-//! Edits of a request on its way to a backend: a few places are replaced, all other bytes stay as the client sent them.
-//! Owned by the exchange; holds spans and borrowed text, never bytes of its own. Must never touch anything else.
+//! Edits of a request before it is forwarded: a few places are replaced, all other bytes stay as the client sent them.
+//! Owned by the exchange; holds spans and borrowed text, never bytes of its own. Must never change anything else.
 
 use crate::dialect::facts::{Others, RequestFacts, UsagePlace};
 use crate::wire::Span;
 use crate::wire::json::{json_string_len, write_json_string};
 
-/// A model's name and a usage option: no request needs more.
+/// A model name and a usage option: no request needs more.
 const EDITS: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ enum Replacement<'a> {
     Text(&'a str),
     /// The same without quotes and escapes.
     Plain(&'a str),
-    /// Written as it stands.
+    /// Written verbatim.
     Raw(&'static [u8]),
 }
 
@@ -28,7 +28,7 @@ impl Replacement<'_> {
     }
 }
 
-/// Replacements in one body, in order of their place.
+/// Replacements in one body, in order of position.
 #[derive(Clone, Copy, Debug)]
 pub struct Edits<'a> {
     edits: [(Span, Replacement<'a>); EDITS],
@@ -42,7 +42,7 @@ impl Default for Edits<'_> {
 }
 
 impl<'a> Edits<'a> {
-    /// No edits: the body is written as it is.
+    /// No edits: the body is written unchanged.
     pub fn new() -> Edits<'a> {
         Edits { edits: [(Span::default(), Replacement::Raw(b"")); EDITS], count: 0 }
     }
@@ -51,22 +51,22 @@ impl<'a> Edits<'a> {
         self.count == 0
     }
 
-    /// Puts `name` in place of the model; nothing if the request names none. Once a request.
+    /// Replaces the model name with `name`; no effect if the request has none. Once per request.
     pub fn rename_model(&mut self, facts: &RequestFacts, name: &'a str) {
         if let Some(model) = facts.model {
-            // With the quotes around it.
+            // Including the quotes.
             let span = Span { start: model.span.start - 1, end: model.span.end + 1 };
             self.add(span, Replacement::Text(name));
         }
     }
 
-    /// Puts `name` in place of the model that a form's field at `span` names. Once a request.
+    /// Replaces the model name in a form's field at `span` with `name`. Once per request.
     pub fn rename_field(&mut self, span: Span, name: &'a str) {
         self.add(span, Replacement::Plain(name));
     }
 
-    /// Asks for a usage event at the end of the stream; nothing if the client did so itself, or there is no stream.
-    /// Once a request.
+    /// Asks for a usage event at the end of the stream; no effect if the client did, or there is no stream. Once per
+    /// request.
     pub fn ask_for_usage(&mut self, facts: &RequestFacts) {
         let at = |at: u32| Span { start: at, end: at };
         let (span, bytes): (Span, &'static [u8]) = match facts.usage_place {
@@ -81,7 +81,7 @@ impl<'a> Edits<'a> {
     }
 
     fn add(&mut self, span: Span, replacement: Replacement<'a>) {
-        debug_assert!(self.count < EDITS, "an edit was asked for twice");
+        debug_assert!(self.count < EDITS, "more edits than a request needs");
         if self.count >= EDITS {
             return;
         }
@@ -94,7 +94,7 @@ impl<'a> Edits<'a> {
         self.count += 1;
     }
 
-    /// Bytes of `input` with the edits applied: the content length to announce.
+    /// Length of `input` with the edits applied: the Content-Length to send.
     pub fn edited_len(&self, input: &[u8]) -> usize {
         let edits = &self.edits[..self.count];
         edits.iter().fold(input.len(), |len, (span, replacement)| len - span.len() + replacement.len())

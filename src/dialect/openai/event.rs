@@ -1,6 +1,6 @@
 //! The facts of one streamed chunk. Runs on every event of every stream, so it reads a tape once and builds nothing.
-//! Names with escapes are not looked for: no server writes them, and an answer that does is merely not stored.
-//! Must never call a chunk finished that does not say so.
+//! Escaped member names are not recognized: no server writes them, and such an answer is merely not stored. Must never
+//! consider a choice finished without a finish reason.
 
 use super::DONE;
 use super::fault::{error_of, is_error, kind_of, said_by};
@@ -9,20 +9,20 @@ use crate::dialect::facts::{Endpoint, ErrorKind, EventFacts, EventKind, NotStore
 use crate::limits::CHOICES;
 use crate::wire::json::{JsonFaultKind, Kind, Member, Tape, Value, parse_unchecked_names};
 
-// One bit a choice.
+// One bit per choice.
 const _: () = assert!(CHOICES <= u128::BITS as usize);
 
-/// The name of an event that is an error whatever its data looks like.
+/// The name of an event that is an error, whatever its data.
 const ERROR_NAME: &[u8] = b"error";
 
-/// Reads an event without a name.
+/// Reads an unnamed event.
 #[cfg(test)]
 pub fn event_facts(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
     named_event_facts(endpoint, b"", data, tape)
 }
 
-/// Reads one event. Its `name` may be empty; one that is named `error` is an error. `tape` is scratch and holds the data's
-/// tape afterwards.
+/// Reads one event. Its `name` may be empty; `error` makes it an error. `tape` is scratch and holds the parsed data
+/// afterwards.
 pub fn named_event_facts(endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
     let mut facts = read(endpoint, data, tape);
     let kind = if name == ERROR_NAME { EventKind::Error } else { facts.kind };
@@ -30,9 +30,9 @@ pub fn named_event_facts(endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mu
         EventKind::Content | EventKind::Finish => Substance::Content,
         EventKind::Cut => Substance::Cut,
         EventKind::Empty | EventKind::UsageOnly | EventKind::Done => Substance::Preamble,
-        // The tape of what is not JSON holds a null, which says nothing.
+        // After a parse fault the tape holds a null, which yields no kind.
         EventKind::Other => Substance::Unknown(error_of(tape.root(), data).kind),
-        // Nothing was parsed: the tape is still that of some event before.
+        // Nothing was parsed: the tape is that of an earlier event.
         EventKind::Error if facts.kind == EventKind::Done => Substance::Error(ErrorKind::Unknown),
         EventKind::Error => Substance::Error(kind_of_event(data, tape)),
     };
@@ -47,7 +47,7 @@ fn kind_of_event(data: &[u8], tape: &Tape) -> ErrorKind {
     kind_of(tape.root(), data).unwrap_or_else(|| said_by(tape.root(), data))
 }
 
-/// Whether `data` is the beginning of an event rather than something of a shape of its own.
+/// Whether `data` is a truncated event rather than an unknown format.
 fn is_cut(data: &[u8], fault: JsonFaultKind) -> bool {
     match data.first() {
         Some(b'{') => fault == JsonFaultKind::UnexpectedEnd,
@@ -101,7 +101,7 @@ fn read(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
     }
     let is_stream = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
     let said = choices.filter(|choices| choices.elements().next().is_some());
-    // An empty one beside something of an answer says nothing.
+    // An empty error beside content is ignored.
     failed |= said.is_none() && root.get(data, "error").is_some_and(|error| !error.is_null());
     if !failed && is_stream {
         facts.kind = if choices.is_some() { EventKind::Empty } else { EventKind::Other };
@@ -122,7 +122,7 @@ fn read(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
     facts
 }
 
-/// Whether it is one that failed.
+/// Whether the choice failed.
 fn note_choice(choice: Value<'_>, data: &[u8], facts: &mut EventFacts) -> bool {
     let (mut index, mut finish) = (None, None);
     let (mut content, mut said, mut failed) = (false, false, false);
@@ -149,7 +149,7 @@ fn note_choice(choice: Value<'_>, data: &[u8], facts: &mut EventFacts) -> bool {
     } else if finish.is_some() && facts.kind == EventKind::Empty {
         facts.kind = EventKind::Finish;
     }
-    // A lone choice may leave its index out.
+    // A single choice may omit its index.
     let bit = match index.unwrap_or(0) {
         index if index < CHOICES as u64 => 1u128 << index,
         _ => {
@@ -168,13 +168,13 @@ fn note_choice(choice: Value<'_>, data: &[u8], facts: &mut EventFacts) -> bool {
     failed
 }
 
-/// Why a choice ended, if it did: some servers write an empty reason as long as it goes on.
+/// The finish reason, if there is one: some servers write an empty one until the choice ends.
 pub(super) fn finish_of(value: Value<'_>) -> Option<Value<'_>> {
     let is_empty = value.is_null() || value.inside().is_some_and(|text| text.is_empty());
     (!is_empty).then_some(value)
 }
 
-/// Whether a member of a delta is part of the answer: anything but the role that is not empty.
+/// Whether a member of a delta is part of the answer: anything non-empty except the role.
 fn carries(delta: &Member<'_>, data: &[u8]) -> bool {
     match delta.value.kind() {
         Kind::Bool | Kind::Number => true,
@@ -183,8 +183,8 @@ fn carries(delta: &Member<'_>, data: &[u8]) -> bool {
     }
 }
 
-/// Members of a message or a delta in which a model says something. What only a provider knows is not among them: an
-/// answer of that alone is passed on and not kept.
+/// Members of a message or a delta that carry output of the model. Provider-specific members are not listed: an answer
+/// with nothing else is forwarded but not stored.
 const SAYING: [&[u8]; 12] = [
     b"content",
     b"refusal",
@@ -200,13 +200,13 @@ const SAYING: [&[u8]; 12] = [
     b"images",
 ];
 
-/// Whether a message, or a delta of one, says anything.
+/// Whether a message or a delta carries any output.
 pub(super) fn says(message: Value<'_>, data: &[u8]) -> bool {
     let is_saying = |member: &Member<'_>| member.name.plain(data).is_some_and(|name| SAYING.contains(&name));
     message.members().any(|member| is_saying(&member) && is_full(member.value, data))
 }
 
-/// Whether a string, list or object has anything in it. By its bytes: of an outline the inside is not known.
+/// Whether a string, list or object is non-empty. Judged by its bytes: an outline has no nodes for the contents.
 pub(super) fn is_full(value: Value<'_>, data: &[u8]) -> bool {
     match value.kind() {
         Kind::String => value.inside().is_some_and(|text| !text.is_empty()),
@@ -218,7 +218,7 @@ pub(super) fn is_full(value: Value<'_>, data: &[u8]) -> bool {
     }
 }
 
-/// Whether an answer that finished so may be kept.
+/// Whether an answer with this finish reason may be stored.
 pub(super) fn may_store(finish_reason: Value<'_>, data: &[u8]) -> Result<(), NotStored> {
     match finish_reason.plain(data) {
         Some(b"stop" | b"tool_calls" | b"function_call") => Ok(()),

@@ -1,13 +1,13 @@
-//! What an error body or an error event says, in the spellings of OpenAI and of the servers that speak its API, and in
-//! Anthropic's. Pure, over a tape; runs on errors alone. It must never decide what is done about an error.
+//! The kind of an error body or error event, in the formats of OpenAI, of servers that speak its API, and of Anthropic.
+//! Pure, over a tape; runs on errors only. It must never decide how an error is handled.
 
 use super::event::is_full;
 use crate::dialect::facts::{ErrorFacts, ErrorKind, ErrorShape};
 use crate::limits::{ERROR_BODY_BYTES, ERROR_MESSAGE_BYTES};
 use crate::wire::json::{Kind, Tape, Value, parse_unchecked_names};
 
-/// The kind of error `body` reports; `None` if it is not JSON of a shape that reports one, or above
-/// `limits::ERROR_BODY_BYTES`. `tape` is scratch. The status of the answer is the caller's to weigh in.
+/// The kind of error `body` reports; `None` if it is not JSON in a known error format, or exceeds
+/// `limits::ERROR_BODY_BYTES`. `tape` is scratch. The caller takes the response status into account.
 pub fn error_kind(body: &[u8], tape: &mut Tape) -> Option<ErrorKind> {
     if body.len() > ERROR_BODY_BYTES || parse_unchecked_names(body, tape).is_err() {
         return None;
@@ -15,23 +15,23 @@ pub fn error_kind(body: &[u8], tape: &mut Tape) -> Option<ErrorKind> {
     kind_of(tape.root(), body)
 }
 
-/// The kind of error that a parsed body or event reports, if it has the shape of one.
+/// The kind of error that a parsed body or event reports, if it has the format of one.
 pub(super) fn kind_of(root: Value<'_>, input: &[u8]) -> Option<ErrorKind> {
-    // Google's servers put the object into an array.
+    // Google's servers wrap the object in an array.
     let root = root.elements().next().unwrap_or(root);
     let mut said = Said::default();
     let (mut error, mut announced) = (None, false);
     for member in root.members() {
         match member.name.plain(input) {
             Some(b"error") if !member.value.is_null() => error = Some(member.value),
-            // OpenRouter's, where one choice failed.
+            // OpenRouter: one choice failed.
             Some(b"choices") => {
                 let in_choice = member.value.elements().find_map(|choice| choice.get(input, "error"));
                 error = error.or(in_choice.filter(|error| is_error(*error, input)));
             }
-            // The older form of vLLM, SGLang and Mistral has no object inside.
+            // The older format of vLLM, SGLang and Mistral has no inner object.
             Some(b"object") => announced |= member.value.plain(input) == Some(b"error"),
-            // TGI's, beside an `error` that is the message.
+            // TGI, next to an `error` with the message.
             Some(b"error_type") => said.note(b"type", member.value, input),
             Some(b"type") if member.value.plain(input) == Some(b"error") => announced = true,
             _ => {}
@@ -48,7 +48,7 @@ pub(super) fn kind_of(root: Value<'_>, input: &[u8]) -> Option<ErrorKind> {
     }
 }
 
-/// Whether a member called `error` is one: some servers write it into every answer, empty.
+/// Whether a member called `error` is an error: some servers write an empty one into every answer.
 pub(super) fn is_error(error: Value<'_>, input: &[u8]) -> bool {
     match error.kind() {
         Kind::Null => false,
@@ -58,10 +58,10 @@ pub(super) fn is_error(error: Value<'_>, input: &[u8]) -> bool {
     }
 }
 
-/// Members by which providers tell an error in an object of their own: MiniMax, Cloudflare.
+/// Members in which providers report an error in their own format: MiniMax, Cloudflare.
 const OWN: [&[u8]; 2] = [b"base_resp", b"errors"];
 
-/// What is said by something that is to be an error, in whatever fields.
+/// Reads a body that is expected to be an error, in any fields.
 pub fn error_facts(body: &[u8], tape: &mut Tape) -> ErrorFacts {
     if body.len() > ERROR_BODY_BYTES || parse_unchecked_names(body, tape).is_err() {
         return ErrorFacts { kind: ErrorKind::Unknown, status: None, shape: ErrorShape::Other };
@@ -74,7 +74,7 @@ pub(super) fn error_of(root: Value<'_>, input: &[u8]) -> ErrorFacts {
     let mut facts = ErrorFacts { kind: ErrorKind::Unknown, status: None, shape: ErrorShape::Other };
     let error = object.get(input, "error").filter(|error| error.kind() == Kind::Object);
     let own = object.members().filter(|member| member.name.plain(input).is_some_and(|name| OWN.contains(&name)));
-    // From the innermost to the outermost, for the innermost speaks of the model.
+    // Innermost first: the innermost error is the model's.
     let inner = own.map(|member| member.value.elements().next().unwrap_or(member.value));
     for place in error.into_iter().chain(inner).chain([object]) {
         let status = place.members().filter(|member| member.name.plain(input).is_some_and(is_status));
@@ -95,13 +95,13 @@ fn is_status(name: &[u8]) -> bool {
     matches!(name, b"code" | b"status" | b"status_code" | b"http_code" | b"error_code")
 }
 
-/// A status of HTTP, as a number or in quotes.
+/// An HTTP status, as a number or a string.
 fn status_of(value: Value<'_>, input: &[u8]) -> Option<u16> {
     let number = value.as_u64(input).or_else(|| std::str::from_utf8(value.plain(input)?).ok()?.parse().ok())?;
     u16::try_from(number).ok().filter(|status| (400..600).contains(status))
 }
 
-/// The kind of error that this object, taken for one, describes.
+/// The kind of error that this object describes, if it is an error.
 pub(super) fn said_by(error: Value<'_>, input: &[u8]) -> ErrorKind {
     let mut said = Said::default();
     for member in error.members() {
@@ -110,10 +110,10 @@ pub(super) fn said_by(error: Value<'_>, input: &[u8]) -> ErrorKind {
     said.kind(input)
 }
 
-/// What was read of one error.
+/// What was read from one error.
 #[derive(Default)]
 struct Said<'t> {
-    /// The strongest kind any of its names and numbers means.
+    /// The strongest kind that its names and numbers indicate.
     named: Option<ErrorKind>,
     message: Option<Value<'t>>,
 }
@@ -121,7 +121,7 @@ struct Said<'t> {
 impl<'t> Said<'t> {
     fn note(&mut self, member: &[u8], value: Value<'t>, input: &[u8]) {
         match member {
-            // Google's name is in `status`.
+            // Google puts the name into `status`.
             b"type" | b"code" | b"status" | b"status_code" | b"error_code" => {
                 let number = value.as_u64(input).and_then(by_status);
                 let named = number.or_else(|| by_name(value.plain(input)?));
@@ -136,7 +136,7 @@ impl<'t> Said<'t> {
 
     fn kind(&self, input: &[u8]) -> ErrorKind {
         let named = self.named.unwrap_or(ErrorKind::Unknown);
-        // Names this exact are believed: a message about a rate limit may well speak of tokens and context.
+        // Names this specific take precedence: a message about a rate limit may mention tokens and context.
         if named > ErrorKind::Server {
             return named;
         }
@@ -157,8 +157,8 @@ impl<'t> Said<'t> {
     }
 }
 
-/// Words for a prompt, or a prompt and the answer asked for, that the model cannot hold. Escapes are looked at as they
-/// stand, so no phrase holds a character that JSON writers like to escape.
+/// Phrases for a prompt, or a prompt with the requested answer, that exceeds the context window. Matched without
+/// unescaping, so no phrase contains a character that JSON writers tend to escape.
 const ABOUT_CONTEXT: [&str; 16] = [
     "context length",                       // OpenAI, vLLM, SGLang, Ollama, Mistral
     "context size",                         // llama.cpp
@@ -178,11 +178,11 @@ const ABOUT_CONTEXT: [&str; 16] = [
     "reduce the length of the",             // OpenAI and its likes
 ];
 
-/// Words for an account that has run dry, where the name only says that the request is invalid.
+/// Phrases for an account without credit, where the name only says that the request is invalid.
 const ABOUT_MONEY: [&str; 4] =
     ["credit balance is too low", "insufficient balance", "insufficient credit", "exceeded your current quota"];
 
-/// Words for a server that has too much to do, or is not up yet.
+/// Phrases for a server that is overloaded or still starting.
 const ABOUT_LOAD: [&str; 3] = ["overloaded", "over capacity", "loading model"];
 
 /// What a number in place of a name means: servers put the status there.
@@ -200,7 +200,7 @@ fn by_status(number: u64) -> Option<ErrorKind> {
 /// Longest name that is looked up.
 const NAME_BYTES: usize = 48;
 
-/// What a `type`, `code` or `status` means, however it is spelled: `rate_limit_error`, `RateLimitError`, `RATE_LIMIT`.
+/// What a `type`, `code` or `status` means, in any spelling: `rate_limit_error`, `RateLimitError`, `RATE_LIMIT`.
 fn by_name(name: &[u8]) -> Option<ErrorKind> {
     if name.len() > NAME_BYTES {
         return None;
@@ -221,7 +221,7 @@ fn by_name(name: &[u8]) -> Option<ErrorKind> {
         | b"insufficientbalance"
         | b"insufficientcredits"
         | b"paymentrequired" => ErrorKind::QuotaExhausted,
-        // OpenAI's types of a rate limit say what was counted.
+        // OpenAI's types of a rate limit name what was counted.
         b"ratelimit" | b"ratelimited" | b"ratelimitexceeded" | b"ratelimitreached" | b"requests" | b"tokens"
         | b"toomanyrequests" | b"resourceexhausted" | b"throttling" => ErrorKind::RateLimited,
         b"overloaded"
@@ -264,7 +264,7 @@ fn by_name(name: &[u8]) -> Option<ErrorKind> {
         | b"conflict"
         | b"contentfilter"
         | b"contentpolicyviolation" => ErrorKind::Client,
-        // A status in quotes.
+        // A status as a string.
         [b'4' | b'5', b'0'..=b'9', b'0'..=b'9'] => {
             return by_status(name.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')));
         }

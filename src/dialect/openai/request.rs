@@ -1,29 +1,29 @@
-//! The facts of a request, read from its tape. Only members the gateway acts on are checked; all others are the
-//! backend's to judge. Must never accept a model name that could mean something else to a log or a backend.
+//! The facts of a request, read from its tape. Only members the gateway acts on are checked; all others are left to the
+//! backend. Must never accept a model name that a log or a backend could read differently.
 
 use crate::dialect::facts::{Endpoint, Form, Others, RequestFacts, Spelling, Text, UsageEvent, UsagePlace};
 use crate::limits::MODEL_BYTES;
 use crate::wire::json::{Kind, SHORT_NAME, Tape, Value, unescaped};
 
-/// Members of a request's root that do not change the answer. Everything else is part of a fingerprint.
+/// Members of a request's root that do not affect the answer. All others are part of the fingerprint.
 pub const NOT_IN_KEY: &[&str] = &[
     // The form of the answer, not its content: one entry serves both forms.
     "stream",
-    // Whether a stream ends in a usage event, and padding of its chunks. (Other members of it do count: see
+    // Whether a stream ends in a usage event, and padding of its chunks. (Other stream options matter: see
     // `NOT_IN_KEY_BUT_OPTIONS`.)
     "stream_options",
-    // Labels for the provider's abuse detection; models never see them. The cache's scope, not this, divides tenants.
+    // Labels for the provider's abuse detection; models never see them. Tenants are separated by the cache scope
+    // instead.
     "user",
     "safety_identifier",
-    // A routing hint for the provider's own prompt cache.
+    // A routing hint for the provider's prompt cache.
     "prompt_cache_key",
 ];
 
-/// The same for requests whose `stream_options` have members beyond the two that are known not to matter; servers
-/// have some that change every chunk.
+/// The same for requests whose `stream_options` have other members: some servers offer options that change every chunk.
 const NOT_IN_KEY_BUT_OPTIONS: &[&str] = &["stream", "user", "safety_identifier", "prompt_cache_key"];
 
-/// Why a request is refused before any backend sees it: always the client's to mend, always status 400.
+/// Why a request is refused before it reaches a backend: always the client's fault, always status 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestFault {
     #[error("The request body must be a JSON object.")]
@@ -38,7 +38,7 @@ pub enum RequestFault {
     ModelTooLong,
     #[error("Invalid 'model': contains characters that are not allowed in a model name.")]
     ModelCharacters,
-    #[error("Ambiguous request: a member's name differs from 'model' or 'stream' in case only.")]
+    #[error("Ambiguous request: a member's name differs from 'model' or 'stream' only in case.")]
     AmbiguousName,
     #[error("Invalid type for 'stream': expected a boolean or null.")]
     StreamType,
@@ -51,7 +51,7 @@ pub enum RequestFault {
 }
 
 impl RequestFault {
-    /// The member at fault, by its path; `None` if it is the body itself.
+    /// The path of the member at fault; `None` if it is the body itself.
     pub fn param(self) -> Option<&'static str> {
         match self {
             RequestFault::RootNotObject | RequestFault::AmbiguousName => None,
@@ -70,7 +70,7 @@ impl RequestFault {
 
 /// Reads what the gateway acts on from a request's body. `tape` is the body parsed by `json::parse`.
 ///
-/// On `Other` endpoints a model is optional and only `model` and `stream` are checked; the rest is the backend's.
+/// On `Other` endpoints the model is optional and only `model` and `stream` are checked.
 pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<RequestFacts, RequestFault> {
     let root = tape.root();
     if root.kind() != Kind::Object {
@@ -85,7 +85,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
             b"user" => user = Some(member.value),
             b"messages" | b"prompt" | b"input" => prompt = Some(member.value.span()),
             other if ["model", "stream"].iter().any(|name| other.eq_ignore_ascii_case(name.as_bytes())) => {
-                // Some servers match names in any case and would see another model than the one that was checked.
+                // Some servers match names ignoring case and would see another model than the one checked.
                 return Err(RequestFault::AmbiguousName);
             }
             _ => {}
@@ -130,7 +130,7 @@ fn stream_options(
     facts: &mut RequestFacts,
 ) -> Result<(), RequestFault> {
     let place = match options {
-        // The root is never empty here: it has a model.
+        // The root is not empty here: it has a model.
         None => UsagePlace::NewOptions(root.span().start + 1),
         Some(options) if options.is_null() => UsagePlace::NullOptions(options.span()),
         Some(options) if options.kind() != Kind::Object => return Err(RequestFault::StreamOptionsType),
@@ -160,7 +160,7 @@ fn stream_options(
     };
     match facts.form {
         Form::Streaming => facts.usage_place = place,
-        // Without a stream there is no usage event to ask for.
+        // There is no usage event without a stream.
         Form::NonStreaming => facts.usage_event = UsageEvent::NotAsked,
     }
     Ok(())
@@ -177,7 +177,7 @@ fn checked_model(value: Value<'_>, input: &[u8]) -> Result<Text, RequestFault> {
     match model.spelling {
         Spelling::Plain => check_model(raw)?,
         Spelling::Escaped => {
-            // One place more than the bound, so that too long a name shows.
+            // One byte more than the bound, to detect a longer name.
             let mut place = [0u8; MODEL_BYTES + 1];
             let mut len = 0;
             for (slot, byte) in place.iter_mut().zip(unescaped(raw)) {
@@ -190,7 +190,7 @@ fn checked_model(value: Value<'_>, input: &[u8]) -> Result<Text, RequestFault> {
     Ok(model)
 }
 
-/// Refuses what no model can be called.
+/// Refuses names that no model can have.
 pub fn check_model(name: &[u8]) -> Result<(), RequestFault> {
     if name.is_empty() {
         return Err(RequestFault::ModelEmpty);
@@ -199,9 +199,9 @@ pub fn check_model(name: &[u8]) -> Result<(), RequestFault> {
         return Err(RequestFault::ModelTooLong);
     }
     if name.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~')) {
-        return Ok(()); // nearly always
+        return Ok(()); // the common case
     }
-    // Lone surrogates are no UTF-8.
+    // Lone surrogates are not valid UTF-8.
     let name = std::str::from_utf8(name).map_err(|_| RequestFault::ModelCharacters)?;
     if name.chars().any(char::is_control) {
         return Err(RequestFault::ModelCharacters);

@@ -1,43 +1,43 @@
-//! The shapes of messages seen lately: requests and events of streams. Most of them differ from one before
-//! in a few strings and numbers: such a one is compared with what is known, which takes a fraction of reading it.
-//! Must never tell other facts than reading does, and gives no opinion on anything it has not seen.
+//! Templates of recent messages: requests and stream events. Most messages differ from an earlier one only in a few
+//! strings and numbers: matching one against a template takes a fraction of the time of parsing. Must never yield other
+//! facts than parsing does, and yields none for anything that does not match.
 
 use super::event::named_event_facts;
 use crate::dialect::facts::{Endpoint, EventFacts, RequestFacts};
 use crate::wire::Span;
 use crate::wire::json::{self, Tape, inside_length, plain_length};
-use crate::wire::known::Known;
+use crate::wire::known::TemplateCache;
 
-mod event; // content events
-mod request; // what clients ask
+mod event; // content events of streams
+mod request; // requests
 
-use event::EventShape;
+use event::EventTemplate;
 pub use request::Reading;
-use request::RequestShape;
+use request::RequestTemplate;
 
-/// A longer event or request is not learnt.
-const SHAPE_BYTES: usize = 4 << 10;
-/// Longer requests are read: what they cost is in their strings, and these have to be looked at once for each shape.
+/// A longer event or request is not cached.
+const TEMPLATE_BYTES: usize = 4 << 10;
+/// Longer requests are parsed: most of their cost is in their strings, which each template would have to scan again.
 const REQUEST_BYTES: usize = 4 << 10;
-/// Longer numbers are read.
+/// Longer numbers make the message be parsed.
 const DIGITS: usize = 19;
 
-/// Shapes of one core.
+/// The templates of one core.
 #[derive(Default)]
 pub struct Shapes {
-    events: Known<EventShape>,
-    requests: Known<RequestShape>,
+    events: TemplateCache<EventTemplate>,
+    requests: TemplateCache<RequestTemplate>,
 }
 
 impl Shapes {
-    /// As [`named_event_facts`]. `tape` is scratch; what it holds afterwards is not said.
+    /// As [`named_event_facts`]. `tape` is scratch; its contents afterwards are unspecified.
     pub fn event_facts(&mut self, endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
-        if !name.is_empty() || data.len() > SHAPE_BYTES {
+        if !name.is_empty() || data.len() > TEMPLATE_BYTES {
             return named_event_facts(endpoint, name, data, tape);
         }
         self.events.find(|shape| shape.fits(endpoint, data)).unwrap_or_else(|| {
             let facts = named_event_facts(endpoint, name, data, tape);
-            self.events.learn(|| EventShape::of(endpoint, data, tape, &facts));
+            self.events.learn(|| EventTemplate::of(endpoint, data, tape, &facts));
             facts
         })
     }
@@ -45,77 +45,77 @@ impl Shapes {
 
 /// Requests.
 impl Shapes {
-    /// What [`request_facts`](super::request_facts) tells of a body that has a known shape, and that it is valid JSON; none
-    /// of one that has to be read.
+    /// The result of [`request_facts`](super::request_facts) for a body that matches a template, and is therefore valid
+    /// JSON; `None` if it has to be parsed.
     pub fn known_request(&mut self, endpoint: Endpoint, body: &[u8]) -> Option<(RequestFacts, Reading)> {
         if body.len() > REQUEST_BYTES {
             return None;
         }
-        let (facts, holes) = self.requests.find(|shape| shape.fits(endpoint, body))?;
-        Some((facts, Reading::Shape { index: self.requests.last(), holes }))
+        let (facts, slots) = self.requests.find(|shape| shape.fits(endpoint, body))?;
+        Some((facts, Reading::Shape { index: self.requests.last(), slots }))
     }
 
-    /// Learns from a request that was read: from its tape, and what that says.
+    /// Caches a template of a parsed request, from its tape and facts.
     pub fn learn_request(&mut self, endpoint: Endpoint, body: &[u8], tape: &Tape, facts: &RequestFacts) {
         let is_known = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
         if is_known && body.len() <= REQUEST_BYTES {
-            self.requests.learn(|| RequestShape::of(endpoint, body, tape, facts));
+            self.requests.learn(|| RequestTemplate::of(endpoint, body, tape, facts));
         }
     }
 
-    /// Appends the canonical form of a request, see [`json::canonical`], without what does not count. Between the reading
-    /// and this no other request is read.
+    /// Appends the canonical form of a request, see [`json::canonical`], without members that do not affect the answer.
+    /// No other request may be read between the reading and this call.
     pub fn canonical(&self, reading: &Reading, body: &[u8], tape: &Tape, facts: &RequestFacts, out: &mut Vec<u8>) {
         match reading {
             Reading::Tape => json::canonical(body, tape, facts.not_in_key, out),
-            Reading::Shape { index, holes } => self.requests.kept(*index).canonical(body, holes, out),
+            Reading::Shape { index, slots } => self.requests.kept(*index).canonical(body, slots, out),
         }
     }
 }
 
-/// A message cut at the values on which its facts do not depend, or depend in a known way.
+/// A message cut at the values that do not affect its facts, or affect them in a known way.
 #[derive(PartialEq, Eq)]
 struct Pattern {
     endpoint: Endpoint,
-    /// Everything between the holes, and where in it each hole is.
+    /// Everything between the slots, and the offset of each slot in it.
     literal: Vec<u8>,
-    holes: Vec<(usize, Hole)>,
+    slots: Vec<(usize, Slot)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hole {
-    /// The inside of a string without escapes that is not empty.
+enum Slot {
+    /// The inside of a non-empty string without escapes.
     Text,
     /// The inside of any string.
     Said,
-    /// A whole number of a few digits that is not 0.
+    /// A positive integer of a few digits.
     Digits,
 }
 
 impl Pattern {
-    /// `data` without what is at `spans`, which are in order.
-    fn cut(endpoint: Endpoint, data: &[u8], spans: &[(Span, Hole)]) -> Pattern {
-        let (mut literal, mut holes, mut at) = (Vec::new(), Vec::with_capacity(spans.len()), 0);
-        for (span, hole) in spans {
+    /// `data` without the bytes at `spans`, which are in order.
+    fn cut(endpoint: Endpoint, data: &[u8], spans: &[(Span, Slot)]) -> Pattern {
+        let (mut literal, mut slots, mut at) = (Vec::new(), Vec::with_capacity(spans.len()), 0);
+        for (span, slot) in spans {
             literal.extend_from_slice(&data[at..span.start as usize]);
-            holes.push((literal.len(), *hole));
+            slots.push((literal.len(), *slot));
             at = span.end as usize;
         }
         literal.extend_from_slice(&data[at..]);
-        Pattern { endpoint, literal, holes }
+        Pattern { endpoint, literal, slots }
     }
 
-    /// Whether `data` is cut so; `fill` gets where it is that fills each hole, with the hole's number.
+    /// Whether `data` matches; `fill` is called with the number of each slot and the span that fills it.
     fn fits(&self, endpoint: Endpoint, data: &[u8], mut fill: impl FnMut(usize, Span)) -> bool {
-        // The end first, for what is cut in two places looks the same up to there.
-        let last = self.holes.last().map_or(0, |&(until, _)| until);
+        // The end first: messages with the same literal up to there are told apart by it.
+        let last = self.slots.last().map_or(0, |&(until, _)| until);
         if self.endpoint != endpoint || !data.ends_with(&self.literal[last..]) {
             return false;
         }
         let (mut rest, mut at) = (data, 0);
-        for (number, &(until, hole)) in self.holes.iter().enumerate() {
+        for (number, &(until, slot)) in self.slots.iter().enumerate() {
             let Some(behind) = rest.strip_prefix(&self.literal[at..until]) else { return false };
-            let Some(length) = hole.length(behind) else { return false };
+            let Some(length) = slot.length(behind) else { return false };
             let start = data.len() - behind.len();
             fill(number, Span::new(start, start + length));
             (rest, at) = (&behind[length..], until);
@@ -124,13 +124,13 @@ impl Pattern {
     }
 }
 
-impl Hole {
-    /// How many bytes of `rest` fill it; none if what stands there has to be read.
+impl Slot {
+    /// Length of the prefix of `rest` that fills it; `None` if the message has to be parsed.
     fn length(self, rest: &[u8]) -> Option<usize> {
         match self {
-            Hole::Text => plain_length(rest).filter(|length| *length > 0),
-            Hole::Said => inside_length(rest),
-            Hole::Digits => {
+            Slot::Text => plain_length(rest).filter(|length| *length > 0),
+            Slot::Said => inside_length(rest),
+            Slot::Digits => {
                 let length = rest.iter().position(|byte| !byte.is_ascii_digit())?;
                 ((1..=DIGITS).contains(&length) && rest[0] != b'0').then_some(length)
             }

@@ -1,4 +1,4 @@
-//! Tests of the OpenAI dialect: tables for facts, laws for edits and conversions, golden files for visible bytes.
+//! Tests of the OpenAI dialect: tables for facts, properties of edits and conversions, golden files for visible bytes.
 
 mod answers;
 mod asked;

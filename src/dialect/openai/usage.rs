@@ -1,5 +1,5 @@
-//! Usage, wherever servers put it: in the root of a chunk or an answer, in a choice, in Groq's own member. Finds it, takes
-//! it out of a chunk, and writes the one event that those get who asked for it. Reads tapes; owns nothing.
+//! Usage, wherever servers put it: in the root of a chunk or an answer, in a choice, in Groq's own member. Finds it,
+//! removes it from a chunk, and writes the usage event for clients that asked for it. Reads tapes; owns nothing.
 
 use smallvec::SmallVec;
 
@@ -8,8 +8,8 @@ use crate::dialect::facts::TokenUsage;
 use crate::wire::Span;
 use crate::wire::json::{Kind, Member, Tape, Value};
 
-/// The numbers of a `usage` object; `None` if it is not one or has no numbers. A missing total is the sum. Some servers
-/// call them as Anthropic does.
+/// The counts of a `usage` object; `None` if it is not one or has no counts. A missing total is the sum. Some servers
+/// use Anthropic's names.
 pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     for member in usage.members() {
@@ -29,7 +29,7 @@ pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
     Some(TokenUsage::counted(prompt, completion, total))
 }
 
-/// The members that hold usage, those of the root first. What is null holds none.
+/// The members that hold usage, the root's first; null ones are skipped.
 pub(super) fn usage_members<'t>(root: Value<'t>, data: &[u8]) -> impl Iterator<Item = Member<'t>> {
     let named = move |value: Value<'t>, name: &'static [u8]| {
         value.members().filter(move |member| member.name.plain(data) == Some(name))
@@ -40,7 +40,7 @@ pub(super) fn usage_members<'t>(root: Value<'t>, data: &[u8]) -> impl Iterator<I
     named(root, b"usage").chain(in_groq).chain(in_choices).filter(|member| !member.value.is_null())
 }
 
-/// The member and the comma before it, or else the one after it.
+/// The member and the comma before it, otherwise the one after it.
 pub(super) fn with_comma(member: Member<'_>, before: Option<Member<'_>>, after: Option<Member<'_>>) -> Span {
     let mut span = member.span();
     match (before, after) {
@@ -51,7 +51,7 @@ pub(super) fn with_comma(member: Member<'_>, before: Option<Member<'_>>, after: 
     span
 }
 
-/// Appends a chunk without its usage, whatever else is in it; `tape` is the chunk's.
+/// Appends a chunk without its usage, whatever else it contains; `tape` is the parsed chunk.
 pub fn without_usage(data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
     let mut cuts: SmallVec<[Span; 4]> = SmallVec::new();
     let root = tape.root();
@@ -72,7 +72,7 @@ pub fn without_usage(data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
     out.extend_from_slice(&data[at..]);
 }
 
-/// Each member `usage` of an object, with a comma.
+/// Each `usage` member of an object, with a comma.
 fn cut_usage(object: Value<'_>, data: &[u8], cuts: &mut SmallVec<[Span; 4]>) {
     let (mut before, mut kept) = (None, false);
     let mut members = object.members();
@@ -86,11 +86,11 @@ fn cut_usage(object: Value<'_>, data: &[u8], cuts: &mut SmallVec<[Span; 4]>) {
     }
 }
 
-/// Members that all chunks of one answer have.
+/// Members that all chunks of one answer share.
 const COMMON: [&[u8]; 6] = [b"id", b"object", b"created", b"model", b"system_fingerprint", b"service_tier"];
 
-/// Appends the data of the usage event: the chunk itself where it is one, else one with the chunk's usage in the place
-/// where the API has it. Nothing is appended if there is no usage. `tape` is the chunk's.
+/// Appends the data of the usage event: the chunk itself if it is one, otherwise one with the chunk's usage in the
+/// API's place. Nothing is appended if there is no usage. `tape` is the parsed chunk.
 pub fn usage_event(data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
     let root = tape.root();
     let Some(usage) = usage_members(root, data).find(|member| token_usage(member.value, data).is_some()) else {

@@ -1,5 +1,5 @@
-//! Bodies the gateway writes itself in OpenAI's shapes: errors and the list of models.
-//! Appends to the caller's buffer; must never write a byte of a message unescaped.
+//! Bodies that the gateway itself writes in OpenAI's format: errors and the list of models. Appends to the caller's
+//! buffer; must never write a byte of a message unescaped.
 
 use crate::dialect::facts::PublicError;
 use crate::wire::json::write_json_string;
@@ -38,7 +38,7 @@ data: {"type":"error","code":"#,
     out.extend_from_slice(b"}\n\n");
 }
 
-/// Appends the answer of `GET /v1/models`. `created` is in seconds since 1970.
+/// Appends the response body of `GET /v1/models`. `created` is in seconds since 1970.
 pub fn write_models<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>, created: u64) {
     out.extend_from_slice(br#"{"object":"list","data":["#);
     for (place, name) in names.enumerate() {
@@ -50,7 +50,7 @@ pub fn write_models<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>,
     out.extend_from_slice(b"]}");
 }
 
-/// Appends the answer of `GET /v1/models/NAME`.
+/// Appends the response body of `GET /v1/models/NAME`.
 pub fn write_model(out: &mut Vec<u8>, name: &str, created: u64) {
     out.extend_from_slice(br#"{"id":"#);
     write_json_string(out, name);

@@ -1,6 +1,5 @@
-//! The chunked coding (RFC 9112 7.1), a byte at a time between the chunks and a slice at a time inside them.
-//! State: where in the grammar the last input ended; no byte is kept. Never accepts a bare LF, a sign, a space or an
-//! overflow in a size: what one reader skips there, another counts.
+//! The chunked coding (RFC 9112 7.1): framing byte by byte, chunk data in slices. State: the position in the grammar;
+//! no bytes are kept. Never accepts a bare LF, or a sign, space or overflow in a size: parsers disagree about them.
 
 use super::{Body, BodyFault, Step};
 use crate::limits;
@@ -9,7 +8,7 @@ use crate::wire::http1::{is_token, is_value};
 /// Most hexadecimal digits of a chunk size: those of 64 bits.
 const SIZE_DIGITS: u8 = 16;
 
-/// Where the next byte stands.
+/// The position of the next byte in the grammar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     #[default]
@@ -19,7 +18,7 @@ enum Place {
     Data,
     DataCr,
     DataLf,
-    /// At the start of a line behind the last chunk.
+    /// At the start of a line after the last chunk.
     Trailer,
     TrailerName,
     TrailerValue,
@@ -27,12 +26,12 @@ enum Place {
     EndLf,
 }
 
-/// A chunked body in the middle of being read.
+/// The state of a partly read chunked body.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chunked {
     place: Place,
     digits: u8,
-    /// The size being read; then the bytes of the chunk still to come.
+    /// The size being read; then the remaining bytes of the chunk.
     left: u64,
     line_bytes: usize,
     extension_bytes: usize,
@@ -64,7 +63,7 @@ impl Chunked {
         Ok(Step { consumed: at, data: at..at, state: Body::More })
     }
 
-    /// Takes the CR LF behind a chunk along when it is there, so that a chunk in one piece is one step.
+    /// Also consumes the CR LF after a chunk if present, so that a contiguous chunk is one step.
     fn data_step(&mut self, input: &[u8], start: usize, end: usize) -> Step {
         let mut consumed = end;
         if self.place == Place::DataCr && input[end..].starts_with(b"\r\n") {
@@ -87,7 +86,7 @@ impl Chunked {
             Place::DataLf if byte == b'\n' => Ok(Place::Size),
             Place::DataCr | Place::DataLf => Err(BodyFault::ChunkEnd),
             Place::Trailer | Place::TrailerName | Place::TrailerValue | Place::TrailerLf => self.trailer(byte),
-            // `decode` deals with these two before.
+            // `decode` handles these two before.
             Place::Data | Place::EndLf => Err(BodyFault::LineEnd),
         }
     }
@@ -98,8 +97,8 @@ impl Chunked {
         place
     }
 
-    /// `chunk-size = 1*HEXDIG`. White space before an extension is allowed by RFC 9112 7.1.1 only as a bad habit to be
-    /// tolerated; it is refused.
+    /// `chunk-size = 1*HEXDIG`. RFC 9112 7.1.1 merely tolerates white space before an extension ("bad" whitespace); it
+    /// is refused.
     fn size(&mut self, byte: u8) -> Result<Place, BodyFault> {
         self.line_bytes += 1;
         let digit = match byte {
@@ -117,11 +116,11 @@ impl Chunked {
         let base = if self.digits == 0 { 0 } else { self.left };
         self.digits += 1;
         self.left = base.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit))).unwrap_or(u64::MAX);
-        // Some readers count in signed numbers; a size they see as negative is refused.
+        // Some parsers use signed numbers: a size that would be negative for them is refused.
         if self.left > i64::MAX as u64 { Err(BodyFault::ChunkSize) } else { Ok(Place::Size) }
     }
 
-    /// RFC 9112 7.1.1: extensions nobody knows are ignored, but their total is bounded.
+    /// RFC 9112 7.1.1: unrecognized extensions are ignored, but their total size is bounded.
     fn extension(&mut self, byte: u8) -> Result<Place, BodyFault> {
         self.line_bytes += 1;
         self.extension_bytes += 1;
@@ -138,8 +137,7 @@ impl Chunked {
         }
     }
 
-    /// RFC 9112 7.1.2: trailer fields are read as fields and dropped, since none of them may change a message that
-    /// has already been acted on.
+    /// RFC 9112 7.1.2: trailer fields are parsed and discarded, since the head has already been acted on.
     fn trailer(&mut self, byte: u8) -> Result<Place, BodyFault> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > limits::TRAILER_BYTES {

@@ -1,6 +1,6 @@
-//! Finds a message's content between its framing bytes: counted, chunked or until the peer closes.
-//! State: one `Decoder` a message, owned by the caller; content stays in the caller's buffer.
-//! Never lets a truncated body look complete, and consumes no byte that belongs to the next message.
+//! Extracts a message's content from its framing: by length, chunked or until close. State: one `Decoder` per message,
+//! owned by the caller; content stays in the caller's buffer. Never reports a truncated body as complete, nor consumes
+//! bytes of the next message.
 
 mod chunked;
 
@@ -15,25 +15,25 @@ use chunked::Chunked;
 #[cfg(test)]
 mod tests;
 
-/// Whether the body is over.
+/// Whether the body has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
     More,
     Done,
 }
 
-/// What one call of `decode` found.
+/// The result of one call of `decode`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Bytes at the start of the input that are dealt with; the caller goes on behind them. Zero only when the input
-    /// is empty or the body was over before.
+    /// Bytes consumed from the start of the input; the next call starts after them. Zero only if the input is empty or
+    /// the body had already ended.
     pub consumed: usize,
     /// The content among them, as a range of the input; may be empty.
     pub data: Range<usize>,
     pub state: Body,
 }
 
-/// Why a body was refused. The connection must close; for a request the answer is 400.
+/// Why a body was refused. The connection must close; a request is answered with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BodyFault {
     #[error("A chunk size is not one to sixteen hexadecimal digits.")]
@@ -55,7 +55,7 @@ pub enum BodyFault {
     Truncated,
 }
 
-/// Reads one body. After a fault every further call gives the same fault.
+/// Decodes one body. After a fault every further call returns the same fault.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
@@ -71,7 +71,7 @@ enum State {
 }
 
 impl Decoder {
-    /// A decoder at the first byte behind the head. `Empty` and `Length(0)` are done at once.
+    /// A decoder at the first byte after the head. `Empty` and `Length(0)` are done at once.
     pub fn new(framing: Framing) -> Decoder {
         let state = match framing {
             Framing::Empty | Framing::Length(0) => State::Done,
@@ -86,11 +86,11 @@ impl Decoder {
         matches!(self.state, State::Done)
     }
 
-    /// Takes the next bytes of the body. One call gives at most one range of content, so the caller loops:
-    /// while the state is `More` and input is left, drop `consumed` bytes and call again. Input may be cut anywhere;
-    /// bytes once consumed need not be kept.
+    /// Decodes the next bytes of the body. One call returns at most one range of content, so the caller loops: while
+    /// the state is `More` and input is left, drop `consumed` bytes and call again. Input may be split anywhere;
+    /// consumed bytes need not be kept.
     ///
-    /// `until close` never is `Done` by itself: the end comes by `eof`.
+    /// `UntilClose` never becomes `Done` here: it ends by `eof`.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step, BodyFault> {
         match &mut self.state {
             State::Done => Ok(Step { consumed: 0, data: 0..0, state: Body::Done }),
@@ -112,8 +112,8 @@ impl Decoder {
         }
     }
 
-    /// Says that the peer has closed. A body without a length ends well by it (RFC 9112 6.3, rule 8), every other
-    /// unfinished one is truncated (RFC 9112 8).
+    /// The peer has closed the connection. This ends a body without a length (RFC 9112 6.3, rule 8); any other
+    /// unfinished body is truncated (RFC 9112 8).
     pub fn eof(&mut self) -> Result<(), BodyFault> {
         match self.state {
             State::Done => Ok(()),

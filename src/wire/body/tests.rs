@@ -1,4 +1,4 @@
-//! Bodies: every refused one, cuts at every byte, round trips, and the ends by which truncation is told.
+//! Bodies: every fault, splits at every byte, round trips, and truncation.
 
 use super::{Body, BodyFault, Decoder, Step};
 use crate::limits;
@@ -7,7 +7,7 @@ use crate::wire::http1::{Framing, encode};
 use proptest::collection::vec;
 use proptest::prelude::{any, prop_assert_eq};
 
-/// Content, bytes consumed, and where the decoder stands; pieces are given one after the other.
+/// Content, bytes consumed, and the final state; pieces are passed one after the other.
 fn decode<'a>(
     framing: Framing,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -214,7 +214,7 @@ fn written_chunks_are_read_back() {
     verdict.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Bytes made of what chunked bodies are made of: no panic, and cuts change nothing.
+/// Random sequences of chunked syntax: no panic, and splits do not change the result.
 #[test]
 fn random_bytes_decode_the_same_in_pieces() {
     let alphabet = proptest::sample::select(&b"0123af;x:\r\n\r\n\r\n \t\0"[..]);

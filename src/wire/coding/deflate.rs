@@ -1,11 +1,11 @@
-//! The deflate coding: RFC 1950's frame around RFC 1951's data, or the data alone, which some servers call so too.
-//! Owned by one decompressor. It must never guess once data was given.
+//! The deflate coding: RFC 1951 data in the RFC 1950 frame, or raw, as some servers send it. Owned by one decompressor.
+//! It must never change its guess once data was returned.
 
 use super::{CodingFault, Step};
 use flate2::{Decompress, FlushDecompress, Status};
 
 pub(super) struct Deflate {
-    /// The first byte while the second, which tells the form, is not here.
+    /// The first byte, until the second one shows which form it is.
     first: Option<u8>,
     inflate: Option<Decompress>,
     complete: bool,
@@ -43,7 +43,7 @@ impl Deflate {
         };
         let mut inflate = Decompress::new(is_frame(first, *second));
         if self.first.is_some() {
-            // One byte alone gives no content.
+            // A single byte yields no content.
             run(&mut inflate, &[first], &mut [0])?;
         }
         let (step, status) = run(&mut inflate, input, out)?;
@@ -53,17 +53,17 @@ impl Deflate {
     }
 }
 
-/// RFC 1950 2.2: method 8, window up to 32 KiB, a check on both bytes, no dictionary: HTTP has no way to agree on one.
-/// No bare data begins so: it would be a stored block with its padding bits set, which no encoder writes.
+/// RFC 1950 2.2: method 8, window up to 32 KiB, check bits valid, no dictionary (HTTP cannot agree on one). Raw data
+/// never begins like this: it would be a stored block with padding bits set, which no encoder writes.
 fn is_frame(first: u8, second: u8) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7 && (u16::from(first) << 8 | u16::from(second)) % 31 == 0 && second & 0x20 == 0
 }
 
-/// Inflates as much as there is input and room for.
+/// Inflates as far as input and room permit.
 pub(super) fn run(inflate: &mut Decompress, input: &[u8], out: &mut [u8]) -> Result<(Step, Status), CodingFault> {
     let (taken, given) = (inflate.total_in(), inflate.total_out());
     let status = inflate.decompress(input, out, FlushDecompress::None).map_err(|_| CodingFault::Malformed)?;
-    // Both are differences of one call, so they fit the slices' lengths.
+    // Both are deltas of one call, so they fit the slices' lengths.
     let consumed = (inflate.total_in() - taken) as usize;
     let produced = (inflate.total_out() - given) as usize;
     Ok((Step { consumed, produced }, status))

@@ -1,12 +1,12 @@
-//! The gzip coding (RFC 1952): members one after the other, each a header, deflated data, a checksum and a length.
-//! Owned by one decompressor. It must never pass a member whose checksum does not fit.
+//! The gzip coding (RFC 1952): a sequence of members, each a header, deflated data, a checksum and a length. Owned by
+//! one decompressor. It must never accept a member with a wrong checksum.
 
 use super::deflate::run;
 use super::{CodingFault, Step};
 use crate::limits::GZIP_HEADER_BYTES;
 use flate2::{Crc, Decompress, Status};
 
-/// RFC 1952 2.3.1. The flag for text has no consequence; the upper three bits are reserved.
+/// RFC 1952 2.3.1. The text flag has no effect; the upper three bits are reserved.
 const HEADER_CHECKSUM: u8 = 2;
 const EXTRA: u8 = 4;
 const NAME: u8 = 8;
@@ -16,21 +16,21 @@ const RESERVED: u8 = 0xe0;
 pub(super) struct Gzip {
     part: Part,
     inflate: Decompress,
-    /// Of the header while in it, of the content behind it.
+    /// Of the header while reading it, then of the content.
     crc: Crc,
     flags: u8,
     header_bytes: usize,
     members: Members,
 }
 
-/// Whether a whole member was seen: behind one, what is no member is garbage.
+/// Whether a complete member was read: anything after it that is not a member is garbage.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Members {
     None,
     Some,
 }
 
-/// Where in a member the next byte belongs; numbers are bytes of the part that were seen, or are left.
+/// The position in a member; numbers are bytes of the part read so far, or remaining.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Fixed { seen: u8 },
@@ -61,7 +61,7 @@ impl Gzip {
         self.part == START && self.members == Members::Some
     }
 
-    /// Goes on to where content is given, or the input ends.
+    /// Proceeds until content is produced or the input ends.
     pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, CodingFault> {
         let mut consumed = 0;
         loop {
@@ -73,7 +73,7 @@ impl Gzip {
                 if status == Status::StreamEnd {
                     self.part = Part::Trailer { seen: 0, bytes: [0; 8] };
                 }
-                // The end of the data may come with no byte of it, so that the step must not look like a stall.
+                // The data may end without producing a byte; the step must not look like a stall then.
                 if step.produced > 0 || status != Status::StreamEnd {
                     return Ok(Step { consumed, produced: step.produced });
                 }
@@ -98,7 +98,7 @@ impl Gzip {
         }
         self.part = match self.part {
             Part::Fixed { seen } => {
-                // RFC 1952 2.3: the magic, then method 8. Time, hints and system do not matter.
+                // RFC 1952 2.3: magic, then method 8. Time, flags of the compressor and system are ignored.
                 match (seen, byte) {
                     (0, 0x1f) | (1, 0x8b) | (2, 8) | (4.., _) => {}
                     (3, flags) if flags & RESERVED == 0 => self.flags = flags,
@@ -126,13 +126,13 @@ impl Gzip {
         Ok(())
     }
 
-    /// The first of these optional fields that the flags announce, else what always follows.
+    /// The first of these optional fields that the flags announce, otherwise the next mandatory part.
     fn field(&mut self, fields: &[u8]) -> Part {
         match fields.iter().find(|field| self.flags & **field != 0) {
             Some(&EXTRA) => Part::ExtraLength { low: None },
             Some(&NAME) => Part::Name,
             Some(_) => Part::Comment,
-            // The lower half of the sum of the header so far.
+            // The lower half of the CRC of the header so far.
             None if self.flags & HEADER_CHECKSUM != 0 => {
                 Part::HeaderChecksum { expected: (self.crc.sum() as u16).to_le_bytes(), seen: 0 }
             }
@@ -145,7 +145,7 @@ impl Gzip {
         Part::Data
     }
 
-    /// RFC 1952 2.3: sum and length modulo 2^32 of the content.
+    /// RFC 1952 2.3: CRC and length modulo 2^32 of the content.
     fn trailer(&mut self, seen: u8, mut bytes: [u8; 8], byte: u8) -> Result<(), CodingFault> {
         bytes[usize::from(seen)] = byte;
         if seen < 7 {

@@ -1,4 +1,4 @@
-//! Decoders against real encoders: pieces of every size, cuts at every byte, flush points, damage, bombs.
+//! Decoders against real encoders: pieces of every size, splits at every byte, flush points, corruption, bombs.
 
 use super::*;
 use crate::limits::GZIP_HEADER_BYTES;
@@ -14,7 +14,7 @@ const EVENTS: [&[u8]; 3] = [
     b"data: [DONE]\n\n",
 ];
 
-/// `EVENTS` by the reference encoder, quality 5: whole, and flushed behind each event.
+/// `EVENTS` from the reference encoder, quality 5: in one piece, and flushed after each event.
 const BROTLI_WHOLE: &str = "\
                             1b95000004fef3d6af247b59907f66935837419469b7d3c981c3ed82df4ec72c2ab288f21c3e2752ecd33064b192d3bc\
                             a0e58804954cc4851cd31571debbdb8bf3c9fc82fb2188d8614637b0ec876213b455e768db0c";
@@ -25,7 +25,7 @@ const BROTLI_FLUSHED: [&str; 4] = [
     "68000040c043d65f3395755304e81280a6c60703",
     "03",
 ];
-/// 64 MiB of zeros, window of 16 MiB.
+/// 64 MiB of zeros, with a window of 16 MiB.
 const BROTLI_BOMB: &str = "\
                            cfffff7f002400e2b14072effff9ffff0f8004401c1680eefd3fffffff01900088c302d0bdffe7ffff3f001200715800\
                            baf7ff03";
@@ -66,7 +66,7 @@ fn zstd(content: &[u8]) -> Vec<u8> {
     zstd_with(content, 3, 17)
 }
 
-/// All codings of one content. Brotli has no encoder here: its streams are written down above.
+/// One content in all codings. Brotli has no encoder here: its streams are the constants above.
 fn coded(content: &[u8]) -> Vec<(Coding, Vec<u8>)> {
     vec![
         (Coding::Gzip, gzip(content)),
@@ -84,7 +84,7 @@ fn coded_events() -> Vec<(Coding, Vec<u8>)> {
     all
 }
 
-/// Decodes `input` in pieces of `size` with `most` bytes a call, and checks what each call promises.
+/// Decodes `input` in pieces of `size` with at most `most` bytes per call, and checks each call.
 fn decode_all(
     decompressor: &mut Decompressor,
     input: &[u8],
@@ -109,7 +109,7 @@ fn decode_all(
         let before = out.len();
         let nothing = Progress { consumed: 0, output: Output::Given };
         assert_eq!(decompressor.decode(&[], &mut out, most), Ok(nothing));
-        assert_eq!(out.len(), before, "what could be given was held back");
+        assert_eq!(out.len(), before, "available content was withheld");
     }
     Ok(out)
 }
@@ -175,7 +175,7 @@ fn bytes_behind_the_end_are_a_fault() {
             for size in [1, 3] {
                 let mut decompressor = Decompressor::new(coding);
                 let (fault, out) = decode_all(&mut decompressor, &long, size, 100).unwrap_err();
-                assert_eq!(out, EVENTS.concat(), "what was good is given");
+                assert_eq!(out, EVENTS.concat(), "valid content is returned");
                 assert_eq!(decompressor.finish(), Err(fault));
             }
         }
@@ -220,7 +220,7 @@ fn each_flushed_event_comes_out_at_once() {
     }
 }
 
-/// A gzip member with every optional field, the checksum of its header changed by `damage`.
+/// A gzip member with every optional field; `damage` is added to its header checksum.
 fn gzip_with_all_fields(content: &[u8], damage: u16) -> Vec<u8> {
     let mut encoder = GzBuilder::new()
         .extra(vec![0, 1, 2, 0x1f, 0x8b])
@@ -261,7 +261,7 @@ fn gzip_headers_are_read() {
     extra[3] = 1 | 4;
     extra.splice(10..10, [0, 0]);
     assert_eq!(read(Coding::Gzip, &extra).unwrap(), b"content");
-    // A name without end.
+    // A name without terminator.
     let mut endless = plain;
     endless[3] = 8;
     endless.truncate(10);
@@ -287,10 +287,10 @@ fn members_and_frames_stand_in_a_row() {
 
 #[test]
 fn damage_is_never_taken_for_content() {
-    // Brotli has no checksum: there a change can go unseen, as it would without any coding.
+    // Brotli has no checksum: corruption can go unnoticed, as without any coding.
     for (coding, stream) in coded(&EVENTS.concat()) {
         if coding == Coding::Deflate && stream[0] != 0x78 {
-            continue; // neither has bare data
+            continue; // raw data has no checksum either
         }
         for bit in 0..stream.len() * 8 {
             let mut damaged = stream.clone();
@@ -331,7 +331,7 @@ fn bombs_are_put_out() {
         let bound = DECODED_FREE_BYTES.max(bomb.len() as u64 * DECODED_RATIO) + DECODED_STEP_BYTES as u64;
         assert!(out.len() as u64 <= bound, "{coding:?} {}", out.len());
     }
-    // Short answers may be as even as they like.
+    // Short answers are exempt from the ratio.
     let short = &zeros[..DECODED_FREE_BYTES as usize];
     for (coding, stream) in coded(short) {
         assert_eq!(read(coding, &stream).unwrap().len(), short.len(), "{coding:?}");
@@ -370,7 +370,7 @@ fn garbage_is_survived() {
     law(1000, (input, 1..40usize), |((bytes, which, place), size)| {
         let (coding, stream) = &streams[which.index(streams.len())];
         let cut = place.index(stream.len());
-        // From the beginning, and in the middle of what was good so far.
+        // From the start, and after a valid prefix.
         for input in [bytes.clone(), [&stream[..cut], &bytes].concat()] {
             let mut decompressor = Decompressor::new(*coding);
             let _ = decode_all(&mut decompressor, &input, size, 1 << 20);

@@ -1,6 +1,5 @@
-//! Written bytes of HTTP/1.1: lines, fields, chunks and dates, appended to a vector and nothing else.
-//! State: none. Never writes a byte that could start a new line or a new message: a control byte in a value becomes a
-//! space, an empty chunk is not written.
+//! Serializes HTTP/1.1: start lines, fields, chunks and dates, appended to a vector. State: none. Never writes a byte
+//! that could start a new line or message: control bytes in values become spaces, empty chunks are not written.
 
 use super::fields::{are_values, is_token, is_value};
 
@@ -10,17 +9,17 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Ends a line, a head (as the blank line) and each chunk's data.
 pub const LINE_END: &[u8] = b"\r\n";
 
-/// The interim answer that asks for the body (RFC 9110 15.2.1).
+/// The interim response that asks for the body (RFC 9110 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Length of an HTTP date in bytes.
 pub const DATE_BYTES: usize = 29;
 
-/// Writes `HTTP/1.1 200 OK` and the line's end. `status` has three digits.
+/// Writes a status line such as `HTTP/1.1 200 OK` with its line end. `status` has three digits.
 pub fn status_line(out: &mut Vec<u8>, status: u16) {
     debug_assert!((100..=999).contains(&status));
     if status == 200 {
-        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"); // nearly always
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"); // the common case
     }
     out.extend_from_slice(b"HTTP/1.1 ");
     number(out, u64::from(status));
@@ -29,8 +28,9 @@ pub fn status_line(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(LINE_END);
 }
 
-/// Writes `POST /path HTTP/1.1` and the line's end. Bytes of `method` that are no token become `-`; bytes of `target`
-/// that are not visible ASCII are percent-encoded, and an empty target becomes `/`.
+/// Writes a request line such as `POST /path HTTP/1.1` with its line end. Bytes of `method` that are not token
+/// characters become `-`; bytes of `target` that are not visible ASCII are percent-encoded; an empty target becomes
+/// `/`.
 pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
     match all(method, is_token) {
         true => out.extend_from_slice(method),
@@ -53,17 +53,17 @@ pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// Writes one field. Control bytes of the value except HTAB are replaced by a space each, as RFC 9110 5.5 demands.
-/// The name is one that stands in the program: that it is a token is checked where tests run.
+/// Writes one field. Control bytes in the value except HTAB become spaces, as RFC 9110 5.5 requires. The name is a
+/// constant of the program: whether it is a token is checked in debug builds.
 #[inline]
 pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    debug_assert!(!name.is_empty() && all(name.as_bytes(), is_token), "{name:?} is no field name");
-    // Here, where the name is known, so that it is copied as the few words that it is.
+    debug_assert!(!name.is_empty() && all(name.as_bytes(), is_token), "{name:?} is not a field name");
+    // Inlined here so that a constant name is copied in a few words.
     out.extend_from_slice(name.as_bytes());
     field_value(out, value);
 }
 
-/// Writes what stands behind a field's name.
+/// Writes the rest of a field after its name.
 fn field_value(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(b": ");
     match are_values(value) {
@@ -73,7 +73,7 @@ fn field_value(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(LINE_END);
 }
 
-/// Writes one field with a decimal number.
+/// Writes one field with a decimal value.
 pub fn field_number(out: &mut Vec<u8>, name: &str, value: u64) {
     field(out, name, itoa::Buffer::new().format(value).as_bytes());
 }
@@ -83,7 +83,7 @@ pub fn head_end(out: &mut Vec<u8>) {
     out.extend_from_slice(LINE_END);
 }
 
-/// Writes one chunk with its framing. Writes nothing for empty `data`, which would end the body.
+/// Writes one chunk with its framing; nothing if `data` is empty, which would end the body.
 pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
         chunk_prefix(out, data.len());
@@ -92,8 +92,8 @@ pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     }
 }
 
-/// Writes the size line of a chunk whose `length` bytes and `LINE_END` the caller sends next. Writes nothing for
-/// zero; the caller must then send nothing either.
+/// Writes the size line of a chunk; the caller then sends its `length` bytes and `LINE_END`. Writes nothing for zero;
+/// the caller must send nothing then.
 pub fn chunk_prefix(out: &mut Vec<u8>, length: usize) {
     if length == 0 {
         return;
@@ -105,8 +105,8 @@ pub fn chunk_prefix(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(LINE_END);
 }
 
-/// `unix_seconds` as an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7). Times behind the year 9999 are
-/// written as its last second: the form has four digits.
+/// `unix_seconds` as an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7). Times after the year 9999 are
+/// clamped to its last second: the format has four digits.
 pub fn date(unix_seconds: u64) -> [u8; DATE_BYTES] {
     const LAST_SECOND: u64 = 253_402_300_799;
     const WEEKDAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
@@ -128,8 +128,8 @@ pub fn date(unix_seconds: u64) -> [u8; DATE_BYTES] {
     text
 }
 
-/// Year, month and day of the `days`-th day after 1970-01-01. Counts in years that begin on 1 March, so that the leap
-/// day is the last of its year, and in eras of 400 years, after which the calendar repeats.
+/// Year, month and day of day `days` after 1970-01-01. Uses years that begin on 1 March, so that the leap day comes
+/// last, and eras of 400 years, after which the calendar repeats.
 fn civil(days: u64) -> (u64, u64, u64) {
     const ERA_DAYS: u64 = 146_097;
     const DAYS_TO_1970: u64 = 719_468; // from 0000-03-01
@@ -148,7 +148,7 @@ fn two_digits(number: u64) -> [u8; 2] {
     [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
 }
 
-/// Looks at every byte, many at a time: nearly always they are all good.
+/// Checks every byte, in blocks: the common case is that all are good.
 fn all(bytes: &[u8], good: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |all, &byte| all & good(byte))
 }
@@ -164,7 +164,7 @@ fn hex_digit(nibble: u8) -> u8 {
     }
 }
 
-/// The registered reason phrase (RFC 9110 15, RFC 6585), or nothing: the space before it stands either way.
+/// The registered reason phrase (RFC 9110 15, RFC 6585), or an empty one: the space before it is mandatory.
 fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",

@@ -1,10 +1,10 @@
-//! Why a head was refused: one variant a reason, one stable sentence a variant, safe to show to the peer.
+//! Why a head was refused: one variant per reason, one stable sentence per variant, safe to show to the peer.
 //! Never carries bytes of the message, so that a refusal cannot echo a credential.
 
 use crate::limits;
 use thiserror::Error;
 
-/// What is wrong in the fields of a head, request or response.
+/// Faults in the fields of a head, request or response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FieldFault {
     #[error("The head is larger than {} KiB.", limits::HEAD_BYTES >> 10)]
@@ -31,7 +31,7 @@ pub enum FieldFault {
     CodingInHttp10,
 }
 
-/// Why a request was refused. The connection must close after any of them: its next bytes have no known meaning.
+/// Why a request was refused. The connection must close after any of them: what follows cannot be framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RequestFault {
     #[error(transparent)]
@@ -61,12 +61,12 @@ pub enum RequestFault {
 }
 
 impl RequestFault {
-    /// The status the client is told.
+    /// The status of the response to the client.
     pub fn status(self) -> u16 {
         match self {
             // RFC 6585 5.
             Self::Field(FieldFault::HeadTooLarge | FieldFault::TooManyFields) => 431,
-            // RFC 9112 6.1: a coding the server does not understand.
+            // RFC 9112 6.1: a transfer coding the server does not understand.
             Self::Field(FieldFault::CodingUnsupported) => 501,
             // RFC 9112 3.2, RFC 9110 5.5, RFC 9112 6.1 and 6.3: malformed or ambiguous.
             Self::Field(
@@ -98,7 +98,7 @@ impl RequestFault {
     }
 }
 
-/// Why a backend's response was refused. The connection must close; the client is told of a bad gateway.
+/// Why a backend's response was refused. The connection must close; the client gets 502.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ResponseFault {
     #[error(transparent)]
@@ -107,6 +107,6 @@ pub enum ResponseFault {
     StatusLine,
     #[error("The HTTP version is not 1.0 or 1.1.")]
     Version,
-    #[error("The response switches protocols, which nobody asked for.")]
+    #[error("The response switches protocols without a request to.")]
     Switching,
 }

@@ -1,26 +1,26 @@
-//! The header fields of one head as spans, in the order they came.
-//! The vector belongs to the head that holds it and is reused; nothing here copies a name or a value.
+//! The header fields of one head as spans, in order of arrival. The vector belongs to its head and is reused; no name
+//! or value is copied.
 
 use wide::u8x16;
 
 use crate::wire::Span;
 
-/// One header field. `value` has no white space around it (RFC 9110 5.5); it may hold bytes above 0x7F.
+/// One header field. `value` is without surrounding white space (RFC 9110 5.5); it may contain bytes above 0x7F.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     pub name: Span,
     pub value: Span,
 }
 
-/// The header fields of one head. Look-ups want the buffer that the head was parsed from, unmoved or moved as a whole.
+/// The header fields of one head. Look-ups take the buffer that the head was parsed from; it may have moved as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
     list: Vec<Field>,
-    /// The marks of all names: what has none of them is not there, and that is what most look-ups find.
+    /// Union of the marks of all names: a name whose mark is missing is absent, the result of most look-ups.
     marks: u64,
 }
 
-/// One bit of 64, the same for a name in any case.
+/// One bit of 64, independent of case.
 fn mark(name: &[u8]) -> u64 {
     let last = name.last().map_or(0, u8::to_ascii_lowercase);
     1 << ((name.len() + usize::from(last) * 7) % 64)
@@ -32,14 +32,14 @@ impl Fields {
         self.marks = 0;
     }
 
-    /// Adds a field with a name and a value in `buffer`.
+    /// Adds a field with name and value in `buffer`.
     pub(super) fn push(&mut self, field: Field, buffer: &[u8]) {
         self.marks |= mark(field.name.of(buffer));
         self.list.push(field);
     }
 
-    /// Takes over the fields of another head, of which some values are others, at other places: those at the indices that
-    /// `filled` names, in order. What stands behind such a value is moved by as much as its end.
+    /// Copies the fields of another head, with other values for the fields at the indices in `filled`, in order.
+    /// Everything after such a value shifts with its end.
     pub(super) fn fill(&mut self, from: &Fields, filled: impl Iterator<Item = (usize, Span)>) {
         self.marks = from.marks;
         self.list.clear();
@@ -66,44 +66,44 @@ impl Fields {
         self.list.iter().copied()
     }
 
-    /// The value of the first field called `name`, whatever its case. The name has letters, digits and hyphens.
+    /// The value of the first field called `name`, ignoring case. The name has letters, digits and hyphens only.
     #[inline]
     pub fn get<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
         self.get_all(buffer, name).next()
     }
 
-    /// The same for a name that does not stand in the program: any token.
+    /// The same for a name that is not a constant: any token.
     pub fn find<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
         let field = self.list.iter().find(|field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))?;
         Some(field.value.of(buffer))
     }
 
-    /// The values of all fields called `name`, in their order.
+    /// The values of all fields called `name`, in order.
     #[inline]
     pub fn get_all<'a>(&self, buffer: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
         let list = if self.marks & mark(name.as_bytes()) == 0 { &[] } else { &self.list[..] };
         list.iter().filter(move |field| is_named(field, buffer, name)).map(move |field| field.value.of(buffer))
     }
 
-    /// Takes out every field called `name`.
+    /// Removes every field called `name`.
     pub fn remove(&mut self, buffer: &[u8], name: &str) {
         self.list.retain(|field| !is_named(field, buffer, name));
     }
 
-    /// Whether any field called `name`, read as a comma-separated list (RFC 9110 5.6.1), has the element `token`,
-    /// whatever its case.
+    /// Whether any field called `name`, read as a comma-separated list (RFC 9110 5.6.1), contains the element `token`,
+    /// ignoring case.
     pub fn has_token(&self, buffer: &[u8], name: &str, token: &str) -> bool {
         self.get_all(buffer, name).any(|value| list_has(value, token))
     }
 }
 
 fn is_named(field: &Field, buffer: &[u8], name: &str) -> bool {
-    // By length alone, nearly every field is told to be another one.
+    // The length alone rules out nearly every field.
     field.name.len() == name.len() && is_name(field.name.of(buffer), name)
 }
 
-/// Whether the field name `name` is `known`, whatever their case. Whole words are compared, with that bit set that tells the
-/// cases of a letter apart: no other byte of a name becomes one of a letter, a digit or a hyphen by it.
+/// Whether the field name `name` is `known`, ignoring case. Compares whole words with bit 0x20 set: among token
+/// characters this maps no other byte to a letter, digit or hyphen.
 #[inline]
 pub(super) fn is_name(name: &[u8], known: &str) -> bool {
     const CASE: u64 = 0x2020_2020_2020_2020;
@@ -120,17 +120,17 @@ pub(super) fn is_name(name: &[u8], known: &str) -> bool {
     word(last) == word(known_last) && words.all(|(one, other)| word(one) == word(other))
 }
 
-/// Whether the comma-separated `list` has the element `token`; empty elements are skipped (RFC 9110 5.6.1.2).
+/// Whether the comma-separated `list` contains the element `token`; empty elements are skipped (RFC 9110 5.6.1.2).
 pub(super) fn list_has(list: &[u8], token: &str) -> bool {
     elements(list).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// The elements of a comma-separated list without the white space around them, empty ones included.
+/// The elements of a comma-separated list without surrounding white space, empty ones included.
 pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b',').map(trim)
 }
 
-/// Strips optional white space: spaces and tabs, nothing else (RFC 9110 5.6.3).
+/// Strips optional white space: spaces and tabs only (RFC 9110 5.6.3).
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -141,12 +141,12 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Whether `byte` may stand in a field name or a method: tchar (RFC 9110 5.6.2).
+/// Whether `byte` is allowed in a field name or a method: tchar (RFC 9110 5.6.2).
 pub(in crate::wire) const fn is_token(byte: u8) -> bool {
     TOKENS[byte as usize]
 }
 
-/// By table: names are looked at byte by byte, and a jump for each costs more than all else about them.
+/// A table: names are checked byte by byte, and branches would dominate the cost.
 const TOKENS: [bool; 256] = {
     let mut tokens = [false; 256];
     let mut byte = 0;
@@ -163,12 +163,12 @@ const TOKENS: [bool; 256] = {
     tokens
 };
 
-/// Whether `byte` may stand in a field value: HTAB, SP, VCHAR or obs-text (RFC 9110 5.5).
+/// Whether `byte` is allowed in a field value: HTAB, SP, VCHAR or obs-text (RFC 9110 5.5).
 pub(in crate::wire) const fn is_value(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7F)
 }
 
-/// Whether every byte may stand in a field value, sixteen at a time.
+/// Whether every byte is allowed in a field value, sixteen at a time.
 pub(super) fn are_values(value: &[u8]) -> bool {
     const BLOCK: usize = 16;
     let is_good = |block: [u8; BLOCK]| {

@@ -1,5 +1,5 @@
-//! What the fields of a head say about the message's end and the connection's, gathered field by field.
-//! State: one `Claims` a head, on the stack. Never weighs one framing against another: two are a fault.
+//! What a head's fields say about message framing and connection persistence, gathered field by field. State: one
+//! `Claims` per head, on the stack. Never chooses between two framings: that is a fault.
 
 use super::fault::FieldFault;
 use super::fields::{elements, is_name, list_has};
@@ -19,18 +19,18 @@ pub(super) struct Claims {
 struct Coding;
 
 impl Claims {
-    /// Looks at one field and keeps what it says.
+    /// Evaluates one field.
     pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldFault> {
         match name.len() {
             10 if is_name(name, "connection") => {
-                // Some readers pass over a Connection field with bytes above 0x7F, so its word on keeping the
-                // connection is not common knowledge.
+                // Some parsers skip a Connection field with bytes above 0x7F, so the peers might disagree about
+                // persistence: close.
                 self.close |= list_has(value, "close") || !value.is_ascii();
                 self.keep_alive |= list_has(value, "keep-alive");
             }
             14 if is_name(name, "content-length") => {
-                // RFC 9112 6.3, rule 5, lets a recipient fold equal repeats into one; two of them always mean that
-                // somebody on the way reads messages otherwise than we do.
+                // RFC 9112 6.3, rule 5, permits merging identical repeats; they are refused, because a hop that sends
+                // them frames messages differently.
                 if self.length.is_some() {
                     return Err(FieldFault::LengthRepeated);
                 }
@@ -47,17 +47,17 @@ impl Claims {
         Ok(())
     }
 
-    /// The length the head announced, if any.
+    /// The announced length, if any.
     pub(super) fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// The framing that the fields ask for; `None` if they ask for none.
+    /// The framing given by the fields; `None` if they give none.
     pub(super) fn framing(&self, version: Version) -> Result<Option<Framing>, FieldFault> {
         match (&self.coding, self.length, version) {
-            // RFC 9112 6.3, rule 3: the classic smuggling message.
+            // RFC 9112 6.3, rule 3: request smuggling.
             (Some(_), Some(_), _) => Err(FieldFault::FramingConflict),
-            // RFC 9112 6.1: a version that does not know chunks, so its framing is faulty.
+            // RFC 9112 6.1: HTTP/1.0 has no chunked coding, so the framing is faulty.
             (Some(_), None, Version::Http10) => Err(FieldFault::CodingInHttp10),
             (Some(_), None, Version::Http11) => Ok(Some(Framing::Chunked)),
             (None, Some(length), _) => Ok(Some(Framing::Length(length))),
@@ -65,7 +65,7 @@ impl Claims {
         }
     }
 
-    /// RFC 9112 9.3: `close` wins; without it 1.1 persists and 1.0 only on request.
+    /// RFC 9112 9.3: `close` wins; otherwise 1.1 persists and 1.0 only on request.
     pub(super) fn persistence(&self, version: Version) -> Persistence {
         match version {
             _ if self.close => Persistence::Close,
@@ -76,7 +76,7 @@ impl Claims {
     }
 }
 
-/// RFC 9110 8.6: digits and nothing else. Above 2^63 - 1 it is refused, since some readers count in signed numbers.
+/// RFC 9110 8.6: digits only. Above 2^63 - 1 it is refused, since some parsers use signed numbers.
 pub(super) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
@@ -91,8 +91,8 @@ pub(super) fn decimal(value: &[u8]) -> Option<u64> {
     (number <= i64::MAX as u64).then_some(number)
 }
 
-/// RFC 9112 6.1: the one coding we accept is a single `chunked`. A list that ends in one `chunked` is well formed
-/// and merely unsupported; anything else has no certain end.
+/// RFC 9112 6.1: only a single `chunked` is accepted. A list that ends in one `chunked` is well formed but unsupported;
+/// anything else has no reliable end.
 fn coding(value: &[u8]) -> Result<Coding, FieldFault> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(Coding);
@@ -106,20 +106,20 @@ fn coding(value: &[u8]) -> Result<Coding, FieldFault> {
     }
 }
 
-/// Turns one of httparse's slices, which lie inside `input`, into a span.
+/// Converts one of httparse's slices, which lie inside `input`, to a span.
 pub(super) fn span_in(input: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr().addr().saturating_sub(input.as_ptr().addr());
     Span::new(start, start + part.len())
 }
 
-/// The part of `input` a head may lie in. Looking no further makes the verdict on a head independent of how many
-/// bytes came with it.
+/// The part of `input` that a head may occupy. With this limit the verdict does not depend on how many bytes arrived
+/// with the head.
 pub(super) fn window(input: &[u8]) -> &[u8] {
     &input[..input.len().min(limits::HEAD_BYTES)]
 }
 
-/// RFC 9112 2.2 lets a recipient take a bare LF as a line's end and httparse does; we do not. Names, values and the
-/// first line hold no LF, so it is enough to look before each field name and at the end of the head.
+/// RFC 9112 2.2 permits a bare LF as a line terminator, and httparse accepts it; we do not. Names, values and the start
+/// line contain no LF, so checking before each field name and at the end of the head is enough.
 pub(super) fn ends_line(input: &[u8], line_start: usize) -> bool {
     line_start.checked_sub(2).and_then(|end| input.get(end..line_start)) == Some(b"\r\n")
 }

@@ -1,6 +1,6 @@
-//! Heads seen lately. A client, and a backend, sends nearly the same head again and again: one that differs from an earlier
-//! one in its length, its credential, its date or an id is compared with that, which takes a fraction of reading it.
-//! Must never tell another head than reading does, and keeps nothing that may be a secret.
+//! Templates of recent heads. A peer sends nearly the same head again and again: one that differs from a cached one
+//! only in its length, credential, date or an id is matched against that, at a fraction of the cost of parsing. Must
+//! never differ from the result of parsing, nor keep a value that may be secret.
 
 use super::framing::{decimal, window};
 use super::request::parse_request;
@@ -8,10 +8,10 @@ use super::response::parse_response;
 use super::{Asked, Fields, Framing, Progress, RequestFault, RequestHead, ResponseFault, ResponseHead, are_values};
 use crate::limits::HEAD_BYTES;
 use crate::wire::Span;
-use crate::wire::known::Known;
+use crate::wire::known::TemplateCache;
 
-/// Fields whose values are kept, and have to be the same: they say how the message is framed, or seldom change. Any other
-/// value is cut out.
+/// Fields whose values are part of the template and must be equal: they affect framing, or rarely change. Any other
+/// value becomes a slot.
 const KEPT: [&str; 11] = [
     "accept",
     "accept-encoding",
@@ -27,16 +27,16 @@ const KEPT: [&str; 11] = [
 ];
 /// The same for the fields by which SDKs describe themselves.
 const KEPT_PREFIX: &[u8] = b"x-stainless-";
-/// A head with more other fields is read. Providers say in a score of them what is left of one's limits.
-pub(super) const HOLES: usize = 32;
-/// A head of which more stays the same is not learnt.
-const SHAPE_BYTES: usize = 4 << 10;
-/// A longer value is read.
+/// A head with more slots is parsed. Providers send about twenty rate-limit fields.
+pub(super) const SLOTS: usize = 32;
+/// A head with more literal bytes is not cached.
+const TEMPLATE_BYTES: usize = 4 << 10;
+/// A longer value makes the head be parsed.
 const VALUE_BYTES: usize = 1 << 10;
 
-/// Heads of one kind that one core has seen.
+/// The templates of one core, for one kind of head.
 pub struct KnownHeads<H> {
-    shapes: Known<HeadShape<H>>,
+    shapes: TemplateCache<HeadTemplate<H>>,
     #[cfg(test)]
     reads: u64,
 }
@@ -44,7 +44,7 @@ pub struct KnownHeads<H> {
 impl<H> Default for KnownHeads<H> {
     fn default() -> KnownHeads<H> {
         KnownHeads {
-            shapes: Known::default(),
+            shapes: TemplateCache::default(),
             #[cfg(test)]
             reads: 0,
         }
@@ -53,7 +53,7 @@ impl<H> Default for KnownHeads<H> {
 
 #[cfg(test)]
 impl<H: Head> KnownHeads<H> {
-    /// How many heads were read, the beginnings of heads included.
+    /// How many heads were parsed, incomplete ones included.
     pub(super) fn reads(&self) -> u64 {
         self.reads
     }
@@ -80,7 +80,7 @@ impl KnownHeads<ResponseHead> {
     ) -> Result<Progress, ResponseFault> {
         match asked {
             Asked::Other => self.compare_or(input, head, |head| parse_response(input, asked, head)),
-            // A head of the same words means another thing there.
+            // The same head has another meaning for a HEAD request.
             Asked::Head => parse_response(input, asked, head),
         }
     }
@@ -102,13 +102,13 @@ impl<H: Head> KnownHeads<H> {
         }
         let progress = read(head)?;
         if progress == Progress::Complete {
-            self.shapes.learn(|| HeadShape::of(input, head));
+            self.shapes.learn(|| HeadTemplate::of(input, head));
         }
         Ok(progress)
     }
 }
 
-/// What this file wants of a head.
+/// What this file needs of a head.
 pub trait Head: Clone {
     fn fields(&self) -> &Fields;
 
@@ -116,14 +116,14 @@ pub trait Head: Clone {
 
     fn framing(&self) -> Framing;
 
-    /// Bytes of the head.
+    /// Length of the head in bytes.
     fn length(&self) -> usize;
 
-    /// Whether heads that differ from this one in values only, and in the length of a body that is not empty, mean the same.
+    /// Whether heads that differ from this one only in slots, and in a non-zero body length, have the same meaning.
     fn is_typical(&self, input: &[u8]) -> bool;
 
-    /// Becomes `learnt`, but for this; what was at a span then is now where `place` says.
-    fn become_like(&mut self, learnt: &Self, framing: Framing, length: usize, place: impl Fn(Span) -> Span);
+    /// Becomes a copy of the cached head with this framing and length; `place` maps each cached span to its new place.
+    fn become_like(&mut self, cached: &Self, framing: Framing, length: usize, place: impl Fn(Span) -> Span);
 }
 
 impl Head for RequestHead {
@@ -144,23 +144,23 @@ impl Head for RequestHead {
     }
 
     fn is_typical(&self, input: &[u8]) -> bool {
-        // What is said with a body of no length counts for nothing, and would with another one.
-        // A query may hold a key, and seldom comes again.
+        // Expect has no effect with an empty body, but would have one with another length.
+        // A query may contain a secret, and rarely recurs.
         self.framing != Framing::Length(0) && !self.target.of(input).contains(&b'?')
     }
 
-    fn become_like(&mut self, learnt: &RequestHead, framing: Framing, length: usize, place: impl Fn(Span) -> Span) {
+    fn become_like(&mut self, cached: &RequestHead, framing: Framing, length: usize, place: impl Fn(Span) -> Span) {
         *self = RequestHead {
-            // The first line stands before everything that may move.
-            method: learnt.method,
-            method_span: learnt.method_span,
-            target: learnt.target,
-            path: learnt.path,
-            version: learnt.version,
+            // The start line is before everything that may shift.
+            method: cached.method,
+            method_span: cached.method_span,
+            target: cached.target,
+            path: cached.path,
+            version: cached.version,
             framing,
-            persistence: learnt.persistence,
-            expect_continue: learnt.expect_continue,
-            host: place(learnt.host),
+            persistence: cached.persistence,
+            expect_continue: cached.expect_continue,
+            host: place(cached.host),
             fields: std::mem::take(&mut self.fields),
             length,
         };
@@ -188,50 +188,50 @@ impl Head for ResponseHead {
         !matches!(self.framing, Framing::Empty | Framing::Length(0))
     }
 
-    fn become_like(&mut self, learnt: &ResponseHead, framing: Framing, length: usize, _: impl Fn(Span) -> Span) {
+    fn become_like(&mut self, cached: &ResponseHead, framing: Framing, length: usize, _: impl Fn(Span) -> Span) {
         *self = ResponseHead {
-            status: learnt.status,
-            version: learnt.version,
+            status: cached.status,
+            version: cached.version,
             framing,
-            persistence: learnt.persistence,
+            persistence: cached.persistence,
             fields: std::mem::take(&mut self.fields),
             length,
         };
     }
 }
 
-/// A head without some of its values.
-struct HeadShape<H> {
+/// A head without the values in its slots.
+struct HeadTemplate<H> {
     literal: Vec<u8>,
-    holes: Vec<Hole>,
-    /// The hole that is the length of the body.
+    slots: Vec<Slot>,
+    /// The slot that holds Content-Length.
     length: Option<usize>,
-    /// What it was learnt from.
+    /// The head it was made from.
     head: H,
 }
 
-struct Hole {
-    /// Where in the literal it is.
+struct Slot {
+    /// Its offset in the literal.
     at: usize,
-    /// The field whose value fills it, and where that was.
+    /// The field whose value fills it, and the span in the original head.
     field: usize,
-    learnt: Span,
+    cached: Span,
 }
 
-/// All else follows from these, but for where things were.
-impl<H> PartialEq for HeadShape<H> {
-    fn eq(&self, other: &HeadShape<H>) -> bool {
+/// Everything else follows from these, except the spans.
+impl<H> PartialEq for HeadTemplate<H> {
+    fn eq(&self, other: &HeadTemplate<H>) -> bool {
         self.literal == other.literal
-            && self.holes.iter().map(|hole| hole.at).eq(other.holes.iter().map(|hole| hole.at))
+            && self.slots.iter().map(|slot| slot.at).eq(other.slots.iter().map(|slot| slot.at))
     }
 }
 
-impl<H: Head> HeadShape<H> {
-    fn of(input: &[u8], head: &H) -> Option<HeadShape<H>> {
+impl<H: Head> HeadTemplate<H> {
+    fn of(input: &[u8], head: &H) -> Option<HeadTemplate<H>> {
         if !head.is_typical(input) {
             return None;
         }
-        let (mut literal, mut holes, mut length, mut at) = (Vec::new(), Vec::new(), None, 0);
+        let (mut literal, mut slots, mut length, mut at) = (Vec::new(), Vec::new(), None, 0);
         for (index, field) in head.fields().iter().enumerate() {
             let name = field.name.of(input).to_ascii_lowercase();
             let is_kept = KEPT.iter().any(|kept| kept.as_bytes() == name) || name.starts_with(KEPT_PREFIX);
@@ -239,52 +239,52 @@ impl<H: Head> HeadShape<H> {
                 continue;
             }
             if name == b"content-length" {
-                length = Some(holes.len());
+                length = Some(slots.len());
             }
             literal.extend_from_slice(input.get(at..field.value.start as usize)?);
-            holes.push(Hole { at: literal.len(), field: index, learnt: field.value });
+            slots.push(Slot { at: literal.len(), field: index, cached: field.value });
             at = field.value.end as usize;
         }
         literal.extend_from_slice(input.get(at..head.length())?);
-        let is_usable = holes.len() <= HOLES && literal.len() <= SHAPE_BYTES;
-        is_usable.then(|| HeadShape { literal, holes, length, head: head.clone() })
+        let is_usable = slots.len() <= SLOTS && literal.len() <= TEMPLATE_BYTES;
+        is_usable.then(|| HeadTemplate { literal, slots, length, head: head.clone() })
     }
 
-    /// Fills `head` in, if the input begins with one of this shape.
+    /// Fills in `head` if the input begins with a head that matches.
     fn fits(&self, input: &[u8], head: &mut H) -> Option<()> {
-        let mut values = [Span::default(); HOLES];
+        let mut values = [Span::default(); SLOTS];
         let (mut rest, mut at) = (window(input), 0);
         let window_length = rest.len();
-        for (hole, value) in self.holes.iter().zip(&mut values) {
-            rest = rest.strip_prefix(&self.literal[at..hole.at])?;
+        for (slot, value) in self.slots.iter().zip(&mut values) {
+            rest = rest.strip_prefix(&self.literal[at..slot.at])?;
             let length = value_length(rest)?;
             let start = window_length - rest.len();
             *value = Span::new(start, start + length);
-            (rest, at) = (&rest[length..], hole.at);
+            (rest, at) = (&rest[length..], slot.at);
         }
         rest = rest.strip_prefix(&self.literal[at..])?;
         let framing = match self.length {
             None => self.head.framing(),
-            Some(hole) => Framing::Length(decimal(values[hole].of(input)).filter(|&length| length > 0)?),
+            Some(slot) => Framing::Length(decimal(values[slot].of(input)).filter(|&length| length > 0)?),
         };
         let length = window_length - rest.len();
         debug_assert!(length <= HEAD_BYTES);
-        let filled = self.holes.iter().zip(&values);
-        head.fields_mut().fill(self.head.fields(), filled.clone().map(|(hole, value)| (hole.field, *value)));
-        head.become_like(&self.head, framing, length, |learnt| {
-            let before = filled.clone().take_while(|(hole, _)| hole.learnt.end <= learnt.start).last();
-            learnt.moved(before.map_or(0, |(hole, value)| value.end.wrapping_sub(hole.learnt.end)))
+        let filled = self.slots.iter().zip(&values);
+        head.fields_mut().fill(self.head.fields(), filled.clone().map(|(slot, value)| (slot.field, *value)));
+        head.become_like(&self.head, framing, length, |cached| {
+            let before = filled.clone().take_while(|(slot, _)| slot.cached.end <= cached.start).last();
+            cached.moved(before.map_or(0, |(slot, value)| value.end.wrapping_sub(slot.cached.end)))
         });
         Some(())
     }
 }
 
-/// How long a value is that `rest` begins with; none if what stands there has to be read.
+/// The length of the value at the start of `rest`; `None` if the head has to be parsed.
 fn value_length(rest: &[u8]) -> Option<usize> {
     let length = memchr::memchr(b'\r', &rest[..rest.len().min(VALUE_BYTES)])?;
     let value = &rest[..length];
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    // White space around a value is none of it.
+    // Surrounding white space is not part of a value.
     let is_bare = !value.first().is_none_or(is_space) && !value.last().is_none_or(is_space);
     (is_bare && are_values(value)).then_some(length)
 }

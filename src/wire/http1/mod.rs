@@ -1,7 +1,7 @@
-//! HTTP/1.1 heads and written bytes: strict, without I/O, without allocation once the vectors have grown.
-//! httparse splits a head into tokens; everything two parsers could read differently is refused on top of it.
-//! State: none, the caller owns the buffers and the reusable heads. Never guesses where a message ends:
-//! what is not plainly framed is a fault, and after a fault the connection must close.
+//! HTTP/1.1 parsing and serialization: strict, without I/O, without allocation once the vectors have grown. httparse
+//! tokenizes a head; on top, everything that two parsers could read differently is refused. State: none, the caller
+//! owns the buffers and reusable heads. Never guesses where a message ends: ambiguous framing is a fault, and after a
+//! fault the connection must close.
 
 pub mod encode;
 mod fault;
@@ -23,7 +23,7 @@ pub use response::{Asked, ResponseHead, parse_response};
 #[cfg(test)]
 pub(in crate::wire) mod tests;
 
-/// The two versions this codec speaks (RFC 9112 2.3).
+/// The supported versions (RFC 9112 2.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     Http10,
@@ -31,17 +31,17 @@ pub enum Version {
     Http11,
 }
 
-/// Where the body ends (RFC 9112 6.3).
+/// How the body ends (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// No body follows the head.
     #[default]
     Empty,
-    /// Exactly so many bytes follow; zero is possible and differs from `Empty` in that the peer said so.
+    /// Exactly this many bytes follow. Zero differs from `Empty` in that the peer announced it.
     Length(u64),
-    /// Chunks, a last chunk, and a trailer section follow.
+    /// Chunked: chunks, last chunk and trailer section follow.
     Chunked,
-    /// Everything until the peer closes belongs to the body; in responses only.
+    /// Everything until the peer closes; in responses only.
     UntilClose,
 }
 
@@ -53,11 +53,11 @@ pub enum Persistence {
     Close,
 }
 
-/// Whether a head was there in full.
+/// Whether the head was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The head is filled in and ends at its `length`; later bytes are body or the next message.
     Complete,
-    /// Nothing wrong so far, but the blank line has not come; the head's contents mean nothing yet.
+    /// No fault so far, but the blank line has not arrived; the contents of the head are undefined.
     Partial,
 }

@@ -1,5 +1,5 @@
-//! Reads one request head out of the bytes a client has sent so far.
-//! State: none; the caller keeps the `RequestHead` and uses it again. Never accepts what it cannot frame.
+//! Parses one request head from the bytes received so far. State: none; the caller keeps and reuses the `RequestHead`.
+//! Never accepts what it cannot frame.
 
 use std::mem::MaybeUninit;
 
@@ -10,7 +10,7 @@ use super::{Field, Fields, Framing, Persistence, Progress, Version};
 use crate::limits;
 use crate::wire::Span;
 
-/// The methods with a meaning of their own; any other token is `Other` and stays readable in `method_span`.
+/// Methods with special treatment; any other token is `Other`, readable in `method_span`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
     #[default]
@@ -25,7 +25,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Methods compare with case (RFC 9110 9.1).
+    /// Methods are case-sensitive (RFC 9110 9.1).
     fn read(name: &[u8]) -> Method {
         match name {
             b"GET" => Method::Get,
@@ -40,12 +40,12 @@ impl Method {
     }
 }
 
-/// Whether the client waits for a word before it sends the body (RFC 9110 10.1.1).
+/// Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 10.1.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expectation {
     #[default]
     None,
-    /// Send `encode::CONTINUE` before reading the body, or a final answer instead.
+    /// Send `encode::CONTINUE` before reading the body, or a final response instead.
     Continue,
 }
 
@@ -54,9 +54,9 @@ pub enum Expectation {
 pub struct RequestHead {
     pub method: Method,
     pub method_span: Span,
-    /// The target as it came: `/path?query`, `http://host/path?query`, or `*`.
+    /// The target as received: `/path?query`, `http://host/path?query`, or `*`.
     pub target: Span,
-    /// The part of `target` from its path on, query included; empty if an absolute form stops at the host, which
+    /// The part of `target` from the path on, with the query; empty if an absolute form ends after the host, which
     /// means `/` (RFC 9112 3.2.1).
     pub path: Span,
     pub version: Version,
@@ -67,12 +67,12 @@ pub struct RequestHead {
     /// The Host field's value. In HTTP/1.0, where the field may be missing, the host of an absolute target, or empty.
     pub host: Span,
     pub fields: Fields,
-    /// Bytes of the head, from the start of the input to behind the blank line.
+    /// Length of the head in bytes, from the start of the input through the blank line.
     pub length: usize,
 }
 
 impl RequestHead {
-    /// Empties it, and keeps the memory of its fields.
+    /// Clears it, but keeps the memory of its fields.
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -80,14 +80,14 @@ impl RequestHead {
     }
 }
 
-/// Reads the head at the start of `input`, which holds all bytes of the message so far. `Partial` asks for more; the
-/// same bytes and some more are then given again.
+/// Parses the head at the start of `input`, which holds all bytes of the message so far. After `Partial`, call again
+/// with the same bytes and more.
 ///
-/// The verdict depends on the head alone: bytes behind it change nothing, and a refused beginning is never accepted
-/// later. A fault means that the connection must close after the answer.
+/// The verdict depends on the head alone: later bytes do not change it, and a refused prefix is never accepted later.
+/// After a fault the connection must close once the response is sent.
 ///
-/// Nothing is remembered between calls: a head that comes byte by byte is read once a byte, which the bound on heads
-/// keeps below the price of the system calls that brought it.
+/// No state is kept between calls: a head that arrives byte by byte is parsed again for each byte, which the bound on
+/// heads keeps cheaper than the system calls that read them.
 pub fn parse_request(input: &[u8], head: &mut RequestHead) -> Result<Progress, RequestFault> {
     head.clear();
     let window = window(input);
@@ -141,7 +141,7 @@ fn check_partial(window: &[u8], skipped: usize, tokens: &httparse::Request<'_, '
     Ok(Progress::Partial)
 }
 
-/// Names what httparse objected to.
+/// Maps httparse's error to a fault.
 fn refusal(error: httparse::Error, request: &[u8]) -> RequestFault {
     match error {
         httparse::Error::HeaderName => FieldFault::Name.into(),
@@ -153,13 +153,13 @@ fn refusal(error: httparse::Error, request: &[u8]) -> RequestFault {
     }
 }
 
-/// Whether the third word of the request line is a version at all, so that 505 is the truth and 400 is not.
+/// Whether the third word of the request line is a version at all: 505 if so, otherwise 400.
 fn names_version(request: &[u8]) -> bool {
     let third = request.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or(&[]);
     matches!(third, [b'H', b'T', b'T', b'P', b'/', digit, ..] if digit.is_ascii_digit())
 }
 
-/// Takes over the fields and what they say; gives the number of Host fields.
+/// Takes over the fields and evaluates them; returns the number of Host fields.
 fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut RequestHead) -> Result<usize, RequestFault> {
     let mut claims = Claims::default();
     let mut host_count = 0;
@@ -175,7 +175,7 @@ fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut Reques
                 host_count += 1;
                 head.host = field.value;
             }
-            // RFC 9110 10.1.1: in HTTP/1.0 the field means nothing.
+            // RFC 9110 10.1.1: ignored in HTTP/1.0.
             6 if head.version == Version::Http11 && name.eq_ignore_ascii_case(b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(RequestFault::Expectation);
@@ -189,17 +189,17 @@ fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut Reques
     if !ends_head(input, head.length) {
         return Err(FieldFault::LineEnd.into());
     }
-    // RFC 9112 6.3, rule 7: a request that says nothing has no body.
+    // RFC 9112 6.3, rule 7: a request without framing fields has no body.
     head.framing = claims.framing(head.version)?.unwrap_or(Framing::Empty);
     head.persistence = claims.persistence(head.version);
     if matches!(head.framing, Framing::Empty | Framing::Length(0)) {
-        // RFC 9110 10.1.1: no word is owed for content that does not come.
+        // RFC 9110 10.1.1: no 100 (Continue) for a request without content.
         head.expect_continue = Expectation::None;
     }
     Ok(host_count)
 }
 
-/// RFC 9112 3.2: the target's form, and exactly one good Host that agrees with it.
+/// RFC 9112 3.2: a valid target form, and exactly one valid Host that agrees with it.
 fn check_target(input: &[u8], host_count: usize, head: &mut RequestHead) -> Result<(), RequestFault> {
     if head.method_span.of(input) == b"CONNECT" {
         return Err(RequestFault::Connect);
@@ -222,8 +222,8 @@ fn check_target(input: &[u8], host_count: usize, head: &mut RequestHead) -> Resu
     if !target::is_host(host) {
         return Err(RequestFault::HostInvalid);
     }
-    // RFC 9112 3.2.2 lets the target win over Host. A client that sends two names is either confused or wants to
-    // confuse, so they must be the same.
+    // RFC 9112 3.2.2 lets the target override Host. Different names indicate an error or an attack, so they must be
+    // equal.
     match authority {
         Some(authority) if !authority.of(input).eq_ignore_ascii_case(host) => Err(RequestFault::HostDiffers),
         _ => Ok(()),

@@ -1,5 +1,5 @@
-//! Reads one response head out of the bytes a backend has sent so far.
-//! State: none; the caller keeps the `ResponseHead` and uses it again. Never trusts a backend more than a client.
+//! Parses one response head from the bytes received so far. State: none; the caller keeps and reuses the
+//! `ResponseHead`. Never trusts a backend more than a client.
 
 use std::mem::MaybeUninit;
 
@@ -8,7 +8,7 @@ use super::framing::{Claims, ends_head, ends_line, span_in, window};
 use super::{Field, Fields, Framing, Persistence, Progress, Version};
 use crate::limits;
 
-/// What the request was, as far as it decides whether a body follows.
+/// The request's method, as far as it decides whether a body follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     Head,
@@ -18,20 +18,20 @@ pub enum Asked {
 /// One response head. The fields point into the buffer it was parsed from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// 100 to 599 without 101. Below 200 it is interim: the caller skips it and reads the next head behind it, a
-    /// bounded number of times.
+    /// 100 to 599 except 101. Below 200 it is interim: the caller skips it and parses the next head after it, a bounded
+    /// number of times.
     pub status: u16,
     pub version: Version,
     pub framing: Framing,
-    /// `Close` whenever the end of this response does not leave the connection in a certain state.
+    /// `Close` whenever the connection's state after this response is uncertain.
     pub persistence: Persistence,
     pub fields: Fields,
-    /// Bytes of the head, from the start of the input to behind the blank line.
+    /// Length of the head in bytes, from the start of the input through the blank line.
     pub length: usize,
 }
 
 impl ResponseHead {
-    /// Empties it, and keeps the memory of its fields.
+    /// Clears it, but keeps the memory of its fields.
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -39,13 +39,13 @@ impl ResponseHead {
     }
 }
 
-/// Reads the head at the start of `input`, as `parse_request` does. A fault means that the connection must close and
-/// that nothing of the response may be used.
+/// Parses the head at the start of `input`, as `parse_request` does. After a fault the connection must close and no
+/// part of the response may be used.
 pub fn parse_response(input: &[u8], asked: Asked, head: &mut ResponseHead) -> Result<Progress, ResponseFault> {
     head.clear();
     let window = window(input);
     if let [b'\r' | b'\n', ..] = window {
-        // Only a server may meet empty lines (RFC 9112 2.2); before a response they are left-overs of a body.
+        // Only a server may skip empty lines (RFC 9112 2.2); before a response they are the rest of a body.
         return Err(ResponseFault::StatusLine);
     }
     let mut slots = [const { MaybeUninit::uninit() }; limits::HEAD_FIELDS];
@@ -65,7 +65,7 @@ pub fn parse_response(input: &[u8], asked: Asked, head: &mut ResponseHead) -> Re
     head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     head.status = match status {
         101 => return Err(ResponseFault::Switching),
-        // RFC 9110 15: codes outside have no class.
+        // RFC 9110 15: codes outside this range are invalid.
         100..=599 => status,
         _ => return Err(ResponseFault::StatusLine),
     };
@@ -74,7 +74,7 @@ pub fn parse_response(input: &[u8], asked: Asked, head: &mut ResponseHead) -> Re
     Ok(Progress::Complete)
 }
 
-/// Names what httparse objected to.
+/// Maps httparse's error to a fault.
 fn refusal(error: httparse::Error, response: &[u8]) -> ResponseFault {
     match error {
         httparse::Error::HeaderName => FieldFault::Name.into(),
@@ -86,7 +86,7 @@ fn refusal(error: httparse::Error, response: &[u8]) -> ResponseFault {
     }
 }
 
-/// Takes over the fields and what they say.
+/// Takes over the fields and evaluates them.
 fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut ResponseHead) -> Result<Claims, FieldFault> {
     let mut claims = Claims::default();
     for header in headers {
@@ -104,7 +104,7 @@ fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut Respon
     Ok(claims)
 }
 
-/// RFC 9112 6.3: how the body ends, and whether the connection can be used after it.
+/// RFC 9112 6.3: how the body ends, and whether the connection is reusable after it.
 fn settle(claims: &Claims, asked: Asked, head: &mut ResponseHead) -> Result<(), FieldFault> {
     let framing = claims.framing(head.version)?;
     head.persistence = claims.persistence(head.version);
@@ -116,8 +116,8 @@ fn settle(claims: &Claims, asked: Asked, head: &mut ResponseHead) -> Result<(), 
         // Rule 8.
         None => Framing::UntilClose,
     };
-    // RFC 9110 8.6 and RFC 9112 6.1 forbid both fields in 1xx and 204. A backend that sends them may send the body
-    // too, which would be read as the next response: this connection ends here.
+    // RFC 9110 8.6 and RFC 9112 6.1 forbid both fields in 1xx and 204. A backend that sends them may send the body too,
+    // which would be read as the next response: close the connection.
     let announces_forbidden_body = never_has_body && framing.is_some() && claims.length() != Some(0);
     if head.framing == Framing::UntilClose || announces_forbidden_body {
         head.persistence = Persistence::Close;

@@ -1,24 +1,24 @@
-//! The grammar of request targets and of the Host field, narrowed to what model clients send.
-//! Pure functions over bytes; never decodes or normalises, since the target goes upstream as it came.
+//! The grammar of request targets and of the Host field, restricted to what clients of models send. Pure functions over
+//! bytes; never decodes or normalizes, since the target is forwarded as received.
 
-/// The parts of an accepted request target, as byte offsets inside it.
+/// The parts of an accepted request target, as byte offsets into it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target {
     /// `host[:port]` of an absolute form; `None` in origin and asterisk form.
     pub authority: Option<(usize, usize)>,
-    /// Where path and query begin; the end of the target if an absolute form has none.
+    /// Start of path and query; the end of the target if an absolute form has none.
     pub path_start: usize,
 }
 
-/// Whether the asterisk form may be used.
+/// Whether the asterisk form is allowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asterisk {
     Allowed,
     Refused,
 }
 
-/// Splits a target: origin form, absolute form with http or https, or `*` (RFC 9112 3.2). `None` if it is none of
-/// them or holds a byte that has no place in a target.
+/// Splits a target: origin form, absolute form with http or https, or `*` (RFC 9112 3.2). `None` if it is none of them
+/// or contains a byte that is not allowed.
 pub(super) fn split(target: &[u8], asterisk: Asterisk) -> Option<Target> {
     if !target.iter().all(|&byte| is_target(byte)) {
         return None;
@@ -36,21 +36,21 @@ pub(super) fn split(target: &[u8], asterisk: Asterisk) -> Option<Target> {
     }
 }
 
-/// Schemes compare without case (RFC 3986 3.1).
+/// Schemes are case-insensitive (RFC 3986 3.1).
 fn scheme_length(target: &[u8]) -> Option<usize> {
     let starts_with =
         |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     [&b"http://"[..], b"https://"].into_iter().find(|scheme| starts_with(scheme)).map(<[u8]>::len)
 }
 
-/// Visible ASCII without the fragment mark, and without the characters RFC 3986 2 leaves out that other readers
-/// repair or cut at. Brackets, braces and bars are let through, because clients send them unencoded in queries.
+/// Visible ASCII except `#`, and except characters outside RFC 3986 2 that other parsers repair or cut at. Brackets,
+/// braces and bars are allowed, because clients send them unencoded in queries.
 const fn is_target(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`')
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 7.2), without user information, percent-encoding and sub-delimiters: host names
-/// that resolve have none of them. An empty host is refused (RFC 9110 4.2.1).
+/// `uri-host [ ":" port ]` (RFC 9110 7.2), without user information, percent-encoding and sub-delimiters, which
+/// resolvable names do not contain. An empty host is refused (RFC 9110 4.2.1).
 pub(super) fn is_host(host: &[u8]) -> bool {
     let (name_is_good, port) = match host {
         [b'[', rest @ ..] => {

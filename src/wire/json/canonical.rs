@@ -1,6 +1,6 @@
-//! The binary form that a fingerprint hashes: the same for two texts exactly if they mean the same value.
-//! Members stand in byte order of their names, strings are decoded, numbers are exact decimals; no float is involved.
-//! It must never merge two different values: every part is tagged and prefixed by its length or closed by a mark.
+//! The binary form that a fingerprint hashes: equal for two texts if and only if they denote the same value. Members
+//! are in byte order of their names, strings are decoded, numbers are exact decimals; no floats are involved. It must
+//! never map different values to the same bytes: every part is tagged, and length-prefixed or terminated.
 
 use super::scan::FEW_OPEN;
 use super::text::{append_unescaped, same_text};
@@ -8,21 +8,21 @@ use super::{Kind, Node, Tape};
 use crate::wire::Span;
 use smallvec::SmallVec;
 
-/// Exponents with more digits than this keep their text: they are no quantity anyone means, and sums on them stay
-/// far inside 64 bits.
+/// Exponents with more digits keep their text: such numbers do not occur in practice, and sums of shorter ones stay far
+/// within 64 bits.
 const EXPONENT_DIGITS: usize = 17;
 
-/// Appends the canonical form of the tape's root to `out`. Members of the root whose name is in `skip` are left out.
-/// The tape must come from `parse` on the same `input`.
+/// Appends the canonical form of the tape's root to `out`, without members of the root whose name is in `skip`. The
+/// tape must come from `parse` on the same `input`.
 ///
-/// Shapes: `n`, `t`, `f`; `s` length(4, little endian) bytes; `[` elements `]`; `{` (string value)* `}`; numbers
-/// `0`, or `+`/`-` exponent(zigzag varint) digit count(varint) digits; `x` length(varint) text for absurd exponents.
+/// Format: `n`, `t`, `f`; `s` length(4, little endian) bytes; `[` elements `]`; `{` (string value)* `}`; numbers `0`,
+/// or `+`/`-` exponent(zigzag varint) digit count(varint) digits; `x` length(varint) text for huge exponents.
 pub fn canonical(input: &[u8], tape: &Tape, skip: &[&str], out: &mut Vec<u8>) {
     canonical_by_strings(input, tape, skip, out, |_, _| {});
 }
 
-/// As `canonical`; `tell` hears of each string value, by the place of its inside in the input, where in `out` its form is to
-/// begin. What is appended there is what `canonical_string` appends for it.
+/// As `canonical`, but calls `tell` for each string value, with the offset of its inside in the input and the offset in
+/// `out` where its form begins. The form is what `canonical_string` appends.
 pub fn canonical_by_strings(
     input: &[u8],
     tape: &Tape,
@@ -30,7 +30,7 @@ pub fn canonical_by_strings(
     out: &mut Vec<u8>,
     mut tell: impl FnMut(Span, usize),
 ) {
-    // Of each open container: its node, and the next child (arrays) or the next name (objects).
+    // Per open container: its node, and the next child (arrays) or the next name (objects).
     let mut open: SmallVec<[(u32, u32); FEW_OPEN]> = SmallVec::new();
     let mut index = 0u32;
     loop {
@@ -129,7 +129,7 @@ fn tagged(length: usize) -> [u8; TAGGED] {
     [b's', a, b, c, d]
 }
 
-/// An array of numbers alone, of which the tape holds the first only.
+/// An array of numbers, of which the tape holds only the first.
 fn append_numbers(inside: &[u8], out: &mut Vec<u8>) {
     out.push(b'[');
     inside.split(|&byte| byte == b',').for_each(|number| append_number(number.trim_ascii(), out));
@@ -142,7 +142,7 @@ fn append_number(text: &[u8], out: &mut Vec<u8>) {
         _ => (b'+', text),
     };
     if let Some(last) = last_of_integer(magnitude) {
-        // What nearly every number is, without the detours.
+        // Fast path for most numbers.
         append_decimal(sign, (magnitude.len() - last - 1) as i64, &magnitude[..=last], &[], out);
         return;
     }
@@ -164,7 +164,7 @@ fn append_number(text: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(text);
         return;
     };
-    // Value = digits * 10^exponent, where the digits neither begin nor end with a zero.
+    // Value = digits * 10^exponent, with neither leading nor trailing zeros.
     let trailing_zeros = mantissa[last + 1..].iter().filter(|byte| **byte == b'0').count();
     let exponent = exponent + trailing_zeros as i64 - fraction_digits as i64;
     let digits = &mantissa[first..=last];
@@ -176,7 +176,7 @@ fn append_number(text: &[u8], out: &mut Vec<u8>) {
     append_decimal(sign, exponent, whole, fraction, out);
 }
 
-/// Place of the last digit that is not zero, if there is nothing but digits and one that is not zero.
+/// Index of the last non-zero digit; `None` if there is none, or anything but digits.
 fn last_of_integer(magnitude: &[u8]) -> Option<usize> {
     let mut last = None;
     for (place, byte) in magnitude.iter().enumerate() {
@@ -192,7 +192,7 @@ fn last_of_integer(magnitude: &[u8]) -> Option<usize> {
 fn append_decimal(sign: u8, exponent: i64, whole: &[u8], fraction: &[u8], out: &mut Vec<u8>) {
     let (zigzag, count) = ((exponent << 1 ^ exponent >> 63) as u64, whole.len() + fraction.len());
     if zigzag < 0x80 && count < 0x80 {
-        // The same bytes as below, in one go.
+        // The same bytes as below, in a single append.
         out.extend_from_slice(&[sign, zigzag as u8, count as u8]);
     } else {
         out.push(sign);
@@ -203,7 +203,7 @@ fn append_decimal(sign: u8, exponent: i64, whole: &[u8], fraction: &[u8], out: &
     out.extend_from_slice(fraction);
 }
 
-/// The number behind an `e`, 0 if there is none; `None` if it has too many digits to reckon with.
+/// The number after an `e`, 0 if there is none; `None` if it has too many digits.
 fn exponent_of(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [_, b'-', digits @ ..] => (true, digits),

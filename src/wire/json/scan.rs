@@ -1,5 +1,5 @@
-//! The one pass over the input. Iterative: open containers stand on a stack of at most `JSON_DEPTH` places.
-//! It must never be quadratic: names of large objects are ordered part by part, strings are skipped in blocks.
+//! The single pass over the input. Iterative: open containers are on a stack of at most `JSON_DEPTH` entries. It must
+//! never be quadratic: names of large objects are sorted in parts, strings are skipped in blocks.
 
 use super::text::{append_text, eight_bytes, leading_bytes, order_of};
 use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, Kind, NOTHING, Node, Tape};
@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use std::cmp::Ordering;
 use wide::u8x16;
 
-// The first name's index shares a word with the kind.
+// The index of the first name shares a word with the kind.
 const _: () = assert!(JSON_NODES < 1 << (32 - FIRST_SHIFT));
 
 const NULL: u32 = 0;
@@ -18,20 +18,20 @@ const STRING: u32 = 3;
 const OBJECT: u32 = 4;
 const ARRAY: u32 = 5;
 
-/// So many open containers need no memory of their own: what nearly every body stays below.
+/// Up to this depth the stack needs no heap memory: enough for nearly every body.
 pub(super) const FEW_OPEN: usize = 32;
 
-/// Up to this many names are ordered by insertion on the stack, which beats a sort on ordinary objects.
+/// Up to this many names are sorted by insertion on the stack, which beats a general sort on ordinary objects.
 const FEW_NAMES: usize = 16;
 
-/// Whether member names are put in order, which also finds duplicates.
+/// Whether member names are sorted, which also finds duplicates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Names {
     Checked,
     Unchecked,
 }
 
-/// Parses `input`; values inside more than `levels` containers are checked, but leave no node.
+/// Parses `input`; values inside more than `levels` containers are checked, but get no node.
 pub(super) fn scan(input: &[u8], tape: &mut Tape, names: Names, levels: usize) -> Result<(), JsonFault> {
     tape.nodes.clear();
     let result = Scan { input, at: 0, tape, names, levels, depth: 0 }.run();
@@ -58,11 +58,11 @@ impl Scan<'_> {
             return Err(JsonFault { offset: 0, kind: JsonFaultKind::TooLong });
         }
         if simdutf8::basic::from_utf8(self.input).is_err() {
-            // The slower check knows the place.
+            // The slower check reports the offset.
             let offset = simdutf8::compat::from_utf8(self.input).err().map_or(0, |error| error.valid_up_to());
             return Err(JsonFault { offset, kind: JsonFaultKind::NotUtf8 });
         }
-        // Of each open container: its node, and whether it is an object.
+        // Per open container: its node, and whether it is an object.
         let mut open: SmallVec<[(u32, Kind); FEW_OPEN]> = SmallVec::new();
         'value: loop {
             self.skip_space();
@@ -97,7 +97,7 @@ impl Scan<'_> {
                 Some(b'n') => self.word(b"null", NULL)?,
                 _ => return Err(self.unexpected()),
             }
-            // A value has ended: what follows belongs to the container around it.
+            // A value has ended: what follows belongs to the enclosing container.
             loop {
                 self.skip_space();
                 if self.depth == 0 {
@@ -143,7 +143,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Appends a node from `start` to the present place, unless it lies too deep to be kept.
+    /// Appends a node from `start` to the current offset, unless it is nested too deeply to be kept.
     fn push(&mut self, start: usize, tag: u32) -> Result<(), JsonFault> {
         if self.depth > self.levels {
             return Ok(());
@@ -168,7 +168,7 @@ impl Scan<'_> {
         Err(self.unexpected())
     }
 
-    /// A member's name, its colon, and nothing of the value.
+    /// A member's name and its colon, without the value.
     fn name(&mut self) -> Result<(), JsonFault> {
         if self.input.get(self.at) != Some(&b'"') {
             return Err(self.unexpected());
@@ -182,10 +182,10 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// RFC 8259 7. The input is known to be UTF-8, so only quotes, escapes and control characters stop the skip.
+    /// RFC 8259 7. The input is valid UTF-8, so only quotes, escapes and control characters stop the skip.
     fn string(&mut self) -> Result<(), JsonFault> {
         let start = self.at;
-        // Nearly every name, and many a value, ends here.
+        // Nearly every name and many values end in this block.
         if let Some(block) = self.input.get(start + 1..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
             let length = special_in(*block);
             if block.get(length) == Some(&b'"') {
@@ -202,8 +202,8 @@ impl Scan<'_> {
         }
     }
 
-    /// Passes over the elements of the array `container` if they are numbers alone, up to its bracket: only the first gets a
-    /// node, for a list of a million tokens would fill the tape. False, and nothing is passed over, if they are not.
+    /// If the elements of the array `container` are all numbers, skips them up to its bracket and gives only the first
+    /// a node: a list of a million tokens would fill the tape. Otherwise returns false and skips nothing.
     fn numbers(&mut self, container: u32) -> Result<bool, JsonFault> {
         let start = self.at;
         let mut first_end = None;
@@ -218,7 +218,7 @@ impl Scan<'_> {
                 Some(b']') => {
                     let (bracket, end) = (self.at, first_end.unwrap_or(self.at));
                     self.at = end;
-                    self.depth += 1; // the number's own
+                    self.depth += 1; // the number's own level
                     self.push(start, NUMBER)?;
                     self.depth -= 1;
                     self.at = bracket;
@@ -231,7 +231,7 @@ impl Scan<'_> {
             }
             self.skip_space();
         }
-        // Whatever is wrong with them, reading them one by one says so.
+        // Parsing them one by one reports the fault, if there is one.
         self.at = start;
         Ok(false)
     }
@@ -242,7 +242,7 @@ impl Scan<'_> {
         self.push(start, NUMBER)
     }
 
-    /// RFC 8259 6. Any length and any exponent; what follows the number is the caller's to judge.
+    /// RFC 8259 6. Any length and exponent; evaluating the number is up to the caller.
     fn pass_number(&mut self) -> Result<(), JsonFault> {
         if self.input[self.at] == b'-' {
             self.at += 1;
@@ -266,7 +266,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// One digit or more.
+    /// One or more digits.
     fn digits(&mut self) -> Result<(), JsonFault> {
         let start = self.at;
         while let Some(b'0'..=b'9') = self.input.get(self.at) {
@@ -279,7 +279,7 @@ impl Scan<'_> {
         Err(self.fault(if ended { JsonFaultKind::UnexpectedEnd } else { JsonFaultKind::BadNumber }))
     }
 
-    /// Ends a container that is open no longer.
+    /// Completes a container that was closed.
     fn close(&mut self, container: u32) -> Result<(), JsonFault> {
         if self.depth > self.levels {
             return Ok(());
@@ -294,7 +294,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Chains the names of the object by byte order, first from the object's tag, then from name to name.
+    /// Links the names of the object in byte order: the first from the object's tag, each next from the name before.
     fn order_names(&mut self, object: u32, end: u32) -> Result<(), JsonFault> {
         let (input, tape) = (self.input, &mut *self.tape);
         let nodes = &mut tape.nodes[..];
@@ -328,22 +328,22 @@ impl Scan<'_> {
     }
 }
 
-/// One name of a large object, its text copied together with the others'.
+/// One name of a large object; its text is copied next to the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
-    /// Eight bytes of the text, the first one highest, padded with zeros.
+    /// Eight bytes of the text, big endian, padded with zeros.
     part: u64,
     start: u32,
     end: u32,
     node: u32,
 }
 
-/// Scratch for large objects, kept from body to body.
+/// Scratch memory for large objects, reused between bodies.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     names: Vec<Name>,
     texts: Vec<u8>,
-    /// Stretches of `names` that agree up to some byte of their text, and that byte.
+    /// Ranges of `names` that are equal up to some byte of their text, and the offset of that byte.
     runs: Vec<(u32, u32, u32)>,
 }
 
@@ -353,8 +353,8 @@ impl Order {
     }
 }
 
-/// Orders names eight bytes at a time, going deeper only where they agree: no byte is looked at more than a few times
-/// whatever the names are, where comparing whole names again and again would let an input make it slow.
+/// Sorts names eight bytes at a time, going deeper only where they are equal: each byte is read only a few times for
+/// any input. Comparing whole names repeatedly would let crafted input make it slow.
 fn order_many(input: &[u8], tape: &mut Tape, object: u32, end: u32) -> Result<(), JsonFault> {
     let (nodes, order) = (&mut tape.nodes[..], &mut tape.order);
     order.names.clear();
@@ -373,7 +373,7 @@ fn order_many(input: &[u8], tape: &mut Tape, object: u32, end: u32) -> Result<()
         for name in names.iter_mut() {
             name.part = eight_bytes(&order.texts[name.start as usize + depth as usize..name.end as usize]);
         }
-        // Bytes left, as far as this part goes; 9 means that the text goes on behind it.
+        // Bytes left for this part; 9 means that the text continues after it.
         let left = |name: &Name| (name.end - name.start - depth).min(9);
         names.sort_unstable_by_key(|name| (name.part, left(name), name.node));
         let mut at = 0;
@@ -420,7 +420,7 @@ fn chain_as_written(nodes: &mut [Node], object: u32, end: u32) {
     }
 }
 
-/// Where the string whose inside begins at `at` has its closing quote, and whether it has escapes.
+/// The offset of the closing quote of the string whose inside begins at `at`, and whether it has escapes.
 fn string_end(input: &[u8], mut at: usize) -> Result<(usize, bool), JsonFault> {
     let mut has_escapes = false;
     loop {
@@ -448,7 +448,7 @@ fn string_end(input: &[u8], mut at: usize) -> Result<(usize, bool), JsonFault> {
     }
 }
 
-/// How long the inside of a string is that `input` begins with; none if it has no end or is no string's inside.
+/// Length of the string inside at the start of `input`; `None` if it has no end or is malformed.
 pub fn inside_length(input: &[u8]) -> Option<usize> {
     let (end, _) = string_end(input, 0).ok()?;
     is_text(&input[..end]).then_some(end)
@@ -481,7 +481,7 @@ fn plain_end(input: &[u8], mut at: usize) -> usize {
 
 const BLOCK: usize = 16;
 
-/// Place of the first quote, backslash or control character; `BLOCK` if there is none.
+/// Index of the first quote, backslash or control character; `BLOCK` if there is none.
 fn special_in(block: [u8; BLOCK]) -> usize {
     let bytes = u8x16::new(block);
     let is_control = bytes.min(u8x16::splat(0x1F)).simd_eq(bytes);

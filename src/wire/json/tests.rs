@@ -7,7 +7,7 @@ mod tables;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-/// Runs a law on generated cases. The seed is printed, so that a failure shows it, and taken back from `SEED`.
+/// Checks a property on generated cases. Prints the seed, which a failure shows; `SEED` overrides it.
 pub(crate) fn law<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
         let mut bytes = [0; 8];

@@ -1,5 +1,5 @@
-//! The text of JSON strings: escapes to bytes and back. Lone surrogates become WTF-8, so that no two texts collapse.
-//! Works on what the scanner has passed; on anything else it yields some bytes, never a panic.
+//! The text of JSON strings: escapes to bytes and back. Lone surrogates become WTF-8, so that different texts stay
+//! different. For strings that the scanner has accepted; for anything else the result is unspecified, without panic.
 
 use super::Node;
 use std::cmp::Ordering;
@@ -10,14 +10,14 @@ pub(super) fn same_text(input: &[u8], node: &Node, text: &[u8]) -> bool {
     if node.flag() { Decoded::new(inside).eq(text.iter().copied()) } else { inside == text }
 }
 
-/// Byte order of the texts of two strings.
+/// Compares the texts of two strings by bytes.
 pub(super) fn order_of(input: &[u8], one: &Node, other: &Node) -> Ordering {
     let (left, right) = (one.inside(input), other.inside(input));
     if one.flag() || other.flag() { Decoded::new(left).cmp(Decoded::new(right)) } else { left.cmp(right) }
 }
 
-/// The first eight bytes of a string's text, the first one highest, padded with zeros: orders like the text itself
-/// wherever two of them differ.
+/// The first eight bytes of a string's text, big endian, padded with zeros: ordered like the text itself as far as
+/// these bytes differ.
 pub(super) fn leading_bytes(input: &[u8], node: &Node) -> u64 {
     let inside = node.inside(input);
     if node.flag() {
@@ -27,7 +27,7 @@ pub(super) fn leading_bytes(input: &[u8], node: &Node) -> u64 {
         }
         return u64::from_be_bytes(bytes);
     }
-    // A short name has other bytes behind it, mostly enough of them to be read with it and cut off.
+    // A short name is mostly followed by enough other bytes for an eight-byte read, which is masked.
     let with_rest = input.get(node.start as usize + 1..).and_then(|rest| rest.first_chunk::<8>());
     match with_rest {
         Some(bytes) if inside.len() < 8 => u64::from_be_bytes(*bytes) & !(u64::MAX >> (8 * inside.len())),
@@ -35,7 +35,7 @@ pub(super) fn leading_bytes(input: &[u8], node: &Node) -> u64 {
     }
 }
 
-/// The first eight bytes as a number, the first one highest, padded with zeros.
+/// The first eight bytes as a number, big endian, padded with zeros.
 pub(super) fn eight_bytes(text: &[u8]) -> u64 {
     match text.first_chunk::<8>() {
         Some(bytes) => u64::from_be_bytes(*bytes),
@@ -63,7 +63,7 @@ pub fn append_unescaped(inside: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&inside[at..]);
 }
 
-/// The text of a string given without its quotes, byte by byte: for reading it without a place to decode into.
+/// The text of a string given without its quotes, byte by byte, without a buffer.
 pub fn unescaped(inside: &[u8]) -> impl Iterator<Item = u8> {
     Decoded::new(inside)
 }
@@ -103,7 +103,7 @@ impl Iterator for Decoded<'_> {
     }
 }
 
-/// The code point of the escape at `at` and the bytes it takes. A surrogate that has no partner stands for itself.
+/// The code point of the escape at `at` and its length in bytes. A surrogate without a partner yields itself.
 fn escape_at(inside: &[u8], at: usize) -> (u32, usize) {
     let code = match inside.get(at + 1).copied() {
         Some(b'b') => 0x08,
@@ -132,7 +132,7 @@ fn hex4(inside: &[u8], at: usize) -> u32 {
     digits.iter().fold(0, |code, digit| code << 4 | (*digit as char).to_digit(16).unwrap_or(0))
 }
 
-/// UTF-8, and the same pattern for surrogates (WTF-8).
+/// UTF-8, and the same encoding for surrogates (WTF-8).
 fn encode(code: u32) -> ([u8; 4], usize) {
     let tail = |shift: u32| 0x80 | (code >> shift & 0x3f) as u8;
     match code {
@@ -173,7 +173,7 @@ pub fn write_json_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Bytes that `write_json_string` appends for `text`.
+/// Number of bytes that `write_json_string` appends for `text`.
 pub fn json_string_len(text: &str) -> usize {
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | 0x08 | 0x0c | b'\n' | b'\r' | b'\t' => 2,

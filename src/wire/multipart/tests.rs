@@ -1,4 +1,4 @@
-//! Forms as clients write them, and forms that two servers would read differently.
+//! Forms as clients send them, and forms that two servers would parse differently.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn found(body: &str) -> Result<Option<&str>, FormFault> {
     Ok(span.map(|span| std::str::from_utf8(span.of(body.as_bytes())).unwrap()))
 }
 
-/// A form of `parts`, each its head and its content.
+/// A form of `parts`, each with its head and content.
 fn form(parts: &[(&str, &str)]) -> String {
     let parts = parts.iter().map(|(head, content)| format!("--b\r\n{head}\r\n\r\n{content}\r\n"));
     parts.collect::<String>() + "--b--\r\n"
@@ -105,7 +105,7 @@ fn boundaries_are_those_of_the_rfc() {
 }
 
 proptest! {
-    /// Round trip: what stands in a field comes out, and other parts change nothing.
+    /// Round trip: a field's content is found, whatever the other parts.
     #[test]
     fn a_field_comes_out_as_it_went_in(content in "[a-z\r\n-]{0,40}", other in proptest::collection::vec(any::<u8>(), 0..80)) {
         prop_assume!(!content.contains("--b") && memmem::find(&other, b"--b").is_none());
@@ -116,7 +116,7 @@ proptest! {
         prop_assert_eq!(span.map(|span| span.map(|span| span.of(&body).to_vec())), Ok(Some(content.into_bytes())));
     }
 
-    /// Nothing panics, and what is cut off is no form.
+    /// No panic, and a truncated form is refused.
     #[test]
     fn any_bytes_are_read(body in "(--b|\r\n|--|Content-Disposition: form-data; name=\"|model|\"|;|x| ){0,24}", cut: prop::sample::Index) {
         let whole = field(body.as_bytes(), b"b", "model");

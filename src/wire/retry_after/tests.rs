@@ -1,4 +1,4 @@
-//! Waits: tables of what backends send, and a law against a calendar that counts days one by one.
+//! Delays: tables of what backends send, and a property against a calendar that counts days one by one.
 
 use super::wait_ms;
 use crate::wire::json::tests::law;
@@ -63,15 +63,15 @@ fn dates_are_read() {
         ("Sun Nov  6 08:49:37 1994", Some(10_000)),
         ("sun, 06 nov 1994 08:49:37 gmt", Some(10_000)),
         ("Sun, 6 Nov 1994 08:49:37 GMT", Some(10_000)),
-        // Nobody insists that the day of the week fits.
+        // The day of the week is not checked.
         ("Mon, 06 Nov 1994 08:49:37 GMT", Some(10_000)),
         ("Sun, 06 Nov 1994 08:49:60 GMT", Some(33_000)),
         ("Mon, 07 Nov 1994 08:49:37 GMT", Some(86_410_000)),
-        // What has passed is over.
+        // A date in the past.
         ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
         ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
         ("Friday, 31-Dec-93 23:59:59 GMT", Some(0)),
-        // 2 digits: at most 50 years ahead.
+        // Two digits: at most 50 years ahead.
         ("Sunday, 06-Nov-45 08:49:37 GMT", None),
         ("Sun, 06 Nov 1994 08:49:37 CET", None),
         ("Sun, 06 Nov 1994 08:49:37", None),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 /// One event as owned bytes: data (`None` if absent) and name.
 type Seen = (Option<Vec<u8>>, Vec<u8>);
 
-/// Feeds `pieces` one after the other into a buffer that is released after every event or every piece.
+/// Passes `pieces` one by one through a buffer that is released after every event or every piece.
 fn split(pieces: &[&[u8]], release_often: bool) -> Result<(Vec<Seen>, Ending), SseFault> {
     let mut splitter = Splitter::new();
     let (mut buffer, mut events, mut relayed) = (Vec::new(), Vec::new(), Vec::new());
@@ -24,7 +24,7 @@ fn split(pieces: &[&[u8]], release_often: bool) -> Result<(Vec<Seen>, Ending), S
         buffer.drain(..splitter.release());
     }
     let ending = splitter.ending(&buffer);
-    // Nothing is lost and nothing made up: what was relayed and what is left are the stream.
+    // Nothing is lost or added: the relayed bytes and the rest are the stream.
     relayed.extend_from_slice(&buffer);
     assert_eq!(relayed, pieces.concat());
     Ok((events, ending))
@@ -51,7 +51,7 @@ fn events_are_found_in_all_spellings() {
         (b"data: a\ndata: b\ndata\ndata:c\n\n", &[seen("a\nb\n\nc")]),
         (b"data\n\n", &[seen("")]),
         (b"\xef\xbb\xbfdata: a\n\n", &[seen("a")]),
-        // Only the first line may have a mark; elsewhere it belongs to the field's name.
+        // Only the first line may have a byte order mark; elsewhere it belongs to the field name.
         (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", &[seen("a"), COMMENT]),
         (b": hello\n\n", &[COMMENT]),
         (b"\n", &[COMMENT]),
@@ -132,7 +132,7 @@ fn every_cut_gives_the_same_events() {
 
 #[test]
 fn long_events_are_a_fault_wherever_they_are_cut() {
-    // `data: ` and two line feeds are part of the length.
+    // `data: ` and two line feeds count towards the length.
     let fits = [b"data: ".to_vec(), vec![b'x'; EVENT_BYTES - 8], b"\n\n".to_vec()].concat();
     let (found, ending) = whole(&fits);
     assert_eq!((found.len(), ending), (1, Ending::Complete));
@@ -142,12 +142,12 @@ fn long_events_are_a_fault_wherever_they_are_cut() {
     assert_eq!(split(&pieces, false), Err(SseFault::EventTooLong));
     let endless = b"data: y\n".repeat(EVENT_BYTES / 8 + 1);
     assert_eq!(split(&[&endless], false), Err(SseFault::EventTooLong));
-    // Short events in a long buffer are none.
+    // The bound is per event, not per buffer.
     let many = b"data: y\n\n".repeat(EVENT_BYTES / 4);
     assert_eq!(split(&[&many], false).map(|(found, _)| found.len()), Ok(EVENT_BYTES / 4));
 }
 
-/// The standard's algorithm, read off a whole stream without any state.
+/// The standard's algorithm over the whole stream, without state.
 fn naive(whole_stream: &[u8]) -> (Vec<Seen>, Ending) {
     let stream = whole_stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(whole_stream);
     let mut text = Vec::new();
@@ -178,7 +178,7 @@ fn naive(whole_stream: &[u8]) -> (Vec<Seen>, Ending) {
             _ => {}
         }
     }
-    // A mark alone is the beginning of an event.
+    // A byte order mark alone is the start of an event.
     let unfinished = if events.is_empty() && text.is_empty() { whole_stream } else { unfinished };
     let ending = if inside || !unfinished.is_empty() { Ending::Incomplete } else { Ending::Complete };
     (events, ending)

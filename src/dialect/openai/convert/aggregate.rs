@@ -1,5 +1,5 @@
-//! A stream's chunks merged into the whole answer they amount to. Each rule either merges without doubt or gives
-//! `None`. Owns nothing beyond one call; must never invent content.
+//! Aggregates the chunks of a stream into a non-streaming answer. Each rule either merges exactly or gives `None`. Owns
+//! nothing beyond one call; must never invent content.
 
 use super::{Shape, object_of};
 use crate::dialect::facts::Endpoint;
@@ -9,11 +9,11 @@ use crate::wire::sse::{Ending, EventData, Splitter};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The whole answer that a stream amounts to; `None` if it cannot be told exactly, it is above `limits::CONVERTED_BYTES`,
+/// The answer that a stream amounts to; `None` if it cannot be determined exactly, exceeds `limits::CONVERTED_BYTES`,
 /// or the endpoint has no streams.
 ///
-/// `events` are `data: ...` events in a row; a terminal event among them is passed over. `usage` is the usage event
-/// or the data of it, and has the last word on usage.
+/// `events` is a sequence of `data: ...` events; terminal events are skipped. `usage` is the usage event or its data,
+/// and overrides usage in `events`.
 pub fn whole_of(endpoint: Endpoint, events: &[u8], usage: Option<&[u8]>) -> Option<Vec<u8>> {
     if events.len() > CONVERTED_BYTES {
         return None;
@@ -38,10 +38,10 @@ struct Aggregate {
 
 #[derive(Default)]
 struct Choice {
-    /// The message (chat); empty for text.
+    /// The message (chat); empty for text completions.
     message: Map<String, Value>,
     text: String,
-    /// By index; `Some` once a list of calls was seen, if only an empty one.
+    /// By index; `Some` once a list of calls was seen, even an empty one.
     tool_calls: Option<BTreeMap<u64, Map<String, Value>>>,
     /// Calls whose arguments came in several parts.
     pieced: BTreeSet<u64>,
@@ -66,7 +66,7 @@ impl Aggregate {
         for (name, value) in chunk {
             match name.as_str() {
                 "choices" => {
-                    // Its place among the members.
+                    // Reserves its position among the members.
                     self.root.entry(name).or_insert(Value::Null);
                     let Value::Array(choices) = value else { return None };
                     for choice in choices {
@@ -80,12 +80,12 @@ impl Aggregate {
                     self.root.insert(name, self.shape.whole_object().into());
                 }
                 "usage" if value.is_null() => {}
-                // Servers that count along send growing numbers: the last ones stand.
+                // Servers with running counts send growing numbers: the last ones apply.
                 "usage" => self.usage = Some(value),
-                // Padding against traffic analysis, of each chunk its own.
+                // Random padding against traffic analysis, different in each chunk.
                 "obfuscation" => {}
                 "id" | "model" => once(&mut self.root, name, value)?,
-                // Some servers stamp each chunk anew; the first stamp is when the answer began.
+                // Some servers set it anew in each chunk; the first one is the start of the answer.
                 "created" => match self.root.get(&name) {
                     Some(Value::Number(earlier)) if earlier.as_u64() != Some(0) => {}
                     _ => drop(self.root.insert(name, value)),
@@ -144,7 +144,7 @@ impl Aggregate {
 
 impl Choice {
     fn delta(&mut self, delta: Map<String, Value>) -> Option<()> {
-        // What comes behind the end of a choice may belong to it or not.
+        // Anything after the end of a choice may or may not belong to it.
         let has_ended = self.finish_reason.as_ref().is_some_and(|reason| !is_empty(reason));
         if has_ended && delta.iter().any(|(name, value)| name != "role" && !is_nothing(value)) {
             return None;
@@ -153,7 +153,7 @@ impl Choice {
             match (name.as_str(), value) {
                 ("role", value) => once(&mut self.message, name, value)?,
                 ("tool_calls", Value::Array(calls)) => {
-                    // Its place among the members.
+                    // Reserves its position among the members.
                     self.message.insert(name, Value::Null);
                     self.tool_calls.get_or_insert_default();
                     for call in calls {
@@ -181,7 +181,7 @@ impl Choice {
         let is_named = |call: &Map<String, Value>| {
             ["function", "custom"].iter().any(|kind| call.get(*kind).is_some_and(|inner| !is_empty(&inner["name"])))
         };
-        // A second begin in one place is another call, unless both say that they are the same.
+        // A second start at the same index is another call, unless both have the same id.
         let is_same = members.get("id").is_some_and(|id| !is_empty(id) && merged.get("id") == Some(id));
         if is_named(merged) && is_named(&members) && !is_same {
             return None;
@@ -213,14 +213,14 @@ impl Choice {
                     if calls.keys().copied().ne(0..calls.len() as u64) {
                         return None;
                     }
-                    // Parts of two calls do not make one value.
+                    // Parts of two calls do not form one JSON value.
                     if !self.pieced.iter().all(|index| calls.get(index).is_some_and(is_whole_call)) {
                         return None;
                     }
                     let calls = calls.into_values().map(Value::Object).collect();
                     self.message.insert("tool_calls".to_owned(), Value::Array(calls));
                 }
-                // Deltas may leave these out, messages may not; there is one value they can have.
+                // Deltas may omit these, messages must not; each has only one possible value.
                 self.message.entry("role").or_insert_with(|| "assistant".into());
                 self.message.entry("content").or_insert(Value::Null);
                 choice.insert("message".to_owned(), Value::Object(self.message));
@@ -238,7 +238,7 @@ impl Choice {
     }
 }
 
-/// Members of a delta whose text comes in parts. Of any other one it is not known whether a second one continues the first.
+/// Members of a delta that are split into parts. For any other, a second value may or may not continue the first.
 const TEXTS: [&str; 5] = ["content", "refusal", "reasoning", "reasoning_content", "thinking"];
 
 /// Whether the arguments of a call are one JSON value.
@@ -262,7 +262,7 @@ fn is_empty(value: &Value) -> bool {
     value.is_null() || value == ""
 }
 
-/// A member that is told once; later chunks may repeat it, or leave it null or empty.
+/// A member that has one value; later chunks may repeat it, or leave it null or empty.
 fn once(object: &mut Map<String, Value>, name: String, value: Value) -> Option<()> {
     match object.get_mut(&name) {
         None => drop(object.insert(name, value)),
@@ -272,7 +272,7 @@ fn once(object: &mut Map<String, Value>, name: String, value: Value) -> Option<(
     Some(())
 }
 
-/// A member that is not understood: the same wherever it is not null, or there is doubt.
+/// An unknown member: it must have the same value wherever it is not null.
 fn same(object: &mut Map<String, Value>, name: String, value: Value) -> Option<()> {
     match object.get_mut(&name) {
         None => drop(object.insert(name, value)),
@@ -282,7 +282,7 @@ fn same(object: &mut Map<String, Value>, name: String, value: Value) -> Option<(
     Some(())
 }
 
-/// A member of a delta that is not understood: a second text, list or object may continue the first or repeat it.
+/// An unknown member of a delta: a second text, list or object may continue the first or repeat it.
 fn part(object: &mut Map<String, Value>, name: String, value: Value) -> Option<()> {
     match object.get_mut(&name) {
         None => drop(object.insert(name, value)),
@@ -309,7 +309,7 @@ fn concatenate(object: &mut Map<String, Value>, name: String, text: String) -> O
     Some(())
 }
 
-/// A call's inner object: the name is told once, the member `parts` comes in parts.
+/// A call's inner object: the name comes once, the member `parts` in parts.
 fn merge_call(merged: &mut Value, call: Value, parts: &str) -> Option<()> {
     let Value::Object(members) = call else { return call.is_null().then_some(()) };
     if merged.is_null() {
@@ -326,7 +326,7 @@ fn merge_call(merged: &mut Value, call: Value, parts: &str) -> Option<()> {
     Some(())
 }
 
-/// Lists of log probabilities are continued by each chunk.
+/// Each chunk continues the lists of log probabilities.
 fn merge_logprobs(merged: &mut Option<Value>, incoming: Value) -> Option<()> {
     match (merged, incoming) {
         (merged @ None, incoming) => *merged = Some(incoming),

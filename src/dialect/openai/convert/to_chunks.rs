@@ -1,5 +1,5 @@
-//! A whole answer unfolded into the chunks of a stream that amounts to it. Each text goes out in one chunk.
-//! Owns nothing beyond one call; must never drop a member.
+//! Converts a non-streaming answer to the chunks of an equivalent stream. Each text is sent in one chunk. Owns nothing
+//! beyond one call; must never drop a member.
 
 use super::{Shape, Streamed, object_of};
 use crate::dialect::facts::Endpoint;
@@ -7,11 +7,11 @@ use crate::limits::CONVERTED_BYTES;
 use crate::wire::sse;
 use serde_json::{Map, Value, json};
 
-/// The stream that a whole answer amounts to; `None` if it cannot be told exactly, it is above `limits::CONVERTED_BYTES`,
-/// or the endpoint has no streams.
+/// The stream equivalent to an answer; `None` if it cannot be determined exactly, exceeds `limits::CONVERTED_BYTES`, or
+/// the endpoint has no streams.
 ///
-/// `whole_of` of the result is the answer again. Members of the root that are not understood go into the first chunk,
-/// those of a choice into its last, so that nothing of it is repeated.
+/// `whole_of` of the result yields the answer again. Unknown members of the root go into the first chunk, those of a
+/// choice into its last, so that none is repeated.
 pub fn streamed_of(endpoint: Endpoint, whole: &[u8]) -> Option<Streamed> {
     if whole.len() > CONVERTED_BYTES {
         return None;
@@ -29,9 +29,9 @@ pub fn streamed_of(endpoint: Endpoint, whole: &[u8]) -> Option<Streamed> {
         match name.as_str() {
             "object" => drop(common.insert(name, shape.chunk_object().into())),
             "id" | "created" | "model" | "service_tier" | "system_fingerprint" => drop(common.insert(name, value)),
-            // A stream's own member: whoever reads the stream would drop it.
+            // Streams use this member for padding: clients would drop it.
             "obfuscation" => return None,
-            // In the first chunk it would be there for everybody.
+            // In the first chunk, clients that did not ask for usage would get it.
             "x_groq" if value.get("usage").is_some() => return None,
             _ => drop(others.insert(name, value)),
         }
@@ -75,15 +75,15 @@ struct ToChunks {
 /// What the chunks of one choice have in common.
 struct Frame {
     index: u64,
-    /// The whole answer's log probabilities, for the chunk with the text.
+    /// The answer's log probabilities, for the chunk with the text.
     logprobs: Option<Value>,
-    /// Whether chunks without any say so.
+    /// Whether chunks without log probabilities have the member as null.
     logprobs_named: bool,
 }
 
 impl ToChunks {
     fn choice(&mut self, shape: Shape, index: u64, mut choice: Map<String, Value>) -> Option<()> {
-        // In a chunk it would be there for everybody.
+        // In a chunk, clients that did not ask for usage would get it.
         if choice.get("usage").is_some_and(|usage| !usage.is_null()) {
             return None;
         }
@@ -112,8 +112,7 @@ impl ToChunks {
         self.chunk(&frame, payload, last, None, finish_reason, choice)
     }
 
-    /// First the role with whatever does not come in parts, then each text, the answer's own behind the others, then
-    /// the calls.
+    /// First the role with all unsplit members, then each text, `content` after the others, then the calls.
     fn message(&mut self, frame: &mut Frame, message: Map<String, Value>) -> Option<()> {
         let mut first = Map::new();
         let mut texts = Vec::new();
@@ -137,7 +136,7 @@ impl ToChunks {
                 (_, value) => drop(first.insert(name, value)),
             }
         }
-        // Without a chunk for the content, the first one takes its log probabilities.
+        // Without a chunk for the content, the first chunk carries its log probabilities.
         let logprobs = if content.is_none() { frame.logprobs.take() } else { None };
         self.delta(frame, first, logprobs)?;
         for (name, text) in texts {
@@ -181,7 +180,7 @@ impl ToChunks {
     }
 }
 
-/// A call with its place, as the parts of a streamed one are told apart.
+/// A call with its index, which identifies it in a stream.
 fn numbered(place: usize, call: Value) -> Option<Value> {
     let Value::Object(members) = call else { return None };
     if members.get("index").is_some_and(|index| index.as_u64() != Some(place as u64)) {

@@ -1,38 +1,38 @@
-//! Content events: what they say is something, and that is all their facts are of it.
+//! Content events: their facts only depend on whether there is content.
 
-use super::{Hole, Pattern};
+use super::{Pattern, Slot};
 use crate::dialect::facts::{Endpoint, EventFacts, EventKind, UsageMembers};
 use crate::wire::Span;
 use crate::wire::json::{Tape, Value};
 
-pub(super) struct EventShape {
+pub(super) struct EventTemplate {
     pattern: Pattern,
     facts: EventFacts,
-    /// Where the usage member is, counted from the end or from the start, on the side that no hole moves.
+    /// The offset of the usage member from the start or the end, on the side that no slot shifts.
     usage_from_end: bool,
 }
 
 /// The facts follow from the pattern.
-impl PartialEq for EventShape {
-    fn eq(&self, other: &EventShape) -> bool {
+impl PartialEq for EventTemplate {
+    fn eq(&self, other: &EventTemplate) -> bool {
         self.pattern == other.pattern
     }
 }
 
-impl EventShape {
-    /// The shape of an event of which `tape` is the tape; none of one that is anything but a piece of content.
-    pub(super) fn of(endpoint: Endpoint, data: &[u8], tape: &Tape, facts: &EventFacts) -> Option<EventShape> {
+impl EventTemplate {
+    /// The template of an event with this tape; `None` for anything but a content event.
+    pub(super) fn of(endpoint: Endpoint, data: &[u8], tape: &Tape, facts: &EventFacts) -> Option<EventTemplate> {
         if facts.kind != EventKind::Content || facts.usage.is_some() || !facts.is_merely_content() {
             return None;
         }
-        // Where each hole is in the data, in order.
-        let mut spans: Vec<(Span, Hole)> = Vec::new();
+        // The span of each slot in the data, in order.
+        let mut spans: Vec<(Span, Slot)> = Vec::new();
         for member in tape.root().members() {
             match member.name.plain(data) {
                 None | Some(b"usage" | b"error" | b"object" | b"type") => {}
                 Some(b"choices") => member.value.elements().for_each(|choice| texts_of(choice, data, &mut spans)),
                 // The id, the time, the model, and whatever a provider adds.
-                Some(_) if member.value.as_u64(data).is_some() => spans.push((member.value.span(), Hole::Digits)),
+                Some(_) if member.value.as_u64(data).is_some() => spans.push((member.value.span(), Slot::Digits)),
                 Some(_) => spans.extend(text(member.value)),
             }
         }
@@ -47,10 +47,10 @@ impl EventShape {
             }
             UsageMembers::Null(_) | UsageMembers::Some => return None,
         }
-        Some(EventShape { pattern: Pattern::cut(endpoint, data, &spans), facts, usage_from_end })
+        Some(EventTemplate { pattern: Pattern::cut(endpoint, data, &spans), facts, usage_from_end })
     }
 
-    /// The facts of `data`, if it has this shape.
+    /// The facts of `data` if it matches.
     pub(super) fn fits(&self, endpoint: Endpoint, data: &[u8]) -> Option<EventFacts> {
         if !self.pattern.fits(endpoint, data, |_, _| {}) {
             return None;
@@ -68,13 +68,13 @@ fn from_other_end(span: Span, data: &[u8]) -> Span {
     Span { start: length - span.start, end: length - span.end }
 }
 
-/// The inside of a string that is not empty.
-fn text(value: Value<'_>) -> Option<(Span, Hole)> {
-    value.inside().filter(|inside| !inside.is_empty()).map(|inside| (inside, Hole::Text))
+/// The inside of a non-empty string.
+fn text(value: Value<'_>) -> Option<(Span, Slot)> {
+    value.inside().filter(|inside| !inside.is_empty()).map(|inside| (inside, Slot::Text))
 }
 
-/// What a choice says: of that it matters only that it is something.
-fn texts_of(choice: Value<'_>, data: &[u8], spans: &mut Vec<(Span, Hole)>) {
+/// The texts of a choice: only whether they are empty matters.
+fn texts_of(choice: Value<'_>, data: &[u8], spans: &mut Vec<(Span, Slot)>) {
     for member in choice.members() {
         match member.name.plain(data) {
             Some(b"text") => spans.extend(text(member.value)),

@@ -1,4 +1,4 @@
-//! Facts of whole answers, and the round trip between the two forms.
+//! Facts of non-streaming answers, and the round trip between the two forms.
 
 use crate::dialect::facts::{Endpoint, ErrorKind, NotStored, StreamVerdict, Substance, TokenUsage};
 use crate::dialect::openai::{answer_facts, event_facts, streamed_of, whole_of};
@@ -82,7 +82,7 @@ fn what_is_no_answer_is_told_from_one() {
         (ChatCompletions, r#"{"choices":[{}],"error":{},"object":"chat.completion"}"#, Content),
         (ChatCompletions, r#"{"choices":[{}],"error":false}"#, Content),
         (ChatCompletions, r#"{"choices":[{}],"base_resp":{"status_code":0,"status_msg":""}}"#, Content),
-        // What this scanner does not read clients may.
+        // Clients may parse what this scanner refuses.
         (ChatCompletions, r#"{"choices":[{"logprob":NaN}]}"#, Content),
         (ChatCompletions, r#"{"id":1,"id":2,"choices":[{}]}"#, Content),
         (ChatCompletions, r#"{"error":{"code":429},"error":{"code":429}}"#, Error(ErrorKind::RateLimited)),
@@ -265,13 +265,13 @@ fn answer(kind: &'static str, choice: BoxedStrategy<Map<String, Value>>) -> impl
 fn round_trip(endpoint: Endpoint, answer: &Value) -> Result<(), TestCaseError> {
     let whole = serde_json::to_vec(answer).expect("a value");
     let streamed = streamed_of(endpoint, &whole);
-    prop_assert!(streamed.is_some(), "no stream of {}", answer);
+    prop_assert!(streamed.is_some(), "not converted: {}", answer);
     let streamed = streamed.expect("checked");
     let back = whole_of(endpoint, &streamed.events, streamed.usage_event.as_deref());
     let back = back.map(|back| serde_json::from_slice::<Value>(&back).expect("JSON"));
     prop_assert_eq!(back.as_ref(), Some(answer), "{}", String::from_utf8_lossy(&streamed.events));
 
-    // What the gateway reads off both forms is the same, too.
+    // The facts of both forms are equal, too.
     let mut tape = Tape::new();
     let facts = answer_facts(endpoint, &whole, &mut tape);
     let mut stream = streamed.events;
@@ -322,7 +322,7 @@ fn what_is_in_doubt_is_not_merged() {
         choice(r#""delta":{"tool_calls":[{"index":1,"id":"gap"}]}"#),
         choice(r#""delta":{"tool_calls":[{"index":0,"id":"a"},{"index":0,"id":"b"}]}"#),
         choice(r#""delta":{"tool_calls":{}}"#),
-        // Behind the end of the choice.
+        // After the end of the choice.
         choice(r#""delta":{"content":"b"}"#),
         choice(r#""message":{}"#),
         choice(r#""logprobs":7"#).replace("7", r#"{"content":[]}},{"index":0,"logprobs":{"content":1}"#),
@@ -332,7 +332,7 @@ fn what_is_in_doubt_is_not_merged() {
         let first = chunk(r#""timings":0,"choices":[]"#);
         assert_eq!(whole(&[&first, &good, &doubtful]), None, "{doubtful}");
     }
-    // What comes twice, and is a continuation or a repetition.
+    // A second value that may be a continuation or a repetition.
     let open = |delta: &str| choice(&format!(r#""delta":{delta},"finish_reason":null"#));
     let end = choice(r#""delta":{},"finish_reason":"stop""#);
     for (first, second) in [
@@ -340,7 +340,7 @@ fn what_is_in_doubt_is_not_merged() {
         (r#"{"speech":"ha"}"#, r#"{"speech":"ha"}"#),
         (r#"{"annotations":[1]}"#, r#"{"annotations":[1]}"#),
         (r#"{"details":{"a":1}}"#, r#"{"details":{"a":1}}"#),
-        // Two calls in one place.
+        // Two calls with the same index.
         (
             r#"{"tool_calls":[{"index":0,"id":"","function":{"name":"f","arguments":"{}"}}]}"#,
             r#"{"tool_calls":[{"index":0,"id":"","function":{"name":"f","arguments":"{}"}}]}"#,
@@ -358,7 +358,7 @@ fn what_is_in_doubt_is_not_merged() {
         assert_eq!(whole(&[&open(first), &open("{}"), &end]).is_some(), !first.contains("}}]}}"), "{first}");
     }
     let twice = r#"{"name":"x","speech":null,"safe":true,"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]}"#;
-    assert!(whole(&[&open(twice), &open(twice), &end]).is_none(), "the name");
+    assert!(whole(&[&open(twice), &open(twice), &end]).is_none(), "a name repeated without an id");
     let twice = twice.replace(r#""name":"x","#, "");
     assert!(whole(&[&open(&twice), &open(&twice), &end]).is_some(), "the same call by its id");
     let long = open(&format!(r#"{{"content":"{}"}}"#, "x".repeat(300 << 10)));

@@ -1,4 +1,4 @@
-//! Requests by their shape: the same facts and the same key as by reading.
+//! Requests matched by templates: the same facts and the same key as by parsing.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::wire::json::{Tape, canonical, parse};
 
 const CHAT: Endpoint = Endpoint::ChatCompletions;
 
-/// Facts and key of a request that is taken.
+/// Facts and key of an accepted request.
 type Understood = (RequestFacts, Vec<u8>);
 
 fn read(endpoint: Endpoint, body: &[u8]) -> Option<Understood> {
@@ -22,7 +22,7 @@ fn read(endpoint: Endpoint, body: &[u8]) -> Option<Understood> {
     Some((facts, key))
 }
 
-/// As the gateway does it, and whether the request was read for it.
+/// As the gateway does it, and whether the request was parsed.
 fn told(shapes: &mut Shapes, endpoint: Endpoint, body: &[u8]) -> (Option<Understood>, bool) {
     let mut key = Vec::new();
     if let Some((facts, reading)) = shapes.known_request(endpoint, body) {
@@ -46,7 +46,7 @@ fn request(system: &str, said: &str, user: &str) -> String {
 
 #[test]
 fn what_differs_in_what_is_said_alone_is_not_read_again() {
-    let learnt = || {
+    let cached = || {
         let mut shapes = Shapes::default();
         assert!(told(&mut shapes, CHAT, request("Be kind.", "Hello", "u-1").as_bytes()).1);
         shapes
@@ -74,14 +74,14 @@ fn what_differs_in_what_is_said_alone_is_not_read_again() {
         (request("a", "Hello", "u") + "}", true),
         (request("a", "Hello", "u") + " ", true),
     ] {
-        let (understood, was_read) = told(&mut learnt(), CHAT, body.as_bytes());
+        let (understood, was_read) = told(&mut cached(), CHAT, body.as_bytes());
         assert_eq!(understood, read(CHAT, body.as_bytes()), "{body}");
         assert_eq!(was_read, is_read, "{body}");
     }
     let mut not_text = request("Be kind.", "xx", "u").into_bytes();
     let place = not_text.windows(2).position(|pair| pair == b"xx").unwrap();
     not_text[place] = 0xff;
-    assert_eq!(told(&mut learnt(), CHAT, &not_text), (None, true));
+    assert_eq!(told(&mut cached(), CHAT, &not_text), (None, true));
 }
 
 #[test]
@@ -111,10 +111,10 @@ fn endpoints_are_not_confused() {
         let (understood, was_read) = told(&mut shapes, endpoint, body.as_bytes());
         assert_eq!((understood, was_read), (read(endpoint, body.as_bytes()), true), "{endpoint:?}");
     }
-    assert!(told(&mut shapes, Endpoint::Other, body.as_bytes()).1, "what is passed through is always read");
+    assert!(told(&mut shapes, Endpoint::Other, body.as_bytes()).1, "passed-through requests are always parsed");
 }
 
-/// Requests, whole and not.
+/// Requests, complete and truncated.
 fn requests() -> impl Strategy<Value = String> {
     let word = prop_oneof![
         8 => "[a-zäé€😀 .,]{0,6}",
@@ -151,5 +151,5 @@ fn facts_and_keys_by_shape_are_those_of_reading() {
         }
         Ok(())
     });
-    assert!(compared.get() > 500, "{} requests were compared", compared.get());
+    assert!(compared.get() > 500, "{} requests matched a template", compared.get());
 }

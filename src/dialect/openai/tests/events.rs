@@ -65,9 +65,9 @@ fn kinds_are_told_apart() {
         (r#"{"choices":[],"x_groq":{"usage":{"prompt_tokens":1}}}"#, UsageOnly),
         (r#"{"choices":[{"index":0,"delta":{},"usage":{"prompt_tokens":1}}]}"#, Empty),
         (r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":1}}]}"#, Finish),
-        // An empty reason is none.
+        // An empty finish reason means none.
         (r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":""}]}"#, Empty),
-        // An empty error beside something of an answer is none.
+        // An empty error beside content is not an error.
         (r#"{"error":{},"choices":[{"index":0,"delta":{"content":"x"}}]}"#, Content),
         (r#"{"error":"","choices":[{"index":0,"delta":{"content":"x"}}]}"#, Content),
         (r#"{"error":{}}"#, Error),
@@ -86,7 +86,7 @@ fn kinds_are_told_apart() {
     assert_eq!(other(r#"{"error":{}}"#), Error);
 }
 
-/// Chunks as servers send them, in the order in which they send them.
+/// Chunks in the order in which servers send them.
 #[test]
 fn substance_is_told_from_preamble() {
     use Substance::{Content, Preamble, Unknown};
@@ -178,7 +178,7 @@ fn substance_is_told_from_preamble() {
             Content,
         ),
         ("any", "[DONE]", Preamble),
-        // Whether these are errors shows what follows.
+        // The events that follow show whether these are errors.
         ("any", "not JSON", Unknown(ErrorKind::Unknown)),
         ("any", r#"{"object":"sources"}"#, Unknown(ErrorKind::Unknown)),
         (
@@ -203,7 +203,7 @@ fn substance_is_told_from_preamble() {
 #[test]
 fn errors_in_streams_say_what_they_are_about() {
     for (data, kind) in [
-        // vLLM's old and new form, llama.cpp, OpenRouter between chunks.
+        // vLLM's old and new formats, llama.cpp, OpenRouter between chunks.
         (r#"{"object":"error","message":"x","type":"InternalServerError","param":null,"code":500}"#, ErrorKind::Server),
         (r#"{"error":{"message":"x","type":"InternalServerError","param":null,"code":500}}"#, ErrorKind::Server),
         (
@@ -226,7 +226,7 @@ fn errors_in_streams_say_what_they_are_about() {
 #[test]
 fn an_event_named_error_is_one() {
     let mut tape = Tape::new();
-    // An earlier event must not be read in place of one without JSON.
+    // An earlier event's tape must not be read for one without JSON.
     chat_named(b"", r#"{"error":{"type":"overloaded_error"}}"#, &mut tape);
     for (data, kind) in [
         ("[DONE]", ErrorKind::Unknown),
@@ -311,7 +311,7 @@ fn only_complete_streams_may_be_stored() {
         (vec![finish(0, r#""tool_calls""#), "[DONE]".into()], Ok(())),
         (vec![finish(0, r#""function_call""#), "[DONE]".into()], Ok(())),
         (vec![stop(0), stop(127), open(127), "[DONE]".into()], Ok(())),
-        // A chunk may speak of several choices, and a lone choice may go without its index.
+        // A chunk may have several choices, and a single choice may have no index.
         (
             vec![
                 r#"{"choices":[{"index":0,"text":"a","finish_reason":"stop"},{"index":1,"text":"b","finish_reason":"stop"}]}"#.into(),
@@ -320,13 +320,13 @@ fn only_complete_streams_may_be_stored() {
             Ok(()),
         ),
         (vec![r#"{"choices":[{"text":"a","finish_reason":"stop"}]}"#.into(), "[DONE]".into()], Ok(())),
-        // Whole by their choices alone.
+        // Complete by their choices alone.
         (vec![open(0), stop(0)], Ok(())),
         (vec![open(0), stop(0), usage.into()], Ok(())),
         (vec![open(0), open(1), stop(0)], Err(NoTerminal)),
         (vec![finish(0, r#""length""#)], Err(LengthCut)),
         (vec![open(0), finish(0, r#""""#)], Err(NoTerminal)),
-        // Nothing in it.
+        // Empty.
         (
             vec![r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}]}"#.into(), "[DONE]".into()],
             Err(Empty),

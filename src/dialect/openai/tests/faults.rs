@@ -1,4 +1,4 @@
-//! Kinds of errors, told from bodies in the shapes that servers really send.
+//! Kinds of errors, for bodies as servers send them.
 
 use crate::dialect::facts::ErrorKind::{self, *};
 use crate::dialect::openai::error_kind;
@@ -106,7 +106,7 @@ fn errors_of_providers() {
 #[test]
 fn errors_of_model_servers() {
     for (body, expected) in [
-        // vLLM: without an object inside, and with one; the message alone knows about the window.
+        // vLLM: without an inner object, and with one; only the message mentions the context window.
         (
             r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 5000.","type":"BadRequestError","param":null,"code":400}"#,
             ContextWindow,
@@ -228,7 +228,7 @@ fn spellings_of_names_do_not_matter() {
 fn large_bodies_cost_little() {
     let error = |message: &str| format!(r#"{{"error":{{"message":"{message}","code":400}}}}"#);
     let far = format!("{} maximum context length", "x".repeat(ERROR_MESSAGE_BYTES));
-    assert_eq!(kind(&error(&far)), Some(Client), "words are looked for at the front");
+    assert_eq!(kind(&error(&far)), Some(Client), "phrases are searched at the start only");
     let long = format!("maximum context length {}", "x".repeat(ERROR_BODY_BYTES - 100));
     assert_eq!(kind(&error(&long)), Some(ContextWindow));
     let longer = format!("maximum context length {}", "x".repeat(ERROR_BODY_BYTES));

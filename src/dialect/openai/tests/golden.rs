@@ -1,4 +1,4 @@
-//! Golden files: visible bytes, rewritten with `UPDATE=1`. Inputs are in the shapes that OpenAI, vLLM and llama.cpp send.
+//! Golden files: visible bytes, rewritten with `UPDATE=1`. Inputs are in the formats of OpenAI, vLLM and llama.cpp.
 
 use crate::dialect::facts::{Endpoint, EventKind, PublicError, StreamVerdict};
 use crate::dialect::openai::*;
@@ -18,7 +18,7 @@ fn check(path: &Path, bytes: &[u8]) {
     assert!(golden == bytes, "{} differs (UPDATE=1 rewrites):\n{}", path.display(), String::from_utf8_lossy(bytes));
 }
 
-/// The inputs of a folder, by the end of their names; at least one.
+/// The inputs in a folder, by suffix; at least one.
 fn inputs(folder: &Path, end: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the folder of golden files");
     let mut paths: Vec<PathBuf> = entries
@@ -37,7 +37,7 @@ fn endpoint(bytes: &[u8]) -> Endpoint {
     }
 }
 
-/// Takes a stream apart as the gateway does, and gives the whole answer of it.
+/// Splits a stream as the gateway does, and converts it to a non-streaming answer.
 #[test]
 fn streams_become_whole_answers() {
     for path in inputs(&folder("streamed"), ".in.sse") {
@@ -61,7 +61,7 @@ fn streams_become_whole_answers() {
         let stored = verdict.stored();
         assert!(stored.is_ok(), "{}: {stored:?}", path.display());
         let whole = whole_of(endpoint, &events, usage.as_deref());
-        let mut whole = whole.unwrap_or_else(|| panic!("{} cannot be merged", path.display()));
+        let mut whole = whole.unwrap_or_else(|| panic!("{} cannot be aggregated", path.display()));
         assert_eq!(answer_facts(endpoint, &whole, &mut tape).stored, Ok(()));
         whole.push(b'\n');
         check(&path.with_extension("").with_extension("out.json"), &whole);
@@ -73,7 +73,7 @@ fn whole_answers_become_streams() {
     for path in inputs(&folder("whole"), ".in.json") {
         let whole = std::fs::read(&path).expect("readable");
         let streamed = streamed_of(endpoint(&whole), &whole);
-        let streamed = streamed.unwrap_or_else(|| panic!("{} cannot be unfolded", path.display()));
+        let streamed = streamed.unwrap_or_else(|| panic!("{} cannot be converted to chunks", path.display()));
         let mut stream = streamed.events;
         stream.extend(streamed.usage_event.unwrap_or_default());
         crate::wire::sse::event(&mut stream, DONE);

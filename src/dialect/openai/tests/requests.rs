@@ -1,4 +1,4 @@
-//! Facts of requests, the members outside the key, and edits.
+//! Facts of requests, the members that do not affect the key, and edits.
 
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::openai::{Edits, NOT_IN_KEY, RequestFault, request_facts};
@@ -56,7 +56,7 @@ fn facts_are_read() {
     ] {
         let input = format!(r#"{{"model":"m","stream":true{options}}}"#);
         assert_eq!(facts(Endpoint::Completions, &input).unwrap().usage_event, usage_event, "{input}");
-        // Without a stream nobody gets a usage event.
+        // No usage event without a stream.
         let input = input.replace("true", "false");
         assert_eq!(facts(Endpoint::Completions, &input).unwrap().usage_event, UsageEvent::NotAsked);
     }
@@ -216,7 +216,7 @@ fn an_edited_request_differs_by_the_edit_alone() {
             }),
     ];
     let rest = prop::collection::btree_map("[a-f]{1,3}", json(), 0..4);
-    // Texts serde_json can hold.
+    // Texts that serde_json can represent.
     let plain = |value: &Json| !has_surrogates(value);
     law(500, (options, rest, any::<u64>(), ".{1,12}"), move |(options, rest, seed, name)| {
         let mut members = vec![(points("model"), Json::Text(points("m"))), (points("stream"), Json::Bool(true))];

@@ -1,4 +1,4 @@
-//! Facts of events by their shape are those that reading them gives.
+//! Facts of events from templates equal those from parsing.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::wire::json::tests::law;
 
 const CHAT: Endpoint = Endpoint::ChatCompletions;
 
-/// The facts, and whether the event was read for them.
+/// The facts, and whether the event was parsed.
 fn told(shapes: &mut Shapes, data: &str) -> (EventFacts, bool) {
     let mut tape = Tape::new();
     let facts = shapes.event_facts(CHAT, b"", data.as_bytes(), &mut tape);
@@ -52,7 +52,7 @@ fn what_differs_in_its_words_alone_is_not_read_again() {
     ] {
         let facts = told(&mut shapes, &event);
         assert_eq!(facts.0, read(&event), "{event}");
-        // What is no JSON leaves no tape.
+        // Invalid JSON leaves no tape.
         let is_json = serde_json::from_str::<serde_json::Value>(&event).is_ok();
         assert_eq!(facts.1, is_read && is_json, "{event}");
     }
@@ -108,10 +108,10 @@ fn shapes_that_never_come_again_do_not_drive_out_those_that_do() {
             reads += u32::from(told(&mut shapes, event).1);
         }
     }
-    assert!(reads < rounds / 5, "{reads} of {} events were read", 4 * rounds);
+    assert!(reads < rounds / 5, "{reads} of {} events were parsed", 4 * rounds);
 }
 
-/// An event that is mostly content, and now and then anything else.
+/// Mostly content events, occasionally anything else.
 fn events() -> impl Strategy<Value = String> {
     let word = prop_oneof![
         8 => "[a-zäé€😀 .,]{0,6}",
@@ -134,7 +134,7 @@ fn events() -> impl Strategy<Value = String> {
     filled(frame, word, number)
 }
 
-/// Frames in which words stand for `@` and numbers for `#`, and which are cut off now and then.
+/// Replaces `@` with words and `#` with numbers, and occasionally truncates.
 pub(super) fn filled(
     frame: impl Strategy<Value = &'static str>,
     word: impl Strategy<Value = String>,

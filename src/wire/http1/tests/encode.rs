@@ -1,4 +1,4 @@
-//! Written bytes against golden files in `tests/golden/http1/` (UPDATE=1 rewrites them), and what is never written.
+//! Serialized bytes against golden files in `tests/golden/http1/` (UPDATE=1 rewrites them), and what is never written.
 
 use crate::wire::http1::encode::{self, LAST_CHUNK};
 use std::path::Path;

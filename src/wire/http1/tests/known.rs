@@ -1,12 +1,12 @@
-//! Heads by their shape: the same as by reading them.
+//! Heads matched by templates: the same result as by parsing.
 
 use proptest::prelude::*;
 
 use super::rng;
-use crate::wire::http1::known::HOLES;
+use crate::wire::http1::known::SLOTS;
 use crate::wire::http1::{Asked, KnownHeads, Progress, RequestHead, ResponseHead, parse_request, parse_response};
 
-/// Both readings of `input`, which have to be the same.
+/// Parses `input` both ways and compares the results.
 fn told(known: &mut KnownHeads<RequestHead>, head: &mut RequestHead, input: &[u8]) {
     let mut read = RequestHead::default();
     let verdict = parse_request(input, &mut read);
@@ -16,7 +16,7 @@ fn told(known: &mut KnownHeads<RequestHead>, head: &mut RequestHead, input: &[u8
     }
 }
 
-/// The same of a response.
+/// The same for a response.
 fn answered(known: &mut KnownHeads<ResponseHead>, asked: Asked, input: &[u8]) {
     let (mut read, mut head) = (ResponseHead::default(), ResponseHead::default());
     let verdict = parse_response(input, asked, &mut read);
@@ -26,7 +26,7 @@ fn answered(known: &mut KnownHeads<ResponseHead>, asked: Asked, input: &[u8]) {
     }
 }
 
-/// How many shapes have been learnt of `inputs`, one after the other, when the last one is there: whether that one was read.
+/// Parses `inputs` in order; whether the last one had to be parsed.
 fn is_read(inputs: &[&[u8]]) -> bool {
     let (mut known, mut head) = (KnownHeads::default(), RequestHead::default());
     inputs.iter().for_each(|input| told(&mut known, &mut head, input));
@@ -48,14 +48,14 @@ fn what_differs_in_values_that_say_nothing_of_the_frame_is_not_read_again() {
         ("Bearer another-key", "123456", "Expect: 100-continue\r\nX-Request-Id: another id\r\n", false),
         ("B", "1", "Expect: 100-continue\r\nX-Request-Id: \u{fc}\r\n", false),
         ("a\tb", "1", "Expect: 100-continue\r\nX-Request-Id: 0\r\n", false),
-        // Other fields, other names, another framing.
+        // Other fields, other names, other framing.
         ("Bearer sk-1", "7", "X-Request-Id: one\r\n", true),
         ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-ID: one\r\n", true),
         ("Bearer sk-1", "7", "expect: 100-continue\r\nX-Request-Id: one\r\n", true),
         ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\nConnection: close\r\n", true),
         ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\nContent-Length: 7\r\n", true),
         ("Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\nTransfer-Encoding: chunked\r\n", true),
-        // Values that are none, or have white space around them.
+        // Invalid values, or values with surrounding white space.
         (" Bearer sk-1", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
         ("Bearer sk-1 ", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
         ("", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
@@ -64,7 +64,7 @@ fn what_differs_in_values_that_say_nothing_of_the_frame_is_not_read_again() {
         ("a\r\n b", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
         ("a\u{7f}", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
         ("a\0", "7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
-        // Lengths that change what else is said, and such as are none.
+        // Lengths that change the meaning of other fields, and invalid ones.
         ("Bearer sk-1", "0", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
         ("Bearer sk-1", "00", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
         ("Bearer sk-1", "+7", "Expect: 100-continue\r\nX-Request-Id: one\r\n", true),
@@ -100,8 +100,8 @@ fn long_heads_are_read() {
     assert!(!is_read(&[&with("a", "1", &more(1)), &with("a", "1", &more(1024 - 1))]));
     assert!(is_read(&[&with("a", "1", &more(1)), &with("a", "1", &more(1024))]));
     let many = |count: usize| (0..count).map(|index| format!("X-{index}: a\r\n")).collect::<String>();
-    assert!(!is_read(&[&with("a", "1", &many(HOLES - 2)), &with("b", "1", &many(HOLES - 2))]));
-    assert!(is_read(&[&with("a", "1", &many(HOLES - 1)), &with("b", "1", &many(HOLES - 1))]));
+    assert!(!is_read(&[&with("a", "1", &many(SLOTS - 2)), &with("b", "1", &many(SLOTS - 2))]));
+    assert!(is_read(&[&with("a", "1", &many(SLOTS - 1)), &with("b", "1", &many(SLOTS - 1))]));
     let agent = format!("User-Agent: {}\r\n", "a".repeat(4 << 10));
     assert!(is_read(&[&with("a", "1", &agent), &with("b", "1", &agent)]));
 }
@@ -120,7 +120,7 @@ fn answers_of_one_shape_are_not_read_again() {
         ("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n", false),
         ("200 OK", "123456", "Keep-Alive: timeout=5\r\nx-request-id: another\r\n", false),
         ("200 OK", "1", "Keep-Alive: timeout=5\r\nx-request-id: \u{fc}\r\n", false),
-        // How long the connection is kept, or whether it is.
+        // Whether and how long the connection is kept.
         ("200 OK", "7", "Keep-Alive: timeout=6\r\nx-request-id: one\r\n", true),
         ("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\nConnection: close\r\n", true),
         ("429 Too Many Requests", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n", true),
@@ -135,7 +135,7 @@ fn answers_of_one_shape_are_not_read_again() {
         answered(&mut known, Asked::Other, &first);
         answered(&mut known, Asked::Other, &input);
         assert_eq!(known.reads() == 2, read, "{}", input.escape_ascii());
-        // What answers HEAD has no body, whatever it says.
+        // A response to HEAD has no body, whatever it announces.
         answered(&mut known, Asked::Head, &input);
         answered(&mut known, Asked::Head, &first);
         answered(&mut known, Asked::Other, &first);
@@ -188,7 +188,7 @@ fn no_credential_is_kept() {
     assert_eq!(known.literals().count(), 1);
 }
 
-/// Heads of a few clients, with values of any kind.
+/// Heads of a few clients, with arbitrary values.
 fn heads() -> impl Strategy<Value = Vec<u8>> {
     let frame = prop_oneof![
         4 => Just("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: @\r\ncontent-length: #\r\n\r\n"),
@@ -220,7 +220,7 @@ fn answers() -> impl Strategy<Value = Vec<u8>> {
     ])
 }
 
-/// With values and lengths of any kind in their places, and now and then cut or broken.
+/// With arbitrary values and lengths in their places, occasionally truncated or corrupted.
 fn filled(frame: impl Strategy<Value = &'static str>) -> impl Strategy<Value = Vec<u8>> {
     let value = prop_oneof![
         8 => "[a-zA-Z0-9 .=-]{1,12}",
@@ -265,7 +265,7 @@ fn heads_by_shape_are_those_of_reading() {
         Ok(())
     });
     assert!(verdict.is_ok(), "{verdict:?}");
-    assert!(compared.get() > 2000, "{} heads were compared", compared.get());
+    assert!(compared.get() > 2000, "{} heads matched a template", compared.get());
 }
 
 #[test]
@@ -280,5 +280,5 @@ fn answers_by_shape_are_those_of_reading() {
         Ok(())
     });
     assert!(verdict.is_ok(), "{verdict:?}");
-    assert!(compared.get() > 2000, "{} heads were compared", compared.get());
+    assert!(compared.get() > 2000, "{} heads matched a template", compared.get());
 }

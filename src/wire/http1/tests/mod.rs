@@ -1,4 +1,4 @@
-//! Tests of the codec: what is refused and with which status, heads cut at every byte, round trips, golden bytes.
+//! Tests of the codec: refusals and their status, heads split at every byte, round trips, golden bytes.
 
 mod encode;
 mod known;

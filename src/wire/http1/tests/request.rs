@@ -1,4 +1,4 @@
-//! Request heads: the accepted forms, every refused one with its status, and cuts at every byte.
+//! Request heads: the accepted forms, every refusal with its status, and splits at every byte.
 
 use crate::limits;
 use crate::wire::http1::{
@@ -20,7 +20,7 @@ fn refuse(input: &[u8]) -> RequestFault {
     }
 }
 
-/// A request line and a Host with more fields behind them.
+/// A request line and a Host, followed by more fields.
 fn with(fields: &str) -> Vec<u8> {
     format!("POST /v1/embeddings HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes()
 }
@@ -182,7 +182,7 @@ fn http10_needs_no_host() {
     assert_eq!(accept(input).host.of(input), b"a.example");
 }
 
-/// Every refusal, with its status. `(input, fault, status)`.
+/// Every refusal, with its status: `(input, fault, status)`.
 #[test]
 fn refuses_with_the_right_status() {
     use FieldFault as F;
@@ -192,7 +192,7 @@ fn refuses_with_the_right_status() {
     let absolute = |target: &str, host: &str| format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
     let raw = |bytes: &[u8]| bytes.to_vec();
     let cases: Vec<(Vec<u8>, RequestFault, u16)> = vec![
-        // Two framings, odd lengths.
+        // Two framings, invalid lengths.
         (with("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"), F::FramingConflict.into(), 400),
         (with("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"), F::FramingConflict.into(), 400),
         (with("Content-Length: 4\r\nContent-Length: 5\r\n"), F::LengthRepeated.into(), 400),
@@ -354,7 +354,7 @@ fn bounds_the_head() {
     let over = with(&format!("X: {}\r\n", "y".repeat(padding + 1)));
     let fault = refuse(&over);
     assert_eq!((fault, fault.status()), (FieldFault::HeadTooLarge.into(), 431));
-    // Still unfinished, already too large.
+    // Incomplete, but too large already.
     assert_eq!(refuse(&over[..limits::HEAD_BYTES]), fault);
     let mut head = RequestHead::default();
     assert_eq!(parse_request(&over[..limits::HEAD_BYTES - 1], &mut head), Ok(Progress::Partial));
@@ -367,7 +367,7 @@ fn bounds_the_target() {
     let over = request(limits::TARGET_BYTES + 1);
     let fault = refuse(&over);
     assert_eq!((fault, fault.status()), (RequestFault::TargetTooLong, 414));
-    // Still inside the target, already too long.
+    // Inside the target, but too long already.
     assert_eq!(refuse(&over[.."GET /".len() + limits::TARGET_BYTES]), fault);
     check_cuts(&over);
     assert_eq!(refuse(&[b'x'; limits::HEAD_BYTES]), FieldFault::HeadTooLarge.into());
@@ -385,7 +385,7 @@ fn cuts_at_every_byte_agree() {
     }
 }
 
-/// The law of `parse_request`: no beginning contradicts the whole.
+/// The invariant of `parse_request`: no prefix contradicts the whole.
 fn check_cuts(input: &[u8]) {
     let (mut whole, mut part) = (RequestHead::default(), RequestHead::default());
     let verdict = parse_request(input, &mut whole);

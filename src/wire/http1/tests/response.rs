@@ -1,4 +1,4 @@
-//! Response heads: how each kind is framed, every refused one, and cuts at every byte.
+//! Response heads: the framing of each kind, every refusal, and splits at every byte.
 
 use crate::limits;
 use crate::wire::http1::{
@@ -37,7 +37,7 @@ fn reads_every_part() {
     assert_eq!(&input[head.length..], b"1a\r\n");
 }
 
-/// RFC 9112 6.3, rule by rule. `(input, asked, framing, persistence)`.
+/// RFC 9112 6.3, rule by rule: `(input, asked, framing, persistence)`.
 #[test]
 fn frames_every_kind() {
     use Asked::{Head, Other};
@@ -54,7 +54,7 @@ fn frames_every_kind() {
         (with("200 OK", "Connection: keep-alive\r\n"), Other, UntilClose, Close),
         (with("200 OK", "Connection: close\r\nContent-Length: 5\r\n"), Other, Length(5), Close),
         (with("500 X", ""), Other, UntilClose, Close),
-        // HEAD: the fields tell what GET would have given.
+        // HEAD: the fields are those of the response to GET.
         (with("200 OK", length), Head, Empty, KeepAlive),
         (with("200 OK", chunked), Head, Empty, KeepAlive),
         (with("200 OK", ""), Head, Empty, KeepAlive),
@@ -101,7 +101,7 @@ fn refuses() {
         (ok("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"), F::CodingInvalid.into()),
         (ok("Transfer-Encoding: gzip, chunked\r\n"), F::CodingUnsupported.into()),
         (raw(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), F::CodingInHttp10.into()),
-        // Strict even where no body follows.
+        // Strict even if no body follows.
         (with("204 No Content", "Content-Length: x\r\n"), F::LengthInvalid.into()),
         (with("304 Not Modified", "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), F::FramingConflict.into()),
         (ok("X: a\r\n b\r\n"), F::Name.into()),
@@ -142,7 +142,7 @@ fn bounds_the_head() {
     assert_eq!(refuse(&many), FieldFault::TooManyFields.into());
 }
 
-/// The law of `parse_response`: no beginning contradicts the whole.
+/// The invariant of `parse_response`: no prefix contradicts the whole.
 fn check_cuts(input: &[u8], asked: Asked) {
     let (mut whole, mut part) = (ResponseHead::default(), ResponseHead::default());
     let verdict = parse_response(input, asked, &mut whole);

@@ -1,9 +1,9 @@
-//! The seed of the random tests in this room: fresh each run, printed, and taken back from `RINGWAY_SEED`.
+//! The seed of this room's random tests: new in each run, printed, and overridden by `RINGWAY_SEED`.
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::hash::{BuildHasher, RandomState};
 
-/// A runner of `cases` cases. The seed is printed, which the test harness shows when the test fails.
+/// A runner of `cases` cases. Prints the seed; the test harness shows it when the test fails.
 pub(in crate::wire) fn runner(cases: u32) -> TestRunner {
     let seed = match std::env::var("RINGWAY_SEED") {
         Ok(text) => text.parse().expect("RINGWAY_SEED is a number"),

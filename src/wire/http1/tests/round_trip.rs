@@ -1,4 +1,4 @@
-//! What is written is read back the same, whatever the values; and random bytes never make prefixes contradict.
+//! Serialized messages parse to the same values, for any values; and no prefix of random bytes contradicts the whole.
 
 use super::rng;
 use crate::wire::http1::{
@@ -9,12 +9,12 @@ use proptest::prelude::{Strategy, any, prop_assert_eq};
 
 type Pairs = Vec<(String, Vec<u8>)>;
 
-/// Names that carry no framing, and values of any bytes.
+/// Names that do not affect framing, and values of any bytes.
 fn fields() -> impl Strategy<Value = Pairs> {
     vec(("x-[a-zA-Z0-9!#$%&'*+.^_`|~-]{0,20}", vec(any::<u8>(), 0..40)), 0..20)
 }
 
-/// What a reader must see of a written value.
+/// A written value as a parser reads it.
 fn as_read(value: &[u8]) -> Vec<u8> {
     let text: Vec<u8> = value.iter().map(|&byte| if is_value(byte) { byte } else { b' ' }).collect();
     let is_text = |byte: &u8| *byte != b' ' && *byte != b'\t';
@@ -89,7 +89,7 @@ fn responses() {
     verdict.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// A request line and a field may hold anything at all and still make exactly one head.
+/// A request line and a field with arbitrary bytes still form exactly one head.
 #[test]
 fn hostile_values_make_one_head() {
     let input = (vec(any::<u8>(), 1..20), vec(any::<u8>(), 0..60), vec(any::<u8>(), 0..60));

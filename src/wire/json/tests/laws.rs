@@ -1,4 +1,4 @@
-//! Laws over generated values, spellings and damage.
+//! Properties over generated values, spellings and corrupted inputs.
 
 use super::law;
 use super::model::{Json, Rng, json, read, spell};
@@ -75,7 +75,7 @@ fn change(value: &mut Json, rng: &mut Rng) {
             1 => digits.push('3'),
             _ => *power += 1,
         },
-        // `z` takes part in no surrogate pair.
+        // `z` is not part of a surrogate pair.
         Json::Text(points) => points.push(0x7a),
         Json::Array(elements) => match rng.below(elements.len() + 1) {
             0 => elements.push(Json::Null),
@@ -88,7 +88,7 @@ fn change(value: &mut Json, rng: &mut Rng) {
     }
 }
 
-/// Bytes that mean something to a scanner.
+/// Bytes that are significant to a scanner.
 const TELLING: &[u8] = b"{}[]\",:\\0-+.eEtnfu /\x00\x1f\x7f\xed\xa0\x80";
 
 #[test]
@@ -125,7 +125,7 @@ fn agrees_with_serde_json(input: &[u8]) -> Result<(), TestCaseError> {
     let ours = parse(input, &mut tape);
     let theirs = std::str::from_utf8(input).is_ok() && serde_json::from_slice::<serde::de::IgnoredAny>(input).is_ok();
     match ours {
-        // The two exceptions: they take duplicates, and nesting without end.
+        // Two exceptions: they accept duplicates and unlimited nesting.
         Err(JsonFault { kind: JsonFaultKind::DuplicateMember | JsonFaultKind::TooDeep, .. }) => {}
         _ => prop_assert_eq!(ours.is_ok(), theirs, "{:?} {:?}", ours, input.escape_ascii().to_string()),
     }

@@ -1,14 +1,14 @@
-//! A naive model of JSON values, and all the ways to spell one.
+//! A naive model of JSON values, and of all ways to spell them.
 
 use crate::wire::json::{Kind, Value};
 use proptest::prelude::*;
 
-/// A value by its meaning. Texts are code points, lone surrogates included.
+/// An abstract value. Texts are code points, lone surrogates included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Json {
     Null,
     Bool(bool),
-    /// Sign, digits that neither begin nor end with 0, power of ten. Zero has no digits.
+    /// Sign, digits without leading or trailing zeros, power of ten. Zero has no digits.
     Number(bool, String, i32),
     Text(Vec<u32>),
     Array(Vec<Json>),
@@ -16,7 +16,7 @@ pub(crate) enum Json {
     Object(Vec<(Vec<u32>, Json)>),
 }
 
-/// A small stream of choices from a seed (splitmix64).
+/// A pseudo-random sequence of choices from a seed (splitmix64).
 pub(crate) struct Rng(pub u64);
 
 impl Rng {
@@ -43,7 +43,7 @@ pub(crate) fn text() -> impl Strategy<Value = Vec<u32>> {
     .prop_map(paired)
 }
 
-/// A high surrogate before a low one is no text of its own: it is the pair's code point.
+/// A high surrogate followed by a low one is the code point of the pair.
 fn paired(points: Vec<u32>) -> Vec<u32> {
     let mut out: Vec<u32> = Vec::new();
     for point in points {
@@ -140,7 +140,7 @@ fn spell_number(negative: bool, digits: &str, power: i32, rng: &mut Rng, out: &m
     if negative {
         out.push(b'-');
     }
-    // Zeros behind the digits, then a point somewhere, then the exponent that makes up for both.
+    // Appends zeros, inserts a point, and compensates with the exponent.
     let zeros = rng.below(4);
     let all = format!("{digits}{}", "0".repeat(zeros));
     let power = power - zeros as i32;
@@ -195,7 +195,7 @@ fn spell_text(points: &[u32], rng: &mut Rng, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// The meaning of a value on a tape, read by the public ways of walking it.
+/// The abstract value of a value on a tape, read through the public methods.
 pub(crate) fn read(value: Value<'_>, input: &[u8]) -> Json {
     match value.kind() {
         Kind::Null => Json::Null,

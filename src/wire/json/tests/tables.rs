@@ -1,4 +1,4 @@
-//! What is taken and what is refused, and the bounds.
+//! Accepted and refused inputs, and the bounds.
 
 use crate::limits::{JSON_DEPTH, JSON_NODES};
 use crate::wire::json::JsonFaultKind::*;
@@ -137,11 +137,11 @@ fn duplicate_names_are_refused_at_the_second_one() {
         assert_eq!(fault(input.as_bytes()), Some(JsonFault { offset, kind: DuplicateMember }), "{input}");
         assert_eq!(parse_unchecked_names(input.as_bytes(), &mut Tape::new()), Ok(()));
     }
-    // The same name in different objects is no duplicate.
+    // The same name in different objects is not a duplicate.
     assert_eq!(fault(br#"{"a":{"a":1},"b":[{"a":1},{"a":1}]}"#), None);
 }
 
-/// An object of `count` names that share a long prefix.
+/// An object of `count` names with a long common prefix.
 fn many_names(count: usize) -> String {
     let members: Vec<String> =
         (0..count).map(|place| format!("\"a shared beginning {}\":[{place}]", place * 7919 % count)).collect();
@@ -170,7 +170,7 @@ fn names_of_large_objects_are_ordered_and_checked() {
     }
 }
 
-/// Names that agree for long, in part escaped, and end where a part of eight bytes ends, or in zeros.
+/// Names with long common prefixes, partly escaped, ending at an eight-byte boundary, or in zeros.
 #[test]
 fn names_of_every_length_are_kept_apart() {
     let mut names: Vec<String> = Vec::new();
@@ -215,7 +215,7 @@ fn the_number_of_values_is_bounded() {
     let texts = |count: usize| format!("[{}\"\"]", "\"\",".repeat(count - 1));
     assert_eq!(fault(texts(JSON_NODES - 1).as_bytes()), None);
     assert_eq!(fault(texts(JSON_NODES).as_bytes()).map(|fault| fault.kind), Some(TooManyNodes));
-    // No body of the size that is the default's bound can have too many.
+    // No body within the default bound on its size can have too many values.
     let mixed = format!("[\"\",{}0]", "0,".repeat(5 << 20));
     assert_eq!(fault(mixed.as_bytes()), None);
 }
@@ -228,7 +228,7 @@ fn an_array_of_numbers_takes_next_to_no_room() {
     assert!(tape.capacity_bytes() < 1000, "{}", tape.capacity_bytes());
     let mut form = Vec::new();
     canonical(tokens.as_bytes(), &tape, &[], &mut form);
-    // A string among them, and they are read one by one.
+    // With a string among them, they are parsed one by one.
     let with_text = canon(&tokens.replace("17]", "17,\"\"]").replace("17 ]", "17,\"\"]"), &[]);
     let text = b"s\0\0\0\0";
     let mut one_by_one = with_text.clone();
@@ -239,7 +239,7 @@ fn an_array_of_numbers_takes_next_to_no_room() {
     assert!(form == one_by_one);
 }
 
-/// What ends, or breaks off, a row of numbers is told as if they stood alone.
+/// A fault in an array of numbers is reported as for single numbers.
 #[test]
 fn rows_of_numbers_are_judged_like_others() {
     for (input, offset, kind) in [
@@ -278,7 +278,7 @@ fn an_outline_leaves_out_what_is_nested_deeper() {
         ];
         assert_eq!(found, expected, "{levels}");
     }
-    // What is left out is still checked, and does not count.
+    // What is left out is still checked, but not counted.
     assert_eq!(parse_outline(b"[[1,]]", &mut tape, 1), Err(JsonFault { offset: 4, kind: UnexpectedByte }));
     assert_eq!(parse_outline(br#"[{"a":1,"a":1}]"#, &mut tape, 2).map_err(|fault| fault.kind), Err(DuplicateMember));
     let texts = format!("[[{}0]]", "\"\",".repeat(JSON_NODES));
