@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use ringway::config::snapshot::Target;
 use ringway::exchange::core::Core;
 use shards::breaker::Gate;
 
@@ -24,9 +25,15 @@ impl Glance {
         let now = core.now();
         let gate = |backend: usize| (core.load.own(backend), core.breakers[backend].borrow().gate(now));
         let backends: Vec<_> = (0..core.breakers.len()).map(gate).collect();
-        let serving = backends.iter().filter(|(_, gate)| *gate != Gate::Shut).count();
-        let percent = core.snapshot.models[0].panic_percent as usize;
-        let panics = serving == 0 || serving * 100 < backends.len() * percent;
+        // A model whose backends are all out of service, or were asked to be left alone, asks them all the same.
+        let panics = core.snapshot.models.iter().zip(&core.spread).any(|(model, spread)| {
+            let spread = spread.borrow();
+            let serves = |(target, to): (usize, &Target)| {
+                backends[to.backend].1 != Gate::Shut && now >= spread.cool_until[target]
+            };
+            let serving = model.targets.iter().enumerate().filter(|&target| serves(target)).count();
+            serving == 0 || serving * 100 < model.targets.len() * model.panic_percent as usize
+        });
         Glance { backends, panics }
     }
 }
