@@ -1,6 +1,10 @@
 //! One entry of LiteLLM's `model_list`: where it is, with what credential, and its share. Pure.
 
+use std::io;
+use std::path::Path;
+
 use crate::commands::key;
+use crate::config::load::load;
 
 use super::plan::{Backend, Plan, Target};
 use super::provider::{Reach, provider};
@@ -49,6 +53,10 @@ pub fn deployment(
         ..Backend::default()
     };
     backend.url = url(&mut fields, provider, &reach, params.line, plan, left)?;
+    if let Some(fault) = url_fault(&backend.url) {
+        left.add(params.line, &fields.place("api_base"), format!("{fault}; the deployment is left out"));
+        return None;
+    }
     if let Some(ms) = milliseconds(&mut fields, "timeout", left) {
         backend.timeout_request_ms = Some(ms);
     }
@@ -141,6 +149,18 @@ fn url(
             Some(base.to_owned())
         }
     }
+}
+
+/// What is wrong with a URL by the configuration's own rules; one from the environment cannot be looked at.
+fn url_fault(url: &str) -> Option<String> {
+    if url.starts_with("${") {
+        return None;
+    }
+    let url = toml::Value::String(url.to_owned());
+    let text = format!("[[backend]]\nname = \"b\"\nurl = {url}\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n");
+    let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let problems = load(&text, Path::new("url"), &|_| None, &nothing).err()?;
+    problems.iter().next().map(|problem| format!("{}; {}", problem.what, problem.remedy))
 }
 
 /// A reference to the variable of the key, made up where the key stands in the file.

@@ -11,6 +11,9 @@ use super::yaml::{Fields, Leftovers, Node, Yaml};
 /// Most models; beyond, the result would be larger than a configuration may be.
 const MODELS: usize = 4_000;
 
+/// A hash that nobody has a key for, where one is wanted for a check.
+const NO_HASH: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
 /// Below this a key can be guessed from its hash.
 const SHORT_KEY_BYTES: usize = 16;
 
@@ -287,14 +290,13 @@ fn access(general: &Node, plan: &mut Plan, left: &mut Leftovers) {
     if let Some(node) = fields.take("master_key") {
         let place = fields.place("master_key");
         match node.text() {
-            Some(text) => plan.tenants.extend(master(&text, node.line, &place, left).map(|tenant| {
+            Some(text) => {
+                plan.tenants.extend(master(&text, node.line, &place, left));
                 if let Some(name) = variable(&text) {
                     let what = format!("$(printf %s \"${name}\" | ringway key hash)");
-                    let zeros = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
-                    plan.variables.push(super::plan::Variable { name: format!("{name}_SHA256"), what, example: zeros });
+                    plan.variable(&format!("{name}_SHA256"), what, NO_HASH);
                 }
-                tenant
-            })),
+            }
             None => left.add(node.line, &place, "is not text; left out"),
         }
     }
