@@ -74,13 +74,13 @@ pub fn least(
     let (_, least_load, least_weight) = candidates().reduce(lower)?;
     let tied = || candidates().filter(move |&(_, load, weight)| load * least_weight == least_load * weight);
     let shares: u64 = tied().map(|(_, _, weight)| weight).sum();
-    let mut turn = ((u128::from((*cursor as u64).reverse_bits()) * u128::from(shares)) >> 64) as u64;
+    let mut point = ((u128::from((*cursor as u64).reverse_bits()) * u128::from(shares)) >> 64) as u64;
     *cursor = cursor.wrapping_add(1);
     for (backend, _, weight) in tied() {
-        if turn < weight {
+        if point < weight {
             return Some(backend);
         }
-        turn -= weight;
+        point -= weight;
     }
     None
 }

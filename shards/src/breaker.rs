@@ -321,8 +321,14 @@ impl Breaker {
         match (check, self.held) {
             (Check::Failed, false) => {
                 self.held = true;
-                let turned = self.state == State::Serving;
-                turned.then_some(Change { from, to: State::Tripped, reason: Reason::CheckFailed, for_ms: 0, epoch })
+                let was_serving = self.state == State::Serving;
+                was_serving.then_some(Change {
+                    from,
+                    to: State::Tripped,
+                    reason: Reason::CheckFailed,
+                    for_ms: 0,
+                    epoch,
+                })
             }
             (Check::Passed, true) => {
                 self.held = false;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 /// Permits, and waiters with the waker `W` of each.
 #[derive(Debug)]
 pub struct Queue<W> {
-    turns_max: u32,
+    permits_max: u32,
     waiting_max: u32,
     /// Permits in use, including those granted but not yet claimed.
     taken: u32,
@@ -31,13 +31,13 @@ pub enum Enter {
 }
 
 impl<W> Queue<W> {
-    pub const fn new(turns_max: u32, waiting_max: u32) -> Self {
-        Self { turns_max, waiting_max, taken: 0, serial: 0, waiting: VecDeque::new(), granted: Vec::new() }
+    pub const fn new(permits_max: u32, waiting_max: u32) -> Self {
+        Self { permits_max, waiting_max, taken: 0, serial: 0, waiting: VecDeque::new(), granted: Vec::new() }
     }
 
     /// Requests a permit.
     pub fn enter(&mut self) -> Enter {
-        if self.waiting.is_empty() && self.taken < self.turns_max {
+        if self.waiting.is_empty() && self.taken < self.permits_max {
             self.taken += 1;
             Enter::Go
         } else if self.waiting.len() < self.waiting_max as usize {
@@ -94,13 +94,13 @@ impl<W> Queue<W> {
     }
 
     /// Changes the number of permits. Then call [`Queue::grant`] until it returns `None`, for the waiters to wake.
-    pub fn resize(&mut self, turns_max: u32) {
-        self.turns_max = turns_max;
+    pub fn resize(&mut self, permits_max: u32) {
+        self.permits_max = permits_max;
     }
 
     /// Grants a free permit to the first waiter.
     pub fn grant(&mut self) -> Option<W> {
-        if self.taken >= self.turns_max {
+        if self.taken >= self.permits_max {
             return None;
         }
         let (place, waiter) = self.waiting.pop_front()?;
@@ -123,7 +123,7 @@ impl<W> Queue<W> {
     pub fn check(&self) {
         assert!(self.waiting.len() <= self.waiting_max as usize, "{} waiting", self.waiting.len());
         assert!(self.granted.len() <= self.taken as usize, "more granted than in use");
-        assert!(self.waiting.is_empty() || self.taken >= self.turns_max, "waiting while a permit is free");
+        assert!(self.waiting.is_empty() || self.taken >= self.permits_max, "waiting while a permit is free");
         let places = || self.waiting.iter().map(|(place, _)| place.0);
         assert!(places().zip(places().skip(1)).all(|(one, next)| one < next), "places in order of arrival");
         let waits = |granted: &Place| places().any(|place| place == granted.0);

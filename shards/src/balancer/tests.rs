@@ -6,19 +6,19 @@ use std::string::String;
 
 mod shares;
 
-fn turns(weights: &[u32], count: usize) -> String {
+fn picks(weights: &[u32], count: usize) -> String {
     let mut robin = RoundRobin::new(weights.len());
     (0..count).map(|_| robin.pick(|at| weights[at]).map_or('-', |backend| (b'a' + backend as u8) as char)).collect()
 }
 
 #[test]
 fn spreads_a_heavy_backend_over_the_round() {
-    assert_eq!(turns(&[5, 1, 1], 14), "aabacaaaabacaa");
-    assert_eq!(turns(&[1, 1, 1], 6), "abcabc");
-    assert_eq!(turns(&[3, 0], 3), "aaa");
-    assert_eq!(turns(&[0], 2), "--");
-    assert_eq!(turns(&[], 1), "-");
-    assert_eq!(turns(&[u32::MAX, u32::MAX], 4), "abab");
+    assert_eq!(picks(&[5, 1, 1], 14), "aabacaaaabacaa");
+    assert_eq!(picks(&[1, 1, 1], 6), "abcabc");
+    assert_eq!(picks(&[3, 0], 3), "aaa");
+    assert_eq!(picks(&[0], 2), "--");
+    assert_eq!(picks(&[], 1), "-");
+    assert_eq!(picks(&[u32::MAX, u32::MAX], 4), "abab");
 }
 
 #[test]
@@ -79,26 +79,26 @@ fn fewest_in_flight_for_the_weight() {
 }
 
 #[test]
-fn at_rest_the_turns_follow_the_weights() {
-    let rest = |weights: &[u32], turns: usize| {
+fn idle_picks_follow_the_weights() {
+    let rest = |weights: &[u32], picks: usize| {
         let (mut cursor, mut counts) = (0, alloc::vec![0usize; weights.len()]);
-        for _ in 0..turns {
+        for _ in 0..picks {
             counts[least_of(&[0; 3], weights, &mut cursor).expect("all are available")] += 1;
         }
         counts
     };
     // For weights of any granularity, and soon: within half the number of bits of the count.
     for weights in [[1, 3, 2], [256, 768, 512], [1_000_000, 3_000_000, 2_000_000]] {
-        for turns in 1..2_000 {
-            for (count, share) in rest(&weights, turns).into_iter().zip([1, 3, 2]) {
-                let bits = turns.ilog2() as usize + 1;
-                assert!((6 * count).abs_diff(turns * share) <= 3 * bits + 6, "{count} of {turns} for {share} of 6");
+        for picks in 1..2_000 {
+            for (count, share) in rest(&weights, picks).into_iter().zip([1, 3, 2]) {
+                let bits = picks.ilog2() as usize + 1;
+                assert!((6 * count).abs_diff(picks * share) <= 3 * bits + 6, "{count} of {picks} for {share} of 6");
             }
         }
     }
     let mut cursor = 0;
-    let turns: Vec<_> = (0..8).filter_map(|_| least_of(&[0, 0], &[256, 256], &mut cursor)).collect();
-    assert_eq!(turns, [0, 1, 0, 1, 0, 1, 0, 1]);
+    let picks: Vec<_> = (0..8).filter_map(|_| least_of(&[0, 0], &[256, 256], &mut cursor)).collect();
+    assert_eq!(picks, [0, 1, 0, 1, 0, 1, 0, 1]);
 }
 
 #[test]

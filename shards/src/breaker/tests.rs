@@ -171,7 +171,7 @@ fn a_random_life_keeps_the_laws() {
 }
 
 #[test]
-fn what_went_before_it_was_taken_out_says_nothing_after_its_return() {
+fn requests_from_before_an_ejection_do_not_count_after_the_return() {
     let mut breaker = Breaker::new(BreakerRules { probes: 1, ..RULES });
     // A hanging backend: many requests wait, the first three time out, it recovers, and then the others time out.
     let mut hung: Vec<Pass> = (0..10).map(|_| breaker.begin(Millis(0))).collect();
@@ -203,7 +203,7 @@ fn an_answer_that_breaks_off_speaks_of_the_term_it_was_begun_in() {
 }
 
 #[test]
-fn while_the_active_check_holds_it_down_requests_turn_nothing() {
+fn while_the_active_check_holds_it_down_requests_change_nothing() {
     let mut breaker = Breaker::new(BreakerRules { errors_in_row: 1, probes: 1, ..RULES });
     assert!(ask(&mut breaker, Outcome::Bad, 0).is_some());
     let probe = breaker.begin(Millis(1_000));

@@ -15,7 +15,7 @@ fn each_duration_is_below_the_bound_of_its_bucket_and_near_it() {
 }
 
 #[test]
-fn an_hour_is_told_from_longer() {
+fn an_hour_is_distinguished_from_longer() {
     let hour_us = 3_600_000_000;
     let mut quantile = Quantile::new();
     (0..LEAST).for_each(|_| quantile.note(hour_us));

@@ -48,7 +48,7 @@ fn an_expired_one_is_not_handed_out_nor_counted_against_the_cap() {
 }
 
 #[test]
-fn keeps_none_when_told_so() {
+fn keeps_none_if_idle_max_is_0() {
     let mut pool = pool(PoolBounds { idle_max: 0, ..BOUNDS });
     pool.take(Millis(0));
     assert_eq!(pool.give_back('a', HERE, Millis(0)), Some('a'));

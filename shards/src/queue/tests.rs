@@ -5,20 +5,20 @@ use crate::random::{Random, each_seed};
 
 /// Waiters, granted but unclaimed permits, and claimed permits, in a naive form.
 struct Model {
-    turns: u32,
-    line: Vec<(Place, u64)>,
+    permits: u32,
+    waiting: Vec<(Place, u64)>,
     woken: Vec<Place>,
     running: u32,
 }
 
 impl Model {
     fn free(&self) -> bool {
-        self.running + (self.woken.len() as u32) < self.turns
+        self.running + (self.woken.len() as u32) < self.permits
     }
 
     /// One permit became free; `next` is the waiter to wake.
     fn passes_on(&mut self, next: Option<u64>) {
-        let first = if self.free() && !self.line.is_empty() { Some(self.line.remove(0)) } else { None };
+        let first = if self.free() && !self.waiting.is_empty() { Some(self.waiting.remove(0)) } else { None };
         assert_eq!(next, first.map(|(_, name)| name), "the first in the queue, and no other");
         self.woken.extend(first.map(|(place, _)| place));
     }
@@ -27,28 +27,29 @@ impl Model {
 /// First come, first served among those that stay; no permit is lost or given out twice, and no waiter waits while one
 /// is free.
 #[test]
-fn turns_go_round_in_order_and_none_is_lost() {
+fn permits_are_granted_in_order_and_none_is_lost() {
     each_seed(300, |seed| {
         let mut random = Random::new(seed);
-        let (turns, places) = (1 + random.below(5) as u32, random.below(6) as u32);
-        let mut queue: Queue<u64> = Queue::new(turns, places);
-        let mut model = Model { turns, line: Vec::new(), woken: Vec::new(), running: 0 };
+        let (permits, places) = (1 + random.below(5) as u32, random.below(6) as u32);
+        let mut queue: Queue<u64> = Queue::new(permits, places);
+        let mut model = Model { permits, waiting: Vec::new(), woken: Vec::new(), running: 0 };
         let mut past: Vec<Place> = Vec::new();
         let mut name = 0;
         for _ in 0..2_000 {
             let pick = |random: &mut Random, count: usize| random.below(count as u64) as usize;
             match random.below(10) {
                 0..4 => {
-                    let expected = match (model.line.is_empty() && model.free(), model.line.len() < places as usize) {
-                        (true, _) => Enter::Go,
-                        (false, true) => Enter::Wait,
-                        (false, false) => Enter::Full,
-                    };
+                    let expected =
+                        match (model.waiting.is_empty() && model.free(), model.waiting.len() < places as usize) {
+                            (true, _) => Enter::Go,
+                            (false, true) => Enter::Wait,
+                            (false, false) => Enter::Full,
+                        };
                     assert_eq!(queue.enter(), expected);
                     name += 1;
                     match expected {
                         Enter::Go => model.running += 1,
-                        Enter::Wait => model.line.push((queue.wait(name), name)),
+                        Enter::Wait => model.waiting.push((queue.wait(name), name)),
                         Enter::Full => {}
                     }
                 }
@@ -68,17 +69,17 @@ fn turns_go_round_in_order_and_none_is_lost() {
                     model.passes_on(queue.give_up(place));
                     past.push(place);
                 }
-                7 if !model.line.is_empty() => {
-                    let (place, _) = model.line.remove(pick(&mut random, model.line.len()));
+                7 if !model.waiting.is_empty() => {
+                    let (place, _) = model.waiting.remove(pick(&mut random, model.waiting.len()));
                     assert!(!queue.take_grant(place), "it is not granted yet");
                     assert_eq!(queue.give_up(place), None);
                     past.push(place);
                 }
-                8 if !model.line.is_empty() => {
-                    let place = pick(&mut random, model.line.len());
+                8 if !model.waiting.is_empty() => {
+                    let place = pick(&mut random, model.waiting.len());
                     name += 1;
-                    model.line[place].1 = name;
-                    queue.replace(model.line[place].0, name);
+                    model.waiting[place].1 = name;
+                    queue.replace(model.waiting[place].0, name);
                 }
                 8 if !past.is_empty() => {
                     let place = past[pick(&mut random, past.len())];
@@ -87,8 +88,8 @@ fn turns_go_round_in_order_and_none_is_lost() {
                     assert_eq!(queue.give_up(place), None, "leaving twice has no effect");
                 }
                 9 if random.chance(20) => {
-                    model.turns = 1 + random.below(5) as u32;
-                    queue.resize(model.turns);
+                    model.permits = 1 + random.below(5) as u32;
+                    queue.resize(model.permits);
                     loop {
                         let next = queue.grant();
                         model.passes_on(next);
@@ -101,7 +102,7 @@ fn turns_go_round_in_order_and_none_is_lost() {
             }
             queue.check();
             assert_eq!(queue.taken(), model.running + model.woken.len() as u32);
-            assert_eq!(queue.waiting(), model.line.len());
+            assert_eq!(queue.waiting(), model.waiting.len());
             assert!(queue.taken() <= 5);
         }
         // Once every waiter has had a permit, all permits are free again.
@@ -114,12 +115,12 @@ fn turns_go_round_in_order_and_none_is_lost() {
             model.passes_on(queue.leave());
         }
         assert_eq!((queue.waiting(), model.running), (0, 0));
-        assert_eq!((0..model.turns).filter(|_| queue.enter() == Enter::Go).count(), model.turns as usize);
+        assert_eq!((0..model.permits).filter(|_| queue.enter() == Enter::Go).count(), model.permits as usize);
     });
 }
 
 #[test]
-fn more_turns_are_for_those_who_wait() {
+fn more_permits_go_to_waiters_first() {
     let mut queue = Queue::new(1, 9);
     assert_eq!(queue.enter(), Enter::Go);
     let (first, second) = (queue.wait("first"), queue.wait("second"));

@@ -2,7 +2,7 @@
 //! version of the gateway's protocol: the reaction of a core to each message, without bytes.
 
 use crate::laws::{End, Ledger, Question};
-use crate::messages::{Answer, Exchange, Message, Told};
+use crate::messages::{Answer, Exchange, Message, Reply};
 use crate::random::Random;
 use shards::{Asked, CoreId, Fingerprint, Lookup, Millis, Outcome, Shard, placement};
 use std::collections::HashMap;
@@ -134,10 +134,10 @@ impl Core {
     pub fn read(&mut self, from: CoreId, message: Message, turn: &mut Turn<'_>) {
         match message {
             Message::Ask { exchange, fingerprint, gave_up } => {
-                let told = self.answer(from, fingerprint, gave_up, turn);
-                turn.send(from, Message::Told { exchange, fingerprint, told });
+                let reply = self.answer(from, fingerprint, gave_up, turn);
+                turn.send(from, Message::Reply { exchange, fingerprint, reply });
             }
-            Message::Told { exchange, fingerprint, told } => self.told(exchange, fingerprint, told, turn),
+            Message::Reply { exchange, fingerprint, reply } => self.handle_reply(exchange, fingerprint, reply, turn),
             Message::Join { exchange, fingerprint, number } => match self.leads.get_mut(&(fingerprint, number)) {
                 Some(led) => led.followers.push((from, exchange)),
                 None => turn.send(from, Message::Joined { exchange, number, answer: None }),
@@ -224,7 +224,7 @@ impl Core {
     }
 
     /// As the owner.
-    fn answer(&mut self, asker: CoreId, fingerprint: Fingerprint, gave_up: Option<u64>, turn: &mut Turn<'_>) -> Told {
+    fn answer(&mut self, asker: CoreId, fingerprint: Fingerprint, gave_up: Option<u64>, turn: &mut Turn<'_>) -> Reply {
         let question = self.question(asker, fingerprint, turn.now);
         let peeked = self.shard.peek(&fingerprint, turn.now);
         let fresh = matches!(peeked, Lookup::Fresh { .. });
@@ -246,38 +246,38 @@ impl Core {
             turn.ledger.led(question, expired, *stale, self.stale_ms);
         }
         match asked {
-            Asked::Hit { value, .. } => Told::Hit { answer: value },
-            Asked::Lead { number, .. } => Told::Lead { number },
-            Asked::Follow { leader, number } => Told::Follow { leader, number },
-            Asked::Alone { .. } => Told::Alone,
+            Asked::Hit { value, .. } => Reply::Hit { answer: value },
+            Asked::Lead { number, .. } => Reply::Lead { number },
+            Asked::Follow { leader, number } => Reply::Follow { leader, number },
+            Asked::Alone { .. } => Reply::Alone,
         }
     }
 
     /// As the asker.
-    fn told(&mut self, exchange: Exchange, fingerprint: Fingerprint, told: Told, turn: &mut Turn<'_>) {
+    fn handle_reply(&mut self, exchange: Exchange, fingerprint: Fingerprint, reply: Reply, turn: &mut Turn<'_>) {
         let Some(running) = self.exchanges.get_mut(&exchange) else {
             // The client left meanwhile. A lead it was given must be settled all the same.
-            if let Told::Lead { number } = told {
+            if let Reply::Lead { number } = reply {
                 let settle = Message::Settle { fingerprint, number, outcome: Outcome::Drop };
                 turn.send(turn.owner(&fingerprint), settle);
             }
             return;
         };
         assert_eq!(running.state, State::Asking, "an answer without a question");
-        match told {
-            Told::Hit { answer } => drop(self.end(exchange, Some(answer), End::Served, turn)),
-            Told::Lead { number } => {
+        match reply {
+            Reply::Hit { answer } => drop(self.end(exchange, Some(answer), End::Served, turn)),
+            Reply::Lead { number } => {
                 running.state = State::Leading;
                 let before = self.leads.insert((fingerprint, number), Led { first: exchange, followers: Vec::new() });
                 assert!(before.is_none(), "a number has two leaders");
                 turn.effects.push(Effect::Fetch { purpose: Purpose::Flight { fingerprint, number } });
             }
-            Told::Follow { leader, number } => {
+            Reply::Follow { leader, number } => {
                 running.state = State::Following { number };
                 turn.send(leader, Message::Join { exchange, fingerprint, number });
                 turn.effects.push(Effect::Wait { exchange, number });
             }
-            Told::Alone => {
+            Reply::Alone => {
                 running.state = State::Alone;
                 turn.effects.push(Effect::Fetch { purpose: Purpose::Alone { exchange } });
             }

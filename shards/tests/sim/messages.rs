@@ -20,7 +20,7 @@ pub enum Message {
     /// To the owner. `gave_up` is the flight that timed out for the asker.
     Ask { exchange: Exchange, fingerprint: Fingerprint, gave_up: Option<u64> },
     /// From the owner.
-    Told { exchange: Exchange, fingerprint: Fingerprint, told: Told },
+    Reply { exchange: Exchange, fingerprint: Fingerprint, reply: Reply },
     /// To the leader.
     Join { exchange: Exchange, fingerprint: Fingerprint, number: u64 },
     /// From the leader. `None`: there is no such flight, or it failed.
@@ -30,7 +30,7 @@ pub enum Message {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Told {
+pub enum Reply {
     Hit { answer: Answer },
     Lead { number: u64 },
     Follow { leader: CoreId, number: u64 },

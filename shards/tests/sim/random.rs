@@ -43,15 +43,15 @@ pub fn each_seed(seeds: u64, mut run: impl FnMut(u64)) {
         None => (1, asked("SEEDS").unwrap_or(seeds)),
     };
     for seed in first..first.saturating_add(count) {
-        let told = TellsSeed(seed);
+        let printer = PrintsSeed(seed);
         run(seed);
-        drop(told);
+        drop(printer);
     }
 }
 
-struct TellsSeed(u64);
+struct PrintsSeed(u64);
 
-impl Drop for TellsSeed {
+impl Drop for PrintsSeed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             std::eprintln!("failed with seed {0}: SEED={0} replays it", self.0);

@@ -15,11 +15,11 @@ struct Model {
     /// Lengths of the ejections since the last full recovery.
     ejections: Vec<u64>,
     /// Every trip and return that took effect, as sent to other cores; a trip outranks a return.
-    turns: Vec<(u64, Turn)>,
+    transitions: Vec<(u64, Transition)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
+enum Transition {
     Return,
     Trip,
 }
@@ -32,26 +32,26 @@ struct Out {
 
 impl Model {
     fn new(rules: BreakerRules) -> Model {
-        let (returns, counted, ejections, turns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Model { rules, out: None, held: false, returns, counted, ejections, turns }
+        let (returns, counted, ejections, transitions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Model { rules, out: None, held: false, returns, counted, ejections, transitions }
     }
 
     fn epoch(&self) -> u64 {
-        self.turns.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0)
+        self.transitions.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0)
     }
 
     /// The epoch of a change found here: above all known ones.
-    fn turned(&mut self, turn: Turn) -> u64 {
-        self.turns.push((self.epoch() + 1, turn));
+    fn transitioned(&mut self, transition: Transition) -> u64 {
+        self.transitions.push((self.epoch() + 1, transition));
         self.epoch()
     }
 
     /// Whether a change found elsewhere outranks what is known, or is a trip of the same epoch.
-    fn heeds(&mut self, epoch: u64, turn: Turn) -> bool {
-        let known = self.turns.iter().copied().max().unwrap_or((0, Turn::Return));
-        let heeded = (epoch, turn) > known || (epoch, turn) == known && turn == Turn::Trip;
+    fn heeds(&mut self, epoch: u64, transition: Transition) -> bool {
+        let known = self.transitions.iter().copied().max().unwrap_or((0, Transition::Return));
+        let heeded = (epoch, transition) > known || (epoch, transition) == known && transition == Transition::Trip;
         if heeded {
-            self.turns.push((epoch, turn));
+            self.transitions.push((epoch, transition));
         }
         heeded
     }
@@ -92,7 +92,7 @@ impl Model {
                     out.good += 1;
                     (out.good == self.rules.probes).then(|| {
                         self.come_back(now);
-                        let (epoch, reason) = (self.turned(Turn::Return), Reason::ProbesPassed);
+                        let (epoch, reason) = (self.transitioned(Transition::Return), Reason::ProbesPassed);
                         Change { from: State::Probing, to: State::Serving, reason, for_ms: 0, epoch }
                     })
                 }
@@ -106,8 +106,8 @@ impl Model {
     }
 
     fn judge(&mut self, now: u64) -> Option<Change> {
-        let told = self.counted.iter().filter(|(_, outcome)| *outcome != Outcome::Neutral);
-        let row = told.rev().take_while(|(_, outcome)| *outcome == Outcome::Bad).count();
+        let known = self.counted.iter().filter(|(_, outcome)| *outcome != Outcome::Neutral);
+        let row = known.rev().take_while(|(_, outcome)| *outcome == Outcome::Bad).count();
         if row as u32 >= self.rules.errors_in_row {
             return self.trip(Reason::ErrorsInRow, now);
         }
@@ -133,7 +133,7 @@ impl Model {
         let doubled = self.ejections.iter().max().map_or(self.rules.eject_ms, |longest| 2 * longest);
         let for_ms = doubled.clamp(self.rules.eject_ms, self.rules.eject_max_ms);
         self.go_out(now + for_ms, for_ms);
-        Some(Change { from, to: State::Tripped, reason, for_ms, epoch: self.turned(Turn::Trip) })
+        Some(Change { from, to: State::Tripped, reason, for_ms, epoch: self.transitioned(Transition::Trip) })
     }
 
     fn forget_if_whole(&mut self, now: u64) {
@@ -156,9 +156,9 @@ impl Model {
 
     fn checked(&mut self, check: Check, now: u64) -> Option<Change> {
         let (from, epoch) = (self.state(), self.epoch());
-        let turned = self.held != (check == Check::Failed);
+        let transitioned = self.held != (check == Check::Failed);
         self.held = check == Check::Failed;
-        if !turned || self.out.is_some() {
+        if !transitioned || self.out.is_some() {
             return None;
         }
         if check == Check::Passed {
@@ -188,7 +188,7 @@ enum Began {
 
 #[test]
 fn a_random_life_is_the_one_that_the_model_leads() {
-    let mut turns = [0; 6];
+    let mut transitions = [0; 6];
     each_seed(300, |seed| {
         let mut random = Random::new(seed);
         let rules = BreakerRules {
@@ -246,7 +246,7 @@ fn a_random_life_is_the_one_that_the_model_leads() {
                         0 => {
                             let for_ms = 1 + random.below(4_000);
                             breaker.elsewhere_tripped(for_ms, epoch, Millis(now));
-                            if model.heeds(epoch, Turn::Trip) {
+                            if model.heeds(epoch, Transition::Trip) {
                                 let until = model.out.as_ref().map_or(0, |out| out.until).max(now + for_ms);
                                 model.forget_if_whole(now);
                                 model.go_out(until, for_ms);
@@ -254,7 +254,7 @@ fn a_random_life_is_the_one_that_the_model_leads() {
                         }
                         _ => {
                             breaker.elsewhere_restored(epoch, Millis(now));
-                            if model.heeds(epoch, Turn::Return) && model.out.is_some() {
+                            if model.heeds(epoch, Transition::Return) && model.out.is_some() {
                                 model.come_back(now);
                             }
                         }
@@ -267,10 +267,13 @@ fn a_random_life_is_the_one_that_the_model_leads() {
             breaker.check();
             if let Some(change) = changes.0 {
                 assert_ne!(change.from, change.to, "a change without a new state");
-                turns[change.reason as usize] += 1;
+                transitions[change.reason as usize] += 1;
             }
         }
     });
     // A single replayed seed need not cover all reasons.
-    assert!(turns.iter().all(|&count| count > 0) || turns.iter().sum::<u32>() < 1_000, "each reason: {turns:?}");
+    assert!(
+        transitions.iter().all(|&count| count > 0) || transitions.iter().sum::<u32>() < 1_000,
+        "each reason: {transitions:?}"
+    );
 }

@@ -193,7 +193,7 @@ impl Core {
                 assert!(so_long, "ejected by a request from before its return");
             }
         }
-        let told = ended.map(|change| {
+        let words = ended.map(|change| {
             assert_ne!(change.from, change.to, "a change without a new state");
             laws.turned(change.reason);
             match change.to {
@@ -201,7 +201,7 @@ impl Core {
                 _ => Word::Tripped { backend, for_ms: change.for_ms, epoch: change.epoch },
             }
         });
-        (request, told)
+        (request, words)
     }
 
     pub fn read(&mut self, word: Word, now: Millis) {

@@ -74,7 +74,7 @@ fn only_complete_answers_may_be_stored() {
 }
 
 #[test]
-fn what_is_no_answer_is_told_from_one() {
+fn errors_and_empty_answers_are_distinguished_from_answers() {
     use Endpoint::*;
     use Substance::{Content, Cut, Error, Preamble, Unknown};
     for (endpoint, body, substance) in [
@@ -298,7 +298,7 @@ fn text_answers_survive_the_round_trip() {
 }
 
 #[test]
-fn what_is_in_doubt_is_not_merged() {
+fn doubtful_streams_are_not_aggregated() {
     let chunk = |members: &str| format!(r#"data: {{"id":"1","object":"chat.completion.chunk",{members}}}{}"#, "\n\n");
     let choice = |members: &str| chunk(&format!(r#""choices":[{{"index":0,{members}}}]"#));
     let good = choice(r#""delta":{"role":"assistant","content":"a"},"finish_reason":"stop""#);

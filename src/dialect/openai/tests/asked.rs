@@ -23,7 +23,7 @@ fn read(endpoint: Endpoint, body: &[u8]) -> Option<Understood> {
 }
 
 /// As the gateway does it, and whether the request was parsed.
-fn told(shapes: &mut Shapes, endpoint: Endpoint, body: &[u8]) -> (Option<Understood>, bool) {
+fn understand(shapes: &mut Shapes, endpoint: Endpoint, body: &[u8]) -> (Option<Understood>, bool) {
     let mut key = Vec::new();
     if let Some((facts, reading)) = shapes.known_request(endpoint, body) {
         // No tape: it would be that of another request.
@@ -48,7 +48,7 @@ fn request(system: &str, said: &str, user: &str) -> String {
 fn what_differs_in_what_is_said_alone_is_not_read_again() {
     let cached = || {
         let mut shapes = Shapes::default();
-        assert!(told(&mut shapes, CHAT, request("Be kind.", "Hello", "u-1").as_bytes()).1);
+        assert!(understand(&mut shapes, CHAT, request("Be kind.", "Hello", "u-1").as_bytes()).1);
         shapes
     };
     for (body, is_read) in [
@@ -74,14 +74,14 @@ fn what_differs_in_what_is_said_alone_is_not_read_again() {
         (request("a", "Hello", "u") + "}", true),
         (request("a", "Hello", "u") + " ", true),
     ] {
-        let (understood, was_read) = told(&mut cached(), CHAT, body.as_bytes());
+        let (understood, was_read) = understand(&mut cached(), CHAT, body.as_bytes());
         assert_eq!(understood, read(CHAT, body.as_bytes()), "{body}");
         assert_eq!(was_read, is_read, "{body}");
     }
     let mut not_text = request("Be kind.", "xx", "u").into_bytes();
     let place = not_text.windows(2).position(|pair| pair == b"xx").unwrap();
     not_text[place] = 0xff;
-    assert_eq!(told(&mut cached(), CHAT, &not_text), (None, true));
+    assert_eq!(understand(&mut cached(), CHAT, &not_text), (None, true));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn prompts_and_inputs_are_compared_too() {
         let mut shapes = Shapes::default();
         for (said, is_read) in [("a", true), ("another", false), ("", false), ("\\\"", false)] {
             let body = body(said);
-            let (understood, was_read) = told(&mut shapes, endpoint, body.as_bytes());
+            let (understood, was_read) = understand(&mut shapes, endpoint, body.as_bytes());
             assert_eq!((understood, was_read), (read(endpoint, body.as_bytes()), is_read), "{body}");
         }
     }
@@ -106,12 +106,12 @@ fn prompts_and_inputs_are_compared_too() {
 fn endpoints_are_not_confused() {
     let body = request("a", "b", "c");
     let mut shapes = Shapes::default();
-    told(&mut shapes, CHAT, body.as_bytes());
+    understand(&mut shapes, CHAT, body.as_bytes());
     for endpoint in [Endpoint::Completions, Endpoint::Embeddings, Endpoint::Models, Endpoint::Other] {
-        let (understood, was_read) = told(&mut shapes, endpoint, body.as_bytes());
+        let (understood, was_read) = understand(&mut shapes, endpoint, body.as_bytes());
         assert_eq!((understood, was_read), (read(endpoint, body.as_bytes()), true), "{endpoint:?}");
     }
-    assert!(told(&mut shapes, Endpoint::Other, body.as_bytes()).1, "passed-through requests are always parsed");
+    assert!(understand(&mut shapes, Endpoint::Other, body.as_bytes()).1, "passed-through requests are always parsed");
 }
 
 /// Requests, complete and truncated.
@@ -138,14 +138,14 @@ fn requests() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn facts_and_keys_by_shape_are_those_of_reading() {
+fn facts_and_keys_from_templates_equal_parsed_ones() {
     let compared = std::cell::Cell::new(0);
     law(500, prop::collection::vec(requests(), 1..60), |requests| {
         let mut shapes = Shapes::default();
         for body in &requests {
             let body = body.as_bytes();
             let endpoint = [CHAT, Endpoint::Completions, Endpoint::Embeddings][body.len() % 7 % 3];
-            let (understood, was_read) = told(&mut shapes, endpoint, body);
+            let (understood, was_read) = understand(&mut shapes, endpoint, body);
             prop_assert_eq!(understood, read(endpoint, body), "{}", String::from_utf8_lossy(body));
             compared.set(compared.get() + u32::from(!was_read));
         }

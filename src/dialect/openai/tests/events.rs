@@ -19,7 +19,7 @@ fn delta(delta: &str) -> String {
 }
 
 #[test]
-fn kinds_are_told_apart() {
+fn kinds_are_distinguished() {
     use EventKind::*;
     for (data, kind) in [
         ("[DONE]", Done),
@@ -88,7 +88,7 @@ fn kinds_are_told_apart() {
 
 /// Chunks in the order in which servers send them.
 #[test]
-fn substance_is_told_from_preamble() {
+fn substance_is_distinguished_from_preamble() {
     use Substance::{Content, Preamble, Unknown};
     for (server, data, substance) in [
         (

@@ -10,7 +10,7 @@ use crate::wire::json::tests::law;
 const CHAT: Endpoint = Endpoint::ChatCompletions;
 
 /// The facts, and whether the event was parsed.
-fn told(shapes: &mut Shapes, data: &str) -> (EventFacts, bool) {
+fn facts_of(shapes: &mut Shapes, data: &str) -> (EventFacts, bool) {
     let mut tape = Tape::new();
     let facts = shapes.event_facts(CHAT, b"", data.as_bytes(), &mut tape);
     (facts, !tape.root().is_null())
@@ -29,7 +29,7 @@ fn said(id: &str, created: &str, content: &str) -> String {
 #[test]
 fn what_differs_in_its_words_alone_is_not_read_again() {
     let mut shapes = Shapes::default();
-    assert!(told(&mut shapes, &said("c-1", "1700000000", "Hello")).1);
+    assert!(facts_of(&mut shapes, &said("c-1", "1700000000", "Hello")).1);
     for (event, is_read) in [
         (said("c-1", "1700000000", " world"), false),
         (said("chatcmpl-8f3", "1", "ü€😀"), false),
@@ -50,7 +50,7 @@ fn what_differs_in_its_words_alone_is_not_read_again() {
         (said("c-1", "1700000000", "a") + "}", true),
         (said("c-1", "1700000000", "b"), false),
     ] {
-        let facts = told(&mut shapes, &event);
+        let facts = facts_of(&mut shapes, &event);
         assert_eq!(facts.0, read(&event), "{event}");
         // Invalid JSON leaves no tape.
         let is_json = serde_json::from_str::<serde_json::Value>(&event).is_ok();
@@ -69,14 +69,14 @@ fn the_usage_member_is_found_on_either_side() {
     let mut shapes = Shapes::default();
     for content in ["a", "much longer", "b"] {
         let behind = said("c-1", "17", content);
-        let (facts, _) = told(&mut shapes, &behind);
+        let (facts, _) = facts_of(&mut shapes, &behind);
         assert_eq!(facts, read(&behind));
         let UsageMembers::Null(span) = facts.usage_members else { panic!("{facts:?}") };
         assert_eq!(&behind[span.start as usize..span.end as usize], ",\"usage\":null");
         let ahead = behind.replace(",\"usage\":null", "").replace("{\"id\"", "{\"usage\":null,\"id\"");
-        assert_eq!(told(&mut shapes, &ahead).0, read(&ahead));
+        assert_eq!(facts_of(&mut shapes, &ahead).0, read(&ahead));
         let between = ahead.replace("\"usage\":null,", "").replace("\"created\"", "\"usage\":null,\"created\"");
-        assert_eq!(told(&mut shapes, &between).0, read(&between));
+        assert_eq!(facts_of(&mut shapes, &between).0, read(&between));
     }
 }
 
@@ -84,7 +84,7 @@ fn the_usage_member_is_found_on_either_side() {
 fn a_name_an_endpoint_and_another_model_are_not_confused() {
     let mut shapes = Shapes::default();
     let event = said("c-1", "17", "a");
-    told(&mut shapes, &event);
+    facts_of(&mut shapes, &event);
     for (endpoint, name) in [(CHAT, &b"error"[..]), (CHAT, b"delta"), (Endpoint::Other, b""), (CHAT, b"")] {
         let mut tape = Tape::new();
         let facts = shapes.event_facts(endpoint, name, event.as_bytes(), &mut tape);
@@ -93,19 +93,19 @@ fn a_name_an_endpoint_and_another_model_are_not_confused() {
 }
 
 #[test]
-fn shapes_that_never_come_again_do_not_drive_out_those_that_do() {
+fn templates_that_never_match_do_not_evict_those_that_do() {
     let mut shapes = Shapes::default();
     let models: Vec<String> =
         (0..4).map(|model| said("c", "17", "a").replace("\"index\":0", &format!("\"index\":{model}"))).collect();
     for event in &models {
-        told(&mut shapes, event);
+        facts_of(&mut shapes, event);
     }
     let (mut reads, rounds) = (0, 1000);
     for round in 0..rounds {
         let part = said("c", "17", "a").replace("\"logprobs\":null", &format!("\"logprobs\":{round}"));
-        told(&mut shapes, &part);
+        facts_of(&mut shapes, &part);
         for event in &models {
-            reads += u32::from(told(&mut shapes, event).1);
+            reads += u32::from(facts_of(&mut shapes, event).1);
         }
     }
     assert!(reads < rounds / 5, "{reads} of {} events were parsed", 4 * rounds);
@@ -160,7 +160,7 @@ pub(super) fn filled(
 }
 
 #[test]
-fn facts_by_shape_are_those_of_reading() {
+fn facts_from_templates_equal_parsed_ones() {
     law(500, prop::collection::vec(events(), 1..60), |events| {
         let (mut shapes, mut tape, mut own) = (Shapes::default(), Tape::new(), Tape::new());
         for event in &events {

@@ -7,7 +7,7 @@ use crate::wire::http1::known::SLOTS;
 use crate::wire::http1::{Asked, KnownHeads, Progress, RequestHead, ResponseHead, parse_request, parse_response};
 
 /// Parses `input` both ways and compares the results.
-fn told(known: &mut KnownHeads<RequestHead>, head: &mut RequestHead, input: &[u8]) {
+fn check_request(known: &mut KnownHeads<RequestHead>, head: &mut RequestHead, input: &[u8]) {
     let mut read = RequestHead::default();
     let verdict = parse_request(input, &mut read);
     assert_eq!(known.parse_request(input, head), verdict, "{}", input.escape_ascii());
@@ -17,7 +17,7 @@ fn told(known: &mut KnownHeads<RequestHead>, head: &mut RequestHead, input: &[u8
 }
 
 /// The same for a response.
-fn answered(known: &mut KnownHeads<ResponseHead>, asked: Asked, input: &[u8]) {
+fn check_response(known: &mut KnownHeads<ResponseHead>, asked: Asked, input: &[u8]) {
     let (mut read, mut head) = (ResponseHead::default(), ResponseHead::default());
     let verdict = parse_response(input, asked, &mut read);
     assert_eq!(known.parse_response(input, asked, &mut head), verdict, "{}", input.escape_ascii());
@@ -29,7 +29,7 @@ fn answered(known: &mut KnownHeads<ResponseHead>, asked: Asked, input: &[u8]) {
 /// Parses `inputs` in order; whether the last one had to be parsed.
 fn is_read(inputs: &[&[u8]]) -> bool {
     let (mut known, mut head) = (KnownHeads::default(), RequestHead::default());
-    inputs.iter().for_each(|input| told(&mut known, &mut head, input));
+    inputs.iter().for_each(|input| check_request(&mut known, &mut head, input));
     known.reads() as usize == inputs.len()
 }
 
@@ -114,7 +114,7 @@ fn answer(status: &str, length: &str, more: &str) -> Vec<u8> {
 }
 
 #[test]
-fn answers_of_one_shape_are_not_read_again() {
+fn responses_that_match_a_template_are_not_parsed() {
     let first = answer("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n");
     for (status, length, more, read) in [
         ("200 OK", "7", "Keep-Alive: timeout=5\r\nx-request-id: one\r\n", false),
@@ -132,22 +132,22 @@ fn answers_of_one_shape_are_not_read_again() {
     ] {
         let input = answer(status, length, more);
         let mut known = KnownHeads::default();
-        answered(&mut known, Asked::Other, &first);
-        answered(&mut known, Asked::Other, &input);
+        check_response(&mut known, Asked::Other, &first);
+        check_response(&mut known, Asked::Other, &input);
         assert_eq!(known.reads() == 2, read, "{}", input.escape_ascii());
         // A response to HEAD has no body, whatever it announces.
-        answered(&mut known, Asked::Head, &input);
-        answered(&mut known, Asked::Head, &first);
-        answered(&mut known, Asked::Other, &first);
+        check_response(&mut known, Asked::Head, &input);
+        check_response(&mut known, Asked::Head, &first);
+        check_response(&mut known, Asked::Other, &first);
     }
     for place in 0..first.len() - 7 {
-        answered(&mut KnownHeads::default(), Asked::Other, &first[..place]);
+        check_response(&mut KnownHeads::default(), Asked::Other, &first[..place]);
         for byte in [b'\r', b'\n', b' ', b':', 0, b'a', b'0', 0x7f, 0xff] {
             let mut input = first.clone();
             input[place] = byte;
             let mut known = KnownHeads::default();
-            answered(&mut known, Asked::Other, &first);
-            answered(&mut known, Asked::Other, &input);
+            check_response(&mut known, Asked::Other, &first);
+            check_response(&mut known, Asked::Other, &input);
         }
     }
 }
@@ -161,16 +161,16 @@ fn answers_without_a_body_teach_nothing() {
         "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-id: @\r\n\r\n",
     ] {
         let mut known = KnownHeads::default();
-        answered(&mut known, Asked::Other, head.replace('@', "a").as_bytes());
-        answered(&mut known, Asked::Other, head.replace('@', "bc").as_bytes());
+        check_response(&mut known, Asked::Other, head.replace('@', "a").as_bytes());
+        check_response(&mut known, Asked::Other, head.replace('@', "bc").as_bytes());
         assert_eq!(known.reads(), 2, "{head}");
     }
     for head in
         ["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-id: @\r\n\r\n", "HTTP/1.0 200 OK\r\nx-id: @\r\n\r\n"]
     {
         let mut known = KnownHeads::default();
-        answered(&mut known, Asked::Other, head.replace('@', "a").as_bytes());
-        answered(&mut known, Asked::Other, head.replace('@', "bc").as_bytes());
+        check_response(&mut known, Asked::Other, head.replace('@', "a").as_bytes());
+        check_response(&mut known, Asked::Other, head.replace('@', "bc").as_bytes());
         assert_eq!(known.reads(), 1, "{head}");
     }
 }
@@ -181,10 +181,10 @@ fn no_credential_is_kept() {
         "Cookie: secret-1\r\nX-Api-Key: secret-2\r\nProxy-Authorization: secret-3\r\nX-Anything: secret-4\r\n";
     let mut known = KnownHeads::default();
     let input = with("Bearer secret-5", "7", secrets);
-    told(&mut known, &mut RequestHead::default(), &input);
+    check_request(&mut known, &mut RequestHead::default(), &input);
     assert!(!known.literals().any(|literal| literal.windows(6).any(|part| part == b"secret")));
     assert!(known.literals().any(|literal| literal.ends_with(b"X-Anything: \r\n\r\n")));
-    told(&mut known, &mut RequestHead::default(), b"GET /v1/models?key=secret-6 HTTP/1.1\r\nHost: a\r\n\r\n");
+    check_request(&mut known, &mut RequestHead::default(), b"GET /v1/models?key=secret-6 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(known.literals().count(), 1);
 }
 
@@ -256,11 +256,11 @@ fn filled(frame: impl Strategy<Value = &'static str>) -> impl Strategy<Value = V
 }
 
 #[test]
-fn heads_by_shape_are_those_of_reading() {
+fn request_heads_from_templates_equal_parsed_ones() {
     let compared = std::cell::Cell::new(0);
     let verdict = rng::runner(500).run(&prop::collection::vec(heads(), 1..60), |heads| {
         let (mut known, mut head) = (KnownHeads::default(), RequestHead::default());
-        heads.iter().for_each(|input| told(&mut known, &mut head, input));
+        heads.iter().for_each(|input| check_request(&mut known, &mut head, input));
         compared.set(compared.get() + heads.len() as u64 - known.reads());
         Ok(())
     });
@@ -269,12 +269,12 @@ fn heads_by_shape_are_those_of_reading() {
 }
 
 #[test]
-fn answers_by_shape_are_those_of_reading() {
+fn response_heads_from_templates_equal_parsed_ones() {
     let compared = std::cell::Cell::new(0);
     let asked = prop_oneof![5 => Just(Asked::Other), 1 => Just(Asked::Head)];
     let verdict = rng::runner(500).run(&prop::collection::vec((answers(), asked), 1..60), |answers| {
         let mut known = KnownHeads::default();
-        answers.iter().for_each(|(input, asked)| answered(&mut known, *asked, input));
+        answers.iter().for_each(|(input, asked)| check_response(&mut known, *asked, input));
         let others = answers.iter().filter(|(_, asked)| *asked == Asked::Other).count();
         compared.set(compared.get() + others as u64 - known.reads());
         Ok(())
