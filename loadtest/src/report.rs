@@ -23,7 +23,7 @@ impl Times {
         self.0.saturating_record(us.clamp(1, HIGHEST_US));
     }
 
-    /// Microseconds that a share of all stayed within.
+    /// The value at a quantile, in microseconds.
     pub fn at(&self, quantile: f64) -> u64 {
         self.0.value_at_quantile(quantile)
     }
@@ -43,7 +43,7 @@ impl Times {
     }
 }
 
-/// What came of a part of a run.
+/// The results of one part of a run.
 pub struct Part {
     pub name: String,
     pub done: u64,
@@ -58,7 +58,7 @@ impl Part {
         Part { name: name.to_owned(), done: 0, failed: 0, hits: 0, marked: 0, latency: Times::new() }
     }
 
-    /// Begins anew, under the same name.
+    /// Resets the counts and keeps the name.
     pub fn clear(&mut self) {
         self.latency.0.reset();
         (self.done, self.failed, self.hits, self.marked) = (0, 0, 0, 0);
@@ -71,9 +71,9 @@ impl Part {
 
 /// Everything a run counts.
 pub struct Tally {
-    /// Parts of a scenario; one of a plain run.
+    /// The parts of a scenario; a plain run has one.
     pub parts: Vec<Part>,
-    /// What ended since the last look.
+    /// Requests that ended since the last window.
     pub window: Part,
     pub planned: u64,
     pub done: u64,
@@ -112,7 +112,7 @@ impl Tally {
         }
     }
 
-    /// A good answer to a request of a part.
+    /// Records a good answer to a request of `part`.
     pub fn answer(&mut self, part: usize, us: u64, mark: CacheMark) {
         self.done += 1;
         self.latency.note(us);

@@ -169,7 +169,7 @@ async fn load(
     Ok(())
 }
 
-/// Starts requests when their time has come, whatever became of those before. `look` is called between them with the time
+/// Starts requests when they are due, whatever the outcome of earlier ones. `look` is called in between with the time
 /// since the start, and may end the run early.
 async fn drive(
     connections: usize,

@@ -1,5 +1,5 @@
-//! Load over time: the scenarios, how their rates run, and what is watched meanwhile. Requests come from the Zipf corpus.
-//! Owns the plan of a scenario; `drive` of the parent module keeps the time.
+//! Load over time: the scenarios, their rates, and what is recorded. Requests come from the Zipf corpus. Owns the plan
+//! of a scenario; `drive` of the parent module keeps the time.
 
 mod picture;
 mod results;
@@ -32,11 +32,11 @@ Examples:
   loadtest scenario spike --short --rate-scale 0.1 --url http://127.0.0.1:8080 --report reports
   loadtest scenario soak --time-scale 2 --url http://127.0.0.1:8080 --models mock-a,mock-b   # 48 hours";
 
-/// Bad seconds in a row that end a ramp.
+/// Consecutive failed seconds that end a ramp.
 const FAILED_WINDOWS: u32 = 3;
-/// Slowest 99th percentile that is no failure.
+/// A 99th percentile above this is a failure.
 const FAILED_P99_US: u64 = 1_000_000;
-/// Points of a picture; more cannot be told apart.
+/// Points of a chart; more could not be distinguished.
 const WINDOWS: f64 = 600.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -48,7 +48,7 @@ pub enum Name {
     Cache,
 }
 
-/// Load a gateway as one of five scenarios says
+/// Load a gateway according to one of five scenarios
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -57,13 +57,13 @@ pub struct Arguments {
     /// Where to: http://HOST:PORT, or with a path (default path /v1/chat/completions)
     #[arg(long)]
     url: String,
-    /// The form that takes minutes
+    /// The short form, which takes minutes
     #[arg(long)]
     short: bool,
     /// Multiplies every rate, for machines of another size
     #[arg(long, default_value_t = 1.0)]
     rate_scale: f64,
-    /// Multiplies every length
+    /// Multiplies every duration
     #[arg(long, default_value_t = 1.0)]
     time_scale: f64,
     /// Connections; also the most requests at one time. Requests that find none free wait, and their wait counts
@@ -92,7 +92,7 @@ pub struct Arguments {
     remote: bool,
 }
 
-/// A stretch of time in which the rate goes evenly from one value to another.
+/// A period in which the rate changes linearly from one value to another.
 #[derive(Clone, Debug, PartialEq)]
 struct Phase {
     part: &'static str,
@@ -150,18 +150,18 @@ impl Phase {
         self
     }
 
-    /// Requests that start in it.
+    /// Number of requests that start in it.
     fn count(&self) -> u64 {
         ((self.from + self.to) / 2.0 * self.seconds) as u64
     }
 
-    /// When the request of a number starts, in seconds since the phase began: the number is the integral of the rate.
+    /// When a request starts, in seconds since the start of the phase: its number is the integral of the rate.
     fn start(&self, number: u64) -> f64 {
         if number == 0 {
             return 0.0;
         }
         let (number, growth) = (number as f64, (self.to - self.from) / self.seconds);
-        // Stable for a growth near zero, where the quadratic formula is not.
+        // Stable for a slope near zero, unlike the usual quadratic formula.
         2.0 * number / (self.from + (self.from * self.from + 2.0 * growth * number).max(0.0).sqrt())
     }
 
@@ -170,7 +170,7 @@ impl Phase {
     }
 }
 
-/// The rate that is asked for so many seconds after the start.
+/// The planned rate at `seconds` after the start.
 fn rate(phases: &[Phase], mut seconds: f64) -> f64 {
     for phase in phases {
         if seconds < phase.seconds {
@@ -216,7 +216,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         return Err(format!("{address} is not this machine; --remote allows it").into());
     }
     if let Some(directory) = &arguments.report {
-        // Before hours of load, not after.
+        // Fails before hours of load, not after.
         std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     }
     let phases: Vec<Phase> =
@@ -243,7 +243,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 impl Arguments {
-    /// What a plain run over the corpus would be asked with.
+    /// The arguments of a plain run over the same corpus.
     fn asked(&self) -> super::Arguments {
         super::Arguments {
             url: self.url.clone(),
@@ -263,7 +263,7 @@ impl Arguments {
     }
 }
 
-/// Cuts the run into windows, and ends a ramp that has failed.
+/// Divides the run into windows, and ends a ramp that has failed.
 struct Watch<'p> {
     phases: &'p [Phase],
     name: Name,
@@ -276,9 +276,9 @@ struct Watch<'p> {
 impl<'p> Watch<'p> {
     fn new(name: Name, phases: &'p [Phase]) -> Watch<'p> {
         let total: f64 = phases.iter().map(|phase| phase.seconds).sum();
-        // A ramp is looked at every second: what fails is to be known soon.
+        // A ramp is checked every second, to detect a failure soon.
         let length = if name == Name::Baseline { 1.0 } else { (total / WINDOWS).max(1.0) };
-        // A run of less than a few seconds still has a few points.
+        // A run of a few seconds still has a few points.
         let length = length.min(total / 10.0);
         Watch { phases, name, length, windows: Vec::new(), bad: 0, ending: Ending::Whole }
     }

@@ -10,7 +10,7 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 40.0;
 const GAP: f64 = 60.0;
 
-/// A line of a chart: name, colour, its value in a window.
+/// A line of a chart: name, colour, and its value in a window.
 type Row<'r> = (&'r str, &'r str, fn(&Window) -> f64);
 
 const RATES: [Row<'_>; 3] = [
@@ -24,13 +24,13 @@ const LATENCIES: [Row<'_>; 3] = [
     ("p99", "#cf222e", |window| window.p99_us as f64 / 1000.0),
 ];
 
-/// Where a value stands between the bottom (0) and the top (1) of a chart.
+/// Maps a value to the range from the bottom (0) to the top (1) of a chart.
 #[derive(Clone, Copy)]
 enum Scale {
     Linear {
         most: f64,
     },
-    /// Whole decades, in powers of ten.
+    /// Whole decades, as powers of ten.
     Logarithmic {
         least: f64,
         most: f64,
@@ -89,7 +89,7 @@ fn chart(out: &mut String, top: f64, unit: &str, rows: &[Row<'_>], windows: &[Wi
     let end = windows.last().map_or(1.0, |window| window.end).max(1e-9);
     let y = |value: f64| top + HEIGHT * (1.0 - scale.height(value));
     let mut add = |words: std::fmt::Arguments<'_>| {
-        // Writing to a string cannot fail.
+        // Writing to a string does not fail.
         let _ = writeln!(out, "{words}");
     };
     for mark in scale.marks() {

@@ -1,4 +1,4 @@
-//! What a scenario measured, as text, as one JSON object, and as a page with a picture. Owns nothing.
+//! The results of a scenario, as text, as one JSON object, and as a page with a chart. Owns nothing.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -7,10 +7,10 @@ use std::path::Path;
 use super::{Name, picture};
 use crate::report::{Part, Tally};
 
-/// What ended within a stretch of the run; rates are per second.
+/// Results within one period of the run; rates are per second.
 pub struct Window {
     pub end: f64,
-    /// What was to start.
+    /// Requests due.
     pub asked: f64,
     pub done: f64,
     pub failed: f64,
@@ -40,7 +40,7 @@ impl Window {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ending {
     Whole,
-    /// The ramp had reached this rate.
+    /// The rate that the ramp had reached.
     Failed {
         rate: f64,
     },
@@ -58,7 +58,7 @@ impl Results<'_> {
         format!("{:?}", self.name).to_lowercase()
     }
 
-    /// For a terminal, and the page's table.
+    /// For a terminal, and for the table in the page.
     pub fn text(&self) -> String {
         let tally = self.tally;
         let mut out = format!(
@@ -73,7 +73,7 @@ impl Results<'_> {
         for part in &tally.parts {
             let ms = |quantile| part.latency.at(quantile) as f64 / 1000.0;
             let hits = part.hit_rate().map_or_else(|| "-".to_owned(), |rate| format!("{:.1} %", rate * 100.0));
-            // Writing to a string cannot fail.
+            // Writing to a string does not fail.
             let _ = writeln!(
                 out,
                 "| {} | {} | {} | {hits} | {:.2} | {:.2} | {:.2} | {:.2} |",
@@ -120,7 +120,7 @@ impl Results<'_> {
         })
     }
 
-    /// NAME.md, NAME.json and NAME.svg.
+    /// Writes NAME.md, NAME.json and NAME.svg.
     pub fn write(&self, directory: &Path) -> Result<(), Box<dyn Error>> {
         let title = self.title();
         let page = format!("# {title}\n\n![Rates and latencies over time]({title}.svg)\n\n{}", self.text());

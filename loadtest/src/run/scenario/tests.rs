@@ -1,4 +1,4 @@
-//! The plans of the scenarios, and each of them against a mock for a moment.
+//! The plans of the scenarios, and a short run of each against a mock.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn lengths_and_rates_are_those_of_the_plan() {
     for name in [Name::Baseline, Name::Sustained, Name::Spike, Name::Soak, Name::Cache] {
         assert!(length(name, true) <= 3.0 * minute, "{name:?}");
         for pair in phases(name, false).windows(2) {
-            assert_eq!(pair[0].to, pair[1].from, "{name:?}: the rate does not jump");
+            assert_eq!(pair[0].to, pair[1].from, "{name:?}: the rate is continuous");
         }
     }
     let spike = phases(Name::Spike, false);
@@ -35,7 +35,7 @@ fn requests_start_as_the_rate_says() {
     let starts: Vec<Start> = starts(&phases, &parts).collect();
     assert_eq!(starts.len(), 700);
     assert!(starts.is_sorted_by_key(|start| start.after));
-    // Half of the time at half of the rate is a quarter of the ramp.
+    // Half the time at half the rate is a quarter of the ramp.
     let early = starts.iter().filter(|start| start.after.as_secs_f64() < 5.0).count();
     assert!((124..=126).contains(&early), "{early}");
     assert!(starts[500..].iter().all(|start| start.part == 1 && start.cache == CacheUse::Bypassed));
@@ -59,7 +59,7 @@ fn only_a_ramp_that_stays_bad_ends() {
     let phases = phases(Name::Baseline, true);
     for (name, bad, ended) in [(Name::Baseline, 3, true), (Name::Baseline, 2, false), (Name::Sustained, 3, false)] {
         let mut watch = Watch::new(name, &phases);
-        // Nothing was answered in the bad seconds, and all of it in the last one.
+        // No answers in the bad seconds, and all of them in the last one.
         let mut flow = ControlFlow::Continue(());
         for second in 1..=bad {
             flow = watch.look(Duration::from_secs(second), &mut Part::new("window"));
