@@ -1,4 +1,4 @@
-//! One entry of LiteLLM's `model_list`: where it is, with what credential, and its share. Pure.
+//! One entry of LiteLLM's `model_list`: its URL, credential and share. Pure.
 
 use std::io;
 use std::path::Path;
@@ -10,13 +10,13 @@ use super::plan::{Backend, Plan, Target};
 use super::provider::{Reach, provider};
 use super::yaml::{Fields, Leftovers, Node};
 
-/// What LiteLLM's examples put where a server asks for no key.
+/// Placeholders in LiteLLM's examples for servers that require no key.
 const NO_KEYS: [&str; 9] = ["", "none", "null", "empty", "fake", "fake-key", "dummy", "anything", "not-needed"];
 
-/// Day in milliseconds: the longest time-out there is.
+/// A day in milliseconds: the longest timeout.
 const DAY_MS: f64 = 86_400_000.0;
 
-/// What all backends have in common.
+/// Settings common to all backends.
 #[derive(Debug, Default)]
 pub struct Common {
     pub timeout_request_ms: Option<u64>,
@@ -24,7 +24,7 @@ pub struct Common {
     pub eject_time_ms: Option<u64>,
 }
 
-/// Reads `litellm_params`; `None`, and told, where Ringway cannot reach the deployment.
+/// Reads `litellm_params`. If Ringway cannot reach the deployment, reports that and returns `None`.
 pub fn deployment(
     params: &Node,
     place: &str,
@@ -62,7 +62,7 @@ pub fn deployment(
     }
     backend.timeout_first_token_ms = milliseconds(&mut fields, "stream_timeout", left);
     if let Some(order) = fields.number("order", left) {
-        // LiteLLM counts from 1, and asks the lowest first.
+        // LiteLLM counts from 1, and tries the lowest order first.
         backend.priority = (order - 1.0).clamp(0.0, 15.0) as u32;
     }
     let target = Target {
@@ -97,7 +97,7 @@ pub fn deployment(
     Some(Target { backend, ..target })
 }
 
-/// The backend's URL without `/v1`; `None`, and told, where there is none.
+/// The backend's URL without `/v1`. If there is none, reports that and returns `None`.
 fn url(
     fields: &mut Fields<'_>,
     provider: &str,
@@ -126,7 +126,7 @@ fn url(
         let tail = if *reach == Reach::Azure { "/openai" } else { "" };
         return Some(format!("${{{name}}}{tail}"));
     }
-    // What stands before an @ may be a password, and so nothing of it is repeated.
+    // Text before an @ may be a password, so nothing of it is repeated.
     if written.contains('@') || written.contains("${") {
         left.add(node.line, &place, "is not a URL that a backend can have; the deployment is left out");
         return None;
@@ -142,7 +142,7 @@ fn url(
     match base.strip_suffix("/v1") {
         Some(short) => Some(short.to_owned()),
         None => {
-            // Ollama's is written without it.
+            // Ollama's URL is written without it.
             if !provider.starts_with("ollama") {
                 left.add(node.line, &place, "has no /v1 at its end; requests go to /v1 behind it");
             }
@@ -151,7 +151,7 @@ fn url(
     }
 }
 
-/// What is wrong with a URL by the configuration's own rules; one from the environment cannot be looked at.
+/// What is wrong with a URL by the configuration's own rules; one from the environment cannot be checked.
 fn url_fault(url: &str) -> Option<String> {
     if url.starts_with("${") {
         return None;
@@ -163,7 +163,7 @@ fn url_fault(url: &str) -> Option<String> {
     problems.iter().next().map(|problem| format!("{}; {}", problem.what, problem.remedy))
 }
 
-/// A reference to the variable of the key, made up where the key stands in the file.
+/// A reference to the variable of the key; with a made-up name if the file has the key itself.
 fn credential(
     backend: &mut Backend,
     written: Option<&Node>,
@@ -205,7 +205,7 @@ fn credential(
     }
 }
 
-/// What LiteLLM weighs deployments by: their weight, else their rates.
+/// The share that LiteLLM uses for a deployment: its weight, or else its rates.
 fn share(fields: &mut Fields<'_>, left: &mut Leftovers) -> Option<f64> {
     let weight = fields.number("weight", left);
     let mut share = weight;
@@ -233,7 +233,7 @@ pub fn variable(text: &str) -> Option<&str> {
     (!first.is_ascii_digit() && name.bytes().all(fits)).then_some(name)
 }
 
-/// A time in seconds, within what a time-out may be.
+/// A duration in seconds, limited to the range of timeouts.
 pub fn milliseconds(fields: &mut Fields<'_>, key: &str, left: &mut Leftovers) -> Option<u64> {
     let read = |node: &Node| node.number().map(|seconds| seconds * 1000.0).filter(|ms| (1.0..=DAY_MS).contains(ms));
     fields.read(key, "seconds from 0.001 to 86400", left, read).map(|ms| ms.round() as u64)

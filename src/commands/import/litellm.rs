@@ -1,4 +1,4 @@
-//! A configuration of LiteLLM's proxy, section by section, to a plan and what could not be carried over.
+//! Converts a configuration of LiteLLM's proxy, section by section, to a plan and a list of what cannot be converted.
 //! Pure: reads no file and no environment.
 
 use crate::commands::key;
@@ -8,7 +8,7 @@ use super::deployment::{Common, deployment, milliseconds, variable};
 use super::plan::{Model, Plan, Target, Tenant};
 use super::yaml::{Fields, Leftovers, Node, Yaml};
 
-/// Most models; beyond, the result would be larger than a configuration may be.
+/// Most models; with more, the result would exceed the largest configuration.
 const MODELS: usize = 4_000;
 
 /// A hash that nobody has a key for, where one is wanted for a check.
@@ -58,13 +58,13 @@ pub fn read(root: &Node, source: &str, left: &mut Leftovers) -> Result<Plan, Str
     Ok(plan)
 }
 
-/// What router_settings and litellm_settings say of all models.
+/// What router_settings and litellm_settings say about all models.
 struct Routing<'n> {
     balance: &'static str,
     retries: Option<u32>,
     common: Common,
     aliases: Option<&'n Node>,
-    /// Place, entries; in the order in which LiteLLM asks them.
+    /// Section and entries, in the order in which LiteLLM tries them.
     fallbacks: Vec<(String, &'n Node)>,
     default_fallbacks: Option<&'n Node>,
 }
@@ -78,7 +78,7 @@ fn routing<'n>(router: &'n Node, settings: &'n Node, plan: &mut Plan, left: &mut
         fallbacks: Vec::new(),
         default_fallbacks: None,
     };
-    // What the router says holds over what LiteLLM says in general.
+    // router_settings takes precedence over litellm_settings.
     for (name, node) in [("router_settings", router), ("litellm_settings", settings)] {
         let Some(mut fields) = Fields::of(node, name, left) else { continue };
         if let Some(strategy) = fields.take("routing_strategy") {
@@ -94,7 +94,7 @@ fn routing<'n>(router: &'n Node, settings: &'n Node, plan: &mut Plan, left: &mut
             routing.common.timeout_request_ms = routing.common.timeout_request_ms.or(timeout);
         }
         let errors = fields.read("allowed_fails", "a number from 0 to 999", left, |node| {
-            // LiteLLM allows so many, and the next one counts.
+            // LiteLLM's number is the failures that it allows, ours is the one that counts.
             node.number().filter(|count| *count < 1000.0).map(|count| count as u32 + 1)
         });
         routing.common.eject_errors = routing.common.eject_errors.or(errors);
@@ -124,7 +124,7 @@ fn routing<'n>(router: &'n Node, settings: &'n Node, plan: &mut Plan, left: &mut
             _ => None,
         });
     }
-    // A list may stand in both sections; a model's own fallbacks come before those for a long prompt.
+    // A list may be in both sections; a model's general fallbacks come before those for long prompts.
     routing.fallbacks.sort_by_key(|(place, _)| place.contains("context_window"));
     routing
 }
@@ -205,13 +205,13 @@ fn same(one: &Target, other: &Target) -> bool {
     one.backend == other.backend && one.model == other.model
 }
 
-/// What `config/value.rs` takes as the name of a model.
+/// What `config/value.rs` accepts as the name of a model.
 fn is_name(name: &str) -> bool {
     (1..=limits::MODEL_BYTES).contains(&name.len())
         && !name.chars().any(|letter| letter.is_control() || letter == '"' || letter == '\\')
 }
 
-/// Another name for a model becomes a model with the same targets.
+/// An alias of a model becomes a model with the same targets.
 fn aliases(routing: &Routing<'_>, plan: &mut Plan, left: &mut Leftovers) {
     let Some(node) = routing.aliases else { return };
     for (alias, meant) in node.map().unwrap_or_default() {
@@ -276,7 +276,7 @@ fn fallbacks(routing: &Routing<'_>, plan: &mut Plan, left: &mut Leftovers) {
     }
 }
 
-/// Each once, and never the model itself.
+/// Adds each name once, and never the model itself.
 fn extend(model: &mut Model, names: &[String]) {
     for name in names {
         if *name != model.name && !model.fallback.contains(name) {

@@ -1,5 +1,5 @@
-//! `ringway import`: writes a configuration from another gateway's. Reads the file it is given and nothing else; what
-//! cannot be carried over is told, and no secret is copied.
+//! `ringway import`: converts another gateway's configuration. Reads only the file that it is given; reports what
+//! cannot be converted, and copies no secret.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -30,7 +30,7 @@ references to the environment. An output file that exists already is left alone.
 /// Largest file to import.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// Make a configuration from another gateway's
+/// Convert another gateway's configuration
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct Arguments {
@@ -76,14 +76,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Why nothing came of it, and what was left out until then.
+/// Why the import failed, and what was left out until then.
 #[derive(Debug)]
 struct Refused {
     why: String,
     left: Vec<String>,
 }
 
-/// The configuration for a file of LiteLLM's, and what is not in it.
+/// The configuration for a LiteLLM file, and what is not in it.
 fn import(text: &str, name: &str) -> Result<(String, Vec<String>), Refused> {
     let root = yaml::parse(text).map_err(|why| Refused { why: format!("{name}:{why}"), left: Vec::new() })?;
     let mut left = Leftovers::default();
@@ -97,7 +97,7 @@ fn import(text: &str, name: &str) -> Result<(String, Vec<String>), Refused> {
     }
 }
 
-/// What `ringway check` will say once the environment is set, such as a URL that is none.
+/// What `ringway check` will report once the environment is set, such as an invalid URL.
 fn problems(plan: &Plan) -> Vec<String> {
     let example = |name: &str| {
         let variable = plan.variables.iter().find(|variable| variable.name == name);
@@ -123,12 +123,12 @@ fn read(file: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes a new file that only its owner can read, or none.
+/// Writes a new file that only its owner can read; leaves none if that fails.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if written.is_err() {
-        // A half of a configuration is worse than none; the error that is told is the first one.
+        // A partial configuration is worse than none; the first error is the one reported.
         let _ = std::fs::remove_file(path);
     }
     written

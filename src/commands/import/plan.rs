@@ -1,11 +1,11 @@
-//! What becomes of an imported file: backends, models and keys in Ringway's words, and their text as TOML.
-//! Owns the spelling of values. A secret is never in here: only the name of the variable that will hold it.
+//! The result of an import: backends, models and keys in Ringway's terms, and their text as TOML. Owns the spelling of
+//! values. Never contains a secret, only the name of the variable that will hold it.
 
 use std::fmt::Write;
 
 use super::yaml::plain;
 
-/// Everything of the new configuration.
+/// The new configuration.
 #[derive(Debug, Default)]
 pub struct Plan {
     pub source: String,
@@ -13,7 +13,7 @@ pub struct Plan {
     pub cache: Cache,
     pub backends: Vec<Backend>,
     pub models: Vec<Model>,
-    /// Names that have to be in the environment, and what each holds.
+    /// Required environment variables, and the purpose of each.
     pub variables: Vec<Variable>,
 }
 
@@ -21,7 +21,7 @@ pub struct Plan {
 pub struct Variable {
     pub name: String,
     pub what: String,
-    /// A value of the right kind, for a check of the result without the real one.
+    /// A value of the right kind, to check the result without the real one.
     pub example: &'static str,
 }
 
@@ -39,17 +39,17 @@ pub struct Cache {
     pub ttl_ms: Option<u64>,
 }
 
-/// Two deployments that differ in none of these fields but the line share one.
+/// Two deployments that are equal in all fields except the line share one.
 #[derive(Clone, Debug, Default)]
 pub struct Backend {
     pub name: String,
     pub provider: String,
-    /// Of the first deployment there.
+    /// Of its first deployment.
     pub line: u64,
     pub url: String,
     /// A reference to a variable.
     pub api_key: Option<String>,
-    /// Tells apart keys that stand in the file in clear, without being one.
+    /// Distinguishes keys that are in the file in clear text, without containing them.
     pub key_hash: Option<String>,
     pub azure: bool,
     pub priority: u32,
@@ -63,7 +63,7 @@ pub struct Backend {
 pub struct Target {
     pub backend: String,
     pub model: String,
-    /// Its share against the others of the model, in whatever unit.
+    /// Its share relative to the model's other targets, in any unit.
     pub share: Option<f64>,
     pub max_concurrent: Option<f64>,
 }
@@ -79,7 +79,7 @@ pub struct Model {
 }
 
 impl Plan {
-    /// The name of the backend that is like `wanted`, which is added if there is none.
+    /// The name of the backend that equals `wanted`; adds it if there is none.
     pub fn backend(&mut self, mut wanted: Backend) -> String {
         let same = |known: &&Backend| {
             let with_name = Backend { name: known.name.clone(), line: known.line, ..wanted.clone() };
@@ -102,7 +102,7 @@ impl Plan {
         }
     }
 
-    /// The configuration, `left` as comments at its end.
+    /// The configuration, with `left` as comments at its end.
     pub fn toml(&self, left: &[String]) -> String {
         let mut out = format!(
             "# Written by `ringway import litellm` from {}. Look at the end for what is not in here, then:\n\
@@ -213,7 +213,7 @@ impl Model {
         out
     }
 
-    /// Weights from 1 to 1000 in the proportion of the shares, where every target has one and they differ.
+    /// Weights from 1 to 1000 in proportion to the shares, if every target has one and they differ.
     fn weights(&self) -> Option<Vec<u64>> {
         let shares: Vec<f64> = self.targets.iter().map(|target| target.share).collect::<Option<_>>()?;
         let most = shares.iter().copied().fold(0.0, f64::max);
@@ -227,7 +227,7 @@ impl Model {
         Some(weights.into_iter().map(|weight| weight / divisor.max(1)).collect())
     }
 
-    /// What all targets together may have, where each has a bound.
+    /// The sum of the targets' bounds, if each has one.
     fn max_concurrent(&self) -> Option<u64> {
         let sum: f64 = self.targets.iter().map(|target| target.max_concurrent).sum::<Option<f64>>()?;
         (1.0..=1_000_000.0).contains(&sum).then_some(sum as u64)
@@ -243,12 +243,12 @@ fn line(out: &mut String, words: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{words}");
 }
 
-/// A TOML string that stands for exactly `value`: `${` would be taken from the environment.
+/// A TOML string with exactly `value`; escapes `${`, which would be taken from the environment.
 fn text(value: &str) -> String {
     toml::Value::String(value.replace("${", "$${")).to_string()
 }
 
-/// As `text`, for what holds references to the environment.
+/// As `text`, for values with references to the environment.
 fn reference(value: &str) -> String {
     toml::Value::String(value.to_owned()).to_string()
 }

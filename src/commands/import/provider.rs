@@ -1,14 +1,14 @@
-//! The providers of LiteLLM, and where Ringway reaches them: one row each. Pure.
-//! Ringway puts `/v1/...` behind a backend's URL, so a provider counts as reachable if it has OpenAI's API there.
+//! The providers of LiteLLM, and how Ringway reaches them: one row each. Pure. Ringway appends `/v1/...` to a backend's
+//! URL, so a provider is supported if it has OpenAI's API there.
 
-/// How a provider's requests are made by Ringway.
+/// How Ringway reaches a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// OpenAI's API; the URL where the file names none, and the variable LiteLLM takes the key from.
+    /// OpenAI's API: the default URL, and the variable from which LiteLLM takes the key.
     OpenAi { url: Option<&'static str>, key: Option<&'static str> },
-    /// As `OpenAi`, at `/openai` of the resource's URL, with the key in `api-key`.
+    /// As `OpenAi`, below `/openai` of the resource's URL, with the key in `api-key`.
     Azure,
-    /// Not at all, and why.
+    /// Not supported, and why.
     No(&'static str),
 }
 
@@ -20,16 +20,16 @@ const fn at(url: &'static str, key: &'static str) -> Reach {
     Reach::OpenAi { url: Some(url), key: Some(key) }
 }
 
-/// Servers that users run themselves: without a URL in the file there is none.
+/// Servers that users run themselves have no default URL.
 const OWN_SERVER: Reach = Reach::OpenAi { url: None, key: None };
 
-/// By LiteLLM's prefix of the model; URLs and variables as in LiteLLM's documentation of each provider.
+/// By LiteLLM's model prefix; URLs and variables as in LiteLLM's documentation of each provider.
 const PROVIDERS: &[(&str, Reach)] = &[
     ("openai", at("https://api.openai.com", "OPENAI_API_KEY")),
     ("text-completion-openai", at("https://api.openai.com", "OPENAI_API_KEY")),
     ("azure", Reach::Azure),
     ("azure_text", Reach::Azure),
-    // Its OpenAI-compatible endpoint, which takes the key as a bearer credential.
+    // Its OpenAI-compatible endpoint, which accepts the key as a bearer credential.
     ("anthropic", at("https://api.anthropic.com", "ANTHROPIC_API_KEY")),
     ("groq", at("https://api.groq.com/openai", "GROQ_API_KEY")),
     ("mistral", at("https://api.mistral.ai", "MISTRAL_API_KEY")),
@@ -81,9 +81,9 @@ pub fn provider<'m>(model: &'m str, named: Option<&'m str>) -> (&'m str, &'m str
     }
     match model.split_once('/') {
         Some((name, rest)) if row(name).is_some() => (name, rest, row(name).unwrap_or(OWN_SERVER)),
-        // A prefix that LiteLLM has and the table lacks would otherwise become an OpenAI model in silence.
+        // A LiteLLM prefix that is missing in the table would otherwise silently become an OpenAI model.
         Some((name, rest)) => (name, rest, Reach::No("is a provider that is not known here; left out")),
-        // LiteLLM knows the models of a few providers by name.
+        // LiteLLM recognizes the models of a few providers by name.
         None if model.starts_with("claude-") => ("anthropic", model, row("anthropic").unwrap_or(OWN_SERVER)),
         None => ("openai", model, row("openai").unwrap_or(OWN_SERVER)),
     }

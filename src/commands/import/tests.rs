@@ -1,4 +1,4 @@
-//! Whole files of LiteLLM's: what becomes of them, that it is a configuration, and that no secret is in it.
+//! Whole LiteLLM files: the result, that it is a valid configuration, and that it contains no secret.
 
 use std::path::Path;
 
@@ -57,7 +57,7 @@ fn what_is_no_configuration_of_litellm_is_refused() {
     assert!(told.starts_with("f:3:"), "{told}");
 }
 
-/// Values as people write them wrongly.
+/// Values with typical mistakes.
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("5".to_owned()),

@@ -1,5 +1,5 @@
-//! A YAML text as a tree whose nodes know their lines, and tables that know which of their keys were read.
-//! Pure. A key that nobody takes is reported: nothing of a file is lost in silence.
+//! A YAML text as a tree whose nodes know their lines, and mappings that track which keys were read. Pure. Keys that
+//! were not read are reported, so that nothing is lost silently.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 /// Deepest nesting; configurations stay below 10 levels.
 const DEPTH: usize = 64;
 
-/// What a node holds.
+/// The value of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Yaml {
     Null,
@@ -21,14 +21,14 @@ pub enum Yaml {
     Map(Vec<(String, Node)>),
 }
 
-/// A value and where it stands, from line 1.
+/// A value and its line, counted from 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub line: u64,
     pub value: Yaml,
 }
 
-/// What of a file is not in the result, or needs a person's hand: line, place, words.
+/// What is not in the result or needs manual work: line, place, explanation.
 #[derive(Debug, Default)]
 pub struct Leftovers(Vec<(u64, String, String)>);
 
@@ -57,7 +57,7 @@ pub fn parse(text: &str) -> Result<Node, String> {
     match serde_saphyr::from_str_with_options::<Spanned<Yaml>>(text, options) {
         Ok(root) => Ok(Node::from(root)),
         Err(error) => {
-            // The renderer's own first words say the place again.
+            // The library's message starts with the location, which is given already.
             let what = error.without_snippet().to_string();
             let what = what.lines().next().unwrap_or("it cannot be read").to_owned();
             Err(match error.location() {
@@ -80,7 +80,7 @@ impl From<Spanned<Yaml>> for Node {
 }
 
 impl Node {
-    /// Text as it is, and numbers and switches as they are spelled; `None` for the rest.
+    /// Text as it is, and numbers and booleans as spelled; `None` for other values.
     pub fn text(&self) -> Option<String> {
         match &self.value {
             Yaml::Text(text) => Some(text.clone()),
@@ -91,7 +91,7 @@ impl Node {
         }
     }
 
-    /// A number above zero, also where it stands in quotes.
+    /// A number above zero, also in quotes.
     pub fn number(&self) -> Option<f64> {
         let number = match &self.value {
             Yaml::Integer(number) => *number as f64,
@@ -102,7 +102,7 @@ impl Node {
         (number.is_finite() && number >= 0.0).then_some(number)
     }
 
-    /// LiteLLM reads YAML 1.1, where more words than two are switches.
+    /// LiteLLM reads YAML 1.1, which has more words for booleans.
     pub fn switch(&self) -> Option<bool> {
         match &self.value {
             Yaml::Switch(on) => Some(*on),
@@ -124,14 +124,14 @@ impl Node {
     }
 }
 
-/// A mapping being read: keys are taken one by one, and what is left is told at the end.
+/// A mapping being read: keys are taken one by one, and the rest is reported at the end.
 pub struct Fields<'n> {
     place: String,
     entries: Vec<(&'n str, &'n Node)>,
 }
 
 impl<'n> Fields<'n> {
-    /// The fields of `node`; `None`, and told, where it is no mapping. Nothing counts as an empty one.
+    /// The fields of `node`. If it is not a mapping, reports that and returns `None`; null counts as an empty mapping.
     pub fn of(node: &'n Node, place: &str, left: &mut Leftovers) -> Option<Fields<'n>> {
         let entries = match &node.value {
             Yaml::Map(entries) => entries.iter().map(|(key, value)| (key.as_str(), value)).collect(),
@@ -148,14 +148,14 @@ impl<'n> Fields<'n> {
         if self.place.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place) }
     }
 
-    /// Takes a key. One without a value is as good as absent.
+    /// Takes a key. One without a value counts as absent.
     pub fn take(&mut self, key: &str) -> Option<&'n Node> {
         let at = self.entries.iter().position(|(name, _)| *name == key)?;
         let (_, node) = self.entries.remove(at);
         (node.value != Yaml::Null).then_some(node)
     }
 
-    /// Takes a key and reads it; a value of another kind is told and left out.
+    /// Takes a key and reads it; a value of another kind is reported and ignored.
     pub fn read<T>(
         &mut self,
         key: &str,
@@ -179,7 +179,7 @@ impl<'n> Fields<'n> {
         self.read(key, "a number from 0", left, Node::number)
     }
 
-    /// Tells every key that was not taken; `why` may know more about one.
+    /// Reports every key that was not taken, with a reason from `why` if it has one.
     pub fn finish(self, left: &mut Leftovers, why: impl Fn(&str) -> Option<&'static str>) {
         for (key, node) in &self.entries {
             left.add(node.line, &self.place(key), why(key).unwrap_or("has no counterpart; left out"));
