@@ -155,9 +155,11 @@ impl Failure {
             BadHead { status, why } => invalid(*status, "bad_request_head", why.clone()),
             BadFraming { why } => invalid(400, "bad_request_framing", why.clone()),
             BodyTooLarge => invalid(413, "body_too_large", "The request body is larger than this gateway accepts."),
-            MemoryFull => {
-                server(503, "memory_full", "The requests in hand take all the memory they may; try again shortly.")
-            }
+            MemoryFull => server(
+                503,
+                "memory_full",
+                "Requests in progress use all the memory available for them; try again shortly.",
+            ),
             UnknownCoding => invalid(
                 415,
                 "unsupported_content_encoding",
@@ -170,14 +172,14 @@ impl Failure {
             BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why.clone()) },
             NoCredential => invalid(401, "missing_api_key", "Send your key as `Authorization: Bearer KEY`."),
             UnknownCredential => {
-                invalid(401, "invalid_api_key", "This key is not known here; check it or ask for a new one.")
+                invalid(401, "invalid_api_key", "The API key is not valid; check it or request a new one.")
             }
             UnknownModel => Public { param: Some("model"), ..invalid(404, "model_not_found", unknown_model) },
             UnknownPath { near: Some(near) } => {
-                invalid(404, "unknown_path", format!("There is nothing at this path; did you mean {near}?"))
+                invalid(404, "unknown_path", format!("This path does not exist; did you mean {near}?"))
             }
             UnknownPath { near: None } => {
-                invalid(404, "unknown_path", "There is nothing at this path; the API lives below /v1/.")
+                invalid(404, "unknown_path", "This path does not exist; the API is below /v1/.")
             }
             NoUpgrade => invalid(
                 426,
@@ -186,7 +188,7 @@ impl Failure {
             ),
             BadForm { why } => invalid(400, "bad_form", why.clone()),
             WrongMethod { .. } => {
-                invalid(405, "method_not_allowed", "This path does not have this method; see the Allow header.")
+                invalid(405, "method_not_allowed", "This path does not support this method; see the Allow header.")
             }
             NoModel => invalid(
                 400,
@@ -213,19 +215,19 @@ impl Failure {
             BackendClosed => {
                 server(502, "backend_closed", "The model's backend closed the connection before it answered.")
             }
-            BackendGarbage => server(502, "backend_invalid", "The model's backend sent an answer that cannot be read."),
+            BackendGarbage => server(502, "backend_invalid", "The model's backend sent an invalid answer."),
             BackendTimeout => server(504, "backend_timeout", "The model's backend did not answer in time."),
             BackendTruncated => {
                 server(502, "backend_truncated", "The model's backend broke off in the middle of its answer.")
             }
             Lagged => {
-                server(500, "client_too_slow", "The connection read too slowly to follow a shared answer; ask again.")
+                server(500, "client_too_slow", "The client read too slowly to follow a shared answer; try again.")
             }
-            FlightLost => server(502, "flight_lost", "The shared upstream call ended without an answer; ask again."),
-            Draining => server(503, "draining", "This node is shutting down; ask again, another will answer."),
+            FlightLost => server(502, "flight_lost", "The shared upstream call ended without an answer; try again."),
+            Draining => server(503, "draining", "This node is shutting down; try again, another will answer."),
             ClientGone => server(499, "client_gone", "The client closed the connection."),
             Internal => {
-                server(500, "internal", "The gateway failed on this request; the log names it by its request id.")
+                server(500, "internal", "The gateway failed on this request; find it in the log by its request id.")
             }
         }
     }

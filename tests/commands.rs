@@ -210,7 +210,7 @@ fn certificates_and_keys_are_read_before_anything_starts() {
     ];
     let path = file("bad.toml", &format!("{rest}{}", backends.concat()));
     let wanted = [
-        (9, 10, "tls_ca", format!("{empty}: no PEM certificate in it; name the PEM file")),
+        (9, 10, "tls_ca", format!("{empty}: contains no PEM certificate; name the PEM file")),
         (10, 12, "tls_cert", format!("{broken}: certificate 1 cannot be used: ")),
         (11, 11, "tls_key", format!("{cut}: the private key cannot be used: ")),
         (
@@ -221,7 +221,7 @@ fn certificates_and_keys_are_read_before_anything_starts() {
         ),
         (19, 10, "weight", String::new()),
         (22, 10, "tls_ca", "cannot read /missing.pem: ".to_owned()),
-        (23, 12, "tls_cert", format!("{empty}: no PEM certificate in it; ")),
+        (23, 12, "tls_cert", format!("{empty}: contains no PEM certificate; ")),
     ];
     for command in ["check", "serve"] {
         let (status, out, told) = run(&[command, "--config", &path], "");

@@ -83,12 +83,15 @@ fn profiles_are_listed_shown_applied_and_undone() {
     let somaxconn = || fs::read_to_string(host.path().join("proc/sys/net/core/somaxconn")).unwrap();
     let (status, out, told) = run(&["tune", "--profile", "base", "--root", root]);
     assert_eq!((status, told.as_str(), somaxconn().as_str()), (0, "", "128\n"));
-    assert!(out.contains("  - 128\n  + 4096\n") && out.ends_with("Nothing is changed; --apply does it.\n"), "{out}");
+    assert!(
+        out.contains("  - 128\n  + 4096\n") && out.ends_with("Nothing was changed; use --apply to make the changes.\n"),
+        "{out}"
+    );
     assert!(!host.path().join("var").exists(), "showing leaves nothing behind");
 
     let (status, out, told) = run(&["tune", "--profile", "base", "--root", root, "--apply"]);
     assert_eq!((status, told.as_str(), somaxconn().as_str()), (0, "", "4096\n"), "{out}");
-    assert!(out.ends_with("what was there before is in ") || out.contains("var/lib/ringway/tune.json"), "{out}");
+    assert!(out.ends_with("the previous settings are saved in ") || out.contains("var/lib/ringway/tune.json"), "{out}");
     assert!(host.path().join("etc/sysctl.d/60-ringway.conf").exists());
     let (status, out, _) = run(&["tune", "--undo", "--root", root]);
     assert_eq!((status, somaxconn().as_str()), (0, "128\n"));
@@ -129,7 +132,7 @@ for profile in base throughput latency numa virtual-machine; do
     [[ $(< /proc/sys/net/core/somaxconn) == 4096 && $(< /proc/sys/net/ipv4/tcp_slow_start_after_idle) == 0 ]]
     [[ $(tr '\t' ' ' < /proc/sys/net/ipv4/ip_local_port_range) == '10240 65535' ]]
     grep -q '^net.ipv4.tcp_migrate_req = 1$' /etc/sysctl.d/60-ringway.conf
-    "$ringway" tune --profile "$profile" --apply --state "$work/tune.json" | grep -q 'Nothing was to change'
+    "$ringway" tune --profile "$profile" --apply --state "$work/tune.json" | grep -q 'Nothing to change'
     "$ringway" tune --undo --state "$work/tune.json" > "$work/shown"
     all > "$work/after"
     diff "$work/before" "$work/after"

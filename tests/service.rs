@@ -22,7 +22,7 @@ fn install_says_every_file_and_writes_only_when_told() {
         String::from_utf8(output.stdout).unwrap()
     };
     let shown = run(&["install"]);
-    assert!(shown.ends_with("Nothing is changed; --apply does it.\n"), "{shown}");
+    assert!(shown.ends_with("Nothing was changed; use --apply to make the changes.\n"), "{shown}");
     assert_eq!(fs::read_dir(image.path()).unwrap().count(), 0);
     let done = run(&["install", "--apply"]);
     let mut files = Vec::new();

@@ -79,7 +79,7 @@ fn run(how: &How, steps: Steps, end: &str) -> Result<(), Failure> {
     let shown = pieces.iter().zip(&steps).map(|(piece, step)| format!("{:<40} {}\n", piece.path, step.words()));
     let shown: String = shown.collect();
     if !how.apply {
-        return print(&format!("{shown}\nNothing is changed; --apply does it.\n"));
+        return print(&format!("{shown}\nNothing was changed; use --apply to make the changes.\n"));
     }
     carry_out(&root, &pieces, &steps).map_err(Failure::other)?;
     print(&format!("{shown}{end}"))

@@ -69,16 +69,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let intent = intend(&sight, profile.as_ref(), &saved).map_err(Failure::other)?;
     if !writes {
         let end = match profile {
-            Some(_) => "\nNothing is changed; --apply does it.\n",
+            Some(_) => "\nNothing was changed; use --apply to make the changes.\n",
             None => "\nThere is nothing to undo.\n",
         };
         return print(&(show(&intent) + end));
     }
     apply(&root, &intent, &saved, &state).map_err(Failure::other)?;
     let end = match (intent.changes.len(), arguments.undo) {
-        (0, false) => "\nNothing was to change.\n".to_owned(),
+        (0, false) => "\nNothing to change.\n".to_owned(),
         (_, true) => "\nUndone.\n".to_owned(),
-        (_, false) => format!("\nChanged; what was there before is in {}.\n", state.display()),
+        (_, false) => format!("\nChanged; the previous settings are saved in {}.\n", state.display()),
     };
     print(&(show(&intent) + &end))
 }

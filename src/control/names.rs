@@ -76,7 +76,7 @@ pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: A
                     // A name with rotating addresses of many servers changes all the time; it has moved only if all old
                     // ones are gone.
                     if !known.is_empty() && !known.iter().any(|old| new.contains(old)) {
-                        let text = format!("backend {called}: the name {host} leads to other addresses now");
+                        let text = format!("backend {called}: the name {host} resolves to other addresses now");
                         tell(Finding::Said(text));
                     }
                     tell(Finding::Addresses { backend, addresses: new.clone() });

@@ -62,7 +62,7 @@ pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> 
     let (part, deadline) = (limit / count, started + limit);
     let mut waiting = addresses.iter();
     let mut asked = JoinSet::new();
-    let mut why = "its name leads to no address".to_owned();
+    let mut why = "its name has no addresses".to_owned();
     while let Some(address) = waiting.next() {
         let (target, address) = (target.clone(), address.clone());
         asked.spawn_local(async move { ask_one(&target, &address, deadline).await });

@@ -190,7 +190,7 @@ fn watch_backends(
         match finding {
             Finding::Well { backend, after_ms } => {
                 let (name, seconds) = (name(backend), after_ms / 1000);
-                info!(backend = name, "backend {name} answers its checks again after {seconds} s");
+                info!(backend = name, "backend {name} passes its health checks again after {seconds} s");
                 admin.checked(backend, None);
                 notices.tell(data_cores, &Notice::Health { backend, news: News::CheckPassed });
             }
@@ -310,7 +310,10 @@ impl Node {
                 let (core, reason) = (from.0, change.reason.label());
                 match change.to {
                     State::Serving => {
-                        info!(backend = name, reason, core, "backend {name} serves again ({reason}, core {core})");
+                        info!(
+                            backend = name,
+                            reason, core, "backend {name} is in service again ({reason}, core {core})"
+                        );
                     }
                     State::Tripped | State::Probing => {
                         let for_ms = change.for_ms;

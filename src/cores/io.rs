@@ -111,7 +111,7 @@ impl Sink {
                 let _ = old.close().await;
                 info!("the access log {} was opened again", log.path.display());
             }
-            Err(error) => warn!("{error}; the log goes on in the file that was open"),
+            Err(error) => warn!("{error}; the log continues in the open file"),
         }
     }
 

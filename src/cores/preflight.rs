@@ -138,7 +138,7 @@ impl Memory {
         let Memory { bytes, bound } = self;
         let (cache, whole) = (spell_size(cache_bytes), spell_size(bytes >> 20 << 20));
         if cache_bytes > bytes && cache_bytes != UNWRITTEN_BYTES {
-            return Verdict::TooMuch(format!("cache.memory: {cache} is more than {bound} has ({whole}); write less"));
+            return Verdict::TooMuch(format!("cache.memory: {cache} is more than {bound} has ({whole}); lower it"));
         }
         if cache_bytes > bytes / 2 {
             return Verdict::Much(format!("cache.memory: {cache} is more than half of what {bound} has ({whole})"));

@@ -46,7 +46,7 @@ fn resolved(snapshot: &Snapshot, look_up: impl Fn(&str) -> Found + Sync) -> (Vec
                     return addresses.iter().copied().map(with_port).collect();
                 }
                 Some(Err(error)) => error.to_string(),
-                _ => "it leads to no address".to_owned(),
+                _ => "it has no addresses".to_owned(),
             };
             warnings.push(format!(
                 "backend {name}: the name {host} does not resolve ({why}); it gets no requests until it does"

@@ -78,7 +78,7 @@ fn a_log_that_cannot_be_opened_again_goes_on_where_it_was() {
     eventually("a line", || fs::read_to_string(moved.join("access.log")).is_ok_and(|text| text.ends_with('\n')));
     gateway.terminate();
     let (status, said) = gateway.ended();
-    assert!(status.success() && said.contains("the log goes on in the file that was open"), "{said}");
+    assert!(status.success() && said.contains("the log continues in the open file"), "{said}");
 }
 
 #[test]

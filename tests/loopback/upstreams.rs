@@ -195,7 +195,7 @@ fn insecure_backends_get_nothing_and_the_log_says_why() {
     let (authority, stranger) = (Authority::new("house"), Authority::new("stranger"));
     let both = &["h2", "http/1.1"];
     let cases = [
-        (stranger.server(), "", "leads to no authority that is trusted here"),
+        (stranger.server(), "", "is not signed by a trusted authority"),
         (
             authority.server_with("other.test", Valid::Now, both, None),
             "",

@@ -261,8 +261,8 @@ def certificates(nginx, asker, gateway):
     check("unproven: nginx refuses", str(outcome).startswith("400") and statuses == ["200", "400"], (outcome, statuses))
     before = len(nginx.lines("h2"))
     for model, words in (
-        ("stranger", "leads to no authority"),
-        ("unknown", "leads to no authority"),
+        ("stranger", "is not signed by a trusted authority"),
+        ("unknown", "is not signed by a trusted authority"),
         ("misnamed", "not for `other.test` but for llm.test"),
         ("expired", "expired "),
     ):

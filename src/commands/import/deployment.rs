@@ -196,8 +196,12 @@ fn credential(
         let known = plan.backends.iter().find(|known| known.key_hash.as_ref() == Some(&hash));
         let reference = known.and_then(|known| known.api_key.clone()).unwrap_or_else(|| {
             let name = format!("RINGWAY_BACKEND_KEY_{}", node.line);
-            plan.variable(&name, format!("the key of a backend that stands in line {}", node.line), "key");
-            left.add(node.line, place, format!("the key stands there in clear: put it into the environment as {name}"));
+            plan.variable(&name, format!("the key of the backend in line {}", node.line), "key");
+            left.add(
+                node.line,
+                place,
+                format!("the key is there in clear text: put it into the environment as {name}"),
+            );
             format!("${{{name}}}")
         });
         backend.api_key = Some(reference);

@@ -173,7 +173,7 @@ fn model(entry: &Node, place: &str, routing: &Routing<'_>, plan: &mut Plan, left
     let Some(target) = deployment(params, &place, &routing.common, plan, left) else { return };
     if name.contains('*') || target.model.contains('*') {
         let what = format!(
-            "\"{name}\" stands for many models, which is not supported yet: write a [[model]] with backends = [\"{}\"] for \
+            "\"{name}\" matches many models, which is not supported yet: write a [[model]] with backends = [\"{}\"] for \
              each that clients ask for; left out",
             target.backend
         );
@@ -323,6 +323,6 @@ fn master(text: &str, line: u64, place: &str, left: &mut Leftovers) -> Option<Te
     if text.len() < SHORT_KEY_BYTES {
         left.add(line, place, "is short enough to be guessed from its hash: make another one");
     }
-    left.add(line, place, "stands in clear in LiteLLM's file; here is its hash only");
+    left.add(line, place, "is in clear text in LiteLLM's file; only its hash is copied");
     tenant(key::hash(text))
 }

@@ -122,7 +122,7 @@ fn a_name_is_followed_and_the_last_answer_kept() {
         // While one family is answered and the other not yet, its old address stays.
         let mut last = followed.told(3).await;
         if let Finding::Said(text) = &last {
-            assert_eq!(text, "backend b: the name model.test leads to other addresses now");
+            assert_eq!(text, "backend b: the name model.test resolves to other addresses now");
             last = followed.told(4).await;
             assert_eq!(last, leads_to(&["10.0.0.2"]));
         }
@@ -144,7 +144,7 @@ fn a_name_that_led_nowhere_at_first_gets_its_addresses() {
         assert_eq!(followed.told(1).await, leads_to(&["10.0.0.1"]));
         // It moves, which is reported besides the addresses; an additional address is not a move.
         zone.set("model.test.", Family::A, Reply::Addresses(vec![ip("10.0.0.2")], 0));
-        assert_eq!(followed.said(2).await, "backend b: the name model.test leads to other addresses now");
+        assert_eq!(followed.said(2).await, "backend b: the name model.test resolves to other addresses now");
         assert_eq!(followed.told(3).await, leads_to(&["10.0.0.2"]));
         zone.set("model.test.", Family::A, Reply::Addresses(["10.0.0.2", "10.0.0.3"].map(ip).to_vec(), 0));
         assert_eq!(followed.told(4).await, leads_to(&["10.0.0.2", "10.0.0.3"]));

@@ -56,7 +56,7 @@ fn each_backend_gets_the_addresses_of_its_host_with_its_port() {
     let told = |backend, host, why| {
         format!("backend {backend}: the name {host} does not resolve ({why}); it gets no requests until it does")
     };
-    let expected = [told("b2", "gone.test", "unknown"), told("b6", "empty.test", "it leads to no address")];
+    let expected = [told("b2", "gone.test", "unknown"), told("b6", "empty.test", "it has no addresses")];
     assert_eq!(warnings, expected);
     let mut asked: Vec<String> = asked.try_iter().collect();
     asked.sort();

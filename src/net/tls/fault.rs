@@ -8,7 +8,7 @@ use rustls::{AlertDescription as Alert, CertificateError};
 /// A fault in the TLS settings of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
-    #[error("{file}: no PEM certificate in it")]
+    #[error("{file}: contains no PEM certificate")]
     NoCertificate { file: String },
     #[error("{file}: not PEM: {what}")]
     BadPem { file: String, what: String },
@@ -30,7 +30,7 @@ pub enum TlsError {
 /// A fault on a connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFault {
-    #[error("the backend's certificate leads to no authority that is trusted here; name its CA file if it is private")]
+    #[error("the backend's certificate is not signed by a trusted authority; name its CA file if it is private")]
     UnknownAuthority,
     #[error("the backend's certificate expired {days} days ago, or this host's clock is wrong")]
     Expired { days: u64 },
@@ -48,7 +48,7 @@ pub enum TlsFault {
     NoHttp2,
     #[error("the backend ended TLS with the alert {alert}")]
     Alert { alert: String },
-    #[error("what the backend sends is not proper TLS: {what}")]
+    #[error("the backend sends invalid TLS data: {what}")]
     Protocol { what: String },
     #[error("the TLS handshake took too long")]
     TimedOut,

@@ -242,8 +242,8 @@ fn bad_settings_are_errors_that_name_their_file() {
     let authority = Authority::new("house");
     let (one, other) = (authority.sign("a.test", Valid::Now), authority.sign("b.test", Valid::Now));
     let said = |error: TlsError| error.to_string();
-    assert_eq!(said(Roots::from_pem("ca.pem", b"").unwrap_err()), "ca.pem: no PEM certificate in it");
-    assert_eq!(said(Roots::from_pem("ca.pem", b"hello\n").unwrap_err()), "ca.pem: no PEM certificate in it");
+    assert_eq!(said(Roots::from_pem("ca.pem", b"").unwrap_err()), "ca.pem: contains no PEM certificate");
+    assert_eq!(said(Roots::from_pem("ca.pem", b"hello\n").unwrap_err()), "ca.pem: contains no PEM certificate");
     let cut = &authority.pem.as_bytes()[..100];
     assert!(said(Roots::from_pem("ca.pem", cut).unwrap_err()).starts_with("ca.pem: not PEM: "));
     let empty = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -253,7 +253,7 @@ fn bad_settings_are_errors_that_name_their_file() {
     let read = |chain: &str, private_key: &str| {
         said(Identity::from_pem("c.pem", chain.as_bytes(), "c.key", private_key.as_bytes()).unwrap_err())
     };
-    assert_eq!(read("", &one.private_key_pem), "c.pem: no PEM certificate in it");
+    assert_eq!(read("", &one.private_key_pem), "c.pem: contains no PEM certificate");
     assert!(read(&one.chain_pem, &one.chain_pem).contains("c.key: the private key cannot be used: no unencrypted"));
     let nonsense = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     assert!(read(&one.chain_pem, nonsense).starts_with("c.key: the private key cannot be used: "));
