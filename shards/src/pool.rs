@@ -134,6 +134,11 @@ impl<C, A: PartialEq> Pool<C, A> {
         closing.extend(self.idle.drain(..).map(|idle| idle.connection));
     }
 
+    /// Takes out the longest idle connection, to be closed.
+    pub fn close_idle(&mut self) -> Option<C> {
+        (!self.idle.is_empty()).then(|| self.idle.remove(0).connection)
+    }
+
     pub fn idle(&self) -> usize {
         self.idle.len()
     }

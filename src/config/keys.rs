@@ -306,9 +306,9 @@ pub static KEYS: &[Key] = &[
               default is capped at connections_max.",
         example: "0" },
     Key { table: Backend, name: "connections_max", kind: Kind::Count { least: 1, most: 65_536 }, absent: Default("50"),
-        doc: "Most HTTP/1.1 connections from this node to it, idle ones included, divided over its data cores (at \
-              least one each). Further requests wait for one; a model server that batches hundreds of streams needs as \
-              many here.",
+        doc: "Most HTTP/1.1 connections from this node to it, idle ones included, whichever of its data cores use them. \
+              Where ALPN chooses the protocol, they are divided over the data cores (at least one each). Further requests \
+              wait for one; a model server that batches hundreds of streams needs as many here.",
         example: "200" },
     Key { table: Backend, name: "http2_connections_min", kind: Kind::Count { least: 0, most: 65_536 },
         absent: Default("10"),
@@ -423,8 +423,8 @@ pub static KEYS: &[Key] = &[
               cached.",
         example: r#"["claude-haiku"]"# },
     Key { table: Model, name: "max_concurrent_requests", kind: Kind::Count { least: 1, most: 1_000_000 }, absent: Default("100"),
-        doc: "Most concurrent requests of this node to its backends, divided over its data cores (at least one each). \
-              Requests that share an answer count once.",
+        doc: "Most concurrent requests of this node to its backends, whichever of its data cores they are on. Requests \
+              that share an answer count once.",
         example: "1000" },
     Key { table: Model, name: "max_pending_requests", kind: Kind::Count { least: 0, most: 1_000_000 }, absent: Default("1_000"),
         doc: "Most queued requests of this node, divided over its data cores; further ones get 503.",

@@ -88,7 +88,7 @@ fn serve(
     }
     notifiers.extend([Notifier::waker(), Notifier::waker()]);
     let mut posts = channel::connect(&notifiers).into_iter();
-    let board = Arc::new(Board::new(cores as u16, snapshot.models.len(), snapshot.backends.len()));
+    let board = Arc::new(Board::new(cores as u16, &snapshot));
     let snapshot = Arc::new(snapshot);
     let (events, heard) = mpsc::channel();
     // Threads whose stall ends the node. The I/O core is not among them: only the log depends on it.

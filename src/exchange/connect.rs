@@ -15,6 +15,7 @@ use shards::{ConnectionId, Fault, Millis, Slot, StreamBounds, Streams, Take};
 use super::attempt::Deadlines;
 use super::core::Core;
 use super::messages::Message;
+use super::queue;
 use crate::config::snapshot::{FastOpen, Protocol};
 use crate::net::http2::{self, Http2Settings, News, handshake};
 use crate::net::tls::{self, Agreed, TlsFault};
@@ -330,6 +331,7 @@ pub async fn warm(core: Rc<Core>) {
         let mut lacks = core.pools[backend].borrow().lacks();
         while lacks > 0 && serves && known && !core.speaks_http2(backend) && !core.draining.get() {
             lacks -= 1;
+            let Some(_permit) = queue::permit_to_warm(&core, backend) else { break };
             if !matches!(core.pools[backend].borrow_mut().take_fresh(), Take::Dial) {
                 break;
             }
@@ -350,7 +352,8 @@ pub async fn warm(core: Rc<Core>) {
     }
 }
 
-struct Done<'a>(&'a Cell<bool>);
+/// Says that a task of which a core has one is over.
+pub struct Done<'a>(pub &'a Cell<bool>);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {

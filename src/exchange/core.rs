@@ -1,5 +1,5 @@
 //! What one data core owns. Every task of the core holds it by `Rc`; nothing in it is shared with another core but the
-//! configuration, which does not change, and answers, which are immutable.
+//! configuration, which does not change, answers, which are immutable, and the atomic counts of the board.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,9 +21,11 @@ use super::load::{Board, Load};
 use super::memory::RequestMemory;
 use super::messages::{Entry, Message};
 use super::meter;
+use super::permits::{Cap, CorePermits, Sharing, streams_max};
+use super::queue;
 use super::send::StaticHeaders;
 use super::suspects::Lately;
-use crate::config::snapshot::{Backend, Balance, CacheMode, Model, Protocol, Snapshot};
+use crate::config::snapshot::{Balance, CacheMode, Model, Protocol, Snapshot};
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
 use crate::net::channel::Outbox;
@@ -83,6 +85,11 @@ pub struct Core {
     pub turns: Vec<Cell<usize>>,
     /// By model.
     pub spread: Vec<RefCell<Spread>>,
+    /// This core's permits of the node's caps, by model and by backend.
+    pub model_permits: Vec<CorePermits>,
+    pub backend_permits: Vec<CorePermits>,
+    /// Whether a task looks for permits that other cores return.
+    pub borrowing: Cell<bool>,
     /// Who waits for a turn, by model and by backend.
     pub model_queues: Vec<RefCell<Queue<Waker>>>,
     pub backend_queues: Vec<RefCell<Queue<Waker>>>,
@@ -116,11 +123,6 @@ pub struct Core {
     /// The drain's deadline has passed.
     pub halting: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
-}
-
-/// Most requests at a time with a backend that speaks HTTP/2, of the node.
-fn streams_max(backend: &Backend) -> u32 {
-    backend.http2_connections.max.saturating_mul(backend.http2_streams)
 }
 
 /// How a model's requests are spread, and how often they may be repeated: this core's part.
@@ -240,25 +242,24 @@ impl Core {
         let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
         let pools = snapshot.backends.iter().zip(&addresses).map(|(backend, addresses)| {
             let bounds = PoolBounds {
-                idle_max: share(backend.connections.max) as usize,
-                open_max: None, // by who gets a turn
+                idle_max: match Cap::of_backend(backend).sharing {
+                    Sharing::Lent => backend.connections.max as usize,
+                    Sharing::Divided => share(backend.connections.max) as usize,
+                },
+                open_max: None, // by permits
                 open_min: share(backend.connections.min) as usize,
                 idle_ms: backend.timeout_idle_ms,
             };
             RefCell::new(Pool::new(bounds, addresses.clone()))
         });
         let spread = snapshot.models.iter().map(|model| RefCell::new(Spread::new(&snapshot, model, u32::from(count))));
-        let queue = |in_flight: u32, waiting: u32| RefCell::new(Queue::new(share(in_flight), share(waiting)));
-        let model_queues =
-            snapshot.models.iter().map(|model| queue(model.max_concurrent_requests, model.max_pending_requests));
-        // Bounded by the queues in front of them. Where ALPN decides, it is known after the first connection.
-        let backend_queues = snapshot.backends.iter().map(|backend| {
-            let turns = match (backend.protocol, &backend.tls) {
-                (Protocol::Http1, _) | (Protocol::Auto, None) => backend.connections.max,
-                (Protocol::Http2, _) | (Protocol::Auto, Some(_)) => streams_max(backend),
-            };
-            queue(turns, u32::MAX)
-        });
+        let of_core = |node: &Vec<_>| -> Vec<CorePermits> { node.iter().cloned().map(CorePermits::new).collect() };
+        let (model_permits, backend_permits) = (of_core(&board.model_permits), of_core(&board.backend_permits));
+        let queue = |permits: &CorePermits, waiting: u32| RefCell::new(Queue::new(permits.held(), waiting));
+        let models = model_permits.iter().zip(&snapshot.models);
+        let model_queues = models.map(|(permits, model)| queue(permits, share(model.max_pending_requests))).collect();
+        // Bounded by the queues in front of them.
+        let backend_queues = backend_permits.iter().map(|permits| queue(permits, u32::MAX)).collect();
         let streams = snapshot.backends.iter().zip(&addresses).map(|(backend, addresses)| {
             let bounds = StreamBounds {
                 connections_max: share(backend.http2_connections.max) as usize,
@@ -304,8 +305,11 @@ impl Core {
             warming: Cell::new(false),
             turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
             spread: spread.collect(),
-            model_queues: model_queues.collect(),
-            backend_queues: backend_queues.collect(),
+            model_queues,
+            backend_queues,
+            model_permits,
+            backend_permits,
+            borrowing: Cell::new(false),
             breakers: breakers.collect(),
             latencies: latencies.collect(),
             request_memory: RequestMemory::new(board.clone(), id, snapshot.server.request_memory_bytes),
@@ -363,7 +367,7 @@ impl Core {
             Agreed::Http2 => streams_max(settings),
         };
         let mut queue = self.backend_queues[backend].borrow_mut();
-        queue.resize(turns.div_ceil(u32::from(self.count.max(1))));
+        queue.resize(self.backend_permits[backend].divide(turns));
         while let Some(next) = queue.grant() {
             next.wake();
         }
@@ -415,6 +419,7 @@ impl Core {
         }
         drop(closing);
         self.streams.iter().for_each(|shared| shared.reap(now));
+        queue::release_all(self);
         self.shard.borrow_mut().sweep(now, FLIGHT_LIMIT_MS);
         self.outbox.flush();
         self.flush_log();

@@ -111,8 +111,9 @@ pub async fn connection(
     if wanted == Wanted::Any && lease.find_idle() {
         return Ok(lease);
     }
+    queue::make_room(core, backend);
     let Take::Dial = core.pools[backend].borrow_mut().take_fresh() else {
-        return Err(Fault::Connect); // bounded by the turns: there is always room
+        return Err(Fault::Connect); // bounded by the permits: there is always room
     };
     lease.held = Held::Whole;
     let opened = flight.unless_abandoned(Box::pin(connect::open(core, backend, deadlines))).await;

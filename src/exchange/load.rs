@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use shards::{CoreId, Millis};
 
 use super::epochs::Epochs;
+use super::permits::{Cap, NodePermits};
+use crate::config::snapshot::Snapshot;
 use crate::dialect::facts::Endpoint;
 use crate::observe::counters::Counters;
 
@@ -16,13 +18,16 @@ const ELSEWHERE_MS: u64 = 10;
 /// Counts of one core begin on a cache line of their own, and so do those of the next.
 const COUNTS_A_LINE: usize = 64 / size_of::<AtomicU32>();
 
-/// What the cores publish for each other. One row a core, one count a backend; and what requests take of a core's memory.
+/// What the cores publish for each other. One row a core, one count a backend; what requests take of a core's memory; and the
+/// permits that go from core to core.
 pub struct Board {
     counts: Vec<AtomicU32>,
     row: usize,
     pub(super) epochs: Arc<Epochs>,
     request_bytes: Vec<Apart>,
     counters: Vec<Arc<Counters>>,
+    pub(super) model_permits: Vec<Arc<NodePermits>>,
+    pub(super) backend_permits: Vec<Arc<NodePermits>>,
 }
 
 /// On a cache line of its own.
@@ -31,7 +36,16 @@ pub struct Board {
 struct Apart(AtomicU64);
 
 impl Board {
-    pub fn new(cores: u16, models: usize, backends: usize) -> Board {
+    pub fn new(cores: u16, snapshot: &Snapshot) -> Board {
+        let permits = |cap| Arc::new(NodePermits::new(cap, cores));
+        Board {
+            model_permits: snapshot.models.iter().map(Cap::of_model).map(permits).collect(),
+            backend_permits: snapshot.backends.iter().map(Cap::of_backend).map(permits).collect(),
+            ..Board::of_counts(cores, snapshot.models.len(), snapshot.backends.len())
+        }
+    }
+
+    pub(super) fn of_counts(cores: u16, models: usize, backends: usize) -> Board {
         let counters = || Arc::new(Counters::new(Endpoint::ALL.len(), models, backends));
         let row = backends.next_multiple_of(COUNTS_A_LINE) + COUNTS_A_LINE;
         let counts = (0..row * usize::from(cores)).map(|_| AtomicU32::new(0)).collect();
@@ -42,6 +56,8 @@ impl Board {
             epochs: Epochs::new(cores),
             request_bytes,
             counters: (0..cores).map(|_| counters()).collect(),
+            model_permits: Vec::new(),
+            backend_permits: Vec::new(),
         }
     }
 
@@ -137,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_one_core_counts_the_others_see_after_a_while() {
-        let board = Arc::new(Board::new(2, 1, 3));
+        let board = Arc::new(Board::of_counts(2, 1, 3));
         let (one, two) = (Load::new(board.clone(), CoreId(0), 3), Load::new(board, CoreId(1), 3));
         one.look(Millis(0));
         two.begin(1);

@@ -15,6 +15,7 @@ use super::core::{Core, NearCopy};
 use super::epochs::Epoch;
 use super::fingerprint::{of_form, of_question};
 use super::flight::{AnswerHead, End, Source};
+use super::queue::{self, At};
 use super::route;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
@@ -124,6 +125,8 @@ pub enum Message {
     Health { backend: usize, news: News },
     /// To the other data cores, and to the background core, which says so: one target of a model asked to be left alone.
     Cooled { model: usize, target: usize, for_ms: u64 },
+    /// To the other data cores: a request waits for a connection to this backend; close some that are idle.
+    ConnectionWanted { backend: usize },
     /// Data core to background core: a backend's breaker turned, and why.
     Turned { backend: usize, from: CoreId, change: Change },
     /// Data core to background core: a secure connection could not be made, and why.
@@ -156,7 +159,7 @@ impl Payload for Message {
                 Class::Request
             }
             Message::Leave { .. } | Message::Settle { .. } | Message::Keep { .. } => Class::Request,
-            Message::Health { .. } | Message::Cooled { .. } => Class::Control,
+            Message::Health { .. } | Message::Cooled { .. } | Message::ConnectionWanted { .. } => Class::Control,
             Message::Turned { .. } | Message::Insecure { .. } => Class::Control,
             Message::Addresses { .. } | Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => {
                 Class::Control
@@ -410,6 +413,7 @@ pub fn deliver(core: &Rc<Core>, message: Message) {
             }
         }
         Message::Cooled { model, target, for_ms } => _ = route::cooled(core, model, target, for_ms),
+        Message::ConnectionWanted { backend } => queue::release(core, At::Backend(backend)),
         Message::Addresses { backend, addresses } => connect::moved(core, backend, addresses),
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}

@@ -12,8 +12,9 @@ mod memory; // what bodies of requests take
 pub mod messages; // what crosses cores, and what a core does with it
 mod meter; // what the metrics get
 mod pace; // how slowly a client may move bytes
-mod queue;
-mod upstream_request; // a request as the upstream side needs it // waiting one's turn
+pub mod permits; // caps of the node, lent to its cores
+mod queue; // waiting for a permit
+mod upstream_request; // a request as the upstream side needs it
 
 pub mod run; // the sequence of the client's side
 

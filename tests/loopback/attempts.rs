@@ -247,6 +247,32 @@ fn who_waits_gets_the_next_turn() {
     assert_eq!((backend.count(), backend.connections()), (20, 1));
 }
 
+/// The connections of four clients meet two cores in every mixture; the backend answers when all four requests are there.
+#[test]
+fn the_whole_cap_is_usable_whichever_core_the_requests_are_on() {
+    let together = Arc::new(Barrier::new(4));
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            together.wait();
+            peer.write(echo(&request));
+        }
+    });
+    let gateway = Setup::bare()
+        .backend("b", &backend, "connections_max = 4\nconnections_min = 0")
+        .model("m", "backends = [\"b\"]\nmax_concurrent_requests = 4")
+        .cores(2)
+        .start();
+    for round in 0..10 {
+        let mut clients: Vec<_> = (0..4).map(|_| gateway.client()).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(chat(&format!("{round} {number}")));
+        }
+        for client in &mut clients {
+            client.response().expect(200);
+        }
+    }
+}
+
 #[test]
 fn an_expired_answer_serves_when_every_backend_fails() {
     let backend = Backend::run(|peer| {

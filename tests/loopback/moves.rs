@@ -50,7 +50,7 @@ impl Node {
         let parts = Parts {
             id: CoreId(0),
             count: 1,
-            board: Arc::new(Board::new(1, 1, 1)),
+            board: Arc::new(Board::new(1, &snapshot)),
             snapshot,
             addresses: vec![list(addresses)],
             tls: [None].into(),

@@ -157,7 +157,7 @@ impl House {
             Address::Unix(path) => Dial::Unix(path.clone()),
         };
         let addresses: Vec<Arc<[Dial]>> = snapshot.backends.iter().map(|backend| [address(backend)].into()).collect();
-        let board = Arc::new(Board::new(setup.cores as u16, snapshot.models.len(), snapshot.backends.len()));
+        let board = Arc::new(Board::new(setup.cores as u16, &snapshot));
         // Behind the data cores stand the I/O core and the background core.
         let notifiers: Vec<_> = (0..setup.cores + 2).map(|_| Notifier::waker()).collect();
         let mut posts = connect::<Message>(&notifiers);
@@ -279,6 +279,28 @@ impl House {
             core.model_queues.iter().chain(&core.backend_queues).for_each(|queue| queue.borrow().check());
             core.breakers.iter().for_each(|breaker| breaker.borrow().check());
             core.streams.iter().for_each(|shared| shared.check());
+        }
+        self.check_caps();
+    }
+
+    /// Caps are the node's, whichever cores use them; no permit is lost or made on its way between cores.
+    fn check_caps(&self) {
+        let (first, cores) = (&self.cores[0], || self.cores.iter());
+        for (model, settings) in first.snapshot.models.iter().enumerate() {
+            let (most, permits) = (settings.max_concurrent_requests, &first.model_permits[model]);
+            let held: u32 = cores().map(|core| core.model_permits[model].held()).sum();
+            assert_eq!(held + permits.free(), most, "permits of a model");
+            let taken: u32 = cores().map(|core| core.model_queues[model].borrow().taken()).sum();
+            assert!(taken <= most, "{taken} requests with a model, at most {most}");
+        }
+        for (backend, settings) in first.snapshot.backends.iter().enumerate() {
+            let (most, permits) = (settings.connections.max, &first.backend_permits[backend]);
+            if permits.are_lent() {
+                let held: u32 = cores().map(|core| core.backend_permits[backend].held()).sum();
+                assert_eq!(held + permits.free(), most, "permits of a backend");
+                let open: usize = cores().map(|core| core.pools[backend].borrow().open()).sum();
+                assert!(open <= most as usize, "{open} connections to a backend, at most {most}");
+            }
         }
     }
 
