@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     print(&if arguments.json { report.json() } else { report.text(colours) })?;
     match report.worst {
         None => Ok(()),
-        Some(Level::RequestRecord) => Err(Failure::Status(3)),
+        Some(Level::Note) => Err(Failure::Status(3)),
         Some(Level::Warning) => Err(Failure::Status(4)),
         Some(Level::Critical) => Err(Failure::Status(5)),
     }

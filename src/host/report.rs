@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Could be better.
-    RequestRecord,
+    Note,
     /// Slow, or fails under load.
     Warning,
     /// The gateway does not start, or stops.
@@ -18,12 +18,12 @@ pub enum Level {
 
 impl Level {
     pub fn note() -> Level {
-        Level::RequestRecord
+        Level::Note
     }
 
     fn word(self) -> &'static str {
         match self {
-            Level::RequestRecord => "note",
+            Level::Note => "note",
             Level::Warning => "warning",
             Level::Critical => "critical",
         }
@@ -32,7 +32,7 @@ impl Level {
     /// The escape sequence of its colour on a terminal.
     fn colour(self) -> &'static str {
         match self {
-            Level::RequestRecord => "\x1b[36m",
+            Level::Note => "\x1b[36m",
             Level::Warning => "\x1b[33m",
             Level::Critical => "\x1b[1;31m",
         }
@@ -121,7 +121,7 @@ impl Report {
         };
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "{}", self.headline());
-        for level in [Level::Critical, Level::Warning, Level::RequestRecord] {
+        for level in [Level::Critical, Level::Warning, Level::Note] {
             for finding in self.findings.iter().filter(|finding| finding.level == level) {
                 let _ = writeln!(out, "\n{}  {}", paint(level.word(), level.colour()), paint(&finding.id, "\x1b[1m"));
                 field(&mut out, "found", &format!("{} ({})", finding.found, finding.seen_in));
@@ -147,7 +147,7 @@ impl Report {
 
     fn headline(&self) -> String {
         let count = |level| self.findings.iter().filter(|finding| finding.level == level).count();
-        let counts = [Level::Critical, Level::Warning, Level::RequestRecord].map(|level| (count(level), level.word()));
+        let counts = [Level::Critical, Level::Warning, Level::Note].map(|level| (count(level), level.word()));
         let told = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| match (*count, *word) {
             (1, _) | (_, "critical") => format!("{count} {word}"),
             _ => format!("{count} {word}s"),

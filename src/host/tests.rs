@@ -116,14 +116,14 @@ fn each_check_finds_its_own_fault_and_no_other() {
         ),
         (
             "cpu.siblings",
-            Level::RequestRecord,
+            Level::Note,
             &[
                 ("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0-1"),
                 ("/sys/devices/system/cpu/cpu1/topology/thread_siblings_list", "0-1"),
             ],
         ),
         ("cpu.governor", Level::Warning, &[("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "schedutil")]),
-        ("cpu.idle-states", Level::RequestRecord, &[("/sys/devices/system/cpu/cpu1/cpuidle/state2/disable", "0")]),
+        ("cpu.idle-states", Level::Note, &[("/sys/devices/system/cpu/cpu1/cpuidle/state2/disable", "0")]),
         ("cgroup.memory", Level::Warning, &[("/sys/fs/cgroup/system.slice/memory.max", "6442450944")]),
         (
             "cgroup.memory",
@@ -143,32 +143,32 @@ fn each_check_finds_its_own_fault_and_no_other() {
         ),
         (
             "memory.huge-pages",
-            Level::RequestRecord,
+            Level::Note,
             &[("/proc/meminfo", "MemTotal: 16000000 kB\nSwapTotal: 0 kB\nHugePages_Free: 2000\nHugepagesize: 2048 kB")],
         ),
         (
             "network.accept-queue",
-            Level::RequestRecord,
+            Level::Note,
             &[(
                 "/proc/self/net/netstat",
                 "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 0 17 17\nIpExt: InNoRoutes\nIpExt: 0",
             )],
         ),
         ("network.backlog-drops", Level::Warning, &[("/proc/net/softnet_stat", "00001000 00000005 00000000 00000000")]),
-        ("network.budget", Level::RequestRecord, &[("/proc/net/softnet_stat", "00001000 00000000 00000030 00000000")]),
+        ("network.budget", Level::Note, &[("/proc/net/softnet_stat", "00001000 00000000 00000030 00000000")]),
         ("network.conntrack", Level::Warning, &[("/proc/sys/net/netfilter/nf_conntrack_count", "250000")]),
         (
             "nic.flow-steering",
-            Level::RequestRecord,
+            Level::Note,
             &[("/proc/sys/net/core/rps_sock_flow_entries", "0"), ("/sys/class/net/eth0/queues/rx-0/rps_cpus", "3")],
         ),
         ("nic.interrupts", Level::Warning, &[("/proc/irq/40/effective_affinity_list", "1")]),
         (
             "nic.transmit-steering",
-            Level::RequestRecord,
+            Level::Note,
             &[("/sys/class/net/eth0/queues/tx-0/xps_cpus", "0"), ("/sys/class/net/eth0/queues/tx-1/xps_cpus", "0")],
         ),
-        ("nic.missed", Level::RequestRecord, &[("/sys/class/net/eth0/statistics/rx_missed_errors", "12")]),
+        ("nic.missed", Level::Note, &[("/sys/class/net/eth0/statistics/rx_missed_errors", "12")]),
     ];
     for (id, level, changes) in faults {
         let host = Host::perfect();

@@ -37,7 +37,7 @@ pub fn siblings(sight: &Sight<'_>) -> Outcome {
         return Outcome::Fine;
     }
     found(
-        Level::RequestRecord,
+        Level::Note,
         format!("{} data cores stand on {} physical cores", data.len(), first.len()),
         "/sys/devices/system/cpu/cpu*/topology/thread_siblings_list",
         "Two hardware threads of one core take turns at its units: together they do more than one would, but each answers \
@@ -60,7 +60,7 @@ pub fn nodes(sight: &Sight<'_>) -> Outcome {
     let Some(first) = nodes.first().copied().filter(|_| nodes.len() > 1) else { return Outcome::Fine };
     let near: Vec<usize> = data.iter().copied().filter(|&cpu| sight.topology.node(cpu) == Some(first)).collect();
     found(
-        Level::RequestRecord,
+        Level::Note,
         format!("data cores stand on {} NUMA nodes", nodes.len()),
         "/sys/devices/system/node/node*/cpulist",
         "A request that belongs to a core of another node crosses the link between them, and so does what it reads.",
@@ -106,7 +106,7 @@ pub fn idle_states(sight: &Sight<'_>) -> Outcome {
     let longest =
         on.iter().filter_map(|state| sight.number(&format!("{state}/latency")).ok()).max().unwrap_or_default();
     found(
-        Level::RequestRecord,
+        Level::Note,
         format!("data cores may fall into idle states that take up to {longest} us to leave"),
         first,
         "Each request that meets a sleeping core waits for it to wake; under steady load cores do not sleep so deeply.",

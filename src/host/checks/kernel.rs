@@ -96,7 +96,7 @@ pub fn steal(sight: &Sight<'_>) -> Outcome {
     match percent(steal, busy) {
         0..=4 => Outcome::Fine,
         share => found(
-            if share > 15 { Level::Warning } else { Level::RequestRecord },
+            if share > 15 { Level::Warning } else { Level::Note },
             format!("{share} % of the time that this machine wanted to run since it started was given to others"),
             PATH,
             "A data core that is not running answers nobody; the delay lands in the highest percentiles.",

@@ -36,7 +36,7 @@ pub fn huge_pages(sight: &Sight<'_>) -> Outcome {
         return Outcome::Fine;
     }
     found(
-        Level::RequestRecord,
+        Level::Note,
         format!("{} are reserved as huge pages that nobody uses", mebibytes(withheld)),
         PATH,
         "The gateway takes ordinary pages: a huge one is zeroed whole when it is touched first, which stalls a core in the \

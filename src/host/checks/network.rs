@@ -57,7 +57,7 @@ pub fn accept_queue(sight: &Sight<'_>) -> Outcome {
         return Outcome::Fine;
     }
     found(
-        Level::RequestRecord,
+        Level::Note,
         format!("{count} connections found a full accept queue since the machine started"),
         &path,
         "Such a client sends again after a second at the earliest. It may have been another program's queue: ss -lnt shows \
@@ -94,7 +94,7 @@ pub fn budget(sight: &Sight<'_>) -> Outcome {
         return Outcome::Fine;
     }
     found(
-        Level::RequestRecord,
+        Level::Note,
         format!("the kernel broke off taking packets {squeezed} times with more waiting, over {packets} packets"),
         SOFTNET,
         "What is left waits for the next turn, behind the program that runs meanwhile.",

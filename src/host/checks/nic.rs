@@ -45,7 +45,7 @@ pub fn flow_steering(sight: &Sight<'_>) -> Outcome {
         },
         |told| {
             found(
-            Level::RequestRecord,
+            Level::Note,
             told,
             PATH,
             "RPS alone picks a CPU by the flow's hash; with RFS it is the one where the data core of that connection runs.",
@@ -90,7 +90,7 @@ pub fn transmit_steering(sight: &Sight<'_>) -> Outcome {
         },
         |told| {
             found(
-            Level::RequestRecord,
+            Level::Note,
             told,
             "/sys/class/net/*/queues/tx-*/xps_cpus",
             "Without XPS a core sends by any queue, and the lock and the completions of a queue wander between CPUs.",
@@ -140,7 +140,7 @@ pub fn missed(sight: &Sight<'_>) -> Outcome {
         },
         |told| {
             found(
-                Level::RequestRecord,
+                Level::Note,
                 told,
                 "/sys/class/net/*/statistics/rx_missed_errors",
                 "Packets came faster than the kernel took them out of the hardware's ring.",
