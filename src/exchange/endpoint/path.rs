@@ -56,7 +56,7 @@ pub fn check(path: &[u8]) -> Result<(), Failure> {
         }
         // Both spellings are one (RFC 3986 6.2.2.2), and no encoder writes them so.
         if coded().any(|(byte, _)| byte.is_ascii_alphanumeric()) {
-            return refusal("The path has messages or digits by their percent-codes; write them as they are.");
+            return refusal("The path has percent-codes of letters or digits; write letters and digits as they are.");
         }
         let decoded = percent::plain(&text);
         if round == 0 && (decoded.iter().any(u8::is_ascii_control) || std::str::from_utf8(&decoded).is_err()) {
@@ -77,7 +77,7 @@ fn climbs(text: &[u8]) -> bool {
 }
 
 /// The path of the API that `path` misses by one slip: `/v1` left out or written twice, a slash too many, another case, or
-/// one message. None for paths of the API, and for those that resemble none.
+/// one letter. None for paths of the API, and for those that resemble none.
 pub fn near(path: &[u8]) -> Option<&'static str> {
     let is_below = |known: &str| path.strip_prefix(known.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'/'));
     let is_api = |known: &str| path == known.as_bytes() || is_below(known) && path.len() > known.len() + 1;
