@@ -21,7 +21,12 @@ pub fn principal(core: &Core, client: &ClientConnection<'_>) -> Result<Principal
     if core.snapshot.access == Access::Open {
         return Ok(Principal { tenant: None, credential: [0; 32] });
     }
-    let value = client.head.fields.get(client.pending(), "authorization").ok_or(Failure::NoCredential)?;
+    let mut values = client.head.fields.get_all(client.pending(), "authorization");
+    let value = values.next().ok_or(Failure::NoCredential)?;
+    // A proxy in front may have judged the other one (RFC 9110 11.6.2: it is no list).
+    if values.next().is_some() {
+        return Err(Failure::BadHead { status: 400, why: "The Authorization header field stands twice.".to_owned() });
+    }
     let (scheme, key) = value.split_at_checked(7).ok_or(Failure::NoCredential)?;
     if !scheme.eq_ignore_ascii_case(b"bearer ") || key.trim_ascii().is_empty() {
         return Err(Failure::NoCredential);

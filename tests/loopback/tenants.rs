@@ -33,6 +33,17 @@ fn only_known_keys_are_served() {
 }
 
 #[test]
+fn a_second_credential_is_not_overlooked() {
+    let backend = Backend::answering(echo);
+    let gateway = two_tenants(&backend).start();
+    for (first, second) in [("red-key", "blue-key"), ("red-key", "none"), ("red-key", "red-key")] {
+        let fields = format!("Authorization: Bearer {first}\r\nauthorization: Bearer {second}\r\n");
+        gateway.ask(post_with(CHAT, &fields, &question("whose"))).expect(400);
+    }
+    assert_eq!(backend.count(), 0);
+}
+
+#[test]
 fn a_stranger_is_refused_before_the_body() {
     let gateway = Setup::bare().tenant("t", "key", "").start();
     let mut client = gateway.client();
