@@ -23,8 +23,9 @@ pub struct Preflight {
 /// Checks the host that this process runs on.
 pub fn preflight(snapshot: &Snapshot) -> Preflight {
     let mut found = Preflight::default();
-    if let Err(why) = allowed_cpus().and_then(|cpus| plan(&cpus, &snapshot.cores)) {
-        found.errors.push(why);
+    match allowed_cpus().and_then(|cpus| Ok((plan(&cpus, &snapshot.cores)?.data.len(), cpus.len()))) {
+        Ok((data, cpus)) => found.warnings.extend(crowded(data, cpus)),
+        Err(why) => found.errors.push(why),
     }
     if let AccessLog::File(path) = &snapshot.log.access
         && let Err(why) = writable(path)
@@ -45,13 +46,19 @@ pub fn preflight(snapshot: &Snapshot) -> Preflight {
             }
         }
     }
-    if snapshot.cache.mode == CacheMode::On
-        && let Some(memory) = Memory::of_this_host()
-    {
-        match memory.judge(snapshot.cache.memory_bytes) {
-            Verdict::Fits => {}
-            Verdict::Much(what) => found.warnings.push(what),
-            Verdict::TooMuch(what) => found.errors.push(what),
+    if let Some(memory) = Memory::of_this_host() {
+        let cache = (snapshot.cache.mode == CacheMode::On).then_some((
+            "cache.memory",
+            snapshot.cache.memory_bytes,
+            CACHE_DEFAULT_BYTES,
+        ));
+        let requests = ("server.request_memory", snapshot.server.request_memory_bytes, REQUESTS_DEFAULT_BYTES);
+        for (key, bytes, default_bytes) in cache.into_iter().chain([requests]) {
+            match memory.judge(key, bytes, default_bytes) {
+                Verdict::Fits => {}
+                Verdict::Much(what) => found.warnings.push(what),
+                Verdict::TooMuch(what) => found.errors.push(what),
+            }
         }
     }
     for backend in &snapshot.backends {
@@ -68,6 +75,15 @@ pub fn preflight(snapshot: &Snapshot) -> Preflight {
         }
     }
     found
+}
+
+/// What is to be said of more data cores than CPUs.
+fn crowded(data: usize, cpus: usize) -> Option<String> {
+    (data > cpus).then(|| {
+        format!(
+            "cores.data: {data} data cores share {cpus} CPUs, which is slower than one for each; lower it to {cpus} or less"
+        )
+    })
 }
 
 fn is_local(host: &str) -> bool {
@@ -115,9 +131,10 @@ enum Verdict {
     TooMuch(String),
 }
 
-/// The default of cache.memory is not judged: it was not chosen for this host, and memory is used only as answers are
-/// stored.
-const UNWRITTEN_BYTES: u64 = 4 << 30;
+/// The defaults are not errors on a small host: they were not chosen for it, and memory is used only as answers and requests
+/// come in.
+const CACHE_DEFAULT_BYTES: u64 = 4 << 30;
+const REQUESTS_DEFAULT_BYTES: u64 = 1 << 30;
 
 impl Memory {
     fn of_this_host() -> Option<Memory> {
@@ -134,14 +151,14 @@ impl Memory {
         }
     }
 
-    fn judge(self, cache_bytes: u64) -> Verdict {
+    fn judge(self, key: &str, wanted_bytes: u64, default_bytes: u64) -> Verdict {
         let Memory { bytes, bound } = self;
-        let (cache, whole) = (spell_size(cache_bytes), spell_size(bytes >> 20 << 20));
-        if cache_bytes > bytes && cache_bytes != UNWRITTEN_BYTES {
-            return Verdict::TooMuch(format!("cache.memory: {cache} is more than {bound} has ({whole}); lower it"));
+        let (wanted, whole) = (spell_size(wanted_bytes), spell_size(bytes >> 20 << 20));
+        if wanted_bytes > bytes && wanted_bytes != default_bytes {
+            return Verdict::TooMuch(format!("{key}: {wanted} is more than {bound} has ({whole}); lower it"));
         }
-        if cache_bytes > bytes / 2 {
-            return Verdict::Much(format!("cache.memory: {cache} is more than half of what {bound} has ({whole})"));
+        if wanted_bytes > bytes / 2 {
+            return Verdict::Much(format!("{key}: {wanted} is more than half of what {bound} has ({whole})"));
         }
         Verdict::Fits
     }

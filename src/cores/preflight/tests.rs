@@ -9,13 +9,23 @@ const GIB: u64 = 1 << 30;
 #[test]
 fn a_cache_is_measured_against_the_memory_there_is() {
     let memory = |gib: u64| Memory { bytes: gib * GIB, bound: "this machine" };
-    assert_eq!(memory(16).judge(8 * GIB), Verdict::Fits);
-    assert!(matches!(memory(16).judge(8 * GIB + 1), Verdict::Much(_)));
-    assert!(matches!(memory(16).judge(64 << 40), Verdict::TooMuch(_)));
+    assert_eq!(memory(16).judge("cache.memory", 8 * GIB, CACHE_DEFAULT_BYTES), Verdict::Fits);
+    assert!(matches!(memory(16).judge("cache.memory", 8 * GIB + 1, CACHE_DEFAULT_BYTES), Verdict::Much(_)));
+    assert!(matches!(memory(16).judge("cache.memory", 64 << 40, CACHE_DEFAULT_BYTES), Verdict::TooMuch(_)));
     // The default was not chosen for a small machine.
-    assert!(matches!(memory(2).judge(4 * GIB), Verdict::Much(_)));
-    assert!(matches!(memory(2).judge(3 * GIB), Verdict::TooMuch(_)));
+    assert!(matches!(memory(2).judge("cache.memory", 4 * GIB, CACHE_DEFAULT_BYTES), Verdict::Much(_)));
+    assert!(matches!(memory(2).judge("cache.memory", 3 * GIB, CACHE_DEFAULT_BYTES), Verdict::TooMuch(_)));
     assert!(Memory::of_this_host().unwrap().bytes > 0);
+    let Verdict::TooMuch(what) = memory(16).judge("server.request_memory", 17 * GIB, REQUESTS_DEFAULT_BYTES) else {
+        panic!("it does not fit")
+    };
+    assert!(what.starts_with("server.request_memory: 17GiB is more than "), "{what}");
+}
+
+#[test]
+fn no_more_data_cores_than_cpus_go_unmentioned() {
+    assert_eq!(crowded(2, 2), None);
+    assert!(crowded(3, 2).unwrap().starts_with("cores.data: 3 data cores share 2 CPUs"));
 }
 
 #[test]
