@@ -44,6 +44,13 @@ fn failures_in_a_200() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
         ("no choices", whole(r#"{"id":"c1","choices":[]}"#), 502, "backend_refused"),
         ("an empty object", whole("{}"), 502, "backend_refused"),
         ("no body", whole(""), 502, "backend_truncated"),
+        ("no body by its status", b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), 502, "backend_truncated"),
+        (
+            "an error that was accepted",
+            answer(202, r#"{"error":{"message":"slow down","code":429}}"#),
+            429,
+            "slow down",
+        ),
         ("a page", whole("<html>Bad gateway</html>"), 502, "backend_invalid"),
         ("half of it", whole(r#"{"id":"c1","choices":[{"index":0,"mess"#), 502, "backend_truncated"),
         ("stream: an error", stream(&[r#"{"error":{"message":"it broke"}}"#]), 502, "it broke"),
@@ -104,6 +111,16 @@ fn what_is_no_answer_is_an_honest_error() {
             assert!(error["message"] == word || error["code"] == word, "{title}: {}", response.text());
             assert_eq!(sick.count(), place + 1, "{title}");
         }
+    }
+}
+
+#[test]
+fn a_receipt_for_a_later_answer_is_passed_on() {
+    let backend = Backend::answering(|_| answer(202, r#"{"id":"c1","status":"queued"}"#));
+    let gateway = Setup::with(&backend).start();
+    for count in 1..=2 {
+        assert_eq!(gateway.ask(chat("later")).expect(202).text(), r#"{"id":"c1","status":"queued"}"#);
+        assert_eq!(backend.count(), count, "it is asked for once, and not kept");
     }
 }
 

@@ -245,16 +245,18 @@ impl PendingResponse<'_> {
             };
         }
         let status = self.status;
+        let is_success = (200..300).contains(&status);
         let is_over = self.body == Body::Done && matches!(self.work, Work::Whole(_));
-        if is_over && status != 200 && self.unframed && breaks_off(status, held, &mut core.scratch.borrow_mut().tape) {
+        if is_over && !is_success && self.unframed && breaks_off(status, held, &mut core.scratch.borrow_mut().tape) {
             return Err(Fault::Truncated);
         }
         if status >= 400 {
             return Ok(Some(refusal(status, held, &mut core.scratch.borrow_mut().tape)));
         }
-        if !is_over || status != 200 {
+        if !is_over || !is_success {
             return Ok(None);
         }
+        // Whatever success it speaks of: an error is none, nor is an empty body.
         let facts = answer_facts(core, endpoint, held);
         match facts.substance {
             Substance::Content => {
@@ -265,6 +267,8 @@ impl PendingResponse<'_> {
             Substance::Cut => Err(Fault::Truncated),
             // It can be read, and there is nothing in it.
             Substance::Preamble => Err(Fault::Garbage),
+            // A receipt (202) for an answer that is fetched later has a shape of its own.
+            Substance::Unknown(_) if status != 200 => Ok(None),
             Substance::Unknown(kind) | Substance::Error(kind) => {
                 let body = std::mem::take(&mut self.held);
                 self.refuse(core, kind, body).map(Some)
