@@ -39,6 +39,10 @@ pub enum Failure {
     NoCredential,
     /// A credential that belongs to no tenant.
     UnknownCredential,
+    /// A tenant's credential that has expired.
+    ExpiredCredential,
+    /// A tenant's credential that is disabled in the configuration.
+    DisabledCredential,
     /// The tenant may not use this model, or no such model exists. Both get the same answer, so that model names do not
     /// leak.
     UnknownModel,
@@ -109,6 +113,7 @@ impl Failure {
                 Blame::Client
             }
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Blame::Client,
+            ExpiredCredential | DisabledCredential => Blame::Client,
             UnknownPath { .. } | NoUpgrade | NoModel => Blame::Client,
             WrongMethod { .. } | NotCached | ClientGone | Lagged => Blame::Client,
             NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
@@ -130,6 +135,7 @@ impl Failure {
             FlightLost | ClientGone | Lagged | Internal => Again::Yes,
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Again::No,
+            ExpiredCredential | DisabledCredential => Again::No,
             UnknownPath { .. } | NoUpgrade | NoModel => Again::No,
             WrongMethod { .. } | NotCached | NoBackend | Draining => Again::No,
             MemoryFull | UnknownCoding | BadCoding { .. } => Again::No,
@@ -170,10 +176,16 @@ impl Failure {
             BodyTimeout => invalid(408, "body_timeout", "The request body did not arrive in time."),
             BadJson { why, .. } => invalid(400, "bad_json", why.clone()),
             BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why.clone()) },
-            NoCredential => invalid(401, "missing_api_key", "Send your key as `Authorization: Bearer KEY`."),
+            NoCredential => invalid(
+                401,
+                "missing_api_key",
+                "Send your key as `Authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`.",
+            ),
             UnknownCredential => {
                 invalid(401, "invalid_api_key", "The API key is not valid; check it or request a new one.")
             }
+            ExpiredCredential => invalid(401, "expired_api_key", "This key has expired; ask for a new one."),
+            DisabledCredential => invalid(401, "disabled_api_key", "This key is disabled; ask for a new one."),
             UnknownModel => Public { param: Some("model"), ..invalid(404, "model_not_found", unknown_model) },
             UnknownPath { near: Some(near) } => {
                 invalid(404, "unknown_path", format!("This path does not exist; did you mean {near}?"))

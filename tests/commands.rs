@@ -127,6 +127,46 @@ fn an_imported_configuration_passes_the_check_and_is_never_written_over() {
 }
 
 #[test]
+fn a_new_key_is_told_once_with_its_hash() {
+    let (status, out, _) = run(&["key", "generate"], "");
+    let lines: Vec<&str> = out.lines().collect();
+    let [key, hash] = lines[..] else { panic!("{out}") };
+    assert!(status == 0 && key.starts_with("rw-") && key.len() == 67, "{out}");
+    assert_eq!(run(&["key", "hash"], key), (0, format!("{hash}\n"), String::new()));
+    let other = run(&["key", "generate"], "").1;
+    assert_ne!(other.lines().next(), Some(key));
+}
+
+#[test]
+fn whose_a_key_is_is_told_and_never_the_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringway.toml");
+    let hash = |key: &str| run(&["key", "hash"], key).1.trim().to_owned();
+    let text = configuration(&format!(
+        "[[tenant]]\nname = \"search\"\nkeys = [\"{}\", {{ hash = \"{}\", expires = \"2999-01-31\" }}, \
+         {{ hash = \"{}\", expires = \"2001-01-31\" }}, {{ hash = \"{}\", disabled = true }}]",
+        hash("key-for-ever-and-ever"),
+        hash("key-for-a-long-time-"),
+        hash("key-of-the-past-year"),
+        hash("key-that-has-leaked-"),
+    ));
+    std::fs::write(&path, text).unwrap();
+    for (key, status, told) in [
+        ("key-for-ever-and-ever", 0, "tenant search, does not expire\n"),
+        ("key-for-a-long-time-", 0, "tenant search, expires 2999-01-31\n"),
+        ("key-of-the-past-year", 1, "ringway: tenant search, expired 2001-01-31\n"),
+        ("key-that-has-leaked-", 1, "ringway: tenant search, disabled\n"),
+        ("key-that-nobody-has-", 1, "ringway: the key belongs to no tenant\n"),
+    ] {
+        let (ended, out, error) = run(&["key", "which", "-c", path.to_str().unwrap()], key);
+        assert_eq!((ended, out + &error), (status, told.to_owned()), "{key}");
+    }
+    std::fs::write(&path, configuration("")).unwrap();
+    let (ended, _, error) = run(&["key", "which", "-c", path.to_str().unwrap()], "key-that-nobody-has-");
+    assert!(ended == 1 && error.contains("no key is asked for"), "{error}");
+}
+
+#[test]
 fn the_reference_lists_keys() {
     let (status, out, _) = run(&["config", "keys"], "");
     assert_eq!(status, 0);

@@ -16,7 +16,7 @@ use ringway::config::problem::Problems;
 use ringway::config::sample;
 use ringway::config::snapshot::{
     Access, AccessLog, Address, Allowed, Balance, CacheMode, Connections, CoreChoice, CredentialField, FastOpen,
-    HealthCheck, IncludeUsage, Listen, Protocol, Scope, Snapshot,
+    HealthCheck, IncludeUsage, Listen, Protocol, Scope, Snapshot, Standing,
 };
 use ringway::config::value::{duration_ms, size, spell_duration, spell_size};
 use secrecy::ExposeSecret;
@@ -124,15 +124,17 @@ fn from_examples(other: Option<(Table, &str, &str)>) -> String {
                 Some((table, name, value)) if (table, name) == (key.table, key.name) => value,
                 _ => key.example,
             };
-            if key.name == "backends" {
-                let parts = Table::Target.keys().map(|part| match other {
-                    Some((Table::Target, name, value)) if name == part.name => format!("{name} = {value}"),
+            if let Some(nested) = key.kind.nested() {
+                let parts = nested.keys().map(|part| match other {
+                    Some((table, name, value)) if (table, name) == (nested, part.name) => format!("{name} = {value}"),
                     _ => format!("{} = {}", part.name, part.example),
                 });
                 let parts: Vec<String> = parts.collect();
                 match other {
-                    Some((Table::Model, "backends", value)) => writeln!(text, "backends = {value}").unwrap(),
-                    _ => writeln!(text, "backends = [{{ {} }}]", parts.join(", ")).unwrap(),
+                    Some((table, name, value)) if (table, name) == (key.table, key.name) => {
+                        writeln!(text, "{name} = {value}").unwrap()
+                    }
+                    _ => writeln!(text, "{} = [{{ {} }}]", key.name, parts.join(", ")).unwrap(),
                 }
             } else {
                 writeln!(text, "{} = {value}", key.name).unwrap();
@@ -268,8 +270,8 @@ fn names_and_credentials_lead_to_their_owners() {
         "#
     ));
     assert_eq!((snapshot.model(b"m"), snapshot.model(b"n"), snapshot.model(b"M")), (Some(0), Some(1), None));
-    assert_eq!((snapshot.credential(&[0x11; 32]), snapshot.credential(&[0x22; 32])), (Some(0), Some(1)));
-    assert_eq!(snapshot.credential(&[0x33; 32]), None);
+    let owner = |byte| snapshot.credential(&[byte; 32]).map(|(tenant, _)| tenant);
+    assert_eq!((owner(0x11), owner(0x22), owner(0x33)), (Some(0), Some(1), None));
     assert!(!snapshot.tenants[0].models.allows(0) && snapshot.tenants[0].models.allows(1));
     assert_eq!(snapshot.tenants[1].models, Allowed::All);
     let backends = &snapshot.backends;
@@ -282,6 +284,37 @@ fn names_and_credentials_lead_to_their_owners() {
     assert_eq!((targets[1].backend, targets[1].weight, targets[1].model.as_deref()), (1, 9, Some("other")));
     fn shared<T: Send + Sync>(_: &T) {}
     shared(&snapshot);
+}
+
+#[test]
+fn keys_expire_and_are_disabled_and_models_are_named_by_patterns() {
+    let (one, two, three) = ("1".repeat(64), "2".repeat(64), "3".repeat(64));
+    let snapshot = good(&format!(
+        r#"
+        {LEAST}
+        [[model]]
+        name = "qwen-7b"
+        backends = ["a"]
+        [[model]]
+        name = "qwen-72b"
+        backends = ["a"]
+        [[tenant]]
+        name = "t"
+        keys = [{{ hash = "sha256:{one}", expires = "2027-01-31" }}, "sha256:{two}", {{ hash = "sha256:{three}", disabled = true }}]
+        models = ["qwen-*", "qwen-7b"]
+        [[tenant]]
+        name = "u"
+        keys = ["sha256:{}"]
+        models = ["*"]
+        "#,
+        "4".repeat(64),
+    ));
+    let standing = |byte, unix_ms| snapshot.credential(&[byte; 32]).unwrap().1.standing(unix_ms);
+    let end_ms = 1_801_440_000_000;
+    assert_eq!((standing(0x11, end_ms - 1), standing(0x11, end_ms)), (Standing::Accepted, Standing::Expired));
+    assert_eq!((standing(0x22, u64::MAX), standing(0x33, 0)), (Standing::Accepted, Standing::Disabled));
+    assert_eq!([0, 1, 2].map(|model| snapshot.tenants[0].models.allows(model)), [false, true, true]);
+    assert_eq!(snapshot.tenants[1].models, Allowed::All);
 }
 
 #[test]

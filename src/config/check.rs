@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::glob;
 use super::keys::Table;
 use super::problem::{Report, nearest};
 use super::reader::header;
@@ -53,6 +54,22 @@ impl Names {
                 None => format!("add the {}, or take the name out", header(self.table)),
             };
             report.add_absence(name.at, path, what, remedy);
+        }
+        found
+    }
+
+    /// Whether there is a section of this very name.
+    pub fn has(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
+
+    /// The indices of the sections whose names match `pattern`, the value of key `path`.
+    pub fn fitting(&self, path: &str, pattern: &Placed<String>, report: &mut Report<'_>) -> Vec<usize> {
+        let fits = |name: &String| glob::fits(pattern.value.as_bytes(), name.as_bytes());
+        let found: Vec<usize> = self.index.iter().filter(|(name, _)| fits(name)).map(|(_, index)| *index).collect();
+        if found.is_empty() && !self.incomplete {
+            let what = format!("there is no {} whose name matches \"{}\"", header(self.table), pattern.value);
+            report.add_absence(pattern.at, path, what, "correct the pattern, or remove it");
         }
         found
     }

@@ -21,6 +21,8 @@ pub enum Table {
     /// An inline table inside `backends` of a model.
     Target,
     Tenant,
+    /// An inline table inside `keys` of a tenant.
+    Credential,
 }
 
 /// How often a table may occur in the file.
@@ -65,8 +67,12 @@ pub enum Kind {
     Url,
     /// Text that is never shown; may be kept outside the file.
     Secret,
-    /// A non-empty array of `sha256:` and 64 hexadecimal digits.
-    Digests,
+    /// `sha256:` and 64 hexadecimal digits.
+    Digest,
+    /// A non-empty array of digests or tables with the keys of `Table::Credential`.
+    Credentials,
+    /// A date or a time in the format of RFC 3339.
+    Moment,
     /// A non-empty array of names of 1 to `most_bytes` bytes.
     Names { most_bytes: usize },
     /// The absolute path of a file that can be read.
@@ -106,7 +112,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Cache, Cores, Log, Metrics, Model, Server, Target, Tenant};
+use Table::{Admin, Backend, Cache, Cores, Credential, Log, Metrics, Model, Server, Target, Tenant};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -472,21 +478,47 @@ pub static KEYS: &[Key] = &[
     Key { table: Tenant, name: "name", kind: NAME, absent: Required,
         doc: "The name of the tenant; in logs.",
         example: r#""search""# },
-    Key { table: Tenant, name: "keys", kind: Kind::Digests, absent: Required,
-        doc: "SHA-256 of each key that its clients may send as a bearer credential: `ringway key hash` makes the line \
-              from a key. The keys themselves are never in this file. List two keys during a rotation.",
+    Key { table: Tenant, name: "keys", kind: Kind::Credentials, absent: Required,
+        doc: "SHA-256 of each key that its clients may send, as a bearer credential or in x-api-key or api-key: `ringway key \
+              generate` makes a key and its hash, `ringway key hash` hashes an existing key. The keys themselves are never \
+              in this file. List two keys during a rotation. Each element is a hash, or a table with the keys below.",
         example: r#"["sha256:0000000000000000000000000000000000000000000000000000000000000000"]"# },
     Key { table: Tenant, name: "models", kind: MODEL_NAMES, absent: Optional,
-        doc: "Names of the [[model]] tables it may use; without it, all. With it, a body without a recognizable model, \
-              such as plain text, is rejected, because a backend might interpret it.",
-        example: r#"["gpt-4o-mini"]"# },
+        doc: "Names of the [[model]] tables it may use, where * matches any characters; without it, or with \"*\", all. \
+              With any other list, a body without a recognizable model, such as plain text, is rejected, because a backend \
+              might interpret it.",
+        example: r#"["gpt-4o-mini", "claude-*"]"# },
+
+    // ---- an element of a tenant's keys
+    Key { table: Credential, name: "hash", kind: Kind::Digest, absent: Required,
+        doc: "SHA-256 of the key.",
+        example: r#""sha256:0000000000000000000000000000000000000000000000000000000000000000""# },
+    Key { table: Credential, name: "expires", kind: Kind::Moment, absent: Optional,
+        doc: "The last day on which the key is accepted, in UTC, or the time from which it is rejected. Without it, the key \
+              does not expire.",
+        example: r#""2027-01-31""# },
+    Key { table: Credential, name: "disabled", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether the key is rejected regardless of its expiry. The client is told that the key is disabled.",
+        example: "true" },
 ];
+
+impl Kind {
+    /// The table that values of this kind are lists of.
+    pub fn nested(self) -> Option<Table> {
+        match self {
+            Kind::Targets => Some(Target),
+            Kind::Credentials => Some(Credential),
+            _ => None,
+        }
+    }
+}
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 10] = [Server, Admin, Metrics, Log, Cores, Cache, Backend, Model, Target, Tenant];
+    pub const ALL: [Table; 11] =
+        [Server, Admin, Metrics, Log, Cores, Cache, Backend, Model, Target, Tenant, Credential];
 
-    /// As spelled in the file (`Target` is inside `model.backends`).
+    /// As spelled in the file; a nested table is named after the key that contains it.
     pub fn name(self) -> &'static str {
         match self {
             Server => "server",
@@ -499,6 +531,7 @@ impl Table {
             Model => "model",
             Target => "model.backends",
             Tenant => "tenant",
+            Credential => "tenant.keys",
         }
     }
 
@@ -506,7 +539,7 @@ impl Table {
         match self {
             Server | Admin | Metrics | Log | Cores | Cache => Shape::Single,
             Backend | Model | Tenant => Shape::Repeated,
-            Target => Shape::Nested,
+            Target | Credential => Shape::Nested,
         }
     }
 
@@ -529,6 +562,16 @@ impl Table {
                 "A group of clients with its keys. Without any tenant, no key is required, which is allowed only while every \
                  listen address is loopback or a Unix socket. Repeat the table for each."
             }
+            Credential => "An element of `keys` of a tenant, when it is a table.",
+        }
+    }
+
+    /// The key whose text stands for a whole table of this kind, where the table is nested.
+    pub fn short(self) -> Option<&'static str> {
+        match self {
+            Target => Some("backend"),
+            Credential => Some("hash"),
+            Server | Admin | Metrics | Log | Cores | Cache | Backend | Model | Tenant => None,
         }
     }
 

@@ -9,6 +9,8 @@ pub mod snapshot;
 
 mod check; // what needs more than one value
 mod foreign; // keys of other programs, and what was meant
+mod glob; // patterns with *
+mod moment; // dates and times
 mod reader; // tables against their rows
 mod section; // a table after it was read
 mod shown; // what is in force, for the operator

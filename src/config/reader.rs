@@ -13,6 +13,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::foreign;
 use super::keys::{Absent, Key, Kind, Shape, Table};
+use super::moment;
 use super::problem::{Report, nearest, printable};
 use super::section::{Placed, Section, Slot, Value};
 use super::snapshot::CoreChoice;
@@ -159,28 +160,38 @@ impl Reader<'_, '_> {
                 let listen = self.scalar(key, path, value, at, value::listen_or_off)?;
                 Some(Value::ListenOrOff(Placed { at, value: listen }))
             }
-            Kind::Digests => self
-                .list(key, path, value, origin, |reader, item, at| {
-                    let value = reader.scalar(key, path, item, at, value::digest)?;
-                    Some(Placed { at, value })
-                })
-                .map(Value::Digests),
+            Kind::Digest => {
+                let digest = self.scalar(key, path, value, at, value::digest)?;
+                Some(Value::Digest(Placed { at, value: digest }))
+            }
+            Kind::Moment => self.scalar(key, path, value, at, moment::moment).map(Value::Moment),
             Kind::Names { most_bytes } => self
                 .list(key, path, value, origin, |reader, item, at| reader.name(key, path, item, at, most_bytes))
                 .map(Value::Names),
-            Kind::Targets => self
-                .list(key, path, value, origin, |reader, item, at| match item.get_ref() {
-                    DeValue::Table(fields) => Some(reader.section(Table::Target, at, fields)),
-                    DeValue::String(_) => {
-                        // A bare name is short for a table with nothing but that name.
-                        let mut fields = DeTable::new();
-                        fields.insert(Spanned::new(item.span(), "backend".into()), item.clone());
-                        Some(reader.section(Table::Target, at, &fields))
-                    }
-                    _ => reader.mistyped(key, path, item.get_ref(), at),
-                })
-                .map(Value::Targets),
+            Kind::Targets => self.sections(key, path, value, origin, Table::Target),
+            Kind::Credentials => self.sections(key, path, value, origin, Table::Credential),
         }
+    }
+
+    /// A non-empty array of nested tables. A bare text is short for a table with nothing but that.
+    fn sections(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        origin: Origin,
+        table: Table,
+    ) -> Option<Value> {
+        self.list(key, path, value, origin, |reader, item, at| match (item.get_ref(), table.short()) {
+            (DeValue::Table(fields), _) => Some(reader.section(table, at, fields)),
+            (DeValue::String(_), Some(short)) => {
+                let mut fields = DeTable::new();
+                fields.insert(Spanned::new(item.span(), short.into()), item.clone());
+                Some(reader.section(table, at, &fields))
+            }
+            (other, _) => reader.mistyped(key, path, other, at),
+        })
+        .map(Value::Sections)
     }
 
     /// A non-empty array; `None` if it, or any element, was reported.
@@ -362,7 +373,11 @@ pub(super) fn expects(kind: Kind) -> String {
         Kind::RequestPath => "a path such as \"/health\"".to_owned(),
         Kind::FieldName => "the name of a header field such as \"x-session-id\"".to_owned(),
         Kind::Secret => "text, \"${NAME}\", \"file:/path\" or \"credential:name\"".to_owned(),
-        Kind::Digests => "an array of \"sha256:\" and 64 hexadecimal digits".to_owned(),
+        Kind::Digest => "\"sha256:\" and 64 hexadecimal digits".to_owned(),
+        Kind::Credentials => {
+            "an array of \"sha256:\" and 64 hexadecimal digits, or tables such as { hash = \"sha256:...\" }".to_owned()
+        }
+        Kind::Moment => "a date such as \"2027-01-31\", or a time such as \"2027-01-31T18:00:00Z\"".to_owned(),
         Kind::Names { .. } => "an array of names".to_owned(),
         Kind::Targets => "an array of backend names or tables such as { backend = \"name\" }".to_owned(),
     }
@@ -372,7 +387,6 @@ pub(super) fn expects(kind: Kind) -> String {
 fn expects_element(kind: Kind) -> String {
     match kind {
         Kind::Listen => "\"address:port\" or \"unix:/path\"".to_owned(),
-        Kind::Digests => "\"sha256:\" and 64 hexadecimal digits".to_owned(),
         Kind::Names { .. } | Kind::Targets => "a name".to_owned(),
         other => expects(other),
     }

@@ -30,8 +30,8 @@ pub fn sample() -> String {
         for key in table.keys() {
             out.push('\n');
             wrap(&mut out, "# ", key.doc);
-            if key.name == "backends" {
-                for nested in Table::Target.keys() {
+            if let Some(table) = key.kind.nested() {
+                for nested in table.keys() {
                     wrap(&mut out, "#   ", &format!("{}: {}", nested.name, nested.doc));
                 }
             }

@@ -78,12 +78,15 @@ fn value(kind: Kind) -> Value {
         | Kind::File
         | Kind::Host
         | Kind::RequestPath
-        | Kind::FieldName => {
+        | Kind::FieldName
+        | Kind::Digest
+        | Kind::Moment => {
             json!({ "type": "string", "minLength": 1 })
         }
         Kind::Label { .. } | Kind::AccessLog => text(),
         Kind::ListenOrOff => text(),
-        Kind::Listen | Kind::Digests | Kind::Names { .. } => list(text()),
+        Kind::Listen | Kind::Names { .. } => list(text()),
         Kind::Targets => list(json!({ "anyOf": [text(), object(Table::Target)] })),
+        Kind::Credentials => list(json!({ "anyOf": [text(), object(Table::Credential)] })),
     }
 }

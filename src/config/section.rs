@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use super::keys::Table;
 use super::problem::Report;
-use super::snapshot::{AccessLog, CoreChoice, Listen};
+use super::snapshot::{AccessLog, CoreChoice, Listen, Moment};
 use super::value::Url;
 
 /// A value and the byte offset it stands at.
@@ -41,9 +41,10 @@ pub(super) enum Value {
     Url(Url),
     Listens(Vec<Placed<Listen>>),
     ListenOrOff(Placed<Option<Listen>>),
-    Digests(Vec<Placed<[u8; 32]>>),
+    Digest(Placed<[u8; 32]>),
+    Moment(Moment),
     Names(Vec<Placed<String>>),
-    Targets(Vec<Section>),
+    Sections(Vec<Section>),
 }
 
 /// What became of a row.
@@ -98,9 +99,10 @@ from_value!(
     Url(Url),
     Listens(Vec<Placed<Listen>>),
     ListenOrOff(Placed<Option<Listen>>),
-    Digests(Vec<Placed<[u8; 32]>>),
+    Digest(Placed<[u8; 32]>),
+    Moment(Moment),
     Names(Vec<Placed<String>>),
-    Targets(Vec<Section>),
+    Sections(Vec<Section>),
 );
 
 impl FromValue for u32 {

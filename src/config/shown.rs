@@ -45,14 +45,13 @@ fn shown(key: &Key, value: &Value) -> Json {
             Some(listen) => json!(listen.to_string()),
             None => json!("off"),
         },
-        Value::Digests(digests) => {
-            let start = |digest: &[u8; 32]| -> String {
-                digest[..DIGEST_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
-            };
-            json!(digests.iter().map(|digest| format!("sha256:{}...", start(&digest.value))).collect::<Vec<_>>())
+        Value::Digest(digest) => {
+            let start: String = digest.value[..DIGEST_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
+            json!(format!("sha256:{start}..."))
         }
+        Value::Moment(moment) => json!(moment.spelled),
         Value::Names(names) => json!(names.iter().map(|name| &name.value).collect::<Vec<_>>()),
-        Value::Targets(targets) => Json::Array(targets.iter().map(table).collect()),
+        Value::Sections(sections) => Json::Array(sections.iter().map(table).collect()),
     }
 }
 

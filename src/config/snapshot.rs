@@ -29,7 +29,8 @@ pub struct Snapshot {
     /// All of it as JSON for operators, secrets masked.
     pub shown: serde_json::Value,
     by_model: HashMap<Box<[u8]>, usize>,
-    by_credential: HashMap<[u8; 32], usize>,
+    /// The tenant, and which of its credentials.
+    by_credential: HashMap<[u8; 32], (usize, usize)>,
 }
 
 /// The tables that stand once.
@@ -426,8 +427,50 @@ pub struct Target {
 pub struct Tenant {
     pub name: String,
     pub models: Allowed,
-    /// SHA-256 of each credential.
-    pub credentials: Vec<[u8; 32]>,
+    pub credentials: Vec<Credential>,
+}
+
+/// A key that a tenant's clients send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    pub sha256: [u8; 32],
+    pub expires: Option<Moment>,
+    pub state: CredentialState,
+}
+
+/// What the configuration says of a key, besides its expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialState {
+    Enabled,
+    Disabled,
+}
+
+/// A point in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds since 1970-01-01 UTC. A date is the end of its day.
+    pub unix_ms: u64,
+    /// As the configuration spells it.
+    pub spelled: String,
+}
+
+/// Whether a key is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Accepted,
+    Expired,
+    Disabled,
+}
+
+impl Credential {
+    /// Whether it is accepted at `unix_ms`.
+    pub fn standing(&self, unix_ms: u64) -> Standing {
+        match (self.state, &self.expires) {
+            (CredentialState::Disabled, _) => Standing::Disabled,
+            (CredentialState::Enabled, Some(expires)) if expires.unix_ms <= unix_ms => Standing::Expired,
+            (CredentialState::Enabled, _) => Standing::Accepted,
+        }
+    }
 }
 
 /// The models a tenant may ask for.
@@ -464,8 +507,8 @@ impl Snapshot {
         }
         let mut by_credential = HashMap::new();
         for (index, tenant) in tenants.iter().enumerate() {
-            for credential in &tenant.credentials {
-                by_credential.entry(*credential).or_insert(index);
+            for (number, credential) in tenant.credentials.iter().enumerate() {
+                by_credential.entry(credential.sha256).or_insert((index, number));
             }
         }
         let access = if tenants.is_empty() { Access::Open } else { Access::Keys };
@@ -506,10 +549,11 @@ impl Snapshot {
         (backend.priority as usize * regions + distance).min(u16::MAX.into()) as u16
     }
 
-    /// Index of the tenant that owns the credential with this SHA-256. The look-up compares hashes of secrets, never
-    /// secrets, so its timing tells nothing that helps to guess one.
-    pub fn credential(&self, sha256: &[u8; 32]) -> Option<usize> {
-        self.by_credential.get(sha256).copied()
+    /// The credential with this SHA-256, accepted or not, and the index of its tenant. The look-up compares hashes of
+    /// secrets, never secrets, so its timing tells nothing that helps to guess one.
+    pub fn credential(&self, sha256: &[u8; 32]) -> Option<(usize, &Credential)> {
+        let (tenant, number) = *self.by_credential.get(sha256)?;
+        Some((tenant, self.tenants.get(tenant)?.credentials.get(number)?))
     }
 }
 

@@ -4,8 +4,10 @@ use sha2::{Digest, Sha256};
 
 use super::client::ClientConnection;
 use super::core::Core;
-use crate::config::snapshot::Access;
+use crate::config::snapshot::{Access, Standing};
 use crate::error::Failure;
+use crate::net::unix_ms;
+use crate::wire::http1::Fields;
 
 /// Proof that the credential was checked.
 #[derive(Clone, Copy, Debug)]
@@ -16,22 +18,35 @@ pub struct Principal {
     pub credential: [u8; 32],
 }
 
-/// Checks `Authorization: Bearer KEY` (RFC 6750 2.1).
+/// Checks the credential that the head carries.
 pub fn principal(core: &Core, client: &ClientConnection<'_>) -> Result<Principal, Failure> {
     if core.snapshot.access == Access::Open {
         return Ok(Principal { tenant: None, credential: [0; 32] });
     }
-    let mut values = client.head.fields.get_all(client.pending(), "authorization");
-    let value = values.next().ok_or(Failure::NoCredential)?;
-    // A proxy in front may have judged the other one (RFC 9110 11.6.2: it is no list).
-    if values.next().is_some() {
-        return Err(Failure::BadHead { status: 400, why: "The Authorization header field stands twice.".to_owned() });
+    for field in ["authorization", "x-api-key", "api-key"] {
+        // A proxy in front may have judged the other one (RFC 9110 11.6.2: it is no list).
+        if client.head.fields.get_all(client.pending(), field).nth(1).is_some() {
+            let why = format!("The header field {field} stands twice; send one credential.");
+            return Err(Failure::BadHead { status: 400, why });
+        }
     }
-    let (scheme, key) = value.split_at_checked(7).ok_or(Failure::NoCredential)?;
-    if !scheme.eq_ignore_ascii_case(b"bearer ") || key.trim_ascii().is_empty() {
-        return Err(Failure::NoCredential);
+    let key = sent(&client.head.fields, client.pending()).ok_or(Failure::NoCredential)?;
+    let sha256: [u8; 32] = Sha256::digest(key).into();
+    let (tenant, credential) = core.snapshot.credential(&sha256).ok_or(Failure::UnknownCredential)?;
+    match credential.standing(unix_ms()) {
+        Standing::Accepted => Ok(Principal { tenant: Some(tenant), credential: sha256 }),
+        Standing::Expired => Err(Failure::ExpiredCredential),
+        Standing::Disabled => Err(Failure::DisabledCredential),
     }
-    let credential: [u8; 32] = Sha256::digest(key.trim_ascii()).into();
-    let tenant = core.snapshot.credential(&credential).ok_or(Failure::UnknownCredential)?;
-    Ok(Principal { tenant: Some(tenant), credential })
+}
+
+/// The key of a request: `Authorization: Bearer KEY` (RFC 6750 2.1), else `x-api-key` (Anthropic), else `api-key` (Azure).
+/// A bearer credential wins, so that what a client adds to it for another gateway is not taken for its key.
+fn sent<'a>(fields: &Fields, head: &'a [u8]) -> Option<&'a [u8]> {
+    let bearer = fields.get(head, "authorization").and_then(|value| {
+        let (scheme, key) = value.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
+    });
+    let keys = [bearer, fields.get(head, "x-api-key"), fields.get(head, "api-key")];
+    keys.into_iter().flatten().map(<[u8]>::trim_ascii).find(|key| !key.is_empty())
 }

@@ -32,6 +32,70 @@ fn only_known_keys_are_served() {
     assert_eq!(backend.count(), 1);
 }
 
+/// The field that carries the key does not matter; a bearer credential goes before the others.
+#[test]
+fn a_key_comes_in_any_of_three_fields_and_goes_no_further() {
+    let backend = Backend::answering(echo);
+    let gateway = two_tenants(&backend).start();
+    let ask = |fields: &str, what: &str| gateway.ask(post_with(CHAT, fields, &question(what)));
+    for (fields, status) in [
+        ("X-Api-Key: red-key\r\n", 200),
+        ("api-key: red-key\r\n", 200),
+        ("Authorization: Bearer red-key\r\nx-api-key: none\r\napi-key: none\r\n", 200),
+        ("x-api-key: red-key\r\napi-key: none\r\n", 200),
+        ("Authorization: Basic bm9uZQ==\r\nx-api-key: red-key\r\n", 200),
+        ("Authorization: Bearer \r\nx-api-key: red-key\r\n", 200),
+        ("Authorization: Bearer none\r\nx-api-key: red-key\r\n", 401),
+        ("x-api-key: none\r\napi-key: red-key\r\n", 401),
+        ("x-api-key:\r\n", 401),
+        ("x-api-key: Bearer red-key\r\n", 401),
+    ] {
+        let response = ask(fields, fields);
+        assert_eq!(response.status, status, "{fields}");
+    }
+    for request in backend.requests() {
+        let head = request.head.to_ascii_lowercase();
+        assert!(!head.contains("api-key") && !head.contains("authorization"), "{head}");
+    }
+    // The scope of what is stored is the tenant's, whichever field names it.
+    assert_eq!(ask("x-api-key: red-key\r\n", "scope").expect(200).cache(), "MISS");
+    assert_eq!(ask("api-key: red-key\r\n", "scope").expect(200).cache(), "HIT");
+    assert_eq!(ask("x-api-key: blue-key\r\n", "scope").expect(200).cache(), "MISS");
+}
+
+#[test]
+fn a_key_that_has_expired_or_is_disabled_is_told_so() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend)
+        .tenant("old", "old-key", "")
+        .key("old", "expires = \"2001-01-31\"")
+        .tenant("new", "new-key", "")
+        .key("new", "expires = \"2999-01-31\"")
+        .tenant("off", "off-key", "")
+        .key("off", "disabled = true")
+        .start();
+    for (key, code) in [("old-key", "expired_api_key"), ("off-key", "disabled_api_key")] {
+        let refused = gateway.ask(keyed(key, &question("x"))).expect(401);
+        assert_eq!(refused.code(), code);
+        assert_eq!(refused.field("www-authenticate"), Some("Bearer error=\"invalid_token\""));
+    }
+    gateway.ask(keyed("new-key", &question("x"))).expect(200);
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
+fn models_are_allowed_by_patterns() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend)
+        .model("qwen-7b", "backends = [\"b\"]")
+        .model("my-qwen-7b", "backends = [\"b\"]")
+        .tenant("t", "key", "models = [\"qwen-*\"]")
+        .start();
+    for (model, status) in [("qwen-7b", 200), ("my-qwen-7b", 404), ("m", 404), ("qwen-*", 404)] {
+        assert_eq!(gateway.ask(keyed("key", &question("x").replace("\"m\"", &format!("\"{model}\"")))).status, status);
+    }
+}
+
 #[test]
 fn a_second_credential_is_not_overlooked() {
     let backend = Backend::answering(echo);

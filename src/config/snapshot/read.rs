@@ -7,8 +7,8 @@ use hashbrown::HashSet;
 
 pub(in crate::config) use self::backend::backend;
 use super::{
-    Admin, Allowed, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, Listen, Log,
-    Metrics, Model, Server, Target, Tenant,
+    Admin, Allowed, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, Credential, CredentialState,
+    GenAi, HealthPaths, Listen, Log, Metrics, Model, Server, Target, Tenant,
 };
 use crate::config::check::{self, Credentials, Names, Tenants};
 use crate::config::problem::Report;
@@ -207,27 +207,49 @@ pub(in crate::config) fn tenant(
     credentials: &mut Credentials,
     report: &mut Report<'_>,
 ) -> Option<Tenant> {
-    let keys: Option<Vec<Placed<[u8; 32]>>> = section.take("keys");
-    for key in keys.iter().flatten() {
-        credentials.add(key, report);
-    }
+    // Collected with their gaps first, so that a broken one hides nothing about the others.
+    let keys: Option<Vec<Option<Credential>>> = section
+        .take("keys")
+        .map(|parts: Vec<Section>| parts.into_iter().map(|part| credential(part, credentials, report)).collect());
     let allowed = match section.take_optional::<Vec<Placed<String>>>("models")? {
         None => Allowed::All,
         Some(names) => {
             let mut allowed = HashSet::new();
             for name in &names {
+                if name.value.contains('*') && !models.has(&name.value) {
+                    // One that an earlier element names, too, is no mistake.
+                    allowed.extend(models.fitting("tenant.models", name, report));
+                    continue;
+                }
                 let found = models.find("tenant.models", name, report);
                 if found.is_some_and(|model| !allowed.insert(model)) {
                     let what = format!("\"{}\" stands twice in the list", name.value);
                     report.add(name.at, "tenant.models", what, "name each model once");
                 }
             }
-            Allowed::Some(allowed)
+            match names.iter().any(|name| name.value == "*") {
+                true => Allowed::All,
+                false => Allowed::Some(allowed),
+            }
         }
     };
     Some(Tenant {
         name: section.take("name")?,
         models: allowed,
-        credentials: keys?.into_iter().map(|placed| placed.value).collect(),
+        credentials: keys?.into_iter().collect::<Option<_>>()?,
     })
+}
+
+fn credential(mut section: Section, credentials: &mut Credentials, report: &mut Report<'_>) -> Option<Credential> {
+    let hash: Option<Placed<[u8; 32]>> = section.take("hash");
+    if let Some(hash) = &hash {
+        credentials.add(hash, report);
+    }
+    let credential = Credential {
+        sha256: hash?.value,
+        expires: section.take_optional("expires")?,
+        state: if section.take("disabled")? { CredentialState::Disabled } else { CredentialState::Enabled },
+    };
+    section.report_fault(report);
+    Some(credential)
 }

@@ -137,7 +137,7 @@ pub fn refuse(core: &Core, record: &mut RequestRecord, failure: &Failure, out: &
     let mut further = Vec::new();
     match failure {
         Failure::NoCredential => encode::field(&mut further, "www-authenticate", b"Bearer"),
-        Failure::UnknownCredential => {
+        Failure::UnknownCredential | Failure::ExpiredCredential | Failure::DisabledCredential => {
             encode::field(&mut further, "www-authenticate", b"Bearer error=\"invalid_token\"");
         }
         // RFC 9110 15.5.22: with the protocol that is served.

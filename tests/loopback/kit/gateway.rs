@@ -108,6 +108,14 @@ impl Setup {
         self.table(&format!("[[tenant]]\nname = \"{name}\"\nkeys = [\"sha256:{digest}\"]\n{lines}"))
     }
 
+    /// `lines` in the only key of the tenant called `name`.
+    pub fn key(mut self, name: &str, lines: &str) -> Setup {
+        let (before, tenant) = self.tables.split_once(&format!("name = \"{name}\"\nkeys = [")).expect(name);
+        let (hash, after) = tenant.split_once(']').expect(name);
+        self.tables = format!("{before}name = \"{name}\"\nkeys = [{{ hash = {hash}, {lines} }}]{after}");
+        self
+    }
+
     fn table(mut self, text: &str) -> Setup {
         self.tables += &format!("\n{text}\n");
         self
