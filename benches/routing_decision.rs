@@ -40,7 +40,7 @@ fn routing_decision(criterion: &mut Criterion) {
         let in_flight: Vec<u32> = (0..backends as u32).map(|number| number * 7 % 5).collect();
         let mut cursor = 0;
         let model = |name: &[u8]| {
-            let tenant = snapshot.credential(black_box(&CREDENTIAL))?;
+            let (tenant, _) = snapshot.credential(black_box(&CREDENTIAL))?;
             let model = snapshot.model(name)?;
             snapshot.tenants[tenant].models.allows(model).then_some(model)
         };
