@@ -214,15 +214,16 @@ pub(in crate::config) fn tenant(
     let allowed = match section.take_optional::<Vec<Placed<String>>>("models")? {
         None => Allowed::All,
         Some(names) => {
-            let mut allowed = HashSet::new();
+            let (mut allowed, mut named) = (HashSet::new(), HashSet::new());
             for name in &names {
                 if name.value.contains('*') && !models.has(&name.value) {
-                    // One that an earlier element names, too, is no mistake.
                     allowed.extend(models.fitting("tenant.models", name, report));
                     continue;
                 }
+                // A name that a pattern matches too is not a mistake; the same name twice is.
                 let found = models.find("tenant.models", name, report);
-                if found.is_some_and(|model| !allowed.insert(model)) {
+                allowed.extend(found);
+                if found.is_some_and(|model| !named.insert(model)) {
                     let what = format!("\"{}\" stands twice in the list", name.value);
                     report.add(name.at, "tenant.models", what, "name each model once");
                 }
