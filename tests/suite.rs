@@ -26,11 +26,10 @@ fn project(script: &str) -> TempDir {
 /// Exit status and output of the stages named.
 fn run(project: &Path, stages: &[&str]) -> (i32, String) {
     let path = format!("{}:{}", project.join("bin").display(), std::env::var("PATH").unwrap());
-    let output = Command::new(project.join("tests/run")).args(stages).env("PATH", path).output().unwrap();
+    let output = Command::new("bash").arg(project.join("tests/run")).args(stages).env("PATH", path).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
-#[test]
 fn a_part_that_is_missing_has_failed() {
     let project = project("exit 0");
     let (status, told) = run(project.path(), &["sim", "fuzz"]);
@@ -40,7 +39,6 @@ fn a_part_that_is_missing_has_failed() {
     assert!(told.ends_with("\n0 passed, 2 failed\n"), "{told}");
 }
 
-#[test]
 fn a_target_without_tests_has_failed_beside_one_with() {
     let empty = project("echo 'test result: ok. 3 passed; 0 failed'; echo 'test result: ok. 0 passed; 0 failed'");
     assert_eq!(run(empty.path(), &["sim"]).0, 1);
@@ -52,7 +50,6 @@ fn a_target_without_tests_has_failed_beside_one_with() {
     assert_eq!(run(failing.path(), &["sim"]).0, 1);
 }
 
-#[test]
 fn the_output_of_a_stage_stays_together_and_is_kept() {
     let project = project("echo \"begin $1\"; echo \"end $1\"; [ \"$1\" = fmt ]");
     let (status, told) = run(project.path(), &["fmt", "clippy"]);
@@ -63,13 +60,11 @@ fn the_output_of_a_stage_stays_together_and_is_kept() {
     assert_eq!(kept, "begin clippy\nend clippy\n");
 }
 
-#[test]
 fn a_stage_that_does_not_exist_is_told() {
     assert_eq!(run(project("exit 0").path(), &["simm"]).0, 2);
 }
 
 /// The stages of the whole run are those that the help page lists.
-#[test]
 fn every_stage_is_in_the_whole_run_and_on_the_help_page() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/run")).unwrap();
     let line = |start: &str, end: char| {
@@ -89,4 +84,15 @@ fn every_stage_is_in_the_whole_run_and_on_the_help_page() {
             "{stage}"
         );
     }
+}
+
+// One after the other: while a process starts, it holds open what others are writing, and a program that somebody writes to
+// cannot be executed (ETXTBSY).
+#[test]
+fn the_suite_tells_what_passed_and_what_failed() {
+    a_part_that_is_missing_has_failed();
+    a_target_without_tests_has_failed_beside_one_with();
+    the_output_of_a_stage_stays_together_and_is_kept();
+    a_stage_that_does_not_exist_is_told();
+    every_stage_is_in_the_whole_run_and_on_the_help_page();
 }

@@ -184,6 +184,7 @@ fn the_configuration_is_shown_without_its_secrets() {
     for key in crate::config::keys::KEYS {
         let table = match key.table {
             crate::config::keys::Table::Target => &shown["model"][0]["backends"][0],
+            crate::config::keys::Table::Credential => &shown["tenant"][0]["keys"][0],
             table => match &shown[table.name()] {
                 serde_json::Value::Array(all) => &all[0],
                 one => one,
