@@ -318,6 +318,19 @@ fn usage_in_each_chunk_stays_where_options_may_ask_for_it() {
 }
 
 #[test]
+fn nothing_of_an_answer_follows_an_error_in_it() {
+    let error = event(r#"{"error":{"message":"it broke","type":"server_error"}}"#);
+    let events = [piece("a"), error.clone(), usage(), done()];
+    let backend = Backend::answering(move |_| framed(&events));
+    let gateway = Setup::with(&backend).start();
+    for _ in 0..2 {
+        let response = gateway.ask(asking_for_usage("x")).expect(200);
+        assert_eq!(response.text(), piece("a") + &error + &done());
+        assert_eq!(response.cache(), "MISS");
+    }
+}
+
+#[test]
 fn a_content_type_keeps_its_parameters() {
     let backend = Backend::answering(|request| {
         let bytes = String::from_utf8(echo(request)).unwrap();

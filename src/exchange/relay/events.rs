@@ -59,6 +59,8 @@ pub struct Events {
     error: Option<(ErrorKind, Vec<u8>)>,
     /// Whether what was rendered last had more in it than comments and empty events.
     had_content: bool,
+    /// An error event was passed on: nothing of an answer may follow it.
+    had_error: bool,
 }
 
 impl Events {
@@ -81,6 +83,7 @@ impl Events {
             first: None,
             error: None,
             had_content: false,
+            had_error: false,
         }
     }
 
@@ -137,6 +140,7 @@ impl Events {
             }
             self.verdict.note(&facts);
             self.had_content |= facts.substance != Substance::Preamble;
+            self.had_error |= facts.kind == EventKind::Error;
             if facts.usage.is_some() {
                 // The last one that comes stands.
                 self.tokens = facts.usage;
@@ -235,7 +239,7 @@ impl Events {
     pub fn into_parts(self, core: &Core) -> (Result<(), NotStored>, Option<Vec<u8>>, Option<TokenUsage>) {
         let stored = self.verdict.stored();
         core.buffers.give(self.pending);
-        let usage = (!self.usage.is_empty()).then(|| {
+        let usage = (!self.usage.is_empty() && !self.had_error).then(|| {
             let mut event = Vec::with_capacity(self.usage.len() + 8);
             sse::event(&mut event, &self.usage);
             event
