@@ -65,7 +65,9 @@ pub fn check_freshness(ledger: &Ledger, setup: &Setup, scenario: &Scenario) {
             let kept_ms =
                 served().filter(|request| call_of(request) == Some(old)).map(|request| request.closed_ms).min();
             let same = |request: &&Request| (request.tenant, request.prompt) == (hit.tenant, hit.prompt);
-            for before in served().filter(same).filter(|before| before.closed_ms + SLACK_MS <= hit.asked_ms) {
+            for before in
+                served().filter(same).filter(|before| before.closed_ms.saturating_add(SLACK_MS) <= hit.asked_ms)
+            {
                 let Some(young) = call_of(before) else { continue };
                 let is_younger = kept_ms.is_some_and(|kept_ms| book.calls[young].rated_ms > kept_ms);
                 assert!(!is_younger, "{hit:?} got an older answer than {before:?}: {:#?}", book.calls);
