@@ -32,7 +32,7 @@ pub struct Deadlines {
     pub request_ms: u64,
     /// The end of a body that flows.
     pub stream_ms: u64,
-    /// How long an answer that has pending may be silent.
+    /// How long an answer that has begun may be silent.
     pub idle_ms: u64,
     /// How long a stream that flows may bring no content.
     pub content_ms: u64,

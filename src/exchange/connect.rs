@@ -44,7 +44,7 @@ pub enum Fresh {
 /// What a request goes on.
 pub enum Found {
     Stream(ConnectionId, http2::Connection),
-    /// The backend speaks HTTP/1.1; a connection, if that was found out by answer_head one just now.
+    /// The backend speaks HTTP/1.1; a connection, if that was found out by opening one just now.
     Http1(Option<Opened>),
 }
 
@@ -124,7 +124,7 @@ pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::C
     None
 }
 
-/// A place on an HTTP/2 connection, answer_head one if need be; or the news that the backend speaks HTTP/1.1.
+/// A place on an HTTP/2 connection, opening one if need be; or the news that the backend speaks HTTP/1.1.
 /// Errors: none could be opened, or none became free in time.
 pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
     let mut failed = 0;
@@ -258,9 +258,9 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
     let left_ms = || until_ms.saturating_sub(now_ms()).max(1);
     let mut addresses = core.addresses.borrow()[backend].to_vec();
     // Another one each time.
-    let permit = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
+    let next = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
     let count = addresses.len().max(1);
-    addresses.rotate_left(permit % count);
+    addresses.rotate_left(next % count);
     let fast_open = match settings.fast_open {
         FastOpen::On => crate::net::FastOpen::On,
         FastOpen::Off => crate::net::FastOpen::Off,

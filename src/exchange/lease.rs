@@ -182,7 +182,7 @@ impl Lease {
         self.carrier = Some(Carrier::Stream(Box::new(stream)));
     }
 
-    /// The watch under which the answer is read; none before a stream was pending.
+    /// The watch under which the answer is read; none before a stream was begun.
     pub fn watch(&self) -> Option<&Watch> {
         match self.carrier.as_ref()? {
             Carrier::Http1(socket) => Some(socket.watch()),
@@ -218,7 +218,7 @@ impl Lease {
     }
 
     /// As `read`, into a buffer of the core that is taken when there is something to read: what thousands of streams wait
-    /// for costs none of them memory, and the one buffer they all use in permit stays in the cache.
+    /// for costs none of them memory, and the one buffer they all use in turn stays in the cache.
     pub fn poll_read_new(
         &mut self,
         core: &Core,

@@ -12,7 +12,7 @@ use crate::net::{now_us, unix_ms};
 use crate::observe::counters::{AttemptResult, BackendCounters};
 use crate::observe::series::{Amounts, Key};
 
-/// An attempt that has pending. Dropped before its end, it was cancelled.
+/// An attempt that has begun. Dropped before its end, it was cancelled.
 pub struct Attempted<'a> {
     counters: &'a BackendCounters,
     result: AttemptResult,

@@ -116,7 +116,7 @@ pub struct RequestRecord {
     /// Why the answer is not kept, as far as it is known by now.
     pub not_stored: Option<NotStored>,
     pub status: u16,
-    /// How the end of the answer that was pending shows.
+    /// How the client sees that the answer it was given is not whole.
     pub truncation: Truncation,
     pub sent_bytes: u64,
     pub tokens: Option<TokenUsage>,

@@ -208,7 +208,7 @@ impl Plan {
         }
     }
 
-    /// An answer that had pending well broke off: the pass has ended by then.
+    /// An answer that had begun well broke off: the pass has ended by then.
     pub fn broke_off(&self, fault: Fault) {
         if self.core.times_first_content(self.model) {
             self.note_fault(fault, 0);

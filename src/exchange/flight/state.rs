@@ -1,4 +1,4 @@
-//! The state behind a flight: its stage, its log and who reads it. Writes what is new to readers that left an direct_writer;
+//! The state behind a flight: its stage, its log and who reads it. Writes what is new to readers that left a direct writer;
 //! decides nothing else by itself.
 
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub struct DirectWriter {
     pub chunked: bool,
 }
 
-/// What went out by an direct_writer.
+/// What a direct writer has sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     pub bytes: u64,
@@ -174,7 +174,7 @@ impl State {
         behind.filter_map(|place| place.waker.take()).for_each(Waker::wake);
     }
 
-    /// Writes `bytes`, which are about to be appended to the log, to the clients of those who wait with an direct_writer and have
+    /// Writes `bytes`, which are about to be appended to the log, to the clients of those who wait with a direct writer and have
     /// read all of it. `framed` is scratch. Whom it does not work for is behind then.
     // Before they are appended: the end of the log is memory long not touched, and a copy behind would wait for it.
     pub(super) fn serve(&mut self, bytes: &[u8], framed: &mut Vec<u8>) {

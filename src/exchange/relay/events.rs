@@ -24,7 +24,7 @@ use crate::wire::sse::{self, Ending, EventData, Splitter};
 /// What the first event with a meaning was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
-    /// The answer has pending.
+    /// The answer has begun.
     Content,
     /// It failed before it began; what failed is in [`Events::take_error`].
     Error,

@@ -202,7 +202,7 @@ impl PendingResponse<'_> {
             Work::Events(events) => {
                 let is_done = events.is_done();
                 (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core);
-                // A server that dies closes its connections in upstream: without a word of the end there may have been more.
+                // A server that dies closes its connections in order: without a word of the end there may have been more.
                 if unframed && !is_done && captured.stored.is_ok() {
                     captured.stored = Err(NotStored::NoTerminal);
                 }
