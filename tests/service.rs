@@ -59,26 +59,67 @@ fn systemd_finds_little_exposed() {
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A gateway with a manager of the test's own.
+struct Managed {
+    gateway: std::process::Child,
+    manager: UnixDatagram,
+    /// Everything it was told.
+    told: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Managed {
+    fn start() -> Managed {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&socket).unwrap();
+        // A bound for a gateway that never tells; no test waits for so long.
+        manager.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        let configuration = directory.path().join("ringway.toml");
+        let text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"off\"\n[cores]\ndata = 1\n\
+                    [[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\nhealth_interval = \"0s\"\n\
+                    connections_min = 0\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n";
+        fs::write(&configuration, text).unwrap();
+        let mut command = ringway();
+        command.args(["serve", "--config"]).arg(&configuration).env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
+        Managed { gateway: command.spawn().unwrap(), manager, told: String::new(), _directory: directory }
+    }
+
+    /// Receives until a line that starts with `wanted` was told.
+    fn until(&mut self, wanted: &str) -> String {
+        loop {
+            let mut datagram = [0; 512];
+            let length = self.manager.recv(&mut datagram).unwrap_or_else(|e| panic!("no {wanted}: {e}\n{}", self.told));
+            let text = str::from_utf8(&datagram[..length]).unwrap();
+            self.told += text;
+            if let Some(line) = text.lines().find(|line| line.starts_with(wanted)) {
+                return line.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        let _ = self.gateway.kill();
+        let _ = self.gateway.wait();
+    }
+}
+
 #[test]
-fn the_service_manager_is_told_once_every_core_serves() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("notify");
-    let manager = UnixDatagram::bind(&socket).unwrap();
-    // A bound for a gateway that never tells; no test waits for so long.
-    manager.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-    let configuration = directory.path().join("ringway.toml");
-    let text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[cores]\ndata = 1\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\n\
-                [[model]]\nname = \"m\"\nbackends = [\"b\"]\n";
-    fs::write(&configuration, text).unwrap();
-    let mut command = ringway();
-    command.args(["serve", "--config"]).arg(&configuration).env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
-    let mut gateway = command.spawn().unwrap();
-    let mut told = [0; 256];
-    let length = manager.recv(&mut told);
-    let pid = rustix::process::Pid::from_child(&gateway);
+fn the_service_manager_is_told_of_start_work_and_stop() {
+    let mut managed = Managed::start();
+    managed.until("READY=1");
+    assert!(managed.told.contains("STATUS=serving on 127.0.0.1:"), "{}", managed.told);
+    assert!(!managed.told.contains("WATCHDOG=1"), "nothing before it serves: {}", managed.told);
+    managed.until("WATCHDOG=1");
+    managed.until("WATCHDOG=1");
+    let status = managed.until("STATUS=serving:");
+    assert_eq!(status, "STATUS=serving: 0 requests per second, 0 in flight, 1 of 1 backends in service");
+    let pid = rustix::process::Pid::from_child(&managed.gateway);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let status = gateway.wait().unwrap();
-    let told = String::from_utf8_lossy(&told[..length.unwrap()]).into_owned();
-    assert!(told.lines().any(|line| line == "READY=1"), "{told}");
+    managed.until("STOPPING=1");
+    assert!(managed.told.contains("STATUS=draining: 0 requests in flight"), "{}", managed.told);
+    let status = managed.gateway.wait().unwrap();
     assert!(status.success(), "{status}");
 }

@@ -39,7 +39,8 @@ fn start(snapshot: Snapshot) -> Result<(), Failure> {
         for listen in bound {
             info!("listening on {listen}");
         }
-        notify::ready();
+        let addresses: Vec<String> = bound.iter().map(Listen::to_string).collect();
+        notify::ready(&format!("serving on {}", addresses.join(", ")));
     };
     launch::run(snapshot, OnHangup::Reload, ready).map_err(|launch::Ended| Failure::Told)
 }

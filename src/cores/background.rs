@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use self::notices::{Notice, Notices};
 use self::signals::{OtherSignals, StopSignals};
+use super::notify;
 use super::supervise::{BEAT_MS, Beat};
 use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
 use crate::control::admin::{self, Admin};
@@ -35,6 +36,8 @@ use crate::net::{Dial, EventFdReader, Panics, now_ms};
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut down.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
+/// How often the line that `systemctl status` shows is brought up to date.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// The same message is not printed more often than this.
 const REPEAT_MS: u64 = 10_000;
 
@@ -134,6 +137,10 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             });
             permanent("measuring utilization", &panics, move || measuring.clone().measure());
         }
+        if notify::is_wanted() {
+            let admin = admin.clone();
+            permanent("telling the service manager", &panics, move || keep_told(admin.clone()));
+        }
         let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &notices, &admin);
         tokio::select! {
             name = stop.any() => info!("{name}: stopping"),
@@ -141,6 +148,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             () = node.all_drained() => {}
         }
         admin.draining();
+        notify::stopping(&admin.summary(0.0));
         // Health changes no longer matter.
         watching.iter().for_each(JoinHandle::abort);
         info!("draining, at most {} s; a second signal ends it at once", drain.as_secs());
@@ -161,6 +169,17 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     // A lookup by the system's resolver may block its thread for long; do not wait for it.
     runtime.shutdown_background();
     stopped
+}
+
+/// Sends the service manager a line on what the node does, forever.
+async fn keep_told(admin: Rc<Admin>) {
+    let mut before = admin.requests();
+    loop {
+        tokio::time::sleep(STATUS_EVERY).await;
+        let now = admin.requests();
+        notify::status(&admin.summary(now.saturating_sub(before) as f64 / STATUS_EVERY.as_secs_f64()));
+        before = now;
+    }
 }
 
 /// Starts a task that runs until the node ends; one that panics is reported and restarted.

@@ -3,11 +3,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use glommio::io::{BufferedFile, OpenOptions};
 use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{info, warn};
 
+use super::supervise::{BEAT_MS, Beat};
 use crate::config::snapshot::AccessLog;
 use crate::exchange::messages::Message;
 use crate::net::EventFdReader;
@@ -26,12 +28,13 @@ pub fn run(
     log: AccessLog,
     outbox: Outbox<Message>,
     inbox: Inbox<Message>,
+    beat: Beat,
     ready: impl FnOnce(Result<(), String>) + 'static,
 ) {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement).io_memory(REGISTERED_BYTES).ring_depth(RING_ENTRIES).make();
     match executor {
-        Ok(executor) => executor.run(serve(log, outbox, inbox, ready)),
+        Ok(executor) => executor.run(serve(log, outbox, inbox, beat, ready)),
         Err(error) => ready(Err(format!(
             "the I/O core's ring cannot be set up: {error}; it needs io_uring and 512 KiB of locked memory (ulimit -l)"
         ))),
@@ -42,8 +45,17 @@ async fn serve(
     log: AccessLog,
     outbox: Outbox<Message>,
     mut inbox: Inbox<Message>,
+    beat: Beat,
     ready: impl FnOnce(Result<(), String>),
 ) {
+    let showing = beat.clone();
+    glommio::spawn_local(async move {
+        loop {
+            showing.raise();
+            glommio::timer::sleep(Duration::from_millis(BEAT_MS)).await;
+        }
+    })
+    .detach();
     let mut sink = match Sink::open(&log).await {
         Ok(sink) => sink,
         Err(error) => return ready(Err(error)),
@@ -63,7 +75,7 @@ async fn serve(
                             "access log: {dropped} lines were dropped, as they could not be written in time"
                         );
                     }
-                    let mut lines = sink.write(lines).await;
+                    let mut lines = sink.write(lines, &beat).await;
                     lines.clear();
                     let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines });
                 }
@@ -116,12 +128,14 @@ impl Sink {
     }
 
     /// Writes whole lines and returns the buffer. Lines that cannot be written are lost; the failure is reported once.
-    async fn write(&mut self, lines: Vec<u8>) -> Vec<u8> {
+    async fn write(&mut self, lines: Vec<u8>, beat: &Beat) -> Vec<u8> {
         match self {
             Sink::Nothing => lines,
             Sink::Stdout => {
-                // This thread may block; no other thread waits for it.
-                let _ = std::io::stdout().lock().write_all(&lines);
+                // This thread may block; no other thread waits for it. A reader that does not read is no failure of it.
+                beat.wait_outside(|| {
+                    let _ = std::io::stdout().lock().write_all(&lines);
+                });
                 lines
             }
             Sink::File(log) => log.write(lines).await,

@@ -15,7 +15,7 @@ use super::data::{self, Parts};
 use super::listen::Bound;
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Pace, Who, start, supervise};
-use super::{io, listen, resolve, secure};
+use super::{io, listen, notify, resolve, secure};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::dialect::facts::Endpoint;
@@ -91,8 +91,7 @@ fn serve(
     let board = Arc::new(Board::new(cores as u16, &snapshot));
     let snapshot = Arc::new(snapshot);
     let (events, heard) = mpsc::channel();
-    // Threads whose stall ends the node. The I/O core is not among them: only the log depends on it.
-    let mut beats = Vec::with_capacity(cores + 1);
+    let mut beats = Vec::with_capacity(cores + 2);
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
         let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
@@ -112,9 +111,10 @@ fn serve(
     let (Some((io_out, io_in)), Some((outbox, inbox))) = (posts.next(), posts.next()) else {
         return Err("a core has no channel".to_owned());
     };
-    let (log, cpu, tell) = (snapshot.log.access.clone(), plan.io, events.clone());
+    let (log, cpu, tell, beat) = (snapshot.log.access.clone(), plan.io, events.clone(), Beat::default());
+    beats.push((Who::Io, beat.clone()));
     start(Who::Io, events.clone(), move || {
-        io::run(cpu, log, io_out, io_in, move |result| drop(tell.send(Event::Ready(result))));
+        io::run(cpu, log, io_out, io_in, beat, move |result| drop(tell.send(Event::Ready(result))));
     })?;
     let (cpu, tell, beat) = (plan.background, events.clone(), Beat::default());
     beats.push((Who::Background, beat.clone()));
@@ -145,10 +145,11 @@ fn serve(
         let stopped = background::run(parts, move |result| drop(ready.send(Event::Ready(result))));
         let _ = tell.send(Event::Stopped(stopped));
     })?;
-    let stopped = supervise(&heard, cores + 2, &beats, Pace::default(), || {
+    let serve = || {
         serving.store(true, Ordering::Relaxed);
         ready(&bound, admin_address.as_ref());
-    });
+    };
+    let stopped = supervise(&heard, cores + 2, &beats, Pace::default(), serve, notify::alive);
     remove_sockets(bound.iter().chain(&admin_address));
     match stopped? {
         Stopped::Drained => Ok(()),

@@ -1,16 +1,22 @@
 //! Notifications to the service manager (`sd_notify(3)`); without `NOTIFY_SOCKET` they do nothing. Each is a datagram
-//! to a local socket, a blocking call: not for data cores.
+//! to a local socket that never waits for the manager: what it has no room for is lost, the next one comes soon.
+
+use std::fmt::Write;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use sd_notify::NotifyState;
 
 /// Every core serves.
-pub fn ready() {
-    tell(&[NotifyState::Ready]);
+pub fn ready(line: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(line)]);
 }
 
 /// The drain has begun.
-pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+pub fn stopping(line: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(line)]);
 }
 
 /// One line for `systemctl status`.
@@ -18,12 +24,35 @@ pub fn status(line: &str) {
     tell(&[NotifyState::Status(line)]);
 }
 
-/// Watchdog: every data core has made progress since the last call.
+/// Watchdog: every core has made progress since the last call.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
+/// Whether anybody is to be notified.
+pub fn is_wanted() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 fn tell(states: &[NotifyState<'_>]) {
     // A failed notification does not affect serving.
-    let _ = sd_notify::notify(states);
+    let _ = send(states);
+}
+
+/// `sd_notify::notify` would block a thread while the manager does not read.
+fn send(states: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&path)?,
+    };
+    let mut text = String::new();
+    for state in states {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{state}");
+    }
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(text.as_bytes(), &address)?;
+    Ok(())
 }

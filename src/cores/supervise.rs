@@ -51,14 +51,30 @@ pub enum Event {
 #[derive(Clone, Debug, Default)]
 pub struct Beat(Arc<AtomicU64>);
 
+/// In a [`Beat`]: its thread waits for somebody outside, which counts as progress.
+const OUTSIDE: u64 = 1 << 63;
+
 impl Beat {
     /// To be called only by the core that it belongs to.
     pub fn raise(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1) & !OUTSIDE, Ordering::Relaxed);
     }
 
+    /// Runs something that may block for as long as somebody outside of the process likes, such as the reader of a
+    /// pipe. To be called only by the core that the counter belongs to.
+    pub fn wait_outside<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.fetch_or(OUTSIDE, Ordering::Relaxed);
+        let done = work();
+        self.raise();
+        done
+    }
+
+    /// Another number than at the last call, if there was progress.
     fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        match self.0.load(Ordering::Relaxed) {
+            count if count & OUTSIDE != 0 => self.0.fetch_add(1, Ordering::Relaxed),
+            count => count,
+        }
     }
 }
 
@@ -105,7 +121,8 @@ pub fn what(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Supervises `threads` threads until the background core has stopped the node and they have ended, or `pace.end` has
-/// passed. `beats` are the counters of threads that must make progress; `ready` is called when all threads serve.
+/// passed. `beats` are the counters of threads that must make progress; `ready` is called when all threads serve, and
+/// `alive` from then on, each time that every thread has made progress since the last time.
 /// Errors: why the node did not start, or cannot continue.
 pub fn supervise(
     events: &Receiver<Event>,
@@ -113,10 +130,14 @@ pub fn supervise(
     beats: &[(Who, Beat)],
     pace: Pace,
     ready: impl FnOnce(),
+    mut alive: impl FnMut(),
 ) -> Result<Stopped, String> {
     let (mut ready, mut serving, mut ended) = (Some(ready), 0, 0);
     let (mut stopped, mut looks) = (None, 0);
-    let mut watch = Watch::new(beats.len(), pace.stall);
+    // The I/O core may be stuck without harm to requests: only the log depends on it. That alone does not end the
+    // process; a service manager that watches it is no longer told that all is well.
+    let fatal = beats.iter().map(|(who, _)| *who != Who::Io).collect();
+    let mut watch = Watch::new(fatal, pace.stall);
     loop {
         match events.recv_timeout(pace.every) {
             Ok(Event::Ready(result)) => {
@@ -158,6 +179,9 @@ pub fn supervise(
                             let seconds = (pace.every * pace.stall).as_secs();
                             return Err(format!("{} has made no progress for {seconds} s", beats[place].0));
                         }
+                        if watch.all_moved() {
+                            alive();
+                        }
                     }
                 }
             }
@@ -169,21 +193,36 @@ pub fn supervise(
 /// suspended, there were none.
 struct Watch {
     stall: u32,
+    /// Whether the node cannot go on without the counter's thread.
+    fatal: Vec<bool>,
     /// The last value of each counter, and how many checks ago it changed.
     seen: Vec<(u64, u32)>,
+    /// Whether each counter has changed since all of them had.
+    moved: Vec<bool>,
 }
 
 impl Watch {
-    fn new(count: usize, stall: u32) -> Watch {
-        Watch { stall, seen: vec![(0, 0); count] }
+    fn new(fatal: Vec<bool>, stall: u32) -> Watch {
+        let count = fatal.len();
+        Watch { stall, fatal, seen: vec![(0, 0); count], moved: vec![false; count] }
+    }
+
+    /// Whether every counter has changed since this was last true.
+    fn all_moved(&mut self) -> bool {
+        let is_all = self.moved.iter().all(|moved| *moved);
+        if is_all {
+            self.moved.fill(false);
+        }
+        is_all
     }
 
     /// The index of a counter that has not changed for too long.
     fn look(&mut self, counts: impl Iterator<Item = u64>) -> Option<usize> {
         let mut stuck = None;
         for (place, ((seen, looks), count)) in self.seen.iter_mut().zip(counts).enumerate() {
-            (*seen, *looks) = if *seen == count { (count, *looks + 1) } else { (count, 0) };
-            if *looks >= self.stall {
+            self.moved[place] |= *seen != count;
+            (*seen, *looks) = if *seen == count { (count, looks.saturating_add(1)) } else { (count, 0) };
+            if *looks >= self.stall && self.fatal[place] {
                 stuck = stuck.or(Some(place));
             }
         }

@@ -140,6 +140,29 @@ impl Admin {
         }
     }
 
+    /// One line on the node, for the service manager.
+    pub fn summary(&self, requests_per_second: f64) -> String {
+        let in_flight = self.sum(|core| &core.exchanges);
+        if self.draining.get() {
+            return format!("draining: {in_flight} requests in flight");
+        }
+        let backends = self.parts.snapshot.backends.len();
+        let is_serving = |backend: &usize| {
+            let mut states = self.parts.counters.iter().map(|core| core.backends[*backend].state.get());
+            states.any(|state| state != 2)
+        };
+        let serving = (0..backends).filter(is_serving).count();
+        format!(
+            "serving: {requests_per_second:.0} requests per second, {in_flight} in flight, \
+             {serving} of {backends} backends in service"
+        )
+    }
+
+    /// Requests since the start.
+    pub fn requests(&self) -> u64 {
+        self.sum(|core| &core.requests)
+    }
+
     fn backend(&self, backend: usize) -> Backend {
         let of = |core: &'_ Counters, counter: fn(&BackendCounters) -> &Counter| counter(&core.backends[backend]).get();
         let sum = |counter: fn(&BackendCounters) -> &Counter| -> u64 {

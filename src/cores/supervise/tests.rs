@@ -24,7 +24,7 @@ fn node(
     start(Who::Background, events.clone(), move || background(&tell, &beat)).unwrap();
     drop(events);
     let mut served = false;
-    (supervise(&heard, 3, &beats, pace, || served = true), served)
+    (supervise(&heard, 3, &beats, pace, || served = true, || ()), served)
 }
 
 fn serve(tell: &Sender<Event>) {
@@ -135,7 +135,7 @@ fn what_does_not_start_is_told() {
 
 #[test]
 fn looks_are_counted_from_the_last_progress_of_each() {
-    let mut watch = Watch::new(2, 3);
+    let mut watch = Watch::new(vec![true; 2], 3);
     assert_eq!(watch.look([5, 0].into_iter()), None);
     assert_eq!(watch.look([5, 0].into_iter()), None);
     assert_eq!(watch.look([6, 1].into_iter()), None, "both moved in time");
@@ -144,4 +144,40 @@ fn looks_are_counted_from_the_last_progress_of_each() {
         watch.seen[0].1 = 0;
     }
     assert_eq!(watch.look([8, 1].into_iter()), Some(1));
+}
+
+#[test]
+fn the_manager_is_told_only_when_every_thread_has_moved_and_a_stuck_log_ends_nothing() {
+    let mut watch = Watch::new(vec![true, true, false], 3);
+    let mut look = |counts: [u64; 3]| (watch.look(counts.into_iter()), watch.all_moved());
+    assert_eq!(look([1, 1, 0]), (None, false), "the I/O core has not moved");
+    assert_eq!(look([1, 1, 1]), (None, true), "each has, if not between the same two looks");
+    assert_eq!(look([1, 1, 1]), (None, false));
+    for count in 2..20 {
+        assert_eq!(look([count, count, 1]), (None, false), "a stuck I/O core is no reason to end, nor to tell");
+    }
+    assert_eq!(look([20, 20, 2]), (None, true));
+    assert_eq!([(); 3].map(|()| look([21, 20, 3])), [(None, false), (None, false), (Some(1), false)]);
+}
+
+#[test]
+fn a_thread_that_waits_for_somebody_outside_is_seen_as_moving() {
+    let beat = Beat::default();
+    assert_eq!(beat.count(), beat.count());
+    beat.raise();
+    let before = beat.count();
+    let (reader, writer) = channel::<()>();
+    let waiting = beat.clone();
+    let thread = thread::spawn(move || waiting.wait_outside(|| drop(writer.recv())));
+    while beat.count() == before {
+        thread::yield_now();
+    }
+    let mut seen = beat.count();
+    for _ in 0..100 {
+        let now = beat.count();
+        assert_ne!(std::mem::replace(&mut seen, now), now);
+    }
+    drop(reader);
+    thread.join().unwrap();
+    assert_eq!(beat.count(), beat.count(), "back to its own progress");
 }
