@@ -178,7 +178,7 @@ async fn attempts<'a>(
         hint_max_ms: settings.retry_after_max_ms,
     };
     let mut attempts = Attempts::new(rules);
-    core.spread[model].borrow_mut().retries.deposit();
+    core.models[model].spread.borrow_mut().retries.deposit();
     let mut tried = Tried::default();
     loop {
         flight.alive(core);
@@ -211,7 +211,7 @@ async fn attempts<'a>(
         }
         let left_ms = backend.map(|backend| upstream.left_ms(core, backend, since_ms));
         let step = {
-            let budget = &mut core.spread[model].borrow_mut().retries;
+            let budget = &mut core.models[model].spread.borrow_mut().retries;
             attempts.next(fault, miss.hint_ms, others, left_ms, budget, random_u64())
         };
         match step {
@@ -259,7 +259,7 @@ async fn hedged<'a>(
 ) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
     let model = plan.model;
     let slow_us = {
-        let mut spread = core.spread[model].borrow_mut();
+        let mut spread = core.models[model].spread.borrow_mut();
         spread.hedges.deposit();
         spread.first_content[upstream.form as usize].p95()
     };
@@ -273,7 +273,7 @@ async fn hedged<'a>(
         }
         // Not only once: the budget fills while this one waits, and backends come back.
         if route::has_others(core, model, tried)
-            && core.spread[model].borrow_mut().hedges.withdraw()
+            && core.models[model].spread.borrow_mut().hedges.withdraw()
             && let Ok(plan) = route::plan(core, upstream, model, tried)
         {
             break plan;

@@ -115,12 +115,12 @@ impl Shared {
 
 /// A place on an HTTP/2 connection that is open, if there is one.
 pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::Connection)> {
-    let (id, connection) = core.streams[backend].streams.borrow_mut().take_open()?;
+    let (id, connection) = core.backends[backend].streams.streams.borrow_mut().take_open()?;
     if connection.is_open() {
         return Some((id, connection));
     }
-    core.streams[backend].streams.borrow_mut().retire(id);
-    core.streams[backend].give_back(id, core.now());
+    core.backends[backend].streams.streams.borrow_mut().retire(id);
+    core.backends[backend].streams.give_back(id, core.now());
     None
 }
 
@@ -128,13 +128,13 @@ pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::C
 /// Errors: none could be opened, or none became free in time.
 pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
     let mut failed = 0;
-    while core.may_speak_http2(backend) {
-        let slot = core.streams[backend].streams.borrow_mut().take();
+    while core.backends[backend].may_speak_http2() {
+        let slot = core.backends[backend].streams.streams.borrow_mut().take();
         match slot {
             Slot::Use { id, connection } if connection.is_open() => return Ok(Found::Stream(id, connection)),
             Slot::Use { id, .. } => {
-                core.streams[backend].streams.borrow_mut().retire(id);
-                core.streams[backend].give_back(id, core.now());
+                core.backends[backend].streams.streams.borrow_mut().retire(id);
+                core.backends[backend].streams.give_back(id, core.now());
             }
             Slot::Dial => {
                 let dialling = Dialling { core, backend, over: Cell::new(false) };
@@ -147,7 +147,7 @@ pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Re
                 }
             }
             Slot::Wait | Slot::Full => {
-                let (shared, left_ms) = (&core.streams[backend], deadlines.head_ms.saturating_sub(now_ms()));
+                let (shared, left_ms) = (&core.backends[backend].streams, deadlines.head_ms.saturating_sub(now_ms()));
                 let (before, _) = shared.failed.get();
                 within(shared.change(), left_ms).await.ok_or(Fault::QueueTimeout)?;
                 let (now, fault) = shared.failed.get();
@@ -168,7 +168,7 @@ pub async fn settle(
     opened: Opened,
     deadlines: Deadlines,
 ) -> Result<(ConnectionId, http2::Connection), Fault> {
-    let slot = core.streams[backend].streams.borrow_mut().take();
+    let slot = core.backends[backend].streams.streams.borrow_mut().take();
     match slot {
         Slot::Dial => Dialling { core, backend, over: Cell::new(false) }.settle(opened, deadlines).await,
         Slot::Use { id, connection } => Ok((id, connection)),
@@ -191,7 +191,7 @@ struct Dialling<'a> {
 impl Dialling<'_> {
     /// Tells those who wait.
     fn failed(&self, fault: Fault) -> Fault {
-        let failed = &self.core.streams[self.backend].failed;
+        let failed = &self.core.backends[self.backend].streams.failed;
         failed.set((failed.get().0.wrapping_add(1), fault));
         fault
     }
@@ -212,7 +212,7 @@ impl Dialling<'_> {
                 return Err(self.failed(Fault::Handshake));
             }
         };
-        let shared = &core.streams[backend];
+        let shared = &core.backends[backend].streams;
         let limit = connection.streams_limit() as u32;
         let id = shared.streams.borrow_mut().dialled(connection.clone(), address, limit, core.now());
         self.over.set(true);
@@ -223,7 +223,7 @@ impl Dialling<'_> {
         spawn(&core.panics, async move {
             loop {
                 let news = lookout.news().await;
-                let shared = &watcher.streams[backend];
+                let shared = &watcher.backends[backend].streams;
                 match news {
                     News::StreamsLimit(limit) => shared.streams.borrow_mut().limit(id, limit as u32),
                     News::Retiring => shared.streams.borrow_mut().retire(id),
@@ -243,8 +243,8 @@ impl Dialling<'_> {
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
         if !self.over.get() {
-            self.core.streams[self.backend].streams.borrow_mut().dial_failed();
-            self.core.streams[self.backend].changed();
+            self.core.backends[self.backend].streams.streams.borrow_mut().dial_failed();
+            self.core.backends[self.backend].streams.changed();
         }
     }
 }
@@ -256,9 +256,9 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
     let connected = || core.counters.backends[backend].connect.record(now_us().saturating_sub(begun_us));
     let until_ms = deadlines.head_ms.min(now_ms() + settings.timeout_connect_ms);
     let left_ms = || until_ms.saturating_sub(now_ms()).max(1);
-    let mut addresses = core.addresses.borrow()[backend].to_vec();
+    let mut addresses = core.backends[backend].addresses.borrow().to_vec();
     // Another one each time.
-    let next = core.turns[backend].replace(core.turns[backend].get().wrapping_add(1));
+    let next = core.backends[backend].next_address.replace(core.backends[backend].next_address.get().wrapping_add(1));
     let count = addresses.len().max(1);
     addresses.rotate_left(next % count);
     let fast_open = match settings.fast_open {
@@ -270,7 +270,7 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
         core.counters.connect_errors.add(1);
         return Err(Fault::Connect);
     };
-    let Some(context) = &core.tls[backend] else {
+    let Some(context) = &core.backends[backend].tls else {
         connected();
         let opened = Opened { socket: socket.into(), address };
         return Ok(match settings.protocol {
@@ -281,7 +281,7 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
     match tls::connect(socket, context, left_ms()).await {
         Ok((stream, agreed)) => {
             connected();
-            core.learn(backend, agreed);
+            core.backends[backend].learn(settings, agreed);
             let opened = Opened { socket: stream.into(), address };
             Ok(match agreed {
                 Agreed::Http1 => Fresh::Http1(opened),
@@ -307,14 +307,14 @@ pub fn is_refused(core: &Core, backend: usize, error: &io::Error) -> bool {
 /// The backend is at `addresses` now. Connections that lead elsewhere finish what they have pending and get no new request;
 /// those that have nothing to do are closed. The others stay.
 pub fn moved(core: &Core, backend: usize, addresses: Arc<[Dial]>) {
-    let (Some(pool), Some(shared)) = (core.pools.get(backend), core.streams.get(backend)) else { return };
-    core.addresses.borrow_mut()[backend] = addresses.clone();
+    let Some(backend) = core.backends.get(backend) else { return };
+    backend.addresses.replace(addresses.clone());
     let (mut idle, mut unused) = (Vec::new(), Vec::new());
-    pool.borrow_mut().moved(addresses.clone(), &mut idle);
-    shared.streams.borrow_mut().moved(addresses, &mut unused);
+    backend.pool.borrow_mut().moved(addresses.clone(), &mut idle);
+    backend.streams.streams.borrow_mut().moved(addresses, &mut unused);
     core.counters.connections_outdated.add((idle.len() + unused.len()) as u64);
     // A connection that takes no stream any more leaves its place to another one.
-    shared.changed();
+    backend.streams.changed();
 }
 
 /// Opens what the pools lack ahead of need, one backend after the other, so that requests find connections that are
@@ -325,14 +325,14 @@ pub async fn warm(core: Rc<Core>) {
     }
     // Also when it panics: otherwise nothing would be opened ahead of need any more.
     let _done = Done(&core.warming);
-    for backend in 0..core.pools.len() {
-        let serves = core.breakers[backend].borrow().gate(core.now()) == Gate::Open;
-        let known = core.tls[backend].is_none() || core.agreed[backend].get() == Some(Agreed::Http1);
-        let mut lacks = core.pools[backend].borrow().lacks();
-        while lacks > 0 && serves && known && !core.speaks_http2(backend) && !core.draining.get() {
+    for backend in 0..core.backends.len() {
+        let serves = core.backends[backend].breaker.borrow().gate(core.now()) == Gate::Open;
+        let known = core.backends[backend].tls.is_none() || core.backends[backend].agreed.get() == Some(Agreed::Http1);
+        let mut lacks = core.backends[backend].pool.borrow().lacks();
+        while lacks > 0 && serves && known && !core.backends[backend].speaks_http2() && !core.draining.get() {
             lacks -= 1;
             let Some(_permit) = queue::permit_to_warm(&core, backend) else { break };
-            if !matches!(core.pools[backend].borrow_mut().take_fresh(), Take::Dial) {
+            if !matches!(core.backends[backend].pool.borrow_mut().take_fresh(), Take::Dial) {
                 break;
             }
             let until_ms = now_ms() + core.snapshot.backends[backend].timeout_connect_ms;
@@ -340,11 +340,11 @@ pub async fn warm(core: Rc<Core>) {
             match open(&core, backend, deadlines).await {
                 Ok(Fresh::Http1(Opened { socket, address })) => {
                     socket.rest();
-                    let closing = core.pools[backend].borrow_mut().give_back(socket, address, core.now());
+                    let closing = core.backends[backend].pool.borrow_mut().give_back(socket, address, core.now());
                     drop(closing);
                 }
                 Ok(Fresh::Http2(_)) | Err(_) => {
-                    core.pools[backend].borrow_mut().lost();
+                    core.backends[backend].pool.borrow_mut().lost();
                     break;
                 }
             }

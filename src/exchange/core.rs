@@ -4,33 +4,26 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 
 use hashbrown::HashMap;
-use shards::balancer::{Ring, RoundRobin, hash};
-use shards::{
-    Breaker, BreakerRules, Budget, Cache, CoreId, Fingerprint, Latency, Millis, Pool, PoolBounds, Quantile, Queue,
-    Shard, StreamBounds,
-};
+use shards::{Cache, CoreId, Fingerprint, Millis, Shard};
 
+use super::backend::BackendState;
 use super::call::Call;
-use super::connect::Shared;
 use super::epochs::{Epoch, Epochs};
 use super::flight::{Flight, FreeList};
 use super::load::{Board, Load};
 use super::memory::RequestMemory;
 use super::messages::{Entry, Message};
 use super::meter;
-use super::permits::{Cap, CorePermits, Sharing, streams_max};
+use super::model::ModelState;
 use super::queue;
-use super::send::StaticHeaders;
-use super::suspects::Lately;
-use crate::config::snapshot::{Balance, CacheMode, Model, Protocol, Snapshot};
+use crate::config::snapshot::{Balance, CacheMode, Snapshot};
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
 use crate::net::channel::Outbox;
-use crate::net::tls::{Agreed, TlsContext};
-use crate::net::{Dial, Duplex, Panics, TaskPool, give_memory_back, now_ms};
+use crate::net::tls::TlsContext;
+use crate::net::{Dial, Panics, TaskPool, give_memory_back, now_ms};
 use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
 use crate::observe::series::SeriesIndex;
@@ -49,10 +42,9 @@ pub struct Core {
     /// Data cores of the node.
     pub count: u16,
     pub snapshot: Arc<Snapshot>,
-    /// Addresses of each backend, resolved; a backend may have several.
-    pub addresses: RefCell<Vec<Arc<[Dial]>>>,
-    /// How each backend's connections are secured; sessions to resume are this core's own.
-    pub tls: Vec<Option<TlsContext>>,
+    /// In the order of the snapshot's.
+    pub backends: Vec<Rc<BackendState>>,
+    pub models: Vec<Rc<ModelState>>,
     pub outbox: Outbox<Message>,
     /// What this core owns of the cache and of the flights.
     pub shard: RefCell<Shard<Arc<Entry>>>,
@@ -72,33 +64,10 @@ pub struct Core {
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
     pub displaced: RefCell<Vec<Rc<Flight>>>,
-    /// By backend: connections of HTTP/1.1, and those of HTTP/2.
-    pub pools: Vec<RefCell<Pool<Duplex, Dial>>>,
-    pub streams: Vec<Shared>,
-    /// What all requests to a backend say.
-    pub static_headers: Vec<StaticHeaders>,
-    /// What the backends agreed to speak last, where that is theirs to choose.
-    pub agreed: Vec<Cell<Option<Agreed>>>,
     /// Whether connections are being opened ahead of need.
     pub warming: Cell<bool>,
-    /// Next address to try, a backend.
-    pub turns: Vec<Cell<usize>>,
-    /// By model.
-    pub spread: Vec<RefCell<Spread>>,
-    /// This core's permits of the node's caps, by model and by backend.
-    pub model_permits: Vec<CorePermits>,
-    pub backend_permits: Vec<CorePermits>,
     /// Whether a task looks for permits that other cores return.
     pub borrowing: Cell<bool>,
-    /// Who waits for a turn, by model and by backend.
-    pub model_queues: Vec<RefCell<Queue<Waker>>>,
-    pub backend_queues: Vec<RefCell<Queue<Waker>>>,
-    /// By backend.
-    pub breakers: Vec<RefCell<Breaker>>,
-    pub latencies: Vec<RefCell<Latency>>,
-    /// When each backend last answered a request well.
-    pub answered: Vec<Cell<Millis>>,
-    pub failed_lately: Vec<Lately>,
     pub load: Load,
     pub scratch: RefCell<Scratch>,
     /// Bytes of large events that have not come whole.
@@ -124,55 +93,6 @@ pub struct Core {
     pub halting: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
 }
-
-/// How a model's requests are spread, and how often they may be repeated: this core's part.
-pub struct Spread {
-    pub round_robin: RoundRobin,
-    pub cursor: usize,
-    pub ring: Ring,
-    /// A number a target: those of a lower one are asked first.
-    pub tiers: Vec<u16>,
-    /// Until when a target asked to be left alone. A rate limit is of one model, not of all that its backend has.
-    pub cool_until: Vec<Millis>,
-    /// Scratch of a decision: a weight a target, 0 for those that cannot be asked now.
-    pub shares: Vec<u32>,
-    pub retries: Budget,
-    pub hedges: Budget,
-    /// How long first contents take, by form.
-    pub first_content: [Quantile; 2],
-}
-
-impl Spread {
-    fn new(snapshot: &Snapshot, model: &Model, cores: u32) -> Spread {
-        let names: Vec<u64> =
-            model.targets.iter().map(|target| hash(snapshot.backends[target.backend].name.as_bytes())).collect();
-        let weights: Vec<u32> = model.targets.iter().map(|target| target.weight).collect();
-        let tiers = model.targets.iter().map(|target| snapshot.tier(target.backend)).collect();
-        Spread {
-            round_robin: RoundRobin::new(weights.len()),
-            cursor: 0,
-            ring: Ring::new(&names, &weights),
-            tiers,
-            cool_until: vec![Millis(0); weights.len()],
-            shares: Vec::with_capacity(weights.len()),
-            retries: Budget::new(model.retry_budget_percent, RETRY_RESERVE.div_ceil(cores)),
-            hedges: Budget::new(model.hedge_percent, HEDGE_RESERVE),
-            first_content: [Quantile::new(), Quantile::new()],
-        }
-    }
-}
-
-/// Retries of a node that its requests have not earned yet: as many as may be in flight when a backend dies.
-const RETRY_RESERVE: u32 = 100;
-/// The same for hedges, a core.
-const HEDGE_RESERVE: u32 = 2;
-/// How fast a backend's latency of the past counts for less.
-const LATENCY_HALF_LIFE_MS: u64 = 10_000;
-/// In which span errors are set against requests, how many requests it takes for a judgement, and how much longer a
-/// backend that goes on failing stays out.
-const BREAKER_WINDOW_MS: u64 = 10_000;
-const BREAKER_VOLUME: u32 = 20;
-const EJECT_GROWTH: u64 = 16;
 
 /// A copy of an entry that another core owns.
 pub struct NearCopy {
@@ -234,59 +154,23 @@ impl Core {
         outbox: Outbox<Message>,
     ) -> Core {
         let cores = u64::from(count.max(1));
-        let share = |of_node: u32| of_node.div_ceil(u32::from(count.max(1)));
         let budget = match snapshot.cache.mode {
             CacheMode::On => snapshot.cache.memory_bytes / cores,
             CacheMode::Off => 0,
         };
         let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
-        let pools = snapshot.backends.iter().zip(&addresses).map(|(backend, addresses)| {
-            let bounds = PoolBounds {
-                idle_max: match Cap::of_backend(backend).sharing {
-                    Sharing::Lent => backend.connections.max as usize,
-                    Sharing::Divided => share(backend.connections.max) as usize,
-                },
-                open_max: None, // by permits
-                open_min: share(backend.connections.min) as usize,
-                idle_ms: backend.timeout_idle_ms,
-            };
-            RefCell::new(Pool::new(bounds, addresses.clone()))
+        let backends = snapshot.backends.iter().zip(addresses).zip(tls).zip(&board.backend_permits);
+        let backends = backends.map(|(((settings, addresses), tls), permits)| {
+            Rc::new(BackendState::new(settings, addresses, tls, permits.clone(), count))
         });
-        let spread = snapshot.models.iter().map(|model| RefCell::new(Spread::new(&snapshot, model, u32::from(count))));
-        let of_core = |node: &Vec<_>| -> Vec<CorePermits> { node.iter().cloned().map(CorePermits::new).collect() };
-        let (model_permits, backend_permits) = (of_core(&board.model_permits), of_core(&board.backend_permits));
-        let queue = |permits: &CorePermits, waiting: u32| RefCell::new(Queue::new(permits.held(), waiting));
-        let models = model_permits.iter().zip(&snapshot.models);
-        let model_queues = models.map(|(permits, model)| queue(permits, share(model.max_pending_requests))).collect();
-        // Bounded by the queues in front of them.
-        let backend_queues = backend_permits.iter().map(|permits| queue(permits, u32::MAX)).collect();
-        let streams = snapshot.backends.iter().zip(&addresses).map(|(backend, addresses)| {
-            let bounds = StreamBounds {
-                connections_max: share(backend.http2_connections.max) as usize,
-                streams_max: backend.http2_streams,
-                idle_ms: backend.timeout_idle_ms,
-            };
-            Shared::new(bounds, addresses.clone(), share(backend.http2_connections.min) as usize)
-        });
-        let breakers = snapshot.backends.iter().map(|backend| {
-            let health = &backend.health;
-            RefCell::new(Breaker::new(BreakerRules {
-                errors_in_row: health.errors_in_row,
-                error_percent: health.error_percent,
-                window_ms: BREAKER_WINDOW_MS,
-                volume_min: BREAKER_VOLUME,
-                eject_ms: health.eject_ms,
-                eject_max_ms: health.eject_ms.saturating_mul(EJECT_GROWTH),
-                probes: health.probes,
-                slow_start_ms: health.slow_start_ms,
-            }))
-        });
-        let latencies = snapshot.backends.iter().map(|_| RefCell::new(Latency::new(LATENCY_HALF_LIFE_MS)));
+        let models = snapshot.models.iter().zip(&board.model_permits);
+        let models = models.map(|(model, permits)| Rc::new(ModelState::new(&snapshot, model, permits.clone(), count)));
         let panics = Panics::default();
         Core {
             id,
             count,
-            tls,
+            backends: backends.collect(),
+            models: models.collect(),
             outbox,
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX, snapshot.cache.stale_if_error_ms)),
             near: RefCell::new(Cache::new(near)),
@@ -297,24 +181,9 @@ impl Core {
             calls: TaskPool::new(panics.clone()),
             feeding: RefCell::default(),
             displaced: RefCell::default(),
-            pools: pools.collect(),
-            streams: streams.collect(),
-            addresses: RefCell::new(addresses),
-            static_headers: snapshot.backends.iter().map(StaticHeaders::of).collect(),
-            agreed: snapshot.backends.iter().map(|_| Cell::new(None)).collect(),
             warming: Cell::new(false),
-            turns: snapshot.backends.iter().map(|_| Cell::new(0)).collect(),
-            spread: spread.collect(),
-            model_queues,
-            backend_queues,
-            model_permits,
-            backend_permits,
             borrowing: Cell::new(false),
-            breakers: breakers.collect(),
-            latencies: latencies.collect(),
             request_memory: RequestMemory::new(board.clone(), id, snapshot.server.request_memory_bytes),
-            answered: snapshot.backends.iter().map(|_| Cell::new(Millis(0))).collect(),
-            failed_lately: snapshot.backends.iter().map(|_| Lately::default()).collect(),
             scratch: RefCell::default(),
             event_bytes: Rc::default(),
             fresh: RefCell::default(),
@@ -339,38 +208,6 @@ impl Core {
     pub fn times_first_content(&self, model: usize) -> bool {
         let model = &self.snapshot.models[model];
         model.hedge_percent > 0 || model.balance == Balance::P2c
-    }
-
-    /// Whether requests to this backend go as streams of HTTP/2, as far as that is known.
-    pub fn speaks_http2(&self, backend: usize) -> bool {
-        match self.snapshot.backends[backend].protocol {
-            Protocol::Http1 => false,
-            Protocol::Http2 => true,
-            Protocol::Auto => self.agreed[backend].get() == Some(Agreed::Http2),
-        }
-    }
-
-    /// As `speaks_http2`, or it was not asked yet.
-    pub fn may_speak_http2(&self, backend: usize) -> bool {
-        let unasked = self.tls[backend].is_some() && self.agreed[backend].get().is_none();
-        self.speaks_http2(backend) || unasked && self.snapshot.backends[backend].protocol == Protocol::Auto
-    }
-
-    /// A backend has agreed to what is spoken: that decides how many requests it may have at a time.
-    pub fn learn(&self, backend: usize, agreed: Agreed) {
-        if self.agreed[backend].replace(Some(agreed)) == Some(agreed) {
-            return;
-        }
-        let settings = &self.snapshot.backends[backend];
-        let turns = match agreed {
-            Agreed::Http1 => settings.connections.max,
-            Agreed::Http2 => streams_max(settings),
-        };
-        let mut queue = self.backend_queues[backend].borrow_mut();
-        queue.resize(self.backend_permits[backend].divide(turns));
-        while let Some(next) = queue.grant() {
-            next.wake();
-        }
     }
 
     /// The clock of the shard machines.
@@ -414,11 +251,11 @@ impl Core {
     pub fn tick(&self) {
         let now = self.now();
         let mut closing = Vec::new();
-        for pool in &self.pools {
-            pool.borrow_mut().reap(now, &mut closing);
+        for backend in &self.backends {
+            backend.pool.borrow_mut().reap(now, &mut closing);
+            backend.streams.reap(now);
         }
         drop(closing);
-        self.streams.iter().for_each(|shared| shared.reap(now));
         queue::release_all(self);
         self.shard.borrow_mut().sweep(now, FLIGHT_LIMIT_MS);
         self.outbox.flush();

@@ -87,7 +87,7 @@ pub async fn connection(
     let left_ms = deadlines.head_ms.saturating_sub(now_ms());
     let permit = queue::permit(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
     let mut lease = Lease::new(core, backend, permit);
-    if core.may_speak_http2(backend) {
+    if core.backends[backend].may_speak_http2() {
         if lease.find_stream() {
             return Ok(lease);
         }
@@ -98,7 +98,7 @@ pub async fn connection(
                 return Ok(lease);
             }
             Found::Http1(Some(opened)) => {
-                if !matches!(core.pools[backend].borrow_mut().take_fresh(), Take::Dial) {
+                if !matches!(core.backends[backend].pool.borrow_mut().take_fresh(), Take::Dial) {
                     return Err(Fault::Connect);
                 }
                 lease.held = Held::Whole;
@@ -112,7 +112,7 @@ pub async fn connection(
         return Ok(lease);
     }
     queue::make_room(core, backend);
-    let Take::Dial = core.pools[backend].borrow_mut().take_fresh() else {
+    let Take::Dial = core.backends[backend].pool.borrow_mut().take_fresh() else {
         return Err(Fault::Connect); // bounded by the permits: there is always room
     };
     lease.held = Held::Whole;
@@ -137,7 +137,7 @@ impl Lease {
 
     /// Takes a place on a connection of HTTP/2, if one is open.
     fn find_stream(&mut self) -> bool {
-        if !self.core.may_speak_http2(self.backend) {
+        if !self.core.backends[self.backend].may_speak_http2() {
             return false;
         }
         let found = connect::stream_now(&self.core, self.backend);
@@ -147,7 +147,7 @@ impl Lease {
     /// Takes a connection that lies idle, if there is one that can be used.
     fn find_idle(&mut self) -> bool {
         loop {
-            let taken = self.core.pools[self.backend].borrow_mut().take_idle(self.core.now());
+            let taken = self.core.backends[self.backend].pool.borrow_mut().take_idle(self.core.now());
             let Some((mut socket, address)) = taken else { return false };
             self.held = Held::Whole;
             // A look at each, however recently it served: a backend may have answered twice, and the second answer
@@ -267,7 +267,7 @@ impl Lease {
         // One whose deadline has passed, or that was given up, is shut down already.
         if socket.watch().take_interrupt().is_none() {
             socket.watch().clear();
-            let mut pool = self.core.pools[self.backend].borrow_mut();
+            let mut pool = self.core.backends[self.backend].pool.borrow_mut();
             let closing = pool.give_back_for(socket, address, self.core.now(), idle_ms.unwrap_or(u64::MAX));
             drop(pool);
             drop(closing);
@@ -278,8 +278,8 @@ impl Lease {
     fn let_go(&mut self) {
         drop(self.carrier.take());
         match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Whole => self.core.pools[self.backend].borrow_mut().lost(),
-            Held::Stream(id) => self.core.streams[self.backend].give_back(id, self.core.now()),
+            Held::Whole => self.core.backends[self.backend].pool.borrow_mut().lost(),
+            Held::Stream(id) => self.core.backends[self.backend].streams.give_back(id, self.core.now()),
             Held::Nothing => {}
         }
     }

@@ -401,9 +401,9 @@ pub fn deliver(core: &Rc<Core>, message: Message) {
             }
         }
         Message::Health { backend, news } => {
-            let Some(breaker) = core.breakers.get(backend) else { return };
+            let Some(backend) = core.backends.get(backend) else { return };
             let now = core.now();
-            let mut breaker = breaker.borrow_mut();
+            let mut breaker = backend.breaker.borrow_mut();
             match news {
                 // Every core hears of it: there is nobody to tell.
                 News::CheckPassed => _ = breaker.checked(Check::Passed, now),

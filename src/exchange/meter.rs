@@ -151,17 +151,17 @@ pub fn publish(core: &Core) {
     counters.cache_bytes.set(shard.cache().used_bytes() + near.used_bytes());
     counters.cache_entries.set(shard.cache().len() as u64);
     for (backend, of) in counters.backends.iter().enumerate() {
-        let pool = core.pools[backend].borrow();
-        of.state.set(state(core.breakers[backend].borrow().state()));
+        let pool = core.backends[backend].pool.borrow();
+        of.state.set(state(core.backends[backend].breaker.borrow().state()));
         of.in_flight.set(core.load.own(backend).into());
         of.connections_idle.set(pool.idle() as u64);
         of.connections_busy.set(pool.leased() as u64);
-        let (connections, streams) = core.streams[backend].counts();
+        let (connections, streams) = core.backends[backend].streams.counts();
         of.http2_connections.set(connections);
         of.http2_streams.set(streams);
     }
-    for (of, queue) in counters.models.iter().zip(&core.model_queues) {
-        of.queue_depth.set(queue.borrow().waiting() as u64);
+    for (of, model) in counters.models.iter().zip(&core.models) {
+        of.queue_depth.set(model.queue.borrow().waiting() as u64);
     }
 }
 

@@ -2,6 +2,7 @@
 //! the files above the steps hold what they share. A step takes what the step before proved and gives what the next
 //! one needs, so that leaving one out does not compile.
 
+pub mod backend; // what it keeps of each backend
 pub mod core; // what one data core owns
 mod epochs; // since when copies of other cores' entries are out of date
 
@@ -11,6 +12,7 @@ pub mod load; // requests in flight, over all cores
 mod memory; // what bodies of requests take
 pub mod messages; // what crosses cores, and what a core does with it
 mod meter; // what the metrics get
+pub mod model; // what a core keeps of each model
 mod pace; // how slowly a client may move bytes
 pub mod permits; // caps of the node, lent to its cores
 mod queue; // waiting for a permit

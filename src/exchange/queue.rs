@@ -165,7 +165,7 @@ async fn borrow(core: Rc<Core>) {
 }
 
 fn all(core: &Core) -> impl Iterator<Item = At> + use<> {
-    (0..core.model_queues.len()).map(At::Model).chain((0..core.backend_queues.len()).map(At::Backend))
+    (0..core.models.len()).map(At::Model).chain((0..core.backends.len()).map(At::Backend))
 }
 
 /// Returns the permits that this core does not use.
@@ -184,7 +184,7 @@ pub fn release(core: &Core, at: At) {
     if let At::Backend(backend) = at
         && permits(core, at).are_wanted_elsewhere()
     {
-        let idle = core.pools[backend].borrow().idle();
+        let idle = core.backends[backend].pool.borrow().idle();
         (0..idle.div_ceil(2)).for_each(|_| _ = close_idle(core, at));
     }
     settle(core, at);
@@ -199,7 +199,7 @@ pub fn release_all(core: &Core) {
 fn open(core: &Core, at: At) -> u32 {
     match at {
         At::Model(_) => 0,
-        At::Backend(backend) => core.pools[backend].borrow().open() as u32,
+        At::Backend(backend) => core.backends[backend].pool.borrow().open() as u32,
     }
 }
 
@@ -211,7 +211,7 @@ fn has_room(core: &Core, at: At) -> bool {
 /// Closes the connection that has been idle for longest. Whether there was one.
 fn close_idle(core: &Core, at: At) -> bool {
     let At::Backend(backend) = at else { return false };
-    let closing = core.pools[backend].borrow_mut().close_idle();
+    let closing = core.backends[backend].pool.borrow_mut().close_idle();
     closing.is_some()
 }
 
@@ -226,7 +226,7 @@ pub fn make_room(core: &Core, backend: usize) {
 
 /// A permit to open a connection ahead of need: none if it is wanted for requests, here or on another core.
 pub fn permit_to_warm(core: &Rc<Core>, backend: usize) -> Option<QueuePermit> {
-    let (at, permits) = (At::Backend(backend), &core.backend_permits[backend]);
+    let (at, permits) = (At::Backend(backend), &core.backends[backend].permits);
     if !permits.are_lent() {
         return permit_now(core, at).ok().flatten();
     }
@@ -245,14 +245,14 @@ pub fn permit_to_warm(core: &Rc<Core>, backend: usize) -> Option<QueuePermit> {
 
 fn permits(core: &Core, at: At) -> &CorePermits {
     match at {
-        At::Model(model) => &core.model_permits[model],
-        At::Backend(backend) => &core.backend_permits[backend],
+        At::Model(model) => &core.models[model].permits,
+        At::Backend(backend) => &core.backends[backend].permits,
     }
 }
 
 fn queue(core: &Core, at: At) -> &RefCell<Queue<Waker>> {
     match at {
-        At::Model(model) => &core.model_queues[model],
-        At::Backend(backend) => &core.backend_queues[backend],
+        At::Model(model) => &core.models[model].queue,
+        At::Backend(backend) => &core.backends[backend].queue,
     }
 }

@@ -55,16 +55,15 @@ impl Tried {
 pub fn plan(core: &Rc<Core>, upstream: &UpstreamRequest, model: usize, tried: &Tried) -> Result<Plan, Fault> {
     let targets = &core.snapshot.models[model].targets;
     let now = core.now();
-    let mut spread = core.spread[model].borrow_mut();
+    let mut spread = core.models[model].spread.borrow_mut();
     let spread = &mut *spread;
-    let addresses = core.addresses.borrow();
     spread.shares.clear();
     let (mut known, mut serving) = (0, 0);
     for (target, to) in targets.iter().enumerate() {
         let mut share = 0;
-        if !addresses[to.backend].is_empty() {
+        if core.backends[to.backend].has_addresses() {
             known += 1;
-            let breaker = core.breakers[to.backend].borrow();
+            let breaker = core.backends[to.backend].breaker.borrow();
             if breaker.gate(now) != Gate::Shut && now >= spread.cool_until[target] {
                 serving += 1;
                 if !tried.has(target) {
@@ -79,11 +78,10 @@ pub fn plan(core: &Rc<Core>, upstream: &UpstreamRequest, model: usize, tried: &T
     let panic = serving == 0 || serving * 100 < known * core.snapshot.models[model].panic_percent as usize;
     if panic {
         for (target, to) in targets.iter().enumerate() {
-            let open = !addresses[to.backend].is_empty() && !tried.has(target);
+            let open = core.backends[to.backend].has_addresses() && !tried.has(target);
             spread.shares[target] = if open { to.weight.saturating_mul(WHOLE_SHARE) } else { 0 };
         }
     }
-    drop(addresses);
     let shares = &spread.shares;
     let tier = first_tier(&spread.tiers, |target| shares[target]).ok_or(Fault::NoBackend)?;
     let weight = |target: usize| if spread.tiers[target] == tier { shares[target] } else { 0 };
@@ -97,7 +95,7 @@ pub fn plan(core: &Rc<Core>, upstream: &UpstreamRequest, model: usize, tried: &T
         Balance::P2c => {
             let cost = |target: usize| {
                 let backend = targets[target].backend;
-                core.latencies[backend].borrow().cost(core.load.own(backend), now)
+                core.backends[backend].latency.borrow().cost(core.load.own(backend), now)
             };
             two_choices(targets.len(), cost, weight, random_u64())
         }
@@ -108,7 +106,7 @@ pub fn plan(core: &Rc<Core>, upstream: &UpstreamRequest, model: usize, tried: &T
     };
     let target = picked.ok_or(Fault::NoBackend)?;
     let backend = targets[target].backend;
-    let pass = core.breakers[backend].borrow_mut().begin(now);
+    let pass = core.backends[backend].breaker.borrow_mut().begin(now);
     core.load.begin(backend);
     let (pass, term) = (Cell::new(Some(pass)), Cell::new(0));
     Ok(Plan { core: core.clone(), model, target, backend, since: Cell::new(now), pass, term })
@@ -116,12 +114,12 @@ pub fn plan(core: &Rc<Core>, upstream: &UpstreamRequest, model: usize, tried: &T
 
 /// Whether a target of `model` is in service that was not `tried`.
 pub fn has_others(core: &Core, model: usize, tried: &Tried) -> bool {
-    let (addresses, spread, now) = (core.addresses.borrow(), core.spread[model].borrow(), core.now());
+    let (spread, now) = (core.models[model].spread.borrow(), core.now());
     core.snapshot.models[model].targets.iter().enumerate().any(|(target, to)| {
         !tried.has(target)
-            && !addresses[to.backend].is_empty()
+            && core.backends[to.backend].has_addresses()
             && now >= spread.cool_until[target]
-            && core.breakers[to.backend].borrow().gate(now) != Gate::Shut
+            && core.backends[to.backend].breaker.borrow().gate(now) != Gate::Shut
     })
 }
 
@@ -133,7 +131,7 @@ pub fn is_in_service(core: &Core, model: usize) -> bool {
 /// A target asked to be left alone for so long, here or on another core. Whether that is news.
 pub fn cooled(core: &Core, model: usize, target: usize, for_ms: u64) -> bool {
     let now = core.now();
-    let mut spread = core.spread[model].borrow_mut();
+    let mut spread = core.models[model].spread.borrow_mut();
     let until = &mut spread.cool_until[target];
     let is_news = *until <= now && for_ms > 0;
     *until = (*until).max(now.after(for_ms));
@@ -165,7 +163,7 @@ impl Plan {
             });
             if outcome == Outcome::Good {
                 let now = self.core.now();
-                self.core.answered[self.backend].set(now);
+                self.core.backends[self.backend].answered.set(now);
                 self.since.set(now);
             }
         }
@@ -178,7 +176,7 @@ impl Plan {
     }
 
     fn outcome(&self, fault: Fault) -> Outcome {
-        let answers = self.core.answered[self.backend].get() > self.since.get();
+        let answers = self.core.backends[self.backend].answered.get() > self.since.get();
         if answers && is_late(fault) { Outcome::Neutral } else { outcome(fault) }
     }
 
@@ -195,16 +193,16 @@ impl Plan {
     /// The first content came so long after the request.
     pub fn note_first_content(&self, form: Form, us: u64) {
         let now = self.core.now();
-        self.core.latencies[self.backend].borrow_mut().note(us, now);
+        self.core.backends[self.backend].latency.borrow_mut().note(us, now);
         if self.core.snapshot.models[self.model].hedge_percent > 0 {
-            self.core.spread[self.model].borrow_mut().first_content[form as usize].note(us);
+            self.core.models[self.model].spread.borrow_mut().first_content[form as usize].note(us);
         }
     }
 
     /// The attempt failed after so long.
     pub fn note_fault(&self, fault: Fault, us: u64) {
         if is_failing(fault) {
-            self.core.latencies[self.backend].borrow_mut().note_failure(us, self.core.now());
+            self.core.backends[self.backend].latency.borrow_mut().note_failure(us, self.core.now());
         }
     }
 
@@ -238,7 +236,7 @@ impl Drop for Plan {
 
 /// Tells a breaker something, and all who have to know what it made of it.
 pub fn tell(core: &Core, backend: usize, something: impl FnOnce(&mut Breaker, Millis) -> Option<Change>) {
-    let change = something(&mut core.breakers[backend].borrow_mut(), core.now());
+    let change = something(&mut core.backends[backend].breaker.borrow_mut(), core.now());
     turned(core, backend, change);
 }
 

@@ -240,7 +240,7 @@ impl<'a> RequestBuilder<'a> {
         RequestBuilder {
             upstream,
             backend,
-            static_headers: &core.static_headers[plan.backend],
+            static_headers: &core.backends[plan.backend].static_headers,
             edits,
             query_edit,
             usage_hidden,

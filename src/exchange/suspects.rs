@@ -40,7 +40,7 @@ impl Suspects {
     pub fn judge(&self, core: &Core, upstream: &UpstreamRequest, ended: Ended) {
         let suspects = self.0.take();
         let Some(first) = suspects.first() else { return };
-        let is_new = || core.failed_lately[first.backend].is_new(hash(upstream.body()));
+        let is_new = || core.backends[first.backend].failed_lately.is_new(hash(upstream.body()));
         for suspect in guilty(&suspects, ended, is_new) {
             route::tell(core, suspect.backend, |breaker, now| breaker.broke_off(suspect.term, Outcome::Bad, now));
         }

@@ -271,14 +271,15 @@ impl House {
             if let Ok(shard) = core.shard.try_borrow() {
                 shard.check();
             }
-            for pool in &core.pools {
-                if let Ok(pool) = pool.try_borrow() {
+            core.models.iter().for_each(|model| model.queue.borrow().check());
+            for backend in &core.backends {
+                if let Ok(pool) = backend.pool.try_borrow() {
                     pool.check();
                 }
+                backend.queue.borrow().check();
+                backend.breaker.borrow().check();
+                backend.streams.check();
             }
-            core.model_queues.iter().chain(&core.backend_queues).for_each(|queue| queue.borrow().check());
-            core.breakers.iter().for_each(|breaker| breaker.borrow().check());
-            core.streams.iter().for_each(|shared| shared.check());
         }
         self.check_caps();
     }
@@ -287,18 +288,18 @@ impl House {
     fn check_caps(&self) {
         let (first, cores) = (&self.cores[0], || self.cores.iter());
         for (model, settings) in first.snapshot.models.iter().enumerate() {
-            let (most, permits) = (settings.max_concurrent_requests, &first.model_permits[model]);
-            let held: u32 = cores().map(|core| core.model_permits[model].held()).sum();
+            let (most, permits) = (settings.max_concurrent_requests, &first.models[model].permits);
+            let held: u32 = cores().map(|core| core.models[model].permits.held()).sum();
             assert_eq!(held + permits.free(), most, "permits of a model");
-            let taken: u32 = cores().map(|core| core.model_queues[model].borrow().taken()).sum();
+            let taken: u32 = cores().map(|core| core.models[model].queue.borrow().taken()).sum();
             assert!(taken <= most, "{taken} requests with a model, at most {most}");
         }
         for (backend, settings) in first.snapshot.backends.iter().enumerate() {
-            let (most, permits) = (settings.connections.max, &first.backend_permits[backend]);
+            let (most, permits) = (settings.connections.max, &first.backends[backend].permits);
             if permits.are_lent() {
-                let held: u32 = cores().map(|core| core.backend_permits[backend].held()).sum();
+                let held: u32 = cores().map(|core| core.backends[backend].permits.held()).sum();
                 assert_eq!(held + permits.free(), most, "permits of a backend");
-                let open: usize = cores().map(|core| core.pools[backend].borrow().open()).sum();
+                let open: usize = cores().map(|core| core.backends[backend].pool.borrow().open()).sum();
                 assert!(open <= most as usize, "{open} connections to a backend, at most {most}");
             }
         }
@@ -315,16 +316,14 @@ impl House {
             assert_eq!(core.feeding.borrow().len(), 0, "flights that feed others: {}", self.describe());
             assert_eq!(core.displaced.borrow().len(), 0, "displaced copies: {}", self.describe());
             assert_eq!(core.shard.borrow().flights().len(), 0, "flights owned by core {:?}", core.id);
-            for queue in &core.model_queues {
-                assert_eq!(queue.borrow().taken(), 0, "turns at a model of core {:?}", core.id);
+            for model in &core.models {
+                assert_eq!(model.queue.borrow().taken(), 0, "turns at a model of core {:?}", core.id);
             }
-            for pool in &core.pools {
-                assert_eq!(pool.borrow().leased(), 0, "leases of core {:?}", core.id);
-            }
-            for backend in 0..core.pools.len() {
+            for (backend, state) in core.backends.iter().enumerate() {
+                assert_eq!(state.pool.borrow().leased(), 0, "leases of core {:?}", core.id);
                 assert_eq!(core.load.own(backend), 0, "plans of core {:?}", core.id);
-                assert_eq!(core.streams[backend].open(), 0, "streams of core {:?}", core.id);
-                assert_eq!(core.backend_queues[backend].borrow().taken(), 0, "turns of core {:?}", core.id);
+                assert_eq!(state.streams.open(), 0, "streams of core {:?}", core.id);
+                assert_eq!(state.queue.borrow().taken(), 0, "turns of core {:?}", core.id);
             }
         }
     }
@@ -371,7 +370,7 @@ impl House {
         for (index, core) in self.cores.into_iter().enumerate() {
             world.at(Place::Core(index), || {
                 // Those who drive an HTTP/2 connection hold the core as long as it is open.
-                core.streams.iter().for_each(|shared| shared.reap(Millis(u64::MAX)));
+                core.backends.iter().for_each(|backend| backend.streams.reap(Millis(u64::MAX)));
                 drop(core);
             });
         }

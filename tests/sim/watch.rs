@@ -23,11 +23,11 @@ pub struct Watch {
 impl Glance {
     fn of(core: &Core) -> Glance {
         let now = core.now();
-        let gate = |backend: usize| (core.load.own(backend), core.breakers[backend].borrow().gate(now));
-        let backends: Vec<_> = (0..core.breakers.len()).map(gate).collect();
+        let gate = |backend: usize| (core.load.own(backend), core.backends[backend].breaker.borrow().gate(now));
+        let backends: Vec<_> = (0..core.backends.len()).map(gate).collect();
         // A model whose backends are all out of service, or were asked to be left alone, asks them all the same.
-        let panics = core.snapshot.models.iter().zip(&core.spread).any(|(model, spread)| {
-            let spread = spread.borrow();
+        let panics = core.snapshot.models.iter().zip(&core.models).any(|(model, state)| {
+            let spread = state.spread.borrow();
             let serves = |(target, to): (usize, &Target)| {
                 backends[to.backend].1 != Gate::Shut && now >= spread.cool_until[target]
             };

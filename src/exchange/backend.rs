@@ -1,0 +1,141 @@
+//! What one core keeps of one backend: its connections, who waits for them, and what is known of its health and speed.
+//! Owned by the core. Knows nothing of requests.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::task::Waker;
+
+use shards::{Breaker, BreakerRules, Latency, Millis, Pool, PoolBounds, Queue, StreamBounds};
+
+use super::connect::Shared;
+use super::permits::{Cap, CorePermits, NodePermits, Sharing, streams_max};
+use super::send::StaticHeaders;
+use super::suspects::Lately;
+use crate::config::snapshot::{Backend, Protocol};
+use crate::net::tls::{Agreed, TlsContext};
+use crate::net::{Dial, Duplex};
+
+/// How fast a backend's latency of the past counts for less.
+const LATENCY_HALF_LIFE_MS: u64 = 10_000;
+/// In which span errors are set against requests, how many requests it takes for a judgement, and how much longer a
+/// backend that goes on failing stays out.
+const BREAKER_WINDOW_MS: u64 = 10_000;
+const BREAKER_VOLUME: u32 = 20;
+const EJECT_GROWTH: u64 = 16;
+
+pub struct BackendState {
+    /// Resolved; a backend may have several.
+    pub addresses: RefCell<Arc<[Dial]>>,
+    /// How its connections are secured; sessions to resume are this core's own.
+    pub tls: Option<TlsContext>,
+    protocol: Protocol,
+    /// Connections of HTTP/1.1, and those of HTTP/2.
+    pub pool: RefCell<Pool<Duplex, Dial>>,
+    pub streams: Shared,
+    /// What all requests to it say.
+    pub static_headers: StaticHeaders,
+    /// What it agreed to speak last, where that is its to choose.
+    pub agreed: Cell<Option<Agreed>>,
+    /// Next address to try.
+    pub next_address: Cell<usize>,
+    /// This core's permits of the node's cap, and who waits for one.
+    pub permits: CorePermits,
+    pub queue: RefCell<Queue<Waker>>,
+    pub breaker: RefCell<Breaker>,
+    pub latency: RefCell<Latency>,
+    /// When it last answered a request well.
+    pub answered: Cell<Millis>,
+    pub failed_lately: Lately,
+}
+
+impl BackendState {
+    /// For one of `cores` cores.
+    pub fn new(
+        settings: &Backend,
+        addresses: Arc<[Dial]>,
+        tls: Option<TlsContext>,
+        permits: Arc<NodePermits>,
+        cores: u16,
+    ) -> BackendState {
+        let share = |of_node: u32| of_node.div_ceil(u32::from(cores.max(1)));
+        let pool = PoolBounds {
+            idle_max: match Cap::of_backend(settings).sharing {
+                Sharing::Lent => settings.connections.max as usize,
+                Sharing::Divided => share(settings.connections.max) as usize,
+            },
+            open_max: None, // by permits
+            open_min: share(settings.connections.min) as usize,
+            idle_ms: settings.timeout_idle_ms,
+        };
+        let streams = StreamBounds {
+            connections_max: share(settings.http2_connections.max) as usize,
+            streams_max: settings.http2_streams,
+            idle_ms: settings.timeout_idle_ms,
+        };
+        let health = &settings.health;
+        let rules = BreakerRules {
+            errors_in_row: health.errors_in_row,
+            error_percent: health.error_percent,
+            window_ms: BREAKER_WINDOW_MS,
+            volume_min: BREAKER_VOLUME,
+            eject_ms: health.eject_ms,
+            eject_max_ms: health.eject_ms.saturating_mul(EJECT_GROWTH),
+            probes: health.probes,
+            slow_start_ms: health.slow_start_ms,
+        };
+        let permits = CorePermits::new(permits);
+        BackendState {
+            pool: RefCell::new(Pool::new(pool, addresses.clone())),
+            streams: Shared::new(streams, addresses.clone(), share(settings.http2_connections.min) as usize),
+            addresses: RefCell::new(addresses),
+            tls,
+            protocol: settings.protocol,
+            static_headers: StaticHeaders::of(settings),
+            agreed: Cell::new(None),
+            next_address: Cell::new(0),
+            // Bounded by the queues in front of it.
+            queue: RefCell::new(Queue::new(permits.held(), u32::MAX)),
+            permits,
+            breaker: RefCell::new(Breaker::new(rules)),
+            latency: RefCell::new(Latency::new(LATENCY_HALF_LIFE_MS)),
+            answered: Cell::new(Millis(0)),
+            failed_lately: Lately::default(),
+        }
+    }
+
+    /// Whether it can be asked at all.
+    pub fn has_addresses(&self) -> bool {
+        !self.addresses.borrow().is_empty()
+    }
+
+    /// Whether requests to it go as streams of HTTP/2, as far as that is known.
+    pub fn speaks_http2(&self) -> bool {
+        match self.protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Auto => self.agreed.get() == Some(Agreed::Http2),
+        }
+    }
+
+    /// As `speaks_http2`, or it was not asked yet.
+    pub fn may_speak_http2(&self) -> bool {
+        let unasked = self.tls.is_some() && self.agreed.get().is_none();
+        self.speaks_http2() || unasked && self.protocol == Protocol::Auto
+    }
+
+    /// It has agreed to what is spoken: that decides how many requests it may have at a time.
+    pub fn learn(&self, settings: &Backend, agreed: Agreed) {
+        if self.agreed.replace(Some(agreed)) == Some(agreed) {
+            return;
+        }
+        let most = match agreed {
+            Agreed::Http1 => settings.connections.max,
+            Agreed::Http2 => streams_max(settings),
+        };
+        let mut queue = self.queue.borrow_mut();
+        queue.resize(self.permits.divide(most));
+        while let Some(next) = queue.grant() {
+            next.wake();
+        }
+    }
+}
