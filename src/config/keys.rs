@@ -4,7 +4,7 @@
 
 use strum::VariantNames;
 
-use super::snapshot::{BalanceWord, CredentialField, Level, LogFormat, Protocol, Scope};
+use super::snapshot::{BalanceWord, CachePolicy, CredentialField, Level, LogFormat, Protocol, Scope};
 use crate::limits;
 
 /// A table of the file, in the order of the sample.
@@ -409,6 +409,14 @@ pub static KEYS: &[Key] = &[
         doc: "Any tag; part of the cache key. Change it when the model changes but keeps its name, so that no old \
               answer is served.",
         example: r#""2026-01""# },
+    Key { table: Model, name: "cache", kind: Kind::Choice(CachePolicy::VARIANTS), absent: Default(r#""all""#),
+        doc: "Which of its answers are stored: \"all\"; \"deterministic\", those to requests with temperature 0 or a \
+              seed, and embeddings; or \"off\". Requests whose answers are not stored are not coalesced with identical \
+              ones either, so that each gets an answer of its own.",
+        example: r#""deterministic""# },
+    Key { table: Model, name: "cache_ttl", kind: Kind::Duration { least_ms: 1, most_ms: 30 * 24 * HOUR }, absent: Optional,
+        doc: "How long a stored answer of this model may be served; without it, cache.ttl.",
+        example: r#""1h""# },
     Key { table: Model, name: "balance",
         kind: Kind::Choice(BalanceWord::VARIANTS),
         absent: Default(r#""least-connections""#),

@@ -277,13 +277,15 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores, report);
     let cache = read::cache(&mut tables.cache, report);
+    // One that was reported is nobody's default.
+    let cache_ttl_ms = cache.as_ref().map_or(1, |cache| cache.ttl_ms);
     // Collected with their gaps first, so that a broken one hides nothing about the others.
     let backends: Vec<_> = tables.backends.iter_mut().map(|section| read::backend(section, look, report)).collect();
     let weights: Vec<u32> = backends.iter().map(|backend| backend.as_ref().map_or(1, |good| good.weight)).collect();
     let models: Vec<_> = tables
         .models
         .iter_mut()
-        .map(|section| read::model(section, &backend_names, &weights, &model_names, report))
+        .map(|section| read::model(section, &backend_names, &weights, &model_names, cache_ttl_ms, report))
         .collect();
     let mut credentials = Credentials::default();
     let tenants: Vec<_> = tables

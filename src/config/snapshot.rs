@@ -200,6 +200,16 @@ pub enum CacheMode {
     Off,
 }
 
+/// Which answers of a model are stored and shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum CachePolicy {
+    All,
+    /// Those to requests with temperature 0 or a seed, and embeddings.
+    Deterministic,
+    Off,
+}
+
 /// Who may get an answer that another request paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "kebab-case")]
@@ -367,6 +377,8 @@ pub struct Model {
     pub name: String,
     /// Part of the cache's fingerprint: another version makes every stored answer of the model unreachable.
     pub version: String,
+    pub cache: CachePolicy,
+    pub cache_ttl_ms: u64,
     pub balance: Balance,
     /// At least one.
     pub targets: Vec<Target>,

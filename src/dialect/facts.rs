@@ -120,11 +120,20 @@ pub struct RequestFacts {
     pub user: Option<Text>,
     /// The span of the prompt: `messages`, `prompt` or `input`.
     pub prompt: Option<Span>,
+    pub sampling: Sampling,
     /// Members of the root that do not affect the answer to this request; `json::canonical` skips them.
     pub not_in_key: &'static [&'static str],
     pub(super) usage_place: UsagePlace,
     /// The stream options have members other than the known ones.
     pub(super) has_further_options: bool,
+}
+
+/// Whether a model that is asked the same again is meant to answer the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampling {
+    /// Temperature 0, or a seed.
+    Deterministic,
+    Random,
 }
 
 impl RequestFacts {
@@ -356,11 +365,15 @@ pub enum NotStored {
     Query,
     #[error("the cache is switched off")]
     Off,
+    #[error("the cache is switched off for this model")]
+    ModelOff,
+    #[error("neither temperature 0 nor a seed, and the model's policy asks for one")]
+    NotDeterministic,
 }
 
 impl NotStored {
     /// Every reason; the documentation is checked against it.
-    pub const ALL: [NotStored; 19] = [
+    pub const ALL: [NotStored; 21] = [
         NotStored::LengthCut,
         NotStored::ContentFilter,
         NotStored::UnknownFinish,
@@ -380,6 +393,8 @@ impl NotStored {
         NotStored::NoStore,
         NotStored::Query,
         NotStored::Off,
+        NotStored::ModelOff,
+        NotStored::NotDeterministic,
     ];
 
     /// A lower-case word for logs and metrics.
@@ -404,6 +419,8 @@ impl NotStored {
             NotStored::NoStore => "no_store",
             NotStored::Query => "query",
             NotStored::Off => "off",
+            NotStored::ModelOff => "model_off",
+            NotStored::NotDeterministic => "not_deterministic",
         }
     }
 }

@@ -12,9 +12,9 @@ use super::client::ClientConnection;
 use super::core::{Core, Scratch};
 use super::parse::{Request, body_bytes};
 use super::send::CHANGING;
-use crate::config::snapshot::{CacheMode, IncludeUsage, Scope, Target};
+use crate::config::snapshot::{CacheMode, CachePolicy, IncludeUsage, Scope, Target};
 use crate::dialect::Reading;
-use crate::dialect::facts::{Endpoint, Form, NotStored, UsageEvent};
+use crate::dialect::facts::{Endpoint, Form, NotStored, Sampling, UsageEvent};
 use crate::wire::http1::Method;
 
 /// Names the layout of the bytes that are hashed; a change of the layout changes it.
@@ -46,6 +46,15 @@ pub fn of(
     }
     let facts = request.facts.as_ref().ok_or(NotStored::Unreadable)?;
     let model = &core.snapshot.models[admission.model];
+    match model.cache {
+        CachePolicy::All => {}
+        CachePolicy::Off => return Err(NotStored::ModelOff),
+        CachePolicy::Deterministic => {
+            if facts.sampling == Sampling::Random && request.endpoint != Endpoint::Embeddings {
+                return Err(NotStored::NotDeterministic);
+            }
+        }
+    }
     let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
     bytes.clear();
     bytes.extend_from_slice(LAYOUT);

@@ -56,7 +56,7 @@ impl CompletionGuard {
             usage_event: usage_event.clone(),
             tokens,
             stored_ms: now_ms(),
-            ttl_ms: self.core.snapshot.cache.ttl_ms,
+            ttl_ms: self.core.snapshot.models[upstream.model].cache_ttl_ms,
         };
         let reuse = match stored {
             Ok(()) => match self.flight.freeze().filter(|body| body.len() as u64 <= max) {
@@ -87,6 +87,7 @@ fn unkept(reason: NotStored) -> Reuse {
         NotStored::Endpoint | NotStored::TooLarge | NotStored::Status | NotStored::Encoded => Reuse::AsItCame,
         // They have no flight that others join.
         NotStored::NoStore | NotStored::Query | NotStored::Off => Reuse::AsItCame,
+        NotStored::ModelOff | NotStored::NotDeterministic => Reuse::AsItCame,
     }
 }
 

@@ -21,6 +21,7 @@ mod intake; // what a request may cost while it arrives
 mod moves; // backends whose names lead elsewhere
 mod paths; // where a request goes by its path, its method and the model it names
 mod patience; // how long is waited for whom, and what a failure says of a backend
+mod policy; // which answers of a model are stored, and for how long
 mod pools; // connections as they are kept, panics, sessions, regions
 mod pressure; // slow readers
 mod resources; // descriptors and memory

@@ -128,12 +128,13 @@ pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -
     })
 }
 
-/// `weights` are those of the backends, in order; 1 stands for one that was reported.
+/// `weights` are those of the backends, in order; 1 stands for one that was reported. `cache_ttl_ms` is that of all models.
 pub(in crate::config) fn model(
     section: &mut Section,
     backends: &Names,
     weights: &[u32],
     models: &Names,
+    cache_ttl_ms: u64,
     report: &mut Report<'_>,
 ) -> Option<Model> {
     let header_at = section.is_written("session_header").then(|| section.place("session_header"));
@@ -168,6 +169,8 @@ pub(in crate::config) fn model(
     Some(Model {
         name: section.take("name")?,
         version: section.take("version")?,
+        cache: section.take_choice("cache")?,
+        cache_ttl_ms: section.take_optional("cache_ttl")?.unwrap_or(cache_ttl_ms),
         balance: match balance? {
             BalanceWord::RoundRobin => Balance::RoundRobin,
             BalanceWord::LeastConnections => Balance::LeastConnections,

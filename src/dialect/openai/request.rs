@@ -1,7 +1,7 @@
 //! The facts of a request, read from its tape. Only members the gateway acts on are checked; all others are left to the
 //! backend. Must never accept a model name that a log or a backend could read differently.
 
-use crate::dialect::facts::{Endpoint, Form, Others, RequestFacts, Spelling, Text, UsageEvent, UsagePlace};
+use crate::dialect::facts::{Endpoint, Form, Others, RequestFacts, Sampling, Spelling, Text, UsageEvent, UsagePlace};
 use crate::limits::MODEL_BYTES;
 use crate::wire::json::{Kind, SHORT_NAME, Tape, Value, unescaped};
 
@@ -77,12 +77,15 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         return Err(RequestFault::RootNotObject);
     }
     let (mut model, mut stream, mut options, mut user, mut prompt) = (None, None, None, None, None);
+    let mut sampling = Sampling::Random;
     for member in root.members() {
         match member.short_name(input, &mut [0; SHORT_NAME]) {
             b"model" => model = Some(member.value),
             b"stream" => stream = Some(member.value),
             b"stream_options" => options = Some(member.value),
             b"user" => user = Some(member.value),
+            b"temperature" if is_zero(member.value, input) => sampling = Sampling::Deterministic,
+            b"seed" if !member.value.is_null() => sampling = Sampling::Deterministic,
             b"messages" | b"prompt" | b"input" => prompt = Some(member.value.span()),
             other if ["model", "stream"].iter().any(|name| other.eq_ignore_ascii_case(name.as_bytes())) => {
                 // Some servers match names ignoring case and would see another model than the one checked.
@@ -113,6 +116,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         usage_event: UsageEvent::NotAsked,
         user,
         prompt,
+        sampling,
         not_in_key: NOT_IN_KEY,
         usage_place: UsagePlace::Nowhere,
         has_further_options: false,
@@ -164,6 +168,13 @@ fn stream_options(
         Form::NonStreaming => facts.usage_event = UsageEvent::NotAsked,
     }
     Ok(())
+}
+
+/// Whether a number is zero, however it is spelled.
+fn is_zero(value: Value<'_>, input: &[u8]) -> bool {
+    let digits = |byte: &&u8| !matches!(byte, b'e' | b'E');
+    value.kind() == Kind::Number
+        && value.span().of(input).iter().take_while(digits).all(|byte| matches!(byte, b'-' | b'.' | b'0'))
 }
 
 fn text_of(value: Value<'_>) -> Option<Text> {

@@ -249,3 +249,19 @@ fn has_surrogates(value: &Json) -> bool {
         _ => false,
     }
 }
+
+#[test]
+fn zero_is_zero_however_it_is_spelled() {
+    use crate::dialect::facts::Sampling;
+    let sampling =
+        |fields: &str| facts(Endpoint::ChatCompletions, &format!(r#"{{"model":"m"{fields}}}"#)).unwrap().sampling;
+    for zero in ["0", "-0", "0.0", "0.000e9", "0E-7"] {
+        assert_eq!(sampling(&format!(r#","temperature":{zero}"#)), Sampling::Deterministic, "{zero}");
+    }
+    for other in ["1", "0.01", "1e-9", "10", "null", "\"0\"", "[0]", "false"] {
+        assert_eq!(sampling(&format!(r#","temperature":{other}"#)), Sampling::Random, "{other}");
+    }
+    assert_eq!(sampling(r#","seed":0"#), Sampling::Deterministic);
+    assert_eq!(sampling(r#","temperature":0,"seed":null"#), Sampling::Deterministic);
+    assert_eq!(sampling(r#","temperature":1,"seed":null"#), Sampling::Random);
+}
