@@ -1,24 +1,29 @@
-//! Templates of recent messages: requests and stream events. Most messages differ from an earlier one only in a few
+//! Templates of recent messages: requests, stream events and answers. Most messages differ from an earlier one only in a few
 //! strings and numbers: matching one against a template takes a fraction of the time of parsing. Must never yield other
 //! facts than parsing does, and yields none for anything that does not match.
 
+use super::answer::answer_facts;
 use super::event::named_event_facts;
-use crate::dialect::facts::{Endpoint, EventFacts, RequestFacts};
+use crate::dialect::facts::{AnswerFacts, Endpoint, EventFacts, RequestFacts};
 use crate::wire::Span;
 use crate::wire::json::{self, Tape, inside_length, plain_length};
 use crate::wire::known::TemplateCache;
 
+mod answer; // non-streaming answers
 mod event; // content events of streams
 mod request; // requests
 
+use answer::AnswerTemplate;
 use event::EventTemplate;
 pub use request::Reading;
 use request::RequestTemplate;
 
-/// A longer event or request is not cached.
+/// A longer event or request is not cached, nor an answer with more than this besides its texts.
 const TEMPLATE_BYTES: usize = 4 << 10;
 /// Longer requests are parsed: most of their cost is in their strings, which each template would have to scan again.
 const REQUEST_BYTES: usize = 4 << 10;
+/// Longer answers are parsed.
+const ANSWER_BYTES: usize = 256 << 10;
 /// Longer numbers make the message be parsed.
 const DIGITS: usize = 19;
 
@@ -26,6 +31,7 @@ const DIGITS: usize = 19;
 #[derive(Default)]
 pub struct Shapes {
     events: TemplateCache<EventTemplate>,
+    answers: TemplateCache<AnswerTemplate>,
     requests: TemplateCache<RequestTemplate>,
 }
 
@@ -38,6 +44,18 @@ impl Shapes {
         self.events.find(|shape| shape.fits(endpoint, data)).unwrap_or_else(|| {
             let facts = named_event_facts(endpoint, name, data, tape);
             self.events.learn(|| EventTemplate::of(endpoint, data, tape, &facts));
+            facts
+        })
+    }
+
+    /// As [`answer_facts`]. `tape` is scratch; its contents afterwards are unspecified.
+    pub fn answer_facts(&mut self, endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
+        if !matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions) || body.len() > ANSWER_BYTES {
+            return answer_facts(endpoint, body, tape);
+        }
+        self.answers.find(|shape| shape.fits(endpoint, body)).unwrap_or_else(|| {
+            let facts = answer_facts(endpoint, body, tape);
+            self.answers.learn(|| AnswerTemplate::of(endpoint, body, tape, &facts));
             facts
         })
     }
@@ -88,6 +106,8 @@ enum Slot {
     Text,
     /// The inside of any string.
     Said,
+    /// The inside of any non-empty string.
+    SaidNonEmpty,
     /// A positive integer of a few digits.
     Digits,
 }
@@ -130,6 +150,7 @@ impl Slot {
         match self {
             Slot::Text => plain_length(rest).filter(|length| *length > 0),
             Slot::Said => inside_length(rest),
+            Slot::SaidNonEmpty => inside_length(rest).filter(|length| *length > 0),
             Slot::Digits => {
                 let length = rest.iter().position(|byte| !byte.is_ascii_digit())?;
                 ((1..=DIGITS).contains(&length) && rest[0] != b'0').then_some(length)

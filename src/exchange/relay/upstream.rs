@@ -17,7 +17,7 @@ use crate::dialect::Dialect;
 use crate::dialect::facts::{AnswerFacts, Endpoint, ErrorKind, ErrorShape, Form, NotStored, Substance, TokenUsage};
 use crate::error::Failure;
 use crate::exchange::attempt::{Deadlines, FailedAttempt, failure, first_event, refusal};
-use crate::exchange::core::Core;
+use crate::exchange::core::{Core, Scratch};
 use crate::exchange::flight::{AnswerHead, Flight};
 use crate::exchange::lease::Lease;
 use crate::exchange::route::Plan;
@@ -375,7 +375,8 @@ impl PendingResponse<'_> {
 }
 
 fn answer_facts(core: &Core, endpoint: Endpoint, body: &[u8]) -> AnswerFacts {
-    Dialect::OpenAi.answer_facts(endpoint, body, &mut core.scratch.borrow_mut().tape)
+    let Scratch { tape, shapes, .. } = &mut *core.scratch.borrow_mut();
+    shapes.answer_facts(endpoint, body, tape)
 }
 
 /// The status that an error should have had which says none itself.

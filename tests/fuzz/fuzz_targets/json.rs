@@ -37,6 +37,20 @@ fn compare_shapes(input: &[u8]) {
     }
 }
 
+/// The same for answers.
+fn compare_answers(input: &[u8]) {
+    const ANSWER: [&[u8]; 2] = [
+        br#"{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":""#,
+        br#""},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+    ];
+    let chat = Endpoint::ChatCompletions;
+    let (mut shapes, mut tape) = (dialect::Shapes::default(), Tape::new());
+    for body in [&[ANSWER[0], b"a", ANSWER[1]].concat(), &[ANSWER[0], input, ANSWER[1]].concat(), input, input] {
+        let read = Dialect::OpenAi.answer_facts(chat, body, &mut Tape::new());
+        assert_eq!(shapes.answer_facts(chat, body, &mut tape), read);
+    }
+}
+
 /// The same for requests: their facts, and what their fingerprint is made of.
 fn compare_requests(input: &[u8]) {
     const REQUEST: [&[u8]; 4] = [
@@ -73,6 +87,7 @@ fn compare_requests(input: &[u8]) {
 
 fuzz_target!(|input: &[u8]| {
     compare_shapes(input);
+    compare_answers(input);
     compare_requests(input);
     let mut tape = Tape::new();
     let ours = parse(input, &mut tape);

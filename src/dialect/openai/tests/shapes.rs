@@ -1,4 +1,4 @@
-//! Facts of events from templates equal those from parsing.
+//! Facts of events and answers from templates equal those from parsing.
 
 use proptest::prelude::*;
 
@@ -170,4 +170,139 @@ fn facts_from_templates_equal_parsed_ones() {
         }
         Ok(())
     });
+}
+
+mod answers {
+    //! The same for non-streaming answers.
+
+    use proptest::prelude::*;
+
+    use super::{filled, law};
+    use crate::dialect::facts::{AnswerFacts, Endpoint, TokenUsage};
+    use crate::dialect::openai::{Shapes, answer_facts};
+    use crate::wire::json::Tape;
+
+    const CHAT: Endpoint = Endpoint::ChatCompletions;
+
+    /// The facts, and whether the answer was parsed.
+    fn facts_of(shapes: &mut Shapes, body: &str) -> (AnswerFacts, bool) {
+        let mut tape = Tape::new();
+        let facts = shapes.answer_facts(CHAT, body.as_bytes(), &mut tape);
+        (facts, !tape.root().is_null())
+    }
+
+    fn read(body: &str) -> AnswerFacts {
+        answer_facts(CHAT, body.as_bytes(), &mut Tape::new())
+    }
+
+    fn answer(id: &str, content: &str, prompt: &str, completion: &str) -> String {
+        format!(
+            r#"{{"id":"{id}","object":"chat.completion","created":1700000000,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{content}","refusal":null}},"logprobs":null,"finish_reason":"stop"}}],"usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":77,"prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":3}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn only_what_differs_in_more_than_texts_and_counts_is_parsed() {
+        let warm = || {
+            let mut shapes = Shapes::default();
+            assert!(facts_of(&mut shapes, &answer("c-1", "Hello", "10", "20")).1);
+            shapes
+        };
+        let plain = || answer("c", "a", "1", "2");
+        for (body, is_parsed) in [
+            (answer("chatcmpl-8f3", "b", "9", "1234567890123456789"), false),
+            (answer("c", "lines\\nof \\\"text\\\" \\u00e4\\ud83d\\ude00 ü€😀", "1", "2"), false),
+            (answer("c", "", "1", "2"), true),
+            (answer("", "a", "1", "2"), true),
+            (answer("c", "a\\", "1", "2"), true),
+            (answer("c", "a\tb", "1", "2"), true),
+            (answer("c", "\\x", "1", "2"), true),
+            (answer("c", "\\u12g4", "1", "2"), true),
+            (answer("c", "a", "0", "2"), true),
+            (answer("c", "a", "01", "2"), true),
+            (answer("c", "a", "1.5", "2"), true),
+            (answer("c", "a", "-1", "2"), true),
+            (answer("c", "a", "99999999999999999999", "2"), true),
+            (answer("c", "a", "null", "2"), true),
+            (plain().replace("\"stop\"", "\"length\""), true),
+            (plain().replace("\"stop\"", "null"), true),
+            (plain().replace("\"stop\"", "\"tool_calls\""), true),
+            (plain().replace("chat.completion", "error"), true),
+            (plain().replace("\"model\":\"m\"", "\"model\":\"m\",\"status\":429"), true),
+            (plain().replace("\"refusal\":null", "\"refusal\":\"no\""), true),
+            (plain().replace("\"cached_tokens\":0", "\"cached_tokens\":5"), true),
+            (plain().replace("\"audio_tokens\":3", "\"audio_tokens\":4"), false),
+            (plain().trim_end_matches('}').to_owned(), true),
+            (plain() + "}", true),
+            (answer("c", "b", "3", "4"), false),
+        ] {
+            let facts = facts_of(&mut warm(), &body);
+            assert_eq!(facts.0, read(&body), "{body}");
+            let is_json = serde_json::from_str::<serde_json::Value>(&body).is_ok();
+            assert_eq!(facts.1, is_parsed && is_json, "{body}");
+        }
+        let counts = facts_of(&mut warm(), &answer("c", "b", "3", "4")).0.usage;
+        assert_eq!(counts, Some(TokenUsage { prompt: 3, completion: 4, total: 77 }));
+        let mut not_text = answer("c", "xx", "1", "2").into_bytes();
+        let place = not_text.windows(2).position(|pair| pair == b"xx").unwrap();
+        not_text[place] = 0xff;
+        let facts = warm().answer_facts(CHAT, &not_text, &mut Tape::new());
+        assert_eq!(facts, answer_facts(CHAT, &not_text, &mut Tape::new()));
+        assert!(facts.stored.is_err());
+    }
+
+    #[test]
+    fn endpoints_are_not_confused_and_embeddings_are_parsed() {
+        let mut shapes = Shapes::default();
+        let body = answer("c", "a", "1", "2");
+        facts_of(&mut shapes, &body);
+        for endpoint in [Endpoint::Completions, Endpoint::Embeddings, Endpoint::Models, Endpoint::Other] {
+            let mut tape = Tape::new();
+            let facts = shapes.answer_facts(endpoint, body.as_bytes(), &mut tape);
+            assert_eq!(facts, answer_facts(endpoint, body.as_bytes(), &mut Tape::new()), "{endpoint:?}");
+            assert!(!tape.root().is_null(), "{endpoint:?}");
+        }
+    }
+
+    /// Answers, complete and not.
+    fn answers() -> impl Strategy<Value = String> {
+        let word = prop_oneof![
+            8 => "[a-zäé€😀 .,]{0,6}",
+            3 => Just("\\n".to_owned()),
+            2 => Just("\\u00e4\\\"".to_owned()),
+            1 => any::<String>(),
+        ];
+        let number = prop_oneof![
+            6 => "[1-9][0-9]{0,9}", 2 => Just("0".to_owned()), 1 => "[0-9]{1,22}", 1 => "-?[0-9]\\.[0-9]",
+            1 => Just("null".to_owned())
+        ];
+        let frame = prop_oneof![
+            6 => Just(r#"{"id":"@","created":#,"choices":[{"index":0,"message":{"role":"assistant","content":"@"},"finish_reason":"stop"}],"usage":{"prompt_tokens":#,"completion_tokens":#,"total_tokens":#}}"#),
+            3 => Just(r#"{"usage":{"completion_tokens":#,"details":{"a":#,"b":"@"},"prompt_tokens":#},"choices":[{"text":"@","finish_reason":"stop"},{"text":"@","finish_reason":"length"}],"x":"@"}"#),
+            2 => Just(r#"{"id":"@","choices":[{"message":{"content":null,"tool_calls":[{"id":"@"}]},"finish_reason":"tool_calls"}],"usage":null}"#),
+            2 => Just(r#"{"id":"@","choices":[{"text":"@","finish_reason":"@"}],"usage":{"total_tokens":#}}"#),
+            2 => Just(r#"{"id":"@","choices":[{"text":"@","finish_reason":"stop","usage":{"total_tokens":#}}],"usage":{"input_tokens":#}}"#),
+            2 => Just(r#"{"id":"@","choices":[{"text":"@","finish_reason":"stop"}],"x_groq":{"usage":{"total_tokens":#}},"usage":{"a":#}}"#),
+            2 => Just(r#"{"id":"@","choices":[{"message":{"content":"@","reasoning":"@"},"finish_reason":"stop"}],"usage":{"prompt_tokens":#,"input_tokens":#}}"#),
+            1 => Just(r#"{"id":"@","error":"@","choices":[{"text":"@","finish_reason":"stop"}]}"#),
+            1 => Just(r#"{"id":"@","type":"@","choices":[{"text":"@","finish_reason":"stop"}],"message":"@","code":#}"#),
+            1 => Just(r#"{"usage":{"prompt_tokens":#,"prompt_tokens":#},"choices":[{"finish_reason":"stop"}],"object":"@"}"#),
+            1 => Just(r#"{"choices":[],"id":"@"}"#),
+            1 => Just(r#"["@",#]"#),
+        ];
+        filled(frame, word, number)
+    }
+
+    #[test]
+    fn facts_from_templates_equal_parsed_ones() {
+        law(500, prop::collection::vec(answers(), 1..60), |answers| {
+            let (mut shapes, mut tape, mut own) = (Shapes::default(), Tape::new(), Tape::new());
+            for body in &answers {
+                let endpoint = if body.len() % 7 == 0 { Endpoint::Completions } else { CHAT };
+                let facts = shapes.answer_facts(endpoint, body.as_bytes(), &mut tape);
+                prop_assert_eq!(facts, answer_facts(endpoint, body.as_bytes(), &mut own), "{}", body);
+            }
+            Ok(())
+        });
+    }
 }
