@@ -28,6 +28,9 @@ mod pool;
 mod queue;
 mod streams;
 
+// How much a tenant may spend.
+pub mod quota;
+
 #[cfg(test)]
 #[path = "../tests/sim/random.rs"]
 mod random;

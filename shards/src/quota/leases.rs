@@ -1,0 +1,166 @@
+//! All limits that one core spends from. A request takes from all of its limits or from none. Owned by one core.
+
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use super::{Ask, Grant, Lease, LimitId, Look, Now, Period, Returned, Slot};
+use crate::spread;
+
+/// What a request takes from one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    pub id: LimitId,
+    pub period: Period,
+    pub limit: u64,
+    pub need: u64,
+}
+
+/// What was taken from one limit, to be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub cost: Cost,
+    slot: Slot,
+}
+
+/// The result of [`Leases::admit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// All was taken.
+    Yes,
+    /// Nothing was taken: try again once an answer has come for one of the limits.
+    Wait,
+    /// Nothing was taken. `place` is that of the cost that cannot be met; `None` for never, as it is more than the limit.
+    No { place: usize, in_ms: Option<u64> },
+}
+
+/// Most limits of one request: three kinds of count, in two or three periods, for its tenant, its key, and its model.
+pub const COSTS_MAX: usize = 24;
+
+/// Hashes an identity that is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Identity(u64);
+
+impl core::hash::Hasher for Identity {
+    fn finish(&self) -> u64 {
+        spread(self.0 as u32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+}
+
+/// A table by limit.
+pub type ByLimit<T> = HashMap<LimitId, T, core::hash::BuildHasherDefault<Identity>>;
+
+/// The leases of one core.
+#[derive(Debug, Default)]
+pub struct Leases {
+    leases: ByLimit<Lease>,
+}
+
+impl Leases {
+    /// Takes all of `costs`, at most [`COSTS_MAX`] of them, or nothing. `taken` gets what was taken, and `asks` what is to be sent
+    /// to the limits' home cores.
+    pub fn admit(
+        &mut self,
+        costs: &[Cost],
+        now: Now,
+        taken: &mut Vec<Taken>,
+        asks: &mut Vec<(LimitId, Ask)>,
+    ) -> Admitted {
+        let mut slots = [0; COSTS_MAX];
+        let (mut waits, mut no) = (false, None);
+        for (place, cost) in costs.iter().enumerate() {
+            match self.lease(cost).look(cost.need, cost.limit, now) {
+                Look::There(slot) => slots[place] = slot,
+                Look::Ask(ask) => {
+                    asks.push((cost.id, ask));
+                    waits = true;
+                }
+                Look::Wait => waits = true,
+                Look::Short { in_ms } => {
+                    if no.is_none_or(|(_, longest)| longest < in_ms) {
+                        no = Some((place, in_ms));
+                    }
+                }
+                Look::TooMuch => return Admitted::No { place, in_ms: None },
+            }
+        }
+        if let Some((place, in_ms)) = no {
+            return Admitted::No { place, in_ms: Some(in_ms) };
+        }
+        if waits {
+            return Admitted::Wait;
+        }
+        for (cost, slot) in costs.iter().zip(slots) {
+            let lease = self.lease(cost);
+            lease.take(slot, cost.need);
+            asks.extend(lease.ahead(now).map(|ask| (cost.id, ask)));
+            taken.push(Taken { cost: *cost, slot });
+        }
+        Admitted::Yes
+    }
+
+    /// Settles what was taken on what was really used.
+    pub fn settle(&mut self, taken: &Taken, used: u64, now: Now) {
+        let need = taken.cost.need;
+        let lease = self.lease(&taken.cost);
+        if used < need {
+            lease.put_back(taken.slot, need - used, now);
+        } else if used > need {
+            lease.overspend(used - need, now);
+        }
+    }
+
+    /// The answer of a limit's home core.
+    pub fn granted(&mut self, id: LimitId, grant: Grant, now: Now) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.granted(grant, now);
+        }
+    }
+
+    /// What to tell the home core of a limit along with a question.
+    pub fn take_returned(&mut self, id: LimitId) -> Option<Returned> {
+        self.leases.get_mut(&id)?.take_returned()
+    }
+
+    /// About once a second: what to tell the home cores. Forgets limits that nobody spends from.
+    pub fn sweep(&mut self, now: Now, mut tell: impl FnMut(LimitId, Period, Returned)) {
+        self.leases.retain(|id, lease| {
+            lease.sweep(now);
+            if let Some(returned) = lease.take_returned() {
+                tell(*id, lease.period(), returned);
+            }
+            !lease.is_empty(now)
+        });
+    }
+
+    /// What is left of a limit, as far as this core knows.
+    pub fn remaining(&self, id: LimitId, limit: u64) -> u64 {
+        self.leases.get(&id).map_or(limit, Lease::remaining).min(limit)
+    }
+
+    /// What this core holds of a limit.
+    pub fn left(&self, id: LimitId) -> u64 {
+        self.leases.get(&id).map_or(0, Lease::left)
+    }
+
+    fn lease(&mut self, cost: &Cost) -> &mut Lease {
+        match self.leases.entry(cost.id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Lease::new(cost.period, cost.limit)),
+        }
+    }
+
+    /// Panics if an invariant is violated. For tests and simulation.
+    pub fn check(&self) {
+        self.leases.values().for_each(Lease::check);
+    }
+}
