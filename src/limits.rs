@@ -158,3 +158,7 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 
 /// Largest request head on the admin listener.
 pub const ADMIN_HEAD_BYTES: usize = 16 << 10;
+
+/// Most names of models, and of tenants, that are ever counted by themselves; later ones count as "other". A process that
+/// reloads its configuration meets more than stand in one.
+pub const SERIES_NAMES: usize = 64 << 10;

@@ -8,6 +8,7 @@ mod scaling; // /v1/scaling
 mod status; // /v1/status
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
@@ -52,16 +53,23 @@ pub enum Listener {
 
 /// What the admin listener reports on.
 pub struct Parts {
-    pub snapshot: Arc<Snapshot>,
+    pub in_force: InForce,
     /// By core.
     pub counters: Vec<Arc<Counters>>,
-    /// Names of the endpoints, in the order of their indices in the counters.
-    pub endpoints: Vec<&'static str>,
     pub plan: CorePlan,
     /// Addresses that clients connect to.
     pub listening: Vec<String>,
     /// Set once every core serves.
     pub serving: Arc<AtomicBool>,
+}
+
+/// The configuration in force.
+#[derive(Clone)]
+pub struct InForce {
+    pub generation: u64,
+    pub snapshot: Arc<Snapshot>,
+    /// The names behind the counters, and the counters of its backends and models, in the snapshot's order.
+    pub labels: Arc<Labels>,
 }
 
 /// The core plan, for display.
@@ -77,13 +85,13 @@ pub struct CorePlan {
 /// The state of the admin listener. Owned by the background core.
 pub struct Admin {
     parts: Parts,
-    labels: Arc<Labels>,
-    guard: Guard,
+    in_force: RefCell<InForce>,
+    guard: RefCell<Guard>,
     started_ms: u64,
     draining: Cell<bool>,
     drain_asked: Notify,
-    /// By backend: the fault of the last check, while checks fail.
-    check_faults: RefCell<Vec<Option<String>>>,
+    /// By a backend's name: the fault of the last check, while checks fail.
+    check_faults: RefCell<HashMap<String, String>>,
     /// By core: its recent utilization, and its CPU time.
     busy: RefCell<Vec<(f64, f64)>>,
     scaling: RefCell<Scaling>,
@@ -91,14 +99,13 @@ pub struct Admin {
 
 impl Admin {
     pub fn new(parts: Parts) -> Rc<Admin> {
-        let labels = Arc::new(Labels::of(&parts.snapshot, parts.endpoints.clone()));
         let admin = Admin {
-            labels,
-            guard: Guard::of(&parts.snapshot.admin),
+            in_force: RefCell::new(parts.in_force.clone()),
+            guard: RefCell::new(Guard::of(&parts.in_force.snapshot.admin)),
             started_ms: now_ms(),
             draining: Cell::new(false),
             drain_asked: Notify::new(),
-            check_faults: RefCell::new(vec![None; parts.snapshot.backends.len()]),
+            check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
             scaling: RefCell::default(),
             parts,
@@ -116,10 +123,20 @@ impl Admin {
         self.drain_asked.notified().await;
     }
 
+    /// Every core serves by this now.
+    pub fn put_in_force(&self, in_force: InForce) {
+        let is_there = |name: &String| in_force.snapshot.backends.iter().any(|backend| backend.name == *name);
+        self.check_faults.borrow_mut().retain(|name, _| is_there(name));
+        self.guard.replace(Guard::of(&in_force.snapshot.admin));
+        self.in_force.replace(in_force);
+    }
+
     /// Records the result of a backend's check: its fault, or `None` if it passed.
-    pub fn checked(&self, backend: usize, fault: Option<String>) {
-        if let Some(place) = self.check_faults.borrow_mut().get_mut(backend) {
-            *place = fault;
+    pub fn checked(&self, backend: &str, fault: Option<String>) {
+        let mut faults = self.check_faults.borrow_mut();
+        match fault {
+            Some(fault) => _ = faults.insert(backend.to_owned(), fault),
+            None => _ = faults.remove(backend),
         }
     }
 
@@ -128,14 +145,15 @@ impl Admin {
     }
 
     fn scrape(&self) -> Scrape {
+        let in_force = self.in_force.borrow();
         let node = Node {
-            generation: 1,
+            generation: in_force.generation,
             last_reload: Reload::Good,
             busy: self.busy.borrow().clone(),
             process: Process::read(),
-            genai: self.parts.snapshot.metrics.genai,
+            genai: in_force.snapshot.metrics.genai,
         };
-        Scrape::new(self.parts.counters.clone(), self.labels.clone(), node)
+        Scrape::new(self.parts.counters.clone(), in_force.labels.clone(), node)
     }
 
     /// Measures the utilization of the cores, and whether more nodes are wanted, forever.

@@ -67,13 +67,13 @@ impl Judge {
     }
 }
 
-/// The current addresses of each backend, as written by the resolver.
-pub type Addresses = Rc<RefCell<Vec<Arc<[Dial]>>>>;
+/// The current addresses of one backend, as written by the resolver.
+pub type Addresses = Rc<RefCell<Arc<[Dial]>>>;
 
 /// Checks `target` every `interval_ms`, starting at once, forever. After a restart it continues with the state of
 /// `judge`, which is updated only after a change was reported.
 pub async fn watch(
-    backend: usize,
+    backend: u32,
     target: Rc<Target>,
     interval_ms: u64,
     addresses: Addresses,
@@ -82,7 +82,7 @@ pub async fn watch(
 ) {
     loop {
         let started = tokio::time::Instant::now();
-        let current = addresses.borrow()[backend].clone();
+        let current = addresses.borrow().clone();
         let (answer, why) = match probe::ask(&target, &current).await {
             Ok(()) => (Answer::Good, String::new()),
             Err(why) => (Answer::Bad, why),

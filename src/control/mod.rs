@@ -8,15 +8,15 @@ pub mod health; // health checks: how many results in a row change a backend's h
 pub mod names; // addresses of backends' names, refreshed when they expire
 pub mod probe; // one health check of one backend
 
-/// A finding about a backend.
+/// A finding about a backend, by the number that its task was given for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The health check found it healthy after it had been unhealthy for this long.
-    Well { backend: usize, after_ms: u64 },
+    Well { backend: u32, after_ms: u64 },
     /// The health check found it unhealthy, and why.
-    Sick { backend: usize, why: String },
+    Sick { backend: u32, why: String },
     /// Its name resolves to other addresses now.
-    Addresses { backend: usize, addresses: std::sync::Arc<[crate::net::Dial]> },
+    Addresses { backend: u32, addresses: std::sync::Arc<[crate::net::Dial]> },
     /// A message for the operator.
     Said(String),
 }

@@ -1,5 +1,5 @@
 //! Resolves the names of backends: each is looked up again when its answer expires, and the last addresses are kept
-//! while lookups fail. Owns only the background core's list of addresses; the data cores get copies.
+//! while lookups fail. Owns only the background core's addresses; the data cores get copies.
 
 mod lookup; // one lookup: search domains, both families, and the system's resolver
 #[cfg(test)]
@@ -48,7 +48,8 @@ impl Pace {
 /// A backend whose address is a name.
 #[derive(Clone, Debug)]
 pub struct Name {
-    pub backend: usize,
+    /// Its number in findings.
+    pub backend: u32,
     /// The backend's name, for messages.
     pub called: String,
     pub host: String,
@@ -59,9 +60,9 @@ pub struct Name {
 /// reported already. After a restart it continues with those, which are updated only after a change was reported.
 pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: Addresses, tell: Rc<dyn Fn(Finding)>) {
     let Name { backend, called, host, port } = name;
-    let mut failed = u32::from(addresses.borrow()[backend].is_empty());
+    let mut failed = u32::from(addresses.borrow().is_empty());
     loop {
-        let known = addresses.borrow()[backend].clone();
+        let known = addresses.borrow().clone();
         let wait = match resolver.look_up(&host, &ips(&known)).await {
             Ok(found) => {
                 let said = match std::mem::take(&mut failed) {
@@ -80,7 +81,7 @@ pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: A
                         tell(Finding::Said(text));
                     }
                     tell(Finding::Addresses { backend, addresses: new.clone() });
-                    addresses.borrow_mut()[backend] = new;
+                    addresses.replace(new);
                 }
                 pace.trusted(found.ttl)
             }

@@ -3,6 +3,7 @@
 
 mod notices; // messages to other cores, kept until there is room
 mod signals; // signals from the operator
+mod watching; // health checks and names of backends
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,27 +13,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
-use secrecy::ExposeSecret;
 use shards::breaker::State;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_local};
 use tracing::{error, info, warn};
 
 use self::notices::{Notice, Notices};
 use self::signals::{OtherSignals, StopSignals};
+use self::watching::Watching;
 use super::notify;
 use super::supervise::{BEAT_MS, Beat};
-use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol, Snapshot};
-use crate::control::admin::{self, Admin};
-use crate::control::health::Judge;
+use crate::control::Finding;
+use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
-use crate::control::names::{self, Name, Pace, Resolver};
-use crate::control::probe::{Http, Secure, Target};
-use crate::control::{Finding, health};
-use crate::exchange::messages::{Message, News};
+use crate::exchange::messages::Message;
+use crate::exchange::node::{BackendId, NodeGeneration};
 use crate::net::channel::{Inbox, Outbox};
-use crate::net::tls::{TlsContext, TlsSettings};
-use crate::net::{Dial, EventFdReader, Panics, now_ms};
+use crate::net::{EventFdReader, Panics, now_ms};
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut down.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
@@ -50,12 +46,13 @@ pub enum Stopped {
     Cut,
 }
 
+/// The generation in force, or about to be.
+type Latest = Rc<RefCell<Arc<NodeGeneration>>>;
+
 /// Everything the background core needs.
 pub struct Parts {
     pub data_cores: usize,
-    pub snapshot: Arc<Snapshot>,
-    pub addresses: Vec<Arc<[Dial]>>,
-    pub tls: Arc<[Option<TlsSettings>]>,
+    pub generation: Arc<NodeGeneration>,
     pub outbox: Outbox<Message>,
     pub inbox: Inbox<Message>,
     pub beat: Beat,
@@ -76,8 +73,8 @@ pub enum OnHangup {
 /// Runs until SIGTERM or SIGINT, then drains the data cores. Errors: the runtime or the signal handlers cannot be set
 /// up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
-    let Parts { data_cores, snapshot, addresses, tls, outbox, inbox, beat, on_hangup, admin, admin_listener } = parts;
-    let drain = Duration::from_millis(snapshot.server.timeout_drain_ms);
+    let Parts { data_cores, generation, outbox, inbox, beat, on_hangup, admin, admin_listener } = parts;
+    let latest: Latest = Rc::new(RefCell::new(generation));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -88,7 +85,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     // Channel indices: the data cores come first, then the I/O core.
     let notices = Rc::new(Notices::new(outbox, data_cores + 1));
     let mut node = Node {
-        snapshot: snapshot.clone(),
+        latest: latest.clone(),
         inbox,
         reader: EventFdReader::default(),
         left: data_cores,
@@ -141,7 +138,8 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             let admin = admin.clone();
             permanent("telling the service manager", &panics, move || keep_told(admin.clone()));
         }
-        let watching = watch_backends(&snapshot, addresses, &tls, data_cores, &notices, &admin);
+        let watching = Rc::new(Watching::new(data_cores, latest.clone(), notices.clone(), admin.clone()));
+        watching.follow();
         tokio::select! {
             name = stop.any() => info!("{name}: stopping"),
             () = admin.drain_asked() => info!("drain requested on the admin listener"),
@@ -150,7 +148,8 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         admin.draining();
         notify::stopping(&admin.summary(0.0));
         // Health changes no longer matter.
-        watching.iter().for_each(JoinHandle::abort);
+        watching.stop();
+        let drain = Duration::from_millis(latest.borrow().snapshot.server.timeout_drain_ms);
         info!("draining, at most {} s; a second signal ends it at once", drain.as_secs());
         notices.tell(data_cores, &Notice::Drain);
         let stopped = tokio::select! {
@@ -192,114 +191,18 @@ fn permanent<F: Future<Output = ()> + 'static>(called: &str, panics: &Panics, st
     spawn_local(keep(called.to_owned(), Pauses::default(), panics.clone(), tell, start));
 }
 
-/// Starts a task for each backend with health checks, and for each whose address is a name.
-fn watch_backends(
-    snapshot: &Arc<Snapshot>,
-    addresses: Vec<Arc<[Dial]>>,
-    tls: &[Option<TlsSettings>],
-    data_cores: usize,
-    notices: &Rc<Notices>,
-    admin: &Rc<Admin>,
-) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    let addresses = Rc::new(RefCell::new(addresses));
-    let (known, notices, admin) = (snapshot.clone(), notices.clone(), admin.clone());
-    let found: Rc<dyn Fn(Finding)> = Rc::new(move |finding| {
-        let name = |backend: usize| &known.backends[backend].name;
-        match finding {
-            Finding::Well { backend, after_ms } => {
-                let (name, seconds) = (name(backend), after_ms / 1000);
-                info!(backend = name, "backend {name} passes its health checks again after {seconds} s");
-                admin.checked(backend, None);
-                notices.tell(data_cores, &Notice::Health { backend, news: News::CheckPassed });
-            }
-            Finding::Sick { backend, why } => {
-                let name = name(backend);
-                warn!(backend = name, "backend {name} is out of service, its checks fail: {why}");
-                admin.checked(backend, Some(why));
-                notices.tell(data_cores, &Notice::Health { backend, news: News::CheckFailed });
-            }
-            Finding::Addresses { backend, addresses } => {
-                notices.tell(data_cores, &Notice::Addresses { backend, addresses });
-            }
-            Finding::Said(text) => warn!("{text}"),
-        }
-    });
-    let (mut resolver, panics) = (None, Panics::default());
-    for (backend, settings) in snapshot.backends.iter().enumerate() {
-        if let Some(check) = &settings.health.check {
-            match target(settings, check, tls[backend].as_ref()) {
-                Ok(target) => {
-                    let (target, interval_ms) = (Rc::new(target), check.interval_ms);
-                    let (judge, addresses, tell) = (Rc::<RefCell<Judge>>::default(), addresses.clone(), found.clone());
-                    let watch = move || {
-                        let (target, addresses) = (target.clone(), addresses.clone());
-                        health::watch(backend, target, interval_ms, addresses, judge.clone(), tell.clone())
-                    };
-                    let called = format!("the check of backend {}", settings.name);
-                    tasks.push(spawn_local(keep(called, Pauses::default(), panics.clone(), found.clone(), watch)));
-                }
-                Err(why) => warn!(backend = settings.name, "backend {} is not checked: {why}", settings.name),
-            }
-        }
-        if let Address::Tcp { host, port } = &settings.address
-            && host.parse::<std::net::IpAddr>().is_err()
-        {
-            let resolver = resolver.get_or_insert_with(|| Rc::new(Resolver::of_this_machine())).clone();
-            let name = Name { backend, called: settings.name.clone(), host: host.clone(), port: *port };
-            let (addresses, tell) = (addresses.clone(), found.clone());
-            let follow = move || {
-                let (resolver, addresses) = (resolver.clone(), addresses.clone());
-                names::follow(name.clone(), Pace::default(), resolver, addresses, tell.clone())
-            };
-            let called = format!("the look-up of backend {}'s name", settings.name);
-            tasks.push(spawn_local(keep(called, Pauses::default(), panics.clone(), found.clone(), follow)));
-        }
+/// What the admin listener is told of a generation.
+pub fn in_force(generation: &NodeGeneration) -> InForce {
+    InForce {
+        generation: generation.number,
+        snapshot: generation.snapshot.clone(),
+        labels: Arc::new(generation.labels()),
     }
-    tasks
-}
-
-/// What to request from a backend, and how.
-fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> Result<Target, String> {
-    let tls = match tls {
-        None => None,
-        Some(settings) => {
-            let context = TlsContext::new(settings).map_err(|error| error.to_string())?;
-            let (client, server_name) = context.client();
-            Some(Secure { client, server_name })
-        }
-    };
-    // Only a path of the API gets the credential; a health path does not need it.
-    let credential = match &backend.api_key {
-        Some(secret) if check.path.starts_with("/v1/") => {
-            let (name, prefix) = match backend.credential_field {
-                CredentialField::Authorization => ("authorization", "Bearer "),
-                CredentialField::XApiKey => ("x-api-key", ""),
-                CredentialField::ApiKey => ("api-key", ""),
-            };
-            let value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret()));
-            let mut value = value.map_err(|_| "its api_key fits no header field".to_owned())?;
-            value.set_sensitive(true);
-            Some((name, value))
-        }
-        _ => None,
-    };
-    Ok(Target {
-        path: format!("{}{}", backend.base_path, check.path),
-        authority: backend.authority.clone(),
-        credential,
-        timeout_ms: check.timeout_ms,
-        tls,
-        http: match backend.protocol {
-            Protocol::Auto | Protocol::Http1 => Http::Agreed,
-            Protocol::Http2 => Http::Two,
-        },
-    })
 }
 
 /// The state of the data cores, from their messages.
 struct Node {
-    snapshot: Arc<Snapshot>,
+    latest: Latest,
     inbox: Inbox<Message>,
     reader: EventFdReader,
     /// Data cores that have not stopped yet.
@@ -325,7 +228,8 @@ impl Node {
         match message {
             Message::Drained { .. } => self.left -= 1,
             Message::Turned { backend, from, change } => {
-                let name = &self.snapshot.backends[backend].name;
+                let Some(name) = self.backend(backend) else { return };
+                let name = &*name;
                 let (core, reason) = (from.0, change.reason.label());
                 match change.to {
                     State::Serving => {
@@ -347,18 +251,28 @@ impl Node {
                 }
             }
             Message::Cooled { model, target, for_ms } => {
-                let model = &self.snapshot.models[model];
-                let (name, model) = (&self.snapshot.backends[model.targets[target].backend].name, &model.name);
+                let generation = self.latest.borrow().clone();
+                let Some(model) = generation.model(model).map(|model| &generation.snapshot.models[model]) else {
+                    return;
+                };
+                let Some(to) = model.targets.get(target) else { return };
+                let (name, model) = (&generation.backends[to.backend].name, &model.name);
                 self.say_at_times(format!(
                     "backend {name} gets no requests for model {model} for {for_ms} ms, as it requested"
                 ));
             }
             Message::Insecure { backend, from: _, fault } => {
-                let name = &self.snapshot.backends[backend].name;
+                let Some(name) = self.backend(backend) else { return };
                 self.say_at_times(format!("backend {name}: no secure connection: {fault}"));
             }
             _ => {}
         }
+    }
+
+    /// The name of a backend of the latest generation.
+    fn backend(&self, id: BackendId) -> Option<Arc<str>> {
+        let generation = self.latest.borrow();
+        generation.backend(id).map(|index| generation.backends[index].name.clone())
     }
 
     /// Prints a message unless it was printed recently.

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use shards::CoreId;
 
 use super::supervise::{BEAT_MS, Beat};
-use crate::config::snapshot::Snapshot;
 use crate::exchange::connect::warm;
 use crate::exchange::core::Core;
-use crate::exchange::load::Board;
+use crate::exchange::generation::Current;
 use crate::exchange::messages::{Message, deliver};
+use crate::exchange::node::{Board, NodeGeneration};
 use crate::exchange::run::connection;
 use crate::limits::MESSAGES_A_ROUND;
 use crate::net::channel::{Inbox, Outbox};
-use crate::net::tls::{TlsContext, TlsSettings};
-use crate::net::{Dial, EventFdReader, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
+use crate::net::{EventFdReader, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
 
 /// Housekeeping.
 const TICK_MS: u64 = 1000;
@@ -34,9 +33,7 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 pub struct Parts {
     pub id: CoreId,
     pub count: u16,
-    pub snapshot: Arc<Snapshot>,
-    pub addresses: Vec<Arc<[Dial]>>,
-    pub tls: Arc<[Option<TlsSettings>]>,
+    pub generation: Arc<NodeGeneration>,
     pub board: Arc<Board>,
     pub outbox: Outbox<Message>,
     pub inbox: Inbox<Message>,
@@ -47,13 +44,13 @@ pub struct Parts {
 /// Runs a data core until it has drained. `ready` is called once it accepts connections, or with the reason why it
 /// cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, snapshot, addresses, tls, board, outbox, mut inbox, listening, beat } = parts;
-    let tls = tls.iter().map(|settings| settings.as_ref().map(TlsContext::new).transpose()).collect();
-    let tls = match tls {
-        Ok(tls) => tls,
+    let Parts { id, count, generation, board, outbox, mut inbox, listening, beat } = parts;
+    let core = Core::new(id, count, &generation.snapshot, &board, outbox);
+    let current = match Current::new(core, generation) {
+        Ok(current) => Rc::new(current),
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
     };
-    let core = Rc::new(Core::new(id, count, snapshot, addresses, tls, board, outbox));
+    let core = current.core().clone();
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();
     for (fd, nodelay) in listening {
@@ -63,10 +60,10 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         }
     }
     for listener in &listeners {
-        let (core, listener) = (core.clone(), listener.clone());
-        spawn_lasting(&core.panics.clone(), move || accept(core.clone(), listener.clone()));
+        let (current, listener) = (current.clone(), listener.clone());
+        spawn_lasting(&core.panics, move || accept(current.clone(), listener.clone()));
     }
-    let ticking = core.clone();
+    let ticking = current.clone();
     spawn_lasting(&core.panics, move || tick(ticking.clone()));
     spawn_lasting(&core.panics, move || show_progress(beat.clone()));
     ready(Ok(()));
@@ -86,7 +83,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                     for listener in listeners.drain(..) {
                         // Shutting a listener down resets the connections in its queue, so they are accepted before.
                         while let Some(socket) = listener.accept_now() {
-                            spawn(&core.panics, connection(core.clone(), socket));
+                            spawn(&core.panics, connection(current.clone(), socket));
                         }
                         shutdown_both(listener.id());
                     }
@@ -102,7 +99,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                     });
                 }
                 Message::Stop => break 'mail,
-                message => core.panics.guard(|| deliver(&core, message)),
+                message => core.panics.guard(|| deliver(&current, message)),
             }
         }
         core.outbox.flush();
@@ -111,12 +108,13 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
 }
 
 /// Accepts until the listener is shut down.
-async fn accept(core: Rc<Core>, listener: Rc<Listener>) {
+async fn accept(current: Rc<Current>, listener: Rc<Listener>) {
+    let core = current.core();
     let mut accepted = 0;
     loop {
         match listener.accept().await {
             Ok(socket) => {
-                spawn(&core.panics, connection(core.clone(), socket));
+                spawn(&core.panics, connection(current.clone(), socket));
                 accepted += 1;
                 if accepted % ACCEPTS_A_TURN == 0 {
                     // A flood of new connections must not starve the existing ones.
@@ -140,11 +138,12 @@ async fn show_progress(beat: Beat) {
     }
 }
 
-async fn tick(core: Rc<Core>) {
+async fn tick(current: Rc<Current>) {
+    let core = current.core();
     loop {
         sleep_ms(TICK_MS).await;
-        core.panics.guard(|| core.tick());
-        spawn(&core.panics, warm(core.clone()));
+        core.panics.guard(|| current.tick());
+        spawn(&core.panics, warm(current.get()));
     }
 }
 

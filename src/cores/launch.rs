@@ -18,8 +18,7 @@ use super::supervise::{Beat, Event, Pace, Who, start, supervise};
 use super::{io, listen, notify, resolve, secure};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
-use crate::dialect::facts::Endpoint;
-use crate::exchange::load::Board;
+use crate::exchange::node::{self, Board, NodeGeneration};
 use crate::host::plan::{allowed_cpus, plan};
 use crate::net::channel::{self, Notifier};
 use crate::net::refuse_huge_pages;
@@ -88,20 +87,22 @@ fn serve(
     }
     notifiers.extend([Notifier::waker(), Notifier::waker()]);
     let mut posts = channel::connect(&notifiers).into_iter();
-    let board = Arc::new(Board::new(cores as u16, &snapshot));
+    let board = Arc::new(Board::new(cores as u16));
     let snapshot = Arc::new(snapshot);
+    let parts = node::Parts { snapshot: snapshot.clone(), addresses, tls };
+    let generation = Arc::new(NodeGeneration::first(cores as u16, parts));
     let (events, heard) = mpsc::channel();
     let mut beats = Vec::with_capacity(cores + 2);
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
-        let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
-        let (tls, tell, beat) = (tls.clone(), events.clone(), Beat::default());
+        let (generation, board) = (generation.clone(), board.clone());
+        let (tell, beat) = (events.clone(), Beat::default());
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));
         start(Who::Data(place), events.clone(), move || {
             pin(cpu);
             let refused = tell.clone();
-            let parts = Parts { id, count, snapshot, addresses, tls, board, outbox, inbox, listening, beat };
+            let parts = Parts { id, count, generation, board, outbox, inbox, listening, beat };
             let main = data::run(parts, move |result| drop(tell.send(Event::Ready(result))));
             if let Err(error) = run_data_core(main) {
                 let _ = refused.send(Event::Ready(Err(format!("data core {place}: {error}"))));
@@ -120,25 +121,14 @@ fn serve(
     beats.push((Who::Background, beat.clone()));
     let serving = Arc::new(AtomicBool::new(false));
     let admin = admin::Parts {
-        snapshot: snapshot.clone(),
+        in_force: background::in_force(&generation),
         counters: board.all_counters().to_vec(),
-        endpoints: Endpoint::ALL.map(Endpoint::label).to_vec(),
         plan: CorePlan { summary: plan.to_string(), data: plan.data.clone(), io: plan.io, background: plan.background },
         listening: bound.iter().map(Listen::to_string).collect(),
         serving: serving.clone(),
     };
-    let parts = background::Parts {
-        data_cores: cores,
-        snapshot,
-        addresses,
-        tls,
-        outbox,
-        inbox,
-        beat,
-        on_hangup,
-        admin,
-        admin_listener,
-    };
+    let parts =
+        background::Parts { data_cores: cores, generation, outbox, inbox, beat, on_hangup, admin, admin_listener };
     start(Who::Background, events, move || {
         pin(cpu);
         let ready = tell.clone();

@@ -4,7 +4,6 @@
 use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
 
@@ -70,7 +69,7 @@ fn flaw(error: &TlsError) -> Flaw {
 
 /// The settings of each backend; `None` for those in plain text. Errors: the backend, its file, and the fault, which
 /// can only occur if a file has changed since it was validated.
-pub fn settings(snapshot: &Snapshot) -> Result<Arc<[Option<TlsSettings>]>, String> {
+pub fn settings(snapshot: &Snapshot) -> Result<Vec<Option<TlsSettings>>, String> {
     let mut system = None;
     let settings = snapshot.backends.iter().map(|backend| {
         let Some(tls) = &backend.tls else { return Ok(None) };
@@ -81,7 +80,7 @@ pub fn settings(snapshot: &Snapshot) -> Result<Arc<[Option<TlsSettings>]>, Strin
         };
         of(tls, offer, &mut system).map(Some).map_err(|what| format!("backend {}: {what}", backend.name))
     });
-    settings.collect::<Result<Vec<_>, _>>().map(Arc::from)
+    settings.collect()
 }
 
 fn of(tls: &Tls, offer: Offer, system: &mut Option<Roots>) -> Result<TlsSettings, String> {

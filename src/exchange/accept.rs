@@ -1,7 +1,7 @@
 //! The head of the next request on a connection. Decides between a request, a quiet connection, and its end.
 
 use super::client::{ClientConnection, Filled};
-use super::core::Core;
+use super::generation::Current;
 use crate::error::Failure;
 use crate::net::now_ms;
 use crate::net::watch::Wait;
@@ -19,8 +19,8 @@ pub enum Accepted {
 }
 
 /// Waits for the next request's head.
-pub async fn head(core: &Core, client: &mut ClientConnection<'_>) -> Accepted {
-    let mut deadline_ms = None;
+pub async fn head(current: &Current, client: &mut ClientConnection<'_>) -> Accepted {
+    let (core, mut deadline_ms) = (current.core(), None);
     loop {
         if !client.pending().is_empty() {
             match core.known_requests.borrow_mut().parse_request(&client.input[client.at..], &mut client.head) {
@@ -30,7 +30,7 @@ pub async fn head(core: &Core, client: &mut ClientConnection<'_>) -> Accepted {
                     return Accepted::Refused(Failure::BadHead { status: fault.status(), why: fault.to_string() });
                 }
             }
-            deadline_ms.get_or_insert_with(|| now_ms() + core.snapshot.server.timeout_head_ms);
+            deadline_ms.get_or_insert_with(|| now_ms() + current.get().snapshot.server.timeout_head_ms);
         }
         let wait = if deadline_ms.is_some() { Wait::ForRest } else { Wait::ForRequest };
         match client.fill(core, deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS), wait).await {

@@ -6,6 +6,7 @@ use super::authenticate::Principal;
 use super::client::ClientConnection;
 use super::core::{Core, Scratch};
 use super::endpoint::{ModelPlace, Route};
+use super::generation::Generation;
 use super::parse::{Content, Request, body_bytes};
 use crate::config::snapshot::Allowed;
 use crate::dialect::facts::model_in_path;
@@ -21,7 +22,7 @@ pub struct Admission {
 
 /// Admits a request to a model that exists and that the principal may use.
 pub fn admit(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     principal: &Principal,
     client: &ClientConnection<'_>,
     route: &Route,
@@ -52,7 +53,7 @@ pub fn admit(
         return Err(Failure::UnknownModel);
     }
     core.counters.permits.add(1);
-    Ok(Admission { core: core.clone(), model })
+    Ok(Admission { core: core.core().clone(), model })
 }
 
 impl Drop for Admission {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use shards::breaker::Outcome;
 use shards::{Again, EventFault, Fault, again};
 
-use super::core::Core;
 use super::flight::{Flight, Lane};
+use super::generation::Generation;
 use super::lease::{self, Wanted};
 use super::meter::Attempted;
 use super::relay::PendingResponse;
@@ -40,7 +40,7 @@ pub struct Deadlines {
 
 impl Deadlines {
     /// Of an attempt that begins now at a backend, for a request that has been with this model since `since_ms`.
-    pub fn begin(core: &Core, upstream: &UpstreamRequest, backend: usize, since_ms: u64) -> Deadlines {
+    pub fn begin(core: &Generation, upstream: &UpstreamRequest, backend: usize, since_ms: u64) -> Deadlines {
         let backend = &core.snapshot.backends[backend];
         let now_ms = now_ms();
         let request_ms = since_ms.saturating_add(backend.timeout_request_ms);
@@ -90,7 +90,7 @@ const COOL_MAX_MS: u64 = 60_000;
 
 /// Makes the attempt that `plan` says. The answer it brings may be one that is better not given: see [`PendingResponse::miss`].
 pub async fn attempt<'a>(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     upstream: &UpstreamRequest,
     plan: Plan,
     since_ms: u64,

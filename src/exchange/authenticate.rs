@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::client::ClientConnection;
-use super::core::Core;
+use super::generation::Generation;
 use crate::config::snapshot::{Access, Standing};
 use crate::error::Failure;
 use crate::net::unix_ms;
@@ -19,7 +19,7 @@ pub struct Principal {
 }
 
 /// Checks the credential that the head carries.
-pub fn principal(core: &Core, client: &ClientConnection<'_>) -> Result<Principal, Failure> {
+pub fn principal(core: &Generation, client: &ClientConnection<'_>) -> Result<Principal, Failure> {
     if core.snapshot.access == Access::Open {
         return Ok(Principal { tenant: None, credential: [0; 32] });
     }

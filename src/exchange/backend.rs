@@ -5,15 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::task::Waker;
 
-use shards::{Breaker, BreakerRules, Latency, Millis, Pool, PoolBounds, Queue, StreamBounds};
+use shards::{Breaker, BreakerRules, CoreId, Latency, Millis, Pool, PoolBounds, Queue, StreamBounds};
 
 use super::connect::Shared;
-use super::permits::{Cap, CorePermits, NodePermits, Sharing, streams_max};
-use super::send::StaticHeaders;
+use super::node::{BackendId, NodeBackend};
+use super::permits::{Cap, CorePermits, Sharing, streams_max};
 use super::suspects::Lately;
 use crate::config::snapshot::{Backend, Protocol};
-use crate::net::tls::{Agreed, TlsContext};
+use crate::net::tls::{Agreed, TlsContext, TlsError};
 use crate::net::{Dial, Duplex};
+use crate::observe::counters::BackendCounters;
 
 /// How fast a backend's latency of the past counts for less.
 const LATENCY_HALF_LIFE_MS: u64 = 10_000;
@@ -24,6 +25,8 @@ const BREAKER_VOLUME: u32 = 20;
 const EJECT_GROWTH: u64 = 16;
 
 pub struct BackendState {
+    node: Arc<NodeBackend>,
+    core: usize,
     /// Resolved; a backend may have several.
     pub addresses: RefCell<Arc<[Dial]>>,
     /// How its connections are secured; sessions to resume are this core's own.
@@ -32,8 +35,6 @@ pub struct BackendState {
     /// Connections of HTTP/1.1, and those of HTTP/2.
     pub pool: RefCell<Pool<Duplex, Dial>>,
     pub streams: Shared,
-    /// What all requests to it say.
-    pub static_headers: StaticHeaders,
     /// What it agreed to speak last, where that is its to choose.
     pub agreed: Cell<Option<Agreed>>,
     /// Next address to try.
@@ -46,17 +47,15 @@ pub struct BackendState {
     /// When it last answered a request well.
     pub answered: Cell<Millis>,
     pub failed_lately: Lately,
+    /// Requests in flight of the other cores, as of the last look.
+    elsewhere: Cell<u64>,
 }
 
 impl BackendState {
-    /// For one of `cores` cores.
-    pub fn new(
-        settings: &Backend,
-        addresses: Arc<[Dial]>,
-        tls: Option<TlsContext>,
-        permits: Arc<NodePermits>,
-        cores: u16,
-    ) -> BackendState {
+    /// For one of `cores` cores. Errors: its connections cannot be secured as it wants.
+    pub fn new(node: Arc<NodeBackend>, settings: &Backend, core: CoreId, cores: u16) -> Result<BackendState, TlsError> {
+        let tls = node.tls.as_ref().map(TlsContext::new).transpose()?;
+        let addresses = node.addresses.clone();
         let share = |of_node: u32| of_node.div_ceil(u32::from(cores.max(1)));
         let pool = PoolBounds {
             idle_max: match Cap::of_backend(settings).sharing {
@@ -83,14 +82,13 @@ impl BackendState {
             probes: health.probes,
             slow_start_ms: health.slow_start_ms,
         };
-        let permits = CorePermits::new(permits);
-        BackendState {
+        let permits = CorePermits::new(node.permits.clone());
+        Ok(BackendState {
             pool: RefCell::new(Pool::new(pool, addresses.clone())),
             streams: Shared::new(streams, addresses.clone(), share(settings.http2_connections.min) as usize),
             addresses: RefCell::new(addresses),
             tls,
             protocol: settings.protocol,
-            static_headers: StaticHeaders::of(settings),
             agreed: Cell::new(None),
             next_address: Cell::new(0),
             // Bounded by the queues in front of it.
@@ -100,7 +98,47 @@ impl BackendState {
             latency: RefCell::new(Latency::new(LATENCY_HALF_LIFE_MS)),
             answered: Cell::new(Millis(0)),
             failed_lately: Lately::default(),
-        }
+            elsewhere: Cell::new(0),
+            core: usize::from(core.0),
+            node,
+        })
+    }
+
+    pub fn id(&self) -> BackendId {
+        self.node.id
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.node.name
+    }
+
+    /// This core's numbers of it.
+    pub fn counters(&self) -> &BackendCounters {
+        &self.node.counters[self.core]
+    }
+
+    /// Requests in flight of this core.
+    pub fn in_flight(&self) -> u32 {
+        self.counters().in_flight.get() as u32
+    }
+
+    /// Those of all cores; of the others, as of the last look.
+    pub fn in_flight_anywhere(&self) -> u32 {
+        (self.counters().in_flight.get() + self.elsewhere.get()) as u32
+    }
+
+    /// Looks at the other cores' counts.
+    pub fn look_elsewhere(&self) {
+        let others = self.node.counters.iter().enumerate().filter(|(core, _)| *core != self.core);
+        self.elsewhere.set(others.map(|(_, of)| of.in_flight.get()).sum());
+    }
+
+    /// It is no longer asked: what lies idle is closed, and its permits are returned.
+    pub fn close_idle(&self) {
+        let mut closing = Vec::new();
+        self.pool.borrow_mut().drain(&mut closing);
+        drop(closing);
+        self.streams.close_idle();
     }
 
     /// Whether it can be asked at all.

@@ -9,8 +9,8 @@ use shards::{Attempts, Fault, Others, Rules, Step};
 
 use super::attempt::{FailedAttempt, attempt, failure};
 use super::connect::within;
-use super::core::Core;
 use super::flight::{Flight, Lane};
+use super::generation::Generation;
 use super::meter::CallTimes;
 use super::queue::{self, At, QueuePermit};
 use super::relay::PendingResponse;
@@ -32,7 +32,7 @@ const PAUSE_STEP_MS: u64 = 2_000;
 
 /// What an upstream call begins with.
 pub struct Call {
-    pub core: Rc<Core>,
+    pub core: Rc<Generation>,
     pub upstream: UpstreamRequest,
     pub flight: Rc<Flight>,
     pub guard: CompletionGuard,
@@ -87,7 +87,11 @@ struct Found<'a> {
     permit: QueuePermit,
 }
 
-async fn answer<'a>(core: &Rc<Core>, upstream: &UpstreamRequest, flight: &'a Flight) -> Result<Found<'a>, Failure> {
+async fn answer<'a>(
+    core: &Rc<Generation>,
+    upstream: &UpstreamRequest,
+    flight: &'a Flight,
+) -> Result<Found<'a>, Failure> {
     let fallbacks = &core.snapshot.models[upstream.model].fallback;
     let mut chain = std::iter::once(upstream.model).chain(fallbacks.iter().copied()).peekable();
     while let Some(model) = chain.next() {
@@ -143,7 +147,7 @@ enum Then {
 
 /// Attempts at one model, and what they say of its backends.
 async fn at_model<'a>(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     upstream: &UpstreamRequest,
     model: usize,
     flight: &'a Flight,
@@ -156,7 +160,7 @@ async fn at_model<'a>(
 
 /// Attempts at one model until one brings an answer, or no further one is worth it.
 async fn attempts<'a>(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     upstream: &UpstreamRequest,
     model: usize,
     flight: &'a Flight,
@@ -235,7 +239,7 @@ async fn attempts<'a>(
     }
 }
 
-async fn pause(core: &Core, flight: &Flight, for_ms: u64) {
+async fn pause(core: &Generation, flight: &Flight, for_ms: u64) {
     let until_ms = now_ms() + for_ms;
     loop {
         let left_ms = until_ms.saturating_sub(now_ms());
@@ -249,7 +253,7 @@ async fn pause(core: &Core, flight: &Flight, for_ms: u64) {
 
 /// One attempt, and a second one beside it if it is slower than most: the first content wins.
 async fn hedged<'a>(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     upstream: &UpstreamRequest,
     plan: Plan,
     tried: &mut Tried,

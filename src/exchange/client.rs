@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::core::Core;
+use super::generation::Generation;
 use super::memory::Reserved;
 use super::pace::Pace;
 use super::record::RequestRecord;
@@ -49,7 +50,7 @@ pub enum Filled {
 }
 
 impl<'a> ClientConnection<'a> {
-    pub fn new(core: &Core, socket: &'a mut Socket) -> ClientConnection<'a> {
+    pub fn new(core: &Generation, socket: &'a mut Socket) -> ClientConnection<'a> {
         let cancel = Rc::new(RefCell::new(Cancel::new()));
         ClientConnection {
             socket,

@@ -13,7 +13,7 @@ use shards::breaker::Gate;
 use shards::{ConnectionId, Fault, Millis, Slot, StreamBounds, Streams, Take};
 
 use super::attempt::Deadlines;
-use super::core::Core;
+use super::generation::Generation;
 use super::messages::Message;
 use super::queue;
 use crate::config::snapshot::{FastOpen, Protocol};
@@ -82,6 +82,13 @@ impl Shared {
         drop(closing);
     }
 
+    /// Closes every connection that no stream is on.
+    pub fn close_idle(&self) {
+        let mut closing = Vec::new();
+        self.streams.borrow_mut().drain(&mut closing);
+        drop(closing);
+    }
+
     /// Connections and streams that are open.
     pub fn counts(&self) -> (u64, u64) {
         let streams = self.streams.borrow();
@@ -114,7 +121,7 @@ impl Shared {
 }
 
 /// A place on an HTTP/2 connection that is open, if there is one.
-pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::Connection)> {
+pub fn stream_now(core: &Generation, backend: usize) -> Option<(ConnectionId, http2::Connection)> {
     let (id, connection) = core.backends[backend].streams.streams.borrow_mut().take_open()?;
     if connection.is_open() {
         return Some((id, connection));
@@ -126,7 +133,7 @@ pub fn stream_now(core: &Core, backend: usize) -> Option<(ConnectionId, http2::C
 
 /// A place on an HTTP/2 connection, opening one if need be; or the news that the backend speaks HTTP/1.1.
 /// Errors: none could be opened, or none became free in time.
-pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
+pub async fn stream(core: &Rc<Generation>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
     let mut failed = 0;
     while core.backends[backend].may_speak_http2() {
         let slot = core.backends[backend].streams.streams.borrow_mut().take();
@@ -163,7 +170,7 @@ pub async fn stream(core: &Rc<Core>, backend: usize, deadlines: Deadlines) -> Re
 
 /// Begins HTTP/2 on a connection that was opened for HTTP/1.1 and turned out to be one of HTTP/2.
 pub async fn settle(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     backend: usize,
     opened: Opened,
     deadlines: Deadlines,
@@ -183,7 +190,7 @@ pub async fn settle(
 
 /// An HTTP/2 connection being opened. Dropped, it was not.
 struct Dialling<'a> {
-    core: &'a Rc<Core>,
+    core: &'a Rc<Generation>,
     backend: usize,
     over: Cell<bool>,
 }
@@ -219,11 +226,13 @@ impl Dialling<'_> {
         spawn(&core.panics, async move {
             let _ = driver.await;
         });
-        let (watcher, mut lookout) = (core.clone(), connection.lookout());
+        // A backend that is gone closes its connections; until then, what becomes of them concerns it.
+        let (watcher, mut lookout) = (Rc::downgrade(&core.backends[backend]), connection.lookout());
         spawn(&core.panics, async move {
             loop {
                 let news = lookout.news().await;
-                let shared = &watcher.backends[backend].streams;
+                let Some(backend) = watcher.upgrade() else { return };
+                let shared = &backend.streams;
                 match news {
                     News::StreamsLimit(limit) => shared.streams.borrow_mut().limit(id, limit as u32),
                     News::Retiring => shared.streams.borrow_mut().retire(id),
@@ -250,10 +259,10 @@ impl Drop for Dialling<'_> {
 }
 
 /// Opens a connection. Errors: every address refused, it took too long, or no secure one could be made.
-pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<Fresh, Fault> {
+pub async fn open(core: &Generation, backend: usize, deadlines: Deadlines) -> Result<Fresh, Fault> {
     let settings = &core.snapshot.backends[backend];
     let begun_us = now_us();
-    let connected = || core.counters.backends[backend].connect.record(now_us().saturating_sub(begun_us));
+    let connected = || core.backends[backend].counters().connect.record(now_us().saturating_sub(begun_us));
     let until_ms = deadlines.head_ms.min(now_ms() + settings.timeout_connect_ms);
     let left_ms = || until_ms.saturating_sub(now_ms()).max(1);
     let mut addresses = core.backends[backend].addresses.borrow().to_vec();
@@ -290,7 +299,7 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
         }
         Err(fault) => {
             core.counters.connect_errors.add(1);
-            core.post_background(Message::Insecure { backend, from: core.id, fault });
+            core.post_background(Message::Insecure { backend: core.backends[backend].id(), from: core.id, fault });
             Err(Fault::Handshake)
         }
     }
@@ -298,16 +307,20 @@ pub async fn open(core: &Core, backend: usize, deadlines: Deadlines) -> Result<F
 
 /// Whether `error` says that the backend wants another client certificate, or one at all: in TLS 1.3 it says so after the
 /// handshake (RFC 8446 2), where requests meet it. Nothing of them was looked at.
-pub fn is_refused(core: &Core, backend: usize, error: &io::Error) -> bool {
+pub fn is_refused(core: &Generation, backend: usize, error: &io::Error) -> bool {
     let Some(fault @ TlsFault::ClientCertificateRefused { .. }) = TlsFault::of(error) else { return false };
-    core.post_background(Message::Insecure { backend, from: core.id, fault: fault.clone() });
+    core.post_background(Message::Insecure {
+        backend: core.backends[backend].id(),
+        from: core.id,
+        fault: fault.clone(),
+    });
     true
 }
 
 /// The backend is at `addresses` now. Connections that lead elsewhere finish what they have pending and get no new request;
 /// those that have nothing to do are closed. The others stay.
-pub fn moved(core: &Core, backend: usize, addresses: Arc<[Dial]>) {
-    let Some(backend) = core.backends.get(backend) else { return };
+pub fn moved(core: &Generation, backend: usize, addresses: Arc<[Dial]>) {
+    let backend = &core.backends[backend];
     backend.addresses.replace(addresses.clone());
     let (mut idle, mut unused) = (Vec::new(), Vec::new());
     backend.pool.borrow_mut().moved(addresses.clone(), &mut idle);
@@ -319,7 +332,7 @@ pub fn moved(core: &Core, backend: usize, addresses: Arc<[Dial]>) {
 
 /// Opens what the pools lack ahead of need, one backend after the other, so that requests find connections that are
 /// open. For a timer; it does nothing while it still runs.
-pub async fn warm(core: Rc<Core>) {
+pub async fn warm(core: Rc<Generation>) {
     if core.warming.replace(true) {
         return;
     }

@@ -8,22 +8,17 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use shards::{Cache, CoreId, Fingerprint, Millis, Shard};
 
-use super::backend::BackendState;
 use super::call::Call;
 use super::epochs::{Epoch, Epochs};
 use super::flight::{Flight, FreeList};
-use super::load::{Board, Load};
 use super::memory::RequestMemory;
 use super::messages::{Entry, Message};
-use super::meter;
-use super::model::ModelState;
-use super::queue;
-use crate::config::snapshot::{Balance, CacheMode, Snapshot};
+use super::node::Board;
+use crate::config::snapshot::{CacheMode, Snapshot};
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
 use crate::net::channel::Outbox;
-use crate::net::tls::TlsContext;
-use crate::net::{Dial, Panics, TaskPool, give_memory_back, now_ms};
+use crate::net::{Panics, TaskPool, give_memory_back, now_ms};
 use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
 use crate::observe::series::SeriesIndex;
@@ -41,10 +36,6 @@ pub struct Core {
     pub id: CoreId,
     /// Data cores of the node.
     pub count: u16,
-    pub snapshot: Arc<Snapshot>,
-    /// In the order of the snapshot's.
-    pub backends: Vec<Rc<BackendState>>,
-    pub models: Vec<Rc<ModelState>>,
     pub outbox: Outbox<Message>,
     /// What this core owns of the cache and of the flights.
     pub shard: RefCell<Shard<Arc<Entry>>>,
@@ -66,9 +57,6 @@ pub struct Core {
     pub displaced: RefCell<Vec<Rc<Flight>>>,
     /// Whether connections are being opened ahead of need.
     pub warming: Cell<bool>,
-    /// Whether a task looks for permits that other cores return.
-    pub borrowing: Cell<bool>,
-    pub load: Load,
     pub scratch: RefCell<Scratch>,
     /// Bytes of large events that have not come whole.
     pub event_bytes: Rc<Cell<u64>>,
@@ -144,33 +132,17 @@ impl Fresh {
 }
 
 impl Core {
-    pub fn new(
-        id: CoreId,
-        count: u16,
-        snapshot: Arc<Snapshot>,
-        addresses: Vec<Arc<[Dial]>>,
-        tls: Vec<Option<TlsContext>>,
-        board: Arc<Board>,
-        outbox: Outbox<Message>,
-    ) -> Core {
+    pub fn new(id: CoreId, count: u16, snapshot: &Snapshot, board: &Arc<Board>, outbox: Outbox<Message>) -> Core {
         let cores = u64::from(count.max(1));
         let budget = match snapshot.cache.mode {
             CacheMode::On => snapshot.cache.memory_bytes / cores,
             CacheMode::Off => 0,
         };
         let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
-        let backends = snapshot.backends.iter().zip(addresses).zip(tls).zip(&board.backend_permits);
-        let backends = backends.map(|(((settings, addresses), tls), permits)| {
-            Rc::new(BackendState::new(settings, addresses, tls, permits.clone(), count))
-        });
-        let models = snapshot.models.iter().zip(&board.model_permits);
-        let models = models.map(|(model, permits)| Rc::new(ModelState::new(&snapshot, model, permits.clone(), count)));
         let panics = Panics::default();
         Core {
             id,
             count,
-            backends: backends.collect(),
-            models: models.collect(),
             outbox,
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX, snapshot.cache.stale_if_error_ms)),
             near: RefCell::new(Cache::new(near)),
@@ -182,7 +154,6 @@ impl Core {
             feeding: RefCell::default(),
             displaced: RefCell::default(),
             warming: Cell::new(false),
-            borrowing: Cell::new(false),
             request_memory: RequestMemory::new(board.clone(), id, snapshot.server.request_memory_bytes),
             scratch: RefCell::default(),
             event_bytes: Rc::default(),
@@ -193,21 +164,13 @@ impl Core {
             known_responses: RefCell::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
             counters: board.counters(id).clone(),
-            series: RefCell::new(SeriesIndex::new(snapshot.models.len() as u32, snapshot.tenants.len() as u32)),
-            load: Load::new(board, id, snapshot.backends.len()),
+            series: RefCell::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.log.access)),
             panics,
             draining: Cell::new(false),
             halting: Cell::new(false),
             date: RefCell::new((u64::MAX, [b' '; crate::wire::http1::encode::DATE_BYTES])),
-            snapshot,
         }
-    }
-
-    /// Whether it matters how long a model's first contents take.
-    pub fn times_first_content(&self, model: usize) -> bool {
-        let model = &self.snapshot.models[model];
-        model.hedge_percent > 0 || model.balance == Balance::P2c
     }
 
     /// The clock of the shard machines.
@@ -247,22 +210,9 @@ impl Core {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Housekeeping, about once a second: closes connections idle for too long, sends on what waited, flushes the log.
-    pub fn tick(&self) {
-        let now = self.now();
-        let mut closing = Vec::new();
-        for backend in &self.backends {
-            backend.pool.borrow_mut().reap(now, &mut closing);
-            backend.streams.reap(now);
-        }
-        drop(closing);
-        queue::release_all(self);
-        self.shard.borrow_mut().sweep(now, FLIGHT_LIMIT_MS);
-        self.outbox.flush();
-        self.flush_log();
-        self.counters.log_lines_dropped.set(self.log.borrow().dropped_ever());
-        self.buffers.settle();
-        meter::publish(self);
+    /// Forgets the flights of leaders that were lost.
+    pub fn sweep(&self) {
+        self.shard.borrow_mut().sweep(self.now(), FLIGHT_LIMIT_MS);
     }
 
     /// Sends the log's lines to the I/O core, which stands behind the data cores in the mail.
@@ -352,7 +302,7 @@ impl Buffers {
     }
 
     /// Once a tick: without it, a core that falls quiet after a crowd would keep the crowd's memory.
-    fn settle(&self) {
+    pub fn settle(&self) {
         let (users, crowd) = (self.users.get(), self.crowd.get());
         if crowd >= CROWD_MIN && users <= crowd / 4 {
             self.crowd.set(users);

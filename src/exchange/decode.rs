@@ -2,7 +2,7 @@
 //! the decoded body. Must never give more than a body may have, nor let a body that is not looked into lose its coding.
 
 use super::client::ClientConnection;
-use super::core::Core;
+use super::generation::Generation;
 use super::memory::Reserved;
 use super::parse::{BodyPlace, body_bytes};
 use crate::dialect::facts::Endpoint;
@@ -35,7 +35,7 @@ fn is_looked_into(client: &ClientConnection<'_>, endpoint: Endpoint) -> bool {
 
 /// Takes `coding` off `body`, which is then apart from the client.
 pub fn decode(
-    core: &Core,
+    core: &Generation,
     client: &mut ClientConnection<'_>,
     body: BodyPlace,
     coding: Option<Coding>,

@@ -9,7 +9,8 @@ use shards::Fingerprint;
 use super::admit::Admission;
 use super::authenticate::Principal;
 use super::client::ClientConnection;
-use super::core::{Core, Scratch};
+use super::core::Scratch;
+use super::generation::Generation;
 use super::parse::{Request, body_bytes};
 use super::send::CHANGING;
 use crate::config::snapshot::{CacheMode, CachePolicy, IncludeUsage, Scope, Target};
@@ -22,7 +23,7 @@ const LAYOUT: &[u8] = b"ringway fingerprint 1\0";
 
 /// The request's fingerprint, or why its answer may not be shared. Needs `scratch` as the body's reading left it.
 pub fn of(
-    core: &Core,
+    core: &Generation,
     principal: &Principal,
     admission: &Admission,
     client: &ClientConnection<'_>,

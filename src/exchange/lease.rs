@@ -11,6 +11,7 @@ use super::attempt::Deadlines;
 use super::connect::{self, Found, Fresh, Opened};
 use super::core::Core;
 use super::flight::Flight;
+use super::generation::Generation;
 use super::queue::{self, At, QueuePermit};
 use super::route::Plan;
 use crate::net::http2::{self, Http2Fault};
@@ -54,7 +55,7 @@ enum Held {
 
 /// A leased connection. Dropped, it is closed and counted as lost.
 pub struct Lease {
-    core: Rc<Core>,
+    core: Rc<Generation>,
     backend: usize,
     carrier: Option<Carrier>,
     /// Where a connection of its own leads.
@@ -67,7 +68,7 @@ pub struct Lease {
 
 /// Leases a connection for `plan` that is there already. `None`: something has to be waited for, as [`connection`] does.
 /// Errors: too many wait already.
-pub fn connection_now(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<Option<Lease>, Fault> {
+pub fn connection_now(core: &Rc<Generation>, plan: &Plan, wanted: Wanted) -> Result<Option<Lease>, Fault> {
     let Some(permit) = queue::permit_now(core, At::Backend(plan.backend))? else { return Ok(None) };
     let mut lease = Lease::new(core, plan.backend, permit);
     Ok((lease.find_stream() || wanted == Wanted::Any && lease.find_idle()).then_some(lease))
@@ -76,7 +77,7 @@ pub fn connection_now(core: &Rc<Core>, plan: &Plan, wanted: Wanted) -> Result<Op
 /// Leases a connection for `plan`, waiting for one if the backend has as many as it may. Errors: every address refused,
 /// no secure connection, the wait or the dial took too long, or everybody has left.
 pub async fn connection(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     plan: &Plan,
     wanted: Wanted,
     deadlines: Deadlines,
@@ -130,7 +131,7 @@ pub async fn connection(
 }
 
 impl Lease {
-    fn new(core: &Rc<Core>, backend: usize, permit: QueuePermit) -> Lease {
+    fn new(core: &Rc<Generation>, backend: usize, permit: QueuePermit) -> Lease {
         let (held, origin) = (Held::Nothing, Origin::Fresh);
         Lease { core: core.clone(), backend, carrier: None, address: None, held, origin, _turn: permit }
     }

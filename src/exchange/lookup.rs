@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use shards::{Asked, CoalesceEvent, CoalesceStep, CoreId, Fingerprint, Fit, Lookup};
 
-use super::core::Core;
 use super::fingerprint::of_form;
 use super::flight::{Flight, Subscriber};
+use super::generation::Generation;
 use super::messages::{Acceptable, Entry, Message, ask_own};
 use crate::error::Failure;
 
@@ -20,7 +20,7 @@ pub type Step = CoalesceStep<Arc<Entry>, Box<Failure>>;
 /// Asks for an answer; `fingerprint` names the flight, see [`ask_own`], and `silent` one that was followed in vain. The subscriber is in
 /// the flight that the event is about; there is none with an answer.
 pub fn ask(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     fingerprint: Fingerprint,
     acceptable: Acceptable,
     silent: Option<u64>,
@@ -52,7 +52,7 @@ pub fn ask(
     if own {
         return ask_here(core, fingerprint, acceptable, silent);
     }
-    let subscriber = Flight::asking(core, fingerprint).subscriber(core);
+    let subscriber = Flight::asking(core, fingerprint).subscriber(core.core());
     let from = core.id;
     let message = match silent {
         None => Message::Ask { fingerprint, acceptable, from },
@@ -63,7 +63,7 @@ pub fn ask(
 }
 
 /// Whether an answer that is kept serves, in the form asked for if it can be converted.
-pub fn found(core: &Core, entry: Arc<Entry>, acceptable: Acceptable) -> Event {
+pub fn found(core: &Generation, entry: Arc<Entry>, acceptable: Acceptable) -> Event {
     if !acceptable.is_young_enough(&entry, core.now()) {
         return Event::Found(entry, Fit::TooOld);
     }
@@ -77,12 +77,12 @@ pub fn found(core: &Core, entry: Arc<Entry>, acceptable: Acceptable) -> Event {
 }
 
 /// A subscriber outside of any flight; `stale` may serve if every backend fails.
-pub fn alone(core: &Rc<Core>, stale: Option<Arc<Entry>>) -> Subscriber {
-    Flight::private(core, stale).subscriber(core)
+pub fn alone(core: &Rc<Generation>, stale: Option<Arc<Entry>>) -> Subscriber {
+    Flight::private(core, stale).subscriber(core.core())
 }
 
 /// A copy of what another core owns, unless that one may have stored something newer since.
-fn near(core: &Core, owner: CoreId, fingerprint: &Fingerprint, acceptable: Acceptable) -> Option<Arc<Entry>> {
+fn near(core: &Generation, owner: CoreId, fingerprint: &Fingerprint, acceptable: Acceptable) -> Option<Arc<Entry>> {
     let now = core.now();
     let formed = of_form(fingerprint, acceptable.form);
     let mut near = core.near.borrow_mut();
@@ -96,7 +96,7 @@ fn near(core: &Core, owner: CoreId, fingerprint: &Fingerprint, acceptable: Accep
 
 /// This core is the owner.
 fn ask_here(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     fingerprint: Fingerprint,
     acceptable: Acceptable,
     silent: Option<u64>,
@@ -104,7 +104,7 @@ fn ask_here(
     match ask_own(core, &fingerprint, acceptable, core.id, silent) {
         Asked::Hit { value: entry, .. } => (found(core, entry, acceptable), None),
         Asked::Lead { number, stale } => {
-            (Event::Lead, Some(Flight::leading(core, fingerprint, number, stale).subscriber(core)))
+            (Event::Lead, Some(Flight::leading(core, fingerprint, number, stale).subscriber(core.core())))
         }
         Asked::Alone { stale } => (Event::Alone, Some(alone(core, stale))),
         Asked::Follow { leader, number } => {
@@ -115,7 +115,7 @@ fn ask_here(
                 // It ended between its last byte and its settlement, or outgrew the cache.
                 return (Event::Alone, None);
             }
-            let subscriber = Flight::asking(core, fingerprint).subscriber(core);
+            let subscriber = Flight::asking(core, fingerprint).subscriber(core.core());
             core.post(leader, Message::Join { fingerprint, number, follower: core.id });
             (Event::Follow, Some(subscriber))
         }
@@ -124,7 +124,7 @@ fn ask_here(
 
 /// Joins or begins a flight of this core that the owner does not know of.
 pub fn ask_without_owner(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     fingerprint: Fingerprint,
     silent: Option<u64>,
 ) -> (Event, Option<Subscriber>) {
@@ -133,11 +133,11 @@ pub fn ask_without_owner(
         Flight::displace(core, &fingerprint);
     }
     join_here(core, &fingerprint)
-        .unwrap_or_else(|| (Event::Lead, Some(Flight::local(core, fingerprint).subscriber(core))))
+        .unwrap_or_else(|| (Event::Lead, Some(Flight::local(core, fingerprint).subscriber(core.core()))))
 }
 
 /// A flight that exchanges of this core take part in. One that has outgrown what is kept of it is nobody's to join any more.
-fn join_here(core: &Rc<Core>, fingerprint: &Fingerprint) -> Option<(Event, Option<Subscriber>)> {
+fn join_here(core: &Rc<Generation>, fingerprint: &Fingerprint) -> Option<(Event, Option<Subscriber>)> {
     let flight = core.flights.borrow().get(fingerprint).cloned()?;
     if flight.can_be_joined() {
         return Some(follow(core, &flight));
@@ -146,6 +146,6 @@ fn join_here(core: &Rc<Core>, fingerprint: &Fingerprint) -> Option<(Event, Optio
     None
 }
 
-fn follow(core: &Rc<Core>, flight: &Rc<Flight>) -> (Event, Option<Subscriber>) {
-    (Event::Follow, Some(flight.subscriber(core)))
+fn follow(core: &Rc<Generation>, flight: &Rc<Flight>) -> (Event, Option<Subscriber>) {
+    (Event::Follow, Some(flight.subscriber(core.core())))
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use shards::CoreId;
 
-use super::load::Board;
+use super::node::Board;
 use crate::error::Failure;
 use crate::net::now_ms;
 
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_bound_is_the_nodes_and_what_is_dropped_comes_back() {
-        let board = Arc::new(Board::of_counts(2, 1, 1));
+        let board = Arc::new(Board::new(2));
         let memory = |core| RequestMemory::new(board.clone(), CoreId(core), 1_000_000);
         let (one, two) = (memory(0), memory(1));
         let (mut first, mut second) = (Reserved::nothing(&one), Reserved::nothing(&two));

@@ -3,7 +3,6 @@
 //! Bodies cross as reference-counted immutable bytes.
 
 use std::borrow::Cow;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +14,8 @@ use super::core::{Core, NearCopy};
 use super::epochs::Epoch;
 use super::fingerprint::{of_form, of_question};
 use super::flight::{AnswerHead, End, Source};
+use super::generation::Current;
+use super::node::{BackendId, ModelId, NodeGeneration};
 use super::queue::{self, At};
 use super::route;
 use crate::dialect::Dialect;
@@ -122,17 +123,21 @@ pub enum Message {
     /// To the owner: keep this, which was fetched outside of a flight.
     Keep { fingerprint: Fingerprint, entry: Arc<Entry> },
     /// What is known of a backend's health: from the background core's checks, or from another data core's requests.
-    Health { backend: usize, news: News },
+    Health { backend: BackendId, news: News },
     /// To the other data cores, and to the background core, which says so: one target of a model asked to be left alone.
-    Cooled { model: usize, target: usize, for_ms: u64 },
+    Cooled { model: ModelId, target: usize, for_ms: u64 },
     /// To the other data cores: a request waits for a connection to this backend; close some that are idle.
-    ConnectionWanted { backend: usize },
+    ConnectionWanted { backend: BackendId },
     /// Data core to background core: a backend's breaker turned, and why.
-    Turned { backend: usize, from: CoreId, change: Change },
+    Turned { backend: BackendId, from: CoreId, change: Change },
     /// Data core to background core: a secure connection could not be made, and why.
-    Insecure { backend: usize, from: CoreId, fault: TlsFault },
+    Insecure { backend: BackendId, from: CoreId, fault: TlsFault },
     /// Background core to data cores: the backend's name leads to these now.
-    Addresses { backend: usize, addresses: Arc<[Dial]> },
+    Addresses { backend: BackendId, addresses: Arc<[Dial]> },
+    /// Background core to data cores: from now on this is in force. Answered, also where it is so already.
+    Generation(Arc<NodeGeneration>),
+    /// Data core to background core: generation `number` is in force here.
+    InForce { from: CoreId, number: u64 },
     /// Data core to I/O core: lines of the access log, and how many were dropped before these.
     Log { from: CoreId, lines: Vec<u8>, dropped: u64 },
     /// I/O core to data core: the buffer of a `Log`, emptied.
@@ -161,6 +166,7 @@ impl Payload for Message {
             Message::Leave { .. } | Message::Settle { .. } | Message::Keep { .. } => Class::Request,
             Message::Health { .. } | Message::Cooled { .. } | Message::ConnectionWanted { .. } => Class::Control,
             Message::Turned { .. } | Message::Insecure { .. } => Class::Control,
+            Message::Generation(_) | Message::InForce { .. } => Class::Control,
             Message::Addresses { .. } | Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => {
                 Class::Control
             }
@@ -338,7 +344,9 @@ fn join(core: &Core, fingerprint: Fingerprint, number: u64, follower: CoreId) {
 }
 
 /// Does what one message says. `Drain`, `Halt` and the messages of other kinds of core are for the core's own loop.
-pub fn deliver(core: &Rc<Core>, message: Message) {
+/// What names a backend or a model of another generation is dropped: those who sent it find out by themselves.
+pub fn deliver(current: &Current, message: Message) {
+    let core = current.core();
     let find = |fingerprint: &Fingerprint| core.flights.borrow().get(fingerprint).cloned();
     let displaced = |fingerprint: &Fingerprint| {
         let flights = core.displaced.borrow();
@@ -401,9 +409,10 @@ pub fn deliver(core: &Rc<Core>, message: Message) {
             }
         }
         Message::Health { backend, news } => {
-            let Some(backend) = core.backends.get(backend) else { return };
+            let generation = current.get();
+            let Some(backend) = generation.backend(backend) else { return };
             let now = core.now();
-            let mut breaker = backend.breaker.borrow_mut();
+            let mut breaker = generation.backends[backend].breaker.borrow_mut();
             match news {
                 // Every core hears of it: there is nobody to tell.
                 News::CheckPassed => _ = breaker.checked(Check::Passed, now),
@@ -412,11 +421,32 @@ pub fn deliver(core: &Rc<Core>, message: Message) {
                 News::Restored { epoch } => breaker.elsewhere_restored(epoch, now),
             }
         }
-        Message::Cooled { model, target, for_ms } => _ = route::cooled(core, model, target, for_ms),
-        Message::ConnectionWanted { backend } => queue::release(core, At::Backend(backend)),
-        Message::Addresses { backend, addresses } => connect::moved(core, backend, addresses),
+        Message::Cooled { model, target, for_ms } => {
+            let generation = current.get();
+            let model = generation.model(model);
+            model.into_iter().for_each(|model| _ = route::cooled(&generation, model, target, for_ms));
+        }
+        Message::ConnectionWanted { backend } => {
+            let generation = current.get();
+            let backend = generation.backend(backend);
+            backend.into_iter().for_each(|backend| queue::release(&generation, At::Backend(backend)));
+        }
+        Message::Addresses { backend, addresses } => {
+            let generation = current.get();
+            if let Some(backend) = generation.backend(backend) {
+                connect::moved(&generation, backend, addresses);
+            }
+        }
+        Message::Generation(node) => {
+            let number = node.number;
+            // What cannot be secured was found before it was sent.
+            if current.replace(node).is_ok() {
+                core.post_background(Message::InForce { from: core.id, number });
+            }
+        }
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } | Message::Turned { .. } | Message::Insecure { .. } => {}
+        Message::InForce { .. } => {}
     }
 }

@@ -4,13 +4,14 @@
 use shards::breaker::{Change, State};
 use shards::{EventFault, Fault};
 
-use super::core::Core;
+use super::backend::BackendState;
+use super::generation::Generation;
 use super::record::{CacheMark, RequestRecord};
 use super::upstream_request::UpstreamRequest;
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::net::{now_us, unix_ms};
 use crate::observe::counters::{AttemptResult, BackendCounters};
-use crate::observe::series::{Amounts, Key};
+use crate::observe::series::{Amounts, Key, OTHER};
 
 /// An attempt that has begun. Dropped before its end, it was cancelled.
 pub struct Attempted<'a> {
@@ -19,8 +20,8 @@ pub struct Attempted<'a> {
 }
 
 impl<'a> Attempted<'a> {
-    pub fn begin(core: &'a Core, backend: usize) -> Attempted<'a> {
-        let counters = &core.counters.backends[backend];
+    pub fn begin(core: &'a Generation, backend: usize) -> Attempted<'a> {
+        let counters = &core.backends[backend].counters();
         counters.attempts.add(1);
         Attempted { counters, result: AttemptResult::Cancelled }
     }
@@ -70,8 +71,10 @@ impl CallTimes {
     }
 
     /// It has ended, with the usage it told of.
-    pub fn end(self, core: &Core, upstream: &UpstreamRequest, tokens: Option<TokenUsage>) {
-        let Some(operation) = core.counters.operation(upstream.endpoint as usize, Some(upstream.model)) else { return };
+    pub fn end(self, core: &Generation, upstream: &UpstreamRequest, tokens: Option<TokenUsage>) {
+        let Some(operation) = core.models[upstream.model].counters().operation(upstream.endpoint as usize) else {
+            return;
+        };
         let now = now_us();
         operation.call.record(now.saturating_sub(self.begun_us));
         let (Some(opened_us), Form::Streaming) = (self.opened_us, upstream.form) else { return };
@@ -83,7 +86,7 @@ impl CallTimes {
 }
 
 /// A request has ended.
-pub fn count(core: &Core, record: &RequestRecord, now_us: u64) {
+pub fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
     let counters = &core.counters;
     let (mut saves, mut from_cache) = (false, false);
     match record.cache {
@@ -111,15 +114,15 @@ pub fn count(core: &Core, record: &RequestRecord, now_us: u64) {
         (tokens(!saves), tokens(saves));
     let amounts =
         Amounts { requests: 1, prompt_tokens, completion_tokens, saved_prompt_tokens, saved_completion_tokens };
-    let snapshot = &core.snapshot;
     let key = Key {
         endpoint: record.endpoint as u8,
-        model: record.model.unwrap_or(snapshot.models.len()) as u32,
-        tenant: record.tenant.unwrap_or(snapshot.tenants.len()) as u32,
+        model: record.model.map_or(OTHER, |model| core.models[model].series()),
+        tenant: record.tenant.map_or(OTHER, |tenant| core.tenant_series(tenant)),
         status: record.status,
     };
     core.series.borrow_mut().add(&counters.series, key, amounts);
-    let Some(operation) = counters.operation(record.endpoint as usize, record.model) else { return };
+    let of_model = record.model.map_or(&counters.without_model, |model| core.models[model].counters());
+    let Some(operation) = of_model.operation(record.endpoint as usize) else { return };
     operation.duration.record(now_us.saturating_sub(record.started_us));
     let Some(first_us) = record.first_byte_us.map(|at| at.saturating_sub(record.started_us)) else { return };
     if record.failure.is_some() || record.status != 200 {
@@ -136,32 +139,31 @@ pub fn count(core: &Core, record: &RequestRecord, now_us: u64) {
 }
 
 /// A backend came into or out of service by what this core found.
-pub fn turned(core: &Core, backend: usize, change: &Change) {
-    let counters = &core.counters.backends[backend];
+pub fn turned(backend: &BackendState, change: &Change) {
+    let counters = backend.counters();
     counters.state.set(state(change.to));
     counters.reason.set(change.reason as u64 + 1);
     counters.changed_unix_ms.set(unix_ms());
 }
 
 /// Sets the gauges.
-pub fn publish(core: &Core) {
+pub fn publish(core: &Generation) {
     let counters = &core.counters;
     let shard = core.shard.borrow();
     let near = core.near.borrow();
     counters.cache_bytes.set(shard.cache().used_bytes() + near.used_bytes());
     counters.cache_entries.set(shard.cache().len() as u64);
-    for (backend, of) in counters.backends.iter().enumerate() {
-        let pool = core.backends[backend].pool.borrow();
-        of.state.set(state(core.backends[backend].breaker.borrow().state()));
-        of.in_flight.set(core.load.own(backend).into());
+    for backend in &core.backends {
+        let (of, pool) = (backend.counters(), backend.pool.borrow());
+        of.state.set(state(backend.breaker.borrow().state()));
         of.connections_idle.set(pool.idle() as u64);
         of.connections_busy.set(pool.leased() as u64);
-        let (connections, streams) = core.backends[backend].streams.counts();
+        let (connections, streams) = backend.streams.counts();
         of.http2_connections.set(connections);
         of.http2_streams.set(streams);
     }
-    for (of, model) in counters.models.iter().zip(&core.models) {
-        of.queue_depth.set(model.queue.borrow().waiting() as u64);
+    for model in &core.models {
+        model.counters().queue_depth.set(model.queue.waiting.borrow().waiting() as u64);
     }
 }
 

@@ -6,13 +6,15 @@ pub mod backend; // what it keeps of each backend
 pub mod core; // what one data core owns
 mod epochs; // since when copies of other cores' entries are out of date
 
+pub mod generation; // one core under one configuration
+
 pub mod client; // one client connection and its buffers
 pub mod flight; // one upstream call that any number of exchanges read
-pub mod load; // requests in flight, over all cores
 mod memory; // what bodies of requests take
 pub mod messages; // what crosses cores, and what a core does with it
 mod meter; // what the metrics get
 pub mod model; // what a core keeps of each model
+pub mod node; // one configuration as all cores share it
 mod pace; // how slowly a client may move bytes
 pub mod permits; // caps of the node, lent to its cores
 mod queue; // waiting for a permit

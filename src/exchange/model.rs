@@ -2,14 +2,17 @@
 //! they may be repeated. Owned by the core.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
 use shards::balancer::{Ring, RoundRobin, hash};
-use shards::{Budget, Millis, Quantile, Queue};
+use shards::{Budget, CoreId, Millis, Quantile, Queue};
 
+use super::node::{ModelId, NodeModel};
 use super::permits::{CorePermits, NodePermits};
 use crate::config::snapshot::{Model, Snapshot};
+use crate::observe::counters::ModelCounters;
 
 /// Retries of a node that its requests have not earned yet: as many as may be in flight when a backend dies.
 const RETRY_RESERVE: u32 = 100;
@@ -17,10 +20,25 @@ const RETRY_RESERVE: u32 = 100;
 const HEDGE_RESERVE: u32 = 2;
 
 pub struct ModelState {
-    /// This core's permits of the node's cap, and who waits for one.
-    pub permits: CorePermits,
-    pub queue: RefCell<Queue<Waker>>,
+    node: Arc<NodeModel>,
+    core: usize,
+    pub queue: Rc<RequestQueue>,
     pub spread: RefCell<Spread>,
+}
+
+/// This core's permits of a model's cap, and who waits for one.
+pub struct RequestQueue {
+    of: Arc<NodePermits>,
+    pending_max: u32,
+    pub permits: CorePermits,
+    pub waiting: RefCell<Queue<Waker>>,
+}
+
+impl RequestQueue {
+    /// Whether it may serve this model, too.
+    pub fn is_of(&self, node: &NodeModel, settings: &Model) -> bool {
+        Arc::ptr_eq(&self.of, &node.permits) && self.pending_max == settings.max_pending_requests
+    }
 }
 
 /// How a model's requests are spread, and how often they may be repeated: this core's part.
@@ -41,15 +59,38 @@ pub struct Spread {
 }
 
 impl ModelState {
-    /// For one of `cores` cores.
-    pub fn new(snapshot: &Snapshot, model: &Model, permits: Arc<NodePermits>, cores: u16) -> ModelState {
-        let cores = u32::from(cores.max(1));
-        let permits = CorePermits::new(permits);
-        ModelState {
-            queue: RefCell::new(Queue::new(permits.held(), model.max_pending_requests.div_ceil(cores))),
-            permits,
-            spread: RefCell::new(Spread::new(snapshot, model, cores)),
-        }
+    /// For one of `cores` cores; `queue` if there is one already.
+    pub fn new(
+        node: Arc<NodeModel>,
+        queue: Option<Rc<RequestQueue>>,
+        snapshot: &Snapshot,
+        settings: &Model,
+        core: CoreId,
+        cores: u16,
+    ) -> ModelState {
+        let count = u32::from(cores.max(1));
+        let queue = queue.unwrap_or_else(|| {
+            let (of, pending_max) = (node.permits.clone(), settings.max_pending_requests);
+            let permits = CorePermits::new(of.clone());
+            let waiting = RefCell::new(Queue::new(permits.held(), pending_max.div_ceil(count)));
+            Rc::new(RequestQueue { of, pending_max, permits, waiting })
+        });
+        let spread = RefCell::new(Spread::new(snapshot, settings, count));
+        ModelState { node, core: usize::from(core.0), queue, spread }
+    }
+
+    pub fn id(&self) -> ModelId {
+        self.node.id
+    }
+
+    /// Under which number its requests are counted.
+    pub fn series(&self) -> u32 {
+        self.node.series
+    }
+
+    /// This core's numbers of it.
+    pub fn counters(&self) -> &ModelCounters {
+        &self.node.counters[self.core]
     }
 }
 

@@ -2,8 +2,9 @@
 //! came; what is known of them are spans.
 
 use super::client::{ClientConnection, Filled, READ_ROOM_BYTES};
-use super::core::{Core, Scratch};
+use super::core::Scratch;
 use super::endpoint::{ModelPlace, Route};
+use super::generation::Generation;
 use super::named::{self, Named};
 use super::pace::Pace;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
@@ -72,7 +73,7 @@ pub struct Request {
 }
 
 /// Reads the body to its end. Errors: too large, malformed framing, too slow, or the client left.
-pub async fn receive(core: &Core, client: &mut ClientConnection<'_>) -> Result<BodyPlace, Failure> {
+pub async fn receive(core: &Generation, client: &mut ClientConnection<'_>) -> Result<BodyPlace, Failure> {
     let max = core.snapshot.server.body_max_bytes;
     match client.head.framing {
         Framing::Empty | Framing::UntilClose => Ok(BodyPlace::Behind { length: 0 }),
@@ -111,7 +112,7 @@ pub async fn receive(core: &Core, client: &mut ClientConnection<'_>) -> Result<B
 }
 
 async fn receive_chunks(
-    core: &Core,
+    core: &Generation,
     client: &mut ClientConnection<'_>,
     max: u64,
     bytes: &mut Vec<u8>,
@@ -144,11 +145,11 @@ async fn receive_chunks(
     }
 }
 
-fn pace(core: &Core) -> Pace {
+fn pace(core: &Generation) -> Pace {
     Pace::new(core.snapshot.server.timeout_body_ms, core.snapshot.server.rate_min_bytes)
 }
 
-async fn fill(core: &Core, client: &mut ClientConnection<'_>, pace: &mut Pace) -> Result<(), Failure> {
+async fn fill(core: &Generation, client: &mut ClientConnection<'_>, pace: &mut Pace) -> Result<(), Failure> {
     let (begun_ms, before) = (now_ms(), client.pending().len());
     match client.fill(core, begun_ms.saturating_add(pace.pause_left_ms()), Wait::ForRest).await {
         Ok(Filled::Some) => {
@@ -161,7 +162,7 @@ async fn fill(core: &Core, client: &mut ClientConnection<'_>, pace: &mut Pace) -
 }
 
 /// RFC 9110 10.1.1: the client waits with its body until it is told to go on.
-async fn answer_expectation(core: &Core, client: &mut ClientConnection<'_>) -> Result<(), Failure> {
+async fn answer_expectation(core: &Generation, client: &mut ClientConnection<'_>) -> Result<(), Failure> {
     if client.head.expect_continue == Expectation::Continue && client.pending().len() == client.head.length {
         client.output.extend_from_slice(encode::CONTINUE);
         client.flush(core.snapshot.server.timeout_write_ms).await.map_err(|_| Failure::ClientGone)?;

@@ -11,8 +11,8 @@ use std::task::{Poll, Waker};
 use shards::{CoreId, Enter, Fault, Place, Queue};
 
 use super::connect::Done;
-use super::core::Core;
 use super::flight::Flight;
+use super::generation::Generation;
 use super::messages::Message;
 use super::permits::CorePermits;
 use crate::net::{sleep_ms, spawn};
@@ -30,12 +30,12 @@ pub enum At {
 
 /// Somebody's permit; the next one's when it is dropped.
 pub struct QueuePermit {
-    core: Rc<Core>,
+    core: Rc<Generation>,
     at: At,
 }
 
 /// A permit, if it is had without waiting. Errors: the queue is full.
-pub fn permit_now(core: &Rc<Core>, at: At) -> Result<Option<QueuePermit>, Fault> {
+pub fn permit_now(core: &Rc<Generation>, at: At) -> Result<Option<QueuePermit>, Fault> {
     let (mut queue, permits) = (queue(core, at).borrow_mut(), permits(core, at));
     if queue.waiting() == 0 && queue.taken() >= permits.held() && permits.take() {
         queue.resize(permits.held());
@@ -53,7 +53,7 @@ pub fn permit_now(core: &Rc<Core>, at: At) -> Result<Option<QueuePermit>, Fault>
 }
 
 /// Waits for a permit. Errors: the queue is full, the wait too long, or everybody has left.
-pub async fn permit(core: &Rc<Core>, at: At, timeout_ms: u64, flight: &Flight) -> Result<QueuePermit, Fault> {
+pub async fn permit(core: &Rc<Generation>, at: At, timeout_ms: u64, flight: &Flight) -> Result<QueuePermit, Fault> {
     match permit_now(core, at)? {
         Some(permit) => Ok(permit),
         // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
@@ -61,7 +61,7 @@ pub async fn permit(core: &Rc<Core>, at: At, timeout_ms: u64, flight: &Flight) -
     }
 }
 
-async fn wait(core: &Rc<Core>, at: At, timeout_ms: u64) -> Result<QueuePermit, Fault> {
+async fn wait(core: &Rc<Generation>, at: At, timeout_ms: u64) -> Result<QueuePermit, Fault> {
     let mut waiting: Option<Waiting<'_>> = None;
     let mut too_late = pin!(sleep_ms(timeout_ms));
     poll_fn(|context| {
@@ -92,7 +92,7 @@ async fn wait(core: &Rc<Core>, at: At, timeout_ms: u64) -> Result<QueuePermit, F
 
 /// A place in a queue; given up when it is dropped before its permit.
 struct Waiting<'a> {
-    core: &'a Core,
+    core: &'a Generation,
     at: At,
     place: Place,
     over: bool,
@@ -125,13 +125,13 @@ impl Drop for QueuePermit {
 }
 
 /// Begins to borrow for the requests that wait in this queue.
-fn look_elsewhere(core: &Rc<Core>, at: At) {
+fn look_elsewhere(core: &Rc<Generation>, at: At) {
     if !permits(core, at).are_lent() || !permits(core, at).begin_wanting() {
         return;
     }
     if let At::Backend(backend) = at {
         for other in (0..core.count).map(CoreId).filter(|other| *other != core.id) {
-            core.post(other, Message::ConnectionWanted { backend });
+            core.post(other, Message::ConnectionWanted { backend: core.backends[backend].id() });
         }
     }
     if !core.borrowing.replace(true) {
@@ -140,7 +140,7 @@ fn look_elsewhere(core: &Rc<Core>, at: At) {
 }
 
 /// Takes permits for the requests that wait on this core, until none does.
-async fn borrow(core: Rc<Core>) {
+async fn borrow(core: Rc<Generation>) {
     // Also when it panics: otherwise this core would never borrow again.
     let _done = Done(&core.borrowing);
     let mut waits = true;
@@ -164,12 +164,12 @@ async fn borrow(core: Rc<Core>) {
     }
 }
 
-fn all(core: &Core) -> impl Iterator<Item = At> + use<> {
+fn all(core: &Generation) -> impl Iterator<Item = At> + use<> {
     (0..core.models.len()).map(At::Model).chain((0..core.backends.len()).map(At::Backend))
 }
 
 /// Returns the permits that this core does not use.
-fn settle(core: &Core, at: At) {
+fn settle(core: &Generation, at: At) {
     let permits = permits(core, at);
     let mut queue = queue(core, at).borrow_mut();
     if permits.are_lent() && queue.waiting() == 0 {
@@ -180,7 +180,7 @@ fn settle(core: &Core, at: At) {
 
 /// Returns the permits that this core does not use, and half of those of idle connections if requests wait on other cores.
 /// Half, because a core that closed all of them would open them again soon after.
-pub fn release(core: &Core, at: At) {
+pub fn release(core: &Generation, at: At) {
     if let At::Backend(backend) = at
         && permits(core, at).are_wanted_elsewhere()
     {
@@ -191,12 +191,12 @@ pub fn release(core: &Core, at: At) {
 }
 
 /// As `release`, for every queue. For a timer.
-pub fn release_all(core: &Core) {
+pub fn release_all(core: &Generation) {
     all(core).filter(|at| permits(core, *at).are_lent()).for_each(|at| release(core, at));
 }
 
 /// HTTP/1.1 connections that are open, idle ones included: each needs a permit, whether a request uses it or not.
-fn open(core: &Core, at: At) -> u32 {
+fn open(core: &Generation, at: At) -> u32 {
     match at {
         At::Model(_) => 0,
         At::Backend(backend) => core.backends[backend].pool.borrow().open() as u32,
@@ -204,12 +204,12 @@ fn open(core: &Core, at: At) -> u32 {
 }
 
 /// Whether a permit is not bound to a connection.
-fn has_room(core: &Core, at: At) -> bool {
+fn has_room(core: &Generation, at: At) -> bool {
     open(core, at) < permits(core, at).held()
 }
 
 /// Closes the connection that has been idle for longest. Whether there was one.
-fn close_idle(core: &Core, at: At) -> bool {
+fn close_idle(core: &Generation, at: At) -> bool {
     let At::Backend(backend) = at else { return false };
     let closing = core.backends[backend].pool.borrow_mut().close_idle();
     closing.is_some()
@@ -217,7 +217,7 @@ fn close_idle(core: &Core, at: At) -> bool {
 
 /// Makes room for a connection that a request with a permit is about to open. Every lease and every connection being opened
 /// has a permit, so if all are bound to connections, one of these is idle.
-pub fn make_room(core: &Core, backend: usize) {
+pub fn make_room(core: &Generation, backend: usize) {
     let at = At::Backend(backend);
     if permits(core, at).are_lent() && !has_room(core, at) {
         close_idle(core, at);
@@ -225,7 +225,7 @@ pub fn make_room(core: &Core, backend: usize) {
 }
 
 /// A permit to open a connection ahead of need: none if it is wanted for requests, here or on another core.
-pub fn permit_to_warm(core: &Rc<Core>, backend: usize) -> Option<QueuePermit> {
+pub fn permit_to_warm(core: &Rc<Generation>, backend: usize) -> Option<QueuePermit> {
     let (at, permits) = (At::Backend(backend), &core.backends[backend].permits);
     if !permits.are_lent() {
         return permit_now(core, at).ok().flatten();
@@ -243,16 +243,16 @@ pub fn permit_to_warm(core: &Rc<Core>, backend: usize) -> Option<QueuePermit> {
     Some(permit)
 }
 
-fn permits(core: &Core, at: At) -> &CorePermits {
+fn permits(core: &Generation, at: At) -> &CorePermits {
     match at {
-        At::Model(model) => &core.models[model].permits,
+        At::Model(model) => &core.models[model].queue.permits,
         At::Backend(backend) => &core.backends[backend].permits,
     }
 }
 
-fn queue(core: &Core, at: At) -> &RefCell<Queue<Waker>> {
+fn queue(core: &Generation, at: At) -> &RefCell<Queue<Waker>> {
     match at {
-        At::Model(model) => &core.models[model].queue,
+        At::Model(model) => &core.models[model].queue.waiting,
         At::Backend(backend) => &core.backends[backend].queue,
     }
 }

@@ -1,7 +1,10 @@
 //! What is noted of an exchange while it goes on, and the one line of the log and the counters at its end.
 
+use std::sync::Arc;
+
 use super::client::ClientConnection;
 use super::core::Core;
+use super::generation::Generation;
 use super::meter;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
@@ -111,7 +114,7 @@ pub struct RequestRecord {
     pub form: Form,
     pub tenant: Option<usize>,
     pub model: Option<usize>,
-    pub backend: Option<usize>,
+    pub backend: Option<Arc<str>>,
     pub cache: CacheMark,
     /// Why the answer is not kept, as far as it is known by now.
     pub not_stored: Option<NotStored>,
@@ -164,7 +167,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
 }
 
 /// Ends the record: one line of the access log, and the counters.
-pub fn end(core: &Core, record: &RequestRecord) {
+pub fn end(core: &Generation, record: &RequestRecord) {
     let now_us = now_us();
     meter::count(core, record, now_us);
     let mut log = core.log.borrow_mut();
@@ -179,7 +182,7 @@ pub fn end(core: &Core, record: &RequestRecord) {
         tenant: record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
         endpoint: record.endpoint.label(),
         model: record.model.map(|model| snapshot.models[model].name.as_str()),
-        backend: record.backend.map(|backend| snapshot.backends[backend].name.as_str()),
+        backend: record.backend.as_deref(),
         status: record.status,
         cache: record.cache.label(),
         // Of a failure the error is the reason; what comes from the cache is in it.

@@ -9,7 +9,7 @@ use shards::breaker::{Change, Gate, Outcome, Pass, State, WHOLE_SHARE};
 use shards::{Breaker, Fault, Millis};
 
 use super::attempt::{is_failing, is_late, outcome};
-use super::core::Core;
+use super::generation::Generation;
 use super::messages::{Message, News};
 use super::meter;
 use super::upstream_request::UpstreamRequest;
@@ -23,7 +23,7 @@ const PROMPT_BYTES: usize = 1024;
 
 /// Where a request goes. Counted as in flight at its backend while it lives.
 pub struct Plan {
-    core: Rc<Core>,
+    core: Rc<Generation>,
     pub model: usize,
     /// Index of the target in the model.
     pub target: usize,
@@ -52,7 +52,7 @@ impl Tried {
 }
 
 /// Picks a target of `model` that was not `tried`. Errors: none is in service, even in a panic.
-pub fn plan(core: &Rc<Core>, upstream: &UpstreamRequest, model: usize, tried: &Tried) -> Result<Plan, Fault> {
+pub fn plan(core: &Rc<Generation>, upstream: &UpstreamRequest, model: usize, tried: &Tried) -> Result<Plan, Fault> {
     let targets = &core.snapshot.models[model].targets;
     let now = core.now();
     let mut spread = core.models[model].spread.borrow_mut();
@@ -85,35 +85,35 @@ pub fn plan(core: &Rc<Core>, upstream: &UpstreamRequest, model: usize, tried: &T
     let shares = &spread.shares;
     let tier = first_tier(&spread.tiers, |target| shares[target]).ok_or(Fault::NoBackend)?;
     let weight = |target: usize| if spread.tiers[target] == tier { shares[target] } else { 0 };
-    let load = |target: usize| core.load.all(targets[target].backend);
+    let load = |target: usize| core.backends[targets[target].backend].in_flight_anywhere();
     let picked = match &core.snapshot.models[model].balance {
         Balance::RoundRobin => spread.round_robin.pick(weight),
         Balance::LeastConnections => {
-            core.load.look(now);
+            core.look_elsewhere(now);
             least(targets.len(), load, weight, &mut spread.cursor)
         }
         Balance::P2c => {
             let cost = |target: usize| {
                 let backend = targets[target].backend;
-                core.backends[backend].latency.borrow().cost(core.load.own(backend), now)
+                core.backends[backend].latency.borrow().cost(core.backends[backend].in_flight(), now)
             };
             two_choices(targets.len(), cost, weight, random_u64())
         }
         balance @ (Balance::Sticky(_) | Balance::Prefix) => {
-            core.load.look(now);
+            core.look_elsewhere(now);
             spread.ring.pick(place(upstream, balance), load, weight)
         }
     };
     let target = picked.ok_or(Fault::NoBackend)?;
     let backend = targets[target].backend;
     let pass = core.backends[backend].breaker.borrow_mut().begin(now);
-    core.load.begin(backend);
+    core.backends[backend].counters().in_flight.add(1);
     let (pass, term) = (Cell::new(Some(pass)), Cell::new(0));
     Ok(Plan { core: core.clone(), model, target, backend, since: Cell::new(now), pass, term })
 }
 
 /// Whether a target of `model` is in service that was not `tried`.
-pub fn has_others(core: &Core, model: usize, tried: &Tried) -> bool {
+pub fn has_others(core: &Generation, model: usize, tried: &Tried) -> bool {
     let (spread, now) = (core.models[model].spread.borrow(), core.now());
     core.snapshot.models[model].targets.iter().enumerate().any(|(target, to)| {
         !tried.has(target)
@@ -124,15 +124,15 @@ pub fn has_others(core: &Core, model: usize, tried: &Tried) -> bool {
 }
 
 /// Whether a target of `model` is in service.
-pub fn is_in_service(core: &Core, model: usize) -> bool {
+pub fn is_in_service(core: &Generation, model: usize) -> bool {
     has_others(core, model, &Tried::default())
 }
 
 /// A target asked to be left alone for so long, here or on another core. Whether that is news.
-pub fn cooled(core: &Core, model: usize, target: usize, for_ms: u64) -> bool {
+pub fn cooled(core: &Generation, model: usize, target: usize, for_ms: u64) -> bool {
     let now = core.now();
     let mut spread = core.models[model].spread.borrow_mut();
-    let until = &mut spread.cool_until[target];
+    let Some(until) = spread.cool_until.get_mut(target) else { return false };
     let is_news = *until <= now && for_ms > 0;
     *until = (*until).max(now.after(for_ms));
     is_news
@@ -219,10 +219,11 @@ impl Plan {
     pub fn cool(&self, for_ms: u64) {
         let (core, model, target) = (&self.core, self.model, self.target);
         if cooled(core, model, target, for_ms) {
+            let id = core.models[model].id();
             for other in (0..core.count).filter(|&other| other != core.id.0) {
-                core.post(shards::CoreId(other), Message::Cooled { model, target, for_ms });
+                core.post(shards::CoreId(other), Message::Cooled { model: id, target, for_ms });
             }
-            core.post_background(Message::Cooled { model, target, for_ms });
+            core.post_background(Message::Cooled { model: id, target, for_ms });
         }
     }
 }
@@ -230,20 +231,21 @@ impl Plan {
 impl Drop for Plan {
     fn drop(&mut self) {
         self.end(Outcome::Neutral);
-        self.core.load.end(self.backend);
+        self.core.backends[self.backend].counters().in_flight.sub(1);
     }
 }
 
 /// Tells a breaker something, and all who have to know what it made of it.
-pub fn tell(core: &Core, backend: usize, something: impl FnOnce(&mut Breaker, Millis) -> Option<Change>) {
+pub fn tell(core: &Generation, backend: usize, something: impl FnOnce(&mut Breaker, Millis) -> Option<Change>) {
     let change = something(&mut core.backends[backend].breaker.borrow_mut(), core.now());
     turned(core, backend, change);
 }
 
 /// Tells the other cores of what this one found, and the background core, which logs it.
-fn turned(core: &Core, backend: usize, change: Option<Change>) {
+fn turned(core: &Generation, backend: usize, change: Option<Change>) {
     let Some(change) = change else { return };
-    meter::turned(core, backend, &change);
+    meter::turned(&core.backends[backend], &change);
+    let id = core.backends[backend].id();
     let news = match change.to {
         State::Tripped => {
             core.counters.trips.add(1);
@@ -257,8 +259,8 @@ fn turned(core: &Core, backend: usize, change: Option<Change>) {
     };
     if let Some(news) = news {
         for other in (0..core.count).filter(|&other| other != core.id.0) {
-            core.post(shards::CoreId(other), Message::Health { backend, news });
+            core.post(shards::CoreId(other), Message::Health { backend: id, news });
         }
     }
-    core.post_background(Message::Turned { backend, from: core.id, change });
+    core.post_background(Message::Turned { backend: id, from: core.id, change });
 }

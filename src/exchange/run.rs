@@ -9,9 +9,9 @@ use shards::{Coalescing, Fingerprint, Fit, Group, Worth};
 use super::accept::{self, Accepted};
 use super::authenticate::{self, Principal};
 use super::client::{ClientConnection, Filled};
-use super::core::Core;
 use super::endpoint::{self, Answerer, Route};
 use super::flight::{End, Subscriber};
+use super::generation::{Current, Generation};
 use super::lookup::{self, Event, Step};
 use super::messages::Acceptable;
 use super::parse::{self, BodyPlace, Request};
@@ -31,15 +31,16 @@ use crate::wire::http1::Persistence;
 const LINGER_MS: u64 = 1000;
 
 /// Serves one client connection to its end.
-pub async fn connection(core: Rc<Core>, mut socket: Socket) {
+pub async fn connection(current: Rc<Current>, mut socket: Socket) {
+    let core = current.core().clone();
     let _open = core.counters.connections.hold();
     loop {
         // Idle: no buffer, no exchange, a small future.
-        socket.watch().idle_until(now_ms() + core.snapshot.server.timeout_idle_ms);
+        socket.watch().idle_until(now_ms() + current.get().snapshot.server.timeout_idle_ms);
         if socket.readable().await.is_err() {
             return;
         }
-        match Box::pin(busy(&core, &mut socket)).await {
+        match Box::pin(busy(&current, &mut socket)).await {
             Rest::Quiet => {}
             Rest::Closed => return,
         }
@@ -52,12 +53,18 @@ enum Rest {
 }
 
 /// Serves requests until the connection falls quiet or ends.
-async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
-    let timeout_ms = core.snapshot.server.timeout_write_ms;
+async fn busy(current: &Current, socket: &mut Socket) -> Rest {
+    let core = current.core();
     let _user = core.buffers.join();
-    let mut client = ClientConnection::new(core, socket);
+    let begun = current.get();
+    let timeout_ms = begun.snapshot.server.timeout_write_ms;
+    let mut client = ClientConnection::new(&begun, socket);
+    drop(begun);
     let rest = loop {
-        match accept::head(core, &mut client).await {
+        let accepted = accept::head(current, &mut client).await;
+        // The exchange's own, to its end.
+        let generation = &current.get();
+        match accepted {
             Accepted::Head => {}
             Accepted::Quiet => break client.settle(timeout_ms).await.map_or(Rest::Closed, |()| Rest::Quiet),
             Accepted::Closed => {
@@ -68,28 +75,28 @@ async fn busy(core: &Rc<Core>, socket: &mut Socket) -> Rest {
                 let mut record = record::begin_refused();
                 relay::refuse(core, &mut record, &failure, &mut client.output);
                 record.failure = Some(failure);
-                record::end(core, &record);
-                linger(core, &mut client).await;
+                record::end(generation, &record);
+                linger(generation, &mut client).await;
                 break Rest::Closed;
             }
         }
         let _running = core.counters.exchanges.hold();
         let mut record = record::begin(core, &client);
         client.begin_answer();
-        let end = exchange(core, &mut client, &mut record).await;
-        record::end(core, &record);
+        let end = exchange(generation, &mut client, &mut record).await;
+        record::end(generation, &record);
         client.memory.release();
         match end {
             Ended::Clean(Next::KeepAlive) => {}
             Ended::Clean(Next::Close) => {
-                linger(core, &mut client).await;
+                linger(generation, &mut client).await;
                 break Rest::Closed;
             }
             // A reset would take with it what the client has not read yet, the error at the end included.
             Ended::Unclean
                 if record.truncation == Truncation::ByFraming && record.failure != Some(Failure::ClientGone) =>
             {
-                linger(core, &mut client).await;
+                linger(generation, &mut client).await;
                 break Rest::Closed;
             }
             Ended::Unclean => {
@@ -115,7 +122,7 @@ enum Ended {
 }
 
 /// One request, from its head to the last byte of its answer.
-async fn exchange(core: &Rc<Core>, client: &mut ClientConnection<'_>, record: &mut RequestRecord) -> Ended {
+async fn exchange(core: &Rc<Generation>, client: &mut ClientConnection<'_>, record: &mut RequestRecord) -> Ended {
     let failure = match answer(core, client, record).await {
         Ok(next) => return Ended::Clean(next),
         Err(Broken::Refused(failure)) => *failure,
@@ -151,7 +158,7 @@ impl From<Failure> for Broken {
 }
 
 async fn answer(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
 ) -> Result<Next, Broken> {
@@ -191,7 +198,7 @@ async fn answer(
 /// From the fingerprint on: the cache, somebody's flight, or a flight of one's own. What comes next is decided by
 /// [`Coalescing`]; here it is done.
 async fn answer_request(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     mut request: Request,
@@ -267,7 +274,7 @@ async fn answer_request(
             }
             let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record.request_id);
             let guard = CompletionGuard::new(core, subscriber.flight(), keep_as);
-            subscriber.fly(upstream, guard);
+            subscriber.fly(core, upstream, guard);
         }
         let event = match relay::live(core, client, record, subscriber, acceptable, usage_event, role).await {
             Reader::Done(next) => {
@@ -297,7 +304,7 @@ async fn answer_request(
 
 /// The steps that need no waiting, over one scan of the body.
 fn understand(
-    core: &Rc<Core>,
+    core: &Rc<Generation>,
     client: &ClientConnection<'_>,
     route: &Route,
     principal: &Principal,
@@ -332,7 +339,7 @@ fn discard(client: &mut ClientConnection<'_>, body: BodyPlace) {
 
 /// Sends what is left, ends our direction, and reads on for a little: closing at once would reset the connection, and
 /// the client might lose the answer that tells it why (RFC 9112 9.6).
-async fn linger(core: &Core, client: &mut ClientConnection<'_>) {
+async fn linger(core: &Generation, client: &mut ClientConnection<'_>) {
     let timeout_ms = core.snapshot.server.timeout_write_ms;
     // Of a body that was too large or too slow there may be much here.
     core.buffers.give(std::mem::take(&mut client.input));

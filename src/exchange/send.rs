@@ -11,8 +11,8 @@ use shards::Fault;
 
 use super::attempt::Deadlines;
 use super::connect;
-use super::core::Core;
 use super::flight::{Flight, Lane};
+use super::generation::Generation;
 use super::lease::{Carrier, Lease, Origin};
 use super::named::Named;
 use super::route::Plan;
@@ -60,7 +60,7 @@ pub enum SendFault {
 
 /// Sends `order` over `lease` and waits for the head of the answer.
 pub async fn request(
-    core: &Core,
+    core: &Generation,
     upstream: &UpstreamRequest,
     plan: &Plan,
     lease: &mut Lease,
@@ -214,7 +214,7 @@ struct RequestBuilder<'a> {
 }
 
 impl<'a> RequestBuilder<'a> {
-    fn new(core: &'a Core, upstream: &'a UpstreamRequest, plan: &Plan) -> RequestBuilder<'a> {
+    fn new(core: &'a Generation, upstream: &'a UpstreamRequest, plan: &Plan) -> RequestBuilder<'a> {
         let backend = &core.snapshot.backends[plan.backend];
         let target = &core.snapshot.models[plan.model].targets[plan.target];
         let mut edits = Edits::new();
@@ -240,7 +240,7 @@ impl<'a> RequestBuilder<'a> {
         RequestBuilder {
             upstream,
             backend,
-            static_headers: &core.backends[plan.backend].static_headers,
+            static_headers: &core.static_headers[plan.backend],
             edits,
             query_edit,
             usage_hidden,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shards::Fingerprint;
 
-use super::core::Core;
 use super::flight::{End, Flight, Reuse};
+use super::generation::Generation;
 use super::messages::{Entry, keep};
 use super::relay::Captured;
 use super::upstream_request::UpstreamRequest;
@@ -18,14 +18,14 @@ use crate::net::now_ms;
 
 /// The guard to end a flight. Dropped without, by a panic, it ends the flight as failed.
 pub struct CompletionGuard {
-    core: Rc<Core>,
+    core: Rc<Generation>,
     flight: Rc<Flight>,
     /// Where to keep the answer of a call outside of any flight.
     keep_as: Option<Fingerprint>,
 }
 
 impl CompletionGuard {
-    pub fn new(core: &Rc<Core>, flight: &Rc<Flight>, keep_as: Option<Fingerprint>) -> CompletionGuard {
+    pub fn new(core: &Rc<Generation>, flight: &Rc<Flight>, keep_as: Option<Fingerprint>) -> CompletionGuard {
         core.counters.flights.add(1);
         core.counters.calls.add(1);
         CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as }

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use shards::balancer::hash;
 use shards::breaker::Outcome;
 
-use super::core::Core;
+use super::generation::Generation;
 use super::route::{self, Plan};
 use super::upstream_request::UpstreamRequest;
 
@@ -37,7 +37,7 @@ impl Suspects {
     }
 
     /// Tells the breakers.
-    pub fn judge(&self, core: &Core, upstream: &UpstreamRequest, ended: Ended) {
+    pub fn judge(&self, core: &Generation, upstream: &UpstreamRequest, ended: Ended) {
         let suspects = self.0.take();
         let Some(first) = suspects.first() else { return };
         let is_new = || core.backends[first.backend].failed_lately.is_new(hash(upstream.body()));

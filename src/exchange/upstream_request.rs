@@ -6,7 +6,7 @@ use std::cell::Cell;
 use shards::{Fault, may_have_acted};
 
 use super::client::ClientConnection;
-use super::core::Core;
+use super::generation::Generation;
 use super::memory::Reserved;
 use super::named::Named;
 use super::parse::{BodyPlace, Request};
@@ -40,7 +40,7 @@ pub struct UpstreamRequest {
 impl UpstreamRequest {
     /// Takes the request in hand off the client.
     pub fn take(
-        core: &Core,
+        core: &Generation,
         client: &mut ClientConnection<'_>,
         request: &mut Request,
         model: usize,
@@ -113,7 +113,7 @@ impl UpstreamRequest {
     }
 
     /// How long an answer may still take to come, or to begin, at a model the request has been with since `since_ms`.
-    pub fn left_ms(&self, core: &Core, backend: usize, since_ms: u64) -> u64 {
+    pub fn left_ms(&self, core: &Generation, backend: usize, since_ms: u64) -> u64 {
         let backend = &core.snapshot.backends[backend];
         let most_ms = match self.form {
             Form::NonStreaming => backend.timeout_request_ms,
@@ -123,7 +123,7 @@ impl UpstreamRequest {
     }
 
     /// Gives the buffers back.
-    pub fn release(mut self, core: &Core) {
+    pub fn release(mut self, core: &Generation) {
         // Emptied: it comes back as the head of a line with nothing in hand.
         self.head.clear();
         core.request_heads.give(self.head);
@@ -134,7 +134,7 @@ impl UpstreamRequest {
     }
 }
 
-fn compact(core: &Core, body: BodyPlace) -> BodyPlace {
+fn compact(core: &Generation, body: BodyPlace) -> BodyPlace {
     match body {
         BodyPlace::Apart { bytes } if bytes.len() <= COPY_BYTES => {
             let copy = bytes.to_vec();

@@ -1,8 +1,8 @@
 //! The counters of one data core, which the background core reads in place. Only the core itself writes, so a load and
 //! a store suffice; nothing here waits, and the request path allocates only at the first request of a kind.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US};
 use super::series::SeriesTable;
@@ -108,12 +108,13 @@ pub struct Counters {
     /// The gateway's own time: the whole time of a cache hit, and the time added to an answer of a backend.
     pub own_time_hit: OwnTime,
     pub own_time_miss: OwnTime,
-    pub backends: Box<[BackendCounters]>,
-    pub models: Box<[ModelCounters]>,
     pub series: SeriesTable,
-    /// By endpoint and model; the last row is for requests without a model.
-    operations: Box<[OnceLock<Box<Operation>>]>,
+    /// Of requests without a model.
+    pub without_model: ModelCounters,
 }
+
+/// The counters of one item on every core: each core writes its own, on cache lines of their own.
+pub type PerCore<T> = Arc<[T]>;
 
 /// A histogram of the gateway's own time.
 #[derive(Debug)]
@@ -179,8 +180,9 @@ impl AttemptResult {
     }
 }
 
-/// The counters of one backend on this core. The gauges are those of the last tick.
+/// The counters of one backend on one core. The gauges are those of the last tick.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct BackendCounters {
     pub attempts: Counter,
     results: [Counter; AttemptResult::ALL.len()],
@@ -192,6 +194,7 @@ pub struct BackendCounters {
     pub reason: Counter,
     /// The time of that change, in milliseconds since 1970.
     pub changed_unix_ms: Counter,
+    /// Requests in flight, at any time.
     pub in_flight: Counter,
     pub connections_idle: Counter,
     pub connections_busy: Counter,
@@ -223,11 +226,32 @@ impl BackendCounters {
     }
 }
 
-/// The counters of one model on this core.
+/// The counters of one model on one core.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct ModelCounters {
     /// Queued requests.
     pub queue_depth: Counter,
+    /// By endpoint.
+    operations: Box<[OnceLock<Box<Operation>>]>,
+}
+
+impl ModelCounters {
+    /// For this many endpoints.
+    pub fn new(endpoints: usize) -> ModelCounters {
+        let operations = (0..endpoints).map(|_| OnceLock::new()).collect();
+        ModelCounters { queue_depth: Counter::default(), operations }
+    }
+
+    /// The histograms of an endpoint, for recording. Allocated on first use.
+    pub fn operation(&self, endpoint: usize) -> Option<&Operation> {
+        Some(self.operations.get(endpoint)?.get_or_init(Box::default))
+    }
+
+    /// As [`ModelCounters::operation`], but `None` if nothing was recorded yet.
+    pub fn counted_operation(&self, endpoint: usize) -> Option<&Operation> {
+        self.operations.get(endpoint)?.get().map(Box::as_ref)
+    }
 }
 
 /// The histograms of one endpoint and model.
@@ -253,28 +277,8 @@ impl Default for Operation {
 }
 
 impl Counters {
-    /// For this many endpoints, models and backends.
-    pub fn new(endpoints: usize, models: usize, backends: usize) -> Counters {
-        Counters {
-            backends: (0..backends).map(|_| BackendCounters::default()).collect(),
-            models: (0..models).map(|_| ModelCounters::default()).collect(),
-            operations: (0..endpoints * (models + 1)).map(|_| OnceLock::new()).collect(),
-            ..Counters::default()
-        }
-    }
-
-    /// The histograms of an endpoint and a model, for recording. Allocated on first use.
-    pub fn operation(&self, endpoint: usize, model: Option<usize>) -> Option<&Operation> {
-        let place = self.operations.get(self.place(endpoint, model))?;
-        Some(place.get_or_init(Box::default))
-    }
-
-    /// As [`Counters::operation`], but `None` if nothing was recorded yet.
-    pub fn counted_operation(&self, endpoint: usize, model: Option<usize>) -> Option<&Operation> {
-        self.operations.get(self.place(endpoint, model))?.get().map(Box::as_ref)
-    }
-
-    fn place(&self, endpoint: usize, model: Option<usize>) -> usize {
-        endpoint * (self.models.len() + 1) + model.unwrap_or(self.models.len())
+    /// For this many endpoints.
+    pub fn new(endpoints: usize) -> Counters {
+        Counters { without_model: ModelCounters::new(endpoints), ..Counters::default() }
     }
 }

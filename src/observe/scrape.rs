@@ -12,26 +12,42 @@ use prometheus_client::registry::Registry;
 use smallvec::SmallVec;
 
 pub use self::encode::classic;
-use super::counters::{Counter, Counters, Operation};
+use super::counters::{BackendCounters, Counter, Counters, ModelCounters, Operation, PerCore};
 use super::histogram::{Histogram, Totals};
 use super::process::Process;
-use super::series::{Amounts, Key};
-use crate::config::snapshot::{GenAi, Snapshot};
+use super::series::{self, Amounts, Key, Names};
+use crate::config::snapshot::GenAi;
 
-/// The names behind the indices in the counters.
+/// The names behind the numbers in the counters.
 #[derive(Debug)]
 pub struct Labels {
     /// In the order of the counters' indices, each name once.
     pub endpoints: Vec<&'static str>,
-    pub models: Vec<String>,
-    pub tenants: Vec<String>,
-    pub backends: Vec<String>,
+    /// Those of the configuration in force.
+    pub models: Vec<Item<ModelCounters>>,
+    pub backends: Vec<Item<BackendCounters>>,
+    /// Those of the series, by number.
+    model_names: Vec<Arc<str>>,
+    tenant_names: Vec<Arc<str>>,
     pub cache_budget_bytes: u64,
-    /// The index for requests whose endpoint, model or tenant is not in the lists: one past the end, or that of a
-    /// configured one with the same name.
+    /// For requests whose endpoint, model or tenant is not in the lists: one past the end, `OTHER`, or the number of one with
+    /// the same name.
     other_endpoint: usize,
-    other_model: usize,
-    no_tenant: usize,
+    other_model: u32,
+    no_tenant: u32,
+}
+
+/// Something with a name and counters of its own.
+#[derive(Debug)]
+pub struct Item<T> {
+    pub name: Arc<str>,
+    pub counters: PerCore<T>,
+}
+
+impl Item<BackendCounters> {
+    fn sum(&self, counter: impl Fn(&BackendCounters) -> &Counter) -> u64 {
+        self.counters.iter().map(|core| counter(core).get()).sum()
+    }
 }
 
 /// Label of models that are not configured, and of endpoints without a name of their own.
@@ -40,18 +56,27 @@ const OTHER: &str = "other";
 const NONE: &str = "none";
 
 impl Labels {
-    pub fn of(snapshot: &Snapshot, endpoints: Vec<&'static str>) -> Labels {
-        let models: Vec<String> = snapshot.models.iter().map(|model| model.name.clone()).collect();
-        let tenants: Vec<String> = snapshot.tenants.iter().map(|tenant| tenant.name.clone()).collect();
+    pub fn new(
+        endpoints: Vec<&'static str>,
+        models: Vec<Item<ModelCounters>>,
+        backends: Vec<Item<BackendCounters>>,
+        names: &Names,
+        cache_budget_bytes: u64,
+    ) -> Labels {
+        let (model_names, tenant_names) = (names.models.all().to_vec(), names.tenants.all().to_vec());
+        let number = |names: &[Arc<str>], label: &str| {
+            names.iter().position(|name| **name == *label).map_or(series::OTHER, |number| number as u32)
+        };
         Labels {
             other_endpoint: endpoints.iter().position(|name| *name == OTHER).unwrap_or(endpoints.len()),
-            other_model: models.iter().position(|name| name == OTHER).unwrap_or(models.len()),
-            no_tenant: tenants.iter().position(|name| name == NONE).unwrap_or(tenants.len()),
+            other_model: number(&model_names, OTHER),
+            no_tenant: number(&tenant_names, NONE),
             endpoints,
             models,
-            tenants,
-            backends: snapshot.backends.iter().map(|backend| backend.name.clone()).collect(),
-            cache_budget_bytes: snapshot.cache.memory_bytes,
+            backends,
+            model_names,
+            tenant_names,
+            cache_budget_bytes,
         }
     }
 
@@ -59,32 +84,36 @@ impl Labels {
         self.endpoints.get(index).copied().unwrap_or(OTHER)
     }
 
-    fn model(&self, index: usize) -> &str {
-        self.models.get(index).map_or(OTHER, String::as_str)
+    fn model(&self, number: u32) -> &str {
+        self.model_names.get(number as usize).map_or(OTHER, |name| name)
     }
 
-    fn tenant(&self, index: usize) -> &str {
-        self.tenants.get(index).map_or(NONE, String::as_str)
+    fn tenant(&self, number: u32) -> &str {
+        self.tenant_names.get(number as usize).map_or(NONE, |name| name)
     }
 
     /// Maps all keys with the same names to one key.
     fn normal(&self, key: Key) -> Key {
-        let within = |index: usize, count: usize, other: usize| if index < count { index } else { other };
+        let known = |number: u32, names: &[Arc<str>], other: u32| {
+            if (number as usize) < names.len() { number } else { other }
+        };
+        let endpoint = usize::from(key.endpoint);
         Key {
-            endpoint: within(key.endpoint.into(), self.endpoints.len(), self.other_endpoint) as u8,
-            model: within(key.model as usize, self.models.len(), self.other_model) as u32,
-            tenant: within(key.tenant as usize, self.tenants.len(), self.no_tenant) as u32,
+            endpoint: if endpoint < self.endpoints.len() { key.endpoint } else { self.other_endpoint as u8 },
+            model: known(key.model, &self.model_names, self.other_model),
+            tenant: known(key.tenant, &self.tenant_names, self.no_tenant),
             status: key.status,
         }
     }
 
-    /// Each model name, with the indices of the counters that belong to it.
+    /// Each model name, with the indices of the models whose counters belong to it; `None` for requests without one.
     fn model_rows(&self) -> impl Iterator<Item = (&str, SmallVec<[Option<usize>; 2]>)> {
-        (0..self.models.len().max(self.other_model + 1)).map(|model| {
-            let own = (model < self.models.len()).then_some(Some(model));
-            let other = (model == self.other_model).then_some(None);
-            (self.model(model), own.into_iter().chain(other).collect())
-        })
+        let has_other = self.models.iter().any(|model| *model.name == *OTHER);
+        let models = self.models.iter().enumerate().map(|(index, model)| {
+            let other = (*model.name == *OTHER).then_some(None);
+            (&*model.name, [Some(index)].into_iter().chain(other).collect())
+        });
+        models.chain((!has_other).then(|| (OTHER, [None].into_iter().collect())))
     }
 }
 
@@ -157,9 +186,13 @@ impl Scrape {
         histogram: impl Fn(&Operation) -> &Histogram,
     ) -> Totals {
         let mut totals = Totals::new(bounds);
+        let mut add = |of: &ModelCounters, endpoint| {
+            of.counted_operation(endpoint).into_iter().for_each(|of| totals.add(histogram(of)));
+        };
         for (endpoint, model) in places {
-            for core in &self.cores {
-                core.counted_operation(endpoint, model).into_iter().for_each(|of| totals.add(histogram(of)));
+            match model {
+                Some(model) => self.labels.models[model].counters.iter().for_each(|core| add(core, endpoint)),
+                None => self.cores.iter().for_each(|core| add(&core.without_model, endpoint)),
             }
         }
         totals

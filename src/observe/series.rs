@@ -3,20 +3,59 @@
 //! than [`SERIES`] series, whatever clients send, and never loses a request from the sum.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 
 use super::counters::Counter;
-use crate::limits::SERIES;
+use crate::limits::{SERIES, SERIES_NAMES};
 
 /// Series that are allocated together.
 const SEGMENT: usize = 256;
 /// Reserved for series without their own tenant, when all others are in use.
 const RESERVE: usize = SERIES / 16;
 
-/// The key of a series: indices into the configuration's lists; one past the end means everything else.
+/// In a key: a model, or a tenant, that is not counted by itself.
+pub const OTHER: u32 = u32::MAX;
+
+/// The models and tenants that requests were counted for since the start. Numbers are never used for another name, so that
+/// a series survives every change of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    pub models: NameList,
+    pub tenants: NameList,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct NameList {
+    names: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u32>,
+}
+
+impl NameList {
+    /// The number of a name, new or known; [`OTHER`] once there are too many.
+    pub fn number(&mut self, name: &str) -> (u32, Arc<str>) {
+        if let Some((name, number)) = self.numbers.get_key_value(name) {
+            return (*number, name.clone());
+        }
+        let name: Arc<str> = name.into();
+        if self.names.len() >= SERIES_NAMES {
+            return (OTHER, name);
+        }
+        let number = self.names.len() as u32;
+        self.names.push(name.clone());
+        self.numbers.insert(name.clone(), number);
+        (number, name)
+    }
+
+    /// By number.
+    pub fn all(&self) -> &[Arc<str>] {
+        &self.names
+    }
+}
+
+/// The key of a series: numbers of [`Names`], or [`OTHER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub endpoint: u8,
@@ -125,18 +164,12 @@ impl SeriesTable {
 }
 
 /// The index of each series in the table; used only by the writer.
+#[derive(Default)]
 pub struct SeriesIndex {
     places: HashMap<Key, u32>,
-    /// The index for models, and for tenants, that are not counted separately.
-    other_model: u32,
-    other_tenant: u32,
 }
 
 impl SeriesIndex {
-    pub fn new(other_model: u32, other_tenant: u32) -> SeriesIndex {
-        SeriesIndex { places: HashMap::new(), other_model, other_tenant }
-    }
-
     pub fn add(&mut self, table: &SeriesTable, key: Key, amounts: Amounts) {
         let Some(slot) = self.place(table, key).and_then(|at| table.slot(at as usize)) else { return };
         slot.requests.add(amounts.requests);
@@ -152,17 +185,17 @@ impl SeriesIndex {
             return Some(at);
         }
         let used = table.len();
-        if used < SERIES - RESERVE || key.tenant == self.other_tenant && used < SERIES - 1 {
+        if used < SERIES - RESERVE || key.tenant == OTHER && used < SERIES - 1 {
             return self.push(table, key);
         }
-        let without_tenant = Key { tenant: self.other_tenant, ..key };
+        let without_tenant = Key { tenant: OTHER, ..key };
         if let Some(&at) = self.places.get(&without_tenant) {
             return Some(at);
         }
         if used < SERIES - 1 {
             return self.push(table, without_tenant);
         }
-        let nothing = Key { endpoint: u8::MAX, model: self.other_model, tenant: self.other_tenant, status: 0 };
+        let nothing = Key { endpoint: u8::MAX, model: OTHER, tenant: OTHER, status: 0 };
         match self.places.get(&nothing) {
             Some(&at) => Some(at),
             None => self.push(table, nothing),
@@ -194,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_was_added_is_read_by_its_key() {
-        let (table, mut index) = (SeriesTable::default(), SeriesIndex::new(9, 9));
+        let (table, mut index) = (SeriesTable::default(), SeriesIndex::default());
         for _ in 0..3 {
             index.add(&table, key(1, 2), ONE);
         }
@@ -206,12 +239,12 @@ mod tests {
 
     #[test]
     fn a_full_table_tells_tenants_apart_no_more_and_loses_no_request() {
-        let (table, mut index) = (SeriesTable::default(), SeriesIndex::new(100, 70_000));
+        let (table, mut index) = (SeriesTable::default(), SeriesIndex::default());
         let many = 3 * SERIES as u32;
         for round in 0..2 {
             for place in 0..many {
                 // More tenants than series, and then more keys without a tenant than are reserved.
-                let tenant = if place % 2 == 0 { place } else { 70_000 };
+                let tenant = if place % 2 == 0 { place } else { OTHER };
                 let status = (place % 500) as u16;
                 index.add(&table, Key { endpoint: (place % 251) as u8, model: place % 100, tenant, status }, ONE);
             }

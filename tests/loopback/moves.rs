@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use ringway::config::load::load;
 use ringway::cores::data::{self, Parts};
 use ringway::cores::supervise::Beat;
-use ringway::exchange::load::Board;
 use ringway::exchange::messages::Message;
+use ringway::exchange::node::{self, BackendId, Board, NodeGeneration};
 use ringway::net::Dial;
 use ringway::net::channel::{Inbox, Notifier, Outbox, connect};
 use ringway::net::runtime::run_data_core;
@@ -50,10 +50,11 @@ impl Node {
         let parts = Parts {
             id: CoreId(0),
             count: 1,
-            board: Arc::new(Board::new(1, &snapshot)),
-            snapshot,
-            addresses: vec![list(addresses)],
-            tls: [None].into(),
+            board: Arc::new(Board::new(1)),
+            generation: Arc::new(NodeGeneration::first(
+                1,
+                node::Parts { snapshot, addresses: vec![list(addresses)], tls: vec![None] },
+            )),
             outbox: core_out,
             inbox: core_in,
             listening: vec![(listener.into(), true)],
@@ -71,7 +72,7 @@ impl Node {
 
     /// The name leads to `addresses`, and the core knows.
     fn moves(&self, addresses: &[SocketAddr]) {
-        self.post(Message::Addresses { backend: 0, addresses: list(addresses) });
+        self.post(Message::Addresses { backend: BackendId(0), addresses: list(addresses) });
         // It answers what comes behind; nobody flies by this number.
         let fingerprint = Fingerprint([0; 32]);
         self.post(Message::Join { fingerprint, number: u64::MAX, follower: CoreId(BACKGROUND) });

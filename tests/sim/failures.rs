@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use ringway::exchange::core::Core;
+use ringway::exchange::generation::Generation;
 use ringway::net::sim::{NetworkFaults, between};
 use shards::breaker::State;
 
@@ -177,9 +177,10 @@ fn what_one_core_finds_of_a_backend_the_others_hear() {
         story.invite(PLAIN, vec![prompt(4, STREAMED)]);
         story.finish_clients();
         world.run_ms(200);
-        let out =
-            |core: &Rc<Core>| (0..2).map(|backend| core.backends[backend].breaker.borrow().state()).collect::<Vec<_>>();
-        let states: Vec<Vec<State>> = story.house.cores.iter().map(out).collect();
+        let out = |core: &Rc<Generation>| {
+            (0..2).map(|backend| core.backends[backend].breaker.borrow().state()).collect::<Vec<_>>()
+        };
+        let states: Vec<Vec<State>> = story.house.generations().iter().map(out).collect();
         assert!(states[0].contains(&State::Tripped), "{states:?}");
         assert!(states.iter().all(|other| *other == states[0]), "{states:?}");
         story.calm();

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use ringway::config::load::load;
 use ringway::config::snapshot::{Address, Backend, Snapshot};
 use ringway::exchange::core::Core;
-use ringway::exchange::load::Board;
+use ringway::exchange::generation::{Current, Generation};
 use ringway::exchange::messages::{Message, deliver};
+use ringway::exchange::node::{self, BackendId, Board, NodeGeneration};
 use ringway::exchange::run::connection;
 use ringway::net::channel::{Notifier, Outbox, connect};
 use ringway::net::sim::{Place, TaskId, World};
 use ringway::net::{Dial, EventFdReader, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
 use ringway::observe::counters::{Counter, Counters};
-use shards::{CoreId, Millis};
+use shards::CoreId;
 
 use crate::backend::Speaks;
 use crate::watch::Watch;
@@ -138,7 +139,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
 }
 
 pub struct House {
-    pub cores: Vec<Rc<Core>>,
+    pub cores: Vec<Rc<Current>>,
     listeners: Vec<Rc<Listener>>,
     /// The lines that reached the I/O core.
     log: Rc<RefCell<Vec<u8>>>,
@@ -157,7 +158,10 @@ impl House {
             Address::Unix(path) => Dial::Unix(path.clone()),
         };
         let addresses: Vec<Arc<[Dial]>> = snapshot.backends.iter().map(|backend| [address(backend)].into()).collect();
-        let board = Arc::new(Board::new(setup.cores as u16, &snapshot));
+        let board = Arc::new(Board::new(setup.cores as u16));
+        let tls = vec![None; setup.backends];
+        let parts = node::Parts { snapshot, addresses, tls };
+        let generation = Arc::new(NodeGeneration::first(setup.cores as u16, parts));
         // Behind the data cores stand the I/O core and the background core.
         let notifiers: Vec<_> = (0..setup.cores + 2).map(|_| Notifier::waker()).collect();
         let mut posts = connect::<Message>(&notifiers);
@@ -190,35 +194,29 @@ impl House {
                 continue;
             }
             let (id, count) = (CoreId(index as u16), setup.cores as u16);
-            let (snapshot, addresses, board) = (snapshot.clone(), addresses.clone(), board.clone());
-            let core = world.at(place, || {
-                Rc::new(Core::new(
-                    id,
-                    count,
-                    snapshot,
-                    addresses,
-                    (0..setup.backends).map(|_| None).collect(),
-                    board,
-                    outbox,
-                ))
+            let (generation, board) = (generation.clone(), board.clone());
+            let current = world.at(place, || {
+                let core = Core::new(id, count, &generation.snapshot, &board, outbox);
+                Rc::new(Current::new(core, generation).expect("no connection is to be secured"))
             });
-            house.cores.push(core.clone());
-            let own = core.clone();
+            house.cores.push(current.clone());
+            let own = current.clone();
             let listener = world.at(place, || Rc::new(Listener::bind(&gateway())));
             house.listeners.push(listener.clone());
             world.spawn(place, async move {
                 while let Ok(socket) = listener.accept().await {
-                    spawn(&own.panics, connection(own.clone(), socket));
+                    spawn(&own.core().panics, connection(own.clone(), socket));
                 }
             });
-            let (own, ledger) = (core.clone(), ledger.clone());
+            let (own, ledger) = (current.clone(), ledger.clone());
             house.servants.push(world.spawn(place, async move {
                 let mut reader = EventFdReader;
                 loop {
                     inbox.wait(&mut reader).await;
                     while let Some(message) = inbox.take() {
                         if let Message::Addresses { backend, addresses } = &message {
-                            let (backend, addresses, at_us) = (*backend, addresses.clone(), now_us());
+                            let (BackendId(backend), addresses, at_us) = (*backend, addresses.clone(), now_us());
+                            let backend = backend as usize;
                             ledger.tell(Told { core: index, backend, addresses, at_us });
                         }
                         deliver(&own, message);
@@ -228,7 +226,7 @@ impl House {
             house.servants.push(world.spawn(place, async move {
                 loop {
                     sleep_ms(1000).await;
-                    core.tick();
+                    current.tick();
                 }
             }));
         }
@@ -239,7 +237,7 @@ impl House {
     pub fn moves(&self, backend: usize, addresses: Vec<Dial>) {
         let addresses: Arc<[Dial]> = addresses.into();
         for core in 0..self.cores.len() {
-            let message = Message::Addresses { backend, addresses: addresses.clone() };
+            let message = Message::Addresses { backend: BackendId(backend as u32), addresses: addresses.clone() };
             assert!(self.background.post(core, message).is_ok(), "a core has mail");
         }
     }
@@ -248,8 +246,8 @@ impl House {
     pub fn drain(&mut self, world: &World) {
         self.listeners.drain(..).for_each(|listener| shutdown_both(listener.id()));
         for (index, core) in self.cores.iter().enumerate() {
-            core.draining.set(true);
-            let own = core.clone();
+            core.core().draining.set(true);
+            let own = core.core().clone();
             world.spawn(Place::Core(index), async move {
                 while !own.is_idle() {
                     watch::close_idle();
@@ -259,19 +257,24 @@ impl House {
         }
     }
 
+    /// What is in force on each core.
+    pub fn generations(&self) -> Vec<Rc<Generation>> {
+        self.cores.iter().map(|core| core.get()).collect()
+    }
+
     /// What holds from step to step; asked after each.
     pub fn watch(&self, world: &World) {
-        self.watch.borrow_mut().look(world.steps(), &self.cores);
+        self.watch.borrow_mut().look(world.steps(), &self.generations());
     }
 
     /// What holds at every moment.
     pub fn check(&self) {
-        for core in &self.cores {
+        for core in self.generations() {
             assert_eq!(core.panics.count(), 0, "a task of core {:?} panicked", core.id);
             if let Ok(shard) = core.shard.try_borrow() {
                 shard.check();
             }
-            core.models.iter().for_each(|model| model.queue.borrow().check());
+            core.models.iter().for_each(|model| model.queue.waiting.borrow().check());
             for backend in &core.backends {
                 if let Ok(pool) = backend.pool.try_borrow() {
                     pool.check();
@@ -286,12 +289,13 @@ impl House {
 
     /// Caps are the node's, whichever cores use them; no permit is lost or made on its way between cores.
     fn check_caps(&self) {
-        let (first, cores) = (&self.cores[0], || self.cores.iter());
+        let all = self.generations();
+        let (first, cores) = (&all[0], || all.iter());
         for (model, settings) in first.snapshot.models.iter().enumerate() {
-            let (most, permits) = (settings.max_concurrent_requests, &first.models[model].permits);
-            let held: u32 = cores().map(|core| core.models[model].permits.held()).sum();
+            let (most, permits) = (settings.max_concurrent_requests, &first.models[model].queue.permits);
+            let held: u32 = cores().map(|core| core.models[model].queue.permits.held()).sum();
             assert_eq!(held + permits.free(), most, "permits of a model");
-            let taken: u32 = cores().map(|core| core.models[model].queue.borrow().taken()).sum();
+            let taken: u32 = cores().map(|core| core.models[model].queue.waiting.borrow().taken()).sum();
             assert!(taken <= most, "{taken} requests with a model, at most {most}");
         }
         for (backend, settings) in first.snapshot.backends.iter().enumerate() {
@@ -307,7 +311,7 @@ impl House {
 
     /// What holds once nobody asks any more: all that was taken has been given back, once.
     pub fn check_idle(&self) {
-        for core in &self.cores {
+        for core in self.generations() {
             let counters = &core.counters;
             let open = [&counters.connections, &counters.exchanges, &counters.flights, &counters.permits];
             assert_eq!(open.map(|counter| counter.get()), [0; 4], "core {:?} holds: {counters:?}", core.id);
@@ -317,11 +321,11 @@ impl House {
             assert_eq!(core.displaced.borrow().len(), 0, "displaced copies: {}", self.describe());
             assert_eq!(core.shard.borrow().flights().len(), 0, "flights owned by core {:?}", core.id);
             for model in &core.models {
-                assert_eq!(model.queue.borrow().taken(), 0, "turns at a model of core {:?}", core.id);
+                assert_eq!(model.queue.waiting.borrow().taken(), 0, "turns at a model of core {:?}", core.id);
             }
-            for (backend, state) in core.backends.iter().enumerate() {
+            for state in &core.backends {
                 assert_eq!(state.pool.borrow().leased(), 0, "leases of core {:?}", core.id);
-                assert_eq!(core.load.own(backend), 0, "plans of core {:?}", core.id);
+                assert_eq!(state.in_flight(), 0, "plans of core {:?}", core.id);
                 assert_eq!(state.streams.open(), 0, "streams of core {:?}", core.id);
                 assert_eq!(state.queue.borrow().taken(), 0, "turns of core {:?}", core.id);
             }
@@ -330,13 +334,13 @@ impl House {
 
     /// A counter over all cores.
     pub fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
-        self.cores.iter().map(|core| counter(&core.counters).get()).sum()
+        self.cores.iter().map(|core| counter(&core.core().counters).get()).sum()
     }
 
     /// The request ids in the log, each as often as it stands there; all of it once every core has handed its lines in.
     pub fn logged(&self, world: &World) -> Vec<String> {
         for (index, core) in self.cores.iter().enumerate() {
-            world.at(Place::Core(index), || core.flush_log());
+            world.at(Place::Core(index), || core.core().flush_log());
         }
         world.run_ms(100);
         let log = self.log.borrow();
@@ -350,7 +354,8 @@ impl House {
 
     /// Counters and flights of each core, for a reader in search of what is left.
     pub fn describe(&self) -> String {
-        let core = |core: &Rc<Core>| {
+        let core = |core: &Rc<Current>| {
+            let core = core.core();
             let flights: Vec<String> = core.flights.borrow().values().map(|flight| flight.describe()).collect();
             let feeding: Vec<String> = core.feeding.borrow().values().map(|flight| flight.describe()).collect();
             let owned = core.shard.borrow().flights().len();
@@ -369,8 +374,6 @@ impl House {
         }
         for (index, core) in self.cores.into_iter().enumerate() {
             world.at(Place::Core(index), || {
-                // Those who drive an HTTP/2 connection hold the core as long as it is open.
-                core.backends.iter().for_each(|backend| backend.streams.reap(Millis(u64::MAX)));
                 drop(core);
             });
         }

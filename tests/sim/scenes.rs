@@ -182,7 +182,7 @@ fn who_goes_alone_for_want_of_room_gets_what_expired_too() {
         let setup = Setup { ttl_ms: 100, stale_ms: 3_600_000, ..NODE };
         let mut story = Story::begin(world, setup.clone(), CROWD);
         for core in &story.house.cores {
-            core.shard.replace(Shard::new(setup.cache_bytes, 0, setup.stale_ms));
+            core.core().shard.replace(Shard::new(setup.cache_bytes, 0, setup.stale_ms));
         }
         // Fetched outside of any flight, and kept all the same.
         story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..prompt(1, WHOLE) }]);
@@ -297,7 +297,8 @@ fn a_call_that_nobody_wants_any_more_is_given_up_at_once() {
         }
         // Long enough to be under way, too short for any time-out.
         world.run_ms(900);
-        let calls = |story: &Story<'_>| story.house.cores.iter().map(|core| core.counters.flights.get()).sum::<u64>();
+        let calls =
+            |story: &Story<'_>| story.house.cores.iter().map(|core| core.core().counters.flights.get()).sum::<u64>();
         assert!(calls(&story) > 0);
         for &client in &story.clients {
             world.kill(client);
@@ -374,7 +375,12 @@ fn a_core_that_stands_still_holds_nobody_for_ever() {
         // Whoever came to the core that runs is answered, whichever core owns the prompt.
         world.run_ms(20_000);
         let waiting = world.live_tasks(Place::Core(2)).len();
-        assert_eq!(story.house.cores[2].counters.exchanges.get(), 0, "{waiting} tasks: {}", story.house.describe());
+        assert_eq!(
+            story.house.cores[2].core().counters.exchanges.get(),
+            0,
+            "{waiting} tasks: {}",
+            story.house.describe()
+        );
         story.calm();
         story.fresh_requests();
         story.end();
@@ -469,12 +475,12 @@ fn who_reads_what_another_core_fetches_is_cut_when_that_core_stands_still() {
             story.invite(PLAIN, vec![prompt(9, STREAMED)]);
         }
         world.run_ms(between(500, 2000));
-        let leads = |index: &usize| story.house.cores[*index].counters.flights.get() > 0;
+        let leads = |index: &usize| story.house.cores[*index].core().counters.flights.get() > 0;
         let Some(leader) = (0..3).find(leads) else { return };
         world.pause(Place::Core(leader));
         world.run_ms(80_000);
         for index in (0..3).filter(|&index| index != leader) {
-            let waiting = story.house.cores[index].counters.exchanges.get();
+            let waiting = story.house.cores[index].core().counters.exchanges.get();
             assert_eq!(waiting, 0, "{index} waits for {leader}: {}", story.house.describe());
         }
         story.calm();

@@ -74,7 +74,7 @@ impl Rare {
     fn of(house: &House) -> Rare {
         let mut sum = Rare::default();
         for core in &house.cores {
-            let counters = &core.counters;
+            let counters = &core.core().counters;
             sum.add(&Rare {
                 retries: counters.retries.get(),
                 fallbacks: counters.fallbacks.get(),
@@ -315,7 +315,7 @@ impl<'a> Story<'a> {
         }
         self.finish_clients();
         // A call that hangs ends by its time-outs, even where nobody could tell that its client has left.
-        let calls = || self.house.cores.iter().all(|core| core.counters.flights.get() == 0);
+        let calls = || self.house.cores.iter().all(|core| core.core().counters.flights.get() == 0);
         assert_eq!(self.world.run_until(PATIENCE_MS, calls), Ended::Met, "every call ends: {}", self.house.describe());
     }
 
@@ -367,7 +367,7 @@ impl<'a> Story<'a> {
     pub fn end(mut self) -> Outline {
         self.drain();
         let world = self.world;
-        let rest = world.run_until(60_000, || self.house.cores.iter().all(|core| core.is_idle()));
+        let rest = world.run_until(60_000, || self.house.cores.iter().all(|core| core.core().is_idle()));
         assert_eq!(rest, Ended::Met, "a drained node comes to rest: {}", self.house.describe());
         world.run_ms(3000);
         self.house.check();

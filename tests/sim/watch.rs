@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use ringway::config::snapshot::Target;
-use ringway::exchange::core::Core;
+use ringway::exchange::generation::Generation;
 use shards::breaker::Gate;
 
 /// What a core was like after a step.
@@ -21,9 +21,10 @@ pub struct Watch {
 }
 
 impl Glance {
-    fn of(core: &Core) -> Glance {
+    fn of(core: &Generation) -> Glance {
         let now = core.now();
-        let gate = |backend: usize| (core.load.own(backend), core.backends[backend].breaker.borrow().gate(now));
+        let gate =
+            |backend: usize| (core.backends[backend].in_flight(), core.backends[backend].breaker.borrow().gate(now));
         let backends: Vec<_> = (0..core.backends.len()).map(gate).collect();
         // A model whose backends are all out of service, or were asked to be left alone, asks them all the same.
         let panics = core.snapshot.models.iter().zip(&core.models).any(|(model, state)| {
@@ -40,7 +41,7 @@ impl Glance {
 
 impl Watch {
     /// Looks after step `steps`.
-    pub fn look(&mut self, steps: u64, cores: &[Rc<Core>]) {
+    pub fn look(&mut self, steps: u64, cores: &[Rc<Generation>]) {
         let glances: Vec<Glance> = cores.iter().map(|core| Glance::of(core)).collect();
         let before = std::mem::replace(&mut self.last, (steps, glances));
         if before.0 + 1 != steps {

@@ -82,7 +82,7 @@ impl Admin {
             };
         };
         let changes = route.method != Method::GET;
-        if let Err(refusal) = self.guard.check(route.access, changes, request.headers()) {
+        if let Err(refusal) = self.guard.borrow().check(route.access, changes, request.headers()) {
             return refused(refusal);
         }
         match route.what {
@@ -100,7 +100,7 @@ impl Admin {
                 let told = self.scaling.borrow().told(now_ms());
                 reply(StatusCode::OK, JSON, pretty(&json!(told)))
             }
-            What::Config => reply(StatusCode::OK, JSON, pretty(&self.parts.snapshot.shown)),
+            What::Config => reply(StatusCode::OK, JSON, pretty(&self.in_force.borrow().snapshot.shown)),
             What::Drain => {
                 self.drain_asked.notify_one();
                 reply(StatusCode::ACCEPTED, JSON, pretty(&json!({ "state": "draining" })))

@@ -8,6 +8,7 @@ use super::Admin;
 use crate::config::snapshot::CacheMode;
 use crate::net::now_ms;
 use crate::observe::counters::{AttemptResult, BackendCounters, Counter, Counters};
+use crate::observe::scrape::Item;
 
 #[derive(Serialize)]
 pub struct Status {
@@ -93,7 +94,8 @@ const STATES: [&str; 3] = ["serving", "probing", "tripped"];
 
 impl Admin {
     pub(super) fn status(&self) -> Status {
-        let (parts, snapshot) = (&self.parts, &self.parts.snapshot);
+        let (parts, in_force) = (&self.parts, self.in_force.borrow());
+        let (snapshot, labels) = (&in_force.snapshot, &in_force.labels);
         let state = match (self.draining.get(), self.is_ready()) {
             (true, _) => "draining",
             (false, true) => "serving",
@@ -108,16 +110,16 @@ impl Admin {
             requests_in_flight: counters.exchanges.get(),
             requests: counters.requests.get(),
         });
-        let models = snapshot.models.iter().enumerate().map(|(index, model)| Model {
+        let models = snapshot.models.iter().zip(&labels.models).map(|(model, of)| Model {
             name: model.name.clone(),
             backends: model.targets.iter().map(|target| snapshot.backends[target.backend].name.clone()).collect(),
-            queue_depth: self.sum(|core| &core.models[index].queue_depth),
+            queue_depth: of.counters.iter().map(|core| core.queue_depth.get()).sum(),
         });
         Status {
             version: env!("CARGO_PKG_VERSION"),
             state,
             uptime_seconds: now_ms().saturating_sub(self.started_ms) / 1000,
-            config_generation: 1,
+            config_generation: in_force.generation,
             listening: parts.listening.clone(),
             core_plan: Plan {
                 summary: parts.plan.summary.clone(),
@@ -126,7 +128,7 @@ impl Admin {
                 background: parts.plan.background,
             },
             cores: cores.collect(),
-            backends: (0..snapshot.backends.len()).map(|backend| self.backend(backend)).collect(),
+            backends: labels.backends.iter().map(|of| self.backend(of)).collect(),
             models: models.collect(),
             cache: Cache {
                 enabled: snapshot.cache.mode == CacheMode::On,
@@ -146,12 +148,10 @@ impl Admin {
         if self.draining.get() {
             return format!("draining: {in_flight} requests in flight");
         }
-        let backends = self.parts.snapshot.backends.len();
-        let is_serving = |backend: &usize| {
-            let mut states = self.parts.counters.iter().map(|core| core.backends[*backend].state.get());
-            states.any(|state| state != 2)
-        };
-        let serving = (0..backends).filter(is_serving).count();
+        let in_force = self.in_force.borrow();
+        let backends = &in_force.labels.backends;
+        let serves = |backend: &&Item<BackendCounters>| backend.counters.iter().any(|core| core.state.get() != 2);
+        let (serving, backends) = (backends.iter().filter(serves).count(), backends.len());
         format!(
             "serving: {requests_per_second:.0} requests per second, {in_flight} in flight, \
              {serving} of {backends} backends in service"
@@ -163,26 +163,25 @@ impl Admin {
         self.sum(|core| &core.requests)
     }
 
-    fn backend(&self, backend: usize) -> Backend {
-        let of = |core: &'_ Counters, counter: fn(&BackendCounters) -> &Counter| counter(&core.backends[backend]).get();
-        let sum = |counter: fn(&BackendCounters) -> &Counter| -> u64 {
-            self.parts.counters.iter().map(|core| of(core, counter)).sum()
-        };
-        let in_state = |wanted: u64| self.parts.counters.iter().filter(|core| of(core, |b| &b.state) == wanted).count();
-        let last = self.parts.counters.iter().max_by_key(|core| of(core, |b| &b.changed_unix_ms));
-        let (changed_unix_ms, reason) =
-            last.map_or((0, 0), |core| (of(core, |b| &b.changed_unix_ms), of(core, |b| &b.reason)));
+    fn backend(&self, item: &Item<BackendCounters>) -> Backend {
+        let cores = &item.counters;
+        let sum =
+            |counter: fn(&BackendCounters) -> &Counter| -> u64 { cores.iter().map(|core| counter(core).get()).sum() };
+        let in_state = |wanted: u64| cores.iter().filter(|core| core.state.get() == wanted).count();
+        let last = cores.iter().max_by_key(|core| core.changed_unix_ms.get());
+        let (changed_unix_ms, reason) = last.map_or((0, 0), |core| (core.changed_unix_ms.get(), core.reason.get()));
         let worst = (0..STATES.len()).rev().find(|state| in_state(*state as u64) > 0).unwrap_or(0);
         let failed = AttemptResult::ALL.iter().filter(|result| {
             !matches!(result, AttemptResult::Success | AttemptResult::ClientError | AttemptResult::Cancelled)
         });
-        let failed_attempts = failed.map(|result| self.sum(|core| core.backends[backend].result(*result))).sum();
+        let failed_attempts =
+            failed.map(|result| cores.iter().map(|core| core.result(*result).get()).sum::<u64>()).sum();
         Backend {
-            name: self.parts.snapshot.backends[backend].name.clone(),
+            name: item.name.to_string(),
             state: STATES[worst],
             reason: REASONS.iter().find(|known| **known as u64 + 1 == reason).map(|reason| reason.label()),
             changed_unix_ms: (changed_unix_ms > 0).then_some(changed_unix_ms),
-            check_fault: self.check_faults.borrow()[backend].clone(),
+            check_fault: self.check_faults.borrow().get(&*item.name).cloned(),
             cores: CoreStates { serving: in_state(0), probing: in_state(1), tripped: in_state(2) },
             requests_in_flight: sum(|b| &b.in_flight),
             connections: Connections {

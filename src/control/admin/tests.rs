@@ -10,6 +10,9 @@ use tokio::task::LocalSet;
 use super::routes::ROUTES;
 use super::*;
 use crate::config::load::load;
+use crate::observe::counters::{BackendCounters, ModelCounters};
+use crate::observe::scrape::Item;
+use crate::observe::series::Names;
 
 const SECRET: &str = "hunter2-hunter2";
 
@@ -23,10 +26,12 @@ fn admin(admin: &str) -> Rc<Admin> {
     );
     let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let snapshot = load(&text, Path::new("test.toml"), &|_| None, &nothing).unwrap_or_else(|told| panic!("{told}"));
+    let models = vec![Item { name: "m".into(), counters: [ModelCounters::new(2)].into() }];
+    let backends = vec![Item { name: "b".into(), counters: [BackendCounters::default()].into() }];
+    let labels = Labels::new(vec!["chat_completions", "other"], models, backends, &Names::default(), 0);
     Admin::new(Parts {
-        snapshot: Arc::new(snapshot),
-        counters: vec![Arc::new(Counters::new(2, 1, 1))],
-        endpoints: vec!["chat_completions", "other"],
+        in_force: InForce { generation: 1, snapshot: Arc::new(snapshot), labels: Arc::new(labels) },
+        counters: vec![Arc::new(Counters::new(2))],
         plan: CorePlan { data: vec![None], ..CorePlan::default() },
         listening: vec!["127.0.0.1:8080".to_owned()],
         serving: Arc::new(AtomicBool::new(true)),
@@ -119,7 +124,7 @@ fn readiness_follows_the_node_and_liveness_does_not() {
     look();
     admin.parts.serving.store(true, Ordering::Relaxed);
     // The state of backends does not affect readiness.
-    admin.parts.counters[0].backends[0].state.set(2);
+    admin.parts.in_force.labels.backends[0].counters[0].state.set(2);
     look();
     admin.draining();
     look();
@@ -147,13 +152,13 @@ fn metrics_come_as_the_scraper_wants_them() {
 #[test]
 fn the_status_tells_of_a_backend_as_each_core_sees_it() {
     let admin = admin("");
-    let backend = &admin.parts.counters[0].backends[0];
+    let backend = &admin.parts.in_force.labels.backends[0].counters[0];
     backend.state.set(2);
     backend.reason.set(shards::breaker::Reason::ErrorsInRow as u64 + 1);
     backend.changed_unix_ms.set(7);
     backend.attempts.add(3);
     backend.result(crate::observe::counters::AttemptResult::Timeout).add(2);
-    admin.checked(0, Some("nobody listens there".to_owned()));
+    admin.checked("b", Some("nobody listens there".to_owned()));
     let status = json(ask(&admin, Method::GET, "/v1/status", &[]));
     let told = &status["backends"][0];
     assert_eq!(
@@ -163,7 +168,7 @@ fn the_status_tells_of_a_backend_as_each_core_sees_it() {
     assert_eq!((&told["attempts"], &told["failed_attempts"]), (&3.into(), &2.into()));
     assert_eq!(told["check_fault"], "nobody listens there");
     assert_eq!(told["cores"]["tripped"], 1);
-    admin.checked(0, None);
+    admin.checked("b", None);
     assert!(json(ask(&admin, Method::GET, "/v1/status", &[]))["backends"][0]["check_fault"].is_null());
 }
 

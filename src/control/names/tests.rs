@@ -53,7 +53,7 @@ struct Followed {
 
 impl Followed {
     fn start(known: &[Dial], resolver: Resolver) -> Followed {
-        let addresses: Addresses = Rc::new(RefCell::new(vec![known.into()]));
+        let addresses: Addresses = Rc::new(RefCell::new(known.into()));
         let (told, news) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Notify::new()));
         let (hear, ring) = (told.clone(), news.clone());
         let tell = Rc::new(move |finding| {
@@ -115,7 +115,7 @@ fn a_name_is_followed_and_the_last_answer_kept() {
         while zone.asked.borrow().len() < asked + 6 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(*followed.addresses.borrow()[0], ["10.0.0.1", "fd00::1"].map(dial));
+        assert_eq!(**followed.addresses.borrow(), ["10.0.0.1", "fd00::1"].map(dial));
         zone.set("model.test.", Family::Aaaa, Reply::Nothing);
         zone.set("model.test.", Family::A, one("10.0.0.2"));
         assert_eq!(followed.said(2).await, "backend b: the name model.test resolves again");

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::exchange::messages::{Message, News};
+use crate::exchange::node::{BackendId, NodeGeneration};
 use crate::net::Dial;
 use crate::net::channel::Outbox;
 
@@ -18,18 +19,20 @@ use crate::net::channel::Outbox;
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// Something that a core must eventually be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Notice {
     /// The result of the health check.
     Health {
-        backend: usize,
+        backend: BackendId,
         news: News,
     },
     /// The addresses that a backend's name resolves to.
     Addresses {
-        backend: usize,
+        backend: BackendId,
         addresses: Arc<[Dial]>,
     },
+    /// The configuration to put in force.
+    Generation(Arc<NodeGeneration>),
     /// The access log was moved away.
     Reopen,
     Drain,
@@ -40,8 +43,10 @@ pub enum Notice {
 /// The subject of a notice: a newer notice replaces an unsent one on the same subject. They are sent in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
-    Addresses(usize),
-    Health(usize),
+    /// Before what is known of its backends.
+    Generation,
+    Addresses(BackendId),
+    Health(BackendId),
     Reopen,
     Drain,
     Halt,
@@ -53,6 +58,7 @@ impl Notice {
         match self {
             Notice::Addresses { backend, .. } => Subject::Addresses(*backend),
             Notice::Health { backend, .. } => Subject::Health(*backend),
+            Notice::Generation(_) => Subject::Generation,
             Notice::Reopen => Subject::Reopen,
             Notice::Drain => Subject::Drain,
             Notice::Halt => Subject::Halt,
@@ -66,6 +72,7 @@ impl Notice {
                 Message::Addresses { backend: *backend, addresses: addresses.clone() }
             }
             Notice::Health { backend, news } => Message::Health { backend: *backend, news: *news },
+            Notice::Generation(node) => Message::Generation(node.clone()),
             Notice::Reopen => Message::Reopen,
             Notice::Drain => Message::Drain,
             Notice::Halt => Message::Halt,

@@ -9,6 +9,7 @@ use shards::Fingerprint;
 use super::Flight;
 use super::state::{Stage, State};
 use crate::exchange::core::Core;
+use crate::exchange::generation::Generation;
 use crate::net::now_ms;
 
 /// Most flights that are kept, and for how many readers one of them has room at most.
@@ -21,13 +22,14 @@ pub struct FreeList {
 }
 
 impl Flight {
-    pub(super) fn new(core: &Core, fingerprint: Option<Fingerprint>, stage: Stage) -> Rc<Flight> {
+    pub(super) fn new(core: &Generation, fingerprint: Option<Fingerprint>, stage: Stage) -> Rc<Flight> {
         if let Some(mut flight) = core.free_flights.spare.borrow_mut().pop()
             && let Some(it) = Rc::get_mut(&mut flight)
         {
             it.fingerprint = fingerprint;
             let state = it.state.get_mut();
             (state.stage, state.heard_ms) = (stage, now_ms());
+            state.whole_max = core.snapshot.cache.max_entry_bytes;
             return flight;
         }
         let state = State::new(stage, core.snapshot.cache.max_entry_bytes, now_ms());

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use shards::{CoreId, Fingerprint};
 
 use super::core::Core;
+use super::generation::Generation;
 use super::messages::{Entry, Message, Part, settle};
 use crate::dialect::facts::{Form, NotStored, TokenUsage};
 use crate::error::Failure;
@@ -32,8 +33,8 @@ pub use subscriber::{Subscriber, SubscriberEvent};
 #[derive(Debug)]
 pub struct AnswerHead {
     pub status: u16,
-    /// Index of the backend it came from.
-    pub backend: usize,
+    /// The backend it came from.
+    pub backend: Arc<str>,
     /// What the log holds: the events of a stream without usage event and `[DONE]`, or the body as it came.
     pub form: Form,
     pub content_type: Cow<'static, [u8]>,
@@ -108,20 +109,20 @@ pub struct Flight {
 
 impl Flight {
     /// A flight whose owner is about to be asked; others on this core can take part from now on.
-    pub fn asking(core: &Core, fingerprint: Fingerprint) -> Rc<Flight> {
+    pub fn asking(core: &Generation, fingerprint: Fingerprint) -> Rc<Flight> {
         Flight::enter_map(core, fingerprint, Stage::Asking)
     }
 
     /// A flight of this core, to be settled as `number`.
     /// `stale` may serve if every backend fails.
-    pub fn leading(core: &Core, fingerprint: Fingerprint, number: u64, stale: Option<Arc<Entry>>) -> Rc<Flight> {
+    pub fn leading(core: &Generation, fingerprint: Fingerprint, number: u64, stale: Option<Arc<Entry>>) -> Rc<Flight> {
         let flight = Flight::enter_map(core, fingerprint, Stage::Flying(Some(number)));
         flight.state.borrow_mut().stale = stale;
         flight
     }
 
     /// A flight of this core that its owner does not know of: it did not answer.
-    pub fn local(core: &Core, fingerprint: Fingerprint) -> Rc<Flight> {
+    pub fn local(core: &Generation, fingerprint: Fingerprint) -> Rc<Flight> {
         let number = core.local_flights.get() + 1;
         core.local_flights.set(number);
         Flight::enter_map(core, fingerprint, Stage::Flying(Some(LOCAL | number)))
@@ -132,7 +133,7 @@ impl Flight {
         self.number().is_none_or(|number| number & LOCAL != 0)
     }
 
-    fn enter_map(core: &Core, fingerprint: Fingerprint, stage: Stage) -> Rc<Flight> {
+    fn enter_map(core: &Generation, fingerprint: Fingerprint, stage: Stage) -> Rc<Flight> {
         let flight = Flight::new(core, Some(fingerprint), stage);
         let before = core.flights.borrow_mut().insert(fingerprint, flight.clone());
         Flight::keep_fed(core, before);
@@ -166,7 +167,7 @@ impl Flight {
     }
 
     /// A flight for one exchange alone.
-    pub fn private(core: &Core, stale: Option<Arc<Entry>>) -> Rc<Flight> {
+    pub fn private(core: &Generation, stale: Option<Arc<Entry>>) -> Rc<Flight> {
         let flight = Flight::new(core, None, Stage::Flying(None));
         flight.state.borrow_mut().stale = stale;
         flight

@@ -13,6 +13,7 @@ use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::exchange::call::{Call, run_call};
 use crate::exchange::core::Core;
+use crate::exchange::generation::Generation;
 use crate::exchange::messages::{Entry, Message, settle};
 use crate::exchange::store::CompletionGuard;
 use crate::exchange::upstream_request::UpstreamRequest;
@@ -62,8 +63,8 @@ impl Subscriber {
     }
 
     /// Takes aboard the task that reads the backend: it goes on while this reader waits for its turn.
-    pub fn fly(&mut self, upstream: UpstreamRequest, guard: CompletionGuard) {
-        let call = Call { core: self.core.clone(), upstream, flight: self.flight.clone(), guard };
+    pub fn fly(&mut self, core: &Rc<Generation>, upstream: UpstreamRequest, guard: CompletionGuard) {
+        let call = Call { core: core.clone(), upstream, flight: self.flight.clone(), guard };
         self.inline_call = Some(self.core.calls.start(run_call, call));
     }
 

@@ -13,8 +13,8 @@ use super::head::{self, Delimited, unknown_length};
 use crate::dialect::facts::{Form, NotStored, UsageEvent};
 use crate::error::{Again, Failure};
 use crate::exchange::client::ClientConnection;
-use crate::exchange::core::Core;
 use crate::exchange::flight::{AnswerHead, DirectWriter, Subscriber, SubscriberEvent};
+use crate::exchange::generation::Generation;
 use crate::exchange::lookup::{Event, found};
 use crate::exchange::messages::{Acceptable, Entry};
 use crate::exchange::record::RequestRecord;
@@ -94,7 +94,7 @@ struct Writer {
 
 /// Reads `subscriber` to its end for the client of `line`.
 pub async fn live(
-    core: &Core,
+    core: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     subscriber: &mut Subscriber,
@@ -115,7 +115,7 @@ pub async fn live(
 }
 
 async fn read(
-    core: &Core,
+    core: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     subscriber: &mut Subscriber,
@@ -201,7 +201,7 @@ async fn read(
             SubscriberEvent::AnswerHead => {
                 heard_ms = now_ms();
                 subscriber.answer_head(|answer_head| {
-                    record.backend = Some(answer_head.backend);
+                    record.backend = Some(answer_head.backend.clone());
                     record.waited_us = matches!(role, Role::Own).then_some(answer_head.waited_us);
                     let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
                     writer.deferred = either && answer_head.status == 200 && answer_head.form != form;
@@ -315,7 +315,7 @@ async fn read(
 }
 
 /// Writes the output out. If that has to wait, the backend is read meanwhile.
-async fn flush(core: &Core, client: &mut ClientConnection<'_>, subscriber: &mut Subscriber) -> io::Result<()> {
+async fn flush(core: &Generation, client: &mut ClientConnection<'_>, subscriber: &mut Subscriber) -> io::Result<()> {
     let mut flushed = pin!(client.flush(core.snapshot.server.timeout_write_ms));
     poll_fn(|context| {
         let state = flushed.as_mut().poll(context);
@@ -328,7 +328,7 @@ async fn flush(core: &Core, client: &mut ClientConnection<'_>, subscriber: &mut 
 }
 
 /// How long the model's slowest backend may be silent, and a little more for the message that tells of it.
-fn longest_answer_ms(core: &Core, record: &RequestRecord) -> u64 {
+fn longest_answer_ms(core: &Generation, record: &RequestRecord) -> u64 {
     const LETTER_MS: u64 = 1000;
     let targets = record.model.map_or(&[][..], |model| &core.snapshot.models[model].targets);
     let backends = targets.iter().map(|target| &core.snapshot.backends[target.backend]);
@@ -347,7 +347,7 @@ impl Writer {
     /// By what the flight may write to the client itself while this waits.
     fn direct_writer(
         &self,
-        core: &Core,
+        core: &Generation,
         client: &ClientConnection<'_>,
         record: &RequestRecord,
     ) -> Option<DirectWriter> {
@@ -360,7 +360,7 @@ impl Writer {
 
     fn open(
         &mut self,
-        core: &Core,
+        core: &Generation,
         client: &mut ClientConnection<'_>,
         record: &mut RequestRecord,
         subscriber: &Subscriber,
@@ -457,7 +457,7 @@ impl Writer {
     /// response (RFC 9110 15.2) or a comment, and again after a while. Whether the client is still there, as far as is known.
     async fn probe(
         &mut self,
-        core: &Core,
+        core: &Generation,
         client: &mut ClientConnection<'_>,
         record: &RequestRecord,
         subscriber: &mut Subscriber,

@@ -7,7 +7,7 @@ use crate::dialect::facts::{Form, UsageEvent, model_in_path};
 use crate::error::Failure;
 use crate::exchange::authenticate::Principal;
 use crate::exchange::client::ClientConnection;
-use crate::exchange::core::Core;
+use crate::exchange::generation::Generation;
 use crate::exchange::messages::Entry;
 use crate::exchange::record::{CacheMark, RequestRecord};
 use crate::net::now_ms;
@@ -19,7 +19,7 @@ const COPY_BYTES: usize = 32 << 10;
 
 /// Writes a stored answer. Allocates nothing once the line's buffers have grown. Errors: the client has gone.
 pub async fn stored(
-    core: &Core,
+    core: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     entry: &Entry,
@@ -77,7 +77,7 @@ pub async fn stored(
 
 /// Writes the models that `principal` may use, or the one the path names.
 pub fn models(
-    core: &Core,
+    core: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     principal: &Principal,
@@ -102,12 +102,12 @@ pub fn models(
 }
 
 /// Writes a short text.
-pub fn text(core: &Core, client: &mut ClientConnection<'_>, record: &mut RequestRecord, body: &str) -> Next {
+pub fn text(core: &Generation, client: &mut ClientConnection<'_>, record: &mut RequestRecord, body: &str) -> Next {
     whole(core, client, record, b"text/plain; charset=utf-8", body.as_bytes())
 }
 
 fn whole(
-    core: &Core,
+    core: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     content_type: &[u8],

@@ -12,13 +12,13 @@ use super::blocks::Blocks;
 use super::events::{Events, First};
 use super::source::Source;
 use super::{head, passed};
-use crate::config::snapshot::Backend;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{AnswerFacts, Endpoint, ErrorKind, ErrorShape, Form, NotStored, Substance, TokenUsage};
 use crate::error::Failure;
 use crate::exchange::attempt::{Deadlines, FailedAttempt, failure, first_event, refusal};
 use crate::exchange::core::{Core, Scratch};
 use crate::exchange::flight::{AnswerHead, Flight};
+use crate::exchange::generation::Generation;
 use crate::exchange::lease::Lease;
 use crate::exchange::route::Plan;
 use crate::exchange::send::Answer;
@@ -96,7 +96,7 @@ impl<'a> PendingResponse<'a> {
     /// An answer of which the head has come; `lease` is the connection that the rest comes on.
     // Boxed, for it goes through many hands.
     pub fn new(
-        core: &Core,
+        core: &Generation,
         upstream: &UpstreamRequest,
         plan: &Plan,
         lease: Lease,
@@ -106,7 +106,7 @@ impl<'a> PendingResponse<'a> {
     ) -> Box<PendingResponse<'a>> {
         let head = Facts::of(upstream, &answer);
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
-        let answer_head = answer_head(upstream, plan, &core.snapshot.backends[plan.backend], &answer, &head);
+        let answer_head = answer_head(upstream, core, plan.backend, &answer, &head);
         let work = match (head.form, head.is_readable) {
             (Form::Streaming, _) => Work::Events(Events::new(core, upstream, answer.usage_hidden)),
             (Form::NonStreaming, true) => Work::Whole(None),
@@ -129,7 +129,7 @@ impl<'a> PendingResponse<'a> {
 
     /// Reads on up to where another attempt can no longer be made unseen, and finds out whether one would be better.
     /// Errors: it broke off before, and why.
-    pub async fn begin(&mut self, core: &Core, endpoint: Endpoint) -> Result<(), Fault> {
+    pub async fn begin(&mut self, core: &Generation, endpoint: Endpoint) -> Result<(), Fault> {
         let fault = match &self.work {
             Work::Events(_) => self.first_content(core).await?,
             Work::Opaque | Work::Blocks(_) if self.status < 400 => self.at_hand(core).await?,
@@ -142,7 +142,7 @@ impl<'a> PendingResponse<'a> {
 
 impl PendingResponse<'_> {
     /// Shows what has come to the flight's readers.
-    pub fn open(&mut self, core: &Core, waited_us: u64) {
+    pub fn open(&mut self, core: &Generation, waited_us: u64) {
         if let Some(mut answer_head) = self.answer_head.take() {
             answer_head.waited_us = waited_us;
             self.source.flight.open(core, answer_head, std::mem::take(&mut self.held));
@@ -152,7 +152,7 @@ impl PendingResponse<'_> {
 
     /// Reads the answer to its end, into the flight's log.
     // Polled, and in memory of its own: a chain of futures has its state all over the task.
-    pub fn poll_flow(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    pub fn poll_flow(&mut self, core: &Generation, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let PendingResponse { source, work, body, .. } = self;
         if let Work::Events(events) = work {
             return events.poll_finish(core, source, body, context);
@@ -178,7 +178,7 @@ impl PendingResponse<'_> {
     /// Errors: the answer is not complete, and why.
     pub fn close(
         self: Box<Self>,
-        core: &Core,
+        core: &Generation,
         upstream: &UpstreamRequest,
         flowed: Result<(), Fault>,
     ) -> Result<(Captured, Option<Box<Tail>>), Failure> {
@@ -224,7 +224,7 @@ impl PendingResponse<'_> {
     }
 
     /// Errors: it has flowed to the end of its connection, and was to go on.
-    fn check_end(&self, core: &Core) -> Result<(), Fault> {
+    fn check_end(&self, core: &Generation) -> Result<(), Fault> {
         if !self.unframed || !matches!(self.work, Work::Whole(None)) {
             return Ok(());
         }
@@ -236,7 +236,7 @@ impl PendingResponse<'_> {
     }
 
     /// Reads a whole answer as far as it is held back. The fault is what a complete answer says is wrong.
-    async fn hold(&mut self, core: &Core, endpoint: Endpoint) -> Result<Option<Fault>, Fault> {
+    async fn hold(&mut self, core: &Generation, endpoint: Endpoint) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
         while self.body == Body::More && (held.len() < HELD_BYTES || self.source.has_ended()) {
             self.body = match self.source.decode(|bytes| held.extend_from_slice(bytes))? {
@@ -278,7 +278,7 @@ impl PendingResponse<'_> {
 
     /// An error came in the place of an answer, with a status that says nothing of it: it is treated as one with the status
     /// that it should have. If clients can read it, it is what they get where no other attempt brings an answer.
-    fn refuse(&mut self, core: &Core, kind: ErrorKind, body: Vec<u8>) -> Result<Fault, Fault> {
+    fn refuse(&mut self, core: &Generation, kind: ErrorKind, body: Vec<u8>) -> Result<Fault, Fault> {
         let (facts, fault) = {
             let tape = &mut core.scratch.borrow_mut().tape;
             let facts = Dialect::OpenAi.error_facts(&body, tape);
@@ -303,7 +303,7 @@ impl PendingResponse<'_> {
     }
 
     /// Takes what came with the head of an answer that goes out as it comes. What breaks off in it has reached nobody.
-    async fn at_hand(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
+    async fn at_hand(&mut self, core: &Generation) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
         self.body = match &mut self.work {
             Work::Blocks(blocks) => self.source.decode(|bytes| blocks.take_in(bytes, held))?,
@@ -320,7 +320,7 @@ impl PendingResponse<'_> {
 
     /// Reads a stream up to its first event with a meaning. Content that came together with the end of an answer that is
     /// not complete is content nobody has seen.
-    async fn first_content(&mut self, core: &Core) -> Result<Option<Fault>, Fault> {
+    async fn first_content(&mut self, core: &Generation) -> Result<Option<Fault>, Fault> {
         loop {
             let Work::Events(events) = &mut self.work else { return Ok(None) };
             if self.body == Body::More {
@@ -353,7 +353,7 @@ impl PendingResponse<'_> {
     }
 
     /// Ends an answer that is not wanted. Its connection serves again if it was read to its end.
-    pub async fn put_away(mut self: Box<Self>, core: &Core) {
+    pub async fn put_away(mut self: Box<Self>, core: &Generation) {
         drop(self.plan.take());
         match self.body {
             Body::Done => {
@@ -366,7 +366,7 @@ impl PendingResponse<'_> {
     }
 
     /// Ends the connection in the middle of the answer.
-    pub fn break_off(self: Box<Self>, core: &Core) {
+    pub fn break_off(self: Box<Self>, core: &Generation) {
         if let Work::Events(events) = self.work {
             events.release(core);
         }
@@ -443,14 +443,14 @@ impl Facts {
 
 fn answer_head(
     upstream: &UpstreamRequest,
-    plan: &Plan,
-    backend: &Backend,
+    core: &Generation,
+    backend: usize,
     answer: &Answer,
     facts: &Facts,
 ) -> AnswerHead {
     let head = &answer.head;
     let mut fields = Vec::new();
-    passed::fields(head, &answer.input, backend, &mut fields);
+    passed::fields(head, &answer.input, &core.snapshot.backends[backend], &mut fields);
     if !facts.codings.is_empty() {
         encode::field(&mut fields, "content-encoding", &facts.codings);
     }
@@ -473,7 +473,7 @@ fn answer_head(
     };
     AnswerHead {
         status: head.status,
-        backend: plan.backend,
+        backend: core.backends[backend].name().clone(),
         form: facts.form,
         content_type,
         length,
@@ -490,7 +490,7 @@ fn hint_ms(answer: &Answer) -> Option<u64> {
 
 impl Tail {
     /// Gives the connection back, if the body's end has come. Else there is something left to wait for.
-    fn release_now(self, core: &Core) -> Option<Box<Tail>> {
+    fn release_now(self, core: &Generation) -> Option<Box<Tail>> {
         if self.lease.is_stream() || !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
             return Some(Box::new(self));
         }
@@ -498,7 +498,7 @@ impl Tail {
         None
     }
 
-    fn over(self, core: &Core) {
+    fn over(self, core: &Generation) {
         // Bytes behind the body that nobody asked for: the connection cannot be trusted.
         let clean = self.decoder.is_done() && self.consumed == self.input.len();
         if clean && self.persistence == Persistence::KeepAlive && !core.draining.get() {
@@ -508,7 +508,7 @@ impl Tail {
     }
 
     /// Gives the connection back, once the body's end has come: many a server sends the last chunk by itself.
-    pub async fn release(mut self: Box<Self>, core: &Core) {
+    pub async fn release(mut self: Box<Self>, core: &Generation) {
         let mut garbage = false;
         self.lease.shut_down_at(now_ms() + TAIL_MS);
         if self.lease.is_stream() {
@@ -542,7 +542,7 @@ impl Tail {
         }
     }
 
-    fn break_off(self, core: &Core) {
+    fn break_off(self, core: &Generation) {
         core.buffers.give(self.input);
         self.lease.break_off();
     }

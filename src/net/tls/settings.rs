@@ -14,7 +14,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use super::fault::TlsError;
 
 /// Everything a core needs to create its [`TlsContext`](super::TlsContext) of one backend.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TlsSettings {
     /// For SNI and certificate verification: a DNS name, or an IP address (then without SNI, RFC 6066 3).
     pub server_name: String,
@@ -76,6 +76,12 @@ impl Roots {
 
     pub(super) fn store(&self) -> Arc<RootCertStore> {
         self.0.clone()
+    }
+}
+
+impl PartialEq for Roots {
+    fn eq(&self, other: &Roots) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.roots == other.0.roots
     }
 }
 
@@ -149,6 +155,13 @@ impl Identity {
 
     pub(super) fn certified_key(&self) -> &Arc<CertifiedKey> {
         &self.0
+    }
+}
+
+impl PartialEq for Identity {
+    /// By the certificates: a key that matches the same one is the same key.
+    fn eq(&self, other: &Identity) -> bool {
+        self.0.cert == other.0.cert
     }
 }
 

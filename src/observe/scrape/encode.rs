@@ -117,7 +117,7 @@ impl Scrape {
             Id::InterToken => row.histogram(&[], &self.operations(labels.places(), TOKEN_US, |of| &of.inter_token)),
             Id::Tokens => {
                 for ((model, tenant), amounts) in self.by(|key| (key.model, key.tenant)) {
-                    let (model, tenant) = (labels.model(model as usize), labels.tenant(tenant as usize));
+                    let (model, tenant) = (labels.model(model), labels.tenant(tenant));
                     let kinds = [
                         ("prompt", amounts.prompt_tokens),
                         ("completion", amounts.completion_tokens),
@@ -145,38 +145,41 @@ impl Scrape {
             Id::CacheEntries => row.number(&[], self.sum(|core| &core.cache_entries)),
             Id::Coalesced => row.number(&[], self.sum(|core| &core.joined)),
             Id::UpstreamCalls => row.number(&[], self.sum(|core| &core.calls)),
-            Id::BackendRequests => self.each_backend(|backend, name| {
+            Id::BackendRequests => labels.backends.iter().try_for_each(|backend| {
                 for result in AttemptResult::ALL {
-                    let count = self.sum(|core| core.backends[backend].result(result));
+                    let count = backend.sum(|core| core.result(result));
                     if count > 0 || result == AttemptResult::Success {
-                        row.number(&[name, result.label()], count)?;
+                        row.number(&[&backend.name, result.label()], count)?;
                     }
                 }
                 Ok(())
             }),
-            Id::BackendAttempts => self
-                .each_backend(|backend, name| row.number(&[name], self.sum(|core| &core.backends[backend].attempts))),
-            Id::BackendInFlight => self
-                .each_backend(|backend, name| row.number(&[name], self.sum(|core| &core.backends[backend].in_flight))),
-            Id::BackendConnections => self.each_backend(|backend, name| {
-                row.number(&[name, "idle"], self.sum(|core| &core.backends[backend].connections_idle))?;
-                row.number(&[name, "busy"], self.sum(|core| &core.backends[backend].connections_busy))?;
-                row.number(&[name, "http2"], self.sum(|core| &core.backends[backend].http2_connections))
+            Id::BackendAttempts => labels
+                .backends
+                .iter()
+                .try_for_each(|backend| row.number(&[&backend.name], backend.sum(|core| &core.attempts))),
+            Id::BackendInFlight => labels
+                .backends
+                .iter()
+                .try_for_each(|backend| row.number(&[&backend.name], backend.sum(|core| &core.in_flight))),
+            Id::BackendConnections => labels.backends.iter().try_for_each(|backend| {
+                let name = &backend.name;
+                row.number(&[name, "idle"], backend.sum(|core| &core.connections_idle))?;
+                row.number(&[name, "busy"], backend.sum(|core| &core.connections_busy))?;
+                row.number(&[name, "http2"], backend.sum(|core| &core.http2_connections))
             }),
-            Id::BackendConnect => self.each_backend(|backend, name| {
-                let totals = self.totals(CONNECT_US, |core| &core.backends[backend].connect);
-                row.histogram_if_any(&[name], &totals)
+            Id::BackendConnect => labels.backends.iter().try_for_each(|backend| {
+                let mut totals = Totals::new(CONNECT_US);
+                backend.counters.iter().for_each(|core| totals.add(&core.connect));
+                row.histogram_if_any(&[&backend.name], &totals)
             }),
-            Id::BackendState => self.each_backend(|backend, name| {
-                let worst = self.cores.iter().map(|core| core.backends[backend].state.get()).max();
-                row.number(&[name], worst.unwrap_or(0))
+            Id::BackendState => labels.backends.iter().try_for_each(|backend| {
+                let worst = backend.counters.iter().map(|core| core.state.get()).max();
+                row.number(&[&backend.name], worst.unwrap_or(0))
             }),
-            Id::QueueDepth => {
-                for (model, name) in labels.models.iter().enumerate() {
-                    row.number(&[name], self.sum(|core| &core.models[model].queue_depth))?;
-                }
-                Ok(())
-            }
+            Id::QueueDepth => labels.models.iter().try_for_each(|model| {
+                row.number(&[&model.name], model.counters.iter().map(|core| core.queue_depth.get()).sum())
+            }),
             Id::QueueRejections => {
                 row.number(&["full"], self.sum(|core| &core.queue_full))?;
                 row.number(&["timeout"], self.sum(|core| &core.queue_timeouts))
@@ -213,10 +216,6 @@ impl Scrape {
         }
     }
 
-    fn each_backend(&self, mut each: impl FnMut(usize, &str) -> fmt::Result) -> fmt::Result {
-        self.labels.backends.iter().enumerate().try_for_each(|(backend, name)| each(backend, name))
-    }
-
     fn each_core(&self, mut each: impl FnMut(usize, &str) -> fmt::Result) -> fmt::Result {
         (0..self.cores.len()).try_for_each(|core| each(core, itoa::Buffer::new().format(core)))
     }
@@ -246,7 +245,7 @@ impl Scrape {
         for ((operation, model), amounts) in self.by(part) {
             let tokens = tokens(&amounts);
             if let Some(operation) = operation.filter(|_| tokens > 0) {
-                row.number(&[operation, PROVIDER, labels.model(model as usize), "unknown"], tokens)?;
+                row.number(&[operation, PROVIDER, labels.model(model), "unknown"], tokens)?;
             }
         }
         Ok(())
@@ -263,7 +262,7 @@ impl Labels {
 }
 
 fn names(labels: &Labels, key: Key) -> [&str; 3] {
-    [labels.endpoint(key.endpoint.into()), labels.model(key.model as usize), labels.tenant(key.tenant as usize)]
+    [labels.endpoint(key.endpoint.into()), labels.model(key.model), labels.tenant(key.tenant)]
 }
 
 /// The values of `gen_ai.operation.name` for this gateway's endpoints.

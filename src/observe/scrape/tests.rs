@@ -4,25 +4,27 @@ use super::*;
 use crate::limits::SERIES;
 use crate::observe::counters::AttemptResult;
 use crate::observe::metrics::{Kind, METRICS};
-use crate::observe::series::SeriesIndex;
+use crate::observe::series::{OTHER as NO_NAME, SeriesIndex};
 
-fn labels(models: &[&str], tenants: &[&str], backends: usize) -> Arc<Labels> {
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
-    Arc::new(Labels {
-        endpoints: vec!["chat_completions", "other"],
-        other_endpoint: 1,
-        other_model: models.iter().position(|name| *name == OTHER).unwrap_or(models.len()),
-        no_tenant: tenants.iter().position(|name| *name == NONE).unwrap_or(tenants.len()),
-        models: owned(models),
-        tenants: owned(tenants),
-        backends: (0..backends).map(|number| format!("b{number}")).collect(),
-        cache_budget_bytes: 1 << 20,
-    })
+/// A node of so many cores; what has no name is counted under `series::OTHER`.
+fn labels(cores: usize, models: &[&str], tenants: &[&str], backends: usize) -> Arc<Labels> {
+    let mut names = Names::default();
+    tenants.iter().for_each(|name| _ = names.tenants.number(name));
+    let models = models.iter().map(|name| {
+        let counters = (0..cores).map(|_| ModelCounters::new(2)).collect();
+        Item { name: names.models.number(name).1, counters }
+    });
+    let models = models.collect();
+    let backends = (0..backends).map(|number| {
+        let counters = (0..cores).map(|_| BackendCounters::default()).collect();
+        Item { name: format!("b{number}").into(), counters }
+    });
+    let endpoints = vec!["chat_completions", "other"];
+    Arc::new(Labels::new(endpoints, models, backends.collect(), &names, 1 << 20))
 }
 
-fn cores(count: usize, labels: &Labels) -> Vec<Arc<Counters>> {
-    let core = || Counters::new(labels.endpoints.len(), labels.models.len(), labels.backends.len());
-    (0..count).map(|_| Arc::new(core())).collect()
+fn cores(count: usize) -> Vec<Arc<Counters>> {
+    (0..count).map(|_| Arc::new(Counters::new(2))).collect()
 }
 
 fn request(index: &mut SeriesIndex, core: &Counters, model: u32, tenant: u32, status: u16) {
@@ -44,15 +46,14 @@ fn value<'a>(text: &'a str, sample: &str) -> &'a str {
 
 #[test]
 fn what_cores_counted_is_added_up() {
-    let labels = labels(&["m"], &["t"], 1);
-    let cores = cores(2, &labels);
-    for core in &cores {
-        let mut index = SeriesIndex::new(1, 1);
+    let (labels, cores) = (labels(2, &["m"], &["t"], 1), cores(2));
+    for (place, core) in cores.iter().enumerate() {
+        let mut index = SeriesIndex::default();
         (0..3).for_each(|_| request(&mut index, core, 0, 0, 200));
-        request(&mut index, core, 1, 1, 404);
-        core.backends[0].result(AttemptResult::Timeout).add(2);
+        request(&mut index, core, NO_NAME, NO_NAME, 404);
+        labels.backends[0].counters[place].result(AttemptResult::Timeout).add(2);
         core.own_time_hit.0.record(700);
-        let operation = core.operation(0, Some(0)).unwrap();
+        let operation = labels.models[0].counters[place].operation(0).unwrap();
         operation.duration.record(1_500_000);
         operation.first_token.record(2_000);
     }
@@ -78,12 +79,12 @@ fn what_cores_counted_is_added_up() {
 
 #[test]
 fn a_model_called_other_and_a_tenant_called_none_have_one_series_with_what_has_no_name() {
-    let labels = labels(&["other"], &["none"], 0);
-    let cores = cores(1, &labels);
-    let mut index = SeriesIndex::new(1, 1);
-    for (model, tenant) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+    let (labels, cores) = (labels(1, &["other"], &["none"], 0), cores(1));
+    let mut index = SeriesIndex::default();
+    for (model, tenant) in [(0, 0), (0, NO_NAME), (NO_NAME, 0), (NO_NAME, NO_NAME)] {
         request(&mut index, &cores[0], model, tenant, 200);
-        cores[0].operation(0, (model == 0).then_some(0)).unwrap().first_token.record(1);
+        let of_model = if model == 0 { &labels.models[0].counters[0] } else { &cores[0].without_model };
+        of_model.operation(0).unwrap().first_token.record(1);
     }
     let text = Scrape::new(cores, labels, node(GenAi::On)).text();
     let sample = r#"ringway_requests_total{endpoint="chat_completions",model="other",tenant="none",status="200"}"#;
@@ -98,8 +99,8 @@ fn a_model_called_other_and_a_tenant_called_none_have_one_series_with_what_has_n
 
 #[test]
 fn every_row_has_its_head_in_both_formats() {
-    let labels = labels(&["m"], &["t"], 1);
-    let text = Scrape::new(cores(1, &labels), labels, node(GenAi::On)).text();
+    let labels = labels(1, &["m"], &["t"], 1);
+    let text = Scrape::new(cores(1), labels, node(GenAi::On)).text();
     let prometheus = classic(&text);
     for metric in METRICS {
         let family = metric.name.strip_suffix("_total").unwrap_or(metric.name);
@@ -117,16 +118,15 @@ fn every_row_has_its_head_in_both_formats() {
 
 #[test]
 fn opentelemetry_names_are_there_by_the_switch_only() {
-    let labels = labels(&["m"], &["t"], 1);
-    let text = Scrape::new(cores(1, &labels), labels, node(GenAi::Off)).text();
+    let labels = labels(1, &["m"], &["t"], 1);
+    let text = Scrape::new(cores(1), labels, node(GenAi::Off)).text();
     assert!(!text.contains("gen_ai"));
 }
 
 #[test]
 fn names_are_escaped() {
-    let labels = labels(&["a\"b\\c\nd"], &[], 0);
-    let cores = cores(1, &labels);
-    request(&mut SeriesIndex::new(1, 0), &cores[0], 0, 0, 200);
+    let (labels, cores) = (labels(1, &["a\"b\\c\nd"], &[], 0), cores(1));
+    request(&mut SeriesIndex::default(), &cores[0], 0, NO_NAME, 200);
     let text = Scrape::new(cores, labels, node(GenAi::Off)).text();
     assert!(text.contains(r#"model="a\"b\\c\nd""#), "{text}");
 }
@@ -136,12 +136,11 @@ fn names_are_escaped() {
 fn a_large_configuration_stays_small() {
     let names: Vec<String> = (0..1000).map(|number| format!("t{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let labels = labels(&names[..100], &names, 64);
-    let cores = cores(16, &labels);
+    let (labels, cores) = (labels(16, &names[..100], &names, 64), cores(16));
     let lines = Scrape::new(cores.clone(), labels.clone(), node(GenAi::On)).text().lines().count();
     assert!(lines < 1500, "{lines} lines before the first request");
     for core in &cores {
-        let mut index = SeriesIndex::new(100, 1000);
+        let mut index = SeriesIndex::default();
         for place in 0..2 * SERIES as u32 {
             request(&mut index, core, place % 100, place % 1000, 200 + (place % 400) as u16);
         }

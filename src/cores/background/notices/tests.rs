@@ -11,7 +11,7 @@ fn house(cores: usize) -> (Notices, Vec<Inbox<Message>>) {
 }
 
 /// The last verdict on each backend among the messages that are there, and how many messages those were.
-fn read(inbox: &mut Inbox<Message>, known: &mut BTreeMap<usize, News>) -> usize {
+fn read(inbox: &mut Inbox<Message>, known: &mut BTreeMap<BackendId, News>) -> usize {
     let mut count = 0;
     while let Some(message) = inbox.take() {
         count += 1;
@@ -32,12 +32,12 @@ fn a_core_that_was_stalled_hears_the_last_verdict_on_each_backend() {
     // Far more than any ring and what stands behind it holds; what a ring holds ends with bad news, the last is good.
     for round in 0..99_999 {
         for backend in 0..2 {
-            notices.tell(2, &Notice::Health { backend, news: verdict(round) });
+            notices.tell(2, &Notice::Health { backend: BackendId(backend), news: verdict(round) });
         }
         read(&mut inboxes[0], &mut awake);
         assert!(notices.waiting.borrow()[1].len() <= 2, "one a backend");
     }
-    let well = BTreeMap::from([(0, News::CheckPassed), (1, News::CheckPassed)]);
+    let well = BTreeMap::from([(BackendId(0), News::CheckPassed), (BackendId(1), News::CheckPassed)]);
     assert_eq!(awake, well, "who reads its mail waits for nobody");
     assert!(notices.waiting.borrow()[0].is_empty());
     read(&mut inboxes[1], &mut stalled);
@@ -52,11 +52,11 @@ fn what_found_no_room_is_sent_once_there_is_some() {
     runtime.block_on(async {
         let (notices, mut inboxes) = house(1);
         for _ in 0..10_000 {
-            notices.tell(1, &Notice::Health { backend: 0, news: News::CheckFailed });
+            notices.tell(1, &Notice::Health { backend: BackendId(0), news: News::CheckFailed });
         }
         notices.tell(1, &Notice::Stop);
         notices.tell(1, &Notice::Drain);
-        notices.tell(1, &Notice::Health { backend: 0, news: News::CheckPassed });
+        notices.tell(1, &Notice::Health { backend: BackendId(0), news: News::CheckPassed });
         let mut known = BTreeMap::new();
         tokio::select! {
             biased;
@@ -74,6 +74,9 @@ fn what_found_no_room_is_sent_once_there_is_some() {
         }
         use Message::{Drain, Health, Stop};
         let passed = News::CheckPassed;
-        assert!(matches!(&rest[..], [Health { backend: 0, news }, Drain, Stop] if *news == passed), "and in order");
+        assert!(
+            matches!(&rest[..], [Health { backend: BackendId(0), news }, Drain, Stop] if *news == passed),
+            "and in order"
+        );
     });
 }
