@@ -156,6 +156,9 @@ pub const TOLD_BYTES: usize = 1 << 20;
 /// operator need fewer than ten.
 pub const ADMIN_CONNECTIONS: usize = 64;
 
+/// Most watchers of `/v1/live`: pages that are open. Each gets the node's state every second.
+pub const ADMIN_WATCHERS: usize = 16;
+
 /// Largest request head on the admin listener.
 pub const ADMIN_HEAD_BYTES: usize = 16 << 10;
 

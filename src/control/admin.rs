@@ -3,9 +3,12 @@
 //! for a bounded time, and nothing else waits for them.
 
 mod guard; // authorization
+mod live; // samples, rates and points
+mod page; // the page at /, and its files
 mod routes; // the routes
 mod scaling; // /v1/scaling
-mod status; // /v1/status
+pub mod status; // /v1/status
+mod stream; // /v1/live
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,17 +24,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::spawn_local;
 
 use self::guard::Guard;
+use self::live::Live;
 use self::scaling::{Sample, Scaling};
 use crate::config::snapshot::Snapshot;
 use crate::limits::{ADMIN_CONNECTIONS, ADMIN_HEAD_BYTES};
-use crate::net::now_ms;
+use crate::net::{now_ms, unix_ms};
 use crate::observe::counters::Counters;
 use crate::observe::histogram::{OWN_TIME_US, Totals};
-use crate::observe::process::{Process, thread_cpu_seconds};
+use crate::observe::process::Process;
 use crate::observe::scrape::{Labels, Node, Reload, Scrape};
 
 /// Longest wait for a request head, whether the first or a later one of the same connection.
@@ -42,8 +46,9 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(120);
 const LAST_LIMIT: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The interval over which the utilization of cores is measured.
-const BUSY_EVERY: Duration = Duration::from_secs(5);
+/// How often the cores are looked at, and how many looks are between two samples for the scaling advice.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SCALING_EVERY: u32 = 5;
 
 /// The listening socket.
 pub enum Listener {
@@ -95,6 +100,9 @@ pub struct Admin {
     /// By core: its recent utilization, and its CPU time.
     busy: RefCell<Vec<(f64, f64)>>,
     scaling: RefCell<Scaling>,
+    live: RefCell<Live>,
+    /// The newest event of `/v1/live`, for its watchers.
+    updates: watch::Sender<bytes::Bytes>,
 }
 
 impl Admin {
@@ -108,6 +116,8 @@ impl Admin {
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
             scaling: RefCell::default(),
+            live: RefCell::default(),
+            updates: watch::Sender::new(bytes::Bytes::new()),
             parts,
         };
         Rc::new(admin)
@@ -156,20 +166,17 @@ impl Admin {
         Scrape::new(self.parts.counters.clone(), in_force.labels.clone(), node)
     }
 
-    /// Measures the utilization of the cores, and whether more nodes are wanted, forever.
+    /// Samples the cores, tells watchers, and finds whether more nodes are wanted, forever.
     pub async fn measure(self: Rc<Self>) {
-        let cpu =
-            || -> Vec<f64> { self.parts.counters.iter().map(|core| thread_cpu_seconds(core.thread.get())).collect() };
-        let (mut before, mut at) = (cpu(), tokio::time::Instant::now());
+        let mut looks = 0_u32;
         loop {
-            tokio::time::sleep(BUSY_EVERY).await;
-            let (after, now) = (cpu(), tokio::time::Instant::now());
-            let span = (now - at).as_secs_f64().max(f64::MIN_POSITIVE);
-            for ((busy, before), after) in self.busy.borrow_mut().iter_mut().zip(&before).zip(&after) {
-                *busy = (((after - before) / span).clamp(0.0, 1.0), *after);
+            self.look(unix_ms());
+            self.tell_watchers();
+            if looks > 0 && looks.is_multiple_of(SCALING_EVERY) {
+                self.sample();
             }
-            (before, at) = (after, now);
-            self.sample();
+            looks = looks.wrapping_add(1);
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

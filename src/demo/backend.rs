@@ -1,5 +1,6 @@
 //! The embedded backend's listener: one accepting thread, one thread a connection, a bound on both.
-//! Owns the list of open connections, so that stopping ends them at once. Never panics on what a peer sends.
+//! Owns the list of open connections, so that stopping or switching off ends them at once. Never panics on what a peer
+//! sends.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -36,6 +37,8 @@ pub struct Handle {
 /// What the accepting thread, the connections and the handle share.
 struct Shared {
     stopping: AtomicBool,
+    /// Switched off, it closes every connection that does not switch it on.
+    off: AtomicBool,
     next: AtomicU64,
     open: Mutex<HashMap<u64, TcpStream>>,
     routes: Routes,
@@ -49,6 +52,7 @@ pub fn start(listener: TcpListener) -> io::Result<Handle> {
     let address = listener.local_addr()?;
     let shared = Arc::new(Shared {
         stopping: AtomicBool::new(false),
+        off: AtomicBool::new(false),
         next: AtomicU64::new(0),
         open: Mutex::new(HashMap::new()),
         routes: Routes::default(),
@@ -120,10 +124,34 @@ fn admit(mut stream: TcpStream, shared: &Arc<Shared>) {
     let started = thread::Builder::new().name("demo-connection".into()).stack_size(STACK_BYTES).spawn(move || {
         let _listed = Listed { number, shared: &for_thread };
         // An error here is the peer's leaving; there is nobody left to tell.
-        let _left = connection::serve(stream, &for_thread.routes);
+        let _left = connection::serve(stream, &for_thread.routes, &Switch { number, shared: &for_thread });
     });
     if started.is_err() {
         shared.open().remove(&number);
+    }
+}
+
+/// Switches the backend of a connection off and on.
+pub struct Switch<'a> {
+    number: u64,
+    shared: &'a Shared,
+}
+
+impl Switch<'_> {
+    pub fn is_off(&self) -> bool {
+        self.shared.off.load(Ordering::SeqCst)
+    }
+
+    /// Ends every connection but this one, as if the backend had died.
+    pub fn off(&self) {
+        self.shared.off.store(true, Ordering::SeqCst);
+        for (_, stream) in self.shared.open().iter().filter(|(number, _)| **number != self.number) {
+            let _already_closed = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub fn on(&self) {
+        self.shared.off.store(false, Ordering::SeqCst);
     }
 }
 

@@ -5,7 +5,10 @@ use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::reply::Failure;
+use serde_json::json;
+
+use super::backend::Switch;
+use super::reply::{Failure, Pace, Reply};
 use super::request::{self, After, Method, RequestFault};
 use super::routes::Routes;
 
@@ -23,7 +26,7 @@ const LINGER: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the peer leaves in the middle of a request or an answer, or stays silent too long.
-pub fn serve(mut stream: TcpStream, routes: &Routes) -> io::Result<()> {
+pub fn serve(mut stream: TcpStream, routes: &Routes, switch: &Switch<'_>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(IDLE))?;
     stream.set_write_timeout(Some(STALLED))?;
@@ -39,11 +42,27 @@ pub fn serve(mut stream: TcpStream, routes: &Routes) -> io::Result<()> {
                 return linger(&mut stream);
             }
         };
-        routes.answer(&request).write(&mut stream, request.method, request.after)?;
+        let reply = match (request.method, request.path.as_str()) {
+            (Method::Post, "/demo/off") => {
+                switch.off();
+                switched(switch)
+            }
+            (Method::Post, "/demo/on") => {
+                switch.on();
+                switched(switch)
+            }
+            _ if switch.is_off() => return Ok(()),
+            _ => routes.answer(&request),
+        };
+        reply.write(&mut stream, request.method, request.after)?;
         if request.after == After::Close {
             return Ok(());
         }
     }
+}
+
+fn switched(switch: &Switch<'_>) -> Reply {
+    Reply::Whole { status: 200, body: json!({ "off": switch.is_off() }), pace: Pace::Immediate }
 }
 
 /// Closes so that the refusal arrives: with unread bytes the kernel would reset the connection and drop the answer

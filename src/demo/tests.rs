@@ -274,3 +274,18 @@ fn stopping_ends_open_connections() {
     let ended = stream.read_to_end(&mut rest);
     assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
 }
+
+#[test]
+fn switched_off_it_answers_nobody_until_it_is_switched_on() {
+    let handle = started();
+    let mut kept = TcpStream::connect(handle.address()).unwrap();
+    kept.write_all(&request("GET", "/health", "", "keep-alive")).unwrap();
+    let mut first = [0; 1];
+    kept.read_exact(&mut first).unwrap();
+    assert_eq!(post(&handle, "/demo/off", &json!({})).0, 200);
+    let mut rest = Vec::new();
+    let _ = kept.read_to_end(&mut rest);
+    assert_eq!(exchange(&handle, &request("GET", "/health", "", "close")), "", "open connections end, new ones too");
+    assert_eq!(post(&handle, "/demo/on", &json!({})), (200, "{\"off\":false}\n".to_owned()));
+    assert_eq!(get(&handle, "/health").0, 200);
+}

@@ -69,12 +69,15 @@ impl Histogram {
         self.counts[bucket].add(1);
         self.sum.add(value);
     }
+
+    pub fn count(&self) -> u64 {
+        self.counts.iter().map(Counter::get).sum()
+    }
 }
 
 impl fmt::Debug for Histogram {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count: u64 = self.counts.iter().map(Counter::get).sum();
-        write!(out, "{count} values, sum {}", self.sum.get())
+        write!(out, "{} values, sum {}", self.count(), self.sum.get())
     }
 }
 
@@ -102,6 +105,33 @@ impl Totals {
 
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
+    }
+
+    /// What was recorded since `earlier`, which must have the same bounds.
+    pub fn since(&self, earlier: &Totals) -> Totals {
+        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then));
+        Totals { bounds: self.bounds, counts: counts.collect(), sum: self.sum.saturating_sub(earlier.sum) }
+    }
+
+    /// Adds `other`, which must have the same bounds.
+    pub fn merge(&mut self, other: &Totals) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.sum += other.sum;
+    }
+
+    /// The value below which `percent` of the values are, taken as spread evenly over its bucket; none without values.
+    /// Above the last bound, the last bound.
+    pub fn estimate(&self, percent: u64) -> Option<f64> {
+        let wanted = self.count() as f64 * percent as f64 / 100.0;
+        let (mut below, mut lower) = (0, 0);
+        for (count, bound) in self.counts.iter().zip(self.bounds) {
+            if *count > 0 && (below + count) as f64 >= wanted {
+                let share = ((wanted - below as f64) / *count as f64).clamp(0.0, 1.0);
+                return Some(lower as f64 + share * (bound - lower) as f64);
+            }
+            (below, lower) = (below + count, *bound);
+        }
+        (self.count() > 0).then_some(lower as f64)
     }
 
     /// The bound below which `percent` of the values are; none without values. Above the last bound, the last bound.
@@ -134,6 +164,13 @@ mod tests {
             [10, 10, 20, 20, 20, 20].map(Some)
         );
         assert_eq!(Totals::new(&[10]).quantile(50), None);
+        // Eight values: four up to 10 and four up to 20, four above.
+        assert_eq!(
+            [0, 25, 33, 50, 100].map(|percent| totals.estimate(percent).map(f64::round)),
+            [Some(0.0), Some(8.0), Some(10.0), Some(15.0), Some(20.0)]
+        );
+        assert_eq!(Totals::new(&[10]).estimate(50), None);
+        assert_eq!(totals.since(&totals).count(), 0);
     }
 
     #[test]

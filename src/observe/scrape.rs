@@ -45,7 +45,7 @@ pub struct Item<T> {
 }
 
 impl Item<BackendCounters> {
-    fn sum(&self, counter: impl Fn(&BackendCounters) -> &Counter) -> u64 {
+    pub fn sum(&self, counter: impl Fn(&BackendCounters) -> &Counter) -> u64 {
         self.counters.iter().map(|core| counter(core).get()).sum()
     }
 }
@@ -53,7 +53,7 @@ impl Item<BackendCounters> {
 /// Label of models that are not configured, and of endpoints without a name of their own.
 const OTHER: &str = "other";
 /// Label of requests without a tenant.
-const NONE: &str = "none";
+pub const NONE: &str = "none";
 
 impl Labels {
     pub fn new(
@@ -78,6 +78,11 @@ impl Labels {
             tenant_names,
             cache_budget_bytes,
         }
+    }
+
+    /// The tenants that requests were counted for, by number.
+    pub fn tenant_names(&self) -> &[Arc<str>] {
+        &self.tenant_names
     }
 
     fn endpoint(&self, index: usize) -> &str {

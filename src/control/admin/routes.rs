@@ -2,15 +2,19 @@
 //! them.
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Admin;
 use super::guard::{Access, Refusal};
+use super::stream::Events;
+use super::{Admin, page};
 use crate::net::now_ms;
 use crate::observe::scrape::classic;
+
+/// The body of an answer.
+pub type Answer = Either<Full<Bytes>, Events>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -21,10 +25,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     Index,
+    Page(page::File),
     Live,
     Ready,
     Metrics,
     Status,
+    Watch,
     Scaling,
     Config,
     Drain,
@@ -40,7 +46,10 @@ pub struct Route {
 }
 
 pub static ROUTES: &[Route] = &[
-    route(Method::GET, "/", What::Index, Access::Everybody, "this list"),
+    route(Method::GET, "/", What::Index, Access::Everybody, "a page for browsers, else this list"),
+    route(Method::GET, "/page.css", What::Page(page::File::Style), Access::Everybody, "the page's style"),
+    route(Method::GET, "/page.js", What::Page(page::File::Script), Access::Everybody, "the page's program"),
+    route(Method::GET, "/icon.svg", What::Page(page::File::Icon), Access::Everybody, "the page's icon"),
     route(Method::GET, "/livez", What::Live, Access::Everybody, "200 while the process lives, whatever backends do"),
     route(
         Method::GET,
@@ -52,6 +61,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET, "/healthz", What::Live, Access::Everybody, "the same as /livez"),
     route(Method::GET, "/metrics", What::Metrics, Access::Operators, "metrics, as Prometheus or OpenMetrics text"),
     route(Method::GET, "/v1/status", What::Status, Access::Operators, "cores, backends, models and cache, as JSON"),
+    route(Method::GET, "/v1/live", What::Watch, Access::Operators, "the same every second, as server-sent events"),
     route(Method::GET, "/v1/scaling", What::Scaling, Access::Operators, "whether more or fewer nodes are wanted"),
     route(Method::GET, "/v1/config", What::Config, Access::Operators, "the configuration in force, secrets masked"),
     route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
@@ -63,7 +73,7 @@ const fn route(method: Method, path: &'static str, what: What, access: Access, h
 
 impl Admin {
     /// Answers one request. Does not read a body.
-    pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    pub fn answer<B>(&self, request: &Request<B>) -> Response<Answer> {
         let path = request.uri().path();
         let of_path = || ROUTES.iter().filter(move |route| route.path == path);
         let is_wanted = |route: &&Route| {
@@ -86,16 +96,29 @@ impl Admin {
             return refused(refusal);
         }
         match route.what {
+            What::Index if accepts(request.headers(), "text/html") => page::answer(page::File::Html),
+            What::Page(file) => page::answer(file),
             What::Index => reply(StatusCode::OK, TEXT, index()),
             What::Live => reply(StatusCode::OK, TEXT, "ok\n"),
             What::Ready if self.is_ready() => reply(StatusCode::OK, TEXT, "ready\n"),
             What::Ready if self.draining.get() => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
             What::Ready => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n"),
-            What::Metrics if wants_open_metrics(request.headers()) => {
+            What::Metrics if accepts(request.headers(), "application/openmetrics-text") => {
                 reply(StatusCode::OK, OPEN_METRICS, self.scrape().text())
             }
             What::Metrics => reply(StatusCode::OK, PROMETHEUS, classic(&self.scrape().text())),
-            What::Status => reply(StatusCode::OK, JSON, pretty(&json!(self.status()))),
+            What::Status => {
+                self.live.borrow_mut().attend();
+                reply(StatusCode::OK, JSON, pretty(&json!(self.status())))
+            }
+            What::Watch => match self.watch() {
+                Some(events) => streamed(events),
+                None => refuse(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too_many_watchers",
+                    "Too many pages are open on this node; close one, or ask /v1/status.",
+                ),
+            },
             What::Scaling => {
                 let told = self.scaling.borrow().told(now_ms());
                 reply(StatusCode::OK, JSON, pretty(&json!(told)))
@@ -117,8 +140,16 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn streamed(events: Events) -> Response<Answer> {
+    let mut response = Response::new(Either::Right(events));
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+pub(super) fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -126,11 +157,11 @@ fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     response
 }
 
-fn refuse(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+fn refuse(status: StatusCode, code: &str, message: &str) -> Response<Answer> {
     reply(status, JSON, pretty(&json!({ "error": { "code": code, "message": message } })))
 }
 
-fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
+fn refused(refusal: Refusal) -> Response<Answer> {
     let (status, code, message) = match refusal {
         Refusal::NoToken => {
             (StatusCode::UNAUTHORIZED, "no_token", "Send the token of [admin] as \"Authorization: Bearer ...\".")
@@ -154,12 +185,12 @@ fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether `Accept` names OpenMetrics text and does not rule it out (RFC 9110 12.5.1).
-fn wants_open_metrics(fields: &HeaderMap) -> bool {
+/// Whether `Accept` names this type and does not rule it out (RFC 9110 12.5.1).
+fn accepts(fields: &HeaderMap, wanted: &str) -> bool {
     let lists = fields.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
         let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f64>);
         is_it && weight.unwrap_or(1.0) > 0.0
     })

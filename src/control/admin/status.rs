@@ -1,96 +1,183 @@
 //! `/v1/status`: the state of the node, with stable field names. Backends are shown as the cores see them, each core
 //! with its own breaker.
 
-use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 use shards::breaker::Reason;
 
-use super::Admin;
-use crate::config::snapshot::CacheMode;
+use super::live::{Percentiles, Rates, tenants_of};
+use super::{Admin, InForce};
+use crate::config::snapshot::{self, CacheMode};
 use crate::net::now_ms;
 use crate::observe::counters::{AttemptResult, BackendCounters, Counter, Counters};
 use crate::observe::scrape::Item;
+use crate::observe::series::Amounts;
 
-#[derive(Serialize)]
+/// The state of a node. Rates and percentiles are those of the last five seconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Status {
-    version: &'static str,
-    state: &'static str,
-    uptime_seconds: u64,
-    config_generation: u64,
-    listening: Vec<String>,
-    core_plan: Plan,
-    cores: Vec<Core>,
-    backends: Vec<Backend>,
-    models: Vec<Model>,
-    cache: Cache,
+    pub version: String,
+    pub state: String,
+    pub uptime_seconds: u64,
+    pub config_generation: u64,
+    pub listening: Vec<String>,
+    pub core_plan: Plan,
+    pub traffic: Traffic,
+    pub latency: Latency,
+    pub cores: Vec<Core>,
+    pub backends: Vec<Backend>,
+    pub models: Vec<Model>,
+    pub tenants: Vec<Tenant>,
+    pub cache: Cache,
 }
 
-#[derive(Serialize)]
-struct Plan {
-    summary: String,
-    data: Vec<Option<usize>>,
-    io: Option<usize>,
-    background: Option<usize>,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    pub summary: String,
+    pub data: Vec<Option<usize>>,
+    pub io: Option<usize>,
+    pub background: Option<usize>,
 }
 
-#[derive(Serialize)]
-struct Core {
-    core: usize,
-    cpu: Option<usize>,
-    busy_ratio: f64,
-    connections: u64,
-    requests_in_flight: u64,
-    requests: u64,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    pub connections: u64,
+    pub requests_in_flight: u64,
+    pub requests: u64,
+    /// Requests that ended in an error, whoever is to blame.
+    pub failures: u64,
+    pub upstream_calls: u64,
+    pub retries: u64,
+    pub fallbacks: u64,
+    pub hedges: u64,
+    pub requests_per_second: f64,
+    pub failures_per_second: f64,
+    /// Prompt and completion, from backends and from the cache; counted while somebody asks for the status.
+    pub tokens_per_second: f64,
 }
 
-#[derive(Serialize)]
-struct Backend {
-    name: String,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Latency {
+    /// Whole requests.
+    pub request: Percentiles,
+    pub first_token: Percentiles,
+    /// The gateway's own time.
+    pub overhead_hit: Percentiles,
+    pub overhead_miss: Percentiles,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Core {
+    pub core: usize,
+    pub cpu: Option<usize>,
+    pub busy_ratio: f64,
+    pub connections: u64,
+    pub requests_in_flight: u64,
+    pub requests: u64,
+    pub messages: u64,
+    pub requests_per_second: f64,
+    pub messages_per_second: f64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Backend {
+    pub name: String,
+    pub address: String,
     /// The worst over all cores.
-    state: &'static str,
+    pub state: String,
     /// The reason for the last change of state, by requests of a core or by health checks.
-    reason: Option<&'static str>,
-    changed_unix_ms: Option<u64>,
-    check_fault: Option<String>,
-    cores: CoreStates,
-    requests_in_flight: u64,
-    connections: Connections,
-    attempts: u64,
-    failed_attempts: u64,
+    pub reason: Option<String>,
+    pub changed_unix_ms: Option<u64>,
+    pub check_fault: Option<String>,
+    pub cores: CoreStates,
+    pub requests_in_flight: u64,
+    pub connections: Connections,
+    pub attempts: u64,
+    pub failed_attempts: u64,
+    pub attempts_per_second: f64,
+    pub failed_attempts_per_second: f64,
+    /// Attempts by their result.
+    pub results: BTreeMap<String, u64>,
 }
 
-#[derive(Serialize)]
-struct CoreStates {
-    serving: usize,
-    probing: usize,
-    tripped: usize,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CoreStates {
+    pub serving: usize,
+    pub probing: usize,
+    pub tripped: usize,
 }
 
-#[derive(Serialize)]
-struct Connections {
-    idle: u64,
-    busy: u64,
-    http2: u64,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Connections {
+    pub idle: u64,
+    pub busy: u64,
+    pub http2: u64,
 }
 
-#[derive(Serialize)]
-struct Model {
-    name: String,
-    backends: Vec<String>,
-    queue_depth: u64,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Model {
+    pub name: String,
+    pub backends: Vec<String>,
+    pub queue_depth: u64,
+    pub requests_per_second: f64,
 }
 
-#[derive(Serialize)]
-struct Cache {
-    enabled: bool,
-    bytes: u64,
-    budget_bytes: u64,
-    entries: u64,
-    hits: u64,
-    misses: u64,
-    joined: u64,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tenant {
+    /// `none` for requests without a tenant.
+    pub name: String,
+    pub requests: u64,
+    /// Requests that ended with a status of 400 or above, or without one.
+    pub failures: u64,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    /// Tokens of answers that needed no upstream call.
+    pub saved_tokens: u64,
+    pub requests_per_second: f64,
+    pub tokens_per_second: f64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cache {
+    pub enabled: bool,
+    pub bytes: u64,
+    pub budget_bytes: u64,
+    pub entries: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub joined: u64,
+    pub stale: u64,
+    pub bypassed: u64,
+    /// Answers from the cache and from other requests' upstream calls, of those that were looked up.
+    pub hit_ratio: Option<f64>,
 }
 
 const STATES: [&str; 3] = ["serving", "probing", "tripped"];
+
+/// Results of attempts for which a backend is to blame.
+pub(super) const COUNTED_AS_FAILED: [AttemptResult; 8] = [
+    AttemptResult::RateLimited,
+    AttemptResult::ServerError,
+    AttemptResult::ErrorEvent,
+    AttemptResult::Connect,
+    AttemptResult::Handshake,
+    AttemptResult::Closed,
+    AttemptResult::Invalid,
+    AttemptResult::Timeout,
+];
 
 impl Admin {
     pub(super) fn status(&self) -> Status {
@@ -102,6 +189,7 @@ impl Admin {
             (false, false) => "starting",
         };
         let busy = self.busy.borrow();
+        let mut rates = self.live.borrow().rates();
         let cores = parts.counters.iter().enumerate().map(|(core, counters)| Core {
             core,
             cpu: parts.plan.data.get(core).copied().flatten(),
@@ -109,15 +197,22 @@ impl Admin {
             connections: counters.connections.get(),
             requests_in_flight: counters.exchanges.get(),
             requests: counters.requests.get(),
+            messages: counters.messages.get(),
+            requests_per_second: rates.cores.get(core).map_or(0.0, |pair| pair[0]),
+            messages_per_second: rates.cores.get(core).map_or(0.0, |pair| pair[1]),
         });
+        let cores = cores.collect();
         let models = snapshot.models.iter().zip(&labels.models).map(|(model, of)| Model {
             name: model.name.clone(),
             backends: model.targets.iter().map(|target| snapshot.backends[target.backend].name.clone()).collect(),
             queue_depth: of.counters.iter().map(|core| core.queue_depth.get()).sum(),
+            requests_per_second: at(&rates.models, &model.name)[0],
         });
+        let models = models.collect();
+        let [request, first_token, overhead_hit, overhead_miss] = std::mem::take(&mut rates.latency);
         Status {
-            version: env!("CARGO_PKG_VERSION"),
-            state,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: state.to_owned(),
             uptime_seconds: now_ms().saturating_sub(self.started_ms) / 1000,
             config_generation: in_force.generation,
             listening: parts.listening.clone(),
@@ -127,9 +222,29 @@ impl Admin {
                 io: parts.plan.io,
                 background: parts.plan.background,
             },
-            cores: cores.collect(),
-            backends: labels.backends.iter().map(|of| self.backend(of)).collect(),
-            models: models.collect(),
+            traffic: Traffic {
+                connections: self.sum(|core| &core.connections),
+                requests_in_flight: self.sum(|core| &core.exchanges),
+                requests: self.requests(),
+                failures: self.sum(|core| &core.failures),
+                upstream_calls: self.sum(|core| &core.calls),
+                retries: self.sum(|core| &core.retries),
+                fallbacks: self.sum(|core| &core.fallbacks),
+                hedges: self.sum(|core| &core.hedges),
+                requests_per_second: rates.requests,
+                failures_per_second: rates.failures,
+                tokens_per_second: rates.tokens,
+            },
+            latency: Latency { request, first_token, overhead_hit, overhead_miss },
+            cores,
+            backends: labels
+                .backends
+                .iter()
+                .zip(&snapshot.backends)
+                .map(|(of, settings)| self.backend(of, settings, &rates))
+                .collect(),
+            models,
+            tenants: self.tenants(&in_force, &rates),
             cache: Cache {
                 enabled: snapshot.cache.mode == CacheMode::On,
                 bytes: self.sum(|core| &core.cache_bytes),
@@ -138,6 +253,9 @@ impl Admin {
                 hits: self.sum(|core| &core.hits),
                 misses: self.sum(|core| &core.misses),
                 joined: self.sum(|core| &core.joined),
+                stale: self.sum(|core| &core.stale),
+                bypassed: self.sum(|core| &core.bypasses),
+                hit_ratio: rates.hit_ratio,
             },
         }
     }
@@ -163,7 +281,29 @@ impl Admin {
         self.sum(|core| &core.requests)
     }
 
-    fn backend(&self, item: &Item<BackendCounters>) -> Backend {
+    fn tenants(&self, in_force: &InForce, rates: &Rates) -> Vec<Tenant> {
+        let mut all = tenants_of(&self.parts.counters, &in_force.labels);
+        let without = all.pop().filter(|(_, amounts, _)| amounts.requests > 0 || in_force.snapshot.tenants.is_empty());
+        let mut counted: HashMap<&str, (Amounts, u64)> =
+            all.iter().map(|(name, amounts, failures)| (&**name, (*amounts, *failures))).collect();
+        let names = in_force.snapshot.tenants.iter().map(|tenant| tenant.name.as_str());
+        let rows = names.map(|name| (name, counted.remove(name).unwrap_or_default()));
+        // Without a tenant there are requests with a wrong key, or all of them.
+        let without = without.iter().map(|(name, amounts, failures)| (&**name, (*amounts, *failures)));
+        let row = |(name, (amounts, failures)): (&str, (Amounts, u64))| Tenant {
+            name: name.to_owned(),
+            requests: amounts.requests,
+            failures,
+            prompt_tokens: amounts.prompt_tokens,
+            completion_tokens: amounts.completion_tokens,
+            saved_tokens: amounts.saved_prompt_tokens + amounts.saved_completion_tokens,
+            requests_per_second: at(&rates.tenants, name)[0],
+            tokens_per_second: at(&rates.tenants, name)[1],
+        };
+        rows.chain(without).map(row).collect()
+    }
+
+    fn backend(&self, item: &Item<BackendCounters>, settings: &snapshot::Backend, rates: &Rates) -> Backend {
         let cores = &item.counters;
         let sum =
             |counter: fn(&BackendCounters) -> &Counter| -> u64 { cores.iter().map(|core| counter(core).get()).sum() };
@@ -171,15 +311,13 @@ impl Admin {
         let last = cores.iter().max_by_key(|core| core.changed_unix_ms.get());
         let (changed_unix_ms, reason) = last.map_or((0, 0), |core| (core.changed_unix_ms.get(), core.reason.get()));
         let worst = (0..STATES.len()).rev().find(|state| in_state(*state as u64) > 0).unwrap_or(0);
-        let failed = AttemptResult::ALL.iter().filter(|result| {
-            !matches!(result, AttemptResult::Success | AttemptResult::ClientError | AttemptResult::Cancelled)
-        });
-        let failed_attempts =
-            failed.map(|result| cores.iter().map(|core| core.result(*result).get()).sum::<u64>()).sum();
+        let result = |result: AttemptResult| item.sum(|core| core.result(result));
+        let [attempts_per_second, failed_attempts_per_second] = at(&rates.backends, &item.name);
         Backend {
             name: item.name.to_string(),
-            state: STATES[worst],
-            reason: REASONS.iter().find(|known| **known as u64 + 1 == reason).map(|reason| reason.label()),
+            address: settings.authority.clone(),
+            state: STATES[worst].to_owned(),
+            reason: REASONS.iter().find(|known| **known as u64 + 1 == reason).map(|reason| reason.label().to_owned()),
             changed_unix_ms: (changed_unix_ms > 0).then_some(changed_unix_ms),
             check_fault: self.check_faults.borrow().get(&*item.name).cloned(),
             cores: CoreStates { serving: in_state(0), probing: in_state(1), tripped: in_state(2) },
@@ -190,13 +328,21 @@ impl Admin {
                 http2: sum(|b| &b.http2_connections),
             },
             attempts: sum(|b| &b.attempts),
-            failed_attempts,
+            failed_attempts: COUNTED_AS_FAILED.iter().map(|known| result(*known)).sum(),
+            attempts_per_second,
+            failed_attempts_per_second,
+            results: AttemptResult::ALL.iter().map(|known| (known.label().to_owned(), result(*known))).collect(),
         }
     }
 
     fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
         self.parts.counters.iter().map(|core| counter(core).get()).sum()
     }
+}
+
+/// A pair of rates; zero until there are two samples.
+fn at(rates: &HashMap<Arc<str>, [f64; 2]>, name: &str) -> [f64; 2] {
+    rates.get(name).copied().unwrap_or_default()
 }
 
 /// As the cores number them.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::task::{Context, Poll, Waker};
 
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
@@ -10,6 +11,7 @@ use tokio::task::LocalSet;
 use super::routes::ROUTES;
 use super::*;
 use crate::config::load::load;
+use crate::limits::ADMIN_WATCHERS;
 use crate::observe::counters::{BackendCounters, ModelCounters};
 use crate::observe::scrape::Item;
 use crate::observe::series::Names;
@@ -38,7 +40,7 @@ fn admin(admin: &str) -> Rc<Admin> {
     })
 }
 
-type Answer = Response<http_body_util::Full<bytes::Bytes>>;
+type Answer = Response<super::routes::Answer>;
 
 fn ask(admin: &Admin, method: Method, path: &str, fields: &[(hyper::header::HeaderName, &str)]) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
@@ -54,7 +56,7 @@ fn body(response: Answer) -> String {
 }
 
 fn futures_of<F: Future>(work: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
 }
 
 fn json(response: Answer) -> serde_json::Value {
@@ -67,7 +69,8 @@ fn a_token_opens_everything_and_probes_need_none() {
     let admin = admin(&format!("token = \"{SECRET}\""));
     for route in ROUTES {
         let bare = ask(&admin, route.method.clone(), route.path, &[]).status();
-        let is_probe = ["/", "/livez", "/readyz", "/healthz"].contains(&route.path);
+        let is_probe =
+            ["/", "/page.css", "/page.js", "/icon.svg", "/livez", "/readyz", "/healthz"].contains(&route.path);
         assert_eq!(bare == StatusCode::UNAUTHORIZED, !is_probe, "{}", route.path);
         for wrong in ["Bearer x", "Bearer", "Basic aHVudGVyMi1odW50ZXIy", SECRET] {
             let status = ask(&admin, route.method.clone(), route.path, &[(AUTHORIZATION, wrong)]).status();
@@ -173,6 +176,36 @@ fn the_status_tells_of_a_backend_as_each_core_sees_it() {
 }
 
 #[test]
+fn browsers_get_a_page_that_loads_nothing_from_elsewhere() {
+    let admin = admin("token = \"a-token-that-pages-do-not-have\"");
+    let page = ask(&admin, Method::GET, "/", &[(ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.8")]);
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+    let mut all = body(page);
+    let links: Vec<String> = ["src=\"", "href=\""]
+        .iter()
+        .flat_map(|attribute| all.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()))
+        .collect();
+    assert_eq!(links.len(), 3, "{links:?}");
+    for link in links {
+        let file = ask(&admin, Method::GET, &link, &[]);
+        assert_eq!(file.status(), StatusCode::OK, "{link}");
+        all += &body(file);
+    }
+    assert!(all.len() < 150_000, "{} bytes", all.len());
+    // Names of XML's vocabularies are no addresses to load from.
+    let elsewhere = all.replace("http://www.w3.org/", "");
+    assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"));
+    for inline in ["<style", "style=", "onclick", "<script>"] {
+        assert!(!all.contains(inline), "{inline}");
+    }
+    assert!(
+        ask(&admin, Method::GET, "/", &[(ACCEPT, "*/*")]).headers()[CONTENT_TYPE].to_str().unwrap().contains("plain")
+    );
+}
+
+#[test]
 fn the_configuration_is_shown_without_its_secrets() {
     let admin = admin("");
     let text = body(ask(&admin, Method::GET, "/v1/config", &[]));
@@ -215,6 +248,8 @@ fn the_description_has_every_route_and_fits_what_is_answered() {
         ROUTES.iter().map(|route| (route.path.to_owned(), route.method.to_string())).collect();
     assert_eq!(described, routes, "docs/admin.openapi.json against the routes");
     let admin = admin("");
+    admin.look(1);
+    admin.look(2);
     for route in ROUTES {
         let response = ask(&admin, route.method.clone(), route.path, &[]);
         let method = route.method.as_str().to_lowercase();
@@ -222,11 +257,54 @@ fn the_description_has_every_route_and_fits_what_is_answered() {
         let content = &answers[response.status().as_str()]["content"];
         let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().split(';').next().unwrap().to_owned();
         assert!(content.get(&kind).is_some(), "{} answers {kind}", route.path);
-        if kind == "application/json" {
+        if kind == "text/event-stream" {
+            let Poll::Ready(Some(Ok(event))) = first_frame(response) else { panic!("no event") };
+            let event = String::from_utf8(event.into_data().unwrap().to_vec()).unwrap();
+            let data = event.strip_prefix("retry: 1000\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+            let schema = serde_json::json!({ "$ref": "#/components/schemas/Live" });
+            fits(&document, &schema, &serde_json::from_str(data).unwrap(), route.path);
+        } else if kind == "application/json" {
             let schema = &content[&kind]["schema"];
             fits(&document, schema, &json(response), route.path);
         }
     }
+}
+
+type Frame = Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Box<dyn std::error::Error + Send + Sync>>>>;
+
+fn first_frame(response: Answer) -> Frame {
+    let mut body = response.into_body();
+    hyper::body::Body::poll_frame(std::pin::Pin::new(&mut body), &mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn watchers_are_few_and_a_slow_one_gets_the_newest() {
+    let admin = admin("");
+    let mut watchers: Vec<Answer> = (0..ADMIN_WATCHERS).map(|_| ask(&admin, Method::GET, "/v1/live", &[])).collect();
+    assert!(watchers.iter().all(|watcher| watcher.status() == StatusCode::OK));
+    let refused = ask(&admin, Method::GET, "/v1/live", &[]);
+    assert_eq!(
+        (refused.status(), json(refused)["error"]["code"].as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, Some("too_many_watchers"))
+    );
+    drop(watchers.pop());
+    let mut last = ask(&admin, Method::GET, "/v1/live", &[]);
+    assert_eq!(last.status(), StatusCode::OK, "a place is free again");
+    let mut next = || {
+        let frame = futures_of(http_body_util::BodyExt::frame(last.body_mut()));
+        let event = String::from_utf8(frame.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap();
+        let data = event.split_once("data: ").unwrap().1;
+        serde_json::from_str::<serde_json::Value>(data).unwrap()
+    };
+    assert_eq!(next()["points"].as_array().unwrap().len(), 0);
+    for second in 0..5 {
+        admin.look(second * 1000);
+        admin.tell_watchers();
+    }
+    let update = next();
+    assert_eq!(update["points"].as_array().unwrap().len(), 1);
+    assert_eq!(update["points"][0]["unix_ms"], 4000, "nothing was queued for it");
+    assert_eq!(update["status"]["state"], "serving");
 }
 
 /// Whether `value` conforms to `schema`: types, and exactly the listed properties.
