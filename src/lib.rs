@@ -1,6 +1,6 @@
 //! Ringway, an LLM gateway: the map of the house, rooms in the order a reader meets them.
 //! Verbs are steps, nouns are state. Arrows between rooms run one way; `tests/arrows.rs` checks them:
-//! main > cores > exchange > {shards, dialect, wire, config::snapshot, observe, net}; dialect > wire;
+//! main > cores > serve > exchange > {shards, dialect, wire, config::snapshot, observe, net}; dialect > wire;
 //! wire, limits and error import no room.
 
 pub mod limits; // every hard bound with its unit, reason and source
@@ -18,6 +18,8 @@ pub mod net; // the outside world: sockets, clock, rng, spawning, mail; or the s
 pub mod observe; // counters and the access log
 
 pub mod exchange; // one request and its answer, a file a step
+
+pub mod serve; // client connections: handshake and protocol
 
 #[cfg(not(sim))]
 pub mod control; // what the background core does: health checks, names

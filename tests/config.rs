@@ -40,7 +40,13 @@ fn files(path: &Path) -> io::Result<String> {
     match path.to_str() {
         Some("/run/secrets/good") => Ok(format!("{SECRET}\n")),
         // What is in them is read by whoever builds TLS.
-        Some("/etc/ringway/ca.pem" | "/etc/ringway/client.pem" | "/etc/ringway/client.key") => Ok(String::new()),
+        Some(
+            "/etc/ringway/ca.pem"
+            | "/etc/ringway/cert.pem"
+            | "/etc/ringway/key.pem"
+            | "/etc/ringway/client.pem"
+            | "/etc/ringway/client.key",
+        ) => Ok(String::new()),
         Some("/etc/ringway/latin1.pem") => Err(io::ErrorKind::InvalidData.into()),
         Some("/etc/ringway/locked.key") => Err(io::ErrorKind::PermissionDenied.into()),
         Some("/run/secrets/two-lines") => Ok(format!("{SECRET}\n{SECRET}\n")),

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{ConfigurationFile, EXIT_STATUS, Failure, print};
 use crate::config::load::{load_file, load_input};
-use crate::config::snapshot::{Access, CacheMode, Snapshot};
+use crate::config::snapshot::{Access, CacheMode, Listen, Snapshot};
 use crate::config::value::{spell_duration, spell_size};
 use crate::cores::preflight::{Preflight, preflight};
 use crate::cores::secure;
@@ -53,7 +53,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// A summary of a configuration in a few lines, each ending with a line break, including settings without effect.
 pub fn summary(snapshot: &Snapshot) -> String {
     let Snapshot { server, cache, backends, models, tenants, .. } = snapshot;
-    let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
+    let spelled = |(address, listener): (&Listen, Option<usize>)| {
+        let is_secure = listener.is_some_and(|place| server.listeners[place].tls.is_some());
+        format!("{address}{}", if is_secure { " with TLS" } else { "" })
+    };
+    let listen: Vec<String> = server.addresses().map(spelled).collect();
     let mut out = format!("  listens on {}\n", listen.join(", "));
     out.push_str(&format!("  {} over {}\n", counted(models.len(), "model"), counted(backends.len(), "backend")));
     let keys: usize = tenants.iter().map(|tenant| tenant.credentials.len()).sum();

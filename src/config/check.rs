@@ -82,13 +82,22 @@ pub(super) enum Tenants {
     None,
 }
 
-/// Reports listeners that exclude each other, and open ones that others can reach.
-pub(super) fn listeners(listen: &[Placed<Listen>], tenants: Tenants, report: &mut Report<'_>) {
-    let path = "server.listen";
+/// Reports listeners that exclude each other, and open ones that others can reach. `earlier` ones were checked before.
+pub(super) fn listeners(
+    path: &str,
+    earlier: &[Listen],
+    listen: &[Placed<Listen>],
+    tenants: Tenants,
+    report: &mut Report<'_>,
+) {
     for (index, Placed { at, value }) in listen.iter().enumerate() {
-        for Placed { value: earlier, .. } in &listen[..index] {
+        for earlier in earlier.iter().chain(listen[..index].iter().map(|placed| &placed.value)) {
             if value == earlier && !is_any_port(value) {
-                report.add(*at, path, format!("{value} stands twice in the list"), "name each address once");
+                let what = match path {
+                    "server.listen" => format!("{value} stands twice in the list"),
+                    _ => format!("{value} is listened on already"),
+                };
+                report.add(*at, path, what, "name each address once");
             } else if overlap(value, earlier) {
                 let remedy = "keep the address that covers the other, or choose another port";
                 report.add(*at, path, format!("{value} and {earlier} exclude each other"), remedy);
@@ -122,7 +131,7 @@ pub(super) fn admin(
     // The default gives way at start.
     let taken = clients.iter().find(|other| *other == own && !is_any_port(own) || overlap(own, other));
     if let Some(other) = taken.filter(|_| choice == Choice::Written) {
-        let what = format!("{own} and {other} of server.listen exclude each other");
+        let what = format!("{own} and {other}, which clients use, exclude each other");
         report.add(*at, "admin.listen", what, "choose another port");
     }
 }

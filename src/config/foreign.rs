@@ -21,9 +21,7 @@ struct Foreign {
 
 use Meant::{Key, Nothing};
 
-const TLS: Meant = Nothing(
-    "TLS towards clients is not supported: put a proxy that ends it in front; tls_* of a [[backend]] is for TLS to backends",
-);
+const TLS: Meant = Key("listener.tls_cert");
 const LIMITS: Meant = Nothing(
     "limits of requests, tokens or money are not supported; max_concurrent_requests of a [[model]] bounds what runs at a time",
 );
@@ -83,7 +81,7 @@ static FOREIGN: &[Foreign] = &[
     top(&["route", "routes", "model_list", "deployment"], Key("model.name")),
     top(&["user", "users", "team", "teams", "key", "keys", "client", "clients"], Key("tenant.name")),
     top(&["worker", "workers", "threads"], Key("cores.data")),
-    top(&["tls", "ssl", "listener"], TLS),
+    top(&["tls", "ssl", "https"], TLS),
     top(&["rate_limit", "rate_limits", "limits", "budget"], LIMITS),
     top(&["prometheus"], Key("admin.listen")),
     top(&["redis"], Nothing("answers are kept in memory only; there is no second level")),

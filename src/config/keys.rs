@@ -2,6 +2,8 @@
 //! The check for unknown keys, the annotated sample and the printed reference all come from these rows; a row that
 //! `snapshot/read.rs` does not use, or a use without a row, fails every load. Nothing here reads a file.
 
+mod table; // what each table is called, how often it stands, what it is for
+
 use strum::VariantNames;
 
 use super::snapshot::{BalanceWord, CachePolicy, CredentialField, Level, LogFormat, Protocol, Scope};
@@ -16,6 +18,7 @@ pub enum Table {
     Metrics,
     Cores,
     Cache,
+    Listener,
     Backend,
     Model,
     /// An inline table inside `backends` of a model.
@@ -41,6 +44,8 @@ pub enum Shape {
 pub enum Kind {
     /// A non-empty array of `host:port` or `unix:/path`.
     Listen,
+    /// As one of these.
+    Address,
     /// As one of these, or `off`.
     ListenOrOff,
     /// Bytes: an integer, or text such as `"4GiB"`.
@@ -77,6 +82,8 @@ pub enum Kind {
     Names { most_bytes: usize },
     /// The absolute path of a file that can be read.
     File,
+    /// As `File`, or a non-empty array of them.
+    Files,
     /// A DNS name or an IP address, as in a certificate.
     Host,
     /// The path of a request, from its first slash, optionally with a query.
@@ -112,7 +119,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Cache, Cores, Credential, Log, Metrics, Model, Server, Target, Tenant};
+use Table::{Admin, Backend, Cache, Cores, Credential, Listener, Log, Metrics, Model, Server, Target, Tenant};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -261,6 +268,26 @@ pub static KEYS: &[Key] = &[
         doc: "How long after its ttl an answer may still be served when every backend fails (RFC 5861 4). Such an \
               answer is marked in Cache-Status. \"0s\" = never.",
         example: r#""0s""# },
+
+    // ---- [[listener]]
+    Key { table: Listener, name: "address", kind: Kind::Address, absent: Required,
+        doc: "The address to accept connections on, as in server.listen: IP address and port, or unix:/path.",
+        example: r#""127.0.0.1:8443""# },
+    Key { table: Listener, name: "tls_cert", kind: Kind::Files, absent: Optional,
+        doc: "PEM file of the server's certificate chain, leaf first; requires tls_key. An array of files serves several \
+              certificates: the first whose names include the one that the client asks for (SNI), otherwise the first of \
+              all. Without it the listener speaks plain text.",
+        example: r#""/etc/ringway/cert.pem""# },
+    Key { table: Listener, name: "tls_key", kind: Kind::Files, absent: Optional,
+        doc: "PEM file of the private key of tls_cert, not encrypted; an array in the order of tls_cert's.",
+        example: r#""/etc/ringway/key.pem""# },
+    Key { table: Listener, name: "tls_client_ca", kind: Kind::File, absent: Optional,
+        doc: "PEM file of certificate authorities: clients must present a certificate signed by one of them (mutual TLS). \
+              It comes in addition to the keys of tenants.",
+        example: r#""/etc/ringway/ca.pem""# },
+    Key { table: Listener, name: "timeout_handshake", kind: TIMEOUT, absent: Default(r#""10s""#),
+        doc: "Longest time from the acceptance of a connection to the end of its TLS handshake.",
+        example: r#""3s""# },
 
     // ---- [[backend]]
     Key { table: Backend, name: "name", kind: NAME, absent: Required,
@@ -509,87 +536,3 @@ pub static KEYS: &[Key] = &[
         doc: "Whether the key is rejected regardless of its expiry. The client is told that the key is disabled.",
         example: "true" },
 ];
-
-impl Kind {
-    /// The table that values of this kind are lists of.
-    pub fn nested(self) -> Option<Table> {
-        match self {
-            Kind::Targets => Some(Target),
-            Kind::Credentials => Some(Credential),
-            _ => None,
-        }
-    }
-}
-
-impl Table {
-    /// Every table, in the order of the sample.
-    pub const ALL: [Table; 11] =
-        [Server, Admin, Metrics, Log, Cores, Cache, Backend, Model, Target, Tenant, Credential];
-
-    /// As spelled in the file; a nested table is named after the key that contains it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Server => "server",
-            Log => "log",
-            Admin => "admin",
-            Metrics => "metrics",
-            Cores => "cores",
-            Cache => "cache",
-            Backend => "backend",
-            Model => "model",
-            Target => "model.backends",
-            Tenant => "tenant",
-            Credential => "tenant.keys",
-        }
-    }
-
-    pub fn shape(self) -> Shape {
-        match self {
-            Server | Admin | Metrics | Log | Cores | Cache => Shape::Single,
-            Backend | Model | Tenant => Shape::Repeated,
-            Target | Credential => Shape::Nested,
-        }
-    }
-
-    /// What the table is for; full sentences.
-    pub fn doc(self) -> &'static str {
-        match self {
-            Server => "What clients connect to.",
-            Log => "The access log, and messages about the process itself.",
-            Admin => "What operators, probes and scrapers connect to, on the background core.",
-            Metrics => "What a scrape of the admin listener contains.",
-            Cores => {
-                "The CPUs of each kind of thread: \"auto\", a count such as 2, or a list of CPU numbers such as \"2-5,8\". \
-                 The plan is printed at start."
-            }
-            Cache => "The answer cache, and coalescing of identical concurrent requests.",
-            Backend => "A server that answers requests. Repeat the table for each.",
-            Model => "A model name that clients request, and the backends that answer it. Repeat the table for each.",
-            Target => "An element of `backends` of a model, when it is a table.",
-            Tenant => {
-                "A group of clients with its keys. Without any tenant, no key is required, which is allowed only while every \
-                 listen address is loopback or a Unix socket. Repeat the table for each."
-            }
-            Credential => "An element of `keys` of a tenant, when it is a table.",
-        }
-    }
-
-    /// The key whose text stands for a whole table of this kind, where the table is nested.
-    pub fn short(self) -> Option<&'static str> {
-        match self {
-            Target => Some("backend"),
-            Credential => Some("hash"),
-            Server | Admin | Metrics | Log | Cores | Cache | Backend | Model | Tenant => None,
-        }
-    }
-
-    /// The rows of this table, in order.
-    pub fn keys(self) -> impl Iterator<Item = &'static Key> {
-        KEYS.iter().filter(move |key| key.table == self)
-    }
-
-    /// The row with this name.
-    pub fn key(self, name: &str) -> Option<&'static Key> {
-        self.keys().find(|key| key.name == name)
-    }
-}

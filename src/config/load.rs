@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::check::{Credentials, Names, Tenants};
+use super::check::{self, Credentials, Names, Tenants};
 use super::foreign;
 use super::keys::{KEYS, Shape, Table};
 use super::pem::{Look, no_look};
@@ -167,6 +167,7 @@ struct Tables {
     metrics: Section,
     cores: Section,
     cache: Section,
+    listeners: Vec<Section>,
     backends: Vec<Section>,
     models: Vec<Section>,
     tenants: Vec<Section>,
@@ -186,6 +187,7 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
         metrics: single(Table::Metrics, root, reader),
         cores: single(Table::Cores, root, reader),
         cache: single(Table::Cache, root, reader),
+        listeners: repeated(Table::Listener, root, reader),
         backends: repeated(Table::Backend, root, reader),
         models: repeated(Table::Model, root, reader),
         tenants: repeated(Table::Tenant, root, reader),
@@ -270,9 +272,17 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     Names::of(Table::Tenant, &tables.tenants, report);
 
     let tenancy = if tables.tenants.is_empty() { Tenants::None } else { Tenants::Some };
-    let server = read::server(&mut tables.server, &model_names, tenancy, report);
-    let listen: &[_] = server.as_ref().map_or(&[], |server| &server.listen);
-    let admin = read::admin(&mut tables.admin, listen, report);
+    let mut server = read::server(&mut tables.server, &model_names, tenancy, report);
+    let mut listen = server.as_ref().map_or_else(Vec::new, |server| server.listen.clone());
+    let listeners: Vec<_> = tables.listeners.iter_mut().map(|section| read::listener(section, look, report)).collect();
+    for (address, _) in listeners.iter().flatten() {
+        check::listeners("listener.address", &listen, std::slice::from_ref(address), tenancy, report);
+        listen.push(address.value.clone());
+    }
+    if let Some(server) = &mut server {
+        server.listeners = listeners.iter().flatten().map(|(_, settings)| settings.clone()).collect();
+    }
+    let admin = read::admin(&mut tables.admin, &listen, report);
     let metrics = read::metrics(&mut tables.metrics);
     let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores, report);
@@ -295,9 +305,11 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         .collect();
 
     let singles = [&tables.server, &tables.admin, &tables.metrics, &tables.log, &tables.cores, &tables.cache];
-    for section in singles.into_iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants) {
+    let repeated = tables.listeners.iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants);
+    for section in singles.into_iter().chain(repeated) {
         section.report_fault(report);
     }
+    listeners.into_iter().collect::<Option<Vec<_>>>()?;
     let singles =
         Singles { server: server?, admin: admin?, metrics: metrics?, log: log?, cores: cores?, cache: cache? };
     Some(Snapshot::assemble(
@@ -320,6 +332,7 @@ impl Tables {
             "log": shown::table(&self.log),
             "cores": shown::table(&self.cores),
             "cache": shown::table(&self.cache),
+            "listener": all(&self.listeners),
             "backend": all(&self.backends),
             "model": all(&self.models),
             "tenant": all(&self.tenants),

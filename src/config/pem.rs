@@ -1,4 +1,4 @@
-//! The PEM files that a `[[backend]]` names, as whoever can read certificates looks at them while a configuration is
+//! The PEM files that a `[[backend]]` or `[[listener]]` names, as whoever can read certificates looks at them while a configuration is
 //! loaded. This room knows no TLS: the look itself comes from outside.
 
 use std::path::Path;
@@ -11,20 +11,22 @@ pub struct PemFile<'a> {
     pub called: &'a str,
 }
 
-/// Whose signature on a backend's certificate is good.
+/// Whose signature on the peer's certificate is good.
 #[derive(Clone, Copy, Debug)]
 pub enum Trusted<'a> {
     System,
     File(PemFile<'a>),
+    /// No peer's certificate is looked at: the chain is a server's own.
+    Nobody,
     /// The file could not be read, which has been told.
     Unreadable,
 }
 
-/// What one https backend names. A file that could not be read is absent: that has been told.
+/// What one https backend names, or a listener for one certificate. A file that could not be read is absent: that has been told.
 #[derive(Clone, Copy, Debug)]
 pub struct PemFiles<'a> {
     pub trusted: Trusted<'a>,
-    /// The client's certificate chain, and its key.
+    /// The gateway's own certificate chain, and its key.
     pub chain: Option<PemFile<'a>>,
     pub private_key: Option<PemFile<'a>>,
 }

@@ -146,6 +146,12 @@ impl Reader<'_, '_> {
             Kind::AccessLog => self.scalar(key, path, value, at, value::access_log).map(Value::AccessLog),
             Kind::Url => self.scalar(key, path, value, at, value::url).map(Value::Url),
             Kind::File => self.file(key, path, value, at).map(Value::File),
+            Kind::Files => match value.get_ref() {
+                DeValue::Array(_) => self
+                    .list(key, path, value, origin, |reader, item, at| reader.file(key, path, item, at))
+                    .map(Value::Files),
+                _ => self.file(key, path, value, at).map(|file| Value::Files(vec![file])),
+            },
             Kind::Host => self.text(key, path, value, at, value::host),
             Kind::RequestPath => self.text(key, path, value, at, value::request_path),
             Kind::FieldName => self.text(key, path, value, at, value::field_name),
@@ -156,6 +162,10 @@ impl Reader<'_, '_> {
                     Some(Placed { at, value })
                 })
                 .map(Value::Listens),
+            Kind::Address => {
+                let value = self.scalar(key, path, value, at, value::listen)?;
+                Some(Value::Address(Placed { at, value }))
+            }
             Kind::ListenOrOff => {
                 let listen = self.scalar(key, path, value, at, value::listen_or_off)?;
                 Some(Value::ListenOrOff(Placed { at, value: listen }))
@@ -350,6 +360,7 @@ pub(super) fn header(table: Table) -> String {
 pub(super) fn expects(kind: Kind) -> String {
     match kind {
         Kind::Listen => "an array of \"address:port\" or \"unix:/path\"".to_owned(),
+        Kind::Address => "\"address:port\" or \"unix:/path\"".to_owned(),
         Kind::ListenOrOff => "\"address:port\", \"unix:/path\" or \"off\"".to_owned(),
         Kind::Size { least, most } => {
             format!("a size from {} to {}", value::spell_size(least), value::spell_size(most))
@@ -369,6 +380,7 @@ pub(super) fn expects(kind: Kind) -> String {
         Kind::AccessLog => "\"off\", \"stdout\" or the absolute path of a file".to_owned(),
         Kind::Url => "\"http://host:port\", \"https://host/base\" or \"unix:/path\"".to_owned(),
         Kind::File => "the absolute path of a file".to_owned(),
+        Kind::Files => "the absolute path of a file, or an array of them".to_owned(),
         Kind::Host => "a host name or an IP address".to_owned(),
         Kind::RequestPath => "a path such as \"/health\"".to_owned(),
         Kind::FieldName => "the name of a header field such as \"x-session-id\"".to_owned(),

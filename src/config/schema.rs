@@ -84,7 +84,8 @@ fn value(kind: Kind) -> Value {
             json!({ "type": "string", "minLength": 1 })
         }
         Kind::Label { .. } | Kind::AccessLog => text(),
-        Kind::ListenOrOff => text(),
+        Kind::Address | Kind::ListenOrOff => text(),
+        Kind::Files => json!({ "anyOf": [text(), list(text())] }),
         Kind::Listen | Kind::Names { .. } => list(text()),
         Kind::Targets => list(json!({ "anyOf": [text(), object(Table::Target)] })),
         Kind::Credentials => list(json!({ "anyOf": [text(), object(Table::Credential)] })),

@@ -30,6 +30,10 @@ fn shown(key: &Key, value: &Value) -> Json {
         Value::Choice(word) => json!(word),
         Value::Text(text) => json!(text.value),
         Value::File(file) => json!(file.value.spelled),
+        Value::Files(files) => match &files[..] {
+            [file] => json!(file.value.spelled),
+            files => json!(files.iter().map(|file| &file.value.spelled).collect::<Vec<_>>()),
+        },
         Value::Secret(_) => json!(MASKED),
         Value::Cores(CoreChoice::Auto) => json!("auto"),
         Value::Cores(CoreChoice::Count(count)) => json!(count),
@@ -40,6 +44,7 @@ fn shown(key: &Key, value: &Value) -> Json {
         Value::AccessLog(AccessLog::Stdout) => json!("stdout"),
         Value::AccessLog(AccessLog::File(path)) => json!(path),
         Value::Url(url) => json!(address(url)),
+        Value::Address(listen) => json!(listen.value.to_string()),
         Value::Listens(listens) => json!(listens.iter().map(|listen| listen.value.to_string()).collect::<Vec<_>>()),
         Value::ListenOrOff(listen) => match &listen.value {
             Some(listen) => json!(listen.to_string()),

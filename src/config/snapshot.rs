@@ -2,12 +2,14 @@
 //! Nothing here changes after it was built, and no look-up allocates. Built by `load` alone (and by tests).
 //! Host names stay names: resolving them is net's work. Secrets stay inside `SecretString`.
 
+mod listener;
 pub(super) mod read;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use self::listener::{ListenerSettings, ListenerTls};
 use hashbrown::{HashMap, HashSet};
 use secrecy::SecretString;
 use strum::{EnumDiscriminants, EnumString, VariantNames};
@@ -47,8 +49,10 @@ pub struct Singles {
 /// What clients see: listeners, bounds and time-outs of client connections.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// At least one; each data core binds every TCP address of it.
+    /// At least one; each data core binds every TCP address of it. Plain text, any protocol.
     pub listen: Vec<Listen>,
+    /// Further addresses.
+    pub listeners: Vec<ListenerSettings>,
     /// Largest request body, counted after decompression.
     pub body_max_bytes: u64,
     /// What the bodies of the node's requests may take together.
@@ -300,17 +304,17 @@ pub struct Tls {
     /// PEM file of the roots to trust; `None` for the system's.
     pub ca: Option<PathBuf>,
     /// PEM files of the client's certificate chain and its key.
-    pub client: Option<ClientCertificate>,
+    pub client: Option<CertificateFiles>,
 }
 
-/// What proves to a backend who we are.
+/// A certificate chain and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
+pub struct CertificateFiles {
     pub chain: PathBuf,
     pub private_key: PathBuf,
 }
 
-/// What is spoken to a backend.
+/// What is spoken to a backend, or with clients of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum Protocol {

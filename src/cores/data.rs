@@ -1,22 +1,24 @@
 //! A data core: accepts on its own listeners and runs every exchange of its connections. Never blocks, never touches a
 //! file, shares nothing.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use shards::CoreId;
 
+use super::listen::Listening;
+pub use super::listen::ListeningSocket;
 use super::supervise::{BEAT_MS, Beat};
 use crate::exchange::connect::warm;
 use crate::exchange::core::Core;
 use crate::exchange::generation::Current;
 use crate::exchange::messages::{Message, deliver};
 use crate::exchange::node::{Board, NodeGeneration};
-use crate::exchange::run::connection;
 use crate::limits::MESSAGES_A_ROUND;
 use crate::net::channel::{Inbox, Outbox};
+use crate::net::tls::AcceptSettings;
 use crate::net::{EventFdReader, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
+use crate::serve::{Acceptor, connection};
 
 /// Housekeeping.
 const TICK_MS: u64 = 1000;
@@ -34,34 +36,43 @@ pub struct Parts {
     pub id: CoreId,
     pub count: u16,
     pub generation: Arc<NodeGeneration>,
+    /// Of each of `server.listeners`.
+    pub listeners: Arc<[Option<AcceptSettings>]>,
     pub board: Arc<Board>,
     pub outbox: Outbox<Message>,
     pub inbox: Inbox<Message>,
-    pub listening: Vec<(OwnedFd, bool)>,
+    pub listening: Listening,
     pub beat: Beat,
 }
 
 /// Runs a data core until it has drained. `ready` is called once it accepts connections, or with the reason why it
 /// cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, generation, board, outbox, mut inbox, listening, beat } = parts;
+    let Parts { id, count, generation, listeners, board, outbox, mut inbox, listening, beat } = parts;
     let core = Core::new(id, count, &generation.snapshot, &board, outbox);
     let current = match Current::new(core, generation) {
         Ok(current) => Rc::new(current),
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
     };
     let core = current.core().clone();
+    let acceptors = listeners.iter().map(|tls| Acceptor::new(tls.as_ref()).map(Rc::new));
+    let acceptors: Vec<Rc<Acceptor>> = match acceptors.collect() {
+        Ok(acceptors) => acceptors,
+        Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
+    };
+    let plain = Rc::new(Acceptor::plain());
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();
-    for (fd, nodelay) in listening {
-        match Listener::new(fd, nodelay) {
-            Ok(listener) => listeners.push(Rc::new(listener)),
+    for ListeningSocket { fd, is_tcp, listener } in listening {
+        let acceptor = listener.map_or(&plain, |place| &acceptors[place]).clone();
+        match Listener::new(fd, is_tcp) {
+            Ok(listener) => listeners.push((Rc::new(listener), acceptor)),
             Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
         }
     }
-    for listener in &listeners {
-        let (current, listener) = (current.clone(), listener.clone());
-        spawn_lasting(&core.panics, move || accept(current.clone(), listener.clone()));
+    for (listener, acceptor) in &listeners {
+        let (current, listener, acceptor) = (current.clone(), listener.clone(), acceptor.clone());
+        spawn_lasting(&core.panics, move || accept(current.clone(), listener.clone(), acceptor.clone()));
     }
     let ticking = current.clone();
     spawn_lasting(&core.panics, move || tick(ticking.clone()));
@@ -80,10 +91,10 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
             }
             match message {
                 Message::Drain if !core.draining.replace(true) => {
-                    for listener in listeners.drain(..) {
+                    for (listener, acceptor) in listeners.drain(..) {
                         // Shutting a listener down resets the connections in its queue, so they are accepted before.
                         while let Some(socket) = listener.accept_now() {
-                            spawn(&core.panics, connection(current.clone(), socket));
+                            spawn(&core.panics, connection(current.clone(), socket, acceptor.clone()));
                         }
                         shutdown_both(listener.id());
                     }
@@ -108,13 +119,13 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
 }
 
 /// Accepts until the listener is shut down.
-async fn accept(current: Rc<Current>, listener: Rc<Listener>) {
+async fn accept(current: Rc<Current>, listener: Rc<Listener>, acceptor: Rc<Acceptor>) {
     let core = current.core();
     let mut accepted = 0;
     loop {
         match listener.accept().await {
             Ok(socket) => {
-                spawn(&core.panics, connection(current.clone(), socket));
+                spawn(&core.panics, connection(current.clone(), socket, acceptor.clone()));
                 accepted += 1;
                 if accepted % ACCEPTS_A_TURN == 0 {
                     // A flood of new connections must not starve the existing ones.

@@ -72,7 +72,8 @@ fn serve(
     }
     let tls = secure::settings(&snapshot)?;
     let cores = plan.data.len();
-    let (listening, bound) = listen::bind(&snapshot.server.listen, cores)?;
+    let listeners = secure::listeners(&snapshot)?;
+    let (listening, bound) = listen::bind(snapshot.server.addresses(), cores)?;
     let (admin_listener, admin_address) = match listen::bind_admin(&snapshot.admin)? {
         Bound::None => (None, None),
         Bound::Warning(warning) => {
@@ -95,14 +96,14 @@ fn serve(
     let mut beats = Vec::with_capacity(cores + 2);
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
-        let (generation, board) = (generation.clone(), board.clone());
+        let (generation, listeners, board) = (generation.clone(), listeners.clone(), board.clone());
         let (tell, beat) = (events.clone(), Beat::default());
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));
         start(Who::Data(place), events.clone(), move || {
             pin(cpu);
             let refused = tell.clone();
-            let parts = Parts { id, count, generation, board, outbox, inbox, listening, beat };
+            let parts = Parts { id, count, generation, listeners, board, outbox, inbox, listening, beat };
             let main = data::run(parts, move |result| drop(tell.send(Event::Ready(result))));
             if let Err(error) = run_data_core(main) {
                 let _ = refused.send(Event::Ready(Err(format!("data core {place}: {error}"))));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::config::snapshot::{Admin, Choice, Listen};
+use crate::config::snapshot::{Admin, Choice, Listen, Server};
 use crate::control::admin::Listener;
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -23,16 +23,27 @@ const BACKLOG: i32 = 4096;
 const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(30);
 
-/// What one data core listens on; the second part is whether it is TCP.
-pub type Listening = Vec<(OwnedFd, bool)>;
+/// What one data core listens on.
+pub type Listening = Vec<ListeningSocket>;
 
-/// Binds every address for `cores` data cores. Returns one set per core, and the addresses as bound (with the actual
+/// One listening socket of one core.
+pub struct ListeningSocket {
+    pub fd: OwnedFd,
+    pub is_tcp: bool,
+    /// Its place among `server.listeners`; `None` for an address of `server.listen`.
+    pub listener: Option<usize>,
+}
+
+/// Binds every address for `cores` data cores; they come with their tables as [`Server::addresses`] gives them. Returns one set per core, and the addresses as bound (with the actual
 /// port for port 0). Errors: the address and the usual cause.
-pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<Listen>), String> {
+pub fn bind<'a>(
+    addresses: impl Iterator<Item = (&'a Listen, Option<usize>)>,
+    cores: usize,
+) -> Result<(Vec<Listening>, Vec<Listen>), String> {
     let mut sets: Vec<Listening> = (0..cores).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
-    for address in listen {
-        let explain = |error: io::Error| explain(address, "server.listen", &error);
+    for (address, listener) in addresses {
+        let explain = |error: io::Error| explain(address, Server::address_key(listener), &error);
         match address {
             Listen::Tcp(wanted) => {
                 // Without SO_REUSEPORT first: with it, a second gateway of the same user would silently take a share of
@@ -45,14 +56,15 @@ pub fn bind(listen: &[Listen], cores: usize) -> Result<(Vec<Listening>, Vec<List
                         let local = socket.local_addr().map_err(explain)?;
                         actual = local.as_socket().unwrap_or(actual);
                     }
-                    set.push((OwnedFd::from(socket), true));
+                    set.push(ListeningSocket { fd: socket.into(), is_tcp: true, listener });
                 }
                 bound.push(Listen::Tcp(actual));
             }
             Listen::Unix(path) => {
-                let listener = unix(path).map_err(explain)?;
+                let socket = unix(path).map_err(explain)?;
                 for set in &mut sets {
-                    set.push((OwnedFd::from(listener.try_clone().map_err(explain)?), false));
+                    let fd = socket.try_clone().map_err(explain)?.into();
+                    set.push(ListeningSocket { fd, is_tcp: false, listener });
                 }
                 bound.push(address.clone());
             }
@@ -177,24 +189,28 @@ fn unix(path: &Path) -> io::Result<UnixListener> {
 mod tests {
     use super::*;
 
+    fn plain(listen: &[Listen]) -> impl Iterator<Item = (&Listen, Option<usize>)> {
+        listen.iter().map(|address| (address, None))
+    }
+
     #[test]
     fn no_file_is_lost_to_a_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("precious");
         let listen = [Listen::Unix(path.clone())];
         std::fs::write(&path, "kept").unwrap();
-        let told = bind(&listen, 1).err().unwrap();
+        let told = bind(plain(&listen), 1).err().unwrap();
         assert!(told.contains("no socket is there; move it away"), "{told}");
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(bind(&[Listen::Unix(link)], 1).is_err());
+        assert!(bind(plain(&[Listen::Unix(link)]), 1).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
 
         // A file left behind by a dead process is replaced; one with a listener is not.
         std::fs::remove_file(&path).unwrap();
         drop(UnixListener::bind(&path).unwrap());
-        let bound = bind(&listen, 2).unwrap();
-        assert!(bind(&listen, 1).err().unwrap().contains("another process listens there"));
+        let bound = bind(plain(&listen), 2).unwrap();
+        assert!(bind(plain(&listen), 1).err().unwrap().contains("another process listens there"));
         drop(bound);
     }
 
@@ -202,7 +218,7 @@ mod tests {
     fn a_port_that_is_taken_for_a_moment_is_waited_for() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let listen = [Listen::Tcp(taken.local_addr().unwrap())];
-        assert!(bind(&listen, 1).err().unwrap().contains("another process listens there"));
+        assert!(bind(plain(&listen), 1).err().unwrap().contains("another process listens there"));
         let (address, mut taken) = (taken.local_addr().unwrap(), Some(taken));
         assert!(refuse_if_taken(&address, || drop(taken.take())).is_ok());
         assert!(taken.is_none(), "bound while the address was in use");

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::listen;
-use crate::config::snapshot::{AccessLog, Address, CacheMode, Listen, Snapshot};
+use crate::config::snapshot::{AccessLog, Address, CacheMode, Listen, Server, Snapshot};
 use crate::config::value::spell_size;
 use crate::host::plan::{allowed_cpus, plan};
 
@@ -32,16 +32,17 @@ pub fn preflight(snapshot: &Snapshot) -> Preflight {
     {
         found.errors.push(format!("log.access: {}: {why}", path.display()));
     }
-    for address in &snapshot.server.listen {
+    for (address, listener) in snapshot.server.addresses() {
+        let key = Server::address_key(listener);
         match address {
             Listen::Tcp(wanted) => {
                 if let Err(error) = listen::can_bind(wanted) {
-                    found.errors.push(listen::explain(address, "server.listen", &error));
+                    found.errors.push(listen::explain(address, key, &error));
                 }
             }
             Listen::Unix(path) => {
                 if let Err(why) = directory_of(path) {
-                    found.errors.push(format!("server.listen: {address}: {why}"));
+                    found.errors.push(format!("{key}: {address}: {why}"));
                 }
             }
         }

@@ -1,15 +1,18 @@
-//! TLS settings of the backends, from the files named in the configuration: validated when it is loaded, so that each
+//! TLS settings of backends and listeners, from the files named in the configuration: validated when it is loaded, so that each
 //! error is reported at its place, and read once at start. Owns nothing; messages never contain a file's contents.
 
 use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
 
 use crate::config::pem::{Flaw, PemFile, PemFiles, PemKey, Trusted};
-use crate::config::snapshot::{Protocol, Snapshot, Tls};
-use crate::net::tls::{Identity, Offer, Roots, TlsContext, TlsError, TlsSettings};
+use crate::config::snapshot::{CertificateFiles, ListenerSettings, ListenerTls, Protocol, Snapshot, Tls};
+use crate::net::tls::{
+    AcceptSettings, Identity, Offer, Roots, TicketSeed, TlsAcceptor, TlsContext, TlsError, TlsSettings,
+};
 
 /// A validator of backends' files for [`load_file`](crate::config::load::load_file). The system's roots are read once,
 /// and only if a backend needs them.
@@ -21,7 +24,7 @@ pub fn look() -> impl Fn(&PemFiles<'_>) -> Vec<Flaw> {
             Trusted::System => system.get_or_init(|| Roots::system().map(drop)).clone().map_err(|error| flaw(&error)),
             Trusted::File(ca) => contents(ca, PemKey::Ca)
                 .and_then(|bytes| Roots::from_pem(ca.called, &bytes).map(drop).map_err(|error| flaw(&error))),
-            Trusted::Unreadable => Ok(()),
+            Trusted::Nobody | Trusted::Unreadable => Ok(()),
         };
         flaws.extend(roots.err().map(|flaw| Flaw { key: PemKey::Ca, ..flaw }));
         // The loader reports which of the two is missing.
@@ -29,7 +32,14 @@ pub fn look() -> impl Fn(&PemFiles<'_>) -> Vec<Flaw> {
         match (contents(chain, PemKey::Chain), contents(private_key, PemKey::PrivateKey)) {
             (Ok(certificates), Ok(secret)) => {
                 let errors = Identity::errors_in_pem(chain.called, &certificates, private_key.called, &secret);
+                let before = flaws.len();
                 flaws.extend(errors.map(|error| flaw(&error)));
+                // Of a server's own certificate; a backend judges the client's itself.
+                if matches!(files.trusted, Trusted::Nobody) && flaws.len() == before {
+                    let identity = Identity::from_pem(chain.called, &certificates, private_key.called, &secret);
+                    let expired = identity.and_then(|identity| identity.is_valid_now(chain.called));
+                    flaws.extend(expired.err().map(|error| flaw(&error)));
+                }
             }
             (certificates, secret) => flaws.extend(certificates.err().into_iter().chain(secret.err())),
         }
@@ -61,6 +71,8 @@ fn flaw(error: &TlsError) -> Flaw {
         TlsError::KeyMismatch { .. } => {
             (PemKey::PrivateKey, "name the key of the gateway's own certificate, and put that first in tls_cert")
         }
+        TlsError::Expired { .. } => (PemKey::Chain, "renew the certificate, or set this host's clock"),
+        TlsError::NotYetValid { .. } => (PemKey::Chain, "wait until it is valid, or set this host's clock"),
         TlsError::NoSystemRoots { .. } => (PemKey::Ca, "install the system's certificates, or name a file in tls_ca"),
         TlsError::BadName { .. } | TlsError::Library { .. } => (PemKey::Ca, "report this as a bug"),
     };
@@ -73,14 +85,50 @@ pub fn settings(snapshot: &Snapshot) -> Result<Vec<Option<TlsSettings>>, String>
     let mut system = None;
     let settings = snapshot.backends.iter().map(|backend| {
         let Some(tls) = &backend.tls else { return Ok(None) };
-        let offer = match backend.protocol {
-            Protocol::Auto => Offer::Either,
-            Protocol::Http1 => Offer::Http1,
-            Protocol::Http2 => Offer::Http2,
-        };
-        of(tls, offer, &mut system).map(Some).map_err(|what| format!("backend {}: {what}", backend.name))
+        of(tls, offer(backend.protocol), &mut system)
+            .map(Some)
+            .map_err(|what| format!("backend {}: {what}", backend.name))
     });
     settings.collect()
+}
+
+/// The settings of each of `server.listeners`; `None` for those in plain text. Errors as for `settings`.
+pub fn listeners(snapshot: &Snapshot) -> Result<Arc<[Option<AcceptSettings>]>, String> {
+    let tickets = TicketSeed::random().map_err(|error| format!("no random numbers for session tickets: {error}"))?;
+    let settings = snapshot.server.listeners.iter().map(|listener| {
+        let Some(tls) = &listener.tls else { return Ok(None) };
+        let accept =
+            accept(tls, listener, &tickets).map_err(|what| format!("listener {}: {what}", listener.address))?;
+        Ok(Some(accept))
+    });
+    settings.collect::<Result<Vec<_>, _>>().map(Arc::from)
+}
+
+fn accept(tls: &ListenerTls, listener: &ListenerSettings, tickets: &TicketSeed) -> Result<AcceptSettings, String> {
+    let identities = tls.certificates.iter().map(identity).collect::<Result<_, _>>()?;
+    let client_roots = match &tls.client_ca {
+        None => None,
+        Some(path) => Some(Roots::from_pem(&shown(path), &read(path)?).map_err(|error| error.to_string())?),
+    };
+    let (offer, tickets, timeout_ms) = (offer(listener.protocol), tickets.clone(), listener.timeout_handshake_ms);
+    let settings = AcceptSettings { identities, client_roots, offer, tickets, timeout_ms };
+    // Catches every error that a core would run into.
+    TlsAcceptor::new(&settings).map_err(|error| error.to_string())?;
+    Ok(settings)
+}
+
+fn identity(files: &CertificateFiles) -> Result<Identity, String> {
+    let CertificateFiles { chain, private_key } = files;
+    let identity = Identity::from_pem(&shown(chain), &read(chain)?, &shown(private_key), &read(private_key)?);
+    identity.map_err(|error| error.to_string())
+}
+
+fn offer(protocol: Protocol) -> Offer {
+    match protocol {
+        Protocol::Auto => Offer::Either,
+        Protocol::Http1 => Offer::Http1,
+        Protocol::Http2 => Offer::Http2,
+    }
 }
 
 fn of(tls: &Tls, offer: Offer, system: &mut Option<Roots>) -> Result<TlsSettings, String> {
@@ -91,11 +139,7 @@ fn of(tls: &Tls, offer: Offer, system: &mut Option<Roots>) -> Result<TlsSettings
     };
     let client = match &tls.client {
         None => None,
-        Some(client) => {
-            let (chain, private_key) = (&client.chain, &client.private_key);
-            let identity = Identity::from_pem(&shown(chain), &read(chain)?, &shown(private_key), &read(private_key)?);
-            Some(identity.map_err(|error| error.to_string())?)
-        }
+        Some(client) => Some(identity(client)?),
     };
     let settings = TlsSettings { server_name: tls.server_name.clone(), roots, client, offer };
     // Catches every error that a core would run into.

@@ -13,14 +13,14 @@ use super::memory::Reserved;
 use super::pace::Pace;
 use super::record::RequestRecord;
 use crate::net::watch::Wait;
-use crate::net::{Cancel, Socket, now_ms};
+use crate::net::{Cancel, Transport, now_ms};
 use crate::wire::http1::{Framing, Persistence, RequestHead};
 
 /// Room a read must find, so that an ordinary request comes in one piece.
 pub const READ_ROOM_BYTES: usize = 4 << 10;
 
 pub struct ClientConnection<'a> {
-    pub socket: &'a mut Socket,
+    pub socket: &'a mut Transport,
     /// Bytes from the client; those before `at` belong to requests that are over.
     pub input: Vec<u8>,
     pub at: usize,
@@ -50,7 +50,7 @@ pub enum Filled {
 }
 
 impl<'a> ClientConnection<'a> {
-    pub fn new(core: &Generation, socket: &'a mut Socket) -> ClientConnection<'a> {
+    pub fn new(core: &Generation, socket: &'a mut Transport) -> ClientConnection<'a> {
         let cancel = Rc::new(RefCell::new(Cancel::new()));
         ClientConnection {
             socket,

@@ -24,23 +24,21 @@ use crate::config::snapshot::HealthPaths;
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::watch::Wait;
-use crate::net::{Socket, now_ms};
+use crate::net::{Transport, now_ms};
 use crate::wire::http1::Persistence;
 
 /// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
 const LINGER_MS: u64 = 1000;
 
-/// Serves one client connection to its end.
-pub async fn connection(current: Rc<Current>, mut socket: Socket) {
-    let core = current.core().clone();
-    let _open = core.counters.connections.hold();
+/// Serves the requests of one client connection to its end.
+pub async fn connection(current: &Current, socket: &mut Transport) {
     loop {
         // Idle: no buffer, no exchange, a small future.
         socket.watch().idle_until(now_ms() + current.get().snapshot.server.timeout_idle_ms);
         if socket.readable().await.is_err() {
             return;
         }
-        match Box::pin(busy(&current, &mut socket)).await {
+        match Box::pin(busy(current, socket)).await {
             Rest::Quiet => {}
             Rest::Closed => return,
         }
@@ -53,7 +51,7 @@ enum Rest {
 }
 
 /// Serves requests until the connection falls quiet or ends.
-async fn busy(current: &Current, socket: &mut Socket) -> Rest {
+async fn busy(current: &Current, socket: &mut Transport) -> Rest {
     let core = current.core();
     let _user = core.buffers.join();
     let begun = current.get();
@@ -347,7 +345,9 @@ async fn linger(core: &Generation, client: &mut ClientConnection<'_>) {
     if client.flush(timeout_ms).await.is_err() || client.settle(timeout_ms).await.is_err() {
         return;
     }
-    client.socket.finish_writing();
+    if client.socket.finish_writing().await.is_err() {
+        return;
+    }
     let deadline_ms = now_ms() + LINGER_MS;
     let mut read = 0;
     while read as u64 <= core.snapshot.server.body_max_bytes {

@@ -75,11 +75,11 @@ impl Duplex {
         })
     }
 
-    /// See [`Socket::post`]. Not available under TLS.
+    /// See [`Socket::post`].
     pub fn post(&mut self, bytes: &[u8]) -> Option<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(socket) => socket.post(bytes),
-            Stream::Tls(_) => None,
+            Stream::Tls(stream) => stream.post(bytes),
         }
     }
 

@@ -6,7 +6,8 @@ pub mod channel; // messages between cores: wait-free rings and a notifier per c
 mod dial; // the first of several addresses to answer
 pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
 pub mod http2; // HTTP/2 to backends: streams that read like HTTP/1.1
-pub mod tls; // TLS to backends: settings, handshake, stream
+pub mod tls; // TLS to backends and from clients: settings, handshake, stream
+pub mod transport; // the stream from a client: plain or TLS
 pub mod watch; // deadlines and hang-ups of sockets that tasks wait on
 
 #[cfg(not(sim))]
@@ -44,6 +45,7 @@ pub use self::sim::{
 
 pub use dial::{DialOptions, FastOpen, dial_any};
 pub use duplex::Duplex;
+pub use transport::Transport;
 
 mod spawn;
 pub use spawn::{InlineTask, Panics, TaskPool, spawn, spawn_lasting};

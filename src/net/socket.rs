@@ -140,6 +140,11 @@ impl Socket {
         self.handle.post(bytes, self.watch.patience_ms())
     }
 
+    /// Whether [`Socket::post`] would accept a small write.
+    pub fn is_free(&self) -> bool {
+        !self.is_fresh && self.handle.is_free()
+    }
+
     /// A handle by which another task of this core can post while the owner of the socket does not write itself;
     /// `patience_ms` bounds how long the peer may take nothing. `None`: not supported on this connection.
     pub fn direct_writer(&self, patience_ms: u64) -> Option<DirectWriter> {

@@ -1,13 +1,15 @@
-//! TLS to backends: what one core needs to open connections to one backend, and the handshake. This module gets the
-//! contents of files, never paths: the caller reads them at start, so that no core touches a disk and a bad file is
-//! reported at start.
+//! TLS to backends: what one core needs to open connections to one backend, and the handshake; TLS from clients is
+//! `accept`. This module gets the contents of files, never paths: the caller reads them at start, so that no core touches
+//! a disk and a bad file is reported at start.
 
+mod accept; // TLS from clients
 mod fault; // errors in settings and on connections
 mod resume; // session resumption, per backend and core
 mod settings; // roots, client certificates and names, read from bytes
 mod stream; // bytes in and out of a session over a socket
 #[cfg(all(test, not(sim)))]
 pub(super) mod tests;
+mod tickets; // session tickets for clients, the same on every core
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +22,11 @@ use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 
+pub use self::accept::{AcceptSettings, TlsAcceptor, accept};
 pub use self::fault::{TlsError, TlsFault};
 pub use self::settings::{Identity, Offer, Roots, TlsSettings};
-pub use self::stream::TlsStream;
+pub use self::stream::{DirectWriter, TlsStream};
+pub use self::tickets::TicketSeed;
 use super::{Socket, now_ms, unix_ms, watch::Interrupt};
 
 /// Which HTTP version both sides use on a connection.
@@ -98,7 +102,7 @@ pub async fn connect(socket: Socket, context: &TlsContext, timeout_ms: u64) -> R
     }
     shaken?;
     let agreed = match (stream.protocol(), context.offer) {
-        (Some(b"h2"), _) => Agreed::Http2,
+        (Some(protocol), _) if protocol == b"h2" => Agreed::Http2,
         (_, Offer::Http2) => return Err(TlsFault::NoHttp2),
         // RFC 7301 3.2: a server without the extension does not reply to it; assume HTTP/1.1.
         (_, Offer::Http1 | Offer::Either) => Agreed::Http1,

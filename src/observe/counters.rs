@@ -92,6 +92,8 @@ pub struct Counters {
     /// Idle connections closed because their backend moved to other addresses.
     pub connections_outdated: Counter,
     pub accept_errors: Counter,
+    /// TLS handshakes with clients.
+    handshakes: [Counter; HandshakeResult::ALL.len()],
     /// Messages received from other cores.
     pub messages: Counter,
     /// Messages dropped because the receiving core was stalled.
@@ -123,6 +125,70 @@ pub struct OwnTime(pub Histogram);
 impl Default for OwnTime {
     fn default() -> Self {
         OwnTime(Histogram::new(OWN_TIME_US))
+    }
+}
+
+/// The result of a TLS handshake with a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeResult {
+    Full,
+    /// Of an earlier session, by its ticket.
+    Resumed,
+    /// The client's certificate is not valid here.
+    BadCertificate,
+    /// A client certificate is required, and there was none.
+    NoCertificate,
+    /// No HTTP version in common (ALPN).
+    NoProtocol,
+    /// No TLS version or cipher in common.
+    Incompatible,
+    /// The client refused, with an alert.
+    Alert,
+    /// The first bytes were not TLS.
+    NotTls,
+    /// Broken TLS.
+    Protocol,
+    Timeout,
+    /// The client left.
+    Closed,
+}
+
+impl HandshakeResult {
+    pub const ALL: [HandshakeResult; 11] = [
+        HandshakeResult::Full,
+        HandshakeResult::Resumed,
+        HandshakeResult::BadCertificate,
+        HandshakeResult::NoCertificate,
+        HandshakeResult::NoProtocol,
+        HandshakeResult::Incompatible,
+        HandshakeResult::Alert,
+        HandshakeResult::NotTls,
+        HandshakeResult::Protocol,
+        HandshakeResult::Timeout,
+        HandshakeResult::Closed,
+    ];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            HandshakeResult::Full => "full",
+            HandshakeResult::Resumed => "resumed",
+            HandshakeResult::BadCertificate => "bad_certificate",
+            HandshakeResult::NoCertificate => "no_certificate",
+            HandshakeResult::NoProtocol => "no_protocol",
+            HandshakeResult::Incompatible => "incompatible",
+            HandshakeResult::Alert => "alert",
+            HandshakeResult::NotTls => "not_tls",
+            HandshakeResult::Protocol => "protocol",
+            HandshakeResult::Timeout => "timeout",
+            HandshakeResult::Closed => "closed",
+        }
+    }
+}
+
+impl Counters {
+    /// How many handshakes ended like this.
+    pub fn handshakes(&self, result: HandshakeResult) -> &Counter {
+        &self.handshakes[result as usize]
     }
 }
 

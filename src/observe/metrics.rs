@@ -13,6 +13,7 @@ pub enum Id {
     Failures,
     InFlight,
     ClientConnections,
+    TlsHandshakes,
     CacheRequests,
     CacheBytes,
     CacheBudget,
@@ -112,6 +113,8 @@ pub static METRICS: &[Metric] = &[
         help: "Requests in progress." },
     Metric { id: Id::ClientConnections, name: "ringway_client_connections", kind: Gauge, labels: &[],
         help: "Open client connections." },
+    Metric { id: Id::TlsHandshakes, name: "ringway_tls_handshakes_total", kind: Counter, labels: &["result"],
+        help: "TLS handshakes with clients: full, resumed, or by why they failed." },
 
     Metric { id: Id::CacheRequests, name: "ringway_cache_requests_total", kind: Counter, labels: &["result"],
         help: "Cache result of requests: hit, miss, joined (another request's upstream call), stale (served because \

@@ -2,7 +2,7 @@
 
 use ringway::config::load::load_file;
 use ringway::config::pem::no_look;
-use ringway::config::snapshot::{Address, Balance, ClientCertificate, Connections, CredentialField, Protocol, Tls};
+use ringway::config::snapshot::{Address, Balance, CertificateFiles, Connections, CredentialField, Protocol, Tls};
 
 use super::{LEAST, good};
 
@@ -19,7 +19,7 @@ fn at_url(url: &str, lines: &str) -> String {
 #[test]
 fn https_fills_in_what_tls_needs() {
     let (chain, private_key) = ("/etc/ringway/client.pem".into(), "/etc/ringway/client.key".into());
-    let client = ClientCertificate { chain, private_key };
+    let client = CertificateFiles { chain, private_key };
     let all = "tls_server_name = \"LLM.internal.\"\ntls_ca = \"/etc/ringway/ca.pem\"\ntls_cert = \"/etc/ringway/client.pem\"\n\
                tls_key = \"/etc/ringway/client.key\"";
     let plain = |server_name: &str| Tls { server_name: server_name.to_owned(), ca: None, client: None };

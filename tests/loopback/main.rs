@@ -25,6 +25,7 @@ mod policy; // which answers of a model are stored, and for how long
 mod pools; // connections as they are kept, panics, sessions, regions
 mod pressure; // slow readers
 mod resources; // descriptors and memory
+mod secure; // TLS from clients
 mod shuffles; // random requests in random pieces
 mod signals; // signals that are no stop, and the access log that some are about
 mod streams; // event by event, broken streams, clients that leave

@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use ringway::config::load::load;
-use ringway::cores::data::{self, Parts};
+use ringway::cores::data::{self, ListeningSocket, Parts};
+
 use ringway::cores::supervise::Beat;
 use ringway::exchange::messages::Message;
 use ringway::exchange::node::{self, BackendId, Board, NodeGeneration};
@@ -55,9 +56,10 @@ impl Node {
                 1,
                 node::Parts { snapshot, addresses: vec![list(addresses)], tls: vec![None] },
             )),
+            listeners: [].into(),
             outbox: core_out,
             inbox: core_in,
-            listening: vec![(listener.into(), true)],
+            listening: vec![ListeningSocket { fd: listener.into(), is_tcp: true, listener: None }],
             beat: Beat::default(),
         };
         let core = std::thread::spawn(move || {

@@ -12,11 +12,11 @@ use ringway::exchange::core::Core;
 use ringway::exchange::generation::{Current, Generation};
 use ringway::exchange::messages::{Message, deliver};
 use ringway::exchange::node::{self, BackendId, Board, NodeGeneration};
-use ringway::exchange::run::connection;
 use ringway::net::channel::{Notifier, Outbox, connect};
 use ringway::net::sim::{Place, TaskId, World};
 use ringway::net::{Dial, EventFdReader, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
 use ringway::observe::counters::{Counter, Counters};
+use ringway::serve::{Acceptor, connection};
 use shards::CoreId;
 
 use crate::backend::Speaks;
@@ -203,9 +203,10 @@ impl House {
             let own = current.clone();
             let listener = world.at(place, || Rc::new(Listener::bind(&gateway())));
             house.listeners.push(listener.clone());
+            let acceptor = Rc::new(Acceptor::plain());
             world.spawn(place, async move {
                 while let Ok(socket) = listener.accept().await {
-                    spawn(&own.core().panics, connection(own.clone(), socket));
+                    spawn(&own.core().panics, connection(own.clone(), socket, acceptor.clone()));
                 }
             });
             let (own, ledger) = (current.clone(), ledger.clone());

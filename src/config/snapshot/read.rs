@@ -2,10 +2,11 @@
 //! Owns nothing. `None` means that something was reported, never that a value is absent.
 
 mod backend;
+mod listener;
 
 use hashbrown::HashSet;
 
-pub(in crate::config) use self::backend::backend;
+pub(in crate::config) use self::{backend::backend, listener::listener};
 use super::{
     Admin, Allowed, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, Credential, CredentialState,
     GenAi, HealthPaths, Listen, Log, Metrics, Model, Server, Target, Tenant,
@@ -22,7 +23,7 @@ pub(in crate::config) fn server(
 ) -> Option<Server> {
     let listen: Option<Vec<Placed<Listen>>> = section.take("listen");
     if let Some(listen) = &listen {
-        check::listeners(listen, tenants, report);
+        check::listeners("server.listen", &[], listen, tenants, report);
     }
     let default_model = match section.take_optional::<Placed<String>>("default_model") {
         Some(Some(name)) => models.find("server.default_model", &name, report).map(Some),
@@ -48,6 +49,7 @@ pub(in crate::config) fn server(
     }
     Some(Server {
         listen: listen?.into_iter().map(|placed| placed.value).collect(),
+        listeners: Vec::new(), // of tables of their own
         body_max_bytes: body_max_bytes?,
         request_memory_bytes: request_memory_bytes?,
         timeout_head_ms: section.take("timeout_head")?,

@@ -55,7 +55,7 @@ pub(super) struct Place {
 
 /// Where a flight writes what comes for a reader that waits, so that the reader's task need not run for it.
 pub struct DirectWriter {
-    pub socket: net::DirectWriter,
+    pub socket: net::transport::DirectWriter,
     /// Whether each write is a chunk.
     pub chunked: bool,
 }

@@ -19,7 +19,7 @@ pub fn listen_port(sight: &Sight<'_>) -> Outcome {
             matches!((first.trim().parse::<u16>(), last.trim().parse::<u16>()), (Ok(first), Ok(last)) if first <= port && port <= last)
         })
     };
-    let in_range = snapshot.server.listen.iter().filter_map(|listen| match listen {
+    let in_range = snapshot.server.addresses().filter_map(|(listen, _)| match listen {
         Listen::Tcp(address) if (low..=high).contains(&address.port()) => Some(address.port()),
         Listen::Tcp(_) | Listen::Unix(_) => None,
     });

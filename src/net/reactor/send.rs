@@ -264,6 +264,15 @@ impl DirectWriter {
         });
         matches!(posted, Ok(Some(Ok(()))))
     }
+
+    /// Whether a post of up to [`POSTED_BYTES`] would be accepted.
+    pub fn is_free(&self) -> bool {
+        let is_free = with(|reactor| {
+            let slot = reactor.slots.get(self.index as usize);
+            slot.is_some_and(|slot| slot.serial == self.serial && !slot.orphan && slot.is_settled())
+        });
+        is_free.unwrap_or(false)
+    }
 }
 
 impl SocketHandle {
@@ -271,6 +280,11 @@ impl SocketHandle {
     pub fn direct_writer(&self, patience_ms: u64) -> DirectWriter {
         let serial = with(|reactor| reactor.slots[self.index as usize].serial).unwrap_or(u32::MAX);
         DirectWriter { index: self.index, serial, patience_ms }
+    }
+
+    /// Whether a post of up to [`POSTED_BYTES`] would be accepted.
+    pub fn is_free(&self) -> bool {
+        with(|reactor| reactor.slots[self.index as usize].is_settled()).unwrap_or(false)
     }
 
     /// Posts `bytes`, without waiting. What the peer has no room for is sent later; a peer that then accepts nothing

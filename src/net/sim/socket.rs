@@ -153,6 +153,11 @@ impl Socket {
         None
     }
 
+    /// Never: see `post`.
+    pub fn is_free(&self) -> bool {
+        false
+    }
+
     /// A handle by which another task of the same place can write while the owner of the socket does not.
     pub fn direct_writer(&self, _patience_ms: u64) -> Option<DirectWriter> {
         Some(DirectWriter(self.end))
@@ -229,6 +234,11 @@ impl Socket {
 pub struct DirectWriter(EndKey);
 
 impl DirectWriter {
+    /// Whether a post is worth a try.
+    pub fn is_free(&self) -> bool {
+        true
+    }
+
     /// Writes all of `bytes` if there is room for them, and at random refuses even then. False: nothing was written.
     pub fn post(&self, bytes: &[u8]) -> bool {
         let world = world();

@@ -1,11 +1,11 @@
-//! Faults of TLS to a backend: in its settings, found at start, and on a connection. Each message is one line that
+//! Faults of TLS: in settings, found at start, and on a connection. Each message is one line that
 //! tells an operator what to check; none contains a secret.
 
 use std::io;
 
 use rustls::{AlertDescription as Alert, CertificateError};
 
-/// A fault in the TLS settings of a backend.
+/// A fault in the TLS settings of a backend or a listener.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     #[error("{file}: contains no PEM certificate")]
@@ -19,6 +19,10 @@ pub enum TlsError {
     BadPrivateKey { file: String, what: String },
     #[error("{private_key} is not the private key of the first certificate in {chain}")]
     KeyMismatch { chain: String, private_key: String },
+    #[error("{file}: the certificate expired {days} days ago, or this host's clock is wrong")]
+    Expired { file: String, days: u64 },
+    #[error("{file}: the certificate is not valid yet, or this host's clock is wrong")]
+    NotYetValid { file: String },
     #[error("`{name}` is neither a DNS name nor an IP address, so no certificate can be checked for it")]
     BadName { name: String },
     #[error("the system's certificate store cannot be used ({what}): install ca-certificates or name a CA file")]
@@ -27,7 +31,7 @@ pub enum TlsError {
     Library { what: String },
 }
 
-/// A fault on a connection.
+/// A fault on a connection. The texts are about backends; of clients, faults are only counted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFault {
     #[error("the backend's certificate is not signed by a trusted authority; name its CA file if it is private")]
@@ -48,6 +52,12 @@ pub enum TlsFault {
     NoHttp2,
     #[error("the backend ended TLS with the alert {alert}")]
     Alert { alert: String },
+    #[error("the backend and Ringway have no TLS version or cipher in common: {what}")]
+    Incompatible { what: String },
+    #[error("the backend sent something that is not TLS: {what}")]
+    NotTls { what: String },
+    #[error("the backend presented no certificate")]
+    NoCertificate,
     #[error("the backend sends invalid TLS data: {what}")]
     Protocol { what: String },
     #[error("the TLS handshake took too long")]
@@ -92,6 +102,9 @@ impl From<rustls::Error> for TlsFault {
             rustls::Error::InvalidCertificate(error) => certificate(error),
             rustls::Error::AlertReceived(alert) => alerted(alert),
             rustls::Error::NoApplicationProtocol => TlsFault::NoProtocol,
+            rustls::Error::PeerIncompatible(what) => TlsFault::Incompatible { what: format!("{what:?}") },
+            rustls::Error::InvalidMessage(what) => TlsFault::NotTls { what: format!("{what:?}") },
+            rustls::Error::NoCertificatesPresented => TlsFault::NoCertificate,
             error => TlsFault::Protocol { what: error.to_string() },
         }
     }

@@ -3,15 +3,18 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{CertificateError, Error, RootCertStore};
 
 use super::fault::TlsError;
+use crate::net::unix_ms;
 
 /// Everything a core needs to create its [`TlsContext`](super::TlsContext) of one backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +94,7 @@ impl fmt::Debug for Roots {
     }
 }
 
-/// A client certificate with its private key.
+/// The gateway's own certificate chain with its private key: a server's, or the one shown to a backend.
 #[derive(Clone)]
 pub struct Identity(Arc<CertifiedKey>);
 
@@ -150,6 +153,27 @@ impl Identity {
             // A key whose public half is unknown cannot be compared; the backend will detect a mismatch.
             Err(rustls::Error::InconsistentKeys(_)) => Ok(Identity(Arc::new(certified))),
             Err(error) => Err((bad_certificate(error), None)),
+        }
+    }
+
+    /// Checks the dates of the first certificate; `file` is for the error only.
+    pub fn is_valid_now(&self, file: &str) -> Result<(), TlsError> {
+        let Some(Ok(own)) = self.0.cert.first().map(ParsedCertificate::try_from) else { return Ok(()) };
+        let provider = aws_lc_rs::default_provider();
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(unix_ms()));
+        // The dates are checked before the issuer, and there is none to be found.
+        let algorithms = provider.signature_verification_algorithms.all;
+        let nobody = RootCertStore::empty();
+        let file = file.to_owned();
+        match verify_server_cert_signed_by_trust_anchor(&own, &nobody, &[], now, algorithms) {
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
+                Err(TlsError::Expired { file, days: time.as_secs().saturating_sub(not_after.as_secs()) / 86_400 })
+            }
+            Err(Error::InvalidCertificate(CertificateError::Expired)) => Err(TlsError::Expired { file, days: 0 }),
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            )) => Err(TlsError::NotYetValid { file }),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

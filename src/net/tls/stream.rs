@@ -1,14 +1,17 @@
-//! The byte stream of a TLS session over a socket. One task owns it. Ciphertext is decrypted directly from the kernel's
-//! receive buffers and sent by plain system calls, so an abandoned wait loses nothing in either direction.
+//! The byte stream of a TLS session over a socket. One task owns it, and may lend its sending side to another task of the
+//! core. Ciphertext is decrypted directly from the kernel's receive buffers. Small writes are posted like those of a plain
+//! socket, others sent by plain system calls, so an abandoned wait loses nothing in either direction.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, BufRead, IoSlice, Write};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustls::client::ClientConnection;
+use rustls::{Connection, HandshakeKind};
 
 use super::fault::TlsFault;
-use crate::net::{Socket, watch::Watch};
+use crate::net::{self, Cancel, Socket, watch::Watch};
 
 /// How many reads of up to 4 KiB [`TlsStream::is_quiet`] processes: enough for a server's tickets, but bounded if the
 /// server never stops sending.
@@ -17,11 +20,65 @@ const QUIET_ROUNDS: u32 = 16;
 /// A session on a socket. Dropping it sends close_notify, unless its close was made unclean.
 pub struct TlsStream {
     socket: Socket,
-    session: ClientConnection,
+    session: Rc<RefCell<Session>>,
     records: Records,
     /// The fault that ended the session; every later call returns it again.
     fault: Option<TlsFault>,
     writing: Writing,
+}
+
+/// Most plaintext of one posted write: as a record, it fits into a posted send.
+const POSTED_BYTES: usize = 15 << 10;
+
+thread_local! {
+    /// Ciphertext on its way from a session to the socket.
+    static CIPHERTEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What the owner of a stream shares with its direct writers.
+struct Session {
+    tls: Connection,
+    /// Ciphertext that the socket did not accept; it goes before anything else.
+    unsent: Vec<u8>,
+}
+
+impl Session {
+    /// Encrypts `bytes` and hands the record to `post`, which says whether the socket accepted it; if not, it is kept.
+    /// Returns false if nothing was encrypted.
+    fn post(&mut self, bytes: &[u8], post: impl FnOnce(&[u8]) -> bool) -> bool {
+        if !self.unsent.is_empty() || self.tls.wants_write() || bytes.len() > POSTED_BYTES {
+            return false;
+        }
+        CIPHERTEXT.with_borrow_mut(|ciphertext| {
+            ciphertext.clear();
+            if self.tls.writer().write_all(bytes).is_err() {
+                return false; // cannot happen: the session's buffer is empty, and larger
+            }
+            while self.tls.wants_write() && self.tls.write_tls(ciphertext).is_ok() {}
+            if !post(ciphertext) {
+                self.unsent.extend_from_slice(ciphertext);
+            }
+            true
+        })
+    }
+}
+
+/// Sends for another task of the same core while the owner of the stream does not write itself.
+pub struct DirectWriter {
+    session: Rc<RefCell<Session>>,
+    socket: net::DirectWriter,
+}
+
+impl DirectWriter {
+    /// False: nothing was written, and the owner has to handle it.
+    pub fn post(&self, bytes: &[u8]) -> bool {
+        // Checked first, because what is encrypted has to be sent.
+        self.socket.is_free()
+            && self
+                .session
+                .try_borrow_mut()
+                .is_ok_and(|mut session| session.post(bytes, |ciphertext| self.socket.post(ciphertext)))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,7 +149,8 @@ impl Write for Outgoing<'_, '_> {
 }
 
 impl TlsStream {
-    pub(super) fn new(socket: Socket, session: ClientConnection) -> TlsStream {
+    pub(super) fn new(socket: Socket, session: impl Into<Connection>) -> TlsStream {
+        let session = Rc::new(RefCell::new(Session { tls: session.into(), unsent: Vec::new() }));
         TlsStream { socket, session, records: Records::default(), fault: None, writing: Writing::Open }
     }
 
@@ -102,14 +160,17 @@ impl TlsStream {
     }
 
     /// The protocol selected by ALPN.
-    pub(super) fn protocol(&self) -> Option<&[u8]> {
-        self.session.alpn_protocol()
+    pub(super) fn protocol(&self) -> Option<Vec<u8>> {
+        self.session.borrow().tls.alpn_protocol().map(<[u8]>::to_vec)
     }
 
     /// TLS 1.3 tickets received.
     #[cfg(all(test, not(sim)))]
     pub(in crate::net) fn tickets(&self) -> u32 {
-        self.session.tls13_tickets_received()
+        match &self.session.borrow().tls {
+            Connection::Client(client) => client.tls13_tickets_received(),
+            Connection::Server(_) => 0,
+        }
     }
 
     pub(super) async fn shake_hands(&mut self) -> Result<(), TlsFault> {
@@ -119,7 +180,7 @@ impl TlsStream {
     fn poll_shake_hands(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let drained = self.poll_drain(context);
-            if !self.session.is_handshaking() {
+            if !self.is_handshaking() {
                 return drained;
             }
             // Also after a failed write: the peer has usually sent the reason before it closed.
@@ -136,27 +197,65 @@ impl TlsStream {
         context: &mut Context<'_>,
         take: impl FnOnce(&[u8]) -> usize,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            let mut reader = self.session.reader();
-            match reader.fill_buf() {
-                Ok([]) => return Poll::Ready(Ok(0)),
-                Ok(bytes) => {
-                    let taken = take(bytes).min(bytes.len());
-                    reader.consume(taken);
-                    return Poll::Ready(Ok(taken));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Poll::Ready(Err(self.fault.clone().unwrap_or(TlsFault::Truncated).into_error()));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
+        ready!(self.poll_readable(context))?;
+        let session = &mut *self.session.borrow_mut();
+        let mut reader = session.tls.reader();
+        match reader.fill_buf() {
+            Ok([]) => Poll::Ready(Ok(0)),
+            Ok(bytes) => {
+                let taken = take(bytes).min(bytes.len());
+                reader.consume(taken);
+                Poll::Ready(Ok(taken))
             }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(self.fault.clone().unwrap_or(TlsFault::Truncated).into_error()))
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Waits until there is plaintext, or an end. Errors: the session has failed.
+    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.is_drained() {
             match ready!(self.poll_feed(context)) {
                 // Plaintext received before the fault is read first; then the fault is returned again.
                 Err(error) if self.is_drained() => return Poll::Ready(Err(error)),
                 Ok(_) | Err(_) => {}
             }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once, appending to `buffer` within its spare capacity. 0 is the end after close_notify.
+    pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let result = poll_fn(|context| {
+            self.poll_take(context, |bytes| {
+                let taken = bytes.len().min(buffer.capacity() - buffer.len());
+                buffer.extend_from_slice(&bytes[..taken]);
+                taken
+            })
+        })
+        .await;
+        (result, buffer)
+    }
+
+    /// See [`Socket::readable`].
+    pub async fn readable(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_readable(context)).await
+    }
+
+    /// See [`Socket::readable_or_cancelled`].
+    pub async fn readable_or_cancelled(&mut self, cancel: &RefCell<Cancel>) -> io::Result<()> {
+        while self.is_drained() {
+            // The socket has the bytes of a record first, and then has none: the wait for plaintext is one of several.
+            let mut nobody = Context::from_waker(Waker::noop());
+            match self.poll_feed(&mut nobody) {
+                Poll::Ready(Err(error)) if self.is_drained() => return Err(error),
+                Poll::Ready(_) => {}
+                Poll::Pending => self.socket.readable_or_cancelled(cancel).await?,
+            }
+        }
+        Ok(())
     }
 
     /// Receives and decrypts; returns how many bytes of ciphertext arrived, 0 at the end. Call it only when all
@@ -167,32 +266,36 @@ impl TlsStream {
         }
         // Sends what the protocol requires, such as the response to a key update. Errors show in the next write.
         let _ = self.poll_drain(context);
-        let TlsStream { socket, session, records, .. } = self;
-        let mut refused = None;
-        let taken = socket.poll_take(context, |bytes| match session.read_tls(&mut &*bytes) {
-            Ok(taken) if taken > 0 => {
-                records.advance(&bytes[..taken]);
-                taken
+        let fault = {
+            let TlsStream { socket, session, records, .. } = self;
+            let tls = &mut session.borrow_mut().tls;
+            let mut refused = None;
+            let taken = socket.poll_take(context, |bytes| match tls.read_tls(&mut &*bytes) {
+                Ok(taken) if taken > 0 => {
+                    records.advance(&bytes[..taken]);
+                    taken
+                }
+                // Input after close_notify is ignored.
+                Ok(_) => bytes.len(),
+                Err(error) => {
+                    refused = Some(error);
+                    bytes.len()
+                }
+            });
+            let taken = ready!(taken)?;
+            if taken == 0 {
+                // Tells the session about the end, too.
+                tls.read_tls(&mut io::empty())?;
             }
-            // Input after close_notify is ignored.
-            Ok(_) => bytes.len(),
-            Err(error) => {
-                refused = Some(error);
-                bytes.len()
+            match refused {
+                Some(error) => TlsFault::Protocol { what: error.to_string() },
+                None => match tls.process_new_packets() {
+                    Ok(_) => return Poll::Ready(Ok(taken)),
+                    Err(error) => error.into(),
+                },
             }
-        });
-        let taken = ready!(taken)?;
-        if let Some(error) = refused {
-            return Poll::Ready(Err(self.fail(TlsFault::Protocol { what: error.to_string() })));
-        }
-        if taken == 0 {
-            // Tells the session about the end, too.
-            self.session.read_tls(&mut io::empty())?;
-        }
-        match self.session.process_new_packets() {
-            Ok(_) => Poll::Ready(Ok(taken)),
-            Err(error) => Poll::Ready(Err(self.fail(error.into()))),
-        }
+        };
+        Poll::Ready(Err(self.fail(fault)))
     }
 
     /// Records the fault that ended the session, and sends the alert if that is possible without waiting.
@@ -220,7 +323,7 @@ impl TlsStream {
             if self.writing == Writing::Ended {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
-            let count = self.session.writer().write_vectored(parts)?;
+            let count = self.session.borrow_mut().tls.writer().write_vectored(parts)?;
             match self.poll_drain(context) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.blame(error))),
                 _ if count > 0 => return Poll::Ready(Ok(count)),
@@ -239,11 +342,17 @@ impl TlsStream {
     pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.writing == Writing::Open {
             self.writing = Writing::Ended;
-            self.session.send_close_notify();
+            self.session.borrow_mut().tls.send_close_notify();
         }
         ready!(self.poll_flush(context))?;
+        ready!(self.socket.poll_settled(context))?;
         self.socket.finish_writing();
         Poll::Ready(Ok(()))
+    }
+
+    /// See `poll_shutdown`.
+    pub async fn finish_writing(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_shutdown(context)).await
     }
 
     /// Writes all of `bytes` to the kernel.
@@ -259,9 +368,14 @@ impl TlsStream {
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.session.wants_write() {
-            let mut outgoing = Outgoing { socket: &mut self.socket, context: Some(context) };
-            match self.session.write_tls(&mut outgoing) {
+        let (socket, session) = (&mut self.socket, &mut *self.session.borrow_mut());
+        while !session.unsent.is_empty() {
+            let sent = ready!(socket.poll_write(&session.unsent, context))?;
+            session.unsent.drain(..sent);
+        }
+        while session.tls.wants_write() {
+            let mut outgoing = Outgoing { socket, context: Some(context) };
+            match session.tls.write_tls(&mut outgoing) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
@@ -273,12 +387,53 @@ impl TlsStream {
 
     /// As `poll_drain`, for callers that cannot wait.
     fn drain_now(&mut self) {
-        while self.session.wants_write() {
-            let mut outgoing = Outgoing { socket: &mut self.socket, context: None };
-            if !matches!(self.session.write_tls(&mut outgoing), Ok(1..)) {
+        let (socket, session) = (&mut self.socket, &mut *self.session.borrow_mut());
+        if !session.unsent.is_empty() {
+            return;
+        }
+        while session.tls.wants_write() {
+            let mut outgoing = Outgoing { socket, context: None };
+            if !matches!(session.tls.write_tls(&mut outgoing), Ok(1..)) {
                 return;
             }
         }
+    }
+
+    /// See [`Socket::post`].
+    pub fn post(&mut self, bytes: &[u8]) -> Option<io::Result<()>> {
+        if self.fault.is_some() || self.writing == Writing::Ended || !self.socket.is_free() {
+            return None;
+        }
+        let socket = &mut self.socket;
+        let is_posted =
+            self.session.borrow_mut().post(bytes, |ciphertext| matches!(socket.post(ciphertext), Some(Ok(()))));
+        is_posted.then_some(Ok(()))
+    }
+
+    /// See [`Socket::direct_writer`].
+    pub fn direct_writer(&self, patience_ms: u64) -> Option<DirectWriter> {
+        if self.fault.is_some() || self.writing == Writing::Ended {
+            return None;
+        }
+        Some(DirectWriter { session: self.session.clone(), socket: self.socket.direct_writer(patience_ms)? })
+    }
+
+    /// Waits until the kernel has accepted everything that was written.
+    pub async fn settle(&mut self) -> io::Result<()> {
+        poll_fn(|context| {
+            ready!(self.poll_flush(context))?;
+            self.socket.poll_settled(context)
+        })
+        .await
+    }
+
+    /// Whether the session was resumed by a ticket.
+    pub fn is_resumed(&self) -> bool {
+        self.session.borrow().tls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.session.borrow().tls.is_handshaking()
     }
 
     /// Finds the cause of a failed write: a peer that rejects us sends an alert and then closes.
@@ -294,7 +449,7 @@ impl TlsStream {
 
     /// Whether there is neither plaintext nor an end to be read.
     fn is_drained(&mut self) -> bool {
-        self.session.reader().fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.session.borrow_mut().tls.reader().fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Whether an idle connection is still open and has no input. Session tickets received meanwhile are stored and do
@@ -324,8 +479,8 @@ impl TlsStream {
 
 impl Drop for TlsStream {
     fn drop(&mut self) {
-        if self.writing == Writing::Open && !self.session.is_handshaking() {
-            self.session.send_close_notify();
+        if self.writing == Writing::Open && !self.is_handshaking() {
+            self.session.borrow_mut().tls.send_close_notify();
             self.drain_now();
         }
     }

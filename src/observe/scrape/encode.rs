@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use smallvec::SmallVec;
 
 use super::{Amounts, GenAi, Key, Labels, Reload, Scrape};
-use crate::observe::counters::{AttemptResult, Operation};
+use crate::observe::counters::{AttemptResult, HandshakeResult, Operation};
 use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
 
@@ -180,6 +180,15 @@ impl Scrape {
             Id::QueueDepth => labels.models.iter().try_for_each(|model| {
                 row.number(&[&model.name], model.counters.iter().map(|core| core.queue_depth.get()).sum())
             }),
+            Id::TlsHandshakes => {
+                for result in HandshakeResult::ALL {
+                    let count = self.sum(|core| core.handshakes(result));
+                    if count > 0 {
+                        row.number(&[result.label()], count)?;
+                    }
+                }
+                Ok(())
+            }
             Id::QueueRejections => {
                 row.number(&["full"], self.sum(|core| &core.queue_full))?;
                 row.number(&["timeout"], self.sum(|core| &core.queue_timeouts))

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::GUARD;
@@ -63,7 +64,7 @@ pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     rest: Vec<u8>,
     /// Most bytes read at once.
     step: usize,
@@ -71,13 +72,70 @@ pub struct Client {
     pause: Option<Duration>,
 }
 
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => &stream.sock,
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.write_all(bytes),
+            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+        Client { stream: Stream::Plain(stream), rest: Vec::new(), step: usize::MAX, pause: None }
+    }
+}
+
 impl Client {
-    pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
+    /// As `connect`, and a whole handshake. Errors: the gateway's alert, or that it closed.
+    pub fn connect_tls(address: SocketAddr, config: &Arc<rustls::ClientConfig>, name: &str) -> std::io::Result<Client> {
+        let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.set_write_timeout(Some(GUARD)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, rest: Vec::new(), step: usize::MAX, pause: None }
+        let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+        let mut session = rustls::ClientConnection::new(config.clone(), name).unwrap();
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        let stream = Stream::Tls(Box::new(rustls::StreamOwned::new(session, stream)));
+        Ok(Client { stream, rest: Vec::new(), step: usize::MAX, pause: None })
+    }
+
+    /// The session under TLS.
+    pub fn session(&self) -> &rustls::ClientConnection {
+        match &self.stream {
+            Stream::Plain(_) => panic!("plain text"),
+            Stream::Tls(stream) => &stream.conn,
+        }
+    }
+
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_write_timeout(Some(GUARD)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.into()
     }
 
     /// As `connect`, with a receive buffer so small that the gateway soon feels a client that does not read.
@@ -85,9 +143,7 @@ impl Client {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4 << 10).unwrap();
         socket.connect(&address.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(GUARD)).unwrap();
-        Client { stream, rest: Vec::new(), step: usize::MAX, pause: None }
+        TcpStream::from(socket).into()
     }
 
     /// As `connect_narrow`, and in segments so small that the gateway's own buffer stays small too.
@@ -96,9 +152,7 @@ impl Client {
         socket.set_recv_buffer_size(4 << 10).unwrap();
         socket.set_tcp_mss(536).unwrap();
         socket.connect(&address.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(GUARD)).unwrap();
-        Client { stream, rest: Vec::new(), step: usize::MAX, pause: None }
+        TcpStream::from(socket).into()
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -111,12 +165,12 @@ impl Client {
     }
 
     pub fn finish(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.socket().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Closes with a reset.
     pub fn reset(self) {
-        rustix::net::sockopt::set_socket_linger(&self.stream, Some(std::time::Duration::ZERO)).unwrap();
+        rustix::net::sockopt::set_socket_linger(self.stream.socket(), Some(std::time::Duration::ZERO)).unwrap();
     }
 
     /// Reads more; how the connection ended if it did.
@@ -133,6 +187,8 @@ impl Client {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(Ending::Reset),
+            // Under TLS: without close_notify.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(Ending::Reset),
             Err(error) => {
                 panic!("nothing came: {error}; so far {:?}", String::from_utf8_lossy(&self.rest))
             }
@@ -183,6 +239,18 @@ impl Client {
         response
     }
 
+    /// As `response`. Errors: there is none, but what TLS says instead.
+    pub fn try_response(&mut self) -> std::io::Result<Response> {
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            read => {
+                self.rest.extend_from_slice(&buffer[..read]);
+                Ok(self.response())
+            }
+        }
+    }
+
     /// As `response`, for a HEAD request.
     #[track_caller]
     pub fn bodiless(&mut self) -> Response {
@@ -216,6 +284,16 @@ impl Client {
         }
         let length = length.unwrap_or(usize::MAX).min(self.rest.len());
         response.body = self.rest.drain(..length).collect();
+    }
+
+    /// Waits for `text`, and leaves it for later.
+    pub fn reads(&mut self, text: &str) -> bool {
+        while !self.rest.windows(text.len()).any(|window| window == text.as_bytes()) {
+            if self.fill().is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether the rest of what comes is `count` answers with `body`, and nothing of them is missing.

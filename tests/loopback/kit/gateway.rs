@@ -116,6 +116,11 @@ impl Setup {
         self
     }
 
+    /// A `[[listener]]` on a free port, with these `lines`; see [`Gateway::listeners`].
+    pub fn listener(self, lines: &str) -> Setup {
+        self.table(&format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}"))
+    }
+
     fn table(mut self, text: &str) -> Setup {
         self.tables += &format!("\n{text}\n");
         self
@@ -137,9 +142,11 @@ impl Setup {
     }
 
     fn start_in(self, out: Stdio, prepare: impl FnOnce(&std::path::Path)) -> Gateway {
+        let further = self.listen.matches(',').count() + self.tables.matches("[[listener]]").count();
         let (mut child, directory) = self.spawn(out, prepare);
         let mut told = BufReader::new(child.stderr.take().unwrap());
         let (address, said_at_start) = listening(&mut told, &mut child);
+        let listeners = (0..further).map(|_| listening(&mut told, &mut child).0).collect();
         let admin = said_at_start.lines().find_map(|line| line.split_once(" admin on "));
         let admin = admin.and_then(|(_, address)| address.trim().parse().ok());
         let told = std::thread::spawn(move || {
@@ -147,12 +154,18 @@ impl Setup {
             let _ = told.read_to_string(&mut rest);
             rest
         });
-        Gateway { child, address, admin, said_at_start, directory: Arc::new(directory), told: Some(told) }
+        let address = address.unwrap();
+        Gateway { child, address, listeners, admin, said_at_start, directory: Arc::new(directory), told: Some(told) }
     }
 
     /// Starts the program, which refuses, and gives what it says.
     pub fn refused(self) -> String {
-        let (child, _directory) = self.spawn(Stdio::null(), |_| ());
+        self.refused_after(|_| ())
+    }
+
+    /// As `refused`, when the directory has been prepared.
+    pub fn refused_after(self, prepare: impl FnOnce(&std::path::Path)) -> String {
+        let (child, _directory) = self.spawn(Stdio::null(), prepare);
         let output = child.wait_with_output().unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
@@ -185,8 +198,8 @@ impl Setup {
     }
 }
 
-/// The address for clients, and everything that was said before.
-fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> (SocketAddr, String) {
+/// The next address for clients, if it is not a path, and everything that was said before.
+fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> (Option<SocketAddr>, String) {
     let mut all = String::new();
     loop {
         let mut line = String::new();
@@ -202,7 +215,7 @@ fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> (SocketAdd
             false => line.trim().split_once(" listening on ").map(|(_, address)| address),
         };
         if let Some(address) = address {
-            return (address.parse().unwrap(), all);
+            return (address.parse().ok(), all);
         }
         all += &line;
     }
@@ -211,6 +224,8 @@ fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> (SocketAdd
 pub struct Gateway {
     child: Child,
     pub address: SocketAddr,
+    /// Of each further address, in the order of the configuration; `None` for Unix sockets.
+    pub listeners: Vec<Option<SocketAddr>>,
     /// Of the admin listener, where it has one on TCP.
     pub admin: Option<SocketAddr>,
     /// Before it listened.
@@ -222,6 +237,11 @@ pub struct Gateway {
 impl Gateway {
     pub fn client(&self) -> Client {
         Client::connect(self.address)
+    }
+
+    /// The address of the first `[[listener]]`, or of the first further address.
+    pub fn listener(&self) -> SocketAddr {
+        self.listeners[0].unwrap()
     }
 
     /// One request on a connection of its own.

@@ -7,7 +7,7 @@ use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
 use crate::config::section::{FilePath, Placed, Section};
 use crate::config::snapshot::{
-    Backend, ClientCertificate, Connections, FastOpen, Health, HealthCheck, IncludeUsage, Tls,
+    Backend, CertificateFiles, Connections, FastOpen, Health, HealthCheck, IncludeUsage, Tls,
 };
 use crate::config::value::{self, Url};
 
@@ -129,11 +129,11 @@ fn client(
     chain: Option<Placed<FilePath>>,
     private_key: Option<Placed<FilePath>>,
     report: &mut Report<'_>,
-) -> Option<Option<ClientCertificate>> {
+) -> Option<Option<CertificateFiles>> {
     match (chain, private_key) {
         (None, None) => Some(None),
         (Some(chain), Some(private_key)) => {
-            Some(Some(ClientCertificate { chain: chain.value.path.into(), private_key: private_key.value.path.into() }))
+            Some(Some(CertificateFiles { chain: chain.value.path.into(), private_key: private_key.value.path.into() }))
         }
         (Some(chain), None) => {
             let remedy = "add tls_key, the file of the certificate's private key";

@@ -1,0 +1,95 @@
+//! What each table of the file is called, how often it may occur, and what it is for.
+
+use super::Table::{
+    self, Admin, Backend, Cache, Cores, Credential, Listener, Log, Metrics, Model, Server, Target, Tenant,
+};
+use super::{KEYS, Key, Kind, Shape};
+
+impl Kind {
+    /// The table that values of this kind are lists of.
+    pub fn nested(self) -> Option<Table> {
+        match self {
+            Kind::Targets => Some(Target),
+            Kind::Credentials => Some(Credential),
+            _ => None,
+        }
+    }
+}
+
+impl Table {
+    /// Every table, in the order of the sample.
+    pub const ALL: [Table; 12] =
+        [Server, Admin, Metrics, Log, Cores, Cache, Listener, Backend, Model, Target, Tenant, Credential];
+
+    /// As spelled in the file; a nested table is named after the key that contains it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Server => "server",
+            Log => "log",
+            Admin => "admin",
+            Metrics => "metrics",
+            Cores => "cores",
+            Cache => "cache",
+            Listener => "listener",
+            Backend => "backend",
+            Model => "model",
+            Target => "model.backends",
+            Tenant => "tenant",
+            Credential => "tenant.keys",
+        }
+    }
+
+    pub fn shape(self) -> Shape {
+        match self {
+            Server | Admin | Metrics | Log | Cores | Cache => Shape::Single,
+            Listener | Backend | Model | Tenant => Shape::Repeated,
+            Target | Credential => Shape::Nested,
+        }
+    }
+
+    /// What the table is for; full sentences.
+    pub fn doc(self) -> &'static str {
+        match self {
+            Server => "What clients connect to.",
+            Log => "The access log, and messages about the process itself.",
+            Admin => "What operators, probes and scrapers connect to, on the background core.",
+            Metrics => "What a scrape of the admin listener contains.",
+            Cores => {
+                "The CPUs of each kind of thread: \"auto\", a count such as 2, or a list of CPU numbers such as \"2-5,8\". \
+                 The plan is printed at start."
+            }
+            Cache => "The answer cache, and coalescing of identical concurrent requests.",
+            Listener => {
+                "A further address that clients connect to, with TLS. Repeat the table for each. \
+                 Certificates are read once, at start."
+            }
+            Backend => "A server that answers requests. Repeat the table for each.",
+            Model => "A model name that clients request, and the backends that answer it. Repeat the table for each.",
+            Target => "An element of `backends` of a model, when it is a table.",
+            Tenant => {
+                "A group of clients with its keys. Without any tenant, no key is required, which is allowed only while every \
+                 listen address is loopback or a Unix socket. Repeat the table for each."
+            }
+            Credential => "An element of `keys` of a tenant, when it is a table.",
+        }
+    }
+
+    /// The key whose text stands for a whole table of this kind, where the table is nested.
+    pub fn short(self) -> Option<&'static str> {
+        match self {
+            Target => Some("backend"),
+            Credential => Some("hash"),
+            Server | Admin | Metrics | Log | Cores | Cache | Listener | Backend | Model | Tenant => None,
+        }
+    }
+
+    /// The rows of this table, in order.
+    pub fn keys(self) -> impl Iterator<Item = &'static Key> {
+        KEYS.iter().filter(move |key| key.table == self)
+    }
+
+    /// The row with this name.
+    pub fn key(self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.name == name)
+    }
+}

@@ -1,0 +1,112 @@
+//! TLS from clients: what one core needs to accept connections on one listener, and the handshake. As for backends, this
+//! module gets the contents of files, never paths.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, ServerConfig, ServerConnection,
+    WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+
+use super::tickets::{TicketSeed, Tickets};
+use super::{Agreed, Identity, Now, Offer, Roots, TlsError, TlsFault, TlsStream};
+use crate::net::watch::Interrupt;
+use crate::net::{Socket, now_ms};
+
+/// Everything a core needs to create its [`TlsAcceptor`] of one listener.
+#[derive(Clone, Debug)]
+pub struct AcceptSettings {
+    /// At least one; see [`Certificates`].
+    pub identities: Vec<Identity>,
+    /// Clients must present a certificate of one of these authorities.
+    pub client_roots: Option<Roots>,
+    pub offer: Offer,
+    pub tickets: TicketSeed,
+    pub timeout_ms: u64,
+}
+
+/// Accepts TLS connections of one listener on one core.
+pub struct TlsAcceptor {
+    server: Arc<ServerConfig>,
+    offer: Offer,
+    timeout_ms: u64,
+}
+
+impl TlsAcceptor {
+    /// Errors: the client authorities are of no use, or the library refuses something.
+    pub fn new(settings: &AcceptSettings) -> Result<TlsAcceptor, TlsError> {
+        let library = |what: String| TlsError::Library { what };
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        // Both versions, and of TLS 1.2 the forward-secret AEAD suites alone: Mozilla's intermediate profile.
+        let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(Now))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|error| library(error.to_string()))?;
+        let builder = match &settings.client_roots {
+            None => builder.with_no_client_auth(),
+            Some(roots) => builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(roots.store(), provider)
+                    .build()
+                    .map_err(|error| library(error.to_string()))?,
+            ),
+        };
+        let keys = settings.identities.iter().map(|identity| identity.certified_key().clone()).collect();
+        let mut server = builder.with_cert_resolver(Arc::new(Certificates(keys)));
+        server.alpn_protocols = settings.offer.alpn();
+        // Sessions live in tickets alone: a cache would belong to one core, or need a lock.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        let tickets = Tickets::new(&settings.tickets).ok_or_else(|| library("no cipher for tickets".to_owned()))?;
+        server.ticketer = Arc::new(tickets);
+        Ok(TlsAcceptor { server: Arc::new(server), offer: settings.offer, timeout_ms: settings.timeout_ms })
+    }
+}
+
+impl fmt::Debug for TlsAcceptor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TlsAcceptor").finish_non_exhaustive()
+    }
+}
+
+/// The certificates of a listener, chosen by the name that the client asks for (RFC 6066 3): the first that is valid for
+/// it and whose key the client can verify, otherwise the first of all that it can verify.
+#[derive(Debug)]
+struct Certificates(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let can_verify = |key: &CertifiedKey| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let is_named = |key: &CertifiedKey| {
+            let certificate = key.end_entity_cert().ok().and_then(|own| ParsedCertificate::try_from(own).ok());
+            name.as_ref().zip(certificate).is_some_and(|(name, own)| verify_server_name(&own, name).is_ok())
+        };
+        // Usually there is one, and nothing to choose.
+        let named = if self.0.len() > 1 { self.0.iter().find(|key| is_named(key) && can_verify(key)) } else { None };
+        let found = named.or_else(|| self.0.iter().find(|key| can_verify(key))).or(self.0.first());
+        found.cloned()
+    }
+}
+
+/// Performs the handshake on an accepted `socket` in time. Afterwards the socket's watch has no deadline.
+pub async fn accept(socket: Socket, acceptor: &TlsAcceptor) -> Result<(TlsStream, Agreed), TlsFault> {
+    let session = ServerConnection::new(acceptor.server.clone())?;
+    socket.watch().shut_down_at(now_ms().saturating_add(acceptor.timeout_ms));
+    let mut stream = TlsStream::new(socket, session);
+    let shaken = stream.shake_hands().await;
+    match stream.watch().take_interrupt() {
+        Some(Interrupt::Deadline) => return Err(TlsFault::TimedOut),
+        Some(_) => return Err(TlsFault::Closed),
+        None => stream.watch().clear(),
+    }
+    shaken?;
+    Ok(match (stream.protocol().as_deref(), acceptor.offer) {
+        // A client without ALPN that was configured for this listener.
+        (Some(b"h2"), _) | (None, Offer::Http2) => (stream, Agreed::Http2),
+        _ => (stream, Agreed::Http1),
+    })
+}

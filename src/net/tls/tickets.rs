@@ -1,0 +1,189 @@
+//! Session tickets from the gateway's listeners (RFC 5077, RFC 8446 4.6.1). All cores derive the same keys from one seed
+//! and the hour, so a ticket of one core resumes on every other without a message between them. Each core owns its copy;
+//! the library requires a lock, which is never contended. A key is erased an hour after its last use for encryption, and
+//! cannot be computed from later ones.
+
+// The library requires the tickets to be shareable between threads; these never are.
+#![allow(clippy::disallowed_types)]
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use rustls::server::ProducesTickets;
+use secrecy::zeroize::Zeroizing;
+use sha2::{Digest, Sha256};
+
+use crate::net::unix_ms;
+
+/// How long a key encrypts; afterwards it decrypts for as long again.
+const PERIOD_MS: u64 = 3_600_000;
+/// What clients are told: a session can be resumed for so long at least.
+const LIFETIME_SECONDS: u32 = 3600;
+/// A clock that jumps further than this, a year, breaks resumption instead of blocking the core.
+const PERIODS_MAX: u64 = 365 * 24;
+/// Identifies the key of a ticket.
+const NAME_BYTES: usize = 16;
+
+/// The secret from which the keys follow: created at start, given to every core.
+#[derive(Clone)]
+pub struct TicketSeed {
+    secret: Zeroizing<[u8; 32]>,
+    period: u64,
+}
+
+impl TicketSeed {
+    /// A random one. Errors: the system has no random numbers.
+    pub fn random() -> Result<TicketSeed, getrandom::Error> {
+        let mut secret = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut secret[..])?;
+        Ok(TicketSeed { secret, period: unix_ms() / PERIOD_MS })
+    }
+
+    fn advance(&mut self) {
+        self.secret = hash(b"next", &self.secret);
+        self.period += 1;
+    }
+}
+
+impl fmt::Debug for TicketSeed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("TicketSeed(..)")
+    }
+}
+
+fn hash(purpose: &[u8], secret: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(Sha256::new().chain_update(secret).chain_update(purpose).finalize().into())
+}
+
+/// The tickets of one core.
+pub(super) struct Tickets(Mutex<Keys>);
+
+struct Keys {
+    seed: TicketSeed,
+    current: Key,
+    previous: Option<Key>,
+}
+
+struct Key {
+    name: [u8; NAME_BYTES],
+    aead: LessSafeKey,
+}
+
+impl Key {
+    fn of(seed: &TicketSeed) -> Option<Key> {
+        let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &hash(b"key", &seed.secret)[..]).ok()?);
+        Some(Key { name: *hash(b"name", &seed.secret).first_chunk()?, aead })
+    }
+}
+
+impl Tickets {
+    /// `None`: the library has no such cipher.
+    pub(super) fn new(seed: &TicketSeed) -> Option<Tickets> {
+        let current = Key::of(seed)?;
+        Some(Tickets(Mutex::new(Keys { seed: seed.clone(), current, previous: None })))
+    }
+
+    fn with<R>(&self, period: u64, act: impl FnOnce(&Keys) -> Option<R>) -> Option<R> {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.advance_to(period);
+        act(&keys)
+    }
+
+    fn seal(&self, period: u64, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut nonce = [0; NONCE_LEN];
+        getrandom::fill(&mut nonce).ok()?;
+        self.with(period, |keys| {
+            let key = &keys.current;
+            let mut sealed = plain.to_vec();
+            let aad = Aad::from(key.name);
+            key.aead.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).ok()?;
+            Some([&key.name[..], &nonce, &sealed].concat())
+        })
+    }
+
+    fn open(&self, period: u64, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_first_chunk::<NAME_BYTES>()?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
+        self.with(period, |keys| {
+            let key =
+                [Some(&keys.current), keys.previous.as_ref()].into_iter().flatten().find(|key| key.name == *name)?;
+            let mut sealed = sealed.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let plain = key.aead.open_in_place(nonce, Aad::from(key.name), &mut sealed).ok()?;
+            Some(plain.to_vec())
+        })
+    }
+}
+
+impl Keys {
+    /// A clock that goes back changes nothing.
+    fn advance_to(&mut self, period: u64) {
+        for _ in 0..period.saturating_sub(self.seed.period).min(PERIODS_MAX) {
+            self.seed.advance();
+            let Some(next) = Key::of(&self.seed) else { return };
+            self.previous = Some(std::mem::replace(&mut self.current, next));
+        }
+        self.seed.period = self.seed.period.max(period);
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Tickets(..)")
+    }
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        LIFETIME_SECONDS
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.seal(unix_ms() / PERIOD_MS, plain)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.open(unix_ms() / PERIOD_MS, ticket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_of_one_core_is_good_on_every_other_for_an_hour() {
+        let seed = TicketSeed { secret: Zeroizing::new([7; 32]), period: 100 };
+        let [one, two] = [(); 2].map(|()| Tickets::new(&seed).unwrap());
+        let ticket = one.seal(100, b"session").unwrap();
+        assert_eq!(two.open(100, &ticket).unwrap(), b"session");
+        assert_eq!(two.open(101, &ticket).unwrap(), b"session", "the hour before's");
+        assert_eq!(two.open(102, &ticket), None, "that key is erased");
+        assert_eq!(one.open(102, &one.seal(102, b"x").unwrap()).unwrap(), b"x");
+        assert_eq!(two.open(103, &one.seal(103, b"later").unwrap()).unwrap(), b"later", "they stay in step");
+        assert_eq!(one.open(50, &one.seal(50, b"back").unwrap()).unwrap(), b"back");
+        let far = PERIODS_MAX * 1000;
+        assert_eq!(one.open(far, &one.seal(far, b"far").unwrap()).unwrap(), b"far", "bounded work");
+    }
+
+    #[test]
+    fn what_was_changed_or_made_elsewhere_is_refused() {
+        let seed = TicketSeed { secret: Zeroizing::new([7; 32]), period: 0 };
+        let tickets = Tickets::new(&seed).unwrap();
+        let ticket = tickets.seal(0, b"session").unwrap();
+        for place in 0..ticket.len() {
+            let mut changed = ticket.clone();
+            changed[place] ^= 1;
+            assert_eq!(tickets.open(0, &changed), None, "byte {place}");
+            assert_eq!(tickets.open(0, &ticket[..place]), None);
+        }
+        let other = TicketSeed { secret: Zeroizing::new([8; 32]), period: 0 };
+        assert_eq!(Tickets::new(&other).unwrap().open(0, &ticket), None);
+        assert_ne!(tickets.seal(0, b"session").unwrap(), ticket, "a fresh nonce");
+    }
+}

@@ -1,0 +1,132 @@
+//! The byte stream from a client: a socket, plain or with TLS. One task owns it, and may lend its sending side to another task
+//! of the core. Reads and writes have the meaning of [`Socket`]'s; for a plain socket they cost a branch more.
+
+use std::cell::RefCell;
+use std::io;
+
+use bytes::Bytes;
+
+use super::watch::Watch;
+use super::{Cancel, Socket, tls};
+
+/// An accepted connection.
+pub enum Transport {
+    Plain(Socket),
+    Tls(Box<tls::TlsStream>),
+}
+
+/// Sends for another task of the same core while the owner of the transport does not write itself.
+pub enum DirectWriter {
+    Plain(super::DirectWriter),
+    Tls(tls::DirectWriter),
+}
+
+impl DirectWriter {
+    /// False: nothing was written, and the owner has to handle it.
+    pub fn post(&self, bytes: &[u8]) -> bool {
+        match self {
+            DirectWriter::Plain(writer) => writer.post(bytes),
+            DirectWriter::Tls(writer) => writer.post(bytes),
+        }
+    }
+}
+
+impl From<Socket> for Transport {
+    fn from(socket: Socket) -> Transport {
+        Transport::Plain(socket)
+    }
+}
+
+impl Transport {
+    /// Deadlines and hang-ups of the connection.
+    pub fn watch(&self) -> &Watch {
+        match self {
+            Transport::Plain(socket) => socket.watch(),
+            Transport::Tls(stream) => stream.watch(),
+        }
+    }
+
+    /// Waits until a read would return bytes or the end, without holding a buffer.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => socket.readable().await,
+            Transport::Tls(stream) => stream.readable().await,
+        }
+    }
+
+    /// As `readable`, but `cancel` ends the wait with an `Interrupted` error.
+    pub async fn readable_or_cancelled(&mut self, cancel: &RefCell<Cancel>) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => socket.readable_or_cancelled(cancel).await,
+            Transport::Tls(stream) => stream.readable_or_cancelled(cancel).await,
+        }
+    }
+
+    /// Reads once, appending to `buffer` within its spare capacity (which must not be empty). 0 is the end of the stream.
+    pub async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        match self {
+            Transport::Plain(socket) => socket.read(buffer).await,
+            Transport::Tls(stream) => stream.read(buffer).await,
+        }
+    }
+
+    /// See [`Socket::post`].
+    pub fn post(&mut self, bytes: &[u8]) -> Option<io::Result<()>> {
+        match self {
+            Transport::Plain(socket) => socket.post(bytes),
+            Transport::Tls(stream) => stream.post(bytes),
+        }
+    }
+
+    /// Writes all of `buffer`. Each partial write counts as progress for the watch.
+    pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match self {
+            Transport::Plain(socket) => socket.write(buffer).await,
+            Transport::Tls(stream) => (stream.write_all(&buffer).await, buffer),
+        }
+    }
+
+    /// As `write`, for shared bytes.
+    pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => socket.write_bytes(bytes).await,
+            Transport::Tls(stream) => stream.write_all(&bytes).await,
+        }
+    }
+
+    /// Waits until the kernel has accepted everything that was written.
+    pub async fn settle(&mut self) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => socket.settle().await,
+            Transport::Tls(stream) => stream.settle().await,
+        }
+    }
+
+    /// A handle by which another task of this core can write while the owner does not; `patience_ms` bounds how long the
+    /// client may take nothing. `None`: not at the moment.
+    pub fn direct_writer(&self, patience_ms: u64) -> Option<DirectWriter> {
+        match self {
+            Transport::Plain(socket) => socket.direct_writer(patience_ms).map(DirectWriter::Plain),
+            Transport::Tls(stream) => stream.direct_writer(patience_ms).map(DirectWriter::Tls),
+        }
+    }
+
+    /// Ends the sending direction once everything was accepted; under TLS with close_notify.
+    pub async fn finish_writing(&mut self) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => {
+                socket.finish_writing();
+                Ok(())
+            }
+            Transport::Tls(stream) => stream.finish_writing().await,
+        }
+    }
+
+    /// Makes the next close a reset, so that the client cannot take what was sent for a complete answer.
+    pub fn make_close_unclean(&mut self) {
+        match self {
+            Transport::Plain(socket) => socket.make_close_unclean(),
+            Transport::Tls(stream) => stream.make_close_unclean(),
+        }
+    }
+}
