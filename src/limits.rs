@@ -105,6 +105,16 @@ pub const ERROR_MESSAGE_BYTES: usize = 2 << 10;
 /// second per core, a copy of another core's entry is fetched again about every 16 seconds.
 pub const STORE_EPOCHS: usize = 16 << 10;
 
+/// Groups of names, of models, tenants and versions, for which the time of the last purge is kept; 32 KiB per node. A purge also
+/// takes what has another name of the same group: one name in 4,096.
+pub const PURGE_NAMES: usize = 4 << 10;
+/// The same for single answers; 512 KiB per node. A purge takes one answer in 65,536 with it.
+pub const PURGE_KEYS: usize = 64 << 10;
+/// Slots of the cache that are looked at for purged answers before other tasks run: some ten microseconds.
+pub const WEEDED_AT_A_TIME: u32 = 256;
+/// Longest body of a request to the admin listener.
+pub const ADMIN_BODY_BYTES: usize = 4 << 10;
+
 /// Most request series per core, by endpoint, model, tenant and status; further ones are counted without their tenant.
 /// Enough for 1,000 tenants with a handful of models and statuses each; a scrape stays within a few megabytes.
 pub const SERIES: usize = 16 << 10;

@@ -7,7 +7,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> std::process::ExitCode {
     use clap::Parser;
     use ringway::commands::{
-        self, Command, Line, check, completions, config, demo, doctor, import, install, key, serve, tune,
+        self, Command, Line, check, completions, config, demo, doctor, import, install, key, purge, serve, tune,
     };
 
     commands::exit(match Line::parse().command {
@@ -16,6 +16,7 @@ fn main() -> std::process::ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
+        Command::Purge(arguments) => purge::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),

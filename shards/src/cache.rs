@@ -152,6 +152,23 @@ impl<V> Cache<V> {
         self.take(fingerprint).map(|slot| slot.value)
     }
 
+    /// Looks at `count` slots below slot `at`, from the last to the first, and removes those for which `is_dead` holds. Returns
+    /// where to go on, and how many were removed. A walk from `len` down to 0 meets every entry that was there at its
+    /// beginning, whatever is inserted and removed between its steps: an entry only moves to a lower slot when it was last.
+    pub fn weed(&mut self, at: u32, count: u32, mut is_dead: impl FnMut(&Fingerprint, &V) -> bool) -> (u32, u32) {
+        let from = at.min(self.slots.len());
+        let to = from.saturating_sub(count);
+        let mut removed = 0;
+        for slot in (to..from).rev() {
+            // The last slot moves into the place of a removed one: it was looked at, or came after the walk began.
+            if is_dead(&self.slots[slot].fingerprint, &self.slots[slot].value) {
+                self.take_slot(slot);
+                removed += 1;
+            }
+        }
+        (to, removed)
+    }
+
     /// Drops every entry and frees the memory. Forgets the recent evictions, too.
     pub fn clear(&mut self) {
         *self = Self::new(self.budget_bytes);

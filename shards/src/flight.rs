@@ -13,12 +13,15 @@ pub struct Flights {
     table: HashTable<Flight>,
     bound: usize,
     next_number: u64,
+    /// What flights that begin now are marked with.
+    epoch: u64,
 }
 
 struct Flight {
     fingerprint: Fingerprint,
     number: u64,
     since: Millis,
+    epoch: u64,
     leader: CoreId,
 }
 
@@ -38,7 +41,7 @@ impl Flights {
     pub fn new(bound: usize) -> Self {
         // Starts small and grows: in a table sized for `bound`, each flight would touch cold memory, in four places for
         // each one that begins and ends.
-        Self { table: HashTable::with_capacity(bound.min(FEW_FLIGHTS)), bound, next_number: 1 }
+        Self { table: HashTable::with_capacity(bound.min(FEW_FLIGHTS)), bound, next_number: 1, epoch: 0 }
     }
 
     /// Joins the flight of `fingerprint`, or starts one that `asker` leads.
@@ -50,7 +53,7 @@ impl Flights {
             return Joined::Full;
         }
         let number = self.draw_number();
-        let flight = Flight { fingerprint: *fingerprint, number, since: now, leader: asker };
+        let flight = Flight { fingerprint: *fingerprint, number, since: now, epoch: self.epoch, leader: asker };
         self.table.insert_unique(spread(fingerprint.tag()), flight, |flight| spread(flight.fingerprint.tag()));
         Joined::Lead { number }
     }
@@ -82,6 +85,17 @@ impl Flights {
     /// Ends the flight of `fingerprint`, whatever its number: its answer is no longer wanted.
     pub fn abandon(&mut self, fingerprint: &Fingerprint) -> bool {
         self.number(fingerprint).is_some_and(|number| self.finish(fingerprint, number))
+    }
+
+    /// Marks the flights that begin from now on with `epoch`. Epochs never go back.
+    pub fn enter(&mut self, epoch: u64) {
+        self.epoch = self.epoch.max(epoch);
+    }
+
+    /// Ends the flight of `fingerprint` if it began before `epoch`.
+    pub fn end_older(&mut self, fingerprint: &Fingerprint, epoch: u64) -> bool {
+        let older = self.find(fingerprint).filter(|flight| flight.epoch < epoch).map(|flight| flight.number);
+        older.is_some_and(|number| self.finish(fingerprint, number))
     }
 
     /// Ends every flight. Numbering continues.

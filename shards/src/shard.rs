@@ -163,6 +163,18 @@ impl<V: Clone> Shard<V> {
         self.cache.remove(fingerprint)
     }
 
+    /// Marks the flights that begin from now on with `epoch`, and ends that of `flight` if it began before epoch `least`:
+    /// nobody may join it, and what it fetches is not stored.
+    pub fn enter(&mut self, epoch: u64, flight: &Fingerprint, least: u64) {
+        self.flights.enter(epoch);
+        self.flights.end_older(flight, least);
+    }
+
+    /// See [`Cache::weed`].
+    pub fn weed(&mut self, at: u32, count: u32, is_dead: impl FnMut(&Fingerprint, &V) -> bool) -> (u32, u32) {
+        self.cache.weed(at, count, is_dead)
+    }
+
     /// Removes every answer and ends every flight.
     pub fn purge_all(&mut self) {
         self.flights.abandon_all();

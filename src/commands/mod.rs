@@ -17,6 +17,8 @@ pub mod doctor;
 pub mod import;
 pub mod install;
 pub mod key;
+mod node; // requests to a running node
+pub mod purge;
 pub mod serve;
 pub mod tune;
 
@@ -34,6 +36,7 @@ Examples:
   ringway check ringway.toml
   ringway serve -c ringway.toml
   printf %s \"$KEY\" | ringway key hash
+  ringway purge --model gpt-4o-mini
   ringway doctor";
 
 /// Ringway: an LLM gateway. One OpenAI-compatible endpoint in front of many model servers.
@@ -54,6 +57,7 @@ pub enum Command {
     Check(check::Arguments),
     Config(config::Arguments),
     Key(key::Arguments),
+    Purge(purge::Arguments),
     Import(import::Arguments),
     Doctor(doctor::Arguments),
     Tune(tune::Arguments),

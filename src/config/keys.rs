@@ -199,7 +199,7 @@ pub static KEYS: &[Key] = &[
     // ---- [admin]
     Key { table: Admin, name: "listen", kind: Kind::ListenOrOff, absent: Default(r#""127.0.0.1:9901""#),
         doc: "Address of the admin listener: one IP address and port, unix:/path for a socket that only this user can \
-              open, or \"off\". It serves /metrics, /livez, /readyz, /v1/status, /v1/config and /v1/drain. If this key \
+              open, or \"off\". It serves /metrics, /livez, /readyz, /v1/status, /v1/config, /v1/purge and /v1/drain. If this key \
               is absent and the port is taken, Ringway warns and runs without an admin listener.",
         example: r#""unix:/run/ringway/admin.sock""# },
     Key { table: Admin, name: "token", kind: Kind::Secret, absent: Optional,
@@ -269,6 +269,10 @@ pub static KEYS: &[Key] = &[
               answer is marked in Cache-Status. \"0s\" = never.",
         example: r#""0s""# },
 
+    Key { table: Cache, name: "show_key", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether Cache-Status shows the key of an answer (RFC 9211 2.7), for `ringway purge --fingerprint`. The key is \
+              a hash of the request; who knows the tenant and guesses the prompt can verify the guess.",
+        example: "true" },
     // ---- [[listener]]
     Key { table: Listener, name: "address", kind: Kind::Address, absent: Required,
         doc: "The address to accept connections on, as in server.listen: IP address and port, or unix:/path.",

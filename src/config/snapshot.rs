@@ -2,6 +2,7 @@
 //! Nothing here changes after it was built, and no look-up allocates. Built by `load` alone (and by tests).
 //! Host names stay names: resolving them is net's work. Secrets stay inside `SecretString`.
 
+mod cache;
 mod listener;
 pub(super) mod read;
 
@@ -9,6 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope};
 pub use self::listener::{ListenerSettings, ListenerTls};
 use hashbrown::{HashMap, HashSet};
 use secrecy::SecretString;
@@ -179,51 +181,6 @@ pub enum CoreChoice {
     Count(usize),
     /// Exactly these CPUs (the kernel's numbers), in this order, each once.
     List(Vec<usize>),
-}
-
-/// The cache in memory and single-flight.
-#[derive(Clone, Debug)]
-pub struct Cache {
-    pub mode: CacheMode,
-    /// Budget of the node, to be divided over the data cores.
-    pub memory_bytes: u64,
-    pub ttl_ms: u64,
-    /// A larger answer is relayed but not stored.
-    pub max_entry_bytes: u64,
-    pub scope: Scope,
-    /// How long a follower waits for a silent flight before it goes alone.
-    pub timeout_follow_ms: u64,
-    /// How long past its time to live an answer may still serve when every backend fails; 0 = never.
-    pub stale_if_error_ms: u64,
-}
-
-/// Whether answers are stored and requests joined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheMode {
-    On,
-    Off,
-}
-
-/// Which answers of a model are stored and shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
-#[strum(serialize_all = "kebab-case")]
-pub enum CachePolicy {
-    All,
-    /// Those to requests with temperature 0 or a seed, and embeddings.
-    Deterministic,
-    Off,
-}
-
-/// Who may get an answer that another request paid for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
-#[strum(serialize_all = "kebab-case")]
-pub enum Scope {
-    /// Requests of the same tenant.
-    Tenant,
-    /// Requests with the same credential.
-    Key,
-    /// Everybody.
-    Shared,
 }
 
 /// A server that answers requests.

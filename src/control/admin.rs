@@ -1,10 +1,11 @@
-//! The admin listener: health, metrics, status, configuration and drain, over HTTP/1.1 on the background core. Reads
+//! The admin listener: health, metrics, status, configuration, purges and drain, over HTTP/1.1 on the background core. Reads
 //! what the cores publish in place and sends them nothing. Slow clients can hold only a bounded number of connections
 //! for a bounded time, and nothing else waits for them.
 
 mod guard; // authorization
 mod live; // samples, rates and points
 mod page; // the page at /, and its files
+mod purge; // /v1/purge
 mod routes; // the routes
 mod scaling; // /v1/scaling
 pub mod status; // /v1/status
@@ -20,6 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,7 +33,7 @@ use tokio::task::spawn_local;
 use self::guard::Guard;
 use self::live::Live;
 use self::scaling::{Sample, Scaling};
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{PurgeScope, Snapshot};
 use crate::limits::{ADMIN_CONNECTIONS, ADMIN_HEAD_BYTES};
 use crate::net::{now_ms, unix_ms};
 use crate::observe::counters::Counters;
@@ -64,6 +67,8 @@ pub struct Parts {
     pub plan: CorePlan,
     /// Addresses that clients connect to.
     pub listening: Vec<String>,
+    /// Makes no core serve what is in this scope; see [`Admin::purged`].
+    pub purge: Box<dyn Fn(&PurgeScope) + Send>,
     /// Set once every core serves.
     pub serving: Arc<AtomicBool>,
 }
@@ -95,6 +100,7 @@ pub struct Admin {
     started_ms: u64,
     draining: Cell<bool>,
     drain_asked: Notify,
+    purged: Notify,
     /// By a backend's name: the fault of the last check, while checks fail.
     check_faults: RefCell<HashMap<String, String>>,
     /// By core: its recent utilization, and its CPU time.
@@ -113,6 +119,7 @@ impl Admin {
             started_ms: now_ms(),
             draining: Cell::new(false),
             drain_asked: Notify::new(),
+            purged: Notify::new(),
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
             scaling: RefCell::default(),
@@ -139,6 +146,11 @@ impl Admin {
         self.check_faults.borrow_mut().retain(|name, _| is_there(name));
         self.guard.replace(Guard::of(&in_force.snapshot.admin));
         self.in_force.replace(in_force);
+    }
+
+    /// Waits until something was purged: the cores can give memory back.
+    pub async fn purged(&self) {
+        self.purged.notified().await;
     }
 
     /// Records the result of a backend's check: its fault, or `None` if it passed.
@@ -232,9 +244,9 @@ impl Admin {
     }
 
     async fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: S) {
-        let answer = service_fn(|request| {
-            let response = self.answer(&request);
-            async { Ok::<_, Infallible>(response) }
+        let answer = service_fn(|request: Request<Incoming>| {
+            let admin = self.clone();
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

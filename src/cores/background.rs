@@ -138,6 +138,16 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             let admin = admin.clone();
             permanent("telling the service manager", &panics, move || keep_told(admin.clone()));
         }
+        let purging = (admin.clone(), notices.clone());
+        permanent("purging", &panics, move || {
+            let (admin, notices) = purging.clone();
+            async move {
+                loop {
+                    admin.purged().await;
+                    notices.tell(data_cores, &Notice::Purged);
+                }
+            }
+        });
         let watching = Rc::new(Watching::new(data_cores, latest.clone(), notices.clone(), admin.clone()));
         watching.follow();
         tokio::select! {

@@ -121,11 +121,13 @@ fn serve(
     let (cpu, tell, beat) = (plan.background, events.clone(), Beat::default());
     beats.push((Who::Background, beat.clone()));
     let serving = Arc::new(AtomicBool::new(false));
+    let purges = board.purges().clone();
     let admin = admin::Parts {
         in_force: background::in_force(&generation),
         counters: board.all_counters().to_vec(),
         plan: CorePlan { summary: plan.to_string(), data: plan.data.clone(), io: plan.io, background: plan.background },
         listening: bound.iter().map(Listen::to_string).collect(),
+        purge: Box::new(move |scope| purges.purge(scope)),
         serving: serving.clone(),
     };
     let parts =

@@ -14,6 +14,7 @@ use super::flight::{Flight, FreeList};
 use super::memory::RequestMemory;
 use super::messages::{Entry, Message};
 use super::node::Board;
+use super::purges::Purges;
 use crate::config::snapshot::{CacheMode, Snapshot};
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
@@ -43,6 +44,10 @@ pub struct Core {
     pub near: RefCell<Cache<NearCopy>>,
     /// Since when copies are out of date.
     pub epochs: Arc<Epochs>,
+    /// What may not be served any more.
+    pub purges: Arc<Purges>,
+    /// How far the walk through shard and near copies has come that drops what was purged; none if there is none.
+    pub weeding: Cell<Option<(u32, u32)>>,
     /// Flights that exchanges of this core take part in.
     pub flights: RefCell<HashMap<Fingerprint, Rc<Flight>>>,
     /// How many flights began without their owner's knowledge.
@@ -147,6 +152,8 @@ impl Core {
             shard: RefCell::new(Shard::new(budget - near, FLIGHTS_MAX, snapshot.cache.stale_if_error_ms)),
             near: RefCell::new(Cache::new(near)),
             epochs: board.epochs.clone(),
+            purges: board.purges.clone(),
+            weeding: Cell::new(None),
             flights: RefCell::default(),
             local_flights: Cell::new(0),
             free_flights: FreeList::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use shards::{Asked, CoalesceEvent, CoalesceStep, CoreId, Fingerprint, Fit, Lookup};
 
-use super::fingerprint::of_form;
+use super::fingerprint::{of_form, of_question};
 use super::flight::{Flight, Subscriber};
 use super::generation::Generation;
 use super::messages::{Acceptable, Entry, Message, ask_own};
@@ -45,14 +45,14 @@ pub fn ask(
         if let Some(entry) = near(core, owner, &fingerprint, acceptable) {
             return (Event::Found(entry, Fit::Usable), None);
         }
-        if let Some(joined) = join_here(core, &fingerprint) {
+        if let Some(joined) = join_here(core, &fingerprint, acceptable) {
             return joined;
         }
     }
     if own {
         return ask_here(core, fingerprint, acceptable, silent);
     }
-    let subscriber = Flight::asking(core, fingerprint).subscriber(core.core());
+    let subscriber = Flight::asking(core, fingerprint, acceptable.tags).subscriber(core.core());
     let from = core.id;
     let message = match silent {
         None => Message::Ask { fingerprint, acceptable, from },
@@ -91,6 +91,10 @@ fn near(core: &Generation, owner: CoreId, fingerprint: &Fingerprint, acceptable:
         near.remove(&formed);
         return None;
     }
+    if !core.purges.is_current(&copy.entry, fingerprint) {
+        near.remove(&formed);
+        return None;
+    }
     acceptable.is_young_enough(&copy.entry, now).then(|| copy.entry.clone())
 }
 
@@ -103,19 +107,20 @@ fn ask_here(
 ) -> (Event, Option<Subscriber>) {
     match ask_own(core, &fingerprint, acceptable, core.id, silent) {
         Asked::Hit { value: entry, .. } => (found(core, entry, acceptable), None),
-        Asked::Lead { number, stale } => {
-            (Event::Lead, Some(Flight::leading(core, fingerprint, number, stale).subscriber(core.core())))
-        }
+        Asked::Lead { number, stale } => (
+            Event::Lead,
+            Some(Flight::leading(core, fingerprint, acceptable.tags, number, stale).subscriber(core.core())),
+        ),
         Asked::Alone { stale } => (Event::Alone, Some(alone(core, stale))),
         Asked::Follow { leader, number } => {
-            if let Some(joined) = join_here(core, &fingerprint) {
+            if let Some(joined) = join_here(core, &fingerprint, acceptable) {
                 return joined;
             }
             if leader == core.id {
                 // It ended between its last byte and its settlement, or outgrew the cache.
                 return (Event::Alone, None);
             }
-            let subscriber = Flight::asking(core, fingerprint).subscriber(core.core());
+            let subscriber = Flight::asking(core, fingerprint, acceptable.tags).subscriber(core.core());
             core.post(leader, Message::Join { fingerprint, number, follower: core.id });
             (Event::Follow, Some(subscriber))
         }
@@ -126,20 +131,28 @@ fn ask_here(
 pub fn ask_without_owner(
     core: &Rc<Generation>,
     fingerprint: Fingerprint,
+    acceptable: Acceptable,
     silent: Option<u64>,
 ) -> (Event, Option<Subscriber>) {
     let is_silent = |flight: &Rc<Flight>| silent.is_some() && flight.number() == silent;
     if core.flights.borrow().get(&fingerprint).is_some_and(is_silent) {
         Flight::displace(core, &fingerprint);
     }
-    join_here(core, &fingerprint)
-        .unwrap_or_else(|| (Event::Lead, Some(Flight::local(core, fingerprint).subscriber(core.core()))))
+    join_here(core, &fingerprint, acceptable).unwrap_or_else(|| {
+        (Event::Lead, Some(Flight::local(core, fingerprint, acceptable.tags).subscriber(core.core())))
+    })
 }
 
-/// A flight that exchanges of this core take part in. One that has outgrown what is kept of it is nobody's to join any more.
-fn join_here(core: &Rc<Generation>, fingerprint: &Fingerprint) -> Option<(Event, Option<Subscriber>)> {
+/// A flight that exchanges of this core take part in. One that has outgrown what is kept of it is nobody's to join any more,
+/// nor is one that began before a purge of what it fetches.
+fn join_here(
+    core: &Rc<Generation>,
+    fingerprint: &Fingerprint,
+    acceptable: Acceptable,
+) -> Option<(Event, Option<Subscriber>)> {
     let flight = core.flights.borrow().get(fingerprint).cloned()?;
-    if flight.can_be_joined() {
+    let least = core.purges.least(acceptable.tags, &of_question(fingerprint));
+    if flight.can_be_joined() && flight.born() >= least {
         return Some(follow(core, &flight));
     }
     Flight::displace(core, fingerprint);

@@ -13,9 +13,10 @@ use super::connect;
 use super::core::{Core, NearCopy};
 use super::epochs::Epoch;
 use super::fingerprint::{of_form, of_question};
-use super::flight::{AnswerHead, End, Source};
+use super::flight::{AnswerHead, End, Flight, Source};
 use super::generation::Current;
 use super::node::{BackendId, ModelId, NodeGeneration};
+use super::purges::{Tags, weed};
 use super::queue::{self, At};
 use super::route;
 use crate::dialect::Dialect;
@@ -39,6 +40,9 @@ pub struct Entry {
     /// When the node stored it, on the monotonic clock all cores share.
     pub stored_ms: u64,
     pub ttl_ms: u64,
+    /// To what it belongs, and how many purges there had been when its call began: see [`Purges`](super::purges::Purges).
+    pub tags: Tags,
+    pub born: u64,
 }
 
 impl Entry {
@@ -79,6 +83,7 @@ pub struct Acceptable {
     pub form: Form,
     /// RFC 9111 5.2.1.1.
     pub max_age_ms: Option<u64>,
+    pub tags: Tags,
 }
 
 impl Acceptable {
@@ -109,6 +114,8 @@ pub enum Message {
         number: u64,
         leader: CoreId,
         part: Part,
+        /// Of the flight, see [`Entry`].
+        born: u64,
         answer_head: Option<Arc<AnswerHead>>,
         at: u64,
         bytes: Bytes,
@@ -144,6 +151,8 @@ pub enum Message {
     LogBuffer { lines: Vec<u8> },
     /// Background core to I/O core: the access log was moved away; open it by its name again.
     Reopen,
+    /// Background core to data cores: something was purged; drop it.
+    Purged,
     /// Background core to data cores: accept nothing more, finish what runs.
     Drain,
     /// Background core to data cores: the drain's deadline has passed.
@@ -170,7 +179,7 @@ impl Payload for Message {
             Message::Addresses { .. } | Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => {
                 Class::Control
             }
-            Message::Reopen => Class::Control,
+            Message::Reopen | Message::Purged => Class::Control,
             Message::Log { .. } | Message::LogBuffer { .. } => Class::Log,
         }
     }
@@ -226,9 +235,19 @@ pub fn ask_own(
     if let Some(number) = silent {
         shard.give_up(fingerprint, number);
     }
-    let entry = match shard.ask_for(&request, fingerprint, asker, now) {
-        Asked::Hit { value, .. } => value,
-        other => return other,
+    let least = core.purges.least(acceptable.tags, &request);
+    if least > 0 {
+        shard.enter(core.purges.latest(), fingerprint, least);
+    }
+    let is_current = |entry: &Arc<Entry>| entry.born >= least;
+    let entry = loop {
+        match shard.ask_for(&request, fingerprint, asker, now) {
+            Asked::Hit { value, .. } if is_current(&value) => break value,
+            Asked::Hit { .. } => _ = shard.remove(&request),
+            Asked::Lead { number, stale } => return Asked::Lead { number, stale: stale.filter(is_current) },
+            Asked::Alone { stale } => return Asked::Alone { stale: stale.filter(is_current) },
+            other => return other,
+        }
     };
     let age_ms = now.0.saturating_sub(entry.stored_ms);
     let (is_everyones, hit) = (*fingerprint == request, |value| Asked::Hit { value, age_ms });
@@ -260,6 +279,7 @@ pub fn ask_own(
 pub fn settle(core: &Core, fingerprint: Fingerprint, number: u64, kept: Option<Arc<Entry>>) {
     let owner = core.owner(&fingerprint);
     let request = of_question(&fingerprint);
+    let kept = kept.filter(|entry| core.purges.is_current(entry, &request));
     if owner != core.id {
         if kept.is_some() {
             drop_near_copies(core, &request);
@@ -278,6 +298,9 @@ pub fn settle(core: &Core, fingerprint: Fingerprint, number: u64, kept: Option<A
 
 /// Keeps an answer at its owner, this core or another.
 pub fn keep(core: &Core, request: Fingerprint, entry: Arc<Entry>) {
+    if !core.purges.is_current(&entry, &request) {
+        return;
+    }
     let owner = core.owner(&request);
     if owner != core.id {
         drop_near_copies(core, &request);
@@ -362,6 +385,10 @@ pub fn deliver(current: &Current, message: Message) {
         Message::Keep { fingerprint, entry } => keep(core, fingerprint, entry),
         Message::Join { fingerprint, number, follower } => join(core, fingerprint, number, follower),
         Message::Found { fingerprint, entry, epoch } => {
+            if !core.purges.is_current(&entry, &of_question(&fingerprint)) {
+                // Purged on its way here. Who waits may have come since.
+                return find(&fingerprint).into_iter().for_each(|flight| flight.gone(core));
+            }
             let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(core.now().0);
             let (size_bytes, copy) = (entry.size_bytes(), NearCopy { entry: entry.clone(), epoch });
             core.near.borrow_mut().insert(of_form(&fingerprint, entry.form), copy, size_bytes, core.now(), left_ms);
@@ -369,22 +396,36 @@ pub fn deliver(current: &Current, message: Message) {
                 flight.found(core, entry);
             }
         }
-        Message::Lead { fingerprint, number, stale } => match find(&fingerprint) {
-            Some(flight) if flight.offer(core, number, stale) => {}
-            _ => settle(core, fingerprint, number, None),
-        },
+        Message::Lead { fingerprint, number, mut stale } => {
+            stale = stale.filter(|entry| core.purges.is_current(entry, &of_question(&fingerprint)));
+            match find(&fingerprint) {
+                Some(flight) if flight.offer(core, number, stale) => {}
+                _ => settle(core, fingerprint, number, None),
+            }
+        }
         Message::Alone { fingerprint, stale } => {
+            let stale = stale.filter(|entry| core.purges.is_current(entry, &of_question(&fingerprint)));
             if let Some(flight) = find(&fingerprint) {
                 flight.alone(core, stale);
             }
         }
-        Message::Feed { fingerprint, number, leader, part, answer_head, at, bytes, end } => {
+        Message::Feed { fingerprint, number, leader, part, born, answer_head, at, bytes, end } => {
             let source = Source { leader, number };
             if part == Part::First {
                 // One copy joined with it. If its readers have left meanwhile, the leader's core is told.
                 let waiting = find(&fingerprint).into_iter().chain(displaced(&fingerprint)).find(|f| f.is_asking());
+                let least = |flight: &Flight| core.purges.least(flight.tags(), &of_question(&fingerprint));
                 match waiting {
-                    Some(flight) => flight.join_fed(core, source, answer_head, &bytes, end),
+                    Some(flight) if born >= least(&flight) => {
+                        flight.join_fed(core, source, born, answer_head, &bytes, end);
+                    }
+                    // Its answer was purged on its way here, and those who wait may have come since.
+                    Some(flight) => {
+                        flight.gone(core);
+                        if end.is_none() {
+                            core.post(leader, Message::Leave { fingerprint, number, follower: core.id });
+                        }
+                    }
                     None if end.is_some() => {}
                     None => core.post(leader, Message::Leave { fingerprint, number, follower: core.id }),
                 }
@@ -444,6 +485,7 @@ pub fn deliver(current: &Current, message: Message) {
                 core.post_background(Message::InForce { from: core.id, number });
             }
         }
+        Message::Purged => weed(core),
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } | Message::Turned { .. } | Message::Insecure { .. } => {}

@@ -17,6 +17,7 @@ pub mod model; // what a core keeps of each model
 pub mod node; // one configuration as all cores share it
 mod pace; // how slowly a client may move bytes
 pub mod permits; // caps of the node, lent to its cores
+pub mod purges; // what was purged, and when
 mod queue; // waiting for a permit
 mod upstream_request; // a request as the upstream side needs it
 

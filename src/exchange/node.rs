@@ -9,6 +9,7 @@ use shards::CoreId;
 
 use super::epochs::Epochs;
 use super::permits::{Cap, NodePermits};
+use super::purges::Purges;
 use crate::config::snapshot::{Backend, Model, Snapshot};
 use crate::dialect::facts::Endpoint;
 use crate::net::Dial;
@@ -230,10 +231,11 @@ fn is_same_model(
         })
 }
 
-/// What the cores of a node publish for each other whatever the configuration: since when copies are out of date, what
+/// What the cores of a node publish for each other whatever the configuration: since when copies are out of date, what was purged, what
 /// requests take of each core's memory, and each core's numbers.
 pub struct Board {
     pub(super) epochs: Arc<Epochs>,
+    pub(super) purges: Arc<Purges>,
     request_bytes: Vec<Apart>,
     counters: Vec<Arc<Counters>>,
 }
@@ -247,6 +249,7 @@ impl Board {
     pub fn new(cores: u16) -> Board {
         Board {
             epochs: Epochs::new(cores),
+            purges: Purges::new(),
             request_bytes: (0..cores).map(|_| Apart::default()).collect(),
             counters: (0..cores).map(|_| Arc::new(Counters::new(Endpoint::ALL.len()))).collect(),
         }
@@ -255,6 +258,11 @@ impl Board {
     /// Data cores of the node.
     pub fn cores(&self) -> usize {
         self.request_bytes.len()
+    }
+
+    /// What was purged; the background core alone writes it.
+    pub fn purges(&self) -> &Arc<Purges> {
+        &self.purges
     }
 
     /// Bytes that a core's requests take; `memory` writes and reads it.

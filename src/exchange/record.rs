@@ -1,5 +1,6 @@
 //! What is noted of an exchange while it goes on, and the one line of the log and the counters at its end.
 
+use shards::Fingerprint;
 use std::sync::Arc;
 
 use super::client::ClientConnection;
@@ -118,6 +119,8 @@ pub struct RequestRecord {
     pub cache: CacheMark,
     /// Why the answer is not kept, as far as it is known by now.
     pub not_stored: Option<NotStored>,
+    /// The key of the answer, where clients may see it.
+    pub key: Option<Fingerprint>,
     pub status: u16,
     /// How the client sees that the answer it was given is not whole.
     pub truncation: Truncation,
@@ -158,6 +161,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         backend: None,
         cache: CacheMark::Bypass,
         not_stored: None,
+        key: None,
         status: 0,
         truncation: Truncation::ByFraming,
         sent_bytes: 0,

@@ -15,12 +15,13 @@ use super::generation::{Current, Generation};
 use super::lookup::{self, Event, Step};
 use super::messages::Acceptable;
 use super::parse::{self, BodyPlace, Request};
+use super::purges::Tags;
 use super::record::{self, CacheMark, RequestRecord, Truncation};
 use super::relay::{self, Next, Reader, Role};
 use super::store::CompletionGuard;
 use super::upstream_request::UpstreamRequest;
 use super::{admit, decode, fingerprint};
-use crate::config::snapshot::HealthPaths;
+use crate::config::snapshot::{HealthPaths, KeyShown};
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::watch::Wait;
@@ -204,7 +205,11 @@ async fn answer_request(
     fingerprint: Option<Fingerprint>,
 ) -> Result<Next, Broken> {
     let (form, usage_event) = (request.form, request.usage_event);
-    let acceptable = Acceptable { form, max_age_ms: request.directives.max_age_ms };
+    if core.snapshot.cache.key == KeyShown::Shown {
+        record.key = fingerprint;
+    }
+    let tags = Tags::of(&core.snapshot, admission.model, record.tenant);
+    let acceptable = Acceptable { form, max_age_ms: request.directives.max_age_ms, tags };
     let mark = match fingerprint {
         None => CacheMark::Bypass,
         Some(_) if request.directives.no_cache => CacheMark::Refused,
@@ -240,7 +245,7 @@ async fn answer_request(
                 let event;
                 (event, subscriber) = match step {
                     Step::Ask { .. } => lookup::ask(core, flight, acceptable, silent),
-                    _ => lookup::ask_without_owner(core, flight, silent),
+                    _ => lookup::ask_without_owner(core, flight, acceptable, silent),
                 };
                 if let Event::Found(_, Fit::TooOld) = event {
                     miss = CacheMark::TooOld;
@@ -271,7 +276,7 @@ async fn answer_request(
                 return Err(Failure::NotCached.into());
             }
             let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record.request_id);
-            let guard = CompletionGuard::new(core, subscriber.flight(), keep_as);
+            let guard = CompletionGuard::new(core, subscriber.flight(), keep_as, tags);
             subscriber.fly(core, upstream, guard);
         }
         let event = match relay::live(core, client, record, subscriber, acceptable, usage_event, role).await {

@@ -10,6 +10,7 @@ use shards::Fingerprint;
 use super::flight::{End, Flight, Reuse};
 use super::generation::Generation;
 use super::messages::{Entry, keep};
+use super::purges::Tags;
 use super::relay::Captured;
 use super::upstream_request::UpstreamRequest;
 use crate::dialect::facts::NotStored;
@@ -22,13 +23,21 @@ pub struct CompletionGuard {
     flight: Rc<Flight>,
     /// Where to keep the answer of a call outside of any flight.
     keep_as: Option<Fingerprint>,
+    tags: Tags,
+    /// How many purges there had been before the call began.
+    born: u64,
 }
 
 impl CompletionGuard {
-    pub fn new(core: &Rc<Generation>, flight: &Rc<Flight>, keep_as: Option<Fingerprint>) -> CompletionGuard {
+    pub fn new(
+        core: &Rc<Generation>,
+        flight: &Rc<Flight>,
+        keep_as: Option<Fingerprint>,
+        tags: Tags,
+    ) -> CompletionGuard {
         core.counters.flights.add(1);
         core.counters.calls.add(1);
-        CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as }
+        CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as, tags, born: core.purges.latest() }
     }
 
     /// Ends the flight.
@@ -57,6 +66,8 @@ impl CompletionGuard {
             tokens,
             stored_ms: now_ms(),
             ttl_ms: self.core.snapshot.models[upstream.model].cache_ttl_ms,
+            tags: self.tags,
+            born: self.born,
         };
         let reuse = match stored {
             Ok(()) => match self.flight.freeze().filter(|body| body.len() as u64 <= max) {

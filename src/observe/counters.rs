@@ -67,6 +67,8 @@ pub struct Counters {
     pub bypasses: Counter,
     /// Answered from an expired entry, because every backend failed.
     pub stale: Counter,
+    /// Stored answers removed by purges.
+    pub purged: Counter,
     /// Answered by another request's upstream call.
     pub joined: Counter,
     /// Exchanges that ended in an error, whoever is to blame.

@@ -18,6 +18,7 @@ pub enum Id {
     CacheBytes,
     CacheBudget,
     CacheEntries,
+    CachePurged,
     Coalesced,
     UpstreamCalls,
     BackendRequests,
@@ -125,6 +126,8 @@ pub static METRICS: &[Metric] = &[
         help: "Memory that stored answers may take (cache.memory)." },
     Metric { id: Id::CacheEntries, name: "ringway_cache_entries", kind: Gauge, labels: &[],
         help: "Stored answers." },
+    Metric { id: Id::CachePurged, name: "ringway_cache_purged_entries_total", kind: Counter, labels: &[],
+        help: "Stored answers removed by purges." },
     Metric { id: Id::Coalesced, name: "ringway_coalesced_requests_total", kind: Counter, labels: &[],
         help: "Requests answered by the upstream call of an identical one." },
 

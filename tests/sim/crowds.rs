@@ -118,3 +118,30 @@ fn a_crowd_whose_owner_stands_still_makes_one_call_a_core() {
         assert!(calls <= 30, "SEED={seed}: {calls} calls for ten prompts");
     });
 }
+
+#[test]
+fn a_crowd_that_asks_after_a_purge_makes_one_call_and_gets_nothing_older() {
+    each_seed(40, |world, seed| {
+        let setup = Setup { cores: 1 + seed as usize % 4, total_ms: 10_000, gap_ms: 10_000, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        story.fault_profile.set(FaultProfile { pause_ms: 2000, ..story.fault_profile.get() });
+        // Calls are in the air, or just about to be, each time it is purged.
+        for _ in 0..4 {
+            for _ in 0..12 {
+                story.invite(PLAIN, vec![prompt(1, [WHOLE, STREAMED][between(0, 1) as usize])]);
+            }
+            world.run_ms(between(0, 3));
+            story.purge();
+        }
+        for _ in 0..12 {
+            story.invite(PLAIN, vec![prompt(1, WHOLE)]);
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(is_answer), "SEED={seed}: {:?}", outcomes(&story));
+        // What came last is kept: it is asked for by nobody any more.
+        let calls = story.ledger.look(|book| book.calls.len());
+        story.invite(PLAIN, vec![prompt(1, WHOLE)]);
+        story.finish_clients();
+        assert_eq!(story.end().calls, calls, "SEED={seed}");
+    });
+}

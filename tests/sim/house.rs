@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringway::config::load::load;
-use ringway::config::snapshot::{Address, Backend, Snapshot};
+use ringway::config::snapshot::{Address, Backend, PurgeScope, Snapshot};
 use ringway::exchange::core::Core;
 use ringway::exchange::generation::{Current, Generation};
 use ringway::exchange::messages::{Message, deliver};
@@ -148,6 +148,7 @@ pub struct House {
     servants: Vec<TaskId>,
     /// What the background core sends by.
     background: Rc<Outbox<Message>>,
+    board: Arc<Board>,
 }
 
 impl House {
@@ -173,6 +174,7 @@ impl House {
             watch: RefCell::default(),
             servants: Vec::new(),
             background: Rc::new(background),
+            board: board.clone(),
         };
         for (index, (outbox, mut inbox)) in posts.into_iter().enumerate() {
             let place = Place::Core(index);
@@ -240,6 +242,14 @@ impl House {
         for core in 0..self.cores.len() {
             let message = Message::Addresses { backend: BackendId(backend as u32), addresses: addresses.clone() };
             assert!(self.background.post(core, message).is_ok(), "a core has mail");
+        }
+    }
+
+    /// Purges as the background core does.
+    pub fn purge(&self, scope: &PurgeScope) {
+        self.board.purges().purge(scope);
+        for core in 0..self.cores.len() {
+            assert!(self.background.post(core, Message::Purged).is_ok(), "a core has mail");
         }
     }
 

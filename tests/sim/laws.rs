@@ -24,6 +24,7 @@ pub fn check_calls(ledger: &Ledger, setup: &Setup, scenario: &Scenario) {
         || scenario.unreachable
         || scenario.paused_cores
         || scenario.drains
+        || scenario.purges
         || scenario.directives
         || scenario.crashes);
     // Nobody stalls a flight by reading slowly. What may be sent twice, or is not kept when another model stands in.
@@ -91,7 +92,7 @@ pub fn check_calm(ledger: &Ledger, setup: &Setup, scenario: &Scenario) {
         }
         let keeps = setup.cache_bytes == 64 << 20 && setup.ttl_ms == 300_000 && setup.max_entry_bytes == 2 << 20;
         // A follower may have grown tired of an answer that is long in coming.
-        if keeps && setup.follow_ms == 10_000 && setup.hedge == 0 && !scenario.directives {
+        if keeps && setup.follow_ms == 10_000 && setup.hedge == 0 && !(scenario.directives || scenario.purges) {
             let mut asked: Vec<(usize, u64)> =
                 book.calls.iter().map(|call| (book.requests[&call.request_id].tenant, call.prompt)).collect();
             asked.sort_unstable();

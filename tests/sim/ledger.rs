@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ringway::net::Dial;
 
-use ringway::net::now_ms;
+use ringway::net::{now_ms, now_us};
 
 use crate::prompt::Form;
 
@@ -39,6 +39,7 @@ pub struct Call {
     pub over_ms: Option<u64>,
     /// When it was rated last.
     pub rated_ms: u64,
+    pub called_us: u64,
     /// Of a call over HTTP/1.1: one over HTTP/2 may have stood in line on its connection.
     pub way: Option<Way>,
 }
@@ -97,6 +98,7 @@ pub struct Request {
     pub outcome: Outcome,
     pub cache: Option<String>,
     pub asked_ms: u64,
+    pub asked_us: u64,
     pub closed_ms: u64,
     /// The call whose content the client has seen.
     pub seen: Option<usize>,
@@ -119,6 +121,8 @@ pub struct Book {
     pub requests: BTreeMap<String, Request>,
     /// In the order in which it happened.
     pub told: Vec<Told>,
+    /// What was purged, and when that was done: of one tenant, or of all.
+    pub purged: Vec<(Option<usize>, u64)>,
     /// Connections that are open now, by address.
     pub open: BTreeMap<String, usize>,
     next: u64,
@@ -139,9 +143,10 @@ impl Ledger {
         book.next += 1;
         let id = format!("ask-{}", book.next);
         let number = book.requests.len();
-        let (outcome, asked_ms, closed_ms) = (Outcome::Open, now_ms(), u64::MAX);
+        let (outcome, asked_ms, asked_us, closed_ms) = (Outcome::Open, now_ms(), now_us(), u64::MAX);
+        let (cache, seen) = (None, None);
         let request =
-            Request { number, prompt, form, tenant, outcome, cache: None, asked_ms, closed_ms, seen: None, told };
+            Request { number, prompt, form, tenant, outcome, cache, asked_ms, asked_us, closed_ms, seen, told };
         book.requests.insert(id.clone(), request);
         id
     }
@@ -169,10 +174,15 @@ impl Ledger {
         let request = book.requests.get(request_id).unwrap_or_else(|| panic!("a call for nobody: {request_id}"));
         assert_eq!(request.prompt, prompt, "a call asks what its request asked");
         assert!(!request.told.contains("only-if-cached"), "a call for what was to come from the cache alone");
-        let (worth, refused, over_ms, rated_ms) = (Worth::Unfinished, false, None, now_ms());
+        let (worth, refused, over_ms, rated_ms, called_us) = (Worth::Unfinished, false, None, now_ms(), now_us());
         let request_id = request_id.to_owned();
-        book.calls.push(Call { prompt, request_id, act, worth, refused, over_ms, rated_ms, way });
+        book.calls.push(Call { prompt, request_id, act, worth, refused, over_ms, rated_ms, called_us, way });
         book.calls.len() - 1
+    }
+
+    /// Notes that a purge, of one tenant or of all, has returned.
+    pub fn purge(&self, tenant: Option<usize>) {
+        self.0.borrow_mut().purged.push((tenant, now_us()));
     }
 
     /// Notes that a core knows of a backend's addresses.
@@ -236,6 +246,10 @@ impl Book {
         assert_eq!(call.prompt, request.prompt, "{id} got the answer to another prompt: {call:?}");
         let asker = &self.requests[&call.request_id];
         assert_eq!(asker.tenant, request.tenant, "{id} got another tenant's answer: {call:?}");
+        for (tenant, purged_us) in &self.purged {
+            let concerns = tenant.is_none_or(|tenant| tenant == request.tenant) && request.asked_us > *purged_us;
+            assert!(!concerns || call.called_us >= *purged_us, "{id} got what was purged at {purged_us}: {call:?}");
+        }
         let Keeping { ttl_ms, stale_ms, slack_ms } = self.keeping;
         let over_ms = if call.worth == Worth::Unfinished { call.over_ms.unwrap_or(u64::MAX) } else { call.rated_ms };
         let age_ms = request.asked_ms.saturating_sub(over_ms);

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub moves: bool,
     /// The node drains in the middle.
     pub drains: bool,
+    /// Answers are purged at times.
+    pub purges: bool,
     /// Everybody asks for the same form.
     pub one_form: bool,
     /// All clients come at once.
@@ -107,6 +109,7 @@ pub fn scenario() -> Scenario {
         crashes: !calm && chance(20),
         moves: chance(30),
         drains: !calm && chance(20),
+        purges: chance(25),
         one_form: chance(50),
         together: chance(50),
     }

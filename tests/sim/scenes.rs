@@ -55,6 +55,7 @@ pub const CROWD: Scenario = Scenario {
     crashes: false,
     moves: false,
     drains: false,
+    purges: false,
     one_form: false,
     together: true,
 };

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::panic::Location;
 use std::rc::Rc;
 
+use ringway::config::snapshot::PurgeScope;
 use ringway::net::sim::{Ended, Place, Reachability, TaskId, World, between, spawn_at};
 
 use crate::backend::{FaultProfile, GOOD, start};
@@ -276,6 +277,9 @@ impl<'a> Story<'a> {
                 },
             );
         }
+        if scenario.purges && chance(40) {
+            self.purge();
+        }
         if scenario.paused_cores && chance(40) {
             let core = Place::Core(between(0, setup.cores as u64 - 1) as usize);
             if chance(50) { world.pause(core) } else { world.resume(core) }
@@ -291,6 +295,26 @@ impl<'a> Story<'a> {
                 world.kill_after(client, between(1, 40));
             }
         }
+    }
+
+    /// Purges what one tenant has, or everything.
+    pub fn purge(&self) {
+        let tenant = match self.setup.tenants {
+            0 => None,
+            tenants => chance(50).then(|| between(0, tenants as u64 - 1) as usize),
+        };
+        let scope = match tenant {
+            Some(tenant) => PurgeScope::Tenant(format!("t{tenant}")),
+            None => {
+                if chance(50) {
+                    PurgeScope::All
+                } else {
+                    PurgeScope::Model("m".to_owned())
+                }
+            }
+        };
+        self.house.purge(&scope);
+        self.ledger.purge(tenant);
     }
 
     /// Lets one of the calls that run by themselves die, at whatever it waits for: the same as a panic, but for the counter. How many

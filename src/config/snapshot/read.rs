@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 pub(in crate::config) use self::{backend::backend, listener::listener};
 use super::{
     Admin, Allowed, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, Credential, CredentialState,
-    GenAi, HealthPaths, Listen, Log, Metrics, Model, Server, Target, Tenant,
+    GenAi, HealthPaths, KeyShown, Listen, Log, Metrics, Model, Server, Target, Tenant,
 };
 use crate::config::check::{self, Credentials, Names, Tenants};
 use crate::config::problem::Report;
@@ -127,6 +127,7 @@ pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -
         scope: section.take_choice("scope")?,
         timeout_follow_ms: section.take("timeout_follow")?,
         stale_if_error_ms: section.take("stale_if_error")?,
+        key: if section.take("show_key")? { KeyShown::Shown } else { KeyShown::Hidden },
     })
 }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};
+use hyper::body::Body;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use crate::observe::scrape::classic;
 pub type Answer = Either<Full<Bytes>, Events>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -33,6 +34,7 @@ pub enum What {
     Watch,
     Scaling,
     Config,
+    Purge,
     Drain,
 }
 
@@ -64,6 +66,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET, "/v1/live", What::Watch, Access::Operators, "the same every second, as server-sent events"),
     route(Method::GET, "/v1/scaling", What::Scaling, Access::Operators, "whether more or fewer nodes are wanted"),
     route(Method::GET, "/v1/config", What::Config, Access::Operators, "the configuration in force, secrets masked"),
+    route(Method::POST, "/v1/purge", What::Purge, Access::Operators, "drop stored answers; see docs/cache.md"),
     route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
 ];
 
@@ -72,15 +75,27 @@ const fn route(method: Method, path: &'static str, what: What, access: Access, h
 }
 
 impl Admin {
-    /// Answers one request. Does not read a body.
-    pub fn answer<B>(&self, request: &Request<B>) -> Response<Answer> {
+    /// Answers one request. Reads a body only where there is a use for it.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Answer>
+    where
+        B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    {
+        match self.find(&request) {
+            Err(refused) => *refused,
+            Ok(What::Purge) => self.purge(request.into_body()).await,
+            Ok(what) => self.tell(what, request.headers()),
+        }
+    }
+
+    /// What a request wants, if it may. Errors: how it is refused.
+    fn find<B>(&self, request: &Request<B>) -> Result<What, Box<Response<Answer>>> {
         let path = request.uri().path();
         let of_path = || ROUTES.iter().filter(move |route| route.path == path);
         let is_wanted = |route: &&Route| {
             route.method == *request.method() || *request.method() == Method::HEAD && route.method == Method::GET
         };
         let Some(route) = of_path().find(is_wanted) else {
-            return match of_path().next() {
+            return Err(Box::new(match of_path().next() {
                 Some(route) => {
                     let allow = if route.method == Method::GET { "GET, HEAD" } else { "POST" };
                     let message = format!("{path} takes {allow}.");
@@ -89,21 +104,25 @@ impl Admin {
                     refused
                 }
                 None => refuse(StatusCode::NOT_FOUND, "not_found", "There is no such path; / lists all of them."),
-            };
+            }));
         };
         let changes = route.method != Method::GET;
         if let Err(refusal) = self.guard.borrow().check(route.access, changes, request.headers()) {
-            return refused(refusal);
+            return Err(Box::new(refused(refusal)));
         }
-        match route.what {
-            What::Index if accepts(request.headers(), "text/html") => page::answer(page::File::Html),
+        Ok(route.what)
+    }
+
+    fn tell(&self, what: What, fields: &HeaderMap) -> Response<Answer> {
+        match what {
+            What::Index if accepts(fields, "text/html") => page::answer(page::File::Html),
             What::Page(file) => page::answer(file),
             What::Index => reply(StatusCode::OK, TEXT, index()),
             What::Live => reply(StatusCode::OK, TEXT, "ok\n"),
             What::Ready if self.is_ready() => reply(StatusCode::OK, TEXT, "ready\n"),
             What::Ready if self.draining.get() => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
             What::Ready => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n"),
-            What::Metrics if accepts(request.headers(), "application/openmetrics-text") => {
+            What::Metrics if accepts(fields, "application/openmetrics-text") => {
                 reply(StatusCode::OK, OPEN_METRICS, self.scrape().text())
             }
             What::Metrics => reply(StatusCode::OK, PROMETHEUS, classic(&self.scrape().text())),
@@ -124,6 +143,8 @@ impl Admin {
                 reply(StatusCode::OK, JSON, pretty(&json!(told)))
             }
             What::Config => reply(StatusCode::OK, JSON, pretty(&self.in_force.borrow().snapshot.shown)),
+            // It has a body.
+            What::Purge => refuse(StatusCode::BAD_REQUEST, "bad_purge", ""),
             What::Drain => {
                 self.drain_asked.notify_one();
                 reply(StatusCode::ACCEPTED, JSON, pretty(&json!({ "state": "draining" })))
@@ -136,7 +157,7 @@ fn index() -> String {
     ROUTES.iter().map(|route| format!("{:4} {:12} {}\n", route.method, route.path, route.help)).collect()
 }
 
-fn pretty(value: &Value) -> String {
+pub(super) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
@@ -157,7 +178,7 @@ pub(super) fn reply(status: StatusCode, content_type: &'static str, body: impl I
     response
 }
 
-fn refuse(status: StatusCode, code: &str, message: &str) -> Response<Answer> {
+pub(super) fn refuse(status: StatusCode, code: &str, message: &str) -> Response<Answer> {
     reply(status, JSON, pretty(&json!({ "error": { "code": code, "message": message } })))
 }
 

@@ -36,18 +36,39 @@ fn admin(admin: &str) -> Rc<Admin> {
         counters: vec![Arc::new(Counters::new(2))],
         plan: CorePlan { data: vec![None], ..CorePlan::default() },
         listening: vec!["127.0.0.1:8080".to_owned()],
+        purge: Box::new(|_| PURGED.with(|purged| purged.set(purged.get() + 1))),
         serving: Arc::new(AtomicBool::new(true)),
     })
+}
+
+thread_local! {
+    /// How many purges there have been.
+    static PURGED: Cell<u64> = const { Cell::new(0) };
+}
+
+fn purged() -> u64 {
+    PURGED.with(Cell::get)
 }
 
 type Answer = Response<super::routes::Answer>;
 
 fn ask(admin: &Admin, method: Method, path: &str, fields: &[(hyper::header::HeaderName, &str)]) -> Answer {
+    ask_with(admin, method, path, fields, r#"{"all":true}"#)
+}
+
+fn ask_with(
+    admin: &Admin,
+    method: Method,
+    path: &str,
+    fields: &[(hyper::header::HeaderName, &str)],
+    body: &str,
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in fields {
         request = request.header(name, *value);
     }
-    admin.answer(&request.body(()).unwrap())
+    let body = http_body_util::Full::new(bytes::Bytes::copy_from_slice(body.as_bytes()));
+    futures_of(admin.answer(request.body(body).unwrap()))
 }
 
 fn body(response: Answer) -> String {
@@ -390,4 +411,44 @@ fn clients_that_say_nothing_hold_a_bounded_number_of_connections() {
     };
     // The listener notices the closed connections once its thread runs.
     assert!((0..1_000_000).any(|_| asked().is_some()));
+}
+
+#[test]
+fn a_purge_names_one_scope_that_exists() {
+    let admin = admin("");
+    let digits = "0f".repeat(32);
+    for (body, shown) in [
+        (r#"{"all":true}"#.to_owned(), serde_json::json!({ "all": true })),
+        (r#"{"model":"m"}"#.to_owned(), serde_json::json!({ "model": "m" })),
+        (r#"{"tenant":"t"}"#.to_owned(), serde_json::json!({ "tenant": "t" })),
+        (format!(r#"{{"fingerprint":"{digits}"}}"#), serde_json::json!({ "fingerprint": digits })),
+        (format!(r#"{{"key":"{digits}"}}"#), serde_json::json!({ "fingerprint": digits })),
+    ] {
+        let before = purged();
+        let answer = ask_with(&admin, Method::POST, "/v1/purge", &[], &body);
+        assert_eq!(answer.status(), StatusCode::OK, "{body}");
+        assert_eq!(json(answer)["purged"], shown);
+        assert_eq!(purged(), before + 1);
+    }
+    let before = purged();
+    let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(crate::limits::ADMIN_BODY_BYTES));
+    for (body, status) in [
+        ("", 400),
+        ("{}", 400),
+        (r#"{"all":false}"#, 400),
+        (r#"{"all":true,"model":"m"}"#, 400),
+        (r#"{"modle":"m"}"#, 400),
+        (r#"{"model":7}"#, 400),
+        (r#"{"model":"other"}"#, 404),
+        (r#"{"tenant":"other"}"#, 404),
+        (r#"{"version":""}"#, 404),
+        (r#"{"fingerprint":"0f"}"#, 400),
+        (&format!(r#"{{"fingerprint":"{}"}}"#, "+f".repeat(32)), 400),
+        (&long, 400),
+    ] {
+        let answer = ask_with(&admin, Method::POST, "/v1/purge", &[], body);
+        assert_eq!(answer.status().as_u16(), status, "{body}");
+        assert!(json(answer)["error"]["message"].as_str().unwrap().len() > 20);
+    }
+    assert_eq!(purged(), before, "what is refused purges nothing");
 }

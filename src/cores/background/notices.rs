@@ -33,6 +33,8 @@ pub enum Notice {
     },
     /// The configuration to put in force.
     Generation(Arc<NodeGeneration>),
+    /// Something was purged.
+    Purged,
     /// The access log was moved away.
     Reopen,
     Drain,
@@ -47,6 +49,7 @@ enum Subject {
     Generation,
     Addresses(BackendId),
     Health(BackendId),
+    Purged,
     Reopen,
     Drain,
     Halt,
@@ -59,6 +62,7 @@ impl Notice {
             Notice::Addresses { backend, .. } => Subject::Addresses(*backend),
             Notice::Health { backend, .. } => Subject::Health(*backend),
             Notice::Generation(_) => Subject::Generation,
+            Notice::Purged => Subject::Purged,
             Notice::Reopen => Subject::Reopen,
             Notice::Drain => Subject::Drain,
             Notice::Halt => Subject::Halt,
@@ -73,6 +77,7 @@ impl Notice {
             }
             Notice::Health { backend, news } => Message::Health { backend: *backend, news: *news },
             Notice::Generation(node) => Message::Generation(node.clone()),
+            Notice::Purged => Message::Purged,
             Notice::Reopen => Message::Reopen,
             Notice::Drain => Message::Drain,
             Notice::Halt => Message::Halt,

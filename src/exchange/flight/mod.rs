@@ -15,6 +15,7 @@ use shards::{CoreId, Fingerprint};
 use super::core::Core;
 use super::generation::Generation;
 use super::messages::{Entry, Message, Part, settle};
+use super::purges::Tags;
 use crate::dialect::facts::{Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::net::now_ms;
@@ -23,6 +24,7 @@ use crate::net::watch::Alarm;
 mod free_list; // flights for the next who need one
 mod state;
 mod subscriber;
+mod verdict; // what the owner answers
 
 pub use free_list::FreeList;
 pub use state::{DirectWriter, Served};
@@ -109,23 +111,29 @@ pub struct Flight {
 
 impl Flight {
     /// A flight whose owner is about to be asked; others on this core can take part from now on.
-    pub fn asking(core: &Generation, fingerprint: Fingerprint) -> Rc<Flight> {
-        Flight::enter_map(core, fingerprint, Stage::Asking)
+    pub fn asking(core: &Generation, fingerprint: Fingerprint, tags: Tags) -> Rc<Flight> {
+        Flight::enter_map(core, fingerprint, tags, Stage::Asking)
     }
 
     /// A flight of this core, to be settled as `number`.
     /// `stale` may serve if every backend fails.
-    pub fn leading(core: &Generation, fingerprint: Fingerprint, number: u64, stale: Option<Arc<Entry>>) -> Rc<Flight> {
-        let flight = Flight::enter_map(core, fingerprint, Stage::Flying(Some(number)));
+    pub fn leading(
+        core: &Generation,
+        fingerprint: Fingerprint,
+        tags: Tags,
+        number: u64,
+        stale: Option<Arc<Entry>>,
+    ) -> Rc<Flight> {
+        let flight = Flight::enter_map(core, fingerprint, tags, Stage::Flying(Some(number)));
         flight.state.borrow_mut().stale = stale;
         flight
     }
 
     /// A flight of this core that its owner does not know of: it did not answer.
-    pub fn local(core: &Generation, fingerprint: Fingerprint) -> Rc<Flight> {
+    pub fn local(core: &Generation, fingerprint: Fingerprint, tags: Tags) -> Rc<Flight> {
         let number = core.local_flights.get() + 1;
         core.local_flights.set(number);
-        Flight::enter_map(core, fingerprint, Stage::Flying(Some(LOCAL | number)))
+        Flight::enter_map(core, fingerprint, tags, Stage::Flying(Some(LOCAL | number)))
     }
 
     /// Whether the owner does not know of it, or there is none.
@@ -133,8 +141,15 @@ impl Flight {
         self.number().is_none_or(|number| number & LOCAL != 0)
     }
 
-    fn enter_map(core: &Generation, fingerprint: Fingerprint, stage: Stage) -> Rc<Flight> {
+    fn enter_map(core: &Generation, fingerprint: Fingerprint, tags: Tags, stage: Stage) -> Rc<Flight> {
         let flight = Flight::new(core, Some(fingerprint), stage);
+        {
+            let mut state = flight.state.borrow_mut();
+            state.tags = tags;
+            if !matches!(state.stage, Stage::Asking) {
+                state.born = core.purges.latest();
+            }
+        }
         let before = core.flights.borrow_mut().insert(fingerprint, flight.clone());
         Flight::keep_fed(core, before);
         flight
@@ -196,6 +211,17 @@ impl Flight {
         state.whole && !state.abandoned
     }
 
+    /// How many purges there had been when it began, on this core or its leader's. One whose owner has not answered is joined by
+    /// everybody: what it is told is looked at then.
+    pub fn born(&self) -> u64 {
+        self.state.borrow().born
+    }
+
+    /// To what its answer belongs.
+    pub fn tags(&self) -> Tags {
+        self.state.borrow().tags
+    }
+
     /// Takes the flight from where others look for it: its owner does not answer.
     pub fn give_up(&self, core: &Core) {
         if self.is_asking() {
@@ -223,66 +249,19 @@ impl Flight {
         }
     }
 
-    // What the owner answered.
-
-    pub fn found(&self, core: &Core, entry: Arc<Entry>) {
-        self.decide(core, Stage::Found(entry));
-    }
-
-    pub fn alone(&self, core: &Core, stale: Option<Arc<Entry>>) {
-        if self.is_asking() {
-            self.state.borrow_mut().stale = stale;
-        }
-        self.decide(core, Stage::Alone);
-    }
-
-    pub fn gone(&self, core: &Core) {
-        self.decide(core, Stage::Gone);
-    }
-
-    fn decide(&self, core: &Core, stage: Stage) {
-        let mut state = self.state.borrow_mut();
-        if !matches!(state.stage, Stage::Asking) {
-            return;
-        }
-        state.stage = stage;
-        self.leave_map(core);
-        state.wake();
-    }
-
-    /// Lets a reader of this flight lead. False if there is none, or the flight has its verdict.
-    pub fn offer(&self, core: &Core, number: u64, stale: Option<Arc<Entry>>) -> bool {
-        let mut state = self.state.borrow_mut();
-        if !matches!(state.stage, Stage::Asking) {
-            return false;
-        }
-        if state.is_empty() {
-            self.leave_map(core);
-            return false;
-        }
-        state.stage = Stage::Offered(number);
-        state.stale = stale;
-        state.wake();
-        true
-    }
-
-    /// Whether the owner has not answered yet.
-    pub fn is_asking(&self) -> bool {
-        matches!(self.state.borrow().stage, Stage::Asking)
-    }
-
     /// Takes what the leader's core sent first: everything up to now.
     pub fn join_fed(
         &self,
         core: &Core,
         source: Source,
+        born: u64,
         answer_head: Option<Arc<AnswerHead>>,
         bytes: &[u8],
         end: Option<End>,
     ) {
         {
             let mut state = self.state.borrow_mut();
-            state.stage = Stage::Fed(source);
+            (state.stage, state.born) = (Stage::Fed(source), born);
             if state.is_empty() {
                 drop(state);
                 self.leave_map(core);
@@ -522,7 +501,8 @@ impl Flight {
             let answer_head = if news == News::AnswerHead { state.answer_head.clone() } else { None };
             let end = if news == News::End { state.end.clone() } else { None };
             let (leader, part, bytes) = (core.id, Part::Next, bytes.clone());
-            core.post(follower, Message::Feed { fingerprint, number, leader, part, answer_head, at, bytes, end });
+            let born = state.born;
+            core.post(follower, Message::Feed { fingerprint, number, leader, part, born, answer_head, at, bytes, end });
         }
         state.told_ms = now_ms();
     }
@@ -539,7 +519,8 @@ impl Flight {
         let bytes = Bytes::copy_from_slice(state.bytes());
         let (answer_head, end) = (state.answer_head.clone(), state.end.clone());
         let (leader, part) = (core.id, Part::First);
-        core.post(follower, Message::Feed { fingerprint, number, leader, part, answer_head, at: 0, bytes, end });
+        let (born, at) = (state.born, 0);
+        core.post(follower, Message::Feed { fingerprint, number, leader, part, born, answer_head, at, bytes, end });
     }
 
     /// Feeds core `follower` no more; whether there is another one.

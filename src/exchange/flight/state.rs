@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::{AnswerHead, End, Reuse, Source};
 use crate::dialect::facts::Endpoint;
 use crate::exchange::messages::Entry;
+use crate::exchange::purges::Tags;
 use crate::net::{self, watch::Alarm};
 use crate::wire::http1::encode;
 
@@ -103,6 +104,9 @@ pub(super) struct State {
     pub(super) told_ms: u64,
     /// An expired answer, for the case that every backend fails.
     pub(super) stale: Option<Arc<Entry>>,
+    /// See [`super::Flight::born`].
+    pub(super) born: u64,
+    pub(super) tags: Tags,
     /// Which [`crate::exchange::core::Fresh`] is the end of the log; 0 for none.
     pub(super) fresh: u64,
 }
@@ -128,6 +132,8 @@ impl State {
             heard_ms: now_ms,
             told_ms: 0,
             stale: None,
+            born: u64::MAX,
+            tags: Tags::default(),
             fresh: 0,
         }
     }
@@ -250,7 +256,8 @@ impl State {
             return None;
         }
         let body = self.freeze();
-        Some(Entry { endpoint, form, content_type, body, usage_event, tokens, stored_ms: self.heard_ms, ttl_ms: 0 })
+        let (stored_ms, tags, born) = (self.heard_ms, self.tags, self.born);
+        Some(Entry { endpoint, form, content_type, body, usage_event, tokens, stored_ms, ttl_ms: 0, tags, born })
     }
 
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {

@@ -87,6 +87,7 @@ fn write_cache_fields(record: &RequestRecord, out: &mut Vec<u8>) {
             out.extend_from_slice(b"x-cache: HIT\r\ncache-status: ringway; hit; ttl=");
             let left_ms = ttl_ms.saturating_sub(age_ms);
             out.extend_from_slice(itoa::Buffer::new().format(left_ms / 1000).as_bytes());
+            write_key(record, out);
             out.extend_from_slice(b"\r\n");
             encode::field_number(out, "age", age_ms / 1000);
         }
@@ -95,6 +96,7 @@ fn write_cache_fields(record: &RequestRecord, out: &mut Vec<u8>) {
             out.extend_from_slice(b"x-cache: HIT\r\ncache-status: ringway; fwd=stale; detail=stale-if-error; ttl=-");
             let over_ms = age_ms.saturating_sub(ttl_ms);
             out.extend_from_slice(itoa::Buffer::new().format(over_ms / 1000).as_bytes());
+            write_key(record, out);
             out.extend_from_slice(b"\r\n");
             encode::field_number(out, "age", age_ms / 1000);
         }
@@ -113,7 +115,18 @@ fn forwarded(record: &RequestRecord, fields: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"; detail=");
         out.extend_from_slice(reason.label().as_bytes());
     }
+    write_key(record, out);
     out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9211 2.7.
+fn write_key(record: &RequestRecord, out: &mut Vec<u8>) {
+    let Some(key) = record.key else { return };
+    out.extend_from_slice(b"; key=\"");
+    for byte in key.0 {
+        out.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+    }
+    out.push(b'"');
 }
 
 /// What the client of `record` is told, in the terms of any dialect.

@@ -143,6 +143,7 @@ impl Scrape {
             Id::CacheBytes => row.number(&[], self.sum(|core| &core.cache_bytes)),
             Id::CacheBudget => row.number(&[], labels.cache_budget_bytes),
             Id::CacheEntries => row.number(&[], self.sum(|core| &core.cache_entries)),
+            Id::CachePurged => row.number(&[], self.sum(|core| &core.purged)),
             Id::Coalesced => row.number(&[], self.sum(|core| &core.joined)),
             Id::UpstreamCalls => row.number(&[], self.sum(|core| &core.calls)),
             Id::BackendRequests => labels.backends.iter().try_for_each(|backend| {
