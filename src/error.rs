@@ -84,10 +84,63 @@ pub enum Failure {
     FlightLost,
     /// The node is shutting down and its deadline has passed.
     Draining,
+    /// A limit of the tenant, of its key, or of the tenant at this model is used up.
+    Limited(Limited),
     /// The client closed the connection.
     ClientGone,
     /// A bug: the exchange panicked or an invariant did not hold.
     Internal,
+}
+
+/// Which limit is used up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limited {
+    pub count: LimitedCount,
+    /// `tenant`, `key` or `model`.
+    pub whose: &'static str,
+    /// How much there is of it; of money, as text.
+    pub most: Cow<'static, str>,
+    /// When there will be some again; `None` if the request is larger than the whole limit.
+    pub in_ms: Option<u64>,
+    pub status: u16,
+}
+
+/// What a limit counts, and over which time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitedCount {
+    RequestsPerMinute,
+    RequestsPerDay,
+    TokensPerMinute,
+    TokensPerDay,
+    ConcurrentRequests,
+    Budget,
+}
+
+impl Limited {
+    /// OpenAI's `type`, a code, and what is counted.
+    fn words(&self) -> (&'static str, &'static str, &'static str) {
+        match self.count {
+            LimitedCount::RequestsPerMinute => ("requests", "requests_per_minute_exceeded", "requests per minute"),
+            LimitedCount::RequestsPerDay => ("requests", "requests_per_day_exceeded", "requests per day"),
+            LimitedCount::TokensPerMinute => ("tokens", "tokens_per_minute_exceeded", "tokens per minute"),
+            LimitedCount::TokensPerDay => ("tokens", "tokens_per_day_exceeded", "tokens per day"),
+            LimitedCount::ConcurrentRequests => ("requests", "concurrent_requests_exceeded", "requests at a time"),
+            LimitedCount::Budget => ("insufficient_quota", "insufficient_quota", "money"),
+        }
+    }
+
+    fn message(&self) -> String {
+        let (_, _, what) = self.words();
+        let (most, whose) = (&self.most, self.whose);
+        let limit = match self.count {
+            LimitedCount::Budget => format!("The budget of {most} for this {whose}"),
+            _ => format!("The limit of {most} {what} for this {whose}"),
+        };
+        match self.in_ms {
+            None => format!("{limit} is below what this one request may take; shorten it, or lower max_tokens."),
+            Some(ms) => format!("{limit} is used up; try again in {} s.", ms.div_ceil(1000)),
+        }
+    }
 }
 
 /// The error as the client sees it, in the terms of OpenAI's error object.
@@ -115,7 +168,7 @@ impl Failure {
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Blame::Client,
             ExpiredCredential | DisabledCredential => Blame::Client,
             UnknownPath { .. } | NoUpgrade | NoModel => Blame::Client,
-            WrongMethod { .. } | NotCached | ClientGone | Lagged => Blame::Client,
+            WrongMethod { .. } | NotCached | ClientGone | Lagged | Limited(_) => Blame::Client,
             NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
             BackendGarbage | BackendTimeout | BackendTruncated | QueueFull | QueueTimeout => Blame::Backend,
             UnknownCoding | BadCoding { .. } => Blame::Client,
@@ -137,7 +190,7 @@ impl Failure {
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Again::No,
             ExpiredCredential | DisabledCredential => Again::No,
             UnknownPath { .. } | NoUpgrade | NoModel => Again::No,
-            WrongMethod { .. } | NotCached | NoBackend | Draining => Again::No,
+            WrongMethod { .. } | NotCached | NoBackend | Draining | Limited(_) => Again::No,
             MemoryFull | UnknownCoding | BadCoding { .. } => Again::No,
         }
     }
@@ -237,6 +290,10 @@ impl Failure {
             }
             FlightLost => server(502, "flight_lost", "The shared upstream call ended without an answer; try again."),
             Draining => server(503, "draining", "This node is shutting down; try again, another will answer."),
+            Limited(limited) => {
+                let (kind, code, _) = limited.words();
+                Public { status: limited.status, kind, code, message: limited.message().into(), param: None }
+            }
             ClientGone => server(499, "client_gone", "The client closed the connection."),
             Internal => {
                 server(500, "internal", "The gateway failed on this request; find it in the log by its request id.")

@@ -64,6 +64,11 @@ impl Period {
         }
     }
 
+    /// Milliseconds until nothing that was spent by `now` counts any more.
+    pub fn whole_in_ms(self, now: Now) -> u64 {
+        self.freed_in_ms(self.slot(now), now)
+    }
+
     /// Milliseconds until what was spent in `spent` counts no longer.
     fn freed_in_ms(self, spent: Slot, now: Now) -> u64 {
         match self {

@@ -23,7 +23,7 @@ use Meant::{Key, Nothing};
 
 const TLS: Meant = Key("listener.tls_cert");
 const LIMITS: Meant = Nothing(
-    "limits of requests, tokens or money are not supported; max_concurrent_requests of a [[model]] bounds what runs at a time",
+    "limits are those of a [[tenant]]: requests_per_minute, tokens_per_minute, concurrent_requests, budget; model_limits there are at single models",
 );
 
 const fn row(table: Table, words: &'static [&'static str], meant: Meant) -> Foreign {
@@ -70,10 +70,21 @@ static FOREIGN: &[Foreign] = &[
     row(Table::Model, &["queue_max", "queue_size"], Key("model.max_pending_requests")),
     row(Table::Model, &["num_retries", "max_retries"], Key("model.retries")),
     row(Table::Model, &["cache", "cache_ttl"], Nothing("[cache] holds for every model")),
-    row(Table::Model, &["rpm", "tpm", "rate_limit", "requests_per_minute", "tokens_per_minute", "price_input", "price_output"], LIMITS),
+    row(Table::Model, &["rpm", "tpm", "rate_limit", "requests_per_minute", "tokens_per_minute"], LIMITS),
+    row(Table::Model, &["input_cost_per_token", "price_prompt", "price_in", "input_price"], Key("model.price_input")),
+    row(Table::Model, &["output_cost_per_token", "price_completion", "price_out", "output_price"], Key("model.price_output")),
     row(Table::Tenant, &["key", "api_key", "token", "hash"], Key("tenant.keys")),
     row(Table::Tenant, &["model", "allowed_models"], Key("tenant.models")),
-    row(Table::Tenant, &["rpm", "tpm", "rate_limit", "requests_per_minute", "tokens_per_minute", "budget", "max_budget", "concurrent_requests"], LIMITS),
+    row(Table::Tenant, &["rpm", "rpm_limit", "rate_limit"], Key("tenant.requests_per_minute")),
+    row(Table::Tenant, &["tpm", "tpm_limit"], Key("tenant.tokens_per_minute")),
+    row(Table::Tenant, &["rpd"], Key("tenant.requests_per_day")),
+    row(Table::Tenant, &["tpd"], Key("tenant.tokens_per_day")),
+    row(Table::Tenant, &["max_budget", "budgets", "budget_duration"], Key("tenant.budget")),
+    row(Table::Tenant, &["max_parallel_requests", "max_concurrent_requests", "concurrency"], Key("tenant.concurrent_requests")),
+    row(Table::Credential, &["rpm", "rpm_limit", "rate_limit"], Key("tenant.keys.requests_per_minute")),
+    row(Table::Credential, &["tpm", "tpm_limit"], Key("tenant.keys.tokens_per_minute")),
+    row(Table::Credential, &["max_budget", "budgets", "budget_duration"], Key("tenant.keys.budget")),
+    row(Table::Cors, &["allow_origins", "allowed_origins", "origin", "allow_origin"], Key("cors.origins")),
     top(&["listen", "port", "host", "bind"], Key("server.listen")),
     top(&["access_log"], Key("log.access")),
     top(&["logging", "logs"], Key("log.access")),
@@ -82,10 +93,10 @@ static FOREIGN: &[Foreign] = &[
     top(&["user", "users", "team", "teams", "key", "keys", "client", "clients"], Key("tenant.name")),
     top(&["worker", "workers", "threads"], Key("cores.data")),
     top(&["tls", "ssl", "https"], TLS),
-    top(&["rate_limit", "rate_limits", "limits", "budget"], LIMITS),
+    top(&["rate_limit", "rate_limits", "budget"], LIMITS),
     top(&["prometheus"], Key("admin.listen")),
     top(&["redis"], Nothing("answers are kept in memory only; there is no second level")),
-    top(&["tracing", "cors"], Nothing("there is nothing of the kind")),
+    top(&["tracing"], Nothing("there is nothing of the kind")),
 ];
 
 /// What `name` stands for, written in `table`, or at the top of the file.

@@ -3,6 +3,7 @@
 //! `snapshot/read.rs` does not use, or a use without a row, fails every load. Nothing here reads a file.
 
 mod table; // what each table is called, how often it stands, what it is for
+mod tenant;
 
 use strum::VariantNames;
 
@@ -19,6 +20,8 @@ pub enum Table {
     Cores,
     Cache,
     Listener,
+    Limits,
+    Cors,
     Backend,
     Model,
     /// An inline table inside `backends` of a model.
@@ -26,6 +29,10 @@ pub enum Table {
     Tenant,
     /// An inline table inside `keys` of a tenant.
     Credential,
+    /// An inline table inside `model_limits` of a tenant.
+    ModelLimits,
+    /// An inline table that is a `budget`.
+    Budget,
 }
 
 /// How often a table may occur in the file.
@@ -92,6 +99,14 @@ pub enum Kind {
     FieldName,
     /// A non-empty array of backend names or tables with the keys of `Table::Target`.
     Targets,
+    /// A decimal number of at most six digits behind the point, kept in millionths.
+    Money { least: u64, most: u64 },
+    /// A table with the keys of `Table::Budget`, or a non-empty array of them.
+    Budgets,
+    /// A non-empty array of tables with the keys of `Table::ModelLimits`.
+    ModelLimits,
+    /// A non-empty array of origins as browsers spell them.
+    Origins,
 }
 
 /// What applies when the key is not in the file.
@@ -119,7 +134,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Cache, Cores, Credential, Listener, Log, Metrics, Model, Server, Target, Tenant};
+use Table::{Admin, Backend, Cache, Cores, Listener, Log, Metrics, Model, Server, Target};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -137,9 +152,24 @@ const MODEL_NAMES: Kind = Kind::Names { most_bytes: limits::MODEL_BYTES };
 /// A timeout: below 1 ms every request would fail, above a day it would bound nothing.
 const TIMEOUT: Kind = Kind::Duration { least_ms: 1, most_ms: 24 * HOUR };
 
-/// The rows, table by table, in the order of the sample.
+const PRICE: Kind = Kind::Money { least: 0, most: 1_000_000 * tenant::UNIT };
+
+/// The rows, table by table.
+pub static KEYS: &[Key] = &joined();
+
+const fn joined() -> [Key; ROWS.len() + tenant::ROWS.len()] {
+    let mut keys = [ROWS[0]; ROWS.len() + tenant::ROWS.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = if at < ROWS.len() { ROWS[at] } else { tenant::ROWS[at - ROWS.len()] };
+        at += 1;
+    }
+    keys
+}
+
+/// Those of what serves requests; [`tenant`] has those of who sends them.
 #[rustfmt::skip]
-pub static KEYS: &[Key] = &[
+const ROWS: &[Key] = &[
     // ---- [server]
     Key { table: Server, name: "listen", kind: Kind::Listen, absent: Default(r#"["127.0.0.1:8080"]"#),
         doc: "Addresses to accept connections on: IP address and port, or unix:/path for a Unix socket. \
@@ -498,6 +528,13 @@ pub static KEYS: &[Key] = &[
         doc: "When less than this percentage of its backends is in service, all of them are used. With 0, that happens \
               only when no backend of the model or of a fallback is in service.",
         example: "30" },
+    Key { table: Model, name: "price_input", kind: PRICE, absent: Optional,
+        doc: "Price of a million tokens of prompts, in the unit of money that budgets are in; at most six digits after the \
+              point. Without it, they cost nothing.",
+        example: r#""0.15""# },
+    Key { table: Model, name: "price_output", kind: PRICE, absent: Optional,
+        doc: "Price of a million tokens of answers, reasoning included.",
+        example: r#""0.60""# },
     Key { table: Model, name: "backends", kind: Kind::Targets, absent: Required,
         doc: "The backends that answer it: names of [[backend]] tables, or tables with the keys below.",
         example: r#"[{ backend = "vllm-a", model = "Qwen/Qwen2.5-7B-Instruct" }]"# },
@@ -512,31 +549,4 @@ pub static KEYS: &[Key] = &[
     Key { table: Target, name: "weight", kind: Kind::Count { least: 1, most: 1_000 }, absent: Optional,
         doc: "Its share for this model; without it, the backend's weight.",
         example: "3" },
-
-    // ---- [[tenant]]
-    Key { table: Tenant, name: "name", kind: NAME, absent: Required,
-        doc: "The name of the tenant; in logs.",
-        example: r#""search""# },
-    Key { table: Tenant, name: "keys", kind: Kind::Credentials, absent: Required,
-        doc: "SHA-256 of each key that its clients may send, as a bearer credential or in x-api-key or api-key: `ringway key \
-              generate` makes a key and its hash, `ringway key hash` hashes an existing key. The keys themselves are never \
-              in this file. List two keys during a rotation. Each element is a hash, or a table with the keys below.",
-        example: r#"["sha256:0000000000000000000000000000000000000000000000000000000000000000"]"# },
-    Key { table: Tenant, name: "models", kind: MODEL_NAMES, absent: Optional,
-        doc: "Names of the [[model]] tables it may use, where * matches any characters; without it, or with \"*\", all. \
-              With any other list, a body without a recognizable model, such as plain text, is rejected, because a backend \
-              might interpret it.",
-        example: r#"["gpt-4o-mini", "claude-*"]"# },
-
-    // ---- an element of a tenant's keys
-    Key { table: Credential, name: "hash", kind: Kind::Digest, absent: Required,
-        doc: "SHA-256 of the key.",
-        example: r#""sha256:0000000000000000000000000000000000000000000000000000000000000000""# },
-    Key { table: Credential, name: "expires", kind: Kind::Moment, absent: Optional,
-        doc: "The last day on which the key is accepted, in UTC, or the time from which it is rejected. Without it, the key \
-              does not expire.",
-        example: r#""2027-01-31""# },
-    Key { table: Credential, name: "disabled", kind: Kind::Switch, absent: Default("false"),
-        doc: "Whether the key is rejected regardless of its expiry. The client is told that the key is disabled.",
-        example: "true" },
 ];

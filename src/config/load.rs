@@ -168,6 +168,8 @@ struct Tables {
     cores: Section,
     cache: Section,
     listeners: Vec<Section>,
+    limits: Section,
+    cors: Section,
     backends: Vec<Section>,
     models: Vec<Section>,
     tenants: Vec<Section>,
@@ -188,6 +190,8 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
         cores: single(Table::Cores, root, reader),
         cache: single(Table::Cache, root, reader),
         listeners: repeated(Table::Listener, root, reader),
+        limits: single(Table::Limits, root, reader),
+        cors: single(Table::Cors, root, reader),
         backends: repeated(Table::Backend, root, reader),
         models: repeated(Table::Model, root, reader),
         tenants: repeated(Table::Tenant, root, reader),
@@ -287,6 +291,8 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores, report);
     let cache = read::cache(&mut tables.cache, report);
+    let limits = read::limit_rules(&mut tables.limits);
+    let cors = read::cors(&mut tables.cors, report);
     // One that was reported is nobody's default.
     let cache_ttl_ms = cache.as_ref().map_or(1, |cache| cache.ttl_ms);
     // Collected with their gaps first, so that a broken one hides nothing about the others.
@@ -297,21 +303,35 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         .iter_mut()
         .map(|section| read::model(section, &backend_names, &weights, &model_names, cache_ttl_ms, report))
         .collect();
+    // One that was reported may have had a price.
+    let pricing = match models.iter().all(|model| model.as_ref().is_some_and(|model| model.price.is_free())) {
+        true => read::Pricing::None,
+        false => read::Pricing::Some,
+    };
     let mut credentials = Credentials::default();
     let tenants: Vec<_> = tables
         .tenants
         .iter_mut()
-        .map(|section| read::tenant(section, &model_names, &mut credentials, report))
+        .map(|section| read::tenant(section, &model_names, pricing, &mut credentials, report))
         .collect();
 
     let singles = [&tables.server, &tables.admin, &tables.metrics, &tables.log, &tables.cores, &tables.cache];
+    let singles = singles.into_iter().chain([&tables.limits, &tables.cors]);
     let repeated = tables.listeners.iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants);
-    for section in singles.into_iter().chain(repeated) {
+    for section in singles.chain(repeated) {
         section.report_fault(report);
     }
     listeners.into_iter().collect::<Option<Vec<_>>>()?;
-    let singles =
-        Singles { server: server?, admin: admin?, metrics: metrics?, log: log?, cores: cores?, cache: cache? };
+    let singles = Singles {
+        server: server?,
+        admin: admin?,
+        metrics: metrics?,
+        log: log?,
+        cores: cores?,
+        cache: cache?,
+        limits: limits?,
+        cors: cors?,
+    };
     Some(Snapshot::assemble(
         singles,
         backends.into_iter().collect::<Option<_>>()?,
@@ -333,6 +353,8 @@ impl Tables {
             "cores": shown::table(&self.cores),
             "cache": shown::table(&self.cache),
             "listener": all(&self.listeners),
+            "limits": shown::table(&self.limits),
+            "cors": shown::table(&self.cors),
             "backend": all(&self.backends),
             "model": all(&self.models),
             "tenant": all(&self.tenants),

@@ -180,6 +180,26 @@ impl Reader<'_, '_> {
                 .map(Value::Names),
             Kind::Targets => self.sections(key, path, value, origin, Table::Target),
             Kind::Credentials => self.sections(key, path, value, origin, Table::Credential),
+            Kind::ModelLimits => self.sections(key, path, value, origin, Table::ModelLimits),
+            Kind::Budgets => match value.get_ref() {
+                DeValue::Table(fields) => Some(Value::Sections(vec![self.section(Table::Budget, at, fields)])),
+                _ => self.sections(key, path, value, origin, Table::Budget),
+            },
+            Kind::Money { least, most } => {
+                let millionths = match value.get_ref() {
+                    DeValue::Integer(number) => integer(number).and_then(|units| units.checked_mul(1_000_000)),
+                    _ => Some(self.scalar(key, path, value, at, value::money)?),
+                };
+                // Below 0, or far too large.
+                let millionths = millionths.unwrap_or(u64::MAX);
+                self.within(path, at, millionths, least, most, value::spell_money).map(Value::Number)
+            }
+            Kind::Origins => self
+                .list(key, path, value, origin, |reader, item, at| {
+                    let value = reader.scalar(key, path, item, at, value::origin)?;
+                    Some(Placed { at, value })
+                })
+                .map(Value::Names),
         }
     }
 
@@ -392,6 +412,12 @@ pub(super) fn expects(kind: Kind) -> String {
         Kind::Moment => "a date such as \"2027-01-31\", or a time such as \"2027-01-31T18:00:00Z\"".to_owned(),
         Kind::Names { .. } => "an array of names".to_owned(),
         Kind::Targets => "an array of backend names or tables such as { backend = \"name\" }".to_owned(),
+        Kind::Money { least, most } => {
+            format!("a decimal number from \"{}\" to \"{}\"", value::spell_money(least), value::spell_money(most))
+        }
+        Kind::Budgets => "a table such as { amount = \"100\", period = \"1d\" }, or an array of them".to_owned(),
+        Kind::ModelLimits => "an array of tables such as { model = \"name\", requests_per_minute = 60 }".to_owned(),
+        Kind::Origins => "an array of origins such as \"https://chat.example\", or \"*\"".to_owned(),
     }
 }
 
@@ -400,6 +426,7 @@ fn expects_element(kind: Kind) -> String {
     match kind {
         Kind::Listen => "\"address:port\" or \"unix:/path\"".to_owned(),
         Kind::Names { .. } | Kind::Targets => "a name".to_owned(),
+        Kind::Origins => "an origin".to_owned(),
         other => expects(other),
     }
 }

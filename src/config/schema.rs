@@ -86,8 +86,13 @@ fn value(kind: Kind) -> Value {
         Kind::Label { .. } | Kind::AccessLog => text(),
         Kind::Address | Kind::ListenOrOff => text(),
         Kind::Files => json!({ "anyOf": [text(), list(text())] }),
-        Kind::Listen | Kind::Names { .. } => list(text()),
+        Kind::Listen | Kind::Names { .. } | Kind::Origins => list(text()),
         Kind::Targets => list(json!({ "anyOf": [text(), object(Table::Target)] })),
         Kind::Credentials => list(json!({ "anyOf": [text(), object(Table::Credential)] })),
+        Kind::ModelLimits => list(object(Table::ModelLimits)),
+        Kind::Budgets => json!({ "anyOf": [object(Table::Budget), list(object(Table::Budget))] }),
+        Kind::Money { .. } => or_environment(json!({
+            "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,6})?$" }]
+        })),
     }
 }

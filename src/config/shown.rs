@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::keys::{Key, Kind};
 use super::section::{Section, Value};
 use super::snapshot::{AccessLog, Address, CoreChoice};
-use super::value::{Url, spell_duration, spell_size};
+use super::value::{Url, spell_duration, spell_money, spell_size};
 
 /// What stands for a secret.
 const MASKED: &str = "(set)";
@@ -24,6 +24,7 @@ fn shown(key: &Key, value: &Value) -> Json {
         Value::Number(number) => match key.kind {
             Kind::Size { .. } => json!(spell_size(*number)),
             Kind::Duration { .. } | Kind::DurationOrZero { .. } => json!(spell_duration(*number)),
+            Kind::Money { .. } => json!(spell_money(*number)),
             _ => json!(number),
         },
         Value::Switch(on) => json!(on),

@@ -5,6 +5,9 @@
 mod cache;
 mod listener;
 pub(super) mod read;
+mod tenant;
+
+pub use tenant::*;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +15,7 @@ use std::path::PathBuf;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope};
 pub use self::listener::{ListenerSettings, ListenerTls};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use secrecy::SecretString;
 use strum::{EnumDiscriminants, EnumString, VariantNames};
 
@@ -25,6 +28,8 @@ pub struct Snapshot {
     pub log: Log,
     pub cores: Cores,
     pub cache: Cache,
+    pub limits: LimitRules,
+    pub cors: Cors,
     pub backends: Vec<Backend>,
     pub models: Vec<Model>,
     pub tenants: Vec<Tenant>,
@@ -46,6 +51,8 @@ pub struct Singles {
     pub log: Log,
     pub cores: Cores,
     pub cache: Cache,
+    pub limits: LimitRules,
+    pub cors: Cors,
 }
 
 /// What clients see: listeners, bounds and time-outs of client connections.
@@ -361,6 +368,7 @@ pub struct Model {
     pub hedge_percent: u32,
     /// Backends in service, in percent of all, below which those out of service are asked too; 0: only when none is left.
     pub panic_percent: u32,
+    pub price: Price,
 }
 
 /// How requests are spread over the targets of a model.
@@ -395,65 +403,6 @@ pub struct Target {
     pub weight: u32,
 }
 
-/// Somebody with credentials.
-#[derive(Clone, Debug)]
-pub struct Tenant {
-    pub name: String,
-    pub models: Allowed,
-    pub credentials: Vec<Credential>,
-}
-
-/// A key that a tenant's clients send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credential {
-    pub sha256: [u8; 32],
-    pub expires: Option<Moment>,
-    pub state: CredentialState,
-}
-
-/// What the configuration says of a key, besides its expiry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialState {
-    Enabled,
-    Disabled,
-}
-
-/// A point in time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// Milliseconds since 1970-01-01 UTC. A date is the end of its day.
-    pub unix_ms: u64,
-    /// As the configuration spells it.
-    pub spelled: String,
-}
-
-/// Whether a key is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    Accepted,
-    Expired,
-    Disabled,
-}
-
-impl Credential {
-    /// Whether it is accepted at `unix_ms`.
-    pub fn standing(&self, unix_ms: u64) -> Standing {
-        match (self.state, &self.expires) {
-            (CredentialState::Disabled, _) => Standing::Disabled,
-            (CredentialState::Enabled, Some(expires)) if expires.unix_ms <= unix_ms => Standing::Expired,
-            (CredentialState::Enabled, _) => Standing::Accepted,
-        }
-    }
-}
-
-/// The models a tenant may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Allowed {
-    All,
-    /// Indices into `Snapshot::models`.
-    Some(HashSet<usize>),
-}
-
 /// Whether requests must carry a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -473,7 +422,7 @@ impl Snapshot {
         tenants: Vec<Tenant>,
         shown: serde_json::Value,
     ) -> Snapshot {
-        let Singles { server, admin, metrics, log, cores, cache } = singles;
+        let Singles { server, admin, metrics, log, cores, cache, limits, cors } = singles;
         let mut by_model = HashMap::with_capacity(models.len());
         for (index, model) in models.iter().enumerate() {
             by_model.entry(model.name.as_bytes().into()).or_insert(index);
@@ -492,6 +441,8 @@ impl Snapshot {
             log,
             cores,
             cache,
+            limits,
+            cors,
             backends,
             models,
             tenants,
@@ -522,21 +473,16 @@ impl Snapshot {
         (backend.priority as usize * regions + distance).min(u16::MAX.into()) as u16
     }
 
+    /// The index of the tenant with this credential, and its number there.
+    pub fn credential_place(&self, sha256: &[u8; 32]) -> Option<(usize, usize)> {
+        self.by_credential.get(sha256).copied()
+    }
+
     /// The credential with this SHA-256, accepted or not, and the index of its tenant. The look-up compares hashes of
     /// secrets, never secrets, so its timing tells nothing that helps to guess one.
     pub fn credential(&self, sha256: &[u8; 32]) -> Option<(usize, &Credential)> {
-        let (tenant, number) = *self.by_credential.get(sha256)?;
+        let (tenant, number) = self.credential_place(sha256)?;
         Some((tenant, self.tenants.get(tenant)?.credentials.get(number)?))
-    }
-}
-
-impl Allowed {
-    /// Whether the model with this index may be asked for.
-    pub fn allows(&self, model: usize) -> bool {
-        match self {
-            Allowed::All => true,
-            Allowed::Some(models) => models.contains(&model),
-        }
     }
 }
 

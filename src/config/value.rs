@@ -142,6 +142,66 @@ pub fn spell_duration(ms: u64) -> String {
     format!("{ms}ms")
 }
 
+/// Millionths of a decimal number such as `"0.15"`: exact, or refused.
+pub fn money(text: &str) -> Result<u64, Wrong> {
+    let refuse =
+        |what: String| Err(wrong(what, "write it in digits, with at most six after a point, such as \"0.15\""));
+    let quoted = printable(text);
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(part) {
+        return refuse(format!("\"{quoted}\" is not an amount"));
+    }
+    if part.len() > 6 {
+        return refuse(format!("\"{quoted}\" has more than six digits after the point"));
+    }
+    let millionths = format!("{part:0<6}").parse::<u64>().unwrap_or(0);
+    let whole = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(1_000_000));
+    match whole.and_then(|whole| whole.checked_add(millionths)) {
+        Some(millionths) => Ok(millionths),
+        None => refuse(format!("\"{quoted}\" is too large")),
+    }
+}
+
+/// Millionths as `money` reads them.
+pub fn spell_money(millionths: u64) -> String {
+    let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);
+    let text = format!("{whole}.{part:06}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// An origin as a browser spells it (RFC 6454 6.1), or `*`.
+pub(super) fn origin(text: &str) -> Result<String, Wrong> {
+    let refuse =
+        |what: &str| Err(wrong(format!("\"{}\" {what}", printable(text)), "write it as \"https://chat.example\""));
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return refuse("is not an origin");
+    };
+    let is_scheme = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+    let is_host = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return refuse("has a capital letter, which browsers write small");
+    }
+    if authority.contains(['/', '?', '#', '@', '*']) {
+        return refuse("has more than a scheme, a host and a port");
+    }
+    if scheme.is_empty() || authority.is_empty() || !scheme.bytes().all(is_scheme) || !authority.bytes().all(is_host) {
+        return refuse("is not an origin");
+    }
+    let own_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return Ok(text.to_owned()),
+    };
+    if authority.ends_with(own_port) {
+        return refuse("has its scheme's own port, which browsers leave out");
+    }
+    Ok(text.to_owned())
+}
+
 /// A path of a Unix socket.
 fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
     if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {

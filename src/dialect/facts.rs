@@ -121,6 +121,9 @@ pub struct RequestFacts {
     /// The span of the prompt: `messages`, `prompt` or `input`.
     pub prompt: Option<Span>,
     pub sampling: Sampling,
+    /// The most tokens that the answer may have, and how many answers are asked for.
+    pub answer_tokens_max: Option<u64>,
+    pub answers: u64,
     /// Members of the root that do not affect the answer to this request; `json::canonical` skips them.
     pub not_in_key: &'static [&'static str],
     pub(super) usage_place: UsagePlace,

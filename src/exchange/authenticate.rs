@@ -14,6 +14,8 @@ use crate::wire::http1::Fields;
 pub struct Principal {
     /// Index of the tenant; none where access is open.
     pub tenant: Option<usize>,
+    /// Which of the tenant's credentials it is.
+    pub number: usize,
     /// SHA-256 of the credential; zeros where access is open.
     pub credential: [u8; 32],
 }
@@ -21,7 +23,7 @@ pub struct Principal {
 /// Checks the credential that the head carries.
 pub fn principal(core: &Generation, client: &ClientConnection<'_>) -> Result<Principal, Failure> {
     if core.snapshot.access == Access::Open {
-        return Ok(Principal { tenant: None, credential: [0; 32] });
+        return Ok(Principal { tenant: None, number: 0, credential: [0; 32] });
     }
     for field in ["authorization", "x-api-key", "api-key"] {
         // A proxy in front may have judged the other one (RFC 9110 11.6.2: it is no list).
@@ -32,9 +34,10 @@ pub fn principal(core: &Generation, client: &ClientConnection<'_>) -> Result<Pri
     }
     let key = sent(&client.head.fields, client.pending()).ok_or(Failure::NoCredential)?;
     let sha256: [u8; 32] = Sha256::digest(key).into();
-    let (tenant, credential) = core.snapshot.credential(&sha256).ok_or(Failure::UnknownCredential)?;
+    let (tenant, number) = core.snapshot.credential_place(&sha256).ok_or(Failure::UnknownCredential)?;
+    let credential = &core.snapshot.tenants[tenant].credentials[number];
     match credential.standing(unix_ms()) {
-        Standing::Accepted => Ok(Principal { tenant: Some(tenant), credential: sha256 }),
+        Standing::Accepted => Ok(Principal { tenant: Some(tenant), number, credential: sha256 }),
         Standing::Expired => Err(Failure::ExpiredCredential),
         Standing::Disabled => Err(Failure::DisabledCredential),
     }

@@ -42,7 +42,7 @@ pub struct Call {
 #[expect(clippy::manual_async_fn, reason = "an async function keeps what it is given twice, and its task is copied")]
 pub fn run_call(call: Call) -> impl Future<Output = ()> {
     async move {
-        let Call { core, upstream, flight, guard } = call;
+        let Call { core, upstream, flight, mut guard } = call;
         let mut times = CallTimes::begin();
         let (closed, permit) = match answer(&core, &upstream, &flight).await {
             Ok(Found { mut pending, model, permit }) => {
@@ -53,7 +53,13 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
                     let (pending, core) = (&mut *pending, &*core);
                     poll_fn(move |context| pending.poll_flow(core, context)).await
                 };
+                let seen = pending.seen_tokens();
                 let mut closed = pending.close(&core, &upstream, flowed);
+                match &closed {
+                    Ok((captured, _)) if captured.stored == Err(NotStored::Status) => {}
+                    Ok((captured, _)) => guard.spend(model, captured.tokens, seen),
+                    Err(_) => guard.spend(model, None, seen),
+                }
                 // One of a fallback is not kept: the model that was asked for will be back.
                 if let Ok((captured, _)) = &mut closed
                     && model != upstream.model

@@ -15,6 +15,7 @@ use super::memory::RequestMemory;
 use super::messages::{Entry, Message};
 use super::node::Board;
 use super::purges::Purges;
+use super::quota::Quota;
 use crate::config::snapshot::{CacheMode, Snapshot};
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
@@ -77,6 +78,8 @@ pub struct Core {
     pub known_responses: RefCell<KnownHeads<ResponseHead>>,
     /// Its numbers, which the background core reads in place.
     pub counters: Arc<Counters>,
+    /// What tenants may spend.
+    pub quota: Quota,
     /// Where each series of requests counts.
     pub series: RefCell<SeriesIndex>,
     pub log: RefCell<LogBuffer>,
@@ -171,6 +174,7 @@ impl Core {
             known_responses: RefCell::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
             counters: board.counters(id).clone(),
+            quota: Quota::default(),
             series: RefCell::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.log.access)),
             panics,

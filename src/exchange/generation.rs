@@ -14,8 +14,8 @@ use super::core::Core;
 use super::meter;
 use super::model::ModelState;
 use super::node::{BackendId, ModelId, NodeGeneration};
-use super::queue;
 use super::send::StaticHeaders;
+use super::{queue, quota};
 use crate::config::snapshot::{Balance, Snapshot};
 use crate::net::tls::TlsError;
 
@@ -184,6 +184,7 @@ impl Current {
         self.close_retired();
         queue::release_all(&generation);
         core.sweep();
+        quota::sweep(core);
         core.outbox.flush();
         core.flush_log();
         core.counters.log_lines_dropped.set(core.log.borrow().dropped_ever());

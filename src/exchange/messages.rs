@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shards::breaker::Change;
+use shards::quota::{self, LimitId};
 use shards::{Asked, Check, CoreId, Fingerprint, Inserted, Lookup, Millis, Outcome, Settled};
 
 use super::connect;
@@ -145,6 +146,12 @@ pub enum Message {
     Generation(Arc<NodeGeneration>),
     /// Data core to background core: generation `number` is in force here.
     InForce { from: CoreId, number: u64 },
+    /// To the home core of a limit: this core needs some of it, or soon will.
+    QuotaAsk { limit: LimitId, ask: quota::Ask, from: CoreId },
+    /// The answer.
+    QuotaGrant { limit: LimitId, grant: quota::Grant },
+    /// To the home core of a limit: what was granted and not spent, and what was spent and not granted.
+    QuotaSettle { limit: LimitId, period: quota::Period, returned: quota::Returned },
     /// Data core to I/O core: lines of the access log, and how many were dropped before these.
     Log { from: CoreId, lines: Vec<u8>, dropped: u64 },
     /// I/O core to data core: the buffer of a `Log`, emptied.
@@ -176,6 +183,7 @@ impl Payload for Message {
             Message::Health { .. } | Message::Cooled { .. } | Message::ConnectionWanted { .. } => Class::Control,
             Message::Turned { .. } | Message::Insecure { .. } => Class::Control,
             Message::Generation(_) | Message::InForce { .. } => Class::Control,
+            Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
             Message::Addresses { .. } | Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => {
                 Class::Control
             }
@@ -192,6 +200,7 @@ impl Payload for Message {
             Message::Settle { kept, .. } => entry(kept),
             Message::Feed { bytes, .. } => bytes.len() as u64,
             Message::Log { lines, .. } | Message::LogBuffer { lines } => lines.capacity() as u64,
+            Message::QuotaSettle { returned, .. } => size_of_val(&returned.unspent[..]) as u64,
             _ => 0,
         }
     }
@@ -486,6 +495,9 @@ pub fn deliver(current: &Current, message: Message) {
             }
         }
         Message::Purged => weed(core),
+        Message::QuotaAsk { limit, ask, from } => super::quota::asked(core, limit, ask, from),
+        Message::QuotaGrant { limit, grant } => core.quota.granted(limit, grant),
+        Message::QuotaSettle { limit, period, returned } => core.quota.settled(limit, period, &returned),
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } | Message::Turned { .. } | Message::Insecure { .. } => {}

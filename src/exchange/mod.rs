@@ -19,6 +19,7 @@ mod pace; // how slowly a client may move bytes
 pub mod permits; // caps of the node, lent to its cores
 pub mod purges; // what was purged, and when
 mod queue; // waiting for a permit
+pub mod quota; // what tenants may spend
 mod upstream_request; // a request as the upstream side needs it
 
 pub mod run; // the sequence of the client's side

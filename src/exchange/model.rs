@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use shards::balancer::{Ring, RoundRobin, hash};
+use shards::quota::Estimate;
 use shards::{Budget, CoreId, Millis, Quantile, Queue};
 
 use super::node::{ModelId, NodeModel};
@@ -24,6 +25,8 @@ pub struct ModelState {
     core: usize,
     pub queue: Rc<RequestQueue>,
     pub spread: RefCell<Spread>,
+    /// Of the tokens that its requests take.
+    pub estimate: RefCell<Estimate>,
 }
 
 /// This core's permits of a model's cap, and who waits for one.
@@ -76,7 +79,7 @@ impl ModelState {
             Rc::new(RequestQueue { of, pending_max, permits, waiting })
         });
         let spread = RefCell::new(Spread::new(snapshot, settings, count));
-        ModelState { node, core: usize::from(core.0), queue, spread }
+        ModelState { node, core: usize::from(core.0), queue, spread, estimate: RefCell::default() }
     }
 
     pub fn id(&self) -> ModelId {

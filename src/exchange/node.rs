@@ -84,6 +84,9 @@ impl NodeGeneration {
 
     fn build(number: u64, cores: u16, before: Option<&NodeGeneration>, parts: Parts) -> NodeGeneration {
         let Parts { snapshot, addresses, tls } = parts;
+        if let Some(before) = before {
+            snapshot.continue_running(&before.snapshot);
+        }
         let mut names = before.map(|before| before.names.clone()).unwrap_or_default();
         let mut next_id = before.map_or(0, |before| before.next_id);
         let mut id = || {

@@ -7,6 +7,7 @@ use super::client::ClientConnection;
 use super::core::Core;
 use super::generation::Generation;
 use super::meter;
+use super::quota::Spender;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
@@ -114,6 +115,10 @@ pub struct RequestRecord {
     pub dialect: Dialect,
     pub form: Form,
     pub tenant: Option<usize>,
+    /// The web page that asks, if it may: its origin's place in the configuration.
+    pub page: Option<u16>,
+    /// Whose limits it spends from, if anything is limited.
+    pub spender: Option<Spender>,
     pub model: Option<usize>,
     pub backend: Option<Arc<str>>,
     pub cache: CacheMark,
@@ -157,6 +162,8 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         dialect: Dialect::OpenAi,
         form: Form::NonStreaming,
         tenant: None,
+        page: None,
+        spender: None,
         model: None,
         backend: None,
         cache: CacheMark::Bypass,

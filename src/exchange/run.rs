@@ -16,11 +16,12 @@ use super::lookup::{self, Event, Step};
 use super::messages::Acceptable;
 use super::parse::{self, BodyPlace, Request};
 use super::purges::Tags;
+use super::quota::{Permit, Spender};
 use super::record::{self, CacheMark, RequestRecord, Truncation};
 use super::relay::{self, Next, Reader, Role};
 use super::store::CompletionGuard;
 use super::upstream_request::UpstreamRequest;
-use super::{admit, decode, fingerprint};
+use super::{admit, decode, fingerprint, quota};
 use crate::config::snapshot::{HealthPaths, KeyShown};
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
@@ -72,7 +73,7 @@ async fn busy(current: &Current, socket: &mut Transport) -> Rest {
             }
             Accepted::Refused(failure) => {
                 let mut record = record::begin_refused();
-                relay::refuse(core, &mut record, &failure, &mut client.output);
+                relay::refuse(generation, &mut record, &failure, &mut client.output);
                 record.failure = Some(failure);
                 record::end(generation, &record);
                 linger(generation, &mut client).await;
@@ -81,6 +82,7 @@ async fn busy(current: &Current, socket: &mut Transport) -> Rest {
         }
         let _running = core.counters.exchanges.hold();
         let mut record = record::begin(core, &client);
+        record.page = relay::cors::page(&generation.snapshot.cors, &client.head.fields, client.pending());
         client.begin_answer();
         let end = exchange(generation, &mut client, &mut record).await;
         record::end(generation, &record);
@@ -161,6 +163,12 @@ async fn answer(
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
 ) -> Result<Next, Broken> {
+    if record.page.is_some()
+        && let Some(fields) = relay::cors::preflight(client)
+    {
+        pass_over(client, record);
+        return Ok(relay::cors::allow(core, client, record, &fields));
+    }
     let route = endpoint::route(&core.snapshot.server.passthrough_paths, &client.head, client.pending())?;
     record.endpoint = route.endpoint;
     if matches!(route.answerer, Answerer::Health | Answerer::Readiness) {
@@ -191,7 +199,15 @@ async fn answer(
     record.model = Some(admission.model);
     record.form = request.form;
     let fingerprint = fingerprint.map_err(|reason| record.not_stored = Some(reason)).ok();
-    answer_request(core, client, record, request, admission, fingerprint).await
+    let Some(spender) = Spender::of(core, &principal, admission.model) else {
+        return answer_request(core, client, record, request, admission, fingerprint, None).await;
+    };
+    record.spender = Some(spender);
+    let body = parse::body_bytes(client, &request.body);
+    let mut permit = Box::pin(quota::admit(core, spender, request.endpoint, request.facts.as_ref(), body)).await?;
+    let end = answer_request(core, client, record, request, admission, fingerprint, Some(&mut permit)).await;
+    permit.settle_cached(record.tokens);
+    end
 }
 
 /// From the fingerprint on: the cache, somebody's flight, or a flight of one's own. What comes next is decided by
@@ -203,6 +219,7 @@ async fn answer_request(
     mut request: Request,
     admission: admit::Admission,
     fingerprint: Option<Fingerprint>,
+    mut permit: Option<&mut Permit>,
 ) -> Result<Next, Broken> {
     let (form, usage_event) = (request.form, request.usage_event);
     if core.snapshot.cache.key == KeyShown::Shown {
@@ -226,12 +243,14 @@ async fn answer_request(
         let (keep_as, role) = match step {
             Step::Serve(entry) => {
                 discard(client, request.body);
+                permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
                 return relay::stored(core, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::ServeStale(entry) => {
                 let (age_ms, ttl_ms) = (now_ms().saturating_sub(entry.stored_ms), entry.ttl_ms);
                 record.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
                 discard(client, request.body);
+                permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
                 return relay::stored(core, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::Fail(failure) => return Err(Broken::Refused(failure)),
@@ -276,7 +295,8 @@ async fn answer_request(
                 return Err(Failure::NotCached.into());
             }
             let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record.request_id);
-            let guard = CompletionGuard::new(core, subscriber.flight(), keep_as, tags);
+            let spending = permit.as_mut().and_then(|permit| permit.take_spending(core));
+            let guard = CompletionGuard::new(core, subscriber.flight(), keep_as, tags, spending);
             subscriber.fly(core, upstream, guard);
         }
         let event = match relay::live(core, client, record, subscriber, acceptable, usage_event, role).await {

@@ -11,9 +11,10 @@ use super::flight::{End, Flight, Reuse};
 use super::generation::Generation;
 use super::messages::{Entry, keep};
 use super::purges::Tags;
+use super::quota::Spending;
 use super::relay::Captured;
 use super::upstream_request::UpstreamRequest;
-use crate::dialect::facts::NotStored;
+use crate::dialect::facts::{NotStored, TokenUsage};
 use crate::error::{Blame, Failure};
 use crate::net::now_ms;
 
@@ -26,6 +27,8 @@ pub struct CompletionGuard {
     tags: Tags,
     /// How many purges there had been before the call began.
     born: u64,
+    /// What its tenant has reserved for it. Of a call without an answer, nothing is used.
+    spending: Option<Spending>,
 }
 
 impl CompletionGuard {
@@ -34,10 +37,20 @@ impl CompletionGuard {
         flight: &Rc<Flight>,
         keep_as: Option<Fingerprint>,
         tags: Tags,
+        spending: Option<Spending>,
     ) -> CompletionGuard {
         core.counters.flights.add(1);
         core.counters.calls.add(1);
-        CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as, tags, born: core.purges.latest() }
+        let born = core.purges.latest();
+        CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as, tags, born, spending }
+    }
+
+    /// Settles what the call was reserved on what it has used at `model`, if it was answered: with this usage, or without a
+    /// word of it and about `seen` tokens.
+    pub fn spend(&mut self, model: usize, tokens: Option<TokenUsage>, seen: u64) {
+        if let Some(spending) = self.spending.take() {
+            spending.settle(tokens, seen, model);
+        }
     }
 
     /// Ends the flight.

@@ -11,6 +11,7 @@ mod attempts; // attempts that follow each other, fallbacks, queues, hedges
 mod cache; // hits, directives, what is kept and what is not
 mod codings; // requests that are compressed
 mod connections; // reuse, stale connections, failures and time-outs of backends
+mod cors; // web pages of other origins
 mod drain; // the end of the program
 mod faults; // malformed requests, each with its status and a closed connection
 mod flights; // one upstream call for many
@@ -18,6 +19,7 @@ mod golden; // visible bytes
 mod health; // checks, ejection, probes
 mod http; // keep-alive, pipelining, framings, half close
 mod intake; // what a request may cost while it arrives
+mod limits; // what tenants may spend
 mod moves; // backends whose names lead elsewhere
 mod paths; // where a request goes by its path, its method and the model it names
 mod patience; // how long is waited for whom, and what a failure says of a backend

@@ -44,7 +44,7 @@ struct Short {
 pub enum Look {
     /// It is there, granted in this slot.
     There(Slot),
-    /// Send this to the home core, and look again when its answer has come.
+    /// Tell the home core what is returned, send it this, and look again when its answer has come.
     Ask(Ask),
     /// Look again when the answer has come.
     Wait,
@@ -98,6 +98,10 @@ impl Lease {
         if self.asked.is_some_and(|(asked, _)| now.mono.since(asked) < ANSWER_MS) {
             self.wanted = self.wanted.saturating_add(need);
             return Look::Wait;
+        }
+        // What is here is too little by itself, and may be what is missing there.
+        for (granted, left) in core::mem::take(&mut self.slices) {
+            self.give_back(granted, left);
         }
         let want = core::mem::take(&mut self.wanted).max(need);
         self.asked = Some((now.mono, want));

@@ -1,7 +1,8 @@
 //! What each table of the file is called, how often it may occur, and what it is for.
 
 use super::Table::{
-    self, Admin, Backend, Cache, Cores, Credential, Listener, Log, Metrics, Model, Server, Target, Tenant,
+    self, Admin, Backend, Budget, Cache, Cores, Cors, Credential, Limits, Listener, Log, Metrics, Model, ModelLimits,
+    Server, Target, Tenant,
 };
 use super::{KEYS, Key, Kind, Shape};
 
@@ -11,6 +12,8 @@ impl Kind {
         match self {
             Kind::Targets => Some(Target),
             Kind::Credentials => Some(Credential),
+            Kind::Budgets => Some(Budget),
+            Kind::ModelLimits => Some(ModelLimits),
             _ => None,
         }
     }
@@ -18,8 +21,24 @@ impl Kind {
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 12] =
-        [Server, Admin, Metrics, Log, Cores, Cache, Listener, Backend, Model, Target, Tenant, Credential];
+    pub const ALL: [Table; 16] = [
+        Server,
+        Admin,
+        Metrics,
+        Log,
+        Cores,
+        Cache,
+        Limits,
+        Cors,
+        Listener,
+        Backend,
+        Model,
+        Target,
+        Tenant,
+        Credential,
+        ModelLimits,
+        Budget,
+    ];
 
     /// As spelled in the file; a nested table is named after the key that contains it.
     pub fn name(self) -> &'static str {
@@ -36,14 +55,18 @@ impl Table {
             Target => "model.backends",
             Tenant => "tenant",
             Credential => "tenant.keys",
+            ModelLimits => "tenant.model_limits",
+            Budget => "tenant.budget",
+            Limits => "limits",
+            Cors => "cors",
         }
     }
 
     pub fn shape(self) -> Shape {
         match self {
-            Server | Admin | Metrics | Log | Cores | Cache => Shape::Single,
+            Server | Admin | Metrics | Log | Cores | Cache | Limits | Cors => Shape::Single,
             Listener | Backend | Model | Tenant => Shape::Repeated,
-            Target | Credential => Shape::Nested,
+            Target | Credential | ModelLimits | Budget => Shape::Nested,
         }
     }
 
@@ -71,6 +94,10 @@ impl Table {
                  listen address is loopback or a Unix socket. Repeat the table for each."
             }
             Credential => "An element of `keys` of a tenant, when it is a table.",
+            ModelLimits => "An element of `model_limits` of a tenant.",
+            Budget => "A `budget` of a tenant, of a key, or of an element of `model_limits`.",
+            Limits => "What holds for the limits of all tenants.",
+            Cors => "Which web pages may use this gateway from a browser (the Fetch standard's CORS protocol).",
         }
     }
 
@@ -79,6 +106,7 @@ impl Table {
         match self {
             Target => Some("backend"),
             Credential => Some("hash"),
+            ModelLimits | Budget | Limits | Cors => None,
             Server | Admin | Metrics | Log | Cores | Cache | Listener | Backend | Model | Tenant => None,
         }
     }

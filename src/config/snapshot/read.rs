@@ -3,15 +3,15 @@
 
 mod backend;
 mod listener;
+mod tenant;
 
-use hashbrown::HashSet;
-
+pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
 pub(in crate::config) use self::{backend::backend, listener::listener};
 use super::{
-    Admin, Allowed, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, Credential, CredentialState,
-    GenAi, HealthPaths, KeyShown, Listen, Log, Metrics, Model, Server, Target, Tenant,
+    Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
+    Log, Metrics, Model, Price, Server, Target,
 };
-use crate::config::check::{self, Credentials, Names, Tenants};
+use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
 use crate::config::section::{Placed, Section};
 
@@ -191,6 +191,10 @@ pub(in crate::config) fn model(
         retry_after_max_ms: section.take("retry_after_max")?,
         hedge_percent: section.take("hedge_percent")?,
         panic_percent: section.take("panic_threshold")?,
+        price: Price {
+            input: section.take_optional("price_input")?.unwrap_or(0),
+            output: section.take_optional("price_output")?.unwrap_or(0),
+        },
     })
 }
 
@@ -205,58 +209,4 @@ fn target(section: &mut Section, backends: &Names, weights: &[u32], report: &mut
     };
     section.report_fault(report);
     Some(target)
-}
-
-pub(in crate::config) fn tenant(
-    section: &mut Section,
-    models: &Names,
-    credentials: &mut Credentials,
-    report: &mut Report<'_>,
-) -> Option<Tenant> {
-    // Collected with their gaps first, so that a broken one hides nothing about the others.
-    let keys: Option<Vec<Option<Credential>>> = section
-        .take("keys")
-        .map(|parts: Vec<Section>| parts.into_iter().map(|part| credential(part, credentials, report)).collect());
-    let allowed = match section.take_optional::<Vec<Placed<String>>>("models")? {
-        None => Allowed::All,
-        Some(names) => {
-            let (mut allowed, mut named) = (HashSet::new(), HashSet::new());
-            for name in &names {
-                if name.value.contains('*') && !models.has(&name.value) {
-                    allowed.extend(models.fitting("tenant.models", name, report));
-                    continue;
-                }
-                // A name that a pattern matches too is not a mistake; the same name twice is.
-                let found = models.find("tenant.models", name, report);
-                allowed.extend(found);
-                if found.is_some_and(|model| !named.insert(model)) {
-                    let what = format!("\"{}\" stands twice in the list", name.value);
-                    report.add(name.at, "tenant.models", what, "name each model once");
-                }
-            }
-            match names.iter().any(|name| name.value == "*") {
-                true => Allowed::All,
-                false => Allowed::Some(allowed),
-            }
-        }
-    };
-    Some(Tenant {
-        name: section.take("name")?,
-        models: allowed,
-        credentials: keys?.into_iter().collect::<Option<_>>()?,
-    })
-}
-
-fn credential(mut section: Section, credentials: &mut Credentials, report: &mut Report<'_>) -> Option<Credential> {
-    let hash: Option<Placed<[u8; 32]>> = section.take("hash");
-    if let Some(hash) = &hash {
-        credentials.add(hash, report);
-    }
-    let credential = Credential {
-        sha256: hash?.value,
-        expires: section.take_optional("expires")?,
-        state: if section.take("disabled")? { CredentialState::Disabled } else { CredentialState::Enabled },
-    };
-    section.report_fault(report);
-    Some(credential)
 }

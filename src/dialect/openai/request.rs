@@ -77,6 +77,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         return Err(RequestFault::RootNotObject);
     }
     let (mut model, mut stream, mut options, mut user, mut prompt) = (None, None, None, None, None);
+    let (mut answer_tokens_max, mut answers) = (None, 1);
     let mut sampling = Sampling::Random;
     for member in root.members() {
         match member.short_name(input, &mut [0; SHORT_NAME]) {
@@ -86,6 +87,10 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
             b"user" => user = Some(member.value),
             b"temperature" if is_zero(member.value, input) => sampling = Sampling::Deterministic,
             b"seed" if !member.value.is_null() => sampling = Sampling::Deterministic,
+            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+                answer_tokens_max = answer_tokens_max.max(member.value.as_u64(input));
+            }
+            b"n" => answers = member.value.as_u64(input).unwrap_or(1).max(1),
             b"messages" | b"prompt" | b"input" => prompt = Some(member.value.span()),
             other if ["model", "stream"].iter().any(|name| other.eq_ignore_ascii_case(name.as_bytes())) => {
                 // Some servers match names ignoring case and would see another model than the one checked.
@@ -117,6 +122,8 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         user,
         prompt,
         sampling,
+        answer_tokens_max,
+        answers,
         not_in_key: NOT_IN_KEY,
         usage_place: UsagePlace::Nowhere,
         has_further_options: false,

@@ -550,6 +550,11 @@ impl Flight {
         alarms.into_iter().flatten().for_each(Alarm::interrupt);
     }
 
+    /// How much of the answer has come.
+    pub fn received_bytes(&self) -> u64 {
+        self.state.borrow().reach()
+    }
+
     /// Where the flight stands, for a simulation that found one left behind.
     #[cfg(sim)]
     pub fn describe(&self) -> String {

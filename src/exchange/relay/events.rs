@@ -61,6 +61,8 @@ pub struct Events {
     had_content: bool,
     /// An error event was passed on: nothing of an answer may follow it.
     had_error: bool,
+    /// Events with content that came.
+    contents: u64,
 }
 
 impl Events {
@@ -84,6 +86,7 @@ impl Events {
             error: None,
             had_content: false,
             had_error: false,
+            contents: 0,
         }
     }
 
@@ -95,6 +98,11 @@ impl Events {
     /// What came in place of an answer, once: of what kind it is, and its data.
     pub fn take_error(&mut self) -> Option<(ErrorKind, Vec<u8>)> {
         self.error.take()
+    }
+
+    /// How many events had content: mostly one for each token.
+    pub fn contents(&self) -> u64 {
+        self.contents
     }
 
     /// Whether the terminal event was seen: nothing that still comes belongs to the answer.
@@ -141,6 +149,7 @@ impl Events {
             self.verdict.note(&facts);
             self.had_content |= facts.substance != Substance::Preamble;
             self.had_error |= facts.kind == EventKind::Error;
+            self.contents += u64::from(facts.kind == EventKind::Content);
             if facts.usage.is_some() {
                 // The last one that comes stands.
                 self.tokens = facts.usage;

@@ -1,9 +1,11 @@
 //! Response heads, in one place: what every client sees of the gateway itself.
 
-use super::Next;
+use super::{Next, cors};
+use crate::config::snapshot::Counted;
 use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
-use crate::exchange::core::Core;
+use crate::exchange::generation::Generation;
+use crate::exchange::quota::Spender;
 use crate::exchange::record::{CacheMark, RequestRecord, Truncation};
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Method, Persistence, Version, encode};
@@ -35,7 +37,7 @@ pub fn is_events(content_type: &[u8]) -> bool {
 
 /// Writes a head. `further` are header lines with their ends.
 pub fn write(
-    core: &Core,
+    core: &Generation,
     record: &mut RequestRecord,
     status: u16,
     content_type: &[u8],
@@ -64,6 +66,14 @@ pub fn write(
     }
     write_cache_fields(record, out);
     encode::field(out, "x-request-id", record.request_id.bytes());
+    if let Some(page) = record.page {
+        cors::write(&core.snapshot.cors, page, out);
+    }
+    if let Some(spender) = record.spender
+        && (status < 300 || status == 429)
+    {
+        write_rate_limits(core, spender, out);
+    }
     out.extend_from_slice(further);
     let next =
         if record.delivery.persistence == Persistence::Close || delimited == Delimited::Close || core.draining.get() {
@@ -78,6 +88,61 @@ pub fn write(
         };
     encode::head_end(out);
     next
+}
+
+/// OpenAI's `x-ratelimit-*`: what is left of the limits of requests and tokens that are nearest to their end.
+fn write_rate_limits(core: &Generation, spender: Spender, out: &mut Vec<u8>) {
+    for (counted, word) in [(Counted::Requests, "requests"), (Counted::Tokens, "tokens")] {
+        let Some((limit, left, whole_ms)) = spender.standing(core, counted) else { continue };
+        let mut field = |name: &str, write: &dyn Fn(&mut Vec<u8>)| {
+            for part in ["x-ratelimit-", name, "-", word, ": "] {
+                out.extend_from_slice(part.as_bytes());
+            }
+            write(out);
+            out.extend_from_slice(b"\r\n");
+        };
+        field("limit", &|out| write_number(limit, out));
+        field("remaining", &|out| write_number(left, out));
+        field("reset", &|out| write_duration(whole_ms, out));
+    }
+}
+
+fn write_number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// As OpenAI spells durations: `1h2m3s`, `500ms`.
+fn write_duration(ms: u64, out: &mut Vec<u8>) {
+    let whole_s = ms.div_ceil(1000);
+    let parts = match (1..1_000).contains(&ms) {
+        true => [(ms, "ms"), (0, ""), (0, "")],
+        false => [(whole_s / 3600, "h"), (whole_s / 60 % 60, "m"), (whole_s % 60, "s")],
+    };
+    let first = parts.iter().position(|(number, _)| *number > 0).unwrap_or(2);
+    for (number, unit) in parts[first..].iter().filter(|(_, unit)| !unit.is_empty()) {
+        write_number(*number, out);
+        out.extend_from_slice(unit.as_bytes());
+    }
+}
+
+/// Longest wait that OpenAI's libraries heed.
+const HEEDED_MS: u64 = 60_000;
+
+/// When to try again, and whether to do so at all without being told to.
+fn write_wait(in_ms: Option<u64>, out: &mut Vec<u8>) {
+    match in_ms {
+        // A limit of a minute: a moment more, or less, is not worth that a client does not wait at all.
+        Some(ms) if ms < HEEDED_MS + 5_000 => {
+            let ms = ms.min(HEEDED_MS);
+            encode::field_number(out, "retry-after", ms.div_ceil(1000));
+            encode::field_number(out, "retry-after-ms", ms);
+        }
+        Some(ms) => {
+            encode::field_number(out, "retry-after", ms.div_ceil(1000));
+            encode::field(out, "x-should-retry", b"false");
+        }
+        None => encode::field(out, "x-should-retry", b"false"),
+    }
 }
 
 /// `x-cache`, and RFC 9211's `cache-status` with `age` (RFC 9111 5.1) on hits.
@@ -143,7 +208,7 @@ pub fn told<'a>(public: &'a Public, record: &'a RequestRecord) -> PublicError<'a
 }
 
 /// Writes a failure as a whole response, for a client that has got nothing yet.
-pub fn refuse(core: &Core, record: &mut RequestRecord, failure: &Failure, out: &mut Vec<u8>) -> Next {
+pub fn refuse(core: &Generation, record: &mut RequestRecord, failure: &Failure, out: &mut Vec<u8>) -> Next {
     let public = failure.public();
     let mut body = core.buffers.take();
     record.dialect.write_error(&mut body, &told(&public, record));
@@ -160,6 +225,7 @@ pub fn refuse(core: &Core, record: &mut RequestRecord, failure: &Failure, out: &
         Failure::MemoryFull | Failure::NoBackend | Failure::QueueFull | Failure::QueueTimeout | Failure::Draining => {
             encode::field(&mut further, "retry-after", b"1")
         }
+        Failure::Limited(limited) => write_wait(limited.in_ms, &mut further),
         _ => {}
     }
     record.form = Form::NonStreaming;
@@ -170,4 +236,27 @@ pub fn refuse(core: &Core, record: &mut RequestRecord, failure: &Failure, out: &
     }
     core.buffers.give(body);
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_duration;
+
+    #[test]
+    fn durations_are_spelled_as_openai_does() {
+        for (ms, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (999, "999ms"),
+            (1_000, "1s"),
+            (1_001, "2s"),
+            (62_000, "1m2s"),
+            (3_600_000, "1h0m0s"),
+            (86_399_999, "24h0m0s"),
+        ] {
+            let mut out = Vec::new();
+            write_duration(ms, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Reads a flight for one client and writes it out as it comes: many small events that are here together leave in one
 //! write, and none waits for another. Notices a client that leaves, a backend that thinks, and a flight that is silent.
 
+use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -10,6 +11,7 @@ use shards::{Group, Patience, Worth};
 
 use super::Next;
 use super::head::{self, Delimited, unknown_length};
+use super::passed;
 use crate::dialect::facts::{Form, NotStored, UsageEvent};
 use crate::error::{Again, Failure};
 use crate::exchange::client::ClientConnection;
@@ -384,8 +386,11 @@ impl Writer {
         }
         let content_type = &answer_head.content_type;
         let out = &mut client.output;
-        self.next =
-            head::write(core, record, answer_head.status, content_type, self.delimited, &answer_head.fields, out);
+        let fields = match record.spender {
+            Some(_) => passed::without_rate_limits(&answer_head.fields),
+            None => Cow::Borrowed(&answer_head.fields[..]),
+        };
+        self.next = head::write(core, record, answer_head.status, content_type, self.delimited, &fields, out);
         self.held = true;
     }
 

@@ -3,6 +3,7 @@
 //! writes what the cache had, `head` writes every response head.
 
 mod blocks;
+pub mod cors; // web pages
 mod events;
 mod head;
 mod live;

@@ -1,6 +1,8 @@
 //! Which fields of a backend's response head reach the client. All others stay here: framing, connection, cookies, and
 //! whatever would tell where the backend is.
 
+use std::borrow::Cow;
+
 use crate::config::snapshot::Backend;
 use crate::wire::http1::{ResponseHead, encode};
 
@@ -18,7 +20,7 @@ const PASSED: [&str; 10] = [
     "retry-after-ms",
 ];
 
-/// Beginning of the names of fields that say how much of a provider's limit is left. No tenant has limits of its own.
+/// Beginning of the names of fields that say how much of a provider's limit is left.
 const RATE_LIMITS: &[u8] = b"x-ratelimit-";
 
 /// Writes the fields of `head` that pass, as header lines.
@@ -40,6 +42,15 @@ pub fn fields(head: &ResponseHead, bytes: &[u8], backend: &Backend, out: &mut Ve
     if let Some(value) = head.fields.get(bytes, "location") {
         encode::field(out, "location", location(value, &backend.authority, &backend.base_path));
     }
+}
+
+/// `lines` without those fields: for a tenant with limits of its own.
+pub fn without_rate_limits(lines: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memmem::find(lines, RATE_LIMITS).is_none() {
+        return Cow::Borrowed(lines);
+    }
+    let kept = lines.split_inclusive(|&byte| byte == b'\n').filter(|line| !line.starts_with(RATE_LIMITS));
+    Cow::Owned(kept.flatten().copied().collect())
 }
 
 /// Where a redirect leads, for the client (RFC 9110 10.2.2): the path at this gateway, if it leads to the backend itself;
@@ -94,7 +105,14 @@ fn below<'a>(path: &'a [u8], base_path: &str) -> &'a [u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::location;
+    use super::{location, without_rate_limits};
+
+    #[test]
+    fn a_providers_limits_are_taken_out_and_nothing_else() {
+        let lines = b"retry-after: 3\r\nx-ratelimit-limit-requests: 5\r\netag: x-ratelimit-\r\nx-ratelimit-a: \r\n";
+        assert_eq!(&*without_rate_limits(lines), b"retry-after: 3\r\netag: x-ratelimit-\r\n");
+        assert_eq!(&*without_rate_limits(b"etag: 1\r\n"), b"etag: 1\r\n");
+    }
 
     #[track_caller]
     fn at(value: &str, authority: &str, base_path: &str, expected: &str) {

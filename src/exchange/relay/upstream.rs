@@ -174,6 +174,18 @@ impl PendingResponse<'_> {
         Poll::Ready(Ok(()))
     }
 
+    /// About how many tokens have come, for an answer that says nothing of it: an event each, or a few bytes.
+    pub fn seen_tokens(&self) -> u64 {
+        const TOKEN_BYTES: u64 = 4;
+        /// Of an event with one token and what is said around it.
+        const EVENT_BYTES: u64 = 128;
+        match &self.work {
+            Work::Events(events) => events.contents(),
+            Work::Whole(_) | Work::Opaque => self.source.flight.received_bytes() / TOKEN_BYTES,
+            Work::Blocks(_) => self.source.flight.received_bytes() / EVENT_BYTES,
+        }
+    }
+
     /// What is known of the answer once it has flowed. The connection is given back to its pool, or it is in the tail.
     /// Errors: the answer is not complete, and why.
     pub fn close(

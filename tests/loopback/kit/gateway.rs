@@ -121,6 +121,11 @@ impl Setup {
         self.table(&format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{lines}"))
     }
 
+    /// `lines` of the table `[limits]` or `[cors]`.
+    pub fn single(self, name: &str, lines: &str) -> Setup {
+        self.table(&format!("[{name}]\n{lines}"))
+    }
+
     fn table(mut self, text: &str) -> Setup {
         self.tables += &format!("\n{text}\n");
         self

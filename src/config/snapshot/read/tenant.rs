@@ -1,0 +1,203 @@
+//! A `[[tenant]]` of the file as a field of the snapshot: its keys, models and limits; and what holds for all tenants.
+//! Owns nothing. `None` means that something was reported, never that a value is absent.
+
+use hashbrown::{HashMap, HashSet};
+use sha2::{Digest, Sha256};
+
+use crate::config::check::{Credentials, Names};
+use crate::config::problem::Report;
+use crate::config::section::{Placed, Section};
+use crate::config::snapshot::{
+    Allowed, CachedTokens, Concurrent, Cors, Counted, Credential, CredentialState, Limit, LimitOf, LimitRules, Limits,
+    Period, Tenant,
+};
+
+/// Whether any model has a price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Pricing {
+    Some,
+    None,
+}
+
+pub(in crate::config) fn limit_rules(section: &mut Section) -> Option<LimitRules> {
+    let cached = section.take("cached_tokens")?;
+    let status: &str = section.take("budget_status")?;
+    Some(LimitRules {
+        cached_tokens: if cached { CachedTokens::Counted } else { CachedTokens::Free },
+        budget_status: status.parse().ok()?,
+    })
+}
+
+pub(in crate::config) fn cors(section: &mut Section, report: &mut Report<'_>) -> Option<Cors> {
+    let origins: Vec<Placed<String>> = section.take_optional("origins")?.unwrap_or_default();
+    for (index, origin) in origins.iter().enumerate() {
+        if origins[..index].iter().any(|earlier| earlier.value == origin.value) {
+            let what = format!("\"{}\" stands twice in the list", origin.value);
+            report.add(origin.at, "cors.origins", what, "name each origin once");
+        }
+    }
+    Some(Cors { origins: origins.into_iter().map(|origin| origin.value).collect() })
+}
+
+pub(in crate::config) fn tenant(
+    section: &mut Section,
+    models: &Names,
+    pricing: Pricing,
+    credentials: &mut Credentials,
+    report: &mut Report<'_>,
+) -> Option<Tenant> {
+    // Collected with their gaps first, so that a broken one hides nothing about the others.
+    let whose = section.name().map(|name| name.value.clone()).unwrap_or_default();
+    let keys: Option<Vec<Option<Credential>>> = section.take("keys").map(|parts: Vec<Section>| {
+        parts.into_iter().map(|part| credential(part, &whose, pricing, credentials, report)).collect()
+    });
+    let own = limits(section, LimitOf::Tenant, &[&whose], pricing, report);
+    let model_limits = model_limits(section, &whose, models, pricing, report);
+    let allowed = match section.take_optional::<Vec<Placed<String>>>("models")? {
+        None => Allowed::All,
+        Some(names) => {
+            let (mut allowed, mut named) = (HashSet::new(), HashSet::new());
+            for name in &names {
+                if name.value.contains('*') && !models.has(&name.value) {
+                    allowed.extend(models.fitting("tenant.models", name, report));
+                    continue;
+                }
+                // A name that a pattern matches too is not a mistake; the same name twice is.
+                let found = models.find("tenant.models", name, report);
+                allowed.extend(found);
+                if found.is_some_and(|model| !named.insert(model)) {
+                    let what = format!("\"{}\" stands twice in the list", name.value);
+                    report.add(name.at, "tenant.models", what, "name each model once");
+                }
+            }
+            match names.iter().any(|name| name.value == "*") {
+                true => Allowed::All,
+                false => Allowed::Some(allowed),
+            }
+        }
+    };
+    Some(Tenant {
+        name: section.take("name")?,
+        models: allowed,
+        credentials: keys?.into_iter().collect::<Option<_>>()?,
+        limits: own?,
+        model_limits: model_limits?,
+    })
+}
+
+fn credential(
+    mut section: Section,
+    tenant: &str,
+    pricing: Pricing,
+    credentials: &mut Credentials,
+    report: &mut Report<'_>,
+) -> Option<Credential> {
+    let hash: Option<Placed<[u8; 32]>> = section.take("hash");
+    if let Some(hash) = &hash {
+        credentials.add(hash, report);
+    }
+    let digest: String = hash.iter().flat_map(|hash| hash.value).map(|byte| format!("{byte:02x}")).collect();
+    let limits = limits(&mut section, LimitOf::Key, &[tenant, &digest], pricing, report);
+    let credential = Credential {
+        sha256: hash?.value,
+        expires: section.take_optional("expires")?,
+        state: if section.take("disabled")? { CredentialState::Disabled } else { CredentialState::Enabled },
+        limits: limits?,
+    };
+    section.report_fault(report);
+    Some(credential)
+}
+
+fn model_limits(
+    section: &mut Section,
+    tenant: &str,
+    models: &Names,
+    pricing: Pricing,
+    report: &mut Report<'_>,
+) -> Option<HashMap<usize, Limits>> {
+    let parts: Vec<Section> = section.take_optional("model_limits")?.unwrap_or_default();
+    // All of them are looked at though one is wrong: the report is what counts then.
+    let read: Vec<Option<(usize, usize, Limits)>> = parts
+        .into_iter()
+        .map(|mut part| {
+            let name: Placed<String> = part.take("model")?;
+            let model = models.find("tenant.model_limits.model", &name, report);
+            let limits = limits(&mut part, LimitOf::Model, &[tenant, &name.value], pricing, report);
+            if limits.as_ref().is_some_and(Limits::is_empty) {
+                let remedy = "add one, such as requests_per_minute, or take the element out";
+                report.add(part.at, "tenant.model_limits", "there is no limit in it", remedy);
+            }
+            part.report_fault(report);
+            Some((name.at, model?, limits?))
+        })
+        .collect();
+    let mut all = HashMap::new();
+    for (at, model, limits) in read.into_iter().collect::<Option<Vec<_>>>()? {
+        if all.insert(model, limits).is_some() {
+            report.add(at, "tenant.model_limits.model", "the model stands twice in the list", "name each model once");
+        }
+    }
+    Some(all)
+}
+
+/// The limits in a table. `whose` tells them from all others.
+fn limits(
+    section: &mut Section,
+    of: LimitOf,
+    whose: &[&str],
+    pricing: Pricing,
+    report: &mut Report<'_>,
+) -> Option<Limits> {
+    let mut limits = Limits::default();
+    let mut add = |counted: Counted, period: Period, amount: u64| {
+        limits.rates.push(Limit { id: identity(of, whose, counted, period), of, counted, period, amount });
+    };
+    let counts = [
+        ("requests_per_minute", Counted::Requests, Period::Minute),
+        ("requests_per_day", Counted::Requests, Period::Day),
+        ("tokens_per_minute", Counted::Tokens, Period::Minute),
+        ("tokens_per_day", Counted::Tokens, Period::Day),
+    ]
+    .map(|(name, counted, period)| {
+        let amount: Option<u64> = section.take_optional(name)?;
+        Some(amount.into_iter().for_each(|amount| add(counted, period, amount)))
+    });
+    let concurrent: Option<Option<u32>> = section.take_optional("concurrent_requests");
+    let budgets_at = section.place("budget");
+    let budgets: Option<Vec<Section>> = section.take_optional("budget")?;
+    if budgets.is_some() && pricing == Pricing::None {
+        let remedy = "add price_input and price_output to the models that cost something";
+        report.add_absence(budgets_at, "tenant.budget", "no [[model]] has a price, so nothing would count", remedy);
+    }
+    let (mut whole, mut periods) = (true, Vec::new());
+    for mut budget in budgets.into_iter().flatten() {
+        let at = budget.at;
+        let (amount, period) = (budget.take::<u64>("amount"), budget.take_choice::<Period>("period"));
+        let (Some(amount), Some(period)) = (amount, period) else {
+            whole = false;
+            continue;
+        };
+        if periods.contains(&period) {
+            report.add(at, "tenant.budget.period", "the period stands twice in the list", "write one budget for each");
+        }
+        periods.push(period);
+        // From millionths.
+        add(Counted::Money, period, amount.saturating_mul(1_000_000));
+        budget.report_fault(report);
+    }
+    counts.into_iter().collect::<Option<Vec<()>>>()?;
+    limits.concurrent = concurrent?.map(|most| Concurrent::new(of, most));
+    whole.then_some(limits)
+}
+
+/// The same for the same limit in each configuration.
+fn identity(of: LimitOf, whose: &[&str], counted: Counted, period: Period) -> u64 {
+    let mut hash = Sha256::new();
+    for part in whose {
+        hash.update(part.as_bytes());
+        hash.update([0]); // names have none
+    }
+    hash.update([of as u8, counted as u8, period as u8]);
+    let hash = hash.finalize();
+    u64::from_be_bytes(std::array::from_fn(|at| hash[at]))
+}

@@ -1,0 +1,272 @@
+//! Tenants, their credentials, and what they may spend. Part of the snapshot: immutable but for the counts of requests that
+//! run, which all cores share.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::{HashMap, HashSet};
+use strum::{EnumString, VariantNames};
+
+use super::Snapshot;
+
+/// Somebody with credentials.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub name: String,
+    pub models: Allowed,
+    pub credentials: Vec<Credential>,
+    /// Of all its keys together.
+    pub limits: Limits,
+    /// The same of single models: indices into `Snapshot::models`.
+    pub model_limits: HashMap<usize, Limits>,
+}
+
+/// A key that a tenant's clients send.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    pub sha256: [u8; 32],
+    pub expires: Option<Moment>,
+    pub state: CredentialState,
+    pub limits: Limits,
+}
+
+/// What the configuration says of a key, besides its expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialState {
+    Enabled,
+    Disabled,
+}
+
+/// A point in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds since 1970-01-01 UTC. A date is the end of its day.
+    pub unix_ms: u64,
+    /// As the configuration spells it.
+    pub spelled: String,
+}
+
+/// Whether a key is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Accepted,
+    Expired,
+    Disabled,
+}
+
+impl Credential {
+    /// Whether it is accepted at `unix_ms`.
+    pub fn standing(&self, unix_ms: u64) -> Standing {
+        match (self.state, &self.expires) {
+            (CredentialState::Disabled, _) => Standing::Disabled,
+            (CredentialState::Enabled, Some(expires)) if expires.unix_ms <= unix_ms => Standing::Expired,
+            (CredentialState::Enabled, _) => Standing::Accepted,
+        }
+    }
+}
+
+/// The models a tenant may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    All,
+    /// Indices into `Snapshot::models`.
+    Some(HashSet<usize>),
+}
+
+impl Allowed {
+    /// Whether the model with this index may be asked for.
+    pub fn allows(&self, model: usize) -> bool {
+        match self {
+            Allowed::All => true,
+            Allowed::Some(models) => models.contains(&model),
+        }
+    }
+}
+
+/// What may be spent, by a tenant, by a key, or by a tenant at a model.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    pub rates: Vec<Limit>,
+    pub concurrent: Option<Concurrent>,
+}
+
+impl Limits {
+    pub fn is_empty(&self) -> bool {
+        self.rates.is_empty() && self.concurrent.is_none()
+    }
+}
+
+/// A limit over a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// A hash of whose it is, of what, and of its period: the same in each configuration that has the limit.
+    pub id: u64,
+    pub of: LimitOf,
+    pub counted: Counted,
+    pub period: Period,
+    /// In units of what is counted; at least 1.
+    pub amount: u64,
+}
+
+/// Whose a limit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitOf {
+    Tenant,
+    Key,
+    /// A tenant's at a model.
+    Model,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Requests,
+    Tokens,
+    /// In 10^-12 of the unit that prices are in.
+    Money,
+}
+
+/// Over which time a limit counts: any 60 seconds, or a period of the calendar, in UTC. A week begins on Monday.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+pub enum Period {
+    #[strum(serialize = "1min")]
+    Minute,
+    #[strum(serialize = "1d")]
+    Day,
+    #[strum(serialize = "1w")]
+    Week,
+    #[strum(serialize = "1mo")]
+    Month,
+}
+
+impl Period {
+    /// Those of a budget.
+    pub const CALENDAR: &[&str] = &["1d", "1w", "1mo"];
+}
+
+/// How many requests may run at a time. The cores share the count: what one core does not use, all others can.
+#[derive(Clone, Debug)]
+pub struct Concurrent {
+    pub of: LimitOf,
+    pub most: u32,
+    running: OnceLock<Arc<AtomicU32>>,
+}
+
+impl Concurrent {
+    pub fn new(of: LimitOf, most: u32) -> Concurrent {
+        Concurrent { of, most, running: OnceLock::new() }
+    }
+
+    /// Goes on with the count of the same limit in the configuration before. To be called before anything is counted.
+    fn continue_from(&self, before: &Concurrent) {
+        let _ = self.running.set(before.count().clone());
+    }
+
+    fn count(&self) -> &Arc<AtomicU32> {
+        self.running.get_or_init(Arc::default)
+    }
+
+    /// Counts one more, if that is not one too many. No other memory is published by it.
+    pub fn enter(&self) -> Option<Running> {
+        let enter = |running: u32| running.checked_add(1).filter(|running| *running <= self.most);
+        self.count().fetch_update(Relaxed, Relaxed, enter).ok()?;
+        Some(Running(self.count().clone()))
+    }
+
+    /// How many run.
+    pub fn running(&self) -> u32 {
+        self.count().load(Relaxed)
+    }
+}
+
+impl Snapshot {
+    /// What runs under the configuration `before` counts in this one, too. To be called before this one is in force.
+    pub fn continue_running(&self, before: &Snapshot) {
+        let continued = |now: &Limits, was: &Limits| {
+            if let (Some(now), Some(was)) = (&now.concurrent, &was.concurrent) {
+                now.continue_from(was);
+            }
+        };
+        let names: HashMap<&str, &Tenant> =
+            before.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant)).collect();
+        for tenant in &self.tenants {
+            for credential in &tenant.credentials {
+                if let Some((_, was)) = before.credential(&credential.sha256) {
+                    continued(&credential.limits, &was.limits);
+                }
+            }
+            let Some(was) = names.get(tenant.name.as_str()) else { continue };
+            continued(&tenant.limits, &was.limits);
+            for (model, limits) in &tenant.model_limits {
+                let name = self.models[*model].name.as_bytes();
+                if let Some(was) = before.model(name).and_then(|model| was.model_limits.get(&model)) {
+                    continued(limits, was);
+                }
+            }
+        }
+    }
+}
+
+/// A request that counts while this lives.
+#[derive(Debug)]
+pub struct Running(Arc<AtomicU32>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What a model costs, in 10^-12 of the unit of money per token: millionths per million tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    pub input: u64,
+    pub output: u64,
+}
+
+impl Price {
+    /// In 10^-12; what is beyond 64 bits is so many.
+    pub fn of(self, input_tokens: u64, output_tokens: u64) -> u64 {
+        let (input, output) = (input_tokens.saturating_mul(self.input), output_tokens.saturating_mul(self.output));
+        input.saturating_add(output)
+    }
+
+    pub fn is_free(self) -> bool {
+        self == Price::default()
+    }
+}
+
+/// Money as text: 10^-12 of its unit, exactly.
+pub fn spell_money(money: u64) -> String {
+    const UNIT: u64 = 1_000_000_000_000;
+    let text = format!("{}.{:012}", money / UNIT, money % UNIT);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// What holds for all limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRules {
+    pub cached_tokens: CachedTokens,
+    /// Of the answer to a request beyond a budget.
+    pub budget_status: u16,
+}
+
+/// Whether tokens of answers from the cache count against limits of tokens and money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CachedTokens {
+    Counted,
+    Free,
+}
+
+/// Which web pages may read answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// As browsers spell them; `*` is all. None: no page.
+    pub origins: Vec<String>,
+}
+
+impl Cors {
+    /// Which of the origins allows a page of `origin`.
+    pub fn place(&self, origin: &[u8]) -> Option<usize> {
+        self.origins.iter().position(|allowed| allowed == "*" || allowed.as_bytes() == origin)
+    }
+}

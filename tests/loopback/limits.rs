@@ -1,0 +1,220 @@
+//! Tenants held to their limits: what is refused and how, what is told of what is left, and what is given back.
+
+use super::kit::*;
+
+fn keyed(key: &str, body: &str) -> Vec<u8> {
+    post_with(CHAT, &format!("Authorization: Bearer {key}\r\n"), body)
+}
+
+/// A question that is not answered from the cache, with an answer of at most so many tokens.
+fn bounded(what: &str, most: u32) -> String {
+    question(what).replace("\"model\"", &format!("\"max_tokens\":{most},\"model\""))
+}
+
+fn number(response: &Response, field: &str) -> u64 {
+    response.field(field).unwrap_or_else(|| panic!("no {field} in\n{}", response.head)).parse().unwrap()
+}
+
+#[test]
+fn so_many_requests_a_minute_and_no_more() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).tenant("t", "key", "requests_per_minute = 3").tenant("u", "other", "").start();
+    for left in [2, 1, 0] {
+        let response = gateway.ask(keyed("key", &question(&format!("{left}")))).expect(200);
+        assert_eq!(number(&response, "x-ratelimit-limit-requests"), 3);
+        assert_eq!(number(&response, "x-ratelimit-remaining-requests"), left);
+        assert_eq!(response.field("x-ratelimit-reset-requests"), Some("1m2s"));
+        assert_eq!(response.field("x-ratelimit-limit-tokens"), None);
+    }
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        client.send(keyed("key", &question("more")));
+        let refused = client.response().expect(429);
+        assert_eq!(refused.code(), "requests_per_minute_exceeded");
+        assert_eq!(number(&refused, "x-ratelimit-remaining-requests"), 0);
+        let (seconds, ms) = (number(&refused, "retry-after"), number(&refused, "retry-after-ms"));
+        assert!((1..=60).contains(&seconds) && ms.div_ceil(1000) == seconds, "{seconds} s, {ms} ms");
+        let body: serde_json::Value = serde_json::from_str(refused.text()).unwrap();
+        assert_eq!(body["error"]["type"], "requests");
+    }
+    assert_eq!(backend.count(), 3);
+    // Another tenant knows nothing of it, not even that there are limits.
+    let response = gateway.ask(keyed("other", &question("other"))).expect(200);
+    assert_eq!(response.field("x-ratelimit-limit-requests"), None);
+}
+
+/// Whatever cores the connections are on.
+#[test]
+fn a_small_limit_is_exact_on_many_cores() {
+    let backend = Backend::answering(echo);
+    let gateway =
+        Setup::with(&backend).cores(4).tenant("t", "key", "requests_per_minute = 10\ntokens_per_day = 100_000").start();
+    let ask = |number: u32| gateway.ask(keyed("key", &question(&format!("{number}")))).status;
+    let served = (0..60).filter(|number| ask(*number) == 200).count();
+    assert_eq!((served, backend.count()), (10, 10));
+}
+
+#[test]
+fn tokens_are_reserved_and_then_settled() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).tenant("t", "key", "tokens_per_minute = 100").start();
+    let ask = |what: &str, most: u32| gateway.ask(keyed("key", &bounded(what, most)));
+    // The backend tells of 5 each time.
+    for (place, what) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let response = ask(what, 50).expect(200);
+        assert_eq!(number(&response, "x-ratelimit-limit-tokens"), 100);
+        assert_eq!(number(&response, "x-ratelimit-remaining-tokens"), 100 - 5 * (place as u64 + 1));
+    }
+    let refused = ask("e", 80).expect(429);
+    assert_eq!(refused.code(), "tokens_per_minute_exceeded");
+    assert_eq!(number(&refused, "x-ratelimit-remaining-tokens"), 80);
+    assert!(number(&refused, "retry-after") >= 1);
+    ask("f", 50).expect(200);
+    // More than the whole limit: nothing to wait for.
+    let never = ask("g", 1000).expect(429);
+    assert_eq!((never.field("retry-after"), never.field("x-should-retry")), (None, Some("false")));
+    assert!(never.text().contains("lower max_tokens"), "{}", never.text());
+}
+
+#[test]
+fn streams_are_settled_on_their_usage_and_cached_answers_are_free() {
+    let backend = Backend::answering(echo);
+    for (cached, each) in [("false", 0), ("true", 5)] {
+        let gateway = Setup::with(&backend)
+            .single("limits", &format!("cached_tokens = {cached}"))
+            .tenant("t", "key", "requests_per_minute = 100\ntokens_per_minute = 2_000")
+            .start();
+        let body = streamed_question("s").replace("\"model\"", "\"max_tokens\":50,\"model\"");
+        let ask = || gateway.ask(keyed("key", &body)).expect(200);
+        let (first, second, third) = (ask(), ask(), ask());
+        assert_eq!((first.cache(), second.cache(), third.cache()), ("MISS", "HIT", "HIT"));
+        let left = |response: &Response| number(response, "x-ratelimit-remaining-tokens");
+        // The head of a stream is written before its end is known.
+        assert!(left(&first) < 2_000, "{}", left(&first));
+        assert_eq!(left(&second), 2_000 - 5 - each);
+        assert_eq!(left(&second) - left(&third), each, "cached_tokens = {cached}");
+        assert_eq!(number(&third, "x-ratelimit-remaining-requests"), 97, "hits are requests");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_pays_for_what_came_and_gives_its_place_back() {
+    let backend = Backend::run(|peer| {
+        if peer.request().is_some() {
+            peer.write(STREAM_HEAD);
+            (0..7).for_each(|_| _ = peer.write(chunk(&piece("x"))));
+            peer.await_close();
+        }
+    });
+    let gateway = Setup::once(&backend)
+        .tenant("t", "key", "concurrent_requests = 1\ntokens_per_minute = 1_000")
+        .tenant("u", "other", "")
+        .start();
+    let body = streamed_question("s").replace("\"model\"", "\"max_tokens\":500,\"model\"");
+    let mut client = gateway.client();
+    client.send(keyed("key", &body));
+    let head = client.head();
+    let reserved = 1_000 - number(&head, "x-ratelimit-remaining-tokens");
+    let mut seen = String::new();
+    while seen.matches("data: ").count() < 7 {
+        seen += std::str::from_utf8(&client.chunk().unwrap()).unwrap();
+    }
+    let refused = gateway.ask(keyed("key", &body.replace("\"s\"", "\"t\""))).expect(429);
+    assert_eq!((refused.code().as_str(), refused.field("retry-after")), ("concurrent_requests_exceeded", Some("1")));
+    drop(client);
+    backend.await_left(1);
+    let mut left = 0;
+    eventually("the place is free", || {
+        let mut next = gateway.client();
+        next.send(keyed("key", &body.replace("\"s\"", "\"u\"")));
+        let head = next.head();
+        left = head.field("x-ratelimit-remaining-tokens").map_or(0, |left| left.parse().unwrap());
+        head.status == 200
+    });
+    // The prompt as estimated, and seven events.
+    assert_eq!(left, 1_000 - reserved - (reserved - 500) - 7);
+}
+
+#[test]
+fn a_budget_is_money() {
+    let backend = Backend::answering(echo);
+    for (status, rules) in [(429, ""), (402, "budget_status = \"402\"")] {
+        let gateway = Setup::bare()
+            .single("limits", rules)
+            .backend("b", &backend, "")
+            .model("m", "backends = [\"b\"]\nprice_input = \"1000000\"\nprice_output = \"500000.5\"")
+            .model("free", "backends = [\"b\"]")
+            .tenant("t", "key", "budget = { amount = \"17.5\", period = \"1mo\" }")
+            .start();
+        let ask = |what: &str| gateway.ask(keyed("key", &bounded(what, 2)));
+        // Each reserves some 9 for its prompt and 1 for its answer, and is settled on 3 and 1.000001.
+        let served = (0..10).take_while(|number| ask(&format!("{number}")).status == 200).count();
+        assert_eq!(served, 3);
+        let refused = ask("more").expect(status);
+        assert_eq!(refused.code(), "insufficient_quota");
+        assert_eq!(refused.field("x-should-retry"), Some("false"));
+        assert!(number(&refused, "retry-after") >= 1 && refused.text().contains("17.5"), "{}", refused.text());
+        gateway.ask(keyed("key", &bounded("x", 2).replace("\"m\"", "\"free\""))).expect(200);
+    }
+}
+
+#[test]
+fn keys_and_models_have_limits_of_their_own() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend)
+        .model("n", "backends = [\"b\"]")
+        .tenant("t", "key", "model_limits = [{ model = \"n\", requests_per_day = 1 }]")
+        .key("t", "requests_per_minute = 3")
+        .start();
+    let ask =
+        |model: &str, what: &str| gateway.ask(keyed("key", &question(what).replace("\"m\"", &format!("\"{model}\""))));
+    ask("n", "1").expect(200);
+    let refused = ask("n", "2").expect(429);
+    assert_eq!(refused.code(), "requests_per_day_exceeded");
+    assert!(refused.text().contains("for this model"), "{}", refused.text());
+    ask("m", "3").expect(200);
+    ask("m", "4").expect(200);
+    assert_eq!(ask("m", "5").expect(429).code(), "requests_per_minute_exceeded", "what was refused took nothing");
+    assert_eq!(backend.count(), 3);
+}
+
+#[test]
+fn a_providers_own_limits_are_not_the_tenants() {
+    let backend = Backend::answering(|_| {
+        let body = completion("x");
+        let length = body.len();
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+             x-ratelimit-limit-requests: 77\r\nX-RateLimit-Remaining-Tokens: 78\r\n\r\n{body}"
+        )
+        .into_bytes()
+    });
+    let gateway = Setup::with(&backend).tenant("t", "key", "requests_per_day = 5").tenant("u", "other", "").start();
+    let limited = gateway.ask(keyed("key", &question("a"))).expect(200);
+    assert_eq!(limited.field("x-ratelimit-limit-requests"), Some("5"));
+    assert_eq!(limited.field("x-ratelimit-remaining-tokens"), None);
+    let free = gateway.ask(keyed("other", &question("a"))).expect(200);
+    assert_eq!(free.field("x-ratelimit-limit-requests"), Some("77"));
+}
+
+#[test]
+fn a_backend_that_fails_costs_no_tokens() {
+    let backend = Backend::answering(|_| answer(500, r#"{"error":{"message":"x","type":"server_error"}}"#));
+    let gateway = Setup::once(&backend).tenant("t", "key", "tokens_per_minute = 100").start();
+    for number in 0..5 {
+        let status = gateway.ask(keyed("key", &bounded(&format!("{number}"), 80))).status;
+        assert!(status >= 500, "{status}");
+    }
+}
+
+#[test]
+fn a_refusal_has_the_form_of_its_api() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).tenant("t", "key", "requests_per_minute = 1").start();
+    let ask = || gateway.ask(post_with("/v1/messages", "x-api-key: key\r\n", &question("a")));
+    ask();
+    let refused = ask().expect(429);
+    let body: serde_json::Value = serde_json::from_str(refused.text()).unwrap();
+    assert_eq!((&body["type"], &body["error"]["type"]), (&"error".into(), &"rate_limit_error".into()));
+    assert!(refused.field("retry-after").is_some());
+}
