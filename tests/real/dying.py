@@ -1,4 +1,4 @@
-"""One of three backends is not there yet, is killed, or stops, under load, and comes back.
+"""One of three backends is not there yet, is killed, stops, or is cut off from the network, under load, and comes back.
 
     dying.py RINGWAY LLMOCK [SCENARIO...]
 
@@ -9,7 +9,9 @@ are printed and not judged.
 
 import collections
 import contextlib
+import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -212,5 +214,43 @@ def round_robin_without_checks():
     survives("round-robin", PASSIVE)
 
 
-house.run([least_connections_with_checks, round_robin_without_checks], sys.argv[3:])
+@contextlib.contextmanager
+def cut_off(port):
+    """No packet to or from `port` arrives any more, not even one that says so."""
+    name = f"ringway_test_{os.getpid()}"
+    drops = f"tcp dport {port} drop; tcp sport {port} drop;"
+    rules = f"table inet {name} {{\n chain input {{\n type filter hook input priority 0; {drops}\n }}\n}}\n"
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", name], check=True)
+
+
+def cut_off_without_a_word():
+    """A backend that vanishes sends no FIN: its kept connections look alive. No time-out of the configuration ends a
+    request that is sent on one; that its packets stay unacknowledged has to."""
+    first, second = Provider(LLMOCK), Provider(LLMOCK)
+    patient = {"timeout_head": "10m", "timeout_first_token": "10m", "timeout_request": "20m", "health_interval": "0s"}
+    both = (("b0", first), ("b1", second))
+    rows = [{"name": name, "url": one.url(), "priority": place, **patient} for place, (name, one) in enumerate(both)]
+    targets = [{"backend": name, "model": name} for name, _ in both]
+    gateway = house.Gateway(PROGRAM, rows, [{"name": "m", "backends": targets}])
+    caller = Caller(gateway.port)
+    assert caller.whole("who is there?") == ("right", "b0")
+    with cut_off(first.port):
+        began = time.monotonic()
+        assert caller.whole("and now?") == ("right", "b1")
+        print(f"   answered elsewhere after {time.monotonic() - began:.1f} s")
+    gateway.stop()
+    first.kill()
+    second.kill()
+
+
+SCENARIOS = [least_connections_with_checks, round_robin_without_checks]
+if os.geteuid() == 0:
+    SCENARIOS.append(cut_off_without_a_word)
+else:
+    print("dying: not root, so no packet filter: cut_off_without_a_word is left out")
+house.run(SCENARIOS, sys.argv[3:])
 house.verdict()
