@@ -2,6 +2,7 @@
 //! affinity never gives a backend more than 125 % of its fair share.
 
 use alloc::vec::Vec;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Points on the ring for each unit of a backend's weight, unless `POINTS_MAX` is exceeded.
 const POINTS: u32 = 64;
@@ -27,7 +28,7 @@ impl Ring {
             if all > POINTS_MAX {
                 own = own * POINTS_MAX / all;
             }
-            points.extend((0..own.max(1)).map(|point| (mix(name ^ mix(point + 1)), backend as u32)));
+            points.extend((0..own.max(1)).map(|point| (xxh3_64_with_seed(&point.to_le_bytes(), name), backend as u32)));
         }
         points.sort_unstable();
         Self { points, count: names.len() }
@@ -54,22 +55,5 @@ impl Ring {
 
 /// The position of `bytes` on a ring. For placement only: it is fast, and collisions are easy to construct.
 pub fn hash(bytes: &[u8]) -> u64 {
-    let mut state = bytes.len() as u64;
-    let mut words = bytes.chunks_exact(8);
-    for word in &mut words {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(word);
-        state = mix(state ^ u64::from_le_bytes(eight));
-    }
-    let mut rest = [0; 8];
-    rest[..words.remainder().len()].copy_from_slice(words.remainder());
-    mix(state ^ u64::from_le_bytes(rest))
-}
-
-/// The finalizer of splitmix64: each bit of the input changes about half of the output.
-fn mix(mut word: u64) -> u64 {
-    word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
+    xxh3_64(bytes)
 }
