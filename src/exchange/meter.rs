@@ -112,8 +112,17 @@ pub fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
     let tokens = |counts: bool| if counts { (prompt, completion) } else { (0, 0) };
     let ((prompt_tokens, completion_tokens), (saved_prompt_tokens, saved_completion_tokens)) =
         (tokens(!saves), tokens(saves));
-    let amounts =
-        Amounts { requests: 1, prompt_tokens, completion_tokens, saved_prompt_tokens, saved_completion_tokens };
+    let billionths = cost(core, record) / 1000;
+    let (cost, saved_cost) = if saves { (0, billionths) } else { (billionths, 0) };
+    let amounts = Amounts {
+        requests: 1,
+        prompt_tokens,
+        completion_tokens,
+        saved_prompt_tokens,
+        saved_completion_tokens,
+        cost,
+        saved_cost,
+    };
     let key = Key {
         endpoint: record.endpoint as u8,
         model: record.model.map_or(OTHER, |model| core.models[model].series()),
@@ -136,6 +145,13 @@ pub fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
     if record.form == Form::Streaming && !from_cache {
         operation.first_token.record(first_us);
     }
+}
+
+/// What the answer of `record` costs, or would have, in 10^-12 of the unit of money.
+pub fn cost(core: &Generation, record: &RequestRecord) -> u64 {
+    let Some(tokens) = record.tokens else { return 0 };
+    let asked = || record.model.map(|model| core.snapshot.models[model].price);
+    record.price.or_else(asked).map_or(0, |price| price.of(tokens.prompt, tokens.completion))
 }
 
 /// A backend came into or out of service by what this core found.

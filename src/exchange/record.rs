@@ -8,6 +8,7 @@ use super::core::Core;
 use super::generation::Generation;
 use super::meter;
 use super::quota::Spender;
+use crate::config::snapshot::{Price, spell_money};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
@@ -72,6 +73,14 @@ pub enum CacheMark {
 }
 
 impl CacheMark {
+    /// Whether the answer needed no upstream call of this exchange.
+    pub fn saves(self) -> bool {
+        match self {
+            CacheMark::Hit { .. } | CacheMark::Joined | CacheMark::Stale { .. } => true,
+            CacheMark::Miss | CacheMark::Refused | CacheMark::TooOld | CacheMark::Bypass => false,
+        }
+    }
+
     pub fn label(self) -> &'static str {
         match self {
             CacheMark::Bypass => "bypass",
@@ -115,6 +124,8 @@ pub struct RequestRecord {
     pub dialect: Dialect,
     pub form: Form,
     pub tenant: Option<usize>,
+    /// The beginning of the hash of the tenant's key.
+    pub credential: Option<[u8; 4]>,
     /// The web page that asks, if it may: its origin's place in the configuration.
     pub page: Option<u16>,
     /// Whose limits it spends from, if anything is limited.
@@ -131,6 +142,8 @@ pub struct RequestRecord {
     pub truncation: Truncation,
     pub sent_bytes: u64,
     pub tokens: Option<TokenUsage>,
+    /// Of the model whose answer it is, once one has come; else that of the model that was asked for.
+    pub price: Option<Price>,
     pub failure: Option<Failure>,
 }
 
@@ -162,6 +175,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         dialect: Dialect::OpenAi,
         form: Form::NonStreaming,
         tenant: None,
+        credential: None,
         page: None,
         spender: None,
         model: None,
@@ -173,6 +187,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         truncation: Truncation::ByFraming,
         sent_bytes: 0,
         tokens: None,
+        price: None,
         failure: None,
     }
 }
@@ -186,11 +201,14 @@ pub fn end(core: &Generation, record: &RequestRecord) {
         return;
     }
     let snapshot = &core.snapshot;
+    let cost = meter::cost(core, record);
+    let cost = (cost > 0 && !record.cache.saves()).then(|| spell_money(cost));
     log.write(&Entry {
         unix_ms: unix_ms(),
         request_id: record.request_id.bytes(),
         core: core.id.0,
         tenant: record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
+        credential: record.credential,
         endpoint: record.endpoint.label(),
         model: record.model.map(|model| snapshot.models[model].name.as_str()),
         backend: record.backend.as_deref(),
@@ -203,6 +221,7 @@ pub fn end(core: &Generation, record: &RequestRecord) {
         first_byte_us: record.first_byte_us.map(|at| at.saturating_sub(record.started_us)),
         sent_bytes: record.sent_bytes,
         tokens: record.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
+        cost: cost.as_deref(),
         error: record.failure.as_ref().map(Failure::label),
     });
     if log.is_full() {

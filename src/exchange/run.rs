@@ -186,6 +186,7 @@ async fn answer(
     // Nor is that of an unauthenticated client.
     let principal = authenticate::principal(core, client)?;
     record.tenant = principal.tenant;
+    record.credential = principal.tenant.and_then(|_| principal.credential.first_chunk().copied());
     if route.answerer == Answerer::Models {
         let body = parse::receive(core, client).await?;
         let next = relay::models(core, client, record, &principal)?;

@@ -31,6 +31,8 @@ pub struct Entry<'a> {
     pub request_id: &'a [u8],
     pub core: u16,
     pub tenant: Option<&'a str>,
+    /// The beginning of the hash of the tenant's key.
+    pub credential: Option<[u8; 4]>,
     pub endpoint: &'static str,
     pub model: Option<&'a str>,
     pub backend: Option<&'a str>,
@@ -43,6 +45,8 @@ pub struct Entry<'a> {
     pub first_byte_us: Option<u64>,
     pub sent_bytes: u64,
     pub tokens: Option<(u64, u64)>,
+    /// What its upstream call cost, as a number.
+    pub cost: Option<&'a str>,
     pub error: Option<&'static str>,
 }
 
@@ -117,6 +121,13 @@ impl LogBuffer {
         if let Some(tenant) = entry.tenant {
             text(out, "tenant", tenant);
         }
+        if let Some(credential) = entry.credential {
+            out.extend_from_slice(b",\"credential\":\"");
+            for byte in credential {
+                out.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+            }
+            out.push(b'"');
+        }
         text(out, "endpoint", entry.endpoint);
         if let Some(model) = entry.model {
             text(out, "model", model);
@@ -140,6 +151,10 @@ impl LogBuffer {
         if let Some((prompt, completion)) = entry.tokens {
             field(out, "prompt_tokens", prompt);
             field(out, "completion_tokens", completion);
+        }
+        if let Some(cost) = entry.cost {
+            name(out, "cost");
+            out.extend_from_slice(cost.as_bytes());
         }
         if let Some(error) = entry.error {
             text(out, "error", error);

@@ -10,6 +10,7 @@ pub enum Id {
     FirstToken,
     InterToken,
     Tokens,
+    Cost,
     Failures,
     InFlight,
     ClientConnections,
@@ -108,6 +109,9 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::Tokens, name: "ringway_tokens_total", kind: Counter, labels: &["model", "tenant", "kind"],
         help: "Tokens of complete answers. Kinds prompt and completion: spent at backends. Kinds prompt_saved and \
                completion_saved: answered from the cache or another request's upstream call." },
+    Metric { id: Id::Cost, name: "ringway_cost_total", kind: Counter, labels: &["model", "tenant", "kind"],
+        help: "Money for complete answers, by the prices in the configuration. Kind spent: for upstream calls, at the price of the \
+               model that answered. Kind saved: what answers from the cache or another request's upstream call would have cost." },
     Metric { id: Id::Failures, name: "ringway_failures_total", kind: Counter, labels: &[],
         help: "Requests that ended in an error, whoever is to blame; includes clients that left." },
     Metric { id: Id::InFlight, name: "ringway_requests_in_flight", kind: Gauge, labels: &[],

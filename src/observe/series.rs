@@ -74,6 +74,9 @@ pub struct Amounts {
     /// Tokens of answers that needed no upstream call.
     pub saved_prompt_tokens: u64,
     pub saved_completion_tokens: u64,
+    /// Money, in billionths of its unit: for upstream calls, and for answers that needed none.
+    pub cost: u64,
+    pub saved_cost: u64,
 }
 
 impl Amounts {
@@ -83,6 +86,8 @@ impl Amounts {
         self.completion_tokens += more.completion_tokens;
         self.saved_prompt_tokens += more.saved_prompt_tokens;
         self.saved_completion_tokens += more.saved_completion_tokens;
+        self.cost += more.cost;
+        self.saved_cost += more.saved_cost;
     }
 }
 
@@ -93,6 +98,8 @@ struct Slot {
     completion_tokens: Counter,
     saved_prompt_tokens: Counter,
     saved_completion_tokens: Counter,
+    cost: Counter,
+    saved_cost: Counter,
 }
 
 /// The series of one core.
@@ -135,6 +142,8 @@ impl SeriesTable {
                     completion_tokens: slot.completion_tokens.get(),
                     saved_prompt_tokens: slot.saved_prompt_tokens.get(),
                     saved_completion_tokens: slot.saved_completion_tokens.get(),
+                    cost: slot.cost.get(),
+                    saved_cost: slot.saved_cost.get(),
                 },
             );
         }
@@ -154,6 +163,8 @@ impl SeriesTable {
                 completion_tokens: Counter::default(),
                 saved_prompt_tokens: Counter::default(),
                 saved_completion_tokens: Counter::default(),
+                cost: Counter::default(),
+                saved_cost: Counter::default(),
             };
             (0..SEGMENT).map(|_| slot()).collect()
         });
@@ -177,6 +188,8 @@ impl SeriesIndex {
         slot.completion_tokens.add(amounts.completion_tokens);
         slot.saved_prompt_tokens.add(amounts.saved_prompt_tokens);
         slot.saved_completion_tokens.add(amounts.saved_completion_tokens);
+        slot.cost.add(amounts.cost);
+        slot.saved_cost.add(amounts.saved_cost);
     }
 
     /// The index of the series of `key`, or of a less specific key if the table is full.
@@ -219,6 +232,8 @@ mod tests {
         completion_tokens: 3,
         saved_prompt_tokens: 0,
         saved_completion_tokens: 0,
+        cost: 0,
+        saved_cost: 0,
     };
 
     fn key(model: u32, tenant: u32) -> Key {

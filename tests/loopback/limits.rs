@@ -218,3 +218,52 @@ fn a_refusal_has_the_form_of_its_api() {
     assert_eq!((&body["type"], &body["error"]["type"]), (&"error".into(), &"rate_limit_error".into()));
     assert!(refused.field("retry-after").is_some());
 }
+
+#[test]
+fn money_is_in_the_metrics_and_in_the_log() {
+    let backend = Backend::answering(|request| match request.text().contains("sick") {
+        true => answer(500, r#"{"error":{"message":"x","type":"server_error"}}"#),
+        false => json(&completion("x")),
+    });
+    let gateway = Setup::with(&backend)
+        .model(
+            "dear",
+            "backends = [{ backend = \"b\", model = \"sick\" }]\nretries = 0\nprice_input = 9\nfallback = [\"cheap\"]",
+        )
+        .model("cheap", "backends = [\"b\"]\nprice_input = \"0.15\"\nprice_output = \"0.60\"")
+        .tenant("t", "key", "")
+        .log("access = \"$DIRECTORY/access.log\"")
+        .admin("listen = \"127.0.0.1:0\"")
+        .start();
+    let ask = |model: &str| gateway.ask(keyed("key", &question("a").replace("\"m\"", &format!("\"{model}\""))));
+    // 3 tokens in, 2 out.
+    for (model, cache) in [("cheap", "MISS"), ("cheap", "HIT"), ("dear", "MISS"), ("m", "MISS")] {
+        assert_eq!(ask(model).expect(200).cache(), cache);
+    }
+    let mut client = Client::connect(gateway.admin.unwrap());
+    client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let metrics = client.response().expect(200);
+    let cost = |model: &str, kind: &str| {
+        let name = format!("ringway_cost_total{{model=\"{model}\",tenant=\"t\",kind=\"{kind}\"}} ");
+        metrics.text().lines().find_map(|line| Some(line.strip_prefix(&name)?.parse::<f64>().unwrap()))
+    };
+    let near = |cost: Option<f64>| cost.map(|cost| (cost * 1e9).round() as u64);
+    assert_eq!((near(cost("cheap", "spent")), near(cost("cheap", "saved"))), (Some(1_650), Some(1_650)));
+    assert_eq!(near(cost("dear", "spent")), Some(1_650), "at the price of the model that answered");
+    assert_eq!((cost("m", "spent"), cost("dear", "saved")), (None, None));
+    let path = gateway.file("access.log");
+    let kept = gateway.keep_directory();
+    gateway.terminate();
+    assert!(gateway.ended().0.success());
+    let log = std::fs::read_to_string(path).unwrap();
+    drop(kept);
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let costs: Vec<_> = lines.iter().map(|line| line["cost"].as_f64()).collect();
+    assert_eq!(costs, [Some(0.00000165), None, Some(0.00000165), None]);
+    assert!(
+        log.lines().next().unwrap().contains("\"cost\":0.00000165,") || log.contains("\"cost\":0.00000165}"),
+        "{log}"
+    );
+    // The first four bytes of the key's hash, as `ringway check` and the configuration show them.
+    assert!(lines.iter().all(|line| line["credential"] == "2c70e12b"), "{log}");
+}

@@ -16,6 +16,7 @@ use super::core::Core;
 use super::generation::Generation;
 use super::messages::{Entry, Message, Part, settle};
 use super::purges::Tags;
+use crate::config::snapshot::Price;
 use crate::dialect::facts::{Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::net::now_ms;
@@ -44,6 +45,8 @@ pub struct AnswerHead {
     pub length: Option<u64>,
     /// Further header lines that clients may see, each with its line end.
     pub fields: Vec<u8>,
+    /// Of the model that answered.
+    pub price: Price,
     /// How much of the time up to here was spent waiting, not working.
     pub waited_us: u64,
 }

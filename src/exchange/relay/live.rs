@@ -204,6 +204,7 @@ async fn read(
                 heard_ms = now_ms();
                 subscriber.answer_head(|answer_head| {
                     record.backend = Some(answer_head.backend.clone());
+                    record.price = Some(answer_head.price);
                     record.waited_us = matches!(role, Role::Own).then_some(answer_head.waited_us);
                     let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
                     writer.deferred = either && answer_head.status == 200 && answer_head.form != form;

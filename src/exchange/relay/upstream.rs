@@ -106,7 +106,7 @@ impl<'a> PendingResponse<'a> {
     ) -> Box<PendingResponse<'a>> {
         let head = Facts::of(upstream, &answer);
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
-        let answer_head = answer_head(upstream, core, plan.backend, &answer, &head);
+        let answer_head = answer_head(upstream, core, plan, &answer, &head);
         let work = match (head.form, head.is_readable) {
             (Form::Streaming, _) => Work::Events(Events::new(core, upstream, answer.usage_hidden)),
             (Form::NonStreaming, true) => Work::Whole(None),
@@ -456,11 +456,11 @@ impl Facts {
 fn answer_head(
     upstream: &UpstreamRequest,
     core: &Generation,
-    backend: usize,
+    plan: &Plan,
     answer: &Answer,
     facts: &Facts,
 ) -> AnswerHead {
-    let head = &answer.head;
+    let (head, backend) = (&answer.head, plan.backend);
     let mut fields = Vec::new();
     passed::fields(head, &answer.input, &core.snapshot.backends[backend], &mut fields);
     if !facts.codings.is_empty() {
@@ -490,6 +490,7 @@ fn answer_head(
         content_type,
         length,
         fields,
+        price: core.snapshot.models[plan.model].price,
         waited_us: 0,
     }
 }

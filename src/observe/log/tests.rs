@@ -8,6 +8,7 @@ fn entry() -> Entry<'static> {
         request_id: b"id",
         core: 0,
         tenant: None,
+        credential: None,
         endpoint: "chat",
         model: None,
         backend: None,
@@ -18,6 +19,7 @@ fn entry() -> Entry<'static> {
         first_byte_us: None,
         sent_bytes: 0,
         tokens: None,
+        cost: None,
         error: None,
         not_stored: None,
     }

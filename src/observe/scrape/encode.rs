@@ -13,6 +13,7 @@ use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, 
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
 
 const MICROSECONDS: f64 = 1e6;
+const BILLIONTHS: f64 = 1e9;
 /// OpenTelemetry's name of the backends' API.
 const PROVIDER: &str = "openai";
 
@@ -126,6 +127,17 @@ impl Scrape {
                     ];
                     for (kind, tokens) in kinds.into_iter().filter(|(_, tokens)| *tokens > 0) {
                         row.number(&[model, tenant, kind], tokens)?;
+                    }
+                }
+                Ok(())
+            }
+            Id::Cost => {
+                for ((model, tenant), amounts) in self.by(|key| (key.model, key.tenant)) {
+                    let (model, tenant) = (labels.model(model), labels.tenant(tenant));
+                    for (kind, cost) in [("spent", amounts.cost), ("saved", amounts.saved_cost)] {
+                        if cost > 0 {
+                            row.real(&[model, tenant, kind], cost as f64 / BILLIONTHS)?;
+                        }
                     }
                 }
                 Ok(())
