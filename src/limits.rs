@@ -20,6 +20,19 @@ pub const CHUNK_LINE_BYTES: usize = 256;
 /// Most bytes of chunk extensions in one body, so that a body of one-byte chunks cannot hide megabytes in them.
 pub const CHUNK_EXTENSIONS_BYTES: usize = 16 << 10;
 
+/// Most concurrent streams of one HTTP/2 connection from a client. nginx allows 128, Envoy and h2o 100; agents that run many
+/// requests side by side open further connections.
+pub const CLIENT_STREAMS: u32 = 128;
+
+/// Streams that a client may have reset before they were looked at, or that were reset for errors of its; more end the
+/// connection (CVE-2023-44487). The h2 crate's own default for the former is 20.
+pub const CLIENT_RESETS_AT_ONCE: usize = 20;
+
+/// Resets of running streams that an HTTP/2 client may send at once, and how many it may send again each second. A user
+/// interface cancels a few answers a minute; a proxy in front for many users some a second.
+pub const CLIENT_RESETS: u32 = 200;
+pub const CLIENT_RESETS_A_SECOND: u32 = 20;
+
 /// Deepest nesting of a JSON body. Generated schemas reach 100; Python's json module, which most backends use, stops
 /// just below 1,000.
 pub const JSON_DEPTH: usize = 1024;

@@ -319,6 +319,10 @@ const ROWS: &[Key] = &[
         doc: "PEM file of certificate authorities: clients must present a certificate signed by one of them (mutual TLS). \
               It comes in addition to the keys of tenants.",
         example: r#""/etc/ringway/ca.pem""# },
+    Key { table: Listener, name: "protocol", kind: Kind::Choice(Protocol::VARIANTS), absent: Default(r#""auto""#),
+        doc: "HTTP version to speak. \"auto\" is what the client prefers: by ALPN with TLS, and in plain text HTTP/2 if the \
+              connection begins with its preface (prior knowledge). The addresses of server.listen are \"auto\".",
+        example: r#""http1""# },
     Key { table: Listener, name: "timeout_handshake", kind: TIMEOUT, absent: Default(r#""10s""#),
         doc: "Longest time from the acceptance of a connection to the end of its TLS handshake.",
         example: r#""3s""# },

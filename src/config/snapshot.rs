@@ -10,11 +10,10 @@ mod tenant;
 pub use tenant::*;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope};
-pub use self::listener::{ListenerSettings, ListenerTls};
+pub use self::listener::{Listen, ListenerSettings, ListenerTls};
 use hashbrown::HashMap;
 use secrecy::SecretString;
 use strum::{EnumDiscriminants, EnumString, VariantNames};
@@ -88,13 +87,6 @@ pub struct Server {
     pub regions_near: Vec<String>,
     /// Whether probes are answered here too.
     pub health_paths: HealthPaths,
-}
-
-/// One address to accept connections on. Port 0 asks the system for a free port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Listen {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
 }
 
 /// What is written down.

@@ -55,7 +55,9 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
     };
     let core = current.core().clone();
-    let acceptors = listeners.iter().map(|tls| Acceptor::new(tls.as_ref()).map(Rc::new));
+    let settings = current.get().snapshot.clone();
+    let settings = settings.server.listeners.iter().zip(listeners.iter());
+    let acceptors = settings.map(|(listener, tls)| Acceptor::new(listener.protocol, tls.as_ref()).map(Rc::new));
     let acceptors: Vec<Rc<Acceptor>> = match acceptors.collect() {
         Ok(acceptors) => acceptors,
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),

@@ -2,7 +2,9 @@
 
 use super::client::{ClientConnection, Filled};
 use super::generation::Current;
+use super::run::Preface;
 use crate::error::Failure;
+use crate::net::http2::server::PREFACE;
 use crate::net::now_ms;
 use crate::net::watch::Wait;
 use crate::wire::http1::Progress;
@@ -13,19 +15,23 @@ const QUIET_MS: u64 = 1000;
 pub enum Accepted {
     /// `client.head` is filled in.
     Head,
+    /// No head, but the beginning of HTTP/2's preface.
+    Preface,
     Quiet,
     Closed,
     Refused(Failure),
 }
 
 /// Waits for the next request's head.
-pub async fn head(current: &Current, client: &mut ClientConnection<'_>) -> Accepted {
+pub async fn head(current: &Current, client: &mut ClientConnection<'_>, preface: Preface) -> Accepted {
     let (core, mut deadline_ms) = (current.core(), None);
     loop {
         if !client.pending().is_empty() {
             match core.known_requests.borrow_mut().parse_request(&client.input[client.at..], &mut client.head) {
                 Ok(Progress::Complete) => return Accepted::Head,
                 Ok(Progress::Partial) => {}
+                // Its first line is no request line of HTTP/1.1, for this very purpose (RFC 9113 3.4).
+                Err(_) if preface == Preface::Awaited && begins_preface(client.pending()) => return Accepted::Preface,
                 Err(fault) => {
                     return Accepted::Refused(Failure::BadHead { status: fault.status(), why: fault.to_string() });
                 }
@@ -42,4 +48,10 @@ pub async fn head(current: &Current, client: &mut ClientConnection<'_>) -> Accep
             Ok(Filled::End) | Err(_) => return Accepted::Closed,
         }
     }
+}
+
+/// Whether what has come is the preface, or may become it.
+fn begins_preface(bytes: &[u8]) -> bool {
+    let length = bytes.len().min(PREFACE.len());
+    bytes[..length] == PREFACE[..length]
 }

@@ -66,6 +66,12 @@ impl<'a> ClientConnection<'a> {
         }
     }
 
+    /// Sends what `output` holds, and that the answer ends here: for a stream of HTTP/2.
+    pub async fn finish(&mut self, timeout_ms: u64) -> io::Result<()> {
+        self.watch_write(timeout_ms, self.output.len());
+        self.socket.finish(&self.output).await
+    }
+
     /// Gives the buffers back.
     pub fn release(self, core: &Core) {
         core.buffers.give(self.input);

@@ -94,10 +94,19 @@ impl CacheMark {
     }
 }
 
+/// What is spoken with the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    Http10,
+    Http11,
+    /// The request is a stream of a connection.
+    Http2,
+}
+
 /// How the client wants its answer delivered.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
-    pub version: Version,
+    pub version: HttpVersion,
     pub persistence: Persistence,
     pub method: Method,
 }
@@ -107,7 +116,7 @@ pub struct Delivery {
 pub enum Truncation {
     /// Its length or its last chunk is missing (RFC 9112 8).
     ByFraming,
-    /// By nothing but a reset: the end of the connection is the end of the answer.
+    /// By nothing but a reset: the end of the connection, or of the stream, is the end of the answer.
     ByReset,
 }
 
@@ -151,7 +160,12 @@ pub struct RequestRecord {
 pub fn begin(core: &Core, client: &ClientConnection<'_>) -> RequestRecord {
     core.counters.requests.add(1);
     let head = &client.head;
-    let delivery = Delivery { version: head.version, persistence: head.persistence, method: head.method };
+    let version = match head.version {
+        _ if client.socket.is_stream() => HttpVersion::Http2,
+        Version::Http10 => HttpVersion::Http10,
+        Version::Http11 => HttpVersion::Http11,
+    };
+    let delivery = Delivery { version, persistence: head.persistence, method: head.method };
     let path = head.path.of(client.pending());
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
     (record.endpoint, record.dialect) = (Endpoint::from_path(path), Dialect::of_path(path));
@@ -160,7 +174,7 @@ pub fn begin(core: &Core, client: &ClientConnection<'_>) -> RequestRecord {
 
 /// Begins the record of a request whose head could not be understood.
 pub fn begin_refused() -> RequestRecord {
-    let delivery = Delivery { version: Version::Http11, persistence: Persistence::Close, method: Method::Other };
+    let delivery = Delivery { version: HttpVersion::Http11, persistence: Persistence::Close, method: Method::Other };
     new_record(RequestId::of(None), delivery)
 }
 

@@ -32,17 +32,32 @@ use crate::wire::http1::Persistence;
 /// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
 const LINGER_MS: u64 = 1000;
 
+/// Whether a connection may begin with HTTP/2's preface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preface {
+    Awaited,
+    Refused,
+}
+
+/// How the requests of a connection ended.
+pub enum Left {
+    Closed,
+    /// The first bytes are the beginning of HTTP/2's preface, which were read.
+    Preface(Vec<u8>),
+}
+
 /// Serves the requests of one client connection to its end.
-pub async fn connection(current: &Current, socket: &mut Transport) {
+pub async fn connection(current: &Current, socket: &mut Transport, mut preface: Preface) -> Left {
     loop {
         // Idle: no buffer, no exchange, a small future.
         socket.watch().idle_until(now_ms() + current.get().snapshot.server.timeout_idle_ms);
         if socket.readable().await.is_err() {
-            return;
+            return Left::Closed;
         }
-        match Box::pin(busy(current, socket)).await {
-            Rest::Quiet => {}
-            Rest::Closed => return,
+        match Box::pin(busy(current, socket, preface)).await {
+            Rest::Quiet => preface = Preface::Refused,
+            Rest::Closed => return Left::Closed,
+            Rest::Preface(early) => return Left::Preface(early),
         }
     }
 }
@@ -50,10 +65,59 @@ pub async fn connection(current: &Current, socket: &mut Transport) {
 enum Rest {
     Quiet,
     Closed,
+    Preface(Vec<u8>),
+}
+
+/// Serves the one request of a stream of HTTP/2.
+pub async fn stream(current: &Current, socket: &mut Transport) {
+    let core = current.core();
+    let _user = core.buffers.join();
+    let begun = current.get();
+    let timeout_ms = begun.snapshot.server.timeout_write_ms;
+    let mut client = ClientConnection::new(&begun, socket);
+    drop(begun);
+    let accepted = accept::head(current, &mut client, Preface::Refused).await;
+    let generation = &current.get();
+    let end = match accepted {
+        Accepted::Head => {
+            let _running = core.counters.exchanges.hold();
+            let mut record = begin(generation, &mut client);
+            let end = exchange(generation, &mut client, &mut record).await;
+            record::end(generation, &record);
+            client.memory.release();
+            end
+        }
+        Accepted::Refused(failure) => {
+            refuse(generation, &mut client, failure);
+            Ended::Clean(Next::Close)
+        }
+        Accepted::Quiet | Accepted::Closed | Accepted::Preface => Ended::Unclean,
+    };
+    match end {
+        Ended::Clean(_) => drop(client.finish(timeout_ms).await),
+        Ended::Unclean => client.socket.abort().await,
+    }
+    client.release(core);
+}
+
+/// Begins the request whose head is here.
+fn begin(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -> RequestRecord {
+    let mut record = record::begin(generation, client);
+    record.page = relay::cors::page(&generation.snapshot.cors, &client.head.fields, client.pending());
+    client.begin_answer();
+    record
+}
+
+/// Answers what cannot be understood.
+fn refuse(generation: &Rc<Generation>, client: &mut ClientConnection<'_>, failure: Failure) {
+    let mut record = record::begin_refused();
+    relay::refuse(generation, &mut record, &failure, &mut client.output);
+    record.failure = Some(failure);
+    record::end(generation, &record);
 }
 
 /// Serves requests until the connection falls quiet or ends.
-async fn busy(current: &Current, socket: &mut Transport) -> Rest {
+async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface) -> Rest {
     let core = current.core();
     let _user = core.buffers.join();
     let begun = current.get();
@@ -61,29 +125,30 @@ async fn busy(current: &Current, socket: &mut Transport) -> Rest {
     let mut client = ClientConnection::new(&begun, socket);
     drop(begun);
     let rest = loop {
-        let accepted = accept::head(current, &mut client).await;
+        let accepted = accept::head(current, &mut client, preface).await;
+        preface = Preface::Refused;
         // The exchange's own, to its end.
         let generation = &current.get();
         match accepted {
             Accepted::Head => {}
+            Accepted::Preface => {
+                let early = std::mem::take(&mut client.input);
+                client.release(core);
+                return Rest::Preface(early);
+            }
             Accepted::Quiet => break client.settle(timeout_ms).await.map_or(Rest::Closed, |()| Rest::Quiet),
             Accepted::Closed => {
                 let _ = client.settle(timeout_ms).await;
                 break Rest::Closed;
             }
             Accepted::Refused(failure) => {
-                let mut record = record::begin_refused();
-                relay::refuse(generation, &mut record, &failure, &mut client.output);
-                record.failure = Some(failure);
-                record::end(generation, &record);
+                refuse(generation, &mut client, failure);
                 linger(generation, &mut client).await;
                 break Rest::Closed;
             }
         }
         let _running = core.counters.exchanges.hold();
-        let mut record = record::begin(core, &client);
-        record.page = relay::cors::page(&generation.snapshot.cors, &client.head.fields, client.pending());
-        client.begin_answer();
+        let mut record = begin(generation, &mut client);
         let end = exchange(generation, &mut client, &mut record).await;
         record::end(generation, &record);
         client.memory.release();

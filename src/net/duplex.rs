@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Socket, tls::TlsStream, watch::Watch};
+use super::{Socket, Transport, tls::TlsStream, watch::Watch};
 
 #[cfg(all(test, not(sim)))]
 mod tests;
@@ -34,6 +34,17 @@ impl From<Socket> for Duplex {
 impl From<TlsStream> for Duplex {
     fn from(stream: TlsStream) -> Duplex {
         Duplex { stream: Stream::Tls(Box::new(stream)) }
+    }
+}
+
+impl From<Transport> for Duplex {
+    /// A stream of HTTP/2 is no connection of its own: it must not be one.
+    fn from(transport: Transport) -> Duplex {
+        match transport {
+            Transport::Plain(socket) => socket.into(),
+            Transport::Tls(stream) => Duplex { stream: Stream::Tls(stream) },
+            Transport::Stream(_) => unreachable!("streams are made of connections"),
+        }
     }
 }
 

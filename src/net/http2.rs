@@ -1,11 +1,13 @@
-//! HTTP/2 to a backend: one connection with many streams, each of which reads like an HTTP/1.1 connection. A [`Driver`]
+//! HTTP/2 to a backend (from clients: `server`): one connection with many streams, each of which reads like an HTTP/1.1 connection. A [`Driver`]
 //! owns the transport and all connection state; a [`Connection`] opens streams; a [`Stream`] is one request and its
 //! answer. One stream never blocks another, a truncated answer never looks complete, and a request that may have been
 //! processed is never reported as unprocessed.
 
 mod driver; // moves frames, tracks SETTINGS and GOAWAY, detects a dead peer
 mod fault; // why a stream or a connection ended
+pub mod server; // HTTP/2 from clients
 mod stream; // the answer as HTTP/1.1 text, then its bytes
+mod text; // header fields as text
 
 #[cfg(test)]
 mod tests;

@@ -63,6 +63,25 @@ impl Cancel {
     }
 }
 
+impl Cancel {
+    /// For waits of other kinds: ready once `cancel` is called from now on.
+    pub async fn cancelled(cancel: &RefCell<Cancel>) {
+        cancel.borrow_mut().asked = false;
+        poll_fn(|context| cancel.borrow_mut().poll_asked(context)).await
+    }
+
+    fn poll_asked(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(&mut self.asked) {
+            return Poll::Ready(());
+        }
+        match &mut self.waiting {
+            Some(waiting) => waiting.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
 impl Socket {
     fn new(fd: OwnedFd) -> io::Result<Socket> {
         let handle = SocketHandle::new(fd.as_raw_fd())?;
@@ -88,15 +107,7 @@ impl Socket {
             if let Poll::Ready(result) = self.handle.poll_readable(context) {
                 return Poll::Ready(result);
             }
-            let mut cancel = cancel.borrow_mut();
-            if std::mem::take(&mut cancel.asked) {
-                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
-            }
-            match &mut cancel.waiting {
-                Some(waiting) => waiting.clone_from(context.waker()),
-                none => *none = Some(context.waker().clone()),
-            }
-            Poll::Pending
+            cancel.borrow_mut().poll_asked(context).map(|()| Err(io::ErrorKind::Interrupted.into()))
         })
         .await
     }

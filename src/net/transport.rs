@@ -1,4 +1,4 @@
-//! The byte stream from a client: a socket, plain or with TLS. One task owns it, and may lend its sending side to another task
+//! The byte stream from a client: a socket, plain or with TLS, or one stream of HTTP/2, which reads and writes like one. One task owns it, and may lend its sending side to another task
 //! of the core. Reads and writes have the meaning of [`Socket`]'s; for a plain socket they cost a branch more.
 
 use std::cell::RefCell;
@@ -6,6 +6,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use super::http2::server as http2;
 use super::watch::Watch;
 use super::{Cancel, Socket, tls};
 
@@ -13,12 +14,14 @@ use super::{Cancel, Socket, tls};
 pub enum Transport {
     Plain(Socket),
     Tls(Box<tls::TlsStream>),
+    Stream(Box<http2::Stream>),
 }
 
 /// Sends for another task of the same core while the owner of the transport does not write itself.
 pub enum DirectWriter {
     Plain(super::DirectWriter),
     Tls(tls::DirectWriter),
+    Stream(http2::DirectWriter),
 }
 
 impl DirectWriter {
@@ -27,6 +30,7 @@ impl DirectWriter {
         match self {
             DirectWriter::Plain(writer) => writer.post(bytes),
             DirectWriter::Tls(writer) => writer.post(bytes),
+            DirectWriter::Stream(writer) => writer.post(bytes),
         }
     }
 }
@@ -38,11 +42,17 @@ impl From<Socket> for Transport {
 }
 
 impl Transport {
+    /// Whether it is one of several streams of a connection, and carries one request.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Transport::Stream(_))
+    }
+
     /// Deadlines and hang-ups of the connection.
     pub fn watch(&self) -> &Watch {
         match self {
             Transport::Plain(socket) => socket.watch(),
             Transport::Tls(stream) => stream.watch(),
+            Transport::Stream(stream) => stream.watch(),
         }
     }
 
@@ -51,6 +61,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.readable().await,
             Transport::Tls(stream) => stream.readable().await,
+            Transport::Stream(stream) => stream.readable().await,
         }
     }
 
@@ -59,6 +70,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.readable_or_cancelled(cancel).await,
             Transport::Tls(stream) => stream.readable_or_cancelled(cancel).await,
+            Transport::Stream(stream) => stream.readable_or_cancelled(cancel).await,
         }
     }
 
@@ -67,6 +79,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.read(buffer).await,
             Transport::Tls(stream) => stream.read(buffer).await,
+            Transport::Stream(stream) => stream.read(buffer).await,
         }
     }
 
@@ -75,6 +88,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.post(bytes),
             Transport::Tls(stream) => stream.post(bytes),
+            Transport::Stream(_) => None,
         }
     }
 
@@ -83,6 +97,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.write(buffer).await,
             Transport::Tls(stream) => (stream.write_all(&buffer).await, buffer),
+            Transport::Stream(stream) => (stream.write(&buffer).await, buffer),
         }
     }
 
@@ -91,6 +106,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.write_bytes(bytes).await,
             Transport::Tls(stream) => stream.write_all(&bytes).await,
+            Transport::Stream(stream) => stream.write_bytes(bytes).await,
         }
     }
 
@@ -99,6 +115,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.settle().await,
             Transport::Tls(stream) => stream.settle().await,
+            Transport::Stream(_) => Ok(()), // the connection's task sends it
         }
     }
 
@@ -108,6 +125,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.direct_writer(patience_ms).map(DirectWriter::Plain),
             Transport::Tls(stream) => stream.direct_writer(patience_ms).map(DirectWriter::Tls),
+            Transport::Stream(stream) => stream.direct_writer().map(DirectWriter::Stream),
         }
     }
 
@@ -119,6 +137,23 @@ impl Transport {
                 Ok(())
             }
             Transport::Tls(stream) => stream.finish_writing().await,
+            Transport::Stream(stream) => stream.finish(&[]).await,
+        }
+    }
+
+    /// Sends the rest of an answer and its end; only a stream of HTTP/2 says it.
+    pub async fn finish(&mut self, rest: &[u8]) -> io::Result<()> {
+        match self {
+            Transport::Plain(_) | Transport::Tls(_) => Ok(()),
+            Transport::Stream(stream) => stream.finish(rest).await,
+        }
+    }
+
+    /// Ends an answer that is not whole: only a stream of HTTP/2 can without the connection's end.
+    pub async fn abort(&mut self) {
+        match self {
+            Transport::Plain(_) | Transport::Tls(_) => self.make_close_unclean(),
+            Transport::Stream(stream) => stream.abort().await,
         }
     }
 
@@ -127,6 +162,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.make_close_unclean(),
             Transport::Tls(stream) => stream.make_close_unclean(),
+            Transport::Stream(_) => {} // what is not finished is reset
         }
     }
 }

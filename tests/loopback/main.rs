@@ -18,6 +18,7 @@ mod flights; // one upstream call for many
 mod golden; // visible bytes
 mod health; // checks, ejection, probes
 mod http; // keep-alive, pipelining, framings, half close
+mod http2; // HTTP/2 from clients
 mod intake; // what a request may cost while it arrives
 mod limits; // what tenants may spend
 mod moves; // backends whose names lead elsewhere

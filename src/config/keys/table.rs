@@ -83,7 +83,7 @@ impl Table {
             }
             Cache => "The answer cache, and coalescing of identical concurrent requests.",
             Listener => {
-                "A further address that clients connect to, with TLS. Repeat the table for each. \
+                "A further address that clients connect to, with TLS or a protocol of its own. Repeat the table for each. \
                  Certificates are read once, at start."
             }
             Backend => "A server that answers requests. Repeat the table for each.",

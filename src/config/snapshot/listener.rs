@@ -1,8 +1,9 @@
-//! The addresses that clients connect to beyond `server.listen`.
+//! The addresses that clients connect to.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{CertificateFiles, Listen, Protocol, Server};
+use super::{CertificateFiles, Protocol, Server};
 
 impl Server {
     /// Every address that clients connect to, and its table in `listeners` if it has one.
@@ -36,4 +37,11 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
     /// Clients must present a certificate of one of these authorities.
     pub client_ca: Option<PathBuf>,
+}
+
+/// One address to accept connections on. Port 0 asks the system for a free port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
 }

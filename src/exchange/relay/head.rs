@@ -6,26 +6,26 @@ use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
 use crate::exchange::generation::Generation;
 use crate::exchange::quota::Spender;
-use crate::exchange::record::{CacheMark, RequestRecord, Truncation};
+use crate::exchange::record::{CacheMark, HttpVersion, RequestRecord, Truncation};
 use crate::wire::coding::Coding;
-use crate::wire::http1::{Method, Persistence, Version, encode};
+use crate::wire::http1::{Method, Persistence, encode};
 
 /// How the body of a response is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delimited {
     Length(u64),
     Chunks,
-    /// The end of the connection.
+    /// The end of the connection, or of the stream of HTTP/2.
     Close,
     /// By its status or the request's method there is no body, and nothing to say of one.
     Nothing,
 }
 
-/// Delimits a body whose length is not known: chunks, or the close for clients of HTTP/1.0.
+/// Delimits a body whose length is not known: chunks, the close for clients of HTTP/1.0, the end of the stream in HTTP/2.
 pub fn unknown_length(record: &RequestRecord) -> Delimited {
     match record.delivery.version {
-        Version::Http11 => Delimited::Chunks,
-        Version::Http10 => Delimited::Close,
+        HttpVersion::Http11 => Delimited::Chunks,
+        HttpVersion::Http10 | HttpVersion::Http2 => Delimited::Close,
     }
 }
 
@@ -75,17 +75,20 @@ pub fn write(
         write_rate_limits(core, spender, out);
     }
     out.extend_from_slice(further);
-    let next =
-        if record.delivery.persistence == Persistence::Close || delimited == Delimited::Close || core.draining.get() {
-            out.extend_from_slice(b"connection: close\r\n");
-            Next::Close
-        } else {
-            if record.delivery.version == Version::Http10 {
-                // RFC 9112 9.3: persistence is not the default of HTTP/1.0.
-                out.extend_from_slice(b"connection: keep-alive\r\n");
-            }
-            Next::KeepAlive
-        };
+    let next = if record.delivery.version == HttpVersion::Http2 {
+        // RFC 9113 8.2.2: there is no such field; the connection's own end is GOAWAY.
+        Next::KeepAlive
+    } else if record.delivery.persistence == Persistence::Close || delimited == Delimited::Close || core.draining.get()
+    {
+        out.extend_from_slice(b"connection: close\r\n");
+        Next::Close
+    } else {
+        if record.delivery.version == HttpVersion::Http10 {
+            // RFC 9112 9.3: persistence is not the default of HTTP/1.0.
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        }
+        Next::KeepAlive
+    };
     encode::head_end(out);
     next
 }

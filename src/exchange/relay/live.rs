@@ -19,10 +19,10 @@ use crate::exchange::flight::{AnswerHead, DirectWriter, Subscriber, SubscriberEv
 use crate::exchange::generation::Generation;
 use crate::exchange::lookup::{Event, found};
 use crate::exchange::messages::{Acceptable, Entry};
-use crate::exchange::record::RequestRecord;
+use crate::exchange::record::{HttpVersion, RequestRecord};
 use crate::net::now_ms;
 use crate::net::watch::Interrupt;
-use crate::wire::http1::{Method, Version, encode};
+use crate::wire::http1::{Method, encode};
 use crate::wire::sse;
 
 /// A stream that is silent for so long gets a comment, so that no proxy on the way takes it for dead.
@@ -469,7 +469,7 @@ impl Writer {
         subscriber: &mut Subscriber,
     ) -> bool {
         self.probed_ms = Some(now_ms());
-        if record.delivery.version == Version::Http10 && !self.sent {
+        if record.delivery.version == HttpVersion::Http10 && !self.sent {
             return true; // it knows no interim responses
         }
         let held = std::mem::take(&mut client.output);

@@ -12,14 +12,12 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, StatusCode};
 
+use super::text::write_fields;
 use super::{Http2Fault, State, fault};
 use crate::net::watch::{Interrupt, Watch};
 
 /// How much to reserve if the caller's buffer has no spare capacity.
 const READ_BYTES: usize = 16 << 10;
-
-/// Connection-specific fields are invalid in HTTP/2 (RFC 9113 8.2.2), but would take effect as text.
-const OF_CONNECTIONS: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
 /// Reads like an HTTP/1.1 connection with one answer: interim heads, the head, the body without framing, then 0. A
 /// `content-length` in the head is reliable: the body was checked against it. Dropped before its end, the stream is
@@ -201,27 +199,13 @@ impl Chunk {
         Chunk { bytes, of: Section::Body }
     }
 
-    /// A head as HTTP/1.1 text. The types of its names and values allow only valid bytes, but this output is what a
-    /// client will parse, so it is checked again.
+    /// A head as HTTP/1.1 text.
     fn head(status: StatusCode, fields: &HeaderMap) -> Result<Chunk, Http2Fault> {
         let mut text = Vec::with_capacity(1024);
         text.extend_from_slice(b"HTTP/1.1 ");
         text.extend_from_slice(status.as_str().as_bytes());
         text.extend_from_slice(b" \r\n");
-        for (name, value) in fields {
-            if OF_CONNECTIONS.contains(&name.as_str()) {
-                continue;
-            }
-            let value = value.as_bytes();
-            // RFC 9113 8.2.1 and RFC 9110 5.5.
-            if value.iter().any(|&byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
-                return Err(Http2Fault::Protocol);
-            }
-            text.extend_from_slice(name.as_str().as_bytes());
-            text.extend_from_slice(b": ");
-            text.extend_from_slice(value);
-            text.extend_from_slice(b"\r\n");
-        }
+        write_fields(fields, &[], &mut text).ok_or(Http2Fault::Protocol)?;
         text.extend_from_slice(b"\r\n");
         Ok(Chunk { bytes: Bytes::from(text), of: Section::Head })
     }

@@ -117,7 +117,8 @@ impl Drop for Sleep {
     }
 }
 
-/// Sleeps until `us` of the clock of [`crate::net::now_us`].
+/// Sleeps until `us` of the clock of [`crate::net::now_us`], and to the end of the round in any case: a time that is over
+/// lets other tasks run.
 pub async fn sleep_until_us(us: u64) {
     let mut sleep = Sleep(None);
     poll_fn(|context| {
@@ -131,9 +132,6 @@ pub async fn sleep_until_us(us: u64) {
                     }
                     None => return Poll::Ready(()),
                 }
-            }
-            if us <= crate::net::now_us() {
-                return Poll::Ready(());
             }
             reactor.timer_number += 1;
             let key = (us, reactor.timer_number);

@@ -53,6 +53,22 @@ impl Cancel {
     }
 }
 
+impl Cancel {
+    /// For waits of other kinds: ready once `cancel` is called from now on.
+    pub async fn cancelled(cancel: &RefCell<Cancel>) {
+        let pending = cancel.borrow().0.clone();
+        poll_fn(|context| {
+            let mut pending = pending.borrow_mut();
+            if pending.cancelled {
+                return Poll::Ready(());
+            }
+            pending.wakers.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
 /// Records on the end that a pending operation was dropped.
 struct Unfinished {
     end: EndKey,

@@ -3,11 +3,13 @@
 mod backend;
 mod client;
 mod gateway;
+mod http2;
 mod requests;
 
 pub use backend::{Backend, Peer, Request};
 pub use client::{Client, Ending, Response};
 pub use gateway::{Gateway, Setup};
+pub use http2::{Asked, Http2};
 pub use requests::*;
 
 use std::time::Duration;

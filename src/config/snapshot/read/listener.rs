@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
 use crate::config::section::{FilePath, Placed, Section};
-use crate::config::snapshot::{CertificateFiles, Listen, ListenerSettings, ListenerTls, Protocol};
+use crate::config::snapshot::{CertificateFiles, Listen, ListenerSettings, ListenerTls};
 
 /// Also returns where the address stands.
 pub(in crate::config) fn listener(
@@ -19,7 +19,7 @@ pub(in crate::config) fn listener(
     let settings = ListenerSettings {
         address: address.value.clone(),
         tls: tls?,
-        protocol: Protocol::Http1,
+        protocol: section.take_choice("protocol")?,
         timeout_handshake_ms: section.take("timeout_handshake")?,
     };
     Some((address, settings))

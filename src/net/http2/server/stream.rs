@@ -1,0 +1,418 @@
+//! One request and its answer: the request as the text of HTTP/1.1, the answer taken from such text. Windows are reopened only
+//! for bytes that were read, and no more is buffered than a client has asked for, so that either side slows the other down.
+//! What was not finished is reset: a truncated answer never looks complete.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+
+use super::super::{fault, text};
+use crate::limits;
+use crate::net::watch::{Interrupt, Watch};
+use crate::net::{Cancel, sleep_ms};
+
+/// Reads and writes like an HTTP/1.1 connection with one request. The end of the answer has to be said by
+/// [`Stream::finish`]; dropped before, the stream is reset.
+pub struct Stream {
+    receiving: Receiving,
+    /// Bytes that were not read yet.
+    chunk: Bytes,
+    sending: Rc<RefCell<Sending>>,
+    watch: Watch,
+    resets: Resets,
+}
+
+enum Receiving {
+    Body {
+        body: RecvStream,
+        framing: Framing,
+    },
+    /// Everything was received.
+    Ended,
+}
+
+/// How the text says where the body ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length,
+    Chunks,
+}
+
+enum Sending {
+    Head(SendResponse<Bytes>),
+    Body(SendStream<Bytes>),
+    /// Finished or reset.
+    Ended,
+}
+
+/// Resets by one client, on all streams of its connection: more than some at once are taken for an attack.
+#[derive(Clone)]
+pub struct Resets(Rc<Cell<Bucket>>);
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    left: u32,
+    since_ms: u64,
+}
+
+impl Resets {
+    pub(super) fn new(now_ms: u64) -> Resets {
+        Resets(Rc::new(Cell::new(Bucket { left: limits::CLIENT_RESETS, since_ms: now_ms })))
+    }
+
+    fn count(&self) {
+        let Bucket { left, since_ms } = self.0.get();
+        self.0.set(Bucket { left: left.saturating_sub(1), since_ms });
+    }
+
+    /// Whether the client has used up its resets; they come back with time.
+    pub(super) fn is_flood(&self, now_ms: u64) -> bool {
+        let Bucket { left, since_ms } = self.0.get();
+        let earned = now_ms.saturating_sub(since_ms).saturating_mul(limits::CLIENT_RESETS_A_SECOND.into()) / 1000;
+        if earned > 0 {
+            let left = u64::from(left).saturating_add(earned).min(u64::from(limits::CLIENT_RESETS)) as u32;
+            self.0.set(Bucket { left, since_ms: now_ms });
+        }
+        self.0.get().left == 0
+    }
+}
+
+/// Sends for another task of the same core while the owner of the stream does not write itself.
+pub struct DirectWriter(Rc<RefCell<Sending>>);
+
+impl DirectWriter {
+    /// Sends all of `bytes` if the client has room for them. False: nothing was sent, and the owner has to handle it.
+    pub fn post(&self, bytes: &[u8]) -> bool {
+        let Ok(mut sending) = self.0.try_borrow_mut() else { return false };
+        let Sending::Body(body) = &mut *sending else { return false };
+        body.reserve_capacity(bytes.len());
+        body.capacity() >= bytes.len() && body.send_data(Bytes::copy_from_slice(bytes), false).is_ok()
+    }
+}
+
+/// What ends when a client gives a stream up.
+pub struct Lookout {
+    sending: Rc<RefCell<Sending>>,
+    resets: Resets,
+}
+
+impl Lookout {
+    /// Ready once the client has reset the stream, or the connection is lost. Not to be polled again then.
+    pub fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
+        let reset = match &mut *self.sending.borrow_mut() {
+            Sending::Head(respond) => ready!(respond.poll_reset(context)),
+            Sending::Body(body) => ready!(body.poll_reset(context)),
+            Sending::Ended => return Poll::Pending,
+        };
+        if reset.is_ok() {
+            self.resets.count();
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Stream {
+    pub(super) fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>, resets: Resets) -> Stream {
+        let (parts, body) = request.into_parts();
+        let framing = match parts.headers.contains_key(header::CONTENT_LENGTH) {
+            true => Framing::Length,
+            false => Framing::Chunks,
+        };
+        let has_body = !body.is_end_stream();
+        let mut chunk = Vec::with_capacity(1024);
+        let receiving = match write_head(&parts, framing, has_body, &mut chunk) {
+            Some(()) if has_body => Receiving::Body { body, framing },
+            Some(()) => Receiving::Ended,
+            None => {
+                // No request line or value can be like this: whoever parses it says so.
+                chunk = b"\0\r\n\r\n".to_vec();
+                Receiving::Ended
+            }
+        };
+        let sending = Rc::new(RefCell::new(Sending::Head(respond)));
+        Stream { receiving, chunk: chunk.into(), sending, watch: Watch::detached(), resets }
+    }
+
+    /// Its deadlines and alarms end waits as for a socket.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Notices a reset by the client while something else than the stream is waited for.
+    pub fn lookout(&self) -> Lookout {
+        Lookout { sending: self.sending.clone(), resets: self.resets.clone() }
+    }
+
+    pub fn direct_writer(&self) -> Option<DirectWriter> {
+        matches!(*self.sending.borrow(), Sending::Body(_)).then(|| DirectWriter(self.sending.clone()))
+    }
+
+    /// Waits until a read would return bytes or the end.
+    pub fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.chunk.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.check_down(context)?;
+        let Receiving::Body { body, framing } = &mut self.receiving else {
+            return Poll::Ready(Ok(())); // the end
+        };
+        let framing = *framing;
+        loop {
+            match ready!(body.poll_data(context)) {
+                Some(Ok(bytes)) if bytes.is_empty() => {}
+                Some(Ok(bytes)) => {
+                    // Reopened here, and not when the bytes are taken: they are at once.
+                    let _ = body.flow_control().release_capacity(bytes.len());
+                    self.chunk = match framing {
+                        Framing::Length => bytes,
+                        Framing::Chunks => {
+                            let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+                            chunk.extend_from_slice(&bytes);
+                            chunk.extend_from_slice(b"\r\n");
+                            chunk.into()
+                        }
+                    };
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Err(error)) => {
+                    self.receiving = Receiving::Ended;
+                    return Poll::Ready(Err(fault::of(&error).into()));
+                }
+                // At END_STREAM, or before trailers, which end the stream and are ignored.
+                None => {
+                    self.receiving = Receiving::Ended;
+                    if framing == Framing::Chunks {
+                        self.chunk = Bytes::from_static(b"0\r\n\r\n");
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    pub async fn readable(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_readable(context)).await
+    }
+
+    /// As `readable`, but `cancel` ends the wait with an `Interrupted` error.
+    pub async fn readable_or_cancelled(&mut self, cancel: &RefCell<Cancel>) -> io::Result<()> {
+        let mut cancelled = pin!(Cancel::cancelled(cancel));
+        poll_fn(|context| {
+            if let Poll::Ready(result) = self.poll_readable(context) {
+                return Poll::Ready(result);
+            }
+            cancelled.as_mut().poll(context).map(|()| Err(io::ErrorKind::Interrupted.into()))
+        })
+        .await
+    }
+
+    /// Appends available bytes to `buffer` within its spare capacity. 0 is the end.
+    pub async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        if let Err(error) = self.readable().await {
+            return (Err(error), buffer);
+        }
+        let count = self.chunk.len().min(buffer.capacity() - buffer.len());
+        buffer.extend_from_slice(&self.chunk[..count]);
+        self.chunk.advance(count);
+        (Ok(count), buffer)
+    }
+
+    /// Sends all of `bytes`, which begin with a head if none was sent.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let body = self.send_head(bytes, End::Later)?;
+        if body < bytes.len() {
+            self.write_body(Bytes::copy_from_slice(&bytes[body..]), End::Later).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// As `write`, for shared bytes behind a head.
+    pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.write_body(bytes, End::Later).await
+    }
+
+    /// As `write`, and ends the stream.
+    pub async fn finish(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let body = self.send_head(bytes, End::Here)?;
+        let is_over = matches!(*self.sending.borrow(), Sending::Ended);
+        if is_over {
+            return Ok(());
+        }
+        self.write_body(Bytes::copy_from_slice(&bytes[body..]), End::Here).await?;
+        *self.sending.borrow_mut() = Sending::Ended;
+        Ok(())
+    }
+
+    /// Resets the stream, so that the client cannot take what was sent for a complete answer. What can be sent of it leaves
+    /// before: there may be an error in it.
+    pub async fn abort(&mut self) {
+        // The library forgets what it has buffered of a stream that is reset: its task runs first.
+        sleep_ms(1).await;
+        match std::mem::replace(&mut *self.sending.borrow_mut(), Sending::Ended) {
+            Sending::Head(mut respond) => respond.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Body(mut body) => body.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Ended => {}
+        }
+    }
+
+    /// Sends the heads at the beginning of `bytes`, if none was sent; returns where the body begins.
+    fn send_head(&mut self, bytes: &[u8], end: End) -> io::Result<usize> {
+        let mut sending = self.sending.borrow_mut();
+        let mut at = 0;
+        while let Sending::Head(respond) = &mut *sending {
+            if at == bytes.len() {
+                return if end == End::Later { Ok(at) } else { Err(io::ErrorKind::InvalidInput.into()) };
+            }
+            let (length, response) = read_head(&bytes[at..]).ok_or(io::ErrorKind::InvalidInput)?;
+            at += length;
+            if response.status().is_informational() {
+                respond.send_informational(response).map_err(fault::io_error)?;
+                continue;
+            }
+            let is_all = end == End::Here && at == bytes.len();
+            let body = respond.send_response(response, is_all).map_err(fault::io_error)?;
+            *sending = if is_all { Sending::Ended } else { Sending::Body(body) };
+        }
+        Ok(at)
+    }
+
+    /// Sends `bytes` as the client's windows allow.
+    async fn write_body(&mut self, mut bytes: Bytes, end: End) -> io::Result<()> {
+        poll_fn(|context| {
+            loop {
+                let mut sending = self.sending.borrow_mut();
+                let Sending::Body(body) = &mut *sending else { return Poll::Ready(Err(gone())) };
+                if bytes.is_empty() && end == End::Later {
+                    return Poll::Ready(Ok(()));
+                }
+                if bytes.is_empty() {
+                    return Poll::Ready(body.send_data(Bytes::new(), true).map_err(fault::io_error));
+                }
+                body.reserve_capacity(bytes.len());
+                let room = match body.capacity() {
+                    0 => {
+                        drop(sending);
+                        self.check_down(context)?;
+                        let mut sending = self.sending.borrow_mut();
+                        let Sending::Body(body) = &mut *sending else { return Poll::Ready(Err(gone())) };
+                        match ready!(body.poll_capacity(context)) {
+                            Some(Ok(_)) => continue,
+                            Some(Err(error)) => return Poll::Ready(Err(fault::io_error(error))),
+                            None => return Poll::Ready(Err(gone())),
+                        }
+                    }
+                    room => room.min(bytes.len()),
+                };
+                let part = bytes.split_to(room);
+                let is_last = end == End::Here && bytes.is_empty();
+                body.send_data(part, is_last).map_err(fault::io_error)?;
+                self.watch.moved();
+                if is_last {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Errors: the watch has ended the stream.
+    fn check_down(&self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.watch.poll_down(context.waker()) {
+            None => Ok(()),
+            Some(Interrupt::Deadline) => Err(io::ErrorKind::TimedOut.into()),
+            Some(Interrupt::HalfClosed | Interrupt::Gone | Interrupt::Abandoned) => Err(gone()),
+        }
+    }
+}
+
+/// Whether the answer ends with what is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Here,
+    Later,
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
+
+/// Writes the head of a request. `None`: it has something that text cannot carry.
+fn write_head(parts: &http::request::Parts, framing: Framing, has_body: bool, out: &mut Vec<u8>) -> Option<()> {
+    out.extend_from_slice(parts.method.as_str().as_bytes());
+    out.push(b' ');
+    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    match parts.uri.path_and_query() {
+        Some(target) if parts.method != Method::CONNECT => out.extend_from_slice(target.as_str().as_bytes()),
+        _ => out.extend_from_slice(authority.unwrap_or("/").as_bytes()),
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    // RFC 9113 8.3.1: the authority stands for Host, whatever that says.
+    if let Some(authority) = authority {
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(authority.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    let but: &[&str] = if authority.is_some() { &["host"] } else { &[] };
+    text::write_fields(&parts.headers, but, out)?;
+    if has_body && framing == Framing::Chunks {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    Some(())
+}
+
+/// Reads a head of the gateway's own; with its length.
+fn read_head(bytes: &[u8]) -> Option<(usize, Response<()>)> {
+    let length = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let mut lines =
+        bytes[..length - 4].split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let status = lines.next()?.split(|&byte| byte == b' ').nth(1)?;
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_bytes(status).ok()?;
+    for line in lines {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        if !text::is_of_connection(name.as_str()) {
+            response.headers_mut().append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?);
+        }
+    }
+    Some((length, response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_without_what_is_of_the_connection() {
+        let text = b"HTTP/1.1 200 OK\r\ncontent-type: a/b\r\nTransfer-Encoding: chunked\r\nconnection: close\r\nx: 1\r\nx:2\r\n\r\nbody";
+        let (length, response) = read_head(text).unwrap();
+        assert_eq!((&text[length..], response.status().as_u16()), (&b"body"[..], 200));
+        let fields: Vec<_> = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(fields, [("content-type", &b"a/b"[..]), ("x", b"1"), ("x", b"2")]);
+        for cut in 0..length {
+            assert!(read_head(&text[..cut]).is_none(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn resets_come_back_with_time() {
+        let resets = Resets::new(0);
+        (0..limits::CLIENT_RESETS - 1).for_each(|_| resets.count());
+        assert!(!resets.is_flood(0));
+        resets.count();
+        assert!(resets.is_flood(0) && resets.is_flood(1));
+        assert!(!resets.is_flood(1000), "some a second");
+        assert!(!resets.is_flood(u64::MAX), "never more than at the beginning");
+        assert_eq!(resets.0.get().left, limits::CLIENT_RESETS);
+    }
+}

@@ -1,0 +1,104 @@
+//! One HTTP/2 connection from a client: moves its frames, spawns a task for each stream, and ends it when it is idle for too
+//! long, when the node drains, or when the client misbehaves. Owns the transport; knows nothing of what a request means.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use crate::exchange::generation::Current;
+use crate::exchange::run;
+use crate::net::http2::server::{Incoming, Stream, accept};
+use crate::net::watch::{Wait, Watch};
+use crate::net::{Cancel, Duplex, Transport, now_ms, spawn};
+
+/// How long the last frames of a connection without streams may take, GOAWAY and its acknowledgement included.
+const CLOSE_MS: u64 = 5_000;
+
+/// What is waited for next.
+enum Next {
+    Stream(Stream),
+    /// Streams began or ended to be open: the time-out is another one.
+    Changed,
+    /// The time is over, or the node drains.
+    Cancelled,
+    Ended,
+}
+
+/// Serves a connection on which HTTP/2 was agreed; `early` are bytes that were read of it already.
+pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes) {
+    let snapshot = current.get().snapshot.clone();
+    let (timeout_head_ms, timeout_idle_ms) = (snapshot.server.timeout_head_ms, snapshot.server.timeout_idle_ms);
+    drop(snapshot);
+    // The transport is the library's from here on: time-outs have a watch of their own.
+    let watch = Watch::detached();
+    let cancel = Rc::new(RefCell::new(Cancel::new()));
+    watch.cancel_at(now_ms().saturating_add(timeout_head_ms), &cancel, Wait::ForRest);
+    let Some(Ok(mut incoming)) = unless_cancelled(&cancel, accept(duplex, early)).await else { return };
+    let mut is_retiring = false;
+    loop {
+        let is_idle = !incoming.has_streams();
+        let patience_ms = match (is_idle, is_retiring) {
+            (true, true) => CLOSE_MS,
+            (true, false) => timeout_idle_ms,
+            // The streams have time-outs of their own.
+            (false, _) => u64::MAX,
+        };
+        let wait = if is_retiring { Wait::ForRest } else { Wait::ForRequest };
+        watch.cancel_at(now_ms().saturating_add(patience_ms), &cancel, wait);
+        match next(&mut incoming, is_idle, &cancel).await {
+            Next::Stream(stream) => {
+                let (panics, current) = (current.core().panics.clone(), current.clone());
+                spawn(&panics, serve(current, stream));
+            }
+            Next::Changed => {}
+            // The streams that are open may end.
+            Next::Cancelled if !is_retiring => {
+                is_retiring = true;
+                incoming.retire();
+            }
+            Next::Cancelled if !is_idle => {}
+            Next::Cancelled | Next::Ended => return,
+        }
+    }
+}
+
+async fn next(incoming: &mut Incoming<Duplex>, was_idle: bool, cancel: &RefCell<Cancel>) -> Next {
+    let mut cancelled = pin!(Cancel::cancelled(cancel));
+    poll_fn(|context| match incoming.poll_stream(context) {
+        Poll::Ready(Some(stream)) => Poll::Ready(Next::Stream(stream)),
+        Poll::Ready(None) => Poll::Ready(Next::Ended),
+        Poll::Pending if was_idle == incoming.has_streams() => Poll::Ready(Next::Changed),
+        Poll::Pending => cancelled.as_mut().poll(context).map(|()| Next::Cancelled),
+    })
+    .await
+}
+
+/// What `future` gives; `None` if `cancel` came before.
+async fn unless_cancelled<F: Future>(cancel: &RefCell<Cancel>, future: F) -> Option<F::Output> {
+    let (mut future, mut cancelled) = (pin!(future), pin!(Cancel::cancelled(cancel)));
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => cancelled.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
+/// Serves one stream. A client that resets it is noticed whatever the exchange waits for.
+async fn serve(current: Rc<Current>, stream: Stream) {
+    let (lookout, alarm) = (stream.lookout(), stream.watch().alarm());
+    let mut transport = Transport::Stream(Box::new(stream));
+    let mut is_reset = false;
+    let mut served = pin!(run::stream(&current, &mut transport));
+    poll_fn(|context| {
+        if !is_reset && lookout.poll_reset(context).is_ready() {
+            is_reset = true;
+            alarm.interrupt();
+        }
+        served.as_mut().poll(context)
+    })
+    .await;
+}
