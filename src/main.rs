@@ -7,12 +7,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> std::process::ExitCode {
     use clap::Parser;
     use ringway::commands::{
-        self, Command, Line, check, completions, config, demo, doctor, import, install, key, purge, serve, tune,
+        self, Command, Line, check, completions, config, demo, doctor, import, install, key, purge, serve, top, tune,
     };
 
     commands::exit(match Line::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),

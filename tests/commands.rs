@@ -178,6 +178,7 @@ fn every_help_page_has_examples_and_exit_status() {
     for page in [
         &["--help"][..],
         &["demo", "--help"],
+        &["top", "--help"],
         &["serve", "--help"],
         &["check", "--help"],
         &["config", "--help"],

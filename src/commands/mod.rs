@@ -20,6 +20,7 @@ pub mod key;
 mod node; // requests to a running node
 pub mod purge;
 pub mod serve;
+pub mod top;
 pub mod tune;
 
 /// Printed at the end of every help page.
@@ -35,6 +36,7 @@ Examples:
   ringway config sample > ringway.toml
   ringway check ringway.toml
   ringway serve -c ringway.toml
+  ringway top
   printf %s \"$KEY\" | ringway key hash
   ringway purge --model gpt-4o-mini
   ringway doctor";
@@ -54,6 +56,7 @@ pub struct Line {
 pub enum Command {
     Demo(demo::Arguments),
     Serve(serve::Arguments),
+    Top(top::Arguments),
     Check(check::Arguments),
     Config(config::Arguments),
     Key(key::Arguments),

@@ -2,6 +2,7 @@
 //! what the cores publish in place and sends them nothing. Slow clients can hold only a bounded number of connections
 //! for a bounded time, and nothing else waits for them.
 
+pub mod client; // asks an admin listener, for commands
 mod guard; // authorization
 mod live; // samples, rates and points
 mod page; // the page at /, and its files

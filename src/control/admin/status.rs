@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use shards::breaker::Reason;
 
-use super::live::{Percentiles, Rates, tenants_of};
+pub use super::live::Percentiles;
+use super::live::{Rates, tenants_of};
 use super::{Admin, InForce};
 use crate::config::snapshot::{self, CacheMode};
 use crate::net::now_ms;
