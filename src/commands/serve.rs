@@ -6,7 +6,7 @@ use tracing::info;
 use super::{ConfigurationFile, EXIT_STATUS, Failure};
 use crate::config::load::load_file;
 use crate::config::snapshot::{Listen, Snapshot};
-use crate::cores::launch::{self, OnHangup};
+use crate::cores::launch::{self, Source};
 use crate::cores::{notify, secure};
 
 const EXAMPLES: &str = "\
@@ -15,7 +15,8 @@ Examples:
   VLLM_KEY=... ringway serve --config ringway.toml
 
 SIGTERM or SIGINT stops it: no new connection, running requests finish within server.timeout_drain.
-SIGUSR1 opens the access log by its name again, for log rotation. SIGHUP changes nothing.";
+SIGHUP reads the configuration again: what changed takes effect without a failed request; one with an error changes nothing.
+SIGUSR1 opens the access log by its name again, for log rotation.";
 
 /// Run the gateway
 #[derive(Debug, Args)]
@@ -28,10 +29,11 @@ pub struct Arguments {
 /// # Errors
 /// The configuration's problems, or why the cores did not start or ended badly.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    start(load_file(&arguments.file.path, &secure::look())?)
+    let path = &arguments.file.path;
+    start(load_file(path, &secure::look())?, Source::File(path.clone()))
 }
 
-fn start(snapshot: Snapshot) -> Result<(), Failure> {
+fn start(snapshot: Snapshot, source: Source) -> Result<(), Failure> {
     let ready = |bound: &[Listen], admin: Option<&Listen>| {
         if let Some(admin) = admin {
             info!("admin on {admin}");
@@ -42,5 +44,5 @@ fn start(snapshot: Snapshot) -> Result<(), Failure> {
         let addresses: Vec<String> = bound.iter().map(Listen::to_string).collect();
         notify::ready(&format!("serving on {}", addresses.join(", ")));
     };
-    launch::run(snapshot, OnHangup::Reload, ready).map_err(|launch::Ended| Failure::Told)
+    launch::run(snapshot, source, ready).map_err(|launch::Ended| Failure::Told)
 }

@@ -17,6 +17,7 @@ pub enum Table {
     Log,
     Admin,
     Metrics,
+    Config,
     Cores,
     Cache,
     Listener,
@@ -134,7 +135,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Cache, Cores, Listener, Log, Metrics, Model, Server, Target};
+use Table::{Admin, Backend, Cache, Config, Cores, Listener, Log, Metrics, Model, Server, Target};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -256,6 +257,16 @@ const ROWS: &[Key] = &[
     Key { table: Log, name: "format", kind: Kind::Choice(LogFormat::VARIANTS), absent: Default(r#""text""#),
         doc: "Format of those messages: a line of text, or a line of JSON, for programs.",
         example: r#""json""# },
+
+    // ---- [config]
+    Key { table: Config, name: "watch", kind: Kind::Switch, absent: Default("true"),
+        doc: "Whether this file, and every file of a secret, certificate or key that it names, is read again when it \
+              changes. What changed is in force within about a second; a configuration with an error changes nothing.",
+        example: "false" },
+    Key { table: Config, name: "refresh", kind: Kind::DurationOrZero { least_ms: SECOND, most_ms: 24 * HOUR }, absent: Default(r#""60s""#),
+        doc: "How often the configuration is read again without any sign of a change. \"0s\" leaves it to watch, SIGHUP and \
+              POST /v1/reload.",
+        example: r#""10s""# },
 
     // ---- [cores]
     Key { table: Cores, name: "data", kind: Kind::Cores, absent: Default(r#""auto""#),

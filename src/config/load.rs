@@ -2,6 +2,7 @@
 //! Owns the order of the steps and nothing else: parse, read each table, check across tables, assemble.
 //! It never panics on any text, reads the environment and files only through its arguments, and keeps no secret.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
@@ -16,8 +17,8 @@ use super::pem::{Look, no_look};
 use super::problem::{Problems, Report, nearest};
 use super::reader::{Reader, header, why_unreadable};
 use super::section::Section;
-use super::shown;
-use super::snapshot::{Singles, Snapshot, read};
+use super::shown::{self, Secrets};
+use super::snapshot::{Singles, Snapshot, Written, read};
 
 /// Largest configuration file. 1 MiB holds several thousand tenants.
 const FILE_BYTES: u64 = 1 << 20;
@@ -52,7 +53,17 @@ fn load_from(text: io::Result<String>, path: &Path, look: &Look<'_>) -> Result<S
         Problems::unreadable(path, what, "check the path; `ringway config sample` prints a file to start from")
     })?;
     let environment = |name: &str| std::env::var(name).ok();
-    load_with(&text, path, &environment, &|path| read_bounded(path, REFERRED_FILE_BYTES), look)
+    let read = RefCell::new(vec![path.to_owned()]);
+    let files = |path: &Path| {
+        read.borrow_mut().push(path.to_owned());
+        read_bounded(path, REFERRED_FILE_BYTES)
+    };
+    let mut snapshot = load_with(&text, path, &environment, &files, look)?;
+    let mut files = read.into_inner();
+    files.sort_unstable();
+    files.dedup();
+    snapshot.files = files;
+    Ok(snapshot)
 }
 
 /// Reads `text`, which came from `path` (for messages only), without a look at certificates.
@@ -165,6 +176,7 @@ struct Tables {
     log: Section,
     admin: Section,
     metrics: Section,
+    config: Section,
     cores: Section,
     cache: Section,
     listeners: Vec<Section>,
@@ -187,6 +199,7 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
         log: single(Table::Log, root, reader),
         admin: single(Table::Admin, root, reader),
         metrics: single(Table::Metrics, root, reader),
+        config: single(Table::Config, root, reader),
         cores: single(Table::Cores, root, reader),
         cache: single(Table::Cache, root, reader),
         listeners: repeated(Table::Listener, root, reader),
@@ -270,7 +283,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
             report.add_absence(0, table.name(), what, "add one; `ringway config sample` shows how");
         }
     }
-    let shown = tables.shown();
+    let (shown, compared) = (tables.shown(Secrets::Masked), tables.shown(Secrets::Hashed));
     let backend_names = Names::of(Table::Backend, &tables.backends, report);
     let model_names = Names::of(Table::Model, &tables.models, report);
     Names::of(Table::Tenant, &tables.tenants, report);
@@ -288,6 +301,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     }
     let admin = read::admin(&mut tables.admin, &listen, report);
     let metrics = read::metrics(&mut tables.metrics);
+    let config = read::config(&mut tables.config);
     let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores, report);
     let cache = read::cache(&mut tables.cache, report);
@@ -315,7 +329,8 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         .map(|section| read::tenant(section, &model_names, pricing, &mut credentials, report))
         .collect();
 
-    let singles = [&tables.server, &tables.admin, &tables.metrics, &tables.log, &tables.cores, &tables.cache];
+    let singles =
+        [&tables.server, &tables.admin, &tables.metrics, &tables.config, &tables.log, &tables.cores, &tables.cache];
     let singles = singles.into_iter().chain([&tables.limits, &tables.cors]);
     let repeated = tables.listeners.iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants);
     for section in singles.chain(repeated) {
@@ -326,6 +341,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         server: server?,
         admin: admin?,
         metrics: metrics?,
+        config: config?,
         log: log?,
         cores: cores?,
         cache: cache?,
@@ -337,24 +353,26 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         backends.into_iter().collect::<Option<_>>()?,
         models.into_iter().collect::<Option<_>>()?,
         tenants.into_iter().collect::<Option<_>>()?,
-        shown,
+        Written { shown, compared },
     ))
 }
 
 impl Tables {
     /// Everything, before it is taken.
-    fn shown(&self) -> serde_json::Value {
-        let all = |sections: &[Section]| sections.iter().map(shown::table).collect::<Vec<_>>();
+    fn shown(&self, secrets: Secrets) -> serde_json::Value {
+        let all =
+            |sections: &[Section]| sections.iter().map(|section| shown::table(section, secrets)).collect::<Vec<_>>();
         serde_json::json!({
-            "server": shown::table(&self.server),
-            "admin": shown::table(&self.admin),
-            "metrics": shown::table(&self.metrics),
-            "log": shown::table(&self.log),
-            "cores": shown::table(&self.cores),
-            "cache": shown::table(&self.cache),
+            "server": shown::table(&self.server, secrets),
+            "admin": shown::table(&self.admin, secrets),
+            "metrics": shown::table(&self.metrics, secrets),
+            "config": shown::table(&self.config, secrets),
+            "log": shown::table(&self.log, secrets),
+            "cores": shown::table(&self.cores, secrets),
+            "cache": shown::table(&self.cache, secrets),
             "listener": all(&self.listeners),
-            "limits": shown::table(&self.limits),
-            "cors": shown::table(&self.cors),
+            "limits": shown::table(&self.limits, secrets),
+            "cors": shown::table(&self.cors, secrets),
             "backend": all(&self.backends),
             "model": all(&self.models),
             "tenant": all(&self.tenants),

@@ -1,4 +1,5 @@
 //! Configuration: one row a key, every error at once with its place, an immutable snapshot for the cores.
+pub mod diff; // what differs between two snapshots
 pub mod keys;
 pub mod load;
 pub mod pem; // certificates and keys that backends name, looked at from outside

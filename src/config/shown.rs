@@ -1,26 +1,41 @@
 //! The configuration in force, as JSON for the operator: every key with its value, defaults included and environment and
 //! files put in. Secrets are masked here, by the kind of their key; no other code gets to see them.
 
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value as Json, json};
+use sha2::{Digest, Sha256};
 
 use super::keys::{Key, Kind};
 use super::section::{Section, Value};
 use super::snapshot::{AccessLog, Address, CoreChoice};
 use super::value::{Url, spell_duration, spell_money, spell_size};
 
-/// What stands for a secret.
+/// In the place of a secret.
 const MASKED: &str = "(set)";
 /// So much of a credential's hash tells an operator which it is.
 const DIGEST_BYTES: usize = 4;
 
+/// What stands for a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// For operators.
+    Masked,
+    /// To be compared with another configuration, shown to nobody.
+    Hashed,
+}
+
 /// A table before its values are taken.
-pub(super) fn table(section: &Section) -> Json {
-    let value = |key: &'static Key| section.value(key.name).map_or(Json::Null, |value| shown(key, value));
+pub(super) fn table(section: &Section, secrets: Secrets) -> Json {
+    let value = |key: &'static Key| section.value(key.name).map_or(Json::Null, |value| shown(key, value, secrets));
     Json::Object(section.table.keys().map(|key| (key.name.to_owned(), value(key))).collect::<Map<_, _>>())
 }
 
-fn shown(key: &Key, value: &Value) -> Json {
+fn shown(key: &Key, value: &Value, secrets: Secrets) -> Json {
     match value {
+        Value::Secret(secret) if secrets == Secrets::Hashed => {
+            json!(<[u8; 32]>::from(Sha256::digest(secret.expose_secret().as_bytes())))
+        }
+        Value::Digest(digest) if secrets == Secrets::Hashed => json!(digest.value),
         Value::Number(number) => match key.kind {
             Kind::Size { .. } => json!(spell_size(*number)),
             Kind::Duration { .. } | Kind::DurationOrZero { .. } => json!(spell_duration(*number)),
@@ -57,7 +72,7 @@ fn shown(key: &Key, value: &Value) -> Json {
         }
         Value::Moment(moment) => json!(moment.spelled),
         Value::Names(names) => json!(names.iter().map(|name| &name.value).collect::<Vec<_>>()),
-        Value::Sections(sections) => Json::Array(sections.iter().map(table).collect()),
+        Value::Sections(sections) => Json::Array(sections.iter().map(|section| table(section, secrets)).collect()),
     }
 }
 

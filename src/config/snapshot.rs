@@ -24,6 +24,7 @@ pub struct Snapshot {
     pub server: Server,
     pub admin: Admin,
     pub metrics: Metrics,
+    pub config: Config,
     pub log: Log,
     pub cores: Cores,
     pub cache: Cache,
@@ -36,6 +37,10 @@ pub struct Snapshot {
     pub access: Access,
     /// All of it as JSON for operators, secrets masked.
     pub shown: serde_json::Value,
+    /// The same to be compared, secrets hashed. Shown to nobody.
+    pub(super) compared: serde_json::Value,
+    /// The files that it was read from: its own, and those that it names.
+    pub files: Vec<PathBuf>,
     by_model: HashMap<Box<[u8]>, usize>,
     /// The tenant, and which of its credentials.
     by_credential: HashMap<[u8; 32], (usize, usize)>,
@@ -47,11 +52,34 @@ pub struct Singles {
     pub server: Server,
     pub admin: Admin,
     pub metrics: Metrics,
+    pub config: Config,
     pub log: Log,
     pub cores: Cores,
     pub cache: Cache,
     pub limits: LimitRules,
     pub cors: Cors,
+}
+
+/// How it is written, for those who show and compare it.
+#[derive(Debug)]
+pub struct Written {
+    pub shown: serde_json::Value,
+    pub(super) compared: serde_json::Value,
+}
+
+/// When the configuration is read again without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub watch: Watch,
+    /// 0: never.
+    pub refresh_ms: u64,
+}
+
+/// Whether files of the configuration that change are read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    On,
+    Off,
 }
 
 /// What clients see: listeners, bounds and time-outs of client connections.
@@ -412,9 +440,9 @@ impl Snapshot {
         backends: Vec<Backend>,
         models: Vec<Model>,
         tenants: Vec<Tenant>,
-        shown: serde_json::Value,
+        written: Written,
     ) -> Snapshot {
-        let Singles { server, admin, metrics, log, cores, cache, limits, cors } = singles;
+        let Singles { server, admin, metrics, config, log, cores, cache, limits, cors } = singles;
         let mut by_model = HashMap::with_capacity(models.len());
         for (index, model) in models.iter().enumerate() {
             by_model.entry(model.name.as_bytes().into()).or_insert(index);
@@ -430,6 +458,7 @@ impl Snapshot {
             server,
             admin,
             metrics,
+            config,
             log,
             cores,
             cache,
@@ -439,7 +468,9 @@ impl Snapshot {
             models,
             tenants,
             access,
-            shown,
+            shown: written.shown,
+            compared: written.compared,
+            files: Vec::new(),
             by_model,
             by_credential,
         }

@@ -7,6 +7,7 @@ mod guard; // authorization
 mod live; // samples, rates and points
 mod page; // the page at /, and its files
 mod purge; // /v1/purge
+pub mod reload; // /v1/reload
 mod routes; // the routes
 mod scaling; // /v1/scaling
 pub mod status; // /v1/status
@@ -40,7 +41,7 @@ use crate::net::{now_ms, unix_ms};
 use crate::observe::counters::Counters;
 use crate::observe::histogram::{OWN_TIME_US, Totals};
 use crate::observe::process::Process;
-use crate::observe::scrape::{Labels, Node, Reload, Scrape};
+use crate::observe::scrape::{Labels, Node, Scrape};
 
 /// Longest wait for a request head, whether the first or a later one of the same connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -110,6 +111,7 @@ pub struct Admin {
     live: RefCell<Live>,
     /// The newest event of `/v1/live`, for its watchers.
     updates: watch::Sender<bytes::Bytes>,
+    reload: reload::State,
 }
 
 impl Admin {
@@ -126,6 +128,7 @@ impl Admin {
             scaling: RefCell::default(),
             live: RefCell::default(),
             updates: watch::Sender::new(bytes::Bytes::new()),
+            reload: reload::State::default(),
             parts,
         };
         Rc::new(admin)
@@ -134,6 +137,7 @@ impl Admin {
     /// Marks the node as draining.
     pub fn draining(&self) {
         self.draining.set(true);
+        self.end_reloads();
     }
 
     /// Waits until a client requests the drain.
@@ -171,7 +175,8 @@ impl Admin {
         let in_force = self.in_force.borrow();
         let node = Node {
             generation: in_force.generation,
-            last_reload: Reload::Good,
+            last_reload: self.last_reload_was(),
+            reloads: self.reloads(),
             busy: self.busy.borrow().clone(),
             process: Process::read(),
             genai: in_force.snapshot.metrics.genai,

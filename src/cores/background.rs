@@ -2,6 +2,7 @@
 //! resolves their names, and logs what the data cores report.
 
 mod notices; // messages to other cores, kept until there is room
+pub mod reload; // the configuration, read again while the node runs
 mod signals; // signals from the operator
 mod watching; // health checks and names of backends
 
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shards::breaker::State;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::{error, info, warn};
 
 use self::notices::{Notice, Notices};
+use self::reload::{InForceOn, Reloader, Source};
 use self::signals::{OtherSignals, StopSignals};
 use self::watching::Watching;
 use super::notify;
@@ -56,24 +58,17 @@ pub struct Parts {
     pub outbox: Outbox<Message>,
     pub inbox: Inbox<Message>,
     pub beat: Beat,
-    pub on_hangup: OnHangup,
+    pub source: Source,
     pub admin: admin::Parts,
     pub admin_listener: Option<admin::Listener>,
-}
-
-/// What SIGHUP means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnHangup {
-    /// Running as a service: reload the configuration.
-    Reload,
-    /// Running in a terminal that is closed.
-    Stop,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains the data cores. Errors: the runtime or the signal handlers cannot be set
 /// up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
-    let Parts { data_cores, generation, outbox, inbox, beat, on_hangup, admin, admin_listener } = parts;
+    let Parts { data_cores, generation, outbox, inbox, beat, source, admin, admin_listener } = parts;
+    let started = generation.snapshot.clone();
+    let in_force_on = Rc::new(InForceOn::first(data_cores));
     let latest: Latest = Rc::new(RefCell::new(generation));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -86,13 +81,14 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     let notices = Rc::new(Notices::new(outbox, data_cores + 1));
     let mut node = Node {
         latest: latest.clone(),
+        in_force_on: in_force_on.clone(),
         inbox,
         reader: EventFdReader::default(),
         left: data_cores,
         said: HashMap::new(),
     };
     let stopped = LocalSet::new().block_on(&runtime, async {
-        let (mut stop, others) = match (StopSignals::new(on_hangup), OtherSignals::new(on_hangup)) {
+        let (mut stop, others) = match (StopSignals::new(&source), OtherSignals::new(&source)) {
             (Ok(stop), Ok(others)) => (stop, others),
             (Err(error), _) | (_, Err(error)) => {
                 ready(Err(format!("signals cannot be handled: {error}")));
@@ -100,6 +96,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             }
         };
         ready(Ok(()));
+        let admin = Admin::new(admin);
         let panics = Panics::default();
         permanent("sending notices", &panics, {
             let notices = notices.clone();
@@ -110,9 +107,10 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         });
         permanent("signal handling", &panics, {
             let (others, notices) = (Rc::new(tokio::sync::Mutex::new(others)), notices.clone());
+            let admin = admin.clone();
             move || {
-                let (others, notices) = (others.clone(), notices.clone());
-                async move { others.lock().await.handle(&notices, data_cores).await }
+                let (others, notices, admin) = (others.clone(), notices.clone(), admin.clone());
+                async move { others.lock().await.handle(&notices, data_cores, &admin).await }
             }
         });
         permanent("the heartbeat", &panics, move || {
@@ -124,7 +122,6 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 }
             }
         });
-        let admin = Admin::new(admin);
         if let Some(listener) = admin_listener {
             let (serving, measuring) = (admin.clone(), admin.clone());
             spawn_local(async move {
@@ -150,6 +147,28 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         });
         let watching = Rc::new(Watching::new(data_cores, latest.clone(), notices.clone(), admin.clone()));
         watching.follow();
+        let reloading = match source {
+            Source::BuiltIn => Vec::new(),
+            Source::File(path) => {
+                let (latest, notices, admin) = (latest.clone(), notices.clone(), admin.clone());
+                let (watching, former) = (watching.clone(), RefCell::default());
+                let (told, seen) = (RefCell::default(), RefCell::default());
+                let reloader = Reloader {
+                    path,
+                    started,
+                    latest,
+                    data_cores,
+                    notices,
+                    admin,
+                    watching,
+                    in_force_on,
+                    former,
+                    told,
+                    seen,
+                };
+                keep_current(&Rc::new(reloader), &panics)
+            }
+        };
         tokio::select! {
             name = stop.any() => info!("{name}: stopping"),
             () = admin.drain_asked() => info!("drain requested on the admin listener"),
@@ -157,7 +176,8 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         }
         admin.draining();
         notify::stopping(&admin.summary(0.0));
-        // Health changes no longer matter.
+        // Neither health nor configuration matters any more.
+        reloading.iter().for_each(JoinHandle::abort);
         watching.stop();
         let drain = Duration::from_millis(latest.borrow().snapshot.server.timeout_drain_ms);
         info!("draining, at most {} s; a second signal ends it at once", drain.as_secs());
@@ -191,14 +211,37 @@ async fn keep_told(admin: Rc<Admin>) {
     }
 }
 
+/// Starts the tasks that keep the configuration current.
+fn keep_current(reloader: &Rc<Reloader>, panics: &Panics) -> Vec<JoinHandle<()>> {
+    let [reloads, watches, refreshes] = [(); 3].map(|()| reloader.clone());
+    vec![
+        permanent("reloading the configuration", panics, move || {
+            let reloads = reloads.clone();
+            async move { reloads.keep_reloading().await }
+        }),
+        permanent("watching the configuration's files", panics, move || {
+            let watches = watches.clone();
+            async move { watches.watch_files().await }
+        }),
+        permanent("refreshing the configuration", panics, move || {
+            let refreshes = refreshes.clone();
+            async move { refreshes.refresh().await }
+        }),
+    ]
+}
+
 /// Starts a task that runs until the node ends; one that panics is reported and restarted.
-fn permanent<F: Future<Output = ()> + 'static>(called: &str, panics: &Panics, start: impl Fn() -> F + 'static) {
+fn permanent<F: Future<Output = ()> + 'static>(
+    called: &str,
+    panics: &Panics,
+    start: impl Fn() -> F + 'static,
+) -> JoinHandle<()> {
     let tell: Rc<dyn Fn(Finding)> = Rc::new(|finding| {
         if let Finding::Said(text) = finding {
             error!("{text}");
         }
     });
-    spawn_local(keep(called.to_owned(), Pauses::default(), panics.clone(), tell, start));
+    spawn_local(keep(called.to_owned(), Pauses::default(), panics.clone(), tell, start))
 }
 
 /// What the admin listener is told of a generation.
@@ -213,6 +256,7 @@ pub fn in_force(generation: &NodeGeneration) -> InForce {
 /// The state of the data cores, from their messages.
 struct Node {
     latest: Latest,
+    in_force_on: Rc<InForceOn>,
     inbox: Inbox<Message>,
     reader: EventFdReader,
     /// Data cores that have not stopped yet.
@@ -237,6 +281,7 @@ impl Node {
     fn read(&mut self, message: Message) {
         match message {
             Message::Drained { .. } => self.left -= 1,
+            Message::InForce { from, number } => self.in_force_on.set(usize::from(from.0), number),
             Message::Turned { backend, from, change } => {
                 let Some(name) = self.backend(backend) else { return };
                 let name = &*name;

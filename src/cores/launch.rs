@@ -9,7 +9,7 @@ use std::time::Duration;
 use shards::CoreId;
 use tracing::{error, info, warn};
 
-pub use super::background::OnHangup;
+pub use super::background::reload::Source;
 use super::background::{self, Stopped};
 use super::data::{self, Parts};
 use super::listen::Bound;
@@ -31,13 +31,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Runs the node on this thread and others until it is stopped. `ready` is called with the client and admin addresses
 /// once every core serves. Errors: nothing was started, a core died, or something had to be aborted at the end; the
 /// reason was printed to standard error.
-pub fn run(
-    snapshot: Snapshot,
-    on_hangup: OnHangup,
-    ready: impl FnOnce(&[Listen], Option<&Listen>),
-) -> Result<(), Ended> {
+pub fn run(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Option<&Listen>)) -> Result<(), Ended> {
     let messages = told::start(snapshot.log.level, snapshot.log.format);
-    let result = serve(snapshot, on_hangup, ready);
+    let result = serve(snapshot, source, ready);
     match &result {
         Ok(()) => info!("stopped"),
         Err(why) => error!("{why}"),
@@ -50,11 +46,7 @@ pub fn run(
 #[derive(Debug)]
 pub struct Ended;
 
-fn serve(
-    snapshot: Snapshot,
-    on_hangup: OnHangup,
-    ready: impl FnOnce(&[Listen], Option<&Listen>),
-) -> Result<(), String> {
+fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Option<&Listen>)) -> Result<(), String> {
     refuse_huge_pages();
     let Preflight { errors, warnings } = preflight(&snapshot);
     for warning in warnings {
@@ -130,8 +122,7 @@ fn serve(
         purge: Box::new(move |scope| purges.purge(scope)),
         serving: serving.clone(),
     };
-    let parts =
-        background::Parts { data_cores: cores, generation, outbox, inbox, beat, on_hangup, admin, admin_listener };
+    let parts = background::Parts { data_cores: cores, generation, outbox, inbox, beat, source, admin, admin_listener };
     start(Who::Background, events, move || {
         pin(cpu);
         let ready = tell.clone();

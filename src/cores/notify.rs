@@ -14,6 +14,13 @@ pub fn ready(line: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(line)]);
 }
 
+/// The configuration is being read again; ends with `ready`.
+pub fn reloading() {
+    let mut states = vec![NotifyState::Reloading];
+    states.extend(NotifyState::monotonic_usec_now().ok());
+    tell(&states);
+}
+
 /// The drain has begun.
 pub fn stopping(line: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(line)]);

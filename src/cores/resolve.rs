@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::config::snapshot::{Address, Snapshot};
+use crate::config::snapshot::{Address, Backend, Snapshot};
 use crate::net::Dial;
 
 /// Most threads that resolve names. If a DNS server does not answer, each name takes the system's full timeout (10 s
@@ -19,11 +19,25 @@ type Found = io::Result<Vec<SocketAddr>>;
 /// The addresses of each backend. If its name does not resolve, a backend has no addresses and is out of service; a
 /// message says so, and the others serve.
 pub fn addresses(snapshot: &Snapshot) -> (Vec<Arc<[Dial]>>, Vec<String>) {
-    resolved(snapshot, |host| Ok((host, 0).to_socket_addrs()?.collect()))
+    addresses_but(snapshot, |_| None)
 }
 
-fn resolved(snapshot: &Snapshot, look_up: impl Fn(&str) -> Found + Sync) -> (Vec<Arc<[Dial]>>, Vec<String>) {
-    let names = snapshot.backends.iter().filter_map(|backend| match &backend.address {
+/// As `addresses`, but for those of which `known` tells them.
+pub fn addresses_but(
+    snapshot: &Snapshot,
+    known: impl Fn(&Backend) -> Option<Arc<[Dial]>>,
+) -> (Vec<Arc<[Dial]>>, Vec<String>) {
+    resolved(snapshot, known, |host| Ok((host, 0).to_socket_addrs()?.collect()))
+}
+
+fn resolved(
+    snapshot: &Snapshot,
+    known: impl Fn(&Backend) -> Option<Arc<[Dial]>>,
+    look_up: impl Fn(&str) -> Found + Sync,
+) -> (Vec<Arc<[Dial]>>, Vec<String>) {
+    let known: Vec<_> = snapshot.backends.iter().map(known).collect();
+    let unknown = snapshot.backends.iter().zip(&known).filter(|(_, known)| known.is_none());
+    let names = unknown.filter_map(|(backend, _)| match &backend.address {
         Address::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host.as_str()),
         _ => None,
     });
@@ -54,7 +68,8 @@ fn resolved(snapshot: &Snapshot, look_up: impl Fn(&str) -> Found + Sync) -> (Vec
             Vec::new()
         }
     };
-    let addresses = snapshot.backends.iter().map(|backend| lead(&backend.name, &backend.address).into()).collect();
+    let all = snapshot.backends.iter().zip(known);
+    let addresses = all.map(|(of, known)| known.unwrap_or_else(|| lead(&of.name, &of.address).into())).collect();
     (addresses, warnings)
 }
 

@@ -41,6 +41,7 @@ pub enum Id {
     LogDropped,
     ConfigGeneration,
     ConfigReload,
+    ConfigReloads,
     BuildInfo,
     ProcessCpu,
     ProcessResident,
@@ -176,6 +177,8 @@ pub static METRICS: &[Metric] = &[
         help: "Number of the configuration in force, counted from 1 at the start." },
     Metric { id: Id::ConfigReload, name: "ringway_config_last_reload_success", kind: Gauge, labels: &[],
         help: "Whether the configuration that was read last is in force." },
+    Metric { id: Id::ConfigReloads, name: "ringway_config_reloads_total", kind: Counter, labels: &["result"],
+        help: "How often the configuration was read again, by result: in_force, unchanged, refused." },
     Metric { id: Id::BuildInfo, name: "ringway_build_info", kind: Gauge, labels: &["version"],
         help: "Always 1." },
 

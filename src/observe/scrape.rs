@@ -137,10 +137,19 @@ pub struct Scrape {
 pub struct Node {
     pub generation: u64,
     pub last_reload: Reload,
+    pub reloads: Reloads,
     /// By core: recent utilization of its thread, and its CPU time.
     pub busy: Vec<(f64, f64)>,
     pub process: Process,
     pub genai: GenAi,
+}
+
+/// How often the configuration was read again since the start, by what came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reloads {
+    pub in_force: u64,
+    pub unchanged: u64,
+    pub refused: u64,
 }
 
 /// Whether the configuration that was read last is in force.

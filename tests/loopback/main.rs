@@ -28,6 +28,7 @@ mod policy; // which answers of a model are stored, and for how long
 mod pools; // connections as they are kept, panics, sessions, regions
 mod pressure; // slow readers
 mod purge; // what may not be served any more
+mod reload; // another configuration while requests run
 mod resources; // descriptors and memory
 mod secure; // TLS from clients
 mod shuffles; // random requests in random pieces

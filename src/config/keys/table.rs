@@ -1,8 +1,8 @@
 //! What each table of the file is called, how often it may occur, and what it is for.
 
 use super::Table::{
-    self, Admin, Backend, Budget, Cache, Cores, Cors, Credential, Limits, Listener, Log, Metrics, Model, ModelLimits,
-    Server, Target, Tenant,
+    self, Admin, Backend, Budget, Cache, Config, Cores, Cors, Credential, Limits, Listener, Log, Metrics, Model,
+    ModelLimits, Server, Target, Tenant,
 };
 use super::{KEYS, Key, Kind, Shape};
 
@@ -21,10 +21,11 @@ impl Kind {
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 16] = [
+    pub const ALL: [Table; 17] = [
         Server,
         Admin,
         Metrics,
+        Config,
         Log,
         Cores,
         Cache,
@@ -47,6 +48,7 @@ impl Table {
             Log => "log",
             Admin => "admin",
             Metrics => "metrics",
+            Config => "config",
             Cores => "cores",
             Cache => "cache",
             Listener => "listener",
@@ -64,7 +66,7 @@ impl Table {
 
     pub fn shape(self) -> Shape {
         match self {
-            Server | Admin | Metrics | Log | Cores | Cache | Limits | Cors => Shape::Single,
+            Server | Admin | Metrics | Config | Log | Cores | Cache | Limits | Cors => Shape::Single,
             Listener | Backend | Model | Tenant => Shape::Repeated,
             Target | Credential | ModelLimits | Budget => Shape::Nested,
         }
@@ -76,6 +78,7 @@ impl Table {
             Server => "What clients connect to.",
             Log => "The access log, and messages about the process itself.",
             Admin => "What operators, probes and scrapers connect to, on the background core.",
+            Config => "When the configuration is read again without being asked; `ringway serve` explains how to ask.",
             Metrics => "What a scrape of the admin listener contains.",
             Cores => {
                 "The CPUs of each kind of thread: \"auto\", a count such as 2, or a list of CPU numbers such as \"2-5,8\". \
@@ -107,7 +110,7 @@ impl Table {
             Target => Some("backend"),
             Credential => Some("hash"),
             ModelLimits | Budget | Limits | Cors => None,
-            Server | Admin | Metrics | Log | Cores | Cache | Listener | Backend | Model | Tenant => None,
+            Server | Admin | Metrics | Config | Log | Cores | Cache | Listener | Backend | Model | Tenant => None,
         }
     }
 

@@ -8,8 +8,8 @@ mod tenant;
 pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
 pub(in crate::config) use self::{backend::backend, listener::listener};
 use super::{
-    Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
-    Log, Metrics, Model, Price, Server, Target,
+    Admin, Balance, BalanceWord, Cache, CacheMode, Choice, Config, CoreChoice, Cores, GenAi, HealthPaths, KeyShown,
+    Listen, Log, Metrics, Model, Price, Server, Target, Watch,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
@@ -74,6 +74,13 @@ pub(in crate::config) fn admin(section: &mut Section, listen: &[Listen], report:
         check::admin(own, choice, token.as_ref(), listen, report);
     }
     Some(Admin { listen: own?.value, choice, token: token? })
+}
+
+pub(in crate::config) fn config(section: &mut Section) -> Option<Config> {
+    Some(Config {
+        watch: if section.take("watch")? { Watch::On } else { Watch::Off },
+        refresh_ms: section.take("refresh")?,
+    })
 }
 
 pub(in crate::config) fn metrics(section: &mut Section) -> Option<Metrics> {

@@ -9,6 +9,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::guard::{Access, Refusal};
+use super::reload::Ended;
 use super::stream::Events;
 use super::{Admin, page};
 use crate::net::now_ms;
@@ -36,6 +37,7 @@ pub enum What {
     Config,
     Purge,
     Drain,
+    Reload,
 }
 
 pub struct Route {
@@ -67,6 +69,13 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET, "/v1/scaling", What::Scaling, Access::Operators, "whether more or fewer nodes are wanted"),
     route(Method::GET, "/v1/config", What::Config, Access::Operators, "the configuration in force, secrets masked"),
     route(Method::POST, "/v1/purge", What::Purge, Access::Operators, "drop stored answers; see docs/cache.md"),
+    route(
+        Method::POST,
+        "/v1/reload",
+        What::Reload,
+        Access::Operators,
+        "read the configuration again; what changed, or every error",
+    ),
     route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
 ];
 
@@ -83,7 +92,19 @@ impl Admin {
         match self.find(&request) {
             Err(refused) => *refused,
             Ok(What::Purge) => self.purge(request.into_body()).await,
+            Ok(What::Reload) => self.tell_reload().await,
             Ok(what) => self.tell(what, request.headers()),
+        }
+    }
+
+    async fn tell_reload(&self) -> Response<Answer> {
+        match self.reload().await {
+            Some(outcome) => {
+                let refused = outcome.ended == Ended::Refused;
+                let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+                reply(status, JSON, pretty(&json!(outcome)))
+            }
+            None => refuse(StatusCode::CONFLICT, "draining", "The node drains; its configuration no longer changes."),
         }
     }
 
@@ -143,8 +164,8 @@ impl Admin {
                 reply(StatusCode::OK, JSON, pretty(&json!(told)))
             }
             What::Config => reply(StatusCode::OK, JSON, pretty(&self.in_force.borrow().snapshot.shown)),
-            // It has a body.
-            What::Purge => refuse(StatusCode::BAD_REQUEST, "bad_purge", ""),
+            // They are waited for, above.
+            What::Purge | What::Reload => refuse(StatusCode::BAD_REQUEST, "bad_request", ""),
             What::Drain => {
                 self.drain_asked.notify_one();
                 reply(StatusCode::ACCEPTED, JSON, pretty(&json!({ "state": "draining" })))

@@ -9,6 +9,7 @@ use shards::breaker::Reason;
 
 pub use super::live::Percentiles;
 use super::live::{Rates, tenants_of};
+use super::reload::Last;
 use super::{Admin, InForce};
 use crate::config::snapshot::{self, CacheMode};
 use crate::net::now_ms;
@@ -24,6 +25,8 @@ pub struct Status {
     pub state: String,
     pub uptime_seconds: u64,
     pub config_generation: u64,
+    /// How the last reload ended; none before the first.
+    pub last_reload: Option<Last>,
     pub listening: Vec<String>,
     pub core_plan: Plan,
     pub traffic: Traffic,
@@ -216,6 +219,7 @@ impl Admin {
             state: state.to_owned(),
             uptime_seconds: now_ms().saturating_sub(self.started_ms) / 1000,
             config_generation: in_force.generation,
+            last_reload: self.last_reload(),
             listening: parts.listening.clone(),
             core_plan: Plan {
                 summary: parts.plan.summary.clone(),

@@ -4,10 +4,11 @@
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::warn;
 
-use super::OnHangup;
 use super::notices::{Notice, Notices};
+use super::reload::Source;
+use crate::control::admin::Admin;
+use crate::control::admin::reload::Trigger;
 
 /// SIGTERM and SIGINT; also SIGHUP if it means that the terminal was closed.
 pub struct StopSignals {
@@ -17,13 +18,13 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    pub fn new(on_hangup: OnHangup) -> io::Result<StopSignals> {
+    pub fn new(source: &Source) -> io::Result<StopSignals> {
         Ok(StopSignals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: match on_hangup {
-                OnHangup::Stop => Some(signal(SignalKind::hangup())?),
-                OnHangup::Reload => None,
+            hangup: match source {
+                Source::BuiltIn => Some(signal(SignalKind::hangup())?),
+                Source::File(_) => None,
             },
         })
     }
@@ -51,16 +52,16 @@ pub struct OtherSignals {
 }
 
 impl OtherSignals {
-    pub fn new(on_hangup: OnHangup) -> io::Result<OtherSignals> {
-        let hangup = match on_hangup {
-            OnHangup::Reload => Some(signal(SignalKind::hangup())?),
-            OnHangup::Stop => None,
+    pub fn new(source: &Source) -> io::Result<OtherSignals> {
+        let hangup = match source {
+            Source::File(_) => Some(signal(SignalKind::hangup())?),
+            Source::BuiltIn => None,
         };
         Ok(OtherSignals { hangup, reopen: signal(SignalKind::user_defined1())? })
     }
 
     /// Handles them, forever. The I/O core has index `data_cores` in the channels.
-    pub async fn handle(&mut self, notices: &Notices, data_cores: usize) {
+    pub async fn handle(&mut self, notices: &Notices, data_cores: usize, admin: &Admin) {
         loop {
             let hangup = async {
                 match &mut self.hangup {
@@ -69,15 +70,9 @@ impl OtherSignals {
                 }
             };
             tokio::select! {
-                _ = hangup => reload(),
+                _ = hangup => admin.ask_reload(Trigger::Signal),
                 _ = self.reopen.recv() => notices.tell_one(data_cores, &Notice::Reopen),
             }
         }
     }
-}
-
-/// SIGHUP requests a reload of the configuration. That is not supported while requests are served: logs a warning, and
-/// the node keeps running.
-fn reload() {
-    warn!("SIGHUP: the configuration cannot be reloaded while the node runs; restart it to use a new one");
 }

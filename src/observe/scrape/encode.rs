@@ -220,6 +220,11 @@ impl Scrape {
             Id::LogDropped => row.number(&[], self.sum(|core| &core.log_lines_dropped)),
             Id::ConfigGeneration => row.number(&[], self.node.generation),
             Id::ConfigReload => row.number(&[], u64::from(self.node.last_reload == Reload::Good)),
+            Id::ConfigReloads => {
+                row.number(&["in_force"], self.node.reloads.in_force)?;
+                row.number(&["unchanged"], self.node.reloads.unchanged)?;
+                row.number(&["refused"], self.node.reloads.refused)
+            }
             Id::BuildInfo => row.number(&[env!("CARGO_PKG_VERSION")], 1),
             Id::ProcessCpu => row.real(&[], self.node.process.cpu_seconds),
             Id::ProcessResident => row.number(&[], self.node.process.resident_bytes),

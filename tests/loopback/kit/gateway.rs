@@ -126,7 +126,8 @@ impl Setup {
         self.table(&format!("[{name}]\n{lines}"))
     }
 
-    fn table(mut self, text: &str) -> Setup {
+    /// A table that has no function of its own here.
+    pub fn table(mut self, text: &str) -> Setup {
         self.tables += &format!("\n{text}\n");
         self
     }
@@ -177,21 +178,10 @@ impl Setup {
     }
 
     fn spawn(self, out: Stdio, prepare: impl FnOnce(&std::path::Path)) -> (Child, tempfile::TempDir) {
-        // A configuration needs one, even where nothing is ever asked of it.
-        let whole = match self.tables.contains("[[backend]]") {
-            true => self,
-            false => self.backend_at("b", "http://127.0.0.1:9").model("m", "backends = [\"b\"]"),
-        };
-        let Setup { cores, listen, server, log, admin, cache, tables } = whole;
-        let admin = admin.unwrap_or_else(|| "listen = \"off\"".to_owned());
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
         prepare(directory.path());
-        let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[admin]\n{admin}\n\n[log]\n{log}\n[cores]\ndata = {cores}\n\n\
-             [cache]\nmemory = \"64MiB\"\n{cache}{tables}"
-        );
-        std::fs::write(&path, text.replace("$DIRECTORY", directory.path().to_str().unwrap())).unwrap();
+        std::fs::write(&path, self.text(directory.path())).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_ringway"))
             .args(["serve", "--config"])
             .arg(&path)
@@ -200,6 +190,23 @@ impl Setup {
             .spawn()
             .unwrap();
         (child, directory)
+    }
+}
+
+impl Setup {
+    fn text(self, directory: &std::path::Path) -> String {
+        // A configuration needs one, even where nothing is ever asked of it.
+        let whole = match self.tables.contains("[[backend]]") {
+            true => self,
+            false => self.backend_at("b", "http://127.0.0.1:9").model("m", "backends = [\"b\"]"),
+        };
+        let Setup { cores, listen, server, log, admin, cache, tables } = whole;
+        let admin = admin.unwrap_or_else(|| "listen = \"off\"".to_owned());
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[admin]\n{admin}\n\n[log]\n{log}\n[cores]\ndata = {cores}\n\n\
+             [cache]\nmemory = \"64MiB\"\n{cache}{tables}"
+        );
+        text.replace("$DIRECTORY", directory.to_str().unwrap())
     }
 }
 
@@ -258,6 +265,17 @@ impl Gateway {
 
     pub fn file(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Puts another configuration in the place of its own, at once, as an operator should. It is read when that is asked for.
+    pub fn rewrite(&self, setup: Setup) {
+        self.rewrite_text(&setup.text(self.directory.path()));
+    }
+
+    /// As `rewrite`.
+    pub fn rewrite_text(&self, text: &str) {
+        std::fs::write(self.file("new.toml"), text).unwrap();
+        std::fs::rename(self.file("new.toml"), self.file("ringway.toml")).unwrap();
     }
 
     /// Files outlive the gateway as long as what this gives.

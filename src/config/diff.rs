@@ -1,0 +1,149 @@
+//! What differs between two configurations, item by item, for those who asked for a reload. Works on the values as they are
+//! written, hashes in place of secrets; never repeats a value that may be one.
+
+use serde_json::{Map, Value};
+
+use super::snapshot::Snapshot;
+
+/// What became of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Added,
+    Removed,
+    /// These keys have other values.
+    Changed(Vec<String>),
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// `backend "b"`, or the table where it stands once.
+    pub item: String,
+    pub change: Change,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.change {
+            Change::Added => write!(out, "{} added", self.item),
+            Change::Removed => write!(out, "{} removed", self.item),
+            Change::Changed(keys) => write!(out, "{} changed: {}", self.item, keys.join(", ")),
+        }
+    }
+}
+
+/// Keys that are read once, at the start: with the sockets, threads and memory that they set up.
+const AT_START: &[(&str, &[&str])] = &[
+    ("server", &["listen", "request_memory"]),
+    ("admin", &["listen"]),
+    ("log", &["access", "level", "format"]),
+    ("cores", &["data", "io", "background"]),
+    ("cache", &["enabled", "memory", "stale_if_error"]),
+];
+
+/// Everything that differs.
+pub fn differences(before: &Snapshot, after: &Snapshot) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let (Value::Object(before), Value::Object(after)) = (&before.compared, &after.compared) else { return found };
+    for (table, after) in after {
+        match (before.get(table), after) {
+            (Some(Value::Array(before)), Value::Array(after)) => items(table, before, after, &mut found),
+            (Some(Value::Object(before)), Value::Object(after)) => {
+                let keys = keys(before, after);
+                if !keys.is_empty() {
+                    found.push(Difference { item: table.clone(), change: Change::Changed(keys) });
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The keys, dotted, whose new values take a restart.
+pub fn at_restart(started: &Snapshot, now: &Snapshot) -> Vec<String> {
+    let value =
+        |of: &Snapshot, table: &str, key: &str| of.compared.get(table).and_then(|table| table.get(key)).cloned();
+    let listeners = started.compared.get("listener") != now.compared.get("listener");
+    let all = AT_START.iter().flat_map(|(table, keys)| keys.iter().map(move |key| (*table, *key)));
+    all.filter(|(table, key)| value(started, table, key) != value(now, table, key))
+        .map(|(table, key)| format!("{table}.{key}"))
+        .chain(listeners.then(|| "listener".to_owned()))
+        .collect()
+}
+
+/// The items of a table that stands several times, by their names or addresses.
+fn items(table: &str, before: &[Value], after: &[Value], found: &mut Vec<Difference>) {
+    let name = |item: &Value| {
+        let name = item.get("name").or_else(|| item.get("address"));
+        name.and_then(Value::as_str).unwrap_or("").to_owned()
+    };
+    let mut add = |name: &str, change| found.push(Difference { item: format!("{table} \"{name}\""), change });
+    let old: Map<String, Value> = before.iter().map(|item| (name(item), item.clone())).collect();
+    for item in after {
+        let name = name(item);
+        match (old.get(&name), item) {
+            (None, _) => add(&name, Change::Added),
+            (Some(Value::Object(before)), Value::Object(after)) => {
+                let keys = keys(before, after);
+                if !keys.is_empty() {
+                    add(&name, Change::Changed(keys));
+                }
+            }
+            _ => {}
+        }
+    }
+    for name in old.keys().filter(|known| !after.iter().any(|item| name(item) == **known)) {
+        add(name, Change::Removed);
+    }
+}
+
+fn keys(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<String> {
+    after.iter().filter(|(key, value)| before.get(*key) != Some(*value)).map(|(key, _)| key.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::keys::KEYS;
+    use crate::config::load::load;
+
+    fn snapshot(text: &str) -> Snapshot {
+        let nothing = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+        load(text, Path::new("test.toml"), &|_| None, &nothing).unwrap_or_else(|told| panic!("{told}"))
+    }
+
+    const BASE: &str = "[[backend]]\nname = \"a\"\nurl = \"http://127.0.0.1:1\"\napi_key = \"one\"\n\
+                        [[model]]\nname = \"m\"\nbackends = [\"a\"]\n";
+
+    #[test]
+    fn what_is_added_changed_and_removed_is_told_by_name_and_never_by_secret() {
+        let before = snapshot(BASE);
+        assert_eq!(differences(&before, &snapshot(BASE)), []);
+        let text = BASE.replace("\"one\"", "\"two\"").replace("\"m\"", "\"n\"");
+        let after = snapshot(&format!("[server]\nlisten = [\"127.0.0.1:9\"]\ntimeout_idle = \"9s\"\n{text}"));
+        let told: Vec<String> = differences(&before, &after).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "server changed: listen, timeout_idle",
+                "backend \"a\" changed: api_key",
+                "model \"n\" added",
+                "model \"m\" removed"
+            ]
+        );
+        assert_eq!(at_restart(&before, &after), ["server.listen"]);
+        assert!(!after.compared.to_string().contains("two"));
+    }
+
+    #[test]
+    fn what_takes_a_restart_is_a_key() {
+        for (table, keys) in AT_START {
+            for key in *keys {
+                assert!(KEYS.iter().any(|row| row.table.name() == *table && row.name == *key), "{table}.{key}");
+            }
+        }
+    }
+}

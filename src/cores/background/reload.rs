@@ -1,0 +1,311 @@
+//! Reads the configuration again while the node runs. What is read is validated whole; only then does any core hear of it,
+//! as one message with the next generation, and the reload is over when every core serves by that. Owned by the background
+//! core. A configuration with an error changes nothing.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tracing::{debug, error, info, warn};
+
+use super::notices::{Notice, Notices};
+use super::watching::Watching;
+use super::{Latest, in_force};
+use crate::config::diff::{Change, Difference, at_restart, differences};
+use crate::config::load::load_file;
+use crate::config::snapshot::{Address, Snapshot, Watch};
+use crate::control::admin::Admin;
+use crate::control::admin::reload::{Asked, Ended, Outcome, Trigger};
+use crate::cores::preflight::{Preflight, preflight};
+use crate::cores::{notify, resolve, secure};
+use crate::exchange::node::{NodeGeneration, Parts};
+use crate::net::Dial;
+
+/// Longest time to read a configuration and the files it names, and to resolve the names in it.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+/// A core that has not answered is sent the generation again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often the files of the configuration are looked at. What has changed is read once it looks the same twice, so that a
+/// file is not read while it is written.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// How often it is looked whether `config.refresh` has been switched on.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    File(PathBuf),
+    /// Running in a terminal, without a file: SIGHUP means that the terminal was closed.
+    BuiltIn,
+}
+
+/// Which generation each data core serves by.
+pub struct InForceOn {
+    numbers: RefCell<Vec<u64>>,
+    heard: Notify,
+}
+
+impl InForceOn {
+    /// All of so many cores serve by the first.
+    pub fn first(data_cores: usize) -> InForceOn {
+        InForceOn { numbers: RefCell::new(vec![1; data_cores]), heard: Notify::new() }
+    }
+
+    pub fn set(&self, core: usize, number: u64) {
+        if let Some(known) = self.numbers.borrow_mut().get_mut(core) {
+            *known = number.max(*known);
+        }
+        self.heard.notify_one();
+    }
+
+    fn behind(&self, number: u64) -> Vec<usize> {
+        let numbers = self.numbers.borrow();
+        numbers.iter().enumerate().filter(|(_, known)| **known < number).map(|(core, _)| core).collect()
+    }
+}
+
+pub struct Reloader {
+    pub path: PathBuf,
+    /// What the sockets, threads and memory of this process were set up by.
+    pub started: Arc<Snapshot>,
+    pub latest: Latest,
+    pub data_cores: usize,
+    pub notices: Rc<Notices>,
+    pub admin: Rc<Admin>,
+    pub watching: Rc<Watching>,
+    pub in_force_on: Rc<InForceOn>,
+    /// Former generations that exchanges may hold: freed here, not on a data core.
+    pub former: RefCell<Vec<Arc<NodeGeneration>>>,
+    /// The errors that were last told.
+    pub told: RefCell<Vec<String>>,
+    /// What the configuration's files looked like when they were last read.
+    pub seen: RefCell<Looks>,
+}
+
+/// A configuration that is good, with all that belongs to it.
+struct Read {
+    parts: Parts,
+    warnings: Vec<String>,
+}
+
+/// Where the backends of the generation in force are, by name.
+type Known = HashMap<String, (Address, Arc<[Dial]>)>;
+
+impl Reloader {
+    /// Reloads whenever that is asked for, forever.
+    pub async fn keep_reloading(&self) {
+        loop {
+            let asked = self.admin.reload_asked().await;
+            if asked.trigger.is_asked() {
+                notify::reloading();
+            }
+            let (outcome, in_force) = self.reload().await;
+            self.tell(&asked, &outcome);
+            if asked.trigger.is_asked() {
+                notify::ready(&self.admin.summary(0.0));
+            }
+            self.admin.reloaded(asked, outcome, in_force);
+        }
+    }
+
+    async fn reload(&self) -> (Outcome, Option<super::InForce>) {
+        self.former.borrow_mut().retain(|former| Arc::strong_count(former) > 1);
+        let before = self.latest.borrow().clone();
+        let of = |ended, generation: u64| {
+            let [changes, needs_restart, errors] = [(); 3].map(|()| Vec::new());
+            Outcome { ended, generation, changes, needs_restart, errors }
+        };
+        let refused = |errors| (Outcome { errors, ..of(Ended::Refused, before.number) }, None);
+        let (path, known, files) = (self.path.clone(), self.known(&before), before.snapshot.files.clone());
+        let read = spawn_blocking(move || {
+            let mut seen = looks(files);
+            let read = read(&path, &known);
+            let named = read.as_ref().map_or(Vec::new(), |read| read.parts.snapshot.files.clone());
+            for (file, look) in looks(named) {
+                seen.entry(file).or_insert(look);
+            }
+            (seen, read)
+        });
+        let Read { parts, warnings } = match tokio::time::timeout(READ_LIMIT, read).await {
+            Ok(Ok((seen, read))) => {
+                self.seen.replace(seen);
+                match read {
+                    Ok(read) => read,
+                    Err(errors) => return refused(errors),
+                }
+            }
+            Ok(Err(_)) => return refused(vec!["reading it panicked: report this as a bug".to_owned()]),
+            Err(_) => {
+                let path = self.path.display();
+                let limit = READ_LIMIT.as_secs();
+                return refused(vec![format!("{path}: it, or a file that it names, could not be read in {limit} s")]);
+            }
+        };
+        let needs_restart = at_restart(&self.started, &parts.snapshot);
+        let mut changes = differences(&before.snapshot, &parts.snapshot);
+        let next = Arc::new(before.next(parts));
+        changes.extend(new_certificates(&before, &next, &changes));
+        if changes.is_empty() {
+            return (Outcome { needs_restart, ..of(Ended::Unchanged, before.number) }, None);
+        }
+        warnings.iter().for_each(|warning| warn!("{warning}"));
+        self.distribute(&next).await;
+        self.former.borrow_mut().push(before);
+        let changes = changes.iter().map(ToString::to_string).collect();
+        (Outcome { changes, needs_restart, ..of(Ended::InForce, next.number) }, Some(in_force(&next)))
+    }
+
+    /// Sends the next generation to every core and waits until all of them serve by it.
+    async fn distribute(&self, next: &Arc<NodeGeneration>) {
+        self.latest.replace(next.clone());
+        self.notices.tell(self.data_cores, &Notice::Generation(next.clone()));
+        self.watching.follow();
+        loop {
+            let heard = tokio::time::timeout(AGAIN, async {
+                while !self.in_force_on.behind(next.number).is_empty() {
+                    self.in_force_on.heard.notified().await;
+                }
+            });
+            if heard.await.is_ok() {
+                return;
+            }
+            // An answer may be lost where this core's own mail is full.
+            for core in self.in_force_on.behind(next.number) {
+                self.notices.tell_one(core, &Notice::Generation(next.clone()));
+            }
+        }
+    }
+
+    fn known(&self, generation: &NodeGeneration) -> Known {
+        let backends = generation.backends.iter().zip(&generation.snapshot.backends);
+        let known = backends.filter_map(|(of_node, settings)| {
+            let addresses = self.watching.addresses(of_node.id)?;
+            Some((settings.name.clone(), (settings.address.clone(), addresses)))
+        });
+        known.collect()
+    }
+
+    /// Logs how a reload ended.
+    fn tell(&self, asked: &Asked, outcome: &Outcome) {
+        let trigger = asked.trigger.label();
+        let Outcome { ended, generation, changes, needs_restart, errors } = outcome;
+        match ended {
+            Ended::InForce => {
+                let changes = changes.join("; ");
+                info!(generation, trigger, "generation {generation} in force on all cores ({trigger}): {changes}");
+                if !needs_restart.is_empty() {
+                    warn!("{} as before until a restart", needs_restart.join(", "));
+                }
+                self.told.take();
+            }
+            Ended::Unchanged => {
+                if asked.trigger.is_asked() {
+                    info!(generation, trigger, "the configuration is unchanged ({trigger}): generation {generation}");
+                } else {
+                    debug!(generation, trigger, "the configuration is unchanged ({trigger})");
+                }
+                self.told.take();
+            }
+            Ended::Refused => {
+                if !asked.trigger.is_asked() && *self.told.borrow() == *errors {
+                    return;
+                }
+                error!(
+                    generation,
+                    trigger,
+                    "the configuration is refused ({trigger}), generation {generation} stays in force: {}",
+                    errors.join("; ")
+                );
+                self.told.replace(errors.clone());
+            }
+        }
+    }
+
+    /// Asks for a reload when a file of the configuration has changed, forever.
+    pub async fn watch_files(&self) {
+        let mut moving = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let snapshot = self.latest.borrow().snapshot.clone();
+            if snapshot.config.watch == Watch::Off {
+                continue;
+            }
+            let Ok(now) = spawn_blocking(move || looks(snapshot.files.clone())).await else { continue };
+            let has_changed = {
+                let mut seen = self.seen.borrow_mut();
+                now.iter().any(|(file, look)| *seen.entry(file.clone()).or_insert(*look) != *look)
+            };
+            if has_changed && moving.as_ref() != Some(&now) {
+                moving = Some(now);
+            } else if has_changed {
+                // Also where it cannot be read: once is enough until it changes again.
+                self.seen.replace(now);
+                moving = None;
+                self.admin.ask_reload(Trigger::File);
+            }
+        }
+    }
+
+    /// Asks for a reload at the pace of `config.refresh`, forever.
+    pub async fn refresh(&self) {
+        loop {
+            let refresh_ms = self.latest.borrow().snapshot.config.refresh_ms;
+            if refresh_ms == 0 {
+                tokio::time::sleep(IDLE).await;
+                continue;
+            }
+            tokio::time::sleep(Duration::from_millis(refresh_ms)).await;
+            self.admin.ask_reload(Trigger::Refresh);
+        }
+    }
+}
+
+/// By what a changed file is told; `None` for one that is not there.
+type Look = Option<(Option<SystemTime>, u64, u64)>;
+
+pub type Looks = HashMap<PathBuf, Look>;
+
+fn looks(files: Vec<PathBuf>) -> Looks {
+    files.into_iter().map(|file| (file.clone(), look(&file))).collect()
+}
+
+fn look(file: &Path) -> Look {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(file).ok()?;
+    Some((found.modified().ok(), found.len(), found.ino()))
+}
+
+/// Backends that are written as before, but have other certificates or keys in the files that they name.
+fn new_certificates(before: &NodeGeneration, next: &NodeGeneration, changes: &[Difference]) -> Vec<Difference> {
+    let renewed = next.backends.iter().filter(|backend| {
+        before.backend(backend.id).is_none() && before.backends.iter().any(|old| old.name == backend.name)
+    });
+    let found = renewed.map(|backend| Difference {
+        item: format!("backend \"{}\"", backend.name),
+        change: Change::Changed(vec!["its certificates or keys".to_owned()]),
+    });
+    found.filter(|found| !changes.iter().any(|change| change.item == found.item)).collect()
+}
+
+/// Reads everything. Blocking. Errors: all that is wrong, a line each.
+fn read(path: &Path, known: &Known) -> Result<Read, Vec<String>> {
+    let snapshot = load_file(path, &secure::look())
+        .map_err(|problems| problems.to_string().lines().map(ToOwned::to_owned).collect::<Vec<_>>())?;
+    let Preflight { errors, mut warnings } = preflight(&snapshot);
+    if !errors.is_empty() {
+        return Err(errors.iter().map(|error| format!("{}: {error}", path.display())).collect());
+    }
+    let tls = secure::settings(&snapshot).map_err(|error| vec![error])?;
+    // A name that is followed already need not be looked up.
+    let (addresses, unresolved) = resolve::addresses_but(&snapshot, |backend| {
+        let (address, addresses) = known.get(&backend.name)?;
+        (*address == backend.address).then(|| addresses.clone())
+    });
+    warnings.extend(unresolved);
+    Ok(Read { parts: Parts { snapshot: Arc::new(snapshot), addresses, tls }, warnings })
+}
