@@ -35,3 +35,7 @@ pub mod demo; // the embedded backend behind `ringway demo`
 
 #[cfg(not(sim))]
 pub mod commands; // the command line, one file a subcommand
+
+#[cfg(test)]
+#[path = "../tests/golden/golden.rs"]
+mod golden; // files that tests compare with

@@ -3,6 +3,8 @@
 
 #[path = "config/backends.rs"]
 mod backends;
+#[path = "golden/golden.rs"]
+mod golden_file;
 #[path = "config/limits.rs"]
 mod limits;
 
@@ -80,12 +82,7 @@ fn root(path: &str) -> PathBuf {
 
 /// Compares `text` with the file at `path`, or writes it there if UPDATE is set.
 fn compare(path: &Path, text: &str) {
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, text).unwrap();
-        return;
-    }
-    let there = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(there == text, "{} is stale, UPDATE=1 rewrites it; it should be:\n{text}", path.display());
+    golden_file::check(path, text);
 }
 
 #[test]

@@ -255,13 +255,7 @@ mod tests {
 
     #[test]
     fn the_reference_is_current() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, reference()).unwrap();
-        }
-        let there = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(there == reference(), "{} is stale, UPDATE=1 rewrites it", path.display());
+        crate::golden::check("docs/metrics.md", reference());
     }
 
     #[test]

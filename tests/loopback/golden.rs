@@ -2,14 +2,12 @@
 
 use super::kit::*;
 
+#[path = "../golden/golden.rs"]
+mod golden_file;
+
 /// Compares `text` with the file called `name`.
 fn golden(name: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/visible").join(name);
-    if std::env::var_os("UPDATE").is_some() {
-        return std::fs::write(path, text).unwrap();
-    }
-    let known = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(known == text, "{name} has changed; UPDATE=1 rewrites it if that was meant\n--- now ---\n{text}");
+    golden_file::check(format!("tests/golden/visible/{name}"), text);
 }
 
 /// Values that differ from run to run become `*`.

@@ -18,10 +18,7 @@ fn golden(name: &str) {
         assert!(!result.contains(secret), "{secret} in\n{result}");
     }
     let path = folder.join(name).with_extension("toml");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, &result).unwrap();
-    }
-    assert_eq!(result, std::fs::read_to_string(&path).unwrap(), "UPDATE=1 writes {}", path.display());
+    crate::golden::check(path, &result);
 }
 
 #[test]

@@ -11,11 +11,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn check(path: &Path, bytes: &[u8]) {
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, bytes).expect("the golden file can be written");
-    }
-    let golden = std::fs::read(path).unwrap_or_default();
-    assert!(golden == bytes, "{} differs (UPDATE=1 rewrites):\n{}", path.display(), String::from_utf8_lossy(bytes));
+    crate::golden::check(path, bytes);
 }
 
 /// The inputs in a folder, by suffix; at least one.

@@ -1,16 +1,9 @@
 //! Serialized bytes against golden files in `tests/golden/http1/` (UPDATE=1 rewrites them), and what is never written.
 
 use crate::wire::http1::encode::{self, LAST_CHUNK};
-use std::path::Path;
 
 fn golden(name: &str, written: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/http1").join(name);
-    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
-        std::fs::create_dir_all(path.parent().expect("the file has a folder")).expect("the folder can be made");
-        std::fs::write(&path, written).expect("the golden file can be written");
-    }
-    let kept = std::fs::read(&path).unwrap_or_default();
-    assert_eq!(written.escape_ascii().to_string(), kept.escape_ascii().to_string(), "{}", path.display());
+    crate::golden::check(format!("tests/golden/http1/{name}"), written);
 }
 
 #[test]
