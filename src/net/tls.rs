@@ -9,7 +9,8 @@ mod settings; // roots, client certificates and names, read from bytes
 mod stream; // bytes in and out of a session over a socket
 #[cfg(all(test, not(sim)))]
 pub(super) mod tests;
-mod tickets; // session tickets for clients, the same on every core
+mod tickets;
+mod turns; // one handshake at a time // session tickets for clients, the same on every core
 
 use std::fmt;
 use std::sync::Arc;

@@ -211,6 +211,50 @@ fn bodies_come_with_and_without_their_length() {
 }
 
 #[test]
+fn events_arrive_one_by_one_over_every_transport() {
+    const EVENTS: usize = 20;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let passed = seen.clone();
+    let backend = Backend::run(move |peer| {
+        while peer.request().is_some() {
+            let before = passed.load(Ordering::SeqCst);
+            peer.write(STREAM_HEAD);
+            for number in 0..EVENTS {
+                peer.write(chunk(&piece(&format!("event {number}."))));
+                eventually("the client has it", || passed.load(Ordering::SeqCst) == before + number + 1);
+            }
+            peer.write([chunk(&finish("stop")), chunk(&done()), LAST_CHUNK.to_owned()].concat());
+        }
+    });
+    let authority = Authority::new();
+    let own = authority.sign(&["gateway.test"]);
+    let gateway = Setup::with(&backend).listener(FILES).start_after(|directory| files(directory, &own));
+    let secure = Client::connect_tls(gateway.listener(), &authority.client(), "gateway.test").unwrap();
+    for (place, mut client) in [gateway.client(), secure].into_iter().enumerate() {
+        client.send(chat_stream(&format!("by HTTP/1.1, {place}")));
+        for number in 0..EVENTS {
+            assert!(client.reads(&format!("event {number}.")));
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+        let answer = client.response().expect(200);
+        assert_eq!(answer.text().matches("event ").count(), EVENTS);
+    }
+    let secure = Http2::connect_tls(gateway.listener(), &authority.client(), "gateway.test").unwrap();
+    for (place, mut client) in [Http2::connect(gateway.address), secure].into_iter().enumerate() {
+        let asked = client.send(chat_stream(&format!("by HTTP/2, {place}")));
+        let mut reading = client.head(asked).unwrap();
+        for number in 0..EVENTS {
+            while !reading.response.text().contains(&format!("event {number}.")) {
+                assert!(client.read(&mut reading).unwrap());
+            }
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+        while client.read(&mut reading).unwrap() {}
+        assert_eq!(reading.response.text().matches("event ").count(), EVENTS);
+    }
+}
+
+#[test]
 fn a_stream_that_is_reset_cancels_its_upstream_call() {
     let backend = Backend::run(|peer| {
         while let Some(request) = peer.request() {

@@ -2,7 +2,10 @@
 //! module gets the contents of files, never paths.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
@@ -15,6 +18,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use super::tickets::{TicketSeed, Tickets};
+use super::turns::Turns;
 use super::{Agreed, Identity, Now, Offer, Roots, TlsError, TlsFault, TlsStream};
 use crate::net::watch::Interrupt;
 use crate::net::{Socket, now_ms};
@@ -36,6 +40,7 @@ pub struct TlsAcceptor {
     server: Arc<ServerConfig>,
     offer: Offer,
     timeout_ms: u64,
+    turns: Turns,
 }
 
 impl TlsAcceptor {
@@ -62,7 +67,8 @@ impl TlsAcceptor {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         let tickets = Tickets::new(&settings.tickets).ok_or_else(|| library("no cipher for tickets".to_owned()))?;
         server.ticketer = Arc::new(tickets);
-        Ok(TlsAcceptor { server: Arc::new(server), offer: settings.offer, timeout_ms: settings.timeout_ms })
+        let (server, offer, timeout_ms) = (Arc::new(server), settings.offer, settings.timeout_ms);
+        Ok(TlsAcceptor { server, offer, timeout_ms, turns: Turns::default() })
     }
 }
 
@@ -96,8 +102,18 @@ impl ResolvesServerCert for Certificates {
 pub async fn accept(socket: Socket, acceptor: &TlsAcceptor) -> Result<(TlsStream, Agreed), TlsFault> {
     let session = ServerConnection::new(acceptor.server.clone())?;
     socket.watch().shut_down_at(now_ms().saturating_add(acceptor.timeout_ms));
+    // What is expensive, the key exchange and the signature, follows the client's first message, which mostly comes whole.
+    // Errors show in the handshake.
+    let _ = socket.readable().await;
     let mut stream = TlsStream::new(socket, session);
-    let shaken = stream.shake_hands().await;
+    let shaken = {
+        let mut shaking = pin!(stream.shake_hands());
+        let first = acceptor.turns.take(async || poll_fn(|context| Poll::Ready(shaking.as_mut().poll(context))).await);
+        match first.await {
+            Poll::Ready(shaken) => shaken,
+            Poll::Pending => shaking.await,
+        }
+    };
     match stream.watch().take_interrupt() {
         Some(Interrupt::Deadline) => return Err(TlsFault::TimedOut),
         Some(_) => return Err(TlsFault::Closed),
