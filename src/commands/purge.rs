@@ -53,6 +53,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some((scope, name)) => json!({ *scope: name }),
         None => json!({ "all": true }),
     };
-    let answer = arguments.node.post("/v1/purge", &body.to_string())?;
+    let answer = arguments.node.post("/v1/purge", body.to_string())?;
     print(&answer)
 }

@@ -11,11 +11,11 @@ use clap::Args;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event};
-use secrecy::SecretString;
 
 use self::view::{Next, View};
+use super::node::Node;
 use super::{EXIT_STATUS, Failure, note, print};
-use crate::control::admin::client::{Client, Place};
+use crate::control::admin::client::Client;
 
 /// How often the node is asked: it looks at its cores once a second.
 const EVERY: Duration = Duration::from_secs(1);
@@ -37,12 +37,8 @@ Rates and percentiles are those of the last five seconds.";
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct Arguments {
-    /// The admin listener: http://HOST:PORT or unix:/PATH
-    #[arg(long, value_name = "URL", env = "RINGWAY_ADMIN", default_value = "http://127.0.0.1:9901")]
-    admin: String,
-    /// Its token
-    #[arg(long, value_name = "TOKEN", env = "RINGWAY_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<SecretString>,
+    #[command(flatten)]
+    node: Node,
     /// Print the state once as text, and end; takes two seconds, since rates need them
     #[arg(long)]
     once: bool,
@@ -54,8 +50,7 @@ pub struct Arguments {
 /// # Errors
 /// The node cannot be reached at the start, or there is no terminal.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let client = Place::parse(&arguments.admin).and_then(|place| Client::new(place, arguments.token.as_ref()));
-    let client = client.map_err(|error| Failure::other(error.to_string()))?;
+    let client = arguments.node.client()?;
     let ask = || client.status().map_err(|error| Failure::other(error.to_string()));
     // Being asked makes the node count tenants, too.
     let first = ask()?;

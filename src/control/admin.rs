@@ -5,6 +5,7 @@
 pub mod client; // asks an admin listener, for commands
 mod guard; // authorization
 mod live; // samples, rates and points
+mod logs; // /v1/log-level, /v1/reopen
 mod page; // the page at /, and its files
 mod purge; // /v1/purge
 pub mod reload; // /v1/reload
@@ -103,6 +104,7 @@ pub struct Admin {
     draining: Cell<bool>,
     drain_asked: Notify,
     purged: Notify,
+    reopen_asked: Notify,
     /// By a backend's name: the fault of the last check, while checks fail.
     check_faults: RefCell<HashMap<String, String>>,
     /// By core: its recent utilization, and its CPU time.
@@ -123,6 +125,7 @@ impl Admin {
             draining: Cell::new(false),
             drain_asked: Notify::new(),
             purged: Notify::new(),
+            reopen_asked: Notify::new(),
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
             scaling: RefCell::default(),

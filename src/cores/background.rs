@@ -145,6 +145,16 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 }
             }
         });
+        let reopening = (admin.clone(), notices.clone());
+        permanent("opening the log again", &panics, move || {
+            let (admin, notices) = reopening.clone();
+            async move {
+                loop {
+                    admin.reopen_asked().await;
+                    notices.tell_one(data_cores, &Notice::Reopen);
+                }
+            }
+        });
         let watching = Rc::new(Watching::new(data_cores, latest.clone(), notices.clone(), admin.clone()));
         watching.follow();
         let reloading = match source {

@@ -6,13 +6,13 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::panic;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::{self, MakeWriter, format};
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -44,13 +44,12 @@ struct State {
 /// keep the settings of the first.
 pub fn start(level: Level, format: LogFormat) -> Queue {
     let queue = Queue::start(io::stderr());
-    let level = match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-    };
-    // No events of libraries: theirs are about single connections.
-    let own = Targets::new().with_target("ringway", level);
+    set_level(level);
+    // No events of libraries: theirs are about single connections. The level is looked at anew for each event.
+    let own = dynamic_filter_fn(|metadata, _| {
+        metadata.target().split("::").next() == Some("ringway") && *metadata.level() <= filter(current())
+    });
+    let own = own.with_max_level_hint(LevelFilter::INFO);
     let layer = fmt::layer().with_writer(queue.clone()).with_ansi(false).with_target(false);
     let registry = tracing_subscriber::registry().with(own);
     let _ = match format {
@@ -74,6 +73,28 @@ pub fn start(level: Level, format: LogFormat) -> Queue {
         }
     }));
     queue
+}
+
+/// The level in force, as in [`Level`]'s order: one for the process, as the subscriber is.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// From now on, messages from `level` up are printed.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// The level in force.
+pub fn current() -> Level {
+    let number = LEVEL.load(Ordering::Relaxed);
+    [Level::Error, Level::Warn].into_iter().find(|level| *level as u8 == number).unwrap_or(Level::Info)
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+    }
 }
 
 impl Queue {

@@ -142,6 +142,34 @@ fn a_drain_that_is_asked_for_lets_requests_finish_and_ends_the_program() {
     assert!(status.success(), "{said}");
 }
 
+fn post_to(address: SocketAddr, path: &str, body: &str) -> Response {
+    let mut client = Client::connect(address);
+    let length = body.len();
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}"));
+    client.response()
+}
+
+#[test]
+fn the_log_is_opened_again_and_says_less_when_told() {
+    let gateway = Setup::bare().log("access = \"$DIRECTORY/access.log\"").admin("listen = \"127.0.0.1:0\"").start();
+    let (admin, path) = (gateway.admin.unwrap(), gateway.file("access.log"));
+    std::fs::rename(&path, gateway.file("access.log.1")).unwrap();
+    post_to(admin, "/v1/reopen", "").expect(202);
+    eventually("the file is there again", || path.exists());
+    let level = post_to(admin, "/v1/log-level", r#"{"level":"error"}"#).expect(200);
+    assert_eq!(level.text(), "{\n  \"level\": \"error\"\n}\n");
+    post_to(admin, "/v1/reopen", "").expect(202);
+    gateway.terminate();
+    let (status, said) = gateway.ended();
+    assert!(
+        status.success() && said.contains("was opened again") && said.contains("log level error from now on"),
+        "{said}"
+    );
+    assert!(!said.contains("SIGTERM: stopping"), "what is less grave is not said: {said}");
+    let gateway = Setup::bare().admin("listen = \"127.0.0.1:0\"").start();
+    assert_eq!(post_to(gateway.admin.unwrap(), "/v1/reopen", "").expect(409).code(), "no_log_file");
+}
+
 #[test]
 fn a_default_port_that_is_taken_stops_nothing_and_a_chosen_one_does() {
     let mut held = None;

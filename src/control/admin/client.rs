@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::http::request::Builder;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,7 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::status::Status;
 
 /// For a whole request.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(10);
 /// Longest answer: the state of a node with thousands of tenants takes a few megabytes.
 const ANSWER_BYTES: usize = 64 << 20;
 
@@ -45,8 +46,8 @@ pub enum AskError {
     Slow(String),
     #[error("the admin listener at {0} broke off: {1}")]
     Broken(String, String),
-    #[error("the admin listener at {0} refused: {1}")]
-    Refused(String, String),
+    #[error("the admin listener at {0} refused ({1}): {2}")]
+    Refused(String, u16, String),
     #[error("what answers at {0} is no Ringway of this kind: {1}")]
     Foreign(String, String),
     #[error("no runtime for requests: {0}")]
@@ -99,21 +100,28 @@ impl Client {
 
     /// The answer of `/v1/status`.
     pub fn status(&self) -> Result<Status, AskError> {
-        let answer = self.get("/v1/status")?;
+        let answer = self.ask(Method::GET, "/v1/status", Bytes::new())?;
         serde_json::from_slice(&answer).map_err(|error| AskError::Foreign(self.place.text(), error.to_string()))
     }
 
-    fn get(&self, path: &str) -> Result<Bytes, AskError> {
+    /// Sends JSON, and returns the answer's body.
+    pub fn post(&self, path: &str, body: String) -> Result<String, AskError> {
+        let answer = self.ask(Method::POST, path, body.into())?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, AskError> {
+        let request = Request::builder().method(method).uri(path).header(CONNECTION, "close");
         let work = async {
             let connect = |error| AskError::Connect(self.place.text(), error);
             match &self.place {
                 Place::Tcp(authority) => {
                     let stream = TcpStream::connect(authority).await.map_err(connect)?;
-                    self.exchange(stream, path, authority).await
+                    self.exchange(stream, request, authority, body).await
                 }
                 Place::Unix(socket) => {
                     let stream = UnixStream::connect(socket).await.map_err(connect)?;
-                    self.exchange(stream, path, "localhost").await
+                    self.exchange(stream, request, "localhost", body).await
                 }
             }
         };
@@ -121,17 +129,16 @@ impl Client {
         limited.unwrap_or_else(|_| Err(AskError::Slow(self.place.text())))
     }
 
-    async fn exchange<S>(&self, stream: S, path: &str, host: &str) -> Result<Bytes, AskError>
+    async fn exchange<S>(&self, stream: S, request: Builder, host: &str, body: Bytes) -> Result<Bytes, AskError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let broken = |error: &dyn std::fmt::Display| AskError::Broken(self.place.text(), error.to_string());
-        let mut request =
-            Request::builder().method(Method::GET).uri(path).header(HOST, host).header(CONNECTION, "close");
+        let mut request = request.header(HOST, host).header(CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| broken(&error))?;
+        let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         // Ends with its connection, and with the runtime.
         tokio::spawn(connection);
@@ -139,13 +146,13 @@ impl Client {
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await.map_err(|error| broken(&error))?;
         let body = body.to_bytes();
-        if status == StatusCode::OK {
+        if status.is_success() {
             return Ok(body);
         }
         let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
         let message = said.as_ref().and_then(|said| said["error"]["message"].as_str());
         Err(match message {
-            Some(message) => AskError::Refused(self.place.text(), message.to_owned()),
+            Some(message) => AskError::Refused(self.place.text(), status.as_u16(), message.to_owned()),
             None => AskError::Foreign(self.place.text(), format!("it answers {status}")),
         })
     }

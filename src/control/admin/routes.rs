@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::guard::{Access, Refusal};
 use super::reload::Ended;
 use super::stream::Events;
-use super::{Admin, page};
+use super::{Admin, logs, page};
 use crate::net::now_ms;
 use crate::observe::scrape::classic;
 
@@ -36,6 +36,9 @@ pub enum What {
     Scaling,
     Config,
     Purge,
+    LogLevel,
+    SetLogLevel,
+    Reopen,
     Drain,
     Reload,
 }
@@ -76,6 +79,9 @@ pub static ROUTES: &[Route] = &[
         Access::Operators,
         "read the configuration again; what changed, or every error",
     ),
+    route(Method::GET, "/v1/log-level", What::LogLevel, Access::Operators, "how grave messages have to be"),
+    route(Method::POST, "/v1/log-level", What::SetLogLevel, Access::Operators, "changes that: {\"level\": \"warn\"}"),
+    route(Method::POST, "/v1/reopen", What::Reopen, Access::Operators, "opens the access log again, as SIGUSR1 does"),
     route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
 ];
 
@@ -93,6 +99,7 @@ impl Admin {
             Err(refused) => *refused,
             Ok(What::Purge) => self.purge(request.into_body()).await,
             Ok(What::Reload) => self.tell_reload().await,
+            Ok(What::SetLogLevel) => self.set_level(request.into_body()).await,
             Ok(what) => self.tell(what, request.headers()),
         }
     }
@@ -118,7 +125,12 @@ impl Admin {
         let Some(route) = of_path().find(is_wanted) else {
             return Err(Box::new(match of_path().next() {
                 Some(route) => {
-                    let allow = if route.method == Method::GET { "GET, HEAD" } else { "POST" };
+                    let both = of_path().nth(1).is_some();
+                    let allow = match route.method == Method::GET {
+                        true if both => "GET, HEAD, POST",
+                        true => "GET, HEAD",
+                        false => "POST",
+                    };
                     let message = format!("{path} takes {allow}.");
                     let mut refused = refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
                     refused.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
@@ -164,8 +176,10 @@ impl Admin {
                 reply(StatusCode::OK, JSON, pretty(&json!(told)))
             }
             What::Config => reply(StatusCode::OK, JSON, pretty(&self.in_force.borrow().snapshot.shown)),
+            What::LogLevel => reply(StatusCode::OK, JSON, pretty(&logs::level())),
+            What::Reopen => self.reopen(),
             // They are waited for, above.
-            What::Purge | What::Reload => refuse(StatusCode::BAD_REQUEST, "bad_request", ""),
+            What::Purge | What::Reload | What::SetLogLevel => refuse(StatusCode::BAD_REQUEST, "bad_request", ""),
             What::Drain => {
                 self.drain_asked.notify_one();
                 reply(StatusCode::ACCEPTED, JSON, pretty(&json!({ "state": "draining" })))

@@ -21,7 +21,7 @@ const SECRET: &str = "hunter2-hunter2";
 /// The admin listener of a node with one core; `admin` are lines of its table.
 fn admin(admin: &str) -> Rc<Admin> {
     let text = format!(
-        "[admin]\n{admin}\n\n[[backend]]\nname = \"b\"\nurl = \"https://127.0.0.1:8000/base\"\napi_key = \"{SECRET}\"\n\n\
+        "[admin]\n{admin}\n\n[log]\naccess = \"/var/log/ringway/access.log\"\n\n[[backend]]\nname = \"b\"\nurl = \"https://127.0.0.1:8000/base\"\napi_key = \"{SECRET}\"\n\n\
          [[model]]\nname = \"m\"\nbackends = [\"b\"]\n\n\
          [[tenant]]\nname = \"t\"\nkeys = [\"sha256:{}\"]\n",
         "ab".repeat(32)
@@ -58,7 +58,9 @@ fn outcome(ended: reload::Ended, generation: u64) -> reload::Outcome {
 type Answer = Response<super::routes::Answer>;
 
 fn ask(admin: &Admin, method: Method, path: &str, fields: &[(hyper::header::HeaderName, &str)]) -> Answer {
-    ask_with(admin, method, path, fields, r#"{"all":true}"#)
+    // Where a body is wanted, it is a right one.
+    let body = if path == "/v1/log-level" { r#"{"level":"info"}"# } else { r#"{"all":true}"# };
+    ask_with(admin, method, path, fields, body)
 }
 
 fn ask_with(
@@ -243,6 +245,22 @@ fn browsers_get_a_page_that_loads_nothing_from_elsewhere() {
 }
 
 #[test]
+fn the_level_of_messages_is_one_of_three_and_what_is_no_level_changes_nothing() {
+    let admin = admin("");
+    let level = || json(ask(&admin, Method::GET, "/v1/log-level", &[]))["level"].as_str().unwrap().to_owned();
+    // The level is the process's, and other tests run beside this one: it ends where it began.
+    assert_eq!(level(), "info");
+    for body in ["", "warn", "{}", r#"{"level":"debug"}"#, r#"{"level":"warn","for":1}"#, &"x".repeat(8 << 10)] {
+        let answer = ask_with(&admin, Method::POST, "/v1/log-level", &[], body);
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{body:.40}");
+        let message = json(answer)["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.ends_with("one of: error, warn, info."), "{message}");
+    }
+    assert_eq!(level(), "info");
+    assert_eq!(ask(&admin, Method::DELETE, "/v1/log-level", &[]).headers()[ALLOW], "GET, HEAD, POST");
+}
+
+#[test]
 fn the_configuration_is_shown_without_its_secrets() {
     let admin = admin("");
     let text = body(ask(&admin, Method::GET, "/v1/config", &[]));
@@ -257,18 +275,18 @@ fn the_configuration_is_shown_without_its_secrets() {
     assert_eq!(shown["admin"]["token"], serde_json::Value::Null);
     // All keys are included.
     for key in crate::config::keys::KEYS {
-        let table = match key.table {
-            crate::config::keys::Table::Target => &shown["model"][0]["backends"][0],
-            crate::config::keys::Table::Credential => &shown["tenant"][0]["keys"][0],
-            table => match &shown[table.name()] {
-                serde_json::Value::Array(all) => match all.first() {
-                    Some(first) => first,
-                    // None of it stands in this configuration.
-                    None => continue,
-                },
-                one => one,
-            },
+        // Of a list, the first one; one that is empty in this configuration shows nothing.
+        let first = |value: &serde_json::Value| match value {
+            serde_json::Value::Array(all) => all.first().cloned(),
+            one => Some(one.clone()),
         };
+        let path: Vec<&str> = match key.table {
+            crate::config::keys::Table::Target => vec!["model", "backends"],
+            crate::config::keys::Table::Credential => vec!["tenant", "keys"],
+            table => table.name().split('.').collect(),
+        };
+        let table = path.iter().try_fold(shown.clone(), |table, name| first(&table[*name]));
+        let Some(table) = table else { continue };
         assert!(table.get(key.name).is_some(), "{}.{}", key.table.name(), key.name);
     }
 }
