@@ -94,6 +94,9 @@ pub struct Ask {
 /// What the home core says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
+    /// Of the limit.
+    pub period: Period,
+    pub limit: u64,
     /// In which the amount was granted.
     pub slot: Slot,
     pub amount: u64,

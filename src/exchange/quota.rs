@@ -37,6 +37,9 @@ pub struct Quota {
     waiting: RefCell<Vec<Waker>>,
     /// Lists for reuse.
     spare: RefCell<Vec<Vec<Taken>>>,
+    /// All that was ever used, for a simulation that compares it with what the ledgers count.
+    #[cfg(sim)]
+    used: RefCell<ByLimit<u64>>,
 }
 
 const SPARE_MAX: usize = 1024;
@@ -196,6 +199,9 @@ fn take(
         }
     };
     let [_, tokens, money] = starts;
+    if admitted == Admitted::Yes {
+        costs[..tokens].iter().for_each(|cost| quota.note_used(cost.id, cost.need));
+    }
     match admitted {
         Admitted::Yes if tokens < count => {
             taken.drain(..tokens);
@@ -294,7 +300,9 @@ impl Spending {
         {
             let (mut leases, now) = (quota.leases.borrow_mut(), now());
             for (place, of) in taken.iter().enumerate() {
-                leases.settle(of, if place < self.money { tokens } else { money }, now);
+                let used = if place < self.money { tokens } else { money };
+                leases.settle(of, used, now);
+                quota.note_used(of.cost.id, used);
             }
         }
         quota.give(taken);
@@ -377,11 +385,20 @@ impl Quota {
         }
     }
 
-    /// What counts against a limit, where this core is its home, and what this core holds of it.
-    #[cfg(any(test, sim))]
-    pub fn counted(&self, id: u64) -> (Option<u64>, u64) {
-        let counted = self.ledgers.borrow().get(&LimitId(id)).map(|ledger| ledger.counted(now()));
-        (counted, self.leases.borrow().left(LimitId(id)))
+    #[cfg(sim)]
+    fn note_used(&self, id: LimitId, amount: u64) {
+        *self.used.borrow_mut().entry(id).or_default() += amount;
+    }
+
+    #[cfg(not(sim))]
+    fn note_used(&self, _: LimitId, _: u64) {}
+
+    /// What counts against a limit, where this core is its home; what this core holds of it; and what it has used.
+    #[cfg(sim)]
+    pub fn counted(&self, id: u64) -> (u64, u64, u64) {
+        let id = LimitId(id);
+        let counted = self.ledgers.borrow().get(&id).map_or(0, |ledger| ledger.counted(now()));
+        (counted, self.leases.borrow().left(id), self.used.borrow().get(&id).copied().unwrap_or(0))
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringway::config::load::load;
-use ringway::config::snapshot::{Address, Backend, PurgeScope, Snapshot};
+use ringway::config::snapshot::{Address, Backend, Concurrent, Counted, PurgeScope, Snapshot};
 use ringway::exchange::core::Core;
 use ringway::exchange::generation::{Current, Generation};
 use ringway::exchange::messages::{Message, deliver};
@@ -50,10 +50,37 @@ pub struct Setup {
     /// How long expired answers may serve in need.
     pub stale_ms: u64,
     pub log: bool,
+    /// What each tenant may spend.
+    pub limits: TenantLimits,
     /// So many of the backends, from the last one on, speak HTTP/2.
     pub http2: usize,
     /// Connections to each of those, and streams on each.
     pub streams: (u32, u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantLimits {
+    None,
+    /// More than any story needs.
+    Wide,
+    /// Less than most stories need.
+    Narrow,
+}
+
+impl TenantLimits {
+    fn lines(self) -> &'static str {
+        match self {
+            TenantLimits::None => "",
+            TenantLimits::Wide => {
+                "requests_per_day = 100_000\ntokens_per_day = 1_000_000_000\nconcurrent_requests = 10_000\n\
+                 budget = { amount = \"9999999\", period = \"1mo\" }\n"
+            }
+            TenantLimits::Narrow => {
+                "requests_per_day = 12\ntokens_per_day = 9_000\nconcurrent_requests = 4\n\
+                 budget = { amount = \"20000\", period = \"1w\" }\n"
+            }
+        }
+    }
 }
 
 impl Setup {
@@ -115,7 +142,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
     let (in_flight, queue) = setup.turns.unwrap_or((1000, 1000));
     let model = format!(
         "balance = \"{}\"\nbackends = [{}]\nretries = {}\nhedge_percent = {}\nmax_concurrent_requests = {in_flight}\nmax_pending_requests = {queue}\n\
-         timeout_queue = \"2s\"\n",
+         timeout_queue = \"2s\"\nprice_input = 1_000_000\nprice_output = \"500000.5\"\n",
         setup.balance,
         targets.join(", "),
         setup.retries,
@@ -128,7 +155,10 @@ fn snapshot(setup: &Setup) -> Snapshot {
     }
     for tenant in 0..setup.tenants {
         let hash: String = Sha256::digest(key(tenant)).iter().map(|byte| format!("{byte:02x}")).collect();
-        text.push_str(&format!("[[tenant]]\nname = \"t{tenant}\"\nkeys = [\"sha256:{hash}\"]\n"));
+        text.push_str(&format!(
+            "[[tenant]]\nname = \"t{tenant}\"\nkeys = [\"sha256:{hash}\"]\n{}",
+            setup.limits.lines()
+        ));
     }
     let nothing = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
     let loaded = load(&text, Path::new("story.toml"), &|_| None, &nothing);
@@ -320,8 +350,32 @@ impl House {
         }
     }
 
+    /// What was reserved is settled or free: each ledger counts what was used, no core holds anything, and nobody runs. Of how
+    /// many limits something was used.
+    pub fn check_limits(&self) -> u64 {
+        let mut spent = 0;
+        let all = self.generations();
+        for tenant in &all[0].snapshot.tenants {
+            for limit in &tenant.limits.rates {
+                let (mut counted, mut held, mut used) = (0, 0, 0);
+                for core in &all {
+                    let of_core = core.quota.counted(limit.id);
+                    (counted, held, used) = (counted + of_core.0, held + of_core.1, used + of_core.2);
+                }
+                assert_eq!((counted, held), (used, 0), "counted and held of what {} has used: {limit:?}", tenant.name);
+                let is_exact = limit.counted == Counted::Requests;
+                spent += u64::from(used > 0);
+                assert!(!is_exact || used <= limit.amount, "{used} of {limit:?}");
+            }
+            let running = tenant.limits.concurrent.as_ref().map_or(0, Concurrent::running);
+            assert_eq!(running, 0, "running requests of {}", tenant.name);
+        }
+        spent
+    }
+
     /// What holds once nobody asks any more: all that was taken has been given back, once.
     pub fn check_idle(&self) {
+        self.check_limits();
         for core in self.generations() {
             let counters = &core.counters;
             let open = [&counters.connections, &counters.exchanges, &counters.flights, &counters.permits];

@@ -4,7 +4,7 @@
 use ringway::net::sim::{World, between};
 
 use crate::client::{BodyFrame, Habit, ProbeRequest, Version, Wish};
-use crate::house::Setup;
+use crate::house::{Setup, TenantLimits};
 use crate::message::{AT_ONCE, Pace};
 use crate::prompt::Form;
 
@@ -87,6 +87,11 @@ fn draw(scenario: &Scenario) -> Setup {
         stale_ms: pick(&[0, 60_000]),
         log: chance(30),
         http2: pick(&[0, 0, between(0, backends), backends]) as usize,
+        limits: match pick(&[0, 0, 1, 2]) {
+            0 => TenantLimits::None,
+            2 if !scenario.is_calm() => TenantLimits::Narrow,
+            _ => TenantLimits::Wide,
+        },
         streams: if scenario.is_calm() { (100, 100) } else { pick(&[(100, 100), (4, 2), (2, 1), (4, 100)]) },
     }
 }

@@ -7,7 +7,7 @@ use shards::Shard;
 
 use crate::backend::{Act, After, FaultProfile, Frame, When};
 use crate::client::{Habit, PLAIN, ProbeRequest, Version, Wish};
-use crate::house::{Setup, homes};
+use crate::house::{Setup, TenantLimits, homes};
 use crate::ledger::Outcome;
 use crate::message::Pace;
 use crate::prompt::Form;
@@ -36,6 +36,7 @@ pub const NODE: Setup = Setup {
     eject_errors: 5,
     stale_ms: 0,
     log: true,
+    limits: TenantLimits::None,
     http2: 0,
     streams: (100, 100),
 };

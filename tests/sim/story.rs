@@ -10,7 +10,7 @@ use ringway::net::sim::{Ended, Place, Reachability, TaskId, World, between, spaw
 
 use crate::backend::{FaultProfile, GOOD, start};
 use crate::client::{Client, Habit, Wish};
-use crate::house::{House, Setup, gateway, homes, key};
+use crate::house::{House, Setup, TenantLimits, gateway, homes, key};
 use crate::laws::{
     check_attempts, check_budgets, check_calls, check_calm, check_freshness, check_lateness, check_log, check_moves,
     check_over, check_table,
@@ -69,6 +69,8 @@ pub struct Rare {
     pub crashes: u64,
     /// Calls that an HTTP/2 backend refused.
     pub refusals: u64,
+    /// Limits that something was spent of.
+    pub spent: u64,
 }
 
 impl Rare {
@@ -92,12 +94,12 @@ impl Rare {
         sum
     }
 
-    fn all(&mut self) -> [&mut u64; 11] {
+    fn all(&mut self) -> [&mut u64; 12] {
         let Rare { retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, .. } = self;
-        let Rare { trips, restorations, stale, crashes, refusals, .. } = self;
+        let Rare { trips, restorations, stale, crashes, refusals, spent, .. } = self;
         let first = [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts];
         let [a, b, c, d, e, f] = first;
-        [a, b, c, d, e, f, trips, restorations, stale, crashes, refusals]
+        [a, b, c, d, e, f, trips, restorations, stale, crashes, refusals, spent]
     }
 
     fn add(&mut self, other: &Rare) {
@@ -140,7 +142,7 @@ pub fn tell_of(world: &World, setup: Setup, scenario: Scenario) -> Outline {
     if story.scenario.is_calm() {
         check_calm(&story.ledger, &story.setup, &story.scenario);
     }
-    if !story.scenario.drains {
+    if !story.scenario.drains && story.setup.limits != TenantLimits::Narrow {
         story.fresh_requests();
     }
     story.end()
@@ -393,7 +395,7 @@ impl<'a> Story<'a> {
         let world = self.world;
         let rest = world.run_until(60_000, || self.house.cores.iter().all(|core| core.core().is_idle()));
         assert_eq!(rest, Ended::Met, "a drained node comes to rest: {}", self.house.describe());
-        world.run_ms(3000);
+        world.run_ms(4000); // time for what idle cores hold to go back
         self.house.check();
         self.house.check_idle();
         if !self.scenario.paused_cores {
@@ -404,6 +406,7 @@ impl<'a> Story<'a> {
         }
         let mut rare = Rare::of(&self.house);
         rare.crashes = self.crashed;
+        rare.spent = self.house.check_limits();
         rare.refusals = self.ledger.look(|book| book.calls.iter().filter(|call| call.refused).count() as u64);
         check_moves(&self.ledger, &self.setup);
         let steps = world.steps();

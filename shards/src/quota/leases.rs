@@ -121,9 +121,8 @@ impl Leases {
 
     /// The answer of a limit's home core.
     pub fn granted(&mut self, id: LimitId, grant: Grant, now: Now) {
-        if let Some(lease) = self.leases.get_mut(&id) {
-            lease.granted(grant, now);
-        }
+        // One that came too late may find its lease forgotten; what is in it is still to be given back.
+        self.leases.entry(id).or_insert_with(|| Lease::new(grant.period, grant.limit)).granted(grant, now);
     }
 
     /// What to tell the home core of a limit along with a question.

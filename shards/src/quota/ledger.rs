@@ -29,17 +29,18 @@ impl Ledger {
     /// Grants a slice to one of `cores`.
     pub fn grant(&mut self, ask: Ask, cores: u16, now: Now) -> Grant {
         let slot = self.forget(now);
+        let (period, limit) = (self.period, ask.limit);
         let used = self.used(slot);
         let free = ask.limit.saturating_sub(used);
         if ask.need > free {
             let short = Some((ask.need, self.freed_in_ms(used, ask, now)));
-            return Grant { slot, amount: 0, free, short };
+            return Grant { period, limit, slot, amount: 0, free, short };
         }
         let cores = u64::from(cores.max(1));
         let (ahead, most) = (free / (AHEAD * cores), free / (WANTED * cores));
         let amount = ahead.max(ask.want.min(most)).max(ask.need);
         self.add(slot, amount);
-        Grant { slot, amount, free: free - amount, short: None }
+        Grant { period, limit, slot, amount, free: free - amount, short: None }
     }
 
     /// Takes back what was not spent, and counts what was spent beyond grants.

@@ -166,6 +166,27 @@ fn a_lost_answer_is_asked_for_again() {
     assert!(matches!(lease.look(1, 100, at(1_000)), Look::Ask(Ask { need: 1, want: 2, .. })), "for all that wait");
 }
 
+/// Whoever asked has forgotten the limit by then: nothing is lost all the same.
+#[test]
+fn an_answer_that_comes_too_late_goes_back() {
+    let at = |ms| Now { mono: Millis(ms), unix_ms: 0 };
+    let cost = Cost { period: Period::Day, limit: 10, ..LIMIT };
+    let (mut leases, mut asks, mut taken) = (Leases::default(), Vec::new(), Vec::new());
+    assert_eq!(leases.admit(&[cost], at(0), &mut taken, &mut asks), Admitted::Wait);
+    let mut ledger = Ledger::new(Period::Day);
+    let grant = ledger.grant(asks[0].1, 1, at(500));
+    let mut back = Vec::new();
+    for second in 1..8 {
+        leases.sweep(at(second * 1_000), |_, _, returned| back.push(returned));
+        if second == 4 {
+            leases.granted(cost.id, grant, at(4_500));
+        }
+    }
+    assert_eq!((leases.left(cost.id), back.len()), (0, 1));
+    ledger.settle(&back[0], at(9_000));
+    assert_eq!(ledger.counted(at(9_000)), 0);
+}
+
 #[test]
 fn estimates_follow_what_is_counted() {
     let mut estimate = Estimate::new();
