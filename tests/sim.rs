@@ -38,6 +38,9 @@ mod message;
 #[path = "sim/prompt.rs"]
 mod prompt;
 #[cfg(sim)]
+#[path = "sim/reload.rs"]
+mod reload;
+#[cfg(sim)]
 #[path = "sim/scenario.rs"]
 mod scenario;
 #[cfg(sim)]

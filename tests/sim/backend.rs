@@ -256,7 +256,7 @@ async fn serve(mut socket: Socket, mut way: Way, ledger: Ledger, fault_profile: 
         assert!(reader.buffer.is_empty(), "more than one request: {:?}", reader.buffer);
         let (number, form) = read_request(&body);
         let act = choose(fault_profile(), form);
-        let call = ledger.call(number, &id, format!("{act:?} {form:?}"), Some(way.clone()));
+        let call = ledger.call(number, &id, head.field("x-api-key"), format!("{act:?} {form:?}"), Some(way.clone()));
         way.before += 1;
         sleep_ms(fault_profile().pause_ms).await;
         let mut exchange =

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use ringway::config::load::load;
@@ -20,6 +20,7 @@ use ringway::serve::{Acceptor, connection};
 use shards::CoreId;
 
 use crate::backend::Speaks;
+use crate::reload::{Acknowledged, Round, Sent};
 use crate::watch::Watch;
 
 use crate::ledger::{Ledger, Told};
@@ -107,7 +108,18 @@ pub fn key(tenant: usize) -> String {
     format!("key-{tenant}")
 }
 
-fn snapshot(setup: &Setup) -> Snapshot {
+/// What a generation is made of.
+pub fn parts(setup: &Setup, round: &Round) -> node::Parts {
+    let snapshot = Arc::new(snapshot(setup, round));
+    let address = |backend: &Backend| match &backend.address {
+        Address::Tcp { host, port } => Dial::Tcp(SocketAddr::new(host.parse().expect("an IP address"), *port)),
+        Address::Unix(path) => Dial::Unix(path.clone()),
+    };
+    let addresses: Vec<Arc<[Dial]>> = snapshot.backends.iter().map(|backend| [address(backend)].into()).collect();
+    node::Parts { tls: vec![None; snapshot.backends.len()], snapshot, addresses }
+}
+
+fn snapshot(setup: &Setup, round: &Round) -> Snapshot {
     use sha2::{Digest, Sha256};
     let log = if setup.log { "stdout" } else { "off" };
     let mut text = format!(
@@ -117,18 +129,20 @@ fn snapshot(setup: &Setup) -> Snapshot {
          stale_if_error = \"{}ms\"\n",
         setup.ttl_ms, setup.max_entry_bytes, setup.follow_ms, setup.stale_ms,
     );
-    for index in 0..setup.backends {
+    for &index in &round.backends {
         let Dial::Tcp(address) = backend(index) else { continue };
         text.push_str(&format!(
             "[[backend]]\nname = \"b{index}\"\nurl = \"http://{address}\"\ntimeout_connect = \"1s\"\n\
-             timeout_request = \"{}ms\"\ntimeout_stream_idle = \"{}ms\"\ntimeout_idle = \"10s\"\nconnections_min = 0\nhttp2_connections_min = 0\n\
+             timeout_request = \"{}ms\"\ntimeout_stream_idle = \"{}ms\"\ntimeout_idle = \"{}s\"\napi_key = \"generation-{}\"\napi_key_field = \"x-api-key\"\nconnections_min = 0\nhttp2_connections_min = 0\n\
              timeout_head = \"{}ms\"\ntimeout_first_token = \"{}ms\"\nhealth_interval = \"0s\"\neject_errors = {}\neject_time = \"1s\"\nconnections_max = {}\n",
             setup.total_ms,
             setup.gap_ms,
+            round.timeout_idle_s,
+            round.number,
             setup.gap_ms,
             setup.gap_ms,
             setup.eject_errors,
-            setup.turns.map_or(1000, |(turns, _)| turns),
+            setup.turns.map_or(1000, |(turns, _)| turns) + round.connections_more,
         ));
         if setup.speaks(index) == Speaks::Http2 {
             let (connections, streams) = setup.streams;
@@ -138,8 +152,9 @@ fn snapshot(setup: &Setup) -> Snapshot {
         }
     }
     let targets: Vec<String> =
-        (0..setup.backends).map(|index| format!("{{ backend = \"b{index}\", model = \"real-m\" }}")).collect();
+        round.backends.iter().map(|index| format!("{{ backend = \"b{index}\", model = \"real-m\" }}")).collect();
     let (in_flight, queue) = setup.turns.unwrap_or((1000, 1000));
+    let in_flight = in_flight + round.model_more;
     let model = format!(
         "balance = \"{}\"\nbackends = [{}]\nretries = {}\nhedge_percent = {}\nmax_concurrent_requests = {in_flight}\nmax_pending_requests = {queue}\n\
          timeout_queue = \"2s\"\nprice_input = 1_000_000\nprice_output = \"500000.5\"\n",
@@ -153,7 +168,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
     if setup.fallback {
         text.push_str(&format!("[[model]]\nname = \"spare\"\n{model}"));
     }
-    for tenant in 0..setup.tenants {
+    for &tenant in &round.tenants {
         let hash: String = Sha256::digest(key(tenant)).iter().map(|byte| format!("{byte:02x}")).collect();
         text.push_str(&format!(
             "[[tenant]]\nname = \"t{tenant}\"\nkeys = [\"sha256:{hash}\"]\n{}",
@@ -177,26 +192,24 @@ pub struct House {
     /// Tasks that live as long as their core: mail and tick.
     servants: Vec<TaskId>,
     /// What the background core sends by.
-    background: Rc<Outbox<Message>>,
+    pub background: Rc<Outbox<Message>>,
     board: Arc<Board>,
+    /// The newest that was sent.
+    pub latest: RefCell<Arc<NodeGeneration>>,
+    /// Those that cores have left behind: each ends with the last exchange that holds it.
+    former: Rc<RefCell<Vec<Weak<Generation>>>>,
 }
 
 impl House {
     pub fn build(world: &World, setup: &Setup, ledger: &Ledger) -> House {
-        let snapshot = Arc::new(snapshot(setup));
-        let address = |backend: &Backend| match &backend.address {
-            Address::Tcp { host, port } => Dial::Tcp(SocketAddr::new(host.parse().expect("an IP address"), *port)),
-            Address::Unix(path) => Dial::Unix(path.clone()),
-        };
-        let addresses: Vec<Arc<[Dial]>> = snapshot.backends.iter().map(|backend| [address(backend)].into()).collect();
         let board = Arc::new(Board::new(setup.cores as u16));
-        let tls = vec![None; setup.backends];
-        let parts = node::Parts { snapshot, addresses, tls };
-        let generation = Arc::new(NodeGeneration::first(setup.cores as u16, parts));
+        let round = Round::first(setup);
+        let generation = Arc::new(NodeGeneration::first(setup.cores as u16, parts(setup, &round)));
+        ledger.sent(Sent { tenants: round.tenants, at_us: 0, in_force_us: Some(0) });
         // Behind the data cores stand the I/O core and the background core.
         let notifiers: Vec<_> = (0..setup.cores + 2).map(|_| Notifier::waker()).collect();
         let mut posts = connect::<Message>(&notifiers);
-        let (background, _) = posts.pop().expect("the background core has mail");
+        let (background, mut answers) = posts.pop().expect("the background core has mail");
         let mut house = House {
             cores: Vec::new(),
             listeners: Vec::new(),
@@ -205,7 +218,21 @@ impl House {
             servants: Vec::new(),
             background: Rc::new(background),
             board: board.clone(),
+            latest: RefCell::new(generation.clone()),
+            former: Rc::default(),
         };
+        let acknowledged = Acknowledged::new(setup.cores, ledger.clone());
+        house.servants.push(world.spawn(Place::Outside, async move {
+            let mut reader = EventFdReader;
+            loop {
+                answers.wait(&mut reader).await;
+                while let Some(message) = answers.take() {
+                    if let Message::InForce { from, number } = message {
+                        acknowledged.hear(usize::from(from.0), number);
+                    }
+                }
+            }
+        }));
         for (index, (outbox, mut inbox)) in posts.into_iter().enumerate() {
             let place = Place::Core(index);
             if index >= setup.cores {
@@ -241,7 +268,7 @@ impl House {
                     spawn(&own.core().panics, connection(own.clone(), socket, acceptor.clone()));
                 }
             });
-            let (own, ledger) = (current.clone(), ledger.clone());
+            let (own, ledger, former) = (current.clone(), ledger.clone(), house.former.clone());
             house.servants.push(world.spawn(place, async move {
                 let mut reader = EventFdReader;
                 loop {
@@ -251,6 +278,9 @@ impl House {
                             let (BackendId(backend), addresses, at_us) = (*backend, addresses.clone(), now_us());
                             let backend = backend as usize;
                             ledger.tell(Told { core: index, backend, addresses, at_us });
+                        }
+                        if let Message::Generation(_) = &message {
+                            former.borrow_mut().push(Rc::downgrade(&own.get()));
                         }
                         deliver(&own, message);
                     }
@@ -305,7 +335,10 @@ impl House {
 
     /// What holds from step to step; asked after each.
     pub fn watch(&self, world: &World) {
-        self.watch.borrow_mut().look(world.steps(), &self.generations());
+        // A former generation may ask what the current one would not.
+        if self.former.borrow().iter().all(|former| former.strong_count() == 0) {
+            self.watch.borrow_mut().look(world.steps(), &self.generations());
+        }
     }
 
     /// What holds at every moment.
@@ -332,6 +365,9 @@ impl House {
     fn check_caps(&self) {
         let all = self.generations();
         let (first, cores) = (&all[0], || all.iter());
+        if cores().any(|core| core.number() != first.number()) {
+            return; // some have not heard yet
+        }
         for (model, settings) in first.snapshot.models.iter().enumerate() {
             let (most, permits) = (settings.max_concurrent_requests, &first.models[model].queue.permits);
             let held: u32 = cores().map(|core| core.models[model].queue.permits.held()).sum();
@@ -376,6 +412,8 @@ impl House {
     /// What holds once nobody asks any more: all that was taken has been given back, once.
     pub fn check_idle(&self) {
         self.check_limits();
+        let held = self.former.borrow().iter().filter(|former| former.strong_count() > 0).count();
+        assert_eq!(held, 0, "generations that nobody should hold any more");
         for core in self.generations() {
             let counters = &core.counters;
             let open = [&counters.connections, &counters.exchanges, &counters.flights, &counters.permits];

@@ -157,7 +157,8 @@ impl Host {
         assert_eq!(length.and_then(|length| length.parse().ok()), Some(content.len()), "the whole body came");
         let (number, form) = read_request(&content);
         let act = choose(self.fault_profile(), form);
-        let call = self.ledger.call(number, &id, format!("HTTP/2 {act:?} {form:?}"), None);
+        let credential = head.headers.get("x-api-key").and_then(|key| key.to_str().ok());
+        let call = self.ledger.call(number, &id, credential, format!("HTTP/2 {act:?} {form:?}"), None);
         let stream = body.stream_id().as_u32();
         if self.wire.is_refused(stream) {
             self.ledger.refuse(call);

@@ -19,6 +19,11 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
         assert!(version == Version::Http10, "close-delimited to an HTTP/1.1 client: {}", context());
     }
     let broken = matches!(ended, Ended::Broken(_));
+    let may_be_gone = wish.probe_request != ProbeRequest::Stranger && ledger.look(|book| book.generations.len() > 1);
+    if wish.probe_request != ProbeRequest::Prompt && head.status() == 401 && may_be_gone && !broken {
+        // Whether the tenant is gone is judged when all is over.
+        return Outcome::Error { status: 401, code: "invalid_api_key".to_owned() };
+    }
     if wish.probe_request != ProbeRequest::Prompt {
         return run_probe_request(asked, head, body, broken)
             .unwrap_or_else(|| panic!("an probe_request: {}", context()));

@@ -10,6 +10,7 @@ use ringway::net::Dial;
 use ringway::net::{now_ms, now_us};
 
 use crate::prompt::Form;
+use crate::reload::Sent;
 
 /// How good the answer to a call was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Call {
     pub prompt: u64,
     pub request_id: String,
     pub act: String,
+    /// By which configuration it was made.
+    pub generation: u64,
     pub worth: Worth,
     /// The backend has said that it did nothing about it.
     pub refused: bool,
@@ -123,6 +126,8 @@ pub struct Book {
     pub told: Vec<Told>,
     /// What was purged, and when that was done: of one tenant, or of all.
     pub purged: Vec<(Option<usize>, u64)>,
+    /// By number, from 1.
+    pub generations: Vec<Sent>,
     /// Connections that are open now, by address.
     pub open: BTreeMap<String, usize>,
     next: u64,
@@ -169,20 +174,52 @@ impl Ledger {
     }
 
     /// Notes a call and gives it its number.
-    pub fn call(&self, prompt: u64, request_id: &str, act: String, way: Option<Way>) -> usize {
+    pub fn call(
+        &self,
+        prompt: u64,
+        request_id: &str,
+        credential: Option<&str>,
+        act: String,
+        way: Option<Way>,
+    ) -> usize {
+        let generation = credential.and_then(|text| text.strip_prefix("generation-")?.parse().ok());
+        let generation = generation.unwrap_or_else(|| panic!("a call without our credential: {credential:?}"));
         let mut book = self.0.borrow_mut();
         let request = book.requests.get(request_id).unwrap_or_else(|| panic!("a call for nobody: {request_id}"));
         assert_eq!(request.prompt, prompt, "a call asks what its request asked");
         assert!(!request.told.contains("only-if-cached"), "a call for what was to come from the cache alone");
         let (worth, refused, over_ms, rated_ms, called_us) = (Worth::Unfinished, false, None, now_ms(), now_us());
         let request_id = request_id.to_owned();
-        book.calls.push(Call { prompt, request_id, act, worth, refused, over_ms, rated_ms, called_us, way });
+        book.calls.push(Call {
+            prompt,
+            request_id,
+            act,
+            generation,
+            worth,
+            refused,
+            over_ms,
+            rated_ms,
+            called_us,
+            way,
+        });
         book.calls.len() - 1
     }
 
     /// Notes that a purge, of one tenant or of all, has returned.
     pub fn purge(&self, tenant: Option<usize>) {
         self.0.borrow_mut().purged.push((tenant, now_us()));
+    }
+
+    /// Notes that the next generation goes to the cores.
+    pub fn sent(&self, sent: Sent) {
+        self.0.borrow_mut().generations.push(sent);
+    }
+
+    /// Notes that every core has acknowledged what is up to `number`.
+    pub fn in_force(&self, number: u64) {
+        for sent in self.0.borrow_mut().generations.iter_mut().take(number as usize) {
+            sent.in_force_us.get_or_insert_with(now_us);
+        }
     }
 
     /// Notes that a core knows of a backend's addresses.

@@ -33,6 +33,8 @@ pub struct Scenario {
     pub drains: bool,
     /// Answers are purged at times.
     pub purges: bool,
+    /// The configuration changes at times. No fault: nobody notices but whose tenant is gone.
+    pub reloads: bool,
     /// Everybody asks for the same form.
     pub one_form: bool,
     /// All clients come at once.
@@ -99,7 +101,7 @@ fn draw(scenario: &Scenario) -> Setup {
 /// What may go wrong.
 pub fn scenario() -> Scenario {
     // One story in six has no faults at all: there nothing but the right answer will do.
-    let calm = chance(17);
+    let (calm, reloads) = (chance(17), chance(30));
     Scenario {
         clients: between(1, 12),
         wishes: pick(&[between(1, 6), between(1, 6), between(1, 6), 20]),
@@ -112,7 +114,8 @@ pub fn scenario() -> Scenario {
         unreachable: !calm && chance(30),
         paused_cores: !calm && chance(30),
         crashes: !calm && chance(20),
-        moves: chance(30),
+        moves: !reloads && chance(30),
+        reloads,
         drains: !calm && chance(20),
         purges: chance(25),
         one_form: chance(50),

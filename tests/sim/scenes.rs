@@ -57,6 +57,7 @@ pub const CROWD: Scenario = Scenario {
     moves: false,
     drains: false,
     purges: false,
+    reloads: false,
     one_form: false,
     together: true,
 };

@@ -17,6 +17,7 @@ use crate::laws::{
 };
 use crate::ledger::{Keeping, Ledger, Outcome};
 use crate::prompt::Form;
+use crate::reload::check_generations;
 use crate::scenario::{Scenario, chance, habit, pick, scenario, setup, wish};
 
 /// Everything has to be over by then: the longest chain of time-outs of a setup, behind a client that takes ten seconds for
@@ -134,8 +135,11 @@ pub fn tell_of(world: &World, setup: Setup, scenario: Scenario) -> Outline {
     check_lateness(&story.ledger, &story.scenario);
     check_calls(&story.ledger, &story.setup, &story.scenario);
     check_freshness(&story.ledger, &story.setup, &story.scenario);
+    check_generations(&story.ledger);
     check_attempts(&story.ledger, &story.setup, &story.house);
-    check_budgets(&story.ledger, &story.setup, &story.house);
+    if !story.scenario.reloads {
+        check_budgets(&story.ledger, &story.setup, &story.house);
+    }
     if !story.scenario.paused_cores {
         check_table(&story.ledger, &story.setup);
     }
@@ -279,6 +283,9 @@ impl<'a> Story<'a> {
                 },
             );
         }
+        if scenario.reloads && chance(50) {
+            self.house.reload(setup, &self.ledger, !scenario.is_calm());
+        }
         if scenario.purges && chance(40) {
             self.purge();
         }
@@ -338,6 +345,9 @@ impl<'a> Story<'a> {
         }
         for index in 0..self.setup.cores {
             self.world.resume(Place::Core(index));
+        }
+        if self.scenario.reloads {
+            self.house.restore(&self.setup, &self.ledger);
         }
         self.finish_clients();
         // A call that hangs ends by its time-outs, even where nobody could tell that its client has left.

@@ -9,6 +9,7 @@ use shards::breaker::Gate;
 
 /// What a core was like after a step.
 struct Glance {
+    generation: u64,
     /// By backend: requests in flight, and what the next one may do.
     backends: Vec<(u32, Gate)>,
     panics: bool,
@@ -35,7 +36,7 @@ impl Glance {
             let serving = model.targets.iter().enumerate().filter(|&target| serves(target)).count();
             serving == 0 || serving * 100 < model.targets.len() * model.panic_percent as usize
         });
-        Glance { backends, panics }
+        Glance { generation: core.number(), backends, panics }
     }
 }
 
@@ -48,6 +49,9 @@ impl Watch {
             return;
         }
         for (core, (was, is)) in before.1.iter().zip(&self.last.1).enumerate() {
+            if was.generation != is.generation {
+                continue;
+            }
             for (backend, (before, now)) in was.backends.iter().zip(&is.backends).enumerate() {
                 let asked = now.0 > before.0 && before.1 == Gate::Shut;
                 assert!(
