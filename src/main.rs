@@ -7,7 +7,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> std::process::ExitCode {
     use clap::Parser;
     use ringway::commands::{
-        self, Command, Line, check, completions, config, demo, doctor, import, install, key, purge, serve, top, tune,
+        self, Command, Line, check, completions, config, demo, doctor, import, install, key, man, purge, serve, top,
+        tune,
     };
 
     commands::exit(match Line::parse().command {
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
         Command::Install(arguments) => install::install(&arguments),
         Command::Uninstall(arguments) => install::uninstall(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     })
 }
 

@@ -190,6 +190,7 @@ fn every_help_page_has_examples_and_exit_status() {
         &["install", "--help"],
         &["uninstall", "--help"],
         &["completions", "--help"],
+        &["man", "--help"],
     ] {
         let (status, out, _) = run(page, "");
         assert_eq!(status, 0);

@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod import;
 pub mod install;
 pub mod key;
+pub mod man;
 mod node; // requests to a running node
 pub mod purge;
 pub mod serve;
@@ -67,6 +68,7 @@ pub enum Command {
     Install(install::Install),
     Uninstall(install::Uninstall),
     Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 /// Where the configuration is.

@@ -49,6 +49,7 @@ pub struct Arguments {
 
 /// # Errors
 /// The node cannot be reached at the start, or there is no terminal.
+#[expect(clippy::disallowed_methods, reason = "a command, not a core")]
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let client = arguments.node.client()?;
     let ask = || client.status().map_err(|error| Failure::other(error.to_string()));
@@ -82,6 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     ended.map_err(|error| Failure::other(format!("the terminal failed: {error}")))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a command, not a core")]
 fn watch(terminal: &mut ratatui::DefaultTerminal, client: &Client, view: &mut View) -> io::Result<()> {
     let mut asked = Instant::now();
     loop {

@@ -16,3 +16,6 @@ mod reader; // tables against their rows
 mod section; // a table after it was read
 mod shown; // what is in force, for the operator
 pub mod value; // text of one value to what it means
+
+#[cfg(not(sim))]
+pub(crate) use reader::expects;

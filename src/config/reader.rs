@@ -377,7 +377,7 @@ pub(super) fn header(table: Table) -> String {
 }
 
 /// What a value of this kind is, for messages and the reference.
-pub(super) fn expects(kind: Kind) -> String {
+pub(crate) fn expects(kind: Kind) -> String {
     match kind {
         Kind::Listen => "an array of \"address:port\" or \"unix:/path\"".to_owned(),
         Kind::Address => "\"address:port\" or \"unix:/path\"".to_owned(),

@@ -31,7 +31,8 @@ struct Screen {
 impl Screen {
     fn start(mut command: Command) -> Screen {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        (grantpt(&ours).unwrap(), unlockpt(&ours).unwrap());
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
         let name = ptsname(&ours, Vec::new()).unwrap();
         let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         tcsetwinsize(&theirs, Winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();

@@ -160,7 +160,8 @@ fn limits(
     ]
     .map(|(name, counted, period)| {
         let amount: Option<u64> = section.take_optional(name)?;
-        Some(amount.into_iter().for_each(|amount| add(counted, period, amount)))
+        amount.into_iter().for_each(|amount| add(counted, period, amount));
+        Some(())
     });
     let concurrent: Option<Option<u32>> = section.take_optional("concurrent_requests");
     let budgets_at = section.place("budget");
