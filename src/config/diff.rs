@@ -64,11 +64,13 @@ pub fn differences(before: &Snapshot, after: &Snapshot) -> Vec<Difference> {
 pub fn at_restart(started: &Snapshot, now: &Snapshot) -> Vec<String> {
     let value =
         |of: &Snapshot, table: &str, key: &str| of.compared.get(table).and_then(|table| table.get(key)).cloned();
-    let listeners = started.compared.get("listener") != now.compared.get("listener");
+    // Whatever else is said of them holds for the next connection.
+    let addresses = |of: &Snapshot| -> Vec<_> { of.server.listeners.iter().map(|one| one.address.clone()).collect() };
+    let listeners = addresses(started) != addresses(now);
     let all = AT_START.iter().flat_map(|(table, keys)| keys.iter().map(move |key| (*table, *key)));
     all.filter(|(table, key)| value(started, table, key) != value(now, table, key))
         .map(|(table, key)| format!("{table}.{key}"))
-        .chain(listeners.then(|| "listener".to_owned()))
+        .chain(listeners.then(|| "listener.address".to_owned()))
         .collect()
 }
 

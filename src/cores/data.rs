@@ -16,9 +16,9 @@ use crate::exchange::messages::{Message, deliver};
 use crate::exchange::node::{Board, NodeGeneration};
 use crate::limits::MESSAGES_A_ROUND;
 use crate::net::channel::{Inbox, Outbox};
-use crate::net::tls::AcceptSettings;
+use crate::net::tls::{TicketChain, TicketSeed};
 use crate::net::{EventFdReader, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
-use crate::serve::{Acceptor, connection};
+use crate::serve::{Acceptors, connection};
 
 /// Housekeeping.
 const TICK_MS: u64 = 1000;
@@ -36,8 +36,8 @@ pub struct Parts {
     pub id: CoreId,
     pub count: u16,
     pub generation: Arc<NodeGeneration>,
-    /// Of each of `server.listeners`.
-    pub listeners: Arc<[Option<AcceptSettings>]>,
+    /// Of the session tickets of all listeners.
+    pub tickets: TicketSeed,
     pub board: Arc<Board>,
     pub outbox: Outbox<Message>,
     pub inbox: Inbox<Message>,
@@ -48,33 +48,29 @@ pub struct Parts {
 /// Runs a data core until it has drained. `ready` is called once it accepts connections, or with the reason why it
 /// cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, generation, listeners, board, outbox, mut inbox, listening, beat } = parts;
+    let Parts { id, count, generation, tickets, board, outbox, mut inbox, listening, beat } = parts;
     let core = Core::new(id, count, &generation.snapshot, &board, outbox);
     let current = match Current::new(core, generation) {
         Ok(current) => Rc::new(current),
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
     };
     let core = current.core().clone();
-    let settings = current.get().snapshot.clone();
-    let settings = settings.server.listeners.iter().zip(listeners.iter());
-    let acceptors = settings.map(|(listener, tls)| Acceptor::new(listener.protocol, tls.as_ref()).map(Rc::new));
-    let acceptors: Vec<Rc<Acceptor>> = match acceptors.collect() {
-        Ok(acceptors) => acceptors,
-        Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
-    };
-    let plain = Rc::new(Acceptor::plain());
+    let tickets = TicketChain::new(tickets);
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();
     for ListeningSocket { fd, is_tcp, listener } in listening {
-        let acceptor = listener.map_or(&plain, |place| &acceptors[place]).clone();
+        let acceptors = match Acceptors::new(&current.get(), listener, &tickets) {
+            Ok(acceptors) => Rc::new(acceptors),
+            Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
+        };
         match Listener::new(fd, is_tcp) {
-            Ok(listener) => listeners.push((Rc::new(listener), acceptor)),
+            Ok(listener) => listeners.push((Rc::new(listener), acceptors)),
             Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
         }
     }
-    for (listener, acceptor) in &listeners {
-        let (current, listener, acceptor) = (current.clone(), listener.clone(), acceptor.clone());
-        spawn_lasting(&core.panics, move || accept(current.clone(), listener.clone(), acceptor.clone()));
+    for (listener, acceptors) in &listeners {
+        let (current, listener, acceptors) = (current.clone(), listener.clone(), acceptors.clone());
+        spawn_lasting(&core.panics, move || accept(current.clone(), listener.clone(), acceptors.clone()));
     }
     let ticking = current.clone();
     spawn_lasting(&core.panics, move || tick(ticking.clone()));
@@ -93,10 +89,10 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
             }
             match message {
                 Message::Drain if !core.draining.replace(true) => {
-                    for (listener, acceptor) in listeners.drain(..) {
+                    for (listener, acceptors) in listeners.drain(..) {
                         // Shutting a listener down resets the connections in its queue, so they are accepted before.
                         while let Some(socket) = listener.accept_now() {
-                            spawn(&core.panics, connection(current.clone(), socket, acceptor.clone()));
+                            spawn(&core.panics, connection(current.clone(), socket, acceptors.get(&current)));
                         }
                         shutdown_both(listener.id());
                     }
@@ -121,13 +117,13 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
 }
 
 /// Accepts until the listener is shut down.
-async fn accept(current: Rc<Current>, listener: Rc<Listener>, acceptor: Rc<Acceptor>) {
+async fn accept(current: Rc<Current>, listener: Rc<Listener>, acceptors: Rc<Acceptors>) {
     let core = current.core();
     let mut accepted = 0;
     loop {
         match listener.accept().await {
             Ok(socket) => {
-                spawn(&core.panics, connection(current.clone(), socket, acceptor.clone()));
+                spawn(&core.panics, connection(current.clone(), socket, acceptors.get(&current)));
                 accepted += 1;
                 if accepted % ACCEPTS_A_TURN == 0 {
                     // A flood of new connections must not starve the existing ones.

@@ -65,6 +65,7 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
     let tls = secure::settings(&snapshot)?;
     let cores = plan.data.len();
     let listeners = secure::listeners(&snapshot)?;
+    let tickets = secure::ticket_seed()?;
     let (listening, bound) = listen::bind(snapshot.server.addresses(), cores)?;
     let (admin_listener, admin_address) = match listen::bind_admin(&snapshot.admin)? {
         Bound::None => (None, None),
@@ -82,20 +83,20 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
     let mut posts = channel::connect(&notifiers).into_iter();
     let board = Arc::new(Board::new(cores as u16));
     let snapshot = Arc::new(snapshot);
-    let parts = node::Parts { snapshot: snapshot.clone(), addresses, tls };
+    let parts = node::Parts { snapshot: snapshot.clone(), addresses, tls, listeners };
     let generation = Arc::new(NodeGeneration::first(cores as u16, parts));
     let (events, heard) = mpsc::channel();
     let mut beats = Vec::with_capacity(cores + 2);
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
-        let (generation, listeners, board) = (generation.clone(), listeners.clone(), board.clone());
+        let (generation, tickets, board) = (generation.clone(), tickets.clone(), board.clone());
         let (tell, beat) = (events.clone(), Beat::default());
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));
         start(Who::Data(place), events.clone(), move || {
             pin(cpu);
             let refused = tell.clone();
-            let parts = Parts { id, count, generation, listeners, board, outbox, inbox, listening, beat };
+            let parts = Parts { id, count, generation, tickets, board, outbox, inbox, listening, beat };
             let main = data::run(parts, move |result| drop(tell.send(Event::Ready(result))));
             if let Err(error) = run_data_core(main) {
                 let _ = refused.send(Event::Ready(Err(format!("data core {place}: {error}"))));

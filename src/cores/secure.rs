@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
+use sha2::{Digest, Sha256};
 
 use crate::config::pem::{Flaw, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::snapshot::{CertificateFiles, ListenerSettings, ListenerTls, Protocol, Snapshot, Tls};
 use crate::net::tls::{
-    AcceptSettings, Identity, Offer, Roots, TicketSeed, TlsAcceptor, TlsContext, TlsError, TlsSettings,
+    AcceptSettings, Identity, Offer, Roots, TicketChain, TicketSeed, TlsAcceptor, TlsContext, TlsError, TlsSettings,
 };
 
 /// A validator of backends' files for [`load_file`](crate::config::load::load_file). The system's roots are read once,
@@ -93,27 +94,41 @@ pub fn settings(snapshot: &Snapshot) -> Result<Vec<Option<TlsSettings>>, String>
 }
 
 /// The settings of each of `server.listeners`; `None` for those in plain text. Errors as for `settings`.
-pub fn listeners(snapshot: &Snapshot) -> Result<Arc<[Option<AcceptSettings>]>, String> {
-    let tickets = TicketSeed::random().map_err(|error| format!("no random numbers for session tickets: {error}"))?;
+pub fn listeners(snapshot: &Snapshot) -> Result<Vec<Option<AcceptSettings>>, String> {
+    // Of no session: for a trial.
+    let tickets = TicketChain::new(ticket_seed()?);
     let settings = snapshot.server.listeners.iter().map(|listener| {
         let Some(tls) = &listener.tls else { return Ok(None) };
         let accept =
             accept(tls, listener, &tickets).map_err(|what| format!("listener {}: {what}", listener.address))?;
         Ok(Some(accept))
     });
-    settings.collect::<Result<Vec<_>, _>>().map(Arc::from)
+    settings.collect()
 }
 
-fn accept(tls: &ListenerTls, listener: &ListenerSettings, tickets: &TicketSeed) -> Result<AcceptSettings, String> {
+/// The secret of the session tickets of this process. Errors: the system has no random numbers.
+pub fn ticket_seed() -> Result<TicketSeed, String> {
+    TicketSeed::random().map_err(|error| format!("no random numbers for session tickets: {error}"))
+}
+
+fn accept(
+    tls: &ListenerTls,
+    listener: &ListenerSettings,
+    tickets: &Arc<TicketChain>,
+) -> Result<AcceptSettings, String> {
     let identities = tls.certificates.iter().map(identity).collect::<Result<_, _>>()?;
-    let client_roots = match &tls.client_ca {
-        None => None,
-        Some(path) => Some(Roots::from_pem(&shown(path), &read(path)?).map_err(|error| error.to_string())?),
+    let (client_roots, scope) = match &tls.client_ca {
+        None => (None, [0; 32]),
+        Some(path) => {
+            let bytes = read(path)?;
+            let roots = Roots::from_pem(&shown(path), &bytes).map_err(|error| error.to_string())?;
+            (Some(roots), Sha256::digest(&bytes[..]).into())
+        }
     };
-    let (offer, tickets, timeout_ms) = (offer(listener.protocol), tickets.clone(), listener.timeout_handshake_ms);
-    let settings = AcceptSettings { identities, client_roots, offer, tickets, timeout_ms };
+    let (offer, timeout_ms) = (offer(listener.protocol), listener.timeout_handshake_ms);
+    let settings = AcceptSettings { identities, client_roots, offer, scope, timeout_ms };
     // Catches every error that a core would run into.
-    TlsAcceptor::new(&settings).map_err(|error| error.to_string())?;
+    TlsAcceptor::new(&settings, tickets).map_err(|error| error.to_string())?;
     Ok(settings)
 }
 

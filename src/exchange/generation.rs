@@ -17,7 +17,7 @@ use super::node::{BackendId, ModelId, NodeGeneration};
 use super::send::StaticHeaders;
 use super::{queue, quota};
 use crate::config::snapshot::{Balance, Snapshot};
-use crate::net::tls::TlsError;
+use crate::net::tls::{AcceptSettings, TlsError};
 
 /// The other cores' counts of requests in flight are looked at anew after so long.
 const ELSEWHERE_MS: u64 = 10;
@@ -46,6 +46,11 @@ impl Deref for Generation {
 }
 
 impl Generation {
+    /// How connections of each of `server.listeners` are secured.
+    pub fn listeners(&self) -> &[Option<AcceptSettings>] {
+        &self.node.listeners
+    }
+
     /// Errors: a backend's connections cannot be secured as it wants.
     fn build(core: Rc<Core>, node: Arc<NodeGeneration>, before: Option<&Generation>) -> Result<Generation, TlsError> {
         let snapshot = node.snapshot.clone();

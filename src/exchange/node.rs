@@ -13,7 +13,7 @@ use super::purges::Purges;
 use crate::config::snapshot::{Backend, Model, Snapshot};
 use crate::dialect::facts::Endpoint;
 use crate::net::Dial;
-use crate::net::tls::TlsSettings;
+use crate::net::tls::{AcceptSettings, TlsSettings};
 use crate::observe::counters::{BackendCounters, Counters, ModelCounters, PerCore};
 use crate::observe::scrape::{Item, Labels};
 use crate::observe::series::Names;
@@ -36,6 +36,8 @@ pub struct NodeGeneration {
     pub models: Vec<Arc<NodeModel>>,
     /// Under which number each tenant's requests are counted.
     pub tenants: Vec<u32>,
+    /// How connections of each of `server.listeners` are secured.
+    pub listeners: Vec<Option<AcceptSettings>>,
     names: Names,
     next_id: u32,
     cores: u16,
@@ -69,6 +71,8 @@ pub struct Parts {
     /// By backend: its addresses, and how its connections are secured.
     pub addresses: Vec<Arc<[Dial]>>,
     pub tls: Vec<Option<TlsSettings>>,
+    /// By listener.
+    pub listeners: Vec<Option<AcceptSettings>>,
 }
 
 impl NodeGeneration {
@@ -83,7 +87,7 @@ impl NodeGeneration {
     }
 
     fn build(number: u64, cores: u16, before: Option<&NodeGeneration>, parts: Parts) -> NodeGeneration {
-        let Parts { snapshot, addresses, tls } = parts;
+        let Parts { snapshot, addresses, tls, listeners } = parts;
         if let Some(before) = before {
             snapshot.continue_running(&before.snapshot);
         }
@@ -140,7 +144,7 @@ impl NodeGeneration {
             }));
         }
         let tenants = snapshot.tenants.iter().map(|tenant| names.tenants.number(&tenant.name).0).collect();
-        NodeGeneration { number, snapshot, backends, models, tenants, names, next_id, cores }
+        NodeGeneration { number, snapshot, backends, models, tenants, listeners, names, next_id, cores }
     }
 
     /// Data cores of the node.

@@ -27,7 +27,7 @@ pub use self::accept::{AcceptSettings, TlsAcceptor, accept};
 pub use self::fault::{TlsError, TlsFault};
 pub use self::settings::{Identity, Offer, Roots, TlsSettings};
 pub use self::stream::{DirectWriter, TlsStream};
-pub use self::tickets::TicketSeed;
+pub use self::tickets::{TicketChain, TicketSeed};
 use super::{Socket, now_ms, unix_ms, watch::Interrupt};
 
 /// Which HTTP version both sides use on a connection.

@@ -16,6 +16,7 @@ use ringway::exchange::node::{self, BackendId, Board, NodeGeneration};
 use ringway::net::Dial;
 use ringway::net::channel::{Inbox, Notifier, Outbox, connect};
 use ringway::net::runtime::run_data_core;
+use ringway::net::tls::TicketSeed;
 use shards::{CoreId, Fingerprint};
 
 use super::kit::*;
@@ -54,9 +55,9 @@ impl Node {
             board: Arc::new(Board::new(1)),
             generation: Arc::new(NodeGeneration::first(
                 1,
-                node::Parts { snapshot, addresses: vec![list(addresses)], tls: vec![None] },
+                node::Parts { snapshot, addresses: vec![list(addresses)], tls: vec![None], listeners: Vec::new() },
             )),
-            listeners: [].into(),
+            tickets: TicketSeed::random().unwrap(),
             outbox: core_out,
             inbox: core_in,
             listening: vec![ListeningSocket { fd: listener.into(), is_tcp: true, listener: None }],

@@ -202,6 +202,65 @@ fn clients_present_certificates_where_they_must() {
 }
 
 #[test]
+fn a_session_is_not_resumed_where_clients_are_verified_otherwise() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let own = authority.sign(&["gateway.test"]);
+    let backend = Backend::answering(|_| json(&completion("yes")));
+    let gateway = Setup::with(&backend)
+        .listener(FILES)
+        .listener(&format!("{FILES}tls_client_ca = \"$DIRECTORY/ca.pem\""))
+        .start_after(|directory| {
+            files(directory, &own);
+            std::fs::write(directory.join("ca.pem"), clients.pem()).unwrap();
+        });
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = ClientConfig::builder_with_protocol_versions(&[version])
+            .with_root_certificates(authority.roots())
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let ask = |place: usize| {
+            let address = gateway.listeners[place].unwrap();
+            let mut client = Client::connect_tls(address, &config, "gateway.test")?;
+            client.try_send(chat("hi"));
+            let answer = client.try_response()?;
+            Ok::<_, std::io::Error>((answer.status, client.session().handshake_kind()))
+        };
+        assert_eq!(ask(0).unwrap(), (200, Some(HandshakeKind::Full)));
+        assert_eq!(ask(0).unwrap(), (200, Some(HandshakeKind::Resumed)));
+        assert!(ask(1).is_err(), "its tickets open no door that asks for a certificate");
+    }
+}
+
+#[test]
+fn certificates_are_renewed_while_connections_go_on() {
+    let authority = Authority::new();
+    let (old, new) = (authority.sign(&["gateway.test"]), authority.sign(&["gateway.test"]));
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).cores(2).listener(FILES).start_after(|directory| files(directory, &old));
+    let shown = || {
+        let client = Client::connect_tls(gateway.listener(), &authority.client(), "gateway.test").unwrap();
+        client.session().peer_certificates().unwrap()[0].clone().into_owned()
+    };
+    let of = |(certificate, _): &(String, String)| CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    assert_eq!(shown(), of(&old));
+    let config = authority.client();
+    let mut open = Client::connect_tls(gateway.listener(), &config, "gateway.test").unwrap();
+    open.send(chat("before"));
+    open.response().expect(200);
+    files(gateway.file("key.pem").parent().unwrap(), &new);
+    gateway.signal(rustix::process::Signal::HUP);
+    eventually("every core shows the new one", || (0..8).all(|_| shown() == of(&new)));
+    open.send(chat("after"));
+    open.response().expect(200);
+    let again = Client::connect_tls(gateway.listener(), &config, "gateway.test").unwrap();
+    assert_eq!(again.session().handshake_kind(), Some(HandshakeKind::Resumed), "sessions outlive the certificate");
+    // A file that is of no use changes nothing.
+    std::fs::write(gateway.file("key.pem"), "no key").unwrap();
+    gateway.signal(rustix::process::Signal::HUP);
+    assert_eq!(shown(), of(&new));
+}
+
+#[test]
 fn what_is_no_tls_is_closed_and_counted() {
     let authority = Authority::new();
     let backend = Backend::answering(|_| json(&completion("yes")));

@@ -116,7 +116,7 @@ pub fn parts(setup: &Setup, round: &Round) -> node::Parts {
         Address::Unix(path) => Dial::Unix(path.clone()),
     };
     let addresses: Vec<Arc<[Dial]>> = snapshot.backends.iter().map(|backend| [address(backend)].into()).collect();
-    node::Parts { tls: vec![None; snapshot.backends.len()], snapshot, addresses }
+    node::Parts { tls: vec![None; snapshot.backends.len()], snapshot, addresses, listeners: Vec::new() }
 }
 
 fn snapshot(setup: &Setup, round: &Round) -> Snapshot {

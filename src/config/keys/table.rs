@@ -87,7 +87,7 @@ impl Table {
             Cache => "The answer cache, and coalescing of identical concurrent requests.",
             Listener => {
                 "A further address that clients connect to, with TLS or a protocol of its own. Repeat the table for each. \
-                 Certificates are read once, at start."
+                 Certificates are read again by a reload."
             }
             Backend => "A server that answers requests. Repeat the table for each.",
             Model => "A model name that clients request, and the backends that answer it. Repeat the table for each.",

@@ -280,7 +280,7 @@ fn look(file: &Path) -> Look {
     Some((found.modified().ok(), found.len(), found.ino()))
 }
 
-/// Backends that are written as before, but have other certificates or keys in the files that they name.
+/// Backends and listeners that are written as before, but have other certificates or keys in the files that they name.
 fn new_certificates(before: &NodeGeneration, next: &NodeGeneration, changes: &[Difference]) -> Vec<Difference> {
     let renewed = next.backends.iter().filter(|backend| {
         before.backend(backend.id).is_none() && before.backends.iter().any(|old| old.name == backend.name)
@@ -289,7 +289,19 @@ fn new_certificates(before: &NodeGeneration, next: &NodeGeneration, changes: &[D
         item: format!("backend \"{}\"", backend.name),
         change: Change::Changed(vec!["its certificates or keys".to_owned()]),
     });
-    found.filter(|found| !changes.iter().any(|change| change.item == found.item)).collect()
+    let secured = |of: &NodeGeneration| {
+        let listeners = of.snapshot.server.listeners.iter().zip(&of.listeners);
+        listeners.map(|(settings, tls)| (settings.address.to_string(), tls.clone())).collect::<Vec<_>>()
+    };
+    let old = secured(before);
+    let listeners = secured(next)
+        .into_iter()
+        .filter(|(address, tls)| old.iter().any(|(other, was)| other == address && was != tls));
+    let listeners = listeners.map(|(address, _)| Difference {
+        item: format!("listener \"{address}\""),
+        change: Change::Changed(vec!["its certificates or keys".to_owned()]),
+    });
+    found.chain(listeners).filter(|found| !changes.iter().any(|change| change.item == found.item)).collect()
 }
 
 /// Reads everything. Blocking. Errors: all that is wrong, a line each.
@@ -301,11 +313,12 @@ fn read(path: &Path, known: &Known) -> Result<Read, Vec<String>> {
         return Err(errors.iter().map(|error| format!("{}: {error}", path.display())).collect());
     }
     let tls = secure::settings(&snapshot).map_err(|error| vec![error])?;
+    let listeners = secure::listeners(&snapshot).map_err(|error| vec![error])?;
     // A name that is followed already need not be looked up.
     let (addresses, unresolved) = resolve::addresses_but(&snapshot, |backend| {
         let (address, addresses) = known.get(&backend.name)?;
         (*address == backend.address).then(|| addresses.clone())
     });
     warnings.extend(unresolved);
-    Ok(Read { parts: Parts { snapshot: Arc::new(snapshot), addresses, tls }, warnings })
+    Ok(Read { parts: Parts { snapshot: Arc::new(snapshot), addresses, tls, listeners }, warnings })
 }

@@ -17,21 +17,22 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
-use super::tickets::{TicketSeed, Tickets};
+use super::tickets::{TicketChain, Tickets};
 use super::turns::Turns;
 use super::{Agreed, Identity, Now, Offer, Roots, TlsError, TlsFault, TlsStream};
 use crate::net::watch::Interrupt;
 use crate::net::{Socket, now_ms};
 
 /// Everything a core needs to create its [`TlsAcceptor`] of one listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AcceptSettings {
     /// At least one; see [`Certificates`].
     pub identities: Vec<Identity>,
     /// Clients must present a certificate of one of these authorities.
     pub client_roots: Option<Roots>,
     pub offer: Offer,
-    pub tickets: TicketSeed,
+    /// Sessions are resumed at listeners of the same scope only: what is verified of clients must be the same.
+    pub scope: [u8; 32],
     pub timeout_ms: u64,
 }
 
@@ -45,7 +46,7 @@ pub struct TlsAcceptor {
 
 impl TlsAcceptor {
     /// Errors: the client authorities are of no use, or the library refuses something.
-    pub fn new(settings: &AcceptSettings) -> Result<TlsAcceptor, TlsError> {
+    pub fn new(settings: &AcceptSettings, tickets: &Arc<TicketChain>) -> Result<TlsAcceptor, TlsError> {
         let library = |what: String| TlsError::Library { what };
         let provider = Arc::new(aws_lc_rs::default_provider());
         // Both versions, and of TLS 1.2 the forward-secret AEAD suites alone: Mozilla's intermediate profile.
@@ -65,8 +66,7 @@ impl TlsAcceptor {
         server.alpn_protocols = settings.offer.alpn();
         // Sessions live in tickets alone: a cache would belong to one core, or need a lock.
         server.session_storage = Arc::new(NoServerSessionStorage {});
-        let tickets = Tickets::new(&settings.tickets).ok_or_else(|| library("no cipher for tickets".to_owned()))?;
-        server.ticketer = Arc::new(tickets);
+        server.ticketer = Arc::new(Tickets::new(tickets, settings.scope));
         let (server, offer, timeout_ms) = (Arc::new(server), settings.offer, settings.timeout_ms);
         Ok(TlsAcceptor { server, offer, timeout_ms, turns: Turns::default() })
     }

@@ -7,7 +7,7 @@
 #![allow(clippy::disallowed_types)]
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::server::ProducesTickets;
@@ -29,6 +29,8 @@ const NAME_BYTES: usize = 16;
 #[derive(Clone)]
 pub struct TicketSeed {
     secret: Zeroizing<[u8; 32]>,
+    /// Of the period before.
+    before: Option<Zeroizing<[u8; 32]>>,
     period: u64,
 }
 
@@ -37,12 +39,16 @@ impl TicketSeed {
     pub fn random() -> Result<TicketSeed, getrandom::Error> {
         let mut secret = Zeroizing::new([0; 32]);
         getrandom::fill(&mut secret[..])?;
-        Ok(TicketSeed { secret, period: unix_ms() / PERIOD_MS })
+        Ok(TicketSeed { secret, before: None, period: unix_ms() / PERIOD_MS })
     }
 
-    fn advance(&mut self) {
-        self.secret = hash(b"next", &self.secret);
-        self.period += 1;
+    /// A clock that goes back changes nothing.
+    fn advance_to(&mut self, period: u64) {
+        for _ in 0..period.saturating_sub(self.period).min(PERIODS_MAX) {
+            let next = hash(b"next", &self.secret);
+            self.before = Some(std::mem::replace(&mut self.secret, next));
+        }
+        self.period = self.period.max(period);
     }
 }
 
@@ -56,12 +62,29 @@ fn hash(purpose: &[u8], secret: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(Sha256::new().chain_update(secret).chain_update(purpose).finalize().into())
 }
 
-/// The tickets of one core.
-pub(super) struct Tickets(Mutex<Keys>);
+/// The secret on one core, for all its listeners.
+#[derive(Debug)]
+pub struct TicketChain(Mutex<TicketSeed>);
 
+impl TicketChain {
+    pub fn new(seed: TicketSeed) -> Arc<TicketChain> {
+        Arc::new(TicketChain(Mutex::new(seed)))
+    }
+}
+
+/// The tickets of one listener on one core. Those of listeners with another scope, such as one that asks for no client
+/// certificate, are of no use here: a session that is resumed is not verified again.
+pub(super) struct Tickets {
+    chain: Arc<TicketChain>,
+    scope: [u8; 32],
+    keys: Mutex<Keys>,
+}
+
+#[derive(Default)]
 struct Keys {
-    seed: TicketSeed,
-    current: Key,
+    /// For which they were made.
+    period: Option<u64>,
+    current: Option<Key>,
     previous: Option<Key>,
 }
 
@@ -71,22 +94,26 @@ struct Key {
 }
 
 impl Key {
-    fn of(seed: &TicketSeed) -> Option<Key> {
-        let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &hash(b"key", &seed.secret)[..]).ok()?);
-        Some(Key { name: *hash(b"name", &seed.secret).first_chunk()?, aead })
+    fn of(secret: &[u8; 32], scope: &[u8; 32]) -> Option<Key> {
+        let secret = hash(scope, secret);
+        let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &hash(b"key", &secret)[..]).ok()?);
+        Some(Key { name: *hash(b"name", &secret).first_chunk()?, aead })
     }
 }
 
 impl Tickets {
-    /// `None`: the library has no such cipher.
-    pub(super) fn new(seed: &TicketSeed) -> Option<Tickets> {
-        let current = Key::of(seed)?;
-        Some(Tickets(Mutex::new(Keys { seed: seed.clone(), current, previous: None })))
+    pub(super) fn new(chain: &Arc<TicketChain>, scope: [u8; 32]) -> Tickets {
+        Tickets { chain: chain.clone(), scope, keys: Mutex::default() }
     }
 
     fn with<R>(&self, period: u64, act: impl FnOnce(&Keys) -> Option<R>) -> Option<R> {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.advance_to(period);
+        let mut seed = self.chain.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        seed.advance_to(period);
+        if keys.period != Some(seed.period) {
+            let previous = seed.before.as_ref().and_then(|before| Key::of(before, &self.scope));
+            *keys = Keys { period: Some(seed.period), current: Key::of(&seed.secret, &self.scope), previous };
+        }
         act(&keys)
     }
 
@@ -94,7 +121,7 @@ impl Tickets {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).ok()?;
         self.with(period, |keys| {
-            let key = &keys.current;
+            let key = keys.current.as_ref()?;
             let mut sealed = plain.to_vec();
             let aad = Aad::from(key.name);
             key.aead.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).ok()?;
@@ -106,25 +133,12 @@ impl Tickets {
         let (name, rest) = ticket.split_first_chunk::<NAME_BYTES>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         self.with(period, |keys| {
-            let key =
-                [Some(&keys.current), keys.previous.as_ref()].into_iter().flatten().find(|key| key.name == *name)?;
+            let key = [&keys.current, &keys.previous].into_iter().flatten().find(|key| key.name == *name)?;
             let mut sealed = sealed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let plain = key.aead.open_in_place(nonce, Aad::from(key.name), &mut sealed).ok()?;
             Some(plain.to_vec())
         })
-    }
-}
-
-impl Keys {
-    /// A clock that goes back changes nothing.
-    fn advance_to(&mut self, period: u64) {
-        for _ in 0..period.saturating_sub(self.seed.period).min(PERIODS_MAX) {
-            self.seed.advance();
-            let Some(next) = Key::of(&self.seed) else { return };
-            self.previous = Some(std::mem::replace(&mut self.current, next));
-        }
-        self.seed.period = self.seed.period.max(period);
     }
 }
 
@@ -156,10 +170,14 @@ impl ProducesTickets for Tickets {
 mod tests {
     use super::*;
 
+    fn tickets(secret: u8, scope: u8) -> Tickets {
+        let seed = TicketSeed { secret: Zeroizing::new([secret; 32]), before: None, period: 100 };
+        Tickets::new(&TicketChain::new(seed), [scope; 32])
+    }
+
     #[test]
     fn a_ticket_of_one_core_is_good_on_every_other_for_an_hour() {
-        let seed = TicketSeed { secret: Zeroizing::new([7; 32]), period: 100 };
-        let [one, two] = [(); 2].map(|()| Tickets::new(&seed).unwrap());
+        let [one, two] = [(); 2].map(|()| tickets(7, 0));
         let ticket = one.seal(100, b"session").unwrap();
         assert_eq!(two.open(100, &ticket).unwrap(), b"session");
         assert_eq!(two.open(101, &ticket).unwrap(), b"session", "the hour before's");
@@ -167,23 +185,25 @@ mod tests {
         assert_eq!(one.open(102, &one.seal(102, b"x").unwrap()).unwrap(), b"x");
         assert_eq!(two.open(103, &one.seal(103, b"later").unwrap()).unwrap(), b"later", "they stay in step");
         assert_eq!(one.open(50, &one.seal(50, b"back").unwrap()).unwrap(), b"back");
+        // A listener that is set up again later goes on.
+        let renewed = Tickets::new(&one.chain, [0; 32]);
+        assert_eq!(renewed.open(103, &two.seal(103, b"renewed").unwrap()).unwrap(), b"renewed");
         let far = PERIODS_MAX * 1000;
         assert_eq!(one.open(far, &one.seal(far, b"far").unwrap()).unwrap(), b"far", "bounded work");
     }
 
     #[test]
     fn what_was_changed_or_made_elsewhere_is_refused() {
-        let seed = TicketSeed { secret: Zeroizing::new([7; 32]), period: 0 };
-        let tickets = Tickets::new(&seed).unwrap();
-        let ticket = tickets.seal(0, b"session").unwrap();
+        let tickets_of_one = tickets(7, 0);
+        let ticket = tickets_of_one.seal(100, b"session").unwrap();
         for place in 0..ticket.len() {
             let mut changed = ticket.clone();
             changed[place] ^= 1;
-            assert_eq!(tickets.open(0, &changed), None, "byte {place}");
-            assert_eq!(tickets.open(0, &ticket[..place]), None);
+            assert_eq!(tickets_of_one.open(100, &changed), None, "byte {place}");
+            assert_eq!(tickets_of_one.open(100, &ticket[..place]), None);
         }
-        let other = TicketSeed { secret: Zeroizing::new([8; 32]), period: 0 };
-        assert_eq!(Tickets::new(&other).unwrap().open(0, &ticket), None);
-        assert_ne!(tickets.seal(0, b"session").unwrap(), ticket, "a fresh nonce");
+        assert_eq!(tickets(8, 0).open(100, &ticket), None, "another process");
+        assert_eq!(tickets(7, 1).open(100, &ticket), None, "another scope");
+        assert_ne!(tickets_of_one.seal(100, b"session").unwrap(), ticket, "a fresh nonce");
     }
 }
