@@ -8,7 +8,7 @@ mod tests;
 
 use alloc::vec::Vec;
 
-pub use ring::{Ring, hash};
+pub use ring::{Ring, hash, hash_seeded};
 
 /// Smooth weighted round robin: shares follow the weights, and the picks of a heavy backend are spread over the round
 /// (weights 3 and 1 give a a b a, not a a a b).

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shards::Fingerprint;
-use shards::balancer::hash;
+use shards::balancer::hash_seeded;
 
 use super::core::Core;
 use super::messages::Entry;
@@ -38,9 +38,8 @@ impl Tags {
 
 /// The group of a name. Stable: generations of the configuration number their models anew, names stay.
 fn group(kind: u8, name: &str) -> u16 {
-    let mixed = (hash(name.as_bytes()) ^ u64::from(kind)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     // Group 0 is nobody's.
-    (1 + (mixed >> 32) % (PURGE_NAMES as u64 - 1)) as u16
+    (1 + hash_seeded(name.as_bytes(), u64::from(kind)) % (PURGE_NAMES as u64 - 1)) as u16
 }
 
 /// The purges of a node.

@@ -57,3 +57,8 @@ impl Ring {
 pub fn hash(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
+
+/// As [`hash`], in one of many independent ways.
+pub fn hash_seeded(bytes: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(bytes, seed)
+}

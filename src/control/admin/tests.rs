@@ -286,7 +286,7 @@ fn the_configuration_is_shown_without_its_secrets() {
             table => table.name().split('.').collect(),
         };
         let table = path.iter().try_fold(shown.clone(), |table, name| first(&table[*name]));
-        let Some(table) = table else { continue };
+        let Some(table) = table.filter(|table| !table.is_null()) else { continue };
         assert!(table.get(key.name).is_some(), "{}.{}", key.table.name(), key.name);
     }
 }

@@ -272,7 +272,7 @@ fn tls_is_checked_as_requests_would_have_it() {
         let why = verdict(over(&misnamed), &[address]).await.unwrap_err();
         assert!(why.contains("is not for `other.test` but for backend.test"), "{why}");
         let why = verdict(over(&secure), &[answering(400).await]).await.unwrap_err();
-        assert!(why.starts_with("no secure connection: the backend sends invalid TLS data"), "{why}");
+        assert!(why.starts_with("no secure connection: the backend sent something that is not TLS"), "{why}");
         let closing = server(|mut stream| async move { _ = stream.read(&mut [0; 1024]).await }).await;
         let why = verdict(over(&secure), &[closing]).await.unwrap_err();
         assert!(why.starts_with("no secure connection: ") && why.contains("clos"), "{why}");
