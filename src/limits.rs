@@ -182,6 +182,9 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 /// Most watchers of `/v1/live`: pages that are open. Each gets the node's state every second.
 pub const ADMIN_WATCHERS: usize = 16;
 
+/// Longest time for which the threads are sampled at a request; half of an admin connection's time.
+pub const PROFILE_SECONDS: u64 = 60;
+
 /// Largest request head on the admin listener.
 pub const ADMIN_HEAD_BYTES: usize = 16 << 10;
 

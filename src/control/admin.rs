@@ -7,6 +7,7 @@ mod guard; // authorization
 mod live; // samples, rates and points
 mod logs; // /v1/log-level, /v1/reopen
 mod page; // the page at /, and its files
+mod profile; // /debug/profile
 mod purge; // /v1/purge
 pub mod reload; // /v1/reload
 mod routes; // the routes
@@ -105,6 +106,8 @@ pub struct Admin {
     drain_asked: Notify,
     purged: Notify,
     reopen_asked: Notify,
+    /// One profile at a time: there is one timer.
+    profiling: Arc<Semaphore>,
     /// By a backend's name: the fault of the last check, while checks fail.
     check_faults: RefCell<HashMap<String, String>>,
     /// By core: its recent utilization, and its CPU time.
@@ -126,6 +129,7 @@ impl Admin {
             drain_asked: Notify::new(),
             purged: Notify::new(),
             reopen_asked: Notify::new(),
+            profiling: Arc::new(Semaphore::new(1)),
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
             scaling: RefCell::default(),

@@ -287,3 +287,12 @@ fn enter(ring: &mut io_uring::IoUring, queued: u32) -> std::io::Result<()> {
     // SAFETY: no argument is passed. WHY: the safe form asks for completions only when it waits for one.
     unsafe { ring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }.map(drop)
 }
+
+/// Sends SIGPROF to this thread. It has been handled when this returns.
+pub fn raise_sigprof() {
+    // SAFETY: no pointer is passed; a handler that the process has installed runs here and now, as it might anywhere.
+    // WHY: no dependency has a safe form for one thread.
+    unsafe {
+        libc::raise(libc::SIGPROF);
+    }
+}

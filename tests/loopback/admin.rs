@@ -171,6 +171,49 @@ fn the_log_is_opened_again_and_says_less_when_told() {
 }
 
 #[test]
+fn a_node_under_load_is_profiled_without_harm() {
+    let backend = Backend::answering(|request| match request.text() {
+        text if text.contains("\"stream\":true") => stream(&["a", "b"]),
+        _ => json(&completion("yes")),
+    });
+    let gateway = Setup::with(&backend).cores(2).admin("listen = \"127.0.0.1:0\"").start();
+    let admin = gateway.admin.unwrap();
+    let profiles: Vec<_> = ["folded", "svg", "pprof"]
+        .into_iter()
+        .map(|format| {
+            let waiting = std::thread::spawn(move || get(admin, &format!("/debug/profile?seconds=1&format={format}")));
+            let mut client = gateway.client();
+            let mut round = 0;
+            while !waiting.is_finished() {
+                client.send(if round % 3 == 0 {
+                    chat_stream(&format!("{round}"))
+                } else {
+                    chat(&format!("{}", round / 4))
+                });
+                client.response().expect(200);
+                if round == 50 {
+                    // The first one runs, or has just ended.
+                    let second = get(admin, "/debug/profile?seconds=1&format=svg");
+                    assert!([200, 409].contains(&second.status), "{}", second.status);
+                }
+                round += 1;
+            }
+            waiting.join().unwrap().expect(200)
+        })
+        .collect();
+    let folded = profiles[0].text();
+    let line = folded.lines().find(|line| line.starts_with("ringway-data-")).unwrap_or_else(|| panic!("{folded}"));
+    assert!(line.split(';').count() > 3 && line.rsplit(' ').next().unwrap().parse::<u64>().is_ok(), "{line}");
+    assert!(folded.contains("ringway::exchange::"), "functions have names: {folded}");
+    assert!(profiles[1].text().starts_with("<svg ") && profiles[1].text().contains("ringway::exchange::"));
+    assert_eq!(profiles[2].body[..2], [0x1f, 0x8b], "gzip (RFC 1952 2.3.1)");
+    assert_eq!(get(admin, "/debug/profile?seconds=0").expect(400).code(), "bad_query");
+    gateway.terminate();
+    let (status, said) = gateway.ended();
+    assert!(status.success(), "{said}");
+}
+
+#[test]
 fn a_default_port_that_is_taken_stops_nothing_and_a_chosen_one_does() {
     let mut held = None;
     eventually("the port that is listened on by default, or another's", || {

@@ -39,6 +39,7 @@ pub enum What {
     LogLevel,
     SetLogLevel,
     Reopen,
+    Profile,
     Drain,
     Reload,
 }
@@ -82,6 +83,13 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET, "/v1/log-level", What::LogLevel, Access::Operators, "how grave messages have to be"),
     route(Method::POST, "/v1/log-level", What::SetLogLevel, Access::Operators, "changes that: {\"level\": \"warn\"}"),
     route(Method::POST, "/v1/reopen", What::Reopen, Access::Operators, "opens the access log again, as SIGUSR1 does"),
+    route(
+        Method::GET,
+        "/debug/profile",
+        What::Profile,
+        Access::Operators,
+        "CPU samples of all threads: ?seconds=10&format=pprof, svg or folded",
+    ),
     route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
 ];
 
@@ -99,6 +107,7 @@ impl Admin {
             Err(refused) => *refused,
             Ok(What::Purge) => self.purge(request.into_body()).await,
             Ok(What::Reload) => self.tell_reload().await,
+            Ok(What::Profile) => self.profile(request.uri().query().unwrap_or("")).await,
             Ok(What::SetLogLevel) => self.set_level(request.into_body()).await,
             Ok(what) => self.tell(what, request.headers()),
         }
@@ -179,7 +188,9 @@ impl Admin {
             What::LogLevel => reply(StatusCode::OK, JSON, pretty(&logs::level())),
             What::Reopen => self.reopen(),
             // They are waited for, above.
-            What::Purge | What::Reload | What::SetLogLevel => refuse(StatusCode::BAD_REQUEST, "bad_request", ""),
+            What::Purge | What::Reload | What::SetLogLevel | What::Profile => {
+                refuse(StatusCode::BAD_REQUEST, "bad_request", "")
+            }
             What::Drain => {
                 self.drain_asked.notify_one();
                 reply(StatusCode::ACCEPTED, JSON, pretty(&json!({ "state": "draining" })))

@@ -1,0 +1,128 @@
+//! `/debug/profile`: where the CPU time of all threads goes, by samples that a timer signal takes for some seconds, as pprof
+//! reads them, as folded stacks, or as a flame graph. Sampling and naming run on a thread of their own; one at a time.
+
+mod flame; // stacks to a picture
+mod proto; // stacks to the format of pprof
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::{Response, StatusCode};
+use pprof::ProfilerGuardBuilder;
+use tracing::info;
+
+use super::Admin;
+use super::routes::{Answer, refuse, reply};
+use crate::limits::PROFILE_SECONDS;
+use crate::net::raise_sigprof;
+
+/// Samples a second and thread that runs: costs less than 1 %, and no period of the program's own.
+pub const HERTZ: i32 = 99;
+const DEFAULT_SECONDS: u64 = 10;
+
+/// Stacks, the outermost function first behind the thread's name, and how often each was seen.
+pub type Stacks = BTreeMap<Vec<String>, u64>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Pprof,
+    Folded,
+    Svg,
+}
+
+/// What a query asks for. Errors: what is wrong with it, for the client.
+fn parse(query: &str) -> Result<(u64, Format), String> {
+    let (mut seconds, mut format) = (DEFAULT_SECONDS, Format::Pprof);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("seconds", value)) => match value.parse() {
+                Ok(value) if (1..=PROFILE_SECONDS).contains(&value) => seconds = value,
+                _ => return Err(format!("seconds is a whole number from 1 to {PROFILE_SECONDS}.")),
+            },
+            Some(("format", "pprof")) => format = Format::Pprof,
+            Some(("format", "folded")) => format = Format::Folded,
+            Some(("format", "svg")) => format = Format::Svg,
+            Some(("format", _)) => return Err("format is pprof, svg or folded.".to_owned()),
+            _ => return Err("The query has seconds=N and format=pprof, svg or folded.".to_owned()),
+        }
+    }
+    Ok((seconds, format))
+}
+
+/// Samples for so long. Blocks its thread. Errors: why it cannot.
+fn sample(seconds: u64) -> Result<Stacks, pprof::Error> {
+    // The crate reads the tables for unwinding, which allocates, in its first signal. That one is sent here, where nothing is
+    // being allocated, while the timer is too slow to send one to another thread before.
+    let slow = ProfilerGuardBuilder::default().frequency(1).build()?;
+    raise_sigprof();
+    drop(slow);
+    let guard = ProfilerGuardBuilder::default().frequency(HERTZ).build()?;
+    std::thread::sleep(Duration::from_secs(seconds));
+    let report = guard.report().build()?;
+    drop(guard);
+    let mut stacks = Stacks::new();
+    for (frames, count) in &report.data {
+        let thread = std::iter::once(frames.thread_name.clone());
+        // The innermost function comes first, and inlined ones before those they are in.
+        let functions = frames.frames.iter().rev().flat_map(|frame| frame.iter().rev());
+        let stack = thread.chain(functions.map(|symbol| symbol.name())).collect();
+        *stacks.entry(stack).or_default() += u64::try_from(*count).unwrap_or(0);
+    }
+    Ok(stacks)
+}
+
+fn folded(stacks: &Stacks) -> String {
+    stacks.iter().map(|(stack, count)| format!("{} {count}\n", stack.join(";"))).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    // Writing to memory cannot fail.
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let _ = encoder.write_all(bytes);
+    encoder.finish().unwrap_or_default()
+}
+
+impl Admin {
+    pub(super) async fn profile(&self, query: &str) -> Response<Answer> {
+        let (seconds, format) = match parse(query) {
+            Ok(asked) => asked,
+            Err(message) => return refuse(StatusCode::BAD_REQUEST, "bad_query", &message),
+        };
+        // The permit goes with the thread: a client that leaves does not make room for a second timer.
+        let Ok(permit) = self.profiling.clone().try_acquire_owned() else {
+            return refuse(StatusCode::CONFLICT, "busy", "The node is being profiled already; wait for that to end.");
+        };
+        info!("profiling for {seconds} s");
+        let work = tokio::task::spawn_blocking(move || {
+            let stacks = sample(seconds);
+            drop(permit);
+            stacks.map(|stacks| match format {
+                Format::Pprof => gzip(&proto::encode(&stacks, seconds)),
+                Format::Folded => folded(&stacks).into_bytes(),
+                Format::Svg => flame::draw(&stacks).into_bytes(),
+            })
+        });
+        let bytes = match work.await.map_err(|error| error.to_string()) {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, "no_profile", &error.to_string()),
+            Err(error) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, "no_profile", &error),
+        };
+        let (kind, disposition) = match format {
+            Format::Pprof => ("application/octet-stream", "attachment; filename=\"ringway.pb.gz\""),
+            Format::Folded => ("text/plain; charset=utf-8", "inline"),
+            Format::Svg => ("image/svg+xml", "inline"),
+        };
+        let mut response = reply(StatusCode::OK, kind, bytes);
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_DISPOSITION, HeaderValue::from_static(disposition));
+        fields.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests;
