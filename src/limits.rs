@@ -125,6 +125,10 @@ pub const PURGE_NAMES: usize = 4 << 10;
 pub const PURGE_KEYS: usize = 64 << 10;
 /// Slots of the cache that are looked at for purged answers before other tasks run: some ten microseconds.
 pub const WEEDED_AT_A_TIME: u32 = 256;
+/// What waits to be sent to Redis, per core: the look-ups of a burst, and a few answers of the largest size.
+pub const REDIS_PENDING_BYTES: usize = 8 << 20;
+/// Largest reply of Redis: an answer of the largest size that is stored by default, with room.
+pub const REDIS_REPLY_BYTES: usize = 16 << 20;
 /// Longest body of a request to the admin listener.
 pub const ADMIN_BODY_BYTES: usize = 4 << 10;
 

@@ -30,7 +30,7 @@ const SECRET: &str = "hunter2";
 
 fn environment(name: &str) -> Option<String> {
     match name {
-        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" => Some(SECRET.to_owned()),
+        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" | "REDIS_PASSWORD" => Some(SECRET.to_owned()),
         "SECRET_PATH" => Some("file:/run/secrets/good".to_owned()),
         "EMPTY" => Some(String::new()),
         "PORT" => Some("8000".to_owned()),
@@ -48,6 +48,7 @@ fn files(path: &Path) -> io::Result<String> {
             "/etc/ringway/ca.pem"
             | "/etc/ringway/cert.pem"
             | "/etc/ringway/key.pem"
+            | "/etc/ringway/redis-ca.pem"
             | "/etc/ringway/client.pem"
             | "/etc/ringway/client.key",
         ) => Ok(String::new()),

@@ -48,7 +48,7 @@ static FOREIGN: &[Foreign] = &[
     row(Table::Log, &["file", "path", "access_log"], Key("log.access")),
     row(Table::Cache, &["size", "max_memory", "maxmemory", "max_size"], Key("cache.memory")),
     row(Table::Cache, &["expire", "max_age"], Key("cache.ttl")),
-    row(Table::Cache, &["redis", "url"], Nothing("answers are kept in memory only; there is no second level")),
+    row(Table::Cache, &["redis", "url"], Key("redis.url")),
     row(Table::Backend, &["base_url", "api_base", "endpoint", "address", "host", "server", "uri"], Key("backend.url")),
     row(Table::Backend, &["key", "token", "secret", "bearer", "password"], Key("backend.api_key")),
     row(Table::Backend, &["timeout", "request_timeout", "read_timeout", "timeout_total"], Key("backend.timeout_request")),
@@ -96,7 +96,6 @@ static FOREIGN: &[Foreign] = &[
     top(&["tls", "ssl", "https"], TLS),
     top(&["rate_limit", "rate_limits", "budget"], LIMITS),
     top(&["prometheus"], Key("admin.listen")),
-    top(&["redis"], Nothing("answers are kept in memory only; there is no second level")),
     top(&["tracing"], Nothing("there is nothing of the kind")),
 ];
 

@@ -20,6 +20,7 @@ pub enum Table {
     Config,
     Cores,
     Cache,
+    Redis,
     Listener,
     Limits,
     Cors,
@@ -135,7 +136,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Cache, Config, Cores, Listener, Log, Metrics, Model, Server, Target};
+use Table::{Admin, Backend, Cache, Config, Cores, Listener, Log, Metrics, Model, Redis, Server, Target};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -314,6 +315,20 @@ const ROWS: &[Key] = &[
         doc: "Whether Cache-Status shows the key of an answer (RFC 9211 2.7), for `ringway purge --fingerprint`. The key is \
               a hash of the request; who knows the tenant and guesses the prompt can verify the guess.",
         example: "true" },
+    // ---- [redis]
+    Key { table: Redis, name: "url", kind: Kind::Secret, absent: Optional,
+        doc: "Where answers are kept for other nodes and for after a restart: redis://[user:password@]host[:port][/database], \
+              or rediss:// for TLS. Without it they are kept in this node's memory only. A Redis that is slow or down costs \
+              nothing but its hits.",
+        example: r#""redis://ringway:${REDIS_PASSWORD}@10.0.0.9:6379/0""# },
+    Key { table: Redis, name: "tls_ca", kind: Kind::File, absent: Optional,
+        doc: "PEM file of the only certificate authorities trusted for it; without it, the system's.",
+        example: r#""/etc/ringway/redis-ca.pem""# },
+    Key { table: Redis, name: "timeout", kind: Kind::Duration { least_ms: 1, most_ms: MINUTE }, absent: Default(r#""5ms""#),
+        doc: "Longest wait of a request for it, before the request goes to a backend. After three such waits in a row it \
+              is not asked for a second, and twice as long each time that it is still too slow.",
+        example: r#""20ms""# },
+
     // ---- [[listener]]
     Key { table: Listener, name: "address", kind: Kind::Address, absent: Required,
         doc: "The address to accept connections on, as in server.listen: IP address and port, or unix:/path.",

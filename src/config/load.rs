@@ -179,6 +179,7 @@ struct Tables {
     config: Section,
     cores: Section,
     cache: Section,
+    redis: Section,
     listeners: Vec<Section>,
     limits: Section,
     cors: Section,
@@ -202,6 +203,7 @@ fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
         config: single(Table::Config, root, reader),
         cores: single(Table::Cores, root, reader),
         cache: single(Table::Cache, root, reader),
+        redis: single(Table::Redis, root, reader),
         listeners: repeated(Table::Listener, root, reader),
         limits: single(Table::Limits, root, reader),
         cors: single(Table::Cors, root, reader),
@@ -307,6 +309,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     let cache = read::cache(&mut tables.cache, report);
     let limits = read::limit_rules(&mut tables.limits);
     let cors = read::cors(&mut tables.cors, report);
+    let redis = read::redis(&mut tables.redis, report);
     // One that was reported is nobody's default.
     let cache_ttl_ms = cache.as_ref().map_or(1, |cache| cache.ttl_ms);
     // Collected with their gaps first, so that a broken one hides nothing about the others.
@@ -345,6 +348,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         log: log?,
         cores: cores?,
         cache: cache?,
+        redis: redis?,
         limits: limits?,
         cors: cors?,
     };
@@ -370,6 +374,7 @@ impl Tables {
             "log": shown::table(&self.log, secrets),
             "cores": shown::table(&self.cores, secrets),
             "cache": shown::table(&self.cache, secrets),
+            "redis": shown::table(&self.redis, secrets),
             "listener": all(&self.listeners),
             "limits": shown::table(&self.limits, secrets),
             "cors": shown::table(&self.cors, secrets),

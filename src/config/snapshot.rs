@@ -5,6 +5,7 @@
 mod cache;
 mod listener;
 pub(super) mod read;
+mod redis;
 mod tenant;
 
 pub use tenant::*;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope};
 pub use self::listener::{Listen, ListenerSettings, ListenerTls};
+pub use self::redis::Redis;
 use hashbrown::HashMap;
 use secrecy::SecretString;
 use strum::{EnumDiscriminants, EnumString, VariantNames};
@@ -30,6 +32,7 @@ pub struct Snapshot {
     pub cache: Cache,
     pub limits: LimitRules,
     pub cors: Cors,
+    pub redis: Option<Redis>,
     pub backends: Vec<Backend>,
     pub models: Vec<Model>,
     pub tenants: Vec<Tenant>,
@@ -56,6 +59,7 @@ pub struct Singles {
     pub log: Log,
     pub cores: Cores,
     pub cache: Cache,
+    pub redis: Option<Redis>,
     pub limits: LimitRules,
     pub cors: Cors,
 }
@@ -442,7 +446,7 @@ impl Snapshot {
         tenants: Vec<Tenant>,
         written: Written,
     ) -> Snapshot {
-        let Singles { server, admin, metrics, config, log, cores, cache, limits, cors } = singles;
+        let Singles { server, admin, metrics, config, log, cores, cache, redis, limits, cors } = singles;
         let mut by_model = HashMap::with_capacity(models.len());
         for (index, model) in models.iter().enumerate() {
             by_model.entry(model.name.as_bytes().into()).or_insert(index);
@@ -464,6 +468,7 @@ impl Snapshot {
             cache,
             limits,
             cors,
+            redis,
             backends,
             models,
             tenants,

@@ -15,7 +15,7 @@ mod scaling; // /v1/scaling
 pub mod status; // /v1/status
 mod stream; // /v1/live
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
@@ -37,6 +37,7 @@ use tokio::task::spawn_local;
 use self::guard::Guard;
 use self::live::Live;
 use self::scaling::{Sample, Scaling};
+use super::nodes::Nodes;
 use crate::config::snapshot::{PurgeScope, Snapshot};
 use crate::limits::{ADMIN_CONNECTIONS, ADMIN_HEAD_BYTES};
 use crate::net::{now_ms, unix_ms};
@@ -71,8 +72,8 @@ pub struct Parts {
     pub plan: CorePlan,
     /// Addresses that clients connect to.
     pub listening: Vec<String>,
-    /// Makes no core serve what is in this scope; see [`Admin::purged`].
-    pub purge: Box<dyn Fn(&PurgeScope) + Send>,
+    /// Makes no core serve what is in this scope, and names it for other nodes; see [`Admin::purged`].
+    pub purge: Box<dyn Fn(&PurgeScope) -> String + Send>,
     /// Set once every core serves.
     pub serving: Arc<AtomicBool>,
 }
@@ -108,6 +109,8 @@ pub struct Admin {
     reopen_asked: Notify,
     /// One profile at a time: there is one timer.
     profiling: Arc<Semaphore>,
+    /// Those that share a Redis with this one.
+    nodes: OnceCell<Rc<Nodes>>,
     /// By a backend's name: the fault of the last check, while checks fail.
     check_faults: RefCell<HashMap<String, String>>,
     /// By core: its recent utilization, and its CPU time.
@@ -130,6 +133,7 @@ impl Admin {
             purged: Notify::new(),
             reopen_asked: Notify::new(),
             profiling: Arc::new(Semaphore::new(1)),
+            nodes: OnceCell::new(),
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
             scaling: RefCell::default(),
@@ -158,6 +162,16 @@ impl Admin {
         self.check_faults.borrow_mut().retain(|name, _| is_there(name));
         self.guard.replace(Guard::of(&in_force.snapshot.admin));
         self.in_force.replace(in_force);
+    }
+
+    /// Purges are told to these, too.
+    pub fn reach(&self, nodes: Rc<Nodes>) {
+        let _ = self.nodes.set(nodes);
+    }
+
+    /// Something was purged at the wish of another node.
+    pub fn purged_elsewhere(&self) {
+        self.purged.notify_one();
     }
 
     /// Waits until something was purged: the cores can give memory back.

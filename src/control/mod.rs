@@ -6,6 +6,7 @@ pub mod keep; // restarts permanent tasks after a panic
 
 pub mod health; // health checks: how many results in a row change a backend's health
 pub mod names; // addresses of backends' names, refreshed when they expire
+pub mod nodes; // purges over all nodes that share a Redis
 pub mod probe; // one health check of one backend
 
 /// A finding about a backend, by the number that its task was given for it.

@@ -23,12 +23,15 @@ use self::reload::{InForceOn, Reloader, Source};
 use self::signals::{OtherSignals, StopSignals};
 use self::watching::Watching;
 use super::notify;
+use super::second;
 use super::supervise::{BEAT_MS, Beat};
 use crate::control::Finding;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
 use crate::exchange::messages::Message;
 use crate::exchange::node::{BackendId, NodeGeneration};
+use crate::exchange::purges::Purges;
+use crate::exchange::second::Settings;
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::{EventFdReader, Panics, now_ms};
 
@@ -59,6 +62,8 @@ pub struct Parts {
     pub inbox: Inbox<Message>,
     pub beat: Beat,
     pub source: Source,
+    pub second: Option<Settings>,
+    pub purges: Arc<Purges>,
     pub admin: admin::Parts,
     pub admin_listener: Option<admin::Listener>,
 }
@@ -66,7 +71,8 @@ pub struct Parts {
 /// Runs until SIGTERM or SIGINT, then drains the data cores. Errors: the runtime or the signal handlers cannot be set
 /// up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
-    let Parts { data_cores, generation, outbox, inbox, beat, source, admin, admin_listener } = parts;
+    let Parts { data_cores, generation, second: redis, purges, outbox, inbox, beat, source, admin, admin_listener } =
+        parts;
     let started = generation.snapshot.clone();
     let in_force_on = Rc::new(InForceOn::first(data_cores));
     let latest: Latest = Rc::new(RefCell::new(generation));
@@ -155,6 +161,21 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 }
             }
         });
+        match redis.map(|settings| second::nodes(settings, purges, &admin)).transpose() {
+            Ok(None) => {}
+            Ok(Some(nodes)) => {
+                let (telling, listening) = (nodes.clone(), nodes);
+                permanent("telling of purges", &panics, move || {
+                    let nodes = telling.clone();
+                    async move { nodes.keep_telling().await }
+                });
+                permanent("hearing of purges", &panics, move || {
+                    let nodes = listening.clone();
+                    async move { nodes.keep_listening().await }
+                });
+            }
+            Err(why) => error!("redis: {why}"),
+        }
         let watching = Rc::new(Watching::new(data_cores, latest.clone(), notices.clone(), admin.clone()));
         watching.follow();
         let reloading = match source {
@@ -326,6 +347,7 @@ impl Node {
                     "backend {name} gets no requests for model {model} for {for_ms} ms, as it requested"
                 ));
             }
+            Message::SecondLevelLost { from: _, why } => self.say_at_times(format!("redis: {why}")),
             Message::Insecure { backend, from: _, fault } => {
                 let Some(name) = self.backend(backend) else { return };
                 self.say_at_times(format!("backend {name}: no secure connection: {fault}"));

@@ -14,6 +14,7 @@ use crate::exchange::core::Core;
 use crate::exchange::generation::Current;
 use crate::exchange::messages::{Message, deliver};
 use crate::exchange::node::{Board, NodeGeneration};
+use crate::exchange::second::{self, SecondLevel};
 use crate::limits::MESSAGES_A_ROUND;
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::tls::{TicketChain, TicketSeed};
@@ -39,6 +40,7 @@ pub struct Parts {
     /// Of the session tickets of all listeners.
     pub tickets: TicketSeed,
     pub board: Arc<Board>,
+    pub second: Option<second::Settings>,
     pub outbox: Outbox<Message>,
     pub inbox: Inbox<Message>,
     pub listening: Listening,
@@ -48,13 +50,18 @@ pub struct Parts {
 /// Runs a data core until it has drained. `ready` is called once it accepts connections, or with the reason why it
 /// cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, generation, tickets, board, outbox, mut inbox, listening, beat } = parts;
+    let Parts { id, count, generation, tickets, board, second, outbox, mut inbox, listening, beat } = parts;
     let core = Core::new(id, count, &generation.snapshot, &board, outbox);
     let current = match Current::new(core, generation) {
         Ok(current) => Rc::new(current),
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
     };
     let core = current.core().clone();
+    if let Some(settings) = second {
+        let level = core.second.get_or_init(|| Rc::new(SecondLevel::new(settings))).clone();
+        let own = core.clone();
+        spawn_lasting(&core.panics, move || level.clone().run(own.clone()));
+    }
     let tickets = TicketChain::new(tickets);
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();

@@ -15,7 +15,7 @@ use super::data::{self, Parts};
 use super::listen::Bound;
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Pace, Who, start, supervise};
-use super::{io, listen, notify, resolve, secure};
+use super::{io, listen, notify, resolve, second, secure};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::exchange::node::{self, Board, NodeGeneration};
@@ -81,6 +81,7 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
     }
     notifiers.extend([Notifier::waker(), Notifier::waker()]);
     let mut posts = channel::connect(&notifiers).into_iter();
+    let second = second::settings(&snapshot)?;
     let board = Arc::new(Board::new(cores as u16));
     let snapshot = Arc::new(snapshot);
     let parts = node::Parts { snapshot: snapshot.clone(), addresses, tls, listeners };
@@ -90,13 +91,13 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
         let (generation, tickets, board) = (generation.clone(), tickets.clone(), board.clone());
-        let (tell, beat) = (events.clone(), Beat::default());
+        let (tell, beat, second) = (events.clone(), Beat::default(), second.clone());
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));
         start(Who::Data(place), events.clone(), move || {
             pin(cpu);
             let refused = tell.clone();
-            let parts = Parts { id, count, generation, tickets, board, outbox, inbox, listening, beat };
+            let parts = Parts { id, count, generation, tickets, board, second, outbox, inbox, listening, beat };
             let main = data::run(parts, move |result| drop(tell.send(Event::Ready(result))));
             if let Err(error) = run_data_core(main) {
                 let _ = refused.send(Event::Ready(Err(format!("data core {place}: {error}"))));
@@ -123,7 +124,19 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
         purge: Box::new(move |scope| purges.purge(scope)),
         serving: serving.clone(),
     };
-    let parts = background::Parts { data_cores: cores, generation, outbox, inbox, beat, source, admin, admin_listener };
+    let purges = board.purges().clone();
+    let parts = background::Parts {
+        data_cores: cores,
+        generation,
+        second,
+        purges,
+        outbox,
+        inbox,
+        beat,
+        source,
+        admin,
+        admin_listener,
+    };
     start(Who::Background, events, move || {
         pin(cpu);
         let ready = tell.clone();

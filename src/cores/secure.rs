@@ -162,6 +162,11 @@ fn of(tls: &Tls, offer: Offer, system: &mut Option<Roots>) -> Result<TlsSettings
     Ok(settings)
 }
 
+/// The settings of something that is no backend. Errors as for `settings`.
+pub fn lone(tls: &Tls, offer: Offer) -> Result<TlsSettings, String> {
+    of(tls, offer, &mut None)
+}
+
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }

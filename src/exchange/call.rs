@@ -43,6 +43,11 @@ pub struct Call {
 pub fn run_call(call: Call) -> impl Future<Output = ()> {
     async move {
         let Call { core, upstream, flight, mut guard } = call;
+        if guard.looks() && Box::pin(guard.look()).await {
+            upstream.release(&core);
+            return;
+        }
+        core.counters.calls.add(1);
         let mut times = CallTimes::begin();
         let (closed, permit) = match answer(&core, &upstream, &flight).await {
             Ok(Found { mut pending, model, permit }) => {

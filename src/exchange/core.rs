@@ -1,7 +1,7 @@
 //! What one data core owns. Every task of the core holds it by `Rc`; nothing in it is shared with another core but the
 //! configuration, which does not change, answers, which are immutable, and the atomic counts of the board.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::messages::{Entry, Message};
 use super::node::Board;
 use super::purges::Purges;
 use super::quota::Quota;
+use super::second::SecondLevel;
 use crate::config::snapshot::{CacheMode, Snapshot};
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
@@ -47,6 +48,8 @@ pub struct Core {
     pub epochs: Arc<Epochs>,
     /// What may not be served any more.
     pub purges: Arc<Purges>,
+    /// The second level of the cache, if there is one.
+    pub second: OnceCell<Rc<SecondLevel>>,
     /// How far the walk through shard and near copies has come that drops what was purged; none if there is none.
     pub weeding: Cell<Option<(u32, u32)>>,
     /// Flights that exchanges of this core take part in.
@@ -156,6 +159,7 @@ impl Core {
             near: RefCell::new(Cache::new(near)),
             epochs: board.epochs.clone(),
             purges: board.purges.clone(),
+            second: OnceCell::new(),
             weeding: Cell::new(None),
             flights: RefCell::default(),
             local_flights: Cell::new(0),

@@ -190,6 +190,9 @@ impl Current {
         queue::release_all(&generation);
         core.sweep();
         quota::sweep(core);
+        if let Some(second) = core.second.get() {
+            second.tick();
+        }
         core.outbox.flush();
         core.flush_log();
         core.counters.log_lines_dropped.set(core.log.borrow().dropped_ever());

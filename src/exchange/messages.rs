@@ -38,8 +38,8 @@ pub struct Entry {
     /// A stream's usage event, whole, for clients that ask for it.
     pub usage_event: Option<Bytes>,
     pub tokens: Option<TokenUsage>,
-    /// When the node stored it, on the monotonic clock all cores share.
-    pub stored_ms: u64,
+    /// When it was stored, on the monotonic clock all cores share; another node may have done so before that began.
+    pub stored_ms: i64,
     pub ttl_ms: u64,
     /// To what it belongs, and how many purges there had been when its call began: see [`Purges`](super::purges::Purges).
     pub tags: Tags,
@@ -50,6 +50,16 @@ impl Entry {
     /// Heap bytes, for the cache's budget.
     pub fn size_bytes(&self) -> u64 {
         (size_of::<Entry>() + self.body.len() + self.usage_event.as_ref().map_or(0, Bytes::len)) as u64
+    }
+
+    /// How long ago it was stored.
+    pub fn age_ms(&self, now: Millis) -> u64 {
+        u64::try_from((now.0 as i64).saturating_sub(self.stored_ms)).unwrap_or(0)
+    }
+
+    /// How long it may still serve.
+    pub fn left_ms(&self, now: Millis) -> u64 {
+        self.ttl_ms.saturating_sub(self.age_ms(now))
     }
 
     /// The same answer in the other form, if it can be said exactly, and with its usage.
@@ -89,7 +99,7 @@ pub struct Acceptable {
 
 impl Acceptable {
     pub fn is_young_enough(&self, entry: &Entry, now: Millis) -> bool {
-        self.max_age_ms.is_none_or(|most_ms| now.0.saturating_sub(entry.stored_ms) <= most_ms)
+        self.max_age_ms.is_none_or(|most_ms| entry.age_ms(now) <= most_ms)
     }
 }
 
@@ -140,6 +150,8 @@ pub enum Message {
     Turned { backend: BackendId, from: CoreId, change: Change },
     /// Data core to background core: a secure connection could not be made, and why.
     Insecure { backend: BackendId, from: CoreId, fault: TlsFault },
+    /// Data core to background core: the connection to Redis ended, or there is none, and why.
+    SecondLevelLost { from: CoreId, why: String },
     /// Background core to data cores: the backend's name leads to these now.
     Addresses { backend: BackendId, addresses: Arc<[Dial]> },
     /// Background core to data cores: from now on this is in force. Answered, also where it is so already.
@@ -181,7 +193,7 @@ impl Payload for Message {
             }
             Message::Leave { .. } | Message::Settle { .. } | Message::Keep { .. } => Class::Request,
             Message::Health { .. } | Message::Cooled { .. } | Message::ConnectionWanted { .. } => Class::Control,
-            Message::Turned { .. } | Message::Insecure { .. } => Class::Control,
+            Message::Turned { .. } | Message::Insecure { .. } | Message::SecondLevelLost { .. } => Class::Control,
             Message::Generation(_) | Message::InForce { .. } => Class::Control,
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
             Message::Addresses { .. } | Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => {
@@ -258,7 +270,7 @@ pub fn ask_own(
             other => return other,
         }
     };
-    let age_ms = now.0.saturating_sub(entry.stored_ms);
+    let age_ms = entry.age_ms(now);
     let (is_everyones, hit) = (*fingerprint == request, |value| Asked::Hit { value, age_ms });
     if !acceptable.is_young_enough(&entry, now) {
         return if is_everyones { hit(entry) } else { shard.ask_younger(&request, fingerprint, asker, now) };
@@ -275,7 +287,7 @@ pub fn ask_own(
     // Converted once and kept beside the first form until both expire.
     match entry.in_form(acceptable.form).map(Arc::new) {
         Some(converted) => {
-            let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(now.0);
+            let left_ms = entry.left_ms(now);
             shard.put(formed, converted.clone(), converted.size_bytes(), now, left_ms);
             hit(converted)
         }
@@ -296,7 +308,9 @@ pub fn settle(core: &Core, fingerprint: Fingerprint, number: u64, kept: Option<A
         return core.post(owner, Message::Settle { fingerprint, number, kept });
     }
     let outcome = match kept.filter(|entry| is_newest(core, &request, entry)) {
-        Some(entry) => Outcome::Store { size_bytes: entry.size_bytes(), ttl_ms: entry.ttl_ms, value: entry },
+        Some(entry) => {
+            Outcome::Store { size_bytes: entry.size_bytes(), ttl_ms: entry.left_ms(core.now()), value: entry }
+        }
         None => Outcome::Drop,
     };
     let settled = core.shard.borrow_mut().settle_for(request, fingerprint, number, outcome, core.now());
@@ -318,7 +332,7 @@ pub fn keep(core: &Core, request: Fingerprint, entry: Arc<Entry>) {
     if !is_newest(core, &request, &entry) {
         return;
     }
-    let (size_bytes, ttl_ms) = (entry.size_bytes(), entry.ttl_ms);
+    let (size_bytes, ttl_ms) = (entry.size_bytes(), entry.left_ms(core.now()));
     let inserted = core.shard.borrow_mut().put(request, entry, size_bytes, core.now(), ttl_ms);
     if let Inserted::Stored { .. } = inserted {
         drop_older(core, &request);
@@ -398,7 +412,7 @@ pub fn deliver(current: &Current, message: Message) {
                 // Purged on its way here. Who waits may have come since.
                 return find(&fingerprint).into_iter().for_each(|flight| flight.gone(core));
             }
-            let left_ms = (entry.stored_ms + entry.ttl_ms).saturating_sub(core.now().0);
+            let left_ms = entry.left_ms(core.now());
             let (size_bytes, copy) = (entry.size_bytes(), NearCopy { entry: entry.clone(), epoch });
             core.near.borrow_mut().insert(of_form(&fingerprint, entry.form), copy, size_bytes, core.now(), left_ms);
             if let Some(flight) = find(&fingerprint) {
@@ -445,9 +459,10 @@ pub fn deliver(current: &Current, message: Message) {
             }
         }
         // A copy that is fed already has joined before.
-        Message::Gone { fingerprint, .. } => {
+        Message::Gone { fingerprint, number } => {
             for flight in displaced(&fingerprint).chain(find(&fingerprint)) {
                 flight.gone(core);
+                flight.ended_elsewhere(core, number);
             }
         }
         Message::Leave { fingerprint, number, follower } => {
@@ -501,6 +516,7 @@ pub fn deliver(current: &Current, message: Message) {
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } | Message::Turned { .. } | Message::Insecure { .. } => {}
+        Message::SecondLevelLost { .. } => {}
         Message::InForce { .. } => {}
     }
 }

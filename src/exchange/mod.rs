@@ -43,6 +43,7 @@ mod parse; // head -> request
 mod record; // everything -> one line of the log and the counters
 mod relay; // answer -> client
 mod route; // model -> plan
+pub mod second; // answers in Redis, shared by nodes
 mod send; // lease -> answer
 mod store; // capture -> cache
 mod suspects; // whose fault a 500 is

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use shards::Fingerprint;
 use shards::balancer::hash_seeded;
@@ -36,6 +36,20 @@ impl Tags {
     }
 }
 
+impl Tags {
+    /// Names of the scopes of an answer to `request`, for other nodes.
+    pub fn fields(self, request: &Fingerprint) -> [String; 5] {
+        let Tags { model, version, tenant } = self;
+        [
+            "all".to_owned(),
+            format!("m{model}"),
+            format!("v{version}"),
+            format!("t{tenant}"),
+            format!("k{}", key_group(request)),
+        ]
+    }
+}
+
 /// The group of a name. Stable: generations of the configuration number their models anew, names stay.
 fn group(kind: u8, name: &str) -> u16 {
     // Group 0 is nobody's.
@@ -49,6 +63,8 @@ pub struct Purges {
     all: AtomicU64,
     names: Vec<AtomicU64>,
     keys: Vec<AtomicU64>,
+    /// Whether there was a purge here of which the second level does not know: nothing of it serves.
+    is_ahead: AtomicBool,
 }
 
 impl Purges {
@@ -59,14 +75,16 @@ impl Purges {
             all: AtomicU64::new(0),
             names: row(PURGE_NAMES),
             keys: row(PURGE_KEYS),
+            is_ahead: AtomicBool::new(false),
         })
     }
 
     /// Purges: what belongs to `scope` and was asked for before is not served from here on, by no core. One thread alone may
     /// call it.
-    pub fn purge(&self, scope: &PurgeScope) {
-        let number = self.latest.load(Ordering::Relaxed) + 1;
-        let name = |kind, name| &self.names[usize::from(group(kind, name))];
+    /// Returns its name for other nodes, which are to be told of it: until then the second level is ahead of.
+    pub fn purge(&self, scope: &PurgeScope) -> String {
+        self.is_ahead.store(true, Ordering::SeqCst);
+        let name = |kind, name: &str| &self.names[usize::from(group(kind, name))];
         let place = match scope {
             PurgeScope::All => &self.all,
             PurgeScope::Model(model) => name(b'm', model),
@@ -74,6 +92,38 @@ impl Purges {
             PurgeScope::Tenant(tenant) => name(b't', tenant),
             PurgeScope::Key(key) => self.key(&Fingerprint(*key)),
         };
+        self.advance(place);
+        match scope {
+            PurgeScope::All => "all".to_owned(),
+            PurgeScope::Model(name) => format!("m{}", group(b'm', name)),
+            PurgeScope::Version(name) => format!("v{}", group(b'v', name)),
+            PurgeScope::Tenant(name) => format!("t{}", group(b't', name)),
+            PurgeScope::Key(key) => format!("k{}", key_group(&Fingerprint(*key))),
+        }
+    }
+
+    /// Another node purged the scope with this name. A name that is not understood may be of a later version: then all goes.
+    pub fn purge_named(&self, name: &str) {
+        let place = match name.split_at_checked(1) {
+            Some(("m" | "v" | "t", group)) => group.parse().ok().and_then(|group: usize| self.names.get(group)),
+            Some(("k", group)) => group.parse().ok().and_then(|group: usize| self.keys.get(group)),
+            _ => None,
+        };
+        self.advance(place.unwrap_or(&self.all));
+    }
+
+    /// The second level knows of all purges.
+    pub fn caught_up(&self) {
+        self.is_ahead.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the second level may have what was purged.
+    pub fn is_ahead(&self) -> bool {
+        self.is_ahead.load(Ordering::Acquire)
+    }
+
+    fn advance(&self, place: &AtomicU64) {
+        let number = self.latest.load(Ordering::Relaxed) + 1;
         // In this order: a call that begins in between counts as one from before.
         place.store(number, Ordering::SeqCst);
         self.latest.store(number, Ordering::SeqCst);
@@ -100,10 +150,13 @@ impl Purges {
     }
 
     fn key(&self, fingerprint: &Fingerprint) -> &AtomicU64 {
-        // Bytes that decide neither the owner, nor a place in its tables, nor the group of its stores.
-        let group = usize::from(u16::from_be_bytes([fingerprint.0[18], fingerprint.0[19]])) % PURGE_KEYS;
-        &self.keys[group]
+        &self.keys[key_group(fingerprint)]
     }
+}
+
+/// By bytes that decide neither the owner, nor a place in its tables, nor the group of its stores.
+fn key_group(fingerprint: &Fingerprint) -> usize {
+    usize::from(u16::from_be_bytes([fingerprint.0[18], fingerprint.0[19]])) % PURGE_KEYS
 }
 
 /// Gives back the memory of what was purged, a few slots at a time: one walk at once, which begins anew with each purge.

@@ -94,6 +94,15 @@ impl CacheMark {
     }
 }
 
+/// Where a stored answer was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// In the memory of this node.
+    First,
+    /// In Redis.
+    Second,
+}
+
 /// What is spoken with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpVersion {
@@ -144,6 +153,8 @@ pub struct RequestRecord {
     pub cache: CacheMark,
     /// Why the answer is not kept, as far as it is known by now.
     pub not_stored: Option<NotStored>,
+    /// Where a hit comes from.
+    pub level: Level,
     /// The key of the answer, where clients may see it.
     pub key: Option<Fingerprint>,
     pub status: u16,
@@ -196,6 +207,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         backend: None,
         cache: CacheMark::Bypass,
         not_stored: None,
+        level: Level::First,
         key: None,
         status: 0,
         truncation: Truncation::ByFraming,

@@ -313,7 +313,7 @@ async fn answer_request(
                 return relay::stored(core, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::ServeStale(entry) => {
-                let (age_ms, ttl_ms) = (now_ms().saturating_sub(entry.stored_ms), entry.ttl_ms);
+                let (age_ms, ttl_ms) = (entry.age_ms(core.now()), entry.ttl_ms);
                 record.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
                 discard(client, request.body);
                 permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
@@ -362,7 +362,11 @@ async fn answer_request(
             }
             let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record.request_id);
             let spending = permit.as_mut().and_then(|permit| permit.take_spending(core));
-            let guard = CompletionGuard::new(core, subscriber.flight(), keep_as, tags, spending);
+            // What others may want is looked for in the second level, by the first who asks.
+            let is_first = |request: &Fingerprint| subscriber.flight().is_for(request);
+            let looked_for = shared.filter(|request| core.second.get().is_some() && is_first(request));
+            let guard = CompletionGuard::new(core, subscriber.flight(), keep_as, tags, spending)
+                .with_second(fingerprint, looked_for.map(|_| acceptable));
             subscriber.fly(core, upstream, guard);
         }
         let event = match relay::live(core, client, record, subscriber, acceptable, usage_event, role).await {
@@ -374,7 +378,7 @@ async fn answer_request(
             Reader::Event(event) => event,
             Reader::Stale(stale) => {
                 let (entry, failure) = *stale;
-                let over_ms = now_ms().saturating_sub(entry.stored_ms).saturating_sub(entry.ttl_ms);
+                let over_ms = entry.age_ms(core.now()).saturating_sub(entry.ttl_ms);
                 let entry = entry.in_form(form).filter(|_| request.directives.takes_stale(over_ms));
                 match entry {
                     Some(entry) => Event::Stale(Arc::new(entry)),
@@ -384,7 +388,10 @@ async fn answer_request(
         };
         match event {
             Event::Found(_, Fit::TooOld) => miss = CacheMark::TooOld,
-            Event::Found(..) => record.cache = mark, // `stored` makes it a hit
+            Event::Found(..) => {
+                // `stored` makes it a hit.
+                (record.cache, record.level) = (mark, subscriber.flight().level());
+            }
             _ => {}
         }
         step = coalescing.next(event);

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shards::Fingerprint;
+use shards::{CoalesceEvent, Fingerprint, Fit};
 
 use super::flight::{End, Flight, Reuse};
 use super::generation::Generation;
-use super::messages::{Entry, keep};
+use super::lookup::found;
+use super::messages::{Acceptable, Entry, keep};
 use super::purges::Tags;
 use super::quota::Spending;
 use super::relay::Captured;
+use super::second::SecondLevel;
 use super::upstream_request::UpstreamRequest;
 use crate::dialect::facts::{NotStored, TokenUsage};
 use crate::error::{Blame, Failure};
@@ -29,6 +31,17 @@ pub struct CompletionGuard {
     born: u64,
     /// What its tenant has reserved for it. Of a call without an answer, nothing is used.
     spending: Option<Spending>,
+    second: Option<SecondPart>,
+}
+
+/// What a call has to do with the second level of the cache.
+struct SecondPart {
+    level: Rc<SecondLevel>,
+    request: Fingerprint,
+    /// What its leader takes, if the level is to be asked.
+    looked_for: Option<Acceptable>,
+    /// The purges that were known of when it began.
+    purges: [u64; 5],
 }
 
 impl CompletionGuard {
@@ -40,9 +53,8 @@ impl CompletionGuard {
         spending: Option<Spending>,
     ) -> CompletionGuard {
         core.counters.flights.add(1);
-        core.counters.calls.add(1);
         let born = core.purges.latest();
-        CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as, tags, born, spending }
+        CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as, tags, born, spending, second: None }
     }
 
     /// Settles what the call was reserved on what it has used at `model`, if it was answered: with this usage, or without a
@@ -51,6 +63,41 @@ impl CompletionGuard {
         if let Some(spending) = self.spending.take() {
             spending.settle(tokens, seen, model);
         }
+    }
+
+    /// The answer to `request` is to be written to the second level, and looked for there if the leader takes what it has.
+    pub fn with_second(mut self, request: Option<Fingerprint>, looked_for: Option<Acceptable>) -> CompletionGuard {
+        if let (Some(level), Some(request)) = (self.core.second.get(), request) {
+            let purges = level.known_purges(&request, self.tags);
+            self.second = Some(SecondPart { level: level.clone(), request, looked_for, purges });
+        }
+        self
+    }
+
+    /// Whether the second level is to be asked first.
+    pub fn looks(&self) -> bool {
+        self.second.as_ref().is_some_and(|second| second.looked_for.is_some())
+    }
+
+    /// Asks the second level. True: it had the answer, and everybody has it.
+    pub async fn look(&mut self) -> bool {
+        let Some(SecondPart { level, request, looked_for: Some(acceptable), purges }) = &mut self.second else {
+            return false;
+        };
+        let max = self.core.snapshot.cache.max_entry_bytes;
+        let entry = level.look_up(&self.core, request, self.tags, max).await;
+        *purges = level.known_purges(request, self.tags);
+        // The leader has handed on its request: it has to take what it gets.
+        let entry = entry.map(Arc::new).filter(|entry| {
+            matches!(found(&self.core, entry.clone(), *acceptable), CoalesceEvent::Found(_, Fit::Usable))
+                && self.core.purges.is_current(entry, request)
+        });
+        let Some(entry) = entry else { return false };
+        if self.flight.is_local() {
+            keep(&self.core, *request, entry.clone());
+        }
+        self.flight.found_elsewhere(&self.core, entry);
+        true
     }
 
     /// Ends the flight.
@@ -77,7 +124,7 @@ impl CompletionGuard {
             body,
             usage_event: usage_event.clone(),
             tokens,
-            stored_ms: now_ms(),
+            stored_ms: now_ms() as i64,
             ttl_ms: self.core.snapshot.models[upstream.model].cache_ttl_ms,
             tags: self.tags,
             born: self.born,
@@ -92,6 +139,11 @@ impl CompletionGuard {
             },
             Err(reason) => unkept(reason),
         };
+        if let (Some(second), Reuse::Kept(entry)) = (&self.second, &reuse)
+            && self.core.purges.is_current(entry, &second.request)
+        {
+            second.level.write(&self.core, &second.request, entry, &second.purges);
+        }
         if let (Some(fingerprint), Reuse::Kept(entry)) = (self.keep_as, &reuse) {
             keep(&self.core, fingerprint, entry.clone());
         }

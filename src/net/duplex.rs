@@ -123,6 +123,24 @@ impl Duplex {
         }
     }
 
+    /// As `read`, appending whatever is there.
+    pub fn poll_read_all(&mut self, buffer: &mut Vec<u8>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_take(context, |bytes| {
+            buffer.extend_from_slice(bytes);
+            bytes.len()
+        })
+    }
+
+    /// Writes a part of `bytes`, if there is room; its length.
+    pub fn poll_write_part(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(context, bytes)
+    }
+
+    /// Passes on to the kernel what a session holds back.
+    pub fn poll_pass_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_flush(context)
+    }
+
     /// Prepares a connection that becomes idle before its first read for [`Duplex::is_quiet`].
     pub fn rest(&self) {
         if let Stream::Plain(socket) = &self.stream {

@@ -67,6 +67,7 @@ pub struct Counters {
     pub bypasses: Counter,
     /// Answered from an expired entry, because every backend failed.
     pub stale: Counter,
+    pub second: SecondCounters,
     /// Stored answers removed by purges.
     pub purged: Counter,
     /// Answered by another request's upstream call.
@@ -119,6 +120,25 @@ pub struct Counters {
 
 /// The counters of one item on every core: each core writes its own, on cache lines of their own.
 pub type PerCore<T> = Arc<[T]>;
+
+/// What became of look-ups in, and writes to, the second level of the cache.
+#[derive(Debug, Default)]
+pub struct SecondCounters {
+    pub hits: Counter,
+    pub misses: Counter,
+    /// Foreign values, and those that are not whole.
+    pub damaged: Counter,
+    /// No reply in time.
+    pub late: Counter,
+    /// An error, or the end of the connection.
+    pub failed: Counter,
+    /// Not asked, because there was no connection or look-ups had failed.
+    pub skipped: Counter,
+    pub writes: Counter,
+    pub writes_dropped: Counter,
+    /// Connections that ended or could not be made.
+    pub disconnects: Counter,
+}
 
 /// A histogram of the gateway's own time.
 #[derive(Debug)]

@@ -20,6 +20,9 @@ pub enum Id {
     CacheBudget,
     CacheEntries,
     CachePurged,
+    SecondLookups,
+    SecondWrites,
+    SecondDisconnects,
     Coalesced,
     UpstreamCalls,
     BackendRequests,
@@ -133,6 +136,13 @@ pub static METRICS: &[Metric] = &[
         help: "Stored answers." },
     Metric { id: Id::CachePurged, name: "ringway_cache_purged_entries_total", kind: Counter, labels: &[],
         help: "Stored answers removed by purges." },
+    Metric { id: Id::SecondLookups, name: "ringway_cache_redis_lookups_total", kind: Counter, labels: &["result"],
+        help: "Look-ups in the second level of the cache: hit, miss, damaged (a value that is not understood), timeout, error, \
+               skipped (no connection, or look-ups had failed before)." },
+    Metric { id: Id::SecondWrites, name: "ringway_cache_redis_writes_total", kind: Counter, labels: &["result"],
+        help: "Answers for the second level of the cache: sent, or dropped because there was no connection or no room." },
+    Metric { id: Id::SecondDisconnects, name: "ringway_cache_redis_disconnects_total", kind: Counter, labels: &[],
+        help: "Connections to Redis that ended or could not be made." },
     Metric { id: Id::Coalesced, name: "ringway_coalesced_requests_total", kind: Counter, labels: &[],
         help: "Requests answered by the upstream call of an identical one." },
 

@@ -57,6 +57,7 @@ impl Node {
                 1,
                 node::Parts { snapshot, addresses: vec![list(addresses)], tls: vec![None], listeners: Vec::new() },
             )),
+            second: None,
             tickets: TicketSeed::random().unwrap(),
             outbox: core_out,
             inbox: core_in,

@@ -2,7 +2,7 @@
 
 use super::Table::{
     self, Admin, Backend, Budget, Cache, Config, Cores, Cors, Credential, Limits, Listener, Log, Metrics, Model,
-    ModelLimits, Server, Target, Tenant,
+    ModelLimits, Redis, Server, Target, Tenant,
 };
 use super::{KEYS, Key, Kind, Shape};
 
@@ -21,7 +21,7 @@ impl Kind {
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 17] = [
+    pub const ALL: [Table; 18] = [
         Server,
         Admin,
         Metrics,
@@ -29,6 +29,7 @@ impl Table {
         Log,
         Cores,
         Cache,
+        Redis,
         Limits,
         Cors,
         Listener,
@@ -51,6 +52,7 @@ impl Table {
             Config => "config",
             Cores => "cores",
             Cache => "cache",
+            Redis => "redis",
             Listener => "listener",
             Backend => "backend",
             Model => "model",
@@ -66,7 +68,7 @@ impl Table {
 
     pub fn shape(self) -> Shape {
         match self {
-            Server | Admin | Metrics | Config | Log | Cores | Cache | Limits | Cors => Shape::Single,
+            Server | Admin | Metrics | Config | Log | Cores | Cache | Redis | Limits | Cors => Shape::Single,
             Listener | Backend | Model | Tenant => Shape::Repeated,
             Target | Credential | ModelLimits | Budget => Shape::Nested,
         }
@@ -85,6 +87,7 @@ impl Table {
                  The plan is printed at start."
             }
             Cache => "The answer cache, and coalescing of identical concurrent requests.",
+            Redis => "The second level of the cache, shared by nodes. Read at start.",
             Listener => {
                 "A further address that clients connect to, with TLS or a protocol of its own. Repeat the table for each. \
                  Certificates are read again by a reload."
@@ -110,7 +113,9 @@ impl Table {
             Target => Some("backend"),
             Credential => Some("hash"),
             ModelLimits | Budget | Limits | Cors => None,
-            Server | Admin | Metrics | Config | Log | Cores | Cache | Listener | Backend | Model | Tenant => None,
+            Server | Admin | Metrics | Config | Log | Cores | Cache | Redis | Listener | Backend | Model | Tenant => {
+                None
+            }
         }
     }
 

@@ -5,15 +5,19 @@ mod backend;
 mod listener;
 mod tenant;
 
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+
 pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
 pub(in crate::config) use self::{backend::backend, listener::listener};
 use super::{
     Admin, Balance, BalanceWord, Cache, CacheMode, Choice, Config, CoreChoice, Cores, GenAi, HealthPaths, KeyShown,
-    Listen, Log, Metrics, Model, Price, Server, Target, Watch,
+    Listen, Log, Metrics, Model, Price, Redis, Server, Target, Watch,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
-use crate::config::section::{Placed, Section};
+use crate::config::section::{FilePath, Placed, Section};
 
 pub(in crate::config) fn server(
     section: &mut Section,
@@ -136,6 +140,22 @@ pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -
         stale_if_error_ms: section.take("stale_if_error")?,
         key: if section.take("show_key")? { KeyShown::Shown } else { KeyShown::Hidden },
     })
+}
+
+/// The second level of the cache; `Some(None)` without one.
+pub(in crate::config) fn redis(section: &mut Section, report: &mut Report<'_>) -> Option<Option<Redis>> {
+    let at = section.place("url");
+    let url = section.take_optional::<SecretString>("url");
+    let tls_ca = section.take_optional::<Placed<FilePath>>("tls_ca");
+    let timeout_ms = section.take("timeout");
+    let Some(url) = url? else { return Some(None) };
+    let Some(redis) = Redis::of_url(url.expose_secret()) else {
+        let remedy = "write redis://[user:password@]host[:port][/database], or rediss:// for TLS";
+        report.add(at, "redis.url", "is no address of a Redis server", remedy);
+        return None;
+    };
+    let tls_ca = tls_ca?.map(|file| PathBuf::from(file.value.path));
+    Some(Some(Redis { tls_ca, timeout_ms: timeout_ms?, ..redis }))
 }
 
 /// `weights` are those of the backends, in order; 1 stands for one that was reported. `cache_ttl_ms` is that of all models.

@@ -119,10 +119,19 @@ impl Admin {
         };
         match asked {
             Ok(scope) => {
-                (self.parts.purge)(&scope);
+                let name = (self.parts.purge)(&scope);
                 self.purged.notify_one();
                 let shown = shown(&scope);
                 info!("purged {shown}");
+                if let Some(nodes) = self.nodes.get()
+                    && let Err(why) = nodes.tell(name).await
+                {
+                    let message = format!(
+                        "Purged on this node, but Redis could not be told: {why}. It is told as soon as it answers; until \
+                         then this node does not read from it, and other nodes may serve what was purged."
+                    );
+                    return refuse(StatusCode::SERVICE_UNAVAILABLE, "redis_not_told", &message);
+                }
                 reply(StatusCode::OK, JSON, pretty(&json!({ "purged": shown })))
             }
             Err(refused) => {

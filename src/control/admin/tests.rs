@@ -36,7 +36,10 @@ fn admin(admin: &str) -> Rc<Admin> {
         counters: vec![Arc::new(Counters::new(2))],
         plan: CorePlan { data: vec![None], ..CorePlan::default() },
         listening: vec!["127.0.0.1:8080".to_owned()],
-        purge: Box::new(|_| PURGED.with(|purged| purged.set(purged.get() + 1))),
+        purge: Box::new(|_| {
+            PURGED.with(|purged| purged.set(purged.get() + 1));
+            String::new()
+        }),
         serving: Arc::new(AtomicBool::new(true)),
     })
 }

@@ -12,6 +12,7 @@ use super::{AnswerHead, End, Reuse, Source};
 use crate::dialect::facts::Endpoint;
 use crate::exchange::messages::Entry;
 use crate::exchange::purges::Tags;
+use crate::exchange::record::Level;
 use crate::net::{self, watch::Alarm};
 use crate::wire::http1::encode;
 
@@ -107,6 +108,7 @@ pub(super) struct State {
     /// See [`super::Flight::born`].
     pub(super) born: u64,
     pub(super) tags: Tags,
+    pub(super) level: Level,
     /// Which [`crate::exchange::core::Fresh`] is the end of the log; 0 for none.
     pub(super) fresh: u64,
 }
@@ -134,6 +136,7 @@ impl State {
             stale: None,
             born: u64::MAX,
             tags: Tags::default(),
+            level: Level::First,
             fresh: 0,
         }
     }
@@ -256,7 +259,7 @@ impl State {
             return None;
         }
         let body = self.freeze();
-        let (stored_ms, tags, born) = (self.heard_ms, self.tags, self.born);
+        let (stored_ms, tags, born) = (self.heard_ms as i64, self.tags, self.born);
         Some(Entry { endpoint, form, content_type, body, usage_event, tokens, stored_ms, ttl_ms: 0, tags, born })
     }
 

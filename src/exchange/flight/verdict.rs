@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Flight;
 use super::state::Stage;
+use super::{End, Flight};
+use crate::error::Failure;
 use crate::exchange::core::Core;
-use crate::exchange::messages::Entry;
+use crate::exchange::messages::{Entry, Message};
+use crate::exchange::record::Level;
 
 impl Flight {
     pub fn found(&self, core: &Core, entry: Arc<Entry>) {
@@ -21,6 +23,40 @@ impl Flight {
 
     pub fn gone(&self, core: &Core) {
         self.decide(core, Stage::Gone);
+    }
+
+    /// Flight `number`, which feeds this copy, had nothing to say and is over: its answer was found elsewhere.
+    pub fn ended_elsewhere(&self, core: &Core, number: u64) {
+        let mut state = self.state.borrow_mut();
+        if !matches!(state.stage, Stage::Fed(source) if source.number == number) || state.answer_head.is_some() {
+            return;
+        }
+        state.stage = Stage::Gone;
+        self.leave_map(core);
+        state.wake();
+    }
+
+    /// The second level of the cache has the answer: it goes to the owner, readers here take it from this flight, and those on
+    /// other cores ask again.
+    pub fn found_elsewhere(&self, core: &Core, entry: Arc<Entry>) {
+        let Some(number) = self.number() else { return };
+        self.settle(core, Some(entry.clone()));
+        let mut state = self.state.borrow_mut();
+        state.end = Some(End::Failed(Failure::FlightLost));
+        (state.stage, state.level) = (Stage::Found(entry), Level::Second);
+        let followers = std::mem::take(&mut state.followers);
+        state.wake();
+        drop(state);
+        let Some(fingerprint) = self.fingerprint else { return };
+        core.feeding.borrow_mut().remove(&(fingerprint, number));
+        for (follower, _) in followers {
+            core.post(follower, Message::Gone { fingerprint, number });
+        }
+    }
+
+    /// Where its answer was found.
+    pub fn level(&self) -> Level {
+        self.state.borrow().level
     }
 
     fn decide(&self, core: &Core, stage: Stage) {

@@ -6,7 +6,7 @@ use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
 use crate::exchange::generation::Generation;
 use crate::exchange::quota::Spender;
-use crate::exchange::record::{CacheMark, HttpVersion, RequestRecord, Truncation};
+use crate::exchange::record::{CacheMark, HttpVersion, Level, RequestRecord, Truncation};
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Method, Persistence, encode};
 
@@ -155,6 +155,9 @@ fn write_cache_fields(record: &RequestRecord, out: &mut Vec<u8>) {
             out.extend_from_slice(b"x-cache: HIT\r\ncache-status: ringway; hit; ttl=");
             let left_ms = ttl_ms.saturating_sub(age_ms);
             out.extend_from_slice(itoa::Buffer::new().format(left_ms / 1000).as_bytes());
+            if record.level == Level::Second {
+                out.extend_from_slice(b"; detail=redis");
+            }
             write_key(record, out);
             out.extend_from_slice(b"\r\n");
             encode::field_number(out, "age", age_ms / 1000);

@@ -10,7 +10,6 @@ use crate::exchange::client::ClientConnection;
 use crate::exchange::generation::Generation;
 use crate::exchange::messages::Entry;
 use crate::exchange::record::{CacheMark, RequestRecord};
-use crate::net::now_ms;
 use crate::wire::http1::{Method, encode};
 use crate::wire::{percent, sse};
 
@@ -25,7 +24,7 @@ pub async fn stored(
     entry: &Entry,
     usage_event: UsageEvent,
 ) -> Result<Next, Failure> {
-    let age_ms = now_ms().saturating_sub(entry.stored_ms);
+    let age_ms = entry.age_ms(core.now());
     if record.cache == CacheMark::Miss {
         record.cache = CacheMark::Hit { age_ms, ttl_ms: entry.ttl_ms };
     }

@@ -156,6 +156,19 @@ impl Scrape {
             Id::CacheBudget => row.number(&[], labels.cache_budget_bytes),
             Id::CacheEntries => row.number(&[], self.sum(|core| &core.cache_entries)),
             Id::CachePurged => row.number(&[], self.sum(|core| &core.purged)),
+            Id::SecondLookups => {
+                row.number(&["hit"], self.sum(|core| &core.second.hits))?;
+                row.number(&["miss"], self.sum(|core| &core.second.misses))?;
+                row.number(&["damaged"], self.sum(|core| &core.second.damaged))?;
+                row.number(&["timeout"], self.sum(|core| &core.second.late))?;
+                row.number(&["error"], self.sum(|core| &core.second.failed))?;
+                row.number(&["skipped"], self.sum(|core| &core.second.skipped))
+            }
+            Id::SecondWrites => {
+                row.number(&["sent"], self.sum(|core| &core.second.writes))?;
+                row.number(&["dropped"], self.sum(|core| &core.second.writes_dropped))
+            }
+            Id::SecondDisconnects => row.number(&[], self.sum(|core| &core.second.disconnects)),
             Id::Coalesced => row.number(&[], self.sum(|core| &core.joined)),
             Id::UpstreamCalls => row.number(&[], self.sum(|core| &core.calls)),
             Id::BackendRequests => labels.backends.iter().try_for_each(|backend| {

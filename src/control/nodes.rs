@@ -1,0 +1,307 @@
+//! Purges over all nodes that share a Redis: one hash there has the number of each scope's last purge, and a channel tells of new
+//! ones. A node that was away reads the hash when it comes back. Off the request path; connections of its own.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::net::Dial;
+use crate::wire::Span;
+use crate::wire::resp::{self, Reply};
+
+/// For a whole conversation: to connect, to be admitted, and to get an answer.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How often a silent connection is asked whether it lives; silent for twice as long, it does not.
+const PING: Duration = Duration::from_secs(5);
+/// Between attempts to reach Redis.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Largest reply: the number of every scope that was ever purged.
+const REPLY_BYTES: usize = 16 << 20;
+
+const PURGES: &[u8] = b"ringway:1:purges";
+
+/// Gives a scope the next number, which is a time, so that numbers grow even when Redis has lost them.
+const SCRIPT: &[u8] = b"local time = redis.call('TIME') \
+    local number = time[1] * 1000000 + time[2] \
+    local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') \
+    if number <= last then number = last + 1 end \
+    number = string.format('%.0f', number) \
+    redis.call('HSET', KEYS[1], ARGV[1], number) \
+    redis.call('PUBLISH', ARGV[2], ARGV[1] .. ' ' .. number) \
+    return number";
+
+/// Where Redis is.
+pub struct Server {
+    pub addresses: Arc<[Dial]>,
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub user: Option<String>,
+    pub password: Option<SecretString>,
+    pub database: u32,
+}
+
+/// What the rest of the node does about purges.
+pub struct Hooks {
+    /// Purges the scope with this name on this node.
+    pub purge: Box<dyn Fn(&str)>,
+    /// Redis knows of every purge that was made here.
+    pub caught_up: Box<dyn Fn()>,
+}
+
+/// The other nodes, by way of Redis. Owned by the background core.
+pub struct Nodes {
+    server: Server,
+    hooks: Hooks,
+    /// Scopes purged here of which Redis does not know yet.
+    pending: RefCell<Vec<String>>,
+    /// The last purges that are known of.
+    seen: RefCell<HashMap<String, u64>>,
+    telling: Mutex<()>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// A connection that was admitted.
+struct Connection {
+    stream: Box<dyn Stream>,
+    input: Vec<u8>,
+}
+
+impl Nodes {
+    pub fn new(server: Server, hooks: Hooks) -> Nodes {
+        Nodes { server, hooks, pending: RefCell::default(), seen: RefCell::default(), telling: Mutex::new(()) }
+    }
+
+    /// Tells Redis that `scope` was purged here, and with it the other nodes. Errors: why it could not be told yet; it is tried
+    /// again.
+    pub async fn tell(&self, scope: String) -> Result<(), String> {
+        self.pending.borrow_mut().push(scope);
+        self.catch_up().await
+    }
+
+    async fn catch_up(&self) -> Result<(), String> {
+        let _one = self.telling.lock().await;
+        let pending = self.pending.borrow().clone();
+        if pending.is_empty() {
+            return Ok(());
+        }
+        within(self.send(&pending)).await?;
+        // What came meanwhile is told by whoever came with it.
+        self.pending.borrow_mut().drain(..pending.len());
+        if self.pending.borrow().is_empty() {
+            (self.hooks.caught_up)();
+        }
+        Ok(())
+    }
+
+    async fn send(&self, scopes: &[String]) -> Result<(), String> {
+        let mut connection = self.connect().await?;
+        let channel = self.channel();
+        for scope in scopes {
+            let parts: [&[u8]; 6] = [b"EVAL", SCRIPT, b"1", PURGES, scope.as_bytes(), channel.as_bytes()];
+            let (reply, text) = connection.ask(&parts).await?;
+            let Reply::Bulk(span) = reply else { return Err(refused(&reply, &text)) };
+            if let Some(number) = number(&span, &text) {
+                self.note(scope, number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether purge `number` of `scope` is news.
+    fn note(&self, scope: &str, number: u64) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        let last = seen.entry(scope.to_owned()).or_default();
+        let is_new = number > *last;
+        *last = number.max(*last);
+        is_new
+    }
+
+    fn learn(&self, scope: &str, number: u64) {
+        if self.note(scope, number) {
+            (self.hooks.purge)(scope);
+        }
+    }
+
+    fn channel(&self) -> String {
+        format!("ringway:1:purged:{}", self.server.database)
+    }
+
+    /// Tells again what could not be told, for ever.
+    pub async fn keep_telling(&self) {
+        loop {
+            sleep(AGAIN).await;
+            let _ = self.catch_up().await;
+        }
+    }
+
+    /// Purges here what other nodes purge, for ever.
+    pub async fn keep_listening(&self) {
+        let mut said = false;
+        loop {
+            let why = self.listen(&mut said).await;
+            if !std::mem::replace(&mut said, true) {
+                warn!("redis: purges of other nodes are not heard: {why}");
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Listens until the connection ends; why it did.
+    async fn listen(&self, said: &mut bool) -> String {
+        let begun = within(async {
+            let mut connection = self.connect().await?;
+            let channel = self.channel();
+            let (reply, text) = connection.ask(&[b"SUBSCRIBE", channel.as_bytes()]).await?;
+            let Reply::Array(_) = reply else { return Err(refused(&reply, &text)) };
+            // Only now: what is purged from here on is heard.
+            let (reply, text) = self.connect().await?.ask(&[b"HGETALL", PURGES]).await?;
+            let Reply::Array(parts) = reply else { return Err(refused(&reply, &text)) };
+            for pair in parts.chunks(2) {
+                if let [Reply::Bulk(scope), Reply::Bulk(last)] = pair
+                    && let (Ok(scope), Some(number)) = (std::str::from_utf8(scope.of(&text)), number(last, &text))
+                {
+                    self.learn(scope, number);
+                }
+            }
+            Ok(connection)
+        });
+        let mut connection = match begun.await {
+            Ok(connection) => connection,
+            Err(why) => return why,
+        };
+        if std::mem::replace(said, false) {
+            info!("redis: purges of other nodes are heard again");
+        }
+        let mut is_asked = false;
+        loop {
+            match timeout(PING, connection.next()).await {
+                Ok(Ok((reply, text))) => {
+                    is_asked = false;
+                    self.heard(&reply, &text);
+                }
+                Ok(Err(why)) => return why,
+                Err(_) if is_asked => return "it does not answer".to_owned(),
+                Err(_) => {
+                    is_asked = true;
+                    if let Err(why) = connection.send(&[b"PING"]).await {
+                        return why;
+                    }
+                }
+            }
+        }
+    }
+
+    fn heard(&self, reply: &Reply, text: &[u8]) {
+        let Reply::Array(parts) = reply else { return };
+        let [Reply::Bulk(kind), _, Reply::Bulk(told)] = &parts[..] else { return };
+        if kind.of(text) != b"message" {
+            return;
+        }
+        let told = std::str::from_utf8(told.of(text)).unwrap_or_default();
+        if let Some((scope, last)) = told.split_once(' ')
+            && let Ok(number) = last.parse()
+        {
+            self.learn(scope, number);
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        let mut why = "its name has no addresses".to_owned();
+        for address in self.server.addresses.iter() {
+            let Dial::Tcp(address) = address else { continue };
+            match TcpStream::connect(address).await {
+                Ok(stream) => return self.admitted(stream).await,
+                Err(error) => why = format!("cannot connect: {error}"),
+            }
+        }
+        Err(why)
+    }
+
+    async fn admitted(&self, stream: TcpStream) -> Result<Connection, String> {
+        let Server { tls, user, password, database, .. } = &self.server;
+        let stream: Box<dyn Stream> = match tls {
+            None => Box::new(stream),
+            Some((client, name)) => {
+                let connector = tokio_rustls::TlsConnector::from(client.clone());
+                let shaken = connector.connect(name.clone(), stream).await;
+                Box::new(shaken.map_err(|error| format!("no secure connection: {error}"))?)
+            }
+        };
+        let mut connection = Connection { stream, input: Vec::new() };
+        if let Some(password) = password {
+            let parts =
+                [Some(&b"AUTH"[..]), user.as_ref().map(String::as_bytes), Some(password.expose_secret().as_bytes())];
+            connection.expect_ok(&parts.into_iter().flatten().collect::<Vec<_>>()).await?;
+        }
+        if *database > 0 {
+            connection.expect_ok(&[b"SELECT", database.to_string().as_bytes()]).await?;
+        }
+        Ok(connection)
+    }
+}
+
+impl Connection {
+    async fn send(&mut self, parts: &[&[u8]]) -> Result<(), String> {
+        let mut command = Vec::new();
+        resp::command(parts, &mut command);
+        let sent = async {
+            self.stream.write_all(&command).await?;
+            self.stream.flush().await
+        };
+        sent.await.map_err(|error: io::Error| error.to_string())
+    }
+
+    /// The next reply. Dropped while it waits, nothing is lost.
+    async fn next(&mut self) -> Result<(Reply, Vec<u8>), String> {
+        loop {
+            if let Some((reply, length)) = resp::reply(&self.input, REPLY_BYTES).map_err(|fault| fault.to_string())? {
+                return Ok((reply, self.input.drain(..length).collect()));
+            }
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) => return Err("it closed the connection".to_owned()),
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    async fn ask(&mut self, parts: &[&[u8]]) -> Result<(Reply, Vec<u8>), String> {
+        self.send(parts).await?;
+        self.next().await
+    }
+
+    async fn expect_ok(&mut self, parts: &[&[u8]]) -> Result<(), String> {
+        match self.ask(parts).await? {
+            (Reply::Status(_), _) => Ok(()),
+            (reply, text) => Err(refused(&reply, &text)),
+        }
+    }
+}
+
+fn refused(reply: &Reply, text: &[u8]) -> String {
+    match reply {
+        Reply::Error(span) => format!("it refuses: {}", String::from_utf8_lossy(span.of(text))),
+        _ => "it answers something else".to_owned(),
+    }
+}
+
+fn number(span: &Span, text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(span.of(text)).ok()?.parse().ok()
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    timeout(LIMIT, work).await.unwrap_or_else(|_| Err("it does not answer".to_owned()))
+}
