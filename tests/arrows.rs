@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("observe", &["config::snapshot", "wire", "error", "limits"]),
     ("demo", &["wire"]),
     ("exchange", &["dialect", "wire", "config::snapshot", "observe", "net", "error", "limits"]),
-    ("serve", &["exchange", "config::snapshot", "observe", "net", "limits"]),
+    ("serve", &["exchange", "wire", "config::snapshot", "observe", "net", "limits"]),
     ("control", &["config", "dialect", "wire", "observe", "net", "error", "limits"]),
     ("host", &["config", "limits"]),
     (

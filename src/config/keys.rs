@@ -349,8 +349,12 @@ const ROWS: &[Key] = &[
         doc: "HTTP version to speak. \"auto\" is what the client prefers: by ALPN with TLS, and in plain text HTTP/2 if the \
               connection begins with its preface (prior knowledge). The addresses of server.listen are \"auto\".",
         example: r#""http1""# },
+    Key { table: Listener, name: "proxy_protocol", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether every connection begins with a PROXY header (version 1 or 2), from which the client's address is taken. \
+              Only a proxy may be able to reach the address then: whoever connects can claim any client.",
+        example: "true" },
     Key { table: Listener, name: "timeout_handshake", kind: TIMEOUT, absent: Default(r#""10s""#),
-        doc: "Longest time from the acceptance of a connection to the end of its TLS handshake.",
+        doc: "Longest time from the acceptance of a connection to the end of its PROXY header and TLS handshake.",
         example: r#""3s""# },
 
     // ---- [[backend]]

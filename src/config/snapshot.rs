@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope};
-pub use self::listener::{Listen, ListenerSettings, ListenerTls};
+pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::redis::Redis;
 use hashbrown::HashMap;
 use secrecy::SecretString;

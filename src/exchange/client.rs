@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ pub const READ_ROOM_BYTES: usize = 4 << 10;
 
 pub struct ClientConnection<'a> {
     pub socket: &'a mut Transport,
+    /// The address of the client, by its socket or as a proxy tells it.
+    pub client: Option<IpAddr>,
     /// Bytes from the client; those before `at` belong to requests that are over.
     pub input: Vec<u8>,
     pub at: usize,
@@ -50,10 +53,11 @@ pub enum Filled {
 }
 
 impl<'a> ClientConnection<'a> {
-    pub fn new(core: &Generation, socket: &'a mut Transport) -> ClientConnection<'a> {
+    pub fn new(core: &Generation, socket: &'a mut Transport, client: Option<IpAddr>) -> ClientConnection<'a> {
         let cancel = Rc::new(RefCell::new(Cancel::new()));
         ClientConnection {
             socket,
+            client,
             input: Vec::new(),
             at: 0,
             output: Vec::new(),

@@ -1,7 +1,9 @@
 //! What is noted of an exchange while it goes on, and the one line of the log and the counters at its end.
 
-use shards::Fingerprint;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use shards::Fingerprint;
 
 use super::client::ClientConnection;
 use super::core::Core;
@@ -134,6 +136,8 @@ pub struct RequestRecord {
     pub request_id: RequestId,
     pub delivery: Delivery,
     pub started_us: u64,
+    /// The client's address.
+    pub client: Option<IpAddr>,
     pub first_byte_us: Option<u64>,
     /// Of the time to there, what this exchange's own upstream call spent waiting.
     pub waited_us: Option<u64>,
@@ -179,6 +183,7 @@ pub fn begin(core: &Core, client: &ClientConnection<'_>) -> RequestRecord {
     let delivery = Delivery { version, persistence: head.persistence, method: head.method };
     let path = head.path.of(client.pending());
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
+    record.client = client.client;
     (record.endpoint, record.dialect) = (Endpoint::from_path(path), Dialect::of_path(path));
     record
 }
@@ -194,6 +199,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         request_id,
         delivery,
         started_us: now_us(),
+        client: None,
         first_byte_us: None,
         waited_us: None,
         endpoint: Endpoint::Other,
@@ -233,6 +239,7 @@ pub fn end(core: &Generation, record: &RequestRecord) {
         unix_ms: unix_ms(),
         request_id: record.request_id.bytes(),
         core: core.id.0,
+        client: record.client,
         tenant: record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
         credential: record.credential,
         endpoint: record.endpoint.label(),

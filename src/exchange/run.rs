@@ -1,6 +1,7 @@
 //! The sequence of the steps on the client's side; `fly` has the backend's. They are two because a flight outlives the
 //! client that began it. One edge runs backward here: the owner's answer (a follower asks again or goes alone).
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -47,14 +48,19 @@ pub enum Left {
 }
 
 /// Serves the requests of one client connection to its end.
-pub async fn connection(current: &Current, socket: &mut Transport, mut preface: Preface) -> Left {
+pub async fn connection(
+    current: &Current,
+    socket: &mut Transport,
+    mut preface: Preface,
+    client: Option<IpAddr>,
+) -> Left {
     loop {
         // Idle: no buffer, no exchange, a small future.
         socket.watch().idle_until(now_ms() + current.get().snapshot.server.timeout_idle_ms);
         if socket.readable().await.is_err() {
             return Left::Closed;
         }
-        match Box::pin(busy(current, socket, preface)).await {
+        match Box::pin(busy(current, socket, preface, client)).await {
             Rest::Quiet => preface = Preface::Refused,
             Rest::Closed => return Left::Closed,
             Rest::Preface(early) => return Left::Preface(early),
@@ -69,12 +75,12 @@ enum Rest {
 }
 
 /// Serves the one request of a stream of HTTP/2.
-pub async fn stream(current: &Current, socket: &mut Transport) {
+pub async fn stream(current: &Current, socket: &mut Transport, client: Option<IpAddr>) {
     let core = current.core();
     let _user = core.buffers.join();
     let begun = current.get();
     let timeout_ms = begun.snapshot.server.timeout_write_ms;
-    let mut client = ClientConnection::new(&begun, socket);
+    let mut client = ClientConnection::new(&begun, socket, client);
     drop(begun);
     let accepted = accept::head(current, &mut client, Preface::Refused).await;
     let generation = &current.get();
@@ -111,18 +117,19 @@ fn begin(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -> Requ
 /// Answers what cannot be understood.
 fn refuse(generation: &Rc<Generation>, client: &mut ClientConnection<'_>, failure: Failure) {
     let mut record = record::begin_refused();
+    record.client = client.client;
     relay::refuse(generation, &mut record, &failure, &mut client.output);
     record.failure = Some(failure);
     record::end(generation, &record);
 }
 
 /// Serves requests until the connection falls quiet or ends.
-async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface) -> Rest {
+async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface, client: Option<IpAddr>) -> Rest {
     let core = current.core();
     let _user = core.buffers.join();
     let begun = current.get();
     let timeout_ms = begun.snapshot.server.timeout_write_ms;
-    let mut client = ClientConnection::new(&begun, socket);
+    let mut client = ClientConnection::new(&begun, socket, client);
     drop(begun);
     let rest = loop {
         let accepted = accept::head(current, &mut client, preface).await;

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -86,6 +86,12 @@ impl Socket {
     fn new(fd: OwnedFd) -> io::Result<Socket> {
         let handle = SocketHandle::new(fd.as_raw_fd())?;
         Ok(Socket { watch: Watch::new(fd.as_raw_fd()), handle, stalled: None, fd, is_fresh: false })
+    }
+
+    /// The address of the other end, if it has one.
+    pub fn peer(&self) -> Option<IpAddr> {
+        let address = rustix::net::getpeername(self.fd()).ok()??;
+        SocketAddr::try_from(address).ok().map(|address| address.ip().to_canonical())
     }
 
     /// The watch of this socket: deadlines and hang-ups.

@@ -95,6 +95,8 @@ pub struct Counters {
     /// Idle connections closed because their backend moved to other addresses.
     pub connections_outdated: Counter,
     pub accept_errors: Counter,
+    /// Connections that did not begin with the PROXY header that they must have.
+    pub proxy_errors: Counter,
     /// TLS handshakes with clients.
     handshakes: [Counter; HandshakeResult::ALL.len()],
     /// Messages received from other cores.

@@ -2,6 +2,9 @@
 //! A few buffers per core are recycled, so that writing a line does not allocate. The amount in transit is bounded:
 //! further lines are dropped and counted.
 
+use std::io::Write;
+use std::net::IpAddr;
+
 use crate::config::snapshot::AccessLog;
 use crate::limits::LOG_BYTES;
 use crate::wire::json::write_json_string;
@@ -30,6 +33,8 @@ pub struct Entry<'a> {
     pub unix_ms: u64,
     pub request_id: &'a [u8],
     pub core: u16,
+    /// The client's address.
+    pub client: Option<IpAddr>,
     pub tenant: Option<&'a str>,
     /// The beginning of the hash of the tenant's key.
     pub credential: Option<[u8; 4]>,
@@ -118,6 +123,10 @@ impl LogBuffer {
         number(out, entry.unix_ms);
         text(out, "id", std::str::from_utf8(entry.request_id).unwrap_or(""));
         field(out, "core", u64::from(entry.core));
+        if let Some(client) = entry.client {
+            name(out, "client");
+            let _ = write!(out, "\"{client}\""); // into memory
+        }
         if let Some(tenant) = entry.tenant {
             text(out, "tenant", tenant);
         }

@@ -15,6 +15,7 @@ pub enum Id {
     InFlight,
     ClientConnections,
     TlsHandshakes,
+    ProxyErrors,
     CacheRequests,
     CacheBytes,
     CacheBudget,
@@ -122,6 +123,8 @@ pub static METRICS: &[Metric] = &[
         help: "Requests in progress." },
     Metric { id: Id::ClientConnections, name: "ringway_client_connections", kind: Gauge, labels: &[],
         help: "Open client connections." },
+    Metric { id: Id::ProxyErrors, name: "ringway_proxy_header_errors_total", kind: Counter, labels: &[],
+        help: "Connections closed because they did not begin with a PROXY header (listener.proxy_protocol)." },
     Metric { id: Id::TlsHandshakes, name: "ringway_tls_handshakes_total", kind: Counter, labels: &["result"],
         help: "TLS handshakes with clients: full, resumed, or by why they failed." },
 

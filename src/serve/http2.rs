@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -29,7 +30,7 @@ enum Next {
 }
 
 /// Serves a connection on which HTTP/2 was agreed; `early` are bytes that were read of it already.
-pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes) {
+pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes, client: Option<IpAddr>) {
     let snapshot = current.get().snapshot.clone();
     let (timeout_head_ms, timeout_idle_ms) = (snapshot.server.timeout_head_ms, snapshot.server.timeout_idle_ms);
     drop(snapshot);
@@ -52,7 +53,7 @@ pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes) {
         match next(&mut incoming, is_idle, &cancel).await {
             Next::Stream(stream) => {
                 let (panics, current) = (current.core().panics.clone(), current.clone());
-                spawn(&panics, serve(current, stream));
+                spawn(&panics, serve(current, stream, client));
             }
             Next::Changed => {}
             // The streams that are open may end.
@@ -88,11 +89,11 @@ async fn unless_cancelled<F: Future>(cancel: &RefCell<Cancel>, future: F) -> Opt
 }
 
 /// Serves one stream. A client that resets it is noticed whatever the exchange waits for.
-async fn serve(current: Rc<Current>, stream: Stream) {
+async fn serve(current: Rc<Current>, stream: Stream, client: Option<IpAddr>) {
     let (lookout, alarm) = (stream.lookout(), stream.watch().alarm());
     let mut transport = Transport::Stream(Box::new(stream));
     let mut is_reset = false;
-    let mut served = pin!(run::stream(&current, &mut transport));
+    let mut served = pin!(run::stream(&current, &mut transport, client));
     poll_fn(|context| {
         if !is_reset && lookout.poll_reset(context).is_ready() {
             is_reset = true;

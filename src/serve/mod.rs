@@ -2,6 +2,7 @@
 //! hands each request to `exchange`. Knows nothing of models, caches or backends.
 
 mod http2; // the streams of an HTTP/2 connection
+mod proxied; // the PROXY header
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::snapshot::{Listen, Protocol};
+use crate::config::snapshot::{Listen, ListenerSettings, Protocol, ProxyHeader};
 use crate::exchange::core::Core;
 use crate::exchange::generation::{Current, Generation};
 use crate::exchange::run::{self, Left, Preface};
@@ -22,22 +23,27 @@ use crate::observe::counters::HandshakeResult;
 pub struct Acceptor {
     tls: Option<TlsAcceptor>,
     protocol: Protocol,
+    /// How long the PROXY header may take, where there is one.
+    proxy_header_ms: Option<u64>,
 }
 
 impl Acceptor {
     /// Plain text, any protocol.
     pub fn plain() -> Acceptor {
-        Acceptor { tls: None, protocol: Protocol::Auto }
+        Acceptor { tls: None, protocol: Protocol::Auto, proxy_header_ms: None }
     }
 
     /// Errors: the settings are of no use.
     pub fn new(
-        protocol: Protocol,
+        settings: Option<&ListenerSettings>,
         tls: Option<&AcceptSettings>,
         tickets: &Arc<TicketChain>,
     ) -> Result<Acceptor, TlsError> {
         let tls = tls.map(|settings| TlsAcceptor::new(settings, tickets)).transpose()?;
-        Ok(Acceptor { tls, protocol })
+        let is_proxied = settings.is_some_and(|settings| settings.proxy_header == ProxyHeader::Required);
+        let proxy_header_ms = settings.filter(|_| is_proxied).map(|settings| settings.timeout_handshake_ms);
+        let protocol = settings.map_or(Protocol::Auto, |settings| settings.protocol);
+        Ok(Acceptor { tls, protocol, proxy_header_ms })
     }
 }
 
@@ -53,7 +59,7 @@ pub struct Acceptors {
 #[derive(Debug)]
 struct Latest {
     generation: u64,
-    protocol: Protocol,
+    settings: Option<ListenerSettings>,
     tls: Option<AcceptSettings>,
     acceptor: Rc<Acceptor>,
 }
@@ -66,10 +72,10 @@ impl Acceptors {
         tickets: &Arc<TicketChain>,
     ) -> Result<Acceptors, TlsError> {
         let settings = place.and_then(|place| generation.snapshot.server.listeners.get(place));
-        let protocol = settings.map_or(Protocol::Auto, |settings| settings.protocol);
         let tls = place.and_then(|place| generation.listeners().get(place).cloned().flatten());
-        let acceptor = Rc::new(Acceptor::new(protocol, tls.as_ref(), tickets)?);
-        let latest = RefCell::new(Latest { generation: generation.number(), protocol, tls, acceptor });
+        let acceptor = Rc::new(Acceptor::new(settings, tls.as_ref(), tickets)?);
+        let latest =
+            RefCell::new(Latest { generation: generation.number(), settings: settings.cloned(), tls, acceptor });
         Ok(Acceptors { address: settings.map(|settings| settings.address.clone()), tickets: tickets.clone(), latest })
     }
 
@@ -89,20 +95,28 @@ impl Acceptors {
         let listeners = generation.snapshot.server.listeners.iter().zip(generation.listeners());
         let found = listeners.into_iter().find(|(settings, _)| Some(&settings.address) == self.address.as_ref());
         let Some((settings, tls)) = found else { return };
-        if (settings.protocol, tls) == (latest.protocol, &latest.tls) {
+        if latest.settings.as_ref() == Some(settings) && latest.tls == *tls {
             return;
         }
         // What cannot be secured was found before it was sent.
-        if let Ok(acceptor) = Acceptor::new(settings.protocol, tls.as_ref(), &self.tickets) {
-            (latest.protocol, latest.tls, latest.acceptor) = (settings.protocol, tls.clone(), Rc::new(acceptor));
+        if let Ok(acceptor) = Acceptor::new(Some(settings), tls.as_ref(), &self.tickets) {
+            latest.settings = Some(settings.clone());
+            (latest.tls, latest.acceptor) = (tls.clone(), Rc::new(acceptor));
         }
     }
 }
 
 /// Serves one client connection to its end.
-pub async fn connection(current: Rc<Current>, socket: Socket, acceptor: Rc<Acceptor>) {
+pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<Acceptor>) {
     let core = current.core();
     let _open = core.counters.connections.hold();
+    let mut client = socket.peer();
+    if let Some(timeout_ms) = acceptor.proxy_header_ms {
+        match Box::pin(proxied::client(&mut socket, timeout_ms)).await {
+            Ok(told) => client = told.or(client),
+            Err(_) => return core.counters.proxy_errors.add(1),
+        }
+    }
     let (mut transport, spoken) = match &acceptor.tls {
         None => (Transport::Plain(socket), acceptor.protocol),
         Some(tls) => match Box::pin(secured(core, socket, tls)).await {
@@ -113,14 +127,14 @@ pub async fn connection(current: Rc<Current>, socket: Socket, acceptor: Rc<Accep
     };
     drop(acceptor);
     let early = match spoken {
-        Protocol::Http1 => return drop(run::connection(&current, &mut transport, Preface::Refused).await),
+        Protocol::Http1 => return drop(run::connection(&current, &mut transport, Preface::Refused, client).await),
         Protocol::Http2 => Bytes::new(),
-        Protocol::Auto => match run::connection(&current, &mut transport, Preface::Awaited).await {
+        Protocol::Auto => match run::connection(&current, &mut transport, Preface::Awaited, client).await {
             Left::Closed => return,
             Left::Preface(early) => early.into(),
         },
     };
-    Box::pin(http2::connection(current.clone(), transport.into(), early)).await;
+    Box::pin(http2::connection(current.clone(), transport.into(), early, client)).await;
 }
 
 /// After the handshake; `None` if it failed, which is counted.

@@ -7,6 +7,7 @@ pub mod json;
 pub(crate) mod known;
 pub mod multipart;
 pub mod percent;
+pub mod proxy; // the PROXY protocol's header
 pub mod resp; // the protocol of Redis
 pub mod retry_after;
 pub mod sse;

@@ -367,3 +367,62 @@ fn certificates_that_are_of_no_use_are_refused_at_their_place() {
     let told = refused("tls_cert = \"$DIRECTORY/none.pem\"\ntls_key = \"$DIRECTORY/key.pem\"", (&own.0, &own.1));
     assert!(told.contains("listener.tls_cert: cannot read"), "{told}");
 }
+
+#[test]
+fn a_proxy_says_whose_connection_it_is() {
+    let authority = Authority::new();
+    let own = authority.sign(&["gateway.test"]);
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend)
+        .admin("listen = \"127.0.0.1:0\"")
+        .log("access = \"$DIRECTORY/access.log\"")
+        .listener("proxy_protocol = true\ntimeout_handshake = \"300ms\"")
+        .listener(&format!("proxy_protocol = true\n{FILES}"))
+        .start_after(|directory| files(directory, &own));
+    let [plain, secure] = [0, 1].map(|place| gateway.listeners[place].unwrap());
+    let request = String::from_utf8(chat("by a proxy")).unwrap();
+    // With the request behind it, and byte by byte.
+    let first = format!("PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n{request}");
+    let mut client = Client::connect(plain);
+    client.send(&first);
+    client.response().expect(200);
+    client.send(&request);
+    client.response().expect(200);
+    let mut client = Client::connect(plain);
+    for byte in first.as_bytes() {
+        client.send([*byte]);
+    }
+    client.response().expect(200);
+    let mut second = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24".to_vec();
+    second.extend([0x20, 1, 0xd, 0xb8]);
+    second.extend([0; 32]);
+    let mut client = Client::connect(secure);
+    client.send(&second);
+    let mut client = client.secured(&authority.client(), "gateway.test");
+    client.send(&request);
+    client.response().expect(200);
+    // The proxy's own.
+    let mut client = Client::connect(plain);
+    client.send(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0");
+    client.send("GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n");
+    client.response().expect(200);
+    // None of these is served.
+    for nothing in [&request[..], "PROXY TCP4 a b c d\r\n", "PROXY TCP4 192.0.2.1"] {
+        let mut client = Client::connect(plain);
+        client.send(nothing);
+        client.expect_closed();
+    }
+    eventually("they are counted", || {
+        let mut admin = Client::connect(gateway.admin.unwrap());
+        admin.send("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        admin.response().expect(200).text().contains("ringway_proxy_header_errors_total 3")
+    });
+    let path = gateway.file("access.log");
+    let kept = gateway.keep_directory();
+    gateway.terminate();
+    gateway.ended();
+    let log = std::fs::read_to_string(path).unwrap();
+    drop(kept);
+    let of = |client: &str| log.matches(&format!("\"client\":\"{client}\"")).count();
+    assert_eq!((of("192.0.2.1"), of("2001:db8::"), of("127.0.0.1")), (3, 1, 1), "{log}");
+}

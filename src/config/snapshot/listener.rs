@@ -26,8 +26,16 @@ pub struct ListenerSettings {
     /// How connections are secured; `None` for plain text.
     pub tls: Option<ListenerTls>,
     pub protocol: Protocol,
+    pub proxy_header: ProxyHeader,
     /// From the acceptance of a connection to the end of its TLS handshake.
     pub timeout_handshake_ms: u64,
+}
+
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    Required,
+    Never,
 }
 
 /// The files behind TLS from clients.

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -86,6 +86,11 @@ impl Drop for Unfinished {
 impl Socket {
     fn new(world: &Inner, end: EndKey, id: SocketId) -> Socket {
         Socket { watch: Some(Watch::new(id)), end, place: world.place(), world_serial: world.serial }
+    }
+
+    /// The address of the other end: a simulated one has none.
+    pub fn peer(&self) -> Option<IpAddr> {
+        None
     }
 
     /// The watch of this socket: deadlines and hang-ups.

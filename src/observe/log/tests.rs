@@ -7,6 +7,7 @@ fn entry() -> Entry<'static> {
         unix_ms: 1,
         request_id: b"id",
         core: 0,
+        client: None,
         tenant: None,
         credential: None,
         endpoint: "chat",

@@ -206,6 +206,7 @@ impl Scrape {
             Id::QueueDepth => labels.models.iter().try_for_each(|model| {
                 row.number(&[&model.name], model.counters.iter().map(|core| core.queue_depth.get()).sum())
             }),
+            Id::ProxyErrors => row.number(&[], self.sum(|core| &core.proxy_errors)),
             Id::TlsHandshakes => {
                 for result in HandshakeResult::ALL {
                     let count = self.sum(|core| core.handshakes(result));

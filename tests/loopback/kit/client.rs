@@ -123,6 +123,18 @@ impl Client {
         Ok(Client { stream, rest: Vec::new(), step: usize::MAX, pause: None })
     }
 
+    /// TLS on a connection on which something was said in plain text.
+    pub fn secured(self, config: &Arc<rustls::ClientConfig>, name: &str) -> Client {
+        let Stream::Plain(mut stream) = self.stream else { panic!("TLS already") };
+        let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+        let mut session = rustls::ClientConnection::new(config.clone(), name).unwrap();
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).unwrap();
+        }
+        let stream = Stream::Tls(Box::new(rustls::StreamOwned::new(session, stream)));
+        Client { stream, rest: self.rest, step: self.step, pause: self.pause }
+    }
+
     /// The session under TLS.
     pub fn session(&self) -> &rustls::ClientConnection {
         match &self.stream {

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
 use crate::config::section::{FilePath, Placed, Section};
-use crate::config::snapshot::{CertificateFiles, Listen, ListenerSettings, ListenerTls};
+use crate::config::snapshot::{CertificateFiles, Listen, ListenerSettings, ListenerTls, ProxyHeader};
 
 /// Also returns where the address stands.
 pub(in crate::config) fn listener(
@@ -20,6 +20,7 @@ pub(in crate::config) fn listener(
         address: address.value.clone(),
         tls: tls?,
         protocol: section.take_choice("protocol")?,
+        proxy_header: if section.take("proxy_protocol")? { ProxyHeader::Required } else { ProxyHeader::Never },
         timeout_handshake_ms: section.take("timeout_handshake")?,
     };
     Some((address, settings))
