@@ -56,6 +56,11 @@ impl<V: Clone> Shard<V> {
         Self { cache: Cache::new(budget_bytes), flights: Flights::new(flights_max), stale_ms }
     }
 
+    /// From now on, an answer is lent for `stale_ms` past its time to live.
+    pub fn keep_stale_for(&mut self, stale_ms: u64) {
+        self.stale_ms = stale_ms;
+    }
+
     /// Asks for an answer on behalf of core `asker`. Allocates nothing. An expired entry that is not too old is copied
     /// to the request that fetches a new one: followers read what the leader serves.
     pub fn ask(&mut self, fingerprint: &Fingerprint, asker: CoreId, now: Millis) -> Asked<V> {

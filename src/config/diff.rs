@@ -34,11 +34,11 @@ impl std::fmt::Display for Difference {
 
 /// Keys that are read once, at the start: with the sockets, threads and memory that they set up.
 const AT_START: &[(&str, &[&str])] = &[
-    ("server", &["listen", "request_memory"]),
+    ("server", &["listen"]),
     ("admin", &["listen"]),
-    ("log", &["access", "level", "format"]),
+    ("log", &["access", "format"]),
     ("cores", &["data", "io", "background"]),
-    ("cache", &["enabled", "memory", "stale_if_error"]),
+    ("cache", &["memory"]),
 ];
 
 /// Everything that differs.

@@ -17,7 +17,7 @@ use super::node::Board;
 use super::purges::Purges;
 use super::quota::Quota;
 use super::second::SecondLevel;
-use crate::config::snapshot::{CacheMode, Snapshot};
+use crate::config::snapshot::Snapshot;
 use crate::dialect::Shapes;
 use crate::limits::SCRATCH_BYTES;
 use crate::net::channel::Outbox;
@@ -145,10 +145,8 @@ impl Fresh {
 impl Core {
     pub fn new(id: CoreId, count: u16, snapshot: &Snapshot, board: &Arc<Board>, outbox: Outbox<Message>) -> Core {
         let cores = u64::from(count.max(1));
-        let budget = match snapshot.cache.mode {
-            CacheMode::On => snapshot.cache.memory_bytes / cores,
-            CacheMode::Off => 0,
-        };
+        // Also where the cache is off: a reload may switch it on.
+        let budget = snapshot.cache.memory_bytes / cores;
         let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
         let panics = Panics::default();
         Core {
@@ -223,6 +221,12 @@ impl Core {
         out.extend_from_slice(b"date: ");
         out.extend_from_slice(&date.1);
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Takes over what a new configuration says of its permanent parts.
+    pub fn adopt(&self, snapshot: &Snapshot) {
+        self.request_memory.resize(snapshot.server.request_memory_bytes);
+        self.shard.borrow_mut().keep_stale_for(snapshot.cache.stale_if_error_ms);
     }
 
     /// Forgets the flights of leaders that were lost.

@@ -159,6 +159,7 @@ impl Current {
         let next = Rc::new(Generation::build(self.core.clone(), node, Some(&before))?);
         let gone = before.backends.iter().filter(|old| next.backend(old.id()).is_none());
         self.retired.borrow_mut().extend(gone.map(Rc::downgrade));
+        self.core.adopt(&next.snapshot);
         self.generation.replace(next);
         drop(before);
         self.close_retired();

@@ -22,7 +22,7 @@ pub struct RequestMemory {
     board: Arc<Board>,
     core: usize,
     /// Of the node.
-    max: u64,
+    max: Cell<u64>,
     own: Cell<u64>,
     elsewhere: Cell<u64>,
     looked_ms: Cell<Option<u64>>,
@@ -31,7 +31,12 @@ pub struct RequestMemory {
 impl RequestMemory {
     pub fn new(board: Arc<Board>, core: CoreId, max: u64) -> Rc<RequestMemory> {
         let (own, elsewhere, looked_ms) = (Cell::new(0), Cell::new(0), Cell::new(None));
-        Rc::new(RequestMemory { board, core: usize::from(core.0), max, own, elsewhere, looked_ms })
+        Rc::new(RequestMemory { board, core: usize::from(core.0), max: Cell::new(max), own, elsewhere, looked_ms })
+    }
+
+    /// Another bound, of the node. What is reserved beyond it is given back in time.
+    pub fn resize(&self, max: u64) {
+        self.max.set(max);
     }
 
     fn set(&self, bytes: u64) {
@@ -49,7 +54,7 @@ impl RequestMemory {
             let published = others.map(|core| self.board.request_bytes(core).load(Ordering::Relaxed));
             self.elsewhere.set(published.fold(0, u64::saturating_add));
         }
-        self.own.get().saturating_add(self.elsewhere.get()).saturating_add(bytes) <= self.max
+        self.own.get().saturating_add(self.elsewhere.get()).saturating_add(bytes) <= self.max.get()
     }
 }
 

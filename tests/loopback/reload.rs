@@ -150,21 +150,26 @@ fn a_signal_and_a_changed_file_are_heard_and_what_takes_a_restart_is_told() {
         setup.backend("b", &backend, "").model("m", "backends = [\"b\"]")
     };
     let gateway = setup(BY_HAND).start();
-    gateway.rewrite(setup("[config]\nrefresh = \"0s\"").server("request_memory = \"99MiB\""));
+    gateway.rewrite(setup("[config]\nrefresh = \"0s\"").listen("127.0.0.1:0").cache("enabled = false"));
     gateway.signal(Signal::HUP);
     let generation = || status(&gateway)["config_generation"].as_u64();
     eventually("the signal is heard", || generation() == Some(2));
-    assert_eq!(status(&gateway)["last_reload"]["needs_restart"][0], "server.request_memory");
+    assert_eq!(status(&gateway)["last_reload"]["needs_restart"][0], "server.listen");
+    let ask = || gateway.ask(chat("kept")).expect(200).cache().to_owned();
+    assert_eq!((ask(), ask()), ("BYPASS".to_owned(), "BYPASS".to_owned()), "the cache is off");
     // By now the file is watched.
     let (watched, added) = ("[config]\nrefresh = \"0s\"", "backends = [\"b\"]");
-    gateway.rewrite(setup(watched).server("request_memory = \"99MiB\"").model("n", added));
+    gateway.rewrite(setup(watched).listen("127.0.0.1:0").cache("enabled = false").model("n", added));
     eventually("the file is read", || generation() == Some(3));
     gateway.ask(post(CHAT, &question("x").replace("\"m\"", "\"n\""))).expect(200);
     gateway.terminate();
     let (status, said) = gateway.ended();
     assert!(status.success(), "{said}");
-    assert!(said.contains("generation 2 in force on all cores (SIGHUP): server changed: request_memory"), "{said}");
-    assert!(said.contains("WARN server.request_memory as before until a restart"), "{said}");
+    assert!(
+        said.contains("generation 2 in force on all cores (SIGHUP): server changed: listen; config changed: watch; cache changed: enabled"),
+        "{said}"
+    );
+    assert!(said.contains("WARN server.listen as before until a restart"), "{said}");
     assert!(said.contains("generation 3 in force on all cores (a file changed): model \"n\" added"), "{said}");
 }
 

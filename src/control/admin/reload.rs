@@ -92,7 +92,10 @@ pub struct Asked {
 impl Admin {
     /// Asks for a reload.
     pub fn ask_reload(&self, trigger: Trigger) {
-        self.reload.triggers.borrow_mut().push(trigger);
+        let mut triggers = self.reload.triggers.borrow_mut();
+        if !triggers.contains(&trigger) {
+            triggers.push(trigger);
+        }
         self.reload.asked.notify_one();
     }
 

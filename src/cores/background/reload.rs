@@ -25,6 +25,7 @@ use crate::cores::preflight::{Preflight, preflight};
 use crate::cores::{notify, resolve, secure};
 use crate::exchange::node::{NodeGeneration, Parts};
 use crate::net::Dial;
+use crate::observe::told;
 
 /// Longest time to read a configuration and the files it names, and to resolve the names in it.
 const READ_LIMIT: Duration = Duration::from_secs(60);
@@ -155,6 +156,9 @@ impl Reloader {
         }
         warnings.iter().for_each(|warning| warn!("{warning}"));
         self.distribute(&next).await;
+        if before.snapshot.log.level != next.snapshot.log.level {
+            told::set_level(next.snapshot.log.level);
+        }
         self.former.borrow_mut().push(before);
         let changes = changes.iter().map(ToString::to_string).collect();
         (Outcome { changes, needs_restart, ..of(Ended::InForce, next.number) }, Some(in_force(&next)))
