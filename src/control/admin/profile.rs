@@ -53,7 +53,8 @@ fn parse(query: &str) -> Result<(u64, Format), String> {
     Ok((seconds, format))
 }
 
-/// Samples for so long. Blocks its thread. Errors: why it cannot.
+/// Samples for so long. Blocks its thread, which is a thread of its own. Errors: why it cannot.
+#[expect(clippy::disallowed_methods, reason = "no core runs on this thread")]
 fn sample(seconds: u64) -> Result<Stacks, pprof::Error> {
     // The crate reads the tables for unwinding, which allocates, in its first signal. That one is sent here, where nothing is
     // being allocated, while the timer is too slow to send one to another thread before.
