@@ -6,10 +6,11 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use memchr::memmem::Finder;
 use shards::CoreId;
-use shards::quota::{
-    Admitted, Ask, ByLimit, COSTS_MAX, Cost, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Taken,
-};
+use shards::quota::{Admitted, Ask, ByLimit, Cost, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Taken};
+
+use smallvec::SmallVec;
 
 use super::authenticate::Principal;
 use super::connect::within;
@@ -27,9 +28,12 @@ const ROUNDS_MAX: u32 = 30;
 /// What is said of a place among the running requests, of which nobody knows when one is free.
 const RUNNING_MS: u64 = 1_000;
 
+/// What stands in front of a file's data within a prompt.
+const FILE_MARK: &str = ";base64,";
+
 /// One core's part of all limits.
-#[derive(Default)]
 pub struct Quota {
+    files: Finder<'static>,
     leases: RefCell<Leases>,
     /// Of the limits whose home this core is.
     ledgers: RefCell<ByLimit<Ledger>>,
@@ -43,6 +47,20 @@ pub struct Quota {
 }
 
 const SPARE_MAX: usize = 1024;
+
+impl Default for Quota {
+    fn default() -> Self {
+        Quota {
+            files: Finder::new(FILE_MARK),
+            leases: RefCell::default(),
+            ledgers: RefCell::default(),
+            waiting: RefCell::default(),
+            spare: RefCell::default(),
+            #[cfg(sim)]
+            used: RefCell::default(),
+        }
+    }
+}
 
 /// Whose limits a request spends from: indices into the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,29 +184,26 @@ fn take(
     amounts: Amounts,
 ) -> Result<Option<Option<Spending>>, Failure> {
     let price = generation.snapshot.models[spender.model as usize].price;
-    let mut costs = [Cost { id: LimitId(0), period: Period::Minute, limit: 0, need: 0 }; COSTS_MAX];
-    let mut limits = [None; COSTS_MAX];
-    let (mut count, mut starts) = (0, [0; 3]);
+    let (mut costs, mut limits) = (SmallVec::<[Cost; 8]>::new(), SmallVec::<[&Limit; 8]>::new());
+    let mut starts = [0; 3];
     // In this order, so that those that are settled are the last.
     for (start, counted) in starts.iter_mut().zip([Counted::Requests, Counted::Tokens, Counted::Money]) {
-        *start = count;
+        *start = costs.len();
         let need = match counted {
             Counted::Requests => requests,
             Counted::Tokens => amounts.prompt.saturating_add(amounts.answer),
             Counted::Money => price.of(amounts.prompt, amounts.answer),
         };
         for limit in spender.rates(&generation.snapshot).filter(|limit| limit.counted == counted) {
-            let Some(cost) = costs.get_mut(count) else { break };
-            *cost = Cost { id: LimitId(limit.id), period: period(limit.period), limit: limit.amount, need };
-            limits[count] = Some(limit);
-            count += 1;
+            costs.push(Cost { id: LimitId(limit.id), period: period(limit.period), limit: limit.amount, need });
+            limits.push(limit);
         }
     }
     let quota = &generation.quota;
     let mut taken = quota.spare.borrow_mut().pop().unwrap_or_default();
     let admitted = loop {
         let mut asks = Vec::new();
-        let admitted = quota.leases.borrow_mut().admit(&costs[..count], now(), &mut taken, &mut asks);
+        let admitted = quota.leases.borrow_mut().admit(&costs, now(), &mut taken, &mut asks);
         let mut here = false;
         for (id, ask) in asks {
             here |= send_ask(generation, id, ask);
@@ -203,7 +218,7 @@ fn take(
         costs[..tokens].iter().for_each(|cost| quota.note_used(cost.id, cost.need));
     }
     match admitted {
-        Admitted::Yes if tokens < count => {
+        Admitted::Yes if tokens < costs.len() => {
             taken.drain(..tokens);
             let (generation, model, money) = (generation.clone(), spender.model as usize, money - tokens);
             Ok(Some(Some(Spending { generation, taken, money, amounts, model })))
@@ -214,8 +229,7 @@ fn take(
         }
         Admitted::No { place, in_ms } => {
             quota.give(taken);
-            let limit = limits.get(place).copied().flatten().ok_or(Failure::Internal)?;
-            Err(used_up(generation, limit, in_ms))
+            Err(used_up(generation, limits[place], in_ms))
         }
     }
 }
@@ -324,8 +338,9 @@ impl Amounts {
         body: &[u8],
     ) -> Amounts {
         let estimate = generation.models[model].estimate.borrow();
-        let (prompt_bytes, media) =
-            facts.and_then(|facts| facts.prompt).map_or((0, 0), |span| text_bytes(span.of(body)));
+        let (prompt_bytes, media) = facts
+            .and_then(|facts| facts.prompt)
+            .map_or((0, 0), |span| text_bytes(&generation.quota.files, span.of(body)));
         let prompt = estimate.prompt(prompt_bytes).saturating_add(media * MEDIA_TOKENS).max(1);
         let bound = facts.and_then(|facts| facts.answer_tokens_max);
         let answer = match endpoint {
@@ -344,11 +359,10 @@ impl Amounts {
 const MEDIA_TOKENS: u64 = 1_024;
 
 /// How many bytes of a prompt's JSON are text, and how many files stand in it as base64.
-fn text_bytes(prompt: &[u8]) -> (u64, u64) {
-    const MARK: &[u8] = b";base64,";
+fn text_bytes(mark: &Finder<'_>, prompt: &[u8]) -> (u64, u64) {
     let (mut rest, mut bytes, mut files) = (prompt, 0, 0);
-    while let Some(at) = memchr::memmem::find(rest, MARK) {
-        let data = &rest[at + MARK.len()..];
+    while let Some(at) = mark.find(rest) {
+        let data = &rest[at + FILE_MARK.len()..];
         let end = memchr::memchr(b'"', data).unwrap_or(data.len());
         bytes += at as u64;
         files += 1;
@@ -468,5 +482,20 @@ const fn period(of: snapshot::Period) -> Period {
         snapshot::Period::Day => Period::Day,
         snapshot::Period::Week => Period::Week,
         snapshot::Period::Month => Period::Month,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_in_a_prompt_are_no_text() {
+        let mark = Finder::new(FILE_MARK);
+        let text = br#"[{"content":"look"}]"#;
+        assert_eq!(text_bytes(&mark, text), (20, 0));
+        let image = format!(r#"[{{"url":"data:image/png;base64,{}"}},{{"url":"data:x;base64,"#, "A".repeat(5_000));
+        assert_eq!(text_bytes(&mark, image.as_bytes()), (40, 2));
+        assert_eq!(text_bytes(&mark, b""), (0, 0));
     }
 }
