@@ -141,6 +141,10 @@ def tile(name):
     return f"document.querySelector('[data-name=\"{name}\"] .value')?.textContent"
 
 
+def is_value(wanted):
+    return lambda value: value == wanted
+
+
 def rate(text):
     """Whether a tile shows a number above zero."""
     return bool(re.match(r"[1-9]|0\.\d*[1-9]", text or ""))
@@ -163,7 +167,7 @@ def asks_for_the_token(program, chromium, directory):
         chromium.until("a node with a token asks for it", asks, lambda hidden: hidden is False)
         for token, state in [("wrong", "token"), ("the-token-of-the-page", "serving")]:
             chromium.value(f"document.querySelector('#token').value = '{token}'; document.querySelector('#ask').requestSubmit()")
-            chromium.until(f"the token `{token}`", "document.querySelector('#state').textContent", state.__eq__)
+            chromium.until(f"the token `{token}`", "document.querySelector('#state').textContent", is_value(state))
         check("and is content with the right one", chromium.value(asks) is True)
     finally:
         node.kill()
@@ -189,8 +193,8 @@ def main():
         chromium = Browser(browser, stack.enter_context(tempfile.TemporaryDirectory()))
         stack.callback(chromium.end)
         chromium.call("Page.navigate", url=page)
-        chromium.until("the page shows the node", "document.querySelector('#state')?.textContent", "serving".__eq__)
-        chromium.until("both backends serve", "document.querySelectorAll('tr.serving').length", (2).__eq__)
+        chromium.until("the page shows the node", "document.querySelector('#state')?.textContent", is_value("serving"))
+        chromium.until("both backends serve", "document.querySelectorAll('tr.serving').length", is_value(2))
         check("no request so far", chromium.value(tile("Requests / s")) == "0")
 
         load = Load(gateway)
@@ -221,7 +225,7 @@ def main():
         chromium.picture(pictures / "narrow.png", "light", 420, 1600)
         check("no wider than a telephone", chromium.value("document.documentElement.scrollWidth") <= 420)
         post(on)
-        chromium.until("switched on, it comes back", "document.querySelectorAll('tr.serving').length", (2).__eq__)
+        chromium.until("switched on, it comes back", "document.querySelectorAll('tr.serving').length", is_value(2))
         load.end()
         check(f"every one of {len(load.statuses)} requests was answered", set(load.statuses) == {200})
         check(f"nothing from elsewhere: {sorted(chromium.urls)}", all(url.startswith(page) or url == "about:blank" for url in chromium.urls))
