@@ -39,7 +39,6 @@ fn a_stream_goes_on_through_signals_that_are_no_stop() {
     gateway.terminate();
     let (status, said) = gateway.ended();
     assert!(status.success(), "{said}");
-    assert!(said.contains(" INFO the configuration is unchanged (SIGHUP): generation 1"), "{said}");
     assert!(said.contains(" INFO SIGTERM: stopping") && said.trim_end().ends_with(" INFO stopped"), "{said}");
 }
 
