@@ -36,7 +36,7 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
         spawn_raw(round());
         let mut main = pin!(main);
         // The runtime polls this when it was woken: by `main`'s waker, or by the task that ends a round.
-        poll_fn(|context| {
+        let output = poll_fn(|context| {
             let ended = ROUND.with_borrow_mut(|round| {
                 round.runtime.get_or_insert_with(|| context.waker().clone());
                 round.task.take()
@@ -53,9 +53,13 @@ pub fn run_data_core<F: Future>(main: F) -> io::Result<F::Output> {
             }
             Poll::Pending
         })
-        .await
+        .await;
+        // Here, and not only once the runtime has ended: what is dropped may wake tasks (a connection of HTTP/2 does), and
+        // the runtime panics where that happens outside of it.
+        RUNNING.set(false);
+        reactor::end();
+        output
     });
-    RUNNING.set(false);
     ROUND.take();
     drop(runtime);
     reactor::end();
