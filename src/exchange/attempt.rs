@@ -21,6 +21,9 @@ use crate::error::Failure;
 use crate::net::{now_ms, now_us};
 use crate::wire::json::Tape;
 
+/// How often an attempt sends its request once more after its stream was refused.
+const REFUSALS_MAX: u32 = 2;
+
 /// Until when what has to have come, on the core's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
@@ -102,7 +105,7 @@ pub async fn attempt<'a>(
     let watched = core.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
     let counted = Attempted::begin(core, plan.backend);
-    let mut wanted = Wanted::Any;
+    let (mut wanted, mut refusals) = (Wanted::Any, 0);
     // In one function: one that is waited for is copied before it begins.
     let result = loop {
         let leased = match lease::connection_now(core, &plan, wanted) {
@@ -132,6 +135,12 @@ pub async fn attempt<'a>(
                         break Err(fault);
                     }
                 }
+            }
+            // RFC 9113 8.7: what was refused was not processed. Streams are, when they are opened before the peer has told
+            // how many it allows: by now it has.
+            Err(SendFault::Failed(Fault::Refused)) if refusals < REFUSALS_MAX => {
+                refusals += 1;
+                lease.break_off();
             }
             Err(SendFault::Failed(fault)) => {
                 lease.break_off();

@@ -144,7 +144,10 @@ fn a_server_that_goes_away_finishes_what_it_has_and_gets_nothing_new() {
 #[test]
 fn what_a_server_refused_is_asked_again_unseen() {
     let server = Server::start(None, 100);
-    let gateway = plain(&server, "").start();
+    let url = format!("http://{}/base", server.address);
+    // It costs no retry: what was refused was not done.
+    let model = "backends = [\"b\"]\nretries = 0";
+    let gateway = Setup::bare().backend_url("b", &url, "protocol = \"http2\"").model("m", model).start();
     for request in [chat("refuse"), chat_stream("refuse this")] {
         gateway.ask(request).expect(200);
     }
