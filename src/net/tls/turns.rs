@@ -74,7 +74,7 @@ impl Turns {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(sim)))]
 mod tests {
     use std::pin::pin;
     use std::task::Context;
