@@ -375,8 +375,8 @@ const ROWS: &[Key] = &[
               url. For a server that is reached by an address its certificate does not list.",
         example: r#""llm.internal""# },
     Key { table: Backend, name: "tls_ca", kind: Kind::File, absent: Optional,
-        doc: "PEM file of the only certificate authorities trusted for it; without it, the system's. This file and \
-              those below are read once, at start.",
+        doc: "PEM file of the only certificate authorities trusted for it; without it, the system's. A reload reads this \
+              file and those below again.",
         example: r#""/etc/ringway/ca.pem""# },
     Key { table: Backend, name: "tls_cert", kind: Kind::File, absent: Optional,
         doc: "PEM file of the client certificate chain presented to it, leaf first; requires tls_key.",

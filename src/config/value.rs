@@ -183,7 +183,7 @@ pub(super) fn origin(text: &str) -> Result<String, Wrong> {
     let is_scheme = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
     let is_host = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return refuse("has a capital letter, which browsers write small");
+        return refuse("has an uppercase letter, and browsers send origins in lower case");
     }
     if authority.contains(['/', '?', '#', '@', '*']) {
         return refuse("has more than a scheme, a host and a port");

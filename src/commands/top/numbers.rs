@@ -1,6 +1,6 @@
 //! Numbers to short text.
 
-/// At most six letters: 1,284 as it is, 12.3k, 4.56M.
+/// At most six characters: 1,284 as it is, 12.3k, 4.56M.
 pub fn count(value: f64) -> String {
     match value {
         value if value >= 1e9 => format!("{:.2}G", value / 1e9),

@@ -38,7 +38,7 @@ pub enum AskError {
     Place(String),
     #[error("the admin listener is reached without TLS; for {0}, forward a port, as by ssh -L")]
     Tls(String),
-    #[error("the token has letters that no header field can have")]
+    #[error("the token has characters that no header field can carry")]
     Token,
     #[error("no connection to the admin listener at {0}: {1}; is the node running, with [admin] on?")]
     Connect(String, io::Error),

@@ -20,7 +20,7 @@ use super::routes::{Answer, refuse, reply};
 use crate::limits::PROFILE_SECONDS;
 use crate::net::raise_sigprof;
 
-/// Samples a second and thread that runs: costs less than 1 %, and no period of the program's own.
+/// Samples per second of each running thread. Not a divisor of any period of the program.
 pub const HERTZ: i32 = 99;
 const DEFAULT_SECONDS: u64 = 10;
 

@@ -127,8 +127,8 @@ impl Admin {
                     && let Err(why) = nodes.tell(name).await
                 {
                     let message = format!(
-                        "Purged on this node, but Redis could not be told: {why}. It is told as soon as it answers; until \
-                         then this node does not read from it, and other nodes may serve what was purged."
+                        "Purged on this node, but not in Redis: {why}. This is retried until it succeeds; until then this \
+                         node does not read from Redis, and other nodes may serve what was purged."
                     );
                     return refuse(StatusCode::SERVICE_UNAVAILABLE, "redis_not_told", &message);
                 }
