@@ -93,6 +93,8 @@ pub enum Kind {
     File,
     /// As `File`, or a non-empty array of them.
     Files,
+    /// The absolute path of a directory.
+    Directory,
     /// A DNS name or an IP address, as in a certificate.
     Host,
     /// The path of a request, from its first slash, optionally with a query.
@@ -227,6 +229,10 @@ const ROWS: &[Key] = &[
         doc: "Whether GET /livez, /readyz and /healthz are also answered here, without a key, for load balancers: \
               /readyz with 503 while the node drains, the others with 200.",
         example: "false" },
+    Key { table: Server, name: "state_dir", kind: Kind::Directory, absent: Optional,
+        doc: "Directory for what outlives a restart. Without it, the one that systemd provides (StateDirectory=); without \
+              that, nothing is kept.",
+        example: r#""/var/lib/ringway""# },
 
     // ---- [admin]
     Key { table: Admin, name: "listen", kind: Kind::ListenOrOff, absent: Default(r#""127.0.0.1:9901""#),

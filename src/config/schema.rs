@@ -76,6 +76,7 @@ fn value(kind: Kind) -> Value {
         | Kind::Url
         | Kind::Secret
         | Kind::File
+        | Kind::Directory
         | Kind::Host
         | Kind::RequestPath
         | Kind::FieldName

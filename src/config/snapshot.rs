@@ -119,6 +119,8 @@ pub struct Server {
     pub regions_near: Vec<String>,
     /// Whether probes are answered here too.
     pub health_paths: HealthPaths,
+    /// Where to keep what outlives a restart, if it is written; see `cores::state`.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// What is written down.

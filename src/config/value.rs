@@ -359,6 +359,15 @@ pub(super) fn file_path(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
+/// An absolute path of a directory.
+pub(super) fn directory_path(text: &str) -> Result<String, Wrong> {
+    if !text.starts_with('/') || text.contains('\0') {
+        let what = format!("\"{}\" is not the absolute path of a directory", printable(text));
+        return Err(wrong(what, "write it from the root, such as \"/var/lib/ringway\""));
+    }
+    Ok(text.to_owned())
+}
+
 /// A host's name or IP address as a certificate has it: what TLS will take, told here, where its line is known.
 pub(super) fn host(text: &str) -> Result<String, Wrong> {
     // The dot that ends a name in DNS is no part of it in TLS (RFC 6066 3).

@@ -3,33 +3,20 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::net::Dial;
+use super::redis::{Server, refused, within};
 use crate::wire::Span;
-use crate::wire::resp::{self, Reply};
+use crate::wire::resp::Reply;
 
-/// For a whole conversation: to connect, to be admitted, and to get an answer.
-const LIMIT: Duration = Duration::from_secs(2);
 /// How often a silent connection is asked whether it lives; silent for twice as long, it does not.
 const PING: Duration = Duration::from_secs(5);
 /// Between attempts to reach Redis.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Largest reply: the number of every scope that was ever purged.
-const REPLY_BYTES: usize = 16 << 20;
-
 const PURGES: &[u8] = b"ringway:1:purges";
 
 /// Gives a scope the next number, which is a time, so that numbers grow even when Redis has lost them.
@@ -41,15 +28,6 @@ const SCRIPT: &[u8] = b"local time = redis.call('TIME') \
     redis.call('HSET', KEYS[1], ARGV[1], number) \
     redis.call('PUBLISH', ARGV[2], ARGV[1] .. ' ' .. number) \
     return number";
-
-/// Where Redis is.
-pub struct Server {
-    pub addresses: Arc<[Dial]>,
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    pub user: Option<String>,
-    pub password: Option<SecretString>,
-    pub database: u32,
-}
 
 /// What the rest of the node does about purges.
 pub struct Hooks {
@@ -68,15 +46,6 @@ pub struct Nodes {
     /// The last purges that are known of.
     seen: RefCell<HashMap<String, u64>>,
     telling: Mutex<()>,
-}
-
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
-
-/// A connection that was admitted.
-struct Connection {
-    stream: Box<dyn Stream>,
-    input: Vec<u8>,
 }
 
 impl Nodes {
@@ -107,7 +76,7 @@ impl Nodes {
     }
 
     async fn send(&self, scopes: &[String]) -> Result<(), String> {
-        let mut connection = self.connect().await?;
+        let mut connection = self.server.connect().await?;
         let channel = self.channel();
         for scope in scopes {
             let parts: [&[u8]; 6] = [b"EVAL", SCRIPT, b"1", PURGES, scope.as_bytes(), channel.as_bytes()];
@@ -162,12 +131,12 @@ impl Nodes {
     /// Listens until the connection ends; why it did.
     async fn listen(&self, said: &mut bool) -> String {
         let begun = within(async {
-            let mut connection = self.connect().await?;
+            let mut connection = self.server.connect().await?;
             let channel = self.channel();
             let (reply, text) = connection.ask(&[b"SUBSCRIBE", channel.as_bytes()]).await?;
             let Reply::Array(_) = reply else { return Err(refused(&reply, &text)) };
             // Only now: what is purged from here on is heard.
-            let (reply, text) = self.connect().await?.ask(&[b"HGETALL", PURGES]).await?;
+            let (reply, text) = self.server.connect().await?.ask(&[b"HGETALL", PURGES]).await?;
             let Reply::Array(parts) = reply else { return Err(refused(&reply, &text)) };
             for pair in parts.chunks(2) {
                 if let [Reply::Bulk(scope), Reply::Bulk(last)] = pair
@@ -217,91 +186,8 @@ impl Nodes {
             self.learn(scope, number);
         }
     }
-
-    async fn connect(&self) -> Result<Connection, String> {
-        let mut why = "its name has no addresses".to_owned();
-        for address in self.server.addresses.iter() {
-            let Dial::Tcp(address) = address else { continue };
-            match TcpStream::connect(address).await {
-                Ok(stream) => return self.admitted(stream).await,
-                Err(error) => why = format!("cannot connect: {error}"),
-            }
-        }
-        Err(why)
-    }
-
-    async fn admitted(&self, stream: TcpStream) -> Result<Connection, String> {
-        let Server { tls, user, password, database, .. } = &self.server;
-        let stream: Box<dyn Stream> = match tls {
-            None => Box::new(stream),
-            Some((client, name)) => {
-                let connector = tokio_rustls::TlsConnector::from(client.clone());
-                let shaken = connector.connect(name.clone(), stream).await;
-                Box::new(shaken.map_err(|error| format!("no secure connection: {error}"))?)
-            }
-        };
-        let mut connection = Connection { stream, input: Vec::new() };
-        if let Some(password) = password {
-            let parts =
-                [Some(&b"AUTH"[..]), user.as_ref().map(String::as_bytes), Some(password.expose_secret().as_bytes())];
-            connection.expect_ok(&parts.into_iter().flatten().collect::<Vec<_>>()).await?;
-        }
-        if *database > 0 {
-            connection.expect_ok(&[b"SELECT", database.to_string().as_bytes()]).await?;
-        }
-        Ok(connection)
-    }
-}
-
-impl Connection {
-    async fn send(&mut self, parts: &[&[u8]]) -> Result<(), String> {
-        let mut command = Vec::new();
-        resp::command(parts, &mut command);
-        let sent = async {
-            self.stream.write_all(&command).await?;
-            self.stream.flush().await
-        };
-        sent.await.map_err(|error: io::Error| error.to_string())
-    }
-
-    /// The next reply. Dropped while it waits, nothing is lost.
-    async fn next(&mut self) -> Result<(Reply, Vec<u8>), String> {
-        loop {
-            if let Some((reply, length)) = resp::reply(&self.input, REPLY_BYTES).map_err(|fault| fault.to_string())? {
-                return Ok((reply, self.input.drain(..length).collect()));
-            }
-            match self.stream.read_buf(&mut self.input).await {
-                Ok(0) => return Err("it closed the connection".to_owned()),
-                Ok(_) => {}
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-    }
-
-    async fn ask(&mut self, parts: &[&[u8]]) -> Result<(Reply, Vec<u8>), String> {
-        self.send(parts).await?;
-        self.next().await
-    }
-
-    async fn expect_ok(&mut self, parts: &[&[u8]]) -> Result<(), String> {
-        match self.ask(parts).await? {
-            (Reply::Status(_), _) => Ok(()),
-            (reply, text) => Err(refused(&reply, &text)),
-        }
-    }
-}
-
-fn refused(reply: &Reply, text: &[u8]) -> String {
-    match reply {
-        Reply::Error(span) => format!("it refuses: {}", String::from_utf8_lossy(span.of(text))),
-        _ => "it answers something else".to_owned(),
-    }
 }
 
 fn number(span: &Span, text: &[u8]) -> Option<u64> {
     std::str::from_utf8(span.of(text)).ok()?.parse().ok()
-}
-
-async fn within<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    timeout(LIMIT, work).await.unwrap_or_else(|_| Err("it does not answer".to_owned()))
 }

@@ -14,5 +14,6 @@ pub mod supervise; // detects threads that end, panic or stall
 mod background; // tokio: signals, the drain, health checks
 mod io; // glommio: the access log
 mod listen; // listening sockets, a set per data core
-mod resolve;
-mod second; // where the second level of the cache is // backend names to addresses, before the cores start
+mod resolve; // backend names to addresses, before the cores start
+mod second; // where the second level of the cache is
+pub mod state; // the directory for what outlives a restart

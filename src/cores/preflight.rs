@@ -32,6 +32,11 @@ pub fn preflight(snapshot: &Snapshot) -> Preflight {
     {
         found.errors.push(format!("log.access: {}: {why}", path.display()));
     }
+    if let Some(directory) = &snapshot.server.state_dir
+        && let Err(why) = directory_of(&directory.join("kept"))
+    {
+        found.errors.push(format!("server.state_dir: {why}"));
+    }
     for (address, listener) in snapshot.server.addresses() {
         let key = Server::address_key(listener);
         match address {

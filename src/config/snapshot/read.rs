@@ -67,6 +67,7 @@ pub(in crate::config) fn server(
         region: region.map(|region| region.value),
         regions_near: near.into_iter().flatten().map(|name| name.value).collect(),
         health_paths: if section.take("health_paths")? { HealthPaths::Answered } else { HealthPaths::Unknown },
+        state_dir: section.take_optional::<String>("state_dir")?.map(PathBuf::from),
     })
 }
 

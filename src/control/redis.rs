@@ -1,0 +1,127 @@
+//! A connection to Redis from the background core: opened, secured, admitted, one command after another. Off the request path.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::net::Dial;
+use crate::wire::resp::{self, Reply};
+
+/// For a whole conversation: to connect, to be admitted, and to get an answer.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Largest reply: the number of every scope that was ever purged.
+const REPLY_BYTES: usize = 16 << 20;
+
+/// Where Redis is.
+pub struct Server {
+    pub addresses: Arc<[Dial]>,
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub user: Option<String>,
+    pub password: Option<SecretString>,
+    pub database: u32,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// A connection that was admitted.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    input: Vec<u8>,
+}
+
+impl Server {
+    /// A connection that was admitted. Errors: why there is none.
+    pub async fn connect(&self) -> Result<Connection, String> {
+        let mut why = "its name has no addresses".to_owned();
+        for address in self.addresses.iter() {
+            let Dial::Tcp(address) = address else { continue };
+            match TcpStream::connect(address).await {
+                Ok(stream) => return self.admitted(stream).await,
+                Err(error) => why = format!("cannot connect: {error}"),
+            }
+        }
+        Err(why)
+    }
+
+    async fn admitted(&self, stream: TcpStream) -> Result<Connection, String> {
+        let Server { tls, user, password, database, .. } = self;
+        let stream: Box<dyn Stream> = match tls {
+            None => Box::new(stream),
+            Some((client, name)) => {
+                let connector = tokio_rustls::TlsConnector::from(client.clone());
+                let shaken = connector.connect(name.clone(), stream).await;
+                Box::new(shaken.map_err(|error| format!("no secure connection: {error}"))?)
+            }
+        };
+        let mut connection = Connection { stream, input: Vec::new() };
+        if let Some(password) = password {
+            let parts =
+                [Some(&b"AUTH"[..]), user.as_ref().map(String::as_bytes), Some(password.expose_secret().as_bytes())];
+            connection.expect_ok(&parts.into_iter().flatten().collect::<Vec<_>>()).await?;
+        }
+        if *database > 0 {
+            connection.expect_ok(&[b"SELECT", database.to_string().as_bytes()]).await?;
+        }
+        Ok(connection)
+    }
+}
+
+impl Connection {
+    pub async fn send(&mut self, parts: &[&[u8]]) -> Result<(), String> {
+        let mut command = Vec::new();
+        resp::command(parts, &mut command);
+        let sent = async {
+            self.stream.write_all(&command).await?;
+            self.stream.flush().await
+        };
+        sent.await.map_err(|error: io::Error| error.to_string())
+    }
+
+    /// The next reply. Dropped while it waits, nothing is lost.
+    pub async fn next(&mut self) -> Result<(Reply, Vec<u8>), String> {
+        loop {
+            if let Some((reply, length)) = resp::reply(&self.input, REPLY_BYTES).map_err(|fault| fault.to_string())? {
+                return Ok((reply, self.input.drain(..length).collect()));
+            }
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) => return Err("it closed the connection".to_owned()),
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    pub async fn ask(&mut self, parts: &[&[u8]]) -> Result<(Reply, Vec<u8>), String> {
+        self.send(parts).await?;
+        self.next().await
+    }
+
+    async fn expect_ok(&mut self, parts: &[&[u8]]) -> Result<(), String> {
+        match self.ask(parts).await? {
+            (Reply::Status(_), _) => Ok(()),
+            (reply, text) => Err(refused(&reply, &text)),
+        }
+    }
+}
+
+/// What is wrong with a reply that is none of those expected.
+pub fn refused(reply: &Reply, text: &[u8]) -> String {
+    match reply {
+        Reply::Error(span) => format!("it refuses: {}", String::from_utf8_lossy(span.of(text))),
+        _ => "it answers something else".to_owned(),
+    }
+}
+
+/// Waits for a whole conversation. Errors: its own, or that it takes too long.
+pub async fn within<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    timeout(LIMIT, work).await.unwrap_or_else(|_| Err("it does not answer".to_owned()))
+}
