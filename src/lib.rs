@@ -1,6 +1,6 @@
 //! Ringway, an LLM gateway: the map of the house, rooms in the order a reader meets them.
 //! Verbs are steps, nouns are state. Arrows between rooms run one way; `tests/arrows.rs` checks them:
-//! main > cores > serve > exchange > {shards, dialect, wire, config::snapshot, observe, net}; dialect > wire;
+//! main > cores > serve > exchange > upstream > {shards, dialect, wire, config::snapshot, observe, net}; dialect > wire;
 //! wire, limits and error import no room.
 
 pub mod limits; // every hard bound with its unit, reason and source
@@ -16,6 +16,8 @@ pub mod config; // keys, load, snapshot
 pub mod net; // the outside world: sockets, clock, rng, spawning, mail; or the simulator in its place
 
 pub mod observe; // counters and the access log
+
+pub mod upstream; // backends and models as one core sees them: permits, plans, connections
 
 pub mod exchange; // one request and its answer, a file a step
 

@@ -20,13 +20,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &["limits"]),
     ("observe", &["config::snapshot", "wire", "error", "limits", GOLDEN]),
     ("demo", &["wire"]),
-    ("exchange", &["dialect", "wire", "config::snapshot", "observe", "net", "error", "limits"]),
-    ("serve", &["exchange", "wire", "config::snapshot", "observe", "net", "limits"]),
+    ("upstream", &["dialect", "config::snapshot", "observe", "net", "limits"]),
+    ("exchange", &["upstream", "dialect", "wire", "config::snapshot", "observe", "net", "error", "limits"]),
+    ("serve", &["exchange", "upstream", "wire", "config::snapshot", "observe", "net", "limits"]),
     ("control", &["config", "dialect", "wire", "observe", "net", "error", "limits"]),
     ("host", &["config", "limits"]),
     (
         "cores",
-        &["serve", "exchange", "control", "host", "config", "dialect", "wire", "observe", "net", "error", "limits"],
+        &[
+            "serve", "exchange", "upstream", "control", "host", "config", "dialect", "wire", "observe", "net", "error",
+            "limits",
+        ],
     ),
     ("commands", EVERYTHING),
     ("main", EVERYTHING),
@@ -50,7 +54,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("tokio", &["src/control/", "src/cores/background", "src/net/duplex", "src/net/http2"]),
     ("h2", &["src/net/http2"]),
     ("unsafe", &["src/net/sys.rs"]),
-    ("shards", &["src/exchange/", "src/cores/", "src/control/"]),
+    ("shards", &["src/exchange/", "src/upstream/", "src/cores/", "src/control/"]),
 ];
 
 /// Words that no file may use, put together here so that this file does not hold them.

@@ -29,11 +29,12 @@ use crate::control::Finding;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
 use crate::exchange::messages::Message;
-use crate::exchange::node::{BackendId, NodeGeneration};
 use crate::exchange::purges::Purges;
 use crate::exchange::second::Settings;
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::{EventFdReader, Panics, now_ms};
+use crate::upstream::message::UpstreamMessage;
+use crate::upstream::node::{BackendId, NodeGeneration};
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut down.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
@@ -313,7 +314,7 @@ impl Node {
         match message {
             Message::Drained { .. } => self.left -= 1,
             Message::InForce { from, number } => self.in_force_on.set(usize::from(from.0), number),
-            Message::Turned { backend, from, change } => {
+            Message::Upstream(UpstreamMessage::Turned { backend, from, change }) => {
                 let Some(name) = self.backend(backend) else { return };
                 let name = &*name;
                 let (core, reason) = (from.0, change.reason.label());
@@ -336,7 +337,7 @@ impl Node {
                     }
                 }
             }
-            Message::Cooled { model, target, for_ms } => {
+            Message::Upstream(UpstreamMessage::Cooled { model, target, for_ms }) => {
                 let generation = self.latest.borrow().clone();
                 let Some(model) = generation.model(model).map(|model| &generation.snapshot.models[model]) else {
                     return;
@@ -348,7 +349,7 @@ impl Node {
                 ));
             }
             Message::SecondLevelLost { from: _, why } => self.say_at_times(format!("redis: {why}")),
-            Message::Insecure { backend, from: _, fault } => {
+            Message::Upstream(UpstreamMessage::Insecure { backend, from: _, fault }) => {
                 let Some(name) = self.backend(backend) else { return };
                 self.say_at_times(format!("backend {name}: no secure connection: {fault}"));
             }

@@ -9,17 +9,18 @@ use shards::CoreId;
 use super::listen::Listening;
 pub use super::listen::ListeningSocket;
 use super::supervise::{BEAT_MS, Beat};
-use crate::exchange::connect::warm;
+use crate::exchange::board::Board;
 use crate::exchange::core::Core;
 use crate::exchange::generation::Current;
 use crate::exchange::messages::{Message, deliver};
-use crate::exchange::node::{Board, NodeGeneration};
 use crate::exchange::second::{self, SecondLevel};
 use crate::limits::MESSAGES_A_ROUND;
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::tls::{TicketChain, TicketSeed};
 use crate::net::{EventFdReader, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
 use crate::serve::{Acceptors, connection};
+use crate::upstream::connect::warm;
+use crate::upstream::node::NodeGeneration;
 
 /// Housekeeping.
 const TICK_MS: u64 = 1000;
@@ -95,7 +96,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                 sleep_us(1).await;
             }
             match message {
-                Message::Drain if !core.draining.replace(true) => {
+                Message::Drain if !core.handle.draining.replace(true) => {
                     for (listener, acceptors) in listeners.drain(..) {
                         // Shutting a listener down resets the connections in its queue, so they are accepted before.
                         while let Some(socket) = listener.accept_now() {
@@ -137,7 +138,7 @@ async fn accept(current: Rc<Current>, listener: Rc<Listener>, acceptors: Rc<Acce
                     sleep_ms(1).await;
                 }
             }
-            Err(_) if core.draining.get() => return,
+            Err(_) if core.is_draining() => return,
             Err(_) => {
                 core.counters.accept_errors.add(1);
                 sleep_ms(ACCEPT_PAUSE_MS).await;
@@ -159,7 +160,7 @@ async fn tick(current: Rc<Current>) {
     loop {
         sleep_ms(TICK_MS).await;
         core.panics.guard(|| current.tick());
-        spawn(&core.panics, warm(current.get()));
+        spawn(&core.panics, warm(current.get().upstreams.clone()));
     }
 }
 

@@ -18,12 +18,13 @@ use super::supervise::{Beat, Event, Pace, Who, start, supervise};
 use super::{io, listen, notify, resolve, second, secure};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
-use crate::exchange::node::{self, Board, NodeGeneration};
+use crate::exchange::board::Board;
 use crate::host::plan::{allowed_cpus, plan};
 use crate::net::channel::{self, Notifier};
 use crate::net::refuse_huge_pages;
 use crate::net::runtime::run_data_core;
 use crate::observe::told;
+use crate::upstream::node::{self, NodeGeneration};
 
 /// How long the last messages may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -4,74 +4,27 @@
 use std::rc::Rc;
 
 use shards::breaker::Outcome;
-use shards::{Again, EventFault, Fault, again};
+use shards::{EventFault, Fault};
 
 use super::flight::{Flight, Lane};
 use super::generation::Generation;
-use super::lease::{self, Wanted};
 use super::meter::Attempted;
 use super::relay::PendingResponse;
-use super::route::Plan;
 use super::send::{self, SendFault};
-use super::suspects::Suspects;
 use super::upstream_request::UpstreamRequest;
 use crate::dialect::Dialect;
-use crate::dialect::facts::{ErrorKind, Form};
+use crate::dialect::facts::ErrorKind;
 use crate::error::Failure;
-use crate::net::{now_ms, now_us};
+use crate::net::now_us;
+use crate::upstream::deadlines::Deadlines;
+use crate::upstream::lease::{self, Wanted};
+use crate::upstream::outcome::outcome;
+use crate::upstream::route::Plan;
+use crate::upstream::suspects::Suspects;
 use crate::wire::json::Tape;
 
 /// How often an attempt sends its request once more after its stream was refused.
 const REFUSALS_MAX: u32 = 2;
-
-/// Until when what has to have come, on the core's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
-    /// The head of the answer.
-    pub head_ms: u64,
-    /// The first content.
-    pub first_ms: u64,
-    /// The same for all attempts at the model together.
-    pub request_ms: u64,
-    /// The end of a body that flows.
-    pub stream_ms: u64,
-    /// How long an answer that has begun may be silent.
-    pub idle_ms: u64,
-    /// How long a stream that flows may bring no content.
-    pub content_ms: u64,
-}
-
-impl Deadlines {
-    /// Of an attempt that begins now at a backend, for a request that has been with this model since `since_ms`.
-    pub fn begin(core: &Generation, upstream: &UpstreamRequest, backend: usize, since_ms: u64) -> Deadlines {
-        let backend = &core.snapshot.backends[backend];
-        let now_ms = now_ms();
-        let request_ms = since_ms.saturating_add(backend.timeout_request_ms);
-        let stream_ms = backend.timeout_stream_ms.map_or(u64::MAX, |ms| since_ms.saturating_add(ms));
-        let until = |ms: u64| request_ms.min(stream_ms).min(now_ms.saturating_add(ms));
-        let (head_ms, first_ms) = match upstream.form {
-            // Its head comes with its body: one time bounds both.
-            Form::NonStreaming => (request_ms, request_ms),
-            Form::Streaming => (
-                until(backend.timeout_head_ms.min(backend.timeout_first_token_ms)),
-                until(backend.timeout_first_token_ms),
-            ),
-        };
-        let (idle_ms, content_ms) = (backend.timeout_stream_idle_ms, backend.timeout_stream_content_ms);
-        Deadlines { head_ms, first_ms, request_ms, stream_ms, idle_ms, content_ms }
-    }
-
-    /// All at the same time: for a connection that is opened ahead of need.
-    pub fn until(at_ms: u64) -> Deadlines {
-        let (idle_ms, content_ms) = (0, 0);
-        Deadlines { head_ms: at_ms, first_ms: at_ms, request_ms: at_ms, stream_ms: at_ms, idle_ms, content_ms }
-    }
-
-    /// What a wait that ended too late means: `phase`, or that there is no time left at all.
-    pub fn fault(&self, phase: Fault) -> Fault {
-        if now_ms() >= self.request_ms.min(self.stream_ms) { Fault::Deadline } else { phase }
-    }
-}
 
 /// Why an attempt brought nothing, and how long the backend asked to be left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,19 +54,20 @@ pub async fn attempt<'a>(
     flight: &'a Flight,
     suspects: &Suspects,
 ) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
-    let deadlines = Deadlines::begin(core, upstream, plan.backend, since_ms);
-    let watched = core.times_first_content(plan.model);
+    let deadlines = Deadlines::begin(&core.snapshot.backends[plan.backend], upstream.form, since_ms);
+    let watched = core.upstreams.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
     let counted = Attempted::begin(core, plan.backend);
     let (mut wanted, mut refusals) = (Wanted::Any, 0);
     // In one function: one that is waited for is copied before it begins.
     let result = loop {
-        let leased = match lease::connection_now(core, &plan, wanted) {
+        let leased = match lease::connection_now(&core.upstreams, &plan, wanted) {
             Ok(None) => {
                 let asked_us = now_us();
-                let leased = Box::pin(lease::connection(core, &plan, wanted, deadlines, flight)).await;
+                let leasing = Box::pin(lease::connection(&core.upstreams, &plan, wanted, deadlines));
+                let leased = flight.unless_abandoned(leasing).await;
                 upstream.waited_since(asked_us);
-                leased
+                leased.unwrap_or(Err(Fault::Cancelled))
             }
             Ok(Some(lease)) => Ok(lease),
             Err(fault) => Err(fault),
@@ -185,40 +139,6 @@ pub async fn attempt<'a>(
             plan.end_with(fault);
             Err(fault.into())
         }
-    }
-}
-
-/// What a fault says of the backend's health.
-pub fn outcome(fault: Fault) -> Outcome {
-    match fault {
-        Fault::Connect | Fault::Handshake | Fault::Closed | Fault::Garbage | Fault::Truncated => Outcome::Bad,
-        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => Outcome::Bad,
-        Fault::Status(500..) => Outcome::Bad,
-        // It lives and says why.
-        Fault::Status(401..=403 | 407 | 429) | Fault::Quota => Outcome::Neutral,
-        Fault::Status(_) | Fault::ContextWindow => Outcome::Good,
-        Fault::FirstEvent(_) => Outcome::Neutral,
-        Fault::Refused | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => {
-            Outcome::Neutral
-        }
-    }
-}
-
-/// Whether a fault is that something did not come in time.
-pub fn is_late(fault: Fault) -> bool {
-    matches!(fault, Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline)
-}
-
-/// Whether a fault is the backend's, sick or not, or its provider's: however fast it came, the backend is not fast.
-pub fn is_failing(fault: Fault) -> bool {
-    match fault {
-        Fault::Connect | Fault::Handshake | Fault::Closed | Fault::Garbage | Fault::Truncated => true,
-        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => true,
-        // What another attempt may mend is not the request's own.
-        Fault::Status(_) | Fault::FirstEvent(_) => again(fault) != Again::Never,
-        Fault::Quota => true,
-        Fault::ContextWindow | Fault::Refused | Fault::NoBackend => false,
-        Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => false,
     }
 }
 

@@ -8,19 +8,20 @@ use std::task::Poll;
 use shards::{Attempts, Fault, Others, Rules, Step};
 
 use super::attempt::{FailedAttempt, attempt, failure};
-use super::connect::within;
 use super::flight::{Flight, Lane};
 use super::generation::Generation;
 use super::meter::CallTimes;
-use super::queue::{self, At, QueuePermit};
 use super::relay::PendingResponse;
-use super::route::{self, Plan, Tried};
 use super::store::CompletionGuard;
-use super::suspects::{Ended, Suspects};
 use super::upstream_request::UpstreamRequest;
+use crate::config::snapshot::Balance;
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
+use crate::net::within;
 use crate::net::{now_ms, now_us, random_u64, sleep_ms};
+use crate::upstream::queue::{self, At, QueuePermit};
+use crate::upstream::route::{self, Plan, Tried};
+use crate::upstream::suspects::{Ended, Suspects};
 
 /// Longest first wait between two attempts at one backend; each one more doubles it.
 const BACKOFF_MS: u64 = 150;
@@ -108,8 +109,8 @@ async fn answer<'a>(
     while let Some(model) = chain.next() {
         // What is out of service is asked last: nobody waits for it while a fallback serves.
         if chain.peek().is_some()
-            && !route::is_in_service(core, model)
-            && chain.clone().any(|next| route::is_in_service(core, next))
+            && !route::is_in_service(&core.upstreams, model)
+            && chain.clone().any(|next| route::is_in_service(&core.upstreams, next))
         {
             core.counters.fallbacks.add(1);
             continue;
@@ -165,7 +166,8 @@ async fn at_model<'a>(
 ) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
     let suspects = Suspects::default();
     let result = attempts(core, upstream, model, flight, &suspects).await;
-    suspects.judge(core, upstream, if result.is_ok() { Ended::Answered } else { Ended::Failed });
+    let ended = if result.is_ok() { Ended::Answered } else { Ended::Failed };
+    suspects.judge(&core.upstreams, upstream.body(), ended);
     result
 }
 
@@ -179,7 +181,15 @@ async fn attempts<'a>(
 ) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
     let settings = &core.snapshot.models[model];
     let asked_us = now_us();
-    let permit = queue::permit(core, At::Model(model), settings.timeout_queue_ms, flight).await;
+    let permit = match queue::permit_now(&core.upstreams, At::Model(model)) {
+        Ok(Some(permit)) => Ok(permit),
+        // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
+        Ok(None) => {
+            let waiting = Box::pin(queue::wait(&core.upstreams, At::Model(model), settings.timeout_queue_ms));
+            flight.unless_abandoned(waiting).await.unwrap_or(Err(Fault::Cancelled))
+        }
+        Err(fault) => Err(fault),
+    };
     upstream.waited_since(asked_us);
     let permit = match permit {
         Ok(permit) => permit,
@@ -193,12 +203,13 @@ async fn attempts<'a>(
         hint_max_ms: settings.retry_after_max_ms,
     };
     let mut attempts = Attempts::new(rules);
-    core.models[model].spread.borrow_mut().retries.deposit();
+    core.upstreams.models[model].spread.borrow_mut().retries.deposit();
     let mut tried = Tried::default();
+    let affinity = |balance: &Balance| upstream.affinity(balance);
     loop {
         flight.alive(core);
         let mut backend = None;
-        let result = match route::plan(core, upstream, model, &tried) {
+        let result = match route::plan(&core.upstreams, model, &tried, affinity) {
             Ok(plan) => {
                 tried.add(plan.target);
                 backend = Some(plan.backend);
@@ -219,14 +230,14 @@ async fn attempts<'a>(
         if flight.is_abandoned() {
             return Err(Passed { permit: Some(permit), fault: Fault::Cancelled, answer, then: Then::GiveUp });
         }
-        let others = if route::has_others(core, model, &tried) { Others::Untried } else { Others::None };
+        let others = if route::has_others(&core.upstreams, model, &tried) { Others::Untried } else { Others::None };
         let fault = miss.fault;
         if !upstream.may_repeat(fault) {
             return Err(Passed { permit: Some(permit), fault, answer, then: Then::GiveUp });
         }
         let left_ms = backend.map(|backend| upstream.left_ms(core, backend, since_ms));
         let step = {
-            let budget = &mut core.models[model].spread.borrow_mut().retries;
+            let budget = &mut core.upstreams.models[model].spread.borrow_mut().retries;
             attempts.next(fault, miss.hint_ms, others, left_ms, budget, random_u64())
         };
         match step {
@@ -274,7 +285,7 @@ async fn hedged<'a>(
 ) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
     let model = plan.model;
     let slow_us = {
-        let mut spread = core.models[model].spread.borrow_mut();
+        let mut spread = core.upstreams.models[model].spread.borrow_mut();
         spread.hedges.deposit();
         spread.first_content[upstream.form as usize].p95()
     };
@@ -287,9 +298,9 @@ async fn hedged<'a>(
             return result;
         }
         // Not only once: the budget fills while this one waits, and backends come back.
-        if route::has_others(core, model, tried)
-            && core.models[model].spread.borrow_mut().hedges.withdraw()
-            && let Ok(plan) = route::plan(core, upstream, model, tried)
+        if route::has_others(&core.upstreams, model, tried)
+            && core.upstreams.models[model].spread.borrow_mut().hedges.withdraw()
+            && let Ok(plan) = route::plan(&core.upstreams, model, tried, |balance| upstream.affinity(balance))
         {
             break plan;
         }

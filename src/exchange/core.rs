@@ -8,12 +8,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use shards::{Cache, CoreId, Fingerprint, Millis, Shard};
 
+use super::board::Board;
 use super::call::Call;
 use super::epochs::{Epoch, Epochs};
 use super::flight::{Flight, FreeList};
 use super::memory::RequestMemory;
 use super::messages::{Entry, Message};
-use super::node::Board;
 use super::purges::Purges;
 use super::quota::Quota;
 use super::second::SecondLevel;
@@ -25,6 +25,8 @@ use crate::net::{Panics, TaskPool, give_memory_back, now_ms};
 use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
 use crate::observe::series::SeriesIndex;
+use crate::upstream::message::Recipient;
+use crate::upstream::upstreams::CoreHandle;
 use crate::wire::http1::{KnownHeads, RequestHead, ResponseHead};
 use crate::wire::json::Tape;
 
@@ -39,7 +41,9 @@ pub struct Core {
     pub id: CoreId,
     /// Data cores of the node.
     pub count: u16,
-    pub outbox: Outbox<Message>,
+    pub outbox: Rc<Outbox<Message>>,
+    /// What its backends need of it.
+    pub handle: Rc<CoreHandle>,
     /// What this core owns of the cache and of the flights.
     pub shard: RefCell<Shard<Arc<Entry>>>,
     /// Copies of hot entries that other cores own.
@@ -64,8 +68,6 @@ pub struct Core {
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
     pub displaced: RefCell<Vec<Rc<Flight>>>,
-    /// Whether connections are being opened ahead of need.
-    pub warming: Cell<bool>,
     pub scratch: RefCell<Scratch>,
     /// Bytes of large events that have not come whole.
     pub event_bytes: Rc<Cell<u64>>,
@@ -87,7 +89,6 @@ pub struct Core {
     pub series: RefCell<SeriesIndex>,
     pub log: RefCell<LogBuffer>,
     pub panics: Panics,
-    pub draining: Cell<bool>,
     /// The drain's deadline has passed.
     pub halting: Cell<bool>,
     date: RefCell<(u64, [u8; crate::wire::http1::encode::DATE_BYTES])>,
@@ -142,6 +143,11 @@ impl Fresh {
     }
 }
 
+/// Where the background core's channel stands: behind that of the I/O core.
+fn background(data_cores: u16) -> usize {
+    usize::from(data_cores) + 1
+}
+
 impl Core {
     pub fn new(id: CoreId, count: u16, snapshot: &Snapshot, board: &Arc<Board>, outbox: Outbox<Message>) -> Core {
         let cores = u64::from(count.max(1));
@@ -149,7 +155,31 @@ impl Core {
         let budget = snapshot.cache.memory_bytes / cores;
         let near = if count > 1 { budget / NEAR_SHARE } else { 0 };
         let panics = Panics::default();
+        let counters = board.counters(id).clone();
+        let outbox = Rc::new(outbox);
+        let post = {
+            let (outbox, counters) = (outbox.clone(), counters.clone());
+            move |to, message| {
+                let to = match to {
+                    Recipient::Data(core) => usize::from(core.0),
+                    Recipient::Background => background(count),
+                };
+                if outbox.post(to, Message::Upstream(message)).is_err() {
+                    counters.messages_dropped.add(1);
+                }
+            }
+        };
+        let handle = Rc::new(CoreHandle {
+            id,
+            count,
+            counters: counters.clone(),
+            panics: panics.clone(),
+            warming: Cell::new(false),
+            draining: Cell::new(false),
+            post: Box::new(post),
+        });
         Core {
+            handle,
             id,
             count,
             outbox,
@@ -165,7 +195,6 @@ impl Core {
             calls: TaskPool::new(panics.clone()),
             feeding: RefCell::default(),
             displaced: RefCell::default(),
-            warming: Cell::new(false),
             request_memory: RequestMemory::new(board.clone(), id, snapshot.server.request_memory_bytes),
             scratch: RefCell::default(),
             event_bytes: Rc::default(),
@@ -175,12 +204,11 @@ impl Core {
             known_requests: RefCell::default(),
             known_responses: RefCell::default(),
             buffers: Buffers::new(BUFFERS_A_NODE / count.max(1) as usize),
-            counters: board.counters(id).clone(),
+            counters,
             quota: Quota::default(),
             series: RefCell::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.log.access)),
             panics,
-            draining: Cell::new(false),
             halting: Cell::new(false),
             date: RefCell::new((u64::MAX, [b' '; crate::wire::http1::encode::DATE_BYTES])),
         }
@@ -204,11 +232,16 @@ impl Core {
         }
     }
 
-    /// Sends a message to the background core, which stands behind the I/O core in the mail.
+    /// Sends a message to the background core.
     pub fn post_background(&self, message: Message) {
-        if self.outbox.post(usize::from(self.count) + 1, message).is_err() {
+        if self.outbox.post(background(self.count), message).is_err() {
             self.counters.messages_dropped.add(1);
         }
+    }
+
+    /// Whether it takes no new connections.
+    pub fn is_draining(&self) -> bool {
+        self.handle.draining.get()
     }
 
     /// Appends a `date` field; formatted once a second.

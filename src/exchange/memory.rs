@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use shards::CoreId;
 
-use super::node::Board;
+use super::board::Board;
 use crate::error::Failure;
 use crate::net::now_ms;
 

@@ -6,25 +6,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shards::breaker::Change;
 use shards::quota::{self, LimitId};
-use shards::{Asked, Check, CoreId, Fingerprint, Inserted, Lookup, Millis, Outcome, Settled};
+use shards::{Asked, CoreId, Fingerprint, Inserted, Lookup, Millis, Outcome, Settled};
 
-use super::connect;
 use super::core::{Core, NearCopy};
 use super::epochs::Epoch;
 use super::fingerprint::{of_form, of_question};
 use super::flight::{AnswerHead, End, Flight, Source};
 use super::generation::Current;
-use super::node::{BackendId, ModelId, NodeGeneration};
 use super::purges::{Tags, weed};
-use super::queue::{self, At};
-use super::route;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
-use crate::net::Dial;
 use crate::net::channel::{Class, Payload};
-use crate::net::tls::TlsFault;
+use crate::upstream::{self, message::UpstreamMessage, node::NodeGeneration};
 
 /// A stored answer. Always of status 200 and complete.
 #[derive(Debug)]
@@ -140,20 +134,10 @@ pub enum Message {
     Settle { fingerprint: Fingerprint, number: u64, kept: Option<Arc<Entry>> },
     /// To the owner: keep this, which was fetched outside of a flight.
     Keep { fingerprint: Fingerprint, entry: Arc<Entry> },
-    /// What is known of a backend's health: from the background core's checks, or from another data core's requests.
-    Health { backend: BackendId, news: News },
-    /// To the other data cores, and to the background core, which says so: one target of a model asked to be left alone.
-    Cooled { model: ModelId, target: usize, for_ms: u64 },
-    /// To the other data cores: a request waits for a connection to this backend; close some that are idle.
-    ConnectionWanted { backend: BackendId },
-    /// Data core to background core: a backend's breaker turned, and why.
-    Turned { backend: BackendId, from: CoreId, change: Change },
-    /// Data core to background core: a secure connection could not be made, and why.
-    Insecure { backend: BackendId, from: CoreId, fault: TlsFault },
+    /// Of a backend.
+    Upstream(UpstreamMessage),
     /// Data core to background core: the connection to Redis ended, or there is none, and why.
     SecondLevelLost { from: CoreId, why: String },
-    /// Background core to data cores: the backend's name leads to these now.
-    Addresses { backend: BackendId, addresses: Arc<[Dial]> },
     /// Background core to data cores: from now on this is in force. Answered, also where it is so already.
     Generation(Arc<NodeGeneration>),
     /// Data core to background core: generation `number` is in force here.
@@ -192,13 +176,10 @@ impl Payload for Message {
                 Class::Request
             }
             Message::Leave { .. } | Message::Settle { .. } | Message::Keep { .. } => Class::Request,
-            Message::Health { .. } | Message::Cooled { .. } | Message::ConnectionWanted { .. } => Class::Control,
-            Message::Turned { .. } | Message::Insecure { .. } | Message::SecondLevelLost { .. } => Class::Control,
+            Message::Upstream(_) | Message::SecondLevelLost { .. } => Class::Control,
             Message::Generation(_) | Message::InForce { .. } => Class::Control,
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
-            Message::Addresses { .. } | Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => {
-                Class::Control
-            }
+            Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => Class::Control,
             Message::Reopen | Message::Purged => Class::Control,
             Message::Log { .. } | Message::LogBuffer { .. } => Class::Log,
         }
@@ -216,22 +197,6 @@ impl Payload for Message {
             _ => 0,
         }
     }
-}
-
-/// See [`Message::Health`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    CheckPassed,
-    CheckFailed,
-    /// Requests of another core took it out of service for so long. `epoch` orders what crosses on its way.
-    Tripped {
-        for_ms: u64,
-        epoch: u64,
-    },
-    /// Probes of another core put it back into service.
-    Restored {
-        epoch: u64,
-    },
 }
 
 /// Whether a `Feed` is what a follower joined with.
@@ -390,7 +355,6 @@ fn join(core: &Core, fingerprint: Fingerprint, number: u64, follower: CoreId) {
 }
 
 /// Does what one message says. `Drain`, `Halt` and the messages of other kinds of core are for the core's own loop.
-/// What names a backend or a model of another generation is dropped: those who sent it find out by themselves.
 pub fn deliver(current: &Current, message: Message) {
     let core = current.core();
     let find = |fingerprint: &Fingerprint| core.flights.borrow().get(fingerprint).cloned();
@@ -473,35 +437,7 @@ pub fn deliver(current: &Current, message: Message) {
                 core.feeding.borrow_mut().remove(&(fingerprint, number));
             }
         }
-        Message::Health { backend, news } => {
-            let generation = current.get();
-            let Some(backend) = generation.backend(backend) else { return };
-            let now = core.now();
-            let mut breaker = generation.backends[backend].breaker.borrow_mut();
-            match news {
-                // Every core hears of it: there is nobody to tell.
-                News::CheckPassed => _ = breaker.checked(Check::Passed, now),
-                News::CheckFailed => _ = breaker.checked(Check::Failed, now),
-                News::Tripped { for_ms, epoch } => breaker.elsewhere_tripped(for_ms, epoch, now),
-                News::Restored { epoch } => breaker.elsewhere_restored(epoch, now),
-            }
-        }
-        Message::Cooled { model, target, for_ms } => {
-            let generation = current.get();
-            let model = generation.model(model);
-            model.into_iter().for_each(|model| _ = route::cooled(&generation, model, target, for_ms));
-        }
-        Message::ConnectionWanted { backend } => {
-            let generation = current.get();
-            let backend = generation.backend(backend);
-            backend.into_iter().for_each(|backend| queue::release(&generation, At::Backend(backend)));
-        }
-        Message::Addresses { backend, addresses } => {
-            let generation = current.get();
-            if let Some(backend) = generation.backend(backend) {
-                connect::moved(&generation, backend, addresses);
-            }
-        }
+        Message::Upstream(message) => upstream::deliver::deliver(&current.get().upstreams, message),
         Message::Generation(node) => {
             let number = node.number;
             // What cannot be secured was found before it was sent.
@@ -515,7 +451,7 @@ pub fn deliver(current: &Current, message: Message) {
         Message::QuotaSettle { limit, period, returned } => core.quota.settled(limit, period, &returned),
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}
-        Message::Stop | Message::Drained { .. } | Message::Turned { .. } | Message::Insecure { .. } => {}
+        Message::Stop | Message::Drained { .. } => {}
         Message::SecondLevelLost { .. } => {}
         Message::InForce { .. } => {}
     }

@@ -1,15 +1,13 @@
 //! What the metrics get of attempts, upstream calls and requests, and the gauges that are set once a tick. Only adds and
 //! stores on the core's own block; never waits.
 
-use shards::breaker::{Change, State};
 use shards::{EventFault, Fault};
 
-use super::backend::BackendState;
 use super::generation::Generation;
 use super::record::{CacheMark, RequestRecord};
 use super::upstream_request::UpstreamRequest;
 use crate::dialect::facts::{Form, TokenUsage};
-use crate::net::{now_us, unix_ms};
+use crate::net::now_us;
 use crate::observe::counters::{AttemptResult, BackendCounters};
 use crate::observe::series::{Amounts, Key, OTHER};
 
@@ -21,7 +19,7 @@ pub struct Attempted<'a> {
 
 impl<'a> Attempted<'a> {
     pub fn begin(core: &'a Generation, backend: usize) -> Attempted<'a> {
-        let counters = &core.backends[backend].counters();
+        let counters = &core.upstreams.backends[backend].counters();
         counters.attempts.add(1);
         Attempted { counters, result: AttemptResult::Cancelled }
     }
@@ -72,7 +70,8 @@ impl CallTimes {
 
     /// It has ended, with the usage it told of.
     pub fn end(self, core: &Generation, upstream: &UpstreamRequest, tokens: Option<TokenUsage>) {
-        let Some(operation) = core.models[upstream.model].counters().operation(upstream.endpoint as usize) else {
+        let Some(operation) = core.upstreams.models[upstream.model].counters().operation(upstream.endpoint as usize)
+        else {
             return;
         };
         let now = now_us();
@@ -125,12 +124,12 @@ pub fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
     };
     let key = Key {
         endpoint: record.endpoint as u8,
-        model: record.model.map_or(OTHER, |model| core.models[model].series()),
+        model: record.model.map_or(OTHER, |model| core.upstreams.models[model].series()),
         tenant: record.tenant.map_or(OTHER, |tenant| core.tenant_series(tenant)),
         status: record.status,
     };
     core.series.borrow_mut().add(&counters.series, key, amounts);
-    let of_model = record.model.map_or(&counters.without_model, |model| core.models[model].counters());
+    let of_model = record.model.map_or(&counters.without_model, |model| core.upstreams.models[model].counters());
     let Some(operation) = of_model.operation(record.endpoint as usize) else { return };
     operation.duration.record(now_us.saturating_sub(record.started_us));
     let Some(first_us) = record.first_byte_us.map(|at| at.saturating_sub(record.started_us)) else { return };
@@ -154,14 +153,6 @@ pub fn cost(core: &Generation, record: &RequestRecord) -> u64 {
     record.price.or_else(asked).map_or(0, |price| price.of(tokens.prompt, tokens.completion))
 }
 
-/// A backend came into or out of service by what this core found.
-pub fn turned(backend: &BackendState, change: &Change) {
-    let counters = backend.counters();
-    counters.state.set(state(change.to));
-    counters.reason.set(change.reason as u64 + 1);
-    counters.changed_unix_ms.set(unix_ms());
-}
-
 /// Sets the gauges.
 pub fn publish(core: &Generation) {
     let counters = &core.counters;
@@ -169,24 +160,8 @@ pub fn publish(core: &Generation) {
     let near = core.near.borrow();
     counters.cache_bytes.set(shard.cache().used_bytes() + near.used_bytes());
     counters.cache_entries.set(shard.cache().len() as u64);
-    for backend in &core.backends {
-        let (of, pool) = (backend.counters(), backend.pool.borrow());
-        of.state.set(state(backend.breaker.borrow().state()));
-        of.connections_idle.set(pool.idle() as u64);
-        of.connections_busy.set(pool.leased() as u64);
-        let (connections, streams) = backend.streams.counts();
-        of.http2_connections.set(connections);
-        of.http2_streams.set(streams);
-    }
-    for model in &core.models {
+    core.upstreams.backends.iter().for_each(|backend| backend.publish());
+    for model in &core.upstreams.models {
         model.counters().queue_depth.set(model.queue.waiting.borrow().waiting() as u64);
-    }
-}
-
-fn state(state: State) -> u64 {
-    match state {
-        State::Serving => 0,
-        State::Probing => 1,
-        State::Tripped => 2,
     }
 }

@@ -2,7 +2,7 @@
 //! the files above the steps hold what they share. A step takes what the step before proved and gives what the next
 //! one needs, so that leaving one out does not compile.
 
-pub mod backend; // what it keeps of each backend
+pub mod board; // what the cores of a node publish for each other
 pub mod core; // what one data core owns
 mod epochs; // since when copies of other cores' entries are out of date
 
@@ -13,12 +13,8 @@ pub mod flight; // one upstream call that any number of exchanges read
 mod memory; // what bodies of requests take
 pub mod messages; // what crosses cores, and what a core does with it
 mod meter; // what the metrics get
-pub mod model; // what a core keeps of each model
-pub mod node; // one configuration as all cores share it
 mod pace; // how slowly a client may move bytes
-pub mod permits; // caps of the node, lent to its cores
 pub mod purges; // what was purged, and when
-mod queue; // waiting for a permit
 pub mod quota; // what tenants may spend
 mod upstream_request; // a request as the upstream side needs it
 
@@ -28,22 +24,17 @@ mod call; // the sequence of the backend's side
 
 mod attempt; // one attempt: lease, send, and relay up to the first content
 
-pub mod connect; // new connections to backends, and those that are shared
-
 mod accept; // bytes -> head
 mod admit; // tenant + request -> permit
 mod authenticate; // head -> principal
 mod decode; // compressed body -> body
 mod endpoint; // method + path -> route
 mod fingerprint; // request -> fingerprint
-mod lease; // plan -> connection
 mod lookup; // fingerprint -> hit, or a subscriber in a flight
 mod named; // request -> where its model is named
 mod parse; // head -> request
 mod record; // everything -> one line of the log and the counters
 mod relay; // answer -> client
-mod route; // model -> plan
 pub mod second; // answers in Redis, shared by nodes
 mod send; // lease -> answer
 mod store; // capture -> cache
-mod suspects; // whose fault a 500 is

@@ -13,12 +13,12 @@ use shards::quota::{Admitted, Ask, ByLimit, Cost, Grant, Leases, Ledger, LimitId
 use smallvec::SmallVec;
 
 use super::authenticate::Principal;
-use super::connect::within;
 use super::core::Core;
 use super::generation::Generation;
 use crate::config::snapshot::{self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, Price, Running};
 use crate::dialect::facts::{Endpoint, RequestFacts, TokenUsage};
 use crate::error::{Failure, Limited, LimitedCount};
+use crate::net::within;
 use crate::net::{now_ms, unix_ms};
 
 /// How long an answer of a home core is waited for before it is asked again, and how often: a core that does not answer
@@ -290,7 +290,7 @@ impl Spending {
         let price = self.generation.snapshot.models[model].price;
         let used = match tokens {
             Some(tokens) => {
-                let model = &self.generation.models[self.model];
+                let model = &self.generation.upstreams.models[self.model];
                 let mut estimate = model.estimate.borrow_mut();
                 estimate.note_prompt(self.amounts.prompt_bytes, tokens.prompt);
                 if !self.amounts.is_bounded {
@@ -337,7 +337,7 @@ impl Amounts {
         facts: Option<&RequestFacts>,
         body: &[u8],
     ) -> Amounts {
-        let estimate = generation.models[model].estimate.borrow();
+        let estimate = generation.upstreams.models[model].estimate.borrow();
         let (prompt_bytes, media) = facts
             .and_then(|facts| facts.prompt)
             .map_or((0, 0), |span| text_bytes(&generation.quota.files, span.of(body)));

@@ -248,7 +248,7 @@ async fn answer(
         if server.health_paths == HealthPaths::Unknown {
             return Err(Failure::UnknownPath { near: None }.into());
         }
-        if route.answerer == Answerer::Readiness && core.draining.get() {
+        if route.answerer == Answerer::Readiness && core.is_draining() {
             return Err(Failure::Draining.into());
         }
         // No credential is asked for, so no body is waited for.

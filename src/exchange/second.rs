@@ -15,11 +15,11 @@ use shards::Fingerprint;
 
 use self::link::Link;
 use self::value::Unusable;
-use super::connect::within;
 use super::core::Core;
 use super::messages::{Entry, Message};
 use super::purges::Tags;
 use crate::net::tls::{self, TlsContext, TlsSettings};
+use crate::net::within;
 use crate::net::{Dial, DialOptions, Duplex, FastOpen, dial_any, now_ms, sleep_ms};
 use crate::wire::Span;
 use crate::wire::resp::{self, Reply};

@@ -9,13 +9,9 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice};
 use shards::Fault;
 
-use super::attempt::Deadlines;
-use super::connect;
 use super::flight::{Flight, Lane};
 use super::generation::Generation;
-use super::lease::{Carrier, Lease, Origin};
 use super::named::Named;
-use super::route::Plan;
 use super::upstream_request::UpstreamRequest;
 use crate::config::snapshot::{Backend, CredentialField, IncludeUsage};
 use crate::dialect::Edits;
@@ -23,6 +19,10 @@ use crate::dialect::facts::{Endpoint, Form};
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
 use crate::net::http2::Http2Fault;
 use crate::net::now_us;
+use crate::upstream::connect;
+use crate::upstream::deadlines::Deadlines;
+use crate::upstream::lease::{Carrier, Lease, Origin};
+use crate::upstream::route::Plan;
 use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode};
 use crate::wire::{Span, percent};
 
@@ -138,7 +138,7 @@ pub async fn request(
         if !ended {
             let result = if input.is_empty() {
                 core.buffers.give(std::mem::take(&mut input));
-                poll_fn(|context| lease.poll_read_new(core, &mut input, context)).await
+                poll_fn(|context| lease.poll_read_new(|| core.buffers.take(), &mut input, context)).await
             } else {
                 if input.capacity() == input.len() {
                     input.reserve(HEAD_BYTES);
@@ -148,7 +148,7 @@ pub async fn request(
                 result
             };
             ended = !matches!(result, Ok(read) if read > 0);
-            refused = result.is_err_and(|error| connect::is_refused(core, plan.backend, &error));
+            refused = result.is_err_and(|error| connect::is_refused(&core.upstreams, plan.backend, &error));
         }
         if ended {
             upstream.waited_since(sent_us);

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use shards::balancer::hash;
 use shards::{Fault, may_have_acted};
 
 use super::client::ClientConnection;
@@ -11,6 +12,7 @@ use super::memory::Reserved;
 use super::named::Named;
 use super::parse::{BodyPlace, Request};
 use super::record::RequestId;
+use crate::config::snapshot::Balance;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
 use crate::net::{now_ms, now_us};
 use crate::wire::http1::{Method, RequestHead};
@@ -18,6 +20,10 @@ use crate::wire::http1::{Method, RequestHead};
 /// A message up to this is copied to memory of just its size: the buffer it came in, which is in a near cache, serves the
 /// next request.
 const COPY_BYTES: usize = 4 << 10;
+
+/// How much of a prompt decides where it goes, with `balance = "prefix"`: system prompts and the first turn, which is
+/// what conversations share.
+const PROMPT_BYTES: usize = 1024;
 
 pub struct UpstreamRequest {
     pub endpoint: Endpoint,
@@ -70,6 +76,19 @@ impl UpstreamRequest {
             _memory: client.memory.take(),
             body: compact(core, std::mem::replace(&mut request.body, BodyPlace::Behind { length: 0 })),
         }
+    }
+
+    /// Where on the ring of a model's backends it belongs.
+    pub fn affinity(&self, balance: &Balance) -> u64 {
+        if let Balance::Sticky(field) = balance
+            && let Some(session) = self.head.fields.find(self.head_bytes(), field)
+        {
+            return hash(session);
+        }
+        let body = self.body();
+        let start = self.facts.and_then(|facts| facts.prompt).map_or(0, |prompt| prompt.start as usize);
+        let prompt = &body[start.min(body.len())..];
+        hash(&prompt[..prompt.len().min(PROMPT_BYTES)])
     }
 
     /// What was waited for since `us` has come.

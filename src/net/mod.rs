@@ -48,7 +48,9 @@ pub use duplex::Duplex;
 pub use transport::Transport;
 
 mod spawn;
+mod within; // waits that end
 pub use spawn::{InlineTask, Panics, TaskPool, spawn, spawn_lasting};
+pub use within::within;
 
 /// Milliseconds of the simulated clock.
 #[cfg(sim)]

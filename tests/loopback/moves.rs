@@ -9,14 +9,16 @@ use std::thread::JoinHandle;
 
 use ringway::config::load::load;
 use ringway::cores::data::{self, ListeningSocket, Parts};
+use ringway::upstream::message::UpstreamMessage;
 
 use ringway::cores::supervise::Beat;
+use ringway::exchange::board::Board;
 use ringway::exchange::messages::Message;
-use ringway::exchange::node::{self, BackendId, Board, NodeGeneration};
 use ringway::net::Dial;
 use ringway::net::channel::{Inbox, Notifier, Outbox, connect};
 use ringway::net::runtime::run_data_core;
 use ringway::net::tls::TicketSeed;
+use ringway::upstream::node::{self, BackendId, NodeGeneration};
 use shards::{CoreId, Fingerprint};
 
 use super::kit::*;
@@ -76,7 +78,7 @@ impl Node {
 
     /// The name leads to `addresses`, and the core knows.
     fn moves(&self, addresses: &[SocketAddr]) {
-        self.post(Message::Addresses { backend: BackendId(0), addresses: list(addresses) });
+        self.post(Message::Upstream(UpstreamMessage::Addresses { backend: BackendId(0), addresses: list(addresses) }));
         // It answers what comes behind; nobody flies by this number.
         let fingerprint = Fingerprint([0; 32]);
         self.post(Message::Join { fingerprint, number: u64::MAX, follower: CoreId(BACKGROUND) });

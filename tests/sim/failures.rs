@@ -178,7 +178,7 @@ fn what_one_core_finds_of_a_backend_the_others_hear() {
         story.finish_clients();
         world.run_ms(200);
         let out = |core: &Rc<Generation>| {
-            (0..2).map(|backend| core.backends[backend].breaker.borrow().state()).collect::<Vec<_>>()
+            (0..2).map(|backend| core.upstreams.backends[backend].breaker.borrow().state()).collect::<Vec<_>>()
         };
         let states: Vec<Vec<State>> = story.house.generations().iter().map(out).collect();
         assert!(states[0].contains(&State::Tripped), "{states:?}");

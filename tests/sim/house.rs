@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use ringway::config::load::load;
 use ringway::config::snapshot::{Address, Backend, Concurrent, Counted, PurgeScope, Snapshot};
+use ringway::exchange::board::Board;
 use ringway::exchange::core::Core;
 use ringway::exchange::generation::{Current, Generation};
 use ringway::exchange::messages::{Message, deliver};
-use ringway::exchange::node::{self, BackendId, Board, NodeGeneration};
 use ringway::net::channel::{Notifier, Outbox, connect};
 use ringway::net::sim::{Place, TaskId, World};
 use ringway::net::{Dial, EventFdReader, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
 use ringway::observe::counters::{Counter, Counters};
 use ringway::serve::{Acceptor, connection};
+use ringway::upstream::message::UpstreamMessage;
+use ringway::upstream::node::{self, BackendId, NodeGeneration};
 use shards::CoreId;
 
 use crate::backend::Speaks;
@@ -274,7 +276,7 @@ impl House {
                 loop {
                     inbox.wait(&mut reader).await;
                     while let Some(message) = inbox.take() {
-                        if let Message::Addresses { backend, addresses } = &message {
+                        if let Message::Upstream(UpstreamMessage::Addresses { backend, addresses }) = &message {
                             let (BackendId(backend), addresses, at_us) = (*backend, addresses.clone(), now_us());
                             let backend = backend as usize;
                             ledger.tell(Told { core: index, backend, addresses, at_us });
@@ -300,7 +302,10 @@ impl House {
     pub fn moves(&self, backend: usize, addresses: Vec<Dial>) {
         let addresses: Arc<[Dial]> = addresses.into();
         for core in 0..self.cores.len() {
-            let message = Message::Addresses { backend: BackendId(backend as u32), addresses: addresses.clone() };
+            let message = Message::Upstream(UpstreamMessage::Addresses {
+                backend: BackendId(backend as u32),
+                addresses: addresses.clone(),
+            });
             assert!(self.background.post(core, message).is_ok(), "a core has mail");
         }
     }
@@ -317,7 +322,7 @@ impl House {
     pub fn drain(&mut self, world: &World) {
         self.listeners.drain(..).for_each(|listener| shutdown_both(listener.id()));
         for (index, core) in self.cores.iter().enumerate() {
-            core.core().draining.set(true);
+            core.core().handle.draining.set(true);
             let own = core.core().clone();
             world.spawn(Place::Core(index), async move {
                 while !own.is_idle() {
@@ -348,8 +353,8 @@ impl House {
             if let Ok(shard) = core.shard.try_borrow() {
                 shard.check();
             }
-            core.models.iter().for_each(|model| model.queue.waiting.borrow().check());
-            for backend in &core.backends {
+            core.upstreams.models.iter().for_each(|model| model.queue.waiting.borrow().check());
+            for backend in &core.upstreams.backends {
                 if let Ok(pool) = backend.pool.try_borrow() {
                     pool.check();
                 }
@@ -369,18 +374,18 @@ impl House {
             return; // some have not heard yet
         }
         for (model, settings) in first.snapshot.models.iter().enumerate() {
-            let (most, permits) = (settings.max_concurrent_requests, &first.models[model].queue.permits);
-            let held: u32 = cores().map(|core| core.models[model].queue.permits.held()).sum();
+            let (most, permits) = (settings.max_concurrent_requests, &first.upstreams.models[model].queue.permits);
+            let held: u32 = cores().map(|core| core.upstreams.models[model].queue.permits.held()).sum();
             assert_eq!(held + permits.free(), most, "permits of a model");
-            let taken: u32 = cores().map(|core| core.models[model].queue.waiting.borrow().taken()).sum();
+            let taken: u32 = cores().map(|core| core.upstreams.models[model].queue.waiting.borrow().taken()).sum();
             assert!(taken <= most, "{taken} requests with a model, at most {most}");
         }
         for (backend, settings) in first.snapshot.backends.iter().enumerate() {
-            let (most, permits) = (settings.connections.max, &first.backends[backend].permits);
+            let (most, permits) = (settings.connections.max, &first.upstreams.backends[backend].permits);
             if permits.are_lent() {
-                let held: u32 = cores().map(|core| core.backends[backend].permits.held()).sum();
+                let held: u32 = cores().map(|core| core.upstreams.backends[backend].permits.held()).sum();
                 assert_eq!(held + permits.free(), most, "permits of a backend");
-                let open: usize = cores().map(|core| core.backends[backend].pool.borrow().open()).sum();
+                let open: usize = cores().map(|core| core.upstreams.backends[backend].pool.borrow().open()).sum();
                 assert!(open <= most as usize, "{open} connections to a backend, at most {most}");
             }
         }
@@ -423,10 +428,10 @@ impl House {
             assert_eq!(core.feeding.borrow().len(), 0, "flights that feed others: {}", self.describe());
             assert_eq!(core.displaced.borrow().len(), 0, "displaced copies: {}", self.describe());
             assert_eq!(core.shard.borrow().flights().len(), 0, "flights owned by core {:?}", core.id);
-            for model in &core.models {
+            for model in &core.upstreams.models {
                 assert_eq!(model.queue.waiting.borrow().taken(), 0, "turns at a model of core {:?}", core.id);
             }
-            for state in &core.backends {
+            for state in &core.upstreams.backends {
                 assert_eq!(state.pool.borrow().leased(), 0, "leases of core {:?}", core.id);
                 assert_eq!(state.in_flight(), 0, "plans of core {:?}", core.id);
                 assert_eq!(state.streams.open(), 0, "streams of core {:?}", core.id);

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringway::exchange::messages::Message;
-use ringway::exchange::node::NodeGeneration;
 use ringway::net::now_us;
+use ringway::upstream::node::NodeGeneration;
 
 use crate::house::{House, Setup, parts};
 use crate::ledger::{Book, Ledger, Outcome};

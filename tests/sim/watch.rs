@@ -24,11 +24,12 @@ pub struct Watch {
 impl Glance {
     fn of(core: &Generation) -> Glance {
         let now = core.now();
-        let gate =
-            |backend: usize| (core.backends[backend].in_flight(), core.backends[backend].breaker.borrow().gate(now));
-        let backends: Vec<_> = (0..core.backends.len()).map(gate).collect();
+        let gate = |backend: usize| {
+            (core.upstreams.backends[backend].in_flight(), core.upstreams.backends[backend].breaker.borrow().gate(now))
+        };
+        let backends: Vec<_> = (0..core.upstreams.backends.len()).map(gate).collect();
         // A model whose backends are all out of service, or were asked to be left alone, asks them all the same.
-        let panics = core.snapshot.models.iter().zip(&core.models).any(|(model, state)| {
+        let panics = core.snapshot.models.iter().zip(&core.upstreams.models).any(|(model, state)| {
             let spread = state.spread.borrow();
             let serves = |(target, to): (usize, &Target)| {
                 backends[to.backend].1 != Gate::Shut && now >= spread.cool_until[target]

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::exchange::messages::{Message, News};
-use crate::exchange::node::{BackendId, NodeGeneration};
+use crate::exchange::messages::Message;
 use crate::net::Dial;
 use crate::net::channel::Outbox;
+use crate::upstream::message::{HealthNews, UpstreamMessage};
+use crate::upstream::node::{BackendId, NodeGeneration};
 
 /// When a core that had no room is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -24,7 +25,7 @@ pub enum Notice {
     /// The result of the health check.
     Health {
         backend: BackendId,
-        news: News,
+        news: HealthNews,
     },
     /// The addresses that a backend's name resolves to.
     Addresses {
@@ -73,9 +74,11 @@ impl Notice {
     fn message(&self) -> Message {
         match self {
             Notice::Addresses { backend, addresses } => {
-                Message::Addresses { backend: *backend, addresses: addresses.clone() }
+                Message::Upstream(UpstreamMessage::Addresses { backend: *backend, addresses: addresses.clone() })
             }
-            Notice::Health { backend, news } => Message::Health { backend: *backend, news: *news },
+            Notice::Health { backend, news } => {
+                Message::Upstream(UpstreamMessage::Health { backend: *backend, news: *news })
+            }
             Notice::Generation(node) => Message::Generation(node.clone()),
             Notice::Purged => Message::Purged,
             Notice::Reopen => Message::Reopen,

@@ -23,9 +23,9 @@ use crate::control::admin::Admin;
 use crate::control::admin::reload::{Asked, Ended, Outcome, Trigger};
 use crate::cores::preflight::{Preflight, preflight};
 use crate::cores::{notify, resolve, secure};
-use crate::exchange::node::{NodeGeneration, Parts};
 use crate::net::Dial;
 use crate::observe::told;
+use crate::upstream::node::{NodeGeneration, Parts};
 
 /// Longest time to read a configuration and the files it names, and to resolve the names in it.
 const READ_LIMIT: Duration = Duration::from_secs(60);

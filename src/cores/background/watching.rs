@@ -20,10 +20,10 @@ use crate::control::health::{self, Addresses, Judge};
 use crate::control::keep::{Pauses, keep};
 use crate::control::names::{self, Name, Pace, Resolver};
 use crate::control::probe::{Http, Secure, Target};
-use crate::exchange::messages::News;
-use crate::exchange::node::{BackendId, NodeBackend};
 use crate::net::Panics;
 use crate::net::tls::{TlsContext, TlsSettings};
+use crate::upstream::message::HealthNews;
+use crate::upstream::node::{BackendId, NodeBackend};
 
 pub struct Watching {
     watched: RefCell<BTreeMap<BackendId, Watched>>,
@@ -57,14 +57,14 @@ impl Watching {
                     let Some(name) = called(backend) else { return };
                     info!(backend = &*name, "backend {name} passes its health checks again after {seconds} s");
                     admin.checked(&name, None);
-                    notices.tell(data_cores, &Notice::Health { backend, news: News::CheckPassed });
+                    notices.tell(data_cores, &Notice::Health { backend, news: HealthNews::CheckPassed });
                 }
                 Finding::Sick { backend, why } => {
                     let backend = BackendId(backend);
                     let Some(name) = called(backend) else { return };
                     warn!(backend = &*name, "backend {name} is out of service, its checks fail: {why}");
                     admin.checked(&name, Some(why));
-                    notices.tell(data_cores, &Notice::Health { backend, news: News::CheckFailed });
+                    notices.tell(data_cores, &Notice::Health { backend, news: HealthNews::CheckFailed });
                 }
                 Finding::Addresses { backend, addresses } => {
                     notices.tell(data_cores, &Notice::Addresses { backend: BackendId(backend), addresses });

@@ -78,8 +78,7 @@ pub fn write(
     let next = if record.delivery.version == HttpVersion::Http2 {
         // RFC 9113 8.2.2: there is no such field; the connection's own end is GOAWAY.
         Next::KeepAlive
-    } else if record.delivery.persistence == Persistence::Close || delimited == Delimited::Close || core.draining.get()
-    {
+    } else if record.delivery.persistence == Persistence::Close || delimited == Delimited::Close || core.is_draining() {
         out.extend_from_slice(b"connection: close\r\n");
         Next::Close
     } else {

@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 use shards::Fault;
 
 use super::upstream::Tail;
-use crate::exchange::attempt::Deadlines;
 use crate::exchange::core::Core;
 use crate::exchange::flight::Flight;
-use crate::exchange::lease::Lease;
 use crate::exchange::send::Answer;
 use crate::limits::DECODED_STEP_BYTES;
 use crate::net::now_ms;
+use crate::upstream::deadlines::Deadlines;
+use crate::upstream::lease::Lease;
 use crate::wire::body::{Body, Decoder};
 use crate::wire::coding::{Coding, Decompressor, Output};
 use crate::wire::http1::Persistence;
@@ -181,7 +181,7 @@ impl<'a> Source<'a> {
             }
             self.reading = Reading::AwaitsBytes;
         }
-        let result = ready!(self.lease.poll_read_new(core, &mut self.input, context));
+        let result = ready!(self.lease.poll_read_new(|| core.buffers.take(), &mut self.input, context));
         self.reading = Reading::Idle;
         Poll::Ready(self.has_read(core, result))
     }

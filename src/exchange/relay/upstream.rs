@@ -15,15 +15,16 @@ use super::{head, passed};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{AnswerFacts, Endpoint, ErrorKind, ErrorShape, Form, NotStored, Substance, TokenUsage};
 use crate::error::Failure;
-use crate::exchange::attempt::{Deadlines, FailedAttempt, failure, first_event, refusal};
+use crate::exchange::attempt::{FailedAttempt, failure, first_event, refusal};
 use crate::exchange::core::{Core, Scratch};
 use crate::exchange::flight::{AnswerHead, Flight};
 use crate::exchange::generation::Generation;
-use crate::exchange::lease::Lease;
-use crate::exchange::route::Plan;
 use crate::exchange::send::Answer;
 use crate::exchange::upstream_request::UpstreamRequest;
 use crate::net::{now_ms, unix_ms};
+use crate::upstream::deadlines::Deadlines;
+use crate::upstream::lease::Lease;
+use crate::upstream::route::Plan;
 use crate::wire::body::{Body, Decoder};
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Framing, Method, Persistence, encode};
@@ -485,7 +486,7 @@ fn answer_head(
     };
     AnswerHead {
         status: head.status,
-        backend: core.backends[backend].name().clone(),
+        backend: core.upstreams.backends[backend].name().clone(),
         form: facts.form,
         content_type,
         length,
@@ -514,7 +515,7 @@ impl Tail {
     fn over(self, core: &Generation) {
         // Bytes behind the body that nobody asked for: the connection cannot be trusted.
         let clean = self.decoder.is_done() && self.consumed == self.input.len();
-        if clean && self.persistence == Persistence::KeepAlive && !core.draining.get() {
+        if clean && self.persistence == Persistence::KeepAlive && !core.is_draining() {
             self.lease.give_back(self.idle_ms);
         }
         core.buffers.give(self.input);
@@ -528,7 +529,8 @@ impl Tail {
             // Its end is read, for a stream that is dropped before is reset.
             loop {
                 core.buffers.give(std::mem::take(&mut self.input));
-                let result = poll_fn(|context| self.lease.poll_read_new(core, &mut self.input, context)).await;
+                let result =
+                    poll_fn(|context| self.lease.poll_read_new(|| core.buffers.take(), &mut self.input, context)).await;
                 if !matches!(result, Ok(read) if read > 0) {
                     return core.buffers.give(self.input);
                 }
@@ -539,7 +541,8 @@ impl Tail {
             if rest.is_empty() {
                 core.buffers.give(std::mem::take(&mut self.input));
                 self.consumed = 0;
-                let result = poll_fn(|context| self.lease.poll_read_new(core, &mut self.input, context)).await;
+                let result =
+                    poll_fn(|context| self.lease.poll_read_new(|| core.buffers.take(), &mut self.input, context)).await;
                 garbage = !matches!(result, Ok(read) if read > 0);
                 continue;
             }

@@ -5,15 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::task::Waker;
 
+use shards::breaker::{Change, State};
 use shards::{Breaker, BreakerRules, CoreId, Latency, Millis, Pool, PoolBounds, Queue, StreamBounds};
 
-use super::connect::Shared;
+use super::lately::Lately;
 use super::node::{BackendId, NodeBackend};
 use super::permits::{Cap, CorePermits, Sharing, streams_max};
-use super::suspects::Lately;
+use super::shared::SharedConnections;
 use crate::config::snapshot::{Backend, Protocol};
 use crate::net::tls::{Agreed, TlsContext, TlsError};
-use crate::net::{Dial, Duplex};
+use crate::net::{Dial, Duplex, unix_ms};
 use crate::observe::counters::BackendCounters;
 
 /// How fast a backend's latency of the past counts for less.
@@ -34,7 +35,7 @@ pub struct BackendState {
     protocol: Protocol,
     /// Connections of HTTP/1.1, and those of HTTP/2.
     pub pool: RefCell<Pool<Duplex, Dial>>,
-    pub streams: Shared,
+    pub streams: SharedConnections,
     /// What it agreed to speak last, where that is its to choose.
     pub agreed: Cell<Option<Agreed>>,
     /// Next address to try.
@@ -85,7 +86,7 @@ impl BackendState {
         let permits = CorePermits::new(node.permits.clone());
         Ok(BackendState {
             pool: RefCell::new(Pool::new(pool, addresses.clone())),
-            streams: Shared::new(streams, addresses.clone(), share(settings.http2_connections.min) as usize),
+            streams: SharedConnections::new(streams, addresses.clone(), share(settings.http2_connections.min) as usize),
             addresses: RefCell::new(addresses),
             tls,
             protocol: settings.protocol,
@@ -161,6 +162,25 @@ impl BackendState {
         self.speaks_http2() || unasked && self.protocol == Protocol::Auto
     }
 
+    /// It came into or out of service by what this core found.
+    pub fn note_change(&self, change: &Change) {
+        let counters = self.counters();
+        counters.state.set(state_number(change.to));
+        counters.reason.set(change.reason as u64 + 1);
+        counters.changed_unix_ms.set(unix_ms());
+    }
+
+    /// Sets the gauges.
+    pub fn publish(&self) {
+        let (of, pool) = (self.counters(), self.pool.borrow());
+        of.state.set(state_number(self.breaker.borrow().state()));
+        of.connections_idle.set(pool.idle() as u64);
+        of.connections_busy.set(pool.leased() as u64);
+        let (connections, streams) = self.streams.counts();
+        of.http2_connections.set(connections);
+        of.http2_streams.set(streams);
+    }
+
     /// It has agreed to what is spoken: that decides how many requests it may have at a time.
     pub fn learn(&self, settings: &Backend, agreed: Agreed) {
         if self.agreed.replace(Some(agreed)) == Some(agreed) {
@@ -175,5 +195,14 @@ impl BackendState {
         while let Some(next) = queue.grant() {
             next.wake();
         }
+    }
+}
+
+/// How the metrics say it.
+fn state_number(state: State) -> u64 {
+    match state {
+        State::Serving => 0,
+        State::Probing => 1,
+        State::Tripped => 2,
     }
 }

@@ -1,14 +1,13 @@
 //! Backends that answered one request with a 500. That may be the request's fault: one that makes every server fail would
 //! take them all out of service, one after the other. Judged when the request is over; owned by the request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use shards::balancer::hash;
 use shards::breaker::Outcome;
 
-use super::generation::Generation;
 use super::route::{self, Plan};
-use super::upstream_request::UpstreamRequest;
+use super::upstreams::Upstreams;
 
 /// The backends that failed, and in which term of service.
 #[derive(Default)]
@@ -36,13 +35,13 @@ impl Suspects {
         }
     }
 
-    /// Tells the breakers.
-    pub fn judge(&self, core: &Generation, upstream: &UpstreamRequest, ended: Ended) {
+    /// Tells the breakers. `body` is that of the request.
+    pub fn judge(&self, upstreams: &Upstreams, body: &[u8], ended: Ended) {
         let suspects = self.0.take();
         let Some(first) = suspects.first() else { return };
-        let is_new = || core.backends[first.backend].failed_lately.is_new(hash(upstream.body()));
+        let is_new = || upstreams.backends[first.backend].failed_lately.is_new(hash(body));
         for suspect in guilty(&suspects, ended, is_new) {
-            route::tell(core, suspect.backend, |breaker, now| breaker.broke_off(suspect.term, Outcome::Bad, now));
+            route::tell(upstreams, suspect.backend, |breaker, now| breaker.broke_off(suspect.term, Outcome::Bad, now));
         }
     }
 }
@@ -56,29 +55,6 @@ fn guilty(suspects: &[Suspect], ended: Ended, is_new: impl FnOnce() -> bool) -> 
         Ended::Answered => suspects,
         Ended::Failed if alone && is_new() => &suspects[..1],
         Ended::Failed => &[],
-    }
-}
-
-/// The requests that failed lately at one backend, as this core saw it: one that is sent again and again is one failure.
-#[derive(Default)]
-pub struct Lately {
-    hashes: [Cell<u64>; LATELY],
-    next: Cell<usize>,
-}
-
-/// So many are remembered: more than it takes to eject a backend by default, and short enough to look through.
-const LATELY: usize = 8;
-
-impl Lately {
-    /// Whether the request with this hash did not fail lately. From now on it did.
-    fn is_new(&self, hash: u64) -> bool {
-        if self.hashes.iter().any(|known| known.get() == hash) {
-            return false;
-        }
-        let next = self.next.get();
-        self.hashes[next % LATELY].set(hash);
-        self.next.set(next.wrapping_add(1));
-        true
     }
 }
 
@@ -99,16 +75,5 @@ mod tests {
         assert_eq!(guilty(&[one, one, one], Ended::Failed, || true), [one], "one request, one failure");
         assert_eq!(guilty(&[one, one], Ended::Failed, || false), [], "the same request once more");
         assert_eq!(guilty(&[], Ended::Failed, || true), []);
-    }
-
-    #[test]
-    fn requests_are_new_until_they_failed_and_again_once_they_are_forgotten() {
-        let lately = Lately::default();
-        assert!(lately.is_new(7));
-        assert!(!lately.is_new(7));
-        for hash in 100..100 + LATELY as u64 {
-            assert!(lately.is_new(hash));
-        }
-        assert!(lately.is_new(7));
     }
 }

@@ -8,13 +8,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use shards::{CoreId, Enter, Fault, Place, Queue};
+use shards::{Enter, Fault, Place, Queue};
 
-use super::connect::Done;
-use super::flight::Flight;
-use super::generation::Generation;
-use super::messages::Message;
+use super::message::UpstreamMessage;
 use super::permits::CorePermits;
+use super::upstreams::{Done, Upstreams};
 use crate::net::{sleep_ms, spawn};
 
 /// How often a core on which requests wait looks for permits that other cores have returned. A wake-up by message would cost
@@ -30,59 +28,51 @@ pub enum At {
 
 /// Somebody's permit; the next one's when it is dropped.
 pub struct QueuePermit {
-    core: Rc<Generation>,
+    upstreams: Rc<Upstreams>,
     at: At,
 }
 
 /// A permit, if it is had without waiting. Errors: the queue is full.
-pub fn permit_now(core: &Rc<Generation>, at: At) -> Result<Option<QueuePermit>, Fault> {
-    let (mut queue, permits) = (queue(core, at).borrow_mut(), permits(core, at));
+pub fn permit_now(upstreams: &Rc<Upstreams>, at: At) -> Result<Option<QueuePermit>, Fault> {
+    let (mut queue, permits) = (queue(upstreams, at).borrow_mut(), permits(upstreams, at));
     if queue.waiting() == 0 && queue.taken() >= permits.held() && permits.take() {
         queue.resize(permits.held());
     }
     let entered = queue.enter();
     drop(queue);
     match entered {
-        Enter::Go => Ok(Some(QueuePermit { core: core.clone(), at })),
+        Enter::Go => Ok(Some(QueuePermit { upstreams: upstreams.clone(), at })),
         Enter::Wait => Ok(None),
         Enter::Full => {
-            core.counters.queue_full.add(1);
+            upstreams.core.counters.queue_full.add(1);
             Err(Fault::QueueFull)
         }
     }
 }
 
-/// Waits for a permit. Errors: the queue is full, the wait too long, or everybody has left.
-pub async fn permit(core: &Rc<Generation>, at: At, timeout_ms: u64, flight: &Flight) -> Result<QueuePermit, Fault> {
-    match permit_now(core, at)? {
-        Some(permit) => Ok(permit),
-        // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
-        None => flight.unless_abandoned(Box::pin(wait(core, at, timeout_ms))).await.unwrap_or(Err(Fault::Cancelled)),
-    }
-}
-
-async fn wait(core: &Rc<Generation>, at: At, timeout_ms: u64) -> Result<QueuePermit, Fault> {
+/// Waits for a permit where there was none at once. Errors: the wait takes too long.
+pub async fn wait(upstreams: &Rc<Upstreams>, at: At, timeout_ms: u64) -> Result<QueuePermit, Fault> {
     let mut waiting: Option<Waiting<'_>> = None;
     let mut too_late = pin!(sleep_ms(timeout_ms));
     poll_fn(|context| {
-        let mut queue = queue(core, at).borrow_mut();
+        let mut queue = queue(upstreams, at).borrow_mut();
         match &mut waiting {
             Some(waiting) => {
                 if queue.take_grant(waiting.place) {
                     waiting.over = true;
-                    return Poll::Ready(Ok(QueuePermit { core: core.clone(), at }));
+                    return Poll::Ready(Ok(QueuePermit { upstreams: upstreams.clone(), at }));
                 }
                 queue.replace(waiting.place, context.waker().clone());
                 drop(queue);
             }
             none => {
-                *none = Some(Waiting { core, at, place: queue.wait(context.waker().clone()), over: false });
+                *none = Some(Waiting { upstreams, at, place: queue.wait(context.waker().clone()), over: false });
                 drop(queue);
-                look_elsewhere(core, at);
+                look_elsewhere(upstreams, at);
             }
         }
         if too_late.as_mut().poll(context).is_ready() {
-            core.counters.queue_timeouts.add(1);
+            upstreams.core.counters.queue_timeouts.add(1);
             return Poll::Ready(Err(Fault::QueueTimeout));
         }
         Poll::Pending
@@ -92,7 +82,7 @@ async fn wait(core: &Rc<Generation>, at: At, timeout_ms: u64) -> Result<QueuePer
 
 /// A place in a queue; given up when it is dropped before its permit.
 struct Waiting<'a> {
-    core: &'a Generation,
+    upstreams: &'a Upstreams,
     at: At,
     place: Place,
     over: bool,
@@ -101,7 +91,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.over {
-            let next = queue(self.core, self.at).borrow_mut().give_up(self.place);
+            let next = queue(self.upstreams, self.at).borrow_mut().give_up(self.place);
             next.into_iter().for_each(Waker::wake);
         }
     }
@@ -109,10 +99,10 @@ impl Drop for Waiting<'_> {
 
 impl Drop for QueuePermit {
     fn drop(&mut self) {
-        let (core, at) = (&*self.core, self.at);
-        let permits = permits(core, at);
-        let leaves = permits.owes_one() && (has_room(core, at) || close_idle(core, at));
-        let mut queue = queue(core, at).borrow_mut();
+        let (upstreams, at) = (&*self.upstreams, self.at);
+        let permits = permits(upstreams, at);
+        let leaves = permits.owes_one() && (has_room(upstreams, at) || close_idle(upstreams, at));
+        let mut queue = queue(upstreams, at).borrow_mut();
         if leaves {
             permits.keep(permits.held() - 1);
             queue.resize(permits.held());
@@ -120,35 +110,34 @@ impl Drop for QueuePermit {
         let next = queue.leave();
         drop(queue);
         next.into_iter().for_each(Waker::wake);
-        settle(core, at);
+        settle(upstreams, at);
     }
 }
 
 /// Begins to borrow for the requests that wait in this queue.
-fn look_elsewhere(core: &Rc<Generation>, at: At) {
-    if !permits(core, at).are_lent() || !permits(core, at).begin_wanting() {
+fn look_elsewhere(upstreams: &Rc<Upstreams>, at: At) {
+    if !permits(upstreams, at).are_lent() || !permits(upstreams, at).begin_wanting() {
         return;
     }
     if let At::Backend(backend) = at {
-        for other in (0..core.count).map(CoreId).filter(|other| *other != core.id) {
-            core.post(other, Message::ConnectionWanted { backend: core.backends[backend].id() });
-        }
+        let backend = upstreams.backends[backend].id();
+        upstreams.core.tell_others(|| UpstreamMessage::ConnectionWanted { backend });
     }
-    if !core.borrowing.replace(true) {
-        spawn(&core.panics, borrow(core.clone()));
+    if !upstreams.borrowing.replace(true) {
+        spawn(&upstreams.core.panics, borrow(upstreams.clone()));
     }
 }
 
 /// Takes permits for the requests that wait on this core, until none does.
-async fn borrow(core: Rc<Generation>) {
+async fn borrow(upstreams: Rc<Upstreams>) {
     // Also when it panics: otherwise this core would never borrow again.
-    let _done = Done(&core.borrowing);
+    let _done = Done(&upstreams.borrowing);
     let mut waits = true;
     while waits {
         sleep_ms(BORROW_MS).await;
         waits = false;
-        for at in all(&core) {
-            let (mut queue, permits) = (queue(&core, at).borrow_mut(), permits(&core, at));
+        for at in all(&upstreams) {
+            let (mut queue, permits) = (queue(&upstreams, at).borrow_mut(), permits(&upstreams, at));
             let mut woken = Vec::new();
             while queue.waiting() > 0 && permits.take() {
                 queue.resize(permits.held());
@@ -164,95 +153,95 @@ async fn borrow(core: Rc<Generation>) {
     }
 }
 
-fn all(core: &Generation) -> impl Iterator<Item = At> + use<> {
-    (0..core.models.len()).map(At::Model).chain((0..core.backends.len()).map(At::Backend))
+fn all(upstreams: &Upstreams) -> impl Iterator<Item = At> + use<> {
+    (0..upstreams.models.len()).map(At::Model).chain((0..upstreams.backends.len()).map(At::Backend))
 }
 
 /// Returns the permits that this core does not use.
-fn settle(core: &Generation, at: At) {
-    let permits = permits(core, at);
-    let mut queue = queue(core, at).borrow_mut();
+fn settle(upstreams: &Upstreams, at: At) {
+    let permits = permits(upstreams, at);
+    let mut queue = queue(upstreams, at).borrow_mut();
     if permits.are_lent() && queue.waiting() == 0 {
-        permits.keep(queue.taken().max(open(core, at)));
+        permits.keep(queue.taken().max(open(upstreams, at)));
         queue.resize(permits.held());
     }
 }
 
 /// Returns the permits that this core does not use, and half of those of idle connections if requests wait on other cores.
 /// Half, because a core that closed all of them would open them again soon after.
-pub fn release(core: &Generation, at: At) {
+pub fn release(upstreams: &Upstreams, at: At) {
     if let At::Backend(backend) = at
-        && permits(core, at).are_wanted_elsewhere()
+        && permits(upstreams, at).are_wanted_elsewhere()
     {
-        let idle = core.backends[backend].pool.borrow().idle();
-        (0..idle.div_ceil(2)).for_each(|_| _ = close_idle(core, at));
+        let idle = upstreams.backends[backend].pool.borrow().idle();
+        (0..idle.div_ceil(2)).for_each(|_| _ = close_idle(upstreams, at));
     }
-    settle(core, at);
+    settle(upstreams, at);
 }
 
 /// As `release`, for every queue. For a timer.
-pub fn release_all(core: &Generation) {
-    all(core).filter(|at| permits(core, *at).are_lent()).for_each(|at| release(core, at));
+pub fn release_all(upstreams: &Upstreams) {
+    all(upstreams).filter(|at| permits(upstreams, *at).are_lent()).for_each(|at| release(upstreams, at));
 }
 
 /// HTTP/1.1 connections that are open, idle ones included: each needs a permit, whether a request uses it or not.
-fn open(core: &Generation, at: At) -> u32 {
+fn open(upstreams: &Upstreams, at: At) -> u32 {
     match at {
         At::Model(_) => 0,
-        At::Backend(backend) => core.backends[backend].pool.borrow().open() as u32,
+        At::Backend(backend) => upstreams.backends[backend].pool.borrow().open() as u32,
     }
 }
 
 /// Whether a permit is not bound to a connection.
-fn has_room(core: &Generation, at: At) -> bool {
-    open(core, at) < permits(core, at).held()
+fn has_room(upstreams: &Upstreams, at: At) -> bool {
+    open(upstreams, at) < permits(upstreams, at).held()
 }
 
 /// Closes the connection that has been idle for longest. Whether there was one.
-fn close_idle(core: &Generation, at: At) -> bool {
+fn close_idle(upstreams: &Upstreams, at: At) -> bool {
     let At::Backend(backend) = at else { return false };
-    let closing = core.backends[backend].pool.borrow_mut().close_idle();
+    let closing = upstreams.backends[backend].pool.borrow_mut().close_idle();
     closing.is_some()
 }
 
 /// Makes room for a connection that a request with a permit is about to open. Every lease and every connection being opened
 /// has a permit, so if all are bound to connections, one of these is idle.
-pub fn make_room(core: &Generation, backend: usize) {
+pub fn make_room(upstreams: &Upstreams, backend: usize) {
     let at = At::Backend(backend);
-    if permits(core, at).are_lent() && !has_room(core, at) {
-        close_idle(core, at);
+    if permits(upstreams, at).are_lent() && !has_room(upstreams, at) {
+        close_idle(upstreams, at);
     }
 }
 
 /// A permit to open a connection ahead of need: none if it is wanted for requests, here or on another core.
-pub fn permit_to_warm(core: &Rc<Generation>, backend: usize) -> Option<QueuePermit> {
-    let (at, permits) = (At::Backend(backend), &core.backends[backend].permits);
+pub fn permit_to_warm(upstreams: &Rc<Upstreams>, backend: usize) -> Option<QueuePermit> {
+    let (at, permits) = (At::Backend(backend), &upstreams.backends[backend].permits);
     if !permits.are_lent() {
-        return permit_now(core, at).ok().flatten();
+        return permit_now(upstreams, at).ok().flatten();
     }
     if permits.are_wanted_elsewhere() {
         return None;
     }
-    let permit = permit_now(core, at).ok().flatten()?;
-    if !has_room(core, at) {
+    let permit = permit_now(upstreams, at).ok().flatten()?;
+    if !has_room(upstreams, at) {
         if !permits.take() {
             return None;
         }
-        queue(core, at).borrow_mut().resize(permits.held());
+        queue(upstreams, at).borrow_mut().resize(permits.held());
     }
     Some(permit)
 }
 
-fn permits(core: &Generation, at: At) -> &CorePermits {
+fn permits(upstreams: &Upstreams, at: At) -> &CorePermits {
     match at {
-        At::Model(model) => &core.models[model].queue.permits,
-        At::Backend(backend) => &core.backends[backend].permits,
+        At::Model(model) => &upstreams.models[model].queue.permits,
+        At::Backend(backend) => &upstreams.backends[backend].permits,
     }
 }
 
-fn queue(core: &Generation, at: At) -> &RefCell<Queue<Waker>> {
+fn queue(upstreams: &Upstreams, at: At) -> &RefCell<Queue<Waker>> {
     match at {
-        At::Model(model) => &core.models[model].queue.waiting,
-        At::Backend(backend) => &core.backends[backend].queue,
+        At::Model(model) => &upstreams.models[model].queue.waiting,
+        At::Backend(backend) => &upstreams.backends[backend].queue,
     }
 }

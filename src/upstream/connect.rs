@@ -1,25 +1,22 @@
 //! Opens connections to a backend: by its addresses, secured where it wants that, in the HTTP version that both speak.
 //! Owns what is being opened, and the tasks that drive HTTP/2 connections; several requests share one of those.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::cell::Cell;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 
 use shards::breaker::Gate;
-use shards::{ConnectionId, Fault, Millis, Slot, StreamBounds, Streams, Take};
+use shards::{ConnectionId, Fault, Slot, Take};
 
-use super::attempt::Deadlines;
-use super::generation::Generation;
-use super::messages::Message;
+use super::deadlines::Deadlines;
+use super::message::UpstreamMessage;
 use super::queue;
+use super::upstreams::{Done, Upstreams};
 use crate::config::snapshot::{FastOpen, Protocol};
 use crate::net::http2::{self, Http2Settings, News, handshake};
 use crate::net::tls::{self, Agreed, TlsFault};
-use crate::net::{Dial, DialOptions, Duplex, dial_any, now_ms, now_us, sleep_ms, spawn};
+use crate::net::{Dial, DialOptions, Duplex, dial_any, now_ms, now_us, spawn, within};
 
 /// So many dials that fail while a request waits for a connection, and it waits no longer. One may be mere bad luck;
 /// without a bound, those who wait would find out one after the other that a backend is not there.
@@ -48,104 +45,32 @@ pub enum Found {
     Http1(Option<Opened>),
 }
 
-/// The HTTP/2 connections to one backend, and who waits for a place on one.
-pub struct Shared {
-    streams: RefCell<Streams<http2::Connection, Dial>>,
-    waiting: RefCell<Vec<Waker>>,
-    /// How many dials failed, and the last one's fault.
-    failed: Cell<(u32, Fault)>,
-    kept: usize,
-}
-
-impl Shared {
-    /// `kept` connections are not closed for being idle.
-    pub fn new(bounds: StreamBounds, addresses: Arc<[Dial]>, kept: usize) -> Shared {
-        let failed = Cell::new((0, Fault::Connect));
-        Shared { streams: RefCell::new(Streams::new(bounds, addresses)), waiting: RefCell::default(), failed, kept }
-    }
-
-    fn changed(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    /// A stream has ended.
-    pub fn give_back(&self, id: ConnectionId, now: Millis) {
-        self.streams.borrow_mut().give_back(id, now);
-        self.changed();
-    }
-
-    /// Closes connections idle for too long. For a timer.
-    pub fn reap(&self, now: Millis) {
-        let mut closing = Vec::new();
-        self.streams.borrow_mut().reap(now, self.kept, &mut closing);
-        drop(closing);
-    }
-
-    /// Closes every connection that no stream is on.
-    pub fn close_idle(&self) {
-        let mut closing = Vec::new();
-        self.streams.borrow_mut().drain(&mut closing);
-        drop(closing);
-    }
-
-    /// Connections and streams that are open.
-    pub fn counts(&self) -> (u64, u64) {
-        let streams = self.streams.borrow();
-        (streams.connections() as u64, streams.streams().into())
-    }
-
-    /// Streams that are open, for a simulation that looks for what was left behind.
-    #[cfg(sim)]
-    pub fn open(&self) -> u32 {
-        self.streams.borrow().streams()
-    }
-
-    /// Panics when a law of the streams is broken.
-    #[cfg(sim)]
-    pub fn check(&self) {
-        self.streams.borrow().check();
-    }
-
-    async fn change(&self) {
-        let mut asked = false;
-        poll_fn(|context| {
-            if std::mem::replace(&mut asked, true) {
-                return Poll::Ready(());
-            }
-            self.waiting.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
 /// A place on an HTTP/2 connection that is open, if there is one.
-pub fn stream_now(core: &Generation, backend: usize) -> Option<(ConnectionId, http2::Connection)> {
-    let (id, connection) = core.backends[backend].streams.streams.borrow_mut().take_open()?;
+pub fn stream_now(upstreams: &Upstreams, backend: usize) -> Option<(ConnectionId, http2::Connection)> {
+    let (id, connection) = upstreams.backends[backend].streams.streams.borrow_mut().take_open()?;
     if connection.is_open() {
         return Some((id, connection));
     }
-    core.backends[backend].streams.streams.borrow_mut().retire(id);
-    core.backends[backend].streams.give_back(id, core.now());
+    upstreams.backends[backend].streams.streams.borrow_mut().retire(id);
+    upstreams.backends[backend].streams.give_back(id, upstreams.now());
     None
 }
 
 /// A place on an HTTP/2 connection, opening one if need be; or the news that the backend speaks HTTP/1.1.
 /// Errors: none could be opened, or none became free in time.
-pub async fn stream(core: &Rc<Generation>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
+pub async fn stream(upstreams: &Rc<Upstreams>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
     let mut failed = 0;
-    while core.backends[backend].may_speak_http2() {
-        let slot = core.backends[backend].streams.streams.borrow_mut().take();
+    while upstreams.backends[backend].may_speak_http2() {
+        let slot = upstreams.backends[backend].streams.streams.borrow_mut().take();
         match slot {
             Slot::Use { id, connection } if connection.is_open() => return Ok(Found::Stream(id, connection)),
             Slot::Use { id, .. } => {
-                core.backends[backend].streams.streams.borrow_mut().retire(id);
-                core.backends[backend].streams.give_back(id, core.now());
+                upstreams.backends[backend].streams.streams.borrow_mut().retire(id);
+                upstreams.backends[backend].streams.give_back(id, upstreams.now());
             }
             Slot::Dial => {
-                let dialling = Dialling { core, backend, over: Cell::new(false) };
-                match open(core, backend, deadlines).await {
+                let dialling = Dialling { upstreams, backend, over: Cell::new(false) };
+                match open(upstreams, backend, deadlines).await {
                     Ok(Fresh::Http2(opened)) => {
                         return dialling.settle(opened, deadlines).await.map(|(id, it)| Found::Stream(id, it));
                     }
@@ -154,7 +79,8 @@ pub async fn stream(core: &Rc<Generation>, backend: usize, deadlines: Deadlines)
                 }
             }
             Slot::Wait | Slot::Full => {
-                let (shared, left_ms) = (&core.backends[backend].streams, deadlines.head_ms.saturating_sub(now_ms()));
+                let (shared, left_ms) =
+                    (&upstreams.backends[backend].streams, deadlines.head_ms.saturating_sub(now_ms()));
                 let (before, _) = shared.failed.get();
                 within(shared.change(), left_ms).await.ok_or(Fault::QueueTimeout)?;
                 let (now, fault) = shared.failed.get();
@@ -170,17 +96,17 @@ pub async fn stream(core: &Rc<Generation>, backend: usize, deadlines: Deadlines)
 
 /// Begins HTTP/2 on a connection that was opened for HTTP/1.1 and turned out to be one of HTTP/2.
 pub async fn settle(
-    core: &Rc<Generation>,
+    upstreams: &Rc<Upstreams>,
     backend: usize,
     opened: Opened,
     deadlines: Deadlines,
 ) -> Result<(ConnectionId, http2::Connection), Fault> {
-    let slot = core.backends[backend].streams.streams.borrow_mut().take();
+    let slot = upstreams.backends[backend].streams.streams.borrow_mut().take();
     match slot {
-        Slot::Dial => Dialling { core, backend, over: Cell::new(false) }.settle(opened, deadlines).await,
+        Slot::Dial => Dialling { upstreams, backend, over: Cell::new(false) }.settle(opened, deadlines).await,
         Slot::Use { id, connection } => Ok((id, connection)),
         // Others found the same out at this moment: one connection does for all.
-        Slot::Wait | Slot::Full => match Box::pin(stream(core, backend, deadlines)).await? {
+        Slot::Wait | Slot::Full => match Box::pin(stream(upstreams, backend, deadlines)).await? {
             Found::Stream(id, connection) => Ok((id, connection)),
             // And another one since then.
             Found::Http1(_) => Err(Fault::Refused),
@@ -190,7 +116,7 @@ pub async fn settle(
 
 /// An HTTP/2 connection being opened. Dropped, it was not.
 struct Dialling<'a> {
-    core: &'a Rc<Generation>,
+    upstreams: &'a Rc<Upstreams>,
     backend: usize,
     over: Cell<bool>,
 }
@@ -198,37 +124,37 @@ struct Dialling<'a> {
 impl Dialling<'_> {
     /// Tells those who wait.
     fn failed(&self, fault: Fault) -> Fault {
-        let failed = &self.core.backends[self.backend].streams.failed;
+        let failed = &self.upstreams.backends[self.backend].streams.failed;
         failed.set((failed.get().0.wrapping_add(1), fault));
         fault
     }
 
     async fn settle(self, opened: Opened, deadlines: Deadlines) -> Result<(ConnectionId, http2::Connection), Fault> {
-        let (core, backend) = (self.core, self.backend);
-        let left_ms = deadlines.head_ms.min(now_ms() + core.snapshot.backends[backend].timeout_connect_ms);
-        let settings = Http2Settings::for_streams(core.snapshot.backends[backend].http2_streams as usize);
+        let (upstreams, backend) = (self.upstreams, self.backend);
+        let left_ms = deadlines.head_ms.min(now_ms() + upstreams.snapshot.backends[backend].timeout_connect_ms);
+        let settings = Http2Settings::for_streams(upstreams.snapshot.backends[backend].http2_streams as usize);
         let Opened { socket, address } = opened;
         let shaken = within(handshake(socket, settings), left_ms.saturating_sub(now_ms())).await;
         let (connection, driver) = match shaken {
             Some(Ok(opened)) => opened,
             broken => {
-                core.counters.connect_errors.add(1);
+                upstreams.core.counters.connect_errors.add(1);
                 if let Some(Err(error)) = broken {
-                    is_refused(core, backend, &error);
+                    is_refused(upstreams, backend, &error);
                 }
                 return Err(self.failed(Fault::Handshake));
             }
         };
-        let shared = &core.backends[backend].streams;
+        let shared = &upstreams.backends[backend].streams;
         let limit = connection.streams_limit() as u32;
-        let id = shared.streams.borrow_mut().dialled(connection.clone(), address, limit, core.now());
+        let id = shared.streams.borrow_mut().dialled(connection.clone(), address, limit, upstreams.now());
         self.over.set(true);
-        spawn(&core.panics, async move {
+        spawn(&upstreams.core.panics, async move {
             let _ = driver.await;
         });
         // A backend that is gone closes its connections; until then, what becomes of them concerns it.
-        let (watcher, mut lookout) = (Rc::downgrade(&core.backends[backend]), connection.lookout());
-        spawn(&core.panics, async move {
+        let (watcher, mut lookout) = (Rc::downgrade(&upstreams.backends[backend]), connection.lookout());
+        spawn(&upstreams.core.panics, async move {
             loop {
                 let news = lookout.news().await;
                 let Some(backend) = watcher.upgrade() else { return };
@@ -252,22 +178,24 @@ impl Dialling<'_> {
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
         if !self.over.get() {
-            self.core.backends[self.backend].streams.streams.borrow_mut().dial_failed();
-            self.core.backends[self.backend].streams.changed();
+            self.upstreams.backends[self.backend].streams.streams.borrow_mut().dial_failed();
+            self.upstreams.backends[self.backend].streams.changed();
         }
     }
 }
 
 /// Opens a connection. Errors: every address refused, it took too long, or no secure one could be made.
-pub async fn open(core: &Generation, backend: usize, deadlines: Deadlines) -> Result<Fresh, Fault> {
-    let settings = &core.snapshot.backends[backend];
+pub async fn open(upstreams: &Upstreams, backend: usize, deadlines: Deadlines) -> Result<Fresh, Fault> {
+    let settings = &upstreams.snapshot.backends[backend];
     let begun_us = now_us();
-    let connected = || core.backends[backend].counters().connect.record(now_us().saturating_sub(begun_us));
+    let connected = || upstreams.backends[backend].counters().connect.record(now_us().saturating_sub(begun_us));
     let until_ms = deadlines.head_ms.min(now_ms() + settings.timeout_connect_ms);
     let left_ms = || until_ms.saturating_sub(now_ms()).max(1);
-    let mut addresses = core.backends[backend].addresses.borrow().to_vec();
+    let mut addresses = upstreams.backends[backend].addresses.borrow().to_vec();
     // Another one each time.
-    let next = core.backends[backend].next_address.replace(core.backends[backend].next_address.get().wrapping_add(1));
+    let next = upstreams.backends[backend]
+        .next_address
+        .replace(upstreams.backends[backend].next_address.get().wrapping_add(1));
     let count = addresses.len().max(1);
     addresses.rotate_left(next % count);
     let fast_open = match settings.fast_open {
@@ -276,10 +204,10 @@ pub async fn open(core: &Generation, backend: usize, deadlines: Deadlines) -> Re
     };
     let options = DialOptions { timeout_ms: left_ms(), fast_open, stagger_ms: STAGGER_MS };
     let Ok((socket, address)) = dial_any(&addresses, options).await else {
-        core.counters.connect_errors.add(1);
+        upstreams.core.counters.connect_errors.add(1);
         return Err(Fault::Connect);
     };
-    let Some(context) = &core.backends[backend].tls else {
+    let Some(context) = &upstreams.backends[backend].tls else {
         connected();
         let opened = Opened { socket: socket.into(), address };
         return Ok(match settings.protocol {
@@ -290,7 +218,7 @@ pub async fn open(core: &Generation, backend: usize, deadlines: Deadlines) -> Re
     match tls::connect(socket, context, left_ms()).await {
         Ok((stream, agreed)) => {
             connected();
-            core.backends[backend].learn(settings, agreed);
+            upstreams.backends[backend].learn(settings, agreed);
             let opened = Opened { socket: stream.into(), address };
             Ok(match agreed {
                 Agreed::Http1 => Fresh::Http1(opened),
@@ -298,8 +226,12 @@ pub async fn open(core: &Generation, backend: usize, deadlines: Deadlines) -> Re
             })
         }
         Err(fault) => {
-            core.counters.connect_errors.add(1);
-            core.post_background(Message::Insecure { backend: core.backends[backend].id(), from: core.id, fault });
+            upstreams.core.counters.connect_errors.add(1);
+            upstreams.core.tell_background(UpstreamMessage::Insecure {
+                backend: upstreams.backends[backend].id(),
+                from: upstreams.core.id,
+                fault,
+            });
             Err(Fault::Handshake)
         }
     }
@@ -307,11 +239,11 @@ pub async fn open(core: &Generation, backend: usize, deadlines: Deadlines) -> Re
 
 /// Whether `error` says that the backend wants another client certificate, or one at all: in TLS 1.3 it says so after the
 /// handshake (RFC 8446 2), where requests meet it. Nothing of them was looked at.
-pub fn is_refused(core: &Generation, backend: usize, error: &io::Error) -> bool {
+pub fn is_refused(upstreams: &Upstreams, backend: usize, error: &io::Error) -> bool {
     let Some(fault @ TlsFault::ClientCertificateRefused { .. }) = TlsFault::of(error) else { return false };
-    core.post_background(Message::Insecure {
-        backend: core.backends[backend].id(),
-        from: core.id,
+    upstreams.core.tell_background(UpstreamMessage::Insecure {
+        backend: upstreams.backends[backend].id(),
+        from: upstreams.core.id,
         fault: fault.clone(),
     });
     true
@@ -319,67 +251,55 @@ pub fn is_refused(core: &Generation, backend: usize, error: &io::Error) -> bool 
 
 /// The backend is at `addresses` now. Connections that lead elsewhere finish what they have pending and get no new request;
 /// those that have nothing to do are closed. The others stay.
-pub fn moved(core: &Generation, backend: usize, addresses: Arc<[Dial]>) {
-    let backend = &core.backends[backend];
+pub fn moved(upstreams: &Upstreams, backend: usize, addresses: Arc<[Dial]>) {
+    let backend = &upstreams.backends[backend];
     backend.addresses.replace(addresses.clone());
     let (mut idle, mut unused) = (Vec::new(), Vec::new());
     backend.pool.borrow_mut().moved(addresses.clone(), &mut idle);
     backend.streams.streams.borrow_mut().moved(addresses, &mut unused);
-    core.counters.connections_outdated.add((idle.len() + unused.len()) as u64);
+    upstreams.core.counters.connections_outdated.add((idle.len() + unused.len()) as u64);
     // A connection that takes no stream any more leaves its place to another one.
     backend.streams.changed();
 }
 
 /// Opens what the pools lack ahead of need, one backend after the other, so that requests find connections that are
 /// open. For a timer; it does nothing while it still runs.
-pub async fn warm(core: Rc<Generation>) {
-    if core.warming.replace(true) {
+pub async fn warm(upstreams: Rc<Upstreams>) {
+    if upstreams.core.warming.replace(true) {
         return;
     }
     // Also when it panics: otherwise nothing would be opened ahead of need any more.
-    let _done = Done(&core.warming);
-    for backend in 0..core.backends.len() {
-        let serves = core.backends[backend].breaker.borrow().gate(core.now()) == Gate::Open;
-        let known = core.backends[backend].tls.is_none() || core.backends[backend].agreed.get() == Some(Agreed::Http1);
-        let mut lacks = core.backends[backend].pool.borrow().lacks();
-        while lacks > 0 && serves && known && !core.backends[backend].speaks_http2() && !core.draining.get() {
+    let _done = Done(&upstreams.core.warming);
+    for backend in 0..upstreams.backends.len() {
+        let serves = upstreams.backends[backend].breaker.borrow().gate(upstreams.now()) == Gate::Open;
+        let known = upstreams.backends[backend].tls.is_none()
+            || upstreams.backends[backend].agreed.get() == Some(Agreed::Http1);
+        let mut lacks = upstreams.backends[backend].pool.borrow().lacks();
+        while lacks > 0
+            && serves
+            && known
+            && !upstreams.backends[backend].speaks_http2()
+            && !upstreams.core.draining.get()
+        {
             lacks -= 1;
-            let Some(_permit) = queue::permit_to_warm(&core, backend) else { break };
-            if !matches!(core.backends[backend].pool.borrow_mut().take_fresh(), Take::Dial) {
+            let Some(_permit) = queue::permit_to_warm(&upstreams, backend) else { break };
+            if !matches!(upstreams.backends[backend].pool.borrow_mut().take_fresh(), Take::Dial) {
                 break;
             }
-            let until_ms = now_ms() + core.snapshot.backends[backend].timeout_connect_ms;
+            let until_ms = now_ms() + upstreams.snapshot.backends[backend].timeout_connect_ms;
             let deadlines = Deadlines::until(until_ms);
-            match open(&core, backend, deadlines).await {
+            match open(&upstreams, backend, deadlines).await {
                 Ok(Fresh::Http1(Opened { socket, address })) => {
                     socket.rest();
-                    let closing = core.backends[backend].pool.borrow_mut().give_back(socket, address, core.now());
+                    let closing =
+                        upstreams.backends[backend].pool.borrow_mut().give_back(socket, address, upstreams.now());
                     drop(closing);
                 }
                 Ok(Fresh::Http2(_)) | Err(_) => {
-                    core.backends[backend].pool.borrow_mut().lost();
+                    upstreams.backends[backend].pool.borrow_mut().lost();
                     break;
                 }
             }
         }
     }
-}
-
-/// Says that a task of which a core has one is over.
-pub struct Done<'a>(pub &'a Cell<bool>);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.set(false);
-    }
-}
-
-/// `work`'s result, if it comes within `ms`.
-pub async fn within<T>(work: impl Future<Output = T>, ms: u64) -> Option<T> {
-    let (mut work, mut too_late) = (pin!(work), pin!(sleep_ms(ms)));
-    poll_fn(|context| match work.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => too_late.as_mut().poll(context).map(|()| None),
-    })
-    .await
 }

@@ -7,13 +7,11 @@ use std::task::{Context, Poll};
 
 use shards::{ConnectionId, Fault, Take};
 
-use super::attempt::Deadlines;
 use super::connect::{self, Found, Fresh, Opened};
-use super::core::Core;
-use super::flight::Flight;
-use super::generation::Generation;
+use super::deadlines::Deadlines;
 use super::queue::{self, At, QueuePermit};
 use super::route::Plan;
+use super::upstreams::Upstreams;
 use crate::net::http2::{self, Http2Fault};
 use crate::net::watch::Watch;
 use crate::net::{Dial, Duplex, now_ms};
@@ -55,7 +53,7 @@ enum Held {
 
 /// A leased connection. Dropped, it is closed and counted as lost.
 pub struct Lease {
-    core: Rc<Generation>,
+    upstreams: Rc<Upstreams>,
     backend: usize,
     carrier: Option<Carrier>,
     /// Where a connection of its own leads.
@@ -68,38 +66,40 @@ pub struct Lease {
 
 /// Leases a connection for `plan` that is there already. `None`: something has to be waited for, as [`connection`] does.
 /// Errors: too many wait already.
-pub fn connection_now(core: &Rc<Generation>, plan: &Plan, wanted: Wanted) -> Result<Option<Lease>, Fault> {
-    let Some(permit) = queue::permit_now(core, At::Backend(plan.backend))? else { return Ok(None) };
-    let mut lease = Lease::new(core, plan.backend, permit);
+pub fn connection_now(upstreams: &Rc<Upstreams>, plan: &Plan, wanted: Wanted) -> Result<Option<Lease>, Fault> {
+    let Some(permit) = queue::permit_now(upstreams, At::Backend(plan.backend))? else { return Ok(None) };
+    let mut lease = Lease::new(upstreams, plan.backend, permit);
     Ok((lease.find_stream() || wanted == Wanted::Any && lease.find_idle()).then_some(lease))
 }
 
 /// Leases a connection for `plan`, waiting for one if the backend has as many as it may. Errors: every address refused,
-/// no secure connection, the wait or the dial took too long, or everybody has left.
+/// no secure connection, or the wait or the dial took too long.
 pub async fn connection(
-    core: &Rc<Generation>,
+    upstreams: &Rc<Upstreams>,
     plan: &Plan,
     wanted: Wanted,
     deadlines: Deadlines,
-    flight: &Flight,
 ) -> Result<Lease, Fault> {
     let backend = plan.backend;
-    let patience_ms = core.snapshot.models[plan.model].timeout_queue_ms;
+    let patience_ms = upstreams.snapshot.models[plan.model].timeout_queue_ms;
     let left_ms = deadlines.head_ms.saturating_sub(now_ms());
-    let permit = queue::permit(core, At::Backend(backend), patience_ms.min(left_ms), flight).await?;
-    let mut lease = Lease::new(core, backend, permit);
-    if core.backends[backend].may_speak_http2() {
+    let permit = match queue::permit_now(upstreams, At::Backend(backend))? {
+        Some(permit) => permit,
+        None => Box::pin(queue::wait(upstreams, At::Backend(backend), patience_ms.min(left_ms))).await?,
+    };
+    let mut lease = Lease::new(upstreams, backend, permit);
+    if upstreams.backends[backend].may_speak_http2() {
         if lease.find_stream() {
             return Ok(lease);
         }
-        let found = flight.unless_abandoned(Box::pin(connect::stream(core, backend, deadlines))).await;
-        match found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))? {
+        let found = Box::pin(connect::stream(upstreams, backend, deadlines)).await;
+        match found.map_err(|fault| deadlines.fault(fault))? {
             Found::Stream(id, connection) => {
                 lease.take((id, connection));
                 return Ok(lease);
             }
             Found::Http1(Some(opened)) => {
-                if !matches!(core.backends[backend].pool.borrow_mut().take_fresh(), Take::Dial) {
+                if !matches!(upstreams.backends[backend].pool.borrow_mut().take_fresh(), Take::Dial) {
                     return Err(Fault::Connect);
                 }
                 lease.held = Held::Whole;
@@ -112,43 +112,43 @@ pub async fn connection(
     if wanted == Wanted::Any && lease.find_idle() {
         return Ok(lease);
     }
-    queue::make_room(core, backend);
-    let Take::Dial = core.backends[backend].pool.borrow_mut().take_fresh() else {
+    queue::make_room(upstreams, backend);
+    let Take::Dial = upstreams.backends[backend].pool.borrow_mut().take_fresh() else {
         return Err(Fault::Connect); // bounded by the permits: there is always room
     };
     lease.held = Held::Whole;
-    let opened = flight.unless_abandoned(Box::pin(connect::open(core, backend, deadlines))).await;
-    match opened.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))? {
+    let opened = Box::pin(connect::open(upstreams, backend, deadlines)).await;
+    match opened.map_err(|fault| deadlines.fault(fault))? {
         Fresh::Http1(opened) => lease.carry(opened),
         Fresh::Http2(opened) => {
             // Agreed on by ALPN just now: from here on its requests go as streams.
             lease.let_go();
-            let found = flight.unless_abandoned(Box::pin(connect::settle(core, backend, opened, deadlines))).await;
-            lease.take(found.unwrap_or(Err(Fault::Cancelled)).map_err(|fault| deadlines.fault(fault))?);
+            let found = Box::pin(connect::settle(upstreams, backend, opened, deadlines)).await;
+            lease.take(found.map_err(|fault| deadlines.fault(fault))?);
         }
     }
     Ok(lease)
 }
 
 impl Lease {
-    fn new(core: &Rc<Generation>, backend: usize, permit: QueuePermit) -> Lease {
+    fn new(upstreams: &Rc<Upstreams>, backend: usize, permit: QueuePermit) -> Lease {
         let (held, origin) = (Held::Nothing, Origin::Fresh);
-        Lease { core: core.clone(), backend, carrier: None, address: None, held, origin, _turn: permit }
+        Lease { upstreams: upstreams.clone(), backend, carrier: None, address: None, held, origin, _turn: permit }
     }
 
     /// Takes a place on a connection of HTTP/2, if one is open.
     fn find_stream(&mut self) -> bool {
-        if !self.core.backends[self.backend].may_speak_http2() {
+        if !self.upstreams.backends[self.backend].may_speak_http2() {
             return false;
         }
-        let found = connect::stream_now(&self.core, self.backend);
+        let found = connect::stream_now(&self.upstreams, self.backend);
         found.map(|found| self.take(found)).is_some()
     }
 
     /// Takes a connection that lies idle, if there is one that can be used.
     fn find_idle(&mut self) -> bool {
         loop {
-            let taken = self.core.backends[self.backend].pool.borrow_mut().take_idle(self.core.now());
+            let taken = self.upstreams.backends[self.backend].pool.borrow_mut().take_idle(self.upstreams.now());
             let Some((mut socket, address)) = taken else { return false };
             self.held = Held::Whole;
             // A look at each, however recently it served: a backend may have answered twice, and the second answer
@@ -218,19 +218,19 @@ impl Lease {
         }
     }
 
-    /// As `read`, into a buffer of the core that is taken when there is something to read: what thousands of streams wait
+    /// As `read`, into a buffer that is taken when there is something to read: what thousands of streams wait
     /// for costs none of them memory, and the one buffer they all use in turn stays in the cache.
     pub fn poll_read_new(
         &mut self,
-        core: &Core,
+        take: impl Fn() -> Vec<u8>,
         buffer: &mut Vec<u8>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         match self.carrier() {
-            Carrier::Http1(socket) => socket.poll_read_new(buffer, || core.buffers.take(), context),
+            Carrier::Http1(socket) => socket.poll_read_new(buffer, take, context),
             Carrier::Stream(stream) => {
                 if buffer.capacity() == 0 {
-                    *buffer = core.buffers.take();
+                    *buffer = take();
                 }
                 stream.poll_read(buffer, context)
             }
@@ -268,8 +268,8 @@ impl Lease {
         // One whose deadline has passed, or that was given up, is shut down already.
         if socket.watch().take_interrupt().is_none() {
             socket.watch().clear();
-            let mut pool = self.core.backends[self.backend].pool.borrow_mut();
-            let closing = pool.give_back_for(socket, address, self.core.now(), idle_ms.unwrap_or(u64::MAX));
+            let mut pool = self.upstreams.backends[self.backend].pool.borrow_mut();
+            let closing = pool.give_back_for(socket, address, self.upstreams.now(), idle_ms.unwrap_or(u64::MAX));
             drop(pool);
             drop(closing);
             self.held = Held::Nothing;
@@ -279,8 +279,8 @@ impl Lease {
     fn let_go(&mut self) {
         drop(self.carrier.take());
         match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Whole => self.core.backends[self.backend].pool.borrow_mut().lost(),
-            Held::Stream(id) => self.core.backends[self.backend].streams.give_back(id, self.core.now()),
+            Held::Whole => self.upstreams.backends[self.backend].pool.borrow_mut().lost(),
+            Held::Stream(id) => self.upstreams.backends[self.backend].streams.give_back(id, self.upstreams.now()),
             Held::Nothing => {}
         }
     }

@@ -4,26 +4,20 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use shards::balancer::{first_tier, hash, least, two_choices};
+use shards::balancer::{first_tier, least, two_choices};
 use shards::breaker::{Change, Gate, Outcome, Pass, State, WHOLE_SHARE};
 use shards::{Breaker, Fault, Millis};
 
-use super::attempt::{is_failing, is_late, outcome};
-use super::generation::Generation;
-use super::messages::{Message, News};
-use super::meter;
-use super::upstream_request::UpstreamRequest;
+use super::message::{HealthNews, UpstreamMessage};
+use super::outcome::{is_failing, is_late, outcome};
+use super::upstreams::Upstreams;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::Form;
 use crate::net::random_u64;
 
-/// How much of a prompt decides where it goes, with `balance = "prefix"`: system prompts and the first turn, which is
-/// what conversations share.
-const PROMPT_BYTES: usize = 1024;
-
 /// Where a request goes. Counted as in flight at its backend while it lives.
 pub struct Plan {
-    core: Rc<Generation>,
+    upstreams: Rc<Upstreams>,
     pub model: usize,
     /// Index of the target in the model.
     pub target: usize,
@@ -51,19 +45,24 @@ impl Tried {
     }
 }
 
-/// Picks a target of `model` that was not `tried`. Errors: none is in service, even in a panic.
-pub fn plan(core: &Rc<Generation>, upstream: &UpstreamRequest, model: usize, tried: &Tried) -> Result<Plan, Fault> {
-    let targets = &core.snapshot.models[model].targets;
-    let now = core.now();
-    let mut spread = core.models[model].spread.borrow_mut();
+/// Picks a target of `model` that was not `tried`; `affinity` says where on the ring the request belongs. Errors: none is in service, even in a panic.
+pub fn plan(
+    upstreams: &Rc<Upstreams>,
+    model: usize,
+    tried: &Tried,
+    affinity: impl FnOnce(&Balance) -> u64,
+) -> Result<Plan, Fault> {
+    let targets = &upstreams.snapshot.models[model].targets;
+    let now = upstreams.now();
+    let mut spread = upstreams.models[model].spread.borrow_mut();
     let spread = &mut *spread;
     spread.shares.clear();
     let (mut known, mut serving) = (0, 0);
     for (target, to) in targets.iter().enumerate() {
         let mut share = 0;
-        if core.backends[to.backend].has_addresses() {
+        if upstreams.backends[to.backend].has_addresses() {
             known += 1;
-            let breaker = core.backends[to.backend].breaker.borrow();
+            let breaker = upstreams.backends[to.backend].breaker.borrow();
             if breaker.gate(now) != Gate::Shut && now >= spread.cool_until[target] {
                 serving += 1;
                 if !tried.has(target) {
@@ -75,80 +74,67 @@ pub fn plan(core: &Rc<Generation>, upstream: &UpstreamRequest, model: usize, tri
         spread.shares.push(share);
     }
     // So many are out that it is likelier the judgement that is wrong, or that there is nothing to lose: all are asked.
-    let panic = serving == 0 || serving * 100 < known * core.snapshot.models[model].panic_percent as usize;
+    let panic = serving == 0 || serving * 100 < known * upstreams.snapshot.models[model].panic_percent as usize;
     if panic {
         for (target, to) in targets.iter().enumerate() {
-            let open = core.backends[to.backend].has_addresses() && !tried.has(target);
+            let open = upstreams.backends[to.backend].has_addresses() && !tried.has(target);
             spread.shares[target] = if open { to.weight.saturating_mul(WHOLE_SHARE) } else { 0 };
         }
     }
     let shares = &spread.shares;
     let tier = first_tier(&spread.tiers, |target| shares[target]).ok_or(Fault::NoBackend)?;
     let weight = |target: usize| if spread.tiers[target] == tier { shares[target] } else { 0 };
-    let load = |target: usize| core.backends[targets[target].backend].in_flight_anywhere();
-    let picked = match &core.snapshot.models[model].balance {
+    let load = |target: usize| upstreams.backends[targets[target].backend].in_flight_anywhere();
+    let picked = match &upstreams.snapshot.models[model].balance {
         Balance::RoundRobin => spread.round_robin.pick(weight),
         Balance::LeastConnections => {
-            core.look_elsewhere(now);
+            upstreams.look_elsewhere(now);
             least(targets.len(), load, weight, &mut spread.cursor)
         }
         Balance::P2c => {
             let cost = |target: usize| {
                 let backend = targets[target].backend;
-                core.backends[backend].latency.borrow().cost(core.backends[backend].in_flight(), now)
+                upstreams.backends[backend].latency.borrow().cost(upstreams.backends[backend].in_flight(), now)
             };
             two_choices(targets.len(), cost, weight, random_u64())
         }
         balance @ (Balance::Sticky(_) | Balance::Prefix) => {
-            core.look_elsewhere(now);
-            spread.ring.pick(place(upstream, balance), load, weight)
+            upstreams.look_elsewhere(now);
+            spread.ring.pick(affinity(balance), load, weight)
         }
     };
     let target = picked.ok_or(Fault::NoBackend)?;
     let backend = targets[target].backend;
-    let pass = core.backends[backend].breaker.borrow_mut().begin(now);
-    core.backends[backend].counters().in_flight.add(1);
+    let pass = upstreams.backends[backend].breaker.borrow_mut().begin(now);
+    upstreams.backends[backend].counters().in_flight.add(1);
     let (pass, term) = (Cell::new(Some(pass)), Cell::new(0));
-    Ok(Plan { core: core.clone(), model, target, backend, since: Cell::new(now), pass, term })
+    Ok(Plan { upstreams: upstreams.clone(), model, target, backend, since: Cell::new(now), pass, term })
 }
 
 /// Whether a target of `model` is in service that was not `tried`.
-pub fn has_others(core: &Generation, model: usize, tried: &Tried) -> bool {
-    let (spread, now) = (core.models[model].spread.borrow(), core.now());
-    core.snapshot.models[model].targets.iter().enumerate().any(|(target, to)| {
+pub fn has_others(upstreams: &Upstreams, model: usize, tried: &Tried) -> bool {
+    let (spread, now) = (upstreams.models[model].spread.borrow(), upstreams.now());
+    upstreams.snapshot.models[model].targets.iter().enumerate().any(|(target, to)| {
         !tried.has(target)
-            && core.backends[to.backend].has_addresses()
+            && upstreams.backends[to.backend].has_addresses()
             && now >= spread.cool_until[target]
-            && core.backends[to.backend].breaker.borrow().gate(now) != Gate::Shut
+            && upstreams.backends[to.backend].breaker.borrow().gate(now) != Gate::Shut
     })
 }
 
 /// Whether a target of `model` is in service.
-pub fn is_in_service(core: &Generation, model: usize) -> bool {
-    has_others(core, model, &Tried::default())
+pub fn is_in_service(upstreams: &Upstreams, model: usize) -> bool {
+    has_others(upstreams, model, &Tried::default())
 }
 
 /// A target asked to be left alone for so long, here or on another core. Whether that is news.
-pub fn cooled(core: &Generation, model: usize, target: usize, for_ms: u64) -> bool {
-    let now = core.now();
-    let mut spread = core.models[model].spread.borrow_mut();
+pub fn cooled(upstreams: &Upstreams, model: usize, target: usize, for_ms: u64) -> bool {
+    let now = upstreams.now();
+    let mut spread = upstreams.models[model].spread.borrow_mut();
     let Some(until) = spread.cool_until.get_mut(target) else { return false };
     let is_news = *until <= now && for_ms > 0;
     *until = (*until).max(now.after(for_ms));
     is_news
-}
-
-/// Where on the ring a request belongs.
-fn place(upstream: &UpstreamRequest, balance: &Balance) -> u64 {
-    if let Balance::Sticky(field) = balance
-        && let Some(session) = upstream.head.fields.find(upstream.head_bytes(), field)
-    {
-        return hash(session);
-    }
-    let body = upstream.body();
-    let start = upstream.facts.and_then(|facts| facts.prompt).map_or(0, |prompt| prompt.start as usize);
-    let prompt = &body[start.min(body.len())..];
-    hash(&prompt[..prompt.len().min(PROMPT_BYTES)])
 }
 
 impl Plan {
@@ -156,14 +142,14 @@ impl Plan {
     pub fn end(&self, outcome: Outcome) {
         if let Some(pass) = self.pass.take() {
             let term = pass.term();
-            tell(&self.core, self.backend, |breaker, now| {
+            tell(&self.upstreams, self.backend, |breaker, now| {
                 let change = breaker.end(pass, outcome, now);
                 self.term.set(term.unwrap_or(breaker.term()));
                 change
             });
             if outcome == Outcome::Good {
-                let now = self.core.now();
-                self.core.backends[self.backend].answered.set(now);
+                let now = self.upstreams.now();
+                self.upstreams.backends[self.backend].answered.set(now);
                 self.since.set(now);
             }
         }
@@ -176,7 +162,7 @@ impl Plan {
     }
 
     fn outcome(&self, fault: Fault) -> Outcome {
-        let answers = self.core.backends[self.backend].answered.get() > self.since.get();
+        let answers = self.upstreams.backends[self.backend].answered.get() > self.since.get();
         if answers && is_late(fault) { Outcome::Neutral } else { outcome(fault) }
     }
 
@@ -192,38 +178,36 @@ impl Plan {
 
     /// The first content came so long after the request.
     pub fn note_first_content(&self, form: Form, us: u64) {
-        let now = self.core.now();
-        self.core.backends[self.backend].latency.borrow_mut().note(us, now);
-        if self.core.snapshot.models[self.model].hedge_percent > 0 {
-            self.core.models[self.model].spread.borrow_mut().first_content[form as usize].note(us);
+        let now = self.upstreams.now();
+        self.upstreams.backends[self.backend].latency.borrow_mut().note(us, now);
+        if self.upstreams.snapshot.models[self.model].hedge_percent > 0 {
+            self.upstreams.models[self.model].spread.borrow_mut().first_content[form as usize].note(us);
         }
     }
 
     /// The attempt failed after so long.
     pub fn note_fault(&self, fault: Fault, us: u64) {
         if is_failing(fault) {
-            self.core.backends[self.backend].latency.borrow_mut().note_failure(us, self.core.now());
+            self.upstreams.backends[self.backend].latency.borrow_mut().note_failure(us, self.upstreams.now());
         }
     }
 
     /// An answer that had begun well broke off: the pass has ended by then.
     pub fn broke_off(&self, fault: Fault) {
-        if self.core.times_first_content(self.model) {
+        if self.upstreams.times_first_content(self.model) {
             self.note_fault(fault, 0);
         }
         let outcome = self.outcome(fault);
-        tell(&self.core, self.backend, |breaker, now| breaker.broke_off(self.term.get(), outcome, now));
+        tell(&self.upstreams, self.backend, |breaker, now| breaker.broke_off(self.term.get(), outcome, now));
     }
 
     /// The backend asks to be left alone for so long with this model. Every core hears of it.
     pub fn cool(&self, for_ms: u64) {
-        let (core, model, target) = (&self.core, self.model, self.target);
-        if cooled(core, model, target, for_ms) {
-            let id = core.models[model].id();
-            for other in (0..core.count).filter(|&other| other != core.id.0) {
-                core.post(shards::CoreId(other), Message::Cooled { model: id, target, for_ms });
-            }
-            core.post_background(Message::Cooled { model: id, target, for_ms });
+        let (upstreams, model, target) = (&self.upstreams, self.model, self.target);
+        if cooled(upstreams, model, target, for_ms) {
+            let model = upstreams.models[model].id();
+            upstreams.core.tell_others(|| UpstreamMessage::Cooled { model, target, for_ms });
+            upstreams.core.tell_background(UpstreamMessage::Cooled { model, target, for_ms });
         }
     }
 }
@@ -231,36 +215,34 @@ impl Plan {
 impl Drop for Plan {
     fn drop(&mut self) {
         self.end(Outcome::Neutral);
-        self.core.backends[self.backend].counters().in_flight.sub(1);
+        self.upstreams.backends[self.backend].counters().in_flight.sub(1);
     }
 }
 
 /// Tells a breaker something, and all who have to know what it made of it.
-pub fn tell(core: &Generation, backend: usize, something: impl FnOnce(&mut Breaker, Millis) -> Option<Change>) {
-    let change = something(&mut core.backends[backend].breaker.borrow_mut(), core.now());
-    turned(core, backend, change);
+pub fn tell(upstreams: &Upstreams, backend: usize, something: impl FnOnce(&mut Breaker, Millis) -> Option<Change>) {
+    let change = something(&mut upstreams.backends[backend].breaker.borrow_mut(), upstreams.now());
+    turned(upstreams, backend, change);
 }
 
 /// Tells the other cores of what this one found, and the background core, which logs it.
-fn turned(core: &Generation, backend: usize, change: Option<Change>) {
+fn turned(upstreams: &Upstreams, backend: usize, change: Option<Change>) {
     let Some(change) = change else { return };
-    meter::turned(&core.backends[backend], &change);
-    let id = core.backends[backend].id();
+    upstreams.backends[backend].note_change(&change);
+    let id = upstreams.backends[backend].id();
     let news = match change.to {
         State::Tripped => {
-            core.counters.trips.add(1);
-            Some(News::Tripped { for_ms: change.for_ms, epoch: change.epoch })
+            upstreams.core.counters.trips.add(1);
+            Some(HealthNews::Tripped { for_ms: change.for_ms, epoch: change.epoch })
         }
         State::Serving => {
-            core.counters.restorations.add(1);
-            Some(News::Restored { epoch: change.epoch })
+            upstreams.core.counters.restorations.add(1);
+            Some(HealthNews::Restored { epoch: change.epoch })
         }
         State::Probing => None,
     };
     if let Some(news) = news {
-        for other in (0..core.count).filter(|&other| other != core.id.0) {
-            core.post(shards::CoreId(other), Message::Health { backend: id, news });
-        }
+        upstreams.core.tell_others(|| UpstreamMessage::Health { backend: id, news });
     }
-    core.post_background(Message::Turned { backend: id, from: core.id, change });
+    upstreams.core.tell_background(UpstreamMessage::Turned { backend: id, from: upstreams.core.id, change });
 }

@@ -1,0 +1,38 @@
+//! What the fault of an attempt says of its backend.
+
+use shards::breaker::Outcome;
+use shards::{Again, Fault, again};
+
+/// What a fault says of the backend's health.
+pub fn outcome(fault: Fault) -> Outcome {
+    match fault {
+        Fault::Connect | Fault::Handshake | Fault::Closed | Fault::Garbage | Fault::Truncated => Outcome::Bad,
+        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => Outcome::Bad,
+        Fault::Status(500..) => Outcome::Bad,
+        // It lives and says why.
+        Fault::Status(401..=403 | 407 | 429) | Fault::Quota => Outcome::Neutral,
+        Fault::Status(_) | Fault::ContextWindow => Outcome::Good,
+        Fault::FirstEvent(_) => Outcome::Neutral,
+        Fault::Refused | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => {
+            Outcome::Neutral
+        }
+    }
+}
+
+/// Whether a fault is that something did not come in time.
+pub fn is_late(fault: Fault) -> bool {
+    matches!(fault, Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline)
+}
+
+/// Whether a fault is the backend's, sick or not, or its provider's: however fast it came, the backend is not fast.
+pub fn is_failing(fault: Fault) -> bool {
+    match fault {
+        Fault::Connect | Fault::Handshake | Fault::Closed | Fault::Garbage | Fault::Truncated => true,
+        Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => true,
+        // What another attempt may mend is not the request's own.
+        Fault::Status(_) | Fault::FirstEvent(_) => again(fault) != Again::Never,
+        Fault::Quota => true,
+        Fault::ContextWindow | Fault::Refused | Fault::NoBackend => false,
+        Fault::QueueFull | Fault::QueueTimeout | Fault::Cancelled => false,
+    }
+}
