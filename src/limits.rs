@@ -136,6 +136,17 @@ pub const ADMIN_BODY_BYTES: usize = 4 << 10;
 /// Enough for 1,000 tenants with a handful of models and statuses each; a scrape stays within a few megabytes.
 pub const SERIES: usize = 16 << 10;
 
+/// Most series of tenant, key and model per core whose usage is counted apart, 96 bytes each, allocated 256 at a time when
+/// they first count. Keys that come when all are in use count for their tenant without a name.
+pub const USAGE_SERIES: usize = 64 << 10;
+
+/// How many days of usage are kept in the state directory, and how many in memory where there is none.
+pub const USAGE_DAYS: u64 = 400;
+pub const USAGE_DAYS_IN_MEMORY: usize = 31;
+
+/// Most rows of an answer of /v1/usage, at about 400 bytes each; a question for more is to be narrowed.
+pub const USAGE_ROWS: usize = 50_000;
+
 /// How long a backend's host may leave sent data or a keepalive probe unacknowledged before the connection is dropped.
 /// Linux by default retries for 15 minutes and sends the first probe after two hours. Long enough for a server that is
 /// slow to read a large body, because Linux counts a closed window as unacknowledged, too.

@@ -80,6 +80,15 @@ impl Period {
     }
 }
 
+/// What counts against a limit in one calendar period, for who keeps it over a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub id: LimitId,
+    pub period: Period,
+    pub slot: Slot,
+    pub amount: u64,
+}
+
 /// A core asks for a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {

@@ -14,11 +14,13 @@ mod routes; // the routes
 mod scaling; // /v1/scaling
 pub mod status; // /v1/status
 mod stream; // /v1/live
+mod usage; // /v1/usage
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use shards::quota::{Counted, Now};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::spawn_local;
@@ -38,6 +41,7 @@ use self::guard::Guard;
 use self::live::Live;
 use self::scaling::{Sample, Scaling};
 use super::nodes::Nodes;
+use super::usage::Usage;
 use crate::config::snapshot::{PurgeScope, Snapshot};
 use crate::limits::{ADMIN_CONNECTIONS, ADMIN_HEAD_BYTES};
 use crate::net::{now_ms, unix_ms};
@@ -74,6 +78,8 @@ pub struct Parts {
     pub listening: Vec<String>,
     /// Makes no core serve what is in this scope, and names it for other nodes; see [`Admin::purged`].
     pub purge: Box<dyn Fn(&PurgeScope) -> String + Send>,
+    /// The state directory, and what it has of limits.
+    pub usage: (Option<PathBuf>, Vec<Counted>),
     /// Set once every core serves.
     pub serving: Arc<AtomicBool>,
 }
@@ -120,11 +126,14 @@ pub struct Admin {
     /// The newest event of `/v1/live`, for its watchers.
     updates: watch::Sender<bytes::Bytes>,
     reload: reload::State,
+    usage: Usage,
 }
 
 impl Admin {
-    pub fn new(parts: Parts) -> Rc<Admin> {
+    pub fn new(mut parts: Parts) -> Rc<Admin> {
+        let (state, counted) = std::mem::take(&mut parts.usage);
         let admin = Admin {
+            usage: Usage::new(state, parts.counters.clone(), counted),
             in_force: RefCell::new(parts.in_force.clone()),
             guard: RefCell::new(Guard::of(&parts.in_force.snapshot.admin)),
             started_ms: now_ms(),
@@ -143,6 +152,23 @@ impl Admin {
             parts,
         };
         Rc::new(admin)
+    }
+
+    /// Takes what the cores have counted since the last time.
+    pub fn collect_usage(&self) {
+        let labels = self.in_force.borrow().labels.clone();
+        self.usage.collect(&labels, unix_ms());
+    }
+
+    /// What counts against limits has changed.
+    pub fn counted(&self, counted: Vec<Counted>) {
+        self.usage.counted(counted);
+    }
+
+    /// Brings the files of the state directory up to date.
+    pub async fn write_usage(&self) {
+        self.collect_usage();
+        self.usage.write(Now { mono: shards::Millis(now_ms()), unix_ms: unix_ms() }).await;
     }
 
     /// Marks the node as draining.

@@ -8,7 +8,8 @@ pub mod health; // health checks: how many results in a row change a backend's h
 pub mod names; // addresses of backends' names, refreshed when they expire
 pub mod nodes; // purges over all nodes that share a Redis
 pub mod probe; // one health check of one backend
-pub mod redis; // connections to Redis from the background core
+pub mod redis;
+pub mod usage; // what tenants have used, by day // connections to Redis from the background core
 
 /// A finding about a backend, by the number that its task was given for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,6 +28,7 @@ use super::supervise::{BEAT_MS, Beat};
 use crate::control::Finding;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
+use crate::control::usage::WRITE_EVERY;
 use crate::exchange::messages::Message;
 use crate::exchange::purges::Purges;
 use crate::exchange::second::Settings;
@@ -40,6 +41,10 @@ use crate::upstream::node::{BackendId, NodeGeneration};
 const HALT_LIMIT: Duration = Duration::from_secs(3);
 /// How often the line that `systemctl status` shows is brought up to date.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// How often what was used is taken from the cores: how exactly a day ends.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How long the cores may take to count what was given back at their end.
+const LAST_COUNTS: Duration = Duration::from_millis(50);
 /// The same message is not printed more often than this.
 const REPEAT_MS: u64 = 10_000;
 
@@ -92,6 +97,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         inbox,
         reader: EventFdReader::default(),
         left: data_cores,
+        admin: None,
         said: HashMap::new(),
     };
     let stopped = LocalSet::new().block_on(&runtime, async {
@@ -142,6 +148,26 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             let admin = admin.clone();
             permanent("telling the service manager", &panics, move || keep_told(admin.clone()));
         }
+        let (counting, writing) = (admin.clone(), admin.clone());
+        permanent("counting usage", &panics, move || {
+            let admin = counting.clone();
+            async move {
+                loop {
+                    admin.collect_usage();
+                    tokio::time::sleep(COUNT_EVERY).await;
+                }
+            }
+        });
+        permanent("writing usage", &panics, move || {
+            let admin = writing.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(WRITE_EVERY).await;
+                    admin.write_usage().await;
+                }
+            }
+        });
+        node.admin = Some(admin.clone());
         let purging = (admin.clone(), notices.clone());
         permanent("purging", &panics, move || {
             let (admin, notices) = purging.clone();
@@ -223,6 +249,9 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             notices.tell(data_cores, &Notice::Halt);
             let _ = tokio::time::timeout(HALT_LIMIT, node.all_drained()).await;
         }
+        // What cores gave back at their end is still to be counted by others.
+        node.read_for(LAST_COUNTS).await;
+        let _ = tokio::time::timeout(HALT_LIMIT, admin.write_usage()).await;
         notices.tell(data_cores + 1, &Notice::Stop);
         let _ = tokio::time::timeout(HALT_LIMIT, notices.all_sent()).await;
         stopped
@@ -293,6 +322,7 @@ struct Node {
     reader: EventFdReader,
     /// Data cores that have not stopped yet.
     left: usize,
+    admin: Option<Rc<Admin>>,
     /// When each message was last printed.
     said: HashMap<String, u64>,
 }
@@ -310,9 +340,23 @@ impl Node {
         }
     }
 
+    /// Receives messages for so long.
+    async fn read_for(&mut self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, async {
+            loop {
+                while let Some(message) = self.inbox.take() {
+                    self.read(message);
+                }
+                self.inbox.wait(&mut self.reader).await;
+            }
+        })
+        .await;
+    }
+
     fn read(&mut self, message: Message) {
         match message {
             Message::Drained { .. } => self.left -= 1,
+            Message::QuotaKept { counted } => self.admin.iter().for_each(|admin| admin.counted(counted.clone())),
             Message::InForce { from, number } => self.in_force_on.set(usize::from(from.0), number),
             Message::Upstream(UpstreamMessage::Turned { backend, from, change }) => {
                 let Some(name) = self.backend(backend) else { return };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use shards::CoreId;
+use shards::quota::Counted;
 
 use super::listen::Listening;
 pub use super::listen::ListeningSocket;
@@ -13,6 +14,7 @@ use crate::exchange::board::Board;
 use crate::exchange::core::Core;
 use crate::exchange::generation::Current;
 use crate::exchange::messages::{Message, deliver};
+use crate::exchange::quota;
 use crate::exchange::second::{self, SecondLevel};
 use crate::limits::MESSAGES_A_ROUND;
 use crate::net::channel::{Inbox, Outbox};
@@ -42,6 +44,8 @@ pub struct Parts {
     pub tickets: TicketSeed,
     pub board: Arc<Board>,
     pub second: Option<second::Settings>,
+    /// What counted against limits before a restart, if that is kept.
+    pub counted: Option<Arc<[Counted]>>,
     pub outbox: Outbox<Message>,
     pub inbox: Inbox<Message>,
     pub listening: Listening,
@@ -51,13 +55,16 @@ pub struct Parts {
 /// Runs a data core until it has drained. `ready` is called once it accepts connections, or with the reason why it
 /// cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, generation, tickets, board, second, outbox, mut inbox, listening, beat } = parts;
+    let Parts { id, count, generation, tickets, board, second, counted, outbox, mut inbox, listening, beat } = parts;
     let core = Core::new(id, count, &generation.snapshot, &board, outbox);
     let current = match Current::new(core, generation) {
         Ok(current) => Rc::new(current),
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
     };
     let core = current.core().clone();
+    if let Some(counted) = counted {
+        core.quota.restore(&core, &counted);
+    }
     if let Some(settings) = second {
         let level = core.second.get_or_init(|| Rc::new(SecondLevel::new(settings))).clone();
         let own = core.clone();
@@ -175,6 +182,8 @@ async fn report_drained(core: Rc<Core>) {
             break;
         }
     }
+    quota::give_all_back(&core);
+    core.outbox.flush();
     // Must precede the message that may stop the I/O core: log lines sent after it would be lost.
     core.flush_log();
     let background = usize::from(core.count) + 1;

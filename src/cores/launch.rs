@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use shards::CoreId;
+use shards::quota::Counted;
 use tracing::{error, info, warn};
 
 pub use super::background::reload::Source;
@@ -15,9 +16,10 @@ use super::data::{self, Parts};
 use super::listen::Bound;
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Pace, Who, start, supervise};
-use super::{io, listen, notify, resolve, second, secure};
+use super::{io, listen, notify, resolve, second, secure, state};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
+use crate::control::usage;
 use crate::exchange::board::Board;
 use crate::host::plan::{allowed_cpus, plan};
 use crate::net::channel::{self, Notifier};
@@ -87,18 +89,25 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
     let snapshot = Arc::new(snapshot);
     let parts = node::Parts { snapshot: snapshot.clone(), addresses, tls, listeners };
     let generation = Arc::new(NodeGeneration::first(cores as u16, parts));
+    let state = state::directory(&snapshot.server);
+    let (counted, why) = usage::kept_counts(state.as_deref());
+    if let Some(why) = why {
+        warn!("limits: {why}");
+    }
+    let to_restore: Option<Arc<[Counted]>> = state.is_some().then(|| counted.clone().into());
     let (events, heard) = mpsc::channel();
     let mut beats = Vec::with_capacity(cores + 2);
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
         let (generation, tickets, board) = (generation.clone(), tickets.clone(), board.clone());
-        let (tell, beat, second) = (events.clone(), Beat::default(), second.clone());
+        let (tell, beat, second, counted) = (events.clone(), Beat::default(), second.clone(), to_restore.clone());
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));
         start(Who::Data(place), events.clone(), move || {
             pin(cpu);
             let refused = tell.clone();
-            let parts = Parts { id, count, generation, tickets, board, second, outbox, inbox, listening, beat };
+            let parts =
+                Parts { id, count, generation, tickets, board, second, counted, outbox, inbox, listening, beat };
             let main = data::run(parts, move |result| drop(tell.send(Event::Ready(result))));
             if let Err(error) = run_data_core(main) {
                 let _ = refused.send(Event::Ready(Err(format!("data core {place}: {error}"))));
@@ -123,6 +132,7 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
         plan: CorePlan { summary: plan.to_string(), data: plan.data.clone(), io: plan.io, background: plan.background },
         listening: bound.iter().map(Listen::to_string).collect(),
         purge: Box::new(move |scope| purges.purge(scope)),
+        usage: (state, counted),
         serving: serving.clone(),
     };
     let purges = board.purges().clone();

@@ -193,13 +193,24 @@ pub struct TokenUsage {
     pub prompt: u64,
     pub completion: u64,
     pub total: u64,
+    /// Of the prompt, what the backend had in its own cache.
+    pub cached: u64,
+    /// Of the completion, what was thought and not said.
+    pub reasoning: u64,
 }
 
 impl TokenUsage {
     /// From the reported counts; a missing total is the sum.
     pub fn counted(prompt: Option<u64>, completion: Option<u64>, total: Option<u64>) -> TokenUsage {
         let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
-        TokenUsage { prompt, completion, total: total.unwrap_or(prompt.saturating_add(completion)) }
+        let total = total.unwrap_or(prompt.saturating_add(completion));
+        TokenUsage { prompt, completion, total, ..TokenUsage::default() }
+    }
+
+    /// The parts that were reported besides; no part is larger than its whole.
+    pub fn with_parts(self, cached: Option<u64>, reasoning: Option<u64>) -> TokenUsage {
+        let (cached, reasoning) = (cached.unwrap_or(0), reasoning.unwrap_or(0));
+        TokenUsage { cached: cached.min(self.prompt), reasoning: reasoning.min(self.completion), ..self }
     }
 }
 

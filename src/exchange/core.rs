@@ -24,7 +24,7 @@ use crate::net::channel::Outbox;
 use crate::net::{Panics, TaskPool, give_memory_back, now_ms};
 use crate::observe::counters::{Counter, Counters, Held};
 use crate::observe::log::LogBuffer;
-use crate::observe::series::SeriesIndex;
+use crate::observe::series::{SeriesIndex, UsageKey};
 use crate::upstream::message::Recipient;
 use crate::upstream::upstreams::CoreHandle;
 use crate::wire::http1::{KnownHeads, RequestHead, ResponseHead};
@@ -87,6 +87,7 @@ pub struct Core {
     pub quota: Quota,
     /// Where each series of requests counts.
     pub series: RefCell<SeriesIndex>,
+    pub usage: RefCell<SeriesIndex<UsageKey>>,
     pub log: RefCell<LogBuffer>,
     pub panics: Panics,
     /// The drain's deadline has passed.
@@ -207,6 +208,7 @@ impl Core {
             counters,
             quota: Quota::default(),
             series: RefCell::default(),
+            usage: RefCell::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.log.access)),
             panics,
             halting: Cell::new(false),

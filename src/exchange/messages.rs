@@ -148,6 +148,8 @@ pub enum Message {
     QuotaGrant { limit: LimitId, grant: quota::Grant },
     /// To the home core of a limit: what was granted and not spent, and what was spent and not granted.
     QuotaSettle { limit: LimitId, period: quota::Period, returned: quota::Returned },
+    /// Home core of limits to background core: what counts against them, to be kept over a restart.
+    QuotaKept { counted: Vec<quota::Counted> },
     /// Data core to I/O core: lines of the access log, and how many were dropped before these.
     Log { from: CoreId, lines: Vec<u8>, dropped: u64 },
     /// I/O core to data core: the buffer of a `Log`, emptied.
@@ -179,6 +181,7 @@ impl Payload for Message {
             Message::Upstream(_) | Message::SecondLevelLost { .. } => Class::Control,
             Message::Generation(_) | Message::InForce { .. } => Class::Control,
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
+            Message::QuotaKept { .. } => Class::Control,
             Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => Class::Control,
             Message::Reopen | Message::Purged => Class::Control,
             Message::Log { .. } | Message::LogBuffer { .. } => Class::Log,
@@ -193,6 +196,7 @@ impl Payload for Message {
             Message::Settle { kept, .. } => entry(kept),
             Message::Feed { bytes, .. } => bytes.len() as u64,
             Message::Log { lines, .. } | Message::LogBuffer { lines } => lines.capacity() as u64,
+            Message::QuotaKept { counted } => size_of_val(&counted[..]) as u64,
             Message::QuotaSettle { returned, .. } => size_of_val(&returned.unspent[..]) as u64,
             _ => 0,
         }
@@ -448,7 +452,8 @@ pub fn deliver(current: &Current, message: Message) {
         Message::Purged => weed(core),
         Message::QuotaAsk { limit, ask, from } => super::quota::asked(core, limit, ask, from),
         Message::QuotaGrant { limit, grant } => core.quota.granted(limit, grant),
-        Message::QuotaSettle { limit, period, returned } => core.quota.settled(limit, period, &returned),
+        Message::QuotaSettle { limit, period, returned } => super::quota::settled(core, limit, period, &returned),
+        Message::QuotaKept { .. } => {}
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } => {}

@@ -6,10 +6,11 @@ use shards::{EventFault, Fault};
 use super::generation::Generation;
 use super::record::{CacheMark, RequestRecord};
 use super::upstream_request::UpstreamRequest;
+use crate::config::snapshot::Access;
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::net::now_us;
 use crate::observe::counters::{AttemptResult, BackendCounters};
-use crate::observe::series::{Amounts, Key, OTHER};
+use crate::observe::series::{Amounts, Key, OTHER, UsageKey};
 
 /// An attempt that has begun. Dropped before its end, it was cancelled.
 pub struct Attempted<'a> {
@@ -107,28 +108,36 @@ pub fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
     if record.failure.is_some() {
         counters.failures.add(1);
     }
-    let (prompt, completion) = record.tokens.map_or((0, 0), |tokens| (tokens.prompt, tokens.completion));
-    let tokens = |counts: bool| if counts { (prompt, completion) } else { (0, 0) };
-    let ((prompt_tokens, completion_tokens), (saved_prompt_tokens, saved_completion_tokens)) =
-        (tokens(!saves), tokens(saves));
+    let tokens = record.tokens.unwrap_or_default();
     let billionths = cost(core, record) / 1000;
-    let (cost, saved_cost) = if saves { (0, billionths) } else { (billionths, 0) };
-    let amounts = Amounts {
-        requests: 1,
-        prompt_tokens,
-        completion_tokens,
-        saved_prompt_tokens,
-        saved_completion_tokens,
-        cost,
-        saved_cost,
+    let amounts = match saves {
+        true => Amounts {
+            requests: 1,
+            saved_requests: 1,
+            saved_prompt_tokens: tokens.prompt,
+            saved_completion_tokens: tokens.completion,
+            saved_cost: billionths,
+            ..Amounts::default()
+        },
+        false => Amounts {
+            requests: 1,
+            prompt_tokens: tokens.prompt,
+            cached_tokens: tokens.cached,
+            completion_tokens: tokens.completion,
+            reasoning_tokens: tokens.reasoning,
+            cost: billionths,
+            ..Amounts::default()
+        },
     };
-    let key = Key {
-        endpoint: record.endpoint as u8,
-        model: record.model.map_or(OTHER, |model| core.upstreams.models[model].series()),
-        tenant: record.tenant.map_or(OTHER, |tenant| core.tenant_series(tenant)),
-        status: record.status,
-    };
+    let model = record.model.map_or(OTHER, |model| core.upstreams.models[model].series());
+    let tenant = record.tenant.map_or(OTHER, |tenant| core.tenant_series(tenant));
+    let key = Key { endpoint: record.endpoint as u8, model, tenant, status: record.status };
     core.series.borrow_mut().add(&counters.series, key, amounts);
+    // Whoever is refused has used nothing.
+    if record.model.is_some() && (record.tenant.is_some() || core.snapshot.access == Access::Open) {
+        let credential = record.credential.map_or(0, u64::from_be_bytes);
+        core.usage.borrow_mut().add(&counters.usage, UsageKey { tenant, credential, model }, amounts);
+    }
     let of_model = record.model.map_or(&counters.without_model, |model| core.upstreams.models[model].counters());
     let Some(operation) = of_model.operation(record.endpoint as usize) else { return };
     operation.duration.record(now_us.saturating_sub(record.started_us));

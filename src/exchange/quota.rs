@@ -1,14 +1,16 @@
 //! What tenants may spend: taken at admission, from this core's leases; settled once, when it is known what a request has
 //! used. A request waits only where this core has nothing of a limit and its home core has not said that there is none.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use memchr::memmem::Finder;
 use shards::CoreId;
-use shards::quota::{Admitted, Ask, ByLimit, Cost, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Taken};
+use shards::quota::{
+    Admitted, Ask, ByLimit, Cost, Counted as Kept, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Taken,
+};
 
 use smallvec::SmallVec;
 
@@ -41,12 +43,16 @@ pub struct Quota {
     waiting: RefCell<Vec<Waker>>,
     /// Lists for reuse.
     spare: RefCell<Vec<Vec<Taken>>>,
+    /// Whether somebody keeps what counts over a restart.
+    is_kept: Cell<bool>,
     /// All that was ever used, for a simulation that compares it with what the ledgers count.
     #[cfg(sim)]
     used: RefCell<ByLimit<u64>>,
 }
 
 const SPARE_MAX: usize = 1024;
+/// Counts of limits in one message.
+const KEPT_A_MESSAGE: usize = 1_000;
 
 impl Default for Quota {
     fn default() -> Self {
@@ -56,6 +62,7 @@ impl Default for Quota {
             ledgers: RefCell::default(),
             waiting: RefCell::default(),
             spare: RefCell::default(),
+            is_kept: Cell::new(false),
             #[cfg(sim)]
             used: RefCell::default(),
         }
@@ -372,6 +379,15 @@ fn text_bytes(mark: &Finder<'_>, prompt: &[u8]) -> (u64, u64) {
 }
 
 impl Quota {
+    /// Goes on with what counted before a restart, and tells from now on what is to be kept over the next.
+    pub fn restore(&self, core: &Core, kept: &[Kept]) {
+        self.is_kept.set(true);
+        let mut ledgers = self.ledgers.borrow_mut();
+        for Kept { id, period, slot, amount } in kept.iter().filter(|kept| home(core, kept.id) == core.id) {
+            ledgers.entry(*id).or_insert_with(|| Ledger::new(*period)).restore(*slot, *amount);
+        }
+    }
+
     /// The home core of a limit has answered.
     pub fn granted(&self, id: LimitId, grant: Grant) {
         self.leases.borrow_mut().granted(id, grant, now());
@@ -380,8 +396,7 @@ impl Quota {
         }
     }
 
-    /// This core is the home of a limit of which another one, or it itself, gives something back.
-    pub fn settled(&self, id: LimitId, period: Period, returned: &Returned) {
+    fn settled(&self, id: LimitId, period: Period, returned: &Returned) {
         let mut ledgers = self.ledgers.borrow_mut();
         ledgers.entry(id).or_insert_with(|| Ledger::new(period)).settle(returned, now());
     }
@@ -413,6 +428,15 @@ impl Quota {
         let id = LimitId(id);
         let counted = self.ledgers.borrow().get(&id).map_or(0, |ledger| ledger.counted(now()));
         (counted, self.leases.borrow().left(id), self.used.borrow().get(&id).copied().unwrap_or(0))
+    }
+}
+
+/// This core is the home of a limit of which another one gives something back.
+pub fn settled(core: &Core, id: LimitId, period: Period, returned: &Returned) {
+    core.quota.settled(id, period, returned);
+    if core.is_draining() && core.quota.is_kept.get() {
+        // There may be no other time for it.
+        tell_kept(core, now());
     }
 }
 
@@ -451,7 +475,31 @@ pub fn sweep(core: &Core) {
     for (id, period, returned) in told {
         send_returned(core, id, period, returned);
     }
-    core.quota.ledgers.borrow_mut().retain(|_, ledger| !ledger.is_empty(now()));
+    let now = now();
+    core.quota.ledgers.borrow_mut().retain(|_, ledger| !ledger.is_empty(now));
+    if core.quota.is_kept.get() {
+        tell_kept(core, now);
+    }
+}
+
+/// Before this core ends: gives back all that it has leased. What the others give back is told at once from now on.
+pub fn give_all_back(core: &Core) {
+    // The first time may find what was used meanwhile.
+    sweep(core);
+    sweep(core);
+}
+
+/// Tells the background core what counts against the limits whose home this core is, where that has changed.
+fn tell_kept(core: &Core, now: Now) {
+    let mut news = Vec::new();
+    for (id, ledger) in core.quota.ledgers.borrow_mut().iter_mut() {
+        if let Some((slot, amount)) = ledger.news(now) {
+            news.push(Kept { id: *id, period: ledger.period(), slot, amount });
+        }
+    }
+    for part in news.chunks(KEPT_A_MESSAGE) {
+        core.post_background(super::messages::Message::QuotaKept { counted: part.to_vec() });
+    }
 }
 
 /// All requests of a limit could be on any core, so any will do.

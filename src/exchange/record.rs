@@ -147,7 +147,7 @@ pub struct RequestRecord {
     pub form: Form,
     pub tenant: Option<usize>,
     /// The beginning of the hash of the tenant's key.
-    pub credential: Option<[u8; 4]>,
+    pub credential: Option<[u8; 8]>,
     /// The web page that asks, if it may: its origin's place in the configuration.
     pub page: Option<u16>,
     /// Whose limits it spends from, if anything is limited.
@@ -234,14 +234,15 @@ pub fn end(core: &Generation, record: &RequestRecord) {
     }
     let snapshot = &core.snapshot;
     let cost = meter::cost(core, record);
-    let cost = (cost > 0 && !record.cache.saves()).then(|| spell_money(cost));
+    let (cost, saved) = if record.cache.saves() { (0, cost) } else { (cost, 0) };
+    let [cost, saved] = [cost, saved].map(|money| (money > 0).then(|| spell_money(money)));
     log.write(&Entry {
         unix_ms: unix_ms(),
         request_id: record.request_id.bytes(),
         core: core.id.0,
         client: record.client,
         tenant: record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
-        credential: record.credential,
+        credential: record.credential.and_then(|hash| hash.first_chunk().copied()),
         endpoint: record.endpoint.label(),
         model: record.model.map(|model| snapshot.models[model].name.as_str()),
         backend: record.backend.as_deref(),
@@ -254,7 +255,9 @@ pub fn end(core: &Generation, record: &RequestRecord) {
         first_byte_us: record.first_byte_us.map(|at| at.saturating_sub(record.started_us)),
         sent_bytes: record.sent_bytes,
         tokens: record.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
+        parts: record.tokens.map_or((0, 0), |tokens| (tokens.cached, tokens.reasoning)),
         cost: cost.as_deref(),
+        saved: saved.as_deref(),
         error: record.failure.as_ref().map(Failure::label),
     });
     if log.is_full() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US};
-use super::series::SeriesTable;
+use super::series::{SeriesTable, UsageKey};
 
 /// A counter or gauge. One thread writes, any may read.
 #[derive(Debug, Default)]
@@ -116,6 +116,7 @@ pub struct Counters {
     pub own_time_hit: OwnTime,
     pub own_time_miss: OwnTime,
     pub series: SeriesTable,
+    pub usage: SeriesTable<UsageKey>,
     /// Of requests without a model.
     pub without_model: ModelCounters,
 }

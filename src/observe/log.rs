@@ -50,8 +50,11 @@ pub struct Entry<'a> {
     pub first_byte_us: Option<u64>,
     pub sent_bytes: u64,
     pub tokens: Option<(u64, u64)>,
-    /// What its upstream call cost, as a number.
+    /// Of these, what the backend had in its cache, and what was thought and not said.
+    pub parts: (u64, u64),
+    /// What its upstream call cost, as a number, and what one would have cost that was not needed.
     pub cost: Option<&'a str>,
+    pub saved: Option<&'a str>,
     pub error: Option<&'static str>,
 }
 
@@ -161,9 +164,18 @@ impl LogBuffer {
             field(out, "prompt_tokens", prompt);
             field(out, "completion_tokens", completion);
         }
+        for (title, part) in [("cached_prompt_tokens", entry.parts.0), ("reasoning_tokens", entry.parts.1)] {
+            if part > 0 {
+                field(out, title, part);
+            }
+        }
         if let Some(cost) = entry.cost {
             name(out, "cost");
             out.extend_from_slice(cost.as_bytes());
+        }
+        if let Some(saved) = entry.saved {
+            name(out, "saved_cost");
+            out.extend_from_slice(saved.as_bytes());
         }
         if let Some(error) = entry.error {
             text(out, "error", error);

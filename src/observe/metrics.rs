@@ -112,7 +112,8 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::InterToken, name: "ringway_inter_token_seconds", kind: Histogram, labels: &[],
         help: "Between two tokens of a stream from a backend, averaged over the stream." },
     Metric { id: Id::Tokens, name: "ringway_tokens_total", kind: Counter, labels: &["model", "tenant", "kind"],
-        help: "Tokens of complete answers. Kinds prompt and completion: spent at backends. Kinds prompt_saved and \
+        help: "Tokens of complete answers. Kinds prompt and completion: spent at backends; cached_prompt and reasoning are parts of \
+               these, where backends report them. Kinds prompt_saved and \
                completion_saved: answered from the cache or another request's upstream call." },
     Metric { id: Id::Cost, name: "ringway_cost_total", kind: Counter, labels: &["model", "tenant", "kind"],
         help: "Money for complete answers, by the prices in the configuration. Kind spent: for upstream calls, at the price of the \

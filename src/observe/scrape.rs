@@ -89,11 +89,13 @@ impl Labels {
         self.endpoints.get(index).copied().unwrap_or(OTHER)
     }
 
-    fn model(&self, number: u32) -> &str {
+    /// The name of a model by its number; `other` for what has none.
+    pub fn model(&self, number: u32) -> &str {
         self.model_names.get(number as usize).map_or(OTHER, |name| name)
     }
 
-    fn tenant(&self, number: u32) -> &str {
+    /// As `model`, of a tenant; `none` for requests without one.
+    pub fn tenant(&self, number: u32) -> &str {
         self.tenant_names.get(number as usize).map_or(NONE, |name| name)
     }
 

@@ -1,20 +1,21 @@
-//! Requests and tokens by endpoint, model, tenant and status. The product of these is far too large for a table, so a
-//! series is allocated when it first counts. One writer, the core; the background core reads in place. Never holds more
-//! than [`SERIES`] series, whatever clients send, and never loses a request from the sum.
+//! Requests and tokens by endpoint, model, tenant and status, and by tenant, key and model. The product of these is far too
+//! large for a table, so a series is allocated when it first counts. One writer, the core; the background core reads in place.
+//! Never holds more than [`SeriesKey::MOST`] series, whatever clients send, and never loses a request from the sum.
 
 use std::fmt;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 
 use super::counters::Counter;
-use crate::limits::{SERIES, SERIES_NAMES};
+use crate::limits::{SERIES, SERIES_NAMES, USAGE_SERIES};
 
 /// Series that are allocated together.
 const SEGMENT: usize = 256;
-/// Reserved for series without their own tenant, when all others are in use.
-const RESERVE: usize = SERIES / 16;
+/// Reserved for less specific keys, when all other series are in use: this part of them.
+const RESERVED: usize = 16;
 
 /// In a key: a model, or a tenant, that is not counted by itself.
 pub const OTHER: u32 = u32::MAX;
@@ -65,12 +66,55 @@ pub struct Key {
     pub status: u16,
 }
 
+/// The key of a tenant's usage: numbers of [`Names`], or [`OTHER`], and the beginning of the key's hash, or 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UsageKey {
+    pub tenant: u32,
+    pub credential: u64,
+    pub model: u32,
+}
+
+/// By what a table counts.
+pub trait SeriesKey: Copy + Eq + Hash {
+    /// Most series of a core.
+    const MOST: usize;
+    /// Of what has no series of its own.
+    const NOTHING: Self;
+
+    /// The same, less specific; itself if there is nothing to leave out.
+    fn general(self) -> Self;
+}
+
+impl SeriesKey for Key {
+    const MOST: usize = SERIES;
+    const NOTHING: Key = Key { endpoint: u8::MAX, model: OTHER, tenant: OTHER, status: 0 };
+
+    fn general(self) -> Key {
+        Key { tenant: OTHER, ..self }
+    }
+}
+
+impl SeriesKey for UsageKey {
+    const MOST: usize = USAGE_SERIES;
+    const NOTHING: UsageKey = UsageKey { tenant: OTHER, credential: 0, model: OTHER };
+
+    fn general(self) -> UsageKey {
+        UsageKey { credential: 0, ..self }
+    }
+}
+
 /// The amounts of one request, or of many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     pub requests: u64,
+    /// Those of them that needed no upstream call.
+    pub saved_requests: u64,
     pub prompt_tokens: u64,
+    /// Of these, what the backend had in its own cache.
+    pub cached_tokens: u64,
     pub completion_tokens: u64,
+    /// Of these, what was thought and not said.
+    pub reasoning_tokens: u64,
     /// Tokens of answers that needed no upstream call.
     pub saved_prompt_tokens: u64,
     pub saved_completion_tokens: u64,
@@ -79,48 +123,73 @@ pub struct Amounts {
     pub saved_cost: u64,
 }
 
+/// How many amounts there are.
+pub const AMOUNTS: usize = 10;
+
 impl Amounts {
+    pub fn to_array(self) -> [u64; AMOUNTS] {
+        let Amounts { requests, saved_requests, prompt_tokens, cached_tokens, completion_tokens, .. } = self;
+        let Amounts { reasoning_tokens, saved_prompt_tokens, saved_completion_tokens, cost, saved_cost, .. } = self;
+        let [first, second] = [
+            [requests, saved_requests, prompt_tokens, cached_tokens, completion_tokens],
+            [reasoning_tokens, saved_prompt_tokens, saved_completion_tokens, cost, saved_cost],
+        ];
+        std::array::from_fn(|at| if at < 5 { first[at] } else { second[at - 5] })
+    }
+
+    pub fn of_array(of: [u64; AMOUNTS]) -> Amounts {
+        let [requests, saved_requests, prompt_tokens, cached_tokens, completion_tokens, rest @ ..] = of;
+        let [reasoning_tokens, saved_prompt_tokens, saved_completion_tokens, cost, saved_cost] = rest;
+        Amounts {
+            requests,
+            saved_requests,
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+            reasoning_tokens,
+            saved_prompt_tokens,
+            saved_completion_tokens,
+            cost,
+            saved_cost,
+        }
+    }
+
     pub fn add(&mut self, more: Amounts) {
-        self.requests += more.requests;
-        self.prompt_tokens += more.prompt_tokens;
-        self.completion_tokens += more.completion_tokens;
-        self.saved_prompt_tokens += more.saved_prompt_tokens;
-        self.saved_completion_tokens += more.saved_completion_tokens;
-        self.cost += more.cost;
-        self.saved_cost += more.saved_cost;
+        let (own, more) = (self.to_array(), more.to_array());
+        *self = Amounts::of_array(std::array::from_fn(|at| own[at].saturating_add(more[at])));
+    }
+
+    /// What has come since `before`.
+    pub fn since(self, before: Amounts) -> Amounts {
+        let (now, before) = (self.to_array(), before.to_array());
+        Amounts::of_array(std::array::from_fn(|at| now[at].saturating_sub(before[at])))
     }
 }
 
-struct Slot {
-    key: OnceLock<Key>,
-    requests: Counter,
-    prompt_tokens: Counter,
-    completion_tokens: Counter,
-    saved_prompt_tokens: Counter,
-    saved_completion_tokens: Counter,
-    cost: Counter,
-    saved_cost: Counter,
+struct Slot<K> {
+    key: OnceLock<K>,
+    amounts: [Counter; AMOUNTS],
 }
 
 /// The series of one core.
-pub struct SeriesTable {
-    segments: Box<[OnceLock<Box<[Slot]>>]>,
+pub struct SeriesTable<K = Key> {
+    segments: Box<[OnceLock<Box<[Slot<K>]>>]>,
     used: AtomicUsize,
 }
 
-impl Default for SeriesTable {
+impl<K: SeriesKey> Default for SeriesTable<K> {
     fn default() -> Self {
-        SeriesTable { segments: (0..SERIES / SEGMENT).map(|_| OnceLock::new()).collect(), used: AtomicUsize::new(0) }
+        SeriesTable { segments: (0..K::MOST / SEGMENT).map(|_| OnceLock::new()).collect(), used: AtomicUsize::new(0) }
     }
 }
 
-impl fmt::Debug for SeriesTable {
+impl<K: SeriesKey> fmt::Debug for SeriesTable<K> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} series", self.len())
     }
 }
 
-impl SeriesTable {
+impl<K: SeriesKey> SeriesTable<K> {
     pub fn len(&self) -> usize {
         self.used.load(Ordering::Acquire)
     }
@@ -129,43 +198,23 @@ impl SeriesTable {
         self.len() == 0
     }
 
-    /// Every series that has counted anything.
-    pub fn read(&self, mut each: impl FnMut(Key, Amounts)) {
+    /// Every series that has counted anything, in the order in which they began.
+    pub fn read(&self, mut each: impl FnMut(K, Amounts)) {
         for at in 0..self.len() {
             let Some(slot) = self.slot(at) else { continue };
             let Some(&key) = slot.key.get() else { continue };
-            each(
-                key,
-                Amounts {
-                    requests: slot.requests.get(),
-                    prompt_tokens: slot.prompt_tokens.get(),
-                    completion_tokens: slot.completion_tokens.get(),
-                    saved_prompt_tokens: slot.saved_prompt_tokens.get(),
-                    saved_completion_tokens: slot.saved_completion_tokens.get(),
-                    cost: slot.cost.get(),
-                    saved_cost: slot.saved_cost.get(),
-                },
-            );
+            each(key, Amounts::of_array(std::array::from_fn(|place| slot.amounts[place].get())));
         }
     }
 
-    fn slot(&self, at: usize) -> Option<&Slot> {
+    fn slot(&self, at: usize) -> Option<&Slot<K>> {
         self.segments.get(at / SEGMENT)?.get()?.get(at % SEGMENT)
     }
 
-    fn push(&self, key: Key) -> Option<u32> {
+    fn push(&self, key: K) -> Option<u32> {
         let at = self.used.load(Ordering::Relaxed);
         let segment = self.segments.get(at / SEGMENT)?.get_or_init(|| {
-            let slot = || Slot {
-                key: OnceLock::new(),
-                requests: Counter::default(),
-                prompt_tokens: Counter::default(),
-                completion_tokens: Counter::default(),
-                saved_prompt_tokens: Counter::default(),
-                saved_completion_tokens: Counter::default(),
-                cost: Counter::default(),
-                saved_cost: Counter::default(),
-            };
+            let slot = || Slot { key: OnceLock::new(), amounts: Default::default() };
             (0..SEGMENT).map(|_| slot()).collect()
         });
         let _ = segment[at % SEGMENT].key.set(key);
@@ -175,47 +224,48 @@ impl SeriesTable {
 }
 
 /// The index of each series in the table; used only by the writer.
-#[derive(Default)]
-pub struct SeriesIndex {
-    places: HashMap<Key, u32>,
+pub struct SeriesIndex<K = Key> {
+    places: HashMap<K, u32>,
 }
 
-impl SeriesIndex {
-    pub fn add(&mut self, table: &SeriesTable, key: Key, amounts: Amounts) {
+impl<K> Default for SeriesIndex<K> {
+    fn default() -> Self {
+        SeriesIndex { places: HashMap::new() }
+    }
+}
+
+impl<K: SeriesKey> SeriesIndex<K> {
+    pub fn add(&mut self, table: &SeriesTable<K>, key: K, amounts: Amounts) {
         let Some(slot) = self.place(table, key).and_then(|at| table.slot(at as usize)) else { return };
-        slot.requests.add(amounts.requests);
-        slot.prompt_tokens.add(amounts.prompt_tokens);
-        slot.completion_tokens.add(amounts.completion_tokens);
-        slot.saved_prompt_tokens.add(amounts.saved_prompt_tokens);
-        slot.saved_completion_tokens.add(amounts.saved_completion_tokens);
-        slot.cost.add(amounts.cost);
-        slot.saved_cost.add(amounts.saved_cost);
+        for (counter, more) in slot.amounts.iter().zip(amounts.to_array()) {
+            if more > 0 {
+                counter.add(more);
+            }
+        }
     }
 
     /// The index of the series of `key`, or of a less specific key if the table is full.
-    fn place(&mut self, table: &SeriesTable, key: Key) -> Option<u32> {
+    fn place(&mut self, table: &SeriesTable<K>, key: K) -> Option<u32> {
         if let Some(&at) = self.places.get(&key) {
             return Some(at);
         }
-        let used = table.len();
-        if used < SERIES - RESERVE || key.tenant == OTHER && used < SERIES - 1 {
+        let (used, general) = (table.len(), key.general());
+        if used < K::MOST - K::MOST / RESERVED || key == general && used < K::MOST - 1 {
             return self.push(table, key);
         }
-        let without_tenant = Key { tenant: OTHER, ..key };
-        if let Some(&at) = self.places.get(&without_tenant) {
+        if let Some(&at) = self.places.get(&general) {
             return Some(at);
         }
-        if used < SERIES - 1 {
-            return self.push(table, without_tenant);
+        if used < K::MOST - 1 {
+            return self.push(table, general);
         }
-        let nothing = Key { endpoint: u8::MAX, model: OTHER, tenant: OTHER, status: 0 };
-        match self.places.get(&nothing) {
+        match self.places.get(&K::NOTHING) {
             Some(&at) => Some(at),
-            None => self.push(table, nothing),
+            None => self.push(table, K::NOTHING),
         }
     }
 
-    fn push(&mut self, table: &SeriesTable, key: Key) -> Option<u32> {
+    fn push(&mut self, table: &SeriesTable<K>, key: K) -> Option<u32> {
         let at = table.push(key)?;
         self.places.insert(key, at);
         Some(at)
@@ -228,8 +278,11 @@ mod tests {
 
     const ONE: Amounts = Amounts {
         requests: 1,
+        saved_requests: 0,
         prompt_tokens: 2,
+        cached_tokens: 0,
         completion_tokens: 3,
+        reasoning_tokens: 0,
         saved_prompt_tokens: 0,
         saved_completion_tokens: 0,
         cost: 0,
@@ -242,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_was_added_is_read_by_its_key() {
-        let (table, mut index) = (SeriesTable::default(), SeriesIndex::default());
+        let (table, mut index) = (SeriesTable::<Key>::default(), SeriesIndex::default());
         for _ in 0..3 {
             index.add(&table, key(1, 2), ONE);
         }
@@ -253,8 +306,23 @@ mod tests {
     }
 
     #[test]
+    fn usage_without_room_for_its_key_counts_for_its_tenant() {
+        let (table, mut index) = (SeriesTable::<UsageKey>::default(), SeriesIndex::default());
+        for credential in 1..=2 * USAGE_SERIES as u64 {
+            index.add(&table, UsageKey { tenant: 1, credential, model: 2 }, ONE);
+        }
+        let (mut total, mut general) = (0, 0);
+        table.read(|key, amounts| {
+            total += amounts.requests;
+            general += if key.credential == 0 { amounts.requests } else { 0 };
+        });
+        assert_eq!(total, 2 * USAGE_SERIES as u64);
+        assert!(general > USAGE_SERIES as u64);
+    }
+
+    #[test]
     fn a_full_table_tells_tenants_apart_no_more_and_loses_no_request() {
-        let (table, mut index) = (SeriesTable::default(), SeriesIndex::default());
+        let (table, mut index) = (SeriesTable::<Key>::default(), SeriesIndex::default());
         let many = 3 * SERIES as u32;
         for round in 0..2 {
             for place in 0..many {

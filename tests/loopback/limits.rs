@@ -267,3 +267,95 @@ fn money_is_in_the_metrics_and_in_the_log() {
     // The first four bytes of the key's hash, as `ringway check` and the configuration show them.
     assert!(lines.iter().all(|line| line["credential"] == "2c70e12b"), "{log}");
 }
+
+/// What `/v1/usage` says, with this query.
+fn usage(gateway: &Gateway, query: &str) -> serde_json::Value {
+    let mut client = Client::connect(gateway.admin.unwrap());
+    client.send(&format!("GET /v1/usage{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    serde_json::from_str(client.response().expect(200).text()).unwrap()
+}
+
+#[test]
+fn usage_and_limits_over_days_go_on_after_a_restart() {
+    let backend = Backend::answering(|_| {
+        json(&completion("x").replace(
+            "\"total_tokens\"",
+            "\"prompt_tokens_details\":{\"cached_tokens\":2},\"completion_tokens_details\":{\"reasoning_tokens\":1},\"total_tokens\"",
+        ))
+    });
+    let state = tempfile::tempdir().unwrap();
+    let start = || {
+        Setup::with(&backend)
+            .cores(2)
+            .server(&format!("state_dir = \"{}\"", state.path().display()))
+            .model("dear", "backends = [\"b\"]\nprice_input = 1\nprice_output = 2")
+            .tenant("t", "key", "requests_per_day = 5\nbudget = { amount = 1, period = \"1mo\" }")
+            .log("access = \"$DIRECTORY/access.log\"")
+            .admin("listen = \"127.0.0.1:0\"")
+            .start()
+    };
+    let ask = |gateway: &Gateway, text: &str| gateway.ask(keyed("key", &question(text).replace("\"m\"", "\"dear\"")));
+    let gateway = start();
+    for text in ["a", "b", "a"] {
+        ask(&gateway, text).expect(200);
+    }
+    let row = |day: &serde_json::Value| {
+        let row = &day["rows"][0];
+        let tokens = &row["tokens"];
+        let [requests, saved] = [&row["requests"], &row["saved_requests"]].map(|number| number.as_u64().unwrap());
+        let tokens = ["prompt", "cached_prompt", "completion", "reasoning", "saved_prompt", "saved_completion"]
+            .map(|kind| tokens[kind].as_u64().unwrap());
+        (
+            requests,
+            saved,
+            tokens,
+            row["cost"].as_str().unwrap().to_owned(),
+            row["saved_cost"].as_str().unwrap().to_owned(),
+        )
+    };
+    // 3 tokens in, 2 out; the third request is answered from the cache.
+    let told = usage(&gateway, "");
+    let day = told["to"].as_str().unwrap().to_owned();
+    let names = ["day", "tenant", "key", "model"].map(|name| told["rows"][0][name].as_str().unwrap());
+    assert_eq!(names, [&*day, "t", "2c70e12b7a0646f9", "dear"]);
+    assert_eq!(row(&told), (3, 1, [6, 4, 4, 2, 3, 2], "0.000014".into(), "0.000007".into()));
+    let path = gateway.file("access.log");
+    let kept = gateway.keep_directory();
+    gateway.terminate();
+    assert!(gateway.ended().0.success());
+    let log = std::fs::read_to_string(path).unwrap();
+    drop(kept);
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        assert_eq!((&line["cached_prompt_tokens"], &line["reasoning_tokens"]), (&2.into(), &1.into()), "{log}");
+        let (spent, saved) = if line["cache"] == "hit" { ("saved_cost", "cost") } else { ("cost", "saved_cost") };
+        assert_eq!((line[spent].as_f64(), &line[saved]), (Some(0.000007), &serde_json::Value::Null), "{log}");
+    }
+
+    let gateway = start();
+    let told = usage(&gateway, &format!("?day={day}&by=tenant"));
+    assert_eq!(row(&told), (3, 1, [6, 4, 4, 2, 3, 2], "0.000014".into(), "0.000007".into()));
+    assert!(told["rows"][0]["model"].is_null());
+    // Of five a day, two are left, unless it is another day by now.
+    let mut admitted = 0;
+    while ask(&gateway, &format!("c{admitted}")).status == 200 {
+        admitted += 1;
+    }
+    let is_same_day = usage(&gateway, "")["to"] == *day;
+    assert!(admitted == 2 || !is_same_day && admitted == 5, "{admitted}");
+    gateway.terminate();
+    assert!(gateway.ended().0.success());
+
+    // Torn files: the reason is said, and the gateway goes on.
+    for name in [&*day, "limits"] {
+        let path = state.path().join("usage").join(name);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+    }
+    let gateway = start();
+    ask(&gateway, "d").expect(200);
+    gateway.terminate();
+    let (status, said) = gateway.ended();
+    assert!(status.success() && said.contains("usage: ") && said.contains("damaged"), "{said}");
+    assert!(state.path().join("usage/limits.damaged").exists());
+}

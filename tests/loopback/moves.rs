@@ -60,6 +60,7 @@ impl Node {
                 node::Parts { snapshot, addresses: vec![list(addresses)], tls: vec![None], listeners: Vec::new() },
             )),
             second: None,
+            counted: None,
             tickets: TicketSeed::random().unwrap(),
             outbox: core_out,
             inbox: core_in,

@@ -19,11 +19,17 @@ pub struct Ledger {
     period: Period,
     /// By slot, oldest first; none is 0 but what was given back since.
     granted: VecDeque<(Slot, u64)>,
+    /// What was last told to be kept.
+    kept: (Slot, u64),
 }
 
 impl Ledger {
     pub const fn new(period: Period) -> Self {
-        Self { period, granted: VecDeque::new() }
+        Self { period, granted: VecDeque::new(), kept: (0, 0) }
+    }
+
+    pub const fn period(&self) -> Period {
+        self.period
     }
 
     /// Grants a slice to one of `cores`.
@@ -54,6 +60,23 @@ impl Ledger {
         }
         if returned.overspent > 0 {
             self.add(slot, returned.overspent);
+        }
+    }
+
+    /// What counts of the calendar period that is now, if that is news. What is leased and not spent is in it.
+    pub fn news(&mut self, now: Now) -> Option<(Slot, u64)> {
+        if self.period == Period::Minute {
+            return None;
+        }
+        let slot = self.slot(now);
+        let counted = (slot, self.used(slot));
+        (core::mem::replace(&mut self.kept, counted) != counted).then_some(counted)
+    }
+
+    /// Goes on with what counted before a restart.
+    pub fn restore(&mut self, slot: Slot, amount: u64) {
+        if self.period != Period::Minute {
+            self.add(slot, amount);
         }
     }
 

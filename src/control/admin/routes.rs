@@ -35,6 +35,7 @@ pub enum What {
     Watch,
     Scaling,
     Config,
+    Usage,
     Purge,
     LogLevel,
     SetLogLevel,
@@ -72,6 +73,13 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET, "/v1/live", What::Watch, Access::Operators, "the same every second, as server-sent events"),
     route(Method::GET, "/v1/scaling", What::Scaling, Access::Operators, "whether more or fewer nodes are wanted"),
     route(Method::GET, "/v1/config", What::Config, Access::Operators, "the configuration in force, secrets masked"),
+    route(
+        Method::GET,
+        "/v1/usage",
+        What::Usage,
+        Access::Operators,
+        "what tenants used: ?from=2026-11-01&to=2026-11-30&tenant=...&by=tenant,model",
+    ),
     route(Method::POST, "/v1/purge", What::Purge, Access::Operators, "drop stored answers; see docs/cache.md"),
     route(
         Method::POST,
@@ -107,6 +115,7 @@ impl Admin {
             Err(refused) => *refused,
             Ok(What::Purge) => self.purge(request.into_body()).await,
             Ok(What::Reload) => self.tell_reload().await,
+            Ok(What::Usage) => self.usage(request.uri().query().unwrap_or("")).await,
             Ok(What::Profile) => self.profile(request.uri().query().unwrap_or("")).await,
             Ok(What::SetLogLevel) => self.set_level(request.into_body()).await,
             Ok(what) => self.tell(what, request.headers()),
@@ -188,7 +197,7 @@ impl Admin {
             What::LogLevel => reply(StatusCode::OK, JSON, pretty(&logs::level())),
             What::Reopen => self.reopen(),
             // They are waited for, above.
-            What::Purge | What::Reload | What::SetLogLevel | What::Profile => {
+            What::Purge | What::Reload | What::SetLogLevel | What::Profile | What::Usage => {
                 refuse(StatusCode::BAD_REQUEST, "bad_request", "")
             }
             What::Drain => {

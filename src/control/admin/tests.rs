@@ -40,6 +40,7 @@ fn admin(admin: &str) -> Rc<Admin> {
             PURGED.with(|purged| purged.set(purged.get() + 1));
             String::new()
         }),
+        usage: (None, Vec::new()),
         serving: Arc::new(AtomicBool::new(true)),
     })
 }

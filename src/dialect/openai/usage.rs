@@ -12,6 +12,7 @@ use crate::wire::json::{Kind, Member, Tape, Value};
 /// use Anthropic's names.
 pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
+    let (mut cached, mut reasoning) = (None, None);
     for member in usage.members() {
         let count = member.value.as_u64(data);
         match member.name.plain(data) {
@@ -20,13 +21,36 @@ pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
             Some(b"input_tokens") => prompt = prompt.or(count),
             Some(b"output_tokens") => completion = completion.or(count),
             Some(b"total_tokens") => total = count,
-            _ => {}
+            Some(name) => {
+                let Some((part, name)) = part_of(name) else { continue };
+                for detail in member.value.members().filter(|detail| detail.name.plain(data) == Some(name)) {
+                    let place = if part == Part::Cached { &mut cached } else { &mut reasoning };
+                    *place = detail.value.as_u64(data).or(*place);
+                }
+            }
+            None => {}
         }
     }
     if prompt.is_none() && completion.is_none() && total.is_none() {
         return None;
     }
-    Some(TokenUsage::counted(prompt, completion, total))
+    Some(TokenUsage::counted(prompt, completion, total).with_parts(cached, reasoning))
+}
+
+/// A part of a count, in an object of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Cached,
+    Reasoning,
+}
+
+/// What is told in the member `name` of a usage object, and by which member of that one.
+pub(super) fn part_of(name: &[u8]) -> Option<(Part, &'static [u8])> {
+    match name {
+        b"prompt_tokens_details" | b"input_tokens_details" => Some((Part::Cached, b"cached_tokens")),
+        b"completion_tokens_details" | b"output_tokens_details" => Some((Part::Reasoning, b"reasoning_tokens")),
+        _ => None,
+    }
 }
 
 /// The members that hold usage, the root's first; null ones are skipped.

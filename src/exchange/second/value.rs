@@ -60,6 +60,10 @@ struct Tokens {
     completion: u64,
     #[prost(uint64, tag = "3")]
     total: u64,
+    #[prost(uint64, tag = "4")]
+    cached: u64,
+    #[prost(uint64, tag = "5")]
+    reasoning: u64,
 }
 
 /// Why a value is no answer.
@@ -89,7 +93,13 @@ pub fn encode(fingerprint: &Fingerprint, entry: &Entry, purges: &[u64]) -> Vec<u
         plain_bytes: compressed.as_ref().map_or(0, |_| plain.len() as u64),
         body: compressed.unwrap_or_else(|| plain.to_vec()),
         usage_event: entry.usage_event.as_ref().map(|event| event.to_vec()),
-        tokens: entry.tokens.map(|TokenUsage { prompt, completion, total }| Tokens { prompt, completion, total }),
+        tokens: entry.tokens.map(|TokenUsage { prompt, completion, total, cached, reasoning }| Tokens {
+            prompt,
+            completion,
+            total,
+            cached,
+            reasoning,
+        }),
         stored_unix_ms: unix_ms(),
         ttl_ms: entry.ttl_ms,
         purges: purges.to_vec(),
@@ -147,7 +157,13 @@ pub fn decode(
         content_type: Cow::Owned(stored.content_type),
         body: Bytes::from(body),
         usage_event: stored.usage_event.map(Bytes::from),
-        tokens: stored.tokens.map(|Tokens { prompt, completion, total }| TokenUsage { prompt, completion, total }),
+        tokens: stored.tokens.map(|Tokens { prompt, completion, total, cached, reasoning }| TokenUsage {
+            prompt,
+            completion,
+            total,
+            cached,
+            reasoning,
+        }),
         stored_ms: now_ms() as i64 - age_ms as i64,
         ttl_ms: stored.ttl_ms,
         tags,
@@ -166,7 +182,7 @@ mod tests {
             content_type: Cow::Borrowed(b"text/event-stream"),
             body: Bytes::copy_from_slice(body),
             usage_event: Some(Bytes::from_static(b"data: {}\n\n")),
-            tokens: Some(TokenUsage { prompt: 1, completion: 2, total: 3 }),
+            tokens: Some(TokenUsage { prompt: 1, completion: 2, total: 3, cached: 1, reasoning: 2 }),
             stored_ms: now_ms() as i64,
             ttl_ms: 60_000,
             tags: Tags::default(),

@@ -20,7 +20,9 @@ fn entry() -> Entry<'static> {
         first_byte_us: None,
         sent_bytes: 0,
         tokens: None,
+        parts: (0, 0),
         cost: None,
+        saved: None,
         error: None,
         not_stored: None,
     }

@@ -121,7 +121,9 @@ impl Scrape {
                     let (model, tenant) = (labels.model(model), labels.tenant(tenant));
                     let kinds = [
                         ("prompt", amounts.prompt_tokens),
+                        ("cached_prompt", amounts.cached_tokens),
                         ("completion", amounts.completion_tokens),
+                        ("reasoning", amounts.reasoning_tokens),
                         ("prompt_saved", amounts.saved_prompt_tokens),
                         ("completion_saved", amounts.saved_completion_tokens),
                     ];

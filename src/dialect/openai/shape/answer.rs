@@ -2,6 +2,7 @@
 
 use super::{Pattern, Slot, TEMPLATE_BYTES};
 use crate::dialect::facts::{AnswerFacts, Endpoint, Substance, TokenUsage};
+use crate::dialect::openai::usage::{Part, part_of};
 use crate::wire::Span;
 use crate::wire::json::{Tape, Value};
 
@@ -18,6 +19,8 @@ struct Counts {
     prompt: Count,
     completion: Count,
     total: Count,
+    cached: Count,
+    reasoning: Count,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -61,15 +64,15 @@ impl AnswerTemplate {
         let Some(counts) = &self.usage else {
             return self.pattern.fits(endpoint, body, |_, _| {}).then_some(facts(None));
         };
-        let all = [counts.prompt, counts.completion, counts.total];
+        let all = [counts.prompt, counts.completion, counts.total, counts.cached, counts.reasoning];
         let mut values = all.map(|count| (count == Count::Zero).then_some(0));
         let fits = self.pattern.fits(endpoint, body, |number, span| {
             if let Some(place) = all.iter().position(|count| *count == Count::Slot(number)) {
                 values[place] = Some(integer(span.of(body)));
             }
         });
-        let [prompt, completion, total] = values;
-        fits.then(|| facts(Some(TokenUsage::counted(prompt, completion, total))))
+        let [prompt, completion, total, cached, reasoning] = values;
+        fits.then(|| facts(Some(TokenUsage::counted(prompt, completion, total).with_parts(cached, reasoning))))
     }
 }
 
@@ -95,11 +98,7 @@ fn slot(value: Value<'_>, body: &[u8]) -> Option<(Span, Slot)> {
 fn counts_of(usage: Value<'_>, body: &[u8], spans: &mut Vec<(Span, Slot)>) -> Option<Counts> {
     let mut counts = Counts::default();
     for member in usage.members() {
-        let count = match member.value.as_u64(body) {
-            None => Count::Absent,
-            Some(0) => Count::Zero,
-            Some(_) => Count::Slot(spans.len()),
-        };
+        let count = count_of(member.value, body, spans);
         match member.name.plain(body) {
             Some(b"prompt_tokens") => counts.prompt = count,
             Some(b"completion_tokens") => counts.completion = count,
@@ -107,10 +106,31 @@ fn counts_of(usage: Value<'_>, body: &[u8], spans: &mut Vec<(Span, Slot)>) -> Op
             Some(b"input_tokens" | b"output_tokens") => return None,
             _ => {}
         }
+        let part = member.name.plain(body).and_then(part_of);
         spans.extend(slot(member.value, body));
-        spans.extend(member.value.members().filter_map(|detail| slot(detail.value, body)));
+        for detail in member.value.members() {
+            let count = count_of(detail.value, body, spans);
+            match part {
+                Some((part, name)) if count != Count::Absent && detail.name.plain(body) == Some(name) => match part {
+                    Part::Cached => counts.cached = count,
+                    Part::Reasoning => counts.reasoning = count,
+                },
+                _ => {}
+            }
+            spans.extend(slot(detail.value, body));
+        }
     }
-    (counts != Counts::default()).then_some(counts)
+    let is_any = [counts.prompt, counts.completion, counts.total].iter().any(|count| *count != Count::Absent);
+    is_any.then_some(counts)
+}
+
+/// The count that `value` is, before its slot is among `spans`.
+fn count_of(value: Value<'_>, body: &[u8], spans: &[(Span, Slot)]) -> Count {
+    match value.as_u64(body) {
+        None => Count::Absent,
+        Some(0) => Count::Zero,
+        Some(_) => Count::Slot(spans.len()),
+    }
 }
 
 /// The texts of a choice: only whether they are empty matters.

@@ -70,7 +70,7 @@ fn only_complete_answers_may_be_stored() {
     }
     let body = br#"{"data":[1],"usage":{"prompt_tokens":8,"total_tokens":8}}"#;
     let usage = answer_facts(Embeddings, body, &mut Tape::new()).usage;
-    assert_eq!(usage, Some(TokenUsage { prompt: 8, completion: 0, total: 8 }));
+    assert_eq!(usage, Some(TokenUsage { prompt: 8, completion: 0, total: 8, ..TokenUsage::default() }));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn errors_and_empty_answers_are_distinguished_from_answers() {
 #[test]
 fn usage_of_a_whole_answer_is_found_wherever_it_is() {
     let usage = |body: &str| answer_facts(Endpoint::ChatCompletions, body.as_bytes(), &mut Tape::new()).usage;
-    let tokens = Some(TokenUsage { prompt: 3, completion: 4, total: 7 });
+    let tokens = Some(TokenUsage { prompt: 3, completion: 4, total: 7, ..TokenUsage::default() });
     assert_eq!(usage(r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#), tokens);
     assert_eq!(usage(r#"{"usage":{"input_tokens":3,"output_tokens":4}}"#), tokens);
     assert_eq!(usage(r#"{"usage":null,"choices":[{"usage":{"prompt_tokens":3,"completion_tokens":4}}]}"#), tokens);

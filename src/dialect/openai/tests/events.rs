@@ -254,7 +254,7 @@ fn chat_named(name: &[u8], data: &str, tape: &mut Tape) -> EventFacts {
 #[test]
 fn usage_is_read() {
     let usage = |text: &str| chat(&format!(r#"{{"choices":[],"usage":{text}}}"#)).usage;
-    let tokens = |prompt, completion, total| Some(TokenUsage { prompt, completion, total });
+    let tokens = |prompt, completion, total| Some(TokenUsage { prompt, completion, total, ..TokenUsage::default() });
     assert_eq!(usage(r#"{"prompt_tokens":3,"completion_tokens":4,"total_tokens":9}"#), tokens(3, 4, 9));
     assert_eq!(usage(r#"{"prompt_tokens":3,"completion_tokens":4}"#), tokens(3, 4, 7));
     assert_eq!(usage(r#"{"total_tokens":5,"x":{"prompt_tokens":1}}"#), tokens(0, 0, 5));

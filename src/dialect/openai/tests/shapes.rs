@@ -242,7 +242,7 @@ mod answers {
             assert_eq!(facts.1, is_parsed && is_json, "{body}");
         }
         let counts = facts_of(&mut warm(), &answer("c", "b", "3", "4")).0.usage;
-        assert_eq!(counts, Some(TokenUsage { prompt: 3, completion: 4, total: 77 }));
+        assert_eq!(counts, Some(TokenUsage { prompt: 3, completion: 4, total: 77, ..TokenUsage::default() }));
         let mut not_text = answer("c", "xx", "1", "2").into_bytes();
         let place = not_text.windows(2).position(|pair| pair == b"xx").unwrap();
         not_text[place] = 0xff;
@@ -281,6 +281,7 @@ mod answers {
             3 => Just(r#"{"usage":{"completion_tokens":#,"details":{"a":#,"b":"@"},"prompt_tokens":#},"choices":[{"text":"@","finish_reason":"stop"},{"text":"@","finish_reason":"length"}],"x":"@"}"#),
             2 => Just(r#"{"id":"@","choices":[{"message":{"content":null,"tool_calls":[{"id":"@"}]},"finish_reason":"tool_calls"}],"usage":null}"#),
             2 => Just(r#"{"id":"@","choices":[{"text":"@","finish_reason":"@"}],"usage":{"total_tokens":#}}"#),
+            2 => Just(r#"{"id":"@","choices":[{"text":"@","finish_reason":"stop"}],"usage":{"prompt_tokens":#,"prompt_tokens_details":{"audio_tokens":#,"cached_tokens":#},"completion_tokens":#,"completion_tokens_details":{"reasoning_tokens":#,"x":"@"}}}"#),
             2 => Just(r#"{"id":"@","choices":[{"text":"@","finish_reason":"stop","usage":{"total_tokens":#}}],"usage":{"input_tokens":#}}"#),
             2 => Just(r#"{"id":"@","choices":[{"text":"@","finish_reason":"stop"}],"x_groq":{"usage":{"total_tokens":#}},"usage":{"a":#}}"#),
             2 => Just(r#"{"id":"@","choices":[{"message":{"content":"@","reasoning":"@"},"finish_reason":"stop"}],"usage":{"prompt_tokens":#,"input_tokens":#}}"#),
