@@ -57,7 +57,7 @@ fn what_somebody_has_changed_is_never_lost() {
         (read("/etc/ringway/ringway.toml"), read("/etc/logrotate.d/ringway.old")),
         ("mine".into(), "mine".into())
     );
-    assert!(read("/etc/logrotate.d/ringway").contains("copytruncate"));
+    assert!(read("/etc/logrotate.d/ringway").contains("postrotate"));
 }
 
 #[test]
