@@ -27,6 +27,9 @@ pub mod serve; // client connections: handshake and protocol
 pub mod control; // what the background core does: health checks, names
 
 #[cfg(not(sim))]
+pub mod disk; // what the I/O core writes and reads: snapshots of the cache
+
+#[cfg(not(sim))]
 pub mod host; // the machine: CPUs, what is not as it should be, changing it
 
 #[cfg(not(sim))]

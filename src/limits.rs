@@ -125,6 +125,16 @@ pub const PURGE_NAMES: usize = 4 << 10;
 pub const PURGE_KEYS: usize = 64 << 10;
 /// Slots of the cache that are looked at for purged answers before other tasks run: some ten microseconds.
 pub const WEEDED_AT_A_TIME: u32 = 256;
+/// Slots of the cache that a data core looks at for one slice of a snapshot, and bytes after which the slice ends: some tens of
+/// microseconds. One slice per core is under way at a time.
+pub const SNAPSHOT_SLICE_SLOTS: u32 = 256;
+pub const SNAPSHOT_SLICE_BYTES: u64 = 1 << 20;
+/// Answers of a snapshot that a data core takes back at a time.
+pub const SNAPSHOT_TAKEN_BACK: usize = 64;
+/// Largest answer in a snapshot: the I/O core encodes it in one go, at about a millisecond a MiB, and writes the log meanwhile.
+pub const SNAPSHOT_ENTRY_BYTES: u64 = 16 << 20;
+/// Records after which a block of a snapshot ends. What is damaged is lost by blocks.
+pub const SNAPSHOT_BLOCK_BYTES: usize = 1 << 20;
 /// What waits to be sent to Redis, per core: the look-ups of a burst, and a few answers of the largest size.
 pub const REDIS_PENDING_BYTES: usize = 8 << 20;
 /// Largest reply of Redis: an answer of the largest size that is stored by default, with room.

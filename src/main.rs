@@ -7,8 +7,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> std::process::ExitCode {
     use clap::Parser;
     use ringway::commands::{
-        self, Command, Line, check, completions, config, demo, doctor, import, install, key, man, purge, serve, top,
-        tune,
+        self, Command, Line, check, completions, config, demo, doctor, import, install, key, man, purge, serve,
+        snapshot, top, tune,
     };
 
     commands::exit(match Line::parse().command {
@@ -19,6 +19,7 @@ fn main() -> std::process::ExitCode {
         Command::Config(arguments) => config::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Purge(arguments) => purge::run(&arguments),
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),

@@ -24,12 +24,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("exchange", &["upstream", "dialect", "wire", "config::snapshot", "observe", "net", "error", "limits"]),
     ("serve", &["exchange", "upstream", "wire", "config::snapshot", "observe", "net", "limits"]),
     ("control", &["config", "dialect", "wire", "observe", "net", "error", "limits"]),
+    ("disk", &["exchange", "wire", "observe", "net", "limits"]),
     ("host", &["config", "limits"]),
     (
         "cores",
         &[
-            "serve", "exchange", "upstream", "control", "host", "config", "dialect", "wire", "observe", "net", "error",
-            "limits",
+            "serve", "exchange", "upstream", "control", "disk", "host", "config", "dialect", "wire", "observe", "net",
+            "error", "limits",
         ],
     ),
     ("commands", EVERYTHING),
@@ -49,12 +50,12 @@ const GOLDEN: &str = "golden";
 /// Words that only some places may use: a runtime named elsewhere would tie that place to one kind of core.
 const PLACES: &[(&str, &[&str])] = &[
     ("monoio", &["src/net/", "src/cores/"]),
-    ("glommio", &["src/cores/io"]),
+    ("glommio", &["src/cores/io", "src/disk/"]),
     // Where bytes go to and from HTTP/2 and TLS, its traits of reading and writing alone are named: the runtime stays out.
     ("tokio", &["src/control/", "src/cores/background", "src/net/duplex", "src/net/http2"]),
     ("h2", &["src/net/http2"]),
     ("unsafe", &["src/net/sys.rs"]),
-    ("shards", &["src/exchange/", "src/upstream/", "src/cores/", "src/control/"]),
+    ("shards", &["src/exchange/", "src/upstream/", "src/cores/", "src/control/", "src/disk/"]),
 ];
 
 /// Words that no file may use, put together here so that this file does not hold them.

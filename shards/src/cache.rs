@@ -13,6 +13,7 @@ use arena::Arena;
 use expiry::{Due, Expiry};
 use ghosts::Ghosts;
 use index::Index;
+pub use queues::Heat;
 use queues::{Links, NONE, Queues, Slot, Standing, Victim, Which};
 
 /// A bounded map from fingerprint to answer.
@@ -42,6 +43,8 @@ pub struct Cache<V> {
     expiry: Expiry,
     ghosts: Ghosts,
     budget_bytes: u64,
+    /// Whether an entry was evicted.
+    has_evicted: bool,
 }
 
 /// What the cache has for a fingerprint. Ages are milliseconds since the entry was stored.
@@ -67,6 +70,16 @@ pub enum Inserted {
     TooLarge,
 }
 
+/// What became of an entry of an earlier cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    Stored,
+    /// There is one already, which is newer.
+    Present,
+    /// There is no room, or there was none at some time: nothing is restored any more.
+    Full,
+}
+
 /// The result of a look-up, by slot: a borrow of the value would outlive the decision what to do with it.
 pub(crate) enum Found {
     Fresh(u32),
@@ -88,6 +101,7 @@ impl<V> Cache<V> {
             expiry: Expiry::new(),
             ghosts: Ghosts::new(),
             budget_bytes,
+            has_evicted: false,
         }
     }
 
@@ -135,6 +149,20 @@ impl<V> Cache<V> {
             }
             evicted += 1;
         }
+        self.place(fingerprint, value, charge_bytes, now, ttl_ms, standing);
+        debug_assert!(self.used_bytes() <= self.budget_bytes, "room was made first");
+        Inserted::Stored { evicted }
+    }
+
+    fn place(
+        &mut self,
+        fingerprint: Fingerprint,
+        value: V,
+        charge_bytes: u64,
+        now: Millis,
+        ttl_ms: u64,
+        standing: Standing,
+    ) {
         let expires = now.after(ttl_ms);
         let links = Links::new(standing);
         let slot = Slot { fingerprint, value, charge_bytes, stored: now, expires, due_position: NONE, links };
@@ -143,8 +171,43 @@ impl<V> Cache<V> {
         let slots = &mut self.slots;
         self.expiry.push(Due { at: expires, slot: at }, |slot, position| slots[slot].due_position = position);
         self.index.insert(fingerprint.tag(), at);
-        debug_assert!(self.used_bytes() <= self.budget_bytes, "room was made first");
-        Inserted::Stored { evicted }
+    }
+
+    /// Stores what an earlier cache held, unless there is an entry already; as wanted as it was. Evicts nothing.
+    pub fn restore(
+        &mut self,
+        fingerprint: Fingerprint,
+        value: V,
+        size_bytes: u64,
+        now: Millis,
+        ttl_ms: u64,
+        heat: Heat,
+    ) -> Restored {
+        if self.find(&fingerprint).is_some() {
+            return Restored::Present;
+        }
+        let charge_bytes = size_bytes.saturating_add(Self::OVERHEAD_BYTES);
+        // What was evicted since may have been newer: after that nothing from before comes back.
+        if self.has_evicted || self.slots.len() == NONE || charge_bytes > self.budget_bytes - self.used_bytes() {
+            self.has_evicted = true;
+            return Restored::Full;
+        }
+        self.place(fingerprint, value, charge_bytes, now, ttl_ms, heat.standing());
+        Restored::Stored
+    }
+
+    /// Looks at `count` slots below slot `at`, from the last to the first, for as long as `see` returns true. Returns where to go
+    /// on. A walk from `len` down to 0 meets what [`weed`](Self::weed) meets; it may meet an entry twice.
+    pub fn visit(&self, at: u32, count: u32, mut see: impl FnMut(&Fingerprint, &V, Heat) -> bool) -> u32 {
+        let from = at.min(self.slots.len());
+        let to = from.saturating_sub(count);
+        for slot in (to..from).rev() {
+            let of = &self.slots[slot];
+            if !see(&of.fingerprint, &of.value, of.links.heat()) {
+                return slot;
+            }
+        }
+        to
     }
 
     /// Removes an entry, fresh or stale.
@@ -235,6 +298,7 @@ impl<V> Cache<V> {
             None => self.queues.victim(&mut self.slots),
         };
         let Some(victim) = victim else { return false };
+        self.has_evicted = true;
         let taken = self.take_slot(victim.slot);
         if victim.queue == Which::Probation {
             self.ghosts.remember(taken.fingerprint.tag(), self.queues.proven_len());

@@ -38,7 +38,7 @@ mod random;
 pub use attempts::{Again, Attempts, EventFault, Fault, Others, Rules, Step, again, may_have_acted};
 pub use breaker::{Breaker, BreakerRules, Check};
 pub use budget::Budget;
-pub use cache::{Cache, Inserted, Lookup};
+pub use cache::{Cache, Heat, Inserted, Lookup, Restored};
 pub use coalesce::{CoalesceEvent, CoalesceStep, Coalescing, Fit, Group, Patience, Worth};
 pub use flight::{Flights, Joined};
 pub use hedge::Quantile;

@@ -2,7 +2,7 @@
 //! cores ask by message. Must never store the answer of a flight that was ended: it may be older than a purge or a
 //! newer flight.
 
-use crate::cache::Found;
+use crate::cache::{Found, Heat, Restored};
 use crate::{Cache, CoreId, Fingerprint, Flights, Inserted, Joined, Lookup, Millis};
 
 /// A cache and the flights into it, one per data core.
@@ -178,6 +178,28 @@ impl<V: Clone> Shard<V> {
     /// See [`Cache::weed`].
     pub fn weed(&mut self, at: u32, count: u32, is_dead: impl FnMut(&Fingerprint, &V) -> bool) -> (u32, u32) {
         self.cache.weed(at, count, is_dead)
+    }
+
+    /// See [`Cache::visit`].
+    pub fn visit(&self, at: u32, count: u32, see: impl FnMut(&Fingerprint, &V, Heat) -> bool) -> u32 {
+        self.cache.visit(at, count, see)
+    }
+
+    /// Stores an answer of an earlier cache, see [`Cache::restore`]. `flights` name those that may be fetching a newer one: while
+    /// one of them is under way, what they have sent already must not be followed by something older.
+    pub fn restore(
+        &mut self,
+        fingerprint: Fingerprint,
+        flights: &[Fingerprint],
+        (value, size_bytes): (V, u64),
+        now: Millis,
+        ttl_ms: u64,
+        heat: Heat,
+    ) -> Restored {
+        if flights.iter().any(|flight| self.flights.number(flight).is_some()) {
+            return Restored::Present;
+        }
+        self.cache.restore(fingerprint, value, size_bytes, now, ttl_ms, heat)
     }
 
     /// Removes every answer and ends every flight.

@@ -21,6 +21,7 @@ pub mod man;
 mod node; // requests to a running node
 pub mod purge;
 pub mod serve;
+pub mod snapshot;
 pub mod top;
 pub mod tune;
 
@@ -62,6 +63,7 @@ pub enum Command {
     Config(config::Arguments),
     Key(key::Arguments),
     Purge(purge::Arguments),
+    Snapshot(snapshot::Arguments),
     Import(import::Arguments),
     Doctor(doctor::Arguments),
     Tune(tune::Arguments),

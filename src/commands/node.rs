@@ -29,4 +29,9 @@ impl Node {
     pub fn post(&self, path: &str, body: String) -> Result<String, Failure> {
         self.client()?.post(path, body).map_err(|error| Failure::other(error.to_string()))
     }
+
+    /// As `post`, of what may take minutes.
+    pub fn post_patiently(&self, path: &str) -> Result<String, Failure> {
+        self.client()?.patient().post(path, String::new()).map_err(|error| Failure::other(error.to_string()))
+    }
 }

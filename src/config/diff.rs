@@ -38,7 +38,7 @@ const AT_START: &[(&str, &[&str])] = &[
     ("admin", &["listen"]),
     ("log", &["access", "format"]),
     ("cores", &["data", "io", "background"]),
-    ("cache", &["memory"]),
+    ("cache", &["memory", "snapshot", "snapshot_interval"]),
     ("redis", &["url", "tls_ca", "timeout"]),
 ];
 

@@ -2,12 +2,13 @@
 //! The check for unknown keys, the annotated sample and the printed reference all come from these rows; a row that
 //! `snapshot/read.rs` does not use, or a use without a row, fails every load. Nothing here reads a file.
 
+mod cache; // the rows of [cache] and [redis]
 mod table; // what each table is called, how often it stands, what it is for
 mod tenant;
 
 use strum::VariantNames;
 
-use super::snapshot::{BalanceWord, CachePolicy, CredentialField, Level, LogFormat, Protocol, Scope};
+use super::snapshot::{BalanceWord, CachePolicy, CredentialField, Level, LogFormat, Protocol};
 use crate::limits;
 
 /// A table of the file, in the order of the sample.
@@ -138,7 +139,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Cache, Config, Cores, Listener, Log, Metrics, Model, Redis, Server, Target};
+use Table::{Admin, Backend, Config, Cores, Listener, Log, Metrics, Model, Server, Target};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -161,12 +162,19 @@ const PRICE: Kind = Kind::Money { least: 0, most: 1_000_000 * tenant::UNIT };
 /// The rows, table by table.
 pub static KEYS: &[Key] = &joined();
 
-const fn joined() -> [Key; ROWS.len() + tenant::ROWS.len()] {
-    let mut keys = [ROWS[0]; ROWS.len() + tenant::ROWS.len()];
-    let mut at = 0;
+const GROUPS: [&[Key]; 3] = [ROWS, cache::ROWS, tenant::ROWS];
+
+const fn joined() -> [Key; ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()] {
+    let mut keys = [ROWS[0]; ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()];
+    let (mut at, mut group, mut row) = (0, 0, 0);
     while at < keys.len() {
-        keys[at] = if at < ROWS.len() { ROWS[at] } else { tenant::ROWS[at - ROWS.len()] };
+        if row == GROUPS[group].len() {
+            (group, row) = (group + 1, 0);
+            continue;
+        }
+        keys[at] = GROUPS[group][row];
         at += 1;
+        row += 1;
     }
     keys
 }
@@ -287,53 +295,6 @@ const ROWS: &[Key] = &[
         doc: "CPU for health checks, backend name resolution and signals; there is one such thread. On machines with \
               up to 3 CPUs \"auto\" lets the thread float.",
         example: r#""0""# },
-
-    // ---- [cache]
-    Key { table: Cache, name: "enabled", kind: Kind::Switch, absent: Default("true"),
-        doc: "Whether answers are cached and identical concurrent requests are coalesced.",
-        example: "false" },
-    Key { table: Cache, name: "memory", kind: Kind::Size { least: MIB, most: 64 * TIB }, absent: Default(r#""4GiB""#),
-        doc: "Memory for stored answers on this node, divided over its data cores. Entries are evicted beyond it.",
-        example: r#""512MiB""# },
-    Key { table: Cache, name: "ttl", kind: Kind::Duration { least_ms: 1, most_ms: 30 * 24 * HOUR },
-        absent: Default(r#""300s""#),
-        doc: "How long a stored answer may be served.",
-        example: r#""1h""# },
-    Key { table: Cache, name: "max_entry", kind: Kind::Size { least: KIB, most: GIB }, absent: Default(r#""2MiB""#),
-        doc: "Largest answer that is stored; larger ones are only relayed. It may not exceed memory.",
-        example: r#""512KiB""# },
-    Key { table: Cache, name: "scope", kind: Kind::Choice(Scope::VARIANTS),
-        absent: Default(r#""tenant""#),
-        doc: "Which requests may share an answer: those of the same tenant, those with the same key, or all. With \
-              \"shared\" a tenant can learn by timing what others asked.",
-        example: r#""key""# },
-    Key { table: Cache, name: "timeout_follow", kind: TIMEOUT, absent: Default(r#""10s""#),
-        doc: "How long a request that joined an identical one waits without progress before it goes to a backend on \
-              its own.",
-        example: r#""2s""# },
-    Key { table: Cache, name: "stale_if_error",
-        kind: Kind::DurationOrZero { least_ms: 1, most_ms: 30 * 24 * HOUR }, absent: Default(r#""1h""#),
-        doc: "How long after its ttl an answer may still be served when every backend fails (RFC 5861 4). Such an \
-              answer is marked in Cache-Status. \"0s\" = never.",
-        example: r#""0s""# },
-
-    Key { table: Cache, name: "show_key", kind: Kind::Switch, absent: Default("false"),
-        doc: "Whether Cache-Status shows the key of an answer (RFC 9211 2.7), for `ringway purge --fingerprint`. The key is \
-              a hash of the request; who knows the tenant and guesses the prompt can verify the guess.",
-        example: "true" },
-    // ---- [redis]
-    Key { table: Redis, name: "url", kind: Kind::Secret, absent: Optional,
-        doc: "Where answers are kept for other nodes and for after a restart: redis://[user:password@]host[:port][/database], \
-              or rediss:// for TLS. Without it they are kept in this node's memory only. A Redis that is slow or down costs \
-              nothing but its hits.",
-        example: r#""redis://ringway:${REDIS_PASSWORD}@10.0.0.9:6379/0""# },
-    Key { table: Redis, name: "tls_ca", kind: Kind::File, absent: Optional,
-        doc: "PEM file of the only certificate authorities trusted for it; without it, the system's.",
-        example: r#""/etc/ringway/redis-ca.pem""# },
-    Key { table: Redis, name: "timeout", kind: Kind::Duration { least_ms: 1, most_ms: MINUTE }, absent: Default(r#""5ms""#),
-        doc: "Longest wait of a request for it, before the request goes to a backend. After three such waits in a row it \
-              is not asked for a second, and twice as long each time that it is still too slow.",
-        example: r#""20ms""# },
 
     // ---- [[listener]]
     Key { table: Listener, name: "address", kind: Kind::Address, absent: Required,

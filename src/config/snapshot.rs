@@ -13,7 +13,7 @@ pub use tenant::*;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope};
+pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::redis::Redis;
 use hashbrown::HashMap;

@@ -12,6 +12,7 @@ mod purge; // /v1/purge
 pub mod reload; // /v1/reload
 mod routes; // the routes
 mod scaling; // /v1/scaling
+mod snapshot; // /v1/snapshot
 pub mod status; // /v1/status
 mod stream; // /v1/live
 mod usage; // /v1/usage
@@ -49,6 +50,7 @@ use crate::observe::counters::Counters;
 use crate::observe::histogram::{OWN_TIME_US, Totals};
 use crate::observe::process::Process;
 use crate::observe::scrape::{Labels, Node, Scrape};
+use crate::observe::snapshots::Snapshots;
 
 /// Longest wait for a request head, whether the first or a later one of the same connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -76,8 +78,11 @@ pub struct Parts {
     pub plan: CorePlan,
     /// Addresses that clients connect to.
     pub listening: Vec<String>,
-    /// Makes no core serve what is in this scope, and names it for other nodes; see [`Admin::purged`].
-    pub purge: Box<dyn Fn(&PurgeScope) -> String + Send>,
+    /// Makes no core serve what is in this scope; its name for other nodes, and the purge's number; see [`Admin::purged`].
+    pub purge: Box<dyn Fn(&PurgeScope) -> (String, u64) + Send>,
+    /// Whether purges are written down, and snapshots of the cache.
+    pub keeps: bool,
+    pub snapshots: Arc<Snapshots>,
     /// The state directory, and what it has of limits.
     pub usage: (Option<PathBuf>, Vec<Counted>),
     /// Set once every core serves.
@@ -112,6 +117,7 @@ pub struct Admin {
     draining: Cell<bool>,
     drain_asked: Notify,
     purged: Notify,
+    snapshots: snapshot::State,
     reopen_asked: Notify,
     /// One profile at a time: there is one timer.
     profiling: Arc<Semaphore>,
@@ -140,6 +146,7 @@ impl Admin {
             draining: Cell::new(false),
             drain_asked: Notify::new(),
             purged: Notify::new(),
+            snapshots: snapshot::State::default(),
             reopen_asked: Notify::new(),
             profiling: Arc::new(Semaphore::new(1)),
             nodes: OnceCell::new(),
@@ -200,7 +207,12 @@ impl Admin {
         self.purged.notify_one();
     }
 
-    /// Waits until something was purged: the cores can give memory back.
+    /// What Redis says of purges, as far as it is known; none without Redis.
+    pub fn purges_seen(&self) -> Option<Vec<(String, u64)>> {
+        self.nodes.get().map(|nodes| nodes.seen())
+    }
+
+    /// Waits until something was purged: the cores can give memory back, and it is to be written down.
     pub async fn purged(&self) {
         self.purged.notified().await;
     }
@@ -227,6 +239,7 @@ impl Admin {
             busy: self.busy.borrow().clone(),
             process: Process::read(),
             genai: in_force.snapshot.metrics.genai,
+            snapshots: self.parts.snapshots.clone(),
         };
         Scrape::new(self.parts.counters.clone(), in_force.labels.clone(), node)
     }

@@ -98,6 +98,16 @@ impl Nodes {
         is_new
     }
 
+    /// The last purges that are known of, by Redis' own numbers.
+    pub fn seen(&self) -> Vec<(String, u64)> {
+        self.seen.borrow().iter().map(|(scope, number)| (scope.clone(), *number)).collect()
+    }
+
+    /// These purges were heard of by an earlier process, whose answers come back without what they concern.
+    pub fn recall(&self, seen: &[(String, u64)]) {
+        self.seen.borrow_mut().extend(seen.iter().cloned());
+    }
+
     fn learn(&self, scope: &str, number: u64) {
         if self.note(scope, number) {
             (self.hooks.purge)(scope);

@@ -22,6 +22,7 @@ use self::notices::{Notice, Notices};
 use self::reload::{InForceOn, Reloader, Source};
 use self::signals::{OtherSignals, StopSignals};
 use self::watching::Watching;
+use super::kept::Keeping;
 use super::notify;
 use super::second;
 use super::supervise::{BEAT_MS, Beat};
@@ -48,6 +49,9 @@ const LAST_COUNTS: Duration = Duration::from_millis(50);
 /// The same message is not printed more often than this.
 const REPEAT_MS: u64 = 10_000;
 
+/// How long the node waits for its last snapshot: less than what service managers grant for a stop, with the drain.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(30);
+
 /// How the node stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
@@ -70,6 +74,8 @@ pub struct Parts {
     pub source: Source,
     pub second: Option<Settings>,
     pub purges: Arc<Purges>,
+    /// What of the cache is kept for after a restart, if it is.
+    pub keeping: Option<Keeping>,
     pub admin: admin::Parts,
     pub admin_listener: Option<admin::Listener>,
 }
@@ -77,8 +83,20 @@ pub struct Parts {
 /// Runs until SIGTERM or SIGINT, then drains the data cores. Errors: the runtime or the signal handlers cannot be set
 /// up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
-    let Parts { data_cores, generation, second: redis, purges, outbox, inbox, beat, source, admin, admin_listener } =
-        parts;
+    let Parts {
+        data_cores,
+        generation,
+        second: redis,
+        purges,
+        keeping,
+        outbox,
+        inbox,
+        beat,
+        source,
+        admin,
+        admin_listener,
+    } = parts;
+    let keeping = keeping.map(Rc::new);
     let started = generation.snapshot.clone();
     let in_force_on = Rc::new(InForceOn::first(data_cores));
     let latest: Latest = Rc::new(RefCell::new(generation));
@@ -91,13 +109,14 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     };
     // Channel indices: the data cores come first, then the I/O core.
     let notices = Rc::new(Notices::new(outbox, data_cores + 1));
+    let admin = Admin::new(admin);
     let mut node = Node {
+        admin: admin.clone(),
         latest: latest.clone(),
         in_force_on: in_force_on.clone(),
         inbox,
         reader: EventFdReader::default(),
         left: data_cores,
-        admin: None,
         said: HashMap::new(),
     };
     let stopped = LocalSet::new().block_on(&runtime, async {
@@ -109,7 +128,6 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             }
         };
         ready(Ok(()));
-        let admin = Admin::new(admin);
         let panics = Panics::default();
         permanent("sending notices", &panics, {
             let notices = notices.clone();
@@ -167,17 +185,27 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 }
             }
         });
-        node.admin = Some(admin.clone());
-        let purging = (admin.clone(), notices.clone());
+        let purging = (admin.clone(), notices.clone(), keeping.clone());
         permanent("purging", &panics, move || {
-            let (admin, notices) = purging.clone();
+            let (admin, notices, keeping) = purging.clone();
             async move {
                 loop {
                     admin.purged().await;
                     notices.tell(data_cores, &Notice::Purged);
+                    if let Some(keeping) = &keeping {
+                        let (number, table) = keeping.purged(admin.purges_seen());
+                        notices.tell_one(data_cores, &Notice::SavePurges { number, table });
+                    }
                 }
             }
         });
+        if let Some(keeping) = &keeping {
+            let snapshots = (admin.clone(), notices.clone(), keeping.interval_ms);
+            permanent("asking for snapshots", &panics, move || {
+                let (admin, notices, interval_ms) = snapshots.clone();
+                async move { ask_for_snapshots(&admin, &notices, data_cores, interval_ms).await }
+            });
+        }
         let reopening = (admin.clone(), notices.clone());
         permanent("opening the log again", &panics, move || {
             let (admin, notices) = reopening.clone();
@@ -188,7 +216,8 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 }
             }
         });
-        match redis.map(|settings| second::nodes(settings, purges, &admin)).transpose() {
+        let seen = keeping.as_ref().map_or(&[][..], |keeping| keeping.seen());
+        match redis.map(|settings| second::nodes(settings, purges, &admin, seen)).transpose() {
             Ok(None) => {}
             Ok(Some(nodes)) => {
                 let (telling, listening) = (nodes.clone(), nodes);
@@ -252,6 +281,15 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         // What cores gave back at their end is still to be counted by others.
         node.read_for(LAST_COUNTS).await;
         let _ = tokio::time::timeout(HALT_LIMIT, admin.write_usage()).await;
+        if keeping.is_some() {
+            tokio::select! {
+                // The I/O core has told why it failed, if it did.
+                _ = admin.take_snapshot() => {}
+                () = node.keep_reading() => {}
+                () = tokio::time::sleep(SNAPSHOT_LIMIT) => warn!("cache: the last snapshot takes too long, and is given up"),
+                name = stop.any() => info!("{name}: the last snapshot is given up"),
+            }
+        }
         notices.tell(data_cores + 1, &Notice::Stop);
         let _ = tokio::time::timeout(HALT_LIMIT, notices.all_sent()).await;
         stopped
@@ -269,6 +307,18 @@ async fn keep_told(admin: Rc<Admin>) {
         let now = admin.requests();
         notify::status(&admin.summary(now.saturating_sub(before) as f64 / STATUS_EVERY.as_secs_f64()));
         before = now;
+    }
+}
+
+/// Has the I/O core write a snapshot whenever one is wanted, and on schedule, forever.
+async fn ask_for_snapshots(admin: &Admin, notices: &Notices, io_core: usize, interval_ms: u64) {
+    let interval = Duration::from_millis(interval_ms);
+    loop {
+        tokio::select! {
+            () = admin.snapshot_wanted() => {}
+            () = tokio::time::sleep(interval), if interval_ms > 0 => {}
+        }
+        notices.tell_one(io_core, &Notice::Snapshot { number: admin.next_snapshot() });
     }
 }
 
@@ -316,13 +366,13 @@ pub fn in_force(generation: &NodeGeneration) -> InForce {
 
 /// The state of the data cores, from their messages.
 struct Node {
+    admin: Rc<Admin>,
     latest: Latest,
     in_force_on: Rc<InForceOn>,
     inbox: Inbox<Message>,
     reader: EventFdReader,
     /// Data cores that have not stopped yet.
     left: usize,
-    admin: Option<Rc<Admin>>,
     /// When each message was last printed.
     said: HashMap<String, u64>,
 }
@@ -342,21 +392,25 @@ impl Node {
 
     /// Receives messages for so long.
     async fn read_for(&mut self, limit: Duration) {
-        let _ = tokio::time::timeout(limit, async {
-            loop {
-                while let Some(message) = self.inbox.take() {
-                    self.read(message);
-                }
-                self.inbox.wait(&mut self.reader).await;
+        let _ = tokio::time::timeout(limit, self.keep_reading()).await;
+    }
+
+    /// Receives messages, forever.
+    async fn keep_reading(&mut self) {
+        loop {
+            while let Some(message) = self.inbox.take() {
+                self.read(message);
             }
-        })
-        .await;
+            self.inbox.wait(&mut self.reader).await;
+        }
     }
 
     fn read(&mut self, message: Message) {
         match message {
+            Message::SnapshotEnded { number, result } => self.admin.snapshot_ended(number, result),
+            Message::PurgesSaved { number, result } => self.admin.purges_saved(number, result),
             Message::Drained { .. } => self.left -= 1,
-            Message::QuotaKept { counted } => self.admin.iter().for_each(|admin| admin.counted(counted.clone())),
+            Message::QuotaKept { counted } => self.admin.counted(counted),
             Message::InForce { from, number } => self.in_force_on.set(usize::from(from.0), number),
             Message::Upstream(UpstreamMessage::Turned { backend, from, change }) => {
                 let Some(name) = self.backend(backend) else { return };

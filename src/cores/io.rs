@@ -1,8 +1,9 @@
-//! The I/O core: everything that touches a file, on glommio's ring. Today that is the access log. It may block in a
+//! The I/O core: everything that touches a file, on glommio's ring: the access log, and snapshots of the cache. It may block in a
 //! write for as long as the disk or the reader of standard output does; no other thread waits for it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::io::{BufferedFile, OpenOptions};
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 
 use super::supervise::{BEAT_MS, Beat};
 use crate::config::snapshot::AccessLog;
+use crate::disk::snapshots::{self, Snapshots};
 use crate::exchange::messages::Message;
 use crate::net::EventFdReader;
 use crate::net::channel::{Inbox, Outbox};
@@ -26,6 +28,7 @@ const LOG_MODE: u32 = 0o640;
 pub fn run(
     cpu: Option<usize>,
     log: AccessLog,
+    snapshots: Option<snapshots::Parts>,
     outbox: Outbox<Message>,
     inbox: Inbox<Message>,
     beat: Beat,
@@ -34,7 +37,7 @@ pub fn run(
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement).io_memory(REGISTERED_BYTES).ring_depth(RING_ENTRIES).make();
     match executor {
-        Ok(executor) => executor.run(serve(log, outbox, inbox, beat, ready)),
+        Ok(executor) => executor.run(serve(log, snapshots, outbox, inbox, beat, ready)),
         Err(error) => ready(Err(format!(
             "the I/O core's ring cannot be set up: {error}; it needs io_uring and 512 KiB of locked memory (ulimit -l)"
         ))),
@@ -43,6 +46,7 @@ pub fn run(
 
 async fn serve(
     log: AccessLog,
+    snapshots: Option<snapshots::Parts>,
     outbox: Outbox<Message>,
     mut inbox: Inbox<Message>,
     beat: Beat,
@@ -61,6 +65,11 @@ async fn serve(
         Err(error) => return ready(Err(error)),
     };
     ready(Ok(()));
+    let outbox = Rc::new(outbox);
+    let snapshots = snapshots.map(|parts| Snapshots::new(parts, outbox.clone()));
+    if let Some(snapshots) = &snapshots {
+        glommio::spawn_local(snapshots.clone().run()).detach();
+    }
     let mut reader = EventFdReader::default();
     let mut stopping = false;
     while !stopping {
@@ -81,7 +90,12 @@ async fn serve(
                 }
                 Message::Reopen => sink.reopen().await,
                 Message::Stop => stopping = true,
-                _ => {}
+                message => {
+                    if let Some(snapshots) = &snapshots {
+                        // A disk that is slow to take what was purged is no failure of this thread.
+                        beat.wait_outside(|| snapshots.deliver(message));
+                    }
+                }
             }
         }
         outbox.flush();

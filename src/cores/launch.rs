@@ -16,7 +16,7 @@ use super::data::{self, Parts};
 use super::listen::Bound;
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Pace, Who, start, supervise};
-use super::{io, listen, notify, resolve, second, secure, state};
+use super::{io, kept, listen, notify, resolve, second, secure, state};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::control::usage;
@@ -86,6 +86,7 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
     let mut posts = channel::connect(&notifiers).into_iter();
     let second = second::settings(&snapshot)?;
     let board = Arc::new(Board::new(cores as u16));
+    let (snapshots, keeping) = kept::prepare(&snapshot, &board)?.unzip();
     let snapshot = Arc::new(snapshot);
     let parts = node::Parts { snapshot: snapshot.clone(), addresses, tls, listeners };
     let generation = Arc::new(NodeGeneration::first(cores as u16, parts));
@@ -120,7 +121,7 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
     let (log, cpu, tell, beat) = (snapshot.log.access.clone(), plan.io, events.clone(), Beat::default());
     beats.push((Who::Io, beat.clone()));
     start(Who::Io, events.clone(), move || {
-        io::run(cpu, log, io_out, io_in, beat, move |result| drop(tell.send(Event::Ready(result))));
+        io::run(cpu, log, snapshots, io_out, io_in, beat, move |result| drop(tell.send(Event::Ready(result))));
     })?;
     let (cpu, tell, beat) = (plan.background, events.clone(), Beat::default());
     beats.push((Who::Background, beat.clone()));
@@ -131,7 +132,9 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
         counters: board.all_counters().to_vec(),
         plan: CorePlan { summary: plan.to_string(), data: plan.data.clone(), io: plan.io, background: plan.background },
         listening: bound.iter().map(Listen::to_string).collect(),
-        purge: Box::new(move |scope| purges.purge(scope)),
+        purge: Box::new(move |scope| (purges.purge(scope), purges.latest())),
+        keeps: keeping.is_some(),
+        snapshots: board.snapshots().clone(),
         usage: (state, counted),
         serving: serving.clone(),
     };
@@ -141,6 +144,7 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
         generation,
         second,
         purges,
+        keeping,
         outbox,
         inbox,
         beat,

@@ -12,7 +12,8 @@ pub mod data; // the ring: accepting, and everything in `exchange`
 pub mod supervise; // detects threads that end, panic or stall
 
 mod background; // tokio: signals, the drain, health checks
-mod io; // glommio: the access log
+mod io; // glommio: the access log, snapshots of the cache
+mod kept; // what of the cache is kept for after a restart
 mod listen; // listening sockets, a set per data core
 mod resolve; // backend names to addresses, before the cores start
 mod second; // where the second level of the cache is

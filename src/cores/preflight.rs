@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use super::listen;
-use crate::config::snapshot::{AccessLog, Address, CacheMode, Listen, Server, Snapshot};
+use super::{listen, state};
+use crate::config::snapshot::{AccessLog, Address, CacheMode, Listen, Server, Snapshot, SnapshotMode};
 use crate::config::value::spell_size;
 use crate::host::plan::{allowed_cpus, plan};
 
@@ -36,6 +36,10 @@ pub fn preflight(snapshot: &Snapshot) -> Preflight {
         && let Err(why) = directory_of(&directory.join("kept"))
     {
         found.errors.push(format!("server.state_dir: {why}"));
+    }
+    if snapshot.cache.snapshot == SnapshotMode::On && state::directory(&snapshot.server).is_none() {
+        let why = "there is no directory to keep it in; set server.state_dir";
+        found.errors.push(format!("cache.snapshot: {why}"));
     }
     for (address, listener) in snapshot.server.addresses() {
         let key = Server::address_key(listener);

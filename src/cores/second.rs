@@ -35,8 +35,13 @@ pub fn settings(snapshot: &Snapshot) -> Result<Option<Settings>, String> {
     Ok(Some(Settings { addresses, tls, user, password, database, timeout_ms }))
 }
 
-/// The nodes that share a Redis with this one.
-pub fn nodes(second: Settings, purges: Arc<Purges>, admin: &Rc<Admin>) -> Result<Rc<Nodes>, String> {
+/// The nodes that share a Redis with this one; `seen` are the purges that an earlier process had heard of.
+pub fn nodes(
+    second: Settings,
+    purges: Arc<Purges>,
+    admin: &Rc<Admin>,
+    seen: &[(String, u64)],
+) -> Result<Rc<Nodes>, String> {
     let Settings { addresses, tls, user, password, database, .. } = second;
     let tls = match &tls {
         None => None,
@@ -51,6 +56,7 @@ pub fn nodes(second: Settings, purges: Arc<Purges>, admin: &Rc<Admin>) -> Result
         caught_up: Box::new(move || caught_up.caught_up()),
     };
     let nodes = Rc::new(Nodes::new(Server { addresses, tls, user, password, database }, hooks));
+    nodes.recall(seen);
     admin.reach(nodes.clone());
     Ok(nodes)
 }

@@ -10,6 +10,7 @@ use super::epochs::Epochs;
 use super::purges::Purges;
 use crate::dialect::facts::Endpoint;
 use crate::observe::counters::Counters;
+use crate::observe::snapshots::Snapshots;
 
 /// Since when copies are out of date, what was purged, what requests take of each core's memory, and each core's numbers.
 pub struct Board {
@@ -17,6 +18,7 @@ pub struct Board {
     pub(super) purges: Arc<Purges>,
     request_bytes: Vec<Apart>,
     counters: Vec<Arc<Counters>>,
+    snapshots: Arc<Snapshots>,
 }
 
 /// On a cache line of its own.
@@ -31,6 +33,7 @@ impl Board {
             purges: Purges::new(),
             request_bytes: (0..cores).map(|_| Apart::default()).collect(),
             counters: (0..cores).map(|_| Arc::new(Counters::new(Endpoint::ALL.len()))).collect(),
+            snapshots: Arc::default(),
         }
     }
 
@@ -52,6 +55,11 @@ impl Board {
     /// The numbers of a core.
     pub fn counters(&self, core: CoreId) -> &Arc<Counters> {
         &self.counters[usize::from(core.0)]
+    }
+
+    /// What became of snapshots of the cache; the I/O core alone writes it.
+    pub fn snapshots(&self) -> &Arc<Snapshots> {
+        &self.snapshots
     }
 
     /// The numbers of each core.

@@ -246,6 +246,13 @@ impl Core {
         self.handle.draining.get()
     }
 
+    /// Sends a message to the I/O core, which stands behind the data cores in the mail.
+    pub fn post_io(&self, message: Message) {
+        if self.outbox.post(usize::from(self.count), message).is_err() {
+            self.counters.messages_dropped.add(1);
+        }
+    }
+
     /// Appends a `date` field; formatted once a second.
     pub fn write_date(&self, out: &mut Vec<u8>) {
         let now = crate::net::unix_ms() / 1000;

@@ -15,6 +15,7 @@ use super::fingerprint::{of_form, of_question};
 use super::flight::{AnswerHead, End, Flight, Source};
 use super::generation::Current;
 use super::purges::{Tags, weed};
+use super::snapshot::{self, Kept, Slice, TakenBack};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::net::channel::{Class, Payload};
@@ -156,6 +157,22 @@ pub enum Message {
     LogBuffer { lines: Vec<u8> },
     /// Background core to I/O core: the access log was moved away; open it by its name again.
     Reopen,
+    /// Background core to I/O core: write a snapshot of the cache.
+    Snapshot { number: u64 },
+    /// I/O core to data core: hand over a slice of the cache, from slot `at` down or from the last one.
+    SnapshotAsk { number: u64, at: Option<u32> },
+    /// The answer.
+    SnapshotSlice { from: CoreId, slice: Box<Slice> },
+    /// I/O core to background core: every snapshot asked for up to this number was written, or was not; why.
+    SnapshotEnded { number: u64, result: Result<(), String> },
+    /// I/O core to data core: answers of an earlier process.
+    TakeBack { kept: Vec<Kept> },
+    /// The answer.
+    TakenBack { from: CoreId, taken: Box<TakenBack> },
+    /// Background core to I/O core: what was purged, for after a restart.
+    SavePurges { number: u64, table: Arc<[u8]> },
+    /// The answer: purges up to this number outlive the process, or why not.
+    PurgesSaved { number: u64, result: Result<(), String> },
     /// Background core to data cores: something was purged; drop it.
     Purged,
     /// Background core to data cores: accept nothing more, finish what runs.
@@ -184,6 +201,9 @@ impl Payload for Message {
             Message::QuotaKept { .. } => Class::Control,
             Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => Class::Control,
             Message::Reopen | Message::Purged => Class::Control,
+            Message::Snapshot { .. } | Message::SnapshotAsk { .. } | Message::SnapshotEnded { .. } => Class::Control,
+            Message::TakenBack { .. } | Message::SavePurges { .. } | Message::PurgesSaved { .. } => Class::Control,
+            Message::SnapshotSlice { .. } | Message::TakeBack { .. } => Class::Request,
             Message::Log { .. } | Message::LogBuffer { .. } => Class::Log,
         }
     }
@@ -197,6 +217,9 @@ impl Payload for Message {
             Message::Feed { bytes, .. } => bytes.len() as u64,
             Message::Log { lines, .. } | Message::LogBuffer { lines } => lines.capacity() as u64,
             Message::QuotaKept { counted } => size_of_val(&counted[..]) as u64,
+            Message::SnapshotSlice { slice, .. } => slice.kept.iter().map(|kept| kept.entry.size_bytes()).sum(),
+            Message::TakeBack { kept } => kept.iter().map(|kept| kept.entry.size_bytes()).sum(),
+            Message::SavePurges { table, .. } => table.len() as u64,
             Message::QuotaSettle { returned, .. } => size_of_val(&returned.unspent[..]) as u64,
             _ => 0,
         }
@@ -450,6 +473,8 @@ pub fn deliver(current: &Current, message: Message) {
             }
         }
         Message::Purged => weed(core),
+        Message::SnapshotAsk { number, at } => snapshot::give(core, number, at),
+        Message::TakeBack { kept } => snapshot::take_back(core, kept),
         Message::QuotaAsk { limit, ask, from } => super::quota::asked(core, limit, ask, from),
         Message::QuotaGrant { limit, grant } => core.quota.granted(limit, grant),
         Message::QuotaSettle { limit, period, returned } => super::quota::settled(core, limit, period, &returned),
@@ -459,5 +484,7 @@ pub fn deliver(current: &Current, message: Message) {
         Message::Stop | Message::Drained { .. } => {}
         Message::SecondLevelLost { .. } => {}
         Message::InForce { .. } => {}
+        Message::Snapshot { .. } | Message::SnapshotSlice { .. } | Message::SnapshotEnded { .. } => {}
+        Message::TakenBack { .. } | Message::SavePurges { .. } | Message::PurgesSaved { .. } => {}
     }
 }

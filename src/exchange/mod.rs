@@ -37,4 +37,6 @@ mod record; // everything -> one line of the log and the counters
 mod relay; // answer -> client
 pub mod second; // answers in Redis, shared by nodes
 mod send; // lease -> answer
+pub mod snapshot; // answers for after a restart
 mod store; // capture -> cache
+pub mod value; // a stored answer as bytes

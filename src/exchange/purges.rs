@@ -37,6 +37,18 @@ impl Tags {
 }
 
 impl Tags {
+    /// The groups of its model, version and tenant.
+    pub fn groups(self) -> [u16; 3] {
+        [self.model, self.version, self.tenant]
+    }
+
+    /// None: there are no such groups.
+    pub fn of_groups(groups: [u16; 3]) -> Option<Tags> {
+        let [model, version, tenant] = groups;
+        let all_are = groups.into_iter().all(|group| usize::from(group) < PURGE_NAMES);
+        all_are.then_some(Tags { model, version, tenant })
+    }
+
     /// Names of the scopes of an answer to `request`, for other nodes.
     pub fn fields(self, request: &Fingerprint) -> [String; 5] {
         let Tags { model, version, tenant } = self;
@@ -104,12 +116,41 @@ impl Purges {
 
     /// Another node purged the scope with this name. A name that is not understood may be of a later version: then all goes.
     pub fn purge_named(&self, name: &str) {
-        let place = match name.split_at_checked(1) {
+        self.advance(self.named(name).unwrap_or(&self.all));
+    }
+
+    fn named(&self, name: &str) -> Option<&AtomicU64> {
+        match name.split_at_checked(1) {
+            Some(("n", group)) => group.parse().ok().and_then(|group: usize| self.names.get(group)),
             Some(("m" | "v" | "t", group)) => group.parse().ok().and_then(|group: usize| self.names.get(group)),
             Some(("k", group)) => group.parse().ok().and_then(|group: usize| self.keys.get(group)),
             _ => None,
+        }
+    }
+
+    /// The number of the last purge of each scope that was ever purged, and of all, by names for [`Purges::recall`].
+    pub fn all_purges(&self) -> (u64, Vec<(String, u64)>) {
+        // Read first: what is purged meanwhile is told again.
+        let latest = self.latest();
+        let row = |kind: char, row: &[AtomicU64]| {
+            let numbers = row.iter().map(|place| place.load(Ordering::Acquire)).enumerate();
+            let purged = numbers.filter(|(_, number)| *number > 0);
+            purged.map(|(group, number)| (format!("{kind}{group}"), number)).collect::<Vec<_>>()
         };
-        self.advance(place.unwrap_or(&self.all));
+        let all = self.all.load(Ordering::Acquire);
+        let all = (all > 0).then(|| ("all".to_owned(), all));
+        let names = row('n', &self.names);
+        (latest, all.into_iter().chain(names).chain(row('k', &self.keys)).collect())
+    }
+
+    /// Goes on with the numbers of an earlier process. Before anything else happens here.
+    pub fn recall(&self, latest: u64, purges: impl Iterator<Item = (String, u64)>) {
+        let mut latest = latest;
+        for (name, number) in purges {
+            self.named(&name).unwrap_or(&self.all).fetch_max(number, Ordering::SeqCst);
+            latest = latest.max(number);
+        }
+        self.latest.store(latest, Ordering::SeqCst);
     }
 
     /// The second level knows of all purges.

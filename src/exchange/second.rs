@@ -2,7 +2,6 @@
 //! followers share the look-up; a slow or dead Redis is a miss. What is written is never waited for. Owned by one core.
 
 mod link; // one connection: commands out, replies in
-mod value; // an answer as other nodes read it
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -14,10 +13,10 @@ use secrecy::{ExposeSecret, SecretString};
 use shards::Fingerprint;
 
 use self::link::Link;
-use self::value::Unusable;
 use super::core::Core;
 use super::messages::{Entry, Message};
 use super::purges::Tags;
+use super::value::{self, Unusable};
 use crate::net::tls::{self, TlsContext, TlsSettings};
 use crate::net::within;
 use crate::net::{Dial, DialOptions, Duplex, FastOpen, dial_any, now_ms, sleep_ms};
@@ -123,7 +122,7 @@ impl SecondLevel {
             Err(unusable) => {
                 match unusable {
                     Unusable::Damaged => counters.damaged.add(1),
-                    Unusable::Expired | Unusable::Purged => counters.misses.add(1),
+                    Unusable::Expired | Unusable::Purged | Unusable::FromTheFuture => counters.misses.add(1),
                 }
                 None
             }

@@ -16,6 +16,7 @@ use super::counters::{BackendCounters, Counter, Counters, ModelCounters, Operati
 use super::histogram::{Histogram, Totals};
 use super::process::Process;
 use super::series::{self, Amounts, Key, Names};
+use super::snapshots::Snapshots;
 use crate::config::snapshot::GenAi;
 
 /// The names behind the numbers in the counters.
@@ -144,6 +145,7 @@ pub struct Node {
     pub busy: Vec<(f64, f64)>,
     pub process: Process,
     pub genai: GenAi,
+    pub snapshots: Arc<Snapshots>,
 }
 
 /// How often the configuration was read again since the start, by what came of it.

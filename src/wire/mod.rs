@@ -1,5 +1,6 @@
 //! Bytes to values and back. No I/O, no clock, no panic on any input; every decoder has a fuzz target. Values are spans
 //! into the caller's buffer, so that parsing copies and allocates nothing.
+pub mod blocks; // files of the cache
 pub mod body;
 pub mod coding;
 pub mod http1;

@@ -30,6 +30,7 @@ mod pressure; // slow readers
 mod purge; // what may not be served any more
 mod reload; // another configuration while requests run
 mod resources; // descriptors and memory
+mod restart; // stored answers that outlive the process
 mod secure; // TLS from clients
 mod shuffles; // random requests in random pieces
 mod signals; // signals that are no stop, and the access log that some are about

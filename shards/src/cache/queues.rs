@@ -48,7 +48,42 @@ pub(crate) struct Standing {
     pub(crate) uses: u8,
 }
 
+/// How likely an entry is asked for again, by its queue and its uses; hottest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heat {
+    /// Used lately, after it was used before.
+    Hot,
+    /// New, and used.
+    Warm,
+    /// Not used lately.
+    Cool,
+    /// Not used since it was stored.
+    Cold,
+}
+
+impl Heat {
+    pub const ALL: [Heat; 4] = [Heat::Hot, Heat::Warm, Heat::Cool, Heat::Cold];
+
+    pub(crate) const fn standing(self) -> Standing {
+        match self {
+            Heat::Hot => Standing { queue: Which::Proven, uses: 1 },
+            Heat::Warm => Standing { queue: Which::Probation, uses: 1 },
+            Heat::Cool => Standing { queue: Which::Proven, uses: 0 },
+            Heat::Cold => Standing { queue: Which::Probation, uses: 0 },
+        }
+    }
+}
+
 impl Links {
+    pub(crate) const fn heat(&self) -> Heat {
+        match (self.queue, self.uses) {
+            (Which::Proven, 0) => Heat::Cool,
+            (Which::Proven, _) => Heat::Hot,
+            (Which::Probation, 0) => Heat::Cold,
+            (Which::Probation, _) => Heat::Warm,
+        }
+    }
+
     pub(crate) const fn new(standing: Standing) -> Self {
         Self { newer: NONE, older: NONE, queue: standing.queue, uses: standing.uses }
     }

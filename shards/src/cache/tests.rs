@@ -280,3 +280,68 @@ fn agrees_with_two_plain_lists() {
         }
     });
 }
+
+#[test]
+fn what_an_earlier_cache_held_comes_back_as_wanted_as_it_was() {
+    each_seed(40, |seed| {
+        let mut random = Random::new(seed);
+        let mut before = Cache::new((20 + random.below(200)) * (100 + OVERHEAD));
+        for step in 0..random.below(600) {
+            let fingerprint = fingerprint(random.below(100));
+            match random.chance(2) {
+                true => _ = before.insert(fingerprint, step, random.below(200), Millis(step), 10_000),
+                false => _ = before.get(&fingerprint, Millis(step)),
+            }
+        }
+        // In slices of any size; nothing changes meanwhile, so each entry is met once.
+        let mut met = Vec::new();
+        let mut at = before.len() as u32;
+        while at > 0 {
+            let stop_at = random.below(9);
+            let mut seen = 0;
+            at = before.visit(at, 1 + random.below(7) as u32, |fingerprint, value, heat| {
+                met.push((*fingerprint, *value, heat));
+                seen += 1;
+                seen <= stop_at
+            });
+            // What ended the slice was met.
+        }
+        met.sort_by_key(|(_, _, heat)| *heat);
+        assert_eq!(met.len(), before.len());
+        let mut after = Cache::new(before.budget_bytes());
+        for (fingerprint, value, heat) in &met {
+            let size = 0;
+            assert_eq!(after.restore(*fingerprint, *value, size, Millis(0), 5, *heat), Restored::Stored);
+            assert_eq!(after.restore(*fingerprint, 0, size, Millis(0), 5, *heat), Restored::Present);
+            after.check();
+        }
+        let heats = |cache: &Cache<u64>| {
+            let mut heats = Vec::new();
+            cache.visit(cache.len() as u32, u32::MAX, |fingerprint, value, heat| {
+                heats.push((*fingerprint, *value, heat));
+                true
+            });
+            heats.sort_by_key(|(fingerprint, ..)| *fingerprint);
+            heats
+        };
+        assert_eq!(heats(&after), heats(&before));
+    });
+}
+
+#[test]
+fn nothing_is_evicted_for_what_comes_back_and_nothing_comes_back_after_an_eviction() {
+    let mut cache = Cache::new(3 * (100 + OVERHEAD));
+    for place in 0..3 {
+        assert_eq!(cache.restore(fingerprint(place), 0, 100, Millis(0), 9, Heat::Cold), Restored::Stored);
+    }
+    assert_eq!(cache.restore(fingerprint(3), 0, 0, Millis(0), 9, Heat::Hot), Restored::Full);
+    cache.remove(&fingerprint(0));
+    assert_eq!(cache.restore(fingerprint(4), 0, 0, Millis(0), 9, Heat::Hot), Restored::Full, "for good");
+
+    let mut cache = Cache::new(2 * (100 + OVERHEAD));
+    for place in 0..3 {
+        cache.insert(fingerprint(place), 0, 100, Millis(0), 9);
+    }
+    cache.remove(&fingerprint(2));
+    assert_eq!(cache.restore(fingerprint(0), 0, 100, Millis(0), 9, Heat::Hot), Restored::Full);
+}

@@ -17,6 +17,16 @@ pub struct Cache {
     /// How long past its time to live an answer may still serve when every backend fails; 0 = never.
     pub stale_if_error_ms: u64,
     pub key: KeyShown,
+    pub snapshot: SnapshotMode,
+    /// 0: no schedule.
+    pub snapshot_interval_ms: u64,
+}
+
+/// Whether stored answers outlive the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotMode {
+    On,
+    Off,
 }
 
 /// Whether clients see the key under which an answer is stored.

@@ -13,7 +13,7 @@ pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
 pub(in crate::config) use self::{backend::backend, listener::listener};
 use super::{
     Admin, Balance, BalanceWord, Cache, CacheMode, Choice, Config, CoreChoice, Cores, GenAi, HealthPaths, KeyShown,
-    Listen, Log, Metrics, Model, Price, Redis, Server, Target, Watch,
+    Listen, Log, Metrics, Model, Price, Redis, Server, SnapshotMode, Target, Watch,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
@@ -140,6 +140,8 @@ pub(in crate::config) fn cache(section: &mut Section, report: &mut Report<'_>) -
         timeout_follow_ms: section.take("timeout_follow")?,
         stale_if_error_ms: section.take("stale_if_error")?,
         key: if section.take("show_key")? { KeyShown::Shown } else { KeyShown::Hidden },
+        snapshot: if section.take("snapshot")? { SnapshotMode::On } else { SnapshotMode::Off },
+        snapshot_interval_ms: section.take("snapshot_interval")?,
     })
 }
 

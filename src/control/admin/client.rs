@@ -20,6 +20,8 @@ use super::status::Status;
 
 /// For a whole request.
 const LIMIT: Duration = Duration::from_secs(10);
+/// For work that a disk has part in.
+const LONG_LIMIT: Duration = Duration::from_secs(120);
 /// Longest answer: the state of a node with thousands of tenants takes a few megabytes.
 const ANSWER_BYTES: usize = 64 << 20;
 
@@ -84,6 +86,7 @@ pub struct Client {
     runtime: tokio::runtime::Runtime,
     place: Place,
     token: Option<HeaderValue>,
+    limit: Duration,
 }
 
 impl Client {
@@ -95,7 +98,12 @@ impl Client {
         };
         let token = token.map(value).transpose().map_err(|_| AskError::Token)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AskError::Runtime)?;
-        Ok(Client { runtime, place, token })
+        Ok(Client { runtime, place, token, limit: LIMIT })
+    }
+
+    /// As `self`, for what takes longer.
+    pub fn patient(self) -> Client {
+        Client { limit: LONG_LIMIT, ..self }
     }
 
     /// The answer of `/v1/status`.
@@ -125,7 +133,7 @@ impl Client {
                 }
             }
         };
-        let limited = self.runtime.block_on(async { tokio::time::timeout(LIMIT, work).await });
+        let limited = self.runtime.block_on(async { tokio::time::timeout(self.limit, work).await });
         limited.unwrap_or_else(|_| Err(AskError::Slow(self.place.text())))
     }
 

@@ -119,10 +119,11 @@ impl Admin {
         };
         match asked {
             Ok(scope) => {
-                let name = (self.parts.purge)(&scope);
+                let (name, number) = (self.parts.purge)(&scope);
                 self.purged.notify_one();
                 let shown = shown(&scope);
                 info!("purged {shown}");
+                let saved = self.purge_saved(number).await;
                 if let Some(nodes) = self.nodes.get()
                     && let Err(why) = nodes.tell(name).await
                 {
@@ -131,6 +132,13 @@ impl Admin {
                          node does not read from Redis, and other nodes may serve what was purged."
                     );
                     return refuse(StatusCode::SERVICE_UNAVAILABLE, "redis_not_told", &message);
+                }
+                // By its number in Redis, too.
+                self.purged.notify_one();
+                if let Err(why) = saved {
+                    let message =
+                        format!("Purged, but a restart may bring it back from the snapshot: {why}. Purge again then.");
+                    return refuse(StatusCode::SERVICE_UNAVAILABLE, "purge_not_saved", &message);
                 }
                 reply(StatusCode::OK, JSON, pretty(&json!({ "purged": shown })))
             }

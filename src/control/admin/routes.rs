@@ -37,6 +37,7 @@ pub enum What {
     Config,
     Usage,
     Purge,
+    Snapshot,
     LogLevel,
     SetLogLevel,
     Reopen,
@@ -83,6 +84,13 @@ pub static ROUTES: &[Route] = &[
     route(Method::POST, "/v1/purge", What::Purge, Access::Operators, "drop stored answers; see docs/cache.md"),
     route(
         Method::POST,
+        "/v1/snapshot",
+        What::Snapshot,
+        Access::Operators,
+        "write the cache down for after a restart; see docs/cache.md",
+    ),
+    route(
+        Method::POST,
         "/v1/reload",
         What::Reload,
         Access::Operators,
@@ -116,6 +124,7 @@ impl Admin {
             Ok(What::Purge) => self.purge(request.into_body()).await,
             Ok(What::Reload) => self.tell_reload().await,
             Ok(What::Usage) => self.usage(request.uri().query().unwrap_or("")).await,
+            Ok(What::Snapshot) => self.snapshot().await,
             Ok(What::Profile) => self.profile(request.uri().query().unwrap_or("")).await,
             Ok(What::SetLogLevel) => self.set_level(request.into_body()).await,
             Ok(what) => self.tell(what, request.headers()),
@@ -197,7 +206,7 @@ impl Admin {
             What::LogLevel => reply(StatusCode::OK, JSON, pretty(&logs::level())),
             What::Reopen => self.reopen(),
             // They are waited for, above.
-            What::Purge | What::Reload | What::SetLogLevel | What::Profile | What::Usage => {
+            What::Purge | What::Reload | What::SetLogLevel | What::Profile | What::Usage | What::Snapshot => {
                 refuse(StatusCode::BAD_REQUEST, "bad_request", "")
             }
             What::Drain => {

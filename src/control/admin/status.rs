@@ -165,6 +165,7 @@ pub struct Cache {
     pub joined: u64,
     pub stale: u64,
     pub bypassed: u64,
+    pub snapshot: super::snapshot::Status,
     /// Answers from the cache and from other requests' upstream calls, of those that were looked up.
     pub hit_ratio: Option<f64>,
 }
@@ -260,6 +261,7 @@ impl Admin {
                 joined: self.sum(|core| &core.joined),
                 stale: self.sum(|core| &core.stale),
                 bypassed: self.sum(|core| &core.bypasses),
+                snapshot: self.snapshot_status(),
                 hit_ratio: rates.hit_ratio,
             },
         }

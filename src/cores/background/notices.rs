@@ -36,6 +36,15 @@ pub enum Notice {
     Generation(Arc<NodeGeneration>),
     /// Something was purged.
     Purged,
+    /// A snapshot of the cache is wanted.
+    Snapshot {
+        number: u64,
+    },
+    /// What was purged is to be written down.
+    SavePurges {
+        number: u64,
+        table: Arc<[u8]>,
+    },
     /// The access log was moved away.
     Reopen,
     Drain,
@@ -51,6 +60,9 @@ enum Subject {
     Addresses(BackendId),
     Health(BackendId),
     Purged,
+    /// Before a snapshot.
+    SavePurges,
+    Snapshot,
     Reopen,
     Drain,
     Halt,
@@ -64,6 +76,8 @@ impl Notice {
             Notice::Health { backend, .. } => Subject::Health(*backend),
             Notice::Generation(_) => Subject::Generation,
             Notice::Purged => Subject::Purged,
+            Notice::Snapshot { .. } => Subject::Snapshot,
+            Notice::SavePurges { .. } => Subject::SavePurges,
             Notice::Reopen => Subject::Reopen,
             Notice::Drain => Subject::Drain,
             Notice::Halt => Subject::Halt,
@@ -81,6 +95,8 @@ impl Notice {
             }
             Notice::Generation(node) => Message::Generation(node.clone()),
             Notice::Purged => Message::Purged,
+            Notice::Snapshot { number } => Message::Snapshot { number: *number },
+            Notice::SavePurges { number, table } => Message::SavePurges { number: *number, table: table.clone() },
             Notice::Reopen => Message::Reopen,
             Notice::Drain => Message::Drain,
             Notice::Halt => Message::Halt,

@@ -11,6 +11,7 @@ use super::{Amounts, GenAi, Key, Labels, Reload, Scrape};
 use crate::observe::counters::{AttemptResult, HandshakeResult, Operation};
 use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
+use crate::observe::snapshots::RestoreResult;
 
 const MICROSECONDS: f64 = 1e6;
 const BILLIONTHS: f64 = 1e9;
@@ -158,6 +159,16 @@ impl Scrape {
             Id::CacheBudget => row.number(&[], labels.cache_budget_bytes),
             Id::CacheEntries => row.number(&[], self.sum(|core| &core.cache_entries)),
             Id::CachePurged => row.number(&[], self.sum(|core| &core.purged)),
+            Id::Snapshots => {
+                row.number(&["written"], self.node.snapshots.written.get())?;
+                row.number(&["failed"], self.node.snapshots.failed.get())
+            }
+            Id::SnapshotTime => row.real(&[], self.node.snapshots.unix_ms.get() as f64 / 1000.0),
+            Id::SnapshotEntries => row.number(&[], self.node.snapshots.entries.get()),
+            Id::SnapshotBytes => row.number(&[], self.node.snapshots.bytes.get()),
+            Id::CacheRestored => RestoreResult::ALL
+                .iter()
+                .try_for_each(|result| row.number(&[result.label()], self.node.snapshots.result(*result).get())),
             Id::SecondLookups => {
                 row.number(&["hit"], self.sum(|core| &core.second.hits))?;
                 row.number(&["miss"], self.sum(|core| &core.second.misses))?;

@@ -1,4 +1,4 @@
-//! A stored answer as other nodes read it: a checksum in front of a versioned message. What is foreign, old or damaged is no
+//! A stored answer as bytes, for other nodes and for after a restart: a checksum in front of a versioned message. What is foreign, old or damaged is no
 //! answer. Times are those of the wall clock: nodes whose clocks differ by a second serve an answer a second longer or shorter.
 
 use std::borrow::Cow;
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
-use shards::Fingerprint;
+use shards::{Fingerprint, Millis};
 
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
 use crate::exchange::messages::Entry;
@@ -17,6 +17,8 @@ use crate::net::{now_ms, unix_ms};
 const MAGIC: &[u8; 4] = b"RW\x00\x01";
 /// Of SHA-256, over all that follows.
 const CHECKSUM_BYTES: usize = 16;
+/// Clocks of nodes may differ by so much.
+const SKEW_MS: u64 = 60_000;
 /// Bodies between these are compressed: smaller ones gain little, and larger ones would hold up the core for milliseconds.
 const COMPRESSED_FROM_BYTES: usize = 1 << 10;
 const COMPRESSED_TO_BYTES: usize = 128 << 10;
@@ -75,6 +77,8 @@ pub enum Unusable {
     Expired,
     /// It was purged.
     Purged,
+    /// Whose age cannot be known: a clock was set back.
+    FromTheFuture,
 }
 
 /// The value of an answer; `purges` are the numbers of the last purges that were known when its call began.
@@ -100,7 +104,7 @@ pub fn encode(fingerprint: &Fingerprint, entry: &Entry, purges: &[u64]) -> Vec<u
             cached,
             reasoning,
         }),
-        stored_unix_ms: unix_ms(),
+        stored_unix_ms: unix_ms().saturating_sub(entry.age_ms(Millis(now_ms()))),
         ttl_ms: entry.ttl_ms,
         purges: purges.to_vec(),
     };
@@ -121,6 +125,19 @@ pub fn decode(
     most_bytes: u64,
     (tags, born): (Tags, u64),
 ) -> Result<Entry, Unusable> {
+    match decode_any(value, purges, most_bytes, (tags, born))? {
+        (stored, entry) if stored == *fingerprint => Ok(entry),
+        _ => Err(Unusable::Damaged),
+    }
+}
+
+/// As `decode`, of whatever request; with its fingerprint.
+pub fn decode_any(
+    value: &[u8],
+    purges: &[u64],
+    most_bytes: u64,
+    (tags, born): (Tags, u64),
+) -> Result<(Fingerprint, Entry), Unusable> {
     let damaged = Unusable::Damaged;
     let rest = value.strip_prefix(MAGIC).ok_or(damaged)?;
     let (checksum, message) = rest.split_at_checked(CHECKSUM_BYTES).ok_or(damaged)?;
@@ -129,7 +146,8 @@ pub fn decode(
     }
     let stored = Stored::decode(message).map_err(|_| damaged)?;
     let endpoint = Endpoint::ALL.into_iter().find(|endpoint| endpoint.label() == stored.endpoint).ok_or(damaged)?;
-    if stored.fingerprint != fingerprint.0 || stored.body.len().max(stored.plain_bytes as usize) as u64 > most_bytes {
+    let fingerprint = Fingerprint(stored.fingerprint.try_into().map_err(|_| damaged)?);
+    if stored.body.len().max(stored.plain_bytes as usize) as u64 > most_bytes {
         return Err(damaged);
     }
     // A purge that is not known of is none.
@@ -137,7 +155,11 @@ pub fn decode(
     if purges.iter().enumerate().any(|(place, latest)| known(place) < *latest) {
         return Err(Unusable::Purged);
     }
-    let age_ms = unix_ms().saturating_sub(stored.stored_unix_ms);
+    let now = unix_ms();
+    if stored.stored_unix_ms > now.saturating_add(SKEW_MS) {
+        return Err(Unusable::FromTheFuture);
+    }
+    let age_ms = now.saturating_sub(stored.stored_unix_ms);
     if age_ms >= stored.ttl_ms {
         return Err(Unusable::Expired);
     }
@@ -151,7 +173,7 @@ pub fn decode(
             plain
         }
     };
-    Ok(Entry {
+    let entry = Entry {
         endpoint,
         form: if stored.is_stream { Form::Streaming } else { Form::NonStreaming },
         content_type: Cow::Owned(stored.content_type),
@@ -168,7 +190,8 @@ pub fn decode(
         ttl_ms: stored.ttl_ms,
         tags,
         born,
-    })
+    };
+    Ok((fingerprint, entry))
 }
 
 #[cfg(test)]
@@ -223,6 +246,16 @@ mod tests {
         let other = decode(&Fingerprint([8; 32]), &value, &[], 1 << 20, (Tags::default(), 7));
         assert_eq!(other.unwrap_err(), Unusable::Damaged, "another one's place");
         assert!(decode(&KEY, &value, &[], 100, (Tags::default(), 7)).is_err(), "larger than what may be stored");
+    }
+
+    #[test]
+    fn ages_go_on() {
+        let made = Entry { stored_ms: now_ms() as i64 - 40_000, ..entry(b"x") };
+        let read = read(&encode(&KEY, &made, &[]), &[]).unwrap();
+        let now = Millis(now_ms());
+        assert!(read.age_ms(now) >= 40_000 && read.left_ms(now) <= 20_000, "{}", read.age_ms(now));
+        let over = Entry { stored_ms: now_ms() as i64 - 60_000, ..entry(b"x") };
+        assert_eq!(self::read(&encode(&KEY, &over, &[]), &[]).unwrap_err(), Unusable::Expired);
     }
 
     #[test]

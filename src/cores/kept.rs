@@ -1,0 +1,64 @@
+//! What of the cache is kept for after a restart, before the cores start: the table of purges is read and written here, so that a
+//! directory that cannot be used is found at once.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::state;
+use crate::config::snapshot::{CacheMode, Snapshot, SnapshotMode};
+use crate::disk::purged::{self, Table};
+use crate::disk::{forget, snapshots};
+use crate::exchange::board::Board;
+use crate::exchange::purges::Purges;
+use crate::observe::snapshots::RestoreState;
+
+/// For the background core, which has purges written down and snapshots taken.
+pub struct Keeping {
+    table: Table,
+    purges: Arc<Purges>,
+    /// 0: not on a schedule.
+    pub interval_ms: u64,
+}
+
+impl Keeping {
+    /// Everything that was purged by now, with its number. `seen` is what Redis says of it; none if it does not.
+    pub fn purged(&self, seen: Option<Vec<(String, u64)>>) -> (u64, Arc<[u8]>) {
+        let (latest, scopes) = self.purges.all_purges();
+        let seen = seen.unwrap_or_else(|| self.table.seen.clone());
+        (latest, Table { id: self.table.id, latest, scopes, seen }.encode().into())
+    }
+
+    /// What Redis had said of purges when the process before ended.
+    pub fn seen(&self) -> &[(String, u64)] {
+        &self.table.seen
+    }
+}
+
+/// What the I/O core and the background core need; none if nothing is kept. Purges of before are in force from here on. Errors:
+/// the directory cannot be used; why.
+pub fn prepare(snapshot: &Snapshot, board: &Board) -> Result<Option<(snapshots::Parts, Keeping)>, String> {
+    let Some(directory) = state::directory(&snapshot.server) else { return Ok(None) };
+    if snapshot.cache.snapshot == SnapshotMode::Off || snapshot.cache.mode == CacheMode::Off {
+        // Purges are not written down from here on.
+        if let Err(why) = forget(&directory) {
+            warn!("a snapshot of the cache that is out of date stays: {why}");
+        }
+        return Ok(None);
+    }
+    let table = purged::open(&directory).map_err(|why| format!("cache.snapshot: {why}"))?;
+    let purges = board.purges().clone();
+    purges.recall(table.latest, table.scopes.iter().cloned());
+    board.snapshots().tell(|told| told.restore = RestoreState::Running);
+    let parts = snapshots::Parts {
+        directory,
+        cores: board.cores() as u16,
+        purges: purges.clone(),
+        table: table.id,
+        latest: purges.latest(),
+        most_bytes: snapshot.cache.max_entry_bytes,
+        observed: board.snapshots().clone(),
+    };
+    let interval_ms = snapshot.cache.snapshot_interval_ms;
+    Ok(Some((parts, Keeping { table, purges, interval_ms })))
+}
