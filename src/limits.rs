@@ -33,6 +33,10 @@ pub const CLIENT_RESETS_AT_ONCE: usize = 20;
 pub const CLIENT_RESETS: u32 = 200;
 pub const CLIENT_RESETS_A_SECOND: u32 = 20;
 
+/// After another process has taken over, how long connections of HTTP/1.1 may stay idle in the old one: a client that keeps
+/// one in use learns from its next answer that it closes, instead of meeting a reset. 5 s is how long most pools keep theirs.
+pub const IDLE_GRACE_MS: u64 = 5_000;
+
 /// Deepest nesting of a JSON body. Generated schemas reach 100; Python's json module, which most backends use, stops
 /// just below 1,000.
 pub const JSON_DEPTH: usize = 1024;

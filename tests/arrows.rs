@@ -52,7 +52,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("monoio", &["src/net/", "src/cores/"]),
     ("glommio", &["src/cores/io", "src/disk/"]),
     // Where bytes go to and from HTTP/2 and TLS, its traits of reading and writing alone are named: the runtime stays out.
-    ("tokio", &["src/control/", "src/cores/background", "src/net/duplex", "src/net/http2"]),
+    ("tokio", &["src/control/", "src/cores/background", "src/cores/takeover", "src/net/duplex", "src/net/http2"]),
     ("h2", &["src/net/http2"]),
     ("unsafe", &["src/net/sys.rs"]),
     ("shards", &["src/exchange/", "src/upstream/", "src/cores/", "src/control/", "src/disk/"]),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ringway::config::load::load;
 use ringway::config::snapshot::Listen;
-use ringway::cores::launch::{self, Source};
+use ringway::cores::launch::{self, Begin, Source};
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -133,7 +133,7 @@ fn node(cores: usize, log: &str) -> SocketAddr {
             Listen::Tcp(address) => tell.send(*address).unwrap(),
             Listen::Unix(_) => unreachable!(),
         };
-        launch::run(snapshot, Source::BuiltIn, ready)
+        launch::run(snapshot, Source::BuiltIn, Begin::Anew, ready)
     });
     told.recv_timeout(Duration::from_secs(30)).unwrap()
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use super::{EXIT_STATUS, Failure, print};
 use crate::config::load::load;
 use crate::config::snapshot::Listen;
-use crate::cores::launch::{self, Source};
+use crate::cores::launch::{self, Begin, Source};
 use crate::demo::{backend, configuration};
 
 const EXAMPLES: &str = "\
@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let _ = print(&configuration::invitation(*address, admin, backends[1]));
         }
     };
-    launch::run(snapshot, Source::BuiltIn, invite).map_err(|launch::Ended| Failure::Told)
+    launch::run(snapshot, Source::BuiltIn, Begin::Anew, invite).map_err(|launch::Ended| Failure::Told)
 }
 
 fn model_server() -> Result<backend::Handle, Failure> {

@@ -6,16 +6,18 @@ use tracing::info;
 use super::{ConfigurationFile, EXIT_STATUS, Failure};
 use crate::config::load::load_file;
 use crate::config::snapshot::{Listen, Snapshot};
-use crate::cores::launch::{self, Source};
+use crate::cores::launch::{self, Begin, Source};
 use crate::cores::{notify, secure};
 
 const EXAMPLES: &str = "\
 Examples:
   ringway serve --config /etc/ringway/ringway.toml
   VLLM_KEY=... ringway serve --config ringway.toml
+  ringway serve --config /etc/ringway/ringway.toml --take-over
 
 SIGTERM or SIGINT stops it: no new connection, running requests finish within server.timeout_drain.
 SIGHUP reads the configuration again: what changed takes effect without a failed request; one with an error changes nothing.
+If the program file was replaced, SIGHUP starts the new one with --take-over instead.
 SIGUSR1 opens the access log by its name again, for log rotation.";
 
 /// Run the gateway
@@ -24,16 +26,24 @@ SIGUSR1 opens the access log by its name again, for log rotation.";
 pub struct Arguments {
     #[command(flatten)]
     file: ConfigurationFile,
+    /// Take over from the process that serves now, without a refused connection
+    ///
+    /// That process gives its listening sockets away through server.control_socket when this one is ready, finishes what it has
+    /// begun, and ends. If this one cannot start, nothing changes. Where no process is there to take over from, it starts as
+    /// usual.
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// # Errors
 /// The configuration's problems, or why the cores did not start or ended badly.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = &arguments.file.path;
-    start(load_file(path, &secure::look())?, Source::File(path.clone()))
+    let begin = if arguments.take_over { Begin::TakeOver } else { Begin::Anew };
+    start(load_file(path, &secure::look())?, Source::File(path.clone()), begin)
 }
 
-fn start(snapshot: Snapshot, source: Source) -> Result<(), Failure> {
+fn start(snapshot: Snapshot, source: Source, begin: Begin) -> Result<(), Failure> {
     let ready = |bound: &[Listen], admin: Option<&Listen>| {
         if let Some(admin) = admin {
             info!("admin on {admin}");
@@ -44,5 +54,5 @@ fn start(snapshot: Snapshot, source: Source) -> Result<(), Failure> {
         let addresses: Vec<String> = bound.iter().map(Listen::to_string).collect();
         notify::ready(&format!("serving on {}", addresses.join(", ")));
     };
-    launch::run(snapshot, source, ready).map_err(|launch::Ended| Failure::Told)
+    launch::run(snapshot, source, begin, ready).map_err(|launch::Ended| Failure::Told)
 }

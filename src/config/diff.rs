@@ -34,7 +34,7 @@ impl std::fmt::Display for Difference {
 
 /// Keys that are read once, at the start: with the sockets, threads and memory that they set up.
 const AT_START: &[(&str, &[&str])] = &[
-    ("server", &["listen"]),
+    ("server", &["listen", "control_socket"]),
     ("admin", &["listen"]),
     ("log", &["access", "format"]),
     ("cores", &["data", "io", "background"]),

@@ -219,6 +219,14 @@ const ROWS: &[Key] = &[
         doc: "How long running requests may take to finish after SIGTERM or SIGINT; those still running then are \
               aborted.",
         example: r#""300s""# },
+    Key { table: Server, name: "control_socket", kind: Kind::Name { most_bytes: 107 }, absent: Optional,
+        doc: "Absolute path of a Unix socket through which ringway serve --take-over gets the listening sockets. Only this \
+              user and root may use it. Without the key it is control.sock in RUNTIME_DIRECTORY, which systemd sets.",
+        example: r#""/run/ringway/control.sock""# },
+    Key { table: Server, name: "timeout_takeover", kind: TIMEOUT, absent: Default(r#""10m""#),
+        doc: "How long running requests may take to finish after another process has taken over; those still running then \
+              are aborted. Both processes use memory for so long at most.",
+        example: r#""1h""# },
     Key { table: Server, name: "default_model", kind: MODEL_NAME, absent: Optional,
         doc: "The [[model]] whose backends get requests to /v1/* paths that name no model. \
               Without it such requests get 400.",

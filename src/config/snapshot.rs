@@ -109,6 +109,10 @@ pub struct Server {
     pub timeout_idle_ms: u64,
     /// How long running exchanges may take to finish once a stop was asked for.
     pub timeout_drain_ms: u64,
+    /// Where a successor asks for the sockets, if it is written down.
+    pub control_socket: Option<PathBuf>,
+    /// How long running exchanges may take to finish once another process has taken over.
+    pub timeout_takeover_ms: u64,
     /// Index of the model whose backends get `/v1/*` requests that name no model.
     pub default_model: Option<usize>,
     /// Paths outside of `/v1/` that are passed through.

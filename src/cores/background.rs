@@ -25,7 +25,8 @@ use self::watching::Watching;
 use super::kept::Keeping;
 use super::notify;
 use super::second;
-use super::supervise::{BEAT_MS, Beat};
+use super::supervise::{BEAT_MS, Beat, Gate};
+use super::takeover::{Giver, Program, Upgrade};
 use crate::control::Finding;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
@@ -46,6 +47,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How long the cores may take to count what was given back at their end.
 const LAST_COUNTS: Duration = Duration::from_millis(50);
+/// How often it is looked whether this process may accept.
+const GATE_TICK: Duration = Duration::from_millis(5);
 /// The same message is not printed more often than this.
 const REPEAT_MS: u64 = 10_000;
 
@@ -78,24 +81,17 @@ pub struct Parts {
     pub keeping: Option<Keeping>,
     pub admin: admin::Parts,
     pub admin_listener: Option<admin::Listener>,
+    pub gate: Gate,
+    pub giver: Arc<Giver>,
+    /// For a successor to be started from; `None` if none could take over.
+    pub program: Option<Program>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains the data cores. Errors: the runtime or the signal handlers cannot be set
 /// up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
-    let Parts {
-        data_cores,
-        generation,
-        second: redis,
-        purges,
-        keeping,
-        outbox,
-        inbox,
-        beat,
-        source,
-        admin,
-        admin_listener,
-    } = parts;
+    let Parts { data_cores, generation, second: redis, purges, keeping, outbox, inbox, beat, source, .. } = parts;
+    let Parts { admin, admin_listener, gate, giver, program, .. } = parts;
     let keeping = keeping.map(Rc::new);
     let started = generation.snapshot.clone();
     let in_force_on = Rc::new(InForceOn::first(data_cores));
@@ -138,10 +134,11 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         });
         permanent("signal handling", &panics, {
             let (others, notices) = (Rc::new(tokio::sync::Mutex::new(others)), notices.clone());
-            let admin = admin.clone();
+            let (admin, upgrade) = (admin.clone(), Upgrade::new(program));
             move || {
-                let (others, notices, admin) = (others.clone(), notices.clone(), admin.clone());
-                async move { others.lock().await.handle(&notices, data_cores, &admin).await }
+                let (others, notices, admin, upgrade) =
+                    (others.clone(), notices.clone(), admin.clone(), upgrade.clone());
+                async move { others.lock().await.handle(&notices, data_cores, &admin, &upgrade).await }
             }
         });
         permanent("the heartbeat", &panics, move || {
@@ -153,18 +150,24 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 }
             }
         });
+        // What ends as soon as another process has taken over.
+        let mut until_given = Vec::new();
         if let Some(listener) = admin_listener {
             let (serving, measuring) = (admin.clone(), admin.clone());
-            spawn_local(async move {
+            until_given.push(spawn_local(async move {
+                while !gate.is_open() {
+                    tokio::time::sleep(GATE_TICK).await;
+                }
                 if let Err(error) = serving.serve(listener).await {
                     error!("the admin listener failed: {error}");
                 }
-            });
+            }));
             permanent("measuring utilization", &panics, move || measuring.clone().measure());
         }
         if notify::is_wanted() {
             let admin = admin.clone();
-            permanent("telling the service manager", &panics, move || keep_told(admin.clone()));
+            let telling = permanent("telling the service manager", &panics, move || keep_told(admin.clone()));
+            until_given.push(telling);
         }
         let (counting, writing) = (admin.clone(), admin.clone());
         permanent("counting usage", &panics, move || {
@@ -259,16 +262,26 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         tokio::select! {
             name = stop.any() => info!("{name}: stopping"),
             () = admin.drain_asked() => info!("drain requested on the admin listener"),
+            _ = giver.given() => info!("another process accepts from now on: draining"),
             () = node.all_drained() => {}
         }
         admin.draining();
-        notify::stopping(&admin.summary(0.0));
+        // A successor may have come at the same time.
+        let kept = if giver.stop() { None } else { giver.kept() };
+        match kept {
+            // The service manager listens to the other one, and so do clients of the admin listener.
+            Some(_) => until_given.iter().for_each(JoinHandle::abort),
+            None => notify::stopping(&admin.summary(0.0)),
+        }
         // Neither health nor configuration matters any more.
         reloading.iter().for_each(JoinHandle::abort);
         watching.stop();
-        let drain = Duration::from_millis(latest.borrow().snapshot.server.timeout_drain_ms);
+        let drain = match (kept, &latest.borrow().snapshot.server) {
+            (None, server) => Duration::from_millis(server.timeout_drain_ms),
+            (Some(_), server) => Duration::from_millis(server.timeout_takeover_ms),
+        };
         info!("draining, at most {} s; a second signal ends it at once", drain.as_secs());
-        notices.tell(data_cores, &Notice::Drain);
+        notices.tell(data_cores, &kept.map_or(Notice::Drain, |kept| Notice::HandOver(kept.addresses.clone())));
         let stopped = tokio::select! {
             () = node.all_drained() => Stopped::Drained,
             () = tokio::time::sleep(drain) => Stopped::Cut,

@@ -1,25 +1,33 @@
 //! A data core: accepts on its own listeners and runs every exchange of its connections. Never blocks, never touches a
 //! file, shares nothing.
 
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use shards::CoreId;
 use shards::quota::Counted;
 
 use super::listen::Listening;
 pub use super::listen::ListeningSocket;
-use super::supervise::{BEAT_MS, Beat};
+use super::supervise::{BEAT_MS, Beat, Gate};
 use crate::exchange::board::Board;
 use crate::exchange::core::Core;
 use crate::exchange::generation::Current;
 use crate::exchange::messages::{Message, deliver};
 use crate::exchange::quota;
 use crate::exchange::second::{self, SecondLevel};
-use crate::limits::MESSAGES_A_ROUND;
+use crate::limits::{IDLE_GRACE_MS, MESSAGES_A_ROUND};
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::tls::{TicketChain, TicketSeed};
-use crate::net::{EventFdReader, Listener, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch};
+use crate::net::watch::Idle;
+use crate::net::{
+    Cancel, EventFdReader, Listener, Socket, now_ms, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch,
+};
 use crate::serve::{Acceptors, connection};
 use crate::upstream::connect::warm;
 use crate::upstream::node::NodeGeneration;
@@ -32,6 +40,8 @@ const LAST_WORDS_MS: u64 = 300;
 const DRAIN_TICK_MS: u64 = 10;
 /// Connections accepted before other tasks run.
 const ACCEPTS_A_TURN: u32 = 64;
+/// How often a core looks whether it may accept.
+const GATE_TICK_MS: u64 = 5;
 /// Pause after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -49,13 +59,26 @@ pub struct Parts {
     pub outbox: Outbox<Message>,
     pub inbox: Inbox<Message>,
     pub listening: Listening,
+    pub gate: Gate,
     pub beat: Beat,
+}
+
+/// One listening socket and what serves it.
+#[derive(Clone)]
+struct Accepting {
+    listener: Rc<Listener>,
+    acceptors: Rc<Acceptors>,
+    /// The place of its address.
+    address: usize,
+    /// Ends its task without touching the socket.
+    stop: Rc<RefCell<Cancel>>,
 }
 
 /// Runs a data core until it has drained. `ready` is called once it accepts connections, or with the reason why it
 /// cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, generation, tickets, board, second, counted, outbox, mut inbox, listening, beat } = parts;
+    let Parts { id, count, generation, tickets, board, second, counted, outbox, mut inbox, listening, gate, beat } =
+        parts;
     let core = Core::new(id, count, &generation.snapshot, &board, outbox);
     let current = match Current::new(core, generation) {
         Ok(current) => Rc::new(current),
@@ -73,19 +96,22 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     let tickets = TicketChain::new(tickets);
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();
-    for ListeningSocket { fd, is_tcp, listener } in listening {
+    for ListeningSocket { fd, is_tcp, address, listener } in listening {
         let acceptors = match Acceptors::new(&current.get(), listener, &tickets) {
             Ok(acceptors) => Rc::new(acceptors),
             Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
         };
         match Listener::new(fd, is_tcp) {
-            Ok(listener) => listeners.push((Rc::new(listener), acceptors)),
+            Ok(listener) => {
+                let (listener, stop) = (Rc::new(listener), Rc::new(RefCell::new(Cancel::new())));
+                listeners.push(Accepting { listener, acceptors, address, stop });
+            }
             Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
         }
     }
-    for (listener, acceptors) in &listeners {
-        let (current, listener, acceptors) = (current.clone(), listener.clone(), acceptors.clone());
-        spawn_lasting(&core.panics, move || accept(current.clone(), listener.clone(), acceptors.clone()));
+    for accepting in &listeners {
+        let (current, accepting, gate) = (current.clone(), accepting.clone(), gate.clone());
+        spawn_lasting(&core.panics, move || accept(current.clone(), accepting.clone(), gate.clone()));
     }
     let ticking = current.clone();
     spawn_lasting(&core.panics, move || tick(ticking.clone()));
@@ -104,16 +130,20 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
             }
             match message {
                 Message::Drain if !core.handle.draining.replace(true) => {
-                    for (listener, acceptors) in listeners.drain(..) {
-                        // Shutting a listener down resets the connections in its queue, so they are accepted before.
-                        while let Some(socket) = listener.accept_now() {
-                            spawn(&core.panics, connection(current.clone(), socket, acceptors.get(&current)));
-                        }
-                        shutdown_both(listener.id());
-                    }
-                    spawn(&core.panics, report_drained(core.clone()));
+                    listeners.drain(..).for_each(|accepting| accepting.close(&current));
+                    spawn(&core.panics, report_drained(core.clone(), 0));
                 }
-                Message::Drain => {}
+                Message::HandOver { kept } if !core.handle.draining.replace(true) => {
+                    for accepting in listeners.drain(..) {
+                        if kept.get(accepting.address) == Some(&true) {
+                            accepting.stop.borrow_mut().cancel();
+                        } else {
+                            accepting.close(&current);
+                        }
+                    }
+                    spawn(&core.panics, report_drained(core.clone(), IDLE_GRACE_MS));
+                }
+                Message::Drain | Message::HandOver { .. } => {}
                 Message::Halt => {
                     core.halting.set(true);
                     watch::wake_all();
@@ -131,12 +161,41 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     core.flush_log();
 }
 
-/// Accepts until the listener is shut down.
-async fn accept(current: Rc<Current>, listener: Rc<Listener>, acceptors: Rc<Acceptors>) {
+impl Accepting {
+    /// Nobody else accepts on this socket.
+    fn close(&self, current: &Rc<Current>) {
+        // Shutting a listener down resets the connections in its queue, so they are accepted before.
+        while let Some(socket) = self.listener.accept_now() {
+            spawn(&current.core().panics, connection(current.clone(), socket, self.acceptors.get(current)));
+        }
+        shutdown_both(self.listener.id());
+    }
+
+    /// The next connection; `None` once another process accepts them. Errors: as `Listener::accept`.
+    async fn next(&self) -> Option<io::Result<Socket>> {
+        let (mut next, mut stopped) = (pin!(self.listener.accept()), pin!(Cancel::cancelled(&self.stop)));
+        poll_fn(|context| match stopped.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => next.as_mut().poll(context).map(Some),
+        })
+        .await
+    }
+}
+
+/// Accepts until the listener is shut down, or another process has it.
+async fn accept(current: Rc<Current>, accepting: Accepting, gate: Gate) {
     let core = current.core();
+    let Accepting { acceptors, .. } = &accepting;
     let mut accepted = 0;
+    while !gate.is_open() {
+        sleep_ms(GATE_TICK_MS).await;
+    }
     loop {
-        match listener.accept().await {
+        if core.is_draining() {
+            return;
+        }
+        let Some(next) = accepting.next().await else { return };
+        match next {
             Ok(socket) => {
                 spawn(&core.panics, connection(current.clone(), socket, acceptors.get(&current)));
                 accepted += 1;
@@ -173,11 +232,14 @@ async fn tick(current: Rc<Current>) {
 
 /// Closes idle connections, and notifies the background core when the last connection and the last flight have ended.
 /// The core continues to answer messages: other cores may still be working, and it owns a part of the cache.
-async fn report_drained(core: Rc<Core>) {
+/// Clients of HTTP/1.1 are not told that an idle connection will close: for `grace_ms` theirs stay open, and the next answer
+/// tells them.
+async fn report_drained(core: Rc<Core>, grace_ms: u64) {
+    let grace_end_ms = now_ms().saturating_add(grace_ms);
     loop {
         // Connections accepted a moment ago are counted only once their tasks have run.
         sleep_ms(DRAIN_TICK_MS).await;
-        watch::close_idle();
+        watch::close_idle(if now_ms() < grace_end_ms { Idle::Told } else { Idle::All });
         if core.is_idle() {
             break;
         }

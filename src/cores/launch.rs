@@ -13,9 +13,10 @@ use tracing::{error, info, warn};
 pub use super::background::reload::Source;
 use super::background::{self, Stopped};
 use super::data::{self, Parts};
-use super::listen::Bound;
+use super::listen::{Bindings, Bound};
 use super::preflight::{Preflight, preflight};
-use super::supervise::{Beat, Event, Pace, Who, start, supervise};
+use super::supervise::{Beat, Event, Gate, Pace, Who, start, supervise};
+use super::takeover::{self, Giver, Inherited, Program};
 use super::{io, kept, listen, notify, resolve, second, secure, state};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
@@ -31,12 +32,25 @@ use crate::upstream::node::{self, NodeGeneration};
 /// How long the last messages may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Where the listening sockets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    Anew,
+    /// From the process that has them, if there is one.
+    TakeOver,
+}
+
 /// Runs the node on this thread and others until it is stopped. `ready` is called with the client and admin addresses
 /// once every core serves. Errors: nothing was started, a core died, or something had to be aborted at the end; the
 /// reason was printed to standard error.
-pub fn run(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Option<&Listen>)) -> Result<(), Ended> {
+pub fn run(
+    snapshot: Snapshot,
+    source: Source,
+    begin: Begin,
+    ready: impl FnOnce(&[Listen], Option<&Listen>),
+) -> Result<(), Ended> {
     let messages = told::start(snapshot.log.level, snapshot.log.format);
-    let result = serve(snapshot, source, ready);
+    let result = serve(snapshot, source, begin, ready);
     match &result {
         Ok(()) => info!("stopped"),
         Err(why) => error!("{why}"),
@@ -49,8 +63,15 @@ pub fn run(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Opt
 #[derive(Debug)]
 pub struct Ended;
 
-fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Option<&Listen>)) -> Result<(), String> {
+fn serve(
+    snapshot: Snapshot,
+    source: Source,
+    begin: Begin,
+    ready: impl FnOnce(&[Listen], Option<&Listen>),
+) -> Result<(), String> {
     refuse_huge_pages();
+    // While the file is surely still there.
+    let program = Program::of_this_process();
     let Preflight { errors, warnings } = preflight(&snapshot);
     for warning in warnings {
         warn!("{warning}");
@@ -68,9 +89,26 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
     let tls = secure::settings(&snapshot)?;
     let cores = plan.data.len();
     let listeners = secure::listeners(&snapshot)?;
-    let tickets = secure::ticket_seed()?;
-    let (listening, bound) = listen::bind(snapshot.server.addresses(), cores)?;
-    let (admin_listener, admin_address) = match listen::bind_admin(&snapshot.admin)? {
+    // A process without a file of its configuration has nothing that a successor could begin with.
+    let control_path = takeover::control_path(&snapshot.server).filter(|_| matches!(source, Source::File(_)));
+    let mut inherited = match (begin, &control_path) {
+        (Begin::Anew, _) => Inherited::default(),
+        (Begin::TakeOver, Some(path)) => Inherited::ask(path)?,
+        (Begin::TakeOver, None) => {
+            return Err(
+                "server.control_socket: --take-over needs it, or RUNTIME_DIRECTORY in the environment".to_owned()
+            );
+        }
+    };
+    let tickets = inherited.take_tickets().map_or_else(secure::ticket_seed, Ok)?;
+    let Bindings { sets: listening, bound, pending } =
+        listen::bind(snapshot.server.addresses(), cores, &mut inherited)?;
+    let gate = Gate::default();
+    if !inherited.has_predecessor() {
+        pending.listen()?;
+        gate.open();
+    }
+    let (admin_listener, admin_address) = match listen::bind_admin(&snapshot.admin, &mut inherited)? {
         Bound::None => (None, None),
         Bound::Warning(warning) => {
             warn!("{warning}");
@@ -78,6 +116,16 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
         }
         Bound::At(listener, address) => (Some(listener), Some(address)),
     };
+    let giver = Arc::new(Giver::default());
+    let (mut given, mut control_listen) = (None, None);
+    if let Some(path) = control_path {
+        let control = listen::bind_control(&path, &mut inherited)?;
+        let admin = admin_listener.as_ref().zip(admin_address.as_ref());
+        let sockets = takeover::Sockets { snapshot: &snapshot, listening: &listening, bound: &bound, admin };
+        let parts = sockets.to_give(control, &path, tickets.clone());
+        given = Some(parts.map_err(|error| format!("no descriptors for a successor: {error}"))?);
+        control_listen = Some(Listen::Unix(path));
+    }
     let mut notifiers = Vec::with_capacity(cores + 2);
     for _ in 0..cores {
         notifiers.push(Notifier::ring().map_err(|error| format!("no descriptor for a core's notifier: {error}"))?);
@@ -102,13 +150,14 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
         let (generation, tickets, board) = (generation.clone(), tickets.clone(), board.clone());
         let (tell, beat, second, counted) = (events.clone(), Beat::default(), second.clone(), to_restore.clone());
+        let gate = gate.clone();
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));
         start(Who::Data(place), events.clone(), move || {
             pin(cpu);
             let refused = tell.clone();
             let parts =
-                Parts { id, count, generation, tickets, board, second, counted, outbox, inbox, listening, beat };
+                Parts { id, count, generation, tickets, board, second, counted, outbox, inbox, listening, gate, beat };
             let main = data::run(parts, move |result| drop(tell.send(Event::Ready(result))));
             if let Err(error) = run_data_core(main) {
                 let _ = refused.send(Event::Ready(Err(format!("data core {place}: {error}"))));
@@ -151,6 +200,9 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
         source,
         admin,
         admin_listener,
+        gate: gate.clone(),
+        giver: giver.clone(),
+        program: program.filter(|_| given.is_some()),
     };
     start(Who::Background, events, move || {
         pin(cpu);
@@ -159,11 +211,25 @@ fn serve(snapshot: Snapshot, source: Source, ready: impl FnOnce(&[Listen], Optio
         let _ = tell.send(Event::Stopped(stopped));
     })?;
     let serve = || {
+        inherited.commit()?;
+        if !gate.is_open() {
+            pending.listen()?;
+            gate.open();
+        }
+        drop(inherited);
+        if let Some(parts) = given {
+            giver.start(parts).map_err(|error| format!("a thread cannot be started: {error}"))?;
+        }
         serving.store(true, Ordering::Relaxed);
         ready(&bound, admin_address.as_ref());
+        Ok(())
     };
     let stopped = supervise(&heard, cores + 2, &beats, Pace::default(), serve, notify::alive);
-    remove_sockets(bound.iter().chain(&admin_address));
+    let kept = giver.kept();
+    let own = bound.iter().enumerate().filter(|(place, _)| kept.is_none_or(|kept| !kept.addresses[*place]));
+    remove_sockets(own.map(|(_, listen)| listen));
+    remove_sockets(admin_address.iter().filter(|_| kept.is_none_or(|kept| !kept.admin)));
+    remove_sockets(control_listen.iter().filter(|_| kept.is_none_or(|kept| !kept.control)));
     match stopped? {
         Stopped::Drained => Ok(()),
         Stopped::Cut => {

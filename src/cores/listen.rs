@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::takeover::{Inherited, Use, is_stale};
 use crate::config::snapshot::{Admin, Choice, Listen, Server};
 use crate::control::admin::Listener;
 
@@ -30,53 +31,105 @@ pub type Listening = Vec<ListeningSocket>;
 pub struct ListeningSocket {
     pub fd: OwnedFd,
     pub is_tcp: bool,
+    /// The place of its address, in the order of [`Server::addresses`].
+    pub address: usize,
     /// Its place among `server.listeners`; `None` for an address of `server.listen`.
     pub listener: Option<usize>,
 }
 
-/// Binds every address for `cores` data cores; they come with their tables as [`Server::addresses`] gives them. Returns one set per core, and the addresses as bound (with the actual
-/// port for port 0). Errors: the address and the usual cause.
+/// What clients connect to.
+pub struct Bindings {
+    /// By core.
+    pub sets: Vec<Listening>,
+    /// With the actual port for port 0.
+    pub bound: Vec<Listen>,
+    pub pending: Pending,
+}
+
+/// Bound, and not listening yet: nothing may wait in them while another process may have to go on alone.
+pub struct Pending(Vec<Socket>);
+
+impl Pending {
+    /// Errors: the usual cause.
+    pub fn listen(&self) -> Result<(), String> {
+        self.0.iter().try_for_each(|socket| socket.listen(BACKLOG)).map_err(|error| format!("cannot listen: {error}"))
+    }
+}
+
+/// Binds every address for `cores` data cores; they come with their tables as [`Server::addresses`] gives them. What is
+/// inherited is used as it is: none of an address's sockets may be closed, or what waits in it would be reset, so with fewer
+/// cores than before some have several. Errors: the address and the usual cause.
 pub fn bind<'a>(
     addresses: impl Iterator<Item = (&'a Listen, Option<usize>)>,
     cores: usize,
-) -> Result<(Vec<Listening>, Vec<Listen>), String> {
+    inherited: &mut Inherited,
+) -> Result<Bindings, String> {
     let mut sets: Vec<Listening> = (0..cores).map(|_| Vec::new()).collect();
-    let mut bound = Vec::new();
-    for (address, listener) in addresses {
+    let (mut bound, mut pending) = (Vec::new(), Vec::new());
+    for (place, (address, listener)) in addresses.enumerate() {
         let explain = |error: io::Error| explain(address, Server::address_key(listener), &error);
-        match address {
-            Listen::Tcp(wanted) => {
+        let own = |fd: OwnedFd, is_tcp: bool| ListeningSocket { fd, is_tcp, address: place, listener };
+        match (address, inherited.sockets(Use::Client, address)) {
+            (Listen::Tcp(_), Some((sockets, Listen::Tcp(actual)))) => {
+                let known = sockets.len();
+                for (index, fd) in sockets.into_iter().enumerate() {
+                    sets[index % cores].push(own(fd, true));
+                }
+                for set in sets.iter_mut().skip(known) {
+                    let socket = tcp(&actual).map_err(explain)?;
+                    pending.push(socket.try_clone().map_err(explain)?);
+                    set.push(own(socket.into(), true));
+                }
+                bound.push(Listen::Tcp(actual));
+            }
+            (Listen::Unix(_), Some((sockets, _))) => {
+                let Some(socket) = sockets.into_iter().next() else { continue };
+                for set in &mut sets {
+                    set.push(own(socket.try_clone().map_err(explain)?, false));
+                }
+                bound.push(address.clone());
+            }
+            (Listen::Tcp(wanted), _) => {
                 // Without SO_REUSEPORT first: with it, a second gateway of the same user would silently take a share of
                 // the connections.
                 refuse_if_taken(wanted, pause).map_err(explain)?;
                 let mut actual = *wanted;
                 for set in &mut sets {
                     let socket = tcp(&actual).map_err(explain)?;
+                    pending.push(socket.try_clone().map_err(explain)?);
                     if actual.port() == 0 {
                         let local = socket.local_addr().map_err(explain)?;
                         actual = local.as_socket().unwrap_or(actual);
                     }
-                    set.push(ListeningSocket { fd: socket.into(), is_tcp: true, listener });
+                    set.push(own(socket.into(), true));
                 }
                 bound.push(Listen::Tcp(actual));
             }
-            Listen::Unix(path) => {
+            (Listen::Unix(path), _) => {
                 let socket = unix(path).map_err(explain)?;
                 for set in &mut sets {
-                    let fd = socket.try_clone().map_err(explain)?.into();
-                    set.push(ListeningSocket { fd, is_tcp: false, listener });
+                    set.push(own(socket.try_clone().map_err(explain)?.into(), false));
                 }
                 bound.push(address.clone());
             }
         }
     }
-    Ok((sets, bound))
+    Ok(Bindings { sets, bound, pending: Pending(pending) })
 }
 
 /// Binds the admin listener and returns its address. If the default address is taken and the user chose none, returns a
 /// warning instead. Errors: the address and the usual cause.
-pub fn bind_admin(admin: &Admin) -> Result<Bound, String> {
+pub fn bind_admin(admin: &Admin, inherited: &mut Inherited) -> Result<Bound, String> {
     let Some(address) = &admin.listen else { return Ok(Bound::None) };
+    if let Some((sockets, actual)) = inherited.sockets(Use::Admin, address)
+        && let Some(socket) = sockets.into_iter().next()
+    {
+        let listener = match address {
+            Listen::Tcp(_) => Listener::Tcp(socket.into()),
+            Listen::Unix(_) => Listener::Unix(socket.into()),
+        };
+        return Ok(Bound::At(listener, actual));
+    }
     let bound = match address {
         Listen::Tcp(wanted) => {
             let again = if admin.choice == Choice::Written { pause } else { || () };
@@ -98,6 +151,38 @@ pub fn bind_admin(admin: &Admin) -> Result<Bound, String> {
         }
         (Err(error), Choice::Written) => Err(explain(address, "admin.listen", &error)),
     }
+}
+
+/// Binds the socket by which a successor asks for the others. Errors: the path and the usual cause.
+pub fn bind_control(path: &Path, inherited: &mut Inherited) -> Result<OwnedFd, String> {
+    let address = Listen::Unix(path.to_owned());
+    if let Some((sockets, _)) = inherited.sockets(Use::Control, &address)
+        && let Some(socket) = sockets.into_iter().next()
+    {
+        return Ok(socket);
+    }
+    let bind = || -> io::Result<Socket> {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        Ok(socket)
+    };
+    let bound = match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match std::fs::symlink_metadata(path) {
+            Ok(file) if !file.file_type().is_socket() => Err(no_socket()),
+            // A dead process left it behind.
+            Ok(_) if is_stale(path) => std::fs::remove_file(path).and_then(|()| bind()),
+            _ => Err(error),
+        },
+        other => other,
+    };
+    bound
+        .and_then(|socket| {
+            // Any process that can open the socket can have the listeners.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+            socket.listen(1)?;
+            Ok(socket.into())
+        })
+        .map_err(|error: io::Error| explain(&address, "server.control_socket", &error))
 }
 
 /// See [`bind_admin`].
@@ -157,13 +242,17 @@ fn listen_alone(address: &SocketAddr) -> io::Result<()> {
     socket.listen(1)
 }
 
+/// Bound: it listens later.
 fn tcp(address: &SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&SockAddr::from(*address))?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+fn no_socket() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there")
 }
 
 /// Replaces a socket file without a listener, which a dead process left behind. Any other file is not ours.
@@ -171,7 +260,7 @@ fn unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
+                return Err(no_socket());
             }
             match std::os::unix::net::UnixStream::connect(path) {
                 Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
@@ -189,8 +278,8 @@ fn unix(path: &Path) -> io::Result<UnixListener> {
 mod tests {
     use super::*;
 
-    fn plain(listen: &[Listen]) -> impl Iterator<Item = (&Listen, Option<usize>)> {
-        listen.iter().map(|address| (address, None))
+    fn bound(listen: &[Listen], cores: usize) -> Result<Bindings, String> {
+        bind(listen.iter().map(|address| (address, None)), cores, &mut Inherited::default())
     }
 
     #[test]
@@ -199,26 +288,26 @@ mod tests {
         let path = directory.path().join("precious");
         let listen = [Listen::Unix(path.clone())];
         std::fs::write(&path, "kept").unwrap();
-        let told = bind(plain(&listen), 1).err().unwrap();
+        let told = bound(&listen, 1).err().unwrap();
         assert!(told.contains("no socket is there; move it away"), "{told}");
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(bind(plain(&[Listen::Unix(link)]), 1).is_err());
+        assert!(bound(&[Listen::Unix(link)], 1).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
 
         // A file left behind by a dead process is replaced; one with a listener is not.
         std::fs::remove_file(&path).unwrap();
         drop(UnixListener::bind(&path).unwrap());
-        let bound = bind(plain(&listen), 2).unwrap();
-        assert!(bind(plain(&listen), 1).err().unwrap().contains("another process listens there"));
-        drop(bound);
+        let held = bound(&listen, 2).unwrap();
+        assert!(bound(&listen, 1).err().unwrap().contains("another process listens there"));
+        drop(held);
     }
 
     #[test]
     fn a_port_that_is_taken_for_a_moment_is_waited_for() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let listen = [Listen::Tcp(taken.local_addr().unwrap())];
-        assert!(bind(plain(&listen), 1).err().unwrap().contains("another process listens there"));
+        assert!(bound(&listen, 1).err().unwrap().contains("another process listens there"));
         let (address, mut taken) = (taken.local_addr().unwrap(), Some(taken));
         assert!(refuse_if_taken(&address, || drop(taken.take())).is_ok());
         assert!(taken.is_none(), "bound while the address was in use");

@@ -18,3 +18,4 @@ mod listen; // listening sockets, a set per data core
 mod resolve; // backend names to addresses, before the cores start
 mod second; // where the second level of the cache is
 pub mod state; // the directory for what outlives a restart
+mod takeover; // listening sockets go to a new process

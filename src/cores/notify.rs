@@ -21,6 +21,11 @@ pub fn reloading() {
     tell(&states);
 }
 
+/// The process `pid`, one of the service's, is the main one from now on.
+pub fn succeeded_by(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
 /// The drain has begun.
 pub fn stopping(line: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(line)]);

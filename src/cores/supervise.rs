@@ -6,7 +6,7 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
@@ -78,6 +78,20 @@ impl Beat {
     }
 }
 
+/// Closed while the process may not accept yet: another one serves, until all threads of this one are ready.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// The interval of checks, and the number of checks after which something has taken too long.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -129,7 +143,7 @@ pub fn supervise(
     threads: usize,
     beats: &[(Who, Beat)],
     pace: Pace,
-    ready: impl FnOnce(),
+    ready: impl FnOnce() -> Result<(), String>,
     mut alive: impl FnMut(),
 ) -> Result<Stopped, String> {
     let (mut ready, mut serving, mut ended) = (Some(ready), 0, 0);
@@ -146,7 +160,7 @@ pub fn supervise(
                 if serving == threads
                     && let Some(ready) = ready.take()
                 {
-                    ready();
+                    ready()?;
                 }
             }
             Ok(Event::Stopped(how)) => (stopped, looks) = (Some(how), 0),

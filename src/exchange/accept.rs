@@ -41,8 +41,7 @@ pub async fn head(current: &Current, client: &mut ClientConnection<'_>, preface:
         let wait = if deadline_ms.is_some() { Wait::ForRest } else { Wait::ForRequest };
         match client.fill(core, deadline_ms.unwrap_or_else(|| now_ms() + QUIET_MS), wait).await {
             Ok(Filled::Some) => {}
-            // A drain takes back the reads of those that have sent nothing.
-            Ok(Filled::Quiet) if deadline_ms.is_none() && core.is_draining() => return Accepted::Closed,
+            // A drain takes back the reads of those that have sent nothing, and then closes what is idle.
             Ok(Filled::Quiet) if deadline_ms.is_none() => return Accepted::Quiet,
             Ok(Filled::Quiet) => return Accepted::Refused(Failure::HeadTimeout),
             Ok(Filled::End) | Err(_) => return Accepted::Closed,

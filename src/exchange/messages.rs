@@ -177,6 +177,8 @@ pub enum Message {
     Purged,
     /// Background core to data cores: accept nothing more, finish what runs.
     Drain,
+    /// Background core to data core: as `Drain`, but another process accepts from now on, on the addresses of these places.
+    HandOver { kept: Arc<[bool]> },
     /// Background core to data cores: the drain's deadline has passed.
     Halt,
     /// To the I/O and background cores: every data core has stopped.
@@ -198,7 +200,7 @@ impl Payload for Message {
             Message::Upstream(_) | Message::SecondLevelLost { .. } => Class::Control,
             Message::Generation(_) | Message::InForce { .. } => Class::Control,
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
-            Message::QuotaKept { .. } => Class::Control,
+            Message::QuotaKept { .. } | Message::HandOver { .. } => Class::Control,
             Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => Class::Control,
             Message::Reopen | Message::Purged => Class::Control,
             Message::Snapshot { .. } | Message::SnapshotAsk { .. } | Message::SnapshotEnded { .. } => Class::Control,
@@ -480,7 +482,7 @@ pub fn deliver(current: &Current, message: Message) {
         Message::QuotaSettle { limit, period, returned } => super::quota::settled(core, limit, period, &returned),
         Message::QuotaKept { .. } => {}
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
-        Message::Log { .. } | Message::Drain | Message::Halt | Message::Reopen => {}
+        Message::Log { .. } | Message::Drain | Message::HandOver { .. } | Message::Halt | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } => {}
         Message::SecondLevelLost { .. } => {}
         Message::InForce { .. } => {}

@@ -426,13 +426,21 @@ async fn tick_hangups() {
     }
 }
 
-/// Ends the wait of every idle connection: shuts down those marked idle, and cancels reads that wait for a next
-/// request.
-pub fn close_idle() {
+/// Which idle connections [`close_idle`] ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    All,
+    /// Those whose clients are told before (GOAWAY), and send no request into a connection that closes.
+    Told,
+}
+
+/// Ends the wait of idle connections: shuts down those marked idle, and cancels reads that wait for a next request.
+pub fn close_idle(which: Idle) {
     let (mut wakers, mut cancels) = (Vec::new(), Vec::new());
     REGISTRY.with_borrow_mut(|registry| {
         for slot in registry.slots.iter_mut().flatten() {
             match &slot.then {
+                Then::CloseIdle | Then::Cancel(..) if which == Idle::Told && slot.socket.is_some() => {}
                 // A request that has already arrived is still answered.
                 Then::CloseIdle if slot.socket.is_some_and(has_input) => {}
                 Then::CloseIdle => {

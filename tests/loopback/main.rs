@@ -35,7 +35,8 @@ mod secure; // TLS from clients
 mod shuffles; // random requests in random pieces
 mod signals; // signals that are no stop, and the access log that some are about
 mod streams; // event by event, broken streams, clients that leave
-mod tenants;
-mod top; // credentials, scopes, what goes upstream and what does not
+mod takeover; // a new process goes on
+mod tenants; // credentials, scopes, what goes upstream and what does not
+mod top; // the terminal view
 mod trust; // what must not be got past the gateway by spelling it another way
 mod upstreams; // HTTP/2 and TLS towards backends

@@ -11,7 +11,7 @@ use ringway::config::load::load;
 use ringway::cores::data::{self, ListeningSocket, Parts};
 use ringway::upstream::message::UpstreamMessage;
 
-use ringway::cores::supervise::Beat;
+use ringway::cores::supervise::{self, Beat};
 use ringway::exchange::board::Board;
 use ringway::exchange::messages::Message;
 use ringway::net::Dial;
@@ -51,6 +51,8 @@ impl Node {
         let mut posts = connect(&notifiers).into_iter();
         let (core_out, core_in) = posts.next().unwrap();
         let (outbox, inbox) = posts.nth(1).unwrap();
+        let gate = supervise::Gate::default();
+        gate.open();
         let parts = Parts {
             id: CoreId(0),
             count: 1,
@@ -64,7 +66,8 @@ impl Node {
             tickets: TicketSeed::random().unwrap(),
             outbox: core_out,
             inbox: core_in,
-            listening: vec![ListeningSocket { fd: listener.into(), is_tcp: true, listener: None }],
+            gate,
+            listening: vec![ListeningSocket { fd: listener.into(), is_tcp: true, address: 0, listener: None }],
             beat: Beat::default(),
         };
         let core = std::thread::spawn(move || {

@@ -326,7 +326,7 @@ impl House {
             let own = core.core().clone();
             world.spawn(Place::Core(index), async move {
                 while !own.is_idle() {
-                    watch::close_idle();
+                    watch::close_idle(watch::Idle::All);
                     sleep_ms(10).await;
                 }
             });

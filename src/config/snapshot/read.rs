@@ -51,6 +51,10 @@ pub(in crate::config) fn server(
         let remedy = "make request_memory larger, or body_max smaller";
         report.add(place, "server.body_max", "is larger than server.request_memory", remedy);
     }
+    let control_socket: Option<Placed<String>> = section.take_optional("control_socket")?;
+    if let Some(path) = control_socket.as_ref().filter(|path| !path.value.starts_with('/')) {
+        report.add(path.at, "server.control_socket", "is no absolute path", "begin it with /");
+    }
     Some(Server {
         listen: listen?.into_iter().map(|placed| placed.value).collect(),
         listeners: Vec::new(), // of tables of their own
@@ -62,6 +66,8 @@ pub(in crate::config) fn server(
         rate_min_bytes: section.take("rate_min")?,
         timeout_idle_ms: section.take("timeout_idle")?,
         timeout_drain_ms: section.take("timeout_drain")?,
+        control_socket: control_socket.map(|path| path.value.into()),
+        timeout_takeover_ms: section.take("timeout_takeover")?,
         default_model: default_model?,
         passthrough_paths: paths.into_iter().flatten().map(|path| path.value).collect(),
         region: region.map(|region| region.value),

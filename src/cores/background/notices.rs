@@ -48,6 +48,8 @@ pub enum Notice {
     /// The access log was moved away.
     Reopen,
     Drain,
+    /// As `Drain`, when another process accepts on these addresses.
+    HandOver(Arc<[bool]>),
     Halt,
     Stop,
 }
@@ -79,7 +81,7 @@ impl Notice {
             Notice::Snapshot { .. } => Subject::Snapshot,
             Notice::SavePurges { .. } => Subject::SavePurges,
             Notice::Reopen => Subject::Reopen,
-            Notice::Drain => Subject::Drain,
+            Notice::Drain | Notice::HandOver(_) => Subject::Drain,
             Notice::Halt => Subject::Halt,
             Notice::Stop => Subject::Stop,
         }
@@ -99,6 +101,7 @@ impl Notice {
             Notice::SavePurges { number, table } => Message::SavePurges { number: *number, table: table.clone() },
             Notice::Reopen => Message::Reopen,
             Notice::Drain => Message::Drain,
+            Notice::HandOver(kept) => Message::HandOver { kept: kept.clone() },
             Notice::Halt => Message::Halt,
             Notice::Stop => Message::Stop,
         }

@@ -2,6 +2,7 @@
 //! end it while it streams; SIGPIPE is ignored by every Rust program.
 
 use std::io;
+use std::rc::Rc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -9,6 +10,7 @@ use super::notices::{Notice, Notices};
 use super::reload::Source;
 use crate::control::admin::Admin;
 use crate::control::admin::reload::Trigger;
+use crate::cores::takeover::Upgrade;
 
 /// SIGTERM and SIGINT; also SIGHUP if it means that the terminal was closed.
 pub struct StopSignals {
@@ -61,7 +63,7 @@ impl OtherSignals {
     }
 
     /// Handles them, forever. The I/O core has index `data_cores` in the channels.
-    pub async fn handle(&mut self, notices: &Notices, data_cores: usize, admin: &Admin) {
+    pub async fn handle(&mut self, notices: &Notices, data_cores: usize, admin: &Admin, upgrade: &Rc<Upgrade>) {
         loop {
             let hangup = async {
                 match &mut self.hangup {
@@ -70,7 +72,10 @@ impl OtherSignals {
                 }
             };
             tokio::select! {
-                _ = hangup => admin.ask_reload(Trigger::Signal),
+                // A new program reads the configuration anyway.
+                _ = hangup => if !upgrade.begin() {
+                    admin.ask_reload(Trigger::Signal);
+                },
                 _ = self.reopen.recv() => notices.tell_one(data_cores, &Notice::Reopen),
             }
         }

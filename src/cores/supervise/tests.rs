@@ -24,7 +24,20 @@ fn node(
     start(Who::Background, events.clone(), move || background(&tell, &beat)).unwrap();
     drop(events);
     let mut served = false;
-    (supervise(&heard, 3, &beats, pace, || served = true, || ()), served)
+    (
+        supervise(
+            &heard,
+            3,
+            &beats,
+            pace,
+            || {
+                served = true;
+                Ok(())
+            },
+            || (),
+        ),
+        served,
+    )
 }
 
 fn serve(tell: &Sender<Event>) {

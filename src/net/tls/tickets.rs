@@ -42,6 +42,28 @@ impl TicketSeed {
         Ok(TicketSeed { secret, before: None, period: unix_ms() / PERIOD_MS })
     }
 
+    /// Erases what later keys do not follow from.
+    pub fn forget(&mut self) {
+        self.advance_to(unix_ms() / PERIOD_MS);
+    }
+
+    /// For a successor of this process alone.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let before = self.before.as_ref().map_or(&[][..], |before| &before[..]);
+        [&self.period.to_le_bytes()[..], &self.secret[..], before].concat()
+    }
+
+    /// `None`: that is no seed.
+    pub fn from_bytes(bytes: &[u8]) -> Option<TicketSeed> {
+        let (period, rest) = bytes.split_first_chunk()?;
+        let (secret, before) = rest.split_first_chunk()?;
+        let before = match before {
+            [] => None,
+            before => Some(Zeroizing::new(before.try_into().ok()?)),
+        };
+        Some(TicketSeed { secret: Zeroizing::new(*secret), before, period: u64::from_le_bytes(*period) })
+    }
+
     /// A clock that goes back changes nothing.
     fn advance_to(&mut self, period: u64) {
         for _ in 0..period.saturating_sub(self.period).min(PERIODS_MAX) {
@@ -190,6 +212,21 @@ mod tests {
         assert_eq!(renewed.open(103, &two.seal(103, b"renewed").unwrap()).unwrap(), b"renewed");
         let far = PERIODS_MAX * 1000;
         assert_eq!(one.open(far, &one.seal(far, b"far").unwrap()).unwrap(), b"far", "bounded work");
+    }
+
+    #[test]
+    fn a_successor_process_goes_on_with_the_same_keys() {
+        let one = tickets(7, 0);
+        let of_the_hour_before = one.seal(100, b"before").unwrap();
+        let ticket = one.seal(101, b"session").unwrap();
+        let bytes = one.chain.0.lock().unwrap().to_bytes();
+        let successor = Tickets::new(&TicketChain::new(TicketSeed::from_bytes(&bytes).unwrap()), [0; 32]);
+        assert_eq!(successor.open(101, &ticket).unwrap(), b"session");
+        assert_eq!(successor.open(101, &of_the_hour_before).unwrap(), b"before");
+        assert_eq!(one.open(102, &successor.seal(102, b"later").unwrap()).unwrap(), b"later");
+        for length in (0..bytes.len()).filter(|length| *length != 40) {
+            assert!(TicketSeed::from_bytes(&bytes[..length]).is_none(), "{length}");
+        }
     }
 
     #[test]

@@ -149,19 +149,8 @@ impl Setup {
 
     fn start_in(self, out: Stdio, prepare: impl FnOnce(&std::path::Path)) -> Gateway {
         let further = self.listen.matches(',').count() + self.tables.matches("[[listener]]").count();
-        let (mut child, directory) = self.spawn(out, prepare);
-        let mut told = BufReader::new(child.stderr.take().unwrap());
-        let (address, said_at_start) = listening(&mut told, &mut child);
-        let listeners = (0..further).map(|_| listening(&mut told, &mut child).0).collect();
-        let admin = said_at_start.lines().find_map(|line| line.split_once(" admin on "));
-        let admin = admin.and_then(|(_, address)| address.trim().parse().ok());
-        let told = std::thread::spawn(move || {
-            let mut rest = String::new();
-            let _ = told.read_to_string(&mut rest);
-            rest
-        });
-        let address = address.unwrap();
-        Gateway { child, address, listeners, admin, said_at_start, directory: Arc::new(directory), told: Some(told) }
+        let (child, directory) = self.spawn(&[], out, prepare);
+        Gateway::begin(child, further, Arc::new(directory)).unwrap_or_else(|said| panic!("it did not start: {said}"))
     }
 
     /// Starts the program, which refuses, and gives what it says.
@@ -171,25 +160,32 @@ impl Setup {
 
     /// As `refused`, when the directory has been prepared.
     pub fn refused_after(self, prepare: impl FnOnce(&std::path::Path)) -> String {
-        let (child, _directory) = self.spawn(Stdio::null(), prepare);
+        self.refused_by(&[], prepare)
+    }
+
+    /// As `refused`, with further arguments.
+    pub fn refused_with(self, arguments: &[&str]) -> String {
+        self.refused_by(arguments, |_| ())
+    }
+
+    fn refused_by(self, arguments: &[&str], prepare: impl FnOnce(&std::path::Path)) -> String {
+        let (child, _directory) = self.spawn(arguments, Stdio::null(), prepare);
         let output = child.wait_with_output().unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn spawn(self, out: Stdio, prepare: impl FnOnce(&std::path::Path)) -> (Child, tempfile::TempDir) {
+    fn spawn(
+        self,
+        arguments: &[&str],
+        out: Stdio,
+        prepare: impl FnOnce(&std::path::Path),
+    ) -> (Child, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ringway.toml");
         prepare(directory.path());
         std::fs::write(&path, self.text(directory.path())).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_ringway"))
-            .args(["serve", "--config"])
-            .arg(&path)
-            .stdout(out)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        (child, directory)
+        (serve(&path, arguments, out), directory)
     }
 }
 
@@ -210,14 +206,19 @@ impl Setup {
     }
 }
 
-/// The next address for clients, if it is not a path, and everything that was said before.
-fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> (Option<SocketAddr>, String) {
+fn serve(path: &std::path::Path, arguments: &[&str], out: Stdio) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.args(["serve", "--config"]).arg(path).args(arguments);
+    command.stdout(out).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The next address for clients, if it is not a path, and everything that was said before. Errors: all that was said.
+fn listening(told: &mut BufReader<ChildStderr>) -> Result<(Option<SocketAddr>, String), String> {
     let mut all = String::new();
     loop {
         let mut line = String::new();
         if told.read_line(&mut line).unwrap() == 0 {
-            let _ = child.kill();
-            panic!("the gateway did not start: {all}");
+            return Err(all);
         }
         let address = match line.starts_with('{') {
             true => line
@@ -227,7 +228,7 @@ fn listening(told: &mut BufReader<ChildStderr>, child: &mut Child) -> (Option<So
             false => line.trim().split_once(" listening on ").map(|(_, address)| address),
         };
         if let Some(address) = address {
-            return (address.parse().ok(), all);
+            return Ok((address.parse().ok(), all));
         }
         all += &line;
     }
@@ -247,6 +248,40 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// What a program that was started says first. Errors: it ended, with all that it said.
+    fn begin(mut child: Child, further: usize, directory: Arc<tempfile::TempDir>) -> Result<Gateway, String> {
+        let mut told = BufReader::new(child.stderr.take().unwrap());
+        let first = listening(&mut told);
+        let (address, said_at_start) = match first {
+            Ok((address, said)) => (address.unwrap(), said),
+            Err(said) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(said);
+            }
+        };
+        let listeners = (0..further).map(|_| listening(&mut told).unwrap().0).collect();
+        let admin = said_at_start.lines().find_map(|line| line.split_once(" admin on "));
+        let admin = admin.and_then(|(_, address)| address.trim().parse().ok());
+        let told = std::thread::spawn(move || {
+            let mut rest = String::new();
+            let _ = told.read_to_string(&mut rest);
+            rest
+        });
+        Ok(Gateway { child, address, listeners, admin, said_at_start, directory, told: Some(told) })
+    }
+
+    /// Another process, by what is the configuration now, that takes over from this one. Errors: it ended, with all that it said.
+    pub fn successor(&self) -> Result<Gateway, String> {
+        self.successor_on(self.listeners.len())
+    }
+
+    /// As `successor`, with so many further addresses.
+    pub fn successor_on(&self, further: usize) -> Result<Gateway, String> {
+        let child = serve(&self.file("ringway.toml"), &["--take-over"], Stdio::null());
+        Gateway::begin(child, further, self.directory.clone())
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(self.address)
     }

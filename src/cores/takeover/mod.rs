@@ -1,0 +1,143 @@
+//! A new process takes over from a running one: it gets the listening sockets, with the connections that wait in them, and the
+//! secret of the session tickets, over a Unix socket that the running process has open for this. Until the new one says that
+//! all its threads are ready, nothing has changed. What is spoken is JSON and stays the same from release to release.
+
+mod give; // the running process
+mod program; // the program file, when another one has its name
+mod take; // the new process
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use secrecy::zeroize::Zeroizing;
+use serde::{Deserialize, Serialize};
+
+pub use self::give::{Giver, Sockets, is_stale};
+pub use self::program::{Program, Upgrade};
+pub use self::take::Inherited;
+use crate::config::snapshot::Server;
+
+/// Of what is spoken here. Later releases add fields and messages that earlier ones ignore.
+const VERSION: u32 = 1;
+/// Longest message.
+const MESSAGE_BYTES: usize = 64 << 10;
+/// How long either side waits for the other's next message, except for the successor's start.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a successor may take to start: more than its own supervision grants.
+const START_PATIENCE: Duration = Duration::from_secs(90);
+
+/// Where a process can be asked for its sockets: as configured, or in the directory that the service manager made.
+pub fn control_path(server: &Server) -> Option<PathBuf> {
+    server.control_socket.clone().or_else(|| {
+        let directories = std::env::var_os("RUNTIME_DIRECTORY")?;
+        let first = directories.to_str()?.split(':').next().filter(|first| !first.is_empty())?;
+        Some(PathBuf::from(first).join("control.sock"))
+    })
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    Client,
+    Admin,
+    Control,
+    /// Of a later release.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A listening socket that passes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    pub purpose: Use,
+    /// As configured; port 0 stays 0.
+    pub configured: String,
+    /// With the actual port.
+    pub bound: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+enum Message {
+    /// Successor: give me your sockets.
+    Ask {
+        version: u32,
+        program: String,
+    },
+    /// With the descriptor.
+    Socket(Row),
+    Tickets {
+        seed: Vec<u8>,
+    },
+    /// That was all.
+    End,
+    /// Successor: every thread is ready. The places of the sockets that it serves, in the order in which they came.
+    Commit {
+        kept: Vec<usize>,
+    },
+    /// They are yours.
+    Done,
+    Refused {
+        why: String,
+    },
+    #[serde(other)]
+    Unknown,
+}
+
+/// One side of the conversation.
+struct Connection(OwnedFd);
+
+impl Connection {
+    fn new(fd: OwnedFd) -> io::Result<Connection> {
+        let connection = Connection(fd);
+        connection.be_patient(PATIENCE)?;
+        Ok(connection)
+    }
+
+    fn be_patient(&self, patience: Duration) -> io::Result<()> {
+        let socket = socket2::SockRef::from(&self.0);
+        socket.set_read_timeout(Some(patience))?;
+        socket.set_write_timeout(Some(PATIENCE))
+    }
+
+    fn send(&self, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let bytes = Zeroizing::new(serde_json::to_vec(message)?);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = descriptor.as_slice();
+        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        sendmsg(self.0.as_fd(), &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// The next message and its descriptor. Errors: the other side is gone or silent, or says what cannot be understood.
+    fn receive(&self) -> io::Result<(Message, Option<OwnedFd>)> {
+        let mut bytes = Zeroizing::new(vec![0; MESSAGE_BYTES]);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            recvmsg(self.0.as_fd(), &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?
+        };
+        if received.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut descriptor = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                descriptor = descriptors.last();
+            }
+        }
+        Ok((serde_json::from_slice(&bytes[..received.bytes])?, descriptor))
+    }
+}

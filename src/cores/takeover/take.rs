@@ -1,0 +1,90 @@
+//! The new process: asks the running one for its sockets, and tells it when every thread is ready.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tracing::info;
+
+use super::{Connection, Message, Row, Use, VERSION};
+use crate::config::snapshot::Listen;
+use crate::net::tls::TicketSeed;
+
+/// What a process begins with.
+#[derive(Default)]
+pub struct Inherited {
+    /// None once it is used.
+    sockets: Vec<(Row, Option<OwnedFd>)>,
+    tickets: Option<TicketSeed>,
+    /// Who has to be told.
+    predecessor: Option<Connection>,
+}
+
+impl Inherited {
+    /// Asks the process that listens at `path`; nothing is inherited if there is none. Errors: why nothing can be taken over.
+    pub fn ask(path: &Path) -> Result<Inherited, String> {
+        let explain = |error: io::Error| format!("cannot take over from the process at {}: {error}", path.display());
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None).map_err(explain)?;
+        match SockAddr::unix(path).and_then(|address| socket.connect(&address)) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                info!("no process to take over from at {}", path.display());
+                return Ok(Inherited::default());
+            }
+            Err(error) => return Err(explain(error)),
+        }
+        let connection = Connection::new(socket.into()).map_err(explain)?;
+        let program = env!("CARGO_PKG_VERSION").to_owned();
+        connection.send(&Message::Ask { version: VERSION, program }, None).map_err(explain)?;
+        let mut inherited = Inherited::default();
+        loop {
+            match connection.receive().map_err(explain)? {
+                (Message::Socket(row), Some(descriptor)) => inherited.sockets.push((row, Some(descriptor))),
+                (Message::Tickets { seed }, _) => inherited.tickets = TicketSeed::from_bytes(&seed),
+                (Message::End, _) => break,
+                (Message::Refused { why }, _) => return Err(explain(io::Error::other(why))),
+                // A socket whose descriptor did not fit: too many are open.
+                (Message::Socket(_), None) => return Err(explain(io::Error::other("too many open descriptors"))),
+                _ => {}
+            }
+        }
+        inherited.predecessor = Some(connection);
+        Ok(inherited)
+    }
+
+    /// The sockets of one address, and what it is bound to; none if it is new. What asks for a free port may be there twice:
+    /// each is found once, in the order of the configuration.
+    pub fn sockets(&mut self, purpose: Use, address: &Listen) -> Option<(Vec<OwnedFd>, Listen)> {
+        let name = address.to_string();
+        let of_it = |row: &Row| row.purpose == purpose && row.configured == name;
+        let first = self.sockets.iter().find(|(row, descriptor)| of_it(row) && descriptor.is_some());
+        let bound = first?.0.bound.clone();
+        let same = self.sockets.iter_mut().filter(|(row, _)| of_it(row) && row.bound == bound);
+        let found = same.filter_map(|(_, descriptor)| descriptor.take()).collect();
+        Some((found, bound.parse().ok()?))
+    }
+
+    pub fn take_tickets(&mut self) -> Option<TicketSeed> {
+        self.tickets.take()
+    }
+
+    /// Whether another process serves until [`Inherited::commit`].
+    pub fn has_predecessor(&self) -> bool {
+        self.predecessor.is_some()
+    }
+
+    /// Every thread is ready: the predecessor accepts no more. Errors: it goes on instead.
+    pub fn commit(&self) -> Result<(), String> {
+        let Some(predecessor) = &self.predecessor else { return Ok(()) };
+        let explain = |error: io::Error| format!("cannot take over: {error}");
+        let used = self.sockets.iter().enumerate().filter(|(_, (_, descriptor))| descriptor.is_none());
+        let kept = used.map(|(place, _)| place).collect();
+        predecessor.send(&Message::Commit { kept }, None).map_err(explain)?;
+        match predecessor.receive().map_err(explain)?.0 {
+            Message::Done => Ok(()),
+            Message::Refused { why } => Err(explain(io::Error::other(why))),
+            _ => Err(explain(io::ErrorKind::InvalidData.into())),
+        }
+    }
+}
