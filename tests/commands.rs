@@ -365,3 +365,73 @@ fn the_schema_is_json_and_the_completions_name_the_commands() {
         assert!(status == 0 && out.contains("check") && out.contains("serve"), "{shell}");
     }
 }
+
+/// A server that answers every request with `status` and `body`, one connection each.
+fn answering(status: &'static str, body: &'static str) -> std::net::SocketAddr {
+    use std::io::Read;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+            let refused = !head.contains("authorization: bearer sk-right");
+            let (status, body) = if refused { ("401 Unauthorized", "") } else { (status, body) };
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_probe_tells_of_backends_credentials_and_model_names() {
+    let models = r#"{"object": "list", "data": [{"id": "qwen-7b"}, {"id": "qwen-14b"}]}"#;
+    let good = answering("200 OK", models);
+    let backend = |name: &str, url: &str, key: &str| {
+        format!("[[backend]]\nname = \"{name}\"\nurl = \"{url}\"\napi_key = \"{key}\"\n")
+    };
+    let model = |name: &str, backend: &str, called: &str| {
+        format!("[[model]]\nname = \"{name}\"\nbackends = [{{ backend = \"{backend}\", model = \"{called}\" }}]\n")
+    };
+    let probe = |text: &str| run(&["check", "--probe", "-"], &format!("[cache]\nmemory = \"64MiB\"\n{text}"));
+
+    let text = backend("a", &format!("http://{good}"), "sk-right") + &model("m", "a", "qwen-7b");
+    let (status, out, told) = probe(&text);
+    assert_eq!((status, told.as_str()), (0, ""), "{out}");
+    assert!(out.ends_with("  backend a: reached, its 2 models as configured\n"), "{out}");
+
+    let none = answering("404 Not Found", "");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = [
+        backend("a", &format!("http://{good}"), "sk-right"),
+        backend("refused", &format!("http://{good}"), "sk-wrong"),
+        backend("silent", &format!("http://{none}"), "sk-right"),
+        backend("gone", &format!("http://{closed}"), "sk-right"),
+        backend("named", "http://no-such-host.invalid", "sk-right"),
+        model("m", "a", "qwen-7"),
+        model("n", "refused", "x"),
+        model("o", "silent", "x"),
+        model("p", "gone", "x"),
+        model("q", "named", "x"),
+    ];
+    let (status, out, told) = probe(&text.concat());
+    assert_eq!((status, out.as_str()), (1, ""));
+    for wanted in [
+        "standard input: model m: backend a has no model qwen-7; it has qwen-7b, qwen-14b\n",
+        "standard input: backend refused: refuses backend.api_key (it answers 401)\n",
+        "standard input: backend gone: ",
+        "standard input: backend named: the name no-such-host.invalid does not resolve",
+    ] {
+        assert!(told.contains(wanted), "{wanted}{told}");
+    }
+    assert_eq!(told.lines().count(), 4, "{told}");
+    assert!(!told.contains("sk-"), "{told}");
+}

@@ -1,5 +1,7 @@
 //! `ringway check`: reports every error in a configuration, or summarizes it. Starts nothing.
 
+mod probe; // asks the backends
+
 use std::io;
 use std::path::PathBuf;
 
@@ -17,10 +19,12 @@ Examples:
   ringway check
   ringway check new.toml && mv new.toml ringway.toml
   ringway config sample --minimal | ringway check -
+  ringway check --probe
 
 Each problem is a line on standard error: file:line:column: key: what is wrong; remedy.
 The environment and the files that the configuration refers to must be there, as for serve, and certificates and keys
-are read. So are this host's CPUs, memory, ports and directories looked at.";
+are read. So are this host's CPUs, memory, ports and directories looked at. With --probe every backend is asked for its list
+of models, which shows names, connections, certificates, credentials, and model names that it does not have.";
 
 /// Check a configuration
 #[derive(Debug, Args)]
@@ -31,6 +35,9 @@ pub struct Arguments {
     /// The configuration file, instead of --config; - is standard input
     #[arg(value_name = "FILE")]
     named: Option<PathBuf>,
+    /// Ask every backend for its models, too
+    #[arg(long)]
+    probe: bool,
 }
 
 /// # Errors
@@ -41,13 +48,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         true => (load_input(io::stdin().lock(), &secure::look())?, "standard input".to_owned()),
         false => (load_file(path, &secure::look())?, path.display().to_string()),
     };
-    let Preflight { errors, warnings } = preflight(&snapshot);
+    let Preflight { mut errors, warnings } = preflight(&snapshot);
+    let mut good = Vec::new();
+    if arguments.probe {
+        let probed = probe::probe(&snapshot).map_err(Failure::other)?;
+        errors.extend(probed.errors);
+        good = probed.good;
+    }
     if !errors.is_empty() {
         let lines: Vec<String> = errors.iter().map(|error| format!("{called}: {error}\n")).collect();
         return Err(Failure::Host(lines.concat()));
     }
     let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
-    print(&format!("{called}: good\n{}{warnings}", summary(&snapshot)))
+    let good: String = good.iter().map(|line| format!("  {line}\n")).collect();
+    print(&format!("{called}: good\n{}{warnings}{good}", summary(&snapshot)))
 }
 
 /// A summary of a configuration in a few lines, each ending with a line break, including settings without effect.

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
+use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::snapshot::{Backend, CredentialField, Protocol};
 use crate::net::Dial;
-use crate::net::tls::TlsFault;
+use crate::net::tls::{TlsContext, TlsFault, TlsSettings};
 
 /// Most body bytes that are read, and ignored, so that the server sees a complete exchange instead of a client that
 /// hangs up. Health pages have a few hundred.
@@ -52,10 +54,63 @@ pub enum Http {
     Two,
 }
 
+impl Target {
+    /// What to request from a backend, and how. Errors: its TLS settings or its credential cannot be used.
+    pub fn of(backend: &Backend, path: &str, timeout_ms: u64, tls: Option<&TlsSettings>) -> Result<Target, String> {
+        let tls = match tls {
+            None => None,
+            Some(settings) => {
+                let context = TlsContext::new(settings).map_err(|error| error.to_string())?;
+                let (client, server_name) = context.client();
+                Some(Secure { client, server_name })
+            }
+        };
+        // Only a path of the API gets the credential; a health path does not need it.
+        let credential = match &backend.api_key {
+            Some(secret) if path.starts_with("/v1/") => {
+                let (name, prefix) = match backend.credential_field {
+                    CredentialField::Authorization => ("authorization", "Bearer "),
+                    CredentialField::XApiKey => ("x-api-key", ""),
+                    CredentialField::ApiKey => ("api-key", ""),
+                };
+                let value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret()));
+                let mut value = value.map_err(|_| "its api_key fits no header field".to_owned())?;
+                value.set_sensitive(true);
+                Some((name, value))
+            }
+            _ => None,
+        };
+        Ok(Target {
+            path: format!("{}{}", backend.base_path, path),
+            authority: backend.authority.clone(),
+            credential,
+            timeout_ms,
+            tls,
+            http: match backend.protocol {
+                Protocol::Auto | Protocol::Http1 => Http::Agreed,
+                Protocol::Http2 => Http::Two,
+            },
+        })
+    }
+}
+
+/// What a server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// As much of it as is wanted; empty where it did not come in time.
+    pub body: Vec<u8>,
+}
+
+/// Tries addresses until one is healthy, as `ask_for` does. Errors: why none is.
+pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> {
+    ask_for(target, addresses, BODY_BYTES).await.map(drop)
+}
+
 /// Tries addresses until one is healthy. The next one is tried when the last has failed, or in parallel after its share
 /// of the time, so that one that hangs does not block the others. Each may continue until the whole timeout has passed.
 /// Runs in a `LocalSet`. Errors: why none is healthy, for operators.
-pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> {
+pub async fn ask_for(target: &Rc<Target>, addresses: &[Dial], most: usize) -> Result<Answer, String> {
     let started = Instant::now();
     let limit = Duration::from_millis(target.timeout_ms);
     let Ok(count) = u32::try_from(addresses.len().max(1)) else { return Err("it has too many addresses".to_owned()) };
@@ -65,12 +120,12 @@ pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> 
     let mut why = "its name has no addresses".to_owned();
     while let Some(address) = waiting.next() {
         let (target, address) = (target.clone(), address.clone());
-        asked.spawn_local(async move { ask_one(&target, &address, deadline).await });
+        asked.spawn_local(async move { ask_one(&target, &address, deadline, most).await });
         // The last one has all the remaining time.
         let turn = if waiting.len() == 0 { deadline } else { Instant::now() + part };
         while let Ok(Some(answer)) = timeout_at(turn, asked.join_next()).await {
             match answer.unwrap_or_else(|_| Err("the check itself failed".to_owned())) {
-                Ok(()) => return Ok(()),
+                Ok(answer) => return Ok(answer),
                 Err(failed) => why = failed,
             }
         }
@@ -78,7 +133,7 @@ pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> 
     // Running attempts report their own timeout.
     while let Some(answer) = asked.join_next().await {
         match answer {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(failed)) => why = failed,
             Err(_) => {}
         }
@@ -86,18 +141,22 @@ pub async fn ask(target: &Rc<Target>, addresses: &[Dial]) -> Result<(), String> 
     Err(why)
 }
 
-async fn ask_one(target: &Target, address: &Dial, deadline: Instant) -> Result<(), String> {
+async fn ask_one(target: &Target, address: &Dial, deadline: Instant, most: usize) -> Result<Answer, String> {
     let unreached = |error| fault::unreached(&error);
     let late = |_| format!("{} is not answered within {} ms", target.path, target.timeout_ms);
-    match address {
+    let answer = match address {
         Dial::Tcp(address) => {
             let stream = timeout_at(deadline, TcpStream::connect(address)).await.map_err(late)?.map_err(unreached)?;
-            secured(target, stream, deadline).await
+            secured(target, stream, deadline, most).await
         }
         Dial::Unix(path) => {
             let stream = timeout_at(deadline, UnixStream::connect(path)).await.map_err(late)?.map_err(unreached)?;
-            secured(target, stream, deadline).await
+            secured(target, stream, deadline, most).await
         }
+    }?;
+    match answer.status {
+        500.. => Err(format!("{} answers {}", target.path, answer.status)),
+        _ => Ok(answer),
     }
 }
 
@@ -105,9 +164,10 @@ async fn secured(
     target: &Target,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     deadline: Instant,
-) -> Result<(), String> {
+    most: usize,
+) -> Result<Answer, String> {
     let Some(secure) = &target.tls else {
-        return talk::over(target, stream, target.http == Http::Two, deadline).await;
+        return talk::over(target, stream, target.http == Http::Two, deadline, most).await;
     };
     let connector = tokio_rustls::TlsConnector::from(secure.client.clone());
     let shaken = timeout_at(deadline, connector.connect(secure.server_name.clone(), stream)).await;
@@ -119,7 +179,7 @@ async fn secured(
         // Requests would fail as well.
         return Err(fault::insecure(&TlsFault::NoHttp2));
     }
-    talk::over(target, stream, http2, deadline).await
+    talk::over(target, stream, http2, deadline, most).await
 }
 
 #[cfg(test)]

@@ -16,21 +16,22 @@ use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-use super::{BODY_BYTES, Target, fault};
+use super::{Answer, BODY_BYTES, Target, fault};
 use crate::limits::HEAD_BYTES;
 
-/// Requests the target's path over `stream`. Errors: no answer before `deadline`, an invalid one, or a status of 500
-/// and above.
+/// Requests the target's path over `stream`, and reads at most `most` bytes of the body. Errors: no answer before `deadline`,
+/// or an invalid one.
 pub async fn over(
     target: &Target,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     speak_http2: bool,
     deadline: Instant,
-) -> Result<(), String> {
+    most: usize,
+) -> Result<Answer, String> {
     let io = TokioIo::new(stream);
     let broken = |error: hyper::Error| fault::broken(&error);
     let late = |_| format!("{} is not answered within {} ms", target.path, target.timeout_ms);
-    let status = if speak_http2 {
+    let answer = if speak_http2 {
         let probe_requests = ProbeRequests::default();
         let mut builder = http2::Builder::new(probe_requests.executor());
         builder.max_header_list_size(HEAD_BYTES as u32).initial_stream_window_size(BODY_BYTES as u32);
@@ -42,10 +43,10 @@ pub async fn over(
         let answer = connection.until(deadline, sender.send_request(request)).await;
         let answer = answer.map_err(late)?.map_err(broken)?;
         let status = answer.status().as_u16();
-        let _ = connection.until(deadline, drain(answer)).await;
+        let body = connection.until(deadline, drain(answer, most)).await.unwrap_or_default();
         drop((sender, connection));
         probe_requests.end(deadline).await;
-        status
+        Answer { status, body }
     } else {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(2 * HEAD_BYTES);
@@ -58,10 +59,10 @@ pub async fn over(
         let answer = connection.until(deadline, sender.send_request(request)).await;
         let answer = answer.map_err(late)?.map_err(broken)?;
         let status = answer.status().as_u16();
-        let _ = connection.until(deadline, drain(answer)).await;
-        status
+        let body = connection.until(deadline, drain(answer, most)).await.unwrap_or_default();
+        Answer { status, body }
     };
-    if status < 500 { Ok(()) } else { Err(format!("{} answers {status}", target.path)) }
+    Ok(answer)
 }
 
 fn request(target: &Target, uri: &str, framing: &[(&str, &str)]) -> Result<Request<Empty<Bytes>>, String> {
@@ -79,15 +80,16 @@ fn request(target: &Target, uri: &str, framing: &[(&str, &str)]) -> Result<Reque
 }
 
 /// Reads the body to its end or its bound. Errors do not matter: the head has shown that the server is healthy.
-async fn drain(answer: Response<Incoming>) {
-    let (mut body, mut left) = (answer.into_body(), BODY_BYTES);
+async fn drain(answer: Response<Incoming>, most: usize) -> Vec<u8> {
+    let (mut body, mut read) = (answer.into_body(), Vec::new());
     while let Some(Ok(frame)) = body.frame().await {
-        let length = frame.data_ref().map_or(0, Bytes::len);
-        if length >= left {
-            return;
+        let bytes = frame.into_data().unwrap_or_default();
+        if bytes.len() >= most - read.len() {
+            break;
         }
-        left -= length;
+        read.extend_from_slice(&bytes);
     }
+    read
 }
 
 /// A connection that makes progress only while something is awaited.

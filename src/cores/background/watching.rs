@@ -6,22 +6,20 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::header::HeaderValue;
 use secrecy::ExposeSecret;
 use tokio::task::{JoinHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::Latest;
 use super::notices::{Notice, Notices};
-use crate::config::snapshot::{Address, Backend, CredentialField, HealthCheck, Protocol};
+use crate::config::snapshot::{Address, Backend};
 use crate::control::Finding;
 use crate::control::admin::Admin;
 use crate::control::health::{self, Addresses, Judge};
 use crate::control::keep::{Pauses, keep};
 use crate::control::names::{self, Name, Pace, Resolver};
-use crate::control::probe::{Http, Secure, Target};
+use crate::control::probe::Target;
 use crate::net::Panics;
-use crate::net::tls::{TlsContext, TlsSettings};
 use crate::upstream::message::HealthNews;
 use crate::upstream::node::{BackendId, NodeBackend};
 
@@ -127,7 +125,7 @@ impl Watching {
     /// Starts the health check of a backend that has one.
     fn check(&self, of_node: &NodeBackend, settings: &Backend, addresses: &Addresses) -> Option<JoinHandle<()>> {
         let check = settings.health.check.as_ref()?;
-        let target = match target(settings, check, of_node.tls.as_ref()) {
+        let target = match Target::of(settings, &check.path, check.timeout_ms, of_node.tls.as_ref()) {
             Ok(target) => Rc::new(target),
             Err(why) => {
                 warn!(backend = settings.name, "backend {} is not checked: {why}", settings.name);
@@ -175,42 +173,4 @@ fn is_same_check(one: &Backend, other: &Backend) -> bool {
         |backend: &Backend| (backend.health.check.clone(), backend.base_path.clone(), backend.credential_field);
     let key = |backend: &Backend| backend.api_key.as_ref().map(|key| key.expose_secret().to_owned());
     request(one) == request(other) && key(one) == key(other)
-}
-
-/// What to request from a backend, and how.
-fn target(backend: &Backend, check: &HealthCheck, tls: Option<&TlsSettings>) -> Result<Target, String> {
-    let tls = match tls {
-        None => None,
-        Some(settings) => {
-            let context = TlsContext::new(settings).map_err(|error| error.to_string())?;
-            let (client, server_name) = context.client();
-            Some(Secure { client, server_name })
-        }
-    };
-    // Only a path of the API gets the credential; a health path does not need it.
-    let credential = match &backend.api_key {
-        Some(secret) if check.path.starts_with("/v1/") => {
-            let (name, prefix) = match backend.credential_field {
-                CredentialField::Authorization => ("authorization", "Bearer "),
-                CredentialField::XApiKey => ("x-api-key", ""),
-                CredentialField::ApiKey => ("api-key", ""),
-            };
-            let value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret()));
-            let mut value = value.map_err(|_| "its api_key fits no header field".to_owned())?;
-            value.set_sensitive(true);
-            Some((name, value))
-        }
-        _ => None,
-    };
-    Ok(Target {
-        path: format!("{}{}", backend.base_path, check.path),
-        authority: backend.authority.clone(),
-        credential,
-        timeout_ms: check.timeout_ms,
-        tls,
-        http: match backend.protocol {
-            Protocol::Auto | Protocol::Http1 => Http::Agreed,
-            Protocol::Http2 => Http::Two,
-        },
-    })
 }
