@@ -22,10 +22,10 @@ use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::control::usage;
 use crate::exchange::board::Board;
-use crate::host::plan::{allowed_cpus, plan};
+use crate::host::placement::plan_here;
 use crate::net::channel::{self, Notifier};
-use crate::net::refuse_huge_pages;
 use crate::net::runtime::run_data_core;
+use crate::net::{prefer_memory_of, refuse_huge_pages};
 use crate::observe::told;
 use crate::upstream::node::{self, NodeGeneration};
 
@@ -79,8 +79,13 @@ fn serve(
     if !errors.is_empty() {
         return Err(errors.join("; and "));
     }
-    let cpus = allowed_cpus()?;
-    let plan = plan(&cpus, &snapshot.cores)?;
+    let plan = plan_here(&snapshot.cores)?;
+    // What the cores share is allocated by this thread. Where they are all on one node, it belongs there, too.
+    if let [first, others @ ..] = &plan.memory[..]
+        && others.iter().all(|other| other == first)
+    {
+        stay_on(*first);
+    }
     info!("ringway {}: {plan}", env!("CARGO_PKG_VERSION"));
     let (addresses, warnings) = resolve::addresses(&snapshot);
     for warning in warnings {
@@ -153,8 +158,10 @@ fn serve(
         let gate = gate.clone();
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));
+        let node = plan.memory.get(place).copied().flatten();
         start(Who::Data(place), events.clone(), move || {
             pin(cpu);
+            stay_on(node);
             let refused = tell.clone();
             let parts =
                 Parts { id, count, generation, tickets, board, second, counted, outbox, inbox, listening, gate, beat };
@@ -244,6 +251,15 @@ fn pin(cpu: Option<usize>) {
         && !core_affinity::set_for_current(core_affinity::CoreId { id })
     {
         warn!("CPU {id} cannot be used; the thread floats");
+    }
+}
+
+/// Takes this thread's memory from a node, before it has any of its own.
+fn stay_on(node: Option<usize>) {
+    if let Some(node) = node
+        && let Err(error) = prefer_memory_of(node)
+    {
+        warn!("memory is not taken from node {node}: {error}");
     }
 }
 

@@ -9,7 +9,8 @@ use rustix::fs::{Access, access};
 use super::{listen, state};
 use crate::config::snapshot::{AccessLog, Address, CacheMode, Listen, Server, Snapshot, SnapshotMode};
 use crate::config::value::spell_size;
-use crate::host::plan::{allowed_cpus, plan};
+use crate::host::placement::plan_here;
+use crate::host::plan::allowed_cpus;
 
 /// Findings, each a sentence that begins with the key.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Preflight {
 /// Checks the host that this process runs on.
 pub fn preflight(snapshot: &Snapshot) -> Preflight {
     let mut found = Preflight::default();
-    match allowed_cpus().and_then(|cpus| Ok((plan(&cpus, &snapshot.cores)?.data.len(), cpus.len()))) {
+    match allowed_cpus().and_then(|cpus| Ok((plan_here(&snapshot.cores)?.data.len(), cpus.len()))) {
         Ok((data, cpus)) => found.warnings.extend(crowded(data, cpus)),
         Err(why) => found.errors.push(why),
     }

@@ -1,5 +1,6 @@
 //! Which CPUs do what. Pure but for the mask, which is read before anything is pinned.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::config::snapshot::{CoreChoice, Cores};
@@ -20,19 +21,25 @@ pub struct Plan {
     pub background: Option<usize>,
     /// CPUs that get no thread of ours.
     pub system: Vec<usize>,
+    /// The NUMA node of each data core's memory; empty where there is one node.
+    pub memory: Vec<Option<usize>>,
 }
 
-/// Plans for the CPUs this process may use, in the kernel's numbers. Errors: a CPU that is not there, or a count of 0.
+/// Plans for the CPUs this process may use, in the kernel's numbers; data cores take the first ones, the others the last. Errors: a CPU that is not there, or a count of 0.
 pub fn plan(cpus: &[usize], wanted: &Cores) -> Result<Plan, String> {
     let mut free: Vec<usize> = cpus.to_vec();
     let listed = |choice: &CoreChoice, key: &str| -> Result<Vec<usize>, String> {
         let CoreChoice::List(list) = choice else { return Ok(Vec::new()) };
         match list.iter().find(|cpu| !cpus.contains(cpu)) {
             None => Ok(list.clone()),
-            Some(cpu) => Err(format!(
-                "cores.{key}: CPU {cpu} is not among those this process may use ({}); choose others or widen its mask",
-                Cpus(cpus)
-            )),
+            Some(cpu) => {
+                let mut known = cpus.to_vec();
+                known.sort_unstable();
+                Err(format!(
+                    "cores.{key}: CPU {cpu} is not among those this process may use ({}); choose others or widen its mask",
+                    Cpus(&known)
+                ))
+            }
         }
     };
     let lists = (listed(&wanted.data, "data")?, listed(&wanted.io, "io")?, listed(&wanted.background, "background")?);
@@ -51,14 +58,18 @@ pub fn plan(cpus: &[usize], wanted: &Cores) -> Result<Plan, String> {
     if wanted.io == CoreChoice::Auto && wanted.data == CoreChoice::Auto {
         free.truncate(free.len() - (cpus.len() / CPUS_AN_IO).saturating_sub(1).min(free.len() - free.len().min(1)));
     }
-    let data: Vec<Option<usize>> = match &wanted.data {
+    let mut data: Vec<Option<usize>> = match &wanted.data {
         CoreChoice::List(_) => lists.0.into_iter().map(Some).collect(),
         CoreChoice::Count(0) => return Err("cores.data: 0 data cores cannot serve; choose at least 1".to_owned()),
         CoreChoice::Count(count) => (0..*count).map(|place| free.get(place).copied()).collect(),
         CoreChoice::Auto if free.is_empty() => vec![None],
         CoreChoice::Auto => free.iter().copied().map(Some).collect(),
     };
-    Ok(Plan { data, io, background, system: system.into_iter().collect() })
+    if !matches!(wanted.data, CoreChoice::List(_)) {
+        // Those without a CPU stay last.
+        data.sort_unstable_by_key(|cpu| cpu.unwrap_or(usize::MAX));
+    }
+    Ok(Plan { data, io, background, system: system.into_iter().collect(), memory: Vec::new() })
 }
 
 /// The CPUs of this process's mask, in the kernel's numbers. Errors: the kernel's refusal, in words.
@@ -101,6 +112,16 @@ impl fmt::Display for Plan {
         write!(out, ", I/O ({}), background ({})", place(&self.io), place(&self.background))?;
         if !self.system.is_empty() {
             write!(out, ", left to the system: CPU {}", Cpus(&self.system))?;
+        }
+        let mut nodes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (cpu, node) in self.data.iter().zip(&self.memory) {
+            if let (Some(cpu), Some(node)) = (cpu, node) {
+                nodes.entry(*node).or_default().push(*cpu);
+            }
+        }
+        for (place, (node, cpus)) in nodes.iter().enumerate() {
+            let before = if place == 0 { ", memory" } else { " and" };
+            write!(out, "{before} of node {node} (CPU {})", Cpus(cpus))?;
         }
         Ok(())
     }

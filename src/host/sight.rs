@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::list::parse_list;
 use super::nic::Nic;
-use super::plan::{Plan, plan};
+use super::placement::plan_on;
+use super::plan::Plan;
 use super::root::{Root, Seen};
 use super::topology::Topology;
 use crate::config::snapshot::{CacheMode, CoreChoice, Cores, Snapshot};
@@ -46,12 +47,12 @@ impl<'a> Sight<'a> {
             (None, None) => Vec::new(),
         };
         let auto = Cores { data: CoreChoice::Auto, io: CoreChoice::Auto, background: CoreChoice::Auto };
+        let (topology, nics) = (Topology::read(root, &cpus), Nic::read_all(root));
         let plan = match cpus[..] {
             [] => Err("the CPUs of this host cannot be seen".to_owned()),
-            _ => plan(&cpus, snapshot.map_or(&auto, |snapshot| &snapshot.cores)),
+            _ => plan_on(&topology, &nics, &cpus, snapshot.map_or(&auto, |snapshot| &snapshot.cores)),
         };
-        let topology = Topology::read(root, &cpus);
-        Sight { root, process, snapshot, ring, cpus, plan, topology, nics: Nic::read_all(root) }
+        Sight { root, process, snapshot, ring, cpus, plan, topology, nics }
     }
 
     /// CPUs of the data cores, in their order; none where there is no plan.

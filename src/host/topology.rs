@@ -38,6 +38,15 @@ impl Topology {
         self.node.get(&cpu).copied()
     }
 
+    /// CPUs in the order in which data cores take them: one of each physical core before their other hardware threads, and in
+    /// both those of the node `near` first.
+    pub fn order_of_use(&self, cpus: &[usize], near: Option<usize>) -> Vec<usize> {
+        let first: BTreeSet<usize> = self.one_of_each_core(cpus).into_iter().collect();
+        let mut order = cpus.to_vec();
+        order.sort_by_key(|cpu| (!first.contains(cpu), near.is_some() && self.node(*cpu) != near));
+        order
+    }
+
     /// One CPU of each physical core, in the order of `cpus`.
     pub fn one_of_each_core(&self, cpus: &[usize]) -> Vec<usize> {
         let mut taken = BTreeSet::new();

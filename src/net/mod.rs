@@ -32,7 +32,9 @@ pub use self::{
     rng::random_u64,
     runtime::{is_running, spawn_raw},
     socket::{Cancel, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with},
-    sys::{Hangup, give_memory_back, hangups, has_input, raise_sigprof, refuse_huge_pages, shutdown_both},
+    sys::{
+        Hangup, give_memory_back, hangups, has_input, prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both,
+    },
 };
 
 #[cfg(sim)]
