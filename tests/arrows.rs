@@ -1,12 +1,15 @@
 //! The house's rules that the compiler does not know: which room may import which, where the runtimes and `unsafe` may
 //! be named, and how large a file may grow. Read from the source's text; comments and literals don't count.
 
+#[path = "arrows/cycles.rs"]
+mod cycles;
 #[path = "arrows/source.rs"]
 mod source;
 
 use std::fs;
 use std::path::Path;
 
+use cycles::cycles;
 use source::{code_of, root_paths, words};
 
 /// What a room may import besides itself. A second segment narrows: `config::snapshot` is not all of `config`.
@@ -164,6 +167,23 @@ fn the_house_keeps_its_rules() {
     assert!(all.is_empty(), "{} faults:\n{}", all.len(), all.join("\n"));
 }
 
+/// Rooms in which no file imports one that imports it, over however many others.
+const WITHOUT_CYCLES: &[&str] = &["src/exchange", "src/upstream"];
+
+#[test]
+fn no_files_import_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for room in WITHOUT_CYCLES {
+        let mut files = Vec::new();
+        rust_files(root, room, &mut files);
+        assert!(files.len() > 5, "{room} is empty");
+        let files: Vec<(String, String)> =
+            files.into_iter().map(|path| (path.clone(), fs::read_to_string(root.join(path)).unwrap())).collect();
+        let found: Vec<String> = cycles(&files).iter().map(|circle| circle.join(" > ")).collect();
+        assert!(found.is_empty(), "files import each other:\n{}", found.join("\n"));
+    }
+}
+
 #[test]
 fn planted_faults_are_found() {
     let planted = [
@@ -186,7 +206,7 @@ fn planted_faults_are_found() {
         ("tests/x.rs", concat!("fn f() { to", "do!() }"), concat!("`to", "do!`: finish it")),
     ];
     for (path, code, expected) in planted {
-        let found = faults(path, &format!("//! AnswerHead.\n{code}\n"));
+        let found = faults(path, &format!("//! Head.\n{code}\n"));
         assert!(found.len() == 1 && found[0].contains(expected), "{path}: {code}: {found:?}");
     }
     assert!(faults("src/wire/x.rs", "fn f() {}")[0].contains("does not open"));
@@ -216,7 +236,7 @@ fn what_is_allowed_or_not_code_is_no_fault() {
         ("tests/x.rs", "use ringway::net;\nunsafe { tokio::f() }"),
     ];
     for (path, code) in fine {
-        let text = format!("//! AnswerHead.\n{code}\n");
+        let text = format!("//! Head.\n{code}\n");
         assert_eq!(faults(path, &text), Vec::<String>::new(), "{code}\n{}", code_of(&text));
     }
 }

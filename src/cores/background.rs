@@ -31,7 +31,7 @@ use crate::control::Finding;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
 use crate::control::usage::WRITE_EVERY;
-use crate::exchange::messages::Message;
+use crate::exchange::message::Message;
 use crate::exchange::purges::Purges;
 use crate::exchange::second::Settings;
 use crate::net::channel::{Inbox, Outbox};

@@ -17,10 +17,12 @@ pub use super::listen::ListeningSocket;
 use super::supervise::{BEAT_MS, Beat, Gate};
 use crate::exchange::board::Board;
 use crate::exchange::core::Core;
+use crate::exchange::deliver::deliver;
 use crate::exchange::generation::Current;
-use crate::exchange::messages::{Message, deliver};
-use crate::exchange::quota;
+use crate::exchange::message::Message;
 use crate::exchange::second::{self, SecondLevel};
+use crate::exchange::spend;
+use crate::exchange::tick;
 use crate::limits::{IDLE_GRACE_MS, MESSAGES_A_ROUND};
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::tls::{TicketChain, TicketSeed};
@@ -86,12 +88,19 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     };
     let core = current.core().clone();
     if let Some(counted) = counted {
-        core.quota.restore(&core, &counted);
+        spend::restore(&core, &counted);
     }
     if let Some(settings) = second {
-        let level = core.second.get_or_init(|| Rc::new(SecondLevel::new(settings))).clone();
+        let level = core
+            .cache
+            .second
+            .get_or_init(|| Rc::new(SecondLevel::new(settings, core.counters.clone(), core.cache.purges.clone())))
+            .clone();
         let own = core.clone();
-        spawn_lasting(&core.panics, move || level.clone().run(own.clone()));
+        spawn_lasting(&core.panics, move || {
+            let core = own.clone();
+            level.clone().run(move |why| core.post_background(Message::SecondLevelLost { from: core.id, why }))
+        });
     }
     let tickets = TicketChain::new(tickets);
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
@@ -225,7 +234,7 @@ async fn tick(current: Rc<Current>) {
     let core = current.core();
     loop {
         sleep_ms(TICK_MS).await;
-        core.panics.guard(|| current.tick());
+        core.panics.guard(|| tick::tick(&current));
         spawn(&core.panics, warm(current.get().upstreams.clone()));
     }
 }
@@ -244,7 +253,7 @@ async fn report_drained(core: Rc<Core>, grace_ms: u64) {
             break;
         }
     }
-    quota::give_all_back(&core);
+    spend::give_all_back(&core);
     core.outbox.flush();
     // Must precede the message that may stop the I/O core: log lines sent after it would be lost.
     core.flush_log();

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::supervise::{BEAT_MS, Beat};
 use crate::config::snapshot::AccessLog;
 use crate::disk::snapshots::{self, Snapshots};
-use crate::exchange::messages::Message;
+use crate::exchange::message::Message;
 use crate::net::EventFdReader;
 use crate::net::channel::{Inbox, Outbox};
 

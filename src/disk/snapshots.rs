@@ -12,7 +12,7 @@ use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 use tracing::{info, warn};
 
 use super::purged;
-use crate::exchange::messages::Message;
+use crate::exchange::message::Message;
 use crate::exchange::purges::Purges;
 use crate::net::channel::Outbox;
 use crate::net::{now_ms, unix_ms};

@@ -9,8 +9,9 @@ use super::purged::new_id;
 use super::restore::{END, HEAD, Opening};
 use super::snapshots::Snapshots;
 use super::{NEW_SNAPSHOT, SNAPSHOT};
-use crate::exchange::messages::Message;
-use crate::exchange::snapshot::{Kept, encode};
+use crate::exchange::kept::Kept;
+use crate::exchange::message::Message;
+use crate::exchange::snapshot::encode;
 use crate::limits::SNAPSHOT_BLOCK_BYTES;
 use crate::wire::blocks::{Block, Id};
 

@@ -2,7 +2,6 @@
 
 use super::client::{ClientConnection, Filled};
 use super::generation::Current;
-use super::run::Preface;
 use crate::error::Failure;
 use crate::net::http2::server::PREFACE;
 use crate::net::now_ms;
@@ -11,6 +10,13 @@ use crate::wire::http1::Progress;
 
 /// A connection that is silent for so long between two requests gives its buffers back and waits without.
 const QUIET_MS: u64 = 1000;
+
+/// Whether a connection may begin with HTTP/2's preface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preface {
+    Awaited,
+    Refused,
+}
 
 pub enum Accepted {
     /// `client.head` is filled in.
@@ -27,7 +33,7 @@ pub async fn head(current: &Current, client: &mut ClientConnection<'_>, preface:
     let (core, mut deadline_ms) = (current.core(), None);
     loop {
         if !client.pending().is_empty() {
-            match core.known_requests.borrow_mut().parse_request(&client.input[client.at..], &mut client.head) {
+            match core.memory.known_requests.borrow_mut().parse_request(&client.input[client.at..], &mut client.head) {
                 Ok(Progress::Complete) => return Accepted::Head,
                 Ok(Progress::Partial) => {}
                 // Its first line is no request line of HTTP/1.1, for this very purpose (RFC 9113 3.4).

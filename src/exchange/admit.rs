@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use super::authenticate::Principal;
 use super::client::ClientConnection;
-use super::core::{Core, Scratch};
+use super::core::Core;
 use super::endpoint::{ModelPlace, Route};
 use super::generation::Generation;
 use super::parse::{Content, Request, body_bytes};
+use super::scratch::Scratch;
 use crate::config::snapshot::Allowed;
 use crate::dialect::facts::model_in_path;
 use crate::error::Failure;

@@ -7,7 +7,8 @@ use std::task::Poll;
 
 use shards::{Attempts, Fault, Others, Rules, Step};
 
-use super::attempt::{FailedAttempt, attempt, failure};
+use super::attempt::attempt;
+use super::failed_attempt::{FailedAttempt, failure};
 use super::flight::{Flight, Lane};
 use super::generation::Generation;
 use super::meter::CallTimes;

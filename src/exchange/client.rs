@@ -12,7 +12,6 @@ use super::core::Core;
 use super::generation::Generation;
 use super::memory::Reserved;
 use super::pace::Pace;
-use super::record::RequestRecord;
 use crate::net::watch::Wait;
 use crate::net::{Cancel, Transport, now_ms};
 use crate::wire::http1::{Framing, Persistence, RequestHead};
@@ -62,7 +61,7 @@ impl<'a> ClientConnection<'a> {
             at: 0,
             output: Vec::new(),
             head: RequestHead::default(),
-            memory: Reserved::nothing(&core.request_memory),
+            memory: Reserved::nothing(&core.memory.requests),
             half_closed: false,
             cancel,
             timeout_write_ms: core.snapshot.server.timeout_write_ms,
@@ -78,8 +77,8 @@ impl<'a> ClientConnection<'a> {
 
     /// Gives the buffers back.
     pub fn release(self, core: &Core) {
-        core.buffers.give(self.input);
-        core.buffers.give(self.output);
+        core.memory.buffers.give(self.input);
+        core.memory.buffers.give(self.output);
     }
 
     /// The bytes of the request in hand and whatever follows it.
@@ -97,8 +96,8 @@ impl<'a> ClientConnection<'a> {
     }
 
     /// Bytes of the request in hand, if all of it is here: what to pass over when it is refused.
-    pub fn unread_of_request(&self, record: &RequestRecord) -> Option<usize> {
-        if record.delivery.persistence == Persistence::Close {
+    pub fn unread_of_request(&self, persistence: Persistence) -> Option<usize> {
+        if persistence == Persistence::Close {
             return None;
         }
         let whole = match self.head.framing {
@@ -203,7 +202,7 @@ impl<'a> ClientConnection<'a> {
     pub fn lend(&mut self, core: &Core) {
         for buffer in [&mut self.input, &mut self.output] {
             if buffer.is_empty() {
-                core.buffers.give(std::mem::take(buffer));
+                core.memory.buffers.give(std::mem::take(buffer));
             }
         }
     }
@@ -212,7 +211,7 @@ impl<'a> ClientConnection<'a> {
     pub fn need(&mut self, core: &Core) {
         for buffer in [&mut self.input, &mut self.output] {
             if buffer.capacity() == 0 {
-                *buffer = core.buffers.take();
+                *buffer = core.memory.buffers.take();
             }
         }
     }

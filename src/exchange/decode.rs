@@ -45,20 +45,20 @@ pub fn decode(
         return Ok(body); // no body is not coded
     }
     let mut memory = client.memory.beside();
-    let mut out = core.buffers.take();
+    let mut out = core.memory.buffers.take();
     let max = core.snapshot.server.body_max_bytes as usize;
     let unpacked = unpack(body_bytes(client, &body), coding, max, &mut memory, &mut out);
     if let Err(failure) = unpacked {
-        core.buffers.give(out);
+        core.memory.buffers.give(out);
         if let BodyPlace::Apart { bytes } = body {
-            core.buffers.give(bytes);
+            core.memory.buffers.give(bytes);
         }
         return Err(failure);
     }
     client.head.fields.remove(client.input.get(client.at..).unwrap_or(&[]), "content-encoding");
     match body {
         BodyPlace::Behind { length } => client.take_out_body(length),
-        BodyPlace::Apart { bytes } => core.buffers.give(bytes),
+        BodyPlace::Apart { bytes } => core.memory.buffers.give(bytes),
     }
     client.memory = memory;
     Ok(BodyPlace::Apart { bytes: out })

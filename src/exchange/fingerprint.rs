@@ -9,13 +9,14 @@ use shards::Fingerprint;
 use super::admit::Admission;
 use super::authenticate::Principal;
 use super::client::ClientConnection;
-use super::core::Scratch;
 use super::generation::Generation;
 use super::parse::{Request, body_bytes};
+use super::scratch::Scratch;
 use super::send::CHANGING;
+use super::variant::of_question;
 use crate::config::snapshot::{CacheMode, CachePolicy, IncludeUsage, Scope, Target};
 use crate::dialect::Reading;
-use crate::dialect::facts::{Endpoint, Form, NotStored, Sampling, UsageEvent};
+use crate::dialect::facts::{Endpoint, NotStored, Sampling, UsageEvent};
 use crate::wire::http1::Method;
 
 /// Names the layout of the bytes that are hashed; a change of the layout changes it.
@@ -89,55 +90,8 @@ pub fn of(
     Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
 }
 
-/// The bits of the last byte that say which answer to a request is meant; 254 bits of the hash stay.
-const FORM_BITS: u8 = 0b11;
-
-/// The request's own fingerprint, whichever of its answers and flights `fingerprint` names.
-pub fn of_question(fingerprint: &Fingerprint) -> Fingerprint {
-    let mut request = *fingerprint;
-    request.0[31] &= !FORM_BITS;
-    request
-}
-
-/// The flight of those to whom what is kept of the answer is too old. The same core owns it.
-pub fn of_younger(fingerprint: &Fingerprint) -> Fingerprint {
-    let mut younger = *fingerprint;
-    younger.0[31] |= FORM_BITS;
-    younger
-}
-
-/// The answer in this form and no other: where it is kept beside the form it came in, and the flight for those whom the other
-/// form cannot serve. The same core owns it.
-pub fn of_form(fingerprint: &Fingerprint, form: Form) -> Fingerprint {
-    let mut formed = of_question(fingerprint);
-    formed.0[31] |= match form {
-        Form::NonStreaming => 0b01,
-        Form::Streaming => 0b10,
-    };
-    formed
-}
-
 /// A string with its length in front, so that two strings in a row cannot be cut elsewhere.
 fn append(bytes: &mut Vec<u8>, text: &[u8]) {
     bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
     bytes.extend_from_slice(text);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forms_of_one_question_differ_in_nothing_else() {
-        let request = of_question(&Fingerprint([0xff; 32]));
-        let forms = [Form::NonStreaming, Form::Streaming].map(|form| of_form(&request, form));
-        assert_ne!(forms[0], forms[1]);
-        assert!(!forms.contains(&of_younger(&request)));
-        for formed in [forms[0], forms[1], of_younger(&request)] {
-            assert_ne!(formed, request);
-            assert_eq!(of_question(&formed), request);
-            assert_eq!(of_form(&formed, Form::NonStreaming), forms[0], "whichever is given");
-            assert_eq!(formed.prefix(), request.prefix(), "the same core owns it");
-        }
-    }
 }

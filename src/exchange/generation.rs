@@ -7,14 +7,11 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use super::core::Core;
-use super::meter;
-use super::quota;
-use super::send::StaticHeaders;
+use super::static_headers::StaticHeaders;
 use crate::config::snapshot::Snapshot;
 use crate::net::tls::{AcceptSettings, TlsError};
 use crate::upstream::backend::BackendState;
 use crate::upstream::node::NodeGeneration;
-use crate::upstream::queue;
 use crate::upstream::upstreams::Upstreams;
 
 pub struct Generation {
@@ -109,7 +106,7 @@ impl Current {
     }
 
     /// Closes what lies idle of backends that are no longer asked.
-    fn close_retired(&self) {
+    pub(super) fn close_retired(&self) {
         self.retired.borrow_mut().retain(|backend| match backend.upgrade() {
             Some(backend) => {
                 backend.close_idle();
@@ -117,23 +114,5 @@ impl Current {
             }
             None => false,
         });
-    }
-
-    /// Housekeeping, about once a second: closes connections idle for too long, sends on what waited, flushes the log.
-    pub fn tick(&self) {
-        let (core, generation) = (&self.core, self.get());
-        generation.upstreams.reap();
-        self.close_retired();
-        queue::release_all(&generation.upstreams);
-        core.sweep();
-        quota::sweep(core);
-        if let Some(second) = core.second.get() {
-            second.tick();
-        }
-        core.outbox.flush();
-        core.flush_log();
-        core.counters.log_lines_dropped.set(core.log.borrow().dropped_ever());
-        core.buffers.settle();
-        meter::publish(&generation);
     }
 }

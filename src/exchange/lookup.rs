@@ -7,15 +7,23 @@ use std::sync::Arc;
 
 use shards::{Asked, CoalesceEvent, CoalesceStep, CoreId, Fingerprint, Fit, Lookup};
 
-use super::fingerprint::{of_form, of_question};
-use super::flight::{Flight, Subscriber};
+use super::entry::{Acceptable, Entry, fit};
+use super::flight::Flight;
+use super::flight::subscriber::Subscriber;
 use super::generation::Generation;
-use super::messages::{Acceptable, Entry, Message, ask_own};
+use super::message::Message;
+use super::owner::ask_own;
+use super::variant::{of_form, of_question};
 use crate::error::Failure;
 
 /// What became of a step towards a shared answer.
 pub type Event = CoalesceEvent<Arc<Entry>, Box<Failure>>;
 pub type Step = CoalesceStep<Arc<Entry>, Box<Failure>>;
+
+/// What the cache had.
+pub fn found((entry, fit): (Arc<Entry>, Fit)) -> Event {
+    Event::Found(entry, fit)
+}
 
 /// Asks for an answer; `fingerprint` names the flight, see [`ask_own`], and `silent` one that was followed in vain. The subscriber is in
 /// the flight that the event is about; there is none with an answer.
@@ -32,7 +40,7 @@ pub fn ask(
         return ask_here(core, fingerprint, acceptable, None);
     }
     if let Some(number) = silent {
-        let flight = core.flights.borrow().get(&fingerprint).cloned();
+        let flight = core.flights.joinable.borrow().get(&fingerprint).cloned();
         match flight {
             // Somebody here has gone on already.
             Some(flight) if flight.number() != Some(number) => return follow(core, &flight),
@@ -62,20 +70,6 @@ pub fn ask(
     (Event::Follow, Some(subscriber))
 }
 
-/// Whether an answer that is kept serves, in the form asked for if it can be converted.
-pub fn found(core: &Generation, entry: Arc<Entry>, acceptable: Acceptable) -> Event {
-    if !acceptable.is_young_enough(&entry, core.now()) {
-        return Event::Found(entry, Fit::TooOld);
-    }
-    if entry.form == acceptable.form {
-        return Event::Found(entry, Fit::Usable);
-    }
-    match entry.in_form(acceptable.form) {
-        Some(converted) => Event::Found(Arc::new(converted), Fit::Usable),
-        None => Event::Found(entry, Fit::OtherForm),
-    }
-}
-
 /// A subscriber outside of any flight; `stale` may serve if every backend fails.
 pub fn alone(core: &Rc<Generation>, stale: Option<Arc<Entry>>) -> Subscriber {
     Flight::private(core, stale).subscriber(core.core())
@@ -85,13 +79,13 @@ pub fn alone(core: &Rc<Generation>, stale: Option<Arc<Entry>>) -> Subscriber {
 fn near(core: &Generation, owner: CoreId, fingerprint: &Fingerprint, acceptable: Acceptable) -> Option<Arc<Entry>> {
     let now = core.now();
     let formed = of_form(fingerprint, acceptable.form);
-    let mut near = core.near.borrow_mut();
+    let mut near = core.cache.near.borrow_mut();
     let Lookup::Fresh { value: copy, .. } = near.get(&formed, now) else { return None };
-    if copy.epoch != core.epochs.get(owner, fingerprint) {
+    if copy.epoch != core.cache.epochs.get(owner, fingerprint) {
         near.remove(&formed);
         return None;
     }
-    if !core.purges.is_current(&copy.entry, fingerprint) {
+    if !core.cache.purges.is_current(&copy.entry, fingerprint) {
         near.remove(&formed);
         return None;
     }
@@ -106,7 +100,7 @@ fn ask_here(
     silent: Option<u64>,
 ) -> (Event, Option<Subscriber>) {
     match ask_own(core, &fingerprint, acceptable, core.id, silent) {
-        Asked::Hit { value: entry, .. } => (found(core, entry, acceptable), None),
+        Asked::Hit { value: entry, .. } => (found(fit(entry, acceptable, core.now())), None),
         Asked::Lead { number, stale } => (
             Event::Lead,
             Some(Flight::leading(core, fingerprint, acceptable.tags, number, stale).subscriber(core.core())),
@@ -135,7 +129,7 @@ pub fn ask_without_owner(
     silent: Option<u64>,
 ) -> (Event, Option<Subscriber>) {
     let is_silent = |flight: &Rc<Flight>| silent.is_some() && flight.number() == silent;
-    if core.flights.borrow().get(&fingerprint).is_some_and(is_silent) {
+    if core.flights.joinable.borrow().get(&fingerprint).is_some_and(is_silent) {
         Flight::displace(core, &fingerprint);
     }
     join_here(core, &fingerprint, acceptable).unwrap_or_else(|| {
@@ -150,8 +144,8 @@ fn join_here(
     fingerprint: &Fingerprint,
     acceptable: Acceptable,
 ) -> Option<(Event, Option<Subscriber>)> {
-    let flight = core.flights.borrow().get(fingerprint).cloned()?;
-    let least = core.purges.least(acceptable.tags, &of_question(fingerprint));
+    let flight = core.flights.joinable.borrow().get(fingerprint).cloned()?;
+    let least = core.cache.purges.least(acceptable.tags, &of_question(fingerprint));
     if flight.can_be_joined() && flight.born() >= least {
         return Some(follow(core, &flight));
     }

@@ -1,22 +1,39 @@
 //! One request and its answer. `run` holds the sequence of the steps, each other file one step, in the order below;
 //! the files above the steps hold what they share. A step takes what the step before proved and gives what the next
-//! one needs, so that leaving one out does not compile.
+//! one needs, so that leaving one out does not compile. No file imports one that imports it, over however many others.
 
-pub mod board; // what the cores of a node publish for each other
-pub mod core; // what one data core owns
 mod epochs; // since when copies of other cores' entries are out of date
+mod pace; // how slowly a client may move bytes
+mod request_id; // the correlation id of a request
+mod tags; // the scopes that an answer belongs to
+mod variant; // fingerprints beside a request's own
+
+pub mod entry; // a stored answer
+pub mod purges; // what was purged, and when
+
+mod answer; // an answer on its way through a flight
+pub mod board; // what the cores of a node publish for each other
+pub mod buffers; // memory that goes from request to request
+mod failed_attempt; // why an attempt failed
+pub mod flight; // one upstream call that any number of exchanges read
+pub mod kept; // what crosses cores of the cache's snapshots
+mod memory; // what bodies of requests take
+pub mod message; // what crosses cores
+pub mod quota; // what this core has of the limits of tenants
+mod scratch; // memory that requests use in turn
+pub mod second; // answers in Redis, shared by nodes
+mod static_headers;
+pub mod value; // a stored answer as bytes // what all requests to a backend say
+
+pub mod core; // what one data core owns
 
 pub mod generation; // one core under one configuration
 
 pub mod client; // one client connection and its buffers
-pub mod flight; // one upstream call that any number of exchanges read
-mod memory; // what bodies of requests take
-pub mod messages; // what crosses cores, and what a core does with it
-mod meter; // what the metrics get
-mod pace; // how slowly a client may move bytes
-pub mod purges; // what was purged, and when
-pub mod quota; // what tenants may spend
+mod meter; // what the metrics get of attempts and calls
+mod owner; // what the owner of a fingerprint does
 mod upstream_request; // a request as the upstream side needs it
+mod weed; // drops what was purged
 
 pub mod run; // the sequence of the client's side
 
@@ -24,8 +41,8 @@ mod call; // the sequence of the backend's side
 
 mod attempt; // one attempt: lease, send, and relay up to the first content
 
-mod accept; // bytes -> head
-mod admit; // tenant + request -> permit
+pub mod accept; // bytes -> head
+mod admit; // tenant + request -> admission
 mod authenticate; // head -> principal
 mod decode; // compressed body -> body
 mod endpoint; // method + path -> route
@@ -35,8 +52,10 @@ mod named; // request -> where its model is named
 mod parse; // head -> request
 mod record; // everything -> one line of the log and the counters
 mod relay; // answer -> client
-pub mod second; // answers in Redis, shared by nodes
 mod send; // lease -> answer
 pub mod snapshot; // answers for after a restart
+pub mod spend; // request -> permit, from the limits of its tenant
 mod store; // capture -> cache
-pub mod value; // a stored answer as bytes
+
+pub mod deliver; // what a core does with a message
+pub mod tick; // what it does once a second

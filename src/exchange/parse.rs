@@ -2,11 +2,11 @@
 //! came; what is known of them are spans.
 
 use super::client::{ClientConnection, Filled, READ_ROOM_BYTES};
-use super::core::Scratch;
 use super::endpoint::{ModelPlace, Route};
 use super::generation::Generation;
 use super::named::{self, Named};
 use super::pace::Pace;
+use super::scratch::Scratch;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::{Dialect, Reading};
 use crate::error::Failure;
@@ -95,7 +95,7 @@ pub async fn receive(core: &Generation, client: &mut ClientConnection<'_>) -> Re
         }
         Framing::Chunked => {
             answer_expectation(core, client).await?;
-            let mut bytes = core.buffers.take();
+            let mut bytes = core.memory.buffers.take();
             let result = receive_chunks(core, client, max, &mut bytes).await;
             match result {
                 Ok(()) => {
@@ -103,7 +103,7 @@ pub async fn receive(core: &Generation, client: &mut ClientConnection<'_>) -> Re
                     Ok(BodyPlace::Apart { bytes })
                 }
                 Err(failure) => {
-                    core.buffers.give(bytes);
+                    core.memory.buffers.give(bytes);
                     Err(failure)
                 }
             }

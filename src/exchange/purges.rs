@@ -2,71 +2,15 @@
 //! had been when its call began: an answer serves if no scope that it belongs to was purged since. Written by the background
 //! core alone and read by all, so that a purge has happened everywhere once it returns, whatever is on its way between cores.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use shards::Fingerprint;
-use shards::balancer::hash_seeded;
 
-use super::core::Core;
-use super::messages::Entry;
-use crate::config::snapshot::{PurgeScope, Scope, Snapshot};
-use crate::limits::{PURGE_KEYS, PURGE_NAMES, WEEDED_AT_A_TIME};
-use crate::net::{sleep_ms, spawn};
-
-/// The groups of names that an answer belongs to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tags {
-    model: u16,
-    version: u16,
-    tenant: u16,
-}
-
-impl Tags {
-    /// Of an answer of `model` to a request of `tenant`, by their places in the snapshot.
-    pub fn of(snapshot: &Snapshot, model: usize, tenant: Option<usize>) -> Tags {
-        let tenant = tenant.filter(|_| snapshot.cache.scope != Scope::Shared);
-        let model = &snapshot.models[model];
-        Tags {
-            model: group(b'm', &model.name),
-            version: group(b'v', &model.version),
-            tenant: tenant.map_or(0, |tenant| group(b't', &snapshot.tenants[tenant].name)),
-        }
-    }
-}
-
-impl Tags {
-    /// The groups of its model, version and tenant.
-    pub fn groups(self) -> [u16; 3] {
-        [self.model, self.version, self.tenant]
-    }
-
-    /// None: there are no such groups.
-    pub fn of_groups(groups: [u16; 3]) -> Option<Tags> {
-        let [model, version, tenant] = groups;
-        let all_are = groups.into_iter().all(|group| usize::from(group) < PURGE_NAMES);
-        all_are.then_some(Tags { model, version, tenant })
-    }
-
-    /// Names of the scopes of an answer to `request`, for other nodes.
-    pub fn fields(self, request: &Fingerprint) -> [String; 5] {
-        let Tags { model, version, tenant } = self;
-        [
-            "all".to_owned(),
-            format!("m{model}"),
-            format!("v{version}"),
-            format!("t{tenant}"),
-            format!("k{}", key_group(request)),
-        ]
-    }
-}
-
-/// The group of a name. Stable: generations of the configuration number their models anew, names stay.
-fn group(kind: u8, name: &str) -> u16 {
-    // Group 0 is nobody's.
-    (1 + hash_seeded(name.as_bytes(), u64::from(kind)) % (PURGE_NAMES as u64 - 1)) as u16
-}
+use super::entry::Entry;
+use super::tags::{Tags, group, key_group};
+use crate::config::snapshot::PurgeScope;
+use crate::limits::{PURGE_KEYS, PURGE_NAMES};
 
 /// The purges of a node.
 pub struct Purges {
@@ -192,44 +136,6 @@ impl Purges {
 
     fn key(&self, fingerprint: &Fingerprint) -> &AtomicU64 {
         &self.keys[key_group(fingerprint)]
-    }
-}
-
-/// By bytes that decide neither the owner, nor a place in its tables, nor the group of its stores.
-fn key_group(fingerprint: &Fingerprint) -> usize {
-    usize::from(u16::from_be_bytes([fingerprint.0[18], fingerprint.0[19]])) % PURGE_KEYS
-}
-
-/// Gives back the memory of what was purged, a few slots at a time: one walk at once, which begins anew with each purge.
-pub fn weed(core: &Rc<Core>) {
-    let ends = (core.shard.borrow().cache().len() as u32, core.near.borrow().len() as u32);
-    if core.weeding.replace(Some(ends)).is_none() {
-        spawn(&core.panics, walk(core.clone()));
-    }
-}
-
-/// A walk that ended, however it did, is no longer under way.
-struct Walk(Rc<Core>);
-
-impl Drop for Walk {
-    fn drop(&mut self) {
-        self.0.weeding.set(None);
-    }
-}
-
-async fn walk(core: Rc<Core>) {
-    let _walk = Walk(core.clone());
-    while let Some((own, near)) = core.weeding.get() {
-        let is_purged = |fingerprint: &Fingerprint, entry: &Entry| !core.purges.is_current(entry, fingerprint);
-        let (own, removed) =
-            core.shard.borrow_mut().weed(own, WEEDED_AT_A_TIME, |fingerprint, entry| is_purged(fingerprint, entry));
-        let (near, _) = core
-            .near
-            .borrow_mut()
-            .weed(near, WEEDED_AT_A_TIME, |fingerprint, copy| is_purged(fingerprint, &copy.entry));
-        core.counters.purged.add(u64::from(removed));
-        core.weeding.set((own > 0 || near > 0).then_some((own, near)));
-        sleep_ms(1).await;
     }
 }
 

@@ -1,58 +1,35 @@
-//! What tenants may spend: taken at admission, from this core's leases; settled once, when it is known what a request has
-//! used. A request waits only where this core has nothing of a limit and its home core has not said that there is none.
+//! One core's part of the limits of tenants: what it has leased, and the ledgers of the limits whose home it is.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use memchr::memmem::Finder;
-use shards::CoreId;
-use shards::quota::{
-    Admitted, Ask, ByLimit, Cost, Counted as Kept, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Taken,
-};
+use shards::quota::{Ask, ByLimit, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Taken};
 
-use smallvec::SmallVec;
-
-use super::authenticate::Principal;
-use super::core::Core;
-use super::generation::Generation;
-use crate::config::snapshot::{self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, Price, Running};
-use crate::dialect::facts::{Endpoint, RequestFacts, TokenUsage};
-use crate::error::{Failure, Limited, LimitedCount};
-use crate::net::within;
 use crate::net::{now_ms, unix_ms};
 
-/// How long an answer of a home core is waited for before it is asked again, and how often: a core that does not answer
-/// for longer is dead, and so is the process.
-const ANSWER_MS: u64 = 1_000;
-const ROUNDS_MAX: u32 = 30;
-/// What is said of a place among the running requests, of which nobody knows when one is free.
-const RUNNING_MS: u64 = 1_000;
-
 /// What stands in front of a file's data within a prompt.
-const FILE_MARK: &str = ";base64,";
+pub const FILE_MARK: &str = ";base64,";
 
 /// One core's part of all limits.
 pub struct Quota {
-    files: Finder<'static>,
-    leases: RefCell<Leases>,
+    pub(super) files: Finder<'static>,
+    pub(super) leases: RefCell<Leases>,
     /// Of the limits whose home this core is.
-    ledgers: RefCell<ByLimit<Ledger>>,
+    pub(super) ledgers: RefCell<ByLimit<Ledger>>,
     /// Those that wait for a grant.
     waiting: RefCell<Vec<Waker>>,
     /// Lists for reuse.
     spare: RefCell<Vec<Vec<Taken>>>,
     /// Whether somebody keeps what counts over a restart.
-    is_kept: Cell<bool>,
+    pub(super) is_kept: Cell<bool>,
     /// All that was ever used, for a simulation that compares it with what the ledgers count.
     #[cfg(sim)]
     used: RefCell<ByLimit<u64>>,
 }
 
 const SPARE_MAX: usize = 1024;
-/// Counts of limits in one message.
-const KEPT_A_MESSAGE: usize = 1_000;
 
 impl Default for Quota {
     fn default() -> Self {
@@ -69,325 +46,7 @@ impl Default for Quota {
     }
 }
 
-/// Whose limits a request spends from: indices into the snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spender {
-    tenant: u32,
-    credential: u32,
-    model: u32,
-}
-
-/// What a request has taken. Places among the running requests are free again when it is dropped.
-pub struct Permit {
-    spender: Spender,
-    spending: Option<Spending>,
-    has_called: bool,
-    _running: [Option<Running>; 3],
-}
-
-/// Tokens and money that are reserved. Dropped without [`Spending::settle`], nothing was used.
-pub struct Spending {
-    generation: Rc<Generation>,
-    taken: Vec<Taken>,
-    /// The first of them that is money.
-    money: usize,
-    amounts: Amounts,
-    model: usize,
-}
-
-/// What a request is expected to use.
-#[derive(Clone, Copy, Debug, Default)]
-struct Amounts {
-    prompt_bytes: u64,
-    prompt: u64,
-    answer: u64,
-    /// Whether the client bounds the answer.
-    is_bounded: bool,
-}
-
-impl Spender {
-    /// None where nothing is limited.
-    pub fn of(generation: &Generation, principal: &Principal, model: usize) -> Option<Spender> {
-        let tenant = principal.tenant?;
-        let spender = Spender { tenant: tenant as u32, credential: principal.number as u32, model: model as u32 };
-        spender.limits(&generation.snapshot).any(|limits| !limits.is_empty()).then_some(spender)
-    }
-
-    fn limits(self, snapshot: &snapshot::Snapshot) -> impl Iterator<Item = &Limits> {
-        let tenant = snapshot.tenants.get(self.tenant as usize);
-        let credential = tenant.and_then(|tenant| tenant.credentials.get(self.credential as usize));
-        let of_model = tenant.and_then(|tenant| tenant.model_limits.get(&(self.model as usize)));
-        let limits = [tenant.map(|tenant| &tenant.limits), credential.map(|key| &key.limits), of_model];
-        limits.into_iter().flatten()
-    }
-
-    fn rates(self, snapshot: &snapshot::Snapshot) -> impl Iterator<Item = &Limit> {
-        self.limits(snapshot).flat_map(|limits| &limits.rates)
-    }
-
-    /// The limit of a kind that is nearest to its end, of those of a minute if there are any: its amount, what is left of it,
-    /// and in how many milliseconds it is whole.
-    pub fn standing(self, generation: &Generation, counted: Counted) -> Option<(u64, u64, u64)> {
-        let now = now();
-        let leases = generation.quota.leases.borrow();
-        let rates = self.rates(&generation.snapshot).filter(|limit| limit.counted == counted);
-        let standing = rates.map(|limit| (limit, leases.remaining(LimitId(limit.id), limit.amount)));
-        let (limit, left) = standing.min_by_key(|(limit, left)| (limit.period != snapshot::Period::Minute, *left))?;
-        let whole_ms = if left == limit.amount { 0 } else { period(limit.period).whole_in_ms(now) };
-        Some((limit.amount, left, whole_ms))
-    }
-}
-
-/// Takes what a request needs of all its limits. Errors: the limit that does not have it.
-pub async fn admit(
-    generation: &Rc<Generation>,
-    spender: Spender,
-    endpoint: Endpoint,
-    facts: Option<&RequestFacts>,
-    body: &[u8],
-) -> Result<Permit, Failure> {
-    let amounts = Amounts::of(generation, spender.model as usize, endpoint, facts, body);
-    admit_amounts(generation, spender, amounts).await
-}
-
-async fn admit_amounts(generation: &Rc<Generation>, spender: Spender, amounts: Amounts) -> Result<Permit, Failure> {
-    let running = enter(generation, spender)?;
-    for _ in 0..ROUNDS_MAX {
-        match take(generation, spender, 1, amounts)? {
-            Some(spending) => return Ok(Permit { spender, spending, has_called: false, _running: running }),
-            None => _ = within(granted(&generation.quota), ANSWER_MS).await,
-        }
-    }
-    // Others took what came, each time.
-    let limit = spender.rates(&generation.snapshot).next().ok_or(Failure::Internal)?;
-    Err(used_up(generation, limit, Some(ANSWER_MS)))
-}
-
-/// A place among the running requests of each limit.
-fn enter(generation: &Generation, spender: Spender) -> Result<[Option<Running>; 3], Failure> {
-    let mut running = [None, None, None];
-    for (place, limits) in running.iter_mut().zip(spender.limits(&generation.snapshot)) {
-        let Some(concurrent) = &limits.concurrent else { continue };
-        *place = Some(concurrent.enter().ok_or_else(|| too_many(concurrent))?);
-    }
-    Ok(running)
-}
-
-fn too_many(concurrent: &Concurrent) -> Failure {
-    Failure::Limited(Limited {
-        count: LimitedCount::ConcurrentRequests,
-        whose: whose(concurrent.of),
-        most: concurrent.most.to_string().into(),
-        in_ms: Some(RUNNING_MS),
-        status: 429,
-    })
-}
-
-/// Takes all or nothing; `None` where a home core was asked.
-fn take(
-    generation: &Rc<Generation>,
-    spender: Spender,
-    requests: u64,
-    amounts: Amounts,
-) -> Result<Option<Option<Spending>>, Failure> {
-    let price = generation.snapshot.models[spender.model as usize].price;
-    let (mut costs, mut limits) = (SmallVec::<[Cost; 8]>::new(), SmallVec::<[&Limit; 8]>::new());
-    let mut starts = [0; 3];
-    // In this order, so that those that are settled are the last.
-    for (start, counted) in starts.iter_mut().zip([Counted::Requests, Counted::Tokens, Counted::Money]) {
-        *start = costs.len();
-        let need = match counted {
-            Counted::Requests => requests,
-            Counted::Tokens => amounts.prompt.saturating_add(amounts.answer),
-            Counted::Money => price.of(amounts.prompt, amounts.answer),
-        };
-        for limit in spender.rates(&generation.snapshot).filter(|limit| limit.counted == counted) {
-            costs.push(Cost { id: LimitId(limit.id), period: period(limit.period), limit: limit.amount, need });
-            limits.push(limit);
-        }
-    }
-    let quota = &generation.quota;
-    let mut taken = quota.spare.borrow_mut().pop().unwrap_or_default();
-    let admitted = loop {
-        let mut asks = Vec::new();
-        let admitted = quota.leases.borrow_mut().admit(&costs, now(), &mut taken, &mut asks);
-        let mut here = false;
-        for (id, ask) in asks {
-            here |= send_ask(generation, id, ask);
-        }
-        // What was asked on this core is answered.
-        if admitted != Admitted::Wait || !here {
-            break admitted;
-        }
-    };
-    let [_, tokens, money] = starts;
-    if admitted == Admitted::Yes {
-        costs[..tokens].iter().for_each(|cost| quota.note_used(cost.id, cost.need));
-    }
-    match admitted {
-        Admitted::Yes if tokens < costs.len() => {
-            taken.drain(..tokens);
-            let (generation, model, money) = (generation.clone(), spender.model as usize, money - tokens);
-            Ok(Some(Some(Spending { generation, taken, money, amounts, model })))
-        }
-        Admitted::Yes | Admitted::Wait => {
-            quota.give(taken);
-            Ok((admitted == Admitted::Yes).then_some(None))
-        }
-        Admitted::No { place, in_ms } => {
-            quota.give(taken);
-            Err(used_up(generation, limits[place], in_ms))
-        }
-    }
-}
-
-fn used_up(generation: &Generation, limit: &Limit, in_ms: Option<u64>) -> Failure {
-    use snapshot::Period::Minute;
-    let count = match (limit.counted, limit.period) {
-        (Counted::Requests, Minute) => LimitedCount::RequestsPerMinute,
-        (Counted::Requests, _) => LimitedCount::RequestsPerDay,
-        (Counted::Tokens, Minute) => LimitedCount::TokensPerMinute,
-        (Counted::Tokens, _) => LimitedCount::TokensPerDay,
-        (Counted::Money, _) => LimitedCount::Budget,
-    };
-    let (most, status) = match limit.counted {
-        Counted::Money => (snapshot::spell_money(limit.amount), generation.snapshot.limits.budget_status),
-        Counted::Requests | Counted::Tokens => (limit.amount.to_string(), 429),
-    };
-    Failure::Limited(Limited { count, whose: whose(limit.of), most: most.into(), in_ms, status })
-}
-
-const fn whose(of: LimitOf) -> &'static str {
-    match of {
-        LimitOf::Tenant => "tenant",
-        LimitOf::Key => "key",
-        LimitOf::Model => "model",
-    }
-}
-
-impl Permit {
-    /// What is reserved, for the upstream call that will know what was used. A second call has nothing reserved.
-    pub fn take_spending(&mut self, generation: &Rc<Generation>) -> Option<Spending> {
-        match std::mem::replace(&mut self.has_called, true) {
-            false => self.spending.take(),
-            true => Spending::unreserved(generation, self.spender),
-        }
-    }
-
-    /// What is still reserved, no upstream call of this exchange uses: the answer was there already, or there is none.
-    pub fn settle_cached(&mut self, tokens: Option<TokenUsage>) {
-        if let Some(spending) = self.spending.take()
-            && spending.generation.snapshot.limits.cached_tokens == CachedTokens::Counted
-        {
-            let price = spending.generation.snapshot.models[spending.model].price;
-            let used = tokens.map_or((0, 0), |tokens| (tokens.prompt, tokens.completion));
-            spending.settle_on(used, price);
-        }
-    }
-}
-
-impl Spending {
-    /// For one more upstream call of a request, of which nothing is reserved.
-    pub fn unreserved(generation: &Rc<Generation>, spender: Spender) -> Option<Spending> {
-        take(generation, spender, 0, Amounts::default()).ok()??
-    }
-
-    /// A backend has answered, in part or whole: with this usage, or without a word of it and about `seen` tokens.
-    pub fn settle(self, tokens: Option<TokenUsage>, seen: u64, model: usize) {
-        let price = self.generation.snapshot.models[model].price;
-        let used = match tokens {
-            Some(tokens) => {
-                let model = &self.generation.upstreams.models[self.model];
-                let mut estimate = model.estimate.borrow_mut();
-                estimate.note_prompt(self.amounts.prompt_bytes, tokens.prompt);
-                if !self.amounts.is_bounded {
-                    estimate.note_answer(tokens.completion);
-                }
-                (tokens.prompt, tokens.completion)
-            }
-            None if self.amounts.is_bounded => (self.amounts.prompt, seen.min(self.amounts.answer)),
-            None => (self.amounts.prompt, seen),
-        };
-        self.settle_on(used, price);
-    }
-
-    fn settle_on(mut self, (prompt, answer): (u64, u64), price: Price) {
-        self.end(prompt.saturating_add(answer), price.of(prompt, answer));
-    }
-
-    fn end(&mut self, tokens: u64, money: u64) {
-        let taken = std::mem::take(&mut self.taken);
-        let quota = &self.generation.quota;
-        {
-            let (mut leases, now) = (quota.leases.borrow_mut(), now());
-            for (place, of) in taken.iter().enumerate() {
-                let used = if place < self.money { tokens } else { money };
-                leases.settle(of, used, now);
-                quota.note_used(of.cost.id, used);
-            }
-        }
-        quota.give(taken);
-    }
-}
-
-impl Drop for Spending {
-    fn drop(&mut self) {
-        self.end(0, 0);
-    }
-}
-
-impl Amounts {
-    fn of(
-        generation: &Generation,
-        model: usize,
-        endpoint: Endpoint,
-        facts: Option<&RequestFacts>,
-        body: &[u8],
-    ) -> Amounts {
-        let estimate = generation.upstreams.models[model].estimate.borrow();
-        let (prompt_bytes, media) = facts
-            .and_then(|facts| facts.prompt)
-            .map_or((0, 0), |span| text_bytes(&generation.quota.files, span.of(body)));
-        let prompt = estimate.prompt(prompt_bytes).saturating_add(media * MEDIA_TOKENS).max(1);
-        let bound = facts.and_then(|facts| facts.answer_tokens_max);
-        let answer = match endpoint {
-            Endpoint::Embeddings | Endpoint::Models => 0,
-            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Other => match (bound, facts) {
-                (_, None) => 0,
-                (Some(most), Some(facts)) => most.saturating_mul(facts.answers),
-                (None, Some(facts)) => estimate.answer().saturating_mul(facts.answers),
-            },
-        };
-        Amounts { prompt_bytes, prompt, answer, is_bounded: bound.is_some() }
-    }
-}
-
-/// An image or a recording within a prompt: what providers take for one of usual size.
-const MEDIA_TOKENS: u64 = 1_024;
-
-/// How many bytes of a prompt's JSON are text, and how many files stand in it as base64.
-fn text_bytes(mark: &Finder<'_>, prompt: &[u8]) -> (u64, u64) {
-    let (mut rest, mut bytes, mut files) = (prompt, 0, 0);
-    while let Some(at) = mark.find(rest) {
-        let data = &rest[at + FILE_MARK.len()..];
-        let end = memchr::memchr(b'"', data).unwrap_or(data.len());
-        bytes += at as u64;
-        files += 1;
-        rest = &data[end..];
-    }
-    (bytes + rest.len() as u64, files)
-}
-
 impl Quota {
-    /// Goes on with what counted before a restart, and tells from now on what is to be kept over the next.
-    pub fn restore(&self, core: &Core, kept: &[Kept]) {
-        self.is_kept.set(true);
-        let mut ledgers = self.ledgers.borrow_mut();
-        for Kept { id, period, slot, amount } in kept.iter().filter(|kept| home(core, kept.id) == core.id) {
-            ledgers.entry(*id).or_insert_with(|| Ledger::new(*period)).restore(*slot, *amount);
-        }
-    }
-
     /// The home core of a limit has answered.
     pub fn granted(&self, id: LimitId, grant: Grant) {
         self.leases.borrow_mut().granted(id, grant, now());
@@ -396,17 +55,17 @@ impl Quota {
         }
     }
 
-    fn settled(&self, id: LimitId, period: Period, returned: &Returned) {
+    pub(super) fn settled(&self, id: LimitId, period: Period, returned: &Returned) {
         let mut ledgers = self.ledgers.borrow_mut();
         ledgers.entry(id).or_insert_with(|| Ledger::new(period)).settle(returned, now());
     }
 
-    fn grant(&self, id: LimitId, ask: Ask, cores: u16) -> Grant {
+    pub(super) fn grant(&self, id: LimitId, ask: Ask, cores: u16) -> Grant {
         let mut ledgers = self.ledgers.borrow_mut();
         ledgers.entry(id).or_insert_with(|| Ledger::new(ask.period)).grant(ask, cores, now())
     }
 
-    fn give(&self, mut taken: Vec<Taken>) {
+    pub(super) fn give(&self, mut taken: Vec<Taken>) {
         let mut spare = self.spare.borrow_mut();
         if taken.capacity() > 0 && spare.len() < SPARE_MAX {
             taken.clear();
@@ -415,12 +74,12 @@ impl Quota {
     }
 
     #[cfg(sim)]
-    fn note_used(&self, id: LimitId, amount: u64) {
+    pub(super) fn note_used(&self, id: LimitId, amount: u64) {
         *self.used.borrow_mut().entry(id).or_default() += amount;
     }
 
     #[cfg(not(sim))]
-    fn note_used(&self, _: LimitId, _: u64) {}
+    pub(super) fn note_used(&self, _: LimitId, _: u64) {}
 
     /// What counts against a limit, where this core is its home; what this core holds of it; and what it has used.
     #[cfg(sim)]
@@ -429,121 +88,27 @@ impl Quota {
         let counted = self.ledgers.borrow().get(&id).map_or(0, |ledger| ledger.counted(now()));
         (counted, self.leases.borrow().left(id), self.used.borrow().get(&id).copied().unwrap_or(0))
     }
-}
 
-/// This core is the home of a limit of which another one gives something back.
-pub fn settled(core: &Core, id: LimitId, period: Period, returned: &Returned) {
-    core.quota.settled(id, period, returned);
-    if core.is_draining() && core.quota.is_kept.get() {
-        // There may be no other time for it.
-        tell_kept(core, now());
+    /// A list for reuse.
+    pub(super) fn list(&self) -> Vec<Taken> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Waits for a grant.
+    pub(super) async fn next_grant(&self) {
+        let mut begun = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut begun, true) {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 }
 
-/// Another core asks for some of a limit whose home this core is.
-pub fn asked(core: &Core, id: LimitId, ask: Ask, from: CoreId) {
-    let grant = core.quota.grant(id, ask, core.count);
-    core.post(from, super::messages::Message::QuotaGrant { limit: id, grant });
-}
-
-/// Asks a limit's home core. Whether that is this one, which has answered.
-fn send_ask(core: &Core, id: LimitId, ask: Ask) -> bool {
-    if let Some(returned) = core.quota.leases.borrow_mut().take_returned(id) {
-        send_returned(core, id, ask.period, returned);
-    }
-    let home = home(core, id);
-    if home == core.id {
-        let grant = core.quota.grant(id, ask, core.count);
-        core.quota.leases.borrow_mut().granted(id, grant, now());
-        return true;
-    }
-    core.post(home, super::messages::Message::QuotaAsk { limit: id, ask, from: core.id });
-    false
-}
-
-fn send_returned(core: &Core, id: LimitId, period: Period, returned: Returned) {
-    match home(core, id) {
-        own if own == core.id => core.quota.settled(id, period, &returned),
-        home => core.post(home, super::messages::Message::QuotaSettle { limit: id, period, returned }),
-    }
-}
-
-/// About once a second: gives back what is not used.
-pub fn sweep(core: &Core) {
-    let mut told = Vec::new();
-    core.quota.leases.borrow_mut().sweep(now(), |id, period, returned| told.push((id, period, returned)));
-    for (id, period, returned) in told {
-        send_returned(core, id, period, returned);
-    }
-    let now = now();
-    core.quota.ledgers.borrow_mut().retain(|_, ledger| !ledger.is_empty(now));
-    if core.quota.is_kept.get() {
-        tell_kept(core, now);
-    }
-}
-
-/// Before this core ends: gives back all that it has leased. What the others give back is told at once from now on.
-pub fn give_all_back(core: &Core) {
-    // The first time may find what was used meanwhile.
-    sweep(core);
-    sweep(core);
-}
-
-/// Tells the background core what counts against the limits whose home this core is, where that has changed.
-fn tell_kept(core: &Core, now: Now) {
-    let mut news = Vec::new();
-    for (id, ledger) in core.quota.ledgers.borrow_mut().iter_mut() {
-        if let Some((slot, amount)) = ledger.news(now) {
-            news.push(Kept { id: *id, period: ledger.period(), slot, amount });
-        }
-    }
-    for part in news.chunks(KEPT_A_MESSAGE) {
-        core.post_background(super::messages::Message::QuotaKept { counted: part.to_vec() });
-    }
-}
-
-/// All requests of a limit could be on any core, so any will do.
-fn home(core: &Core, id: LimitId) -> CoreId {
-    CoreId((id.0 % u64::from(core.count.max(1))) as u16)
-}
-
-/// Waits for a grant.
-async fn granted(quota: &Quota) {
-    let mut begun = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut begun, true) {
-            return Poll::Ready(());
-        }
-        quota.waiting.borrow_mut().push(context.waker().clone());
-        Poll::Pending
-    })
-    .await;
-}
-
-fn now() -> Now {
+/// By both clocks.
+pub(super) fn now() -> Now {
     Now { mono: shards::Millis(now_ms()), unix_ms: unix_ms() }
-}
-
-const fn period(of: snapshot::Period) -> Period {
-    match of {
-        snapshot::Period::Minute => Period::Minute,
-        snapshot::Period::Day => Period::Day,
-        snapshot::Period::Week => Period::Week,
-        snapshot::Period::Month => Period::Month,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_in_a_prompt_are_no_text() {
-        let mark = Finder::new(FILE_MARK);
-        let text = br#"[{"content":"look"}]"#;
-        assert_eq!(text_bytes(&mark, text), (20, 0));
-        let image = format!(r#"[{{"url":"data:image/png;base64,{}"}},{{"url":"data:x;base64,"#, "A".repeat(5_000));
-        assert_eq!(text_bytes(&mark, image.as_bytes()), (40, 2));
-        assert_eq!(text_bytes(&mark, b""), (0, 0));
-    }
 }

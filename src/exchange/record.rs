@@ -7,49 +7,18 @@ use shards::Fingerprint;
 
 use super::client::ClientConnection;
 use super::core::Core;
+use super::entry::Level;
 use super::generation::Generation;
-use super::meter;
-use super::quota::Spender;
-use crate::config::snapshot::{Price, spell_money};
+use super::request_id::RequestId;
+use super::spend::Spender;
+use crate::config::snapshot::{Access, Price, spell_money};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
-use crate::limits::REQUEST_ID_BYTES;
-use crate::net::{now_us, random_u64, unix_ms};
+use crate::net::{now_us, unix_ms};
 use crate::observe::log::Entry;
+use crate::observe::series::{Amounts, Key, OTHER, UsageKey};
 use crate::wire::http1::{Method, Persistence, Version};
-
-/// The correlation id of a request: the client's, or one made here.
-#[derive(Clone, Copy)]
-pub struct RequestId {
-    bytes: [u8; REQUEST_ID_BYTES],
-    length: u8,
-}
-
-impl RequestId {
-    /// Takes over a client's id if it is visible ASCII and not too long; else makes one.
-    pub fn of(sent: Option<&[u8]>) -> RequestId {
-        let mut id = RequestId { bytes: [0; REQUEST_ID_BYTES], length: 0 };
-        match sent {
-            Some(sent) if (1..=REQUEST_ID_BYTES).contains(&sent.len()) && sent.iter().all(u8::is_ascii_graphic) => {
-                id.bytes[..sent.len()].copy_from_slice(sent);
-                id.length = sent.len() as u8;
-            }
-            _ => {
-                let rng = (u128::from(random_u64()) << 64) | u128::from(random_u64());
-                for (place, byte) in id.bytes[..32].iter_mut().enumerate() {
-                    *byte = b"0123456789abcdef"[(rng >> (124 - 4 * place)) as usize & 15];
-                }
-                id.length = 32;
-            }
-        }
-        id
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
-    }
-}
 
 /// What the cache did for an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,15 +63,6 @@ impl CacheMark {
             CacheMark::Stale { .. } => "stale",
         }
     }
-}
-
-/// Where a stored answer was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// In the memory of this node.
-    First,
-    /// In Redis.
-    Second,
 }
 
 /// What is spoken with the client.
@@ -227,14 +187,14 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
 /// Ends the record: one line of the access log, and the counters.
 pub fn end(core: &Generation, record: &RequestRecord) {
     let now_us = now_us();
-    meter::count(core, record, now_us);
+    count(core, record, now_us);
     let mut log = core.log.borrow_mut();
     if !log.is_on() {
         return;
     }
     let snapshot = &core.snapshot;
-    let cost = meter::cost(core, record);
-    let (cost, saved) = if record.cache.saves() { (0, cost) } else { (cost, 0) };
+    let money = cost(core, record);
+    let (cost, saved) = if record.cache.saves() { (0, money) } else { (money, 0) };
     let [cost, saved] = [cost, saved].map(|money| (money > 0).then(|| spell_money(money)));
     log.write(&Entry {
         unix_ms: unix_ms(),
@@ -264,4 +224,81 @@ pub fn end(core: &Generation, record: &RequestRecord) {
         drop(log);
         core.flush_log();
     }
+}
+
+/// A request has ended.
+fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
+    let counters = &core.counters;
+    let (mut saves, mut from_cache) = (false, false);
+    match record.cache {
+        CacheMark::Hit { .. } => {
+            counters.hits.add(1);
+            (saves, from_cache) = (true, true);
+        }
+        CacheMark::Miss | CacheMark::Refused | CacheMark::TooOld => counters.misses.add(1),
+        CacheMark::Joined => {
+            counters.joined.add(1);
+            saves = true;
+        }
+        CacheMark::Stale { .. } => {
+            counters.stale.add(1);
+            (saves, from_cache) = (true, true);
+        }
+        CacheMark::Bypass => counters.bypasses.add(1),
+    }
+    if record.failure.is_some() {
+        counters.failures.add(1);
+    }
+    let tokens = record.tokens.unwrap_or_default();
+    let billionths = cost(core, record) / 1000;
+    let amounts = match saves {
+        true => Amounts {
+            requests: 1,
+            saved_requests: 1,
+            saved_prompt_tokens: tokens.prompt,
+            saved_completion_tokens: tokens.completion,
+            saved_cost: billionths,
+            ..Amounts::default()
+        },
+        false => Amounts {
+            requests: 1,
+            prompt_tokens: tokens.prompt,
+            cached_tokens: tokens.cached,
+            completion_tokens: tokens.completion,
+            reasoning_tokens: tokens.reasoning,
+            cost: billionths,
+            ..Amounts::default()
+        },
+    };
+    let model = record.model.map_or(OTHER, |model| core.upstreams.models[model].series());
+    let tenant = record.tenant.map_or(OTHER, |tenant| core.tenant_series(tenant));
+    let key = Key { endpoint: record.endpoint as u8, model, tenant, status: record.status };
+    core.series.borrow_mut().add(&counters.series, key, amounts);
+    // Whoever is refused has used nothing.
+    if record.model.is_some() && (record.tenant.is_some() || core.snapshot.access == Access::Open) {
+        let credential = record.credential.map_or(0, u64::from_be_bytes);
+        core.usage.borrow_mut().add(&counters.usage, UsageKey { tenant, credential, model }, amounts);
+    }
+    let of_model = record.model.map_or(&counters.without_model, |model| core.upstreams.models[model].counters());
+    let Some(operation) = of_model.operation(record.endpoint as usize) else { return };
+    operation.duration.record(now_us.saturating_sub(record.started_us));
+    let Some(first_us) = record.first_byte_us.map(|at| at.saturating_sub(record.started_us)) else { return };
+    if record.failure.is_some() || record.status != 200 {
+        return;
+    }
+    match record.waited_us {
+        Some(waited_us) => counters.own_time_miss.0.record(first_us.saturating_sub(waited_us)),
+        None if matches!(record.cache, CacheMark::Hit { .. }) => counters.own_time_hit.0.record(first_us),
+        None => {}
+    }
+    if record.form == Form::Streaming && !from_cache {
+        operation.first_token.record(first_us);
+    }
+}
+
+/// What the answer of `record` costs, or would have, in 10^-12 of the unit of money.
+fn cost(core: &Generation, record: &RequestRecord) -> u64 {
+    let Some(tokens) = record.tokens else { return 0 };
+    let asked = || record.model.map(|model| core.snapshot.models[model].price);
+    record.price.or_else(asked).map_or(0, |price| price.of(tokens.prompt, tokens.completion))
 }

@@ -7,22 +7,26 @@ use std::sync::Arc;
 
 use shards::{Coalescing, Fingerprint, Fit, Group, Worth};
 
-use super::accept::{self, Accepted};
+use super::accept::{self, Accepted, Preface};
+use super::answer::End;
 use super::authenticate::{self, Principal};
+use super::buffers::BUFFER_BYTES;
+use super::call::{Call, run_call};
 use super::client::{ClientConnection, Filled};
 use super::endpoint::{self, Answerer, Route};
-use super::flight::{End, Subscriber};
+use super::entry::Acceptable;
+use super::flight::subscriber::Subscriber;
 use super::generation::{Current, Generation};
 use super::lookup::{self, Event, Step};
-use super::messages::Acceptable;
 use super::parse::{self, BodyPlace, Request};
-use super::purges::Tags;
-use super::quota::{Permit, Spender};
 use super::record::{self, CacheMark, RequestRecord, Truncation};
 use super::relay::{self, Next, Reader, Role};
+use super::spend::{Permit, Spender};
 use super::store::CompletionGuard;
+use super::tags::Tags;
 use super::upstream_request::UpstreamRequest;
-use super::{admit, decode, fingerprint, quota};
+use super::variant::{of_form, of_younger};
+use super::{admit, decode, fingerprint, spend};
 use crate::config::snapshot::{HealthPaths, KeyShown};
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
@@ -32,13 +36,6 @@ use crate::wire::http1::Persistence;
 
 /// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
 const LINGER_MS: u64 = 1000;
-
-/// Whether a connection may begin with HTTP/2's preface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preface {
-    Awaited,
-    Refused,
-}
 
 /// How the requests of a connection ended.
 pub enum Left {
@@ -77,7 +74,7 @@ enum Rest {
 /// Serves the one request of a stream of HTTP/2.
 pub async fn stream(current: &Current, socket: &mut Transport, client: Option<IpAddr>) {
     let core = current.core();
-    let _user = core.buffers.join();
+    let _user = core.memory.buffers.join();
     let begun = current.get();
     let timeout_ms = begun.snapshot.server.timeout_write_ms;
     let mut client = ClientConnection::new(&begun, socket, client);
@@ -126,7 +123,7 @@ fn refuse(generation: &Rc<Generation>, client: &mut ClientConnection<'_>, failur
 /// Serves requests until the connection falls quiet or ends.
 async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface, client: Option<IpAddr>) -> Rest {
     let core = current.core();
-    let _user = core.buffers.join();
+    let _user = core.memory.buffers.join();
     let begun = current.get();
     let timeout_ms = begun.snapshot.server.timeout_write_ms;
     let mut client = ClientConnection::new(&begun, socket, client);
@@ -178,7 +175,7 @@ async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface, c
             }
         }
         // Requests that came together are answered together.
-        let more = !client.pending().is_empty() && client.output.len() < super::core::BUFFER_BYTES / 2;
+        let more = !client.pending().is_empty() && client.output.len() < BUFFER_BYTES / 2;
         if !more && client.flush(timeout_ms).await.is_err() {
             break Rest::Closed;
         }
@@ -239,7 +236,7 @@ async fn answer(
         && let Some(fields) = relay::cors::preflight(client)
     {
         pass_over(client, record);
-        return Ok(relay::cors::allow(core, client, record, &fields));
+        return Ok(relay::preflight(core, client, record, &fields));
     }
     let route = endpoint::route(&core.snapshot.server.passthrough_paths, &client.head, client.pending())?;
     record.endpoint = route.endpoint;
@@ -277,7 +274,7 @@ async fn answer(
     };
     record.spender = Some(spender);
     let body = parse::body_bytes(client, &request.body);
-    let mut permit = Box::pin(quota::admit(core, spender, request.endpoint, request.facts.as_ref(), body)).await?;
+    let mut permit = Box::pin(spend::admit(core, spender, request.endpoint, request.facts.as_ref(), body)).await?;
     let end = answer_request(core, client, record, request, admission, fingerprint, Some(&mut permit)).await;
     permit.settle_cached(record.tokens);
     end
@@ -331,8 +328,8 @@ async fn answer_request(
                 let Some(request) = shared else { return Err(Failure::Internal.into()) };
                 let flight = match group {
                     Group::Everyone => request,
-                    Group::Younger => fingerprint::of_younger(&request),
-                    Group::SameForm => fingerprint::of_form(&request, form),
+                    Group::Younger => of_younger(&request),
+                    Group::SameForm => of_form(&request, form),
                 };
                 let event;
                 (event, subscriber) = match step {
@@ -371,10 +368,11 @@ async fn answer_request(
             let spending = permit.as_mut().and_then(|permit| permit.take_spending(core));
             // What others may want is looked for in the second level, by the first who asks.
             let is_first = |request: &Fingerprint| subscriber.flight().is_for(request);
-            let looked_for = shared.filter(|request| core.second.get().is_some() && is_first(request));
+            let looked_for = shared.filter(|request| core.cache.second.get().is_some() && is_first(request));
             let guard = CompletionGuard::new(core, subscriber.flight(), keep_as, tags, spending)
                 .with_second(fingerprint, looked_for.map(|_| acceptable));
-            subscriber.fly(core, upstream, guard);
+            let call = Call { core: core.clone(), upstream, flight: subscriber.flight().clone(), guard };
+            subscriber.fly(core.tasks.start(run_call, call));
         }
         let event = match relay::live(core, client, record, subscriber, acceptable, usage_event, role).await {
             Reader::Done(next) => {
@@ -413,7 +411,7 @@ fn understand(
     principal: &Principal,
     body: BodyPlace,
 ) -> Result<(Request, admit::Admission, Result<Fingerprint, NotStored>), Failure> {
-    let scratch = &mut *core.scratch.borrow_mut();
+    let scratch = &mut *core.memory.scratch.borrow_mut();
     let (request, reading) = parse::scan(client, route, body, scratch)?;
     let admission = admit::admit(core, principal, client, route, &request, scratch)?;
     let fingerprint = fingerprint::of(core, principal, &admission, client, &request, &reading, scratch);
@@ -424,7 +422,7 @@ fn understand(
 /// Passes over the request in hand. What is left of it would be taken for the next one: only if it is here whole can the
 /// connection go on.
 fn pass_over(client: &mut ClientConnection<'_>, record: &mut RequestRecord) {
-    match client.unread_of_request(record) {
+    match client.unread_of_request(record.delivery.persistence) {
         Some(length) => client.consume(length),
         // RFC 9112 9.6: the client is told.
         None => record.delivery.persistence = Persistence::Close,
@@ -445,7 +443,7 @@ fn discard(client: &mut ClientConnection<'_>, body: BodyPlace) {
 async fn linger(core: &Generation, client: &mut ClientConnection<'_>) {
     let timeout_ms = core.snapshot.server.timeout_write_ms;
     // Of a body that was too large or too slow there may be much here.
-    core.buffers.give(std::mem::take(&mut client.input));
+    core.memory.buffers.give(std::mem::take(&mut client.input));
     client.at = 0;
     if client.flush(timeout_ms).await.is_err() || client.settle(timeout_ms).await.is_err() {
         return;

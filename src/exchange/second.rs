@@ -13,13 +13,14 @@ use secrecy::{ExposeSecret, SecretString};
 use shards::Fingerprint;
 
 use self::link::Link;
-use super::core::Core;
-use super::messages::{Entry, Message};
-use super::purges::Tags;
+use super::entry::Entry;
+use super::purges::Purges;
+use super::tags::Tags;
 use super::value::{self, Unusable};
 use crate::net::tls::{self, TlsContext, TlsSettings};
 use crate::net::within;
 use crate::net::{Dial, DialOptions, Duplex, FastOpen, dial_any, now_ms, sleep_ms};
+use crate::observe::counters::Counters;
 use crate::wire::Span;
 use crate::wire::resp::{self, Reply};
 
@@ -52,6 +53,8 @@ pub struct Settings {
 /// One core's part of the second level.
 pub struct SecondLevel {
     settings: Settings,
+    counters: Arc<Counters>,
+    purges: Arc<Purges>,
     link: Link,
     /// Look-ups that failed, in a row, and until when none is made.
     failures: Cell<u32>,
@@ -66,9 +69,11 @@ struct PurgeFields {
 }
 
 impl SecondLevel {
-    pub fn new(settings: Settings) -> SecondLevel {
+    pub fn new(settings: Settings, counters: Arc<Counters>, purges: Arc<Purges>) -> SecondLevel {
         SecondLevel {
             settings,
+            counters,
+            purges,
             link: Link::default(),
             failures: Cell::new(0),
             rests_until_ms: Cell::new(0),
@@ -82,13 +87,13 @@ impl SecondLevel {
     }
 
     /// The answer to `request`, if there is one that may serve and it comes in time.
-    pub async fn look_up(&self, core: &Core, request: &Fingerprint, tags: Tags, most_bytes: u64) -> Option<Entry> {
-        let counters = &core.counters.second;
-        if !self.link.is_open() || now_ms() < self.rests_until_ms.get() || core.purges.is_ahead() {
+    pub async fn look_up(&self, request: &Fingerprint, tags: Tags, most_bytes: u64) -> Option<Entry> {
+        let counters = &self.counters.second;
+        if !self.link.is_open() || now_ms() < self.rests_until_ms.get() || self.purges.is_ahead() {
             counters.skipped.add(1);
             return None;
         }
-        let born = core.purges.latest();
+        let born = self.purges.latest();
         let (key, purges) = (key(request), PurgeFields::of(tags, request));
         let value = self.link.ask(&[b"GET", key.as_bytes()])?;
         // Behind it: what is purged between the two does not serve.
@@ -136,8 +141,8 @@ impl SecondLevel {
     }
 
     /// Writes an answer, in its own time or not at all.
-    pub fn write(&self, core: &Core, request: &Fingerprint, entry: &Entry, purges: &[u64]) {
-        let counters = &core.counters.second;
+    pub fn write(&self, request: &Fingerprint, entry: &Entry, purges: &[u64]) {
+        let counters = &self.counters.second;
         if !self.link.is_open() {
             return counters.writes_dropped.add(1);
         }
@@ -169,12 +174,12 @@ impl SecondLevel {
         }
     }
 
-    /// Connects, and does what is asked for, for ever.
-    pub async fn run(self: Rc<Self>, core: Rc<Core>) {
+    /// Connects, and does what is asked for, for ever. `lost` is told why there is no connection, each time.
+    pub async fn run(self: Rc<Self>, lost: impl Fn(String)) {
         let mut again_ms = AGAIN_MS;
         let context = match self.settings.tls.as_ref().map(TlsContext::new).transpose() {
             Ok(context) => context,
-            Err(error) => return self.report(&core, error.to_string()),
+            Err(error) => return self.report(&lost, error.to_string()),
         };
         loop {
             let why = match self.connect(context.as_ref()).await {
@@ -184,15 +189,15 @@ impl SecondLevel {
                 }
                 Err(why) => why,
             };
-            self.report(&core, why);
+            self.report(&lost, why);
             sleep_ms(again_ms).await;
             again_ms = (again_ms * 2).min(AGAIN_MAX_MS);
         }
     }
 
-    fn report(&self, core: &Core, why: String) {
-        core.counters.second.disconnects.add(1);
-        core.post_background(Message::SecondLevelLost { from: core.id, why });
+    fn report(&self, lost: &impl Fn(String), why: String) {
+        self.counters.second.disconnects.add(1);
+        lost(why);
     }
 
     async fn connect(&self, context: Option<&TlsContext>) -> Result<Duplex, String> {

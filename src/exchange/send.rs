@@ -5,15 +5,15 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use secrecy::zeroize::Zeroizing;
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::ExposeSecret;
 use shards::Fault;
 
 use super::flight::{Flight, Lane};
 use super::generation::Generation;
 use super::named::Named;
+use super::static_headers::{StaticHeaders, each_static_header};
 use super::upstream_request::UpstreamRequest;
-use crate::config::snapshot::{Backend, CredentialField, IncludeUsage};
+use crate::config::snapshot::{Backend, IncludeUsage};
 use crate::dialect::Edits;
 use crate::dialect::facts::{Endpoint, Form};
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
@@ -76,7 +76,7 @@ pub async fn request(
             socket.watch().shut_down_at(deadlines.head_ms);
             flight.set_alarm(lane, socket.watch().alarm());
             let posted = {
-                let output = &mut core.scratch.borrow_mut().text;
+                let output = &mut core.memory.scratch.borrow_mut().text;
                 output.clear();
                 builder.write_http1(output);
                 socket.post(output)
@@ -84,10 +84,10 @@ pub async fn request(
             match posted {
                 Some(written) => written,
                 None => {
-                    let mut output = core.buffers.take();
+                    let mut output = core.memory.buffers.take();
                     builder.write_http1(&mut output);
                     let (written, output) = socket.write(output).await;
-                    core.buffers.give(output);
+                    core.memory.buffers.give(output);
                     written
                 }
             }
@@ -106,13 +106,13 @@ pub async fn request(
     };
     let sent_us = now_us();
     let mut input = Vec::new();
-    let mut head = core.response_heads.take();
+    let mut head = core.memory.response_heads.take();
     let asked = if upstream.head.method == Method::Head { Asked::Head } else { Asked::Other };
     // A backend may answer and close before it has read everything: its answer counts, not our broken write.
     let (mut interim, mut ended, mut refused) = (0, false, false);
     loop {
         if !input.is_empty() {
-            match core.known_responses.borrow_mut().parse_response(&input, asked, &mut head) {
+            match core.memory.known_responses.borrow_mut().parse_response(&input, asked, &mut head) {
                 Ok(Progress::Complete) => {
                     if head.status >= 200 {
                         upstream.waited_since(sent_us);
@@ -137,8 +137,8 @@ pub async fn request(
         }
         if !ended {
             let result = if input.is_empty() {
-                core.buffers.give(std::mem::take(&mut input));
-                poll_fn(|context| lease.poll_read_new(|| core.buffers.take(), &mut input, context)).await
+                core.memory.buffers.give(std::mem::take(&mut input));
+                poll_fn(|context| lease.poll_read_new(|| core.memory.buffers.take(), &mut input, context)).await
             } else {
                 if input.capacity() == input.len() {
                     input.reserve(HEAD_BYTES);
@@ -172,32 +172,6 @@ pub async fn request(
                 Origin::Reused | Origin::Fresh => SendFault::Failed(Fault::Closed),
             });
         }
-    }
-}
-
-/// Fields that all requests to one backend have, as HTTP/1.1 writes them.
-pub struct StaticHeaders(SecretSlice<u8>);
-
-impl StaticHeaders {
-    pub fn of(backend: &Backend) -> StaticHeaders {
-        let mut bytes = Vec::new();
-        encode::field(&mut bytes, "host", backend.authority.as_bytes());
-        static_headers(backend, |name, value| encode::field(&mut bytes, name, value));
-        StaticHeaders(bytes.into())
-    }
-}
-
-/// Hands each field to `put` that all requests to `backend` have, but for the one by which HTTP/2 frames a message.
-fn static_headers(backend: &Backend, mut put: impl FnMut(&str, &[u8])) {
-    // What is compressed cannot be looked into as it comes.
-    put("accept-encoding", b"identity");
-    put("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
-    let Some(secret) = &backend.api_key else { return };
-    let secret = secret.expose_secret().as_bytes();
-    match backend.credential_field {
-        CredentialField::Authorization => put("authorization", &Zeroizing::new([b"Bearer ", secret].concat())),
-        CredentialField::XApiKey => put("x-api-key", secret),
-        CredentialField::ApiKey => put("api-key", secret),
     }
 }
 
@@ -303,7 +277,7 @@ impl<'a> RequestBuilder<'a> {
             (Ok(name), Ok(value)) => drop(request.headers_mut().append(name, value)),
             _ => sayable = false,
         };
-        static_headers(self.backend, &mut put);
+        each_static_header(self.backend, &mut put);
         self.fields(put);
         sayable.then_some(request)
     }

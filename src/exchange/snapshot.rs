@@ -4,54 +4,22 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use shards::{Fingerprint, Heat, Restored};
+use shards::{Heat, Restored};
 
 use super::core::Core;
-use super::fingerprint::{of_form, of_question, of_younger};
-use super::messages::{Entry, Message};
-use super::purges::{Purges, Tags};
+use super::kept::{Kept, Slice, TakenBack};
+use super::message::Message;
+use super::purges::Purges;
+use super::tags::Tags;
 use super::value::{self, Unusable};
+use super::variant::{of_form, of_question, of_younger};
 use crate::dialect::facts::Form;
 use crate::limits::{SNAPSHOT_ENTRY_BYTES, SNAPSHOT_SLICE_BYTES, SNAPSHOT_SLICE_SLOTS};
 use crate::observe::snapshots::RestoreResult;
 
-/// An answer, and how likely it is asked for again.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    pub request: Fingerprint,
-    pub heat: Heat,
-    pub entry: Arc<Entry>,
-}
-
-/// A part of a core's answers.
-#[derive(Debug)]
-pub struct Slice {
-    /// Of the snapshot that asked for it.
-    pub number: u64,
-    pub kept: Vec<Kept>,
-    /// Where to go on; none at the end.
-    pub next: Option<u32>,
-}
-
-/// What became of a slice that went back to its core.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TakenBack {
-    results: [u32; RestoreResult::ALL.len()],
-}
-
-impl TakenBack {
-    fn add(&mut self, result: RestoreResult) {
-        self.results[result as usize] += 1;
-    }
-
-    pub fn count(&self, result: RestoreResult) -> u64 {
-        u64::from(self.results[result as usize])
-    }
-}
-
 /// Hands the next slice to the I/O core: from slot `at` down, or from the last one.
 pub fn give(core: &Core, number: u64, at: Option<u32>) {
-    let shard = core.shard.borrow();
+    let shard = core.cache.shard.borrow();
     let at = at.unwrap_or(shard.cache().len() as u32);
     let now = core.now();
     let (mut kept, mut bytes) = (Vec::new(), 0);
@@ -62,7 +30,7 @@ pub fn give(core: &Core, number: u64, at: Option<u32>) {
         if is_question
             && size_bytes <= SNAPSHOT_ENTRY_BYTES
             && entry.left_ms(now) > 0
-            && core.purges.is_current(entry, fingerprint)
+            && core.cache.purges.is_current(entry, fingerprint)
         {
             kept.push(Kept { request: *fingerprint, heat, entry: entry.clone() });
             bytes += size_bytes;
@@ -88,13 +56,13 @@ fn take_one(core: &Core, Kept { request, heat, entry }: Kept) -> RestoreResult {
     if left_ms == 0 {
         return RestoreResult::Expired;
     }
-    if !core.purges.is_current(&entry, &request) {
+    if !core.cache.purges.is_current(&entry, &request) {
         return RestoreResult::Purged;
     }
     let forms = [Form::NonStreaming, Form::Streaming].map(|form| of_form(&request, form));
     let flights = [request, of_younger(&request), forms[0], forms[1]];
     let size_bytes = entry.size_bytes();
-    let restored = core.shard.borrow_mut().restore(request, &flights, (entry, size_bytes), now, left_ms, heat);
+    let restored = core.cache.shard.borrow_mut().restore(request, &flights, (entry, size_bytes), now, left_ms, heat);
     match restored {
         Restored::Stored => RestoreResult::Restored,
         Restored::Present => RestoreResult::Newer,

@@ -5,16 +5,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shards::{CoalesceEvent, Fingerprint, Fit};
+use shards::{Fingerprint, Fit};
 
-use super::flight::{End, Flight, Reuse};
+use super::answer::{End, Reuse};
+
+use super::entry::{Acceptable, Entry, fit};
+use super::flight::Flight;
 use super::generation::Generation;
-use super::lookup::found;
-use super::messages::{Acceptable, Entry, keep};
-use super::purges::Tags;
-use super::quota::Spending;
+use super::owner::keep;
 use super::relay::Captured;
 use super::second::SecondLevel;
+use super::spend::Spending;
+use super::tags::Tags;
 use super::upstream_request::UpstreamRequest;
 use crate::dialect::facts::{NotStored, TokenUsage};
 use crate::error::{Blame, Failure};
@@ -53,7 +55,7 @@ impl CompletionGuard {
         spending: Option<Spending>,
     ) -> CompletionGuard {
         core.counters.flights.add(1);
-        let born = core.purges.latest();
+        let born = core.cache.purges.latest();
         CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as, tags, born, spending, second: None }
     }
 
@@ -67,7 +69,7 @@ impl CompletionGuard {
 
     /// The answer to `request` is to be written to the second level, and looked for there if the leader takes what it has.
     pub fn with_second(mut self, request: Option<Fingerprint>, looked_for: Option<Acceptable>) -> CompletionGuard {
-        if let (Some(level), Some(request)) = (self.core.second.get(), request) {
+        if let (Some(level), Some(request)) = (self.core.cache.second.get(), request) {
             let purges = level.known_purges(&request, self.tags);
             self.second = Some(SecondPart { level: level.clone(), request, looked_for, purges });
         }
@@ -85,12 +87,12 @@ impl CompletionGuard {
             return false;
         };
         let max = self.core.snapshot.cache.max_entry_bytes;
-        let entry = level.look_up(&self.core, request, self.tags, max).await;
+        let entry = level.look_up(request, self.tags, max).await;
         *purges = level.known_purges(request, self.tags);
         // The leader has handed on its request: it has to take what it gets.
         let entry = entry.map(Arc::new).filter(|entry| {
-            matches!(found(&self.core, entry.clone(), *acceptable), CoalesceEvent::Found(_, Fit::Usable))
-                && self.core.purges.is_current(entry, request)
+            fit(entry.clone(), *acceptable, self.core.now()).1 == Fit::Usable
+                && self.core.cache.purges.is_current(entry, request)
         });
         let Some(entry) = entry else { return false };
         if self.flight.is_local() {
@@ -140,9 +142,9 @@ impl CompletionGuard {
             Err(reason) => unkept(reason),
         };
         if let (Some(second), Reuse::Kept(entry)) = (&self.second, &reuse)
-            && self.core.purges.is_current(entry, &second.request)
+            && self.core.cache.purges.is_current(entry, &second.request)
         {
-            second.level.write(&self.core, &second.request, entry, &second.purges);
+            second.level.write(&second.request, entry, &second.purges);
         }
         if let (Some(fingerprint), Reuse::Kept(entry)) = (self.keep_as, &reuse) {
             keep(&self.core, fingerprint, entry.clone());

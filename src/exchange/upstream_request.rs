@@ -11,7 +11,7 @@ use super::generation::Generation;
 use super::memory::Reserved;
 use super::named::Named;
 use super::parse::{BodyPlace, Request};
-use super::record::RequestId;
+use super::request_id::RequestId;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
 use crate::net::{now_ms, now_us};
@@ -57,7 +57,7 @@ impl UpstreamRequest {
             BodyPlace::Apart { .. } => client.head.length,
         };
         let message = if length > COPY_BYTES && client.at == 0 && client.input.len() == length {
-            std::mem::replace(&mut client.input, core.buffers.take())
+            std::mem::replace(&mut client.input, core.memory.buffers.take())
         } else {
             let message = client.pending().get(..length).unwrap_or(&[]).to_vec();
             client.consume(length);
@@ -69,7 +69,7 @@ impl UpstreamRequest {
             form: request.form,
             facts: request.facts.take(),
             named: request.named,
-            head: std::mem::replace(&mut client.head, core.request_heads.take()),
+            head: std::mem::replace(&mut client.head, core.memory.request_heads.take()),
             request_id,
             waited_us: Cell::new(0),
             message,
@@ -145,10 +145,10 @@ impl UpstreamRequest {
     pub fn release(mut self, core: &Generation) {
         // Emptied: it comes back as the head of a line with nothing in hand.
         self.head.clear();
-        core.request_heads.give(self.head);
-        core.buffers.give(self.message);
+        core.memory.request_heads.give(self.head);
+        core.memory.buffers.give(self.message);
         if let BodyPlace::Apart { bytes } = self.body {
-            core.buffers.give(bytes);
+            core.memory.buffers.give(bytes);
         }
     }
 }
@@ -157,7 +157,7 @@ fn compact(core: &Generation, body: BodyPlace) -> BodyPlace {
     match body {
         BodyPlace::Apart { bytes } if bytes.len() <= COPY_BYTES => {
             let copy = bytes.to_vec();
-            core.buffers.give(bytes);
+            core.memory.buffers.give(bytes);
             BodyPlace::Apart { bytes: copy }
         }
         other => other,

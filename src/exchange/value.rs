@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use shards::{Fingerprint, Millis};
 
 use crate::dialect::facts::{Endpoint, Form, TokenUsage};
-use crate::exchange::messages::Entry;
-use crate::exchange::purges::Tags;
+use crate::exchange::entry::Entry;
+use crate::exchange::tags::Tags;
 use crate::net::{now_ms, unix_ms};
 
 /// Names what follows; another layout has another one.

@@ -1,8 +1,10 @@
 //! Starts tasks on a data core. A panic in a task ends only that task and is counted; otherwise it would unwind the
 //! runtime and end the core with all of its connections.
 
+use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -87,88 +89,93 @@ pub fn spawn_lasting<F: Future<Output = ()>>(panics: &Panics, make: impl Fn() ->
     });
 }
 
-/// A pool of memory for tasks of one kind, which take an `A` as argument. Allocating each task anew would use cold
-/// memory.
-pub struct TaskPool<A> {
-    free: RefCell<Vec<TaskSlot<A>>>,
+/// A pool of memory for tasks that are made by the same functions again and again. Allocating each task anew would use
+/// cold memory.
+pub struct TaskPool {
+    /// A list of free places for each function.
+    free: RefCell<Vec<(TypeId, Box<dyn Any>)>>,
     panics: Panics,
 }
 
-type TaskSlot<A> = Pin<Box<dyn Reused<A>>>;
+/// Most free places of a kind that are kept.
+const TASK_PLACES_MAX: usize = 64;
 
-/// Most free slots that are kept.
-const TASK_SLOTS_MAX: usize = 64;
-
-impl<A: 'static> TaskPool<A> {
-    pub fn new(panics: Panics) -> TaskPool<A> {
+impl TaskPool {
+    pub fn new(panics: Panics) -> TaskPool {
         TaskPool { free: RefCell::default(), panics }
     }
 
-    /// Makes the task `make(argument)` inline. `make` must be the same closure each time, because a slot holds the
-    /// future type it was allocated for. The task starts when it is first polled, or dropped.
-    pub fn start<F>(&self, make: impl Fn(A) -> F + 'static, argument: A) -> InlineTask<A>
+    /// Makes the task `make(argument)` inline. It starts when it is first polled, or dropped.
+    pub fn start<A, M, F>(&self, make: M, argument: A) -> InlineTask
     where
+        A: 'static,
+        M: Fn(A) -> F + 'static,
         F: Future<Output = ()> + 'static,
     {
-        let free = self.free.borrow_mut().pop();
-        let mut slot =
-            free.unwrap_or_else(|| Box::pin(Place { make, panics: self.panics.clone(), running: None::<F> }));
-        slot.as_mut().begin(argument);
-        InlineTask { slot: Some(slot) }
+        let mut place = self.places::<M, F, _>(Vec::pop).unwrap_or_else(|| {
+            Box::pin(Place { panics: self.panics.clone(), running: None::<F>, made_by: PhantomData::<M> })
+        });
+        place.as_mut().project().running.set(Some(make(argument)));
+        InlineTask { place: Some(place) }
+    }
+
+    /// Shows `look` the free places for tasks that an `M` makes.
+    fn places<M: 'static, F: 'static, R>(&self, look: impl FnOnce(&mut Vec<Pin<Box<Place<M, F>>>>) -> R) -> R {
+        let mut free = self.free.borrow_mut();
+        let kind = TypeId::of::<M>();
+        let at = free.iter().position(|(of, _)| *of == kind).unwrap_or_else(|| {
+            free.push((kind, Box::new(Vec::<Pin<Box<Place<M, F>>>>::new())));
+            free.len() - 1
+        });
+        match free[at].1.downcast_mut() {
+            Some(places) => look(places),
+            None => look(&mut Vec::new()), // a function makes futures of one type
+        }
     }
 }
 
 /// A child task that its owner polls, which saves a task in the runtime and the wake-ups between the two. Dropped
 /// before its end, it is detached and runs on as its own task. A panic ends only the child and is counted.
-pub struct InlineTask<A: 'static> {
+pub struct InlineTask {
     /// Until the task has ended.
-    slot: Option<TaskSlot<A>>,
+    place: Option<Pin<Box<dyn Reused>>>,
 }
 
-impl<A> InlineTask<A> {
-    /// Polls the task. When it is ready, its slot returns to `pool`.
-    pub fn poll(&mut self, pool: &TaskPool<A>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(slot) = &mut self.slot else { return Poll::Ready(()) };
-        let state = slot.as_mut().poll(context);
+impl InlineTask {
+    /// Polls the task. When it is ready, its place returns to `pool`.
+    pub fn poll(&mut self, pool: &TaskPool, context: &mut Context<'_>) -> Poll<()> {
+        let Some(place) = &mut self.place else { return Poll::Ready(()) };
+        let state = place.as_mut().poll(context);
         if state.is_ready() {
-            let mut free = pool.free.borrow_mut();
-            if free.len() < TASK_SLOTS_MAX {
-                free.extend(self.slot.take());
-            }
-            self.slot = None;
+            self.place.take().into_iter().for_each(|place| place.give_back(pool));
         }
         state
     }
 }
 
-impl<A> Drop for InlineTask<A> {
+impl Drop for InlineTask {
     fn drop(&mut self) {
-        if let Some(mut slot) = self.slot.take().filter(|_| super::is_running()) {
-            super::spawn_raw(poll_fn(move |context| slot.as_mut().poll(context)));
+        if let Some(mut place) = self.place.take().filter(|_| super::is_running()) {
+            super::spawn_raw(poll_fn(move |context| place.as_mut().poll(context)));
         }
     }
 }
 
-trait Reused<A> {
-    fn begin(self: Pin<&mut Self>, argument: A);
+trait Reused {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()>;
+    fn give_back(self: Pin<Box<Self>>, pool: &TaskPool);
 }
 
 pin_project! {
     struct Place<M, F> {
-        make: M,
         panics: Panics,
         #[pin]
         running: Option<F>,
+        made_by: PhantomData<M>,
     }
 }
 
-impl<A, M: Fn(A) -> F, F: Future<Output = ()>> Reused<A> for Place<M, F> {
-    fn begin(self: Pin<&mut Self>, argument: A) {
-        let mut place = self.project();
-        place.running.set(Some((place.make)(argument)));
-    }
-
+impl<M: 'static, F: Future<Output = ()> + 'static> Reused for Place<M, F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut place = self.project();
         let Some(running) = place.running.as_mut().as_pin_mut() else { return Poll::Ready(()) };
@@ -180,6 +187,14 @@ impl<A, M: Fn(A) -> F, F: Future<Output = ()>> Reused<A> for Place<M, F> {
         place.running.set(None);
         Poll::Ready(())
     }
+
+    fn give_back(self: Pin<Box<Self>>, pool: &TaskPool) {
+        pool.places::<M, F, _>(|places| {
+            if places.len() < TASK_PLACES_MAX {
+                places.push(self);
+            }
+        });
+    }
 }
 
 #[cfg(all(test, not(sim)))]
@@ -189,11 +204,19 @@ mod tests {
 
     use std::future::poll_fn;
 
-    use super::{InlineTask, Panics, TASK_SLOTS_MAX, TaskPool, spawn};
+    use super::{InlineTask, Panics, TASK_PLACES_MAX, TaskPool, spawn};
     use crate::net::runtime::run_data_core;
     use crate::net::sleep_ms;
 
     type Log = Rc<RefCell<Vec<String>>>;
+
+    /// Free places for `interrupt`.
+    fn kept(pool: &TaskPool) -> usize {
+        fn count<A, M: Fn(A) -> F + 'static, F: 'static>(pool: &TaskPool, _: M) -> usize {
+            pool.places::<M, F, _>(|places| places.len())
+        }
+        count(pool, interrupt)
+    }
 
     /// Logs its start, waits `wait_ms`, and logs its end, unless its name is `panics`.
     async fn interrupt((wait_ms, name, log): (u64, &'static str, Log)) {
@@ -205,7 +228,7 @@ mod tests {
         log.borrow_mut().push(format!("{name} ends"));
     }
 
-    async fn to_its_end<A>(task: &mut InlineTask<A>, pool: &TaskPool<A>) {
+    async fn to_its_end(task: &mut InlineTask, pool: &TaskPool) {
         poll_fn(|context| task.poll(pool, context)).await;
     }
 
@@ -216,7 +239,7 @@ mod tests {
         let core = async {
             to_its_end(&mut pool.start(interrupt, (1, "one", log.clone())), &pool).await;
             to_its_end(&mut pool.start(interrupt, (0, "panics", log.clone())), &pool).await;
-            assert_eq!(pool.free.borrow().len(), 1, "both tasks used the same slot");
+            assert_eq!(kept(&pool), 1, "both tasks used the same slot");
             // Never polled, and in the middle of its wait: both continue detached.
             drop(pool.start(interrupt, (0, "two", log.clone())));
             let mut three = pool.start(interrupt, (1, "three", log.clone()));
@@ -251,13 +274,13 @@ mod tests {
         let log = Log::default();
         let pool = TaskPool::new(Panics::default());
         let core = async {
-            let started = (0..TASK_SLOTS_MAX + 9).map(|_| pool.start(interrupt, (0, "one", log.clone())));
+            let started = (0..TASK_PLACES_MAX + 9).map(|_| pool.start(interrupt, (0, "one", log.clone())));
             for mut task in started.collect::<Vec<_>>() {
                 to_its_end(&mut task, &pool).await;
             }
         };
         run_data_core(core).expect("a ring");
-        assert_eq!(pool.free.borrow().len(), TASK_SLOTS_MAX);
+        assert_eq!(kept(&pool), TASK_PLACES_MAX);
     }
 
     struct Told(Rc<RefCell<Vec<&'static str>>>);

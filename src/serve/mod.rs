@@ -11,9 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::snapshot::{Listen, ListenerSettings, Protocol, ProxyHeader};
+use crate::exchange::accept::Preface;
 use crate::exchange::core::Core;
 use crate::exchange::generation::{Current, Generation};
-use crate::exchange::run::{self, Left, Preface};
+use crate::exchange::run::{self, Left};
 use crate::net::tls::{self, AcceptSettings, Agreed, TicketChain, TlsAcceptor, TlsError, TlsFault, TlsStream};
 use crate::net::{Socket, Transport};
 use crate::observe::counters::HandshakeResult;

@@ -137,6 +137,14 @@ impl Upstreams {
         self.backends.iter().for_each(|backend| backend.look_elsewhere());
     }
 
+    /// Sets the gauges.
+    pub fn publish(&self) {
+        self.backends.iter().for_each(|backend| backend.publish());
+        for model in &self.models {
+            model.counters().queue_depth.set(model.queue.waiting.borrow().waiting() as u64);
+        }
+    }
+
     /// Closes connections that were idle for too long. For a timer.
     pub fn reap(&self) {
         let now = self.now();

@@ -132,7 +132,7 @@ pub fn root_paths(code: &str) -> Vec<(usize, [String; 2])> {
 }
 
 /// The next segment of a path with the text behind it; one for each branch of a group.
-fn branches(text: &str) -> Vec<(String, &str)> {
+pub fn branches(text: &str) -> Vec<(String, &str)> {
     let text = text.trim_start();
     let Some(inside) = text.strip_prefix('{') else {
         let end = text.find(|letter: char| !(letter.is_alphanumeric() || letter == '_')).unwrap_or(text.len());

@@ -13,7 +13,7 @@ use ringway::upstream::message::UpstreamMessage;
 
 use ringway::cores::supervise::{self, Beat};
 use ringway::exchange::board::Board;
-use ringway::exchange::messages::Message;
+use ringway::exchange::message::Message;
 use ringway::net::Dial;
 use ringway::net::channel::{Inbox, Notifier, Outbox, connect};
 use ringway::net::runtime::run_data_core;

@@ -10,8 +10,10 @@ use ringway::config::load::load;
 use ringway::config::snapshot::{Address, Backend, Concurrent, Counted, PurgeScope, Snapshot};
 use ringway::exchange::board::Board;
 use ringway::exchange::core::Core;
+use ringway::exchange::deliver::deliver;
 use ringway::exchange::generation::{Current, Generation};
-use ringway::exchange::messages::{Message, deliver};
+use ringway::exchange::message::Message;
+use ringway::exchange::tick;
 use ringway::net::channel::{Notifier, Outbox, connect};
 use ringway::net::sim::{Place, TaskId, World};
 use ringway::net::{Dial, EventFdReader, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
@@ -291,7 +293,7 @@ impl House {
             house.servants.push(world.spawn(place, async move {
                 loop {
                     sleep_ms(1000).await;
-                    current.tick();
+                    tick::tick(&current);
                 }
             }));
         }
@@ -350,7 +352,7 @@ impl House {
     pub fn check(&self) {
         for core in self.generations() {
             assert_eq!(core.panics.count(), 0, "a task of core {:?} panicked", core.id);
-            if let Ok(shard) = core.shard.try_borrow() {
+            if let Ok(shard) = core.cache.shard.try_borrow() {
                 shard.check();
             }
             core.upstreams.models.iter().for_each(|model| model.queue.waiting.borrow().check());
@@ -423,11 +425,11 @@ impl House {
             let counters = &core.counters;
             let open = [&counters.connections, &counters.exchanges, &counters.flights, &counters.permits];
             assert_eq!(open.map(|counter| counter.get()), [0; 4], "core {:?} holds: {counters:?}", core.id);
-            let left: Vec<String> = core.flights.borrow().values().map(|flight| flight.describe()).collect();
+            let left: Vec<String> = core.flights.joinable.borrow().values().map(|flight| flight.describe()).collect();
             assert!(left.is_empty(), "flights in the map of core {:?}: {left:#?}", core.id);
-            assert_eq!(core.feeding.borrow().len(), 0, "flights that feed others: {}", self.describe());
-            assert_eq!(core.displaced.borrow().len(), 0, "displaced copies: {}", self.describe());
-            assert_eq!(core.shard.borrow().flights().len(), 0, "flights owned by core {:?}", core.id);
+            assert_eq!(core.flights.feeding.borrow().len(), 0, "flights that feed others: {}", self.describe());
+            assert_eq!(core.flights.displaced.borrow().len(), 0, "displaced copies: {}", self.describe());
+            assert_eq!(core.cache.shard.borrow().flights().len(), 0, "flights owned by core {:?}", core.id);
             for model in &core.upstreams.models {
                 assert_eq!(model.queue.waiting.borrow().taken(), 0, "turns at a model of core {:?}", core.id);
             }
@@ -464,9 +466,10 @@ impl House {
     pub fn describe(&self) -> String {
         let core = |core: &Rc<Current>| {
             let core = core.core();
-            let flights: Vec<String> = core.flights.borrow().values().map(|flight| flight.describe()).collect();
-            let feeding: Vec<String> = core.feeding.borrow().values().map(|flight| flight.describe()).collect();
-            let owned = core.shard.borrow().flights().len();
+            let flights: Vec<String> =
+                core.flights.joinable.borrow().values().map(|flight| flight.describe()).collect();
+            let feeding: Vec<String> = core.flights.feeding.borrow().values().map(|flight| flight.describe()).collect();
+            let owned = core.cache.shard.borrow().flights().len();
             format!(
                 "{:?}: {:?}\nowns {owned} flights, takes part in {flights:?}, feeds {feeding:?}\n",
                 core.id, core.counters

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ringway::exchange::messages::Message;
+use ringway::exchange::message::Message;
 use ringway::net::now_us;
 use ringway::upstream::node::NodeGeneration;
 

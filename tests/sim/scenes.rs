@@ -185,7 +185,7 @@ fn who_goes_alone_for_want_of_room_gets_what_expired_too() {
         let setup = Setup { ttl_ms: 100, stale_ms: 3_600_000, ..NODE };
         let mut story = Story::begin(world, setup.clone(), CROWD);
         for core in &story.house.cores {
-            core.core().shard.replace(Shard::new(setup.cache_bytes, 0, setup.stale_ms));
+            core.core().cache.shard.replace(Shard::new(setup.cache_bytes, 0, setup.stale_ms));
         }
         // Fetched outside of any flight, and kept all the same.
         story.invite(PLAIN, vec![Wish { directive: Some("no-cache"), ..prompt(1, WHOLE) }]);

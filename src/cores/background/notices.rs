@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::exchange::messages::Message;
+use crate::exchange::message::Message;
 use crate::net::Dial;
 use crate::net::channel::Outbox;
 use crate::upstream::message::{HealthNews, UpstreamMessage};

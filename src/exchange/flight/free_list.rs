@@ -8,8 +8,6 @@ use shards::Fingerprint;
 
 use super::Flight;
 use super::state::{Stage, State};
-use crate::exchange::core::Core;
-use crate::exchange::generation::Generation;
 use crate::net::now_ms;
 
 /// Most flights that are kept, and for how many readers one of them has room at most.
@@ -21,27 +19,27 @@ pub struct FreeList {
     spare: RefCell<Vec<Rc<Flight>>>,
 }
 
-impl Flight {
-    pub(super) fn new(core: &Generation, fingerprint: Option<Fingerprint>, stage: Stage) -> Rc<Flight> {
-        if let Some(mut flight) = core.free_flights.spare.borrow_mut().pop()
+impl FreeList {
+    /// A flight that keeps an answer of `whole_max` bytes whole.
+    pub(super) fn take(&self, fingerprint: Option<Fingerprint>, stage: Stage, whole_max: u64) -> Rc<Flight> {
+        if let Some(mut flight) = self.spare.borrow_mut().pop()
             && let Some(it) = Rc::get_mut(&mut flight)
         {
             it.fingerprint = fingerprint;
             let state = it.state.get_mut();
             (state.stage, state.heard_ms) = (stage, now_ms());
-            state.whole_max = core.snapshot.cache.max_entry_bytes;
+            state.whole_max = whole_max;
             return flight;
         }
-        let state = State::new(stage, core.snapshot.cache.max_entry_bytes, now_ms());
-        Rc::new(Flight { fingerprint, state: RefCell::new(state) })
+        Rc::new(Flight { fingerprint, state: RefCell::new(State::new(stage, whole_max, now_ms())) })
     }
 
-    /// For the last one who leaves: keeps the flight for the next, since new memory would be cold.
-    pub(super) fn put_away(self: &Rc<Flight>, core: &Core) {
-        let mut free_flights = core.free_flights.spare.borrow_mut();
-        if free_flights.len() < FREE_LIST_MAX && self.state.borrow().readers.capacity() <= READERS_KEPT {
-            self.state.borrow_mut().clear();
-            free_flights.push(self.clone());
+    /// From the last one who leaves.
+    pub(super) fn give(&self, flight: &Rc<Flight>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < FREE_LIST_MAX && flight.state.borrow().readers.capacity() <= READERS_KEPT {
+            flight.state.borrow_mut().clear();
+            spare.push(flight.clone());
         }
     }
 }

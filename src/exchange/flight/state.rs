@@ -8,11 +8,10 @@ use bytes::Bytes;
 use shards::CoreId;
 use smallvec::SmallVec;
 
-use super::{AnswerHead, End, Reuse, Source};
 use crate::dialect::facts::Endpoint;
-use crate::exchange::messages::Entry;
-use crate::exchange::purges::Tags;
-use crate::exchange::record::Level;
+use crate::exchange::answer::{AnswerHead, End, Reuse, Source};
+use crate::exchange::entry::{Entry, Level};
+use crate::exchange::tags::Tags;
 use crate::net::{self, watch::Alarm};
 use crate::wire::http1::encode;
 
@@ -105,11 +104,11 @@ pub(super) struct State {
     pub(super) told_ms: u64,
     /// An expired answer, for the case that every backend fails.
     pub(super) stale: Option<Arc<Entry>>,
-    /// See [`super::Flight::born`].
+    /// See `Flight::born`.
     pub(super) born: u64,
     pub(super) tags: Tags,
     pub(super) level: Level,
-    /// Which [`crate::exchange::core::Fresh`] is the end of the log; 0 for none.
+    /// Which [`crate::exchange::scratch::Fresh`] is the end of the log; 0 for none.
     pub(super) fresh: u64,
 }
 

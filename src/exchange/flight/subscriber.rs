@@ -7,16 +7,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::state::Stage;
-use super::{AnswerHead, DirectWriter, End, Flight, Served};
+use super::Flight;
+use super::state::{DirectWriter, Served, Stage};
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
-use crate::exchange::call::{Call, run_call};
+use crate::exchange::answer::{AnswerHead, End};
 use crate::exchange::core::Core;
-use crate::exchange::generation::Generation;
-use crate::exchange::messages::{Entry, Message, settle};
-use crate::exchange::store::CompletionGuard;
-use crate::exchange::upstream_request::UpstreamRequest;
+use crate::exchange::entry::Entry;
+use crate::exchange::message::Message;
+use crate::exchange::owner::settle;
 use crate::net::InlineTask;
 use crate::net::watch::{Interrupt, Watch};
 
@@ -27,7 +26,7 @@ pub struct Subscriber {
     pub(super) place: usize,
     pub(super) opened: bool,
     /// The task that reads the backend, as long as nothing else is waited for here: mostly it ends before that.
-    pub(super) inline_call: Option<InlineTask<Call>>,
+    pub(super) inline_call: Option<InlineTask>,
 }
 
 /// What a reader finds next. Small, because every event of a stream brings one; what it comes with is in the subscriber.
@@ -63,9 +62,8 @@ impl Subscriber {
     }
 
     /// Takes aboard the task that reads the backend: it goes on while this reader waits for its turn.
-    pub fn fly(&mut self, core: &Rc<Generation>, upstream: UpstreamRequest, guard: CompletionGuard) {
-        let call = Call { core: core.clone(), upstream, flight: self.flight.clone(), guard };
-        self.inline_call = Some(self.core.calls.start(run_call, call));
+    pub fn fly(&mut self, call: InlineTask) {
+        self.inline_call = Some(call);
     }
 
     /// Lets it go on by itself. To be said before anything else is waited for: a slow client must not hold up those who
@@ -103,7 +101,7 @@ impl Subscriber {
             return Poll::Ready(turn);
         }
         if let Some(inline_call) = &mut self.inline_call {
-            let state = inline_call.poll(&self.core.calls, context);
+            let state = inline_call.poll(&self.core.tasks, context);
             if state.is_ready() {
                 self.inline_call = None;
             }
@@ -222,7 +220,7 @@ impl Subscriber {
     pub fn read<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> R {
         let mut state = self.flight.state.borrow_mut();
         let at = state.at(self.place).max(state.base);
-        let fresh = self.core.fresh.borrow();
+        let fresh = self.core.memory.fresh.borrow();
         let (taken, result) = if fresh.serial == state.fresh && at + fresh.bytes.len() as u64 == state.reach() {
             take(&fresh.bytes)
         } else {
@@ -255,7 +253,7 @@ impl Drop for Subscriber {
         self.leave();
         // Whoever else was in it has left before.
         if Rc::strong_count(&self.flight) == 1 {
-            self.flight.put_away(&self.core);
+            self.core.flights.free.give(&self.flight);
         }
     }
 }

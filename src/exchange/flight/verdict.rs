@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::Flight;
 use super::state::Stage;
-use super::{End, Flight};
 use crate::error::Failure;
+use crate::exchange::answer::End;
 use crate::exchange::core::Core;
-use crate::exchange::messages::{Entry, Message};
-use crate::exchange::record::Level;
+use crate::exchange::entry::{Entry, Level};
+use crate::exchange::message::Message;
 
 impl Flight {
     pub fn found(&self, core: &Core, entry: Arc<Entry>) {
@@ -48,7 +49,7 @@ impl Flight {
         state.wake();
         drop(state);
         let Some(fingerprint) = self.fingerprint else { return };
-        core.feeding.borrow_mut().remove(&(fingerprint, number));
+        core.flights.feeding.borrow_mut().remove(&(fingerprint, number));
         for (follower, _) in followers {
             core.post(follower, Message::Gone { fingerprint, number });
         }
@@ -80,7 +81,7 @@ impl Flight {
             return false;
         }
         state.stage = Stage::Offered(number);
-        state.born = core.purges.latest();
+        state.born = core.cache.purges.latest();
         state.stale = stale;
         state.wake();
         true

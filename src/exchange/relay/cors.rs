@@ -1,11 +1,7 @@
 //! Web pages of other origins (the Fetch standard, 3.2): what they may read and send, by the list in the configuration.
 
-use super::Next;
-use super::head::{self, Delimited};
 use crate::config::snapshot::Cors;
 use crate::exchange::client::ClientConnection;
-use crate::exchange::generation::Generation;
-use crate::exchange::record::RequestRecord;
 use crate::wire::http1::{Fields, Method, encode};
 
 /// How long a browser may remember what it was allowed: the longest that any takes.
@@ -38,11 +34,6 @@ pub fn preflight(client: &ClientConnection<'_>) -> Option<Vec<u8>> {
     }
     encode::field_number(&mut fields, "access-control-max-age", REMEMBERED_S);
     Some(fields)
-}
-
-/// Answers with `fields`.
-pub fn allow(core: &Generation, client: &mut ClientConnection<'_>, record: &mut RequestRecord, fields: &[u8]) -> Next {
-    head::write(core, record, 204, b"", Delimited::Nothing, fields, &mut client.output)
 }
 
 /// What each answer to a page says, errors included.

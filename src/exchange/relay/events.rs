@@ -14,7 +14,9 @@ use crate::dialect::facts::{
     Endpoint, ErrorKind, EventFacts, EventKind, NotStored, RequestFacts, StreamVerdict, Substance, TokenUsage,
     UsageMembers,
 };
-use crate::exchange::core::{BUFFER_BYTES, Core, Scratch};
+use crate::exchange::buffers::BUFFER_BYTES;
+use crate::exchange::core::Core;
+use crate::exchange::scratch::Scratch;
 use crate::exchange::upstream_request::UpstreamRequest;
 use crate::limits::{EVENT_BYTES, EVENTS_NODE_BYTES};
 use crate::wire::body::Body;
@@ -118,7 +120,7 @@ impl Events {
     /// Takes the bytes that are here out of `source`; whether the body is over.
     pub fn take_in(&mut self, core: &Core, source: &mut Source<'_>) -> Result<Body, Fault> {
         if self.pending.capacity() == 0 {
-            self.pending = core.buffers.take();
+            self.pending = core.memory.buffers.take();
         }
         let state = source.decode(|bytes| self.pending.extend_from_slice(bytes))?;
         self.room.hold(self.pending.capacity())?;
@@ -128,7 +130,7 @@ impl Events {
     /// Writes the whole events that are here to `log`. Errors: one is too long or cut off, and is a part of the answer;
     /// without it nothing behind it may look whole.
     pub fn render(&mut self, core: &Core, log: &mut Vec<u8>) -> Result<(), Fault> {
-        let Scratch { tape, shapes, .. } = &mut *core.scratch.borrow_mut();
+        let Scratch { tape, shapes, .. } = &mut *core.memory.scratch.borrow_mut();
         loop {
             let event = match self.splitter.next(&self.pending) {
                 Ok(Some(event)) => event,
@@ -192,7 +194,7 @@ impl Events {
         self.pending.drain(..released);
         // Between two reads there is rarely anything to keep: the next stream uses the same buffer while it is warm.
         if self.pending.is_empty() {
-            core.buffers.give(std::mem::take(&mut self.pending));
+            core.memory.buffers.give(std::mem::take(&mut self.pending));
         } else if self.pending.len() <= BUFFER_BYTES {
             self.pending.shrink_to(BUFFER_BYTES);
         }
@@ -241,13 +243,13 @@ impl Events {
 
     /// Gives the buffers back.
     pub fn release(self, core: &Core) {
-        core.buffers.give(self.pending);
+        core.memory.buffers.give(self.pending);
     }
 
     /// What is known at the end: whether it may be kept, the usage event, and the tokens.
     pub fn into_parts(self, core: &Core) -> (Result<(), NotStored>, Option<Vec<u8>>, Option<TokenUsage>) {
         let stored = self.verdict.stored();
-        core.buffers.give(self.pending);
+        core.memory.buffers.give(self.pending);
         let usage = (!self.usage.is_empty() && !self.had_error).then(|| {
             let mut event = Vec::with_capacity(self.usage.len() + 8);
             sse::event(&mut event, &self.usage);
@@ -266,7 +268,7 @@ struct Room {
 
 impl Room {
     fn new(core: &Core) -> Room {
-        Room { all: core.event_bytes.clone(), most: EVENTS_NODE_BYTES / u64::from(core.count.max(1)), own: 0 }
+        Room { all: core.memory.event_bytes.clone(), most: EVENTS_NODE_BYTES / u64::from(core.count.max(1)), own: 0 }
     }
 
     /// Takes as much as `bytes`, and gives back the rest. Errors: there is no room for it.

@@ -1,12 +1,14 @@
 //! Response heads, in one place: what every client sees of the gateway itself.
 
-use super::{Next, cors};
+use super::cors;
+use super::next::Next;
 use crate::config::snapshot::Counted;
 use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
+use crate::exchange::entry::Level;
 use crate::exchange::generation::Generation;
-use crate::exchange::quota::Spender;
-use crate::exchange::record::{CacheMark, HttpVersion, Level, RequestRecord, Truncation};
+use crate::exchange::record::{CacheMark, HttpVersion, RequestRecord, Truncation};
+use crate::exchange::spend::Spender;
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Method, Persistence, encode};
 
@@ -49,7 +51,7 @@ pub fn write(
     record.truncation = if delimited == Delimited::Close { Truncation::ByReset } else { Truncation::ByFraming };
     record.first_byte_us.get_or_insert_with(crate::net::now_us);
     encode::status_line(out, status);
-    core.write_date(out);
+    core.memory.write_date(out);
     if !content_type.is_empty() {
         encode::field(out, "content-type", content_type);
     }
@@ -215,7 +217,7 @@ pub fn told<'a>(public: &'a Public, record: &'a RequestRecord) -> PublicError<'a
 /// Writes a failure as a whole response, for a client that has got nothing yet.
 pub fn refuse(core: &Generation, record: &mut RequestRecord, failure: &Failure, out: &mut Vec<u8>) -> Next {
     let public = failure.public();
-    let mut body = core.buffers.take();
+    let mut body = core.memory.buffers.take();
     record.dialect.write_error(&mut body, &told(&public, record));
     let mut further = Vec::new();
     match failure {
@@ -239,7 +241,7 @@ pub fn refuse(core: &Generation, record: &mut RequestRecord, failure: &Failure, 
     if record.delivery.method != Method::Head {
         out.extend_from_slice(&body);
     }
-    core.buffers.give(body);
+    core.memory.buffers.give(body);
     next
 }
 

@@ -9,16 +9,18 @@ use std::sync::Arc;
 
 use shards::{Group, Patience, Worth};
 
-use super::Next;
 use super::head::{self, Delimited, unknown_length};
+use super::next::Next;
 use super::passed;
 use crate::dialect::facts::{Form, NotStored, UsageEvent};
 use crate::error::{Again, Failure};
+use crate::exchange::answer::AnswerHead;
 use crate::exchange::client::ClientConnection;
-use crate::exchange::flight::{AnswerHead, DirectWriter, Subscriber, SubscriberEvent};
+use crate::exchange::entry::{Acceptable, Entry, fit};
+use crate::exchange::flight::state::DirectWriter;
+use crate::exchange::flight::subscriber::{Subscriber, SubscriberEvent};
 use crate::exchange::generation::Generation;
 use crate::exchange::lookup::{Event, found};
-use crate::exchange::messages::{Acceptable, Entry};
 use crate::exchange::record::{HttpVersion, RequestRecord};
 use crate::net::now_ms;
 use crate::net::watch::Interrupt;
@@ -196,7 +198,9 @@ async fn read(
             }
             SubscriberEvent::Lead => return Reader::Event(Event::Lead),
             SubscriberEvent::Found => {
-                return Reader::Event(subscriber.found().map_or(Event::Gone, |entry| found(core, entry, acceptable)));
+                return Reader::Event(
+                    subscriber.found().map_or(Event::Gone, |entry| found(fit(entry, acceptable, core.now()))),
+                );
             }
             SubscriberEvent::Alone => return Reader::Event(Event::Alone),
             SubscriberEvent::Again => return Reader::Event(Event::Gone),

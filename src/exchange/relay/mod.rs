@@ -7,19 +7,15 @@ pub mod cors; // web pages
 mod events;
 mod head;
 mod live;
+mod next;
 mod passed;
 mod source;
 mod stored;
+mod tail;
 mod upstream;
 
 pub use head::refuse;
 pub use live::{Reader, Role, live};
-pub use stored::{models, stored, text};
+pub use next::Next;
+pub use stored::{models, preflight, stored, text};
 pub use upstream::{Captured, PendingResponse};
-
-/// What becomes of the connection after an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    KeepAlive,
-    Close,
-}

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use shards::Fault;
 
-use super::upstream::Tail;
+use super::tail::Tail;
 use crate::exchange::core::Core;
 use crate::exchange::flight::Flight;
 use crate::exchange::send::Answer;
@@ -69,7 +69,7 @@ impl<'a> Source<'a> {
         flight: &'a Flight,
     ) -> Source<'a> {
         let (framing, persistence) = (answer.head.framing, answer.head.persistence);
-        core.response_heads.give(answer.head);
+        core.memory.response_heads.give(answer.head);
         lease.shut_down_at(deadlines.first_ms);
         Source {
             flight,
@@ -148,7 +148,7 @@ impl<'a> Source<'a> {
     /// finds what it needs of each in one place.
     pub fn poll_read(&mut self, core: &Core, context: &mut Context<'_>) -> Poll<Result<Body, Fault>> {
         if self.reading == Reading::Idle {
-            core.buffers.give(std::mem::take(&mut self.input));
+            core.memory.buffers.give(std::mem::take(&mut self.input));
             self.consumed = 0;
             let waits = self.phase != Phase::Held && !self.flight.has_room();
             // While clients hold it back the backend is not to blame.
@@ -181,7 +181,7 @@ impl<'a> Source<'a> {
             }
             self.reading = Reading::AwaitsBytes;
         }
-        let result = ready!(self.lease.poll_read_new(|| core.buffers.take(), &mut self.input, context));
+        let result = ready!(self.lease.poll_read_new(|| core.memory.buffers.take(), &mut self.input, context));
         self.reading = Reading::Idle;
         Poll::Ready(self.has_read(core, result))
     }

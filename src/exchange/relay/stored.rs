@@ -1,14 +1,14 @@
 //! Answers that need no backend: what the cache had, the list of models, and plain text.
 
-use super::Next;
 use super::head::{self, Delimited, unknown_length};
+use super::next::Next;
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Form, UsageEvent, model_in_path};
 use crate::error::Failure;
 use crate::exchange::authenticate::Principal;
 use crate::exchange::client::ClientConnection;
+use crate::exchange::entry::Entry;
 use crate::exchange::generation::Generation;
-use crate::exchange::messages::Entry;
 use crate::exchange::record::{CacheMark, RequestRecord};
 use crate::wire::http1::{Method, encode};
 use crate::wire::{percent, sse};
@@ -83,7 +83,7 @@ pub fn models(
 ) -> Result<Next, Failure> {
     let snapshot = &core.snapshot;
     let allowed = |index: usize| principal.tenant.is_none_or(|tenant| snapshot.tenants[tenant].models.allows(index));
-    let mut body = core.buffers.take();
+    let mut body = core.memory.buffers.take();
     match model_in_path(client.head.path.of(client.pending())) {
         Some(name) => {
             let name = percent::plain(name);
@@ -96,8 +96,18 @@ pub fn models(
         }
     }
     let next = whole(core, client, record, b"application/json", &body);
-    core.buffers.give(body);
+    core.memory.buffers.give(body);
     Ok(next)
+}
+
+/// Answers what a browser asks before it sends a request, with `fields`.
+pub fn preflight(
+    core: &Generation,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    fields: &[u8],
+) -> Next {
+    head::write(core, record, 204, b"", Delimited::Nothing, fields, &mut client.output)
 }
 
 /// Writes a short text.

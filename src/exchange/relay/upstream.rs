@@ -3,7 +3,6 @@
 //! end whether the answer is complete and whether it may be kept.
 
 use std::borrow::Cow;
-use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use shards::Fault;
@@ -11,23 +10,26 @@ use shards::Fault;
 use super::blocks::Blocks;
 use super::events::{Events, First};
 use super::source::Source;
+use super::tail::Tail;
 use super::{head, passed};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{AnswerFacts, Endpoint, ErrorKind, ErrorShape, Form, NotStored, Substance, TokenUsage};
 use crate::error::Failure;
-use crate::exchange::attempt::{FailedAttempt, failure, first_event, refusal};
-use crate::exchange::core::{Core, Scratch};
-use crate::exchange::flight::{AnswerHead, Flight};
+use crate::exchange::answer::AnswerHead;
+use crate::exchange::core::Core;
+use crate::exchange::failed_attempt::{FailedAttempt, failure, first_event, refusal};
+use crate::exchange::flight::Flight;
 use crate::exchange::generation::Generation;
+use crate::exchange::scratch::Scratch;
 use crate::exchange::send::Answer;
 use crate::exchange::upstream_request::UpstreamRequest;
-use crate::net::{now_ms, unix_ms};
+use crate::net::unix_ms;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::lease::Lease;
 use crate::upstream::route::Plan;
-use crate::wire::body::{Body, Decoder};
+use crate::wire::body::Body;
 use crate::wire::coding::Coding;
-use crate::wire::http1::{Framing, Method, Persistence, encode};
+use crate::wire::http1::{Framing, Method, encode};
 use crate::wire::json::{self, JsonFaultKind, Tape};
 use crate::wire::retry_after::wait_ms;
 
@@ -37,8 +39,6 @@ const HELD_BYTES: usize = 256 << 10;
 const PREAMBLE_BYTES: usize = 64 << 10;
 /// Longest answer whose length is believed before it has come.
 const EXPECTED_BYTES: u64 = 64 << 10;
-/// How long the end of a body may take to come behind the end of its answer.
-const TAIL_MS: u64 = 1000;
 
 /// What is known of a complete answer.
 pub struct Captured {
@@ -81,16 +81,6 @@ enum Work {
     Events(Events),
     /// A stream of events that mean nothing here.
     Blocks(Box<Blocks>),
-}
-
-/// The connection behind a complete answer: what frames the body's end may still be on its way.
-pub struct Tail {
-    pub(super) lease: Lease,
-    pub(super) decoder: Decoder,
-    pub(super) input: Vec<u8>,
-    pub(super) consumed: usize,
-    pub(super) persistence: Persistence,
-    pub(super) idle_ms: Option<u64>,
 }
 
 impl<'a> PendingResponse<'a> {
@@ -241,7 +231,7 @@ impl PendingResponse<'_> {
         if !self.unframed || !matches!(self.work, Work::Whole(None)) {
             return Ok(());
         }
-        let cut = |body: &[u8]| breaks_off(self.status, body, &mut core.scratch.borrow_mut().tape);
+        let cut = |body: &[u8]| breaks_off(self.status, body, &mut core.memory.scratch.borrow_mut().tape);
         match self.source.flight.look_at_whole(cut) {
             Some(true) => Err(Fault::Truncated),
             Some(false) | None => Ok(()),
@@ -260,11 +250,15 @@ impl PendingResponse<'_> {
         let status = self.status;
         let is_success = (200..300).contains(&status);
         let is_over = self.body == Body::Done && matches!(self.work, Work::Whole(_));
-        if is_over && !is_success && self.unframed && breaks_off(status, held, &mut core.scratch.borrow_mut().tape) {
+        if is_over
+            && !is_success
+            && self.unframed
+            && breaks_off(status, held, &mut core.memory.scratch.borrow_mut().tape)
+        {
             return Err(Fault::Truncated);
         }
         if status >= 400 {
-            return Ok(Some(refusal(status, held, &mut core.scratch.borrow_mut().tape)));
+            return Ok(Some(refusal(status, held, &mut core.memory.scratch.borrow_mut().tape)));
         }
         if !is_over || !is_success {
             return Ok(None);
@@ -293,7 +287,7 @@ impl PendingResponse<'_> {
     /// that it should have. If clients can read it, it is what they get where no other attempt brings an answer.
     fn refuse(&mut self, core: &Generation, kind: ErrorKind, body: Vec<u8>) -> Result<Fault, Fault> {
         let (facts, fault) = {
-            let tape = &mut core.scratch.borrow_mut().tape;
+            let tape = &mut core.memory.scratch.borrow_mut().tape;
             let facts = Dialect::OpenAi.error_facts(&body, tape);
             let fault = match facts.status {
                 Some(status) => refusal(status, &body, tape),
@@ -388,7 +382,7 @@ impl PendingResponse<'_> {
 }
 
 fn answer_facts(core: &Core, endpoint: Endpoint, body: &[u8]) -> AnswerFacts {
-    let Scratch { tape, shapes, .. } = &mut *core.scratch.borrow_mut();
+    let Scratch { tape, shapes, .. } = &mut *core.memory.scratch.borrow_mut();
     shapes.answer_facts(endpoint, body, tape)
 }
 
@@ -500,66 +494,4 @@ fn answer_head(
 fn hint_ms(answer: &Answer) -> Option<u64> {
     let field = |name| answer.head.fields.get(&answer.input, name);
     wait_ms(field("retry-after"), field("retry-after-ms"), unix_ms())
-}
-
-impl Tail {
-    /// Gives the connection back, if the body's end has come. Else there is something left to wait for.
-    fn release_now(self, core: &Generation) -> Option<Box<Tail>> {
-        if self.lease.is_stream() || !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
-            return Some(Box::new(self));
-        }
-        self.over(core);
-        None
-    }
-
-    fn over(self, core: &Generation) {
-        // Bytes behind the body that nobody asked for: the connection cannot be trusted.
-        let clean = self.decoder.is_done() && self.consumed == self.input.len();
-        if clean && self.persistence == Persistence::KeepAlive && !core.is_draining() {
-            self.lease.give_back(self.idle_ms);
-        }
-        core.buffers.give(self.input);
-    }
-
-    /// Gives the connection back, once the body's end has come: many a server sends the last chunk by itself.
-    pub async fn release(mut self: Box<Self>, core: &Generation) {
-        let mut garbage = false;
-        self.lease.shut_down_at(now_ms() + TAIL_MS);
-        if self.lease.is_stream() {
-            // Its end is read, for a stream that is dropped before is reset.
-            loop {
-                core.buffers.give(std::mem::take(&mut self.input));
-                let result =
-                    poll_fn(|context| self.lease.poll_read_new(|| core.buffers.take(), &mut self.input, context)).await;
-                if !matches!(result, Ok(read) if read > 0) {
-                    return core.buffers.give(self.input);
-                }
-            }
-        }
-        while !garbage && !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
-            let rest = &self.input[self.consumed..];
-            if rest.is_empty() {
-                core.buffers.give(std::mem::take(&mut self.input));
-                self.consumed = 0;
-                let result =
-                    poll_fn(|context| self.lease.poll_read_new(|| core.buffers.take(), &mut self.input, context)).await;
-                garbage = !matches!(result, Ok(read) if read > 0);
-                continue;
-            }
-            match self.decoder.decode(rest) {
-                // Content behind the end of the answer is nothing anybody waits for.
-                Ok(step) if step.data.is_empty() => self.consumed += step.consumed,
-                _ => garbage = true,
-            }
-        }
-        match garbage {
-            true => core.buffers.give(self.input),
-            false => self.over(core),
-        }
-    }
-
-    fn break_off(self, core: &Generation) {
-        core.buffers.give(self.input);
-        self.lease.break_off();
-    }
 }

@@ -61,13 +61,13 @@ pub fn apply(root: &Root, intent: &Intent, saved: &Saved, path: &Path) -> Result
 fn make(root: &Root, change: &Change) -> Result<Option<String>, String> {
     let written = match (change.kind, &change.wanted) {
         (Kind::File, wanted) => root.put(&change.path, wanted.as_deref()),
-        (Kind::StaticHeaders(form) | Kind::Passing(form), Some(value)) => root.set(&change.path, &form.spelled(value)),
-        (Kind::StaticHeaders(_) | Kind::Passing(_), None) => Ok(()),
+        (Kind::Lasting(form) | Kind::Passing(form), Some(value)) => root.set(&change.path, &form.spelled(value)),
+        (Kind::Lasting(_) | Kind::Passing(_), None) => Ok(()),
     };
     let value = change.wanted.as_deref().unwrap_or("nothing");
     let value = if change.kind == Kind::File { "the file" } else { value };
     written.map_err(|error: io::Error| format!("cannot write {value}: {}", in_words(&error)))?;
-    let (Kind::StaticHeaders(form) | Kind::Passing(form)) = change.kind else { return Ok(change.wanted.clone()) };
+    let (Kind::Lasting(form) | Kind::Passing(form)) = change.kind else { return Ok(change.wanted.clone()) };
     let now = root.text(&change.path).map(|text| form.plain(&text));
     if now == change.wanted {
         Ok(now)
@@ -88,7 +88,7 @@ fn take_back(root: &Root, changes: &[Change]) -> Vec<String> {
         let back = Change { now: change.wanted.clone(), wanted: change.now.clone(), ..(*change).clone() };
         let is_back = match back.kind {
             Kind::File => root.whole(&back.path).is_ok_and(|now| now == back.wanted),
-            Kind::StaticHeaders(form) | Kind::Passing(form) => {
+            Kind::Lasting(form) | Kind::Passing(form) => {
                 root.text(&back.path).map(|text| form.plain(&text)) == back.wanted
             }
         };

@@ -21,9 +21,7 @@ pub fn files(profile: &Profile, lines: &[(Line, &Row)]) -> Vec<(&'static str, St
         let value = line.written.as_deref().unwrap_or_default();
         match (&row.target, line.kind) {
             (Target::Sysctl(name), _) => sysctl.push_str(&format!("\n# {}\n{name} = {value}\n", row.why)),
-            (_, Kind::StaticHeaders(_)) => {
-                tmpfiles.push_str(&format!("\n# {}\nw {} - - - - {value}\n", row.why, line.path))
-            }
+            (_, Kind::Lasting(_)) => tmpfiles.push_str(&format!("\n# {}\nw {} - - - - {value}\n", row.why, line.path)),
             (_, Kind::Passing(_) | Kind::File) => {}
         }
     }

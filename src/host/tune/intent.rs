@@ -103,7 +103,7 @@ impl Intent {
         };
         let kind = match row.target {
             Target::Queue(_) => Kind::Passing(setting.form),
-            _ => Kind::StaticHeaders(setting.form),
+            _ => Kind::Lasting(setting.form),
         };
         self.change(&setting.path, kind, Some(now), Some(wanted.clone()), &format!("{} ({})", row.why, row.source));
         Some(Line { path: setting.path.clone(), kind, before: Some(before), written: Some(wanted) })
@@ -113,9 +113,7 @@ impl Intent {
     fn restore(&mut self, sight: &Sight<'_>, line: &Line) -> Result<(), String> {
         let now = match line.kind {
             Kind::File => sight.root.whole(&line.path).map_err(|error| format!("{}: {error}", line.path))?,
-            Kind::StaticHeaders(form) | Kind::Passing(form) => {
-                sight.root.text(&line.path).map(|text| form.plain(&text))
-            }
+            Kind::Lasting(form) | Kind::Passing(form) => sight.root.text(&line.path).map(|text| form.plain(&text)),
         };
         if now == line.written {
             self.change(&line.path, line.kind, now, line.before.clone(), RESTORED);

@@ -39,7 +39,7 @@ pub struct Line {
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A file of the kernel that is set again at each start.
-    StaticHeaders(Form),
+    Lasting(Form),
     /// A file of the kernel whose value ends with the machine's run.
     Passing(Form),
     /// A file on disk.

@@ -1,0 +1,24 @@
+//! Housekeeping of one core.
+
+use super::generation::Current;
+use super::spend;
+use crate::upstream::queue;
+
+/// About once a second: closes connections idle for too long, sends on what waited, flushes the log, sets the gauges.
+pub fn tick(current: &Current) {
+    let (core, generation) = (current.core(), current.get());
+    generation.upstreams.reap();
+    current.close_retired();
+    queue::release_all(&generation.upstreams);
+    core.sweep();
+    spend::sweep(core);
+    if let Some(second) = core.cache.second.get() {
+        second.tick();
+    }
+    core.outbox.flush();
+    core.flush_log();
+    core.counters.log_lines_dropped.set(core.log.borrow().dropped_ever());
+    core.memory.buffers.settle();
+    core.cache.publish(&core.counters);
+    generation.upstreams.publish();
+}
