@@ -7,6 +7,8 @@ mod backends;
 mod golden_file;
 #[path = "config/limits.rs"]
 mod limits;
+#[path = "config/sources.rs"]
+mod sources;
 
 use std::fmt::Write as _;
 use std::io;
@@ -30,7 +32,9 @@ const SECRET: &str = "hunter2";
 
 fn environment(name: &str) -> Option<String> {
     match name {
-        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" | "REDIS_PASSWORD" => Some(SECRET.to_owned()),
+        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" | "REDIS_PASSWORD" | "STORE_PASSWORD" | "CONSUL_TOKEN" => {
+            Some(SECRET.to_owned())
+        }
         "SECRET_PATH" => Some("file:/run/secrets/good".to_owned()),
         "EMPTY" => Some(String::new()),
         "PORT" => Some("8000".to_owned()),

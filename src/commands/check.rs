@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ConfigurationFile, EXIT_STATUS, Failure, print};
-use crate::config::load::{load_file, load_input};
+use crate::config::load::{Loaded, load_file, load_input};
 use crate::config::snapshot::{Access, CacheMode, Listen, Snapshot};
 use crate::config::value::{spell_duration, spell_size};
+use crate::control::admin::source::Source;
+use crate::cores::origin::{Copies, stored};
 use crate::cores::preflight::{Preflight, preflight};
 use crate::cores::secure;
 
@@ -24,7 +26,8 @@ Examples:
 Each problem is a line on standard error: file:line:column: key: what is wrong; remedy.
 The environment and the files that the configuration refers to must be there, as for serve, and certificates and keys
 are read. So are this host's CPUs, memory, ports and directories looked at. With --probe every backend is asked for its list
-of models, which shows names, connections, certificates, credentials, and model names that it does not have.";
+of models, which shows names, connections, certificates, credentials, and model names that it does not have. Where the file names
+a store, what the store has is checked, too; the copy that was kept of it does not count.";
 
 /// Check a configuration
 #[derive(Debug, Args)]
@@ -44,9 +47,20 @@ pub struct Arguments {
 /// The configuration's problems.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = arguments.named.as_ref().unwrap_or(&arguments.file.path);
-    let (snapshot, called) = match path.as_os_str() == "-" {
-        true => (load_input(io::stdin().lock(), &secure::look())?, "standard input".to_owned()),
-        false => (load_file(path, &secure::look())?, path.display().to_string()),
+    let look = secure::look();
+    let (loaded, called) = match path.as_os_str() == "-" {
+        true => (load_input(io::stdin().lock(), &look)?, "standard input".to_owned()),
+        false => (load_file(path, &look)?, path.display().to_string()),
+    };
+    let (snapshot, called, told) = match loaded {
+        Loaded::Here(snapshot) => (*snapshot, called, String::new()),
+        Loaded::Elsewhere(own) => {
+            let found = stored(&own, Copies::Ignored, &look)?;
+            let Source { endpoints, revision, .. } = found.origin.source;
+            let told = format!("{called}: good, leads to {}\n", endpoints.join(", "));
+            let called = format!("{}, revision {}", own.store.called(), revision.unwrap_or_default());
+            (found.snapshot, called, told)
+        }
     };
     let Preflight { mut errors, warnings } = preflight(&snapshot);
     let mut good = Vec::new();
@@ -61,7 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let warnings: String = warnings.iter().map(|warning| format!("  warning: {warning}\n")).collect();
     let good: String = good.iter().map(|line| format!("  {line}\n")).collect();
-    print(&format!("{called}: good\n{}{warnings}{good}", summary(&snapshot)))
+    print(&format!("{told}{called}: good\n{}{warnings}{good}", summary(&snapshot)))
 }
 
 /// A summary of a configuration in a few lines, each ending with a line break, including settings without effect.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, print};
-use crate::config::load::load_file;
+use crate::cores::origin::{Copies, find};
 use crate::cores::secure;
 use crate::host::doctor::examine;
 use crate::host::profile::Profile;
@@ -56,7 +56,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let profile = Profile::named(&arguments.profile).map_err(Failure::other)?;
     let snapshot = match &arguments.config {
-        Some(path) => Some(load_file(path, &secure::look())?),
+        Some(path) => Some(find(path, Copies::Used, &secure::look())?.snapshot),
         None => None,
     };
     let root = root(arguments.root.as_deref());

@@ -9,9 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::{ConfigurationFile, EXIT_STATUS, Failure, note, print};
-use crate::config::load::load_file;
 use crate::config::pem::no_look;
 use crate::config::snapshot::{Access, Snapshot, Standing};
+use crate::cores::origin::{Copies, find};
 use crate::net::unix_ms;
 
 const EXAMPLES: &str = "\
@@ -77,7 +77,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Action::Which { file } => {
             // What it says of certificates does not matter here.
-            let snapshot = load_file(&file.path, &no_look)?;
+            let snapshot = find(&file.path, Copies::Used, &no_look)?.snapshot;
             let key = ask()?;
             which(&snapshot, key.expose_secret(), unix_ms()).and_then(|told| print(&format!("{told}\n")))
         }

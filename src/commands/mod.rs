@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::problem::Problems;
+use crate::cores::origin::Missing;
 
 pub mod check;
 pub mod completions;
@@ -110,6 +111,15 @@ pub enum Failure {
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Failure {
         Failure::Configuration(problems)
+    }
+}
+
+impl From<Missing> for Failure {
+    fn from(missing: Missing) -> Failure {
+        match missing {
+            Missing::Problems(problems) => Failure::Configuration(problems),
+            Missing::Fault(lines) => Failure::Host(lines),
+        }
     }
 }
 

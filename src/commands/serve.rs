@@ -4,9 +4,9 @@ use clap::Args;
 use tracing::info;
 
 use super::{ConfigurationFile, EXIT_STATUS, Failure};
-use crate::config::load::load_file;
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::cores::launch::{self, Begin, Source};
+use crate::cores::origin::{Copies, Found, find};
 use crate::cores::{notify, secure};
 
 const EXAMPLES: &str = "\
@@ -16,6 +16,7 @@ Examples:
   ringway serve --config /etc/ringway/ringway.toml --take-over
 
 SIGTERM or SIGINT stops it: no new connection, running requests finish within server.timeout_drain.
+Where the file names a store, the configuration is read there; while the store is down, from the copy that was kept of it.
 SIGHUP reads the configuration again: what changed takes effect without a failed request; one with an error changes nothing.
 If the program file was replaced, SIGHUP starts the new one with --take-over instead.
 SIGUSR1 opens the access log by its name again, for log rotation.";
@@ -40,7 +41,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let path = &arguments.file.path;
     let begin = if arguments.take_over { Begin::TakeOver } else { Begin::Anew };
-    start(load_file(path, &secure::look())?, Source::File(path.clone()), begin)
+    let Found { snapshot, origin } = find(path, Copies::Used, &secure::look())?;
+    start(snapshot, Source::File(path.clone(), origin), begin)
 }
 
 fn start(snapshot: Snapshot, source: Source, begin: Begin) -> Result<(), Failure> {

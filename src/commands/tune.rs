@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 
 use super::{EXIT_STATUS, Failure, print};
-use crate::config::load::load_file;
+use crate::cores::origin::{Copies, find};
 use crate::cores::secure;
 use crate::host::profile::Profile;
 use crate::host::sight::{Ring, Sight, root};
@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let profile = arguments.profile.as_deref().map(Profile::named).transpose().map_err(Failure::other)?;
     let snapshot = match &arguments.config {
-        Some(path) if !arguments.undo => Some(load_file(path, &secure::look())?),
+        Some(path) if !arguments.undo => Some(find(path, Copies::Used, &secure::look())?.snapshot),
         _ => None,
     };
     let root = root(arguments.root.as_deref());

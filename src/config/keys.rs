@@ -3,6 +3,7 @@
 //! `snapshot/read.rs` does not use, or a use without a row, fails every load. Nothing here reads a file.
 
 mod cache; // the rows of [cache] and [redis]
+mod config;
 mod table; // what each table is called, how often it stands, what it is for
 mod tenant;
 
@@ -112,6 +113,8 @@ pub enum Kind {
     ModelLimits,
     /// A non-empty array of origins as browsers spell them.
     Origins,
+    /// A non-empty array of the addresses of servers, with schemes.
+    Endpoints,
 }
 
 /// What applies when the key is not in the file.
@@ -139,7 +142,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Config, Cores, Listener, Log, Metrics, Model, Server, Target};
+use Table::{Admin, Backend, Cores, Listener, Log, Metrics, Model, Server, Target};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -162,10 +165,10 @@ const PRICE: Kind = Kind::Money { least: 0, most: 1_000_000 * tenant::UNIT };
 /// The rows, table by table.
 pub static KEYS: &[Key] = &joined();
 
-const GROUPS: [&[Key]; 3] = [ROWS, cache::ROWS, tenant::ROWS];
+const GROUPS: [&[Key]; 4] = [ROWS, config::ROWS, cache::ROWS, tenant::ROWS];
 
-const fn joined() -> [Key; ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()] {
-    let mut keys = [ROWS[0]; ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()];
+const fn joined() -> [Key; ROWS.len() + config::ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()] {
+    let mut keys = [ROWS[0]; ROWS.len() + config::ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()];
     let (mut at, mut group, mut row) = (0, 0, 0);
     while at < keys.len() {
         if row == GROUPS[group].len() {
@@ -179,7 +182,7 @@ const fn joined() -> [Key; ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()] 
     keys
 }
 
-/// Those of what serves requests; [`tenant`] has those of who sends them.
+/// Those of what serves requests; [`tenant`] has those of who sends them, [`config`] those of where all of it comes from.
 #[rustfmt::skip]
 const ROWS: &[Key] = &[
     // ---- [server]
@@ -280,16 +283,6 @@ const ROWS: &[Key] = &[
     Key { table: Log, name: "format", kind: Kind::Choice(LogFormat::VARIANTS), absent: Default(r#""text""#),
         doc: "Format of those messages: a line of text, or a line of JSON, for programs.",
         example: r#""json""# },
-
-    // ---- [config]
-    Key { table: Config, name: "watch", kind: Kind::Switch, absent: Default("true"),
-        doc: "Whether this file, and every file of a secret, certificate or key that it names, is read again when it \
-              changes. What changed is in force within about a second; a configuration with an error changes nothing.",
-        example: "false" },
-    Key { table: Config, name: "refresh", kind: Kind::DurationOrZero { least_ms: SECOND, most_ms: 24 * HOUR }, absent: Default(r#""60s""#),
-        doc: "How often the configuration is read again without any sign of a change. \"0s\" leaves it to watch, SIGHUP and \
-              POST /v1/reload.",
-        example: r#""10s""# },
 
     // ---- [cores]
     Key { table: Cores, name: "data", kind: Kind::Cores, absent: Default(r#""auto""#),

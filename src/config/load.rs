@@ -1,4 +1,4 @@
-//! From the text of a file to a snapshot, or to everything that is wrong with it, at once.
+//! From the text of a file, or of a store, to a snapshot, or to everything that is wrong with it, at once.
 //! Owns the order of the steps and nothing else: parse, read each table, check across tables, assemble.
 //! It never panics on any text, reads the environment and files only through its arguments, and keeps no secret.
 
@@ -7,32 +7,43 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 
-use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use strum::VariantNames;
+use toml::de::DeTable;
 
+use super::bootstrap::{Bootstrap, bootstrap};
 use super::check::{self, Credentials, Names, Tenants};
-use super::foreign;
-use super::keys::{KEYS, Shape, Table};
+use super::keys::Table;
 use super::pem::{Look, no_look};
-use super::problem::{Problems, Report, nearest};
+use super::problem::{Problems, Report, Second};
 use super::reader::{Reader, header, why_unreadable};
-use super::section::Section;
-use super::shown::{self, Secrets};
-use super::snapshot::{Singles, Snapshot, Written, read};
+use super::section::Value;
+use super::shown::Secrets;
+use super::snapshot::{Singles, Snapshot, SourceWord, Written, read};
+use super::tables::{Tables, tables};
+use crate::limits::STORED_CONFIG_BYTES;
 
-/// Largest configuration file. 1 MiB holds several thousand tenants.
-const FILE_BYTES: u64 = 1 << 20;
+/// Largest configuration file.
+const FILE_BYTES: u64 = STORED_CONFIG_BYTES as u64;
 
 /// Largest file that a configuration refers to: a secret, certificates. A system's bundle of authorities has about
 /// 250 KiB; what would hurt (a log, a device) is far above.
 const REFERRED_FILE_BYTES: u64 = 4 << 20;
 
-/// Reads the configuration at `path` with the environment and the files of this process; `look` says what is wrong with
+/// What a file says.
+#[derive(Debug)]
+pub enum Loaded {
+    /// It is the whole configuration.
+    Here(Box<Snapshot>),
+    /// It says where the configuration is.
+    Elsewhere(Box<Bootstrap>),
+}
+
+/// Reads the file at `path` with the environment and the files of this process; `look` says what is wrong with
 /// certificates and keys.
 ///
 /// # Errors
 /// Everything that is wrong with it; a file that cannot be read is one problem.
-pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Snapshot, Problems> {
+pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Loaded, Problems> {
     load_from(read_bounded(path, FILE_BYTES), path, look)
 }
 
@@ -40,11 +51,11 @@ pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Snapshot, Problems> {
 ///
 /// # Errors
 /// As `load_file`'s.
-pub fn load_input(input: impl Read, look: &Look<'_>) -> Result<Snapshot, Problems> {
+pub fn load_input(input: impl Read, look: &Look<'_>) -> Result<Loaded, Problems> {
     load_from(bounded(input, FILE_BYTES), Path::new("standard input"), look)
 }
 
-fn load_from(text: io::Result<String>, path: &Path, look: &Look<'_>) -> Result<Snapshot, Problems> {
+fn load_from(text: io::Result<String>, path: &Path, look: &Look<'_>) -> Result<Loaded, Problems> {
     let text = text.map_err(|error| {
         let what = match error.kind() {
             io::ErrorKind::FileTooLarge => format!("the file has over {FILE_BYTES} bytes"),
@@ -52,18 +63,45 @@ fn load_from(text: io::Result<String>, path: &Path, look: &Look<'_>) -> Result<S
         };
         Problems::unreadable(path, what, "check the path; `ringway config sample` prints a file to start from")
     })?;
+    of_this_process(path, |environment, files| load_with(&text, path, None, environment, files, look))
+}
+
+/// Reads `text`, which a store has at the place `called`, with what `own` says besides.
+///
+/// # Errors
+/// Everything that is wrong, with its place there or in the node's own file.
+pub fn load_document(own: &Bootstrap, called: &str, text: &str, look: &Look<'_>) -> Result<Snapshot, Problems> {
+    let place = Path::new(called);
+    let loaded =
+        of_this_process(&own.path, |environment, files| load_with(text, place, Some(own), environment, files, look))?;
+    match loaded {
+        Loaded::Here(snapshot) => Ok(*snapshot),
+        Loaded::Elsewhere(_) => Err(Problems::unreadable(place, "it leads elsewhere".to_owned(), TO_A_STORE)),
+    }
+}
+
+const TO_A_STORE: &str = "where the configuration is stands in each node's own file: take config.source out";
+
+/// Loads with the environment and the files of this process, and notes those that were read.
+fn of_this_process(
+    path: &Path,
+    load: impl FnOnce(&dyn Fn(&str) -> Option<String>, &dyn Fn(&Path) -> io::Result<String>) -> Result<Loaded, Problems>,
+) -> Result<Loaded, Problems> {
     let environment = |name: &str| std::env::var(name).ok();
     let read = RefCell::new(vec![path.to_owned()]);
     let files = |path: &Path| {
         read.borrow_mut().push(path.to_owned());
         read_bounded(path, REFERRED_FILE_BYTES)
     };
-    let mut snapshot = load_with(&text, path, &environment, &files, look)?;
+    let mut loaded = load(&environment, &files)?;
     let mut files = read.into_inner();
     files.sort_unstable();
     files.dedup();
-    snapshot.files = files;
-    Ok(snapshot)
+    match &mut loaded {
+        Loaded::Here(snapshot) => snapshot.files = files,
+        Loaded::Elsewhere(own) => own.files = files,
+    }
+    Ok(loaded)
 }
 
 /// Reads `text`, which came from `path` (for messages only), without a look at certificates.
@@ -79,27 +117,50 @@ pub fn load(
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Snapshot, Problems> {
-    load_with(text, path, environment, files, &no_look)
+    match load_with(text, path, None, environment, files, &no_look)? {
+        Loaded::Here(snapshot) => Ok(*snapshot),
+        Loaded::Elsewhere(_) => Err(Problems::unreadable(path, "it leads elsewhere".to_owned(), TO_A_STORE)),
+    }
 }
 
+/// `own`: what a node's own file says; then `text` is what a store has.
 fn load_with(
     text: &str,
     path: &Path,
+    own: Option<&Bootstrap>,
     environment: &dyn Fn(&str) -> Option<String>,
     files: &dyn Fn(&Path) -> io::Result<String>,
     look: &Look<'_>,
-) -> Result<Snapshot, Problems> {
-    let mut report = Report::new(text);
+) -> Result<Loaded, Problems> {
+    // Behind the text, so that a place tells in which of the two it is.
+    let start = text.len() + 1;
+    let second = own.map(|own| Second { path: &own.path, text: &own.text, start });
+    let mut report = Report::new(text, second);
     let mut reader = Reader { report: &mut report, base: 0, environment, files };
-    let tables = match DeTable::parse(text) {
-        Ok(root) => tables(root.get_ref(), &mut reader),
+    let own_text = own.map(|own| " ".repeat(start) + &own.text);
+    let own_root = match own_text.as_deref().map(DeTable::parse).transpose() {
+        Ok(root) => root,
+        Err(error) => {
+            syntax(&error, &mut reader);
+            return Err(report.finish(path));
+        }
+    };
+    let mut tables = match DeTable::parse(text) {
+        Ok(root) => tables(root.get_ref(), own_root.as_ref().map(|root| root.get_ref()), &mut reader),
         Err(error) => {
             broken(text, &error, &mut reader);
             return Err(report.finish(path));
         }
     };
-    match assemble(tables, look, &mut report) {
-        Some(snapshot) if report.is_clean() => Ok(snapshot),
+    let is_elsewhere =
+        matches!(tables.config.value("source"), Some(Value::Choice(word)) if *word != SourceWord::VARIANTS[0]);
+    let loaded = if own.is_none() && is_elsewhere {
+        bootstrap(&mut tables, path, text, &mut report).map(|own| Loaded::Elsewhere(Box::new(own)))
+    } else {
+        assemble(tables, look, &mut report).map(|snapshot| Loaded::Here(Box::new(snapshot)))
+    };
+    match loaded {
+        Some(loaded) if report.is_clean() => Ok(loaded),
         _ => {
             if report.is_clean() {
                 // Cannot happen while the tests pass: they load every key.
@@ -120,7 +181,7 @@ fn broken(text: &str, first: &toml::de::Error, reader: &mut Reader<'_, '_>) {
         match DeTable::parse(&text[part]) {
             // A part that is whole means what it says: values never come from a neighbour's unclosed array, where a
             // message could repeat a secret.
-            Ok(root) => drop(tables(root.get_ref(), reader)),
+            Ok(root) => drop(tables(root.get_ref(), None, reader)),
             Err(error) => {
                 syntax(&error, reader);
                 told = true;
@@ -170,114 +231,6 @@ fn bounded(input: impl Read, most_bytes: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// The file's tables, each read against its rows.
-struct Tables {
-    server: Section,
-    log: Section,
-    admin: Section,
-    metrics: Section,
-    config: Section,
-    cores: Section,
-    cache: Section,
-    redis: Section,
-    listeners: Vec<Section>,
-    limits: Section,
-    cors: Section,
-    backends: Vec<Section>,
-    models: Vec<Section>,
-    tenants: Vec<Section>,
-}
-
-fn tables(root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Tables {
-    for (name, _) in root.iter() {
-        let known = Table::ALL.iter().any(|table| table.shape() != Shape::Nested && table.name() == name.get_ref());
-        if !known {
-            unknown_table(name, reader);
-        }
-    }
-    Tables {
-        server: single(Table::Server, root, reader),
-        log: single(Table::Log, root, reader),
-        admin: single(Table::Admin, root, reader),
-        metrics: single(Table::Metrics, root, reader),
-        config: single(Table::Config, root, reader),
-        cores: single(Table::Cores, root, reader),
-        cache: single(Table::Cache, root, reader),
-        redis: single(Table::Redis, root, reader),
-        listeners: repeated(Table::Listener, root, reader),
-        limits: single(Table::Limits, root, reader),
-        cors: single(Table::Cors, root, reader),
-        backends: repeated(Table::Backend, root, reader),
-        models: repeated(Table::Model, root, reader),
-        tenants: repeated(Table::Tenant, root, reader),
-    }
-}
-
-fn unknown_table(name: &Spanned<DeString<'_>>, reader: &mut Reader<'_, '_>) {
-    let known = Table::ALL.iter().filter(|table| table.shape() != Shape::Nested);
-    let key = KEYS.iter().find(|key| key.name == name.get_ref());
-    if let Some(meant) = foreign::meant(None, name.get_ref()) {
-        return reader.report.add(
-            reader.base + name.span().start,
-            name.get_ref(),
-            "unknown table or key",
-            meant.remedy(),
-        );
-    }
-    let remedy = match (key, nearest(name.get_ref(), known.map(|table| table.name()))) {
-        (Some(key), _) => format!("put it under {}", header(key.table)),
-        (None, Some(meant)) => format!("did you mean {meant}?"),
-        (None, None) => "`ringway config keys` lists every table and key".to_owned(),
-    };
-    reader.report.add(reader.base + name.span().start, name.get_ref(), "unknown table or key", remedy);
-}
-
-/// `[table]`; one that is not in the file has its defaults.
-fn single(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Section {
-    let nothing = DeTable::new();
-    let (at, fields) = match root.get(table.name()) {
-        None => (0, &nothing),
-        Some(value) => match value.get_ref() {
-            DeValue::Table(fields) => (reader.base + value.span().start, fields),
-            _ => {
-                let remedy = format!("write {} once, and its keys below", header(table));
-                reader.report.add(reader.base + value.span().start, table.name(), "is not one table", remedy);
-                (0, &nothing)
-            }
-        },
-    };
-    reader.section(table, at, fields)
-}
-
-/// `[[table]]`, any number of them.
-fn repeated(table: Table, root: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Vec<Section> {
-    let Some(value) = root.get(table.name()) else { return Vec::new() };
-    let base = reader.base;
-    let place = |span: Range<usize>| base + span.start;
-    let refuse = |at: usize, report: &mut Report<'_>| {
-        let remedy = format!("write {} with two brackets for each, and its keys below", header(table));
-        report.add(at, table.name(), "is not a list of tables", remedy);
-    };
-    let mut sections = Vec::new();
-    match value.get_ref() {
-        DeValue::Array(items) => {
-            for item in items.iter() {
-                match item.get_ref() {
-                    DeValue::Table(fields) => sections.push(reader.section(table, place(item.span()), fields)),
-                    _ => refuse(place(item.span()), reader.report),
-                }
-            }
-        }
-        // Read all the same, so that what refers to it by name is not reported too.
-        DeValue::Table(fields) => {
-            refuse(place(value.span()), reader.report);
-            sections.push(reader.section(table, place(value.span()), fields));
-        }
-        _ => refuse(place(value.span()), reader.report),
-    }
-    sections
-}
-
 fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Option<Snapshot> {
     for (table, sections) in [(Table::Backend, &tables.backends), (Table::Model, &tables.models)] {
         if sections.is_empty() {
@@ -303,7 +256,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     }
     let admin = read::admin(&mut tables.admin, &listen, report);
     let metrics = read::metrics(&mut tables.metrics);
-    let config = read::config(&mut tables.config);
+    let config = read::config(&mut tables.config, report);
     let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores, report);
     let cache = read::cache(&mut tables.cache, report);
@@ -359,28 +312,4 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         tenants.into_iter().collect::<Option<_>>()?,
         Written { shown, compared },
     ))
-}
-
-impl Tables {
-    /// Everything, before it is taken.
-    fn shown(&self, secrets: Secrets) -> serde_json::Value {
-        let all =
-            |sections: &[Section]| sections.iter().map(|section| shown::table(section, secrets)).collect::<Vec<_>>();
-        serde_json::json!({
-            "server": shown::table(&self.server, secrets),
-            "admin": shown::table(&self.admin, secrets),
-            "metrics": shown::table(&self.metrics, secrets),
-            "config": shown::table(&self.config, secrets),
-            "log": shown::table(&self.log, secrets),
-            "cores": shown::table(&self.cores, secrets),
-            "cache": shown::table(&self.cache, secrets),
-            "redis": shown::table(&self.redis, secrets),
-            "listener": all(&self.listeners),
-            "limits": shown::table(&self.limits, secrets),
-            "cors": shown::table(&self.cors, secrets),
-            "backend": all(&self.backends),
-            "model": all(&self.models),
-            "tenant": all(&self.tenants),
-        })
-    }
 }

@@ -1,4 +1,5 @@
 //! Configuration: one row a key, every error at once with its place, an immutable snapshot for the cores.
+pub mod bootstrap; // a node's own file, where the configuration is in a store
 pub mod diff; // what differs between two snapshots
 pub mod keys;
 pub mod load;
@@ -15,6 +16,7 @@ mod moment; // dates and times
 mod reader; // tables against their rows
 mod section; // a table after it was read
 mod shown; // what is in force, for the operator
+mod tables; // the tables of a text, or of two
 pub mod value; // text of one value to what it means
 
 #[cfg(not(sim))]

@@ -1,12 +1,15 @@
-//! What is wrong with a configuration, each with its place and a remedy, all of it at once.
+//! What is wrong with a configuration, each with its place and a remedy, all of it at once, in one text or in two.
 //! Owned by one load. It never carries a secret, nor text that an environment variable put into a value.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// The file, or the place in a store.
+    pub path: Arc<Path>,
     /// From 1.
     pub line: usize,
     /// In characters, from 1.
@@ -18,10 +21,9 @@ pub struct Problem {
     pub remedy: String,
 }
 
-/// Everything that is wrong with one file, sorted by place; never empty when it is returned as an error.
+/// Everything that is wrong with a configuration, sorted by place; never empty when it is returned as an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
-    path: PathBuf,
     list: Vec<Problem>,
     /// Whether there may be more than are told.
     cut: bool,
@@ -30,8 +32,8 @@ pub struct Problems {
 impl Problems {
     /// A file that could not be read at all.
     pub(super) fn unreadable(path: &Path, what: String, remedy: &str) -> Problems {
-        let problem = Problem { line: 1, column: 1, key: String::new(), what, remedy: remedy.to_owned() };
-        Problems { path: path.to_owned(), list: vec![problem], cut: false }
+        let (path, key, remedy) = (path.into(), String::new(), remedy.to_owned());
+        Problems { list: vec![Problem { path, line: 1, column: 1, key, what, remedy }], cut: false }
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
@@ -50,15 +52,15 @@ impl Problems {
 impl fmt::Display for Problems {
     /// A line each: `file:line:column: key: what; remedy`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Problem { line, column, key, what, remedy } in &self.list {
-            write!(out, "{}:{line}:{column}: ", self.path.display())?;
+        for Problem { path, line, column, key, what, remedy } in &self.list {
+            write!(out, "{}:{line}:{column}: ", path.display())?;
             if !key.is_empty() {
                 write!(out, "{key}: ")?;
             }
             writeln!(out, "{what}; {remedy}")?;
         }
-        if self.cut {
-            writeln!(out, "{}: there may be more; {MOST} problems are told", self.path.display())?;
+        if let Some(last) = self.list.last().filter(|_| self.cut) {
+            writeln!(out, "{}: there may be more; {MOST} problems are told", last.path.display())?;
         }
         Ok(())
     }
@@ -69,17 +71,26 @@ impl std::error::Error for Problems {}
 /// Most problems of one file that are told. Nobody reads more, and each costs a walk over the text.
 const MOST: usize = 100;
 
+/// A second text, whose places count from `start` on.
+#[derive(Clone, Copy)]
+pub(super) struct Second<'a> {
+    pub path: &'a Path,
+    pub text: &'a str,
+    pub start: usize,
+}
+
 /// Collects problems by byte offset while a file is read.
 pub(super) struct Report<'a> {
     text: &'a str,
+    second: Option<Second<'a>>,
     found: Vec<(usize, Problem)>,
     /// Whether the text is broken TOML: then what seems absent may only be out of reach, and is not reported.
     pub broken: bool,
 }
 
 impl<'a> Report<'a> {
-    pub fn new(text: &'a str) -> Report<'a> {
-        Report { text, found: Vec::new(), broken: false }
+    pub fn new(text: &'a str, second: Option<Second<'a>>) -> Report<'a> {
+        Report { text, second, found: Vec::new(), broken: false }
     }
 
     /// Something wrong at byte offset `at`. Beyond `MOST` it is dropped: the file stays refused.
@@ -87,7 +98,8 @@ impl<'a> Report<'a> {
         if self.found.len() >= MOST {
             return;
         }
-        let problem = Problem { line: 0, column: 0, key: printable(key), what: what.into(), remedy: remedy.into() };
+        let (path, key) = (Arc::from(Path::new("")), printable(key));
+        let problem = Problem { path, line: 0, column: 0, key, what: what.into(), remedy: remedy.into() };
         if !self.found.iter().rev().take_while(|(offset, _)| *offset == at).any(|(_, other)| *other == problem) {
             self.found.push((at, problem));
         }
@@ -109,8 +121,14 @@ impl<'a> Report<'a> {
         self.place(at).0
     }
 
+    /// The second text, where a byte offset stands in it.
+    fn second(&self, at: usize) -> Option<Second<'a>> {
+        self.second.filter(|second| at >= second.start)
+    }
+
     fn place(&self, at: usize) -> (usize, usize) {
-        let bytes = self.text.as_bytes();
+        let (text, at) = self.second(at).map_or((self.text, at), |second| (second.text, at - second.start));
+        let bytes = text.as_bytes();
         let before = &bytes[..at.min(bytes.len())];
         let start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
         // Continuation bytes of UTF-8 don't count; the offset may stand anywhere.
@@ -122,12 +140,14 @@ impl<'a> Report<'a> {
         // Stable: what was found first at one place comes first.
         self.found.sort_by_key(|(at, _)| *at);
         let mut list = Vec::with_capacity(self.found.len());
+        let path: Arc<Path> = path.into();
         for (at, mut problem) in std::mem::take(&mut self.found) {
+            problem.path = self.second(at).map_or_else(|| path.clone(), |second| second.path.into());
             (problem.line, problem.column) = self.place(at);
             list.push(problem);
         }
         let cut = list.len() >= MOST;
-        Problems { path: path.to_owned(), list, cut }
+        Problems { list, cut }
     }
 }
 

@@ -195,12 +195,8 @@ impl Reader<'_, '_> {
                 let millionths = millionths.unwrap_or(u64::MAX);
                 self.within(path, at, millionths, least, most, value::spell_money).map(Value::Number)
             }
-            Kind::Origins => self
-                .list(key, path, value, origin, |reader, item, at| {
-                    let value = reader.scalar(key, path, item, at, value::origin)?;
-                    Some(Placed { at, value })
-                })
-                .map(Value::Names),
+            Kind::Origins => self.texts(key, path, value, origin, value::origin),
+            Kind::Endpoints => self.texts(key, path, value, origin, value::endpoint),
         }
     }
 
@@ -265,6 +261,22 @@ impl Reader<'_, '_> {
             return None;
         }
         Some(Placed { at, value: text })
+    }
+
+    /// A non-empty array of texts that `parse` reads as what they stand for.
+    fn texts(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        origin: Origin,
+        parse: fn(&str) -> Result<String, Wrong>,
+    ) -> Option<Value> {
+        self.list(key, path, value, origin, |reader, item, at| {
+            let value = reader.scalar(key, path, item, at, parse)?;
+            Some(Placed { at, value })
+        })
+        .map(Value::Names)
     }
 
     /// Text that `parse` reads as what it stands for.
@@ -419,6 +431,7 @@ pub(crate) fn expects(kind: Kind) -> String {
         }
         Kind::Budgets => "a table such as { amount = \"100\", period = \"1d\" }, or an array of them".to_owned(),
         Kind::ModelLimits => "an array of tables such as { model = \"name\", requests_per_minute = 60 }".to_owned(),
+        Kind::Endpoints => "an array of addresses such as \"https://10.0.0.7:2379\"".to_owned(),
         Kind::Origins => "an array of origins such as \"https://chat.example\", or \"*\"".to_owned(),
     }
 }
@@ -429,6 +442,7 @@ fn expects_element(kind: Kind) -> String {
         Kind::Listen => "\"address:port\" or \"unix:/path\"".to_owned(),
         Kind::Names { .. } | Kind::Targets => "a name".to_owned(),
         Kind::Origins => "an origin".to_owned(),
+        Kind::Endpoints => "the address of a server".to_owned(),
         other => expects(other),
     }
 }

@@ -87,7 +87,7 @@ fn value(kind: Kind) -> Value {
         Kind::Label { .. } | Kind::AccessLog => text(),
         Kind::Address | Kind::ListenOrOff => text(),
         Kind::Files => json!({ "anyOf": [text(), list(text())] }),
-        Kind::Listen | Kind::Names { .. } | Kind::Origins => list(text()),
+        Kind::Listen | Kind::Names { .. } | Kind::Origins | Kind::Endpoints => list(text()),
         Kind::Targets => list(json!({ "anyOf": [text(), object(Table::Target)] })),
         Kind::Credentials => list(json!({ "anyOf": [text(), object(Table::Credential)] })),
         Kind::ModelLimits => list(object(Table::ModelLimits)),

@@ -6,6 +6,7 @@ mod cache;
 mod listener;
 pub(super) mod read;
 mod redis;
+mod source;
 mod tenant;
 
 pub use tenant::*;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::redis::Redis;
+pub use self::source::{Endpoint, Scheme, SourceWord, Store, StoreKind};
 use hashbrown::HashMap;
 use secrecy::SecretString;
 use strum::{EnumDiscriminants, EnumString, VariantNames};
@@ -71,9 +73,11 @@ pub struct Written {
     pub(super) compared: serde_json::Value,
 }
 
-/// When the configuration is read again without being asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where the configuration is, and when it is read again without being asked.
+#[derive(Clone, Debug)]
 pub struct Config {
+    /// None: it is in a file.
+    pub store: Option<Box<Store>>,
     pub watch: Watch,
     /// 0: never.
     pub refresh_ms: u64,

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use rustls::pki_types::ServerName;
 
 use super::problem::printable;
-use super::snapshot::{AccessLog, Address, CoreChoice, Listen};
+use super::snapshot::{AccessLog, Address, CoreChoice, Endpoint, Listen};
 
 /// Why a text is not a value of its type, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +168,21 @@ pub fn spell_money(millionths: u64) -> String {
     let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);
     let text = format!("{whole}.{part:06}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The address of a store's server, as [`Endpoint`] reads it.
+pub(super) fn endpoint(text: &str) -> Result<String, Wrong> {
+    match Endpoint::of(text) {
+        Some(_) => Ok(text.to_owned()),
+        None if text.contains('@') => Err(wrong(
+            "a credential stands in the address",
+            "write it as user and password, and the address as \"redis://10.0.0.9:6379\"",
+        )),
+        None => Err(wrong(
+            format!("\"{}\" is no address of a server", printable(text)),
+            "write http://host:port or https://host:port, or redis://host:port or rediss://host:port",
+        )),
+    }
 }
 
 /// An origin as a browser spells it (RFC 6454 6.1), or `*`.

@@ -13,6 +13,7 @@ pub mod reload; // /v1/reload
 mod routes; // the routes
 mod scaling; // /v1/scaling
 mod snapshot; // /v1/snapshot
+pub mod source; // where the configuration comes from
 pub mod status; // /v1/status
 mod stream; // /v1/live
 mod usage; // /v1/usage
@@ -85,6 +86,7 @@ pub struct Parts {
     pub snapshots: Arc<Snapshots>,
     /// The state directory, and what it has of limits.
     pub usage: (Option<PathBuf>, Vec<Counted>),
+    pub source: source::Source,
     /// Set once every core serves.
     pub serving: Arc<AtomicBool>,
 }
@@ -133,6 +135,7 @@ pub struct Admin {
     updates: watch::Sender<bytes::Bytes>,
     reload: reload::State,
     usage: Usage,
+    source: RefCell<source::Source>,
 }
 
 impl Admin {
@@ -156,6 +159,7 @@ impl Admin {
             live: RefCell::default(),
             updates: watch::Sender::new(bytes::Bytes::new()),
             reload: reload::State::default(),
+            source: RefCell::new(parts.source.clone()),
             parts,
         };
         Rc::new(admin)
@@ -236,6 +240,7 @@ impl Admin {
             generation: in_force.generation,
             last_reload: self.last_reload_was(),
             reloads: self.reloads(),
+            stored: self.stored(),
             busy: self.busy.borrow().clone(),
             process: Process::read(),
             genai: in_force.snapshot.metrics.genai,

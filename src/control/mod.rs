@@ -2,14 +2,16 @@
 //! operators. Reports findings through a closure; knows nothing of cores, messages or exchanges.
 
 pub mod admin; // health, metrics, state and drain, over HTTP
-pub mod keep; // restarts permanent tasks after a panic
+pub mod keep;
+pub mod kept; // the copy of the last good configuration of a store // restarts permanent tasks after a panic
 
 pub mod health; // health checks: how many results in a row change a backend's health
 pub mod names; // addresses of backends' names, refreshed when they expire
 pub mod nodes; // purges over all nodes that share a Redis
 pub mod probe; // one health check of one backend
-pub mod redis;
-pub mod usage; // what tenants have used, by day // connections to Redis from the background core
+pub mod redis; // connections to Redis from the background core
+pub mod store; // the store that the configuration is in
+pub mod usage; // what tenants have used, by day
 
 /// A finding about a backend, by the number that its task was given for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

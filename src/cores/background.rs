@@ -4,6 +4,7 @@
 mod notices; // messages to other cores, kept until there is room
 pub mod reload; // the configuration, read again while the node runs
 mod signals; // signals from the operator
+mod stored; // the store that the configuration is in
 mod watching; // health checks and names of backends
 
 use std::cell::RefCell;
@@ -21,6 +22,7 @@ use tracing::{error, info, warn};
 use self::notices::{Notice, Notices};
 use self::reload::{InForceOn, Reloader, Source};
 use self::signals::{OtherSignals, StopSignals};
+use self::stored::Stored;
 use self::watching::Watching;
 use super::kept::Keeping;
 use super::notify;
@@ -28,6 +30,7 @@ use super::second;
 use super::supervise::{BEAT_MS, Beat, Gate};
 use super::takeover::{Giver, Program, Upgrade};
 use crate::control::Finding;
+use crate::control::admin::reload::Trigger;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
 use crate::control::usage::WRITE_EVERY;
@@ -239,7 +242,13 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         watching.follow();
         let reloading = match source {
             Source::BuiltIn => Vec::new(),
-            Source::File(path) => {
+            Source::File(path, origin) => {
+                origin.warnings.iter().for_each(|warning| warn!("{warning}"));
+                let stored = Stored::new(&origin);
+                if origin.source.kind != "file" {
+                    // From then on it is watched; it may have changed since, too.
+                    admin.ask_reload(Trigger::Store);
+                }
                 let (latest, notices, admin) = (latest.clone(), notices.clone(), admin.clone());
                 let (watching, former) = (watching.clone(), RefCell::default());
                 let (told, seen) = (RefCell::default(), RefCell::default());
@@ -255,6 +264,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                     former,
                     told,
                     seen,
+                    stored,
                 };
                 keep_current(&Rc::new(reloader), &panics)
             }
@@ -337,7 +347,7 @@ async fn ask_for_snapshots(admin: &Admin, notices: &Notices, io_core: usize, int
 
 /// Starts the tasks that keep the configuration current.
 fn keep_current(reloader: &Rc<Reloader>, panics: &Panics) -> Vec<JoinHandle<()>> {
-    let [reloads, watches, refreshes] = [(); 3].map(|()| reloader.clone());
+    let [reloads, watches, refreshes, stores, hears] = [(); 5].map(|()| reloader.clone());
     vec![
         permanent("reloading the configuration", panics, move || {
             let reloads = reloads.clone();
@@ -350,6 +360,14 @@ fn keep_current(reloader: &Rc<Reloader>, panics: &Panics) -> Vec<JoinHandle<()>>
         permanent("refreshing the configuration", panics, move || {
             let refreshes = refreshes.clone();
             async move { refreshes.refresh().await }
+        }),
+        permanent("watching the configuration's store", panics, move || {
+            let stores = stores.clone();
+            async move { stores.stored.watch(&stores.admin, || stores.is_watching()).await }
+        }),
+        permanent("hearing of the configuration's store", panics, move || {
+            let hears = hears.clone();
+            async move { hears.stored.hear(&hears.admin).await }
         }),
     ]
 }

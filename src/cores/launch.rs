@@ -95,7 +95,7 @@ fn serve(
     let cores = plan.data.len();
     let listeners = secure::listeners(&snapshot)?;
     // A process without a file of its configuration has nothing that a successor could begin with.
-    let control_path = takeover::control_path(&snapshot.server).filter(|_| matches!(source, Source::File(_)));
+    let control_path = takeover::control_path(&snapshot.server).filter(|_| matches!(source, Source::File(..)));
     let mut inherited = match (begin, &control_path) {
         (Begin::Anew, _) => Inherited::default(),
         (Begin::TakeOver, Some(path)) => Inherited::ask(path)?,
@@ -192,6 +192,10 @@ fn serve(
         keeps: keeping.is_some(),
         snapshots: board.snapshots().clone(),
         usage: (state, counted),
+        source: match &source {
+            Source::File(_, origin) => origin.source.clone(),
+            Source::BuiltIn => Default::default(),
+        },
         serving: serving.clone(),
     };
     let purges = board.purges().clone();

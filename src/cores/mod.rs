@@ -15,6 +15,7 @@ mod background; // tokio: signals, the drain, health checks
 mod io; // glommio: the access log, snapshots of the cache
 mod kept; // what of the cache is kept for after a restart
 mod listen; // listening sockets, a set per data core
+pub mod origin; // where the configuration is found at the start
 pub mod resolve; // backend names to addresses, before the cores start
 mod second; // where the second level of the cache is
 pub mod state; // the directory for what outlives a restart

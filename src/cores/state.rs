@@ -9,7 +9,12 @@ const BY_SYSTEMD: &str = "STATE_DIRECTORY";
 
 /// Where to keep things; none if nothing is to be kept.
 pub fn directory(server: &Server) -> Option<PathBuf> {
-    chosen(server.state_dir.clone(), std::env::var(BY_SYSTEMD).ok().as_deref())
+    directory_of(server.state_dir.clone())
+}
+
+/// The same, from what is written.
+pub fn directory_of(written: Option<PathBuf>) -> Option<PathBuf> {
+    chosen(written, std::env::var(BY_SYSTEMD).ok().as_deref())
 }
 
 fn chosen(written: Option<PathBuf>, by_systemd: Option<&str>) -> Option<PathBuf> {

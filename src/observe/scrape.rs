@@ -141,6 +141,8 @@ pub struct Node {
     pub generation: u64,
     pub last_reload: Reload,
     pub reloads: Reloads,
+    /// None: the configuration is in a file.
+    pub stored: Option<Stored>,
     /// By core: recent utilization of its thread, and its CPU time.
     pub busy: Vec<(f64, f64)>,
     pub process: Process,
@@ -154,6 +156,18 @@ pub struct Reloads {
     pub in_force: u64,
     pub unchanged: u64,
     pub refused: u64,
+    pub unavailable: u64,
+}
+
+/// How it stands with the store that the configuration is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// What kind of store it is.
+    pub source: &'static str,
+    pub is_up: bool,
+    pub is_watched: bool,
+    pub is_kept_copy: bool,
+    pub faults: u64,
 }
 
 /// Whether the configuration that was read last is in force.

@@ -80,7 +80,10 @@ impl Table {
             Server => "What clients connect to.",
             Log => "The access log, and messages about the process itself.",
             Admin => "What operators, probes and scrapers connect to, on the background core.",
-            Config => "When the configuration is read again without being asked; `ringway serve` explains how to ask.",
+            Config => {
+                "Where the configuration is, and when it is read again without being asked; `ringway serve` explains how to \
+                 ask."
+            }
             Metrics => "What a scrape of the admin listener contains.",
             Cores => {
                 "The CPUs of each kind of thread: \"auto\", a count such as 2, or a list of CPU numbers such as \"2-5,8\". \

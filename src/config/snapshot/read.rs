@@ -2,6 +2,7 @@
 //! Owns nothing. `None` means that something was reported, never that a value is absent.
 
 mod backend;
+mod config;
 mod listener;
 mod tenant;
 
@@ -10,10 +11,10 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 
 pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
-pub(in crate::config) use self::{backend::backend, listener::listener};
+pub(in crate::config) use self::{backend::backend, config::config, listener::listener};
 use super::{
-    Admin, Balance, BalanceWord, Cache, CacheMode, Choice, Config, CoreChoice, Cores, GenAi, HealthPaths, KeyShown,
-    Listen, Log, Metrics, Model, Price, Redis, Server, SnapshotMode, Target, Watch,
+    Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
+    Log, Metrics, Model, Price, Redis, Server, SnapshotMode, Target,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
@@ -85,13 +86,6 @@ pub(in crate::config) fn admin(section: &mut Section, listen: &[Listen], report:
         check::admin(own, choice, token.as_ref(), listen, report);
     }
     Some(Admin { listen: own?.value, choice, token: token? })
-}
-
-pub(in crate::config) fn config(section: &mut Section) -> Option<Config> {
-    Some(Config {
-        watch: if section.take("watch")? { Watch::On } else { Watch::Off },
-        refresh_ms: section.take("refresh")?,
-    })
 }
 
 pub(in crate::config) fn metrics(section: &mut Section) -> Option<Metrics> {

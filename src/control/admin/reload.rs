@@ -17,6 +17,8 @@ pub enum Trigger {
     Admin,
     /// One of its files changed.
     File,
+    /// The store told of a change, or can be watched again.
+    Store,
     /// The time set by `config.refresh` has passed.
     Refresh,
 }
@@ -27,6 +29,7 @@ impl Trigger {
             Trigger::Signal => "SIGHUP",
             Trigger::Admin => "POST /v1/reload",
             Trigger::File => "a file changed",
+            Trigger::Store => "the store changed",
             Trigger::Refresh => "refresh",
         }
     }
@@ -47,6 +50,8 @@ pub enum Ended {
     Unchanged,
     /// It has errors: nothing has changed.
     Refused,
+    /// The store that it is in cannot be read: nothing has changed.
+    Unavailable,
 }
 
 /// What came of a reload.
@@ -135,6 +140,7 @@ impl Admin {
             Ended::InForce => counts.in_force += 1,
             Ended::Unchanged => counts.unchanged += 1,
             Ended::Refused => counts.refused += 1,
+            Ended::Unavailable => counts.unavailable += 1,
         }
         state.counts.set(counts);
         // One that is as before says nothing new, except that an error is gone.
@@ -142,7 +148,7 @@ impl Admin {
             let (trigger, outcome) = (asked.trigger.label().to_owned(), outcome.clone());
             state.last.replace(Some(Last { unix_ms: unix_ms(), trigger, outcome }));
         }
-        state.refused_last.set(outcome.ended == Ended::Refused);
+        state.refused_last.set(matches!(outcome.ended, Ended::Refused | Ended::Unavailable));
         for waiting in asked.waiting {
             let _ = waiting.send(outcome.clone());
         }

@@ -134,8 +134,11 @@ impl Admin {
     async fn tell_reload(&self) -> Response<Answer> {
         match self.reload().await {
             Some(outcome) => {
-                let refused = outcome.ended == Ended::Refused;
-                let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+                let status = match outcome.ended {
+                    Ended::InForce | Ended::Unchanged => StatusCode::OK,
+                    Ended::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+                    Ended::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                };
                 reply(status, JSON, pretty(&json!(outcome)))
             }
             None => refuse(StatusCode::CONFLICT, "draining", "The node drains; its configuration no longer changes."),

@@ -10,6 +10,7 @@ use shards::breaker::Reason;
 pub use super::live::Percentiles;
 use super::live::{Rates, tenants_of};
 use super::reload::Last;
+use super::source::Source;
 use super::{Admin, InForce};
 use crate::config::snapshot::{self, CacheMode};
 use crate::net::now_ms;
@@ -27,6 +28,7 @@ pub struct Status {
     pub config_generation: u64,
     /// How the last reload ended; none before the first.
     pub last_reload: Option<Last>,
+    pub config_source: Source,
     pub listening: Vec<String>,
     pub core_plan: Plan,
     pub traffic: Traffic,
@@ -221,6 +223,7 @@ impl Admin {
             uptime_seconds: now_ms().saturating_sub(self.started_ms) / 1000,
             config_generation: in_force.generation,
             last_reload: self.last_reload(),
+            config_source: self.source.borrow().clone(),
             listening: parts.listening.clone(),
             core_plan: Plan {
                 summary: parts.plan.summary.clone(),

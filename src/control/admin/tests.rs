@@ -32,6 +32,7 @@ fn admin(admin: &str) -> Rc<Admin> {
     let backends = vec![Item { name: "b".into(), counters: [BackendCounters::default()].into() }];
     let labels = Labels::new(vec!["chat_completions", "other"], models, backends, &Names::default(), 0);
     Admin::new(Parts {
+        source: Default::default(),
         in_force: InForce { generation: 1, snapshot: Arc::new(snapshot), labels: Arc::new(labels) },
         counters: vec![Arc::new(Counters::new(2))],
         plan: CorePlan { data: vec![None], ..CorePlan::default() },

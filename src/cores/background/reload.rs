@@ -14,13 +14,18 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, error, info, warn};
 
 use super::notices::{Notice, Notices};
+use super::stored::Stored;
 use super::watching::Watching;
 use super::{Latest, in_force};
+use crate::config::bootstrap::Bootstrap;
 use crate::config::diff::{Change, Difference, at_restart, differences};
-use crate::config::load::load_file;
+use crate::config::load::{Loaded, load_document, load_file};
+use crate::config::problem::Problems;
 use crate::config::snapshot::{Address, Snapshot, Watch};
 use crate::control::admin::Admin;
 use crate::control::admin::reload::{Asked, Ended, Outcome, Trigger};
+use crate::control::store::{Document, Fault, Link};
+use crate::cores::origin::{self, Origin};
 use crate::cores::preflight::{Preflight, preflight};
 use crate::cores::{notify, resolve, secure};
 use crate::net::Dial;
@@ -40,7 +45,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Where the configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    File(PathBuf),
+    /// As the file at this path says: in itself, or in a store.
+    File(PathBuf, Origin),
     /// Running in a terminal, without a file: SIGHUP means that the terminal was closed.
     BuiltIn,
 }
@@ -86,6 +92,8 @@ pub struct Reloader {
     pub told: RefCell<Vec<String>>,
     /// What the configuration's files looked like when they were last read.
     pub seen: RefCell<Looks>,
+    /// The store that the configuration is in, if it is in one.
+    pub stored: Stored,
 }
 
 /// A configuration that is good, with all that belongs to it.
@@ -100,13 +108,15 @@ type Known = HashMap<String, (Address, Arc<[Dial]>)>;
 impl Reloader {
     /// Reloads whenever that is asked for, forever.
     pub async fn keep_reloading(&self) {
+        self.stored.keep(&self.admin).await;
         loop {
             let asked = self.admin.reload_asked().await;
             if asked.trigger.is_asked() {
                 notify::reloading();
             }
-            let (outcome, in_force) = self.reload().await;
+            let (outcome, in_force) = self.reload(asked.trigger).await;
             self.tell(&asked, &outcome);
+            self.stored.keep(&self.admin).await;
             if asked.trigger.is_asked() {
                 notify::ready(&self.admin.summary(0.0));
             }
@@ -114,43 +124,35 @@ impl Reloader {
         }
     }
 
-    async fn reload(&self) -> (Outcome, Option<super::InForce>) {
+    async fn reload(&self, trigger: Trigger) -> (Outcome, Option<super::InForce>) {
         self.former.borrow_mut().retain(|former| Arc::strong_count(former) > 1);
         let before = self.latest.borrow().clone();
         let of = |ended, generation: u64| {
             let [changes, needs_restart, errors] = [(); 3].map(|()| Vec::new());
             Outcome { ended, generation, changes, needs_restart, errors }
         };
-        let refused = |errors| (Outcome { errors, ..of(Ended::Refused, before.number) }, None);
-        let (path, known, files) = (self.path.clone(), self.known(&before), before.snapshot.files.clone());
-        let read = spawn_blocking(move || {
-            let mut seen = looks(files);
-            let read = read(&path, &known);
-            let named = read.as_ref().map_or(Vec::new(), |read| read.parts.snapshot.files.clone());
-            for (file, look) in looks(named) {
-                seen.entry(file).or_insert(look);
-            }
-            (seen, read)
-        });
-        let Read { parts, warnings } = match tokio::time::timeout(READ_LIMIT, read).await {
-            Ok(Ok((seen, read))) => {
-                self.seen.replace(seen);
-                match read {
-                    Ok(read) => read,
-                    Err(errors) => return refused(errors),
-                }
-            }
-            Ok(Err(_)) => return refused(vec!["reading it panicked: report this as a bug".to_owned()]),
+        let read = match tokio::time::timeout(READ_LIMIT, self.read(trigger, &before)).await {
+            Ok(read) => read,
             Err(_) => {
-                let path = self.path.display();
-                let limit = READ_LIMIT.as_secs();
-                return refused(vec![format!("{path}: it, or a file that it names, could not be read in {limit} s")]);
+                let (path, limit) = (self.path.display(), READ_LIMIT.as_secs());
+                let why = format!("{path}: it, or a file that it names, could not be read in {limit} s");
+                Err((Ended::Refused, vec![why]))
+            }
+        };
+        let (Read { parts, warnings }, document) = match read {
+            Ok(read) => read,
+            Err((ended, errors)) => {
+                self.stored.failed(&self.admin, &errors);
+                return (Outcome { errors, ..of(ended, before.number) }, None);
             }
         };
         let needs_restart = at_restart(&self.started, &parts.snapshot);
         let mut changes = differences(&before.snapshot, &parts.snapshot);
         let next = Arc::new(before.next(parts));
         changes.extend(new_certificates(&before, &next, &changes));
+        if let Some(document) = document {
+            self.stored.good(&self.admin, document);
+        }
         if changes.is_empty() {
             return (Outcome { needs_restart, ..of(Ended::Unchanged, before.number) }, None);
         }
@@ -162,6 +164,50 @@ impl Reloader {
         self.former.borrow_mut().push(before);
         let changes = changes.iter().map(ToString::to_string).collect();
         (Outcome { changes, needs_restart, ..of(Ended::InForce, next.number) }, Some(in_force(&next)))
+    }
+
+    /// Reads everything, and what the store has if it is in one. Errors: how that ends, and all that is wrong.
+    async fn read(
+        &self,
+        trigger: Trigger,
+        before: &NodeGeneration,
+    ) -> Result<(Read, Option<Document>), (Ended, Vec<String>)> {
+        let panicked = |_| (Ended::Refused, vec!["reading it panicked: report this as a bug".to_owned()]);
+        let refused = |errors| (Ended::Refused, errors);
+        let (path, files) = (self.path.clone(), before.snapshot.files.clone());
+        let local = spawn_blocking(move || (looks(files), local(&path)));
+        let (seen, local) = local.await.map_err(panicked)?;
+        self.seen.replace(seen);
+        let (own, document) = match local.map_err(refused)? {
+            Local::Whole(snapshot) => {
+                self.stored.file(&self.path, &self.admin);
+                (Whence::File(snapshot), None)
+            }
+            Local::Store(own, link) => {
+                let linked = self.stored.follow(own, link, trigger, &self.admin);
+                match linked.link.fetch().await {
+                    Ok(document) => (Whence::Store(linked.own.clone(), document.clone()), Some(document)),
+                    Err(fault) => {
+                        let ended = match fault {
+                            Fault::Unavailable(_) => Ended::Unavailable,
+                            Fault::Unusable(_) => Ended::Refused,
+                        };
+                        return Err((ended, vec![origin::said(&linked.own.store.called(), &fault)]));
+                    }
+                }
+            }
+        };
+        let known = self.known(before);
+        let read = spawn_blocking(move || {
+            let read = read(own, &known);
+            let named = read.as_ref().map_or(Vec::new(), |read| read.parts.snapshot.files.clone());
+            (looks(named), read)
+        });
+        let (named, read) = read.await.map_err(panicked)?;
+        for (file, look) in named {
+            self.seen.borrow_mut().entry(file).or_insert(look);
+        }
+        Ok((read.map_err(refused)?, document))
     }
 
     /// Sends the next generation to every core and waits until all of them serve by it.
@@ -215,14 +261,15 @@ impl Reloader {
                 }
                 self.told.take();
             }
-            Ended::Refused => {
+            Ended::Refused | Ended::Unavailable => {
                 if !asked.trigger.is_asked() && *self.told.borrow() == *errors {
                     return;
                 }
+                let what = if *ended == Ended::Refused { "is refused" } else { "cannot be read" };
                 error!(
                     generation,
                     trigger,
-                    "the configuration is refused ({trigger}), generation {generation} stays in force: {}",
+                    "the configuration {what} ({trigger}), generation {generation} stays in force: {}",
                     errors.join("; ")
                 );
                 self.told.replace(errors.clone());
@@ -253,6 +300,11 @@ impl Reloader {
                 self.admin.ask_reload(Trigger::File);
             }
         }
+    }
+
+    /// Whether `config.watch` is on.
+    pub fn is_watching(&self) -> bool {
+        self.latest.borrow().snapshot.config.watch == Watch::On
     }
 
     /// Asks for a reload at the pace of `config.refresh`, forever.
@@ -308,13 +360,46 @@ fn new_certificates(before: &NodeGeneration, next: &NodeGeneration, changes: &[D
     found.chain(listeners).filter(|found| !changes.iter().any(|change| change.item == found.item)).collect()
 }
 
-/// Reads everything. Blocking. Errors: all that is wrong, a line each.
-fn read(path: &Path, known: &Known) -> Result<Read, Vec<String>> {
-    let snapshot = load_file(path, &secure::look())
-        .map_err(|problems| problems.to_string().lines().map(ToOwned::to_owned).collect::<Vec<_>>())?;
+/// What the node's own file says.
+enum Local {
+    Whole(Box<Snapshot>),
+    Store(Arc<Bootstrap>, Box<Link>),
+}
+
+/// From where the rest is read.
+enum Whence {
+    File(Box<Snapshot>),
+    Store(Arc<Bootstrap>, Document),
+}
+
+/// Reads the node's own file. Blocking. Errors: all that is wrong, a line each.
+fn local(path: &Path) -> Result<Local, Vec<String>> {
+    match load_file(path, &secure::look()).map_err(|problems| lines(&problems))? {
+        Loaded::Here(snapshot) => Ok(Local::Whole(snapshot)),
+        Loaded::Elsewhere(own) => {
+            let link = origin::link(&own).map_err(|why| vec![format!("{}: {why}", path.display())])?;
+            Ok(Local::Store(Arc::from(own), Box::new(link)))
+        }
+    }
+}
+
+fn lines(problems: &Problems) -> Vec<String> {
+    problems.to_string().lines().map(ToOwned::to_owned).collect()
+}
+
+/// Reads everything else. Blocking. Errors: all that is wrong, a line each.
+fn read(whence: Whence, known: &Known) -> Result<Read, Vec<String>> {
+    let (snapshot, called) = match whence {
+        Whence::File(snapshot) => (snapshot, "the configuration".to_owned()),
+        Whence::Store(own, document) => {
+            let called = own.store.called();
+            let snapshot = load_document(&own, &called, &document.text, &secure::look());
+            (Box::new(snapshot.map_err(|problems| lines(&problems))?), called)
+        }
+    };
     let Preflight { errors, mut warnings } = preflight(&snapshot);
     if !errors.is_empty() {
-        return Err(errors.iter().map(|error| format!("{}: {error}", path.display())).collect());
+        return Err(errors.iter().map(|error| format!("{called}: {error}")).collect());
     }
     let tls = secure::settings(&snapshot).map_err(|error| vec![error])?;
     let listeners = secure::listeners(&snapshot).map_err(|error| vec![error])?;
@@ -324,5 +409,5 @@ fn read(path: &Path, known: &Known) -> Result<Read, Vec<String>> {
         (*address == backend.address).then(|| addresses.clone())
     });
     warnings.extend(unresolved);
-    Ok(Read { parts: Parts { snapshot: Arc::new(snapshot), addresses, tls, listeners }, warnings })
+    Ok(Read { parts: Parts { snapshot: Arc::new(*snapshot), addresses, tls, listeners }, warnings })
 }

@@ -26,7 +26,7 @@ impl StopSignals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: match source {
                 Source::BuiltIn => Some(signal(SignalKind::hangup())?),
-                Source::File(_) => None,
+                Source::File(..) => None,
             },
         })
     }
@@ -56,7 +56,7 @@ pub struct OtherSignals {
 impl OtherSignals {
     pub fn new(source: &Source) -> io::Result<OtherSignals> {
         let hangup = match source {
-            Source::File(_) => Some(signal(SignalKind::hangup())?),
+            Source::File(..) => Some(signal(SignalKind::hangup())?),
             Source::BuiltIn => None,
         };
         Ok(OtherSignals { hangup, reopen: signal(SignalKind::user_defined1())? })

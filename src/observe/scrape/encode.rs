@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use smallvec::SmallVec;
 
-use super::{Amounts, GenAi, Key, Labels, Reload, Scrape};
+use super::{Amounts, GenAi, Key, Labels, Reload, Scrape, Stored};
 use crate::observe::counters::{AttemptResult, HandshakeResult, Operation};
 use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
@@ -84,6 +84,11 @@ impl Row<'_> {
 }
 
 impl Scrape {
+    /// Of the store that the configuration is in, if it is in one.
+    fn stored(&self, row: &mut Row<'_>, value: impl Fn(&Stored) -> u64) -> fmt::Result {
+        self.node.stored.as_ref().map_or(Ok(()), |stored| row.number(&[stored.source], value(stored)))
+    }
+
     fn encode_row(&self, id: Id, row: &mut Row<'_>) -> fmt::Result {
         let labels = &*self.labels;
         match id {
@@ -250,8 +255,13 @@ impl Scrape {
             Id::ConfigReloads => {
                 row.number(&["in_force"], self.node.reloads.in_force)?;
                 row.number(&["unchanged"], self.node.reloads.unchanged)?;
-                row.number(&["refused"], self.node.reloads.refused)
+                row.number(&["refused"], self.node.reloads.refused)?;
+                row.number(&["unavailable"], self.node.reloads.unavailable)
             }
+            Id::ConfigSourceUp => self.stored(row, |stored| u64::from(stored.is_up)),
+            Id::ConfigSourceWatched => self.stored(row, |stored| u64::from(stored.is_watched)),
+            Id::ConfigSourceErrors => self.stored(row, |stored| stored.faults),
+            Id::ConfigKeptCopy => self.stored(row, |stored| u64::from(stored.is_kept_copy)),
             Id::BuildInfo => row.number(&[env!("CARGO_PKG_VERSION")], 1),
             Id::ProcessCpu => row.real(&[], self.node.process.cpu_seconds),
             Id::ProcessResident => row.number(&[], self.node.process.resident_bytes),
