@@ -196,6 +196,22 @@ pub const LOG_MESSAGE_BYTES: u64 = 8 << 20;
 /// second. Beyond it, lines are dropped and counted, so that a stuck disk or pipe affects only the log.
 pub const LOG_BYTES: usize = 4 << 20;
 
+/// Spans of one message to the background core. At 16 attributes a span takes about 1 KiB.
+pub const SPANS_A_MESSAGE: usize = 32;
+
+/// Spans that wait on the background core to be sent, some 16 MiB: ten seconds, which a slow receiver may take for a batch, of 1,600
+/// spans a second. Beyond them, spans are dropped and counted.
+pub const SPANS_WAITING: usize = 16 << 10;
+
+/// Spans of one request to the receiver; the default of OpenTelemetry's batch processors.
+pub const SPANS_A_BATCH: usize = 512;
+
+/// Longest `tracestate` that a span repeats; W3C Trace Context 3.3.1.1 asks for 512 characters.
+pub const TRACE_STATE_BYTES: usize = 512;
+
+/// Attempts of one request that the access log lists. More are made only where retries and fallbacks are many.
+pub const ATTEMPTS_LISTED: usize = 16;
+
 /// Messages that a core receives before its other tasks run.
 pub const MESSAGES_A_ROUND: usize = 256;
 

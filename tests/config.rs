@@ -32,7 +32,7 @@ const SECRET: &str = "hunter2";
 
 fn environment(name: &str) -> Option<String> {
     match name {
-        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" | "REDIS_PASSWORD" | "STORE_PASSWORD" | "CONSUL_TOKEN" => {
+        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" | "REDIS_PASSWORD" | "STORE_PASSWORD" | "CONSUL_TOKEN" | "OTLP_TOKEN" => {
             Some(SECRET.to_owned())
         }
         "SECRET_PATH" => Some("file:/run/secrets/good".to_owned()),
@@ -53,6 +53,7 @@ fn files(path: &Path) -> io::Result<String> {
             | "/etc/ringway/cert.pem"
             | "/etc/ringway/key.pem"
             | "/etc/ringway/redis-ca.pem"
+            | "/etc/ringway/otlp-ca.pem"
             | "/etc/ringway/client.pem"
             | "/etc/ringway/client.key",
         ) => Ok(String::new()),

@@ -4,12 +4,13 @@
 
 mod cache; // the rows of [cache] and [redis]
 mod config;
+mod observe; // those of [metrics], [traces] and [log]
 mod table; // what each table is called, how often it stands, what it is for
 mod tenant;
 
 use strum::VariantNames;
 
-use super::snapshot::{BalanceWord, CachePolicy, CredentialField, Level, LogFormat, Protocol};
+use super::snapshot::{BalanceWord, CachePolicy, CredentialField, Protocol};
 use crate::limits;
 
 /// A table of the file, in the order of the sample.
@@ -19,6 +20,7 @@ pub enum Table {
     Log,
     Admin,
     Metrics,
+    Traces,
     Config,
     Cores,
     Cache,
@@ -67,6 +69,8 @@ pub enum Kind {
     DurationOrZero { least_ms: u64, most_ms: u64 },
     /// An integer.
     Count { least: u64, most: u64 },
+    /// A number from 0 to 1 of at most six digits behind the point, kept in millionths.
+    Ratio,
     /// `true` or `false`.
     Switch,
     /// One of these words.
@@ -142,7 +146,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Cores, Listener, Log, Metrics, Model, Server, Target};
+use Table::{Admin, Backend, Cores, Listener, Model, Server, Target};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -165,10 +169,12 @@ const PRICE: Kind = Kind::Money { least: 0, most: 1_000_000 * tenant::UNIT };
 /// The rows, table by table.
 pub static KEYS: &[Key] = &joined();
 
-const GROUPS: [&[Key]; 4] = [ROWS, config::ROWS, cache::ROWS, tenant::ROWS];
+const GROUPS: [&[Key]; 5] = [ROWS, observe::ROWS, config::ROWS, cache::ROWS, tenant::ROWS];
 
-const fn joined() -> [Key; ROWS.len() + config::ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()] {
-    let mut keys = [ROWS[0]; ROWS.len() + config::ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()];
+const fn joined()
+-> [Key; ROWS.len() + observe::ROWS.len() + config::ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()] {
+    let mut keys =
+        [ROWS[0]; ROWS.len() + observe::ROWS.len() + config::ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()];
     let (mut at, mut group, mut row) = (0, 0, 0);
     while at < keys.len() {
         if row == GROUPS[group].len() {
@@ -182,7 +188,8 @@ const fn joined() -> [Key; ROWS.len() + config::ROWS.len() + cache::ROWS.len() +
     keys
 }
 
-/// Those of what serves requests; [`tenant`] has those of who sends them, [`config`] those of where all of it comes from.
+/// Those of what serves requests; [`tenant`] has those of who sends them, [`observe`] of what is told of them, [`config`] those of where
+/// all of it comes from.
 #[rustfmt::skip]
 const ROWS: &[Key] = &[
     // ---- [server]
@@ -264,25 +271,6 @@ const ROWS: &[Key] = &[
               address is loopback or a Unix socket.",
         example: r#""${ADMIN_TOKEN}""# },
 
-    // ---- [metrics]
-    Key { table: Metrics, name: "genai", kind: Kind::Switch, absent: Default("false"),
-        doc: "Whether a scrape also has the OpenTelemetry metrics (gen_ai.client.inference.*, gen_ai.server.*, in \
-              Prometheus spelling) besides Ringway's own.",
-        example: "true" },
-
-    // ---- [log]
-    Key { table: Log, name: "access", kind: Kind::AccessLog, absent: Default(r#""off""#),
-        doc: "One JSON line per request: \"stdout\", or the absolute path of a file to append to; SIGUSR1 reopens it. \
-              Off by default: at thousands of requests per second the log fills a disk or floods the journal, and its \
-              lines show who sent what and when. Lines that the disk or the reader does not accept in time are \
-              dropped, and the number of dropped lines is reported.",
-        example: r#""/var/log/ringway/access.log""# },
-    Key { table: Log, name: "level", kind: Kind::Choice(Level::VARIANTS), absent: Default(r#""info""#),
-        doc: "Least severe level of messages about the process itself that are written to standard error.",
-        example: r#""warn""# },
-    Key { table: Log, name: "format", kind: Kind::Choice(LogFormat::VARIANTS), absent: Default(r#""text""#),
-        doc: "Format of those messages: a line of text, or a line of JSON, for programs.",
-        example: r#""json""# },
 
     // ---- [cores]
     Key { table: Cores, name: "data", kind: Kind::Cores, absent: Default(r#""auto""#),

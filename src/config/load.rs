@@ -256,6 +256,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     }
     let admin = read::admin(&mut tables.admin, &listen, report);
     let metrics = read::metrics(&mut tables.metrics);
+    let traces = read::traces(&mut tables.traces, report);
     let config = read::config(&mut tables.config, report);
     let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores, report);
@@ -287,7 +288,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
 
     let singles =
         [&tables.server, &tables.admin, &tables.metrics, &tables.config, &tables.log, &tables.cores, &tables.cache];
-    let singles = singles.into_iter().chain([&tables.limits, &tables.cors]);
+    let singles = singles.into_iter().chain([&tables.limits, &tables.cors, &tables.traces]);
     let repeated = tables.listeners.iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants);
     for section in singles.chain(repeated) {
         section.report_fault(report);
@@ -297,6 +298,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         server: server?,
         admin: admin?,
         metrics: metrics?,
+        traces: traces?,
         config: config?,
         log: log?,
         cores: cores?,

@@ -124,6 +124,21 @@ impl Reader<'_, '_> {
                 let count = self.number(key, path, value, at, count)?;
                 self.within(path, at, count, least, most, |count| count.to_string()).map(Value::Number)
             }
+            Kind::Ratio => {
+                let millionths = match value.get_ref() {
+                    DeValue::Integer(number) => integer(number).and_then(|number| number.checked_mul(1_000_000)),
+                    DeValue::Float(number) => match value::ratio(&number.as_str().replace('_', "")) {
+                        Ok(millionths) => Some(millionths),
+                        Err(Wrong { what, remedy }) => {
+                            self.report.add(at, path, what, remedy);
+                            return None;
+                        }
+                    },
+                    _ => Some(self.scalar(key, path, value, at, value::ratio)?),
+                };
+                let millionths = millionths.unwrap_or(u64::MAX);
+                self.within(path, at, millionths, 0, 1_000_000, value::spell_money).map(Value::Number)
+            }
             Kind::Switch => match value.get_ref() {
                 DeValue::Boolean(on) => Some(Value::Switch(*on)),
                 _ => self.scalar(key, path, value, at, switch).map(Value::Switch),
@@ -405,6 +420,7 @@ pub(crate) fn expects(kind: Kind) -> String {
             format!("\"0s\", or {}", expects(Kind::Duration { least_ms, most_ms }))
         }
         Kind::Count { least, most } => format!("an integer from {least} to {most}"),
+        Kind::Ratio => "a number from 0 to 1, such as 0.01".to_owned(),
         Kind::Switch => "true or false".to_owned(),
         Kind::Choice(words) => one_of(words),
         Kind::Name { most_bytes } => format!("text of 1 to {most_bytes} bytes"),

@@ -69,6 +69,7 @@ fn value(kind: Kind) -> Value {
             or_environment(json!({ "type": "string", "pattern": r"^\s*[0-9]+\s*(ms|s|m|h)\s*$" }))
         }
         Kind::Count { least, most } => or_environment(json!({ "type": "integer", "minimum": least, "maximum": most })),
+        Kind::Ratio => or_environment(json!({ "type": "number", "minimum": 0, "maximum": 1 })),
         Kind::Switch => or_environment(json!({ "type": "boolean" })),
         Kind::Choice(words) => or_environment(json!({ "enum": words })),
         Kind::Cores => json!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 8192 }, text()] }),

@@ -40,6 +40,7 @@ fn shown(key: &Key, value: &Value, secrets: Secrets) -> Json {
             Kind::Size { .. } => json!(spell_size(*number)),
             Kind::Duration { .. } | Kind::DurationOrZero { .. } => json!(spell_duration(*number)),
             Kind::Money { .. } => json!(spell_money(*number)),
+            Kind::Ratio => json!(*number as f64 / 1e6),
             _ => json!(number),
         },
         Value::Switch(on) => json!(on),

@@ -8,6 +8,7 @@ pub(super) mod read;
 mod redis;
 mod source;
 mod tenant;
+mod traces;
 
 pub use tenant::*;
 
@@ -18,6 +19,7 @@ pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::redis::Redis;
 pub use self::source::{Endpoint, Scheme, SourceWord, Store, StoreKind};
+pub use self::traces::{ParentDecision, Sampling, TraceProtocol, Traces};
 use hashbrown::HashMap;
 use secrecy::SecretString;
 use strum::{EnumDiscriminants, EnumString, VariantNames};
@@ -28,6 +30,8 @@ pub struct Snapshot {
     pub server: Server,
     pub admin: Admin,
     pub metrics: Metrics,
+    /// None: requests are not traced.
+    pub traces: Option<Traces>,
     pub config: Config,
     pub log: Log,
     pub cores: Cores,
@@ -57,6 +61,7 @@ pub struct Singles {
     pub server: Server,
     pub admin: Admin,
     pub metrics: Metrics,
+    pub traces: Option<Traces>,
     pub config: Config,
     pub log: Log,
     pub cores: Cores,
@@ -456,7 +461,7 @@ impl Snapshot {
         tenants: Vec<Tenant>,
         written: Written,
     ) -> Snapshot {
-        let Singles { server, admin, metrics, config, log, cores, cache, redis, limits, cors } = singles;
+        let Singles { server, admin, metrics, traces, config, log, cores, cache, redis, limits, cors } = singles;
         let mut by_model = HashMap::with_capacity(models.len());
         for (index, model) in models.iter().enumerate() {
             by_model.entry(model.name.as_bytes().into()).or_insert(index);
@@ -472,6 +477,7 @@ impl Snapshot {
             server,
             admin,
             metrics,
+            traces,
             config,
             log,
             cores,

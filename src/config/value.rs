@@ -163,6 +163,26 @@ pub fn money(text: &str) -> Result<u64, Wrong> {
     }
 }
 
+/// Millionths of a number such as `0.01`.
+pub(super) fn ratio(text: &str) -> Result<u64, Wrong> {
+    money(text).map_err(|_| {
+        let what = format!("\"{}\" is not a number from 0 to 1", printable(text));
+        wrong(what, "write it in digits, with at most six after a point, such as 0.01")
+    })
+}
+
+/// RFC 3986 2.1. A percent sign without two hexadecimal digits stands for itself.
+pub(super) fn decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let (mut plain, mut at) = (Vec::with_capacity(text.len()), 0);
+    while let Some(&byte) = text.get(at) {
+        let code = if byte == b'%' { digit(text.get(at + 1)).zip(digit(text.get(at + 2))) } else { None };
+        plain.push(code.map_or(byte, |(high, low)| (high * 16 + low) as u8));
+        at += if code.is_some() { 3 } else { 1 };
+    }
+    plain
+}
+
 /// Millionths as `money` reads them.
 pub fn spell_money(millionths: u64) -> String {
     let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);

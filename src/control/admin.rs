@@ -43,6 +43,7 @@ use self::guard::Guard;
 use self::live::Live;
 use self::scaling::{Sample, Scaling};
 use super::nodes::Nodes;
+use super::traces::Exporter;
 use super::usage::Usage;
 use crate::config::snapshot::{PurgeScope, Snapshot};
 use crate::limits::{ADMIN_CONNECTIONS, ADMIN_HEAD_BYTES};
@@ -125,6 +126,7 @@ pub struct Admin {
     profiling: Arc<Semaphore>,
     /// Those that share a Redis with this one.
     nodes: OnceCell<Rc<Nodes>>,
+    traces: OnceCell<Rc<Exporter>>,
     /// By a backend's name: the fault of the last check, while checks fail.
     check_faults: RefCell<HashMap<String, String>>,
     /// By core: its recent utilization, and its CPU time.
@@ -153,6 +155,7 @@ impl Admin {
             reopen_asked: Notify::new(),
             profiling: Arc::new(Semaphore::new(1)),
             nodes: OnceCell::new(),
+            traces: OnceCell::new(),
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
             scaling: RefCell::default(),
@@ -206,6 +209,11 @@ impl Admin {
         let _ = self.nodes.set(nodes);
     }
 
+    /// Scrapes tell what became of its spans.
+    pub fn count_spans(&self, traces: Rc<Exporter>) {
+        let _ = self.traces.set(traces);
+    }
+
     /// Something was purged at the wish of another node.
     pub fn purged_elsewhere(&self) {
         self.purged.notify_one();
@@ -245,6 +253,7 @@ impl Admin {
             process: Process::read(),
             genai: in_force.snapshot.metrics.genai,
             snapshots: self.parts.snapshots.clone(),
+            spans: self.traces.get().map(|traces| traces.counts()).unwrap_or_default(),
         };
         Scrape::new(self.parts.counters.clone(), in_force.labels.clone(), node)
     }

@@ -11,6 +11,7 @@ pub mod nodes; // purges over all nodes that share a Redis
 pub mod probe; // one health check of one backend
 pub mod redis; // connections to Redis from the background core
 pub mod store; // the store that the configuration is in
+pub mod traces; // spans to an OpenTelemetry receiver
 pub mod usage; // what tenants have used, by day
 
 /// A finding about a backend, by the number that its task was given for it.

@@ -33,6 +33,7 @@ use crate::control::Finding;
 use crate::control::admin::reload::Trigger;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
+use crate::control::traces::{self, Exporter};
 use crate::control::usage::WRITE_EVERY;
 use crate::exchange::message::Message;
 use crate::exchange::purges::Purges;
@@ -44,6 +45,8 @@ use crate::upstream::node::{BackendId, NodeGeneration};
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut down.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
+/// How long a stop waits for the receiver of spans.
+const SPANS_LIMIT: Duration = Duration::from_secs(2);
 /// How often the line that `systemctl status` shows is brought up to date.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// How often what was used is taken from the cores: how exactly a day ends.
@@ -79,6 +82,7 @@ pub struct Parts {
     pub beat: Beat,
     pub source: Source,
     pub second: Option<Settings>,
+    pub traces: Option<traces::Settings>,
     pub purges: Arc<Purges>,
     /// What of the cache is kept for after a restart, if it is.
     pub keeping: Option<Keeping>,
@@ -93,7 +97,8 @@ pub struct Parts {
 /// Runs until SIGTERM or SIGINT, then drains the data cores. Errors: the runtime or the signal handlers cannot be set
 /// up.
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
-    let Parts { data_cores, generation, second: redis, purges, keeping, outbox, inbox, beat, source, .. } = parts;
+    let Parts { data_cores, generation, second: redis, traces, purges, keeping, outbox, inbox, beat, source, .. } =
+        parts;
     let Parts { admin, admin_listener, gate, giver, program, .. } = parts;
     let keeping = keeping.map(Rc::new);
     let started = generation.snapshot.clone();
@@ -117,6 +122,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         reader: EventFdReader::default(),
         left: data_cores,
         said: HashMap::new(),
+        traces: Exporter::new(traces),
     };
     let stopped = LocalSet::new().block_on(&runtime, async {
         let (mut stop, others) = match (StopSignals::new(&source), OtherSignals::new(&source)) {
@@ -128,6 +134,15 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         };
         ready(Ok(()));
         let panics = Panics::default();
+        let traces = node.traces.clone();
+        admin.count_spans(traces.clone());
+        permanent("sending spans", &panics, {
+            let traces = traces.clone();
+            move || {
+                let traces = traces.clone();
+                async move { traces.run().await }
+            }
+        });
         permanent("sending notices", &panics, {
             let notices = notices.clone();
             move || {
@@ -265,6 +280,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                     told,
                     seen,
                     stored,
+                    traces: traces.clone(),
                 };
                 keep_current(&Rc::new(reloader), &panics)
             }
@@ -304,6 +320,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         // What cores gave back at their end is still to be counted by others.
         node.read_for(LAST_COUNTS).await;
         let _ = tokio::time::timeout(HALT_LIMIT, admin.write_usage()).await;
+        traces.finish(SPANS_LIMIT).await;
         if keeping.is_some() {
             tokio::select! {
                 // The I/O core has told why it failed, if it did.
@@ -406,15 +423,14 @@ struct Node {
     left: usize,
     /// When each message was last printed.
     said: HashMap<String, u64>,
+    traces: Rc<Exporter>,
 }
 
 impl Node {
     /// Receives messages until every data core has drained.
     async fn all_drained(&mut self) {
         while self.left > 0 {
-            while let Some(message) = self.inbox.take() {
-                self.read(message);
-            }
+            self.read_all();
             if self.left > 0 {
                 self.inbox.wait(&mut self.reader).await;
             }
@@ -429,10 +445,14 @@ impl Node {
     /// Receives messages, forever.
     async fn keep_reading(&mut self) {
         loop {
-            while let Some(message) = self.inbox.take() {
-                self.read(message);
-            }
+            self.read_all();
             self.inbox.wait(&mut self.reader).await;
+        }
+    }
+
+    fn read_all(&mut self) {
+        while let Some(message) = self.inbox.take() {
+            self.read(message);
         }
     }
 
@@ -440,7 +460,8 @@ impl Node {
         match message {
             Message::SnapshotEnded { number, result } => self.admin.snapshot_ended(number, result),
             Message::PurgesSaved { number, result } => self.admin.purges_saved(number, result),
-            Message::Drained { .. } => self.left -= 1,
+            Message::Drained { .. } => self.left = self.left.saturating_sub(1),
+            Message::Spans(spans) => self.traces.add(spans),
             Message::QuotaKept { counted } => self.admin.counted(counted),
             Message::InForce { from, number } => self.in_force_on.set(usize::from(from.0), number),
             Message::Upstream(UpstreamMessage::Turned { backend, from, change }) => {

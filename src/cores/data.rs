@@ -168,6 +168,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         core.outbox.flush();
     }
     core.flush_log();
+    core.flush_spans();
 }
 
 impl Accepting {
@@ -257,6 +258,7 @@ async fn report_drained(core: Rc<Core>, grace_ms: u64) {
     core.outbox.flush();
     // Must precede the message that may stop the I/O core: log lines sent after it would be lost.
     core.flush_log();
+    core.flush_spans();
     let background = usize::from(core.count) + 1;
     let _ = core.outbox.post(background, Message::Drained { from: core.id });
 }

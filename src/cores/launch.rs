@@ -17,7 +17,7 @@ use super::listen::{Bindings, Bound};
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Gate, Pace, Who, start, supervise};
 use super::takeover::{self, Giver, Inherited, Program};
-use super::{io, kept, listen, notify, resolve, second, secure, state};
+use super::{io, kept, listen, notify, resolve, second, secure, state, traces};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::control::usage;
@@ -138,6 +138,7 @@ fn serve(
     notifiers.extend([Notifier::waker(), Notifier::waker()]);
     let mut posts = channel::connect(&notifiers).into_iter();
     let second = second::settings(&snapshot)?;
+    let traces = traces::settings(&snapshot)?;
     let board = Arc::new(Board::new(cores as u16));
     let (snapshots, keeping) = kept::prepare(&snapshot, &board)?.unzip();
     let snapshot = Arc::new(snapshot);
@@ -203,6 +204,7 @@ fn serve(
         data_cores: cores,
         generation,
         second,
+        traces,
         purges,
         keeping,
         outbox,

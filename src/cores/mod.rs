@@ -20,3 +20,4 @@ pub mod resolve; // backend names to addresses, before the cores start
 mod second; // where the second level of the cache is
 pub mod state; // the directory for what outlives a restart
 mod takeover; // listening sockets go to a new process
+mod traces; // where spans go

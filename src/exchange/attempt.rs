@@ -6,10 +6,12 @@ use std::rc::Rc;
 use shards::Fault;
 use shards::breaker::Outcome;
 
+use super::attempt_span::AttemptSpan;
 use super::failed_attempt::FailedAttempt;
 use super::flight::{Flight, Lane};
 use super::generation::Generation;
-use super::meter::Attempted;
+use super::meter::{self, Attempted};
+use super::notes::status_of;
 use super::relay::PendingResponse;
 use super::send::{self, SendFault};
 use super::upstream_request::UpstreamRequest;
@@ -32,7 +34,7 @@ const COOL_MAX_MS: u64 = 60_000;
 pub async fn attempt<'a>(
     core: &Rc<Generation>,
     upstream: &UpstreamRequest,
-    plan: Plan,
+    mut plan: Plan,
     since_ms: u64,
     lane: Lane,
     flight: &'a Flight,
@@ -41,7 +43,9 @@ pub async fn attempt<'a>(
     let deadlines = Deadlines::begin(&core.snapshot.backends[plan.backend], upstream.form, since_ms);
     let watched = core.upstreams.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
-    let counted = Attempted::begin(core, plan.backend);
+    let counted = Attempted::begin(core, upstream, plan.backend);
+    let mut span = AttemptSpan::begin(core, upstream, &plan);
+    plan.span = span.as_ref().and_then(|span| span.id());
     let (mut wanted, mut refusals) = (Wanted::Any, 0);
     // In one function: one that is waited for is copied before it begins.
     let result = loop {
@@ -50,7 +54,7 @@ pub async fn attempt<'a>(
                 let asked_us = now_us();
                 let leasing = Box::pin(lease::connection(&core.upstreams, &plan, wanted, deadlines));
                 let leased = flight.unless_abandoned(leasing).await;
-                upstream.waited_since(asked_us);
+                upstream.connected_since(asked_us);
                 leased.unwrap_or(Err(Fault::Cancelled))
             }
             Ok(Some(lease)) => Ok(lease),
@@ -90,10 +94,14 @@ pub async fn attempt<'a>(
             }
         }
     };
-    counted.end(match &result {
+    let fault = match &result {
         Ok(pending) => pending.miss.map(|miss| miss.fault),
         Err(fault) => Some(*fault),
-    });
+    };
+    counted.end(fault);
+    if let (Some(mut span), Some(fault)) = (span.take_if(|_| fault.is_some()), fault) {
+        span.fail(meter::result(fault), status_of(fault));
+    }
     match result {
         Ok(mut pending) => {
             if watched {
@@ -114,6 +122,7 @@ pub async fn attempt<'a>(
                 _ => {}
             }
             pending.plan = Some(plan);
+            pending.trace(span);
             Ok(pending)
         }
         Err(fault) => {

@@ -61,7 +61,11 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
                     poll_fn(move |context| pending.poll_flow(core, context)).await
                 };
                 let seen = pending.seen_tokens();
+                let span = pending.span.take();
                 let mut closed = pending.close(&core, &upstream, flowed);
+                if let Some(mut span) = span {
+                    span.close(closed.as_ref().map(|(captured, _)| captured.tokens));
+                }
                 match &closed {
                     Ok((captured, _)) if captured.stored == Err(NotStored::Status) => {}
                     Ok((captured, _)) => guard.spend(model, captured.tokens, seen),
@@ -191,7 +195,7 @@ async fn attempts<'a>(
         }
         Err(fault) => Err(fault),
     };
-    upstream.waited_since(asked_us);
+    upstream.queued_since(asked_us);
     let permit = match permit {
         Ok(permit) => permit,
         Err(fault) => return Err(Passed { permit: None, fault, answer: None, then: Then::OtherModel }),

@@ -27,6 +27,7 @@ use crate::net::{Panics, TaskPool};
 use crate::observe::counters::Counters;
 use crate::observe::log::LogBuffer;
 use crate::observe::series::{SeriesIndex, UsageKey};
+use crate::observe::spans::{Span, SpanBuffer};
 use crate::upstream::message::Recipient;
 use crate::upstream::upstreams::CoreHandle;
 use crate::wire::http1::encode::DATE_BYTES;
@@ -54,6 +55,8 @@ pub struct Core {
     pub series: RefCell<SeriesIndex>,
     pub usage: RefCell<SeriesIndex<UsageKey>>,
     pub log: RefCell<LogBuffer>,
+    /// Spans of recorded traces.
+    spans: RefCell<SpanBuffer>,
     /// The drain's deadline has passed.
     pub halting: Cell<bool>,
 }
@@ -206,6 +209,7 @@ impl Core {
             series: RefCell::default(),
             usage: RefCell::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.log.access)),
+            spans: RefCell::default(),
             halting: Cell::new(false),
             handle: Rc::new(CoreHandle {
                 id,
@@ -270,6 +274,24 @@ impl Core {
             self.outbox.post(usize::from(self.count), Message::Log { from: self.id, lines, dropped })
         {
             log.refused(lines, dropped);
+        }
+    }
+
+    /// Takes a span that has ended.
+    pub fn push_span(&self, span: Span) {
+        if self.spans.borrow_mut().push(span) {
+            self.flush_spans();
+        }
+    }
+
+    /// Sends the spans to the background core.
+    pub fn flush_spans(&self) {
+        let spans = self.spans.borrow_mut().take();
+        if spans.is_empty() {
+            return;
+        }
+        if let Err(Message::Spans(spans)) = self.outbox.post(background(self.count), Message::Spans(spans)) {
+            self.counters.spans_dropped.add(spans.len() as u64);
         }
     }
 

@@ -118,7 +118,12 @@ pub fn deliver(current: &Current, message: Message) {
         Message::QuotaSettle { limit, period, returned } => spend::settled(core, limit, period, &returned),
         Message::QuotaKept { .. } => {}
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
-        Message::Log { .. } | Message::Drain | Message::HandOver { .. } | Message::Halt | Message::Reopen => {}
+        Message::Log { .. }
+        | Message::Spans(_)
+        | Message::Drain
+        | Message::HandOver { .. }
+        | Message::Halt
+        | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } => {}
         Message::SecondLevelLost { .. } => {}
         Message::InForce { .. } => {}

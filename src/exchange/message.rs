@@ -12,6 +12,7 @@ use super::entry::{Acceptable, Entry};
 use super::epochs::Epoch;
 use super::kept::{Kept, Slice, TakenBack};
 use crate::net::channel::{Class, Payload};
+use crate::observe::spans::Span;
 use crate::upstream::message::UpstreamMessage;
 use crate::upstream::node::NodeGeneration;
 
@@ -70,6 +71,8 @@ pub enum Message {
     QuotaKept { counted: Vec<quota::Counted> },
     /// Data core to I/O core: lines of the access log, and how many were dropped before these.
     Log { from: CoreId, lines: Vec<u8>, dropped: u64 },
+    /// Data core to background core: spans to be sent.
+    Spans(Vec<Span>),
     /// I/O core to data core: the buffer of a `Log`, emptied.
     LogBuffer { lines: Vec<u8> },
     /// Background core to I/O core: the access log was moved away; open it by its name again.
@@ -123,7 +126,7 @@ impl Payload for Message {
             Message::Snapshot { .. } | Message::SnapshotAsk { .. } | Message::SnapshotEnded { .. } => Class::Control,
             Message::TakenBack { .. } | Message::SavePurges { .. } | Message::PurgesSaved { .. } => Class::Control,
             Message::SnapshotSlice { .. } | Message::TakeBack { .. } => Class::Request,
-            Message::Log { .. } | Message::LogBuffer { .. } => Class::Log,
+            Message::Log { .. } | Message::LogBuffer { .. } | Message::Spans(_) => Class::Log,
         }
     }
 
@@ -139,6 +142,7 @@ impl Payload for Message {
             Message::SnapshotSlice { slice, .. } => slice.kept.iter().map(|kept| kept.entry.size_bytes()).sum(),
             Message::TakeBack { kept } => kept.iter().map(|kept| kept.entry.size_bytes()).sum(),
             Message::SavePurges { table, .. } => table.len() as u64,
+            Message::Spans(spans) => spans.iter().map(Span::size_bytes).sum(),
             Message::QuotaSettle { returned, .. } => size_of_val(&returned.unspent[..]) as u64,
             _ => 0,
         }

@@ -4,6 +4,7 @@
 use shards::{EventFault, Fault};
 
 use super::generation::Generation;
+use super::notes::{Notes, status_of};
 use super::upstream_request::UpstreamRequest;
 use crate::dialect::facts::{Form, TokenUsage};
 use crate::net::now_us;
@@ -13,28 +14,38 @@ use crate::observe::counters::{AttemptResult, BackendCounters};
 pub struct Attempted<'a> {
     counters: &'a BackendCounters,
     result: AttemptResult,
+    status: Option<u16>,
+    /// Where it is noted, at which place, and since when it goes on.
+    note: Option<(&'a Notes, usize, u64)>,
 }
 
 impl<'a> Attempted<'a> {
-    pub fn begin(core: &'a Generation, backend: usize) -> Attempted<'a> {
+    pub fn begin(core: &'a Generation, upstream: &'a UpstreamRequest, backend: usize) -> Attempted<'a> {
         let counters = &core.upstreams.backends[backend].counters();
         counters.attempts.add(1);
-        Attempted { counters, result: AttemptResult::Cancelled }
+        let note = upstream.notes.as_deref();
+        let note = note.map(|notes| (notes, notes.begin(core.upstreams.backends[backend].name()), now_us()));
+        Attempted { counters, result: AttemptResult::Cancelled, status: None, note }
     }
 
     /// It came to its first content, or to a fault.
     pub fn end(mut self, fault: Option<Fault>) {
         self.result = fault.map_or(AttemptResult::Success, result);
+        self.status = fault.and_then(status_of);
     }
 }
 
 impl Drop for Attempted<'_> {
     fn drop(&mut self) {
         self.counters.result(self.result).add(1);
+        if let Some((notes, place, since_us)) = self.note {
+            notes.end(place, self.result, self.status, now_us().saturating_sub(since_us));
+        }
     }
 }
 
-fn result(fault: Fault) -> AttemptResult {
+/// What a fault counts as.
+pub fn result(fault: Fault) -> AttemptResult {
     match fault {
         Fault::Connect => AttemptResult::Connect,
         Fault::Handshake => AttemptResult::Handshake,

@@ -3,9 +3,11 @@
 //! one needs, so that leaving one out does not compile. No file imports one that imports it, over however many others.
 
 mod epochs; // since when copies of other cores' entries are out of date
+mod notes; // what a call tells of its attempts
 mod pace; // how slowly a client may move bytes
 mod request_id; // the correlation id of a request
 mod tags; // the scopes that an answer belongs to
+mod trace; // which trace a request belongs to
 mod variant; // fingerprints beside a request's own
 
 pub mod entry; // a stored answer
@@ -29,7 +31,9 @@ pub mod core; // what one data core owns
 
 pub mod generation; // one core under one configuration
 
+mod attempt_span; // the span of an attempt
 pub mod client; // one client connection and its buffers
+mod exchange_span; // the span of an exchange
 mod meter; // what the metrics get of attempts and calls
 mod owner; // what the owner of a fingerprint does
 mod upstream_request; // a request as the upstream side needs it

@@ -1,16 +1,18 @@
 //! What is noted of an exchange while it goes on, and the one line of the log and the counters at its end.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use shards::Fingerprint;
 
 use super::client::ClientConnection;
-use super::core::Core;
 use super::entry::Level;
 use super::generation::Generation;
+use super::notes::Notes;
 use super::request_id::RequestId;
 use super::spend::Spender;
+use super::trace::{self, TraceContext};
 use crate::config::snapshot::{Access, Price, spell_money};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
@@ -129,10 +131,24 @@ pub struct RequestRecord {
     /// Of the model whose answer it is, once one has come; else that of the model that was asked for.
     pub price: Option<Price>,
     pub failure: Option<Failure>,
+    /// None: requests are not traced.
+    pub trace: Option<TraceContext>,
+    /// What its upstream call tells of its attempts, where somebody wants to know.
+    pub notes: Option<Rc<Notes>>,
+    /// None where there is nothing to repeat that is not known otherwise.
+    pub text: Option<Box<RequestText>>,
+}
+
+/// What the log and a span repeat of a request's head.
+#[derive(Debug, Default)]
+pub struct RequestText {
+    /// Without a query, which may hold a credential. Empty: the endpoint's own.
+    pub path: Box<[u8]>,
+    pub trace_state: Box<str>,
 }
 
 /// Begins the record of the request whose head is in `line`.
-pub fn begin(core: &Core, client: &ClientConnection<'_>) -> RequestRecord {
+pub fn begin(core: &Generation, client: &ClientConnection<'_>) -> RequestRecord {
     core.counters.requests.add(1);
     let head = &client.head;
     let version = match head.version {
@@ -145,7 +161,40 @@ pub fn begin(core: &Core, client: &ClientConnection<'_>) -> RequestRecord {
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
     record.client = client.client;
     (record.endpoint, record.dialect) = (Endpoint::from_path(path), Dialect::of_path(path));
+    if let Some(traces) = &core.snapshot.traces {
+        record.trace = Some(TraceContext::begin(&traces.sampling, head, client.pending()));
+    }
+    let is_sampled = record.trace.as_ref().is_some_and(TraceContext::is_sampled);
+    if is_sampled || core.log.borrow().is_on() {
+        record.text = text(&record, client);
+    }
     record
+}
+
+impl RequestRecord {
+    /// Where its upstream call notes its attempts, if anybody wants to know.
+    pub fn notes(&mut self, core: &Generation) -> Option<Rc<Notes>> {
+        let is_sampled = self.trace.as_ref().is_some_and(TraceContext::is_sampled);
+        if !is_sampled && !core.log.borrow().is_on() {
+            return None;
+        }
+        let state = || self.text.as_ref().map(|text| text.trace_state.clone()).unwrap_or_default();
+        Some(self.notes.get_or_insert_with(|| Rc::new(Notes::new(state()))).clone())
+    }
+}
+
+fn text(record: &RequestRecord, client: &ClientConnection<'_>) -> Option<Box<RequestText>> {
+    let (head, bytes) = (&client.head, client.pending());
+    let path = head.path.of(bytes);
+    let path = path.split(|byte| *byte == b'?').next().unwrap_or(path);
+    let path = if record.endpoint.path().is_some_and(|own| own.as_bytes() == path) { &[][..] } else { path };
+    let trace_state = match record.trace {
+        // W3C Trace Context 4.3: it is nothing without the parent.
+        Some(TraceContext { parent: Some(_), .. }) => trace::state(head, bytes),
+        _ => Box::default(),
+    };
+    let is_empty = path.is_empty() && trace_state.is_empty();
+    (!is_empty).then(|| Box::new(RequestText { path: path.into(), trace_state }))
 }
 
 /// Begins the record of a request whose head could not be understood.
@@ -181,6 +230,9 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         tokens: None,
         price: None,
         failure: None,
+        trace: None,
+        notes: None,
+        text: None,
     }
 }
 

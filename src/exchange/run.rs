@@ -26,7 +26,7 @@ use super::store::CompletionGuard;
 use super::tags::Tags;
 use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
-use super::{admit, decode, fingerprint, spend};
+use super::{admit, decode, exchange_span, fingerprint, spend};
 use crate::config::snapshot::{HealthPaths, KeyShown};
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
@@ -154,6 +154,7 @@ async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface, c
         let _running = core.counters.exchanges.hold();
         let mut record = begin(generation, &mut client);
         let end = exchange(generation, &mut client, &mut record).await;
+        exchange_span::end(generation, &record);
         record::end(generation, &record);
         client.memory.release();
         match end {
@@ -250,6 +251,7 @@ async fn answer(
         }
         // No credential is asked for, so no body is waited for.
         pass_over(client, record);
+        record.trace = None; // a span for each probe would be noise
         return Ok(relay::text(core, client, record, "ok\n"));
     }
     // Nor is that of an unauthenticated client.
@@ -364,7 +366,7 @@ async fn answer_request(
                 subscriber.flight().finish(core, End::Failed(Failure::FlightLost));
                 return Err(Failure::NotCached.into());
             }
-            let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record.request_id);
+            let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record);
             let spending = permit.as_mut().and_then(|permit| permit.take_spending(core));
             // What others may want is looked for in the second level, by the first who asks.
             let is_first = |request: &Fingerprint| subscriber.flight().is_for(request);

@@ -27,10 +27,7 @@ use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, enc
 use crate::wire::{Span, percent};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
-const FORWARDED: [&str; 4] = ["content-type", "content-encoding", "idempotency-key", "traceparent"];
-
-/// The same for lists, which may come in several lines (RFC 9110 5.3).
-const FORWARDED_LISTS: [&str; 1] = ["tracestate"];
+const FORWARDED: [&str; 3] = ["content-type", "content-encoding", "idempotency-key"];
 
 /// Lists in request fields that go upstream and may change the answer: they count in the fingerprint.
 pub const CHANGING: [&str; 3] = ["openai-beta", "anthropic-version", "anthropic-beta"];
@@ -185,6 +182,8 @@ struct RequestBuilder<'a> {
     query_edit: Option<(Span, &'a str)>,
     /// Whether it asks for usage that the client did not ask for.
     usage_hidden: bool,
+    /// The span of this attempt, if its trace is recorded.
+    span: Option<[u8; 8]>,
 }
 
 impl<'a> RequestBuilder<'a> {
@@ -213,6 +212,7 @@ impl<'a> RequestBuilder<'a> {
         }
         RequestBuilder {
             upstream,
+            span: plan.span,
             backend,
             static_headers: &core.static_headers[plan.backend],
             edits,
@@ -253,13 +253,32 @@ impl<'a> RequestBuilder<'a> {
                 put(name, value);
             }
         }
-        for name in FORWARDED_LISTS.into_iter().chain(CHANGING) {
+        self.trace(&mut put);
+        for name in CHANGING {
             head.fields.get_all(bytes, name).for_each(|value| put(name, value));
         }
         put("x-request-id", self.upstream.request_id.bytes());
         let length = self.edits.edited_len(self.upstream.body());
         if length > 0 || !matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options) {
             put("content-length", itoa::Buffer::new().format(length).as_bytes());
+        }
+    }
+
+    /// The trace that the request belongs to: continued from this gateway's span, or passed on as it came where nothing is traced.
+    fn trace(&self, mut put: impl FnMut(&str, &[u8])) {
+        let (head, bytes) = (&self.upstream.head, self.upstream.head_bytes());
+        let is_continued = match &self.upstream.trace {
+            Some(trace) => {
+                put("traceparent", &trace.field(self.span.unwrap_or(trace.span)));
+                trace.parent.is_some()
+            }
+            None => {
+                head.fields.get(bytes, "traceparent").into_iter().for_each(|value| put("traceparent", value));
+                true
+            }
+        };
+        if is_continued {
+            head.fields.get_all(bytes, "tracestate").for_each(|value| put("tracestate", value));
         }
     }
 

@@ -17,6 +17,7 @@ pub fn tick(current: &Current) {
     }
     core.outbox.flush();
     core.flush_log();
+    core.flush_spans();
     core.counters.log_lines_dropped.set(core.log.borrow().dropped_ever());
     core.memory.buffers.settle();
     core.cache.publish(&core.counters);

@@ -2,6 +2,7 @@
 //! nothing else of the connection stands in the same buffer.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use shards::balancer::hash;
 use shards::{Fault, may_have_acted};
@@ -10,8 +11,11 @@ use super::client::ClientConnection;
 use super::generation::Generation;
 use super::memory::Reserved;
 use super::named::Named;
+use super::notes::Notes;
 use super::parse::{BodyPlace, Request};
+use super::record::RequestRecord;
 use super::request_id::RequestId;
+use super::trace::TraceContext;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
 use crate::net::{now_ms, now_us};
@@ -35,6 +39,8 @@ pub struct UpstreamRequest {
     pub named: Option<Named>,
     pub head: RequestHead,
     pub request_id: RequestId,
+    pub trace: Option<TraceContext>,
+    pub notes: Option<Rc<Notes>>,
     /// Time that went by with waiting: for a turn, a connection, a backend.
     pub waited_us: Cell<u64>,
     message: Vec<u8>,
@@ -50,7 +56,7 @@ impl UpstreamRequest {
         client: &mut ClientConnection<'_>,
         request: &mut Request,
         model: usize,
-        request_id: RequestId,
+        record: &mut RequestRecord,
     ) -> UpstreamRequest {
         let length = match &request.body {
             BodyPlace::Behind { length } => client.head.length + length,
@@ -70,7 +76,9 @@ impl UpstreamRequest {
             facts: request.facts.take(),
             named: request.named,
             head: std::mem::replace(&mut client.head, core.memory.request_heads.take()),
-            request_id,
+            request_id: record.request_id,
+            trace: record.trace,
+            notes: record.notes(core),
             waited_us: Cell::new(0),
             message,
             _memory: client.memory.take(),
@@ -94,6 +102,25 @@ impl UpstreamRequest {
     /// What was waited for since `us` has come.
     pub fn waited_since(&self, us: u64) {
         self.waited_us.set(self.waited_us.get() + now_us().saturating_sub(us));
+    }
+
+    /// As [`waited_since`](Self::waited_since), for a permit of the model.
+    pub fn queued_since(&self, us: u64) {
+        self.waited(us, |notes| &notes.queue_us);
+    }
+
+    /// The same, for a connection.
+    pub fn connected_since(&self, us: u64) {
+        self.waited(us, |notes| &notes.connect_us);
+    }
+
+    fn waited(&self, since_us: u64, of: impl FnOnce(&Notes) -> &Cell<u64>) {
+        let us = now_us().saturating_sub(since_us);
+        self.waited_us.set(self.waited_us.get() + us);
+        if let Some(notes) = &self.notes {
+            let sum = of(notes);
+            sum.set(sum.get() + us);
+        }
     }
 
     /// The bytes of the head; spans of `head` count from its start.

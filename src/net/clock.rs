@@ -66,6 +66,12 @@ pub fn unix_ms() -> u64 {
     now.tv_sec.max(0) as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
+/// Microseconds since 1970-01-01 UTC, precisely: for what is compared with other hosts' clocks.
+pub fn unix_us() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec.max(0) as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
 /// Sleeps for at least `us`; other tasks run before this one continues.
 pub async fn sleep_us(us: u64) {
     sleep_until_us(now_us().saturating_add(us)).await;

@@ -27,7 +27,7 @@ mod sys;
 
 #[cfg(not(sim))]
 pub use self::{
-    clock::{now_ms, now_us, sleep_ms, sleep_us, unix_ms},
+    clock::{now_ms, now_us, sleep_ms, sleep_us, unix_ms, unix_us},
     eventfd::{EventFd, EventFdReader},
     rng::random_u64,
     runtime::{is_running, spawn_raw},
@@ -43,6 +43,7 @@ pub mod sim;
 pub use self::sim::{
     Cancel, Dial, DirectWriter, EventFd, EventFdReader, Hangup, Listener, Socket, SocketId, dial, dial_with,
     give_memory_back, hangups, has_input, is_running, now_us, random_u64, shutdown_both, sleep_ms, spawn_raw, unix_ms,
+    unix_us,
 };
 
 pub use dial::{DialOptions, FastOpen, dial_any};

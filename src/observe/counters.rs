@@ -105,6 +105,8 @@ pub struct Counters {
     pub messages_dropped: Counter,
     /// Access log lines dropped because the disk or the reader was too slow.
     pub log_lines_dropped: Counter,
+    /// Spans dropped because the background core was stalled.
+    pub spans_dropped: Counter,
 
     /// Size of this core's part of the cache, as of the last tick.
     pub cache_bytes: Counter,

@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::config::snapshot::AccessLog;
 use crate::limits::LOG_BYTES;
@@ -56,6 +57,17 @@ pub struct Entry<'a> {
     pub cost: Option<&'a str>,
     pub saved: Option<&'a str>,
     pub error: Option<&'static str>,
+}
+
+/// One attempt at a backend.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    pub backend: Arc<str>,
+    /// None while it goes on.
+    pub result: Option<&'static str>,
+    /// Of an answer that was an error.
+    pub status: Option<u16>,
+    pub us: u64,
 }
 
 impl LogBuffer {

@@ -8,4 +8,5 @@ pub mod process; // process statistics of the kernel
 pub mod scrape; // the sum of all cores as Prometheus text
 pub mod series; // requests by endpoint, model, tenant and status
 pub mod snapshots; // what became of snapshots of the cache
+pub mod spans; // spans of sampled requests
 pub mod told; // log messages about the process, on standard error

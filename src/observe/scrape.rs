@@ -17,6 +17,7 @@ use super::histogram::{Histogram, Totals};
 use super::process::Process;
 use super::series::{self, Amounts, Key, Names};
 use super::snapshots::Snapshots;
+use super::spans::SpanCounts;
 use crate::config::snapshot::GenAi;
 
 /// The names behind the numbers in the counters.
@@ -148,6 +149,7 @@ pub struct Node {
     pub process: Process,
     pub genai: GenAi,
     pub snapshots: Arc<Snapshots>,
+    pub spans: SpanCounts,
 }
 
 /// How often the configuration was read again since the start, by what came of it.

@@ -23,6 +23,8 @@ pub struct Plan {
     pub target: usize,
     /// Index of the backend in the snapshot.
     pub backend: usize,
+    /// Of the attempt, if its trace is recorded.
+    pub span: Option<[u8; 8]>,
     /// When it was made, or when it brought an answer.
     since: Cell<Millis>,
     /// What the breaker waits to hear of, once.
@@ -108,7 +110,7 @@ pub fn plan(
     let pass = upstreams.backends[backend].breaker.borrow_mut().begin(now);
     upstreams.backends[backend].counters().in_flight.add(1);
     let (pass, term) = (Cell::new(Some(pass)), Cell::new(0));
-    Ok(Plan { upstreams: upstreams.clone(), model, target, backend, since: Cell::new(now), pass, term })
+    Ok(Plan { upstreams: upstreams.clone(), model, target, backend, span: None, since: Cell::new(now), pass, term })
 }
 
 /// Whether a target of `model` is in service that was not `tried`.

@@ -38,5 +38,6 @@ mod streams; // event by event, broken streams, clients that leave
 mod takeover; // a new process goes on
 mod tenants; // credentials, scopes, what goes upstream and what does not
 mod top; // the terminal view
+mod traces; // which context backends are given, and what spans say
 mod trust; // what must not be got past the gateway by spelling it another way
 mod upstreams; // HTTP/2 and TLS towards backends

@@ -2,7 +2,7 @@
 
 use super::Table::{
     self, Admin, Backend, Budget, Cache, Config, Cores, Cors, Credential, Limits, Listener, Log, Metrics, Model,
-    ModelLimits, Redis, Server, Target, Tenant,
+    ModelLimits, Redis, Server, Target, Tenant, Traces,
 };
 use super::{KEYS, Key, Kind, Shape};
 
@@ -21,10 +21,11 @@ impl Kind {
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 18] = [
+    pub const ALL: [Table; 19] = [
         Server,
         Admin,
         Metrics,
+        Traces,
         Config,
         Log,
         Cores,
@@ -49,6 +50,7 @@ impl Table {
             Log => "log",
             Admin => "admin",
             Metrics => "metrics",
+            Traces => "traces",
             Config => "config",
             Cores => "cores",
             Cache => "cache",
@@ -68,7 +70,7 @@ impl Table {
 
     pub fn shape(self) -> Shape {
         match self {
-            Server | Admin | Metrics | Config | Log | Cores | Cache | Redis | Limits | Cors => Shape::Single,
+            Server | Admin | Metrics | Traces | Config | Log | Cores | Cache | Redis | Limits | Cors => Shape::Single,
             Listener | Backend | Model | Tenant => Shape::Repeated,
             Target | Credential | ModelLimits | Budget => Shape::Nested,
         }
@@ -85,6 +87,9 @@ impl Table {
                  ask."
             }
             Metrics => "What a scrape of the admin listener contains.",
+            Traces => {
+                "Spans of requests and of the attempts at backends, sent to an OpenTelemetry collector by the background core."
+            }
             Cores => {
                 "The CPUs of each kind of thread: \"auto\", a count such as 2, or a list of CPU numbers such as \"2-5,8\". \
                  The plan is printed at start."
@@ -116,9 +121,10 @@ impl Table {
             Target => Some("backend"),
             Credential => Some("hash"),
             ModelLimits | Budget | Limits | Cors => None,
-            Server | Admin | Metrics | Config | Log | Cores | Cache | Redis | Listener | Backend | Model | Tenant => {
+            Server | Admin | Metrics | Traces | Config | Log | Cores | Cache | Redis | Listener | Backend | Model => {
                 None
             }
+            Tenant => None,
         }
     }
 

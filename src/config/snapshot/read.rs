@@ -5,13 +5,14 @@ mod backend;
 mod config;
 mod listener;
 mod tenant;
+mod traces;
 
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
 pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
-pub(in crate::config) use self::{backend::backend, config::config, listener::listener};
+pub(in crate::config) use self::{backend::backend, config::config, listener::listener, traces::traces};
 use super::{
     Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
     Log, Metrics, Model, Price, Redis, Server, SnapshotMode, Target,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use crate::config::value::decoded;
+
 /// The second level of the cache.
 #[derive(Clone, Debug)]
 pub struct Redis {
@@ -63,18 +65,6 @@ impl Redis {
             timeout_ms: 0,
         })
     }
-}
-
-/// RFC 3986 2.1. A percent sign without two hexadecimal digits stands for itself.
-fn decoded(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let (mut plain, mut at) = (Vec::with_capacity(text.len()), 0);
-    while let Some(&byte) = text.get(at) {
-        let code = if byte == b'%' { digit(text.get(at + 1)).zip(digit(text.get(at + 2))) } else { None };
-        plain.push(code.map_or(byte, |(high, low)| (high * 16 + low) as u8));
-        at += if code.is_some() { 3 } else { 1 };
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::config::snapshot::{Address, Snapshot, Watch};
 use crate::control::admin::Admin;
 use crate::control::admin::reload::{Asked, Ended, Outcome, Trigger};
 use crate::control::store::{Document, Fault, Link};
+use crate::control::traces::{self, Exporter};
 use crate::cores::origin::{self, Origin};
 use crate::cores::preflight::{Preflight, preflight};
 use crate::cores::{notify, resolve, secure};
@@ -94,11 +95,13 @@ pub struct Reloader {
     pub seen: RefCell<Looks>,
     /// The store that the configuration is in, if it is in one.
     pub stored: Stored,
+    pub traces: Rc<Exporter>,
 }
 
 /// A configuration that is good, with all that belongs to it.
 struct Read {
     parts: Parts,
+    traces: Option<traces::Settings>,
     warnings: Vec<String>,
 }
 
@@ -139,7 +142,7 @@ impl Reloader {
                 Err((Ended::Refused, vec![why]))
             }
         };
-        let (Read { parts, warnings }, document) = match read {
+        let (Read { parts, traces, warnings }, document) = match read {
             Ok(read) => read,
             Err((ended, errors)) => {
                 self.stored.failed(&self.admin, &errors);
@@ -157,6 +160,7 @@ impl Reloader {
             return (Outcome { needs_restart, ..of(Ended::Unchanged, before.number) }, None);
         }
         warnings.iter().for_each(|warning| warn!("{warning}"));
+        self.traces.set(traces);
         self.distribute(&next).await;
         if before.snapshot.log.level != next.snapshot.log.level {
             told::set_level(next.snapshot.log.level);
@@ -403,11 +407,12 @@ fn read(whence: Whence, known: &Known) -> Result<Read, Vec<String>> {
     }
     let tls = secure::settings(&snapshot).map_err(|error| vec![error])?;
     let listeners = secure::listeners(&snapshot).map_err(|error| vec![error])?;
+    let traces = crate::cores::traces::settings(&snapshot).map_err(|error| vec![error])?;
     // A name that is followed already need not be looked up.
     let (addresses, unresolved) = resolve::addresses_but(&snapshot, |backend| {
         let (address, addresses) = known.get(&backend.name)?;
         (*address == backend.address).then(|| addresses.clone())
     });
     warnings.extend(unresolved);
-    Ok(Read { parts: Parts { snapshot: Arc::new(*snapshot), addresses, tls, listeners }, warnings })
+    Ok(Read { traces, parts: Parts { snapshot: Arc::new(*snapshot), addresses, tls, listeners }, warnings })
 }

@@ -16,6 +16,7 @@ use crate::dialect::Dialect;
 use crate::dialect::facts::{AnswerFacts, Endpoint, ErrorKind, ErrorShape, Form, NotStored, Substance, TokenUsage};
 use crate::error::Failure;
 use crate::exchange::answer::AnswerHead;
+use crate::exchange::attempt_span::AttemptSpan;
 use crate::exchange::core::Core;
 use crate::exchange::failed_attempt::{FailedAttempt, failure, first_event, refusal};
 use crate::exchange::flight::Flight;
@@ -69,6 +70,8 @@ pub struct PendingResponse<'a> {
     pub miss: Option<FailedAttempt>,
     /// Counts as in flight while it lives.
     pub plan: Option<Plan>,
+    /// Of its attempt, if that is recorded.
+    pub span: Option<Box<AttemptSpan>>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "memory of its own would be one more place that each event waits for")]
@@ -114,8 +117,20 @@ impl<'a> PendingResponse<'a> {
             source.watch_events();
         }
         let (status, form, answer_head) = (answer_head.status, answer_head.form, Some(answer_head));
-        let (body, miss, plan) = (Body::More, None, None);
-        Box::new(PendingResponse { source, answer_head, status, form, held, body, work, unframed, hint_ms, miss, plan })
+        Box::new(PendingResponse {
+            source,
+            answer_head,
+            status,
+            form,
+            held,
+            body: Body::More,
+            work,
+            unframed,
+            hint_ms,
+            miss: None,
+            plan: None,
+            span: None,
+        })
     }
 
     /// Reads on up to where another attempt can no longer be made unseen, and finds out whether one would be better.
@@ -139,6 +154,14 @@ impl PendingResponse<'_> {
             self.source.flight.open(core, answer_head, std::mem::take(&mut self.held));
         }
         self.source.flow();
+    }
+
+    /// Its first content is there: the span of its attempt ends with the answer.
+    pub fn trace(&mut self, span: Option<Box<AttemptSpan>>) {
+        self.span = span;
+        if let Some(span) = &mut self.span {
+            span.open(self.status);
+        }
     }
 
     /// Reads the answer to its end, into the flight's log.

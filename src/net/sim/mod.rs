@@ -20,7 +20,7 @@ pub use self::{
     },
     world::{
         Ended, Place, TaskId, World, between, give_memory_back, here, is_running, kill, now_us, random_u64,
-        set_reachability, sleep_ms, spawn_at, spawn_raw, unix_ms,
+        set_reachability, sleep_ms, spawn_at, spawn_raw, unix_ms, unix_us,
     },
 };
 

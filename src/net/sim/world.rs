@@ -179,6 +179,11 @@ pub fn unix_ms() -> u64 {
     BEGIN_UNIX_MS + world().now_us() / 1000
 }
 
+/// As [`unix_ms`], in microseconds.
+pub fn unix_us() -> u64 {
+    BEGIN_UNIX_MS * 1000 + world().now_us()
+}
+
 /// The next 64 random bits for the code under test; the world's own choices are drawn separately.
 pub fn random_u64() -> u64 {
     world().random_u64()

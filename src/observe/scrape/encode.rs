@@ -12,11 +12,10 @@ use crate::observe::counters::{AttemptResult, HandshakeResult, Operation};
 use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
 use crate::observe::snapshots::RestoreResult;
+use crate::observe::spans::{PROVIDER, operation as operation_of};
 
 const MICROSECONDS: f64 = 1e6;
 const BILLIONTHS: f64 = 1e9;
-/// OpenTelemetry's name of the backends' API.
-const PROVIDER: &str = "openai";
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -250,6 +249,13 @@ impl Scrape {
             Id::CoreMessages => self.each_core(|core, name| row.number(&[name], self.cores[core].messages.get())),
             Id::MessagesDropped => row.number(&[], self.sum(|core| &core.messages_dropped)),
             Id::LogDropped => row.number(&[], self.sum(|core| &core.log_lines_dropped)),
+            Id::SpansSent => row.number(&[], self.node.spans.sent),
+            Id::SpansDropped => {
+                let spans = &self.node.spans;
+                row.number(&["full"], spans.dropped_full + self.sum(|core| &core.spans_dropped))?;
+                row.number(&["failed"], spans.dropped_failed)?;
+                row.number(&["rejected"], spans.dropped_rejected)
+            }
             Id::ConfigGeneration => row.number(&[], self.node.generation),
             Id::ConfigReload => row.number(&[], u64::from(self.node.last_reload == Reload::Good)),
             Id::ConfigReloads => {
@@ -331,15 +337,6 @@ fn names(labels: &Labels, key: Key) -> [&str; 3] {
 
 /// The values of `gen_ai.operation.name` for this gateway's endpoints.
 const OPERATIONS: [&str; 3] = ["chat", "text_completion", "embeddings"];
-
-fn operation_of(endpoint: &str) -> Option<&'static str> {
-    match endpoint {
-        "chat_completions" | "messages" | "responses" => Some("chat"),
-        "completions" => Some("text_completion"),
-        "embeddings" => Some("embeddings"),
-        _ => None,
-    }
-}
 
 /// Converts OpenMetrics text to Prometheus text (version 0.0.4), in which a counter's family name also ends in
 /// `_total`, and there is no end marker.
