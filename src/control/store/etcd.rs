@@ -204,6 +204,7 @@ async fn accepted(answer: Answer) -> Result<Answer, String> {
     let body = answer.whole().await.unwrap_or_default();
     match serde_json::from_slice::<Refused>(&body) {
         Ok(refused) if !refused.error.is_empty() => Err(format!("it refuses ({status}): {}", short(&refused.error))),
+        _ if status == 404 => Err("it answers 404: is it etcd, with enable-grpc-gateway?".to_owned()),
         _ => Err(format!("it answers {status}")),
     }
 }
