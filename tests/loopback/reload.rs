@@ -119,6 +119,36 @@ fn an_exchange_ends_by_what_it_began_with() {
 }
 
 #[test]
+fn a_model_of_another_version_has_none_of_the_old_answers() {
+    let count = AtomicU64::new(0);
+    let backend =
+        Backend::answering(move |_| json(&completion(&format!("answer {}", count.fetch_add(1, Ordering::Relaxed)))));
+    let setup = |version: &str| base(&backend).model("m", &format!("backends = [\"b\"]\nversion = \"{version}\""));
+    let gateway = setup("one").start();
+    let mut kept = gateway.client();
+    let mut ask = |what: &str| {
+        kept.send(chat(what));
+        let response = kept.response().expect(200);
+        (response.field("x-cache").unwrap().to_owned(), response.text().to_owned())
+    };
+    let old = ask("the same").1;
+    assert_eq!(ask("the same"), ("HIT".to_owned(), old.clone()));
+    gateway.rewrite(setup("two"));
+    assert_eq!(reload(&gateway, 200)["changes"][0], "model \"m\" changed: version");
+    // Once it is acknowledged, on the connection that was there before and on every other core.
+    let (found, new) = ask("the same");
+    assert!(found == "MISS" && new != old, "{found} {new}");
+    for _ in 0..16 {
+        let response = gateway.ask(chat("the same")).expect(200);
+        assert_eq!((response.field("x-cache").unwrap(), response.text()), ("HIT", &*new));
+    }
+    // The answers of a version are its own: with the old one back, they are there again.
+    gateway.rewrite(setup("one"));
+    assert_eq!(reload(&gateway, 200)["result"], "in_force");
+    assert_eq!(ask("the same"), ("HIT".to_owned(), old));
+}
+
+#[test]
 fn a_configuration_with_errors_changes_nothing() {
     let backend = Backend::answering(echo);
     let gateway = base(&backend).model("m", "backends = [\"b\"]").start();
