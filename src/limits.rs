@@ -37,6 +37,11 @@ pub const CLIENT_RESETS_A_SECOND: u32 = 20;
 /// one in use learns from its next answer that it closes, instead of meeting a reset. 5 s is how long most pools keep theirs.
 pub const IDLE_GRACE_MS: u64 = 5_000;
 
+/// Places of each of the two tables in which connections are counted by address: 512 KiB in all, if that is configured. With
+/// 100,000 clients at a time, the smaller of an address's two counts has another one's in it for one address in two, and 3 more
+/// than its own for one in a hundred.
+pub const PEER_SLOTS: usize = 64 << 10;
+
 /// Deepest nesting of a JSON body. Generated schemas reach 100; Python's json module, which most backends use, stops
 /// just below 1,000.
 pub const JSON_DEPTH: usize = 1024;

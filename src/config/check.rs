@@ -11,7 +11,7 @@ use super::keys::Table;
 use super::problem::{Report, nearest};
 use super::reader::header;
 use super::section::{Placed, Section};
-use super::snapshot::{Choice, Listen};
+use super::snapshot::{Choice, Listen, Network};
 
 /// The names of one table's sections, by which others refer to them.
 pub(super) struct Names {
@@ -178,6 +178,19 @@ pub(super) fn regions(own: Option<&Placed<String>>, near: &[Placed<String>], rep
             report.add(*at, path, format!("\"{value}\" stands twice in the list"), "name each region once");
         }
     }
+}
+
+/// Reports what is no network, and gives the others.
+pub(super) fn networks(names: &[Placed<String>], report: &mut Report<'_>) -> Vec<Network> {
+    let read = |name: &Placed<String>| {
+        let network = name.value.parse();
+        if network.is_err() {
+            let remedy = "write an address, or a network whose further bits are 0, such as \"10.0.0.0/8\"";
+            report.add(name.at, "server.trusted_proxies", format!("\"{}\" is no network", name.value), remedy);
+        }
+        network.ok()
+    };
+    names.iter().filter_map(read).collect()
 }
 
 /// Reports a path to pass through that could be taken for another one, or never be asked for.

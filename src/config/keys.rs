@@ -237,6 +237,22 @@ const ROWS: &[Key] = &[
         doc: "How long running requests may take to finish after another process has taken over; those still running then \
               are aborted. Both processes use memory for so long at most.",
         example: r#""1h""# },
+    Key { table: Server, name: "max_connections", kind: Kind::Count { least: 1, most: 10_000_000 }, absent: Optional,
+        doc: "Most connections of clients to this node; further ones are closed at once, before any handshake. Without the \
+              key, the limit on open files is the bound.",
+        example: "20000" },
+    Key { table: Server, name: "max_connections_per_client", kind: Kind::Count { least: 1, most: 1_000_000 }, absent: Optional,
+        doc: "Most connections of one client, by its address (IPv6: by its /64, as one client has that many addresses); \
+              further ones are closed at once. Trusted proxies have no such limit.",
+        example: "100" },
+    Key { table: Server, name: "trusted_proxies", kind: Kind::Names { most_bytes: 64 }, absent: Optional,
+        doc: "Addresses and networks of the proxies in front, or unix for those on Unix sockets. What they say of their \
+              clients' addresses in trusted_header is believed, and written to the access log; from anybody else it is \
+              ignored.",
+        example: r#"["10.0.0.0/8", "fd00::/8"]"# },
+    Key { table: Server, name: "trusted_header", kind: Kind::Choice(crate::config::snapshot::ForwardedField::VARIANTS), absent: Default(r#""x-forwarded-for""#),
+        doc: "The field that the trusted proxies write. Only one: a proxy passes on the other one as clients send it.",
+        example: r#""forwarded""# },
     Key { table: Server, name: "default_model", kind: MODEL_NAME, absent: Optional,
         doc: "The [[model]] whose backends get requests to /v1/* paths that name no model. \
               Without it such requests get 400.",

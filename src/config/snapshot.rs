@@ -4,6 +4,7 @@
 
 mod cache;
 mod listener;
+mod network;
 pub(super) mod read;
 mod redis;
 mod source;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
+pub use self::network::{ForwardedField, Network, TrustedProxies};
 pub use self::redis::Redis;
 pub use self::source::{Endpoint, Scheme, SourceWord, Store, StoreKind};
 pub use self::traces::{ParentDecision, Sampling, TraceProtocol, Traces};
@@ -118,6 +120,11 @@ pub struct Server {
     pub timeout_idle_ms: u64,
     /// How long running exchanges may take to finish once a stop was asked for.
     pub timeout_drain_ms: u64,
+    /// Most connections of clients, of the node and of one address.
+    pub connections_max: Option<u32>,
+    pub connections_per_client_max: Option<u32>,
+    /// `None`: nobody's word counts.
+    pub trusted_proxies: Option<TrustedProxies>,
     /// Where a successor asks for the sockets, if it is written down.
     pub control_socket: Option<PathBuf>,
     /// How long running exchanges may take to finish once another process has taken over.

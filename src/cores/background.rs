@@ -222,10 +222,10 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         });
         if let Some(keeping) = &keeping {
             let snapshots = (admin.clone(), notices.clone(), keeping.interval_ms);
-            permanent("asking for snapshots", &panics, move || {
+            until_given.push(permanent("asking for snapshots", &panics, move || {
                 let (admin, notices, interval_ms) = snapshots.clone();
                 async move { ask_for_snapshots(&admin, &notices, data_cores, interval_ms).await }
-            });
+            }));
         }
         let reopening = (admin.clone(), notices.clone());
         permanent("opening the log again", &panics, move || {
@@ -321,7 +321,8 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         node.read_for(LAST_COUNTS).await;
         let _ = tokio::time::timeout(HALT_LIMIT, admin.write_usage()).await;
         traces.finish(SPANS_LIMIT).await;
-        if keeping.is_some() {
+        // A successor keeps its own in the same place.
+        if keeping.is_some() && kept.is_none() {
             tokio::select! {
                 // The I/O core has told why it failed, if it did.
                 _ = admin.take_snapshot() => {}

@@ -30,7 +30,7 @@ use crate::net::watch::Idle;
 use crate::net::{
     Cancel, EventFdReader, Listener, Socket, now_ms, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch,
 };
-use crate::serve::{Acceptors, connection};
+use crate::serve::{Acceptors, Shared, connection, peers::Peers};
 use crate::upstream::connect::warm;
 use crate::upstream::node::NodeGeneration;
 
@@ -62,6 +62,8 @@ pub struct Parts {
     pub inbox: Inbox<Message>,
     pub listening: Listening,
     pub gate: Gate,
+    /// Of all cores.
+    pub peers: Arc<Peers>,
     pub beat: Beat,
 }
 
@@ -79,8 +81,21 @@ struct Accepting {
 /// Runs a data core until it has drained. `ready` is called once it accepts connections, or with the reason why it
 /// cannot.
 pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
-    let Parts { id, count, generation, tickets, board, second, counted, outbox, mut inbox, listening, gate, beat } =
-        parts;
+    let Parts {
+        id,
+        count,
+        generation,
+        tickets,
+        board,
+        second,
+        counted,
+        outbox,
+        mut inbox,
+        listening,
+        gate,
+        peers,
+        beat,
+    } = parts;
     let core = Core::new(id, count, &generation.snapshot, &board, outbox);
     let current = match Current::new(core, generation) {
         Ok(current) => Rc::new(current),
@@ -102,11 +117,11 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
             level.clone().run(move |why| core.post_background(Message::SecondLevelLost { from: core.id, why }))
         });
     }
-    let tickets = TicketChain::new(tickets);
+    let shared = Shared { tickets: TicketChain::new(tickets), peers };
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();
     for ListeningSocket { fd, is_tcp, address, listener } in listening {
-        let acceptors = match Acceptors::new(&current.get(), listener, &tickets) {
+        let acceptors = match Acceptors::new(&current.get(), listener, &shared) {
             Ok(acceptors) => Rc::new(acceptors),
             Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
         };

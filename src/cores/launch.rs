@@ -27,6 +27,7 @@ use crate::net::channel::{self, Notifier};
 use crate::net::runtime::run_data_core;
 use crate::net::{prefer_memory_of, refuse_huge_pages};
 use crate::observe::told;
+use crate::serve::peers::Peers;
 use crate::upstream::node::{self, NodeGeneration};
 
 /// How long the last messages may take to be written.
@@ -151,12 +152,13 @@ fn serve(
     }
     let to_restore: Option<Arc<[Counted]>> = state.is_some().then(|| counted.clone().into());
     let (events, heard) = mpsc::channel();
+    let peers: Arc<Peers> = Arc::default();
     let mut beats = Vec::with_capacity(cores + 2);
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
         let (generation, tickets, board) = (generation.clone(), tickets.clone(), board.clone());
         let (tell, beat, second, counted) = (events.clone(), Beat::default(), second.clone(), to_restore.clone());
-        let gate = gate.clone();
+        let (gate, peers) = (gate.clone(), peers.clone());
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));
         let node = plan.memory.get(place).copied().flatten();
@@ -164,8 +166,21 @@ fn serve(
             pin(cpu);
             stay_on(node);
             let refused = tell.clone();
-            let parts =
-                Parts { id, count, generation, tickets, board, second, counted, outbox, inbox, listening, gate, beat };
+            let parts = Parts {
+                id,
+                count,
+                generation,
+                tickets,
+                board,
+                second,
+                counted,
+                outbox,
+                inbox,
+                listening,
+                gate,
+                peers,
+                beat,
+            };
             let main = data::run(parts, move |result| drop(tell.send(Event::Ready(result))));
             if let Err(error) = run_data_core(main) {
                 let _ = refused.send(Event::Ready(Err(format!("data core {place}: {error}"))));

@@ -27,11 +27,12 @@ use super::tags::Tags;
 use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
 use super::{admit, decode, exchange_span, fingerprint, spend};
-use crate::config::snapshot::{HealthPaths, KeyShown};
+use crate::config::snapshot::{ForwardedField, HealthPaths, KeyShown, TrustedProxies};
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::watch::Wait;
 use crate::net::{Transport, now_ms};
+use crate::wire::forwarded;
 use crate::wire::http1::Persistence;
 
 /// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
@@ -106,9 +107,24 @@ pub async fn stream(current: &Current, socket: &mut Transport, client: Option<Ip
 /// Begins the request whose head is here.
 fn begin(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -> RequestRecord {
     let mut record = record::begin(generation, client);
+    if let Some(proxies) = &generation.snapshot.server.trusted_proxies
+        && proxies.has(client.client)
+    {
+        record.client = proxied(proxies, client).or(client.client);
+    }
     record.page = relay::cors::page(&generation.snapshot.cors, &client.head.fields, client.pending());
     client.begin_answer();
     record
+}
+
+/// For whom a trusted proxy sends this request, if it says so.
+fn proxied(proxies: &TrustedProxies, client: &ClientConnection<'_>) -> Option<IpAddr> {
+    let (form, name) = match proxies.field {
+        ForwardedField::XForwardedFor => (forwarded::Form::XForwardedFor, "x-forwarded-for"),
+        ForwardedField::Forwarded => (forwarded::Form::Forwarded, "forwarded"),
+    };
+    let values = client.head.fields.get_all(client.pending(), name);
+    forwarded::client(values, form, |address| proxies.has(Some(address)))
 }
 
 /// Answers what cannot be understood.

@@ -97,6 +97,8 @@ pub struct Counters {
     pub accept_errors: Counter,
     /// Connections that did not begin with the PROXY header that they must have.
     pub proxy_errors: Counter,
+    /// Connections of clients that were closed at once.
+    connections_refused: [Counter; RefusedConnection::ALL.len()],
     /// TLS handshakes with clients.
     handshakes: [Counter; HandshakeResult::ALL.len()],
     /// Messages received from other cores.
@@ -152,6 +154,26 @@ pub struct OwnTime(pub Histogram);
 impl Default for OwnTime {
     fn default() -> Self {
         OwnTime(Histogram::new(OWN_TIME_US))
+    }
+}
+
+/// Why a connection of a client was closed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedConnection {
+    /// The node has `server.max_connections`.
+    Node,
+    /// The client has `server.max_connections_per_client`.
+    Client,
+}
+
+impl RefusedConnection {
+    pub const ALL: [RefusedConnection; 2] = [RefusedConnection::Node, RefusedConnection::Client];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            RefusedConnection::Node => "node",
+            RefusedConnection::Client => "client",
+        }
     }
 }
 
@@ -213,6 +235,11 @@ impl HandshakeResult {
 }
 
 impl Counters {
+    /// How many connections were closed for this reason.
+    pub fn connections_refused(&self, reason: RefusedConnection) -> &Counter {
+        &self.connections_refused[reason as usize]
+    }
+
     /// How many handshakes ended like this.
     pub fn handshakes(&self, result: HandshakeResult) -> &Counter {
         &self.handshakes[result as usize]

@@ -16,6 +16,7 @@ pub enum Id {
     ClientConnections,
     TlsHandshakes,
     ProxyErrors,
+    ConnectionsRefused,
     CacheRequests,
     CacheBytes,
     CacheBudget,
@@ -137,6 +138,9 @@ pub static METRICS: &[Metric] = &[
         help: "Open client connections." },
     Metric { id: Id::ProxyErrors, name: "ringway_proxy_header_errors_total", kind: Counter, labels: &[],
         help: "Connections closed because they did not begin with a PROXY header (listener.proxy_protocol)." },
+    Metric { id: Id::ConnectionsRefused, name: "ringway_client_connections_refused_total", kind: Counter, labels: &["limit"],
+        help: "Connections of clients that were closed at once: the node has too many (server.max_connections), or the client \
+               (server.max_connections_per_client)." },
     Metric { id: Id::TlsHandshakes, name: "ringway_tls_handshakes_total", kind: Counter, labels: &["result"],
         help: "TLS handshakes with clients: full, resumed, or by why they failed." },
 

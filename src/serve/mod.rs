@@ -2,14 +2,17 @@
 //! hands each request to `exchange`. Knows nothing of models, caches or backends.
 
 mod http2; // the streams of an HTTP/2 connection
+pub mod peers; // how many connections clients have
 mod proxied; // the PROXY header
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::peers::{Caps, Full, Peers};
 use crate::config::snapshot::{Listen, ListenerSettings, Protocol, ProxyHeader};
 use crate::exchange::accept::Preface;
 use crate::exchange::core::Core;
@@ -17,7 +20,7 @@ use crate::exchange::generation::{Current, Generation};
 use crate::exchange::run::{self, Left};
 use crate::net::tls::{self, AcceptSettings, Agreed, TicketChain, TlsAcceptor, TlsError, TlsFault, TlsStream};
 use crate::net::{Socket, Transport};
-use crate::observe::counters::HandshakeResult;
+use crate::observe::counters::{HandshakeResult, RefusedConnection};
 
 /// What one core needs to serve the connections of one listener.
 #[derive(Debug)]
@@ -26,26 +29,35 @@ pub struct Acceptor {
     protocol: Protocol,
     /// How long the PROXY header may take, where there is one.
     proxy_header_ms: Option<u64>,
+    peers: Arc<Peers>,
 }
 
 impl Acceptor {
     /// Plain text, any protocol.
     pub fn plain() -> Acceptor {
-        Acceptor { tls: None, protocol: Protocol::Auto, proxy_header_ms: None }
+        Acceptor { tls: None, protocol: Protocol::Auto, proxy_header_ms: None, peers: Arc::default() }
     }
 
     /// Errors: the settings are of no use.
     pub fn new(
         settings: Option<&ListenerSettings>,
         tls: Option<&AcceptSettings>,
-        tickets: &Arc<TicketChain>,
+        shared: &Shared,
     ) -> Result<Acceptor, TlsError> {
-        let tls = tls.map(|settings| TlsAcceptor::new(settings, tickets)).transpose()?;
+        let tls = tls.map(|settings| TlsAcceptor::new(settings, &shared.tickets)).transpose()?;
         let is_proxied = settings.is_some_and(|settings| settings.proxy_header == ProxyHeader::Required);
         let proxy_header_ms = settings.filter(|_| is_proxied).map(|settings| settings.timeout_handshake_ms);
         let protocol = settings.map_or(Protocol::Auto, |settings| settings.protocol);
-        Ok(Acceptor { tls, protocol, proxy_header_ms })
+        Ok(Acceptor { tls, protocol, proxy_header_ms, peers: shared.peers.clone() })
     }
+}
+
+/// What all listeners of a core share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub tickets: Arc<TicketChain>,
+    /// All cores' connections.
+    pub peers: Arc<Peers>,
 }
 
 /// What the listening sockets of one address are served by: made anew when the configuration says something else.
@@ -53,7 +65,7 @@ impl Acceptor {
 pub struct Acceptors {
     /// Of a `[[listener]]`.
     address: Option<Listen>,
-    tickets: Arc<TicketChain>,
+    shared: Shared,
     latest: RefCell<Latest>,
 }
 
@@ -67,17 +79,13 @@ struct Latest {
 
 impl Acceptors {
     /// For the `place`th of `server.listeners`, or for an address of `server.listen`. Errors: as `Acceptor::new`.
-    pub fn new(
-        generation: &Generation,
-        place: Option<usize>,
-        tickets: &Arc<TicketChain>,
-    ) -> Result<Acceptors, TlsError> {
+    pub fn new(generation: &Generation, place: Option<usize>, shared: &Shared) -> Result<Acceptors, TlsError> {
         let settings = place.and_then(|place| generation.snapshot.server.listeners.get(place));
         let tls = place.and_then(|place| generation.listeners().get(place).cloned().flatten());
-        let acceptor = Rc::new(Acceptor::new(settings, tls.as_ref(), tickets)?);
+        let acceptor = Rc::new(Acceptor::new(settings, tls.as_ref(), shared)?);
         let latest =
             RefCell::new(Latest { generation: generation.number(), settings: settings.cloned(), tls, acceptor });
-        Ok(Acceptors { address: settings.map(|settings| settings.address.clone()), tickets: tickets.clone(), latest })
+        Ok(Acceptors { address: settings.map(|settings| settings.address.clone()), shared: shared.clone(), latest })
     }
 
     /// By the configuration in force.
@@ -100,7 +108,7 @@ impl Acceptors {
             return;
         }
         // What cannot be secured was found before it was sent.
-        if let Ok(acceptor) = Acceptor::new(Some(settings), tls.as_ref(), &self.tickets) {
+        if let Ok(acceptor) = Acceptor::new(Some(settings), tls.as_ref(), &self.shared) {
             latest.settings = Some(settings.clone());
             (latest.tls, latest.acceptor) = (tls.clone(), Rc::new(acceptor));
         }
@@ -118,6 +126,10 @@ pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<A
             Err(_) => return core.counters.proxy_errors.add(1),
         }
     }
+    let _admitted = match acceptor.peers.admit(client, caps(&current, client)) {
+        Ok(admitted) => admitted,
+        Err(full) => return core.counters.connections_refused(reason(full)).add(1),
+    };
     let (mut transport, spoken) = match &acceptor.tls {
         None => (Transport::Plain(socket), acceptor.protocol),
         Some(tls) => match Box::pin(secured(core, socket, tls)).await {
@@ -136,6 +148,20 @@ pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<A
         },
     };
     Box::pin(http2::connection(current.clone(), transport.into(), early, client)).await;
+}
+
+/// What applies to a connection of this client.
+fn caps(current: &Current, client: Option<IpAddr>) -> Caps {
+    let server = &current.get().snapshot.server;
+    let is_trusted = server.trusted_proxies.as_ref().is_some_and(|proxies| proxies.has(client));
+    Caps { node: server.connections_max, address: server.connections_per_client_max.filter(|_| !is_trusted) }
+}
+
+fn reason(full: Full) -> RefusedConnection {
+    match full {
+        Full::Node => RefusedConnection::Node,
+        Full::Address => RefusedConnection::Client,
+    }
 }
 
 /// After the handshake; `None` if it failed, which is counted.

@@ -3,6 +3,7 @@
 pub mod blocks; // files of the cache
 pub mod body;
 pub mod coding;
+pub mod forwarded; // the client's address, as proxies tell it
 pub mod http1;
 pub mod json;
 pub(crate) mod known;

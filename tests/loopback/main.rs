@@ -9,6 +9,7 @@ mod admin; // health, metrics and drain
 mod answers; // errors in a 200, ends without [DONE], usage in odd places, why an answer is not kept
 mod attempts; // attempts that follow each other, fallbacks, queues, hedges
 mod cache; // hits, directives, what is kept and what is not
+mod clients; // whom proxies speak for, and how many connections a client may have
 mod codings; // requests that are compressed
 mod connections; // reuse, stale connections, failures and time-outs of backends
 mod cors; // web pages of other origins

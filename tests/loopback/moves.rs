@@ -67,6 +67,7 @@ impl Node {
             outbox: core_out,
             inbox: core_in,
             gate,
+            peers: Arc::default(),
             listening: vec![ListeningSocket { fd: listener.into(), is_tcp: true, address: 0, listener: None }],
             beat: Beat::default(),
         };

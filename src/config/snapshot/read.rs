@@ -15,7 +15,7 @@ pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
 pub(in crate::config) use self::{backend::backend, config::config, listener::listener, traces::traces};
 use super::{
     Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
-    Log, Metrics, Model, Price, Redis, Server, SnapshotMode, Target,
+    Log, Metrics, Model, Price, Redis, Server, SnapshotMode, Target, TrustedProxies,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
@@ -57,6 +57,9 @@ pub(in crate::config) fn server(
     if let Some(path) = control_socket.as_ref().filter(|path| !path.value.starts_with('/')) {
         report.add(path.at, "server.control_socket", "is no absolute path", "begin it with /");
     }
+    let trusted: Option<Vec<Placed<String>>> = section.take_optional("trusted_proxies")?;
+    let networks = trusted.map(|names| check::networks(&names, report));
+    let field = section.take_choice("trusted_header")?;
     Some(Server {
         listen: listen?.into_iter().map(|placed| placed.value).collect(),
         listeners: Vec::new(), // of tables of their own
@@ -68,6 +71,9 @@ pub(in crate::config) fn server(
         rate_min_bytes: section.take("rate_min")?,
         timeout_idle_ms: section.take("timeout_idle")?,
         timeout_drain_ms: section.take("timeout_drain")?,
+        connections_max: section.take_optional("max_connections")?,
+        connections_per_client_max: section.take_optional("max_connections_per_client")?,
+        trusted_proxies: networks.map(|networks| TrustedProxies { networks, field }),
         control_socket: control_socket.map(|path| path.value.into()),
         timeout_takeover_ms: section.take("timeout_takeover")?,
         default_model: default_model?,

@@ -23,6 +23,9 @@ use super::{Agreed, Identity, Now, Offer, Roots, TlsError, TlsFault, TlsStream};
 use crate::net::watch::Interrupt;
 use crate::net::{Socket, now_ms};
 
+/// How long a client may take to end its side when its handshake has failed.
+const LINGER_MS: u64 = 1_000;
+
 /// Everything a core needs to create its [`TlsAcceptor`] of one listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptSettings {
@@ -119,7 +122,12 @@ pub async fn accept(socket: Socket, acceptor: &TlsAcceptor) -> Result<(TlsStream
         Some(_) => return Err(TlsFault::Closed),
         None => stream.watch().clear(),
     }
-    shaken?;
+    if let Err(fault) = shaken {
+        if !matches!(fault, TlsFault::Closed | TlsFault::Transport { .. }) {
+            stream.linger(LINGER_MS).await;
+        }
+        return Err(fault);
+    }
     Ok(match (stream.protocol().as_deref(), acceptor.offer) {
         // A client without ALPN that was configured for this listener.
         (Some(b"h2"), _) | (None, Offer::Http2) => (stream, Agreed::Http2),

@@ -27,6 +27,9 @@ pub struct TlsStream {
     writing: Writing,
 }
 
+/// What is read of a peer whose handshake has failed, at most: the largest record four times.
+const LINGER_BYTES: usize = 64 << 10;
+
 /// Most plaintext of one posted write: as a record, it fits into a posted send.
 const POSTED_BYTES: usize = 15 << 10;
 
@@ -353,6 +356,26 @@ impl TlsStream {
     /// See `poll_shutdown`.
     pub async fn finish_writing(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_shutdown(context)).await
+    }
+
+    /// After a failed handshake: sends the alert, ends our direction, and reads on until the peer has ended its own. Closing at
+    /// once would reset the connection where something is unread, and the peer could lose the alert.
+    pub(super) async fn linger(&mut self, timeout_ms: u64) {
+        self.socket.watch().shut_down_at(net::now_ms().saturating_add(timeout_ms));
+        if poll_fn(|context| self.poll_drain(context)).await.is_err() {
+            return;
+        }
+        if poll_fn(|context| self.socket.poll_settled(context)).await.is_err() {
+            return;
+        }
+        self.socket.finish_writing();
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match poll_fn(|context| self.socket.poll_take(context, <[u8]>::len)).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
     }
 
     /// Writes all of `bytes` to the kernel.

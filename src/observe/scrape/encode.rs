@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use smallvec::SmallVec;
 
 use super::{Amounts, GenAi, Key, Labels, Reload, Scrape, Stored};
-use crate::observe::counters::{AttemptResult, HandshakeResult, Operation};
+use crate::observe::counters::{AttemptResult, HandshakeResult, Operation, RefusedConnection};
 use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
 use crate::observe::snapshots::RestoreResult;
@@ -224,6 +224,12 @@ impl Scrape {
                 row.number(&[&model.name], model.counters.iter().map(|core| core.queue_depth.get()).sum())
             }),
             Id::ProxyErrors => row.number(&[], self.sum(|core| &core.proxy_errors)),
+            Id::ConnectionsRefused => {
+                for reason in RefusedConnection::ALL {
+                    row.number(&[reason.label()], self.sum(|core| core.connections_refused(reason)))?;
+                }
+                Ok(())
+            }
             Id::TlsHandshakes => {
                 for result in HandshakeResult::ALL {
                     let count = self.sum(|core| core.handshakes(result));
