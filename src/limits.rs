@@ -167,6 +167,10 @@ pub const USAGE_SERIES: usize = 64 << 10;
 pub const USAGE_DAYS: u64 = 400;
 pub const USAGE_DAYS_IN_MEMORY: usize = 31;
 
+/// Questions of this node about limits that wait for Redis at a time; there is one at most for each limit and core that asks for
+/// more, 96 bytes each. Beyond, the node grants of its own part.
+pub const SHARED_QUESTIONS: usize = 64 << 10;
+
 /// Most rows of an answer of /v1/usage, at about 400 bytes each; a question for more is to be narrowed.
 pub const USAGE_ROWS: usize = 50_000;
 

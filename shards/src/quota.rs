@@ -7,11 +7,13 @@ mod estimate;
 mod lease;
 mod leases;
 mod ledger;
+mod share;
 
 pub use estimate::Estimate;
 pub use lease::{Lease, Look};
 pub use leases::{Admitted, ByLimit, COSTS_MAX, Cost, Leases, Taken};
 pub use ledger::Ledger;
+pub use share::{Fetch, Fetched, Share, Store, Told};
 
 use crate::Millis;
 
@@ -45,6 +47,8 @@ const SLOT_MS: u64 = 1_000;
 const MINUTE_LIFE: u64 = 2;
 /// Slots that count: 60 seconds touch 61 of them, and what is spent in the first may have been granted in the one before.
 const MINUTE_SLOTS: u64 = 62;
+/// The same of what a node was granted by the store of all nodes: another node's answer may have been on its way for a second.
+const NODE_SLOTS: u64 = 63;
 
 impl Period {
     /// The slot of `now`.

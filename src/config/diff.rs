@@ -39,6 +39,7 @@ const AT_START: &[(&str, &[&str])] = &[
     ("log", &["access", "format"]),
     ("cores", &["data", "io", "background"]),
     ("cache", &["memory", "snapshot", "snapshot_interval"]),
+    ("limits", &["shared", "nodes_min"]),
     ("redis", &["url", "tls_ca", "timeout"]),
 ];
 

@@ -10,6 +10,7 @@ pub mod names; // addresses of backends' names, refreshed when they expire
 pub mod nodes; // purges over all nodes that share a Redis
 pub mod probe; // one health check of one backend
 pub mod redis; // connections to Redis from the background core
+pub mod shared; // limits that several nodes share
 pub mod store; // the store that the configuration is in
 pub mod traces; // spans to an OpenTelemetry receiver
 pub mod usage; // what tenants have used, by day

@@ -79,8 +79,13 @@ impl Connection {
     pub async fn send(&mut self, parts: &[&[u8]]) -> Result<(), String> {
         let mut command = Vec::new();
         resp::command(parts, &mut command);
+        self.send_raw(&command).await
+    }
+
+    /// Sends commands that were written before.
+    pub async fn send_raw(&mut self, commands: &[u8]) -> Result<(), String> {
         let sent = async {
-            self.stream.write_all(&command).await?;
+            self.stream.write_all(commands).await?;
             self.stream.flush().await
         };
         sent.await.map_err(|error: io::Error| error.to_string())

@@ -29,10 +29,12 @@ use super::notify;
 use super::second;
 use super::supervise::{BEAT_MS, Beat, Gate};
 use super::takeover::{Giver, Program, Upgrade};
+use crate::config::snapshot::LimitNodes;
 use crate::control::Finding;
 use crate::control::admin::reload::Trigger;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
+use crate::control::shared::{Hooks as SharedHooks, Question, SharedLimits};
 use crate::control::traces::{self, Exporter};
 use crate::control::usage::WRITE_EVERY;
 use crate::exchange::message::Message;
@@ -116,6 +118,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     let admin = Admin::new(admin);
     let mut node = Node {
         admin: admin.clone(),
+        shared: None,
         latest: latest.clone(),
         in_force_on: in_force_on.clone(),
         inbox,
@@ -238,6 +241,26 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             }
         });
         let seen = keeping.as_ref().map_or(&[][..], |keeping| keeping.seen());
+        let limits = latest.borrow().snapshot.limits;
+        if let Some(settings) = redis.clone().filter(|_| limits.nodes == LimitNodes::Shared) {
+            let (answering, telling) = (notices.clone(), notices.clone());
+            let hooks = SharedHooks {
+                answer: Box::new(move |Question { limit, fetch, from }, answer| {
+                    answering.post(usize::from(from.0), Message::QuotaFetched { limit, fetch, answer });
+                }),
+                store: Box::new(move |store| telling.tell(data_cores, &Notice::LimitStore(store))),
+            };
+            match second::limits(settings, limits.nodes_min, hooks) {
+                Ok(shared) => {
+                    node.shared = Some(shared.clone());
+                    permanent("sharing limits", &panics, move || {
+                        let shared = shared.clone();
+                        async move { shared.run().await }
+                    });
+                }
+                Err(why) => error!("redis: limits: {why}"),
+            }
+        }
         match redis.map(|settings| second::nodes(settings, purges, &admin, seen)).transpose() {
             Ok(None) => {}
             Ok(Some(nodes)) => {
@@ -416,6 +439,7 @@ pub fn in_force(generation: &NodeGeneration) -> InForce {
 /// The state of the data cores, from their messages.
 struct Node {
     admin: Rc<Admin>,
+    shared: Option<Rc<SharedLimits>>,
     latest: Latest,
     in_force_on: Rc<InForceOn>,
     inbox: Inbox<Message>,
@@ -463,6 +487,11 @@ impl Node {
             Message::PurgesSaved { number, result } => self.admin.purges_saved(number, result),
             Message::Drained { .. } => self.left = self.left.saturating_sub(1),
             Message::Spans(spans) => self.traces.add(spans),
+            Message::QuotaFetch { limit, fetch, from } => {
+                if let Some(shared) = &self.shared {
+                    shared.ask(Question { limit, fetch, from });
+                }
+            }
             Message::QuotaKept { counted } => self.admin.counted(counted),
             Message::InForce { from, number } => self.in_force_on.set(usize::from(from.0), number),
             Message::Upstream(UpstreamMessage::Turned { backend, from, change }) => {

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use shards::CoreId;
-use shards::quota::Counted;
+use shards::quota::{Counted, Store};
 
 use super::listen::Listening;
 pub use super::listen::ListeningSocket;
 use super::supervise::{BEAT_MS, Beat, Gate};
+use crate::config::snapshot::LimitNodes;
 use crate::exchange::board::Board;
 use crate::exchange::core::Core;
 use crate::exchange::deliver::deliver;
 use crate::exchange::generation::Current;
+use crate::exchange::home;
 use crate::exchange::message::Message;
 use crate::exchange::second::{self, SecondLevel};
 use crate::exchange::spend;
@@ -102,8 +104,13 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
     };
     let core = current.core().clone();
+    if second.is_some() && current.get().snapshot.limits.nodes == LimitNodes::Shared {
+        // Until it is heard that it is there.
+        let nodes = current.get().snapshot.limits.nodes_min;
+        home::set_store(&core, Store::Down { nodes });
+    }
     if let Some(counted) = counted {
-        spend::restore(&core, &counted);
+        home::restore(&core, &counted);
     }
     if let Some(settings) = second {
         let level = core

@@ -18,7 +18,7 @@ use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Gate, Pace, Who, start, supervise};
 use super::takeover::{self, Giver, Inherited, Program};
 use super::{io, kept, listen, notify, resolve, second, secure, state, traces};
-use crate::config::snapshot::{Listen, Snapshot};
+use crate::config::snapshot::{LimitNodes, Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::control::usage;
 use crate::exchange::board::Board;
@@ -146,11 +146,13 @@ fn serve(
     let parts = node::Parts { snapshot: snapshot.clone(), addresses, tls, listeners };
     let generation = Arc::new(NodeGeneration::first(cores as u16, parts));
     let state = state::directory(&snapshot.server);
+    // With Redis the counts are there.
+    let is_shared = second.is_some() && snapshot.limits.nodes == LimitNodes::Shared;
     let (counted, why) = usage::kept_counts(state.as_deref());
     if let Some(why) = why {
         warn!("limits: {why}");
     }
-    let to_restore: Option<Arc<[Counted]>> = state.is_some().then(|| counted.clone().into());
+    let to_restore: Option<Arc<[Counted]>> = (state.is_some() && !is_shared).then(|| counted.clone().into());
     let (events, heard) = mpsc::channel();
     let peers: Arc<Peers> = Arc::default();
     let mut beats = Vec::with_capacity(cores + 2);

@@ -12,6 +12,7 @@ use crate::config::snapshot::{Redis, Snapshot, Tls};
 use crate::control::admin::Admin;
 use crate::control::nodes::{Hooks, Nodes};
 use crate::control::redis::Server;
+use crate::control::shared::{self, SharedLimits};
 use crate::exchange::purges::Purges;
 use crate::exchange::second::Settings;
 use crate::net::Dial;
@@ -35,6 +36,21 @@ pub fn settings(snapshot: &Snapshot) -> Result<Option<Settings>, String> {
     Ok(Some(Settings { addresses, tls, user, password, database, timeout_ms }))
 }
 
+fn server(settings: Settings) -> Result<Server, String> {
+    let Settings { addresses, tls, user, password, database, .. } = settings;
+    let tls = match &tls {
+        None => None,
+        Some(settings) => Some(TlsContext::new(settings).map_err(|error| error.to_string())?.client()),
+    };
+    Ok(Server { addresses, tls, user, password, database })
+}
+
+/// Limits that these nodes share.
+pub fn limits(settings: Settings, nodes_min: u16, hooks: shared::Hooks) -> Result<Rc<SharedLimits>, String> {
+    let timeout_ms = settings.timeout_ms;
+    Ok(Rc::new(SharedLimits::new(server(settings)?, hooks, nodes_min, timeout_ms)))
+}
+
 /// The nodes that share a Redis with this one; `seen` are the purges that an earlier process had heard of.
 pub fn nodes(
     second: Settings,
@@ -42,11 +58,7 @@ pub fn nodes(
     admin: &Rc<Admin>,
     seen: &[(String, u64)],
 ) -> Result<Rc<Nodes>, String> {
-    let Settings { addresses, tls, user, password, database, .. } = second;
-    let tls = match &tls {
-        None => None,
-        Some(settings) => Some(TlsContext::new(settings).map_err(|error| error.to_string())?.client()),
-    };
+    let server = server(second)?;
     let (caught_up, purged) = (purges.clone(), Rc::downgrade(admin));
     let hooks = Hooks {
         purge: Box::new(move |name| {
@@ -55,7 +67,7 @@ pub fn nodes(
         }),
         caught_up: Box::new(move || caught_up.caught_up()),
     };
-    let nodes = Rc::new(Nodes::new(Server { addresses, tls, user, password, database }, hooks));
+    let nodes = Rc::new(Nodes::new(server, hooks));
     nodes.recall(seen);
     admin.reach(nodes.clone());
     Ok(nodes)

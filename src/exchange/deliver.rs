@@ -10,7 +10,7 @@ use super::message::{Message, Part};
 use super::owner::{answer, join, keep, settle};
 use super::variant::{of_form, of_question};
 use super::weed::weed;
-use super::{snapshot, spend};
+use super::{home, snapshot};
 use crate::upstream;
 
 /// Does what one message says. `Drain`, `Halt` and the messages of other kinds of core are for the core's own loop.
@@ -113,10 +113,12 @@ pub fn deliver(current: &Current, message: Message) {
         Message::Purged => weed(core),
         Message::SnapshotAsk { number, at } => snapshot::give(core, number, at),
         Message::TakeBack { kept } => snapshot::take_back(core, kept),
-        Message::QuotaAsk { limit, ask, from } => spend::asked(core, limit, ask, from),
+        Message::QuotaAsk { limit, ask, from } => home::asked(core, limit, ask, from),
         Message::QuotaGrant { limit, grant } => core.quota.granted(limit, grant),
-        Message::QuotaSettle { limit, period, returned } => spend::settled(core, limit, period, &returned),
-        Message::QuotaKept { .. } => {}
+        Message::QuotaSettle { limit, period, returned } => home::settled(core, limit, period, &returned),
+        Message::QuotaFetched { limit, fetch, answer } => home::fetched(core, limit, &fetch, answer),
+        Message::QuotaStore(store) => home::set_store(core, store),
+        Message::QuotaKept { .. } | Message::QuotaFetch { .. } => {}
         Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
         Message::Log { .. }
         | Message::Spans(_)

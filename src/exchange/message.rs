@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shards::quota::{self, LimitId};
+use shards::quota::{self, Fetched, LimitId};
 use shards::{CoreId, Fingerprint};
 
 use super::answer::{AnswerHead, End};
@@ -67,6 +67,12 @@ pub enum Message {
     QuotaGrant { limit: LimitId, grant: quota::Grant },
     /// To the home core of a limit: what was granted and not spent, and what was spent and not granted.
     QuotaSettle { limit: LimitId, period: quota::Period, returned: quota::Returned },
+    /// Home core of a limit to background core, for the store of all nodes.
+    QuotaFetch { limit: LimitId, fetch: quota::Fetch, from: CoreId },
+    /// What it says, if anything.
+    QuotaFetched { limit: LimitId, fetch: quota::Fetch, answer: Option<Fetched> },
+    /// Background core to data cores: whether that store is there, and how many nodes share it.
+    QuotaStore(quota::Store),
     /// Home core of limits to background core: what counts against them, to be kept over a restart.
     QuotaKept { counted: Vec<quota::Counted> },
     /// Data core to I/O core: lines of the access log, and how many were dropped before these.
@@ -120,6 +126,7 @@ impl Payload for Message {
             Message::Upstream(_) | Message::SecondLevelLost { .. } => Class::Control,
             Message::Generation(_) | Message::InForce { .. } => Class::Control,
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
+            Message::QuotaFetch { .. } | Message::QuotaFetched { .. } | Message::QuotaStore(_) => Class::Control,
             Message::QuotaKept { .. } | Message::HandOver { .. } => Class::Control,
             Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => Class::Control,
             Message::Reopen | Message::Purged => Class::Control,

@@ -51,6 +51,7 @@ mod authenticate; // head -> principal
 mod decode; // compressed body -> body
 mod endpoint; // method + path -> route
 mod fingerprint; // request -> fingerprint
+pub mod home; // what cores ask of limits whose home this one is
 mod lookup; // fingerprint -> hit, or a subscriber in a flight
 mod named; // request -> where its model is named
 mod parse; // head -> request

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 use memchr::memmem::Finder;
-use shards::quota::{Ask, ByLimit, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Taken};
+use shards::quota::{Ask, ByLimit, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Share, Store, Taken};
 
 use crate::net::{now_ms, unix_ms};
 
@@ -16,8 +16,11 @@ pub const FILE_MARK: &str = ";base64,";
 pub struct Quota {
     pub(super) files: Finder<'static>,
     pub(super) leases: RefCell<Leases>,
-    /// Of the limits whose home this core is.
+    /// Of the limits whose home this core is, where this node has them to itself, and where several nodes share them.
     pub(super) ledgers: RefCell<ByLimit<Ledger>>,
+    pub(super) shares: RefCell<ByLimit<Share>>,
+    /// None where this node has its limits to itself.
+    pub(super) store: Cell<Option<Store>>,
     /// Those that wait for a grant.
     waiting: RefCell<Vec<Waker>>,
     /// Lists for reuse.
@@ -37,6 +40,8 @@ impl Default for Quota {
             files: Finder::new(FILE_MARK),
             leases: RefCell::default(),
             ledgers: RefCell::default(),
+            shares: RefCell::default(),
+            store: Cell::new(None),
             waiting: RefCell::default(),
             spare: RefCell::default(),
             is_kept: Cell::new(false),
@@ -56,8 +61,13 @@ impl Quota {
     }
 
     pub(super) fn settled(&self, id: LimitId, period: Period, returned: &Returned) {
-        let mut ledgers = self.ledgers.borrow_mut();
-        ledgers.entry(id).or_insert_with(|| Ledger::new(period)).settle(returned, now());
+        if self.store.get().is_none() {
+            let mut ledgers = self.ledgers.borrow_mut();
+            ledgers.entry(id).or_insert_with(|| Ledger::new(period)).settle(returned, now());
+        } else {
+            let mut shares = self.shares.borrow_mut();
+            shares.entry(id).or_insert_with(|| Share::new(period, 0)).settle(returned, now());
+        }
     }
 
     pub(super) fn grant(&self, id: LimitId, ask: Ask, cores: u16) -> Grant {

@@ -4,14 +4,14 @@
 use std::rc::Rc;
 
 use memchr::memmem::Finder;
-use shards::CoreId;
-use shards::quota::{Admitted, Ask, Cost, Counted as Kept, Ledger, LimitId, Now, Period, Returned, Taken};
+use shards::quota::{Admitted, Ask, Cost, LimitId, Period, Taken};
 
 use smallvec::SmallVec;
 
 use super::authenticate::Principal;
 use super::core::Core;
 use super::generation::Generation;
+use super::home;
 use super::message::Message;
 use super::quota::{FILE_MARK, now};
 use crate::config::snapshot::{self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, Price, Running};
@@ -335,49 +335,17 @@ fn text_bytes(mark: &Finder<'_>, prompt: &[u8]) -> (u64, u64) {
     (bytes + rest.len() as u64, files)
 }
 
-/// Goes on with what counted before a restart, and tells from now on what is to be kept over the next.
-pub fn restore(core: &Core, kept: &[Kept]) {
-    core.quota.is_kept.set(true);
-    let mut ledgers = core.quota.ledgers.borrow_mut();
-    for Kept { id, period, slot, amount } in kept.iter().filter(|kept| home(core, kept.id) == core.id) {
-        ledgers.entry(*id).or_insert_with(|| Ledger::new(*period)).restore(*slot, *amount);
-    }
-}
-
-/// This core is the home of a limit of which another one gives something back.
-pub fn settled(core: &Core, id: LimitId, period: Period, returned: &Returned) {
-    core.quota.settled(id, period, returned);
-    if core.is_draining() && core.quota.is_kept.get() {
-        // There may be no other time for it.
-        tell_kept(core, now());
-    }
-}
-
-/// Another core asks for some of a limit whose home this core is.
-pub fn asked(core: &Core, id: LimitId, ask: Ask, from: CoreId) {
-    let grant = core.quota.grant(id, ask, core.count);
-    core.post(from, Message::QuotaGrant { limit: id, grant });
-}
-
-/// Asks a limit's home core. Whether that is this one, which has answered.
+/// Asks a limit's home core. Whether that is this one, and has answered.
 fn send_ask(core: &Core, id: LimitId, ask: Ask) -> bool {
     if let Some(returned) = core.quota.leases.borrow_mut().take_returned(id) {
-        send_returned(core, id, ask.period, returned);
+        home::send_returned(core, id, ask.period, returned);
     }
-    let home = home(core, id);
-    if home == core.id {
-        let grant = core.quota.grant(id, ask, core.count);
-        core.quota.leases.borrow_mut().granted(id, grant, now());
-        return true;
-    }
-    core.post(home, Message::QuotaAsk { limit: id, ask, from: core.id });
-    false
-}
-
-fn send_returned(core: &Core, id: LimitId, period: Period, returned: Returned) {
-    match home(core, id) {
-        own if own == core.id => core.quota.settled(id, period, &returned),
-        home => core.post(home, Message::QuotaSettle { limit: id, period, returned }),
+    match home::of(core, id) {
+        own if own == core.id => home::ask_own(core, id, ask),
+        home => {
+            core.post(home, Message::QuotaAsk { limit: id, ask, from: core.id });
+            false
+        }
     }
 }
 
@@ -386,13 +354,9 @@ pub fn sweep(core: &Core) {
     let mut told = Vec::new();
     core.quota.leases.borrow_mut().sweep(now(), |id, period, returned| told.push((id, period, returned)));
     for (id, period, returned) in told {
-        send_returned(core, id, period, returned);
+        home::send_returned(core, id, period, returned);
     }
-    let now = now();
-    core.quota.ledgers.borrow_mut().retain(|_, ledger| !ledger.is_empty(now));
-    if core.quota.is_kept.get() {
-        tell_kept(core, now);
-    }
+    home::sweep(core);
 }
 
 /// Before this core ends: gives back all that it has leased. What the others give back is told at once from now on.
@@ -400,27 +364,6 @@ pub fn give_all_back(core: &Core) {
     // The first time may find what was used meanwhile.
     sweep(core);
     sweep(core);
-}
-
-/// Counts of limits in one message.
-const KEPT_A_MESSAGE: usize = 1_000;
-
-/// Tells the background core what counts against the limits whose home this core is, where that has changed.
-fn tell_kept(core: &Core, now: Now) {
-    let mut news = Vec::new();
-    for (id, ledger) in core.quota.ledgers.borrow_mut().iter_mut() {
-        if let Some((slot, amount)) = ledger.news(now) {
-            news.push(Kept { id: *id, period: ledger.period(), slot, amount });
-        }
-    }
-    for part in news.chunks(KEPT_A_MESSAGE) {
-        core.post_background(Message::QuotaKept { counted: part.to_vec() });
-    }
-}
-
-/// All requests of a limit could be on any core, so any will do.
-fn home(core: &Core, id: LimitId) -> CoreId {
-    CoreId((id.0 % u64::from(core.count.max(1))) as u16)
 }
 
 const fn period(of: snapshot::Period) -> Period {

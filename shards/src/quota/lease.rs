@@ -117,6 +117,30 @@ impl Lease {
         }
     }
 
+    /// Takes `target` of the larger slice, but at least `need` and at most what is in it; `None` if that is too little.
+    pub(super) fn cut(&mut self, need: u64, target: u64, now: Now) -> Option<(Slot, u64)> {
+        self.used = true;
+        let slot = self.period.slot(now);
+        self.expire(slot);
+        let period = self.period;
+        let live = self.slices.iter_mut().filter(|slice| slice.1 > 0 && period.is_live(slice.0, slot));
+        let slice = live.max_by_key(|slice| slice.1).filter(|slice| slice.1 >= need)?;
+        let amount = target.clamp(need, slice.1);
+        slice.1 -= amount;
+        Some((slice.0, amount))
+    }
+
+    /// When it was asked what has not been answered.
+    pub(super) fn asked(&self) -> Option<Millis> {
+        self.asked.map(|(at, _)| at)
+    }
+
+    /// There will be no answer.
+    pub(super) fn unanswered(&mut self) {
+        self.asked = None;
+        self.last = None;
+    }
+
     /// What to ask for ahead of need, if it is time, and if the home core had something to spare the last time.
     pub fn ahead(&mut self, now: Now) -> Option<Ask> {
         self.last.filter(|last| self.asked.is_none() && self.left() <= last / 2)?;
@@ -130,7 +154,9 @@ impl Lease {
         self.free = grant.free;
         self.last = (grant.amount > want).then_some(grant.amount);
         if let Some((need, in_ms)) = grant.short {
-            self.short = Some(Short { need, again: now.mono.after(AGAIN_MS.min(in_ms)), until: now.mono.after(in_ms) });
+            // Not at once, whatever is said: whoever asks itself would not come to an end.
+            self.short =
+                Some(Short { need, again: now.mono.after(AGAIN_MS.min(in_ms).max(1)), until: now.mono.after(in_ms) });
         } else if grant.amount > 0 {
             self.short = None;
         }

@@ -3,7 +3,7 @@
 
 use alloc::collections::VecDeque;
 
-use super::{Ask, Grant, MINUTE_SLOTS, Now, Period, Returned, Slot};
+use super::{Ask, Grant, MINUTE_SLOTS, NODE_SLOTS, Now, Period, Returned, SLOT_MS, Slot};
 
 /// How much of what is free one core gets ahead of need: this divided by the number of cores. What idle cores hold when the
 /// rest is spent is then small, and comes back within seconds.
@@ -17,6 +17,8 @@ const PERIODS_MAX: usize = 8;
 #[derive(Debug)]
 pub struct Ledger {
     period: Period,
+    /// How many seconds of a minute's limit count.
+    slots: u64,
     /// By slot, oldest first; none is 0 but what was given back since.
     granted: VecDeque<(Slot, u64)>,
     /// What was last told to be kept.
@@ -25,7 +27,12 @@ pub struct Ledger {
 
 impl Ledger {
     pub const fn new(period: Period) -> Self {
-        Self { period, granted: VecDeque::new(), kept: (0, 0) }
+        Self { period, slots: MINUTE_SLOTS, granted: VecDeque::new(), kept: (0, 0) }
+    }
+
+    /// Of what one node of several was granted. Counts longer, by what an answer of the store may take.
+    pub(super) const fn of_node(period: Period) -> Self {
+        Self { period, slots: NODE_SLOTS, granted: VecDeque::new(), kept: (0, 0) }
     }
 
     pub const fn period(&self) -> Period {
@@ -101,13 +108,14 @@ impl Ledger {
 
     fn used(&self, slot: Slot) -> u64 {
         let counts = |at: Slot| match self.period {
-            Period::Minute => at.saturating_add(MINUTE_SLOTS) > slot,
+            Period::Minute => at.saturating_add(self.slots) > slot,
             Period::Day | Period::Week | Period::Month => at == slot,
         };
         self.granted.iter().filter(|(at, _)| counts(*at)).fold(0, |sum, (_, amount)| sum.saturating_add(*amount))
     }
 
-    fn add(&mut self, slot: Slot, amount: u64) {
+    /// Counts what was granted elsewhere.
+    pub(super) fn add(&mut self, slot: Slot, amount: u64) {
         match self.granted.binary_search_by_key(&slot, |(slot, _)| *slot) {
             Ok(place) => self.granted[place].1 = self.granted[place].1.saturating_add(amount),
             Err(_) if amount == 0 => {}
@@ -124,7 +132,7 @@ impl Ledger {
     fn forget(&mut self, now: Now) -> Slot {
         let slot = self.slot(now);
         while self.period == Period::Minute
-            && self.granted.front().is_some_and(|(at, _)| at.saturating_add(MINUTE_SLOTS) <= slot)
+            && self.granted.front().is_some_and(|(at, _)| at.saturating_add(self.slots) <= slot)
         {
             self.granted.pop_front();
         }
@@ -132,26 +140,26 @@ impl Ledger {
     }
 
     /// In how many milliseconds there is room for what `ask` needs.
-    fn freed_in_ms(&self, mut used: u64, ask: Ask, now: Now) -> u64 {
-        match self.period {
-            Period::Minute => {
-                for (slot, amount) in &self.granted {
-                    used = used.saturating_sub(*amount);
-                    if used.saturating_add(ask.need) <= ask.limit {
-                        return self.period.freed_in_ms(*slot, now);
-                    }
-                }
-                self.period.freed_in_ms(self.slot(now), now)
-            }
-            Period::Day | Period::Week | Period::Month => self.period.freed_in_ms(self.slot(now), now),
+    pub(super) fn freed_in_ms(&self, mut used: u64, ask: Ask, now: Now) -> u64 {
+        let later = self.period.freed_in_ms(self.slot(now), now);
+        if self.period != Period::Minute {
+            return later;
         }
+        for (slot, amount) in &self.granted {
+            used = used.saturating_sub(*amount);
+            if used.saturating_add(ask.need) <= ask.limit {
+                let more_ms = (self.slots - MINUTE_SLOTS) * SLOT_MS;
+                return self.period.freed_in_ms(*slot, now) + more_ms;
+            }
+        }
+        later
     }
 
     /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
         let slots = || self.granted.iter().map(|(slot, _)| *slot);
         assert!(slots().zip(slots().skip(1)).all(|(one, next)| one < next), "slots in order");
-        let most = if self.period == Period::Minute { MINUTE_SLOTS as usize + 1 } else { PERIODS_MAX };
+        let most = if self.period == Period::Minute { self.slots as usize + 1 } else { PERIODS_MAX };
         assert!(self.granted.len() <= most, "{} slots", self.granted.len());
     }
 }

@@ -1,5 +1,6 @@
 //! Laws of limits over many cores: what is spent in any period, what is reached of a limit, and that nothing is lost.
 
+mod nodes;
 mod world;
 
 use std::vec::Vec;

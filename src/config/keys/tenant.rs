@@ -17,7 +17,7 @@ const fn requests_per_minute(table: Table) -> Key {
         name: "requests_per_minute",
         kind: COUNT,
         absent: Optional,
-        doc: "Most requests within any 60 seconds on this node, answers from the cache included. Further ones get 429 with \
+        doc: "Most requests within any 60 seconds, answers from the cache included. Further ones get 429 with \
               Retry-After.",
         example: "600",
     }
@@ -40,7 +40,7 @@ const fn tokens_per_minute(table: Table) -> Key {
         name: "tokens_per_minute",
         kind: COUNT,
         absent: Optional,
-        doc: "Most tokens of prompts and answers within any 60 seconds on this node. A request reserves an estimate of its \
+        doc: "Most tokens of prompts and answers within any 60 seconds. A request reserves an estimate of its \
               prompt and the tokens it asks for at most (without max_tokens, what answers have taken lately), and is \
               settled on what the backend reports.",
         example: "2_000_000",
@@ -91,6 +91,14 @@ pub const ROWS: &[Key] = &[
     Key { table: Limits, name: "budget_status", kind: Kind::Choice(&["429", "402"]), absent: Default(r#""429""#),
         doc: "Status of the answer to a request beyond a budget: 429, as OpenAI has it, or 402.",
         example: r#""402""# },
+    Key { table: Limits, name: "shared", kind: Kind::Switch, absent: Default("true"),
+        doc: "Whether limits hold for all nodes together that use the same [redis]. Without one, or with false, they are each \
+              node's. Requests at a time are each node's in any case.",
+        example: "false" },
+    Key { table: Limits, name: "nodes_min", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("1"),
+        doc: "There are at least so many such nodes. While Redis is gone, a node grants this part of each limit, or a smaller \
+              one if it has seen more nodes.",
+        example: "3" },
 
     // ---- [cors]
     Key { table: Cors, name: "origins", kind: Kind::Origins, absent: Optional,

@@ -248,6 +248,17 @@ pub struct LimitRules {
     pub cached_tokens: CachedTokens,
     /// Of the answer to a request beyond a budget.
     pub budget_status: u16,
+    /// Where there is a Redis.
+    pub nodes: LimitNodes,
+    /// There are at least so many nodes.
+    pub nodes_min: u16,
+}
+
+/// Whose limits are: of all nodes that share a Redis, or of each node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitNodes {
+    Shared,
+    Apart,
 }
 
 /// Whether tokens of answers from the cache count against limits of tokens and money.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shards::quota::Store;
 use tokio::sync::Notify;
 
 use crate::exchange::message::Message;
@@ -36,6 +37,8 @@ pub enum Notice {
     Generation(Arc<NodeGeneration>),
     /// Something was purged.
     Purged,
+    /// Whether the store of shared limits is there.
+    LimitStore(Store),
     /// A snapshot of the cache is wanted.
     Snapshot {
         number: u64,
@@ -62,6 +65,7 @@ enum Subject {
     Addresses(BackendId),
     Health(BackendId),
     Purged,
+    LimitStore,
     /// Before a snapshot.
     SavePurges,
     Snapshot,
@@ -78,6 +82,7 @@ impl Notice {
             Notice::Health { backend, .. } => Subject::Health(*backend),
             Notice::Generation(_) => Subject::Generation,
             Notice::Purged => Subject::Purged,
+            Notice::LimitStore(_) => Subject::LimitStore,
             Notice::Snapshot { .. } => Subject::Snapshot,
             Notice::SavePurges { .. } => Subject::SavePurges,
             Notice::Reopen => Subject::Reopen,
@@ -97,6 +102,7 @@ impl Notice {
             }
             Notice::Generation(node) => Message::Generation(node.clone()),
             Notice::Purged => Message::Purged,
+            Notice::LimitStore(store) => Message::QuotaStore(*store),
             Notice::Snapshot { number } => Message::Snapshot { number: *number },
             Notice::SavePurges { number, table } => Message::SavePurges { number: *number, table: table.clone() },
             Notice::Reopen => Message::Reopen,
@@ -125,6 +131,11 @@ impl Notices {
     /// Sends to the first `cores` cores. Notices without room are sent later by [`Notices::keep_sending`].
     pub fn tell(&self, cores: usize, notice: &Notice) {
         self.tell_those(0..cores, notice);
+    }
+
+    /// Sends a message that is lost if the core is stalled.
+    pub fn post(&self, core: usize, message: Message) {
+        let _ = self.outbox.post(core, message);
     }
 
     /// Sends to one core, by its index.

@@ -8,8 +8,8 @@ use crate::config::check::{Credentials, Names};
 use crate::config::problem::Report;
 use crate::config::section::{Placed, Section};
 use crate::config::snapshot::{
-    Allowed, CachedTokens, Concurrent, Cors, Counted, Credential, CredentialState, Limit, LimitOf, LimitRules, Limits,
-    Period, Tenant,
+    Allowed, CachedTokens, Concurrent, Cors, Counted, Credential, CredentialState, Limit, LimitNodes, LimitOf,
+    LimitRules, Limits, Period, Tenant,
 };
 
 /// Whether any model has a price.
@@ -25,6 +25,8 @@ pub(in crate::config) fn limit_rules(section: &mut Section) -> Option<LimitRules
     Some(LimitRules {
         cached_tokens: if cached { CachedTokens::Counted } else { CachedTokens::Free },
         budget_status: status.parse().ok()?,
+        nodes: if section.take("shared")? { LimitNodes::Shared } else { LimitNodes::Apart },
+        nodes_min: section.take::<u64>("nodes_min")?.try_into().ok()?,
     })
 }
 

@@ -1,0 +1,141 @@
+//! The limits whose home this core is: it keeps their ledgers, or this node's part of them where several nodes share them, and
+//! answers what cores ask. Asks the store of all nodes ahead of need, by messages to the background core.
+
+use shards::CoreId;
+use shards::quota::{Ask, Counted, Fetch, Fetched, Ledger, LimitId, Now, Period, Returned, Share, Store, Told};
+
+use super::core::Core;
+use super::message::Message;
+use super::quota::now;
+
+/// Counts of limits in one message.
+const KEPT_A_MESSAGE: usize = 1_000;
+
+/// All requests of a limit could be on any core, so any will do.
+pub fn of(core: &Core, id: LimitId) -> CoreId {
+    CoreId((id.0 % u64::from(core.count.max(1))) as u16)
+}
+
+/// This node shares its limits with others, as far as is known by now.
+pub fn set_store(core: &Core, store: Store) {
+    core.quota.store.set(Some(store));
+}
+
+/// Goes on with what counted before a restart, and tells from now on what is to be kept over the next.
+pub fn restore(core: &Core, kept: &[Counted]) {
+    let home = &core.quota;
+    home.is_kept.set(true);
+    let mut ledgers = home.ledgers.borrow_mut();
+    for Counted { id, period, slot, amount } in kept.iter().filter(|kept| of(core, kept.id) == core.id) {
+        ledgers.entry(*id).or_insert_with(|| Ledger::new(*period)).restore(*slot, *amount);
+    }
+}
+
+/// Another core asks for some of a limit.
+pub fn asked(core: &Core, id: LimitId, ask: Ask, from: CoreId) {
+    let home = &core.quota;
+    match home.store.get() {
+        None => {
+            let grant = home.grant(id, ask, core.count);
+            core.post(from, Message::QuotaGrant { limit: id, grant });
+        }
+        Some(store) => _ = tell(core, id, ask_share(core, id, ask, from, store)),
+    }
+}
+
+/// This core asks itself; whether there is an answer at once.
+pub(super) fn ask_own(core: &Core, id: LimitId, ask: Ask) -> bool {
+    let home = &core.quota;
+    match home.store.get() {
+        None => {
+            let grant = home.grant(id, ask, core.count);
+            core.quota.leases.borrow_mut().granted(id, grant, now());
+            true
+        }
+        Some(store) => tell(core, id, ask_share(core, id, ask, core.id, store)),
+    }
+}
+
+fn ask_share(core: &Core, id: LimitId, ask: Ask, from: CoreId, store: Store) -> Told {
+    let mut shares = core.quota.shares.borrow_mut();
+    let share = shares.entry(id).or_insert_with(|| Share::new(ask.period, ask.limit));
+    share.ask(from.0, ask, core.count, store, now())
+}
+
+/// The store has answered, or will not.
+pub fn fetched(core: &Core, id: LimitId, fetch: &Fetch, answer: Option<Fetched>) {
+    let home = &core.quota;
+    let Some(store) = home.store.get() else { return };
+    let told = match home.shares.borrow_mut().get_mut(&id) {
+        Some(share) => share.fetched(fetch, answer, core.count, store, now()),
+        // What was granted is unknown here, and the store hears so with the next question.
+        None => return,
+    };
+    tell(core, id, told);
+}
+
+/// Sends what is to be said; whether something was said to this core.
+fn tell(core: &Core, id: LimitId, told: Told) -> bool {
+    let mut here = false;
+    for (to, grant) in told.grants {
+        if to == core.id.0 {
+            core.quota.granted(id, grant);
+            here = true;
+        } else {
+            core.post(CoreId(to), Message::QuotaGrant { limit: id, grant });
+        }
+    }
+    if let Some(fetch) = told.fetch {
+        core.post_background(Message::QuotaFetch { limit: id, fetch, from: core.id });
+    }
+    here
+}
+
+/// Another core gives something of a limit back.
+pub fn settled(core: &Core, id: LimitId, period: Period, returned: &Returned) {
+    core.quota.settled(id, period, returned);
+    if core.is_draining() {
+        // There may be no other time for it.
+        sweep_limits(core, now());
+    }
+}
+
+pub(super) fn send_returned(core: &Core, id: LimitId, period: Period, returned: Returned) {
+    match of(core, id) {
+        own if own == core.id => core.quota.settled(id, period, &returned),
+        home => core.post(home, Message::QuotaSettle { limit: id, period, returned }),
+    }
+}
+
+/// About once a second.
+pub(super) fn sweep(core: &Core) {
+    let now = now();
+    core.quota.ledgers.borrow_mut().retain(|_, ledger| !ledger.is_empty(now));
+    core.quota.shares.borrow_mut().retain(|_, share| !share.is_empty(now));
+    sweep_limits(core, now);
+}
+
+fn sweep_limits(core: &Core, now: Now) {
+    let home = &core.quota;
+    if home.is_kept.get() {
+        tell_kept(core, now);
+    }
+    for (id, share) in home.shares.borrow_mut().iter_mut() {
+        if let Some(fetch) = share.sweep(now) {
+            core.post_background(Message::QuotaFetch { limit: *id, fetch, from: core.id });
+        }
+    }
+}
+
+/// Tells the background core what counts, where that has changed.
+fn tell_kept(core: &Core, now: Now) {
+    let mut news = Vec::new();
+    for (id, ledger) in core.quota.ledgers.borrow_mut().iter_mut() {
+        if let Some((slot, amount)) = ledger.news(now) {
+            news.push(Counted { id: *id, period: ledger.period(), slot, amount });
+        }
+    }
+    for part in news.chunks(KEPT_A_MESSAGE) {
+        core.post_background(Message::QuotaKept { counted: part.to_vec() });
+    }
+}
