@@ -144,6 +144,10 @@ pub const SNAPSHOT_TAKEN_BACK: usize = 64;
 pub const SNAPSHOT_ENTRY_BYTES: u64 = 16 << 20;
 /// Records after which a block of a snapshot ends. What is damaged is lost by blocks.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 1 << 20;
+/// Most inputs of a request for embeddings that are looked up one by one, and the longest such body; larger ones are kept whole or
+/// not at all. OpenAI allows 2,048 inputs.
+pub const BATCH_INPUTS: usize = 2048;
+pub const BATCH_BYTES: usize = 1 << 20;
 /// What waits to be sent to Redis, per core: the look-ups of a burst, and a few answers of the largest size.
 pub const REDIS_PENDING_BYTES: usize = 8 << 20;
 /// Largest reply of Redis: an answer of the largest size that is stored by default, with room.

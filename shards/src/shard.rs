@@ -117,6 +117,11 @@ impl<V: Clone> Shard<V> {
         self.flights.finish(fingerprint, number)
     }
 
+    /// Looks up without joining a flight, and counts the use.
+    pub fn get(&mut self, fingerprint: &Fingerprint, now: Millis) -> Lookup<'_, V> {
+        self.cache.get(fingerprint, now)
+    }
+
     /// Looks up without joining a flight or recording a use.
     pub fn peek(&self, fingerprint: &Fingerprint, now: Millis) -> Lookup<'_, V> {
         self.cache.peek(fingerprint, now)

@@ -484,6 +484,10 @@ const ROWS: &[Key] = &[
     Key { table: Model, name: "cache_ttl", kind: Kind::Duration { least_ms: 1, most_ms: 30 * 24 * HOUR }, absent: Optional,
         doc: "How long a stored answer of this model may be served; without it, cache.ttl.",
         example: r#""1h""# },
+    Key { table: Model, name: "replay_rate", kind: Kind::Count { least: 1, most: 10_000 }, absent: Optional,
+        doc: "Events a second at which an answer from the cache is sent to a client that asked for a stream: most models send a \
+              token in each. Without it the whole stream is sent at once.",
+        example: "50" },
     Key { table: Model, name: "balance",
         kind: Kind::Choice(BalanceWord::VARIANTS),
         absent: Default(r#""least-connections""#),

@@ -393,6 +393,8 @@ pub struct Model {
     pub version: String,
     pub cache: CachePolicy,
     pub cache_ttl_ms: u64,
+    /// Events a second at which stored streams are sent; none: at once.
+    pub replay_rate: Option<u64>,
     pub balance: Balance,
     /// At least one.
     pub targets: Vec<Target>,

@@ -3,10 +3,12 @@
 //! closed enum [`Dialect`] and plain facts, never the module of one API.
 
 mod anthropic;
+mod embeddings;
 pub mod facts;
 mod openai;
 
 use facts::{AnswerFacts, Endpoint, ErrorFacts, ErrorKind, EventFacts, PublicError, RequestFacts};
+pub use openai::embeddings::{Embeddings, Inputs};
 pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed, check_model};
 
 use crate::wire::json::Tape;

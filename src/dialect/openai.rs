@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod convert;
 pub mod edit;
+pub mod embeddings;
 pub mod event;
 pub mod fault;
 pub mod request;

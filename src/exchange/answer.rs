@@ -12,7 +12,7 @@ use crate::dialect::facts::{Form, NotStored, TokenUsage};
 use crate::error::Failure;
 
 /// The head of an answer, as far as it goes to clients.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AnswerHead {
     pub status: u16,
     /// The backend it came from.

@@ -7,19 +7,22 @@ use std::task::Poll;
 
 use shards::{Attempts, Fault, Others, Rules, Step};
 
+use super::answer::{AnswerHead, End};
 use super::attempt::attempt;
+use super::batch::Batch;
+use super::entry::Entry;
 use super::failed_attempt::{FailedAttempt, failure};
-use super::flight::{Flight, Lane};
+use super::flight::subscriber::Subscriber;
+use super::flight::{Abandoned, Flight, Lane};
 use super::generation::Generation;
 use super::meter::CallTimes;
-use super::relay::PendingResponse;
+use super::relay::{Captured, PendingResponse};
 use super::store::CompletionGuard;
 use super::upstream_request::UpstreamRequest;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
-use crate::net::within;
-use crate::net::{now_ms, now_us, random_u64, sleep_ms};
+use crate::net::{now_ms, now_us, random_u64, sleep_ms, spawn, within};
 use crate::upstream::queue::{self, At, QueuePermit};
 use crate::upstream::route::{self, Plan, Tried};
 use crate::upstream::suspects::{Ended, Suspects};
@@ -44,10 +47,25 @@ pub struct Call {
 #[expect(clippy::manual_async_fn, reason = "an async function keeps what it is given twice, and its task is copied")]
 pub fn run_call(call: Call) -> impl Future<Output = ()> {
     async move {
-        let Call { core, upstream, flight, mut guard } = call;
+        let Call { core, mut upstream, flight, mut guard } = call;
         if guard.looks() && Box::pin(guard.look()).await {
             upstream.release(&core);
             return;
+        }
+        let batch = upstream.batch.take();
+        if let Some(batch) = &batch {
+            let by_input = Box::pin(by_input(&core, &upstream, &flight, &mut guard, batch)).await;
+            let is_served = match by_input {
+                ByInput::Known(entry) => guard.found_by_input(*entry, batch.request()),
+                ByInput::Fetched(captured) => {
+                    guard.settle(&upstream, captured);
+                    return upstream.release(&core);
+                }
+                ByInput::Whole => false,
+            };
+            if is_served {
+                return upstream.release(&core);
+            }
         }
         core.counters.calls.add(1);
         let mut times = CallTimes::begin();
@@ -86,6 +104,10 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
             Ok((captured, tail)) => (Ok(captured), tail),
             Err(failure) => (Err(failure), None),
         };
+        if let (Some(batch), Ok(Captured { stored: Ok(()), .. })) = (&batch, &captured) {
+            let ttl_ms = core.snapshot.models[upstream.model].cache_ttl_ms;
+            flight.look_at_whole(|answer| batch.complete(&core, &batch.nothing(), answer, ttl_ms));
+        }
         times.end(&core, &upstream, captured.as_ref().ok().and_then(|captured| captured.tokens));
         guard.settle(&upstream, captured);
         drop(permit);
@@ -95,6 +117,90 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
             Box::pin(tail.release(&core)).await;
         }
     }
+}
+
+/// What became of a request for several embeddings.
+enum ByInput {
+    /// All of them are known.
+    Known(Box<Entry>),
+    /// A backend was asked for some. The answer to all is in the flight; or it failed.
+    Fetched(Result<Captured, Failure>),
+    /// None is known, or the answer for some is no use: it is to be asked for all.
+    Whole,
+}
+
+async fn by_input(
+    core: &Rc<Generation>,
+    upstream: &UpstreamRequest,
+    flight: &Flight,
+    guard: &mut CompletionGuard,
+    batch: &Batch,
+) -> ByInput {
+    let known = batch.look_up(core.core()).await;
+    match known.iter().flatten().count() {
+        0 => return ByInput::Whole,
+        count if count == known.len() => {
+            let entry = batch.known_answer(core, &known);
+            return entry.map_or(ByInput::Whole, |entry| ByInput::Known(Box::new(entry)));
+        }
+        _ => {}
+    }
+    let rest = upstream.with_body(batch.rest(upstream.body(), &known));
+    let own = Flight::private(core, None);
+    let mut reader = own.subscriber(core.core());
+    core.counters.calls.add(1);
+    let fetched = flight.unless_abandoned(fetch(core, &rest, &own, &mut reader)).await;
+    rest.release(core);
+    let Fetched { captured, model, seen } = match fetched {
+        Ok(Ok(fetched)) => fetched,
+        Ok(Err(failure)) => return ByInput::Fetched(Err(failure)),
+        Err(Abandoned) => return ByInput::Fetched(Err(Failure::ClientGone)),
+    };
+    let fetched = own.freeze();
+    // The connection is somebody else's by now: nobody's leaving concerns it.
+    own.finish(core, End::Failed(Failure::FlightLost));
+    let is_usable = captured.stored.is_ok() && model == upstream.model;
+    let ttl_ms = core.snapshot.models[upstream.model].cache_ttl_ms;
+    let whole = fetched.filter(|_| is_usable).and_then(|rest| batch.complete(core, &known, &rest, ttl_ms));
+    let Some(((body, tokens), head)) = whole.zip(reader.answer_head(AnswerHead::clone)) else { return ByInput::Whole };
+    guard.spend(model, captured.tokens, seen);
+    let length = Some(body.len() as u64);
+    flight.open(core, AnswerHead { length, ..head }, body.to_vec());
+    ByInput::Fetched(Ok(Captured { tokens: Some(tokens), ..captured }))
+}
+
+/// An answer that is in a flight of its own.
+struct Fetched {
+    captured: Captured,
+    model: usize,
+    /// About how many tokens have come.
+    seen: u64,
+}
+
+async fn fetch(
+    core: &Rc<Generation>,
+    upstream: &UpstreamRequest,
+    flight: &Flight,
+    reader: &mut Subscriber,
+) -> Result<Fetched, Failure> {
+    let Found { mut pending, model, permit } = answer(core, upstream, flight).await?;
+    pending.open(core, upstream.waited_us.get());
+    let flowed = poll_fn(|context| {
+        let flowed = pending.poll_flow(core, context);
+        // It has to be read on, also where it is too long to be kept.
+        reader.read(|bytes| (bytes.len(), ()));
+        flowed
+    })
+    .await;
+    let seen = pending.seen_tokens();
+    let (captured, tail) = pending.close(core, upstream, flowed)?;
+    drop(permit);
+    if let Some(tail) = tail {
+        let core = core.clone();
+        // Nobody waits for this.
+        spawn(&core.panics.clone(), async move { tail.release(&core).await });
+    }
+    Ok(Fetched { captured, model, seen })
 }
 
 /// An answer to hand to those who wait.

@@ -17,6 +17,7 @@ use super::flight::Flight;
 use super::flight::free_list::FreeList;
 use super::memory::RequestMemory;
 use super::message::Message;
+use super::parts::Questions;
 use super::purges::Purges;
 use super::quota::Quota;
 use super::scratch::{Fresh, Scratch};
@@ -73,6 +74,8 @@ pub struct CoreCache {
     pub purges: Arc<Purges>,
     /// The second level, if there is one.
     pub second: OnceCell<Rc<SecondLevel>>,
+    /// Embeddings that other cores were asked for.
+    pub asked: Questions,
     /// How far the walk through shard and near copies has come that drops what was purged; none if there is none.
     pub weeding: Cell<Option<(u32, u32)>>,
 }
@@ -136,6 +139,7 @@ impl CoreCache {
             epochs: board.epochs.clone(),
             purges: board.purges.clone(),
             second: OnceCell::new(),
+            asked: Questions::default(),
             weeding: Cell::new(None),
         }
     }

@@ -10,7 +10,7 @@ use super::message::{Message, Part};
 use super::owner::{answer, join, keep, settle};
 use super::variant::{of_form, of_question};
 use super::weed::weed;
-use super::{home, snapshot};
+use super::{batch, home, snapshot};
 use crate::upstream;
 
 /// Does what one message says. `Drain`, `Halt` and the messages of other kinds of core are for the core's own loop.
@@ -111,6 +111,8 @@ pub fn deliver(current: &Current, message: Message) {
             }
         }
         Message::Purged => weed(core),
+        Message::AskParts { number, wanted, tags, from } => batch::answer(core, number, wanted, tags, from),
+        Message::Parts { number, found } => core.cache.asked.answered(number, found),
         Message::SnapshotAsk { number, at } => snapshot::give(core, number, at),
         Message::TakeBack { kept } => snapshot::take_back(core, kept),
         Message::QuotaAsk { limit, ask, from } => home::asked(core, limit, ask, from),

@@ -17,6 +17,8 @@ pub enum Level {
     First,
     /// In Redis.
     Second,
+    /// In the memory of this node, input by input.
+    Inputs,
 }
 
 /// A stored answer. Always of status 200 and complete.

@@ -57,7 +57,7 @@ pub fn of(
             }
         }
     }
-    let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
+    let Scratch { tape, shapes, canonical: bytes, canonical_head, .. } = scratch;
     bytes.clear();
     bytes.extend_from_slice(LAYOUT);
     match (core.snapshot.cache.scope, principal.tenant) {
@@ -86,6 +86,7 @@ pub fn of(
     if !model.targets.iter().all(asks) {
         bytes.push(u8::from(request.usage_event == UsageEvent::Asked));
     }
+    *canonical_head = bytes.len();
     shapes.canonical(reading, body_bytes(client, &request.body), tape, facts, bytes);
     Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
 }

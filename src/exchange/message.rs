@@ -11,6 +11,7 @@ use super::answer::{AnswerHead, End};
 use super::entry::{Acceptable, Entry};
 use super::epochs::Epoch;
 use super::kept::{Kept, Slice, TakenBack};
+use super::tags::Tags;
 use crate::net::channel::{Class, Payload};
 use crate::observe::spans::Span;
 use crate::upstream::message::UpstreamMessage;
@@ -83,6 +84,10 @@ pub enum Message {
     LogBuffer { lines: Vec<u8> },
     /// Background core to I/O core: the access log was moved away; open it by its name again.
     Reopen,
+    /// To the owner of embeddings: which of these are there? By their places in a request.
+    AskParts { number: u64, wanted: Vec<(u32, Fingerprint)>, tags: Tags, from: CoreId },
+    /// The answer.
+    Parts { number: u64, found: Vec<(u32, Arc<Entry>)> },
     /// Background core to I/O core: write a snapshot of the cache.
     Snapshot { number: u64 },
     /// I/O core to data core: hand over a slice of the cache, from slot `at` down or from the last one.
@@ -133,6 +138,7 @@ impl Payload for Message {
             Message::Snapshot { .. } | Message::SnapshotAsk { .. } | Message::SnapshotEnded { .. } => Class::Control,
             Message::TakenBack { .. } | Message::SavePurges { .. } | Message::PurgesSaved { .. } => Class::Control,
             Message::SnapshotSlice { .. } | Message::TakeBack { .. } => Class::Request,
+            Message::AskParts { .. } | Message::Parts { .. } => Class::Request,
             Message::Log { .. } | Message::LogBuffer { .. } | Message::Spans(_) => Class::Log,
         }
     }
@@ -147,6 +153,8 @@ impl Payload for Message {
             Message::Log { lines, .. } | Message::LogBuffer { lines } => lines.capacity() as u64,
             Message::QuotaKept { counted } => size_of_val(&counted[..]) as u64,
             Message::SnapshotSlice { slice, .. } => slice.kept.iter().map(|kept| kept.entry.size_bytes()).sum(),
+            Message::AskParts { wanted, .. } => size_of_val(&wanted[..]) as u64,
+            Message::Parts { found, .. } => found.iter().map(|(_, entry)| entry.size_bytes()).sum(),
             Message::TakeBack { kept } => kept.iter().map(|kept| kept.entry.size_bytes()).sum(),
             Message::SavePurges { table, .. } => table.len() as u64,
             Message::Spans(spans) => spans.iter().map(Span::size_bytes).sum(),

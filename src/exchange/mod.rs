@@ -11,6 +11,7 @@ mod trace; // which trace a request belongs to
 mod variant; // fingerprints beside a request's own
 
 pub mod entry; // a stored answer
+mod parts; // what other cores are asked about stored embeddings
 pub mod purges; // what was purged, and when
 
 mod answer; // an answer on its way through a flight
@@ -42,6 +43,8 @@ mod weed; // drops what was purged
 pub mod run; // the sequence of the client's side
 
 mod call; // the sequence of the backend's side
+
+mod batch; // several embeddings -> those that are not known
 
 mod attempt; // one attempt: lease, send, and relay up to the first content
 

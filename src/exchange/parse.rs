@@ -1,6 +1,7 @@
 //! From a head to a request: reads the body, scans it once, and finds what the gateway acts on. The bytes stay as they
 //! came; what is known of them are spans.
 
+use super::batch::Batch;
 use super::client::{ClientConnection, Filled, READ_ROOM_BYTES};
 use super::endpoint::{ModelPlace, Route};
 use super::generation::Generation;
@@ -70,6 +71,8 @@ pub struct Request {
     pub form: Form,
     pub usage_event: UsageEvent,
     pub directives: Directives,
+    /// If it is for several embeddings.
+    pub batch: Option<Box<Batch>>,
 }
 
 /// Reads the body to its end. Errors: too large, malformed framing, too slow, or the client left.
@@ -226,6 +229,7 @@ pub fn scan(
         body,
         content,
         named,
+        batch: None,
     };
     Ok((request, reading))
 }

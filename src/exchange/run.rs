@@ -8,8 +8,8 @@ use std::sync::Arc;
 use shards::{Coalescing, Fingerprint, Fit, Group, Worth};
 
 use super::accept::{self, Accepted, Preface};
-use super::answer::End;
 use super::authenticate::{self, Principal};
+use super::batch::Batch;
 use super::buffers::BUFFER_BYTES;
 use super::call::{Call, run_call};
 use super::client::{ClientConnection, Filled};
@@ -28,7 +28,7 @@ use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
 use super::{admit, decode, exchange_span, fingerprint, spend};
 use crate::config::snapshot::{ForwardedField, HealthPaths, KeyShown, TrustedProxies};
-use crate::dialect::facts::NotStored;
+use crate::dialect::facts::{Endpoint, NotStored};
 use crate::error::Failure;
 use crate::net::watch::Wait;
 use crate::net::{Transport, now_ms};
@@ -377,20 +377,25 @@ async fn answer_request(
         let Some(subscriber) = &mut subscriber else { return Err(Failure::Internal.into()) };
         record.cache = if role == Role::Own { miss } else { CacheMark::Joined };
         if role == Role::Own {
-            if request.directives.only_if_cached {
-                // A flight that this exchange was to lead has to end; others who follow it by now ask again.
-                subscriber.flight().finish(core, End::Failed(Failure::FlightLost));
-                return Err(Failure::NotCached.into());
-            }
-            let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record);
-            let spending = permit.as_mut().and_then(|permit| permit.take_spending(core));
             // What others may want is looked for in the second level, by the first who asks.
-            let is_first = |request: &Fingerprint| subscriber.flight().is_for(request);
-            let looked_for = shared.filter(|request| core.cache.second.get().is_some() && is_first(request));
-            let guard = CompletionGuard::new(core, subscriber.flight(), keep_as, tags, spending)
-                .with_second(fingerprint, looked_for.map(|_| acceptable));
-            let call = Call { core: core.clone(), upstream, flight: subscriber.flight().clone(), guard };
-            subscriber.fly(core.tasks.start(run_call, call));
+            let first = shared.filter(|request| subscriber.flight().is_for(request));
+            let looked_for = first.filter(|_| core.cache.second.get().is_some());
+            let flight = subscriber.flight().clone();
+            let guard = |spending| {
+                CompletionGuard::new(core, &flight, keep_as, tags, spending)
+                    .with_second(fingerprint, looked_for.map(|_| acceptable))
+            };
+            if request.directives.only_if_cached {
+                if !guard(None).look_only().await {
+                    return Err(Failure::NotCached.into());
+                }
+            } else {
+                let mut upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record);
+                upstream.batch = upstream.batch.take().filter(|_| first.is_some());
+                let spending = permit.as_mut().and_then(|permit| permit.take_spending(core));
+                let call = Call { core: core.clone(), upstream, flight: flight.clone(), guard: guard(spending) };
+                subscriber.fly(core.tasks.start(run_call, call));
+            }
         }
         let event = match relay::live(core, client, record, subscriber, acceptable, usage_event, role).await {
             Reader::Done(next) => {
@@ -430,9 +435,18 @@ fn understand(
     body: BodyPlace,
 ) -> Result<(Request, admit::Admission, Result<Fingerprint, NotStored>), Failure> {
     let scratch = &mut *core.memory.scratch.borrow_mut();
-    let (request, reading) = parse::scan(client, route, body, scratch)?;
+    let (mut request, reading) = parse::scan(client, route, body, scratch)?;
     let admission = admit::admit(core, principal, client, route, &request, scratch)?;
     let fingerprint = fingerprint::of(core, principal, &admission, client, &request, &reading, scratch);
+    let directives = &request.directives;
+    let is_plain = !directives.no_cache && !directives.only_if_cached && directives.max_age_ms.is_none();
+    if request.endpoint == Endpoint::Embeddings
+        && is_plain
+        && let (Ok(fingerprint), Some(facts)) = (&fingerprint, &request.facts)
+    {
+        let tags = Tags::of(&core.snapshot, admission.model, principal.tenant);
+        request.batch = Batch::of(core, fingerprint, parse::body_bytes(client, &request.body), facts, tags, scratch);
+    }
     scratch.shrink();
     Ok((request, admission, fingerprint))
 }

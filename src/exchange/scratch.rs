@@ -10,6 +10,8 @@ pub struct Scratch {
     pub tape: Tape,
     pub shapes: Shapes,
     pub canonical: Vec<u8>,
+    /// How much of it stands before the body's canonical form.
+    pub canonical_head: usize,
     pub text: Vec<u8>,
 }
 

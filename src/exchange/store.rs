@@ -9,7 +9,7 @@ use shards::{Fingerprint, Fit};
 
 use super::answer::{End, Reuse};
 
-use super::entry::{Acceptable, Entry, fit};
+use super::entry::{Acceptable, Entry, Level, fit};
 use super::flight::Flight;
 use super::generation::Generation;
 use super::owner::keep;
@@ -98,7 +98,30 @@ impl CompletionGuard {
         if self.flight.is_local() {
             keep(&self.core, *request, entry.clone());
         }
-        self.flight.found_elsewhere(&self.core, entry);
+        self.flight.found_elsewhere(&self.core, entry, Level::Second);
+        true
+    }
+
+    /// As `look`, for a request that no backend is to be asked for. False: there is no answer; who follows the flight by now asks
+    /// again.
+    pub async fn look_only(mut self) -> bool {
+        let is_found = self.looks() && Box::pin(self.look()).await;
+        if !is_found {
+            self.flight.finish(&self.core, End::Failed(Failure::FlightLost));
+        }
+        is_found
+    }
+
+    /// The answer was found in parts: everybody has it. False: it may not serve.
+    pub fn found_by_input(&self, entry: Entry, request: &Fingerprint) -> bool {
+        let entry = Arc::new(entry);
+        if !self.core.cache.purges.is_current(&entry, request) {
+            return false;
+        }
+        if self.flight.is_local() {
+            keep(&self.core, *request, entry.clone());
+        }
+        self.flight.found_elsewhere(&self.core, entry, Level::Inputs);
         true
     }
 

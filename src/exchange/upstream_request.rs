@@ -7,6 +7,7 @@ use std::rc::Rc;
 use shards::balancer::hash;
 use shards::{Fault, may_have_acted};
 
+use super::batch::Batch;
 use super::client::ClientConnection;
 use super::generation::Generation;
 use super::memory::Reserved;
@@ -43,6 +44,8 @@ pub struct UpstreamRequest {
     pub notes: Option<Rc<Notes>>,
     /// Time that went by with waiting: for a turn, a connection, a backend.
     pub waited_us: Cell<u64>,
+    /// If it is for several embeddings, some of which may be known.
+    pub batch: Option<Box<Batch>>,
     message: Vec<u8>,
     body: BodyPlace,
     /// Given back with this.
@@ -80,9 +83,25 @@ impl UpstreamRequest {
             trace: record.trace,
             notes: record.notes(core),
             waited_us: Cell::new(0),
+            batch: request.batch.take(),
             message,
             _memory: client.memory.take(),
             body: compact(core, std::mem::replace(&mut request.body, BodyPlace::Behind { length: 0 })),
+        }
+    }
+
+    /// The same request with another body of the same length, in which everything that is known of stands where it stood.
+    pub fn with_body(&self, body: Vec<u8>) -> UpstreamRequest {
+        debug_assert_eq!(body.len(), self.body().len());
+        UpstreamRequest {
+            head: self.head.clone(),
+            waited_us: Cell::new(0),
+            batch: None,
+            notes: self.notes.clone(),
+            message: self.message.get(..self.head.length).unwrap_or(&[]).to_vec(),
+            body: BodyPlace::Apart { bytes: body },
+            _memory: self._memory.beside(),
+            ..*self
         }
     }
 

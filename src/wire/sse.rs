@@ -111,6 +111,11 @@ impl Splitter {
         }
     }
 
+    /// Where the event last returned by `next` ends, with its blank line.
+    pub const fn scanned(&self) -> usize {
+        self.scanned
+    }
+
     /// The data of the event last returned by `next`; empty if it has none.
     pub fn data<'a>(&'a self, event: &Event, buffer: &'a [u8]) -> &'a [u8] {
         match event.data {

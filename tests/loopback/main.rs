@@ -8,6 +8,7 @@ mod kit; // the gateway's process, scripted backends, raw clients
 mod admin; // health, metrics and drain
 mod answers; // errors in a 200, ends without [DONE], usage in odd places, why an answer is not kept
 mod attempts; // attempts that follow each other, fallbacks, queues, hedges
+mod batches; // several embeddings in a request
 mod cache; // hits, directives, what is kept and what is not
 mod clients; // whom proxies speak for, and how many connections a client may have
 mod codings; // requests that are compressed

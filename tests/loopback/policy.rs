@@ -70,3 +70,47 @@ fn a_model_has_a_time_to_live_of_its_own() {
     let ttl = hit.field("cache-status").and_then(|told| told.split_once("ttl=")).unwrap().1;
     assert!(ttl.parse::<u64>().unwrap() > 10, "{ttl}");
 }
+
+#[test]
+fn a_stored_stream_is_sent_event_by_event_where_that_is_wanted() {
+    let backend = Backend::answering(echo);
+    let pieces: Vec<String> = (0..30).map(|place| format!("word {place}")).collect();
+    let backend_pieces = pieces.clone();
+    let long = Backend::answering(move |_| stream(&backend_pieces.iter().map(String::as_str).collect::<Vec<_>>()));
+    let gateway = Setup::bare()
+        .backend("b", &backend, "")
+        .backend("long", &long, "")
+        .model("m", "backends = [\"b\"]\nreplay_rate = 10000")
+        .model("slow", "backends = [\"long\"]\nreplay_rate = 1")
+        .start();
+    let seen = gateway.ask(chat_stream("x")).expect(200);
+    let mut client = gateway.client();
+    client.send(chat_stream("x"));
+    assert_eq!(client.head().expect(200).cache(), "HIT");
+    let (mut chunks, mut text) = (0, Vec::new());
+    loop {
+        let chunk = client.chunk().unwrap();
+        if chunk.is_empty() {
+            break;
+        }
+        chunks += 1;
+        text.extend(chunk);
+    }
+    assert_eq!(String::from_utf8(text).unwrap(), seen.text());
+    assert_eq!(chunks, seen.text().matches("\n\n").count(), "an event in each");
+    // Who wants it whole has it at once.
+    assert_eq!(gateway.ask(chat("x")).expect(200).cache(), "HIT");
+
+    // Half a minute of it, but for the end of the node.
+    let slow = post(CHAT, &streamed_question("x").replace("\"m\"", "\"slow\""));
+    let seen = gateway.ask(&slow).expect(200);
+    let mut client = gateway.client();
+    client.send(&slow);
+    let mut response = client.head().expect(200);
+    assert_eq!(response.cache(), "HIT");
+    assert_eq!(client.chunk().unwrap(), piece("word 0").into_bytes());
+    gateway.terminate();
+    client.body(&mut response);
+    assert!(seen.text().ends_with(response.text()) && response.text().starts_with(&piece("word 1")));
+    assert!(gateway.ended().0.success());
+}

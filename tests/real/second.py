@@ -228,6 +228,21 @@ def a_crowd_makes_one_look_up():
     a.stop(), b.stop()
 
 
+def who_wants_what_is_cached_alone_gets_it_from_redis():
+    backend, redis, a, b = pair()
+    only = {"cache-control": "only-if-cached"}
+    _, said, _ = stored(redis, a, "cached alone")
+    calls = backend.calls
+    body = {"model": "m", "messages": [{"role": "user", "content": "never asked"}]}
+    status, _, _ = ask(b.port, "POST", "/v1/chat/completions", body, headers=only)
+    check("what nobody has is a 504", status == 504, status)
+    cache, other, told = b.chat("cached alone", headers=only)
+    check("what the other node has is a hit", (cache, other) == ("HIT", said) and "detail=redis" in told, told)
+    check("also from memory", b.chat("cached alone", headers=only)[0] == "HIT")
+    check("no call was made", backend.calls == calls)
+    a.stop(), b.stop()
+
+
 def a_purge_reaches_both_nodes_and_redis():
     backend, redis, a, b = pair()
     for scope, model in (({"all": True}, "m"), ({"model": "n"}, "n")):
@@ -381,6 +396,7 @@ house.run(
     [
         what_one_node_stored_the_other_serves,
         a_crowd_makes_one_look_up,
+        who_wants_what_is_cached_alone_gets_it_from_redis,
         a_purge_reaches_both_nodes_and_redis,
         a_node_that_missed_a_purge_hears_of_it,
         whatever_becomes_of_redis_clients_do_not_notice,

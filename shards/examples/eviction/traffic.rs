@@ -64,6 +64,45 @@ impl Traffic {
     }
 }
 
+/// Conversations: the popular ones go on most often; half of their requests ask the last turn once more, the others the next one,
+/// which is larger and has never been asked.
+pub fn conversations(seed: u64, requests: usize) -> (Vec<Request>, u64) {
+    let mut random = Random::new(seed);
+    let mut turns: Vec<(u32, u64)> = Vec::new();
+    let (mut next, mut stream, mut footprint) = (0, Vec::with_capacity(requests), 0);
+    for _ in 0..requests {
+        // One in fifty begins anew; the youngest are the liveliest.
+        if turns.is_empty() || random.below(50) == 0 {
+            turns.push((next, 300));
+            next += 1;
+        }
+        let age = (turns.len() as f64).powf(unit(&mut random)) as usize;
+        let place = turns.len() - age.clamp(1, turns.len());
+        let turn = &mut turns[place];
+        if random.below(2) == 0 {
+            *turn = (next, (turn.1 + size_bytes(&mut random) / 4).min(64 << 10));
+            next += 1;
+            footprint += turn.1;
+        }
+        stream.push(Request { prompt: turn.0, size_bytes: turn.1 });
+    }
+    (stream, footprint)
+}
+
+/// Evaluations beside users: 5,000 prompts in a row, again and again, and as many by Zipf's law.
+pub fn evaluations(seed: u64, requests: usize) -> (Vec<Request>, u64) {
+    let (users, footprint) = Traffic { prompts: 5_000, ..Traffic::STILL }.draw(seed, requests / 2);
+    let mut random = Random::new(seed + 1);
+    let sizes: Vec<u64> = (0..5_000).map(|_| size_bytes(&mut random)).collect();
+    let mut stream = Vec::with_capacity(requests);
+    for (at, user) in users.into_iter().enumerate() {
+        let place = at % sizes.len();
+        stream.push(Request { prompt: 1 << 24 | place as u32, size_bytes: sizes[place] });
+        stream.push(user);
+    }
+    (stream, footprint + sizes.iter().sum::<u64>())
+}
+
 /// 100 B to 10 KB, plus the cache's overhead.
 fn size_bytes(random: &mut Random) -> u64 {
     (100.0 * 100f64.powf(unit(random))) as u64 + shards::Cache::<()>::OVERHEAD_BYTES

@@ -210,6 +210,7 @@ pub(in crate::config) fn model(
         name: section.take("name")?,
         version: section.take("version")?,
         cache: section.take_choice("cache")?,
+        replay_rate: section.take_optional("replay_rate")?,
         cache_ttl_ms: section.take_optional("cache_ttl")?.unwrap_or(cache_ttl_ms),
         balance: match balance? {
             BalanceWord::RoundRobin => Balance::RoundRobin,

@@ -37,14 +37,14 @@ impl Flight {
         state.wake();
     }
 
-    /// The second level of the cache has the answer: it goes to the owner, readers here take it from this flight, and those on
+    /// `level` of the cache has the answer: it goes to the owner, readers here take it from this flight, and those on
     /// other cores ask again.
-    pub fn found_elsewhere(&self, core: &Core, entry: Arc<Entry>) {
+    pub fn found_elsewhere(&self, core: &Core, entry: Arc<Entry>, level: Level) {
         let Some(number) = self.number() else { return };
         self.settle(core, Some(entry.clone()));
         let mut state = self.state.borrow_mut();
         state.end = Some(End::Failed(Failure::FlightLost));
-        (state.stage, state.level) = (Stage::Found(entry), Level::Second);
+        (state.stage, state.level) = (Stage::Found(entry), level);
         let followers = std::mem::take(&mut state.followers);
         state.wake();
         drop(state);

@@ -156,8 +156,10 @@ fn write_cache_fields(record: &RequestRecord, out: &mut Vec<u8>) {
             out.extend_from_slice(b"x-cache: HIT\r\ncache-status: ringway; hit; ttl=");
             let left_ms = ttl_ms.saturating_sub(age_ms);
             out.extend_from_slice(itoa::Buffer::new().format(left_ms / 1000).as_bytes());
-            if record.level == Level::Second {
-                out.extend_from_slice(b"; detail=redis");
+            match record.level {
+                Level::First => {}
+                Level::Second => out.extend_from_slice(b"; detail=redis"),
+                Level::Inputs => out.extend_from_slice(b"; detail=inputs"),
             }
             write_key(record, out);
             out.extend_from_slice(b"\r\n");

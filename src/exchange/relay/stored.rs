@@ -10,6 +10,7 @@ use crate::exchange::client::ClientConnection;
 use crate::exchange::entry::Entry;
 use crate::exchange::generation::Generation;
 use crate::exchange::record::{CacheMark, RequestRecord};
+use crate::net::{now_ms, sleep_ms};
 use crate::wire::http1::{Method, encode};
 use crate::wire::{percent, sse};
 
@@ -44,6 +45,9 @@ pub async fn stored(
         record.sent_bytes += entry.body.len() as u64;
         return Ok(next);
     }
+    if let Some(rate) = record.model.and_then(|model| core.snapshot.models[model].replay_rate) {
+        return paced(core, client, record, entry, usage_event, rate).await;
+    }
     // The whole stream is known: it goes out as one body of known events, still marked as a stream.
     let usage = match (&entry.usage_event, usage_event) {
         (Some(usage), UsageEvent::Asked) => &usage[..],
@@ -71,6 +75,61 @@ pub async fn stored(
         client.output.extend_from_slice(encode::LAST_CHUNK);
     }
     record.sent_bytes += length as u64;
+    Ok(next)
+}
+
+/// Writes a stored stream event by event, so many a second; those that are due together leave together. Once the node drains, the
+/// rest leaves at once. Errors: the client has gone.
+async fn paced(
+    core: &Generation,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    entry: &Entry,
+    usage_event: UsageEvent,
+    rate: u64,
+) -> Result<Next, Failure> {
+    let timeout_ms = core.snapshot.server.timeout_write_ms;
+    let gone = |_| Failure::ClientGone;
+    let delimited = unknown_length(record);
+    let next = head::write(core, record, 200, &entry.content_type, delimited, b"", &mut client.output);
+    let write = |client: &mut ClientConnection<'_>, record: &mut RequestRecord, bytes: &[u8]| {
+        if bytes.is_empty() {
+            return;
+        }
+        if delimited == Delimited::Chunks {
+            encode::chunk_prefix(&mut client.output, bytes.len());
+        }
+        client.output.extend_from_slice(bytes);
+        if delimited == Delimited::Chunks {
+            client.output.extend_from_slice(encode::LINE_END);
+        }
+        record.sent_bytes += bytes.len() as u64;
+    };
+    let (began_ms, mut count, mut at) = (now_ms(), 0_u64, 0);
+    let mut events = sse::Splitter::new();
+    // What does not end as an event is the last piece.
+    while at < entry.body.len() {
+        let event = events.next(&entry.body).ok().flatten();
+        let end = event.map_or(entry.body.len(), |_| events.scanned());
+        let due_ms = began_ms.saturating_add(count.saturating_mul(1000) / rate);
+        if due_ms > now_ms() && !core.is_draining() {
+            client.flush(timeout_ms).await.map_err(gone)?;
+            sleep_ms(due_ms.saturating_sub(now_ms())).await;
+        }
+        write(client, record, &entry.body[at..end]);
+        (at, count) = (end, count + 1);
+    }
+    if let (Some(usage), UsageEvent::Asked) = (&entry.usage_event, usage_event) {
+        write(client, record, usage);
+    }
+    if let Some(data) = record.dialect.terminal() {
+        let mut last = Vec::new();
+        sse::event(&mut last, data);
+        write(client, record, &last);
+    }
+    if delimited == Delimited::Chunks {
+        client.output.extend_from_slice(encode::LAST_CHUNK);
+    }
     Ok(next)
 }
 
