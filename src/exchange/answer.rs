@@ -24,6 +24,8 @@ pub struct AnswerHead {
     pub length: Option<u64>,
     /// Further header lines that clients may see, each with its line end.
     pub fields: Vec<u8>,
+    /// The fallback that answered in place of the model.
+    pub served: Option<Arc<str>>,
     /// Of the model that answered.
     pub price: Price,
     /// How much of the time up to here was spent waiting, not working.

@@ -6,21 +6,6 @@ use super::trace::TraceContext;
 use crate::dialect::facts::Form;
 use crate::net::now_us;
 use crate::observe::spans::{PROVIDER, Parent, Side, Status, Value, operation};
-use crate::wire::http1::Method;
-
-/// The method as OpenTelemetry calls it.
-fn method(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Patch => "PATCH",
-        Method::Delete => "DELETE",
-        Method::Options => "OPTIONS",
-        Method::Other => "_OTHER",
-    }
-}
 
 /// Ends the span of an exchange, if its trace is recorded.
 pub fn end(core: &Generation, record: &RequestRecord) {
@@ -29,7 +14,7 @@ pub fn end(core: &Generation, record: &RequestRecord) {
     let snapshot = &core.snapshot;
     let mut span = trace.new_span(trace.span, trace.parent, Parent::Elsewhere, Side::Server);
     span.started_us = span.ended_us.saturating_sub(now_us.saturating_sub(record.started_us));
-    let method = method(record.delivery.method);
+    let method = record.delivery.method.name().unwrap_or("_OTHER");
     let route = record.endpoint.path();
     span.name = match route {
         Some(route) => format!("{method} {route}").into(),
@@ -46,8 +31,7 @@ pub fn end(core: &Generation, record: &RequestRecord) {
     };
     span.add("http.request.method", Some(Value::Word(method)));
     span.add("http.route", route.map(Value::Word));
-    let path = record.text.as_ref().map(|text| &*text.path).filter(|path| !path.is_empty());
-    span.add("url.path", path.map(Value::text).or(route.map(Value::Word)));
+    span.add("url.path", record.path().map(Value::text));
     span.add("network.protocol.version", Some(Value::Word(version)));
     span.add("client.address", record.client.map(|client| Value::Text(client.to_string().into())));
     span.add("http.response.status_code", (record.status > 0).then_some(Value::Number(record.status.into())));

@@ -33,6 +33,11 @@ impl Notes {
         self.made.get()
     }
 
+    /// Hands on the attempts that are listed.
+    pub fn with_attempts<R>(&self, take: impl FnOnce(&[Attempt]) -> R) -> R {
+        take(&self.attempts.borrow())
+    }
+
     /// An attempt begins; its place in the list.
     pub fn begin(&self, backend: &Arc<str>) -> usize {
         let mut attempts = self.attempts.borrow_mut();

@@ -18,7 +18,7 @@ use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::net::{now_us, unix_ms};
-use crate::observe::log::Entry;
+use crate::observe::log::{Attempt, Entry};
 use crate::observe::series::{Amounts, Key, OTHER, UsageKey};
 use crate::wire::http1::{Method, Persistence, Version};
 
@@ -137,6 +137,8 @@ pub struct RequestRecord {
     pub notes: Option<Rc<Notes>>,
     /// None where there is nothing to repeat that is not known otherwise.
     pub text: Option<Box<RequestText>>,
+    /// The fallback that answered in place of the model.
+    pub served: Option<Arc<str>>,
 }
 
 /// What the log and a span repeat of a request's head.
@@ -172,6 +174,12 @@ pub fn begin(core: &Generation, client: &ClientConnection<'_>) -> RequestRecord 
 }
 
 impl RequestRecord {
+    /// The path without its query, where the log or a span is to repeat it.
+    pub fn path(&self) -> Option<&[u8]> {
+        let text = self.text.as_ref().map(|text| &*text.path).filter(|path| !path.is_empty());
+        text.or_else(|| self.endpoint.path().map(str::as_bytes))
+    }
+
     /// Where its upstream call notes its attempts, if anybody wants to know.
     pub fn notes(&mut self, core: &Generation) -> Option<Rc<Notes>> {
         let is_sampled = self.trace.as_ref().is_some_and(TraceContext::is_sampled);
@@ -233,6 +241,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         trace: None,
         notes: None,
         text: None,
+        served: None,
     }
 }
 
@@ -248,30 +257,44 @@ pub fn end(core: &Generation, record: &RequestRecord) {
     let money = cost(core, record);
     let (cost, saved) = if record.cache.saves() { (0, money) } else { (money, 0) };
     let [cost, saved] = [cost, saved].map(|money| (money > 0).then(|| spell_money(money)));
-    log.write(&Entry {
-        unix_ms: unix_ms(),
-        request_id: record.request_id.bytes(),
-        core: core.id.0,
-        client: record.client,
-        tenant: record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
-        credential: record.credential.and_then(|hash| hash.first_chunk().copied()),
-        endpoint: record.endpoint.label(),
-        model: record.model.map(|model| snapshot.models[model].name.as_str()),
-        backend: record.backend.as_deref(),
-        status: record.status,
-        cache: record.cache.label(),
-        // Of a failure the error is the reason; what comes from the cache is in it.
-        not_stored: record.not_stored.filter(|_| record.failure.is_none()).map(NotStored::label),
-        stream: record.form == Form::Streaming,
-        total_us: now_us.saturating_sub(record.started_us),
-        first_byte_us: record.first_byte_us.map(|at| at.saturating_sub(record.started_us)),
-        sent_bytes: record.sent_bytes,
-        tokens: record.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
-        parts: record.tokens.map_or((0, 0), |tokens| (tokens.cached, tokens.reasoning)),
-        cost: cost.as_deref(),
-        saved: saved.as_deref(),
-        error: record.failure.as_ref().map(Failure::label),
-    });
+    let notes = record.notes.as_deref();
+    let mut write = |attempts: &[Attempt]| {
+        log.write(&Entry {
+            unix_ms: unix_ms(),
+            request_id: record.request_id.bytes(),
+            core: core.id.0,
+            client: record.client,
+            tenant: record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
+            credential: record.credential.and_then(|hash| hash.first_chunk().copied()),
+            method: record.delivery.method.name(),
+            path: record.path(),
+            endpoint: record.endpoint.label(),
+            model: record.model.map(|model| snapshot.models[model].name.as_str()),
+            served_model: record.served.as_deref(),
+            backend: record.backend.as_deref(),
+            attempts,
+            status: record.status,
+            cache: record.cache.label(),
+            // Of a failure the error is the reason; what comes from the cache is in it.
+            not_stored: record.not_stored.filter(|_| record.failure.is_none()).map(NotStored::label),
+            stream: record.form == Form::Streaming,
+            total_us: now_us.saturating_sub(record.started_us),
+            first_byte_us: record.first_byte_us.map(|at| at.saturating_sub(record.started_us)),
+            queue_us: notes.map_or(0, |notes| notes.queue_us.get()),
+            connect_us: notes.map_or(0, |notes| notes.connect_us.get()),
+            sent_bytes: record.sent_bytes,
+            tokens: record.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
+            parts: record.tokens.map_or((0, 0), |tokens| (tokens.cached, tokens.reasoning)),
+            cost: cost.as_deref(),
+            saved: saved.as_deref(),
+            error: record.failure.as_ref().map(Failure::label),
+            trace_id: record.trace.map(|trace| trace.trace_id),
+        })
+    };
+    match notes {
+        Some(notes) => notes.with_attempts(write),
+        None => write(&[]),
+    }
     if log.is_full() {
         drop(log);
         core.flush_log();

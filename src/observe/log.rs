@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::config::snapshot::AccessLog;
 use crate::limits::LOG_BYTES;
 use crate::wire::json::write_json_string;
+use crate::wire::trace_context::write_hex;
 
 /// A buffer is sent to the I/O core when it holds this much, or after about a second.
 const FULL_BYTES: usize = 32 << 10;
@@ -16,6 +17,8 @@ const FULL_BYTES: usize = 32 << 10;
 const ROOM_BYTES: usize = 4 << 10;
 /// Buffers in use per core: one being filled, the others in transit.
 const BUFFERS: usize = 4;
+/// The result of an attempt that brought an answer, see `counters::AttemptResult`.
+const ANSWERED: &str = "success";
 
 /// The unwritten lines of one core.
 pub struct LogBuffer {
@@ -27,9 +30,11 @@ pub struct LogBuffer {
     /// Dropped lines: not reported to the I/O core yet, and in total.
     dropped: u64,
     dropped_ever: u64,
+    second: Second,
 }
 
-/// The log entry of one exchange. Durations in microseconds.
+/// The log entry of one exchange; [`FIELDS`] says what each field means. Durations in microseconds.
+#[derive(Default)]
 pub struct Entry<'a> {
     pub unix_ms: u64,
     pub request_id: &'a [u8],
@@ -39,9 +44,13 @@ pub struct Entry<'a> {
     pub tenant: Option<&'a str>,
     /// The beginning of the hash of the tenant's key.
     pub credential: Option<[u8; 4]>,
+    pub method: Option<&'static str>,
+    pub path: Option<&'a [u8]>,
     pub endpoint: &'static str,
     pub model: Option<&'a str>,
+    pub served_model: Option<&'a str>,
     pub backend: Option<&'a str>,
+    pub attempts: &'a [Attempt],
     pub status: u16,
     pub cache: &'static str,
     /// Why the answer is not stored.
@@ -49,6 +58,8 @@ pub struct Entry<'a> {
     pub stream: bool,
     pub total_us: u64,
     pub first_byte_us: Option<u64>,
+    pub queue_us: u64,
+    pub connect_us: u64,
     pub sent_bytes: u64,
     pub tokens: Option<(u64, u64)>,
     /// Of these, what the backend had in its cache, and what was thought and not said.
@@ -57,7 +68,68 @@ pub struct Entry<'a> {
     pub cost: Option<&'a str>,
     pub saved: Option<&'a str>,
     pub error: Option<&'static str>,
+    pub trace_id: Option<[u8; 16]>,
 }
+
+/// Names of a line's fields, in order, and what each means; docs/access-log.md is generated from them.
+#[rustfmt::skip]
+pub const FIELDS: &[(&str, &str)] = &[
+    ("time", "When the exchange ended, in UTC (RFC 3339, with milliseconds)."),
+    ("id", "The request's `x-request-id`: the client's, or one made here."),
+    ("core", "The data core that served it."),
+    ("client", "The client's address, by its connection or the PROXY header. Absent on Unix sockets."),
+    ("tenant", "The tenant whose key it had."),
+    ("credential", "The key: the first four bytes of its SHA-256. `ringway key which` names it."),
+    ("method", "The request's method. Absent where the head could not be understood."),
+    ("path", "The request's path without its query, which may hold a credential; its first 1024 bytes."),
+    ("endpoint", "What the path is to this gateway, in the words of the metrics."),
+    ("model", "The configured model that was asked for. Absent where there is none of that name."),
+    ("served_model", "The fallback that answered in its place."),
+    ("backend", "The backend that the answer came from."),
+    ("attempts", "Attempts at backends in order, unless there was one and it was answered: `backend`; `result` in the words of \
+        `ringway_backend_requests_total`, absent of one that went on; `status` of an answer that was an error; `us`, to its \
+        first content or its fault. The first sixteen."),
+    ("status", "The status that the client got; 0 if it left before."),
+    ("cache", "What the cache did: `hit`, `miss`, `joined` (another request's upstream call), `stale`, `refused` (at the client's \
+        wish), `too_old`, `bypass`."),
+    ("not_stored", "Why the answer is not kept; see [the cache](cache.md). Absent with `error`."),
+    ("stream", "`true` where the answer was a stream of events."),
+    ("total_us", "From the head of the request to the end of the answer."),
+    ("first_byte_us", "To the first byte of the answer: of a stream, its first token."),
+    ("queue_us", "Of that, the wait for a permit of the model, at all attempts together."),
+    ("connect_us", "Of that, the wait for connections: dialing, handshakes, and the backends' caps."),
+    ("sent_bytes", "Bytes of the body that were sent."),
+    ("prompt_tokens", "Tokens of the prompt, as the backend tells."),
+    ("completion_tokens", "Tokens of the answer."),
+    ("cached_prompt_tokens", "Of the prompt's, those that the provider had in its own cache."),
+    ("reasoning_tokens", "Of the answer's, those that were thought and not said."),
+    ("cost", "What the upstream call cost, in the unit of the prices."),
+    ("saved_cost", "What one would have cost that was not needed."),
+    ("error", "The code of the error that ended the exchange, as its client sees it; `client_gone` if the client left."),
+    ("trace_id", "The trace that it belongs to. Only with `[traces] endpoint`."),
+];
+
+/// docs/access-log.md.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Access log\n\n\
+         Generated from `src/observe/log.rs`; `UPDATE=1 cargo test --lib observe::log` writes it.\n\n\
+         `[log] access` is the absolute path of a file, or `\"stdout\"`. Each exchange is one line of JSON when it has ended, refused \
+         ones included. Names stay; fields without a value are absent. Times in `_us` are microseconds. Prompts, answers and \
+         credentials are never written.\n\n\
+         The file is opened with mode 0640 for appending, and again by its name on SIGUSR1 and `POST /v1/reopen`; it may be truncated at \
+         any time. Data cores hand their lines to the I/O core, at most a second late. Where the disk or the reader of standard output \
+         is too slow, lines are dropped and counted (`ringway_log_dropped_lines_total`); requests and a stop wait for none of it.\n\n\
+         | Field | What it is |\n|---|---|\n",
+    );
+    for (name, meaning) in FIELDS {
+        out.push_str(&format!("| `{name}` | {meaning} |\n"));
+    }
+    out
+}
+
+/// Of a path, so much is written.
+const PATH_BYTES: usize = 1024;
 
 /// One attempt at a backend.
 #[derive(Clone, Debug)]
@@ -81,6 +153,7 @@ impl LogBuffer {
             under_way: 0,
             dropped: 0,
             dropped_ever: 0,
+            second: Second::default(),
         }
     }
 
@@ -134,8 +207,9 @@ impl LogBuffer {
             return;
         }
         let out = &mut self.lines;
-        out.extend_from_slice(b"{\"time\":");
-        number(out, entry.unix_ms);
+        out.extend_from_slice(b"{\"time\":\"");
+        self.second.write(entry.unix_ms, out);
+        out.push(b'"');
         text(out, "id", std::str::from_utf8(entry.request_id).unwrap_or(""));
         field(out, "core", u64::from(entry.core));
         if let Some(client) = entry.client {
@@ -152,13 +226,20 @@ impl LogBuffer {
             }
             out.push(b'"');
         }
+        if let Some(method) = entry.method {
+            text(out, "method", method);
+        }
+        if let Some(path) = entry.path.and_then(|path| str::from_utf8(&path[..path.len().min(PATH_BYTES)]).ok()) {
+            text(out, "path", path);
+        }
         text(out, "endpoint", entry.endpoint);
-        if let Some(model) = entry.model {
-            text(out, "model", model);
+        let names = [("model", entry.model), ("served_model", entry.served_model), ("backend", entry.backend)];
+        for (title, value) in names {
+            if let Some(value) = value {
+                text(out, title, value);
+            }
         }
-        if let Some(backend) = entry.backend {
-            text(out, "backend", backend);
-        }
+        attempts(out, entry.attempts);
         field(out, "status", u64::from(entry.status));
         text(out, "cache", entry.cache);
         if let Some(reason) = entry.not_stored {
@@ -170,6 +251,11 @@ impl LogBuffer {
         field(out, "total_us", entry.total_us);
         if let Some(first) = entry.first_byte_us {
             field(out, "first_byte_us", first);
+        }
+        for (title, us) in [("queue_us", entry.queue_us), ("connect_us", entry.connect_us)] {
+            if us > 0 {
+                field(out, title, us);
+            }
         }
         field(out, "sent_bytes", entry.sent_bytes);
         if let Some((prompt, completion)) = entry.tokens {
@@ -192,8 +278,83 @@ impl LogBuffer {
         if let Some(error) = entry.error {
             text(out, "error", error);
         }
+        if let Some(trace_id) = entry.trace_id {
+            let mut digits = [0; 32];
+            write_hex(&trace_id, &mut digits);
+            name(out, "trace_id");
+            out.push(b'"');
+            out.extend_from_slice(&digits);
+            out.push(b'"');
+        }
         out.extend_from_slice(b"}\n");
     }
+}
+
+/// Nothing of a single one that was answered: its backend is that of the line.
+fn attempts(out: &mut Vec<u8>, attempts: &[Attempt]) {
+    if attempts.iter().all(|attempt| attempt.result == Some(ANSWERED)) && attempts.len() < 2 {
+        return;
+    }
+    name(out, "attempts");
+    for (place, attempt) in attempts.iter().enumerate() {
+        out.extend_from_slice(if place == 0 { b"[{\"backend\":" } else { b",{\"backend\":" });
+        write_json_string(out, &attempt.backend);
+        if let Some(result) = attempt.result {
+            text(out, "result", result);
+        }
+        if let Some(status) = attempt.status {
+            field(out, "status", u64::from(status));
+        }
+        if attempt.result.is_some() {
+            field(out, "us", attempt.us);
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+/// The last second that was written, and how RFC 3339 spells it up to its fraction.
+struct Second {
+    unix_s: u64,
+    text: [u8; 19],
+}
+
+impl Default for Second {
+    fn default() -> Second {
+        Second { unix_s: 0, text: *b"1970-01-01T00:00:00" }
+    }
+}
+
+impl Second {
+    fn write(&mut self, unix_ms: u64, out: &mut Vec<u8>) {
+        let (unix_s, ms) = (unix_ms / 1000, (unix_ms % 1000) as u16);
+        if unix_s != self.unix_s {
+            (self.unix_s, self.text) = (unix_s, spelled(unix_s));
+        }
+        out.extend_from_slice(&self.text);
+        let digit = |number: u16| b'0' + (number % 10) as u8;
+        out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
+    }
+}
+
+/// The civil date of a day since 1970 in the proleptic Gregorian calendar: years are counted from March, in eras of 400.
+fn spelled(unix_s: u64) -> [u8; 19] {
+    let (day, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month < 3);
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let mut text = *b"0000-00-00T00:00:00";
+    for (at, number) in
+        [(2, year), (5, month), (8, day), (11, second / 3600), (14, second / 60 % 60), (17, second % 60)]
+    {
+        (text[at], text[at + 1]) = (b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8);
+    }
+    (text[0], text[1]) = (b'0' + (year / 1000 % 10) as u8, b'0' + (year / 100 % 10) as u8);
+    text
 }
 
 fn name(out: &mut Vec<u8>, name: &str) {

@@ -23,6 +23,7 @@ mod http; // keep-alive, pipelining, framings, half close
 mod http2; // HTTP/2 from clients
 mod intake; // what a request may cost while it arrives
 mod limits; // what tenants may spend
+mod log; // what a line of the access log says
 mod moves; // backends whose names lead elsewhere
 mod paths; // where a request goes by its path, its method and the model it names
 mod patience; // how long is waited for whom, and what a failure says of a backend

@@ -209,6 +209,7 @@ async fn read(
                 subscriber.answer_head(|answer_head| {
                     record.backend = Some(answer_head.backend.clone());
                     record.price = Some(answer_head.price);
+                    record.served = answer_head.served.clone();
                     record.waited_us = matches!(role, Role::Own).then_some(answer_head.waited_us);
                     let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
                     writer.deferred = either && answer_head.status == 200 && answer_head.form != form;

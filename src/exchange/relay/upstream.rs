@@ -508,6 +508,7 @@ fn answer_head(
         content_type,
         length,
         fields,
+        served: (plan.model != upstream.model).then(|| core.snapshot.models[plan.model].name.as_str().into()),
         price: core.snapshot.models[plan.model].price,
         waited_us: 0,
     }

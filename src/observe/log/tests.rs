@@ -6,25 +6,11 @@ fn entry() -> Entry<'static> {
     Entry {
         unix_ms: 1,
         request_id: b"id",
-        core: 0,
-        client: None,
-        tenant: None,
-        credential: None,
         endpoint: "chat",
-        model: None,
-        backend: None,
         status: 200,
         cache: "miss",
-        stream: false,
         total_us: 1,
-        first_byte_us: None,
-        sent_bytes: 0,
-        tokens: None,
-        parts: (0, 0),
-        cost: None,
-        saved: None,
-        error: None,
-        not_stored: None,
+        ..Entry::default()
     }
 }
 
@@ -74,4 +60,67 @@ fn lines_that_could_not_be_sent_are_counted() {
     write(&mut log, 1);
     assert_eq!((log.take().unwrap().1, log.dropped_ever()), (3, 3));
     assert_eq!(log.under_way, FULL_BYTES + ROOM_BYTES);
+}
+
+#[test]
+fn the_reference_is_current() {
+    crate::golden::check("docs/access-log.md", reference());
+}
+
+#[test]
+fn a_line_has_the_fields_of_the_reference_in_its_order() {
+    let attempt = |backend: &str, result, status| Attempt { backend: backend.into(), result, status, us: 5 };
+    let attempts = [attempt("a", Some("server_error"), Some(503)), attempt("b", None, None)];
+    let full = Entry {
+        unix_ms: 1_796_000_000_007,
+        request_id: b"id",
+        core: 1,
+        client: Some([127, 0, 0, 1].into()),
+        tenant: Some("t"),
+        credential: Some([1, 2, 3, 4]),
+        method: Some("POST"),
+        path: Some(b"/v1/x"),
+        endpoint: "other",
+        model: Some("m"),
+        served_model: Some("n"),
+        backend: Some("b"),
+        attempts: &attempts,
+        status: 200,
+        cache: "miss",
+        not_stored: Some("empty"),
+        stream: true,
+        total_us: 9,
+        first_byte_us: Some(8),
+        queue_us: 1,
+        connect_us: 2,
+        sent_bytes: 3,
+        tokens: Some((4, 5)),
+        parts: (1, 1),
+        cost: Some("0.1"),
+        saved: Some("0.2"),
+        error: Some("client_gone"),
+        trace_id: Some([0xab; 16]),
+    };
+    let mut log = LogBuffer::new(&AccessLog::Stdout);
+    log.write(&full);
+    let line: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&log.take().unwrap().0).unwrap();
+    let names: Vec<&str> = line.keys().map(String::as_str).collect();
+    assert_eq!(names, FIELDS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    assert_eq!(line["time"], "2026-11-30T00:53:20.007Z");
+    assert_eq!(
+        line["attempts"][0],
+        serde_json::json!({"backend": "a", "result": "server_error", "status": 503, "us": 5})
+    );
+    assert_eq!(line["attempts"][1], serde_json::json!({"backend": "b"}));
+}
+
+#[test]
+fn times_are_spelled_as_rfc_3339_has_them() {
+    let spelled = |unix_s| String::from_utf8(spelled(unix_s).to_vec()).unwrap();
+    assert_eq!(spelled(0), "1970-01-01T00:00:00");
+    assert_eq!(spelled(951_782_399), "2000-02-28T23:59:59");
+    assert_eq!(spelled(951_782_400), "2000-02-29T00:00:00");
+    assert_eq!(spelled(951_868_800), "2000-03-01T00:00:00");
+    assert_eq!(spelled(1_767_225_599), "2025-12-31T23:59:59");
+    assert_eq!(spelled(4_107_542_400), "2100-03-01T00:00:00");
 }

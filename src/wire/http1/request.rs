@@ -25,6 +25,20 @@ pub enum Method {
 }
 
 impl Method {
+    /// As a request line has it; none of a method that is not known.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Other => return None,
+        })
+    }
+
     /// Methods are case-sensitive (RFC 9110 9.1).
     fn read(name: &[u8]) -> Method {
         match name {
