@@ -80,17 +80,13 @@ pub fn stored(own: &Bootstrap, copies: Copies, look: &Look<'_>) -> Result<Found,
     let mut source = of_store(&own.store);
     let why = match fetch_now(&link, patience) {
         Ok(document) => match load_document(own, &called, &document.text, look) {
-            Ok(snapshot)
-                if copies == Copies::Used && !preflight(&snapshot).errors.is_empty() && copy_is_there(&copy) =>
-            {
-                preflight(&snapshot).errors.iter().map(|error| format!("{called}: {error}\n")).collect()
-            }
-            Ok(snapshot) => {
+            Ok(snapshot) if !is_worse(&snapshot, &copy, own, look) => {
                 source.revision = Some(document.revision.clone());
                 let origin = Origin { source, document: Some(document), warnings: Vec::new() };
                 return Ok(Found { snapshot, origin });
             }
-            Err(problems) if !copy_is_there(&copy) => return Err(problems.into()),
+            Ok(snapshot) => preflight(&snapshot).errors.iter().map(|error| format!("{called}: {error}\n")).collect(),
+            Err(problems) if !matches!(copy, Ok(Some(_))) => return Err(problems.into()),
             Err(problems) => problems.to_string(),
         },
         Err(fault) => format!("{}\n", said(&called, &fault)),
@@ -121,8 +117,11 @@ pub fn stored(own: &Bootstrap, copies: Copies, look: &Look<'_>) -> Result<Found,
     }
 }
 
-fn copy_is_there(copy: &Result<Option<Document>, String>) -> bool {
-    matches!(copy, Ok(Some(_)))
+/// Whether this host does not support what the store has, but does support the copy.
+fn is_worse(stored: &Snapshot, copy: &Result<Option<Document>, String>, own: &Bootstrap, look: &Look<'_>) -> bool {
+    let Ok(Some(copy)) = copy else { return false };
+    let is_good = |snapshot: &Snapshot| preflight(snapshot).errors.is_empty();
+    !is_good(stored) && load_document(own, "", &copy.text, look).is_ok_and(|snapshot| is_good(&snapshot))
 }
 
 /// What is said of a store that has no document.

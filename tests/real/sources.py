@@ -22,6 +22,7 @@ import threading
 import time
 import urllib.parse
 
+import front
 import house
 from house import ask, check
 
@@ -90,8 +91,9 @@ class Etcd(Store):
     name = "etcd"
     more = ""
 
-    def __init__(self):
-        self.port, self.peers = house.free_port(), house.free_port()
+    def __init__(self, secured=None):
+        """`secured`: files by which a further port of it admits who has a certificate of the same authority."""
+        self.port, self.peers, self.secure_port, self.secured = house.free_port(), house.free_port(), house.free_port(), secured
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-etcd-"))
         house.directories.append(self.directory)
         house.Process.all.append(self)
@@ -100,7 +102,11 @@ class Etcd(Store):
 
     def start(self):
         url, peers = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.peers}"
-        self.run(ETCD, "--data-dir", str(self.directory / "data"), "--listen-client-urls", url, "--advertise-client-urls", url,
+        urls, files = url, []
+        if self.secured:
+            urls += f",https://127.0.0.1:{self.secure_port}"
+            files = ["--cert-file", self.secured["cert"], "--key-file", self.secured["key"], "--client-cert-auth", "--trusted-ca-file", self.secured["ca"]]
+        self.run(ETCD, "--data-dir", str(self.directory / "data"), "--listen-client-urls", urls, "--advertise-client-urls", url, *files,
                  "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}")
         wait("etcd is healthy", lambda: json.loads(ask(self.port, "GET", "/health")[2])["health"] == "true")
 
@@ -141,8 +147,8 @@ class Redis(Store):
     name = "redis"
     more = f'user = "ringway"\npassword = {json.dumps(PASSWORD)}\n'
 
-    def __init__(self):
-        self.port = house.free_port()
+    def __init__(self, secured=None):
+        self.port, self.secure_port, self.secured = house.free_port(), house.free_port(), secured
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-redis-"))
         house.directories.append(self.directory)
         house.Process.all.append(self)
@@ -152,6 +158,9 @@ class Redis(Store):
         rights = "~ringway/* &ringway/* +get +subscribe +ping +select"
         lines = [f"user ringway on >{PASSWORD} {rights}", "appendonly yes", "appendfsync always", f"dir {self.directory}"]
         lines += [f"port {self.port}", "bind 127.0.0.1", "logfile redis.log"]
+        if self.secured:
+            lines += [f"tls-port {self.secure_port}", f"tls-cert-file {self.secured['cert']}", f"tls-key-file {self.secured['key']}"]
+            lines += [f"tls-ca-cert-file {self.secured['ca']}", "tls-auth-clients yes"]
         (self.directory / "redis.conf").write_text("\n".join(lines) + "\n")
         self.run(REDIS, str(self.directory / "redis.conf"))
         wait("Redis answers", lambda: self.command("PING") == "+PONG")
@@ -297,7 +306,7 @@ class Consul:
 class Node(house.Process):
     """A gateway whose own file leads to `store`."""
 
-    def __init__(self, store, directory=None, more="", refresh="60s", endpoints=None, start=True):
+    def __init__(self, store, directory=None, more="", refresh="60s", endpoints=None, timeout="500ms", start=True):
         self.directory = directory or pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
         if directory is None:
             house.directories.append(self.directory)
@@ -316,7 +325,7 @@ data = 1
 source = "{store.name}"
 endpoints = {json.dumps(endpoints)}
 refresh = "{refresh}"
-timeout = "500ms"
+timeout = "{timeout}"
 {store.more}{more}"""
         self.file, self.said = self.directory / "node.toml", self.directory / f"said-{self.port}"
         self.file.write_text(text)
@@ -513,6 +522,12 @@ def a_node_starts_without_its_store(store):
     node = Node(store, directory=node.directory)
     check("it starts with the copy beside garbage", node.asks() == "backend two" and node.source()["kept_copy"])
     node.ends()
+    # So it is with one that this machine does not support.
+    store.put(document(one).replace("64MiB", "60TiB"))
+    node = Node(store, directory=node.directory)
+    check("it starts with the copy beside what does not fit", node.asks() == "backend two" and "60TiB" in node.words(), node.words())
+    node.ends()
+    store.put("[[backend")
     (node.state / "config.kept.toml").write_text("torn")
     refused = starts_not(store, node.directory)
     check("a copy that is torn is refused", "it is no kept configuration" in refused or "nor can" in refused or "TOML" in refused, refused)
@@ -527,9 +542,9 @@ def a_node_starts_without_its_store(store):
     store.start()
 
 
-def starts_not(store, directory):
+def starts_not(store, directory, **more):
     """What a node says that does not start."""
-    node = Node(store, directory=directory, start=False)
+    node = Node(store, directory=directory, start=False, **more)
     done = subprocess.run([PROGRAM, "serve", "--config", str(node.file)], capture_output=True, text=True, timeout=60)
     check("it ends with a failure", done.returncode == 1, done.returncode)
     return done.stderr
@@ -580,6 +595,22 @@ def what_a_node_says_itself_wins(store):
     node.ends()
 
 
+def without_a_watch_it_is_read_when_asked_and_now_and_then(store):
+    store.put(document(one))
+    node = Node(store, more="watch = false\n", refresh="0s")
+    # It looks once more when it serves.
+    wait("a copy is kept", lambda: (node.state / "config.kept.toml").exists())
+    store.put(document(two))
+    check("nobody has looked", node.asks() == "backend one" and not node.source()["watched"])
+    status, outcome = node.reload()
+    check("asked, it looks", (status, outcome["changes"]) == (200, ['backend "b" changed: url']) and node.asks() == two.name, outcome)
+    node.file.write_text(node.file.read_text().replace('refresh = "0s"', 'refresh = "1s"'))
+    check("what its own file says is read, too", node.reload()[1]["changes"] == ["config changed: refresh"])
+    store.put(document(one))
+    wait("it looks now and then", lambda: node.asks() == "backend one")
+    node.ends()
+
+
 def the_next_server_is_asked(store):
     nobody = store.endpoint().replace(str(store.port), str(house.free_port()))
     store.put(document(one))
@@ -596,7 +627,8 @@ def etcd_knows_users():
     etcd.put(document(one))
     etcd.admit_users()
     etcd.more = f'user = "ringway"\npassword = {json.dumps(PASSWORD)}\n'
-    node = Node(etcd, refresh="1s")
+    # etcd takes its time for a password: that is how they are hashed.
+    node = Node(etcd, refresh="1s", timeout="10s")
     node.watches()
     etcd.put(document(two))
     wait("the change is in force", lambda: node.asks() == "backend two")
@@ -609,7 +641,7 @@ def etcd_knows_users():
     wait("it is admitted again", lambda: node.asks() == "backend one" and node.source()["watched"])
     node.ends()
     etcd.more = 'user = "ringway"\npassword = "wrong"\n'
-    refused = starts_not(etcd, None)
+    refused = starts_not(etcd, None, timeout="10s")
     check("a wrong password is told", "it refuses" in refused and "authentication failed" in refused, refused)
     etcd.kill()
 
@@ -661,6 +693,31 @@ def consul_answers_anything():
     node.ends()
 
 
+def who_has_a_certificate_is_admitted():
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-tls-"))
+    house.directories.append(directory)
+    certificates = front.Certificates(directory)
+    certificates.sign("server", "localhost")
+    certificates.sign("node", "node")
+    files = {"cert": str(directory / "server.pem"), "key": str(directory / "server.key"), "ca": str(directory / "ca.pem")}
+    own = f'tls_cert = "{directory}/node.pem"\ntls_key = "{directory}/node.key"\n'
+    for kind, scheme, path in ((Etcd, "https", ""), (Redis, "rediss", "/2")):
+        store = kind(secured=files)
+        store.put(document(one))
+        endpoints = [f"{scheme}://localhost:{store.secure_port}{path}"]
+        trusted = f'tls_ca = "{directory}/ca.pem"\n'
+        node = Node(store, endpoints=endpoints, more=trusted + own)
+        node.watches()
+        store.put(document(two))
+        wait("a change is in force over TLS", lambda: node.asks() == "backend two")
+        node.ends()
+        refused = starts_not(store, None, endpoints=endpoints, more=trusted)
+        check("without a certificate it is not admitted", "cannot be read" in refused, refused)
+        refused = starts_not(store, None, endpoints=endpoints, more=f'tls_ca = "{directory}/stranger.pem"\n' + own)
+        check("a server that is not trusted is not asked", "no secure connection" in refused, refused)
+        store.kill()
+
+
 def redis_announces_keys():
     redis = Redis()
     redis.command("CONFIG", "SET", "notify-keyspace-events", "K$g")
@@ -681,6 +738,7 @@ ALIKE = [
     a_node_starts_without_its_store,
     check_looks_into_the_store,
     what_a_node_says_itself_wins,
+    without_a_watch_it_is_read_when_asked_and_now_and_then,
     the_next_server_is_asked,
 ]
 
@@ -702,7 +760,7 @@ def with_each(scenario):
 
 house.run(
     [run for scenario in ALIKE for run in with_each(scenario)]
-    + [etcd_knows_users, etcd_compacts_its_past, consul_answers_anything, redis_announces_keys],
+    + [etcd_knows_users, etcd_compacts_its_past, consul_answers_anything, who_has_a_certificate_is_admitted, redis_announces_keys],
     sys.argv[4:],
 )
 house.verdict()
