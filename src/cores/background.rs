@@ -40,6 +40,7 @@ use crate::control::usage::WRITE_EVERY;
 use crate::exchange::message::Message;
 use crate::exchange::purges::Purges;
 use crate::exchange::second::Settings;
+use crate::limits::IDLE_GRACE_MS;
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::{EventFdReader, Panics, now_ms};
 use crate::upstream::message::UpstreamMessage;
@@ -94,6 +95,8 @@ pub struct Parts {
     pub giver: Arc<Giver>,
     /// For a successor to be started from; `None` if none could take over.
     pub program: Option<Program>,
+    /// The addresses, all of them, if the service manager keeps their sockets for the next process: they must not be shut down.
+    pub stored: Option<Arc<[bool]>>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains the data cores. Errors: the runtime or the signal handlers cannot be set
@@ -101,7 +104,7 @@ pub struct Parts {
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     let Parts { data_cores, generation, second: redis, traces, purges, keeping, outbox, inbox, beat, source, .. } =
         parts;
-    let Parts { admin, admin_listener, gate, giver, program, .. } = parts;
+    let Parts { admin, admin_listener, gate, giver, program, stored, .. } = parts;
     let keeping = keeping.map(Rc::new);
     let started = generation.snapshot.clone();
     let in_force_on = Rc::new(InForceOn::first(data_cores));
@@ -330,7 +333,13 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             (Some(_), server) => Duration::from_millis(server.timeout_takeover_ms),
         };
         info!("draining, at most {} s; a second signal ends it at once", drain.as_secs());
-        notices.tell(data_cores, &kept.map_or(Notice::Drain, |kept| Notice::HandOver(kept.addresses.clone())));
+        let left = match (kept, stored) {
+            (Some(kept), _) => Notice::HandOver { kept: kept.addresses.clone(), grace_ms: IDLE_GRACE_MS },
+            // What comes from now on waits for the next process.
+            (None, Some(kept)) => Notice::HandOver { kept, grace_ms: 0 },
+            (None, None) => Notice::Drain,
+        };
+        notices.tell(data_cores, &left);
         let stopped = tokio::select! {
             () = node.all_drained() => Stopped::Drained,
             () = tokio::time::sleep(drain) => Stopped::Cut,

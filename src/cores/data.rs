@@ -25,7 +25,7 @@ use crate::exchange::message::Message;
 use crate::exchange::second::{self, SecondLevel};
 use crate::exchange::spend;
 use crate::exchange::tick;
-use crate::limits::{IDLE_GRACE_MS, MESSAGES_A_ROUND};
+use crate::limits::MESSAGES_A_ROUND;
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::tls::{TicketChain, TicketSeed};
 use crate::net::watch::Idle;
@@ -164,7 +164,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                     listeners.drain(..).for_each(|accepting| accepting.close(&current));
                     spawn(&core.panics, report_drained(core.clone(), 0));
                 }
-                Message::HandOver { kept } if !core.handle.draining.replace(true) => {
+                Message::HandOver { kept, grace_ms } if !core.handle.draining.replace(true) => {
                     for accepting in listeners.drain(..) {
                         if kept.get(accepting.address) == Some(&true) {
                             accepting.stop.borrow_mut().cancel();
@@ -172,7 +172,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                             accepting.close(&current);
                         }
                     }
-                    spawn(&core.panics, report_drained(core.clone(), IDLE_GRACE_MS));
+                    spawn(&core.panics, report_drained(core.clone(), grace_ms));
                 }
                 Message::Drain | Message::HandOver { .. } => {}
                 Message::Halt => {

@@ -71,6 +71,7 @@ fn serve(
     ready: impl FnOnce(&[Listen], Option<&Listen>),
 ) -> Result<(), String> {
     refuse_huge_pages();
+    let kept_sockets = Inherited::kept();
     // While the file is surely still there.
     let program = Program::of_this_process();
     let Preflight { errors, warnings } = preflight(&snapshot);
@@ -98,8 +99,8 @@ fn serve(
     // A process without a file of its configuration has nothing that a successor could begin with.
     let control_path = takeover::control_path(&snapshot.server).filter(|_| matches!(source, Source::File(..)));
     let mut inherited = match (begin, &control_path) {
-        (Begin::Anew, _) => Inherited::default(),
-        (Begin::TakeOver, Some(path)) => Inherited::ask(path)?,
+        (Begin::Anew, _) => kept_sockets,
+        (Begin::TakeOver, Some(path)) => Inherited::ask(path, kept_sockets)?,
         (Begin::TakeOver, None) => {
             return Err(
                 "server.control_socket: --take-over needs it, or RUNTIME_DIRECTORY in the environment".to_owned()
@@ -233,6 +234,7 @@ fn serve(
         gate: gate.clone(),
         giver: giver.clone(),
         program: program.filter(|_| given.is_some()),
+        stored: (given.is_some() && takeover::is_offered()).then(|| vec![true; bound.len()].into()),
     };
     start(Who::Background, events, move || {
         pin(cpu);
@@ -240,12 +242,14 @@ fn serve(
         let stopped = background::run(parts, move |result| drop(ready.send(Event::Ready(result))));
         let _ = tell.send(Event::Stopped(stopped));
     })?;
+    let giver_is_idle = given.is_none();
     let serve = || {
         inherited.commit()?;
         if !gate.is_open() {
             pending.listen()?;
             gate.open();
         }
+        inherited.forget_rest();
         drop(inherited);
         if let Some(parts) = given {
             giver.start(parts).map_err(|error| format!("a thread cannot be started: {error}"))?;
@@ -256,9 +260,12 @@ fn serve(
     };
     let stopped = supervise(&heard, cores + 2, &beats, Pace::default(), serve, notify::alive);
     let kept = giver.kept();
-    let own = bound.iter().enumerate().filter(|(place, _)| kept.is_none_or(|kept| !kept.addresses[*place]));
+    // Sockets that are kept for the next process have to be found where they are.
+    let is_stored = !giver_is_idle && takeover::is_offered();
+    let own =
+        bound.iter().enumerate().filter(|(place, _)| !is_stored && kept.is_none_or(|kept| !kept.addresses[*place]));
     remove_sockets(own.map(|(_, listen)| listen));
-    remove_sockets(admin_address.iter().filter(|_| kept.is_none_or(|kept| !kept.admin)));
+    remove_sockets(admin_address.iter().filter(|_| !is_stored && kept.is_none_or(|kept| !kept.admin)));
     remove_sockets(control_listen.iter().filter(|_| kept.is_none_or(|kept| !kept.control)));
     match stopped? {
         Stopped::Drained => Ok(()),

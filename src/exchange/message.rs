@@ -109,7 +109,8 @@ pub enum Message {
     /// Background core to data cores: accept nothing more, finish what runs.
     Drain,
     /// Background core to data core: as `Drain`, but another process accepts from now on, on the addresses of these places.
-    HandOver { kept: Arc<[bool]> },
+    /// Idle connections of HTTP/1.1 stay for `grace_ms`.
+    HandOver { kept: Arc<[bool]>, grace_ms: u64 },
     /// Background core to data cores: the drain's deadline has passed.
     Halt,
     /// To the I/O and background cores: every data core has stopped.

@@ -38,6 +38,27 @@ pub fn hangups(sockets: &[RawFd], found: &mut Vec<(usize, Hangup)>) {
     }
 }
 
+/// Descriptors that the process was started with, from the first behind standard error on; those that are not open are left out.
+/// From now on no child process gets them. The first call alone gives any: they have one owner.
+pub fn descriptors_from_the_start(count: u32) -> Vec<std::os::fd::OwnedFd> {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    static ARE_TAKEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    const FIRST: RawFd = 3;
+    if ARE_TAKEN.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let last = FIRST.saturating_add(RawFd::try_from(count).unwrap_or(0));
+    let take = |number: RawFd| {
+        // SAFETY: it is borrowed for this call alone, which fails if it is not open. WHY: it is known by its number only.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC).ok()?;
+        // SAFETY: it is open, and has no other owner: whoever started this process has left it to it, and it is given out once.
+        // WHY: as above.
+        Some(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    (FIRST..last).filter_map(take).collect()
+}
+
 /// Whether a read would return at once: with bytes, the end, or an error.
 pub fn has_input(socket: RawFd) -> bool {
     // SAFETY: as in `hangups`. WHY: as there.

@@ -7,6 +7,7 @@ By turns, as an operator would: the program file is replaced and SIGHUP comes, o
 program that cannot start changes nothing. Standard library, and Node for HTTP/2.
 """
 
+import fcntl
 import http.client
 import http.server
 import json
@@ -15,6 +16,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -208,7 +210,78 @@ def replace(program, content):
     os.rename(f"{program}.new", program)
 
 
+class Manager:
+    """What systemd does with `FDSTORE=1`: keeps descriptors by name, and gives them to the next process."""
+
+    def __init__(self, directory):
+        self.path, self.kept = f"{directory}/notify", []
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        while True:
+            text, descriptors, _, _ = socket.recv_fds(self.socket, 4096, 4)
+            said = dict(line.split("=", 1) for line in text.decode().splitlines() if "=" in line)
+            if said.get("FDSTORE") == "1":
+                high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in descriptors]
+                self.kept += [(said["FDNAME"], descriptor) for descriptor in high]
+            elif said.get("FDSTOREREMOVE") == "1":
+                self.kept = [(name, descriptor) for name, descriptor in self.kept if name != said["FDNAME"]]
+
+    def start(self, arguments, **options):
+        moves = " ".join(f"{3 + place}<&{descriptor}" for place, (_, descriptor) in enumerate(self.kept))
+        names = ":".join(name for name, _ in self.kept)
+        return subprocess.Popen(
+            ["bash", "-c", f'exec {moves}; export LISTEN_PID=$$ LISTEN_FDS={len(self.kept)} LISTEN_FDNAMES={names}; exec "$0" "$@"',
+             *arguments], pass_fds=[descriptor for _, descriptor in self.kept], preexec_fn=house.die_with_parent, **options)
+
+
+def kept_by_the_service_manager():
+    """While no process is there, connections wait; the next process serves them."""
+    with front.directory() as directory:
+        manager = Manager(directory)
+        os.environ.update(NOTIFY_SOCKET=manager.path, FDSTORE="100")
+        backend = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=backend.serve_forever, daemon=True).start()
+        admin = house.free_port()
+        gateway = house.Gateway(
+            PROGRAM, [{"name": "b", "url": f"http://127.0.0.1:{backend.server_address[1]}"}], [{"name": "m", "backends": ["b"]}],
+            server=f'control_socket = "{directory}/control.sock"',
+            more=f'[[listener]]\naddress = "unix:{directory}/gateway.sock"\n[admin]\nlisten = "127.0.0.1:{admin}"\n')
+        front.until("a socket for each core, the Unix socket and admin", lambda: len(manager.kept) == 4)
+        names = {f"client-127.0.0.1_{gateway.port}", f"client-unix_{directory}/gateway.sock", f"admin-127.0.0.1_{admin}"}
+        check("they are kept by name", {name for name, _ in manager.kept} == names, manager.kept)
+        gateway.child.terminate()
+        check("it ends well", gateway.child.wait(house.END_SECONDS) == 0, gateway.words())
+        waiting = []
+        for kind, address in 4 * [(socket.AF_INET, ("127.0.0.1", gateway.port)), (socket.AF_UNIX, f"{directory}/gateway.sock")]:
+            client = socket.socket(kind)
+            client.settimeout(60)
+            client.connect(address)
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            waiting.append(client)
+        child = manager.start(gateway.arguments, stderr=open(gateway.said, "a"))
+        answers = [client.recv(12) for client in waiting]
+        check("what waited is served", answers == 8 * [b"HTTP/1.1 200"], answers)
+        status, _, _ = house.ask(admin, "GET", "/readyz")
+        check("the admin listener too", status == 200)
+        # A crash is a restart, too.
+        child.kill()
+        child.wait()
+        client = socket.create_connection(("127.0.0.1", gateway.port), 60)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        manager.kept = manager.kept[:4]
+        child = manager.start(gateway.arguments, stderr=open(gateway.said, "a"))
+        answer = client.recv(12)
+        check("after a crash as well", answer == b"HTTP/1.1 200", answer)
+        child.terminate()
+        check("the last one ends well", child.wait(house.END_SECONDS) == 0, gateway.words())
+        del os.environ["NOTIFY_SOCKET"], os.environ["FDSTORE"]
+
+
 def main():
+    kept_by_the_service_manager()
     with front.directory() as directory:
         certificates = front.Certificates(directory)
         certificates.sign("own", "localhost")

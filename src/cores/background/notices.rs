@@ -52,7 +52,10 @@ pub enum Notice {
     Reopen,
     Drain,
     /// As `Drain`, when another process accepts on these addresses.
-    HandOver(Arc<[bool]>),
+    HandOver {
+        kept: Arc<[bool]>,
+        grace_ms: u64,
+    },
     Halt,
     Stop,
 }
@@ -86,7 +89,7 @@ impl Notice {
             Notice::Snapshot { .. } => Subject::Snapshot,
             Notice::SavePurges { .. } => Subject::SavePurges,
             Notice::Reopen => Subject::Reopen,
-            Notice::Drain | Notice::HandOver(_) => Subject::Drain,
+            Notice::Drain | Notice::HandOver { .. } => Subject::Drain,
             Notice::Halt => Subject::Halt,
             Notice::Stop => Subject::Stop,
         }
@@ -107,7 +110,7 @@ impl Notice {
             Notice::SavePurges { number, table } => Message::SavePurges { number: *number, table: table.clone() },
             Notice::Reopen => Message::Reopen,
             Notice::Drain => Message::Drain,
-            Notice::HandOver(kept) => Message::HandOver { kept: kept.clone() },
+            Notice::HandOver { kept, grace_ms } => Message::HandOver { kept: kept.clone(), grace_ms: *grace_ms },
             Notice::Halt => Message::Halt,
             Notice::Stop => Message::Stop,
         }

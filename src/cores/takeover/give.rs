@@ -13,7 +13,7 @@ use rustix::net::sockopt::socket_peercred;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::{Connection, Message, Row, START_PATIENCE, Use, VERSION};
+use super::{Connection, Message, Row, START_PATIENCE, Use, VERSION, store};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::Listener;
 use crate::cores::listen::Listening;
@@ -149,6 +149,9 @@ impl Sockets<'_> {
 impl Giver {
     /// Starts to listen for a successor. Errors: no thread can be started.
     pub fn start(self: &Arc<Giver>, parts: Parts) -> io::Result<()> {
+        if store::is_offered() {
+            store::keep(parts.sockets.iter().map(|socket| (&socket.row, socket.descriptor.as_fd())));
+        }
         let own = self.clone();
         thread::Builder::new().name("ringway-takeover".to_owned()).spawn(move || own.listen(parts)).map(drop)
     }

@@ -4,6 +4,7 @@
 
 mod give; // the running process
 mod program; // the program file, when another one has its name
+mod store; // the service manager, between two processes
 mod take; // the new process
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::give::{Giver, Sockets, is_stale};
 pub use self::program::{Program, Upgrade};
+pub use self::store::is_offered;
 pub use self::take::Inherited;
 use crate::config::snapshot::Server;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tracing::info;
 
-use super::{Connection, Message, Row, Use, VERSION};
+use super::{Connection, Message, Row, Use, VERSION, store};
 use crate::config::snapshot::Listen;
 use crate::net::tls::TicketSeed;
 
@@ -22,15 +22,26 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Asks the process that listens at `path`; nothing is inherited if there is none. Errors: why nothing can be taken over.
-    pub fn ask(path: &Path) -> Result<Inherited, String> {
+    /// What the service manager has kept. To be called once, before any descriptor is opened.
+    pub fn kept() -> Inherited {
+        let sockets = store::kept().into_iter().map(|(row, descriptor)| (row, Some(descriptor))).collect();
+        Inherited { sockets, ..Inherited::default() }
+    }
+
+    /// What nobody has asked for is kept no longer.
+    pub fn forget_rest(&self) {
+        store::forget(self.sockets.iter().filter(|(_, descriptor)| descriptor.is_some()).map(|(row, _)| row));
+    }
+
+    /// Asks the process that listens at `path`; `kept` is inherited if there is none. Errors: why nothing can be taken over.
+    pub fn ask(path: &Path, kept: Inherited) -> Result<Inherited, String> {
         let explain = |error: io::Error| format!("cannot take over from the process at {}: {error}", path.display());
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None).map_err(explain)?;
         match SockAddr::unix(path).and_then(|address| socket.connect(&address)) {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 info!("no process to take over from at {}", path.display());
-                return Ok(Inherited::default());
+                return Ok(kept);
             }
             Err(error) => return Err(explain(error)),
         }
