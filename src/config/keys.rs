@@ -101,6 +101,10 @@ pub enum Kind {
     Files,
     /// The absolute path of a directory.
     Directory,
+    /// A table of header fields: a name and a secret each.
+    Headers,
+    /// A table of members of a JSON object.
+    Members,
     /// A DNS name or an IP address, as in a certificate.
     Host,
     /// The path of a request, from its first slash, optionally with a query.
@@ -432,8 +436,21 @@ const ROWS: &[Key] = &[
         example: r#""30m""# },
     Key { table: Backend, name: "include_usage", kind: Kind::Switch, absent: Default("true"),
         doc: "Whether to request token usage (stream_options.include_usage) for streams when the client did not; the \
-              usage is then removed from the client's stream. Turn it off for a server that rejects the field.",
+              usage is then removed from the client's stream. A server that rejects the field in so many words is asked \
+              once more without it, and not with it again.",
         example: "false" },
+    Key { table: Backend, name: "headers", kind: Kind::Headers, absent: Optional,
+        doc: "Header fields of all requests to it, as a table; values may be kept outside the file like api_key.",
+        example: r#"{ x-team = "search", x-project = "${PROJECT}" }"# },
+    Key { table: Backend, name: "body", kind: Kind::Members, absent: Optional,
+        doc: "Members of the JSON bodies of chat completions, completions and embeddings that clients do not send \
+              themselves, as a table. They do not count in the cache's keys: change the model's version with them.",
+        example: r#"{ top_k = 20, chat_template_kwargs = { enable_thinking = false } }"# },
+    Key { table: Backend, name: "forward_headers", kind: Kind::Names { most_bytes: 128 }, absent: Optional,
+        doc: "Names of further header fields that clients may send to it, where * matches any characters. Credentials, \
+              cookies, and what frames or routes a message never are. Their values count in the cache's keys: identical \
+              requests with other values do not share an answer.",
+        example: r#"["x-user-*", "x-priority"]"# },
     Key { table: Backend, name: "health_path", kind: Kind::RequestPath, absent: Default(r#""/health""#),
         doc: "Path of the health check, appended to the base path of the url. Any status below 500 is healthy, so the \
               default also suits servers without this path. It must not cost tokens. The api_key is sent only below \

@@ -10,6 +10,7 @@ pub mod schema; // for editors
 pub mod snapshot;
 
 mod check; // what needs more than one value
+mod extra; // fields and members that requests to a backend have besides
 mod foreign; // keys of other programs, and what was meant
 mod glob; // patterns with *
 mod moment; // dates and times

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::extra;
 use super::foreign;
 use super::keys::{Absent, Key, Kind, Shape, Table};
 use super::moment;
@@ -168,6 +169,11 @@ impl Reader<'_, '_> {
                 _ => self.file(key, path, value, at).map(|file| Value::Files(vec![file])),
             },
             Kind::Directory => self.text(key, path, value, at, value::directory_path),
+            Kind::Headers => self.headers(key, path, value, origin).map(Value::Headers),
+            Kind::Members => match value.get_ref() {
+                DeValue::Table(fields) => self.members(path, at, fields).map(Value::Members),
+                other => self.mistyped(key, path, other, at),
+            },
             Kind::Host => self.text(key, path, value, at, value::host),
             Kind::RequestPath => self.text(key, path, value, at, value::request_path),
             Kind::FieldName => self.text(key, path, value, at, value::field_name),
@@ -212,6 +218,51 @@ impl Reader<'_, '_> {
             }
             Kind::Origins => self.texts(key, path, value, origin, value::origin),
             Kind::Endpoints => self.texts(key, path, value, origin, value::endpoint),
+        }
+    }
+
+    /// A table of header fields.
+    fn headers(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        origin: Origin,
+    ) -> Option<Vec<(Placed<String>, secrecy::SecretString)>> {
+        let at = origin.at(value, self.base);
+        let DeValue::Table(fields) = value.get_ref() else {
+            return self.mistyped(key, path, value.get_ref(), at);
+        };
+        let mut read: Vec<Option<(Placed<String>, secrecy::SecretString)>> = Vec::new();
+        for (name, value) in fields {
+            let at = origin.at(value, self.base);
+            let path = format!("{path}.{}", printable(name.get_ref()));
+            let name = match extra::header_name(name.get_ref()) {
+                Ok(value) => Some(Placed { at, value }),
+                Err(Wrong { what, remedy }) => {
+                    self.report.add(at, &path, what, remedy);
+                    None
+                }
+            };
+            let value = self.secret(key, &path, value, at);
+            read.push(name.zip(value));
+        }
+        read.into_iter().collect()
+    }
+
+    /// A table as the members of a JSON object.
+    fn members(
+        &mut self,
+        path: &str,
+        at: usize,
+        fields: &DeTable<'_>,
+    ) -> Option<serde_json::Map<String, serde_json::Value>> {
+        match extra::members(fields, extra::JSON_LEVELS) {
+            Ok(members) => Some(members),
+            Err(Wrong { what, remedy }) => {
+                self.report.add(at, path, what, remedy);
+                None
+            }
         }
     }
 
@@ -431,6 +482,8 @@ pub(crate) fn expects(kind: Kind) -> String {
         Kind::File => "the absolute path of a file".to_owned(),
         Kind::Files => "the absolute path of a file, or an array of them".to_owned(),
         Kind::Directory => "the absolute path of a directory".to_owned(),
+        Kind::Headers => "a table such as { x-team = \"search\" }".to_owned(),
+        Kind::Members => "a table such as { top_k = 20 }".to_owned(),
         Kind::Host => "a host name or an IP address".to_owned(),
         Kind::RequestPath => "a path such as \"/health\"".to_owned(),
         Kind::FieldName => "the name of a header field such as \"x-session-id\"".to_owned(),

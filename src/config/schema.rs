@@ -86,6 +86,8 @@ fn value(kind: Kind) -> Value {
             json!({ "type": "string", "minLength": 1 })
         }
         Kind::Label { .. } | Kind::AccessLog => text(),
+        Kind::Headers => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Kind::Members => json!({ "type": "object" }),
         Kind::Address | Kind::ListenOrOff => text(),
         Kind::Files => json!({ "anyOf": [text(), list(text())] }),
         Kind::Listen | Kind::Names { .. } | Kind::Origins | Kind::Endpoints => list(text()),

@@ -46,6 +46,8 @@ pub(super) enum Value {
     Digest(Placed<[u8; 32]>),
     Moment(Moment),
     Names(Vec<Placed<String>>),
+    Headers(Vec<(Placed<String>, SecretString)>),
+    Members(serde_json::Map<String, serde_json::Value>),
     Sections(Vec<Section>),
 }
 
@@ -106,6 +108,8 @@ from_value!(
     Digest(Placed<[u8; 32]>),
     Moment(Moment),
     Names(Vec<Placed<String>>),
+    Headers(Vec<(Placed<String>, SecretString)>),
+    Members(serde_json::Map<String, serde_json::Value>),
     Sections(Vec<Section>),
 );
 

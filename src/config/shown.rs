@@ -51,6 +51,15 @@ fn shown(key: &Key, value: &Value, secrets: Secrets) -> Json {
             [file] => json!(file.value.spelled),
             files => json!(files.iter().map(|file| &file.value.spelled).collect::<Vec<_>>()),
         },
+        Value::Headers(fields) => {
+            let value = |secret: &secrecy::SecretString| match secrets {
+                Secrets::Hashed => json!(<[u8; 32]>::from(Sha256::digest(secret.expose_secret().as_bytes()))),
+                _ => json!(MASKED),
+            };
+            let fields = fields.iter().map(|(name, secret)| (name.value.clone(), value(secret)));
+            Json::Object(fields.collect::<Map<_, _>>())
+        }
+        Value::Members(members) => Json::Object(members.clone()),
         Value::Secret(_) => json!(MASKED),
         Value::Cores(CoreChoice::Auto) => json!("auto"),
         Value::Cores(CoreChoice::Count(count)) => json!(count),

@@ -24,6 +24,9 @@ pub use self::source::{Endpoint, Scheme, SourceWord, Store, StoreKind};
 pub use self::traces::{ParentDecision, Sampling, TraceProtocol, Traces};
 use hashbrown::HashMap;
 use secrecy::SecretString;
+
+use super::extra::OWN_FIELDS;
+use super::glob;
 use strum::{EnumDiscriminants, EnumString, VariantNames};
 
 /// A whole configuration. Indices (`usize`) point into the vectors below and hold for this snapshot only.
@@ -282,8 +285,43 @@ pub struct Backend {
     pub fast_open: FastOpen,
     /// Whether streams are asked for their token usage.
     pub include_usage: IncludeUsage,
+    pub extra: Extra,
     pub health: Health,
 }
+
+/// What requests to a backend have besides what their clients said.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    /// Fields with their names in lower case.
+    pub headers: Vec<(String, SecretString)>,
+    /// Members of a JSON body: the name in quotes, and all of it with a comma.
+    pub members: Vec<(String, Vec<u8>)>,
+    /// Patterns of the names of fields that go through.
+    forward: Vec<String>,
+}
+
+impl Extra {
+    pub fn new(headers: Vec<(String, SecretString)>, members: Vec<(String, Vec<u8>)>, forward: Vec<String>) -> Extra {
+        Extra { headers, members, forward }
+    }
+
+    pub fn forwards_any(&self) -> bool {
+        !self.forward.is_empty()
+    }
+
+    /// Whether a client's field with this name goes through.
+    pub fn forwards(&self, name: &[u8]) -> bool {
+        let name = name.to_ascii_lowercase();
+        let is_own = OWN_FIELDS.iter().any(|own| own.as_bytes() == name)
+            || CHANGING_FIELDS.iter().any(|own| own.as_bytes() == name)
+            || name.starts_with(b"x-forwarded-")
+            || self.headers.iter().any(|(own, _)| own.as_bytes() == name);
+        !is_own && self.forward.iter().any(|pattern| glob::fits(pattern.as_bytes(), &name))
+    }
+}
+
+/// Fields of clients that may change the answer, which every backend gets.
+pub const CHANGING_FIELDS: [&str; 3] = ["openai-beta", "anthropic-version", "anthropic-beta"];
 
 /// How many connections the node keeps to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,7 +66,7 @@ const FIELD_NAME_BYTES: usize = 64;
 /// Highest CPU number: the kernel's largest CPU mask has 8192 bits (CONFIG_NR_CPUS).
 const CPU_MAX: usize = 8191;
 
-fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Wrong {
+pub(super) fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Wrong {
     Wrong { what: what.into(), remedy: remedy.into() }
 }
 

@@ -47,6 +47,7 @@ pub async fn attempt<'a>(
     let mut span = AttemptSpan::begin(core, upstream, &plan);
     plan.span = span.as_ref().and_then(|span| span.id());
     let (mut wanted, mut refusals) = (Wanted::Any, 0);
+    let refuses_usage = &core.upstreams.backends[plan.backend].refuses_usage;
     // In one function: one that is waited for is copied before it begins.
     let result = loop {
         let leased = match lease::connection_now(&core.upstreams, &plan, wanted) {
@@ -71,6 +72,7 @@ pub async fn attempt<'a>(
                 let first = pending.begin(core, upstream.endpoint).await;
                 upstream.waited_since(from_us);
                 match first {
+                    Ok(()) if pending.refuses_usage() && !refuses_usage.replace(true) => pending.break_off(core),
                     Ok(()) => break Ok(pending),
                     Err(fault) => {
                         pending.break_off(core);

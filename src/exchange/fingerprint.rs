@@ -12,7 +12,7 @@ use super::client::ClientConnection;
 use super::generation::Generation;
 use super::parse::{Request, body_bytes};
 use super::scratch::Scratch;
-use super::send::CHANGING;
+use super::send::{CHANGING, forwarded};
 use super::variant::of_question;
 use crate::config::snapshot::{CacheMode, CachePolicy, IncludeUsage, Scope, Target};
 use crate::dialect::Reading;
@@ -80,6 +80,16 @@ pub fn of(
             append(bytes, value);
         }
         bytes.push(0);
+    }
+    for target in &model.targets {
+        let extra = &core.snapshot.backends[target.backend].extra;
+        if extra.forwards_any() {
+            bytes.push(2);
+            forwarded(&client.head, client.pending(), extra, &mut |name, value| {
+                append(bytes, name.as_bytes());
+                append(bytes, value);
+            });
+        }
     }
     // Where backends are not asked for usage, an answer has it only if its own client asked.
     let asks = |target: &Target| core.snapshot.backends[target.backend].include_usage == IncludeUsage::Ask;

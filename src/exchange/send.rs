@@ -13,7 +13,7 @@ use super::generation::Generation;
 use super::named::Named;
 use super::static_headers::{StaticHeaders, each_static_header};
 use super::upstream_request::UpstreamRequest;
-use crate::config::snapshot::{Backend, IncludeUsage};
+use crate::config::snapshot::{Backend, Extra, IncludeUsage};
 use crate::dialect::Edits;
 use crate::dialect::facts::{Endpoint, Form};
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
@@ -23,14 +23,15 @@ use crate::upstream::connect;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::lease::{Carrier, Lease, Origin};
 use crate::upstream::route::Plan;
-use crate::wire::http1::{Asked, Method, Persistence, Progress, ResponseHead, encode};
+use crate::wire::http1::{Asked, Method, Persistence, Progress, RequestHead, ResponseHead, encode};
+use crate::wire::json::{self, Tape};
 use crate::wire::{Span, percent};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
 const FORWARDED: [&str; 3] = ["content-type", "content-encoding", "idempotency-key"];
 
 /// Lists in request fields that go upstream and may change the answer: they count in the fingerprint.
-pub const CHANGING: [&str; 3] = ["openai-beta", "anthropic-version", "anthropic-beta"];
+pub use crate::config::snapshot::CHANGING_FIELDS as CHANGING;
 
 /// How soon after a request a kept-alive connection ends that was being closed when the request was sent: the news of it was
 /// on its way. One that ends later has died with the request in hand.
@@ -204,10 +205,18 @@ impl<'a> RequestBuilder<'a> {
         }
         if let Some(facts) = &upstream.facts {
             let streamed = upstream.form == Form::Streaming && upstream.endpoint != Endpoint::Other;
-            if streamed && backend.include_usage == IncludeUsage::Ask {
+            let refuses = &core.upstreams.backends[plan.backend].refuses_usage;
+            if streamed && backend.include_usage == IncludeUsage::Ask && !refuses.get() {
                 let before = edits.edited_len(upstream.body());
                 edits.ask_for_usage(facts);
                 usage_hidden = edits.edited_len(upstream.body()) != before;
+            }
+        }
+        if upstream.facts.is_some() && upstream.endpoint != Endpoint::Other && !backend.extra.members.is_empty() {
+            let body = upstream.body();
+            let sent = |name: &str| has_member(body, name, &mut core.memory.scratch.borrow_mut().tape);
+            for (_, member) in backend.extra.members.iter().filter(|(name, _)| !sent(name)) {
+                edits.add_member(body, member);
             }
         }
         RequestBuilder {
@@ -256,6 +265,9 @@ impl<'a> RequestBuilder<'a> {
         self.trace(&mut put);
         for name in CHANGING {
             head.fields.get_all(bytes, name).for_each(|value| put(name, value));
+        }
+        if self.backend.extra.forwards_any() {
+            forwarded(head, bytes, &self.backend.extra, &mut put);
         }
         put("x-request-id", self.upstream.request_id.bytes());
         let length = self.edits.edited_len(self.upstream.body());
@@ -316,6 +328,32 @@ impl<'a> RequestBuilder<'a> {
         self.fields(|name, value| encode::field(out, name, value));
         encode::head_end(out);
         self.edits.write(self.upstream.body(), out);
+    }
+}
+
+/// Hands each field to `put` that goes through because its backend wants it, and is not meant for one connection.
+pub fn forwarded(head: &RequestHead, bytes: &[u8], extra: &Extra, put: &mut impl FnMut(&str, &[u8])) {
+    for field in head.fields.iter() {
+        let name = field.name.of(bytes);
+        // RFC 9110 7.6.1.
+        let Ok(text) = std::str::from_utf8(name) else { continue };
+        if extra.forwards(name) && !head.fields.has_token(bytes, "connection", text) {
+            put(&text.to_ascii_lowercase(), field.value.of(bytes));
+        }
+    }
+}
+
+/// Whether the object that `body` is has a member with this name, which is in quotes.
+fn has_member(body: &[u8], name: &str, tape: &mut Tape) -> bool {
+    // Nearly always it stands nowhere at all.
+    if memchr::memmem::find(body, name.as_bytes()).is_none() {
+        return false;
+    }
+    let plain = name[1..name.len() - 1].as_bytes();
+    match json::parse_unchecked_names(body, tape) {
+        Ok(_) => tape.root().members().any(|member| member.name.plain(body) == Some(plain)),
+        // It was JSON before, so this does not happen; what is there twice is refused by backends.
+        Err(_) => true,
     }
 }
 

@@ -22,7 +22,12 @@ impl StaticHeaders {
 pub fn each_static_header(backend: &Backend, mut put: impl FnMut(&str, &[u8])) {
     // What is compressed cannot be looked into as it comes.
     put("accept-encoding", b"identity");
-    put("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
+    if !backend.extra.headers.iter().any(|(name, _)| name == "user-agent") {
+        put("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION")).as_bytes());
+    }
+    for (name, value) in &backend.extra.headers {
+        put(name, value.expose_secret().as_bytes());
+    }
     let Some(secret) = &backend.api_key else { return };
     let secret = secret.expose_secret().as_bytes();
     match backend.credential_field {

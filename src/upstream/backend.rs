@@ -48,6 +48,8 @@ pub struct BackendState {
     /// When it last answered a request well.
     pub answered: Cell<Millis>,
     pub failed_lately: Lately,
+    /// It does not know the option by which a stream is asked for its usage.
+    pub refuses_usage: Cell<bool>,
     /// Requests in flight of the other cores, as of the last look.
     elsewhere: Cell<u64>,
 }
@@ -99,6 +101,7 @@ impl BackendState {
             latency: RefCell::new(Latency::new(LATENCY_HALF_LIFE_MS)),
             answered: Cell::new(Millis(0)),
             failed_lately: Lately::default(),
+            refuses_usage: Cell::new(false),
             elsewhere: Cell::new(0),
             core: usize::from(core.0),
             node,

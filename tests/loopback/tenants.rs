@@ -337,3 +337,46 @@ fn what_a_status_depends_on_comes_with_it() {
     let refused = gateway.ask("DELETE /v1/files/x HTTP/1.1\r\nHost: h\r\n\r\n").expect(405);
     assert_eq!(refused.field("allow"), Some("GET"));
 }
+
+#[test]
+fn a_backend_gets_fields_and_members_of_its_own_and_what_it_lets_through() {
+    let backend = Backend::answering(echo);
+    let lines = "headers = { X-Team = \"search\", user-agent = \"us/1\" }\n\
+                 body = { top_k = 20, options = { think = false, stop = [\"a\"] } }\n\
+                 forward_headers = [\"x-user-*\", \"*-key\", \"x-hop\"]";
+    let gateway = Setup::with_backend(&backend, lines).start();
+    let fields =
+        "X-User-Id: 7\r\nX-Other: no\r\nX-Api-Key: secret\r\nCookie: a=b\r\nX-Hop: no\r\nConnection: x-hop\r\n";
+    let body = question("a").replace("\"model\"", "\"top_k\":1,\"model\"");
+    gateway.ask(post_with(CHAT, fields, &body)).expect(200);
+    let request = backend.requests()[0].clone();
+    let (head, sent) = (request.head.to_ascii_lowercase(), request.text());
+    assert!(head.contains("x-team: search\r\n") && head.contains("user-agent: us/1"), "{head}");
+    assert!(head.contains("x-user-id: 7"), "{head}");
+    for never in ["x-other", "x-api-key", "cookie", "x-hop", "ringway/"] {
+        assert!(!head.contains(never), "{never} in {head}");
+    }
+    // What the client says itself counts.
+    assert_eq!(sent, format!("{{\"options\":{{\"stop\":[\"a\"],\"think\":false}},{}", &body[1..]));
+    // Another value is another question.
+    let other = fields.replace("Id: 7", "Id: 8");
+    assert_eq!(gateway.ask(post_with(CHAT, &other, &body)).expect(200).cache(), "MISS");
+    assert_eq!(gateway.ask(post_with(CHAT, fields, &body)).expect(200).cache(), "HIT");
+}
+
+#[test]
+fn a_backend_that_refuses_stream_options_is_asked_without() {
+    let backend = Backend::answering(|request| match request.text().contains("stream_options") {
+        true => answer(
+            400,
+            r#"{"error":{"message":"Unrecognized request argument supplied: stream_options","type":"invalid_request_error"}}"#,
+        ),
+        false => stream(&["x"]),
+    });
+    let gateway = Setup::with_backend(&backend, "").start();
+    for what in ["a", "b"] {
+        gateway.ask(post(CHAT, &streamed_question(what))).expect(200);
+    }
+    let asked: Vec<bool> = backend.requests().iter().map(|request| request.text().contains("stream_options")).collect();
+    assert_eq!(asked, [true, false, false], "once more, and not again");
+}

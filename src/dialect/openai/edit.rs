@@ -1,11 +1,13 @@
 //! Edits of a request before it is forwarded: a few places are replaced, all other bytes stay as the client sent them.
 //! Owned by the exchange; holds spans and borrowed text, never bytes of its own. Must never change anything else.
 
+use smallvec::SmallVec;
+
 use crate::dialect::facts::{Others, RequestFacts, UsagePlace};
 use crate::wire::Span;
 use crate::wire::json::{json_string_len, write_json_string};
 
-/// A model name and a usage option: no request needs more.
+/// A model name and a usage option: more than these are members that a backend wants.
 const EDITS: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +17,7 @@ enum Replacement<'a> {
     /// The same without quotes and escapes.
     Plain(&'a str),
     /// Written verbatim.
-    Raw(&'static [u8]),
+    Raw(&'a [u8]),
 }
 
 impl Replacement<'_> {
@@ -29,10 +31,9 @@ impl Replacement<'_> {
 }
 
 /// Replacements in one body, in order of position.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Edits<'a> {
-    edits: [(Span, Replacement<'a>); EDITS],
-    count: usize,
+    edits: SmallVec<[(Span, Replacement<'a>); EDITS]>,
 }
 
 impl Default for Edits<'_> {
@@ -44,11 +45,11 @@ impl Default for Edits<'_> {
 impl<'a> Edits<'a> {
     /// No edits: the body is written unchanged.
     pub fn new() -> Edits<'a> {
-        Edits { edits: [(Span::default(), Replacement::Raw(b"")); EDITS], count: 0 }
+        Edits { edits: SmallVec::new() }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.edits.is_empty()
     }
 
     /// Replaces the model name with `name`; no effect if the request has none. Once per request.
@@ -63,6 +64,14 @@ impl<'a> Edits<'a> {
     /// Replaces the model name in a form's field at `span` with `name`. Once per request.
     pub fn rename_field(&mut self, span: Span, name: &'a str) {
         self.add(span, Replacement::Plain(name));
+    }
+
+    /// Puts `member` (a name, a value and a comma) in front of the members of the object that `body` is, which has some.
+    pub fn add_member(&mut self, body: &[u8], member: &'a [u8]) {
+        if let Some(place) = memchr::memchr(b'{', body) {
+            let at = place as u32 + 1;
+            self.add(Span { start: at, end: at }, Replacement::Raw(member));
+        }
     }
 
     /// Asks for a usage event at the end of the stream; no effect if the client did, or there is no stream. Once per
@@ -81,30 +90,20 @@ impl<'a> Edits<'a> {
     }
 
     fn add(&mut self, span: Span, replacement: Replacement<'a>) {
-        debug_assert!(self.count < EDITS, "more edits than a request needs");
-        if self.count >= EDITS {
-            return;
-        }
-        let mut place = self.count;
-        while place > 0 && self.edits[place - 1].0.start > span.start {
-            self.edits[place] = self.edits[place - 1];
-            place -= 1;
-        }
-        self.edits[place] = (span, replacement);
-        self.count += 1;
+        let place = self.edits.iter().rposition(|(other, _)| other.start <= span.start).map_or(0, |place| place + 1);
+        self.edits.insert(place, (span, replacement));
     }
 
     /// Length of `input` with the edits applied: the Content-Length to send.
     pub fn edited_len(&self, input: &[u8]) -> usize {
-        let edits = &self.edits[..self.count];
-        edits.iter().fold(input.len(), |len, (span, replacement)| len - span.len() + replacement.len())
+        self.edits.iter().fold(input.len(), |len, (span, replacement)| len - span.len() + replacement.len())
     }
 
     /// Appends `input` with the edits applied. `input` must be the bytes the facts were read from.
     pub fn write(&self, input: &[u8], out: &mut Vec<u8>) {
         out.reserve(self.edited_len(input));
         let mut copied = 0;
-        for (span, replacement) in &self.edits[..self.count] {
+        for (span, replacement) in &self.edits {
             out.extend_from_slice(Span::new(copied, span.start as usize).of(input));
             match replacement {
                 Replacement::Text(text) => write_json_string(out, text),

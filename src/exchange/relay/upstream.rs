@@ -64,6 +64,8 @@ pub struct PendingResponse<'a> {
     work: Work,
     /// Nothing but the connection's end says where the answer's is.
     unframed: bool,
+    /// Whether usage was asked for that the client did not ask for.
+    usage_hidden: bool,
     /// How long the backend asked to be left alone.
     hint_ms: Option<u64>,
     /// Why another answer would be better than this one.
@@ -112,6 +114,7 @@ impl<'a> PendingResponse<'a> {
             held.reserve_exact(length as usize); // made once, and exactly
         }
         let unframed = answer.head.framing == Framing::UntilClose;
+        let usage_hidden = answer.usage_hidden;
         let mut source = Source::new(core, lease, answer, head.coding, deadlines, flight);
         if matches!(work, Work::Events(_)) {
             source.watch_events();
@@ -126,6 +129,7 @@ impl<'a> PendingResponse<'a> {
             body: Body::More,
             work,
             unframed,
+            usage_hidden,
             hint_ms,
             miss: None,
             plan: None,
@@ -147,6 +151,12 @@ impl<'a> PendingResponse<'a> {
 }
 
 impl PendingResponse<'_> {
+    /// Whether the backend refuses the option that was put into the request to learn of its usage.
+    pub fn refuses_usage(&self) -> bool {
+        let names = |name: &str| memchr::memmem::find(&self.held, name.as_bytes()).is_some();
+        self.usage_hidden && matches!(self.status, 400 | 422) && (names("stream_options") || names("include_usage"))
+    }
+
     /// Shows what has come to the flight's readers.
     pub fn open(&mut self, core: &Generation, waited_us: u64) {
         if let Some(mut answer_head) = self.answer_head.take() {

@@ -3,11 +3,15 @@
 
 use std::path::Path;
 
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use crate::config::extra::OWN_FIELDS;
 use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
 use crate::config::section::{FilePath, Placed, Section};
 use crate::config::snapshot::{
-    Backend, CertificateFiles, Connections, FastOpen, Health, HealthCheck, IncludeUsage, Tls,
+    Backend, CertificateFiles, Connections, Extra, FastOpen, Health, HealthCheck, IncludeUsage, Tls,
 };
 use crate::config::value::{self, Url};
 
@@ -16,6 +20,7 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
     let connections = bounds(section, ["connections_min", "connections_max"], report);
     let http2_connections = bounds(section, ["http2_connections_min", "http2_connections_max"], report);
     let health = health(section, report);
+    let extra = extra(section, report);
     let url_at = section.place("url");
     let url: Option<Url> = section.take("url");
     let tls = match &url {
@@ -48,8 +53,32 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         timeout_stream_ms: section.take_optional("timeout_stream")?,
         fast_open: if section.take("fast_open")? { FastOpen::On } else { FastOpen::Off },
         include_usage: if section.take("include_usage")? { IncludeUsage::Ask } else { IncludeUsage::Leave },
+        extra: extra?,
         health: health?,
     })
+}
+
+/// What requests have besides what their clients said.
+fn extra(section: &mut Section, report: &mut Report<'_>) -> Option<Extra> {
+    let headers: Option<Option<Vec<(Placed<String>, SecretString)>>> = section.take_optional("headers");
+    let members: Option<Option<Map<String, Value>>> = section.take_optional("body");
+    let forward: Option<Option<Vec<Placed<String>>>> = section.take_optional("forward_headers");
+    for name in forward.iter().flatten().flatten() {
+        let lower = name.value.to_ascii_lowercase();
+        if OWN_FIELDS.contains(&&*lower) {
+            let what = format!("{lower} is never forwarded");
+            let remedy = "take it out; credentials of backends are their api_key";
+            report.add(name.at, "backend.forward_headers", what, remedy);
+        }
+    }
+    let headers = headers?.into_iter().flatten().map(|(name, value)| (name.value, value)).collect();
+    let members = members?.into_iter().flatten().map(|(name, value)| {
+        let name = Value::String(name).to_string();
+        let whole = format!("{name}:{value},").into_bytes();
+        (name, whole)
+    });
+    let forward = forward?.into_iter().flatten().map(|name| name.value.to_ascii_lowercase());
+    Some(Extra::new(headers, members.collect(), forward.collect()))
 }
 
 /// The bounds that the two keys set.
