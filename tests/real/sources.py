@@ -523,7 +523,7 @@ def a_node_starts_without_its_store(store):
     check("it starts with the copy beside garbage", node.asks() == "backend two" and node.source()["kept_copy"])
     node.ends()
     # So it is with one that this machine does not support.
-    store.put(document(one).replace("64MiB", "60TiB"))
+    store.put(document(one) + '[server]\nrequest_memory = "60TiB"\n')
     node = Node(store, directory=node.directory)
     check("it starts with the copy beside what does not fit", node.asks() == "backend two" and "60TiB" in node.words(), node.words())
     node.ends()
