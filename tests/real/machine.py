@@ -1,5 +1,6 @@
 """The service on a machine of its own: systemd-nspawn boots a Debian, in which the gateway is installed, started, reloaded,
-stalled, killed, drained under streams, rotated and removed. Takes the program and a directory for the machine; wants root. Standard library only.
+stalled, killed, drained under streams, upgraded, rotated and removed, and every command of the operations guide is run. Takes the program, a directory for the machine,
+and the Debian package; wants root. Standard library only.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ import time
 
 from house import check, die_with_parent, libc, run, verdict
 
-PACKAGES = "systemd,systemd-sysv,dbus,logrotate,iproute2,procps,bash-completion"
+PACKAGES = "systemd,systemd-sysv,dbus,logrotate,iproute2,procps,curl,sysvinit-utils"
+GUIDE = pathlib.Path("docs/operations.md")
 PATIENCE_SECONDS = 60
 PORT, BACKEND_PORT, ADMIN_PORT = 8080, 9100, 9901
 SECRET = "sk-of-the-machine"
@@ -55,7 +57,7 @@ keys = ["sha256:{hashlib.sha256(SECRET.encode()).hexdigest()}"]
 
 CREDENTIAL = f"""
 [Service]
-LoadCredential=mock-key:/etc/ringway/mock.key
+LoadCredential=mock-key:/etc/ringway/credentials/mock-key
 """
 
 # A model server inside of the machine's network: it insists on its credential, and streams.
@@ -146,7 +148,7 @@ print(json.dumps({end: ends.count(end) for end in ends}), flush=True)
 class Machine:
     """A booted Debian. Its root is thrown away at the end; the image below it is kept for the next run."""
 
-    def __init__(self, program, directory):
+    def __init__(self, program, directory, package):
         directory.mkdir(parents=True, exist_ok=True)
         self.image, self.console = directory / "image", directory / "console.log"
         self.make_image()
@@ -154,6 +156,8 @@ class Machine:
         if self.program.exists():
             self.program.unlink()
         shutil.copy(program, self.program)
+        if package is not None:
+            shutil.copy(package, directory / "ringway.deb")
         # Standing alone, without a manager of its own around it; a network of its own with nothing but the loopback.
         command = ["systemd-nspawn", "--directory", self.image, "--volatile=overlay", "--private-network", "--boot"]
         command += ["--register=no", "--keep-unit", "--machine=ringway-machine", f"--bind-ro={directory}:/opt"]
@@ -337,10 +341,24 @@ def asking():
 
 
 def it_is_installed_as_the_readme_says():
-    m.sh("/opt/ringway install --apply")
-    m.sh("systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload")
+    section = pathlib.Path("README.md").read_text().split("\n## Install it\n")[1]
+    packages, toolchain, *rest = re.search(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[1].splitlines()
+    # In a second copy of the image, with this host's network and not booted.
+    fresh = ["systemd-nspawn", "--quiet", "--directory", m.image, "--volatile=overlay", "--register=no", "--keep-unit", "--pipe"]
+    # Where this host's network shows certificates of its own, its roots are trusted.
+    roots = "/etc/ssl/certs/ca-certificates.crt"
+    if pathlib.Path(roots).exists():
+        fresh += [f"--bind-ro={roots}:/opt/roots.crt", "--setenv=SSL_CERT_FILE=/opt/roots.crt", "--setenv=CURL_CA_BUNDLE=/opt/roots.crt"]
+    fresh += ["--machine=ringway-fresh", "bash", "-ec", f"cd\n{packages}\n{toolchain}\ncargo --version"]
+    out = subprocess.run(fresh, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_SECONDS * 10)
+    check("packages and toolchain come as the README says", out.returncode == 0 and re.search(r"^cargo 1\.", out.stdout, re.MULTILINE), out.stderr[-2000:])
+    # Not built again, which would take a quarter of an hour: `cargo` stands for the program that is there.
+    m.write("/usr/local/sbin/cargo", "#!/bin/sh\nmkdir -p target/release && cp /opt/ringway target/release/\n", "0755")
+    m.sh("\n".join(["cd /root", *rest]))
+    until(lambda: m.ask("/readyz") == 200, "the sample serves")
+    m.sh("systemctl disable --now ringway; rm -r /root/target")
     m.write("/etc/ringway/ringway.toml", CONFIGURATION, "0640")
-    m.write("/etc/ringway/mock.key", SECRET + "\n", "0600")
+    m.write("/etc/ringway/credentials/mock-key", SECRET + "\n", "0600")
     m.write("/etc/systemd/system/ringway.service.d/credential.conf", CREDENTIAL)
     m.sh("systemd-tmpfiles --create && systemctl daemon-reload")
     check("the configuration is root's and the group's", m.words("stat", "-c", "%U %G %a", "/etc/ringway/ringway.toml") == "root ringway 640")
@@ -422,6 +440,25 @@ def it_stops_under_load_without_cutting_a_stream():
     until(m.serves, "it serves")
 
 
+def a_new_program_takes_over_and_stops_without_cutting_a_stream():
+    clients = m.beside(CLIENTS, PORT, SECRET, STREAMS, CHUNKS)
+    assert (line := clients.stdout.readline()) == "running\n", line
+    pid = m.pid()
+    m.sh("cp /usr/local/bin/ringway /usr/local/bin/ringway.new && mv /usr/local/bin/ringway.new /usr/local/bin/ringway")
+    m.do("systemctl", "reload-or-restart", "ringway")
+    until(lambda: m.pid() not in (None, pid) and m.serves(), "another process serves")
+    check(f"{STREAMS} streams of the old one are whole", json.loads(clients.stdout.readline()) == {"whole": STREAMS})
+    until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "the old one ends")
+    clients = m.beside(CLIENTS, PORT, SECRET, STREAMS, CHUNKS)
+    assert (line := clients.stdout.readline()) == "running\n", line
+    m.do("systemctl", "stop", "ringway")
+    ends = json.loads(clients.stdout.readline())
+    check(f"{STREAMS} streams of the new one are whole", ends == {"whole": STREAMS}, ends)
+    check("it ended well", m.shows("ActiveState", "Result") == ["inactive", "success"], m.journal())
+    m.do("systemctl", "start", "ringway")
+    until(m.serves, "it serves")
+
+
 def the_log_is_rotated_and_no_line_is_lost():
     with asking() as done:
         for _ in range(3):
@@ -434,6 +471,55 @@ def the_log_is_rotated_and_no_line_is_lost():
     check("and has one line", lines() == sorted(f"one-of-many-{number}" for number in range(len(done))), lines())
     owners = m.words("bash", "-c", "stat -c '%U %G %a' /var/log/ringway/access.log* | sort -u")
     check("the new files are the service's, and nobody else reads them", owners == "ringway ringway 640", owners)
+
+
+def every_command_of_the_guide_runs():
+    text = GUIDE.read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    unknown = {kind for kind, _ in blocks} - {"sh", "docker"}
+    check("the guide has no block that is not run here or, of a container, by the stage `deploy`", not unknown, unknown)
+    profiles = [pathlib.Path(path) for kind, block in blocks if kind == "docker" for path in re.findall(r"seccomp=(\S+)", block)]
+    check("the container's profile is there", profiles and all(json.loads(path.read_text())["syscalls"] for path in profiles))
+    m.inside("systemctl", "disable", "--now", "ringway.service")
+    m.do("install", "-m", "755", "/opt/ringway", "/usr/local/bin/ringway")
+    m.write("/etc/ringway/ringway.toml", CONFIGURATION, "0640")
+    seen = set()
+    for _, block in (found for found in blocks if found[0] == "sh"):
+        status, out = m.inside("bash", "-euo", "pipefail", "-c", block)
+        check(block.strip().splitlines()[0], status == 0, f"{status}\n{block}\n{out}\n{m.journal()}")
+        if "enable --now" in block:
+            until(m.serves, "it serves")
+            for called in range(3):
+                check("a request passes", m.chat(called=f"of-the-guide-{called}") == 200)
+            until(lambda: "of-the-guide-2" in m.words("cat", "/var/log/ringway/access.log"), "the lines are in the log")
+            for line in m.words("cat", "/var/log/ringway/access.log").splitlines():
+                seen |= set(json.loads(line))
+    fields = pathlib.Path("docs/access-log.md").read_text()
+    missing = {field for field in seen if f"`{field}`" not in fields}
+    check(f"each field of the log is in its page: {', '.join(sorted(seen))}", seen and not missing, missing)
+
+
+def it_comes_as_a_package_too():
+    if PACKAGE is None:
+        return print("left out: no package was given")
+    m.inside("bash", "-c", "systemctl stop ringway.service; systemctl reset-failed; ringway uninstall --apply; rm -rf /etc/ringway /etc/systemd/system/ringway*; systemctl daemon-reload; userdel ringway")
+    m.do("dpkg", "--install", "/opt/ringway.deb")
+    check("nothing is started", m.shows("ActiveState") == ["inactive"], str(m.shows("ActiveState", "Result", "ExecMainStatus")) + m.journal())
+    check("what was installed is as packed", m.words("dpkg", "--verify", "ringway") == "")
+    m.write("/etc/ringway/ringway.toml", CONFIGURATION.replace('"credential:mock-key"', f'"{SECRET}"'), "0640")
+    check("its configuration is root's and the group's", m.sh("systemd-tmpfiles --create && stat -c '%U %G %a' /etc/ringway/ringway.toml").strip() == "root ringway 640")
+    status, out = m.inside("systemd-analyze", "verify", "ringway.service", "ringway.slice")
+    check("systemd-analyze verify has nothing to say", (status, out.strip()) == (0, ""), out)
+    m.do("systemctl", "enable", "--now", "ringway")
+    until(m.serves, "it serves")
+    check("a request passes", m.chat() == 200)
+    pid = m.pid()
+    m.do("dpkg", "--install", "/opt/ringway.deb")
+    check("installed again, it serves", m.serves() and m.chat() == 200, m.journal())
+    m.do("dpkg", "--purge", "ringway")
+    left = m.words("bash", "-c", "ls -d /usr/bin/ringway /usr/lib/systemd/system/ringway.* /etc/logrotate.d/ringway /var/lib/ringway /etc/ringway 2>/dev/null || true")
+    check("purged, nothing is left", left == "", left)
+    check("and nothing runs", m.chat() == "ConnectionRefusedError" and not pathlib.Path(f"/proc/{pid}").exists())
 
 
 def it_is_uninstalled():
@@ -452,17 +538,21 @@ SCENARIOS = [
     a_process_that_cannot_even_say_so_is_restarted_by_the_watchdog,
     a_killed_one_comes_back,
     it_stops_under_load_without_cutting_a_stream,
+    a_new_program_takes_over_and_stops_without_cutting_a_stream,
     the_log_is_rotated_and_no_line_is_lost,
     it_is_uninstalled,
+    every_command_of_the_guide_runs,
+    it_comes_as_a_package_too,
 ]
 
 if os.geteuid() != 0:
     sys.exit("a machine is booted by root alone")
-m = Machine(sys.argv[1], pathlib.Path(sys.argv[2]).resolve())
+PACKAGE = pathlib.Path(sys.argv[3]) if sys.argv[3:] and sys.argv[3].endswith(".deb") else None
+m = Machine(sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), PACKAGE)
 try:
     backend = m.beside(BACKEND, BACKEND_PORT, SECRET, 0.05)
     backend.stdout.readline()
-    run(SCENARIOS, sys.argv[3:])
+    run(SCENARIOS, [chosen for chosen in sys.argv[3:] if not chosen.endswith(".deb")])
 finally:
     m.end()
 verdict()
