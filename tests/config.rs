@@ -322,7 +322,7 @@ fn keys_expire_and_are_disabled_and_models_are_named_by_patterns() {
         "#,
         "4".repeat(64),
     ));
-    let standing = |byte, unix_ms| snapshot.credential(&[byte; 32]).unwrap().1.standing(unix_ms);
+    let standing = |byte, unix_ms| snapshot.credential(&[byte; 32]).unwrap().1.standing(|| unix_ms);
     let end_ms = 1_801_440_000_000;
     assert_eq!((standing(0x11, end_ms - 1), standing(0x11, end_ms)), (Standing::Accepted, Standing::Expired));
     assert_eq!((standing(0x22, u64::MAX), standing(0x33, 0)), (Standing::Accepted, Standing::Disabled));

@@ -104,7 +104,7 @@ fn which(snapshot: &Snapshot, key: &str, now_unix_ms: u64) -> Result<String, Fai
     };
     let tenant = &snapshot.tenants[tenant].name;
     let expires = credential.expires.as_ref().map(|moment| moment.spelled.as_str());
-    match (credential.standing(now_unix_ms), expires) {
+    match (credential.standing(|| now_unix_ms), expires) {
         (Standing::Accepted, None) => Ok(format!("tenant {tenant}, does not expire")),
         (Standing::Accepted, Some(expires)) => Ok(format!("tenant {tenant}, expires {expires}")),
         (Standing::Expired, expires) => {

@@ -22,13 +22,16 @@ impl Endpoint {
 
     /// The endpoint of a request path; a query is ignored. `/v1/models/NAME` is `Models` too.
     pub fn from_path(path: &[u8]) -> Endpoint {
-        match without_query(path) {
+        match path {
             b"/v1/chat/completions" => Endpoint::ChatCompletions,
             b"/v1/completions" => Endpoint::Completions,
             b"/v1/embeddings" => Endpoint::Embeddings,
             b"/v1/models" => Endpoint::Models,
             other if other.starts_with(b"/v1/models/") => Endpoint::Models,
-            _ => Endpoint::Other,
+            other => match without_query(other) {
+                bare if bare.len() < other.len() => Endpoint::from_path(bare),
+                _ => Endpoint::Other,
+            },
         }
     }
 

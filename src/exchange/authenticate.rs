@@ -36,7 +36,7 @@ pub fn principal(core: &Generation, client: &ClientConnection<'_>) -> Result<Pri
     let sha256: [u8; 32] = Sha256::digest(key).into();
     let (tenant, number) = core.snapshot.credential_place(&sha256).ok_or(Failure::UnknownCredential)?;
     let credential = &core.snapshot.tenants[tenant].credentials[number];
-    match credential.standing(unix_ms()) {
+    match credential.standing(unix_ms) {
         Standing::Accepted => Ok(Principal { tenant: Some(tenant), number, credential: sha256 }),
         Standing::Expired => Err(Failure::ExpiredCredential),
         Standing::Disabled => Err(Failure::DisabledCredential),

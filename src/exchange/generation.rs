@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::static_headers::StaticHeaders;
+use super::tags::AllTags;
 use crate::config::snapshot::Snapshot;
 use crate::net::tls::{AcceptSettings, TlsError};
 use crate::upstream::backend::BackendState;
@@ -22,6 +23,8 @@ pub struct Generation {
     pub upstreams: Rc<Upstreams>,
     /// What all requests to a backend say, in the order of the snapshot's backends.
     pub static_headers: Vec<StaticHeaders>,
+    /// By what stored answers can be purged.
+    pub tags: AllTags,
 }
 
 impl Deref for Generation {
@@ -44,6 +47,7 @@ impl Generation {
         let before = before.map(|before| &*before.upstreams);
         Ok(Generation {
             upstreams: Rc::new(Upstreams::new(core.handle.clone(), node.clone(), before)?),
+            tags: AllTags::of(&snapshot),
             static_headers: snapshot.backends.iter().map(StaticHeaders::of).collect(),
             snapshot,
             node,

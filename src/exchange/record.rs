@@ -162,7 +162,10 @@ pub fn begin(core: &Generation, client: &ClientConnection<'_>) -> RequestRecord 
     let path = head.path.of(client.pending());
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
     record.client = client.client;
-    (record.endpoint, record.dialect) = (Endpoint::from_path(path), Dialect::of_path(path));
+    record.endpoint = Endpoint::from_path(path);
+    if record.endpoint == Endpoint::Other {
+        record.dialect = Dialect::of_path(path);
+    }
     if let Some(traces) = &core.snapshot.traces {
         record.trace = Some(TraceContext::begin(&traces.sampling, head, client.pending()));
     }

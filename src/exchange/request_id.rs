@@ -20,9 +20,10 @@ impl RequestId {
                 id.length = sent.len() as u8;
             }
             _ => {
-                let rng = (u128::from(random_u64()) << 64) | u128::from(random_u64());
-                for (place, byte) in id.bytes[..32].iter_mut().enumerate() {
-                    *byte = b"0123456789abcdef"[(rng >> (124 - 4 * place)) as usize & 15];
+                let drawn = [random_u64(), random_u64()];
+                let halves = drawn.into_iter().flat_map(|bits| [(bits >> 32) as u32, bits as u32]);
+                for (digits, half) in id.bytes.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
+                    *digits = hex(half);
                 }
                 id.length = 32;
             }
@@ -32,5 +33,27 @@ impl RequestId {
 
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
+    }
+}
+
+/// The eight digits of a number, all at once.
+fn hex(bits: u32) -> [u8; 8] {
+    let mut digits = u64::from(bits);
+    digits = (digits << 16 | digits) & 0x0000_FFFF_0000_FFFF;
+    digits = (digits << 8 | digits) & 0x00FF_00FF_00FF_00FF;
+    digits = (digits << 4 | digits) & 0x0F0F_0F0F_0F0F_0F0F;
+    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (digits + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hex;
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for bits in [0, 1, 9, 10, 0x1234_5678, 0x9abc_def0, 0xdead_beef, u32::MAX, 0xa0a0_0909] {
+            assert_eq!(hex(bits).to_vec(), format!("{bits:08x}").into_bytes());
+        }
     }
 }

@@ -23,7 +23,6 @@ use super::record::{self, CacheMark, RequestRecord, Truncation};
 use super::relay::{self, Next, Reader, Role};
 use super::spend::{Permit, Spender};
 use super::store::CompletionGuard;
-use super::tags::Tags;
 use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
 use super::{admit, decode, exchange_span, fingerprint, spend};
@@ -313,7 +312,7 @@ async fn answer_request(
     if core.snapshot.cache.key == KeyShown::Shown {
         record.key = fingerprint;
     }
-    let tags = Tags::of(&core.snapshot, admission.model, record.tenant);
+    let tags = core.tags.get(admission.model, record.tenant);
     let acceptable = Acceptable { form, max_age_ms: request.directives.max_age_ms, tags };
     let mark = match fingerprint {
         None => CacheMark::Bypass,

@@ -14,16 +14,29 @@ pub struct Tags {
     pub(super) tenant: u16,
 }
 
-impl Tags {
-    /// Of an answer of `model` to a request of `tenant`, by their places in the snapshot.
-    pub fn of(snapshot: &Snapshot, model: usize, tenant: Option<usize>) -> Tags {
-        let tenant = tenant.filter(|_| snapshot.cache.scope != Scope::Shared);
-        let model = &snapshot.models[model];
-        Tags {
+/// The tags of all models and tenants of a snapshot: names are hashed once.
+pub struct AllTags {
+    models: Vec<Tags>,
+    tenants: Vec<u16>,
+}
+
+impl AllTags {
+    pub fn of(snapshot: &Snapshot) -> AllTags {
+        let models = snapshot.models.iter().map(|model| Tags {
             model: group(b'm', &model.name),
             version: group(b'v', &model.version),
-            tenant: tenant.map_or(0, |tenant| group(b't', &snapshot.tenants[tenant].name)),
-        }
+            tenant: 0,
+        });
+        let tenants = snapshot.tenants.iter().map(|tenant| match snapshot.cache.scope {
+            Scope::Shared => 0,
+            Scope::Tenant | Scope::Key => group(b't', &tenant.name),
+        });
+        AllTags { models: models.collect(), tenants: tenants.collect() }
+    }
+
+    /// Of an answer of `model` to a request of `tenant`, by their places in the snapshot.
+    pub fn get(&self, model: usize, tenant: Option<usize>) -> Tags {
+        Tags { tenant: tenant.map_or(0, |tenant| self.tenants[tenant]), ..self.models[model] }
     }
 }
 

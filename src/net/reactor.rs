@@ -2,7 +2,7 @@
 //! notifications and timers. monoio only runs the tasks; its own ring supports neither multishot receives nor unawaited
 //! sends, so nothing is queued on it. Owned by the core's thread; served, and waited on, whenever no task is runnable.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::RawFd;
@@ -46,6 +46,8 @@ thread_local! {
     static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
     /// Waits and sleeps dropped while the reactor was borrowed; its next user removes them.
     static ENDED: RefCell<Vec<Ended>> = const { RefCell::new(Vec::new()) };
+    /// Whether there are any: looked at after each use of the reactor.
+    static ANY_ENDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A dropped wait or sleep, by its key.
@@ -172,7 +174,9 @@ fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
         let reactor = reactor.as_mut().expect("made above");
         let result = act(reactor);
         reactor.end_what_was_dropped();
-        std::mem::swap(&mut discarded, &mut reactor.discarded);
+        if !reactor.discarded.is_empty() {
+            std::mem::swap(&mut discarded, &mut reactor.discarded);
+        }
         Ok(result)
     });
     drop(discarded);
@@ -183,6 +187,7 @@ fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> io::Result<R> {
 fn end_dropped(what: Ended) {
     // If the list is gone, the thread is ending and its reactor is gone too.
     if ENDED.try_with(|ended| ended.borrow_mut().push(what)).is_ok() {
+        ANY_ENDED.set(true);
         let is_free = REACTOR
             .try_with(|reactor| reactor.try_borrow_mut().is_ok_and(|reactor| reactor.is_some()))
             .unwrap_or(false);
@@ -314,6 +319,9 @@ impl Reactor {
     }
 
     fn end_what_was_dropped(&mut self) {
+        if !ANY_ENDED.replace(false) {
+            return;
+        }
         while let Some(ended) = ENDED.try_with(|ended| ended.borrow_mut().pop()).ok().flatten() {
             match ended {
                 Ended::Wait(index) => self.end_wait(index),

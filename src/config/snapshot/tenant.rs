@@ -55,11 +55,11 @@ pub enum Standing {
 }
 
 impl Credential {
-    /// Whether it is accepted at `unix_ms`.
-    pub fn standing(&self, unix_ms: u64) -> Standing {
+    /// Whether it is accepted at `unix_ms`, which is read only if it expires.
+    pub fn standing(&self, unix_ms: impl FnOnce() -> u64) -> Standing {
         match (self.state, &self.expires) {
             (CredentialState::Disabled, _) => Standing::Disabled,
-            (CredentialState::Enabled, Some(expires)) if expires.unix_ms <= unix_ms => Standing::Expired,
+            (CredentialState::Enabled, Some(expires)) if expires.unix_ms <= unix_ms() => Standing::Expired,
             (CredentialState::Enabled, _) => Standing::Accepted,
         }
     }

@@ -18,30 +18,79 @@ pub struct Fields {
     list: Vec<Field>,
     /// Union of the marks of all names: a name whose mark is missing is absent, the result of most look-ups.
     marks: u64,
+    /// For each name of [`INDEXED`], one more than the place of its first field; 0 for none.
+    first: [u16; INDEXED.len()],
 }
 
-/// One bit of 64, independent of case.
-fn mark(name: &[u8]) -> u64 {
-    let last = name.last().map_or(0, u8::to_ascii_lowercase);
-    1 << ((name.len() + usize::from(last) * 7) % 64)
+/// Names that every request is asked for. Where they stand is found out once, and kept with a head that comes again.
+const INDEXED: [&str; 9] = [
+    "x-request-id",
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "content-type",
+    "content-encoding",
+    "openai-beta",
+    "anthropic-version",
+    "anthropic-beta",
+];
+
+/// The bit of a name among 64, independent of case.
+const fn bit(name: &[u8]) -> usize {
+    let last = match name.last() {
+        Some(last) => last.to_ascii_lowercase(),
+        None => 0,
+    };
+    (name.len() + last as usize * 3) % 64
+}
+
+const fn mark(name: &[u8]) -> u64 {
+    1 << bit(name)
+}
+
+/// By bit, one more than the place in [`INDEXED`]; 0 for none.
+const PLACES: [u8; 64] = {
+    let mut places = [0; 64];
+    let mut place = 0;
+    while place < INDEXED.len() {
+        let bit = bit(INDEXED[place].as_bytes());
+        assert!(places[bit] == 0, "two indexed names share a bit");
+        place += 1;
+        places[bit] = place as u8;
+    }
+    places
+};
+
+/// The place in [`INDEXED`] of a name in lower case.
+#[inline(always)]
+fn indexed(name: &str) -> Option<usize> {
+    let place = usize::from(PLACES[bit(name.as_bytes())]).checked_sub(1)?;
+    (INDEXED[place] == name).then_some(place)
 }
 
 impl Fields {
     pub(super) fn clear(&mut self) {
         self.list.clear();
-        self.marks = 0;
+        (self.marks, self.first) = (0, Default::default());
     }
 
     /// Adds a field with name and value in `buffer`.
     pub(super) fn push(&mut self, field: Field, buffer: &[u8]) {
-        self.marks |= mark(field.name.of(buffer));
+        let name = field.name.of(buffer);
+        self.marks |= mark(name);
         self.list.push(field);
+        if let Some(place) = usize::from(PLACES[bit(name)]).checked_sub(1)
+            && self.first[place] == 0
+            && is_name(name, INDEXED[place])
+        {
+            self.first[place] = u16::try_from(self.list.len()).unwrap_or(0); // a head has no room for so many
+        }
     }
 
     /// Copies the fields of another head, with other values for the fields at the indices in `filled`, in order.
     /// Everything after such a value shifts with its end.
     pub(super) fn fill(&mut self, from: &Fields, filled: impl Iterator<Item = (usize, Span)>) {
-        self.marks = from.marks;
+        (self.marks, self.first) = (from.marks, from.first);
         self.list.clear();
         let (mut filled, mut by) = (filled.peekable(), 0);
         for (index, field) in from.list.iter().enumerate() {
@@ -67,9 +116,15 @@ impl Fields {
     }
 
     /// The value of the first field called `name`, ignoring case. The name has letters, digits and hyphens only.
-    #[inline]
+    #[inline(always)]
     pub fn get<'a>(&self, buffer: &'a [u8], name: &str) -> Option<&'a [u8]> {
-        self.get_all(buffer, name).next()
+        match indexed(name) {
+            Some(place) => {
+                let first = usize::from(self.first[place]).checked_sub(1)?;
+                self.list.get(first).map(|field| field.value.of(buffer))
+            }
+            None => self.get_all(buffer, name).next(),
+        }
     }
 
     /// The same for a name that is not a constant: any token.
@@ -79,15 +134,25 @@ impl Fields {
     }
 
     /// The values of all fields called `name`, in order.
-    #[inline]
+    #[inline(always)]
     pub fn get_all<'a>(&self, buffer: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let list = if self.marks & mark(name.as_bytes()) == 0 { &[] } else { &self.list[..] };
+        let start = match indexed(name) {
+            // Of none, behind the last.
+            Some(place) => usize::from(self.first[place]).wrapping_sub(1),
+            None if self.marks & mark(name.as_bytes()) == 0 => usize::MAX,
+            None => 0,
+        };
+        let list = self.list.get(start..).unwrap_or(&[]);
         list.iter().filter(move |field| is_named(field, buffer, name)).map(move |field| field.value.of(buffer))
     }
 
     /// Removes every field called `name`.
     pub fn remove(&mut self, buffer: &[u8], name: &str) {
-        self.list.retain(|field| !is_named(field, buffer, name));
+        let mut list = std::mem::take(&mut self.list);
+        list.retain(|field| !is_named(field, buffer, name));
+        self.clear();
+        self.list.reserve(list.len());
+        list.into_iter().for_each(|field| self.push(field, buffer));
     }
 
     /// Whether any field called `name`, read as a comma-separated list (RFC 9110 5.6.1), contains the element `token`,
@@ -185,7 +250,50 @@ pub(super) fn are_values(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_name, is_token};
+    use super::{Field, Fields, INDEXED, is_name, is_token};
+    use crate::wire::Span;
+
+    #[test]
+    fn look_ups_find_what_a_look_at_every_field_finds() {
+        let names = [&INDEXED[..], &["x-stainless-os", "accept", "x-api-kez", "content-typf", "a"]].concat();
+        for seed in 0..2_000_u64 {
+            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            let mut below = |most: usize| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state % most as u64) as usize
+            };
+            let (mut buffer, mut fields, mut naive) = (Vec::new(), Fields::default(), Vec::new());
+            for number in 0..below(12) {
+                let mut name = names[below(names.len())].to_owned();
+                if below(2) == 0 {
+                    name.make_ascii_uppercase();
+                }
+                let start = buffer.len();
+                buffer.extend_from_slice(name.as_bytes());
+                let middle = buffer.len();
+                buffer.extend_from_slice(number.to_string().as_bytes());
+                naive.push((name.to_lowercase(), number.to_string().into_bytes()));
+                fields.push(Field { name: Span::new(start, middle), value: Span::new(middle, buffer.len()) }, &buffer);
+            }
+            if below(3) == 0 {
+                let gone = names[below(names.len())];
+                fields.remove(&buffer, gone);
+                naive.retain(|(name, _)| name != gone);
+            }
+            let mut copy = Fields::default();
+            copy.fill(&fields, std::iter::empty());
+            for name in &names {
+                let all: Vec<&[u8]> = naive.iter().filter(|(of, _)| of == name).map(|(_, value)| &value[..]).collect();
+                for fields in [&fields, &copy] {
+                    assert_eq!(fields.get_all(&buffer, name).collect::<Vec<_>>(), all, "seed {seed}, {name}");
+                    assert_eq!(fields.get(&buffer, name), all.first().copied(), "seed {seed}, {name}");
+                    assert_eq!(fields.find(&buffer, name), all.first().copied(), "seed {seed}, {name}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn names_are_the_same_in_any_case_and_no_other() {
