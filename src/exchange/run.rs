@@ -443,7 +443,7 @@ fn understand(
         && is_plain
         && let (Ok(fingerprint), Some(facts)) = (&fingerprint, &request.facts)
     {
-        let tags = Tags::of(&core.snapshot, admission.model, principal.tenant);
+        let tags = core.tags.get(admission.model, principal.tenant);
         request.batch = Batch::of(core, fingerprint, parse::body_bytes(client, &request.body), facts, tags, scratch);
     }
     scratch.shrink();
