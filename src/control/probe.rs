@@ -3,6 +3,7 @@
 //! time and in bytes; leaves neither task nor connection behind.
 
 mod fault; // error messages for operators
+mod side_by_side; // several at once, for a command
 mod talk; // HTTP over a stream
 
 use std::rc::Rc;
@@ -19,6 +20,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::snapshot::{Backend, CredentialField, Protocol};
 use crate::net::Dial;
 use crate::net::tls::{TlsContext, TlsFault, TlsSettings};
+
+pub use side_by_side::ask_all;
 
 /// Most body bytes that are read, and ignored, so that the server sees a complete exchange instead of a client that
 /// hangs up. Health pages have a few hundred.

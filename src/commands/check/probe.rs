@@ -1,12 +1,8 @@
 //! `ringway check --probe`: asks every backend for its models, as a request would reach it: name, connection, certificate,
 //! credential, model names. Owns nothing; sends no request that costs.
 
-use std::rc::Rc;
-
-use tokio::task::LocalSet;
-
 use crate::config::snapshot::{Backend, Snapshot};
-use crate::control::probe::{Answer, Target, ask_for};
+use crate::control::probe::{Answer, Target, ask_all};
 use crate::cores::{resolve, secure};
 
 /// For a backend, all its addresses together.
@@ -28,32 +24,17 @@ pub struct Probed {
 pub fn probe(snapshot: &Snapshot) -> Result<Probed, String> {
     let tls = secure::settings(snapshot)?;
     let (addresses, unresolved) = resolve::addresses(snapshot);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let answers = LocalSet::new().block_on(&runtime, async {
-        let asked = snapshot.backends.iter().zip(addresses).zip(&tls).map(|((backend, addresses), tls)| {
-            let target = Target::of(backend, "/v1/models", TIMEOUT_MS, tls.as_ref());
-            tokio::task::spawn_local(async move {
-                match addresses.is_empty() {
-                    true => Ok(None),
-                    false => ask_for(&Rc::new(target?), &addresses, LIST_BYTES).await.map(Some),
-                }
-            })
-        });
-        let asked: Vec<_> = asked.collect();
-        let mut answers = Vec::new();
-        for task in asked {
-            answers.push(task.await.unwrap_or_else(|_| Err("the probe itself failed".to_owned())));
-        }
-        answers
+    let asked = snapshot.backends.iter().zip(&addresses).zip(&tls).map(|((backend, addresses), tls)| {
+        (Target::of(backend, "/v1/models", TIMEOUT_MS, tls.as_ref()), addresses.clone())
     });
-    runtime.shutdown_background();
+    let answers = ask_all(asked.collect(), LIST_BYTES)?;
     let mut probed = Probed { errors: unresolved, good: Vec::new() };
     for (place, (backend, answer)) in snapshot.backends.iter().zip(answers).enumerate() {
         match answer {
             // Its name is among the unresolved ones.
-            Ok(None) => {}
+            Err(_) if addresses[place].is_empty() => {}
             Err(why) => probed.errors.push(format!("backend {}: {why}", backend.name)),
-            Ok(Some(answer)) => judge(snapshot, place, backend, &answer, &mut probed),
+            Ok(answer) => judge(snapshot, place, backend, &answer, &mut probed),
         }
     }
     Ok(probed)
