@@ -175,6 +175,9 @@ fn every_key_refuses_values_of_other_types_at_its_own_name() {
         ["1.5", "1979-05-27", "{ x = 1 }", "[]", "[1]", "[[]]", "-1", "99999999999999999999", "\"\\u0000\"", "nan"];
     for key in KEYS {
         for value in values {
+            if value.starts_with('{') && matches!(key.kind, ringway::config::keys::Kind::Members) {
+                continue; // any table will do
+            }
             let text = from_examples(Some((key.table, key.name, value)));
             let problems = read(&text).expect_err(&text);
             let path = format!("{}.{}", key.table.name(), key.name);

@@ -441,7 +441,7 @@ const ROWS: &[Key] = &[
         example: "false" },
     Key { table: Backend, name: "headers", kind: Kind::Headers, absent: Optional,
         doc: "Header fields of all requests to it, as a table; values may be kept outside the file like api_key.",
-        example: r#"{ x-team = "search", x-project = "${PROJECT}" }"# },
+        example: r#"{ x-team = "search", x-project = "ringway" }"# },
     Key { table: Backend, name: "body", kind: Kind::Members, absent: Optional,
         doc: "Members of the JSON bodies of chat completions, completions and embeddings that clients do not send \
               themselves, as a table. They do not count in the cache's keys: change the model's version with them.",

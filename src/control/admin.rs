@@ -72,6 +72,9 @@ pub enum Listener {
     Unix(std::os::unix::net::UnixListener),
 }
 
+/// Purges a scope; its name for other nodes, and the purge's number.
+pub type Purge = Box<dyn Fn(&PurgeScope) -> (String, u64) + Send>;
+
 /// What the admin listener reports on.
 pub struct Parts {
     pub in_force: InForce,
@@ -81,7 +84,7 @@ pub struct Parts {
     /// Addresses that clients connect to.
     pub listening: Vec<String>,
     /// Makes no core serve what is in this scope; its name for other nodes, and the purge's number; see [`Admin::purged`].
-    pub purge: Box<dyn Fn(&PurgeScope) -> (String, u64) + Send>,
+    pub purge: Purge,
     /// Whether purges are written down, and snapshots of the cache.
     pub keeps: bool,
     pub snapshots: Arc<Snapshots>,

@@ -349,7 +349,7 @@ fn has_member(body: &[u8], name: &str, tape: &mut Tape) -> bool {
     if memchr::memmem::find(body, name.as_bytes()).is_none() {
         return false;
     }
-    let plain = name[1..name.len() - 1].as_bytes();
+    let plain = &name.as_bytes()[1..name.len() - 1];
     match json::parse_unchecked_names(body, tape) {
         Ok(_) => tape.root().members().any(|member| member.name.plain(body) == Some(plain)),
         // It was JSON before, so this does not happen; what is there twice is refused by backends.

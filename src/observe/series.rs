@@ -171,9 +171,12 @@ struct Slot<K> {
     amounts: [Counter; AMOUNTS],
 }
 
+/// Series that are allocated together, once the first of them counts.
+type Segment<K> = OnceLock<Box<[Slot<K>]>>;
+
 /// The series of one core.
 pub struct SeriesTable<K = Key> {
-    segments: Box<[OnceLock<Box<[Slot<K>]>>]>,
+    segments: Box<[Segment<K>]>,
     used: AtomicUsize,
 }
 

@@ -1,5 +1,10 @@
 //! What became of snapshots of the cache: written by the I/O core alone, read by the background core in place.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "words for a status page, between the I/O core and the background core alone"
+)]
+
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};

@@ -45,6 +45,7 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Source {
     /// As the file at this path says: in itself, or in a store.
     File(PathBuf, Origin),

@@ -60,7 +60,8 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
 
 /// What requests have besides what their clients said.
 fn extra(section: &mut Section, report: &mut Report<'_>) -> Option<Extra> {
-    let headers: Option<Option<Vec<(Placed<String>, SecretString)>>> = section.take_optional("headers");
+    type Headers = Vec<(Placed<String>, SecretString)>;
+    let headers: Option<Option<Headers>> = section.take_optional("headers");
     let members: Option<Option<Map<String, Value>>> = section.take_optional("body");
     let forward: Option<Option<Vec<Placed<String>>>> = section.take_optional("forward_headers");
     for name in forward.iter().flatten().flatten() {
