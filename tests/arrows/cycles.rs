@@ -13,7 +13,7 @@ pub fn cycles(files: &[(String, String)]) -> Vec<Vec<String>> {
         .iter()
         .enumerate()
         .map(|(index, (path, text))| {
-            let found = paths(&without_tests(&code_of(text)), &module_of(path));
+            let found = paths(without_tests(&code_of(text)), &module_of(path));
             let found = found.iter().filter_map(|path| {
                 let prefixes = (2..=path.len()).rev().map(|length| &path[..length]);
                 prefixes.filter_map(|prefix| modules.get(prefix)).next().copied()

@@ -271,7 +271,7 @@ fn money_is_in_the_metrics_and_in_the_log() {
 /// What `/v1/usage` says, with this query.
 fn usage(gateway: &Gateway, query: &str) -> serde_json::Value {
     let mut client = Client::connect(gateway.admin.unwrap());
-    client.send(&format!("GET /v1/usage{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    client.send(format!("GET /v1/usage{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     serde_json::from_str(client.response().expect(200).text()).unwrap()
 }
 
