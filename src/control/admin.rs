@@ -125,8 +125,6 @@ pub struct Admin {
     purged: Notify,
     snapshots: snapshot::State,
     reopen_asked: Notify,
-    /// One profile at a time: there is one timer.
-    profiling: Arc<Semaphore>,
     /// Those that share a Redis with this one.
     nodes: OnceCell<Rc<Nodes>>,
     traces: OnceCell<Rc<Exporter>>,
@@ -156,7 +154,6 @@ impl Admin {
             purged: Notify::new(),
             snapshots: snapshot::State::default(),
             reopen_asked: Notify::new(),
-            profiling: Arc::new(Semaphore::new(1)),
             nodes: OnceCell::new(),
             traces: OnceCell::new(),
             check_faults: RefCell::default(),

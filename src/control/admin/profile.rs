@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, HeaderValue};
 use hyper::{Response, StatusCode};
 use pprof::ProfilerGuardBuilder;
+use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::Admin;
@@ -23,6 +24,8 @@ use crate::net::raise_sigprof;
 /// Samples per second of each running thread. Not a divisor of any period of the program.
 pub const HERTZ: i32 = 99;
 const DEFAULT_SECONDS: u64 = 10;
+/// One profile at a time: the timer, and what its signal writes to, are the process's.
+static PROFILING: Semaphore = Semaphore::const_new(1);
 
 /// Stacks, the outermost function first behind the thread's name, and how often each was seen.
 pub type Stacks = BTreeMap<Vec<String>, u64>;
@@ -94,7 +97,7 @@ impl Admin {
             Err(message) => return refuse(StatusCode::BAD_REQUEST, "bad_query", &message),
         };
         // The permit goes with the thread: a client that leaves does not make room for a second timer.
-        let Ok(permit) = self.profiling.clone().try_acquire_owned() else {
+        let Ok(permit) = PROFILING.try_acquire() else {
             return refuse(StatusCode::CONFLICT, "busy", "The node is being profiled already; wait for that to end.");
         };
         info!("profiling for {seconds} s");

@@ -48,6 +48,9 @@ fn admin(admin: &str) -> Rc<Admin> {
     })
 }
 
+/// Held by who profiles.
+static PROFILE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 thread_local! {
     /// How many purges there have been.
     static PURGED: Cell<u64> = const { Cell::new(0) };
@@ -65,6 +68,8 @@ fn outcome(ended: reload::Ended, generation: u64) -> reload::Outcome {
 type Answer = Response<super::routes::Answer>;
 
 fn ask(admin: &Admin, method: Method, path: &str, fields: &[(hyper::header::HeaderName, &str)]) -> Answer {
+    // Tests run at the same time, and the process has one profile at a time.
+    let _alone = (path == "/debug/profile").then(|| PROFILE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
     let path = if path == "/debug/profile" { "/debug/profile?seconds=1" } else { path };
     // Where a body is wanted, it is a right one.
     let body = if path == "/v1/log-level" { r#"{"level":"info"}"# } else { r#"{"all":true}"# };
@@ -131,6 +136,16 @@ fn a_token_opens_everything_and_probes_need_none() {
         let is_fine = status.is_success() || route.path == "/v1/snapshot" && status == StatusCode::CONFLICT;
         assert!(is_fine, "{}", route.path);
     }
+}
+
+#[test]
+fn a_process_is_profiled_once_at_a_time_whoever_asks() {
+    let _alone = PROFILE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (one, other) = (admin(""), admin(""));
+    let both = async { tokio::join!(one.profile("seconds=1"), other.profile("seconds=1")) };
+    let (first, second) = futures_of(both);
+    assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::CONFLICT));
+    assert_eq!(json(second)["error"]["code"], "busy");
 }
 
 #[test]
