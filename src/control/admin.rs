@@ -4,6 +4,7 @@
 
 pub mod client; // asks an admin listener, for commands
 mod guard; // authorization
+mod heap; // /debug/heap
 mod live; // samples, rates and points
 mod logs; // /v1/log-level, /v1/reopen
 mod page; // the page at /, and its files

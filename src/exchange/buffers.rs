@@ -67,6 +67,11 @@ impl Buffers {
         }
     }
 
+    /// Size of those that are kept; only the pages that were written are resident.
+    pub fn free_bytes(&self) -> u64 {
+        (self.free.borrow().len() * BUFFER_BYTES) as u64
+    }
+
     /// To be held by each connection that uses some.
     pub fn join(&self) -> Held<'_> {
         let held = self.users.hold();

@@ -25,7 +25,7 @@ use super::second::SecondLevel;
 use crate::config::snapshot::Snapshot;
 use crate::net::channel::Outbox;
 use crate::net::{Panics, TaskPool};
-use crate::observe::counters::Counters;
+use crate::observe::counters::{Counters, MemoryGauges};
 use crate::observe::log::LogBuffer;
 use crate::observe::series::{SeriesIndex, UsageKey};
 use crate::observe::spans::{Span, SpanBuffer};
@@ -166,6 +166,13 @@ impl Memory {
             known_responses: RefCell::default(),
             date: RefCell::new((u64::MAX, [b' '; DATE_BYTES])),
         }
+    }
+
+    /// Sets the gauges.
+    pub fn publish(&self, gauges: &MemoryGauges) {
+        gauges.requests.set(self.requests.used_bytes());
+        gauges.events.set(self.event_bytes.get());
+        gauges.buffers.set(self.buffers.free_bytes());
     }
 
     /// Appends a `date` field; formatted once a second.

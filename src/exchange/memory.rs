@@ -39,6 +39,11 @@ impl RequestMemory {
         self.max.set(max);
     }
 
+    /// What this core's requests have reserved.
+    pub fn used_bytes(&self) -> u64 {
+        self.own.get()
+    }
+
     fn set(&self, bytes: u64) {
         self.own.set(bytes);
         // Nothing else is published by it, so nothing has to be ordered with it.

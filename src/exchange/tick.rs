@@ -20,6 +20,8 @@ pub fn tick(current: &Current) {
     core.flush_spans();
     core.counters.log_lines_dropped.set(core.log.borrow().dropped_ever());
     core.memory.buffers.settle();
+    core.memory.publish(&core.counters.memory);
+    core.counters.memory.log.set(core.log.borrow().waiting_bytes());
     core.cache.publish(&core.counters);
     generation.upstreams.publish();
 }

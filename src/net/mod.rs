@@ -33,8 +33,8 @@ pub use self::{
     runtime::{is_running, spawn_raw},
     socket::{Cancel, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with},
     sys::{
-        Hangup, descriptors_from_the_start, give_memory_back, hangups, has_input, prefer_memory_of, raise_sigprof,
-        refuse_huge_pages, shutdown_both,
+        Hangup, allocator_statistics, descriptors_from_the_start, give_memory_back, hangups, has_input,
+        prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both,
     },
 };
 

@@ -131,6 +131,24 @@ pub fn give_memory_back() {
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
+/// The allocator's statistics of the process as JSON, or nothing if it has none. It reads atomic counts and takes a lock of the
+/// allocator that no allocation takes: for the background core.
+pub fn allocator_statistics() -> Option<Vec<u8>> {
+    let mut text = vec![0_u8; ALLOCATOR_TEXT_BYTES];
+    // SAFETY: it writes at most `text.len()` bytes to `text`, which outlives the call, and gives its start or null; whatever
+    // allocator the program has. WHY: the allocator's safe crate lacks it.
+    let start = unsafe { libmimalloc_sys::mi_stats_get_json(text.len(), text.as_mut_ptr().cast()) };
+    if start.is_null() {
+        return None;
+    }
+    let length = text.iter().position(|byte| *byte == 0)?;
+    text.truncate(length);
+    Some(text)
+}
+
+/// What the allocator writes is 20 KB.
+const ALLOCATOR_TEXT_BYTES: usize = 64 << 10;
+
 /// Receive buffers from which the kernel picks when bytes arrive, shared by all receives of one ring. Sizes in bytes.
 pub struct Buffers {
     entries: *mut io_uring::types::BufRingEntry,

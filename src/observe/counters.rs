@@ -113,6 +113,7 @@ pub struct Counters {
     /// Size of this core's part of the cache, as of the last tick.
     pub cache_bytes: Counter,
     pub cache_entries: Counter,
+    pub memory: MemoryGauges,
     /// The kernel's id of the core's thread.
     pub thread: Counter,
 
@@ -127,6 +128,19 @@ pub struct Counters {
 
 /// The counters of one item on every core: each core writes its own, on cache lines of their own.
 pub type PerCore<T> = Arc<[T]>;
+
+/// Where memory of a core is beside its part of the cache, in bytes as of the last tick.
+#[derive(Debug, Default)]
+pub struct MemoryGauges {
+    /// Reserved for bodies of requests.
+    pub requests: Counter,
+    /// Events of streams that have not come whole.
+    pub events: Counter,
+    /// Buffers that wait for their next use.
+    pub buffers: Counter,
+    /// Lines of the access log that are not written yet.
+    pub log: Counter,
+}
 
 /// What became of look-ups in, and writes to, the second level of the cache.
 #[derive(Debug, Default)]

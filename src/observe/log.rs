@@ -190,6 +190,11 @@ impl LogBuffer {
         self.dropped_ever
     }
 
+    /// Bytes of the lines that are not written yet, as far as this core knows.
+    pub fn waiting_bytes(&self) -> u64 {
+        (self.lines.len() + self.under_way) as u64
+    }
+
     /// Returns a buffer from the I/O core.
     pub fn put_back(&mut self, mut lines: Vec<u8>) {
         self.under_way = self.under_way.saturating_sub(lines.capacity());

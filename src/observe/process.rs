@@ -41,6 +41,73 @@ impl Process {
     }
 }
 
+/// Memory of the process as the kernel counts it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MemoryUse {
+    pub resident: u64,
+    pub resident_peak: u64,
+    /// Of the resident: the allocator's, stacks and other mappings without a file.
+    pub anonymous: u64,
+    /// Of the resident: of the program and other files.
+    pub files: u64,
+    pub shared: u64,
+    pub swapped: u64,
+    pub page_tables: u64,
+}
+
+impl MemoryUse {
+    pub fn read() -> MemoryUse {
+        MemoryUse::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+    }
+
+    /// The rows of proc_pid_status(5); 0 for one that is missing.
+    fn parse(status: &str) -> MemoryUse {
+        let row = |name: &str| {
+            let mut lines = status.lines();
+            let rest = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("");
+            let kibibytes: u64 = rest.split_ascii_whitespace().next().and_then(|size| size.parse().ok()).unwrap_or(0);
+            kibibytes.saturating_mul(1024)
+        };
+        MemoryUse {
+            resident: row("VmRSS"),
+            resident_peak: row("VmHWM"),
+            anonymous: row("RssAnon"),
+            files: row("RssFile"),
+            shared: row("RssShmem"),
+            swapped: row("VmSwap"),
+            page_tables: row("VmPTE"),
+        }
+    }
+}
+
+/// Page faults of a thread: those without, and those with a read from a disk.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ThreadFaults {
+    pub thread: u64,
+    pub name: String,
+    pub minor: u64,
+    pub major: u64,
+}
+
+/// Of each thread that runs now, by its number.
+pub fn threads() -> Vec<ThreadFaults> {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    // A thread may end meanwhile.
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    let mut all: Vec<ThreadFaults> = stats.filter_map(|stat| thread_faults(&stat)).collect();
+    all.sort_by_key(|one| one.thread);
+    all
+}
+
+fn thread_faults(stat: &str) -> Option<ThreadFaults> {
+    let (start, rest) = stat.rsplit_once(')')?;
+    let (thread, name) = start.split_once('(')?;
+    let mut fields = rest.split_ascii_whitespace().skip(10 - 3);
+    let minor = fields.next()?.parse().ok()?;
+    let major = fields.nth(1)?.parse().ok()?;
+    Some(ThreadFaults { thread: thread.trim().parse().ok()?, name: name.to_owned(), minor, major })
+}
+
 /// CPU time of a thread of this process in seconds.
 pub fn thread_cpu_seconds(thread: u64) -> f64 {
     let path = format!("/proc/self/task/{thread}/schedstat");
@@ -76,6 +143,17 @@ mod tests {
         assert_eq!(process.started_seconds, 1_000_000.0 + 1000.0 / ticks);
         process.take_stat("", 0.0);
         assert_eq!(process.threads, 0);
+    }
+
+    #[test]
+    fn faults_and_sizes_stand_in_their_rows() {
+        let stat = "7 (a ) 1 b) S 1 7 7 0 -1 4 11 12 13 14 150 50 0 0 20 0 9 0 1000 4096000 25";
+        let told = ThreadFaults { thread: 7, name: "a ) 1 b".to_owned(), minor: 11, major: 13 };
+        assert_eq!(thread_faults(stat), Some(told));
+        assert_eq!(thread_faults("7 (a) S 1"), None);
+        let used = MemoryUse::parse("Name:\tVmRSS:\nVmHWM:\t    12 kB\nVmRSS:\t    10 kB\nRssAnon:\t 8 kB\n");
+        assert_eq!((used.resident, used.resident_peak, used.anonymous, used.swapped), (10_240, 12_288, 8_192, 0));
+        assert!(MemoryUse::read().resident > 0 && !threads().is_empty());
     }
 
     #[test]

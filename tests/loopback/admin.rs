@@ -214,6 +214,43 @@ fn a_node_under_load_is_profiled_without_harm() {
 }
 
 #[test]
+fn an_operator_sees_where_the_memory_is() {
+    let backend = Backend::answering(|_| json(&completion(&"x".repeat(20_000))));
+    let gateway = Setup::with(&backend).cores(2).admin("listen = \"127.0.0.1:0\"").start();
+    let admin = gateway.admin.unwrap();
+    let told = || -> serde_json::Value { serde_json::from_str(&get(admin, "/debug/heap").expect(200).text()).unwrap() };
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("no number: {value}"));
+    let mut client = gateway.client();
+    for question in 0..50 {
+        client.send(chat(&format!("{question}")));
+        client.response().expect(200);
+    }
+    eventually("the gauges", || number(&told()["ringway"]["cache_bytes"]) > 50 * 20_000);
+    let heap = told();
+    let (process, allocator, own) = (&heap["process"], &heap["allocator"], &heap["ringway"]);
+    assert!(number(&process["resident_bytes"]) > number(&own["cache_bytes"]), "{heap:#}");
+    assert!(number(&process["resident_peak_bytes"]) >= number(&process["resident_bytes"]), "{heap:#}");
+    assert!(number(&process["page_faults"]) > 0, "{heap:#}");
+    assert!(number(&allocator["committed_bytes"]) > number(&own["cache_bytes"]), "{heap:#}");
+    assert!(number(&allocator["reserved_bytes"]) >= number(&allocator["committed_bytes"]), "{heap:#}");
+    let cores = heap["cores"].as_array().unwrap();
+    assert_eq!(cores.len(), 2);
+    for part in ["cache_bytes", "request_bytes", "event_bytes", "buffer_bytes", "log_bytes", "accounted_bytes"] {
+        assert_eq!(cores.iter().map(|core| number(&core[part])).sum::<u64>(), number(&own[part]), "{part}: {heap:#}");
+    }
+    // A core's row leads to its thread.
+    let threads = heap["threads"].as_array().unwrap();
+    for core in cores {
+        let thread =
+            threads.iter().find(|thread| thread["thread"] == core["thread"]).unwrap_or_else(|| panic!("{heap:#}"));
+        assert!(thread["name"].as_str().unwrap().starts_with("ringway-data"), "{heap:#}");
+        assert!(number(&thread["page_faults"]) > 0, "{heap:#}");
+    }
+    assert_eq!(get(admin, "/debug/heap?seconds=1").expect(400).code(), "bad_query");
+    assert_eq!(post_to(admin, "/debug/heap", "").expect(405).code(), "method_not_allowed");
+}
+
+#[test]
 fn a_default_port_that_is_taken_stops_nothing_and_a_chosen_one_does() {
     let mut held = None;
     eventually("the port that is listened on by default, or another's", || {

@@ -42,6 +42,7 @@ pub enum What {
     SetLogLevel,
     Reopen,
     Profile,
+    Heap,
     Drain,
     Reload,
 }
@@ -106,6 +107,13 @@ pub static ROUTES: &[Route] = &[
         Access::Operators,
         "CPU samples of all threads: ?seconds=10&format=pprof, svg or folded",
     ),
+    route(
+        Method::GET,
+        "/debug/heap",
+        What::Heap,
+        Access::Operators,
+        "where the memory is: process, allocator, threads, cores",
+    ),
     route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
 ];
 
@@ -126,6 +134,7 @@ impl Admin {
             Ok(What::Usage) => self.usage(request.uri().query().unwrap_or("")).await,
             Ok(What::Snapshot) => self.snapshot().await,
             Ok(What::Profile) => self.profile(request.uri().query().unwrap_or("")).await,
+            Ok(What::Heap) => self.heap(request.uri().query().unwrap_or("")),
             Ok(What::SetLogLevel) => self.set_level(request.into_body()).await,
             Ok(what) => self.tell(what, request.headers()),
         }
@@ -209,9 +218,13 @@ impl Admin {
             What::LogLevel => reply(StatusCode::OK, JSON, pretty(&logs::level())),
             What::Reopen => self.reopen(),
             // They are waited for, above.
-            What::Purge | What::Reload | What::SetLogLevel | What::Profile | What::Usage | What::Snapshot => {
-                refuse(StatusCode::BAD_REQUEST, "bad_request", "")
-            }
+            What::Purge
+            | What::Reload
+            | What::SetLogLevel
+            | What::Profile
+            | What::Heap
+            | What::Usage
+            | What::Snapshot => refuse(StatusCode::BAD_REQUEST, "bad_request", ""),
             What::Drain => {
                 self.drain_asked.notify_one();
                 reply(StatusCode::ACCEPTED, JSON, pretty(&json!({ "state": "draining" })))
