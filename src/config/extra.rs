@@ -1,12 +1,15 @@
 //! What a backend's requests have besides what their clients said, as the file spells it: fields, and members of a JSON body. Owns
 //! nothing.
 
+use strum::VariantNames;
+
 use super::problem::printable;
+use super::snapshot::CredentialField;
 use super::value::{Wrong, field_name, wrong};
 
 /// Fields that a backend's `headers` may not set and `forward_headers` never lets through: they frame or route a message, are
-/// meant for one connection (RFC 9110 7.6.1), are credentials, or are written by the gateway itself.
-pub const OWN_FIELDS: [&str; 26] = [
+/// meant for one connection (RFC 9110 7.6.1), or are written by the gateway itself.
+const OWN_FIELDS: [&str; 23] = [
     "host",
     "connection",
     "content-length",
@@ -21,9 +24,6 @@ pub const OWN_FIELDS: [&str; 26] = [
     "proxy-connection",
     "proxy-authorization",
     "proxy-authenticate",
-    "authorization",
-    "x-api-key",
-    "api-key",
     "cookie",
     "accept",
     "accept-encoding",
@@ -35,14 +35,19 @@ pub const OWN_FIELDS: [&str; 26] = [
     "via",
 ];
 
+/// Whether a field, in lower case, is one of these or carries a credential.
+pub(super) fn is_own(name: &[u8]) -> bool {
+    OWN_FIELDS.iter().chain(CredentialField::VARIANTS).any(|own| own.as_bytes() == name)
+}
+
 /// The name of a field that may be added to requests.
 pub(super) fn header_name(text: &str) -> Result<String, Wrong> {
     let name = field_name(text)?;
     match &*name {
-        "authorization" | "x-api-key" | "api-key" => {
+        name if CredentialField::VARIANTS.contains(&name) => {
             Err(wrong(format!("{name} is the field of a credential"), "write api_key and api_key_field"))
         }
-        name if OWN_FIELDS.contains(&name) => Err(wrong(format!("{name} is written by Ringway itself"), "take it out")),
+        name if is_own(name.as_bytes()) => Err(wrong(format!("{name} is written by Ringway itself"), "take it out")),
         _ => Ok(name),
     }
 }

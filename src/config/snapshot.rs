@@ -3,6 +3,7 @@
 //! Host names stay names: resolving them is net's work. Secrets stay inside `SecretString`.
 
 mod cache;
+mod credential_field;
 mod listener;
 mod network;
 pub(super) mod read;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
+pub use self::credential_field::CredentialField;
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::network::{ForwardedField, Network, TrustedProxies};
 pub use self::redis::Redis;
@@ -25,7 +27,7 @@ pub use self::traces::{ParentDecision, Sampling, TraceProtocol, Traces};
 use hashbrown::HashMap;
 use secrecy::SecretString;
 
-use super::extra::OWN_FIELDS;
+use super::extra::is_own;
 use super::glob;
 use strum::{EnumDiscriminants, EnumString, VariantNames};
 
@@ -312,7 +314,7 @@ impl Extra {
     /// Whether a client's field with this name goes through.
     pub fn forwards(&self, name: &[u8]) -> bool {
         let name = name.to_ascii_lowercase();
-        let is_own = OWN_FIELDS.iter().any(|own| own.as_bytes() == name)
+        let is_own = is_own(&name)
             || CHANGING_FIELDS.iter().any(|own| own.as_bytes() == name)
             || name.starts_with(b"x-forwarded-")
             || self.headers.iter().any(|(own, _)| own.as_bytes() == name);
@@ -330,18 +332,6 @@ pub struct Connections {
     pub min: u32,
     /// Most open at a time, idle or not; at least 1.
     pub max: u32,
-}
-
-/// The header field of a backend's credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
-#[strum(serialize_all = "kebab-case")]
-pub enum CredentialField {
-    /// `Authorization: Bearer ...`
-    Authorization,
-    /// `x-api-key: ...`
-    XApiKey,
-    /// `api-key: ...`
-    ApiKey,
 }
 
 /// How a backend's connections are secured.

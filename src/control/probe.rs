@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::snapshot::{Backend, CredentialField, Protocol};
+use crate::config::snapshot::{Backend, Protocol};
 use crate::net::Dial;
 use crate::net::tls::{TlsContext, TlsFault, TlsSettings};
 
@@ -71,11 +71,7 @@ impl Target {
         // Only a path of the API gets the credential; a health path does not need it.
         let credential = match &backend.api_key {
             Some(secret) if path.starts_with("/v1/") => {
-                let (name, prefix) = match backend.credential_field {
-                    CredentialField::Authorization => ("authorization", "Bearer "),
-                    CredentialField::XApiKey => ("x-api-key", ""),
-                    CredentialField::ApiKey => ("api-key", ""),
-                };
+                let (name, prefix) = (backend.credential_field.name(), backend.credential_field.prefix());
                 let value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret()));
                 let mut value = value.map_err(|_| "its api_key fits no header field".to_owned())?;
                 value.set_sensitive(true);

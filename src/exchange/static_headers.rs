@@ -3,7 +3,7 @@
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice};
 
-use crate::config::snapshot::{Backend, CredentialField};
+use crate::config::snapshot::Backend;
 use crate::wire::http1::encode;
 
 /// Fields that all requests to one backend have, as HTTP/1.1 writes them.
@@ -30,9 +30,6 @@ pub fn each_static_header(backend: &Backend, mut put: impl FnMut(&str, &[u8])) {
     }
     let Some(secret) = &backend.api_key else { return };
     let secret = secret.expose_secret().as_bytes();
-    match backend.credential_field {
-        CredentialField::Authorization => put("authorization", &Zeroizing::new([b"Bearer ", secret].concat())),
-        CredentialField::XApiKey => put("x-api-key", secret),
-        CredentialField::ApiKey => put("api-key", secret),
-    }
+    let field = backend.credential_field;
+    put(field.name(), &Zeroizing::new([field.prefix().as_bytes(), secret].concat()));
 }

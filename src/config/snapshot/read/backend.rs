@@ -6,7 +6,7 @@ use std::path::Path;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use crate::config::extra::OWN_FIELDS;
+use crate::config::extra::is_own;
 use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
 use crate::config::section::{FilePath, Placed, Section};
@@ -66,7 +66,7 @@ fn extra(section: &mut Section, report: &mut Report<'_>) -> Option<Extra> {
     let forward: Option<Option<Vec<Placed<String>>>> = section.take_optional("forward_headers");
     for name in forward.iter().flatten().flatten() {
         let lower = name.value.to_ascii_lowercase();
-        if OWN_FIELDS.contains(&&*lower) {
+        if is_own(lower.as_bytes()) {
             let what = format!("{lower} is never forwarded");
             let remedy = "take it out; credentials of backends are their api_key";
             report.add(name.at, "backend.forward_headers", what, remedy);
