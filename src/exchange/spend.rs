@@ -19,10 +19,13 @@ use crate::dialect::facts::{Endpoint, RequestFacts, TokenUsage};
 use crate::error::{Failure, Limited, LimitedCount};
 use crate::net::within;
 
-/// How long an answer of a home core is waited for before it is asked again, and how often: a core that does not answer
-/// for longer is dead, and so is the process.
-const ANSWER_MS: u64 = 1_000;
-const ROUNDS_MAX: u32 = 30;
+/// How often a request that waits for a grant looks whether its home core is to be asked again. That answers within a second,
+/// whatever is heard of Redis.
+const LOOK_MS: u64 = 250;
+/// How long a request waits: a core that does not answer for longer is dead, and so is the process.
+const WAIT_MS: u64 = 10_000;
+/// What is said when others took what came, each time.
+const AGAIN_MS: u64 = 1_000;
 /// What is said of a place among the running requests, of which nobody knows when one is free.
 const RUNNING_MS: u64 = 1_000;
 
@@ -109,15 +112,16 @@ pub async fn admit(
 
 async fn admit_amounts(generation: &Rc<Generation>, spender: Spender, amounts: Amounts) -> Result<Permit, Failure> {
     let running = enter(generation, spender)?;
-    for _ in 0..ROUNDS_MAX {
+    let began = now().mono;
+    while now().mono.since(began) < WAIT_MS {
         match take(generation, spender, 1, amounts)? {
             Some(spending) => return Ok(Permit { spender, spending, has_called: false, _running: running }),
-            None => _ = within(generation.quota.next_grant(), ANSWER_MS).await,
+            None => _ = within(generation.quota.next_grant(), LOOK_MS).await,
         }
     }
     // Others took what came, each time.
     let limit = spender.rates(&generation.snapshot).next().ok_or(Failure::Internal)?;
-    Err(used_up(generation, limit, Some(ANSWER_MS)))
+    Err(used_up(generation, limit, Some(AGAIN_MS)))
 }
 
 /// A place among the running requests of each limit.
@@ -165,6 +169,7 @@ fn take(
     }
     let quota = &generation.quota;
     let mut taken = quota.list();
+    let mut rounds = 0;
     let admitted = loop {
         let mut asks = Vec::new();
         let admitted = quota.leases.borrow_mut().admit(&costs, now(), &mut taken, &mut asks);
@@ -172,8 +177,9 @@ fn take(
         for (id, ask) in asks {
             here |= send_ask(generation, id, ask);
         }
-        // What was asked on this core is answered.
-        if admitted != Admitted::Wait || !here {
+        // What was asked on this core is answered. Each limit is asked once; whatever it says, this comes to an end.
+        rounds += 1;
+        if admitted != Admitted::Wait || !here || rounds > costs.len() {
             break admitted;
         }
     };

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ failed = []
 reserved = []
 directories = []
 libc = ctypes.CDLL(None)
+# Of a burst of new connections, more than the usual five would wait whole seconds until the kernel asks again.
+socketserver.TCPServer.request_queue_size = 128
 
 
 def check(what, truth, detail=""):

@@ -436,7 +436,7 @@ def a_change_is_in_force_at_once(store):
 
 def what_is_no_configuration_changes_nothing(store):
     store.put(document(one))
-    node = Node(store)
+    node = Node(store, timeout="5s")
     node.watches()
     generation = node.metric("ringway_config_generation")
     garbage = {

@@ -9,6 +9,9 @@ use crate::Millis;
 
 /// An answer that took longer is void: what it grants is too old.
 const ANSWER_MS: u64 = 1_000;
+/// Whoever asks while the store has been silent for so long gets of this node's part. More than the store is given to answer, so
+/// that this is so only where nobody says in time that there is no answer.
+const SILENCE_MS: u64 = 700;
 /// What is said of a request that is larger than the part of a node, which is all there is without the store.
 const AGAIN_MS: u64 = 1_000;
 /// Of what the node holds, a core gets for those that wait this part at most, and ahead of need this part divided by the cores.
@@ -26,6 +29,10 @@ impl Store {
     fn nodes(self) -> u64 {
         let (Store::Up { nodes } | Store::Down { nodes }) = self;
         u64::from(nodes.max(1))
+    }
+
+    fn down(self) -> Store {
+        Store::Down { nodes: self.nodes() as u16 }
     }
 }
 
@@ -76,19 +83,23 @@ pub struct Share {
     waiting: Vec<(u16, Ask)>,
     /// What the store has of this node, as far as is known.
     reported: Option<u64>,
+    /// Since when something was asked for and nothing was heard.
+    silent: Option<Millis>,
 }
 
 impl Share {
     pub fn new(period: Period, limit: u64) -> Self {
         let (lease, own) = (Lease::new(period, limit), Ledger::of_node(period));
-        Self { period, limit, lease, own, waiting: Vec::new(), reported: Some(0) }
+        Self { period, limit, lease, own, waiting: Vec::new(), reported: Some(0), silent: None }
     }
 
-    /// One of `cores` asks for a slice.
+    /// One of `cores` asks for a slice. What it asked for before is void: it asks again because there was no answer.
     pub fn ask(&mut self, from: u16, ask: Ask, cores: u16, store: Store, now: Now) -> Told {
         self.limit = ask.limit;
+        self.waiting.retain(|(core, _)| *core != from);
         self.waiting.push((from, ask));
-        self.serve(cores, store, now)
+        let is_silent = self.silent.is_some_and(|since| now.mono.since(since) >= SILENCE_MS);
+        self.serve(cores, if is_silent { store.down() } else { store }, now)
     }
 
     /// The store has answered `fetch`, or will not: then those that wait get of this node's part. They must not ask again at once,
@@ -96,6 +107,7 @@ impl Share {
     pub fn fetched(&mut self, fetch: &Fetch, answer: Option<Fetched>, cores: u16, store: Store, now: Now) -> Told {
         let is_late = now.mono.since(fetch.asked) >= ANSWER_MS;
         let answer = answer.filter(|_| !is_late);
+        self.silent = self.silent.filter(|_| is_late);
         // A late grant is not counted here, so that the store hears of it with the next question.
         self.reported = answer.map(|answer| fetch.mine.saturating_add(answer.amount));
         if !fetch.is_ask {
@@ -108,7 +120,7 @@ impl Share {
                 None => self.lease.unanswered(),
             }
         }
-        let store = if answer.is_some() { store } else { Store::Down { nodes: store.nodes() as u16 } };
+        let store = if answer.is_some() { store } else { store.down() };
         self.serve(cores, store, now)
     }
 
@@ -152,7 +164,8 @@ impl Share {
             is_ask: false,
             ..self.fetch(Ask { period: self.period, limit: self.limit, need: 0, want: 0 }, now)
         };
-        (self.reported != Some(fetch.mine) && self.lease.asked().is_none()).then_some(fetch)
+        let is_news = self.reported != Some(fetch.mine) || self.silent.is_some();
+        (is_news && self.lease.asked().is_none()).then_some(fetch)
     }
 
     /// Whether nothing is known that a new one would not know.
@@ -188,6 +201,7 @@ impl Share {
         let target = ahead.max(ask.want.min(left / WANTED)).max(ask.need);
         if let Some((slot, amount)) = self.lease.cut(ask.need, target, now) {
             if let (Store::Up { .. }, Some(ahead)) = (store, self.lease.ahead(now)) {
+                self.silent.get_or_insert(now.mono);
                 *fetch = Some(self.fetch(Ask { limit, ..ahead }, now));
             }
             let free = self.lease.remaining().min(limit);
@@ -211,6 +225,7 @@ impl Share {
                 self.count_returned(now);
                 match look {
                     Look::Ask(ask) => {
+                        self.silent.get_or_insert(now.mono);
                         *fetch = Some(self.fetch(ask, now));
                         None
                     }

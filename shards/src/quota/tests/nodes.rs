@@ -12,6 +12,8 @@ const ID: LimitId = LimitId(7);
 const FRESH_MS: u64 = 3_000;
 /// Records of nodes that say nothing for so long count no longer.
 const SILENT_MS: u64 = 64_000;
+/// How often a request that waits looks again.
+const LOOK_MS: u64 = 250;
 
 /// What the script does, in its order.
 struct Model {
@@ -54,7 +56,8 @@ struct Node {
     /// The node's clock is so far ahead of the world's.
     ahead_ms: u64,
     cores: Vec<Leases>,
-    waiting: Vec<Vec<Cost>>,
+    /// Since when, and what for.
+    waiting: Vec<Vec<(u64, Cost)>>,
     mail: Vec<VecDeque<(u64, Message)>>,
     share: Option<Share>,
     store: Store,
@@ -72,6 +75,10 @@ struct World {
     is_up: bool,
     /// Of a thousand answers.
     lost: u64,
+    /// Nobody says whether the store answers.
+    is_silent: bool,
+    /// The longest that a request waited.
+    longest_ms: u64,
     spent: Vec<(u64, u64)>,
 }
 
@@ -91,7 +98,17 @@ impl World {
         };
         let nodes: Vec<Node> = (0..nodes).map(|_| node(random.below(5_000))).collect();
         let model = Model { born: Some(0), records: BTreeMap::new() };
-        World { random, ms: 10_000, model, nodes, is_up: true, lost: 0, spent: Vec::new() }
+        World {
+            random,
+            ms: 10_000,
+            model,
+            nodes,
+            is_up: true,
+            lost: 0,
+            is_silent: false,
+            longest_ms: 0,
+            spent: Vec::new(),
+        }
     }
 
     fn now(&self, node: usize) -> Now {
@@ -126,7 +143,7 @@ impl World {
                     Traffic::Skewed => (node, core),
                     Traffic::Moving => (moving % nodes, moving % cores),
                 };
-                self.admit(node as usize, core as u16, cost);
+                self.admit(node as usize, core as u16, cost, self.ms);
             }
             self.step();
         }
@@ -137,6 +154,9 @@ impl World {
         for node in 0..self.nodes.len() {
             let now = self.now(node);
             for core in 0..self.nodes[node].cores.len() {
+                if self.ms % LOOK_MS == 0 {
+                    self.admit_waiting(node, core as u16);
+                }
                 while self.nodes[node].mail[core].front().is_some_and(|(at, _)| *at <= self.ms) {
                     let (_, message) = self.nodes[node].mail[core].pop_front().expect("there is one");
                     self.deliver(node, core as u16, message);
@@ -195,6 +215,9 @@ impl World {
     }
 
     fn fetch(&mut self, node: usize, fetch: Fetch) {
+        if self.is_silent {
+            return;
+        }
         let delay = self.delay();
         let of = &mut self.nodes[node];
         of.serial += 1;
@@ -229,9 +252,7 @@ impl World {
             }
             Message::Grant(grant) => {
                 of.cores[core as usize].granted(ID, grant, now);
-                for cost in std::mem::take(&mut of.waiting[core as usize]) {
-                    self.admit(node, core, cost);
-                }
+                self.admit_waiting(node, core);
             }
             Message::Settle(returned) => {
                 of.share.as_mut().expect("it was asked").settle(&returned, now);
@@ -239,7 +260,14 @@ impl World {
         }
     }
 
-    fn admit(&mut self, node: usize, core: u16, cost: Cost) {
+    fn admit_waiting(&mut self, node: usize, core: u16) {
+        for (since, cost) in std::mem::take(&mut self.nodes[node].waiting[core as usize]) {
+            self.admit(node, core, cost, since);
+        }
+    }
+
+    fn admit(&mut self, node: usize, core: u16, cost: Cost, since: u64) {
+        self.longest_ms = self.longest_ms.max(self.ms - since);
         let now = self.now(node);
         let (mut taken, mut asks) = (Vec::new(), Vec::new());
         let result = self.nodes[node].cores[core as usize].admit(&[cost], now, &mut taken, &mut asks);
@@ -250,7 +278,7 @@ impl World {
             self.send(node, 0, Message::Ask(ask, core));
         }
         match result {
-            Admitted::Wait => self.nodes[node].waiting[core as usize].push(cost),
+            Admitted::Wait => self.nodes[node].waiting[core as usize].push((since, cost)),
             Admitted::Yes => self.spent.push((self.ms, cost.need)),
             Admitted::No { .. } => {}
         }
@@ -331,6 +359,31 @@ fn without_the_store_each_node_has_its_part() {
         assert!(again * 100 >= limit * 95, "{again} of {limit} on one node alone");
         let most = world.most_in_a_minute(0, u64::MAX);
         assert!(most < 2 * limit || nodes == 1 && most <= limit, "{most} of {limit}, {nodes} nodes");
+    });
+}
+
+/// What the home cores ask is lost, and nobody says that there is no answer: no request waits longer than for one answer, and each
+/// node has its part.
+#[test]
+fn nobody_waits_for_a_store_of_which_nothing_is_heard() {
+    each_seed(12, |seed| {
+        let mut random = Random::new(seed);
+        let (nodes, cores) = (1 + random.below(4) as usize, 1 + random.below(6) as u16);
+        let cost = Cost { limit: 60 + random.below(3_000), ..LIMIT };
+        let mut world = World::new(nodes, cores, seed);
+        let per_second = (cost.limit / 6).max(20);
+        world.flood(cost, Traffic::Spread, per_second, random.below(5_000));
+        world.is_silent = true;
+        let silent = world.ms;
+        world.flood(cost, Traffic::Spread, per_second, 130_000);
+        assert!(world.longest_ms < 1_500, "{} ms", world.longest_ms);
+        let part = cost.limit / nodes as u64 * nodes as u64;
+        let meanwhile = world.spent_between(silent + 67_000, silent + 130_000);
+        assert!(meanwhile * 100 >= part * 80, "{meanwhile} of {part} by their own");
+        world.is_silent = false;
+        let again = world.ms;
+        world.flood(cost, Traffic::Spread, per_second, 130_000);
+        assert!(world.most_in_a_minute(again + 66_000, u64::MAX) <= cost.limit);
     });
 }
 
