@@ -154,7 +154,7 @@ impl World {
         for node in 0..self.nodes.len() {
             let now = self.now(node);
             for core in 0..self.nodes[node].cores.len() {
-                if self.ms % LOOK_MS == 0 {
+                if self.ms.is_multiple_of(LOOK_MS) {
                     self.admit_waiting(node, core as u16);
                 }
                 while self.nodes[node].mail[core].front().is_some_and(|(at, _)| *at <= self.ms) {
