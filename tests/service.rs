@@ -1,6 +1,9 @@
 //! The service from outside: what systemd thinks of the unit, what the gateway tells it, and the files of install.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,7 +30,7 @@ fn install_says_every_file_and_writes_only_when_told() {
     let done = run(&["install", "--apply"]);
     let mut files = Vec::new();
     list(image.path(), &mut files);
-    assert_eq!(files.len(), 7);
+    assert_eq!(files.len(), 8);
     for file in files {
         assert!(done.contains(file.strip_prefix(root).unwrap()), "{file} is told: {done}");
     }
@@ -70,17 +73,28 @@ struct Managed {
 
 impl Managed {
     fn start() -> Managed {
+        Managed::start_with("127.0.0.1:0", None)
+    }
+
+    /// `passed` is a socket of the manager's own.
+    fn start_with(listen: &str, passed: Option<OwnedFd>) -> Managed {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("notify");
         let manager = UnixDatagram::bind(&socket).unwrap();
         // A bound for a gateway that never tells; no test waits for so long.
         manager.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         let configuration = directory.path().join("ringway.toml");
-        let text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"off\"\n[cores]\ndata = 1\n\
-                    [[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\nhealth_interval = \"0s\"\n\
-                    connections_min = 0\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n";
-        fs::write(&configuration, text).unwrap();
+        let text = "[admin]\nlisten = \"off\"\n[cores]\ndata = 2\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\n\
+                    health_interval = \"0s\"\nconnections_min = 0\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n";
+        fs::write(&configuration, format!("[server]\nlisten = [\"{listen}\"]\n{text}")).unwrap();
         let mut command = ringway();
+        if let Some(passed) = passed {
+            // As sd_listen_fds(3) has it: the first descriptor behind standard error, and the process itself in LISTEN_PID.
+            command = Command::new("sh");
+            let moves =
+                "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=ringway.socket exec \"$0\" \"$@\"";
+            command.args(["-c", moves, env!("CARGO_BIN_EXE_ringway")]).env_remove("RINGWAY_CONFIG").stdin(passed);
+        }
         command.args(["serve", "--config"]).arg(&configuration).env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
         Managed { gateway: command.spawn().unwrap(), manager, told: String::new(), _directory: directory }
     }
@@ -122,4 +136,38 @@ fn the_service_manager_is_told_of_start_work_and_stop() {
     assert!(managed.told.contains("STATUS=draining: 0 requests in flight"), "{}", managed.told);
     let status = managed.gateway.wait().unwrap();
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn what_waits_at_a_socket_of_the_service_manager_is_served_by_the_next_process() {
+    let manager = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = manager.local_addr().unwrap();
+    let ask = || {
+        let mut client = TcpStream::connect(address).unwrap();
+        // A bound for a gateway that never answers.
+        client.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        client.write_all(b"GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        client
+    };
+    let answer = |mut client: TcpStream| {
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    };
+    // More than there are cores: nobody may be left out.
+    let mut waiting: Vec<TcpStream> = (0..8).map(|_| ask()).collect();
+    for _ in 0..2 {
+        let passed = manager.try_clone().unwrap().into();
+        let mut managed = Managed::start_with(&address.to_string(), Some(passed));
+        waiting.drain(..).for_each(answer);
+        managed.until("READY=1");
+        assert!(managed.told.contains(&format!("STATUS=serving on {address}")), "{}", managed.told);
+        answer(ask());
+        let pid = rustix::process::Pid::from_child(&managed.gateway);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        managed.until("STOPPING=1");
+        let status = managed.gateway.wait().unwrap();
+        assert!(status.success(), "{status}");
+        waiting = (0..8).map(|_| ask()).collect();
+    }
 }

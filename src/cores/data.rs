@@ -15,6 +15,7 @@ use shards::quota::{Counted, Store};
 use super::listen::Listening;
 pub use super::listen::ListeningSocket;
 use super::supervise::{BEAT_MS, Beat, Gate};
+pub use super::takeover::Owner;
 use crate::config::snapshot::LimitNodes;
 use crate::exchange::board::Board;
 use crate::exchange::core::Core;
@@ -76,6 +77,7 @@ struct Accepting {
     acceptors: Rc<Acceptors>,
     /// The place of its address.
     address: usize,
+    owner: Owner,
     /// Ends its task without touching the socket.
     stop: Rc<RefCell<Cancel>>,
 }
@@ -127,7 +129,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     let shared = Shared { tickets: TicketChain::new(tickets), peers };
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();
-    for ListeningSocket { fd, is_tcp, address, listener } in listening {
+    for ListeningSocket { fd, is_tcp, address, listener, owner } in listening {
         let acceptors = match Acceptors::new(&current.get(), listener, &shared) {
             Ok(acceptors) => Rc::new(acceptors),
             Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
@@ -135,7 +137,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         match Listener::new(fd, is_tcp) {
             Ok(listener) => {
                 let (listener, stop) = (Rc::new(listener), Rc::new(RefCell::new(Cancel::new())));
-                listeners.push(Accepting { listener, acceptors, address, stop });
+                listeners.push(Accepting { listener, acceptors, address, owner, stop });
             }
             Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),
         }
@@ -161,7 +163,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
             }
             match message {
                 Message::Drain if !core.handle.draining.replace(true) => {
-                    listeners.drain(..).for_each(|accepting| accepting.close(&current));
+                    listeners.drain(..).for_each(|accepting| accepting.end(&current));
                     spawn(&core.panics, report_drained(core.clone(), 0));
                 }
                 Message::HandOver { kept, grace_ms } if !core.handle.draining.replace(true) => {
@@ -169,7 +171,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                         if kept.get(accepting.address) == Some(&true) {
                             accepting.stop.borrow_mut().cancel();
                         } else {
-                            accepting.close(&current);
+                            accepting.end(&current);
                         }
                     }
                     spawn(&core.panics, report_drained(core.clone(), grace_ms));
@@ -194,6 +196,15 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
 }
 
 impl Accepting {
+    /// No other process of ours accepts on this socket.
+    fn end(&self, current: &Rc<Current>) {
+        match self.owner {
+            Owner::Gateway => self.close(current),
+            // What waits is for the next process.
+            Owner::Manager => self.stop.borrow_mut().cancel(),
+        }
+    }
+
     /// Nobody else accepts on this socket.
     fn close(&self, current: &Rc<Current>) {
         // Shutting a listener down resets the connections in its queue, so they are accepted before.

@@ -1,6 +1,7 @@
 //! From a configuration to running threads, and back. Either everything starts or nothing does: each thread reports
 //! before the node is considered ready.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -16,7 +17,7 @@ use super::data::{self, Parts};
 use super::listen::{Bindings, Bound};
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Gate, Pace, Who, start, supervise};
-use super::takeover::{self, Giver, Inherited, Program};
+use super::takeover::{self, Giver, Inherited, Owner, Program};
 use super::{io, kept, listen, notify, resolve, second, secure, state, traces};
 use crate::config::snapshot::{LimitNodes, Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
@@ -110,6 +111,8 @@ fn serve(
     let tickets = inherited.take_tickets().map_or_else(secure::ticket_seed, Ok)?;
     let Bindings { sets: listening, bound, pending } =
         listen::bind(snapshot.server.addresses(), cores, &mut inherited)?;
+    let managed = listening.iter().flatten().filter(|socket| socket.owner == Owner::Manager);
+    let managed: BTreeSet<usize> = managed.map(|socket| socket.address).collect();
     let gate = Gate::default();
     if !inherited.has_predecessor() {
         pending.listen()?;
@@ -262,8 +265,10 @@ fn serve(
     let kept = giver.kept();
     // Sockets that are kept for the next process have to be found where they are.
     let is_stored = !giver_is_idle && takeover::is_offered();
-    let own =
-        bound.iter().enumerate().filter(|(place, _)| !is_stored && kept.is_none_or(|kept| !kept.addresses[*place]));
+    let own = bound
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| !is_stored && !managed.contains(place) && kept.is_none_or(|kept| !kept.addresses[*place]));
     remove_sockets(own.map(|(_, listen)| listen));
     remove_sockets(admin_address.iter().filter(|_| !is_stored && kept.is_none_or(|kept| !kept.admin)));
     remove_sockets(control_listen.iter().filter(|_| kept.is_none_or(|kept| !kept.control)));

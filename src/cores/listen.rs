@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::takeover::{Inherited, Use, is_stale};
+use super::takeover::{Inherited, Owner, Use, is_stale};
 use crate::config::snapshot::{Admin, Choice, Listen, Server};
 use crate::control::admin::Listener;
 
@@ -35,6 +35,7 @@ pub struct ListeningSocket {
     pub address: usize,
     /// Its place among `server.listeners`; `None` for an address of `server.listen`.
     pub listener: Option<usize>,
+    pub owner: Owner,
 }
 
 /// What clients connect to.
@@ -68,9 +69,22 @@ pub fn bind<'a>(
     let (mut bound, mut pending) = (Vec::new(), Vec::new());
     for (place, (address, listener)) in addresses.enumerate() {
         let explain = |error: io::Error| explain(address, Server::address_key(listener), &error);
-        let own = |fd: OwnedFd, is_tcp: bool| ListeningSocket { fd, is_tcp, address: place, listener };
+        let socket = |fd: OwnedFd, is_tcp: bool, owner| ListeningSocket { fd, is_tcp, address: place, listener, owner };
+        let own = |fd: OwnedFd, is_tcp: bool| socket(fd, is_tcp, Owner::Gateway);
         match (address, inherited.sockets(Use::Client, address)) {
-            (Listen::Tcp(_), Some((sockets, Listen::Tcp(actual)))) => {
+            // However many there are, every core accepts, and nothing of it is opened anew: what is opened here would be gone
+            // while this process is.
+            (_, Some((sockets, actual, Owner::Manager))) => {
+                let is_tcp = matches!(actual, Listen::Tcp(_));
+                for (set, fd) in sets.iter_mut().zip(sockets.iter().cycle()).skip(sockets.len()) {
+                    set.push(socket(fd.try_clone().map_err(explain)?, is_tcp, Owner::Manager));
+                }
+                for (index, fd) in sockets.into_iter().enumerate() {
+                    sets[index % cores].push(socket(fd, is_tcp, Owner::Manager));
+                }
+                bound.push(actual);
+            }
+            (Listen::Tcp(_), Some((sockets, Listen::Tcp(actual), _))) => {
                 let known = sockets.len();
                 for (index, fd) in sockets.into_iter().enumerate() {
                     sets[index % cores].push(own(fd, true));
@@ -82,7 +96,7 @@ pub fn bind<'a>(
                 }
                 bound.push(Listen::Tcp(actual));
             }
-            (Listen::Unix(_), Some((sockets, _))) => {
+            (Listen::Unix(_), Some((sockets, ..))) => {
                 let Some(socket) = sockets.into_iter().next() else { continue };
                 for set in &mut sets {
                     set.push(own(socket.try_clone().map_err(explain)?, false));
@@ -121,7 +135,7 @@ pub fn bind<'a>(
 /// warning instead. Errors: the address and the usual cause.
 pub fn bind_admin(admin: &Admin, inherited: &mut Inherited) -> Result<Bound, String> {
     let Some(address) = &admin.listen else { return Ok(Bound::None) };
-    if let Some((sockets, actual)) = inherited.sockets(Use::Admin, address)
+    if let Some((sockets, actual, _)) = inherited.sockets(Use::Admin, address)
         && let Some(socket) = sockets.into_iter().next()
     {
         let listener = match address {
@@ -156,7 +170,7 @@ pub fn bind_admin(admin: &Admin, inherited: &mut Inherited) -> Result<Bound, Str
 /// Binds the socket by which a successor asks for the others. Errors: the path and the usual cause.
 pub fn bind_control(path: &Path, inherited: &mut Inherited) -> Result<OwnedFd, String> {
     let address = Listen::Unix(path.to_owned());
-    if let Some((sockets, _)) = inherited.sockets(Use::Control, &address)
+    if let Some((sockets, ..)) = inherited.sockets(Use::Control, &address)
         && let Some(socket) = sockets.into_iter().next()
     {
         return Ok(socket);

@@ -58,6 +58,7 @@ impl Step {
 }
 
 const UNIT: &str = include_str!("../../systemd/ringway.service");
+const SOCKET: &str = include_str!("../../systemd/ringway.socket");
 const SLICE: &str = include_str!("../../systemd/ringway.slice");
 const SYSUSERS: &str = include_str!("../../systemd/sysusers.conf");
 const TMPFILES: &str = include_str!("../../systemd/tmpfiles.conf");
@@ -74,6 +75,7 @@ pub fn pieces(program: Vec<u8>) -> Vec<Piece> {
         piece("/etc/tmpfiles.d/ringway.conf", TMPFILES),
         piece("/etc/logrotate.d/ringway", LOGROTATE),
         piece("/etc/systemd/system/ringway.slice", SLICE),
+        piece("/etc/systemd/system/ringway.socket", SOCKET),
         piece("/etc/systemd/system/ringway.service", UNIT),
     ]
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use ringway::config::load::load;
-use ringway::cores::data::{self, ListeningSocket, Parts};
+use ringway::cores::data::{self, ListeningSocket, Owner, Parts};
 use ringway::upstream::message::UpstreamMessage;
 
 use ringway::cores::supervise::{self, Beat};
@@ -68,7 +68,13 @@ impl Node {
             inbox: core_in,
             gate,
             peers: Arc::default(),
-            listening: vec![ListeningSocket { fd: listener.into(), is_tcp: true, address: 0, listener: None }],
+            listening: vec![ListeningSocket {
+                fd: listener.into(),
+                is_tcp: true,
+                address: 0,
+                listener: None,
+                owner: Owner::Gateway,
+            }],
             beat: Beat::default(),
         };
         let core = std::thread::spawn(move || {

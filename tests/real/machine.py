@@ -1,5 +1,5 @@
 """The service on a machine of its own: systemd-nspawn boots a Debian, in which the gateway is installed, started, reloaded,
-stalled, killed, drained under streams, upgraded, rotated and removed, and every command of the operations guide is run. Takes the program, a directory for the machine,
+stalled, killed, drained under streams, upgraded, rotated, activated by its socket and removed, and every command of the operations guide is run. Takes the program, a directory for the machine,
 and the Debian package; wants root. Standard library only.
 """
 
@@ -362,7 +362,7 @@ def it_is_installed_as_the_readme_says():
     m.write("/etc/systemd/system/ringway.service.d/credential.conf", CREDENTIAL)
     m.sh("systemd-tmpfiles --create && systemctl daemon-reload")
     check("the configuration is root's and the group's", m.words("stat", "-c", "%U %G %a", "/etc/ringway/ringway.toml") == "root ringway 640")
-    status, out = m.inside("systemd-analyze", "verify", "/etc/systemd/system/ringway.service", "/etc/systemd/system/ringway.slice")
+    status, out = m.inside("systemd-analyze", "verify", "/etc/systemd/system/ringway.service", "/etc/systemd/system/ringway.socket", "/etc/systemd/system/ringway.slice")
     check("systemd-analyze verify has nothing to say", (status, out.strip()) == (0, ""), out)
     status, out = m.inside("systemd-analyze", "security", "--threshold=19", "ringway.service")
     check("systemd-analyze security is below 2.0", status == 0, out)
@@ -473,6 +473,23 @@ def the_log_is_rotated_and_no_line_is_lost():
     check("the new files are the service's, and nobody else reads them", owners == "ringway ringway 640", owners)
 
 
+def its_socket_starts_it():
+    m.do("systemctl", "stop", "ringway")
+    m.write("/etc/systemd/system/ringway.socket.d/port.conf", f"[Socket]\nListenStream=\nListenStream=0.0.0.0:{PORT}\n")
+    m.sh("systemctl daemon-reload && systemctl start ringway.socket")
+    check("systemd listens", m.shows("ActiveState", unit="ringway.socket") == ["active"] and m.shows("ActiveState") == ["inactive"])
+    check("the first request starts it", m.chat() == 200)
+    check("it says where its socket is from", f"the service manager listens on 0.0.0.0:{PORT} (ringway.socket)" in m.journal(), m.journal())
+    with asking() as done:
+        m.do("systemctl", "restart", "ringway")
+        until(lambda seen=len(done): len(done) > seen + 1, "requests pass")
+        # Away for longer: what comes meanwhile starts it again.
+        m.do("systemctl", "stop", "ringway")
+        until(lambda seen=len(done): len(done) > seen + 1, "requests pass")
+    check(f"a restart refuses none of {len(done)} connections", set(done) == {200}, done)
+    m.sh("systemctl stop ringway.socket ringway.service; rm -r /etc/systemd/system/ringway.socket.d; systemctl daemon-reload")
+
+
 def every_command_of_the_guide_runs():
     text = GUIDE.read_text()
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -540,6 +557,7 @@ SCENARIOS = [
     it_stops_under_load_without_cutting_a_stream,
     a_new_program_takes_over_and_stops_without_cutting_a_stream,
     the_log_is_rotated_and_no_line_is_lost,
+    its_socket_starts_it,
     it_is_uninstalled,
     every_command_of_the_guide_runs,
     it_comes_as_a_package_too,

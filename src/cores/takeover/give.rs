@@ -13,7 +13,7 @@ use rustix::net::sockopt::socket_peercred;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::{Connection, Message, Row, START_PATIENCE, Use, VERSION, store};
+use super::{Connection, Message, Owner, Row, START_PATIENCE, Use, VERSION, store};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::Listener;
 use crate::cores::listen::Listening;
@@ -118,17 +118,18 @@ impl Sockets<'_> {
     /// Errors: too many descriptors are open.
     pub fn to_give(&self, control: OwnedFd, path: &Path, tickets: TicketSeed) -> io::Result<Parts> {
         let mut sockets = Vec::new();
-        let row = |purpose, configured: &Listen, bound: &Listen| Row {
+        let row = |purpose, configured: &Listen, bound: &Listen, owner| Row {
             purpose,
             configured: configured.to_string(),
             bound: bound.to_string(),
+            owner,
         };
         for (place, ((configured, _), bound)) in self.snapshot.server.addresses().zip(self.bound).enumerate() {
             let own = self.listening.iter().flatten().filter(|socket| socket.address == place);
             // The cores share that of a Unix socket.
             let count = if matches!(bound, Listen::Unix(_)) { 1 } else { usize::MAX };
             for socket in own.take(count) {
-                let (row, descriptor) = (row(Use::Client, configured, bound), socket.fd.try_clone()?);
+                let (row, descriptor) = (row(Use::Client, configured, bound, socket.owner), socket.fd.try_clone()?);
                 sockets.push(Given { row, address: Some(place), descriptor });
             }
         }
@@ -137,11 +138,11 @@ impl Sockets<'_> {
                 Listener::Tcp(listener) => listener.try_clone()?.into(),
                 Listener::Unix(listener) => listener.try_clone()?.into(),
             };
-            sockets.push(Given { row: row(Use::Admin, configured, bound), address: None, descriptor });
+            sockets.push(Given { row: row(Use::Admin, configured, bound, Owner::Gateway), address: None, descriptor });
         }
         let own = Listen::Unix(path.to_owned());
         let descriptor = control.try_clone()?;
-        sockets.push(Given { row: row(Use::Control, &own, &own), address: None, descriptor });
+        sockets.push(Given { row: row(Use::Control, &own, &own, Owner::Gateway), address: None, descriptor });
         Ok(Parts { control, path: path.to_owned(), sockets, addresses: self.bound.len(), tickets })
     }
 }

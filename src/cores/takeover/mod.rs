@@ -64,6 +64,19 @@ pub struct Row {
     pub configured: String,
     /// With the actual port.
     pub bound: String,
+    #[serde(default)]
+    pub owner: Owner,
+}
+
+/// Who a listening socket belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// This process, or one that took over from it.
+    #[default]
+    Gateway,
+    /// The service manager, which goes on listening when no process is there: shut down by nobody here.
+    Manager,
 }
 
 #[derive(Serialize, Deserialize)]

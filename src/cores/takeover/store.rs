@@ -1,12 +1,13 @@
 //! The descriptor store of the service manager (`sd_pid_notify_with_fds(3)`, `sd_listen_fds(3)`): it keeps the listening sockets,
-//! with what waits in them, while the process is restarted or has crashed, and gives them to the next one.
+//! with what waits in them, while the process is restarted or has crashed, and gives them to the next one. The same way it hands
+//! over sockets of its own (socket activation), which it listens on before, between and after processes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use socket2::SockRef;
-use tracing::warn;
+use socket2::{SockRef, Type};
+use tracing::{info, warn};
 
-use super::{Row, Use};
+use super::{Owner, Row, Use};
 use crate::config::snapshot::Listen;
 use crate::cores::notify;
 use crate::net::descriptors_from_the_start;
@@ -35,19 +36,37 @@ pub fn kept() -> Vec<(Row, OwnedFd)> {
 }
 
 fn row(name: &str, descriptor: BorrowedFd<'_>) -> Option<Row> {
-    let purpose = match name.split_once('-')?.0 {
-        "client" => Use::Client,
-        "admin" => Use::Admin,
-        _ => return None,
+    let (purpose, owner) = match name.split_once('-') {
+        Some(("client", _)) => (Use::Client, Owner::Gateway),
+        Some(("admin", _)) => (Use::Admin, Owner::Gateway),
+        _ => (Use::Client, Owner::Manager),
     };
-    let address = SockRef::from(&descriptor).local_addr().ok()?;
-    let bound = match (address.as_socket(), address.as_pathname()) {
-        (Some(address), _) => Listen::Tcp(address).to_string(),
-        (None, Some(path)) => Listen::Unix(path.to_owned()).to_string(),
-        (None, None) => return None,
+    let bound = match (address_of(descriptor), owner) {
+        (Some(address), _) => address.to_string(),
+        (None, Owner::Gateway) => return None,
+        (None, Owner::Manager) => {
+            warn!("the service manager passes {name}, which is no TCP or Unix socket that listens: it is not used");
+            return None;
+        }
     };
+    if owner == Owner::Manager {
+        info!("the service manager listens on {bound} ({name})");
+    }
     // Port 0 is another one each time.
-    Some(Row { purpose, configured: bound.clone(), bound })
+    Some(Row { purpose, configured: bound.clone(), bound, owner })
+}
+
+/// Where a socket listens that connections can be accepted from.
+fn address_of(descriptor: BorrowedFd<'_>) -> Option<Listen> {
+    let socket = SockRef::from(&descriptor);
+    if !socket.is_listener().ok()? || socket.r#type().ok()? != Type::STREAM {
+        return None;
+    }
+    let address = socket.local_addr().ok()?;
+    match address.as_socket() {
+        Some(address) => Some(Listen::Tcp(address)),
+        None => address.as_pathname().map(|path| Listen::Unix(path.to_owned())),
+    }
 }
 
 /// Names have no colons.
@@ -60,9 +79,9 @@ fn name(row: &Row) -> Option<String> {
     Some(format!("{purpose}-{}", row.bound.replace(':', "_")))
 }
 
-/// Has sockets kept from now on.
+/// Has sockets kept from now on. The service manager's own are with it anyway.
 pub fn keep<'a>(sockets: impl Iterator<Item = (&'a Row, BorrowedFd<'a>)>) {
-    for (row, descriptor) in sockets {
+    for (row, descriptor) in sockets.filter(|(row, _)| row.owner == Owner::Gateway) {
         let Some(name) = name(row) else { continue };
         if let Err(error) = notify::store(&name, descriptor) {
             return warn!("the service manager does not keep the listening sockets: {error}");

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{Connection, Message, Row, Use, VERSION, store};
+use super::{Connection, Message, Owner, Row, Use, VERSION, store};
 use crate::config::snapshot::Listen;
 use crate::net::tls::TicketSeed;
 
@@ -28,9 +28,15 @@ impl Inherited {
         Inherited { sockets, ..Inherited::default() }
     }
 
-    /// What nobody has asked for is kept no longer.
+    /// What nobody has asked for is kept no longer; of what is the service manager's own, the log says so.
     pub fn forget_rest(&self) {
-        store::forget(self.sockets.iter().filter(|(_, descriptor)| descriptor.is_some()).map(|(row, _)| row));
+        let rest = || self.sockets.iter().filter(|(_, descriptor)| descriptor.is_some()).map(|(row, _)| row);
+        store::forget(rest().filter(|row| row.owner == Owner::Gateway));
+        for Row { bound, .. } in rest().filter(|row| row.owner == Owner::Manager) {
+            warn!(
+                "the service manager listens on {bound}, which no listener of the configuration has: nobody is served there"
+            );
+        }
     }
 
     /// Asks the process that listens at `path`; `kept` is inherited if there is none. Errors: why nothing can be taken over.
@@ -66,14 +72,14 @@ impl Inherited {
 
     /// The sockets of one address, and what it is bound to; none if it is new. What asks for a free port may be there twice:
     /// each is found once, in the order of the configuration.
-    pub fn sockets(&mut self, purpose: Use, address: &Listen) -> Option<(Vec<OwnedFd>, Listen)> {
+    pub fn sockets(&mut self, purpose: Use, address: &Listen) -> Option<(Vec<OwnedFd>, Listen, Owner)> {
         let name = address.to_string();
         let of_it = |row: &Row| row.purpose == purpose && row.configured == name;
         let first = self.sockets.iter().find(|(row, descriptor)| of_it(row) && descriptor.is_some());
-        let bound = first?.0.bound.clone();
+        let (bound, owner) = first.map(|(row, _)| (row.bound.clone(), row.owner))?;
         let same = self.sockets.iter_mut().filter(|(row, _)| of_it(row) && row.bound == bound);
         let found = same.filter_map(|(_, descriptor)| descriptor.take()).collect();
-        Some((found, bound.parse().ok()?))
+        Some((found, bound.parse().ok()?, owner))
     }
 
     pub fn take_tickets(&mut self) -> Option<TicketSeed> {
