@@ -218,7 +218,7 @@ fn an_operator_sees_where_the_memory_is() {
     let backend = Backend::answering(|_| json(&completion(&"x".repeat(20_000))));
     let gateway = Setup::with(&backend).cores(2).admin("listen = \"127.0.0.1:0\"").start();
     let admin = gateway.admin.unwrap();
-    let told = || -> serde_json::Value { serde_json::from_str(&get(admin, "/debug/heap").expect(200).text()).unwrap() };
+    let told = || -> serde_json::Value { serde_json::from_str(get(admin, "/debug/heap").expect(200).text()).unwrap() };
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("no number: {value}"));
     let mut client = gateway.client();
     for question in 0..50 {

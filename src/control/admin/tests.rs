@@ -49,6 +49,7 @@ fn admin(admin: &str) -> Rc<Admin> {
 }
 
 /// Held by who profiles.
+#[expect(clippy::disallowed_types, reason = "tests that run side by side, no core")]
 static PROFILE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 thread_local! {
