@@ -8,6 +8,7 @@ use crate::config::snapshot::{Listen, Snapshot};
 use crate::cores::launch::{self, Begin, Source};
 use crate::cores::origin::{Copies, Found, find};
 use crate::cores::{notify, secure};
+use crate::net::refuse_huge_pages;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +40,8 @@ pub struct Arguments {
 /// # Errors
 /// The configuration's problems, or why the cores did not start or ended badly.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    // Before anything is allocated: a huge page that the configuration touches lies on one node whole.
+    refuse_huge_pages();
     let path = &arguments.file.path;
     let begin = if arguments.take_over { Begin::TakeOver } else { Begin::Anew };
     let Found { snapshot, origin } = find(path, Copies::Used, &secure::look())?;

@@ -64,7 +64,8 @@ EOS
 chmod +x /bin/answer
 nc -ll -p 9100 -e /bin/answer &
 for plan in both first second; do
-    /ringway serve --config /$plan.toml 2>/tmp/said &
+    # As in the unit.
+    MIMALLOC_ALLOW_THP=0 /ringway serve --config /$plan.toml 2>/tmp/said &
     pid=$!
     for _ in $(seq 300); do grep -q 'listening on' /tmp/said && break; sleep 0.2; done
     echo "@@ $plan $(grep -o 'core plan.*' /tmp/said)"
