@@ -8,6 +8,8 @@ use crate::Millis;
 
 /// An answer that has not come for so long was lost.
 const ANSWER_MS: u64 = 1_000;
+/// What a home core said of a limit is kept in mind for so long.
+const KNOWN_MS: u64 = 60_000;
 /// When a limit is used up, how often it is looked for what was given back meanwhile.
 const AGAIN_MS: u64 = 250;
 
@@ -28,6 +30,8 @@ pub struct Lease {
     last: Option<u64>,
     /// What was free at the last word of the home core.
     free: u64,
+    /// When that was.
+    told: Option<Millis>,
     returned: Returned,
     used: bool,
 }
@@ -67,6 +71,7 @@ impl Lease {
             short: None,
             last: None,
             free: limit,
+            told: None,
             returned,
             used: false,
         }
@@ -151,7 +156,7 @@ impl Lease {
     /// The home core has answered. Those that wait look again.
     pub fn granted(&mut self, grant: Grant, now: Now) {
         let (_, want) = self.asked.take().unwrap_or((now.mono, 0));
-        self.free = grant.free;
+        (self.free, self.told) = (grant.free, Some(now.mono));
         self.last = (grant.amount > want).then_some(grant.amount);
         if let Some((need, in_ms)) = grant.short {
             // Not at once, whatever is said: whoever asks itself would not come to an end.
@@ -196,6 +201,7 @@ impl Lease {
         self.expire(slot);
         if !core::mem::replace(&mut self.used, false) {
             for (slot, left) in core::mem::take(&mut self.slices) {
+                self.free = self.free.saturating_add(left);
                 self.give_back(slot, left);
             }
             self.last = None;
@@ -211,7 +217,9 @@ impl Lease {
     /// Whether nothing is known that a new lease would not know.
     pub fn is_empty(&self, now: Now) -> bool {
         let is_short = self.short.is_some_and(|short| now.mono < short.again);
-        !self.used && self.left() == 0 && self.asked.is_none() && self.returned.is_empty() && !is_short
+        // Answers that are still on their way say what is left.
+        let is_known = self.told.is_some_and(|told| now.mono.since(told) < KNOWN_MS);
+        !is_known && !self.used && self.left() == 0 && self.asked.is_none() && self.returned.is_empty() && !is_short
     }
 
     /// What is left of the limit, as far as this core knows.

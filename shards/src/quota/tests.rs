@@ -188,6 +188,25 @@ fn an_answer_that_comes_too_late_goes_back() {
     assert_eq!(ledger.counted(at(9_000)), 0);
 }
 
+/// An answer says what is left when it comes, which may be long after its request was admitted.
+#[test]
+fn what_is_left_is_known_for_as_long_as_answers_take() {
+    let at = |ms| Now { mono: Millis(ms), unix_ms: ms };
+    let cost = Cost { period: Period::Minute, limit: 10, need: 1, ..LIMIT };
+    let (mut leases, mut asks, mut taken) = (Leases::default(), Vec::new(), Vec::new());
+    let mut ledger = Ledger::new(Period::Minute);
+    assert_eq!(leases.admit(&[cost], at(0), &mut taken, &mut asks), Admitted::Wait);
+    leases.granted(cost.id, ledger.grant(asks[0].1, 2, at(0)), at(0));
+    assert_eq!(leases.admit(&[cost], at(0), &mut taken, &mut asks), Admitted::Yes);
+    for second in 0..30 {
+        assert_eq!(leases.remaining(cost.id, 10), 9, "after {second} s");
+        leases.sweep(at(second * 1_000), |_, _, _| {});
+    }
+    // Nobody has to know it for ever.
+    leases.sweep(at(90_000), |_, _, _| {});
+    assert_eq!(leases.remaining(cost.id, 10), 10);
+}
+
 #[test]
 fn estimates_follow_what_is_counted() {
     let mut estimate = Estimate::new();
