@@ -1,4 +1,4 @@
-//! Who is asking. Runs before any byte of a body is waited for: a stranger costs nothing but a head.
+//! Who is asking. Runs before any byte of a body is waited for: an unauthenticated client costs nothing but a head.
 
 use sha2::{Digest, Sha256};
 

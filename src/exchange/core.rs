@@ -259,7 +259,7 @@ impl Core {
         self.handle.draining.get()
     }
 
-    /// Sends a message to the I/O core, which stands behind the data cores in the mail.
+    /// Sends a message to the I/O core, whose channel stands behind those of the data cores.
     pub fn post_io(&self, message: Message) {
         if self.outbox.post(usize::from(self.count), message).is_err() {
             self.counters.messages_dropped.add(1);
@@ -277,7 +277,7 @@ impl Core {
         self.cache.shard.borrow_mut().sweep(self.now(), FLIGHT_LIMIT_MS);
     }
 
-    /// Sends the log's lines to the I/O core, which stands behind the data cores in the mail.
+    /// Sends the log's lines to the I/O core, whose channel stands behind those of the data cores.
     pub fn flush_log(&self) {
         let mut log = self.log.borrow_mut();
         let Some((lines, dropped)) = log.take() else { return };

@@ -1,4 +1,4 @@
-//! The sequence of the steps on the client's side; `fly` has the backend's. They are two because a flight outlives the
+//! The sequence of the steps on the client's side; `call` has the backend's. They are two because a flight outlives the
 //! client that began it. One edge runs backward here: the owner's answer (a follower asks again or goes alone).
 
 use std::net::IpAddr;
