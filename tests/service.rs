@@ -171,3 +171,20 @@ fn what_waits_at_a_socket_of_the_service_manager_is_served_by_the_next_process()
         waiting = (0..8).map(|_| ask()).collect();
     }
 }
+
+#[test]
+fn a_stop_right_after_the_first_answer_is_a_good_end() {
+    let manager = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = manager.local_addr().unwrap();
+    for _ in 0..16 {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        client.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let mut managed = Managed::start_with(&address.to_string(), Some(manager.try_clone().unwrap().into()));
+        client.read_exact(&mut [0; 12]).unwrap();
+        let pid = rustix::process::Pid::from_child(&managed.gateway);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = managed.gateway.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}

@@ -114,9 +114,11 @@ fn serve(
     let managed = listening.iter().flatten().filter(|socket| socket.owner == Owner::Manager);
     let managed: BTreeSet<usize> = managed.map(|socket| socket.address).collect();
     let gate = Gate::default();
-    if !inherited.has_predecessor() {
+    let mut pending = Some(pending);
+    if !inherited.has_predecessor()
+        && let Some(pending) = pending.take()
+    {
         pending.listen()?;
-        gate.open();
     }
     let (admin_listener, admin_address) = match listen::bind_admin(&snapshot.admin, &mut inherited)? {
         Bound::None => (None, None),
@@ -248,10 +250,11 @@ fn serve(
     let giver_is_idle = given.is_none();
     let serve = || {
         inherited.commit()?;
-        if !gate.is_open() {
+        if let Some(pending) = pending {
             pending.listen()?;
-            gate.open();
         }
+        // Not before signals are handled: a SIGTERM now stops the node and does not kill it.
+        gate.open();
         inherited.forget_rest();
         drop(inherited);
         if let Some(parts) = given {
