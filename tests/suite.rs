@@ -34,7 +34,10 @@ fn a_part_that_is_missing_has_failed() {
     let project = project("exit 0");
     let (status, told) = run(project.path(), &["sim", "fuzz"]);
     assert_eq!(status, 1, "{told}");
-    assert!(told.contains("No test ran in: cargo test --config profile.dev.package.ringway.opt-level=1 --test sim"), "{told}");
+    assert!(
+        told.contains("No test ran in: cargo test --config profile.dev.package.ringway.opt-level=1 --test sim"),
+        "{told}"
+    );
     assert!(told.contains("There is no fuzz target in tests/fuzz."), "{told}");
     assert!(told.ends_with("\n0 passed, 2 failed\n"), "{told}");
 }
