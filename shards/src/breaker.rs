@@ -88,8 +88,38 @@ pub enum Reason {
     CheckPassed,
 }
 
+impl State {
+    pub const ALL: [State; 3] = [State::Serving, State::Probing, State::Tripped];
+
+    /// For logs, metrics and the status.
+    pub const fn label(self) -> &'static str {
+        match self {
+            State::Serving => "serving",
+            State::Tripped => "tripped",
+            State::Probing => "probing",
+        }
+    }
+}
+
 impl Reason {
-    /// For logs and metrics.
+    pub const ALL: [Reason; 6] = [
+        Reason::ErrorsInRow,
+        Reason::ErrorRatio,
+        Reason::ProbeFailed,
+        Reason::ProbesPassed,
+        Reason::CheckFailed,
+        Reason::CheckPassed,
+    ];
+
+    /// The state that it leads to.
+    pub const fn leads_to(self) -> State {
+        match self {
+            Reason::ErrorsInRow | Reason::ErrorRatio | Reason::ProbeFailed | Reason::CheckFailed => State::Tripped,
+            Reason::ProbesPassed | Reason::CheckPassed => State::Serving,
+        }
+    }
+
+    /// For logs, metrics and the status.
     pub const fn label(self) -> &'static str {
         match self {
             Reason::ErrorsInRow => "errors_in_row",

@@ -17,6 +17,7 @@ mod snapshot; // /v1/snapshot
 pub mod source; // where the configuration comes from
 pub mod status; // /v1/status
 mod stream; // /v1/live
+mod transitions; // backends that came out of service and back
 mod usage; // /v1/usage
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -35,6 +36,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use shards::breaker::Reason;
 use shards::quota::{Counted, Now};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -129,6 +131,7 @@ pub struct Admin {
     /// Those that share a Redis with this one.
     nodes: OnceCell<Rc<Nodes>>,
     traces: OnceCell<Rc<Exporter>>,
+    transitions: transitions::State,
     /// By a backend's name: the fault of the last check, while checks fail.
     check_faults: RefCell<HashMap<String, String>>,
     /// By core: its recent utilization, and its CPU time.
@@ -157,6 +160,7 @@ impl Admin {
             reopen_asked: Notify::new(),
             nodes: OnceCell::new(),
             traces: OnceCell::new(),
+            transitions: RefCell::default(),
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
             scaling: RefCell::default(),
@@ -201,6 +205,7 @@ impl Admin {
     pub fn put_in_force(&self, in_force: InForce) {
         let is_there = |name: &String| in_force.snapshot.backends.iter().any(|backend| backend.name == *name);
         self.check_faults.borrow_mut().retain(|name, _| is_there(name));
+        self.transitions.borrow_mut().retain(|name, _| is_there(name));
         self.guard.replace(Guard::of(&in_force.snapshot.admin));
         self.in_force.replace(in_force);
     }
@@ -230,13 +235,16 @@ impl Admin {
         self.purged.notified().await;
     }
 
-    /// Records the result of a backend's check: its fault, or `None` if it passed.
-    pub fn checked(&self, backend: &str, fault: Option<String>) {
+    /// Records the result of a backend's check: its fault, or `None` if it passed. What that is called in the log; `None`: it is as
+    /// before.
+    pub fn checked(&self, backend: &str, fault: Option<String>) -> Option<&'static str> {
         let mut faults = self.check_faults.borrow_mut();
-        match fault {
-            Some(fault) => _ = faults.insert(backend.to_owned(), fault),
-            None => _ = faults.remove(backend),
-        }
+        let (reason, before) = match fault {
+            Some(fault) => (Reason::CheckFailed, faults.insert(backend.to_owned(), fault)),
+            None => (Reason::CheckPassed, faults.remove(backend)),
+        };
+        let is_news = before.is_some() == (reason == Reason::CheckPassed);
+        is_news.then(|| self.turned(backend, reason))
     }
 
     fn is_ready(&self) -> bool {
@@ -249,6 +257,7 @@ impl Admin {
             generation: in_force.generation,
             last_reload: self.last_reload_was(),
             reloads: self.reloads(),
+            transitions: self.transitions(),
             stored: self.stored(),
             busy: self.busy.borrow().clone(),
             process: Process::read(),

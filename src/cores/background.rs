@@ -506,7 +506,7 @@ impl Node {
             Message::Upstream(UpstreamMessage::Turned { backend, from, change }) => {
                 let Some(name) = self.backend(backend) else { return };
                 let name = &*name;
-                let (core, reason) = (from.0, change.reason.label());
+                let (core, reason) = (from.0, self.admin.turned(name, change.reason));
                 match change.to {
                     State::Serving => {
                         info!(

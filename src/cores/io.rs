@@ -84,9 +84,9 @@ async fn serve(
                             "access log: {dropped} lines were dropped, as they could not be written in time"
                         );
                     }
-                    let mut lines = sink.write(lines, &beat).await;
-                    lines.clear();
-                    let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines });
+                    let lines = sink.write(lines, &beat).await;
+                    let lost = count(&lines);
+                    let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines, lost });
                 }
                 Message::Reopen => sink.reopen().await,
                 Message::Stop => stopping = true,
@@ -114,6 +114,8 @@ struct LogFile {
     path: PathBuf,
     /// Whether the last write failed and was reported.
     complained: bool,
+    /// It ends within a line, which could not be written whole.
+    is_torn: bool,
 }
 
 impl Sink {
@@ -123,7 +125,7 @@ impl Sink {
             AccessLog::Stdout => Ok(Sink::Stdout),
             AccessLog::File(path) => {
                 let file = open(path).await?;
-                Ok(Sink::File(LogFile { file, path: path.clone(), complained: false }))
+                Ok(Sink::File(LogFile { file, path: path.clone(), complained: false, is_torn: false }))
             }
         }
     }
@@ -134,6 +136,7 @@ impl Sink {
         match open(&log.path).await {
             Ok(file) => {
                 let old = std::mem::replace(&mut log.file, file);
+                log.is_torn = false;
                 let _ = old.close().await;
                 info!("the access log {} was opened again", log.path.display());
             }
@@ -141,19 +144,20 @@ impl Sink {
         }
     }
 
-    /// Writes whole lines and returns the buffer. Lines that cannot be written are lost; the failure is reported once.
-    async fn write(&mut self, lines: Vec<u8>, beat: &Beat) -> Vec<u8> {
+    /// Writes whole lines and returns the buffer with those that could not be written. They are lost; the failure is reported once.
+    async fn write(&mut self, mut lines: Vec<u8>, beat: &Beat) -> Vec<u8> {
         match self {
-            Sink::Nothing => lines,
-            Sink::Stdout => {
-                // This thread may block; no other thread waits for it. A reader that does not read is no failure of it.
-                beat.wait_outside(|| {
-                    let _ = std::io::stdout().lock().write_all(&lines);
-                });
-                lines
-            }
-            Sink::File(log) => log.write(lines).await,
+            Sink::Nothing => lines.clear(),
+            // This thread may block; no other thread waits for it. A reader that does not read is no failure of it.
+            Sink::Stdout => beat.wait_outside(|| {
+                let mut out = std::io::stdout().lock();
+                if out.write_all(&lines).and_then(|()| out.flush()).is_ok() {
+                    lines.clear();
+                }
+            }),
+            Sink::File(log) => lines = log.write(lines).await,
         }
+        lines
     }
 
     async fn close(self) {
@@ -164,13 +168,23 @@ impl Sink {
 }
 
 impl LogFile {
+    /// What is left of `lines` could not be written; it begins within a line if the file ends within it.
     async fn write(&mut self, mut lines: Vec<u8>) -> Vec<u8> {
+        if self.is_torn {
+            // What comes next is not to be lost with the torn line.
+            match self.file.write_at(b"\n".to_vec(), 0).await {
+                Ok(1) => self.is_torn = false,
+                _ => return lines,
+            }
+        }
         while !lines.is_empty() {
             // The file is opened with O_APPEND, so it is written at its end even after a truncation.
             match self.file.write_at(lines.clone(), 0).await {
                 Ok(written) if written > 0 => {
                     self.complained = false;
-                    lines.drain(..written.min(lines.len()));
+                    let written = written.min(lines.len());
+                    self.is_torn = lines[written - 1] != b'\n';
+                    lines.drain(..written);
                 }
                 failed => {
                     if !std::mem::replace(&mut self.complained, true) {
@@ -183,6 +197,11 @@ impl LogFile {
         }
         lines
     }
+}
+
+/// Lines that end in `bytes`.
+fn count(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 async fn open(path: &Path) -> Result<BufferedFile, String> {

@@ -121,7 +121,7 @@ pub fn deliver(current: &Current, message: Message) {
         Message::QuotaFetched { limit, fetch, answer } => home::fetched(core, limit, &fetch, answer),
         Message::QuotaStore(store) => home::set_store(core, store),
         Message::QuotaKept { .. } | Message::QuotaFetch { .. } => {}
-        Message::LogBuffer { lines } => core.log.borrow_mut().put_back(lines),
+        Message::LogBuffer { lines, lost } => core.log.borrow_mut().written(lines, lost),
         Message::Log { .. }
         | Message::Spans(_)
         | Message::Drain

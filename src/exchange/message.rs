@@ -80,8 +80,8 @@ pub enum Message {
     Log { from: CoreId, lines: Vec<u8>, dropped: u64 },
     /// Data core to background core: spans to be sent.
     Spans(Vec<Span>),
-    /// I/O core to data core: the buffer of a `Log`, emptied.
-    LogBuffer { lines: Vec<u8> },
+    /// I/O core to data core: the buffer of a `Log`, and how many of its lines could not be written.
+    LogBuffer { lines: Vec<u8>, lost: u64 },
     /// Background core to I/O core: the access log was moved away; open it by its name again.
     Reopen,
     /// To the owner of embeddings: which of these are there? By their places in a request.
@@ -151,7 +151,7 @@ impl Payload for Message {
             Message::Lead { stale, .. } | Message::Alone { stale, .. } => entry(stale),
             Message::Settle { kept, .. } => entry(kept),
             Message::Feed { bytes, .. } => bytes.len() as u64,
-            Message::Log { lines, .. } | Message::LogBuffer { lines } => lines.capacity() as u64,
+            Message::Log { lines, .. } | Message::LogBuffer { lines, .. } => lines.capacity() as u64,
             Message::QuotaKept { counted } => size_of_val(&counted[..]) as u64,
             Message::SnapshotSlice { slice, .. } => slice.kept.iter().map(|kept| kept.entry.size_bytes()).sum(),
             Message::AskParts { wanted, .. } => size_of_val(&wanted[..]) as u64,

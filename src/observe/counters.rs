@@ -324,10 +324,6 @@ pub struct BackendCounters {
     pub connect: Histogram,
     /// 0 serving, 1 probing, 2 tripped.
     pub state: Counter,
-    /// The reason for the last change of state, as a number above 0; 0 for never.
-    pub reason: Counter,
-    /// The time of that change, in milliseconds since 1970.
-    pub changed_unix_ms: Counter,
     /// Requests in flight, at any time.
     pub in_flight: Counter,
     pub connections_idle: Counter,
@@ -343,8 +339,6 @@ impl Default for BackendCounters {
             results: Default::default(),
             connect: Histogram::new(CONNECT_US),
             state: Counter::default(),
-            reason: Counter::default(),
-            changed_unix_ms: Counter::default(),
             in_flight: Counter::default(),
             connections_idle: Counter::default(),
             connections_busy: Counter::default(),

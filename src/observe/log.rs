@@ -118,8 +118,8 @@ pub fn reference() -> String {
          ones included. Names stay; fields without a value are absent. Times in `_us` are microseconds. Prompts, answers and \
          credentials are never written.\n\n\
          The file is opened with mode 0640 for appending, and again by its name on SIGUSR1 and `POST /v1/reopen`; it may be truncated at \
-         any time. Data cores hand their lines to the I/O core, at most a second late. Where the disk or the reader of standard output \
-         is too slow, lines are dropped and counted (`ringway_log_dropped_lines_total`); requests and a stop wait for none of it.\n\n\
+         any time. Data cores hand their lines to the I/O core, at most a second late. Where the disk is full, \
+         or the disk or the reader of standard output is too slow, lines are dropped and counted (`ringway_log_dropped_lines_total`); requests and a stop wait for none of it.\n\n\
          | Field | What it is |\n|---|---|\n",
     );
     for (name, meaning) in FIELDS {
@@ -193,6 +193,12 @@ impl LogBuffer {
     /// Bytes of the lines that are not written yet, as far as this core knows.
     pub fn waiting_bytes(&self) -> u64 {
         (self.lines.len() + self.under_way) as u64
+    }
+
+    /// Takes a buffer back from the I/O core, which could not write so many of its lines, and has said so.
+    pub fn written(&mut self, lines: Vec<u8>, lost: u64) {
+        self.dropped_ever += lost;
+        self.put_back(lines);
     }
 
     /// Returns a buffer from the I/O core.

@@ -38,6 +38,7 @@ pub enum Id {
     BackendConnections,
     BackendConnect,
     BackendState,
+    BackendTransitions,
     QueueDepth,
     QueueRejections,
     Retries,
@@ -190,6 +191,11 @@ pub static METRICS: &[Metric] = &[
         help: "From the start of a dial to a usable connection, TLS included." },
     Metric { id: Id::BackendState, name: "ringway_backend_state", kind: Gauge, labels: &["backend"],
         help: "The worst over all cores: 0 serving, 1 probing, 2 tripped." },
+    Metric { id: Id::BackendTransitions, name: "ringway_backend_transitions_total", kind: Counter,
+        labels: &["backend", "state", "reason"],
+        help: "How often a backend came out of service (tripped: errors_in_row, error_ratio, probe_failed, check_failed) or back into \
+               it (serving: probes_passed, check_passed), by the reason that the log and the status have: once for the core \
+               whose requests showed it, and once for a check." },
     Metric { id: Id::QueueDepth, name: "ringway_queue_depth", kind: Gauge, labels: &["model"],
         help: "Requests queued for a model." },
     Metric { id: Id::QueueRejections, name: "ringway_queue_rejections_total", kind: Counter, labels: &["reason"],
@@ -212,7 +218,7 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::MessagesDropped, name: "ringway_messages_dropped_total", kind: Counter, labels: &[],
         help: "Messages dropped because the receiving core was stalled." },
     Metric { id: Id::LogDropped, name: "ringway_log_dropped_lines_total", kind: Counter, labels: &[],
-        help: "Access log lines dropped because they could not be written in time." },
+        help: "Access log lines that were not written: the disk was full, or the disk or the reader too slow." },
     Metric { id: Id::SpansSent, name: "ringway_spans_sent_total", kind: Counter, labels: &[],
         help: "Spans that the receiver of traces took." },
     Metric { id: Id::SpansDropped, name: "ringway_spans_dropped_total", kind: Counter, labels: &["reason"],
@@ -223,7 +229,8 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::ConfigReload, name: "ringway_config_last_reload_success", kind: Gauge, labels: &[],
         help: "Whether the configuration that was read last is in force." },
     Metric { id: Id::ConfigReloads, name: "ringway_config_reloads_total", kind: Counter, labels: &["result"],
-        help: "How often the configuration was read again, by result: in_force, unchanged, refused, unavailable." },
+        help: "How often the configuration was read again, by result, as in the log, the status and the answer of /v1/reload: in_force, \
+               unchanged, refused, unavailable." },
     Metric { id: Id::ConfigSourceUp, name: "ringway_config_source_up", kind: Gauge, labels: &["source"],
         help: "Whether the store that the configuration is in could be used when it was last asked; not with a file." },
     Metric { id: Id::ConfigSourceWatched, name: "ringway_config_source_watched", kind: Gauge, labels: &["source"],

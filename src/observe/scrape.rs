@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 pub use self::encode::classic;
@@ -142,6 +143,7 @@ pub struct Node {
     pub generation: u64,
     pub last_reload: Reload,
     pub reloads: Reloads,
+    pub transitions: Vec<Transition>,
     /// None: the configuration is in a file.
     pub stored: Option<Stored>,
     /// By core: recent utilization of its thread, and its CPU time.
@@ -152,14 +154,46 @@ pub struct Node {
     pub spans: SpanCounts,
 }
 
-/// How often the configuration was read again since the start, by what came of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reloads {
-    pub in_force: u64,
-    pub unchanged: u64,
-    pub refused: u64,
-    pub unavailable: u64,
+/// How often a backend came out of service or back into it for one reason.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    pub backend: Arc<str>,
+    pub state: &'static str,
+    pub reason: &'static str,
+    pub count: u64,
 }
+
+/// How a reload of the configuration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadResult {
+    /// All cores serve by the new configuration.
+    InForce,
+    /// It is the one in force.
+    Unchanged,
+    /// It has errors: nothing has changed.
+    Refused,
+    /// The store that it is in cannot be read: nothing has changed.
+    Unavailable,
+}
+
+impl ReloadResult {
+    pub const ALL: [ReloadResult; 4] =
+        [ReloadResult::InForce, ReloadResult::Unchanged, ReloadResult::Refused, ReloadResult::Unavailable];
+
+    /// For logs and metrics; JSON has the same words.
+    pub fn label(self) -> &'static str {
+        match self {
+            ReloadResult::InForce => "in_force",
+            ReloadResult::Unchanged => "unchanged",
+            ReloadResult::Refused => "refused",
+            ReloadResult::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// How often the configuration was read again since the start, by [`ReloadResult`].
+pub type Reloads = [u64; ReloadResult::ALL.len()];
 
 /// How it stands with the store that the configuration is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

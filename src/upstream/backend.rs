@@ -14,7 +14,7 @@ use super::permits::{Cap, CorePermits, Sharing, streams_max};
 use super::shared::SharedConnections;
 use crate::config::snapshot::{Backend, Protocol};
 use crate::net::tls::{Agreed, TlsContext, TlsError};
-use crate::net::{Dial, Duplex, unix_ms};
+use crate::net::{Dial, Duplex};
 use crate::observe::counters::BackendCounters;
 
 /// How fast a backend's latency of the past counts for less.
@@ -167,10 +167,7 @@ impl BackendState {
 
     /// It came into or out of service by what this core found.
     pub fn note_change(&self, change: &Change) {
-        let counters = self.counters();
-        counters.state.set(state_number(change.to));
-        counters.reason.set(change.reason as u64 + 1);
-        counters.changed_unix_ms.set(unix_ms());
+        self.counters().state.set(state_number(change.to));
     }
 
     /// Sets the gauges.

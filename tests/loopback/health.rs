@@ -51,8 +51,8 @@ fn a_backend_whose_checks_fail_gets_no_request_until_they_pass() {
     });
     gateway.terminate();
     let (_, told) = gateway.ended();
-    assert!(told.contains("backend one is out of service, its checks fail: /health answers 503"), "{told}");
-    assert!(told.contains("backend one passes its health checks again after "), "{told}");
+    assert!(told.contains("backend one is out of service (check_failed): /health answers 503"), "{told}");
+    assert!(told.contains("backend one passes its health checks again (check_passed) after "), "{told}");
 }
 
 #[test]
@@ -81,6 +81,71 @@ fn what_one_core_finds_holds_on_all_and_is_told() {
     gateway.terminate();
     let (_, told) = gateway.ended();
     assert!(told.contains("backend one is out of service for 3600000 ms (errors_in_row, core "), "{told}");
+}
+
+/// The words behind `"name":` in lines of the log that have this field, each once, in alphabetical order.
+fn words<'a>(told: &'a str, name: &str) -> Vec<&'a str> {
+    let field = format!("\"{name}\":\"");
+    let found = told.lines().filter_map(|line| line.split(&field).nth(1)?.split('"').next());
+    found.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+#[test]
+fn the_log_the_metrics_and_the_status_have_the_same_words() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let (one, two) = (moody(&sick), Backend::sickly(&Arc::new(AtomicBool::new(true))));
+    let setup = || {
+        Setup::bare()
+            .log("format = \"json\"")
+            .admin("listen = \"127.0.0.1:0\"")
+            .backend("one", &one, CHECKED)
+            .backend("two", &two, "eject_errors = 1\neject_time = \"1h\"")
+            .model("m", "backends = [\"two\"]\nretries = 0")
+            .cores(2)
+    };
+    let by_hand = "[config]\nwatch = false\nrefresh = \"0s\"";
+    let gateway = setup().table(by_hand).start();
+    let ask = |head: &str| {
+        let mut client = Client::connect(gateway.admin.unwrap());
+        client.send(format!("{head} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
+        client.response().text().to_owned()
+    };
+    let status = || serde_json::from_str::<serde_json::Value>(&ask("GET /v1/status")).unwrap();
+    let reason = |backend: usize| status()["backends"][backend]["reason"].as_str().map(str::to_owned);
+    let mut seen = std::collections::BTreeSet::new();
+    eventually("the check has failed", || reason(0).is_some_and(|reason| seen.insert(reason)));
+    gateway.ask(chat("one"));
+    eventually("a request has failed", || reason(1).is_some_and(|reason| seen.insert(reason)));
+    sick.store(false, Ordering::SeqCst);
+    eventually("the check has passed", || reason(0).is_some_and(|reason| seen.insert(reason)));
+
+    let mut results = std::collections::BTreeSet::new();
+    let mut reload = || {
+        let answer: serde_json::Value = serde_json::from_str(&ask("POST /v1/reload")).unwrap();
+        assert_eq!(answer["result"], status()["last_reload"]["result"]);
+        results.insert(answer["result"].as_str().unwrap().to_owned());
+    };
+    reload();
+    gateway.rewrite(setup().table(by_hand).model("n", "backends = [\"nowhere\"]"));
+    reload();
+    gateway.rewrite(setup().table(by_hand).model("n", "backends = [\"one\"]"));
+    reload();
+
+    // Of the metrics, what has happened.
+    let metrics = ask("GET /metrics");
+    let counted = |metric: &str, label: &str| {
+        let samples = metrics.lines().filter(|line| line.starts_with(metric) && !line.ends_with(" 0"));
+        let words = samples.map(|line| line.split(&format!("{label}=\"")).nth(1).unwrap().split('"').next().unwrap());
+        words.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(seen, ["check_failed", "check_passed", "errors_in_row"].map(str::to_owned).into());
+    assert_eq!(counted("ringway_backend_transitions_total{", "reason"), seen);
+    assert_eq!(results, ["in_force", "refused", "unchanged"].map(str::to_owned).into());
+    assert_eq!(counted("ringway_config_reloads_total{", "result"), results);
+    gateway.terminate();
+    let (_, told) = gateway.ended();
+    assert_eq!(words(&told, "reason"), seen.iter().map(String::as_str).collect::<Vec<_>>(), "{told}");
+    assert_eq!(words(&told, "result"), results.iter().map(String::as_str).collect::<Vec<_>>(), "{told}");
 }
 
 #[test]

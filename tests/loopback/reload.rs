@@ -196,11 +196,14 @@ fn a_signal_and_a_changed_file_are_heard_and_what_takes_a_restart_is_told() {
     let (status, said) = gateway.ended();
     assert!(status.success(), "{said}");
     assert!(
-        said.contains("generation 2 in force on all cores (SIGHUP): server changed: listen; config changed: watch; cache changed: enabled"),
+        said.contains("generation 2 in force on all cores (in_force, SIGHUP): server changed: listen; config changed: watch; cache changed: enabled"),
         "{said}"
     );
     assert!(said.contains("WARN server.listen as before until a restart"), "{said}");
-    assert!(said.contains("generation 3 in force on all cores (a file changed): model \"n\" added"), "{said}");
+    assert!(
+        said.contains("generation 3 in force on all cores (in_force, a file changed): model \"n\" added"),
+        "{said}"
+    );
 }
 
 /// Hits, misses and streams go on while backends, models and tenants come and go, and one configuration in three is broken.

@@ -465,7 +465,7 @@ def what_is_no_configuration_changes_nothing(store):
     store.put(document(two))
     wait("a good one is in force", lambda: node.asks() == "backend two")
     wait("the error is gone", lambda: node.source()["last_error"] is None and node.metric("ringway_config_last_reload_success") == 1)
-    check("why is in the log", "is refused (the store changed)" in node.words(), node.words()[-2000:])
+    check("why is in the log", "(refused, the store changed)" in node.words(), node.words()[-2000:])
     node.ends()
 
 

@@ -1,5 +1,5 @@
-"""A log that takes nothing: a full disk, and a pipe that nobody reads, for the access log and for messages. Requests go on, scrapes every
-100 ms are answered, what is lost is counted, and SIGTERM ends the process in time. Standard library only.
+"""A log that takes nothing: a full disk, one that is emptied again, and a pipe that nobody reads, for the access log and for
+messages. Requests go on, scrapes every 100 ms are answered, what is lost is counted, and SIGTERM ends the process in time. Standard library only.
 
     stuck.py RINGWAY [SCENARIO...]
 """
@@ -97,9 +97,55 @@ def a_full_disk():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
     house.directories.append(folder)
     said = open(folder / "said", "w")
-    under_load(Stuck("/dev/full", stderr=said))
+    lost = under_load(Stuck("/dev/full", stderr=said))
+    check("what is lost is counted", lost > 0, lost)
     text = (folder / "said").read_text()
     check("it is said once", text.count("lines are lost") == 1, text[-500:])
+
+
+def a_disk_that_fills_up_and_is_emptied():
+    """A disk of our own, so that it can fill up."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
+    house.directories.append(folder)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder], check=True)
+    try:
+        (folder / "filler").write_bytes(b"." * (240 << 10))
+        gateway = Stuck(folder / "access.log")
+        # One was asked by whoever waited for the start.
+        path, sent = "/v1/" + "x" * 900, 1
+
+        def send(count):
+            nonlocal sent
+            for _ in range(count):
+                if (status := ask(gateway.port, "GET", path)[0]) != 400:
+                    check("it is answered", False, status)
+                sent += 1
+
+        deadline = time.monotonic() + 60
+        while gateway.metric(LOST) == 0 and time.monotonic() < deadline:
+            send(20)
+        (folder / "filler").unlink()
+        send(100)
+
+        def lines():
+            """How many lines are in the file, and how many are not whole."""
+            whole, torn = 0, 0
+            for line in (folder / "access.log").read_text().splitlines():
+                try:
+                    whole += "path" in json.loads(line)
+                except ValueError:
+                    torn += 1
+            return whole, torn
+
+        while lines()[0] + gateway.metric(LOST) != sent and time.monotonic() < deadline:
+            time.sleep(0.1)
+        (whole, torn), lost = lines(), gateway.metric(LOST)
+        check("every line is in the file or counted", whole + lost == sent and lost > 0, (whole, lost, sent))
+        check("one at most is torn, and it ends as a line", torn <= 1 < whole, (torn, whole))
+        gateway.kill(signal.SIGTERM)
+        check("it ends well", gateway.child.wait(END_SECONDS) == 0)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=False)
 
 
 def nobody_reads_standard_output():
@@ -122,5 +168,5 @@ def nobody_reads_standard_error():
     os.close(reader)
 
 
-house.run([a_full_disk, nobody_reads_standard_output, nobody_reads_standard_error], sys.argv[2:])
+house.run([a_full_disk, a_disk_that_fills_up_and_is_emptied, nobody_reads_standard_output, nobody_reads_standard_error], sys.argv[2:])
 house.verdict()

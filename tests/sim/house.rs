@@ -249,7 +249,7 @@ impl House {
                             if let Message::Log { from, mut lines, dropped: 0 } = message {
                                 assert!(lines.ends_with(b"\n"), "whole lines");
                                 log.borrow_mut().append(&mut lines);
-                                let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines });
+                                let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines, lost: 0 });
                             }
                         }
                     }

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{Admin, InForce};
 use crate::net::unix_ms;
-use crate::observe::scrape::{Reload, Reloads};
+use crate::observe::scrape::{Reload, ReloadResult, Reloads};
 
 /// Who or what wants the configuration to be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,25 +40,11 @@ impl Trigger {
     }
 }
 
-/// How a reload ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ended {
-    /// All cores serve by the new configuration.
-    InForce,
-    /// It is the one in force.
-    Unchanged,
-    /// It has errors: nothing has changed.
-    Refused,
-    /// The store that it is in cannot be read: nothing has changed.
-    Unavailable,
-}
-
 /// What came of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     #[serde(rename = "result")]
-    pub ended: Ended,
+    pub ended: ReloadResult,
     /// The one in force now.
     pub generation: u64,
     pub changes: Vec<String>,
@@ -136,19 +122,14 @@ impl Admin {
         }
         let state = &self.reload;
         let mut counts = state.counts.get();
-        match outcome.ended {
-            Ended::InForce => counts.in_force += 1,
-            Ended::Unchanged => counts.unchanged += 1,
-            Ended::Refused => counts.refused += 1,
-            Ended::Unavailable => counts.unavailable += 1,
-        }
+        counts[outcome.ended as usize] += 1;
         state.counts.set(counts);
         // One that is as before says nothing new, except that an error is gone.
-        if outcome.ended != Ended::Unchanged || state.refused_last.get() || asked.trigger.is_asked() {
+        if outcome.ended != ReloadResult::Unchanged || state.refused_last.get() || asked.trigger.is_asked() {
             let (trigger, outcome) = (asked.trigger.label().to_owned(), outcome.clone());
             state.last.replace(Some(Last { unix_ms: unix_ms(), trigger, outcome }));
         }
-        state.refused_last.set(matches!(outcome.ended, Ended::Refused | Ended::Unavailable));
+        state.refused_last.set(matches!(outcome.ended, ReloadResult::Refused | ReloadResult::Unavailable));
         for waiting in asked.waiting {
             let _ = waiting.send(outcome.clone());
         }

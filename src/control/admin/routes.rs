@@ -9,11 +9,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::guard::{Access, Refusal};
-use super::reload::Ended;
 use super::stream::Events;
 use super::{Admin, logs, page};
 use crate::net::now_ms;
-use crate::observe::scrape::classic;
+use crate::observe::scrape::{ReloadResult, classic};
 
 /// The body of an answer.
 pub type Answer = Either<Full<Bytes>, Events>;
@@ -144,9 +143,9 @@ impl Admin {
         match self.reload().await {
             Some(outcome) => {
                 let status = match outcome.ended {
-                    Ended::InForce | Ended::Unchanged => StatusCode::OK,
-                    Ended::Refused => StatusCode::UNPROCESSABLE_ENTITY,
-                    Ended::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                    ReloadResult::InForce | ReloadResult::Unchanged => StatusCode::OK,
+                    ReloadResult::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+                    ReloadResult::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 };
                 reply(status, JSON, pretty(&json!(outcome)))
             }

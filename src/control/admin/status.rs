@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use shards::breaker::Reason;
+use shards::breaker::State;
 
 pub use super::live::Percentiles;
 use super::live::{Rates, tenants_of};
@@ -99,7 +99,7 @@ pub struct Backend {
     pub address: String,
     /// The worst over all cores.
     pub state: String,
-    /// The reason for the last change of state, by requests of a core or by health checks.
+    /// The reason for the last change of state, by requests of a core or by health checks, as the log and the metrics call it.
     pub reason: Option<String>,
     pub changed_unix_ms: Option<u64>,
     pub check_fault: Option<String>,
@@ -171,8 +171,6 @@ pub struct Cache {
     /// Answers from the cache and from other requests' upstream calls, of those that were looked up.
     pub hit_ratio: Option<f64>,
 }
-
-const STATES: [&str; 3] = ["serving", "probing", "tripped"];
 
 /// Results of attempts for which a backend is to blame.
 pub(super) const COUNTED_AS_FAILED: [AttemptResult; 8] = [
@@ -318,17 +316,16 @@ impl Admin {
         let sum =
             |counter: fn(&BackendCounters) -> &Counter| -> u64 { cores.iter().map(|core| counter(core).get()).sum() };
         let in_state = |wanted: u64| cores.iter().filter(|core| core.state.get() == wanted).count();
-        let last = cores.iter().max_by_key(|core| core.changed_unix_ms.get());
-        let (changed_unix_ms, reason) = last.map_or((0, 0), |core| (core.changed_unix_ms.get(), core.reason.get()));
-        let worst = (0..STATES.len()).rev().find(|state| in_state(*state as u64) > 0).unwrap_or(0);
+        let last = self.transitions_of(&item.name).last;
+        let worst = (0..State::ALL.len()).rev().find(|state| in_state(*state as u64) > 0).unwrap_or(0);
         let result = |result: AttemptResult| item.sum(|core| core.result(result));
         let [attempts_per_second, failed_attempts_per_second] = at(&rates.backends, &item.name);
         Backend {
             name: item.name.to_string(),
             address: settings.authority.clone(),
-            state: STATES[worst].to_owned(),
-            reason: REASONS.iter().find(|known| **known as u64 + 1 == reason).map(|reason| reason.label().to_owned()),
-            changed_unix_ms: (changed_unix_ms > 0).then_some(changed_unix_ms),
+            state: State::ALL[worst].label().to_owned(),
+            reason: last.map(|(reason, _)| reason.label().to_owned()),
+            changed_unix_ms: last.map(|(_, unix_ms)| unix_ms),
             check_fault: self.check_faults.borrow().get(&*item.name).cloned(),
             cores: CoreStates { serving: in_state(0), probing: in_state(1), tripped: in_state(2) },
             requests_in_flight: sum(|b| &b.in_flight),
@@ -354,13 +351,3 @@ impl Admin {
 fn at(rates: &HashMap<Arc<str>, [f64; 2]>, name: &str) -> [f64; 2] {
     rates.get(name).copied().unwrap_or_default()
 }
-
-/// As the cores number them.
-const REASONS: [Reason; 6] = [
-    Reason::ErrorsInRow,
-    Reason::ErrorRatio,
-    Reason::ProbeFailed,
-    Reason::ProbesPassed,
-    Reason::CheckFailed,
-    Reason::CheckPassed,
-];

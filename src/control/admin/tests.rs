@@ -13,7 +13,7 @@ use super::*;
 use crate::config::load::load;
 use crate::limits::ADMIN_WATCHERS;
 use crate::observe::counters::{BackendCounters, ModelCounters};
-use crate::observe::scrape::Item;
+use crate::observe::scrape::{Item, ReloadResult};
 use crate::observe::series::Names;
 
 const SECRET: &str = "hunter2-hunter2";
@@ -61,7 +61,7 @@ fn purged() -> u64 {
     PURGED.with(Cell::get)
 }
 
-fn outcome(ended: reload::Ended, generation: u64) -> reload::Outcome {
+fn outcome(ended: ReloadResult, generation: u64) -> reload::Outcome {
     let [changes, needs_restart, errors] = [(); 3].map(|()| Vec::new());
     reload::Outcome { ended, generation, changes, needs_restart, errors }
 }
@@ -96,7 +96,7 @@ fn ask_with(
             tokio::select! {
                 answer = &mut answer => return answer,
                 asked = admin.reload_asked() => {
-                    admin.reloaded(asked, outcome(reload::Ended::Unchanged, 1), None);
+                    admin.reloaded(asked, outcome(ReloadResult::Unchanged, 1), None);
                 }
             }
         }
@@ -223,21 +223,30 @@ fn the_status_tells_of_a_backend_as_each_core_sees_it() {
     let admin = admin("");
     let backend = &admin.parts.in_force.labels.backends[0].counters[0];
     backend.state.set(2);
-    backend.reason.set(shards::breaker::Reason::ErrorsInRow as u64 + 1);
-    backend.changed_unix_ms.set(7);
     backend.attempts.add(3);
     backend.result(crate::observe::counters::AttemptResult::Timeout).add(2);
-    admin.checked("b", Some("nobody listens there".to_owned()));
+    assert_eq!(admin.checked("b", Some("nobody listens there".to_owned())), Some("check_failed"));
+    assert_eq!(admin.checked("b", Some("nobody listens there".to_owned())), None, "it is as before");
+    admin.turned("b", shards::breaker::Reason::ErrorsInRow);
     let status = json(ask(&admin, Method::GET, "/v1/status", &[]));
     let told = &status["backends"][0];
     assert_eq!(
-        (&told["state"], &told["reason"], &told["changed_unix_ms"]),
-        (&"tripped".into(), &"errors_in_row".into(), &7.into())
+        (&told["state"], &told["reason"], told["changed_unix_ms"].as_u64().is_some()),
+        (&"tripped".into(), &"errors_in_row".into(), true)
     );
     assert_eq!((&told["attempts"], &told["failed_attempts"]), (&3.into(), &2.into()));
     assert_eq!(told["check_fault"], "nobody listens there");
     assert_eq!(told["cores"]["tripped"], 1);
     admin.checked("b", None);
+    assert_eq!(admin.checked("b", None), None, "it is as before");
+    let text = body(ask(&admin, Method::GET, "/metrics", &[]));
+    for (reason, count) in [("errors_in_row", 1), ("check_failed", 1), ("probe_failed", 0)] {
+        let sample = format!(
+            "\nringway_backend_transitions_total{{backend=\"b\",state=\"tripped\",reason=\"{reason}\"}} {count}\n"
+        );
+        assert!(text.contains(&sample), "{text}");
+    }
+    assert!(text.contains("{backend=\"b\",state=\"serving\",reason=\"check_passed\"} 1\n"), "{text}");
     assert!(json(ask(&admin, Method::GET, "/v1/status", &[]))["backends"][0]["check_fault"].is_null());
 }
 
@@ -521,7 +530,7 @@ fn a_purge_names_one_scope_that_exists() {
 
 #[test]
 fn whoever_asked_for_a_reload_hears_of_it_and_the_status_remembers_it() {
-    use self::reload::{Ended, Outcome, Trigger};
+    use self::reload::{Outcome, Trigger};
     let admin = admin("");
     let status = || json(ask(&admin, Method::GET, "/v1/status", &[]))["last_reload"].clone();
     assert!(status().is_null());
@@ -539,14 +548,15 @@ fn whoever_asked_for_a_reload_hears_of_it_and_the_status_remembers_it() {
             tokio::join!(admin.answer(request), asked).0
         })
     };
-    let refused = reload(Outcome { errors: vec!["ringway.toml:1:1: no".to_owned()], ..outcome(Ended::Refused, 1) });
+    let refused =
+        reload(Outcome { errors: vec!["ringway.toml:1:1: no".to_owned()], ..outcome(ReloadResult::Refused, 1) });
     assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(json(refused)["errors"][0], "ringway.toml:1:1: no");
     assert_eq!((&status()["result"], &status()["trigger"]), (&"refused".into(), &"POST /v1/reload".into()));
     let metrics = || body(ask(&admin, Method::GET, "/metrics", &[]));
     assert!(metrics().contains("\nringway_config_last_reload_success 0\n"));
     let changes = vec!["backend \"b\" added".to_owned()];
-    let in_force = reload(Outcome { changes, ..outcome(Ended::InForce, 2) });
+    let in_force = reload(Outcome { changes, ..outcome(ReloadResult::InForce, 2) });
     assert_eq!(in_force.status(), StatusCode::OK);
     assert_eq!(json(in_force)["changes"][0], "backend \"b\" added");
     assert!(metrics().contains("\nringway_config_last_reload_success 1\n"));

@@ -23,13 +23,14 @@ use crate::config::load::{Loaded, load_document, load_file};
 use crate::config::problem::Problems;
 use crate::config::snapshot::{Address, Snapshot, Watch};
 use crate::control::admin::Admin;
-use crate::control::admin::reload::{Asked, Ended, Outcome, Trigger};
+use crate::control::admin::reload::{Asked, Outcome, Trigger};
 use crate::control::store::{Document, Fault, Link};
 use crate::control::traces::{self, Exporter};
 use crate::cores::origin::{self, Origin};
 use crate::cores::preflight::{Preflight, preflight};
 use crate::cores::{notify, resolve, secure};
 use crate::net::Dial;
+use crate::observe::scrape::ReloadResult;
 use crate::observe::told;
 use crate::upstream::node::{NodeGeneration, Parts};
 
@@ -140,7 +141,7 @@ impl Reloader {
             Err(_) => {
                 let (path, limit) = (self.path.display(), READ_LIMIT.as_secs());
                 let why = format!("{path}: it, or a file that it names, could not be read in {limit} s");
-                Err((Ended::Refused, vec![why]))
+                Err((ReloadResult::Refused, vec![why]))
             }
         };
         let (Read { parts, traces, warnings }, document) = match read {
@@ -158,7 +159,7 @@ impl Reloader {
             self.stored.good(&self.admin, document);
         }
         if changes.is_empty() {
-            return (Outcome { needs_restart, ..of(Ended::Unchanged, before.number) }, None);
+            return (Outcome { needs_restart, ..of(ReloadResult::Unchanged, before.number) }, None);
         }
         warnings.iter().for_each(|warning| warn!("{warning}"));
         self.traces.set(traces);
@@ -168,7 +169,7 @@ impl Reloader {
         }
         self.former.borrow_mut().push(before);
         let changes = changes.iter().map(ToString::to_string).collect();
-        (Outcome { changes, needs_restart, ..of(Ended::InForce, next.number) }, Some(in_force(&next)))
+        (Outcome { changes, needs_restart, ..of(ReloadResult::InForce, next.number) }, Some(in_force(&next)))
     }
 
     /// Reads everything, and what the store has if it is in one. Errors: how that ends, and all that is wrong.
@@ -176,9 +177,9 @@ impl Reloader {
         &self,
         trigger: Trigger,
         before: &NodeGeneration,
-    ) -> Result<(Read, Option<Document>), (Ended, Vec<String>)> {
-        let panicked = |_| (Ended::Refused, vec!["reading it panicked: report this as a bug".to_owned()]);
-        let refused = |errors| (Ended::Refused, errors);
+    ) -> Result<(Read, Option<Document>), (ReloadResult, Vec<String>)> {
+        let panicked = |_| (ReloadResult::Refused, vec!["reading it panicked: report this as a bug".to_owned()]);
+        let refused = |errors| (ReloadResult::Refused, errors);
         let (path, files) = (self.path.clone(), before.snapshot.files.clone());
         let local = spawn_blocking(move || (looks(files), local(&path)));
         let (seen, local) = local.await.map_err(panicked)?;
@@ -194,8 +195,8 @@ impl Reloader {
                     Ok(document) => (Whence::Store(linked.own.clone(), document.clone()), Some(document)),
                     Err(fault) => {
                         let ended = match fault {
-                            Fault::Unavailable(_) => Ended::Unavailable,
-                            Fault::Unusable(_) => Ended::Refused,
+                            Fault::Unavailable(_) => ReloadResult::Unavailable,
+                            Fault::Unusable(_) => ReloadResult::Refused,
                         };
                         return Err((ended, vec![origin::said(&linked.own.store.called(), &fault)]));
                     }
@@ -249,32 +250,44 @@ impl Reloader {
     fn tell(&self, asked: &Asked, outcome: &Outcome) {
         let trigger = asked.trigger.label();
         let Outcome { ended, generation, changes, needs_restart, errors } = outcome;
+        let result = ended.label();
         match ended {
-            Ended::InForce => {
+            ReloadResult::InForce => {
                 let changes = changes.join("; ");
-                info!(generation, trigger, "generation {generation} in force on all cores ({trigger}): {changes}");
+                info!(
+                    result,
+                    generation,
+                    trigger,
+                    "generation {generation} in force on all cores ({result}, {trigger}): {changes}"
+                );
                 if !needs_restart.is_empty() {
                     warn!("{} as before until a restart", needs_restart.join(", "));
                 }
                 self.told.take();
             }
-            Ended::Unchanged => {
+            ReloadResult::Unchanged => {
                 if asked.trigger.is_asked() {
-                    info!(generation, trigger, "the configuration is unchanged ({trigger}): generation {generation}");
+                    info!(
+                        result,
+                        generation,
+                        trigger,
+                        "the configuration is as it was ({result}, {trigger}): generation {generation}"
+                    );
                 } else {
-                    debug!(generation, trigger, "the configuration is unchanged ({trigger})");
+                    debug!(result, generation, trigger, "the configuration is as it was ({result}, {trigger})");
                 }
                 self.told.take();
             }
-            Ended::Refused | Ended::Unavailable => {
+            ReloadResult::Refused | ReloadResult::Unavailable => {
                 if !asked.trigger.is_asked() && *self.told.borrow() == *errors {
                     return;
                 }
-                let what = if *ended == Ended::Refused { "is refused" } else { "cannot be read" };
+                let what = if *ended == ReloadResult::Refused { "has errors" } else { "cannot be read" };
                 error!(
+                    result,
                     generation,
                     trigger,
-                    "the configuration {what} ({trigger}), generation {generation} stays in force: {}",
+                    "the configuration {what} ({result}, {trigger}), generation {generation} stays in force: {}",
                     errors.join("; ")
                 );
                 self.told.replace(errors.clone());

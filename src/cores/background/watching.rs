@@ -53,15 +53,20 @@ impl Watching {
                 Finding::Well { backend, after_ms } => {
                     let (backend, seconds) = (BackendId(backend), after_ms / 1000);
                     let Some(name) = called(backend) else { return };
-                    info!(backend = &*name, "backend {name} passes its health checks again after {seconds} s");
-                    admin.checked(&name, None);
+                    if let Some(reason) = admin.checked(&name, None) {
+                        info!(
+                            backend = &*name,
+                            reason, "backend {name} passes its health checks again ({reason}) after {seconds} s"
+                        );
+                    }
                     notices.tell(data_cores, &Notice::Health { backend, news: HealthNews::CheckPassed });
                 }
                 Finding::Sick { backend, why } => {
                     let backend = BackendId(backend);
                     let Some(name) = called(backend) else { return };
-                    warn!(backend = &*name, "backend {name} is out of service, its checks fail: {why}");
-                    admin.checked(&name, Some(why));
+                    if let Some(reason) = admin.checked(&name, Some(why.clone())) {
+                        warn!(backend = &*name, reason, "backend {name} is out of service ({reason}): {why}");
+                    }
                     notices.tell(data_cores, &Notice::Health { backend, news: HealthNews::CheckFailed });
                 }
                 Finding::Addresses { backend, addresses } => {

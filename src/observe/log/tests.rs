@@ -58,8 +58,13 @@ fn lines_that_could_not_be_sent_are_counted() {
     let (lines, dropped) = log.take().unwrap();
     log.refused(lines, dropped);
     write(&mut log, 1);
-    assert_eq!((log.take().unwrap().1, log.dropped_ever()), (3, 3));
+    let (lines, dropped) = log.take().unwrap();
+    assert_eq!((dropped, log.dropped_ever()), (3, 3));
     assert_eq!(log.under_way, FULL_BYTES + ROOM_BYTES);
+    log.written(lines, 1);
+    write(&mut log, 1);
+    assert_eq!(log.dropped_ever(), 4, "the disk was full");
+    assert_eq!(log.take().unwrap().1, 0, "which the I/O core has said itself");
 }
 
 #[test]

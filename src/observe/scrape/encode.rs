@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use smallvec::SmallVec;
 
-use super::{Amounts, GenAi, Key, Labels, Reload, Scrape, Stored};
+use super::{Amounts, GenAi, Key, Labels, Reload, ReloadResult, Scrape, Stored};
 use crate::observe::counters::{AttemptResult, HandshakeResult, Operation, RefusedConnection};
 use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
@@ -220,6 +220,11 @@ impl Scrape {
                 let worst = backend.counters.iter().map(|core| core.state.get()).max();
                 row.number(&[&backend.name], worst.unwrap_or(0))
             }),
+            Id::BackendTransitions => self
+                .node
+                .transitions
+                .iter()
+                .try_for_each(|of| row.number(&[&of.backend, of.state, of.reason], of.count)),
             Id::QueueDepth => labels.models.iter().try_for_each(|model| {
                 row.number(&[&model.name], model.counters.iter().map(|core| core.queue_depth.get()).sum())
             }),
@@ -265,10 +270,8 @@ impl Scrape {
             Id::ConfigGeneration => row.number(&[], self.node.generation),
             Id::ConfigReload => row.number(&[], u64::from(self.node.last_reload == Reload::Good)),
             Id::ConfigReloads => {
-                row.number(&["in_force"], self.node.reloads.in_force)?;
-                row.number(&["unchanged"], self.node.reloads.unchanged)?;
-                row.number(&["refused"], self.node.reloads.refused)?;
-                row.number(&["unavailable"], self.node.reloads.unavailable)
+                let counted = ReloadResult::ALL.iter().zip(self.node.reloads);
+                counted.into_iter().try_for_each(|(result, count)| row.number(&[result.label()], count))
             }
             Id::ConfigSourceUp => self.stored(row, |stored| u64::from(stored.is_up)),
             Id::ConfigSourceWatched => self.stored(row, |stored| u64::from(stored.is_watched)),

@@ -261,8 +261,8 @@ impl Gateway {
             }
         };
         let listeners = (0..further).map(|_| listening(&mut told).unwrap().0).collect();
-        let admin = said_at_start.lines().find_map(|line| line.split_once(" admin on "));
-        let admin = admin.and_then(|(_, address)| address.trim().parse().ok());
+        let admin = said_at_start.lines().find_map(|line| line.split_once("admin on "));
+        let admin = admin.and_then(|(_, address)| address.trim().split('"').next()?.parse().ok());
         let told = std::thread::spawn(move || {
             let mut rest = String::new();
             let _ = told.read_to_string(&mut rest);
