@@ -1,8 +1,13 @@
-//! A bounded number of permits, and a queue of waiters. Owned by one core; wakes nothing itself, but returns the waiter
-//! to wake. Must never lose a permit, let one waiter overtake another, or keep one waiting while a permit is free.
+//! A bounded number of permits, and a bounded queue of waiters that are served by priority and fairly over tenants. Owned
+//! by one core; wakes nothing itself, but returns the waiter to wake. Must never lose a permit, let one waiter overtake
+//! another of its tenant and priority, or keep one waiting while a permit is free.
 
-use alloc::collections::VecDeque;
+mod fair;
+
 use alloc::vec::Vec;
+
+use self::fair::Fair;
+pub use self::fair::{PASSED_MAX, Place, Who};
 
 /// Permits, and waiters with the waker `W` of each.
 #[derive(Debug)]
@@ -11,14 +16,11 @@ pub struct Queue<W> {
     waiting_max: u32,
     /// Permits in use, including those granted but not yet claimed.
     taken: u32,
-    serial: u64,
-    waiting: VecDeque<(Place, W)>,
+    waiting: Fair<W>,
     granted: Vec<Place>,
+    /// Those that had to make way, and do not know it yet.
+    refused: Vec<Place>,
 }
-
-/// A place in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(u64);
 
 /// The result of [`Queue::enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,58 +32,75 @@ pub enum Enter {
     Full,
 }
 
+/// What has become of a place. All but `Waiting` is said once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A permit, claimed by this; it ends in [`Queue::leave`].
+    Granted,
+    /// It had to make way for another one.
+    Refused,
+    Waiting,
+}
+
 impl<W> Queue<W> {
     pub const fn new(permits_max: u32, waiting_max: u32) -> Self {
-        Self { permits_max, waiting_max, taken: 0, serial: 0, waiting: VecDeque::new(), granted: Vec::new() }
+        let waiting = Fair::new();
+        Self { permits_max, waiting_max, taken: 0, waiting, granted: Vec::new(), refused: Vec::new() }
     }
 
     /// Requests a permit.
-    pub fn enter(&mut self) -> Enter {
-        if self.waiting.is_empty() && self.taken < self.permits_max {
+    pub fn enter(&mut self, who: Who) -> Enter {
+        if self.waiting.len() == 0 && self.taken < self.permits_max {
             self.taken += 1;
             Enter::Go
-        } else if self.waiting.len() < self.waiting_max as usize {
+        } else if self.has_room() || self.waiting_max > 0 && self.waiting.yields_to(who) {
             Enter::Wait
         } else {
             Enter::Full
         }
     }
 
-    /// Takes the last place in the queue.
-    pub fn wait(&mut self, waiter: W) -> Place {
-        self.serial += 1;
-        let place = Place(self.serial);
-        self.waiting.push_back((place, waiter));
-        place
+    /// Takes a place in the queue, and the waiter to wake that had to make way for it, if the queue is full.
+    pub fn wait(&mut self, who: Who, waiter: W) -> (Place, Option<W>) {
+        let mut displaced = None;
+        if !self.has_room()
+            && let Some((place, waiter)) = self.waiting.displace()
+        {
+            self.refused.push(place);
+            displaced = Some(waiter);
+        }
+        (self.waiting.push(who, waiter), displaced)
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting.len() < self.waiting_max as usize
     }
 
     /// Replaces the waker of a place; no effect if it has left the queue.
     pub fn replace(&mut self, place: Place, waiter: W) {
-        // Places are in order of arrival.
-        if let Ok(place) = self.waiting.binary_search_by_key(&place.0, |(place, _)| place.0) {
-            self.waiting[place].1 = waiter;
+        if let Some(here) = self.waiting.get_mut(place) {
+            *here = waiter;
         }
     }
 
-    /// Whether the place was granted a permit; if so it is claimed, and ends in [`Queue::leave`].
-    pub fn take_grant(&mut self, place: Place) -> bool {
-        match self.granted.iter().position(|granted| *granted == place) {
-            Some(place) => {
-                self.granted.swap_remove(place);
-                true
-            }
-            None => false,
+    /// What has become of a place.
+    pub fn standing(&mut self, place: Place) -> Standing {
+        if take(&mut self.granted, place) {
+            Standing::Granted
+        } else if take(&mut self.refused, place) {
+            Standing::Refused
+        } else {
+            Standing::Waiting
         }
     }
 
     /// Leaves the queue, or returns a granted permit that was not claimed. Returns the waiter to wake if the permit
     /// passes to one.
     pub fn give_up(&mut self, place: Place) -> Option<W> {
-        if self.take_grant(place) {
-            return self.leave();
-        }
-        if let Ok(place) = self.waiting.binary_search_by_key(&place.0, |(place, _)| place.0) {
-            self.waiting.remove(place);
+        match self.standing(place) {
+            Standing::Granted => return self.leave(),
+            Standing::Refused => {}
+            Standing::Waiting => drop(self.waiting.remove(place)),
         }
         None
     }
@@ -98,12 +117,12 @@ impl<W> Queue<W> {
         self.permits_max = permits_max;
     }
 
-    /// Grants a free permit to the first waiter.
+    /// Grants a free permit to the next waiter.
     pub fn grant(&mut self) -> Option<W> {
         if self.taken >= self.permits_max {
             return None;
         }
-        let (place, waiter) = self.waiting.pop_front()?;
+        let (place, waiter) = self.waiting.pop()?;
         self.taken += 1;
         self.granted.push(place);
         Some(waiter)
@@ -119,16 +138,30 @@ impl<W> Queue<W> {
         self.waiting.len()
     }
 
+    /// About how many are served before a newcomer, if nobody else comes.
+    pub fn ahead(&self, who: Who) -> u64 {
+        self.waiting.ahead(who)
+    }
+
+    /// The most urgent priority that waits.
+    pub fn first(&self) -> Option<u8> {
+        self.waiting.first()
+    }
+
     /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
         assert!(self.waiting.len() <= self.waiting_max as usize, "{} waiting", self.waiting.len());
         assert!(self.granted.len() <= self.taken as usize, "more granted than in use");
-        assert!(self.waiting.is_empty() || self.taken >= self.permits_max, "waiting while a permit is free");
-        let places = || self.waiting.iter().map(|(place, _)| place.0);
-        assert!(places().zip(places().skip(1)).all(|(one, next)| one < next), "places in order of arrival");
-        let waits = |granted: &Place| places().any(|place| place == granted.0);
-        assert!(!self.granted.iter().any(waits), "a granted place is still waiting");
+        assert!(self.waiting.len() == 0 || self.taken >= self.permits_max, "waiting while a permit is free");
+        assert!(!self.refused.iter().any(|place| self.granted.contains(place)), "granted and refused");
+        self.waiting.check();
     }
+}
+
+/// Takes a place off a list. Whether it was there.
+fn take(list: &mut Vec<Place>, place: Place) -> bool {
+    let found = list.iter().position(|other| *other == place);
+    found.map(|index| list.swap_remove(index)).is_some()
 }
 
 #[cfg(test)]

@@ -292,11 +292,12 @@ async fn attempts<'a>(
 ) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
     let settings = &core.snapshot.models[model];
     let asked_us = now_us();
-    let permit = match queue::permit_now(&core.upstreams, At::Model(model)) {
+    let permit = match queue::permit_now(&core.upstreams, At::Model(model), upstream.who) {
         Ok(Some(permit)) => Ok(permit),
         // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
         Ok(None) => {
-            let waiting = Box::pin(queue::wait(&core.upstreams, At::Model(model), settings.timeout_queue_ms));
+            let timeout_ms = settings.timeout_queue_ms;
+            let waiting = Box::pin(queue::wait(&core.upstreams, At::Model(model), upstream.who, timeout_ms));
             flight.unless_abandoned(waiting).await.unwrap_or(Err(Fault::Cancelled))
         }
         Err(fault) => Err(fault),
@@ -320,7 +321,7 @@ async fn attempts<'a>(
     loop {
         flight.alive(core);
         let mut backend = None;
-        let result = match route::plan(&core.upstreams, model, &tried, affinity) {
+        let result = match route::plan(&core.upstreams, model, upstream.who, &tried, affinity) {
             Ok(plan) => {
                 tried.add(plan.target);
                 backend = Some(plan.backend);
@@ -411,7 +412,8 @@ async fn hedged<'a>(
         // Not only once: the budget fills while this one waits, and backends come back.
         if route::has_others(&core.upstreams, model, tried)
             && core.upstreams.models[model].spread.borrow_mut().hedges.withdraw()
-            && let Ok(plan) = route::plan(&core.upstreams, model, tried, |balance| upstream.affinity(balance))
+            && let Ok(plan) =
+                route::plan(&core.upstreams, model, upstream.who, tried, |balance| upstream.affinity(balance))
         {
             break plan;
         }

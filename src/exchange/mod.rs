@@ -8,6 +8,7 @@ mod pace; // how slowly a client may move bytes
 mod request_id; // the correlation id of a request
 mod tags; // the scopes that an answer belongs to
 mod trace; // which trace a request belongs to
+mod urgency; // how urgent a request is where it waits
 mod variant; // fingerprints beside a request's own
 
 pub mod entry; // a stored answer

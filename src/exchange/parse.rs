@@ -8,6 +8,7 @@ use super::generation::Generation;
 use super::named::{self, Named};
 use super::pace::Pace;
 use super::scratch::Scratch;
+use super::urgency::Urgency;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::{Dialect, Reading};
 use crate::error::Failure;
@@ -71,6 +72,7 @@ pub struct Request {
     pub form: Form,
     pub usage_event: UsageEvent,
     pub directives: Directives,
+    pub urgency: Urgency,
     /// If it is for several embeddings.
     pub batch: Option<Box<Batch>>,
 }
@@ -226,6 +228,7 @@ pub fn scan(
         usage_event: facts.map_or(UsageEvent::NotAsked, |facts| facts.usage_event),
         facts,
         directives: directives(client),
+        urgency: Urgency::of(client)?,
         body,
         content,
         named,

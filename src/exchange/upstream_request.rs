@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use shards::balancer::hash;
-use shards::{Fault, may_have_acted};
+use shards::{Fault, Who, may_have_acted};
 
 use super::batch::Batch;
 use super::client::ClientConnection;
@@ -35,6 +35,8 @@ pub struct UpstreamRequest {
     /// Index of the model in the snapshot.
     pub model: usize,
     pub form: Form,
+    /// Whose turn it waits for.
+    pub who: Who,
     pub facts: Option<RequestFacts>,
     /// Where the model is named.
     pub named: Option<Named>,
@@ -76,6 +78,7 @@ impl UpstreamRequest {
             endpoint: request.endpoint,
             model,
             form: request.form,
+            who: request.urgency.who(core, record.tenant),
             facts: request.facts.take(),
             named: request.named,
             head: std::mem::replace(&mut client.head, core.memory.request_heads.take()),

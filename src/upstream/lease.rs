@@ -67,7 +67,7 @@ pub struct Lease {
 /// Leases a connection for `plan` that is there already. `None`: something has to be waited for, as [`connection`] does.
 /// Errors: too many wait already.
 pub fn connection_now(upstreams: &Rc<Upstreams>, plan: &Plan, wanted: Wanted) -> Result<Option<Lease>, Fault> {
-    let Some(permit) = queue::permit_now(upstreams, At::Backend(plan.backend))? else { return Ok(None) };
+    let Some(permit) = queue::permit_now(upstreams, At::Backend(plan.backend), plan.who)? else { return Ok(None) };
     let mut lease = Lease::new(upstreams, plan.backend, permit);
     Ok((lease.find_stream() || wanted == Wanted::Any && lease.find_idle()).then_some(lease))
 }
@@ -83,9 +83,9 @@ pub async fn connection(
     let backend = plan.backend;
     let patience_ms = upstreams.snapshot.models[plan.model].timeout_queue_ms;
     let left_ms = deadlines.head_ms.saturating_sub(now_ms());
-    let permit = match queue::permit_now(upstreams, At::Backend(backend))? {
+    let permit = match queue::permit_now(upstreams, At::Backend(backend), plan.who)? {
         Some(permit) => permit,
-        None => Box::pin(queue::wait(upstreams, At::Backend(backend), patience_ms.min(left_ms))).await?,
+        None => Box::pin(queue::wait(upstreams, At::Backend(backend), plan.who, patience_ms.min(left_ms))).await?,
     };
     let mut lease = Lease::new(upstreams, backend, permit);
     if upstreams.backends[backend].may_speak_http2() {

@@ -1,6 +1,6 @@
-//! Waiting for a permit: at a model, whose requests in flight are bounded, and at a backend, whose connections are. First
-//! come, first served on each core, within a time-out of its own; a queue that is full says so at once. A core that runs
-//! out of permits borrows from the node's, and looks again every few milliseconds while requests wait.
+//! Waiting for a permit: at a model, whose requests in flight are bounded, and at a backend, whose connections are. Each
+//! core serves by priority and fairly over tenants, within a time-out of its own; a queue that is full says so at once. A
+//! core that runs out of permits borrows from the node's, and looks again every few milliseconds while requests wait.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use shards::{Enter, Fault, Place, Queue};
+use shards::{Enter, Fault, Place, Queue, Standing, Who};
 
 use super::message::UpstreamMessage;
 use super::permits::CorePermits;
@@ -33,12 +33,12 @@ pub struct QueuePermit {
 }
 
 /// A permit, if it is had without waiting. Errors: the queue is full.
-pub fn permit_now(upstreams: &Rc<Upstreams>, at: At) -> Result<Option<QueuePermit>, Fault> {
+pub fn permit_now(upstreams: &Rc<Upstreams>, at: At, who: Who) -> Result<Option<QueuePermit>, Fault> {
     let (mut queue, permits) = (queue(upstreams, at).borrow_mut(), permits(upstreams, at));
     if queue.waiting() == 0 && queue.taken() >= permits.held() && permits.take() {
         queue.resize(permits.held());
     }
-    let entered = queue.enter();
+    let entered = queue.enter(who);
     drop(queue);
     match entered {
         Enter::Go => Ok(Some(QueuePermit { upstreams: upstreams.clone(), at })),
@@ -50,24 +50,34 @@ pub fn permit_now(upstreams: &Rc<Upstreams>, at: At) -> Result<Option<QueuePermi
     }
 }
 
-/// Waits for a permit where there was none at once. Errors: the wait takes too long.
-pub async fn wait(upstreams: &Rc<Upstreams>, at: At, timeout_ms: u64) -> Result<QueuePermit, Fault> {
+/// Waits for a permit where there was none at once. Errors: the wait takes too long, or the place is given to another one.
+pub async fn wait(upstreams: &Rc<Upstreams>, at: At, who: Who, timeout_ms: u64) -> Result<QueuePermit, Fault> {
     let mut waiting: Option<Waiting<'_>> = None;
     let mut too_late = pin!(sleep_ms(timeout_ms));
     poll_fn(|context| {
         let mut queue = queue(upstreams, at).borrow_mut();
         match &mut waiting {
             Some(waiting) => {
-                if queue.take_grant(waiting.place) {
-                    waiting.over = true;
-                    return Poll::Ready(Ok(QueuePermit { upstreams: upstreams.clone(), at }));
+                match queue.standing(waiting.place) {
+                    Standing::Granted => {
+                        waiting.over = true;
+                        return Poll::Ready(Ok(QueuePermit { upstreams: upstreams.clone(), at }));
+                    }
+                    Standing::Refused => {
+                        waiting.over = true;
+                        upstreams.core.counters.queue_full.add(1);
+                        return Poll::Ready(Err(Fault::QueueFull));
+                    }
+                    Standing::Waiting => {}
                 }
                 queue.replace(waiting.place, context.waker().clone());
                 drop(queue);
             }
             none => {
-                *none = Some(Waiting { upstreams, at, place: queue.wait(context.waker().clone()), over: false });
+                let (place, displaced) = queue.wait(who, context.waker().clone());
                 drop(queue);
+                *none = Some(Waiting { upstreams, at, place, over: false });
+                displaced.into_iter().for_each(Waker::wake);
                 look_elsewhere(upstreams, at);
             }
         }
@@ -213,16 +223,19 @@ pub fn make_room(upstreams: &Upstreams, backend: usize) {
     }
 }
 
+/// Who opens connections ahead of need.
+const NOBODY: Who = Who { priority: u8::MAX, tenant: u32::MAX, weight: 1 };
+
 /// A permit to open a connection ahead of need: none if it is wanted for requests, here or on another core.
 pub fn permit_to_warm(upstreams: &Rc<Upstreams>, backend: usize) -> Option<QueuePermit> {
     let (at, permits) = (At::Backend(backend), &upstreams.backends[backend].permits);
     if !permits.are_lent() {
-        return permit_now(upstreams, at).ok().flatten();
+        return permit_now(upstreams, at, NOBODY).ok().flatten();
     }
     if permits.are_wanted_elsewhere() {
         return None;
     }
-    let permit = permit_now(upstreams, at).ok().flatten()?;
+    let permit = permit_now(upstreams, at, NOBODY).ok().flatten()?;
     if !has_room(upstreams, at) {
         if !permits.take() {
             return None;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use shards::balancer::{first_tier, least, two_choices};
 use shards::breaker::{Change, Gate, Outcome, Pass, State, WHOLE_SHARE};
-use shards::{Breaker, Fault, Millis};
+use shards::{Breaker, Fault, Millis, Who};
 
 use super::message::{HealthNews, UpstreamMessage};
 use super::outcome::{is_failing, is_late, outcome};
@@ -19,6 +19,8 @@ use crate::net::random_u64;
 pub struct Plan {
     upstreams: Rc<Upstreams>,
     pub model: usize,
+    /// For whom it is.
+    pub who: Who,
     /// Index of the target in the model.
     pub target: usize,
     /// Index of the backend in the snapshot.
@@ -51,6 +53,7 @@ impl Tried {
 pub fn plan(
     upstreams: &Rc<Upstreams>,
     model: usize,
+    who: Who,
     tried: &Tried,
     affinity: impl FnOnce(&Balance) -> u64,
 ) -> Result<Plan, Fault> {
@@ -110,7 +113,17 @@ pub fn plan(
     let pass = upstreams.backends[backend].breaker.borrow_mut().begin(now);
     upstreams.backends[backend].counters().in_flight.add(1);
     let (pass, term) = (Cell::new(Some(pass)), Cell::new(0));
-    Ok(Plan { upstreams: upstreams.clone(), model, target, backend, span: None, since: Cell::new(now), pass, term })
+    Ok(Plan {
+        upstreams: upstreams.clone(),
+        model,
+        who,
+        target,
+        backend,
+        span: None,
+        since: Cell::new(now),
+        pass,
+        term,
+    })
 }
 
 /// Whether a target of `model` is in service that was not `tried`.

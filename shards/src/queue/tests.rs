@@ -3,6 +3,9 @@
 use super::*;
 use crate::random::{Random, each_seed};
 
+/// Everybody's: the queue is one of arrival then. `fair` has tests of its own.
+const WHO: Who = Who { priority: 5, tenant: 7, weight: 1 };
+
 /// Waiters, granted but unclaimed permits, and claimed permits, in a naive form.
 struct Model {
     permits: u32,
@@ -45,11 +48,11 @@ fn permits_are_granted_in_order_and_none_is_lost() {
                             (false, true) => Enter::Wait,
                             (false, false) => Enter::Full,
                         };
-                    assert_eq!(queue.enter(), expected);
+                    assert_eq!(queue.enter(WHO), expected);
                     name += 1;
                     match expected {
                         Enter::Go => model.running += 1,
-                        Enter::Wait => model.waiting.push((queue.wait(name), name)),
+                        Enter::Wait => model.waiting.push((queue.wait(WHO, name).0, name)),
                         Enter::Full => {}
                     }
                 }
@@ -59,8 +62,8 @@ fn permits_are_granted_in_order_and_none_is_lost() {
                 }
                 6 if !model.woken.is_empty() => {
                     let place = model.woken.remove(pick(&mut random, model.woken.len()));
-                    assert!(queue.take_grant(place));
-                    assert!(!queue.take_grant(place), "claimed once");
+                    assert_eq!(queue.standing(place), Standing::Granted);
+                    assert_eq!(queue.standing(place), Standing::Waiting, "claimed once");
                     model.running += 1;
                     past.push(place);
                 }
@@ -71,7 +74,7 @@ fn permits_are_granted_in_order_and_none_is_lost() {
                 }
                 7 if !model.waiting.is_empty() => {
                     let (place, _) = model.waiting.remove(pick(&mut random, model.waiting.len()));
-                    assert!(!queue.take_grant(place), "it is not granted yet");
+                    assert_eq!(queue.standing(place), Standing::Waiting, "it is not granted yet");
                     assert_eq!(queue.give_up(place), None);
                     past.push(place);
                 }
@@ -84,7 +87,7 @@ fn permits_are_granted_in_order_and_none_is_lost() {
                 8 if !past.is_empty() => {
                     let place = past[pick(&mut random, past.len())];
                     queue.replace(place, u64::MAX);
-                    assert!(!queue.take_grant(place));
+                    assert_eq!(queue.standing(place), Standing::Waiting);
                     assert_eq!(queue.give_up(place), None, "leaving twice has no effect");
                 }
                 9 if random.chance(20) => {
@@ -108,38 +111,62 @@ fn permits_are_granted_in_order_and_none_is_lost() {
         // Once every waiter has had a permit, all permits are free again.
         while queue.taken() > 0 {
             if let Some(place) = model.woken.pop() {
-                assert!(queue.take_grant(place));
+                assert_eq!(queue.standing(place), Standing::Granted);
                 model.running += 1;
             }
             model.running -= 1;
             model.passes_on(queue.leave());
         }
         assert_eq!((queue.waiting(), model.running), (0, 0));
-        assert_eq!((0..model.permits).filter(|_| queue.enter() == Enter::Go).count(), model.permits as usize);
+        assert_eq!((0..model.permits).filter(|_| queue.enter(WHO) == Enter::Go).count(), model.permits as usize);
     });
 }
 
 #[test]
 fn more_permits_go_to_waiters_first() {
     let mut queue = Queue::new(1, 9);
-    assert_eq!(queue.enter(), Enter::Go);
-    let (first, second) = (queue.wait("first"), queue.wait("second"));
+    assert_eq!(queue.enter(WHO), Enter::Go);
+    let (first, second) = (queue.wait(WHO, "first").0, queue.wait(WHO, "second").0);
     queue.replace(second, "second, elsewhere");
     queue.resize(3);
-    assert_eq!(queue.enter(), Enter::Wait, "a newcomer queues behind them");
+    assert_eq!(queue.enter(WHO), Enter::Wait, "a newcomer queues behind them");
     assert_eq!((queue.grant(), queue.grant(), queue.grant()), (Some("first"), Some("second, elsewhere"), None));
-    assert!(queue.take_grant(first) && queue.take_grant(second));
+    assert_eq!((queue.standing(first), queue.standing(second)), (Standing::Granted, Standing::Granted));
     queue.check();
 }
 
 #[test]
 fn who_comes_does_not_overtake_one_that_was_granted() {
     let mut queue = Queue::new(1, 1);
-    assert_eq!(queue.enter(), Enter::Go);
-    let place = queue.wait('a');
-    assert_eq!(queue.enter(), Enter::Full);
+    assert_eq!(queue.enter(WHO), Enter::Go);
+    let (place, _) = queue.wait(WHO, 'a');
+    assert_eq!(queue.enter(WHO), Enter::Full);
     assert_eq!(queue.leave(), Some('a'));
-    assert_eq!(queue.enter(), Enter::Wait, "the permit is granted");
+    assert_eq!(queue.enter(WHO), Enter::Wait, "the permit is granted");
     assert_eq!(queue.give_up(place), None);
-    assert_eq!(queue.enter(), Enter::Go, "free again after it was given up");
+    assert_eq!(queue.enter(WHO), Enter::Go, "free again after it was given up");
+}
+
+#[test]
+fn a_full_queue_makes_room_for_what_is_more_urgent_and_for_small_tenants() {
+    let mut queue = Queue::new(1, 2);
+    assert_eq!(queue.enter(WHO), Enter::Go);
+    let who = |priority, tenant| Who { priority, tenant, weight: 1 };
+    let ((first, _), (second, _)) = (queue.wait(who(5, 1), "first"), queue.wait(who(5, 1), "second"));
+    assert_eq!(queue.enter(who(5, 1)), Enter::Full, "its own");
+    assert_eq!(queue.enter(who(6, 2)), Enter::Full, "less urgent");
+    assert_eq!(queue.enter(who(5, 2)), Enter::Wait);
+    let (other, displaced) = queue.wait(who(5, 2), "other");
+    assert_eq!(displaced, Some("second"));
+    queue.check();
+    assert_eq!(queue.enter(who(5, 3)), Enter::Full, "nobody has more than its share");
+    assert_eq!(queue.enter(who(4, 1)), Enter::Wait);
+    let (urgent, displaced) = queue.wait(who(4, 1), "urgent");
+    assert_eq!(displaced, Some("other"), "the last of the longest, of equal ones the later tenant");
+    assert_eq!((queue.standing(second), queue.standing(second)), (Standing::Refused, Standing::Waiting), "told once");
+    assert_eq!(queue.give_up(other), None, "or never, if it left before");
+    assert_eq!(queue.standing(other), Standing::Waiting);
+    assert_eq!((queue.leave(), queue.leave()), (Some("urgent"), Some("first")));
+    assert_eq!((queue.standing(urgent), queue.standing(first)), (Standing::Granted, Standing::Granted));
+    queue.check();
 }

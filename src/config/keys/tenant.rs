@@ -121,6 +121,15 @@ pub const ROWS: &[Key] = &[
               might interpret it.",
         example: r#"["gpt-4o-mini", "claude-*"]"# },
 
+    Key { table: Tenant, name: "priority", kind: Kind::Count { least: 0, most: 9 }, absent: Default("5"),
+        doc: "Where requests wait for a model or a backend, those with lower numbers go first: 0 is the most urgent, 9 is \
+              for batches. A priority that waits gets one of 17 turns at least. A request can lower its own with the header \
+              x-request-priority, never raise it.",
+        example: "1" },
+    Key { table: Tenant, name: "weight", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("1"),
+        doc: "Its share of the turns among the tenants of the same priority whose requests wait.",
+        example: "4" },
+
     requests_per_minute(Tenant),
     requests_per_day(Tenant),
     tokens_per_minute(Tenant),

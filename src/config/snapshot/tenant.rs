@@ -15,6 +15,10 @@ pub struct Tenant {
     pub name: String,
     pub models: Allowed,
     pub credentials: Vec<Credential>,
+    /// Where its requests wait: 0 is served first, 9 last.
+    pub priority: u8,
+    /// Its share among the tenants of the same priority.
+    pub weight: u32,
     /// Of all its keys together.
     pub limits: Limits,
     /// The same of single models: indices into `Snapshot::models`.

@@ -82,6 +82,8 @@ pub(in crate::config) fn tenant(
         name: section.take("name")?,
         models: allowed,
         credentials: keys?.into_iter().collect::<Option<_>>()?,
+        priority: section.take::<u32>("priority")? as u8,
+        weight: section.take("weight")?,
         limits: own?,
         model_limits: model_limits?,
     })
