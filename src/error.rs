@@ -84,6 +84,8 @@ pub enum Failure {
     FlightLost,
     /// The node is shutting down and its deadline has passed.
     Draining,
+    /// Neither side of a WebSocket sent anything for `backend.timeout_stream_idle`.
+    WebSocketIdle,
     /// A limit of the tenant, of its key, or of the tenant at this model is used up.
     Limited(Limited),
     /// The client closed the connection.
@@ -171,6 +173,7 @@ impl Failure {
             WrongMethod { .. } | NotCached | ClientGone | Lagged | Limited(_) => Blame::Client,
             NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
             BackendGarbage | BackendTimeout | BackendTruncated | QueueFull | QueueTimeout => Blame::Backend,
+            WebSocketIdle => Blame::Client,
             UnknownCoding | BadCoding { .. } => Blame::Client,
             FlightLost | Draining | Internal | MemoryFull => Blame::Gateway,
         }
@@ -189,7 +192,7 @@ impl Failure {
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Again::No,
             ExpiredCredential | DisabledCredential => Again::No,
-            UnknownPath { .. } | NoUpgrade | NoModel => Again::No,
+            UnknownPath { .. } | NoUpgrade | NoModel | WebSocketIdle => Again::No,
             WrongMethod { .. } | NotCached | NoBackend | Draining | Limited(_) => Again::No,
             MemoryFull | UnknownCoding | BadCoding { .. } => Again::No,
         }
@@ -290,6 +293,7 @@ impl Failure {
             }
             FlightLost => server(502, "flight_lost", "The shared upstream call ended without an answer; try again."),
             Draining => server(503, "draining", "This node is shutting down; try again, another will answer."),
+            WebSocketIdle => invalid(408, "websocket_idle", "Nothing was said on the WebSocket for too long."),
             Limited(limited) => {
                 let (kind, code, _) = limited.words();
                 Public { status: limited.status, kind, code, message: limited.message().into(), param: None }

@@ -33,6 +33,14 @@ pub const CLIENT_RESETS_AT_ONCE: usize = 20;
 pub const CLIENT_RESETS: u32 = 200;
 pub const CLIENT_RESETS_A_SECOND: u32 = 20;
 
+/// Longest answer by which a backend refuses a WebSocket that is passed on. Error objects have less than 1 KiB, error pages of
+/// proxies some 10.
+pub const WEBSOCKET_REFUSAL_BYTES: usize = 64 << 10;
+
+/// When one side of a WebSocket has ended its direction, the other one may be silent for so long. RFC 6455 7.1.1: the server
+/// closes first, at once; a client that does not see it by then never will.
+pub const WEBSOCKET_ENDING_MS: u64 = 10_000;
+
 /// After another process has taken over, how long connections of HTTP/1.1 may stay idle in the old one: a client that keeps
 /// one in use learns from its next answer that it closes, instead of meeting a reset. 5 s is how long most pools keep theirs.
 pub const IDLE_GRACE_MS: u64 = 5_000;

@@ -38,6 +38,8 @@ const OWN_FIELDS: [&str; 23] = [
 /// Whether a field, in lower case, is one of these or carries a credential.
 pub(super) fn is_own(name: &[u8]) -> bool {
     OWN_FIELDS.iter().chain(CredentialField::VARIANTS).any(|own| own.as_bytes() == name)
+        // Browsers put a key into one of them.
+        || name.starts_with(b"sec-websocket-")
 }
 
 /// The name of a field that may be added to requests.

@@ -385,7 +385,7 @@ const ROWS: &[Key] = &[
     Key { table: Backend, name: "connections_max", kind: Kind::Count { least: 1, most: 65_536 }, absent: Default("50"),
         doc: "Most HTTP/1.1 connections from this node to it, idle ones included, whichever of its data cores use them. \
               Where ALPN chooses the protocol, they are divided over the data cores (at least one each). Further requests \
-              wait for one; a model server that batches hundreds of streams needs as many here.",
+              wait for one; a model server that batches hundreds of streams needs as many here. A WebSocket has one to its end.",
         example: "200" },
     Key { table: Backend, name: "http2_connections_min", kind: Kind::Count { least: 0, most: 65_536 },
         absent: Default("10"),
@@ -425,14 +425,15 @@ const ROWS: &[Key] = &[
         example: r#""20s""# },
     Key { table: Backend, name: "timeout_stream_idle", kind: TIMEOUT, absent: Default(r#""5m""#),
         doc: "Longest pause within an answer: between two reads of a stream or of any other relayed body, and before a \
-              stream's first content. Reasoning models may be silent for minutes.",
+              stream's first content. Reasoning models may be silent for minutes. A WebSocket on which neither side \
+              says anything for so long is closed.",
         example: r#""60s""# },
     Key { table: Backend, name: "timeout_stream_content", kind: TIMEOUT, absent: Default(r#""10m""#),
         doc: "Longest pause without content in a stream that has started; comments and empty events do not count. \
               Comments show that a server is up, not that it is working on the answer.",
         example: r#""5m""# },
     Key { table: Backend, name: "timeout_stream", kind: TIMEOUT, absent: Optional,
-        doc: "Longest duration of a whole stream or other relayed body; without it there is no limit.",
+        doc: "Longest duration of a whole stream, other relayed body or WebSocket; without it there is no limit.",
         example: r#""30m""# },
     Key { table: Backend, name: "include_usage", kind: Kind::Switch, absent: Default("true"),
         doc: "Whether to request token usage (stream_options.include_usage) for streams when the client did not; the \

@@ -3,7 +3,9 @@
 use sha2::{Digest, Sha256};
 
 use super::client::ClientConnection;
+use super::endpoint::Answerer;
 use super::generation::Generation;
+use super::websocket::fields as websocket;
 use crate::config::snapshot::{Access, Standing};
 use crate::error::Failure;
 use crate::net::unix_ms;
@@ -21,7 +23,7 @@ pub struct Principal {
 }
 
 /// Checks the credential that the head carries.
-pub fn principal(core: &Generation, client: &ClientConnection<'_>) -> Result<Principal, Failure> {
+pub fn principal(core: &Generation, client: &ClientConnection<'_>, answerer: Answerer) -> Result<Principal, Failure> {
     if core.snapshot.access == Access::Open {
         return Ok(Principal { tenant: None, number: 0, credential: [0; 32] });
     }
@@ -32,7 +34,11 @@ pub fn principal(core: &Generation, client: &ClientConnection<'_>) -> Result<Pri
             return Err(Failure::BadHead { status: 400, why });
         }
     }
-    let key = sent(&client.head.fields, client.pending()).ok_or(Failure::NoCredential)?;
+    let mut key = sent(&client.head.fields, client.pending());
+    if key.is_none() && answerer == Answerer::WebSocket {
+        key = websocket::credential(&client.head.fields, client.pending());
+    }
+    let key = key.ok_or(Failure::NoCredential)?;
     let sha256: [u8; 32] = Sha256::digest(key).into();
     let (tenant, number) = core.snapshot.credential_place(&sha256).ok_or(Failure::UnknownCredential)?;
     let credential = &core.snapshot.tenants[tenant].credentials[number];

@@ -27,6 +27,8 @@ pub enum Answerer {
     Models,
     /// A backend of the request's model.
     Backend,
+    /// The same, by a WebSocket.
+    WebSocket,
 }
 
 /// Where a request names its model.
@@ -71,10 +73,12 @@ pub fn route(passed: &[String], head: &RequestHead, bytes: &[u8]) -> Result<Rout
         Endpoint::Models => models(head.method, path)?,
         Endpoint::Other => other(passed, head, bytes, path)?,
     };
-    if !matches!(route.answerer, Answerer::Health | Answerer::Readiness) && asks_for_websocket(head, bytes) {
-        return Err(Failure::NoUpgrade);
+    match route.answerer {
+        Answerer::Health | Answerer::Readiness => Ok(route),
+        _ if !asks_for_websocket(head, bytes) => Ok(route),
+        _ if path == b"/v1/realtime" => Ok(Route { answerer: Answerer::WebSocket, ..route }),
+        _ => Err(Failure::NoUpgrade),
     }
-    Ok(route)
 }
 
 /// The list of models, or one of them.

@@ -43,6 +43,8 @@ mod weed; // drops what was purged
 
 pub mod run; // the sequence of the client's side
 
+mod websocket; // a WebSocket between a client and a backend
+
 mod call; // the sequence of the backend's side
 
 mod batch; // several embeddings -> those that are not known

@@ -22,6 +22,9 @@ use crate::observe::log::{Attempt, Entry};
 use crate::observe::series::{Amounts, Key, OTHER, UsageKey};
 use crate::wire::http1::{Method, Persistence, Version};
 
+/// The status of an exchange that became a WebSocket.
+pub const SWITCHED: u16 = 101;
+
 /// What the cache did for an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMark {
@@ -127,6 +130,8 @@ pub struct RequestRecord {
     /// How the client sees that the answer it was given is not whole.
     pub truncation: Truncation,
     pub sent_bytes: u64,
+    /// On a WebSocket.
+    pub received_bytes: u64,
     pub tokens: Option<TokenUsage>,
     /// Of the model whose answer it is, once one has come; else that of the model that was asked for.
     pub price: Option<Price>,
@@ -238,6 +243,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         status: 0,
         truncation: Truncation::ByFraming,
         sent_bytes: 0,
+        received_bytes: 0,
         tokens: None,
         price: None,
         failure: None,
@@ -286,6 +292,7 @@ pub fn end(core: &Generation, record: &RequestRecord) {
             queue_us: notes.map_or(0, |notes| notes.queue_us.get()),
             connect_us: notes.map_or(0, |notes| notes.connect_us.get()),
             sent_bytes: record.sent_bytes,
+            received_bytes: record.received_bytes,
             tokens: record.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
             parts: record.tokens.map_or((0, 0), |tokens| (tokens.cached, tokens.reasoning)),
             cost: cost.as_deref(),
@@ -358,6 +365,10 @@ fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
         core.usage.borrow_mut().add(&counters.usage, UsageKey { tenant, credential, model }, amounts);
     }
     let of_model = record.model.map_or(&counters.without_model, |model| core.upstreams.models[model].counters());
+    // How long a WebSocket stays open says nothing of how fast anything is.
+    if record.status == SWITCHED {
+        return;
+    }
     let Some(operation) = of_model.operation(record.endpoint as usize) else { return };
     operation.duration.record(now_us.saturating_sub(record.started_us));
     let Some(first_us) = record.first_byte_us.map(|at| at.saturating_sub(record.started_us)) else { return };

@@ -19,12 +19,13 @@ use super::flight::subscriber::Subscriber;
 use super::generation::{Current, Generation};
 use super::lookup::{self, Event, Step};
 use super::parse::{self, BodyPlace, Request};
-use super::record::{self, CacheMark, RequestRecord, Truncation};
+use super::record::{self, CacheMark, RequestRecord, SWITCHED, Truncation};
 use super::relay::{self, Next, Reader, Role};
 use super::spend::{Permit, Spender};
 use super::store::CompletionGuard;
 use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
+use super::websocket::{self, fields};
 use super::{admit, decode, exchange_span, fingerprint, spend};
 use crate::config::snapshot::{ForwardedField, HealthPaths, KeyShown, TrustedProxies};
 use crate::dialect::facts::{Endpoint, NotStored};
@@ -270,9 +271,12 @@ async fn answer(
         return Ok(relay::text(core, client, record, "ok\n"));
     }
     // Nor is that of an unauthenticated client.
-    let principal = authenticate::principal(core, client)?;
+    let principal = authenticate::principal(core, client, route.answerer)?;
     record.tenant = principal.tenant;
     record.credential = principal.tenant.and_then(|_| principal.credential.first_chunk().copied());
+    if route.answerer == Answerer::WebSocket {
+        return Box::pin(websocket(core, client, record, &route, &principal)).await;
+    }
     if route.answerer == Answerer::Models {
         let body = parse::receive(core, client).await?;
         let next = relay::models(core, client, record, &principal)?;
@@ -295,6 +299,33 @@ async fn answer(
     let end = answer_request(core, client, record, request, admission, fingerprint, Some(&mut permit)).await;
     permit.settle_cached(record.tokens);
     end
+}
+
+/// A WebSocket: admitted as a request, for as long as it is open.
+async fn websocket(
+    core: &Rc<Generation>,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    route: &Route,
+    principal: &Principal,
+) -> Result<Next, Broken> {
+    fields::check(client)?;
+    let body = BodyPlace::Behind { length: 0 };
+    let (mut request, admission, _) = understand(core, client, route, principal, body)?;
+    record.model = Some(admission.model);
+    let mut _permit = None;
+    if let Some(spender) = Spender::of(core, principal, admission.model) {
+        record.spender = Some(spender);
+        _permit = Some(Box::pin(spend::admit(core, spender, request.endpoint, None, &[])).await?);
+    }
+    let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record);
+    let served = websocket::serve(core, client, record, &upstream).await;
+    upstream.release(core);
+    match served {
+        Ok(next) => Ok(next),
+        Err(failure) if record.status == SWITCHED => Err(Broken::cut(failure)),
+        Err(failure) => Err(failure.into()),
+    }
 }
 
 /// From the fingerprint on: the cache, somebody's flight, or a flight of one's own. What comes next is decided by

@@ -13,6 +13,7 @@ use super::generation::Generation;
 use super::named::Named;
 use super::static_headers::{StaticHeaders, each_static_header};
 use super::upstream_request::UpstreamRequest;
+use super::websocket::fields as websocket;
 use crate::config::snapshot::{Backend, Extra, IncludeUsage};
 use crate::dialect::Edits;
 use crate::dialect::facts::{Endpoint, Form};
@@ -171,6 +172,16 @@ pub async fn request(
             });
         }
     }
+}
+
+/// Writes the request of HTTP/1.1 by which `upstream` asks for a WebSocket.
+pub fn write_upgrade(core: &Generation, upstream: &UpstreamRequest, plan: &Plan, out: &mut Vec<u8>) {
+    let builder = RequestBuilder::new(core, upstream, plan);
+    builder.target(|target| encode::request_line(out, b"GET", target));
+    out.extend_from_slice(builder.static_headers.0.expose_secret());
+    builder.fields(|name, value| encode::field(out, name, value));
+    websocket::write_asked(&upstream.head.fields, upstream.head_bytes(), out);
+    encode::head_end(out);
 }
 
 /// A request as a backend gets it, but for its form on the wire.

@@ -141,6 +141,11 @@ impl Duplex {
         Pin::new(self).poll_flush(context)
     }
 
+    /// See `finish_writing`.
+    pub fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(context)
+    }
+
     /// Prepares a connection that becomes idle before its first read for [`Duplex::is_quiet`].
     pub fn rest(&self) {
         if let Stream::Plain(socket) = &self.stream {

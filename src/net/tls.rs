@@ -76,6 +76,13 @@ impl TlsContext {
 }
 
 impl TlsContext {
+    /// The same, but that nothing else than HTTP/1.1 is offered: there is no other way to a WebSocket at most servers.
+    pub fn http1(&self) -> TlsContext {
+        let mut client = ClientConfig::clone(&self.client);
+        client.alpn_protocols = Offer::Http1.alpn();
+        TlsContext { client: Arc::new(client), server_name: self.server_name.clone(), offer: Offer::Http1 }
+    }
+
     /// Configuration and server name for another TLS adapter that makes the same connections.
     pub fn client(&self) -> (Arc<ClientConfig>, ServerName<'static>) {
         (self.client.clone(), self.server_name.clone())

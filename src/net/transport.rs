@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
@@ -116,6 +117,56 @@ impl Transport {
             Transport::Plain(socket) => socket.settle().await,
             Transport::Tls(stream) => stream.settle().await,
             Transport::Stream(_) => Ok(()), // the connection's task sends it
+        }
+    }
+
+    /// As `read`, into a buffer that `make` allocates once there is something to read.
+    pub fn poll_read_new(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        make: impl FnOnce() -> Vec<u8>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let take = |bytes: &[u8]| {
+            *buffer = make();
+            let taken = bytes.len().min(buffer.capacity());
+            buffer.extend_from_slice(&bytes[..taken]);
+            taken
+        };
+        match self {
+            Transport::Plain(socket) => socket.poll_take(context, take),
+            Transport::Tls(stream) => stream.poll_take(context, take),
+            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// Writes a part of `bytes`, if there is room; its length.
+    pub fn poll_write_part(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Transport::Plain(socket) => socket.poll_write(bytes, context),
+            Transport::Tls(stream) => stream.poll_write(bytes, context),
+            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// Passes on to the kernel what a session holds back.
+    pub fn poll_pass_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tls(stream) => stream.poll_flush(context),
+            Transport::Plain(_) | Transport::Stream(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// See `finish_writing`.
+    pub fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Plain(socket) => {
+                let settled = ready!(socket.poll_settled(context));
+                socket.finish_writing();
+                Poll::Ready(settled)
+            }
+            Transport::Tls(stream) => stream.poll_shutdown(context),
+            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 

@@ -97,6 +97,10 @@ pub struct Counters {
     pub accept_errors: Counter,
     /// Connections that did not begin with the PROXY header that they must have.
     pub proxy_errors: Counter,
+    /// Open WebSockets, and what was relayed on them from clients and from backends.
+    pub websockets: Counter,
+    pub websocket_bytes_up: Counter,
+    pub websocket_bytes_down: Counter,
     /// Connections of clients that were closed at once.
     connections_refused: [Counter; RefusedConnection::ALL.len()],
     /// TLS handshakes with clients.

@@ -61,6 +61,8 @@ pub struct Entry<'a> {
     pub queue_us: u64,
     pub connect_us: u64,
     pub sent_bytes: u64,
+    /// On a WebSocket.
+    pub received_bytes: u64,
     pub tokens: Option<(u64, u64)>,
     /// Of these, what the backend had in its cache, and what was thought and not said.
     pub parts: (u64, u64),
@@ -98,7 +100,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("first_byte_us", "To the first byte of the answer: of a stream, its first token."),
     ("queue_us", "Of that, the wait for a permit of the model, at all attempts together."),
     ("connect_us", "Of that, the wait for connections: dialing, handshakes, and the backends' caps."),
-    ("sent_bytes", "Bytes of the body that were sent."),
+    ("sent_bytes", "Bytes of the body that were sent; of a WebSocket (status 101), what the backend said on it."),
+    ("received_bytes", "What the client said on a WebSocket."),
     ("prompt_tokens", "Tokens of the prompt, as the backend tells."),
     ("completion_tokens", "Tokens of the answer."),
     ("cached_prompt_tokens", "Of the prompt's, those that the provider had in its own cache."),
@@ -269,6 +272,9 @@ impl LogBuffer {
             }
         }
         field(out, "sent_bytes", entry.sent_bytes);
+        if entry.received_bytes > 0 {
+            field(out, "received_bytes", entry.received_bytes);
+        }
         if let Some((prompt, completion)) = entry.tokens {
             field(out, "prompt_tokens", prompt);
             field(out, "completion_tokens", completion);

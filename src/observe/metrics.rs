@@ -17,6 +17,8 @@ pub enum Id {
     TlsHandshakes,
     ProxyErrors,
     ConnectionsRefused,
+    WebSockets,
+    WebSocketBytes,
     CacheRequests,
     CacheBytes,
     CacheBudget,
@@ -142,6 +144,10 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::ConnectionsRefused, name: "ringway_client_connections_refused_total", kind: Counter, labels: &["limit"],
         help: "Connections of clients that were closed at once: the node has too many (server.max_connections), or the client \
                (server.max_connections_per_client)." },
+    Metric { id: Id::WebSockets, name: "ringway_websockets", kind: Gauge, labels: &[],
+        help: "Open WebSockets between clients and backends." },
+    Metric { id: Id::WebSocketBytes, name: "ringway_websocket_bytes_total", kind: Counter, labels: &["from"],
+        help: "Bytes relayed on WebSockets, from client or backend." },
     Metric { id: Id::TlsHandshakes, name: "ringway_tls_handshakes_total", kind: Counter, labels: &["result"],
         help: "TLS handshakes with clients: full, resumed, or by why they failed." },
 

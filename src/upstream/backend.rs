@@ -159,6 +159,11 @@ impl BackendState {
         }
     }
 
+    /// Whether it is only reached by HTTP/2 that begins without a word of agreement: nothing else can be said to it.
+    pub fn knows_only_http2(&self) -> bool {
+        self.protocol == Protocol::Http2 && self.tls.is_none()
+    }
+
     /// As `speaks_http2`, or it was not asked yet.
     pub fn may_speak_http2(&self) -> bool {
         let unasked = self.tls.is_some() && self.agreed.get().is_none();

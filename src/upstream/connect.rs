@@ -15,7 +15,7 @@ use super::queue;
 use super::upstreams::{Done, Upstreams};
 use crate::config::snapshot::{FastOpen, Protocol};
 use crate::net::http2::{self, Http2Settings, News, handshake};
-use crate::net::tls::{self, Agreed, TlsFault};
+use crate::net::tls::{self, Agreed, TlsContext, TlsFault};
 use crate::net::{Dial, DialOptions, Duplex, dial_any, now_ms, now_us, spawn, within};
 
 /// So many dials that fail while a request waits for a connection, and it waits no longer. One may be mere bad luck;
@@ -187,6 +187,34 @@ impl Drop for Dialling<'_> {
 /// Opens a connection. Errors: every address refused, it took too long, or no secure one could be made.
 pub async fn open(upstreams: &Upstreams, backend: usize, deadlines: Deadlines) -> Result<Fresh, Fault> {
     let settings = &upstreams.snapshot.backends[backend];
+    let (opened, agreed) = open_with(upstreams, backend, upstreams.backends[backend].tls.as_ref(), deadlines).await?;
+    Ok(match (agreed, settings.protocol) {
+        (Some(agreed), _) => {
+            upstreams.backends[backend].learn(settings, agreed);
+            match agreed {
+                Agreed::Http1 => Fresh::Http1(opened),
+                Agreed::Http2 => Fresh::Http2(opened),
+            }
+        }
+        (None, Protocol::Http2) => Fresh::Http2(opened),
+        (None, Protocol::Auto | Protocol::Http1) => Fresh::Http1(opened),
+    })
+}
+
+/// As `open`, for HTTP/1.1, whatever else the backend speaks.
+pub async fn open_http1(upstreams: &Upstreams, backend: usize, deadlines: Deadlines) -> Result<Opened, Fault> {
+    let context = upstreams.backends[backend].tls.as_ref().map(TlsContext::http1);
+    open_with(upstreams, backend, context.as_ref(), deadlines).await.map(|(opened, _)| opened)
+}
+
+/// A connection, and what was agreed on where it is secured.
+async fn open_with(
+    upstreams: &Upstreams,
+    backend: usize,
+    context: Option<&TlsContext>,
+    deadlines: Deadlines,
+) -> Result<(Opened, Option<Agreed>), Fault> {
+    let settings = &upstreams.snapshot.backends[backend];
     let begun_us = now_us();
     let connected = || upstreams.backends[backend].counters().connect.record(now_us().saturating_sub(begun_us));
     let until_ms = deadlines.head_ms.min(now_ms() + settings.timeout_connect_ms);
@@ -207,23 +235,14 @@ pub async fn open(upstreams: &Upstreams, backend: usize, deadlines: Deadlines) -
         upstreams.core.counters.connect_errors.add(1);
         return Err(Fault::Connect);
     };
-    let Some(context) = &upstreams.backends[backend].tls else {
+    let Some(context) = context else {
         connected();
-        let opened = Opened { socket: socket.into(), address };
-        return Ok(match settings.protocol {
-            Protocol::Http2 => Fresh::Http2(opened),
-            Protocol::Auto | Protocol::Http1 => Fresh::Http1(opened),
-        });
+        return Ok((Opened { socket: socket.into(), address }, None));
     };
     match tls::connect(socket, context, left_ms()).await {
         Ok((stream, agreed)) => {
             connected();
-            upstreams.backends[backend].learn(settings, agreed);
-            let opened = Opened { socket: stream.into(), address };
-            Ok(match agreed {
-                Agreed::Http1 => Fresh::Http1(opened),
-                Agreed::Http2 => Fresh::Http2(opened),
-            })
+            Ok((Opened { socket: stream.into(), address }, Some(agreed)))
         }
         Err(fault) => {
             upstreams.core.counters.connect_errors.add(1);

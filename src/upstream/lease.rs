@@ -81,12 +81,7 @@ pub async fn connection(
     deadlines: Deadlines,
 ) -> Result<Lease, Fault> {
     let backend = plan.backend;
-    let patience_ms = upstreams.snapshot.models[plan.model].timeout_queue_ms;
-    let left_ms = deadlines.head_ms.saturating_sub(now_ms());
-    let permit = match queue::permit_now(upstreams, At::Backend(backend), plan.who)? {
-        Some(permit) => permit,
-        None => Box::pin(queue::wait(upstreams, At::Backend(backend), plan.who, patience_ms.min(left_ms))).await?,
-    };
+    let permit = permit(upstreams, plan, deadlines).await?;
     let mut lease = Lease::new(upstreams, backend, permit);
     if upstreams.backends[backend].may_speak_http2() {
         if lease.find_stream() {
@@ -128,6 +123,35 @@ pub async fn connection(
         }
     }
     Ok(lease)
+}
+
+/// Opens a connection of HTTP/1.1 for `plan` alone, whatever else its backend speaks: what it becomes is no connection for
+/// another request. Errors: as `connection`.
+pub async fn own_connection(upstreams: &Rc<Upstreams>, plan: &Plan, deadlines: Deadlines) -> Result<Lease, Fault> {
+    let backend = plan.backend;
+    let permit = permit(upstreams, plan, deadlines).await?;
+    let mut lease = Lease::new(upstreams, backend, permit);
+    queue::make_room(upstreams, backend);
+    let Take::Dial = upstreams.backends[backend].pool.borrow_mut().take_fresh() else {
+        return Err(Fault::Connect); // as in `connection`
+    };
+    lease.held = Held::Whole;
+    let opened = Box::pin(connect::open_http1(upstreams, backend, deadlines)).await;
+    lease.carry(opened.map_err(|fault| deadlines.fault(fault))?);
+    Ok(lease)
+}
+
+/// The right to one of the backend's connections, waiting for one.
+async fn permit(upstreams: &Rc<Upstreams>, plan: &Plan, deadlines: Deadlines) -> Result<QueuePermit, Fault> {
+    let at = At::Backend(plan.backend);
+    match queue::permit_now(upstreams, at, plan.who)? {
+        Some(permit) => Ok(permit),
+        None => {
+            let patience_ms = upstreams.snapshot.models[plan.model].timeout_queue_ms;
+            let left_ms = deadlines.head_ms.saturating_sub(now_ms());
+            Box::pin(queue::wait(upstreams, at, plan.who, patience_ms.min(left_ms))).await
+        }
+    }
 }
 
 impl Lease {

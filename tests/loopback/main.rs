@@ -45,3 +45,4 @@ mod top; // the terminal view
 mod traces; // which context backends are given, and what spans say
 mod trust; // what must not be got past the gateway by spelling it another way
 mod upstreams; // HTTP/2 and TLS towards backends
+mod websockets; // what is relayed both ways

@@ -87,7 +87,7 @@ fn a_websocket_that_is_not_served_is_refused_at_once() {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
     };
-    for path in ["/v1/responses", "/v1/realtime?model=m"] {
+    for path in ["/v1/responses", "/v1/realtime/sessions?model=m"] {
         client.send(upgrade(path, "websocket"));
         let refused = client.response().expect(426);
         assert_eq!((refused.code().as_str(), refused.field("upgrade")), ("upgrade_unavailable", Some("HTTP/1.1")));

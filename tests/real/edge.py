@@ -1,7 +1,8 @@
 """Real clients over TLS and HTTP/2: curl, httpx and the OpenAI SDK, by every way a connection can begin; h2load for many
-streams. Takes the program; curl with HTTP/2, h2load and openssl have to be installed. The demo's model server answers.
+streams; WebSockets of the Realtime API. Takes the program; curl with HTTP/2, h2load and openssl have to be installed. The demo's model server answers.
 """
 
+import hashlib
 import json
 import pathlib
 import re
@@ -13,8 +14,12 @@ import sys
 import httpx
 import openai
 
+import websockets
+import websockets.sync.client
+
 import front
 import house
+import sockets
 from house import check
 
 PROGRAM = sys.argv[1]
@@ -117,6 +122,65 @@ def with_h2load(directory, ports):
         check(f"h2load: {scheme}: every request is answered", good, result.stdout + result.stderr)
 
 
+KEY = "sk-edge"
+
+
+def with_websockets(directory):
+    """The Realtime API by the SDK, and plain WebSockets of every kind, to backends in plain text and with TLS."""
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(f"{directory}/own.pem", f"{directory}/own.key")
+    ports = {name: house.free_port() for name in ("plain", "secure", "tls")}
+    plain, secure = sockets.Realtime(ports["plain"]), sockets.Realtime(ports["secure"], served)
+    backends = [{"name": "plain", "url": f"http://127.0.0.1:{ports['plain']}", "api_key": "sk-upstream"},
+                {"name": "secure", "url": f"https://localhost:{ports['secure']}", "tls_ca": f"{directory}/ca.pem"}]
+    models = [{"name": "plain", "backends": [{"backend": "plain", "model": "real/name"}]},
+              {"name": "secure", "backends": ["secure"]},
+              {"name": "none", "backends": [{"backend": "plain", "model": "nothing"}]}]
+    tenant = f'[[tenant]]\nname = "t"\nkeys = ["sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"]\n'
+    listener = "\n".join(["[[listener]]", f'address = "127.0.0.1:{ports["tls"]}"', f'tls_cert = "{directory}/own.pem"',
+                          f'tls_key = "{directory}/own.key"', ""])
+    gateway = house.Gateway(PROGRAM, backends, models, more=listener + tenant)
+    trusted = ssl.create_default_context(cafile=f"{directory}/ca.pem")
+    for name, port, options in [("plain", gateway.port, {}), ("TLS", ports["tls"], {"ssl": trusted})]:
+        scheme = "https" if options else "http"
+        client = openai.OpenAI(base_url=f"{scheme}://localhost:{port}/v1", api_key=KEY, max_retries=0)
+        for model in ("plain", "secure"):
+            seen = []
+            with client.realtime.connect(model=model, websocket_connection_options=dict(options)) as session:
+                seen.append(session.recv().type)
+                session.session.update(session={"type": "realtime", "instructions": "Talk"})
+                seen.append(session.recv().type)
+                session.response.create()
+                seen.append(session.recv().type)
+            check(f"Realtime API of the SDK by {name} to {model}", seen == ["session.created", "session.updated",
+                                                                            "response.done"], seen)
+        try:
+            with client.realtime.connect(model="none", websocket_connection_options=dict(options)):
+                check(f"a refusal of the backend by {name}", False)
+        except Exception as error:
+            check(f"a refusal of the backend by {name}", "404" in str(error), error)
+        # As a page does it, which can set no field; with compression, and messages in many frames.
+        scheme = "wss" if options else "ws"
+        protocols = ["realtime", f"openai-insecure-api-key.{KEY}", "openai-beta.realtime-v1"]
+        with websockets.sync.client.connect(f"{scheme}://localhost:{port}/v1/realtime?model=plain", subprotocols=protocols,
+                                            max_size=None, **options) as socket:
+            check(f"as a page by {name}: the protocol is agreed on", socket.subprotocol == "realtime", socket.subprotocol)
+            check(f"as a page by {name}: a session", json.loads(socket.recv())["type"] == "session.created")
+            large = bytes(range(256)) * (8 << 10)
+            socket.send([large[start:start + 100_000] for start in range(0, len(large), 100_000)])
+            check(f"as a page by {name}: two mebibytes there and back", socket.recv() == large)
+            check(f"as a page by {name}: a ping is answered", socket.ping().wait(30))
+            socket.close(4001, "enough")
+        front.until("the backend sees how it was closed", lambda: (4001, "enough") in plain.closed)
+        plain.closed.clear()
+    paths, heads = zip(*plain.opened)
+    check("the model has its backend's name", set(paths) == {"/v1/realtime?model=real%2Fname"}, paths)
+    check("the client's key stays here", not any(KEY in json.dumps(head) for head in heads), heads)
+    check("the backend's own key goes there", all(head["authorization"] == "Bearer sk-upstream" for head in heads), heads)
+    check("the TLS backend was reached", len(secure.opened) == 2, secure.opened)
+    gateway.stop()
+
+
 def main():
     with front.directory() as directory:
         certificates = front.Certificates(directory)
@@ -133,6 +197,7 @@ def main():
         with_curl(directory, ports)
         with_the_sdk(directory, ports)
         with_h2load(directory, ports)
+        with_websockets(directory)
         gateway.kill(signal.SIGTERM)
         check("it ends well", gateway.child.wait(house.END_SECONDS) == 0, gateway.words())
     house.verdict()

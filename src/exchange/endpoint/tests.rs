@@ -164,10 +164,14 @@ fn a_websocket_is_refused_and_other_upgrades_are_ignored() {
         routed(method, path, &format!("Connection: Upgrade\r\nUpgrade: {value}\r\n")).err()
     };
     for value in ["websocket", "WebSocket", "h2c, websocket"] {
-        for path in ["/v1/responses", "/v1/realtime?model=m", "/v1/chat/completions", "/v1/models"] {
+        for path in ["/v1/responses", "/v1/realtime/calls?model=m", "/v1/chat/completions", "/v1/models"] {
             assert_eq!(upgrade("GET", path, value), Some(Failure::NoUpgrade), "{path} {value}");
         }
+        let fields = format!("Connection: Upgrade\r\nUpgrade: {value}\r\n");
+        let route = routed("GET", "/v1/realtime?model=m", &fields).unwrap();
+        assert_eq!((route.answerer, route.model), (Answerer::WebSocket, ModelPlace::QueryOrBody));
     }
+    assert_eq!(routed("GET", "/v1/realtime?model=m", "").unwrap().answerer, Answerer::Backend);
     assert_eq!(upgrade("GET", "/v1/responses", "h2c"), None);
     assert_eq!(upgrade("POST", "/v1/responses", "websocket"), None);
     assert_eq!(upgrade("GET", "/healthz", "websocket"), None);

@@ -14,7 +14,7 @@ mod stored;
 mod tail;
 mod upstream;
 
-pub use head::refuse;
+pub use head::{Passed, pass_on, refuse, switch};
 pub use live::{Reader, Role, live};
 pub use next::Next;
 pub use stored::{models, preflight, stored, text};

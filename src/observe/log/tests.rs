@@ -98,6 +98,7 @@ fn a_line_has_the_fields_of_the_reference_in_its_order() {
         first_byte_us: Some(8),
         queue_us: 1,
         connect_us: 2,
+        received_bytes: 8,
         sent_bytes: 3,
         tokens: Some((4, 5)),
         parts: (1, 1),

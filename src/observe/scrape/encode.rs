@@ -228,6 +228,11 @@ impl Scrape {
             Id::QueueDepth => labels.models.iter().try_for_each(|model| {
                 row.number(&[&model.name], model.counters.iter().map(|core| core.queue_depth.get()).sum())
             }),
+            Id::WebSockets => row.number(&[], self.sum(|core| &core.websockets)),
+            Id::WebSocketBytes => {
+                row.number(&["client"], self.sum(|core| &core.websocket_bytes_up))?;
+                row.number(&["backend"], self.sum(|core| &core.websocket_bytes_down))
+            }
             Id::ProxyErrors => row.number(&[], self.sum(|core| &core.proxy_errors)),
             Id::ConnectionsRefused => {
                 for reason in RefusedConnection::ALL {

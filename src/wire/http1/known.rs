@@ -80,8 +80,8 @@ impl KnownHeads<ResponseHead> {
     ) -> Result<Progress, ResponseFault> {
         match asked {
             Asked::Other => self.compare_or(input, head, |head| parse_response(input, asked, head)),
-            // The same head has another meaning for a HEAD request.
-            Asked::Head => parse_response(input, asked, head),
+            // The same head has another meaning for a HEAD request and for an upgrade.
+            Asked::Head | Asked::Upgrade => parse_response(input, asked, head),
         }
     }
 }

@@ -12,13 +12,15 @@ use crate::limits;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     Head,
+    /// Another protocol, by a GET: 101 is an answer like any other (RFC 9110 7.8).
+    Upgrade,
     Other,
 }
 
 /// One response head. The fields point into the buffer it was parsed from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// 100 to 599 except 101. Below 200 it is interim: the caller skips it and parses the next head after it, a bounded
+    /// 100 to 599; 101 only where it was asked for. Below 200 it is interim: the caller skips it and parses the next head after it, a bounded
     /// number of times.
     pub status: u16,
     pub version: Version,
@@ -64,7 +66,7 @@ pub fn parse_response(input: &[u8], asked: Asked, head: &mut ResponseHead) -> Re
     };
     head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     head.status = match status {
-        101 => return Err(ResponseFault::Switching),
+        101 if asked != Asked::Upgrade => return Err(ResponseFault::Switching),
         // RFC 9110 15: codes outside this range are invalid.
         100..=599 => status,
         _ => return Err(ResponseFault::StatusLine),

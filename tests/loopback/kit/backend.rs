@@ -180,6 +180,14 @@ impl Peer {
         Some(())
     }
 
+    /// What comes next, of whatever kind; none at the end.
+    pub fn some(&mut self) -> Option<Vec<u8>> {
+        if self.rest.is_empty() {
+            self.fill()?;
+        }
+        Some(std::mem::take(&mut self.rest))
+    }
+
     /// Writes; false once the gateway has gone.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()

@@ -171,9 +171,30 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// As `send`, to a gateway that may have closed already.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = self.stream.write_all(bytes.as_ref());
+    /// As `send`, to a gateway that may have closed already. Whether all was taken.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// From now on a write that the gateway takes nothing of for so long fails.
+    pub fn guard_writes(&self, limit: Duration) {
+        self.stream.socket().set_write_timeout(Some(limit)).unwrap();
+    }
+
+    /// Another writer of the same connection in plain text.
+    pub fn beside(&self) -> Client {
+        self.stream.socket().try_clone().unwrap().into()
+    }
+
+    /// The next bytes, so many.
+    #[track_caller]
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.rest.len() < count {
+            if let Err(ending) = self.fill() {
+                panic!("{ending:?} behind {} of {count} bytes", self.rest.len());
+            }
+        }
+        self.rest.drain(..count).collect()
     }
 
     pub fn finish(&self) {

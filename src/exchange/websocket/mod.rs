@@ -1,0 +1,231 @@
+//! A WebSocket between a client and a backend: opened as an exchange, then bytes in both directions that mean nothing here.
+//! Owns both connections to the end; a side that leaves takes the other one with it.
+
+pub mod fields; // of its opening
+mod flow; // one direction
+mod open; // the backend that agrees
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use shards::Fault;
+
+use self::flow::{Broken, Flow};
+use self::open::{Agreed, Opened};
+use super::client::ClientConnection;
+use super::generation::Generation;
+use super::record::RequestRecord;
+use super::relay::{self, Next};
+use super::upstream_request::UpstreamRequest;
+use crate::error::Failure;
+use crate::limits::WEBSOCKET_ENDING_MS;
+use crate::net::watch::{Interrupt, Watch};
+use crate::net::{Duplex, now_ms};
+use crate::upstream::lease::Carrier;
+
+/// How long a client is waited for by name only: a drain that ends wakes it before.
+const LOOK_MS: u64 = 60_000;
+
+/// Opens a WebSocket for the client and relays it to its end. Errors: before it was open, for the client to be told; later, for
+/// the record.
+pub async fn serve(
+    core: &Rc<Generation>,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    upstream: &UpstreamRequest,
+) -> Result<Next, Failure> {
+    let timeout_ms = core.snapshot.server.timeout_write_ms;
+    // Answers to earlier requests do not wait for its backend.
+    client.flush(timeout_ms).await.map_err(|_| Failure::ClientGone)?;
+    client.socket.watch().guard();
+    let opened = unless_gone(core, client.socket.watch(), open::open(core, upstream, record)).await;
+    client.socket.watch().unguard();
+    let agreed = match opened?? {
+        Opened::Agreed(agreed) => agreed,
+        Opened::Answered(passed, backend, model) => {
+            note(core, record, upstream, backend, model);
+            return Ok(relay::pass_on(core, record, &passed, &mut client.output));
+        }
+    };
+    note(core, record, upstream, agreed.plan.backend, agreed.plan.model);
+    let Agreed { mut lease, plan, head, mut input, deadlines, mut span, .. } = *agreed;
+    let _open = core.counters.websockets.hold();
+    let backend = &core.snapshot.backends[plan.backend];
+    relay::switch(core, record, backend, &head, &input, &mut client.output);
+    input.drain(..head.length);
+    client.flush(timeout_ms).await.map_err(|_| Failure::ClientGone)?;
+    let early = std::mem::take(&mut client.input);
+    let early_at = std::mem::take(&mut client.at);
+    client.lend(core);
+    let mut tunnel = Tunnel {
+        down: Flow::new(input),
+        up: Flow::new(if early.is_empty() { early } else { early[early_at..].to_vec() }),
+        is_guarded: false,
+        ending_ms: None,
+        bounds: Bounds { stream_ms: deadlines.stream_ms, idle_ms: deadlines.idle_ms, stuck_ms: timeout_ms },
+        broken: None,
+    };
+    let Carrier::Http1(socket) = lease.carrier() else { return Err(Failure::Internal) };
+    socket.watch().clear();
+    tunnel.wait_on(client.socket.watch());
+    let ended = poll_fn(|context| tunnel.poll(core, client, socket, context)).await;
+    client.socket.watch().clear();
+    client.socket.watch().unguard();
+    (record.sent_bytes, record.received_bytes) = (tunnel.down.total, tunnel.up.total);
+    if let Some(span) = &mut span {
+        span.close(ended.as_ref().map(|()| None));
+    }
+    client.need(core);
+    match ended {
+        Ok(()) => Ok(Next::Close),
+        Err(Failure::ClientGone) => {
+            lease.break_off();
+            Err(Failure::ClientGone)
+        }
+        Err(failure) => {
+            if failure == Failure::BackendTruncated {
+                plan.broke_off(Fault::Closed);
+            }
+            lease.break_off();
+            Err(failure)
+        }
+    }
+}
+
+/// Who answered.
+fn note(core: &Generation, record: &mut RequestRecord, upstream: &UpstreamRequest, backend: usize, model: usize) {
+    record.backend = Some(core.upstreams.backends[backend].name().clone());
+    record.served = (model != upstream.model).then(|| core.snapshot.models[model].name.as_str().into());
+}
+
+/// What `work` gives. Errors: the client leaves before, or the node ends.
+async fn unless_gone<T>(core: &Generation, watch: &Watch, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let mut work = pin!(work);
+    watch.wake_at(now_ms() + LOOK_MS);
+    poll_fn(|context| {
+        match watch.poll_interrupt(context.waker()) {
+            // One that asks for a WebSocket and then says no more has nothing to use it for.
+            Some(Interrupt::Gone | Interrupt::Abandoned | Interrupt::HalfClosed) => {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            Some(Interrupt::Deadline) if core.halting.get() => return Poll::Ready(Err(Failure::Draining)),
+            Some(Interrupt::Deadline) => {
+                watch.wake_at(now_ms() + LOOK_MS);
+                let _ = watch.poll_interrupt(context.waker());
+            }
+            None => {}
+        }
+        work.as_mut().poll(context).map(Ok)
+    })
+    .await
+}
+
+/// What ends a WebSocket by itself, on the core's clock or in milliseconds.
+struct Bounds {
+    stream_ms: u64,
+    /// Without a byte in either direction.
+    idle_ms: u64,
+    /// The client takes nothing.
+    stuck_ms: u64,
+}
+
+struct Tunnel {
+    /// To the client, and from it.
+    down: Flow,
+    up: Flow,
+    is_guarded: bool,
+    /// Since when one direction is over.
+    ending_ms: Option<u64>,
+    bounds: Bounds,
+    /// What the backend did.
+    broken: Option<Failure>,
+}
+
+impl Tunnel {
+    fn poll(
+        &mut self,
+        core: &Generation,
+        client: &mut ClientConnection<'_>,
+        backend: &mut Duplex,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        while let Some(interrupt) = client.socket.watch().poll_interrupt(context.waker()) {
+            match interrupt {
+                // What it has said before may still go to the backend.
+                Interrupt::Gone if self.down.is_over() => {}
+                Interrupt::Gone | Interrupt::Abandoned => return Poll::Ready(Err(Failure::ClientGone)),
+                Interrupt::HalfClosed => {}
+                Interrupt::Deadline => {
+                    if let Some(failure) = self.overdue(core) {
+                        return Poll::Ready(Err(failure));
+                    }
+                    self.wait_on(client.socket.watch());
+                }
+            }
+        }
+        let (buffers, counters) = (&core.memory.buffers, &core.counters);
+        loop {
+            match self.down.poll(backend, client.socket, buffers, &counters.websocket_bytes_down, context) {
+                Poll::Ready(Err(Broken::Writing)) => return Poll::Ready(Err(Failure::ClientGone)),
+                Poll::Ready(Err(Broken::Reading)) => {
+                    self.broken = Some(Failure::BackendTruncated);
+                    self.down.end();
+                    self.up.break_off();
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => break,
+            }
+        }
+        match self.up.poll(client.socket, backend, buffers, &counters.websocket_bytes_up, context) {
+            Poll::Ready(Err(Broken::Reading)) => return Poll::Ready(Err(Failure::ClientGone)),
+            // What it says last is still read.
+            Poll::Ready(Err(Broken::Writing)) => self.up.break_off(),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if self.down.is_over() && self.up.is_over() {
+            return Poll::Ready(self.broken.take().map_or(Ok(()), Err));
+        }
+        if (self.down.is_over() || self.up.is_over()) && self.ending_ms.is_none() {
+            self.ending_ms = Some(now_ms());
+            self.wait_on(client.socket.watch());
+        }
+        // A client that leaves is seen by reading it, unless that waits for the backend.
+        let is_unread = self.up.is_blocked();
+        if is_unread != self.is_guarded {
+            self.is_guarded = is_unread;
+            let watch = client.socket.watch();
+            if is_unread { watch.guard() } else { watch.unguard() }
+        }
+        Poll::Pending
+    }
+
+    /// Why it has to end now.
+    fn overdue(&self, core: &Generation) -> Option<Failure> {
+        let now_ms = now_ms();
+        if core.halting.get() {
+            return Some(Failure::Draining);
+        }
+        if now_ms >= self.bounds.stream_ms {
+            return Some(Failure::BackendTimeout);
+        }
+        if self.down.is_blocked() && now_ms.saturating_sub(self.down.moved_ms) >= self.bounds.stuck_ms {
+            return Some(Failure::ClientGone);
+        }
+        (now_ms >= self.idle_until()).then_some(Failure::WebSocketIdle)
+    }
+
+    fn idle_until(&self) -> u64 {
+        let moved_ms = self.down.moved_ms.max(self.up.moved_ms);
+        match self.ending_ms {
+            None => moved_ms.saturating_add(self.bounds.idle_ms),
+            Some(ending_ms) => moved_ms.max(ending_ms).saturating_add(self.bounds.idle_ms.min(WEBSOCKET_ENDING_MS)),
+        }
+    }
+
+    /// Sets when to look next.
+    fn wait_on(&self, watch: &Watch) {
+        let stuck_ms = now_ms().saturating_add(self.bounds.stuck_ms);
+        watch.wake_at(self.idle_until().min(self.bounds.stream_ms).min(stuck_ms));
+    }
+}
