@@ -73,20 +73,21 @@ struct Managed {
 
 impl Managed {
     fn start() -> Managed {
-        Managed::start_with("127.0.0.1:0", None)
+        Managed::start_with("127.0.0.1:0", "off", None)
     }
 
     /// `passed` is a socket of the manager's own.
-    fn start_with(listen: &str, passed: Option<OwnedFd>) -> Managed {
+    fn start_with(listen: &str, admin: &str, passed: Option<OwnedFd>) -> Managed {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("notify");
         let manager = UnixDatagram::bind(&socket).unwrap();
         // A bound for a gateway that never tells; no test waits for so long.
         manager.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         let configuration = directory.path().join("ringway.toml");
-        let text = "[admin]\nlisten = \"off\"\n[cores]\ndata = 2\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\n\
+        let text = "[cores]\ndata = 2\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\n\
                     health_interval = \"0s\"\nconnections_min = 0\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n";
-        fs::write(&configuration, format!("[server]\nlisten = [\"{listen}\"]\n{text}")).unwrap();
+        let listens = format!("[server]\nlisten = [\"{listen}\"]\n[admin]\nlisten = \"{admin}\"\n");
+        fs::write(&configuration, listens + text).unwrap();
         let mut command = ringway();
         if let Some(passed) = passed {
             // As sd_listen_fds(3) has it: the first descriptor behind standard error, and the process itself in LISTEN_PID.
@@ -140,13 +141,30 @@ fn the_service_manager_is_told_of_start_work_and_stop() {
 
 #[test]
 fn what_waits_at_a_socket_of_the_service_manager_is_served_by_the_next_process() {
+    for purpose in [Purpose::Client, Purpose::Admin] {
+        is_served_by_the_next_process(purpose);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Client,
+    Admin,
+}
+
+fn is_served_by_the_next_process(purpose: Purpose) {
     let manager = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = manager.local_addr().unwrap();
+    let named = address.to_string();
+    let (listen, admin) = match purpose {
+        Purpose::Client => (&*named, "off"),
+        Purpose::Admin => ("127.0.0.1:0", &*named),
+    };
     let ask = || {
         let mut client = TcpStream::connect(address).unwrap();
         // A bound for a gateway that never answers.
         client.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-        client.write_all(b"GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        client.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         client
     };
     let answer = |mut client: TcpStream| {
@@ -158,10 +176,12 @@ fn what_waits_at_a_socket_of_the_service_manager_is_served_by_the_next_process()
     let mut waiting: Vec<TcpStream> = (0..8).map(|_| ask()).collect();
     for _ in 0..2 {
         let passed = manager.try_clone().unwrap().into();
-        let mut managed = Managed::start_with(&address.to_string(), Some(passed));
+        let mut managed = Managed::start_with(listen, admin, Some(passed));
         waiting.drain(..).for_each(answer);
         managed.until("READY=1");
-        assert!(managed.told.contains(&format!("STATUS=serving on {address}")), "{}", managed.told);
+        if purpose == Purpose::Client {
+            assert!(managed.told.contains(&format!("STATUS=serving on {address}")), "{}", managed.told);
+        }
         answer(ask());
         let pid = rustix::process::Pid::from_child(&managed.gateway);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -180,7 +200,7 @@ fn a_stop_right_after_the_first_answer_is_a_good_end() {
         let mut client = TcpStream::connect(address).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         client.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-        let mut managed = Managed::start_with(&address.to_string(), Some(manager.try_clone().unwrap().into()));
+        let mut managed = Managed::start_with(&address.to_string(), "off", Some(manager.try_clone().unwrap().into()));
         client.read_exact(&mut [0; 12]).unwrap();
         let pid = rustix::process::Pid::from_child(&managed.gateway);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();

@@ -120,20 +120,21 @@ fn serve(
     {
         pending.listen()?;
     }
-    let (admin_listener, admin_address) = match listen::bind_admin(&snapshot.admin, &mut inherited)? {
-        Bound::None => (None, None),
+    let (admin_listener, admin_address, admin_owner) = match listen::bind_admin(&snapshot.admin, &mut inherited)? {
+        Bound::None => (None, None, Owner::Gateway),
         Bound::Warning(warning) => {
             warn!("{warning}");
-            (None, None)
+            (None, None, Owner::Gateway)
         }
-        Bound::At(listener, address) => (Some(listener), Some(address)),
+        Bound::At(listener, address, owner) => (Some(listener), Some(address), owner),
     };
     let giver = Arc::new(Giver::default());
     let (mut given, mut control_listen) = (None, None);
     if let Some(path) = control_path {
         let control = listen::bind_control(&path, &mut inherited)?;
         let admin = admin_listener.as_ref().zip(admin_address.as_ref());
-        let sockets = takeover::Sockets { snapshot: &snapshot, listening: &listening, bound: &bound, admin };
+        let sockets =
+            takeover::Sockets { snapshot: &snapshot, listening: &listening, bound: &bound, admin, admin_owner };
         let parts = sockets.to_give(control, &path, tickets.clone());
         given = Some(parts.map_err(|error| format!("no descriptors for a successor: {error}"))?);
         control_listen = Some(Listen::Unix(path));
@@ -273,7 +274,8 @@ fn serve(
         .enumerate()
         .filter(|(place, _)| !is_stored && !managed.contains(place) && kept.is_none_or(|kept| !kept.addresses[*place]));
     remove_sockets(own.map(|(_, listen)| listen));
-    remove_sockets(admin_address.iter().filter(|_| !is_stored && kept.is_none_or(|kept| !kept.admin)));
+    let own = admin_address.iter().filter(|_| admin_owner == Owner::Gateway && !is_stored);
+    remove_sockets(own.filter(|_| kept.is_none_or(|kept| !kept.admin)));
     remove_sockets(control_listen.iter().filter(|_| kept.is_none_or(|kept| !kept.control)));
     match stopped? {
         Stopped::Drained => Ok(()),

@@ -135,14 +135,14 @@ pub fn bind<'a>(
 /// warning instead. Errors: the address and the usual cause.
 pub fn bind_admin(admin: &Admin, inherited: &mut Inherited) -> Result<Bound, String> {
     let Some(address) = &admin.listen else { return Ok(Bound::None) };
-    if let Some((sockets, actual, _)) = inherited.sockets(Use::Admin, address)
+    if let Some((sockets, actual, owner)) = inherited.sockets(Use::Admin, address)
         && let Some(socket) = sockets.into_iter().next()
     {
         let listener = match address {
             Listen::Tcp(_) => Listener::Tcp(socket.into()),
             Listen::Unix(_) => Listener::Unix(socket.into()),
         };
-        return Ok(Bound::At(listener, actual));
+        return Ok(Bound::At(listener, actual, owner));
     }
     let bound = match address {
         Listen::Tcp(wanted) => {
@@ -159,7 +159,7 @@ pub fn bind_admin(admin: &Admin, inherited: &mut Inherited) -> Result<Bound, Str
         }),
     };
     match (bound, admin.choice) {
-        (Ok((listener, address)), _) => Ok(Bound::At(listener, address)),
+        (Ok((listener, address)), _) => Ok(Bound::At(listener, address, Owner::Gateway)),
         (Err(error), Choice::Default) => {
             Ok(Bound::Warning(format!("there is no admin listener: {}", explain(address, "admin.listen", &error))))
         }
@@ -204,7 +204,7 @@ pub enum Bound {
     /// Disabled.
     None,
     Warning(String),
-    At(Listener, Listen),
+    At(Listener, Listen, Owner),
 }
 
 /// Why an address cannot be listened on, and what to do; `key` is the configuration key that has it.

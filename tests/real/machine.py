@@ -475,11 +475,12 @@ def the_log_is_rotated_and_no_line_is_lost():
 
 def its_socket_starts_it():
     m.do("systemctl", "stop", "ringway")
-    m.write("/etc/systemd/system/ringway.socket.d/port.conf", f"[Socket]\nListenStream=\nListenStream=0.0.0.0:{PORT}\n")
+    m.write("/etc/systemd/system/ringway.socket.d/port.conf", f"[Socket]\nListenStream=\nListenStream=0.0.0.0:{PORT}\nListenStream=127.0.0.1:{ADMIN_PORT}\n")
     m.sh("systemctl daemon-reload && systemctl start ringway.socket")
     check("systemd listens", m.shows("ActiveState", unit="ringway.socket") == ["active"] and m.shows("ActiveState") == ["inactive"])
-    check("the first request starts it", m.chat() == 200)
+    check("the first request starts it, and be it an operator's", m.ask("/livez", port=ADMIN_PORT) == 200 and m.chat() == 200)
     check("it says where its socket is from", f"the service manager listens on 0.0.0.0:{PORT} (ringway.socket)" in m.journal(), m.journal())
+    check("of the admin listener, too", f"the service manager listens on 127.0.0.1:{ADMIN_PORT} (ringway.socket)" in m.journal() and "nobody is served there" not in m.journal(), m.journal())
     with asking() as done:
         m.do("systemctl", "restart", "ringway")
         until(lambda seen=len(done): len(done) > seen + 1, "requests pass")

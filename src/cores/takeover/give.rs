@@ -112,6 +112,7 @@ pub struct Sockets<'a> {
     pub listening: &'a [Listening],
     pub bound: &'a [Listen],
     pub admin: Option<(&'a Listener, &'a Listen)>,
+    pub admin_owner: Owner,
 }
 
 impl Sockets<'_> {
@@ -138,7 +139,8 @@ impl Sockets<'_> {
                 Listener::Tcp(listener) => listener.try_clone()?.into(),
                 Listener::Unix(listener) => listener.try_clone()?.into(),
             };
-            sockets.push(Given { row: row(Use::Admin, configured, bound, Owner::Gateway), address: None, descriptor });
+            let row = row(Use::Admin, configured, bound, self.admin_owner);
+            sockets.push(Given { row, address: None, descriptor });
         }
         let own = Listen::Unix(path.to_owned());
         let descriptor = control.try_clone()?;

@@ -74,7 +74,9 @@ impl Inherited {
     /// each is found once, in the order of the configuration.
     pub fn sockets(&mut self, purpose: Use, address: &Listen) -> Option<(Vec<OwnedFd>, Listen, Owner)> {
         let name = address.to_string();
-        let of_it = |row: &Row| row.purpose == purpose && row.configured == name;
+        // What the service manager listens on is for whoever has its address: it does not say what for.
+        let is_for = |row: &Row| row.purpose == purpose || (row.owner == Owner::Manager && purpose == Use::Admin);
+        let of_it = |row: &Row| is_for(row) && row.configured == name;
         let first = self.sockets.iter().find(|(row, descriptor)| of_it(row) && descriptor.is_some());
         let (bound, owner) = first.map(|(row, _)| (row.bound.clone(), row.owner))?;
         let same = self.sockets.iter_mut().filter(|(row, _)| of_it(row) && row.bound == bound);
