@@ -2,6 +2,9 @@
 server that scrapes it, and the sums are those of the requests that were sent. Takes the program; standard library only.
 """
 
+import concurrent.futures
+import hashlib
+import http.client
 import http.server
 import json
 import pathlib
@@ -17,10 +20,13 @@ from house import Gateway, Process, ask, check, directories, free_port, run, ver
 
 REQUESTS = 40
 PATIENCE_SECONDS = 60
+BACKENDS, MODELS, TENANTS, WORKERS = 64, 100, 1000, 8
 RULES = pathlib.Path("deploy/prometheus")
 DASHBOARD = pathlib.Path("deploy/grafana/ringway.json")
 
 program = sys.argv[1]
+# The objective is of an optimized program; tests are not optimized, which makes a scrape about six times dearer.
+SCRAPE_MS = 20 if "/release/" in program else 120
 
 
 class Backend(http.server.BaseHTTPRequestHandler):
@@ -121,6 +127,53 @@ def the_dashboard_asks_for_metrics_that_exist():
     json.loads(DASHBOARD.read_text())
 
 
-run([prometheus_text_passes_the_linter, a_server_scrapes_it, rules_hold, the_dashboard_asks_for_metrics_that_exist], sys.argv[2:])
+def background_core(gateway):
+    """CPU time of the background core's thread since its start, in milliseconds."""
+    for task in pathlib.Path(f"/proc/{gateway.child.pid}/task").iterdir():
+        if (task / "comm").read_text().startswith("ringway-backgr"):
+            return int((task / "schedstat").read_text().split()[0]) / 1e6
+    raise RuntimeError("there is no background core")
+
+
+def a_scrape_of_a_large_node_is_cheap():
+    """CPU time of the background core, as the kernel counts it."""
+    port = free_port()
+    keys = [f"sk-of-tenant-{number}" for number in range(TENANTS)]
+    tenants = [{"name": f"tenant-{number}", "keys": ["sha256:" + hashlib.sha256(key.encode()).hexdigest()]} for number, key in enumerate(keys)]
+    large = Gateway(
+        program,
+        [{"name": f"b{number}", "url": f"http://127.0.0.1:{backend.server_port}", "health_interval": "0s", "connections_min": 0} for number in range(BACKENDS)],
+        [{"name": f"m{number}", "backends": [f"b{number % BACKENDS}"]} for number in range(MODELS)],
+        more=f'[admin]\nlisten = "127.0.0.1:{port}"\n[metrics]\ngenai = true\n'
+        + "".join("[[tenant]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in tenant.items()) for tenant in tenants),
+    )
+
+    def chats(worker):
+        connections = [http.client.HTTPConnection("127.0.0.1", large.port, timeout=60) for _ in range(4)]
+        for number in range(worker, TENANTS, WORKERS):
+            body = json.dumps({"model": f"m{number % MODELS}", "messages": [{"role": "user", "content": str(number)}]})
+            connection = connections[number // WORKERS % len(connections)]
+            connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {keys[number]}", "content-type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(chats, range(WORKERS)))
+    text = ask(port, "GET", "/metrics")[2]
+    series = sum(not line.startswith("#") for line in text.splitlines())
+    cores = [core["requests"] for core in json.loads(ask(port, "GET", "/v1/status")[2])["cores"]]
+    check("every tenant, model and backend has its series", all(text.count(f'tenant="tenant-{number}"') >= 3 for number in (0, TENANTS - 1)) and f'backend="b{BACKENDS - 1}"' in text)
+    check("on every core", len(cores) == 2 and min(cores) > 0, cores)
+    before, scrapes = background_core(large), 20
+    for _ in range(scrapes):
+        assert ask(port, "GET", "/metrics")[0] == 200
+    cost = (background_core(large) - before) / scrapes
+    print(f"{series} series, {len(text) >> 10} KiB: {cost:.1f} ms of the background core for each scrape")
+    check(f"a scrape costs under {SCRAPE_MS} ms", cost < SCRAPE_MS, cost)
+    large.stop()
+
+
+run([prometheus_text_passes_the_linter, a_server_scrapes_it, rules_hold, the_dashboard_asks_for_metrics_that_exist, a_scrape_of_a_large_node_is_cheap], sys.argv[2:])
 gateway.stop()
 verdict()
