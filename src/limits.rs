@@ -230,6 +230,16 @@ pub const SPANS_A_BATCH: usize = 512;
 /// Longest `tracestate` that a span repeats; W3C Trace Context 3.3.1.1 asks for 512 characters.
 pub const TRACE_STATE_BYTES: usize = 512;
 
+/// Longest answer that is read for its span, which says what the answer is called and why it ended. Reading it takes a data core
+/// some hundred microseconds.
+pub const SPAN_ANSWER_BYTES: usize = 256 << 10;
+
+/// Longest id, model or finish reason of an answer that a span repeats. Providers' ids have 40 characters.
+pub const SPAN_WORD_BYTES: usize = 128;
+
+/// Finish reasons that a span lists, one for each choice. OpenAI's API offers 128 choices; more than a few are rare.
+pub const SPAN_REASONS: usize = 16;
+
 /// Attempts of one request that the access log lists. More are made only where retries and fallbacks are many.
 pub const ATTEMPTS_LISTED: usize = 16;
 

@@ -9,6 +9,7 @@ mod openai;
 
 use facts::{AnswerFacts, Endpoint, ErrorFacts, ErrorKind, EventFacts, PublicError, RequestFacts};
 pub use openai::embeddings::{Embeddings, Inputs};
+pub use openai::identity::Identity;
 pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed, check_model};
 
 use crate::wire::json::Tape;
@@ -83,6 +84,13 @@ impl Dialect {
     pub fn answer_facts(self, endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
         match self {
             Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::answer_facts(endpoint, body, tape),
+        }
+    }
+
+    /// What a whole answer says of itself, in either form.
+    pub fn identity(self, answer: &[u8]) -> Identity {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::identity::identity(answer),
         }
     }
 

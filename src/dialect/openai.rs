@@ -8,6 +8,7 @@ pub mod edit;
 pub mod embeddings;
 pub mod event;
 pub mod fault;
+pub mod identity;
 pub mod request;
 pub mod shape;
 pub mod usage;

@@ -10,6 +10,7 @@ use super::entry::Entry;
 use crate::config::snapshot::Price;
 use crate::dialect::facts::{Form, NotStored, TokenUsage};
 use crate::error::Failure;
+use crate::observe::spans::Link;
 
 /// The head of an answer, as far as it goes to clients.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct AnswerHead {
     pub price: Price,
     /// How much of the time up to here was spent waiting, not working.
     pub waited_us: u64,
+    /// The span of the exchange that began the call, if it is recorded.
+    pub leader: Option<Box<Link>>,
 }
 
 /// How a flight ended.

@@ -82,6 +82,13 @@ impl AttemptSpan {
         }
     }
 
+    /// What has come of its answer.
+    pub fn tell_of(&mut self, answer: &[u8]) {
+        if let Some(span) = &mut self.span {
+            trace::add_identity(span, trace::identify(answer));
+        }
+    }
+
     /// Its answer has come to its end, or broke off.
     pub fn close(&mut self, result: Result<Option<TokenUsage>, &Failure>) {
         let Some(span) = &mut self.span else { return };

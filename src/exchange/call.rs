@@ -82,6 +82,7 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
                 let span = pending.span.take();
                 let mut closed = pending.close(&core, &upstream, flowed);
                 if let Some(mut span) = span {
+                    flight.look_at_whole(|answer| span.tell_of(answer));
                     span.close(closed.as_ref().map(|(captured, _)| captured.tokens));
                 }
                 match &closed {

@@ -1,14 +1,14 @@
 //! The span of an exchange, made at its end from what the record has noted. Owns nothing.
 
 use super::generation::Generation;
-use super::record::{HttpVersion, RequestRecord};
-use super::trace::TraceContext;
+use super::record::{CacheMark, HttpVersion, RequestRecord};
+use super::trace::{self, TraceContext};
 use crate::dialect::facts::Form;
 use crate::net::now_us;
 use crate::observe::spans::{PROVIDER, Parent, Side, Status, Value, operation};
 
 /// Ends the span of an exchange, if its trace is recorded.
-pub fn end(core: &Generation, record: &RequestRecord) {
+pub fn end(core: &Generation, record: &mut RequestRecord) {
     let Some(trace) = record.trace.filter(TraceContext::is_sampled) else { return };
     let now_us = now_us();
     let snapshot = &core.snapshot;
@@ -64,5 +64,9 @@ pub fn end(core: &Generation, record: &RequestRecord) {
     let not_stored = record.not_stored.filter(|_| failure.is_none());
     span.add("ringway.not_stored", not_stored.map(|reason| Value::Word(reason.label())));
     span.add("ringway.attempts", record.notes.as_ref().map(|notes| Value::Number(notes.made())));
+    if let Some(told) = record.told.take() {
+        trace::add_identity(&mut span, told.identity);
+        span.link = told.leader.filter(|_| matches!(record.cache, CacheMark::Joined));
+    }
     core.push_span(span);
 }

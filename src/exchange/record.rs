@@ -12,7 +12,7 @@ use super::generation::Generation;
 use super::notes::Notes;
 use super::request_id::RequestId;
 use super::spend::Spender;
-use super::trace::{self, TraceContext};
+use super::trace::{self, Told, TraceContext};
 use crate::config::snapshot::{Access, Price, spell_money};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
@@ -144,6 +144,8 @@ pub struct RequestRecord {
     pub text: Option<Box<RequestText>>,
     /// The fallback that answered in place of the model.
     pub served: Option<Arc<str>>,
+    /// For its span, if it is recorded and there is anything.
+    pub told: Option<Box<Told>>,
 }
 
 /// What the log and a span repeat of a request's head.
@@ -174,8 +176,7 @@ pub fn begin(core: &Generation, client: &ClientConnection<'_>) -> RequestRecord 
     if let Some(traces) = &core.snapshot.traces {
         record.trace = Some(TraceContext::begin(&traces.sampling, head, client.pending()));
     }
-    let is_sampled = record.trace.as_ref().is_some_and(TraceContext::is_sampled);
-    if is_sampled || core.log.borrow().is_on() {
+    if record.is_recorded() || core.log.borrow().is_on() {
         record.text = text(&record, client);
     }
     record
@@ -188,10 +189,19 @@ impl RequestRecord {
         text.or_else(|| self.endpoint.path().map(str::as_bytes))
     }
 
+    /// Whether there will be a span.
+    pub fn is_recorded(&self) -> bool {
+        self.trace.as_ref().is_some_and(TraceContext::is_sampled)
+    }
+
+    /// For its span: `answer` is the one that its client gets, in either form.
+    pub fn note_answer(&mut self, answer: &[u8]) {
+        self.told.get_or_insert_default().identity = trace::identify(answer);
+    }
+
     /// Where its upstream call notes its attempts, if anybody wants to know.
     pub fn notes(&mut self, core: &Generation) -> Option<Rc<Notes>> {
-        let is_sampled = self.trace.as_ref().is_some_and(TraceContext::is_sampled);
-        if !is_sampled && !core.log.borrow().is_on() {
+        if !self.is_recorded() && !core.log.borrow().is_on() {
             return None;
         }
         let state = || self.text.as_ref().map(|text| text.trace_state.clone()).unwrap_or_default();
@@ -251,6 +261,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         notes: None,
         text: None,
         served: None,
+        told: None,
     }
 }
 

@@ -170,7 +170,7 @@ async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface, c
         let _running = core.counters.exchanges.hold();
         let mut record = begin(generation, &mut client);
         let end = exchange(generation, &mut client, &mut record).await;
-        exchange_span::end(generation, &record);
+        exchange_span::end(generation, &mut record);
         record::end(generation, &record);
         client.memory.release();
         match end {

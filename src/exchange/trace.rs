@@ -2,9 +2,10 @@
 //! one field and an id; without a receiver of spans, a branch.
 
 use crate::config::snapshot::{ParentDecision, Sampling};
+use crate::dialect::{Dialect, Identity};
 use crate::limits::TRACE_STATE_BYTES;
 use crate::net::{random_u64, unix_us};
-use crate::observe::spans::{Parent, Side, Span, Status};
+use crate::observe::spans::{Link, Parent, Side, Span, Status, Value};
 use crate::wire::http1::RequestHead;
 use crate::wire::trace_context::{LENGTH, RANDOM, SAMPLED, TraceParent};
 
@@ -49,6 +50,12 @@ impl TraceContext {
         TraceParent { trace_id: self.trace_id, parent_id: span, flags: self.flags }.write()
     }
 
+    /// What another span names the exchange's by, if it is recorded.
+    pub fn link(&self) -> Option<Box<Link>> {
+        let link = || Box::new(Link { trace_id: self.trace_id, span: self.span, flags: self.flags });
+        self.is_sampled().then(link)
+    }
+
     /// A span of this trace that begins now, and ends when it is told.
     pub fn new_span(&self, id: [u8; 8], parent: Option<[u8; 8]>, parent_is: Parent, side: Side) -> Span {
         let now_us = unix_us();
@@ -64,9 +71,32 @@ impl TraceContext {
             started_us: now_us,
             ended_us: now_us,
             attributes: Vec::with_capacity(16),
+            link: None,
             status: Status::Unset,
         }
     }
+}
+
+/// What the span of a recorded exchange tells of its answer.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub identity: Identity,
+    /// The request whose upstream call answered this one.
+    pub leader: Option<Link>,
+}
+
+/// What a whole answer, as the log of a flight has it, says of itself.
+pub fn identify(answer: &[u8]) -> Identity {
+    Dialect::OpenAi.identity(answer)
+}
+
+/// Adds that to a span.
+pub fn add_identity(span: &mut Span, identity: Identity) {
+    let Identity { id, model, finish_reasons } = identity;
+    span.add("gen_ai.response.id", id.map(Value::Text));
+    span.add("gen_ai.response.model", model.map(Value::Text));
+    let reasons = (!finish_reasons.is_empty()).then_some(finish_reasons);
+    span.add("gen_ai.response.finish_reasons", reasons.map(Value::Words));
 }
 
 /// An id, which is never zero.

@@ -23,7 +23,17 @@ pub struct Span {
     pub started_us: u64,
     pub ended_us: u64,
     pub attributes: Vec<(&'static str, Value)>,
+    pub link: Option<Link>,
     pub status: Status,
+}
+
+/// Another span that this one has to do with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub trace_id: [u8; 16],
+    pub span: [u8; 8],
+    /// As in `traceparent`.
+    pub flags: u8,
 }
 
 /// Where the parent span was begun.
@@ -53,6 +63,7 @@ pub enum Value {
     Word(&'static str),
     Name(Arc<str>),
     Text(Box<str>),
+    Words(Vec<Box<str>>),
     Number(u64),
     Seconds(f64),
     Flag(bool),
@@ -80,6 +91,7 @@ impl Value {
     fn size_bytes(&self) -> usize {
         match self {
             Value::Text(text) => text.len(),
+            Value::Words(words) => words.iter().map(|word| word.len() + size_of::<Box<str>>()).sum(),
             Value::Word(_) | Value::Name(_) | Value::Number(_) | Value::Seconds(_) | Value::Flag(_) => 0,
         }
     }

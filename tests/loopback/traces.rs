@@ -2,10 +2,10 @@
 //! do what it wants.
 
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 use prost::Message;
-use ringway::control::traces::proto::{AnyKind, ExportRequest, ProtoSpan};
+use ringway::control::traces::proto::{AnyKind, AnyValue, ExportRequest, ProtoSpan};
 
 use super::kit::*;
 
@@ -59,12 +59,17 @@ fn table(receiver: &Backend, lines: &str) -> String {
 
 fn attribute(span: &ProtoSpan, key: &str) -> Option<String> {
     let found = span.attributes.iter().find(|attribute| attribute.key == key)?;
-    Some(match found.value.as_ref().unwrap().value.as_ref().unwrap() {
+    Some(text(found.value.as_ref().unwrap()))
+}
+
+fn text(value: &AnyValue) -> String {
+    match value.value.as_ref().unwrap() {
         AnyKind::Text(text) => text.clone(),
         AnyKind::Flag(flag) => flag.to_string(),
         AnyKind::Number(number) => number.to_string(),
         AnyKind::Real(real) => real.to_string(),
-    })
+        AnyKind::Array(array) => array.values.iter().map(text).collect::<Vec<_>>().join(", "),
+    }
 }
 
 #[track_caller]
@@ -113,11 +118,57 @@ fn a_trace_is_continued_from_the_client_through_the_attempt_to_the_backend() {
         says(span, &[("gen_ai.operation.name", "chat"), ("gen_ai.provider.name", "openai")]);
         says(span, &[("gen_ai.request.model", "m"), ("gen_ai.request.stream", "false")]);
         says(span, &[("gen_ai.usage.input_tokens", "3"), ("gen_ai.usage.output_tokens", "2")]);
+        says(span, &[("gen_ai.response.id", "c1"), ("gen_ai.response.finish_reasons", "stop")]);
+        says(span, &[("gen_ai.response.model", "m")]);
         assert_eq!((span.status.as_ref(), attribute(span, "error.type")), (None, None));
     }
     // A hit has a span and no attempt.
     ask(&gateway, &fields, "first");
-    says(&collector.span(), &[("ringway.cache", "hit"), ("gen_ai.usage.output_tokens", "2")]);
+    let hit = collector.span();
+    says(&hit, &[("ringway.cache", "hit"), ("gen_ai.usage.output_tokens", "2"), ("gen_ai.response.id", "c1")]);
+    assert!(hit.links.is_empty(), "{hit:?}");
+}
+
+#[test]
+fn who_follows_is_linked_to_the_span_of_who_leads() {
+    let collector = Collector::start();
+    let over = Arc::new(Barrier::new(2));
+    let told = over.clone();
+    let backend = Backend::run(move |peer| {
+        while peer.request().is_some() {
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&piece("begun")));
+            told.wait();
+            peer.write(chunk(&finish("length")) + &chunk(&done()) + LAST_CHUNK);
+        }
+    });
+    let gateway = Setup::with(&backend).table(&collector.table("")).cores(2).start();
+    let begin = |sampled: &str| {
+        let mut client = gateway.client();
+        let parent = format!("traceparent: {}{sampled}\r\n", PARENT.trim_end_matches("01"));
+        client.send(post_with(CHAT, &parent, &streamed_question("together")));
+        let mut response = client.head();
+        response.body.extend(client.chunk().unwrap());
+        client
+    };
+    let mut clients = vec![begin("01")];
+    // Some on the leader's core, some on the other; one that nobody records.
+    clients.extend((0..8).map(|_| begin("01")));
+    clients.push(begin("00"));
+    over.wait();
+    clients.iter_mut().for_each(|client| while !client.chunk().unwrap().is_empty() {});
+    let spans = collector.take(1 + 9);
+    let [attempt, exchanges @ ..] = &spans[..] else { panic!() };
+    let leader = exchanges.iter().find(|span| span.span_id == attempt.parent_span_id).expect("the leader");
+    assert!(leader.links.is_empty());
+    for follower in exchanges.iter().filter(|span| span.span_id != leader.span_id) {
+        says(follower, &[("ringway.cache", "joined")]);
+        let [link] = &follower.links[..] else { panic!("{follower:?}") };
+        assert_eq!((&link.trace_id, &link.span_id, link.flags), (&leader.trace_id, &leader.span_id, 0x101));
+    }
+    for span in &spans {
+        says(span, &[("gen_ai.response.id", "c1"), ("gen_ai.response.finish_reasons", "length")]);
+    }
+    assert_eq!(backend.requests().len(), 1);
 }
 
 #[test]

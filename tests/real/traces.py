@@ -28,6 +28,9 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 Kind, Code = trace_pb2.Span.SpanKind, trace_pb2.Status.StatusCode
 
 
+held = threading.Event()
+
+
 class Backend(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -41,9 +44,11 @@ class Backend(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         text = body["messages"][0]["content"]
+        if text == "held":
+            held.wait(PATIENCE)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-        answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+        answer = {"id": "chatcmpl-of-the-house", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
         self.reply(200, json.dumps(answer))
 
     def reply(self, status, text):
@@ -159,7 +164,7 @@ class Secure:
 
 
 class Traced(house.Gateway):
-    def __init__(self, receiver, lines=""):
+    def __init__(self, receiver, lines="", **more):
         self.admin_port = house.free_port()
         super().__init__(
             PROGRAM,
@@ -167,6 +172,7 @@ class Traced(house.Gateway):
             [{"name": "m", "backends": ["b"]}],
             more=f'[admin]\nlisten = "127.0.0.1:{self.admin_port}"\n[traces]\nendpoint = "{receiver.endpoint}"\n'
             f'protocol = "{receiver.protocol}"\nsample_ratio = 1\n{receiver.more}{lines}',
+            **more,
         )
 
     def chat(self, text, headers=None):
@@ -191,8 +197,13 @@ class Traced(house.Gateway):
         return code, time.monotonic() - began
 
 
+def plain(value):
+    found = getattr(value, value.WhichOneof("value"))
+    return [plain(item) for item in found.values] if value.HasField("array_value") else found
+
+
 def attributes(span):
-    return {item.key: getattr(item.value, item.value.WhichOneof("value")) for item in span.attributes}
+    return {item.key: plain(item.value) for item in span.attributes}
 
 
 def a_request_is_a_trace(receiver):
@@ -216,6 +227,9 @@ def a_request_is_a_trace(receiver):
     of_client = attributes(client)
     wanted = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3, "gen_ai.request.stream": False, "server.port": backend_port}
     check("attributes", wanted.items() <= of_client.items(), of_client)
+    said = {"gen_ai.response.id": "chatcmpl-of-the-house", "gen_ai.response.finish_reasons": ["stop"], "gen_ai.response.model": "m"}
+    check("what the answer says of itself", all(said.items() <= attributes(span).items() for span in spans.values()), said)
+    check("nobody is linked", not server.links and not client.links)
     _, resource, scope, fields = found[0]
     check("resource", resource["service.name"] == "house" and resource["service.instance.id"], resource)
     check("scope", scope.name == "ringway")
@@ -236,6 +250,30 @@ def over_grpc():
 
 def over_grpc_and_tls():
     a_request_is_a_trace(Grpc(Secure()))
+
+
+def who_waits_for_another_one_is_linked_to_it():
+    receiver = Grpc()
+    gateway = Traced(receiver, cache='ttl = "60s"')
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        chats = [pool.submit(gateway.chat, "held") for _ in range(8)]
+        gateway.eventually("ringway_requests_in_flight", 8)
+        held.set()
+        for chat in chats:
+            chat.result()
+    spans = [span for span, *_ in receiver.spans(9)]
+    (attempt,) = [span for span in spans if span.kind == Kind.SPAN_KIND_CLIENT]
+    (leader,) = [span for span in spans if span.span_id == attempt.parent_span_id]
+    others = [span for span in spans if span.span_id not in (attempt.span_id, leader.span_id)]
+    joined = [span for span in others if attributes(span)["ringway.cache"] == "joined"]
+    links = [(link.trace_id, link.span_id) for span in joined for link in span.links]
+    # Whoever is very late finds the answer in the cache.
+    words = [attributes(span)["ringway.cache"] for span in others]
+    check("seven were answered by one call", len(joined) > 0 and len(words) == 7 and set(words) <= {"joined", "hit"}, words)
+    check("each is linked to it, once", links == [(leader.trace_id, leader.span_id)] * len(joined), links)
+    check("and the leader to nobody", not leader.links and not attempt.links)
+    check("each says what its answer is", {attributes(span).get("gen_ai.response.id") for span in spans} == {"chatcmpl-of-the-house"})
+    gateway.stop()
 
 
 def what_may_be_sent_again_is(*_):
@@ -288,6 +326,7 @@ house.run(
         over_http,
         over_grpc,
         over_grpc_and_tls,
+        who_waits_for_another_one_is_linked_to_it,
         what_may_be_sent_again_is,
         what_is_refused_is_dropped_and_counted,
         a_receiver_that_hangs_costs_spans_and_no_request,

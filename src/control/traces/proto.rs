@@ -3,7 +3,7 @@
 
 use prost::{Message, Oneof};
 
-use crate::observe::spans::{Parent, Side, Span, Status, Value};
+use crate::observe::spans::{Link, Parent, Side, Span, Status, Value};
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ExportRequest {
@@ -61,9 +61,21 @@ pub struct ProtoSpan {
     pub end_time_unix_nano: u64,
     #[prost(message, repeated, tag = "9")]
     pub attributes: Vec<KeyValue>,
+    #[prost(message, repeated, tag = "13")]
+    pub links: Vec<ProtoLink>,
     #[prost(message, optional, tag = "15")]
     pub status: Option<ProtoStatus>,
     #[prost(fixed32, tag = "16")]
+    pub flags: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ProtoLink {
+    #[prost(bytes = "vec", tag = "1")]
+    pub trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub span_id: Vec<u8>,
+    #[prost(fixed32, tag = "6")]
     pub flags: u32,
 }
 
@@ -83,7 +95,7 @@ pub struct KeyValue {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct AnyValue {
-    #[prost(oneof = "AnyKind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "AnyKind", tags = "1, 2, 3, 4, 5")]
     pub value: Option<AnyKind>,
 }
 
@@ -97,6 +109,14 @@ pub enum AnyKind {
     Number(i64),
     #[prost(double, tag = "4")]
     Real(f64),
+    #[prost(message, tag = "5")]
+    Array(ArrayValue),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ArrayValue {
+    #[prost(message, repeated, tag = "1")]
+    pub values: Vec<AnyValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -145,6 +165,10 @@ fn span(span: &Span) -> ProtoSpan {
             Value::Word(word) => AnyKind::Text((*word).to_owned()),
             Value::Name(name) => AnyKind::Text(name.to_string()),
             Value::Text(text) => AnyKind::Text(text.to_string()),
+            Value::Words(words) => {
+                let word = |word: &Box<str>| AnyValue { value: Some(AnyKind::Text(word.to_string())) };
+                AnyKind::Array(ArrayValue { values: words.iter().map(word).collect() })
+            }
             Value::Number(number) => AnyKind::Number(i64::try_from(*number).unwrap_or(i64::MAX)),
             Value::Seconds(seconds) => AnyKind::Real(*seconds),
             Value::Flag(flag) => AnyKind::Flag(*flag),
@@ -165,7 +189,17 @@ fn span(span: &Span) -> ProtoSpan {
         start_time_unix_nano: span.started_us * 1000,
         end_time_unix_nano: span.ended_us * 1000,
         attributes: attributes.collect(),
+        links: span.link.iter().map(link).collect(),
         status: (span.status == Status::Error).then_some(ProtoStatus { code: ERROR }),
         flags: u32::from(span.flags) | HAS_IS_REMOTE | span.parent.map_or(0, |_| remote),
+    }
+}
+
+/// It stands for a request of somebody else.
+fn link(link: &Link) -> ProtoLink {
+    ProtoLink {
+        trace_id: link.trace_id.to_vec(),
+        span_id: link.span.to_vec(),
+        flags: u32::from(link.flags) | HAS_IS_REMOTE,
     }
 }

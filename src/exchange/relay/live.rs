@@ -211,6 +211,9 @@ async fn read(
                     record.price = Some(answer_head.price);
                     record.served = answer_head.served.clone();
                     record.waited_us = matches!(role, Role::Own).then_some(answer_head.waited_us);
+                    if record.is_recorded() && role != Role::Own {
+                        record.told.get_or_insert_default().leader = answer_head.leader.as_deref().copied();
+                    }
                     let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
                     writer.deferred = either && answer_head.status == 200 && answer_head.form != form;
                     writer.form = Some(answer_head.form);
@@ -232,6 +235,9 @@ async fn read(
             SubscriberEvent::Complete => {
                 record.tokens = subscriber.tokens();
                 record.not_stored = record.not_stored.or(subscriber.not_stored());
+                if record.is_recorded() {
+                    subscriber.flight().look_at_whole(|answer| record.note_answer(answer));
+                }
                 if writer.deferred {
                     return Reader::Event(Event::Converted(subscriber.converted(record.endpoint, form)));
                 }

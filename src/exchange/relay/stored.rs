@@ -32,6 +32,9 @@ pub async fn stored(
     record.tokens = entry.tokens;
     record.not_stored = None; // it is
     record.form = entry.form;
+    if record.is_recorded() {
+        record.note_answer(&entry.body);
+    }
     let timeout_ms = core.snapshot.server.timeout_write_ms;
     let gone = |_| Failure::ClientGone;
     if entry.form == Form::NonStreaming {

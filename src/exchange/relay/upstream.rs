@@ -23,6 +23,7 @@ use crate::exchange::flight::Flight;
 use crate::exchange::generation::Generation;
 use crate::exchange::scratch::Scratch;
 use crate::exchange::send::Answer;
+use crate::exchange::trace::TraceContext;
 use crate::exchange::upstream_request::UpstreamRequest;
 use crate::net::unix_ms;
 use crate::upstream::deadlines::Deadlines;
@@ -521,6 +522,7 @@ fn answer_head(
         served: (plan.model != upstream.model).then(|| core.snapshot.models[plan.model].name.as_str().into()),
         price: core.snapshot.models[plan.model].price,
         waited_us: 0,
+        leader: upstream.trace.as_ref().and_then(TraceContext::link),
     }
 }
 
