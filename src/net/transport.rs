@@ -136,7 +136,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.poll_take(context, take),
             Transport::Tls(stream) => stream.poll_take(context, take),
-            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(stream) => stream.poll_take(context, take),
         }
     }
 
@@ -145,7 +145,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.poll_write(bytes, context),
             Transport::Tls(stream) => stream.poll_write(bytes, context),
-            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(stream) => stream.poll_write_part(bytes, context),
         }
     }
 
@@ -166,7 +166,7 @@ impl Transport {
                 Poll::Ready(settled)
             }
             Transport::Tls(stream) => stream.poll_shutdown(context),
-            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(stream) => Poll::Ready(stream.finish_now()),
         }
     }
 

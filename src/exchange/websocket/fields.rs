@@ -14,9 +14,6 @@ const PROTOCOL: &str = "sec-websocket-protocol";
 /// Refuses a head that opens no WebSocket whoever reads it.
 pub fn check(client: &ClientConnection<'_>) -> Result<(), Failure> {
     let bad = |why: &str| Err(Failure::BadHead { status: 400, why: why.to_owned() });
-    if client.socket.is_stream() {
-        return Err(Failure::NoUpgrade);
-    }
     if !matches!(client.head.framing, Framing::Empty | Framing::Length(0)) {
         return bad("A request for a WebSocket has a body.");
     }

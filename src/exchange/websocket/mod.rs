@@ -44,6 +44,10 @@ pub async fn serve(
     client.socket.watch().unguard();
     let agreed = match opened?? {
         Opened::Agreed(agreed) => agreed,
+        // In HTTP/2 it would say that there is a WebSocket.
+        Opened::Answered(passed, ..) if client.socket.is_stream() && passed.status < 300 => {
+            return Err(Failure::BackendGarbage);
+        }
         Opened::Answered(passed, backend, model) => {
             note(core, record, upstream, backend, model);
             return Ok(relay::pass_on(core, record, &passed, &mut client.output));

@@ -118,6 +118,7 @@ where
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits::CLIENT_STREAMS)
+        .enable_connect_protocol()
         .max_header_list_size(limits::HEAD_BYTES as u32)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::CLIENT_RESETS_AT_ONCE)

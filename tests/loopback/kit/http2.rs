@@ -113,6 +113,19 @@ impl Http2 {
         Asked { response, upload }
     }
 
+    /// Asks for a WebSocket (RFC 8441), once the gateway has said that it has such.
+    pub fn websocket(&mut self, target: &str, fields: &[(&str, &str)]) -> Asked {
+        while !self.requests.is_extended_connect_protocol_enabled() {
+            self.drive();
+        }
+        let mut builder = Request::builder().method("CONNECT").uri(format!("http://gateway{target}"));
+        for (name, value) in fields {
+            builder = builder.header(*name, *value);
+        }
+        let request = builder.extension(h2::ext::Protocol::from_static("websocket")).body(()).unwrap();
+        self.open(request, false)
+    }
+
     /// Sends a request and reads its answer.
     #[track_caller]
     pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Response {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -17,7 +18,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use super::super::{fault, text};
 use crate::limits;
 use crate::net::watch::{Interrupt, Watch};
-use crate::net::{Cancel, sleep_ms};
+use crate::net::{Cancel, random_u64, sleep_ms};
 
 /// Reads and writes like an HTTP/1.1 connection with one request. The end of the answer has to be said by
 /// [`Stream::finish`]; dropped before, the stream is reset.
@@ -28,6 +29,8 @@ pub struct Stream {
     sending: Rc<RefCell<Sending>>,
     watch: Watch,
     resets: Resets,
+    /// It was asked for one; the answer may make it one.
+    is_websocket: bool,
 }
 
 enum Receiving {
@@ -44,6 +47,8 @@ enum Receiving {
 enum Framing {
     Length,
     Chunks,
+    /// Not at all: behind the head stands another protocol (RFC 8441).
+    Nothing,
 }
 
 enum Sending {
@@ -123,6 +128,7 @@ impl Stream {
     pub(super) fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>, resets: Resets) -> Stream {
         let (parts, body) = request.into_parts();
         let framing = match parts.headers.contains_key(header::CONTENT_LENGTH) {
+            _ if asks_for_websocket(&parts) => Framing::Nothing,
             true => Framing::Length,
             false => Framing::Chunks,
         };
@@ -138,7 +144,8 @@ impl Stream {
             }
         };
         let sending = Rc::new(RefCell::new(Sending::Head(respond)));
-        Stream { receiving, chunk: chunk.into(), sending, watch: Watch::detached(), resets }
+        let is_websocket = framing == Framing::Nothing;
+        Stream { receiving, chunk: chunk.into(), sending, watch: Watch::detached(), resets, is_websocket }
     }
 
     /// Its deadlines and alarms end waits as for a socket.
@@ -172,7 +179,7 @@ impl Stream {
                     // Reopened here, and not when the bytes are taken: they are at once.
                     let _ = body.flow_control().release_capacity(bytes.len());
                     self.chunk = match framing {
-                        Framing::Length => bytes,
+                        Framing::Length | Framing::Nothing => bytes,
                         Framing::Chunks => {
                             let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
                             chunk.extend_from_slice(&bytes);
@@ -212,6 +219,18 @@ impl Stream {
             cancelled.as_mut().poll(context).map(|()| Err(io::ErrorKind::Interrupted.into()))
         })
         .await
+    }
+
+    /// Passes received bytes to `take`, which returns how many it consumed, at least one. 0 is the end.
+    pub fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_readable(context))?;
+        let taken = if self.chunk.is_empty() { 0 } else { take(&self.chunk).min(self.chunk.len()) };
+        self.chunk.advance(taken);
+        Poll::Ready(Ok(taken))
     }
 
     /// Appends available bytes to `buffer` within its spare capacity. 0 is the end.
@@ -272,8 +291,13 @@ impl Stream {
             if at == bytes.len() {
                 return if end == End::Later { Ok(at) } else { Err(io::ErrorKind::InvalidInput.into()) };
             }
-            let (length, response) = read_head(&bytes[at..]).ok_or(io::ErrorKind::InvalidInput)?;
+            let (length, mut response) = read_head(&bytes[at..]).ok_or(io::ErrorKind::InvalidInput)?;
             at += length;
+            // RFC 8441 5: success is said as for any request, and nothing is to be proved.
+            if self.is_websocket && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                *response.status_mut() = StatusCode::OK;
+                response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+            }
             if response.status().is_informational() {
                 respond.send_informational(response).map_err(fault::io_error)?;
                 continue;
@@ -289,39 +313,64 @@ impl Stream {
     async fn write_body(&mut self, mut bytes: Bytes, end: End) -> io::Result<()> {
         poll_fn(|context| {
             loop {
-                let mut sending = self.sending.borrow_mut();
-                let Sending::Body(body) = &mut *sending else { return Poll::Ready(Err(gone())) };
                 if bytes.is_empty() && end == End::Later {
                     return Poll::Ready(Ok(()));
                 }
                 if bytes.is_empty() {
-                    return Poll::Ready(body.send_data(Bytes::new(), true).map_err(fault::io_error));
+                    return Poll::Ready(self.send_data(Bytes::new(), End::Here));
                 }
-                body.reserve_capacity(bytes.len());
-                let room = match body.capacity() {
-                    0 => {
-                        drop(sending);
-                        self.check_down(context)?;
-                        let mut sending = self.sending.borrow_mut();
-                        let Sending::Body(body) = &mut *sending else { return Poll::Ready(Err(gone())) };
-                        match ready!(body.poll_capacity(context)) {
-                            Some(Ok(_)) => continue,
-                            Some(Err(error)) => return Poll::Ready(Err(fault::io_error(error))),
-                            None => return Poll::Ready(Err(gone())),
-                        }
-                    }
-                    room => room.min(bytes.len()),
-                };
+                let room = ready!(self.poll_room(bytes.len(), context))?;
                 let part = bytes.split_to(room);
                 let is_last = end == End::Here && bytes.is_empty();
-                body.send_data(part, is_last).map_err(fault::io_error)?;
-                self.watch.moved();
+                self.send_data(part, if is_last { End::Here } else { End::Later })?;
                 if is_last {
                     return Poll::Ready(Ok(()));
                 }
             }
         })
         .await
+    }
+
+    /// Sends a part of `bytes` behind the head, as the client's windows allow; its length.
+    pub fn poll_write_part(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let room = ready!(self.poll_room(bytes.len(), context))?;
+        self.send_data(Bytes::copy_from_slice(&bytes[..room]), End::Later)?;
+        Poll::Ready(Ok(room))
+    }
+
+    /// Ends the sending direction behind what was sent.
+    pub fn finish_now(&mut self) -> io::Result<()> {
+        if !matches!(*self.sending.borrow(), Sending::Ended) {
+            self.send_data(Bytes::new(), End::Here)?;
+            *self.sending.borrow_mut() = Sending::Ended;
+        }
+        Ok(())
+    }
+
+    fn send_data(&self, bytes: Bytes, end: End) -> io::Result<()> {
+        let mut sending = self.sending.borrow_mut();
+        let Sending::Body(body) = &mut *sending else { return Err(gone()) };
+        body.send_data(bytes, end == End::Here).map_err(fault::io_error)?;
+        self.watch.moved();
+        Ok(())
+    }
+
+    /// Waits for room for some of `wanted` bytes.
+    fn poll_room(&self, wanted: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            let mut sending = self.sending.borrow_mut();
+            let Sending::Body(body) = &mut *sending else { return Poll::Ready(Err(gone())) };
+            body.reserve_capacity(wanted);
+            if body.capacity() > 0 {
+                return Poll::Ready(Ok(body.capacity().min(wanted)));
+            }
+            self.check_down(context)?;
+            match ready!(body.poll_capacity(context)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(fault::io_error(error))),
+                None => return Poll::Ready(Err(gone())),
+            }
+        }
     }
 
     /// Errors: the watch has ended the stream.
@@ -345,13 +394,21 @@ fn gone() -> io::Error {
     io::ErrorKind::ConnectionReset.into()
 }
 
+/// RFC 8441 4: CONNECT with a protocol, to a path.
+fn asks_for_websocket(parts: &http::request::Parts) -> bool {
+    parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
+}
+
 /// Writes the head of a request. `None`: it has something that text cannot carry.
 fn write_head(parts: &http::request::Parts, framing: Framing, has_body: bool, out: &mut Vec<u8>) -> Option<()> {
-    out.extend_from_slice(parts.method.as_str().as_bytes());
+    let is_websocket = framing == Framing::Nothing;
+    out.extend_from_slice(if is_websocket { b"GET" } else { parts.method.as_str().as_bytes() });
     out.push(b' ');
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     match parts.uri.path_and_query() {
-        Some(target) if parts.method != Method::CONNECT => out.extend_from_slice(target.as_str().as_bytes()),
+        Some(target) if parts.method != Method::CONNECT || is_websocket => {
+            out.extend_from_slice(target.as_str().as_bytes())
+        }
         _ => out.extend_from_slice(authority.unwrap_or("/").as_bytes()),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
@@ -361,13 +418,31 @@ fn write_head(parts: &http::request::Parts, framing: Framing, has_body: bool, ou
         out.extend_from_slice(authority.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    let but: &[&str] = if authority.is_some() { &["host"] } else { &[] };
+    let but: &[&str] = match is_websocket {
+        true => &["host", "sec-websocket-key", "content-length"],
+        false if authority.is_some() => &["host"],
+        false => &[],
+    };
     text::write_fields(&parts.headers, but, out)?;
+    if is_websocket {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ");
+        write_nonce(random_u64(), random_u64(), out);
+        out.extend_from_slice(b"\r\n");
+    }
     if has_body && framing == Framing::Chunks {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
     Some(())
+}
+
+/// RFC 6455 4.1: sixteen random bytes in base64, which HTTP/2 has no need of, but backends have.
+fn write_nonce(high: u64, low: u64, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = u128::from(high) << 64 | u128::from(low);
+    out.extend((0..21).map(|place| DIGITS[(bits >> (122 - 6 * place)) as usize & 63]));
+    // Two bits are left, and four of nothing.
+    out.extend([DIGITS[(bits << 4) as usize & 48], b'=', b'=']);
 }
 
 /// Reads a head of the gateway's own; with its length.
@@ -402,6 +477,20 @@ mod tests {
         for cut in 0..length {
             assert!(read_head(&text[..cut]).is_none(), "{cut}");
         }
+    }
+
+    #[test]
+    fn a_nonce_is_sixteen_bytes_in_base64() {
+        let written = |high, low| {
+            let mut out = Vec::new();
+            write_nonce(high, low, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(0, 0), "AAAAAAAAAAAAAAAAAAAAAA==");
+        assert_eq!(written(u64::MAX, u64::MAX), "/////////////////////w==");
+        // "the sample nonce", as RFC 6455 1.3 has it.
+        let bytes = |text: &[u8; 8]| u64::from_be_bytes(*text);
+        assert_eq!(written(bytes(b"the samp"), bytes(b"le nonce")), "dGhlIHNhbXBsZSBub25jZQ==");
     }
 
     #[test]
