@@ -47,11 +47,12 @@ impl Dialect {
         }
     }
 
-    /// Appends the event that ends an incomplete stream. Nothing follows it.
-    pub fn write_error_event(self, out: &mut Vec<u8>, error: &PublicError<'_>) {
+    /// Appends the event that ends an incomplete stream. Nothing follows it. `before` is the stream's last part, with whole
+    /// events: where events are numbered, this one has the next number.
+    pub fn write_error_event(self, out: &mut Vec<u8>, error: &PublicError<'_>, before: &[u8]) {
         match self {
             Dialect::OpenAi => openai::write_error_event(out, error),
-            Dialect::Responses => openai::write_response_error_event(out, error),
+            Dialect::Responses => openai::write_response_error_event(out, error, before),
             Dialect::Anthropic => anthropic::write_error_event(out, error),
         }
     }

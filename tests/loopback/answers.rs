@@ -354,13 +354,15 @@ fn a_content_type_keeps_its_parameters() {
 const RESPONSES: &str = "/v1/responses";
 const MESSAGES: &str = "/v1/messages";
 
+const EVENT: &str = "event: x\ndata: {\"type\":\"x\",\"sequence_number\":6}\n\n";
+
 /// The end of a stream of `path` whose backend dies within an event.
 fn broken_end(path: &'static str) -> (String, Ending) {
     let (end, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let backend = Backend::run(move |peer| {
         if peer.request().is_some() {
-            peer.write(STREAM_HEAD.to_owned() + &chunk("event: x\ndata: {\"type\":\"x\"}\n\nevent: y\ndata: {\"ty"));
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&format!("{EVENT}event: y\ndata: {{\"ty")));
             let _ = wait.lock().unwrap().recv_timeout(GUARD);
         }
     });
@@ -368,7 +370,7 @@ fn broken_end(path: &'static str) -> (String, Ending) {
     let mut client = gateway.client();
     client.send(post_with(path, "X-Request-Id: req-7\r\n", r#"{"model":"m","stream":true}"#));
     let mut response = client.head();
-    assert_eq!(client.chunk().unwrap(), b"event: x\ndata: {\"type\":\"x\"}\n\n", "whole events alone");
+    assert_eq!(client.chunk().unwrap(), EVENT.as_bytes(), "whole events alone");
     end.send(()).unwrap();
     client.body(&mut response);
     (response.text().to_owned(), response.ending)
@@ -380,7 +382,7 @@ fn a_stream_that_breaks_ends_in_the_error_of_its_api() {
     let (text, ending) = broken_end(RESPONSES);
     let data = text.strip_prefix("event: error\ndata: ").expect(&text).trim_end();
     let value: serde_json::Value = serde_json::from_str(data).unwrap();
-    assert_eq!(value["type"], "error");
+    assert_eq!((&value["type"], &value["sequence_number"]), (&"error".into(), &7.into()));
     assert_eq!((&value["code"], &value["message"]), (&"backend_truncated".into(), &message.into()), "{text}");
     assert_eq!(ending, Ending::Cut);
     let (text, ending) = broken_end(MESSAGES);

@@ -4,6 +4,8 @@
 use crate::dialect::facts::PublicError;
 use crate::wire::json::write_json_string;
 
+const SEQUENCE_NUMBER: &[u8] = br#""sequence_number""#;
+
 /// Appends `{"error":{...}}`.
 pub fn write_error(out: &mut Vec<u8>, error: &PublicError<'_>) {
     out.extend_from_slice(br#"{"error":{"message":"#);
@@ -24,8 +26,8 @@ pub fn write_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// As `write_error_event`, in a stream of `/v1/responses`.
-pub fn write_response_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
+/// As `write_error_event`, in a stream of `/v1/responses`. Its events are numbered from 0; `before` ends with the last of them.
+pub fn write_response_error_event(out: &mut Vec<u8>, error: &PublicError<'_>, before: &[u8]) {
     out.extend_from_slice(
         br#"event: error
 data: {"type":"error","code":"#,
@@ -35,7 +37,20 @@ data: {"type":"error","code":"#,
     write_json_string(out, error.message);
     out.extend_from_slice(br#","param":"#);
     write_optional(out, error.param);
+    out.extend_from_slice(br#","sequence_number":"#);
+    out.extend_from_slice(itoa::Buffer::new().format(next_number(before)).as_bytes());
     out.extend_from_slice(b"}\n\n");
+}
+
+/// The number behind that of the last event in `stream`. Quotes inside JSON strings are escaped, so that only a member's name
+/// can look like one.
+fn next_number(stream: &[u8]) -> u64 {
+    let Some(at) = memchr::memmem::rfind(stream, SEQUENCE_NUMBER) else { return 0 };
+    let value = stream[at + SEQUENCE_NUMBER.len()..].trim_ascii_start();
+    let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii_start();
+    let digits = value.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(value.len());
+    let number = str::from_utf8(&value[..digits]).ok().and_then(|digits| digits.parse::<u64>().ok());
+    number.map_or(0, |number| number.saturating_add(1))
 }
 
 /// Appends the response body of `GET /v1/models`. `created` is in seconds since 1970.

@@ -236,6 +236,14 @@ impl Subscriber {
         result
     }
 
+    /// Shows `take` what is in memory of the stream up to where this one has read.
+    pub fn received<R>(&self, take: impl FnOnce(&[u8]) -> R) -> R {
+        let state = self.flight.state.borrow();
+        let length = state.at(self.place).saturating_sub(state.base) as usize;
+        let stream = state.bytes();
+        take(&stream[..length.min(stream.len())])
+    }
+
     /// Whether the answer is here whole: then it goes out in one piece.
     pub fn is_complete(&self) -> bool {
         matches!(self.flight.state.borrow().end, Some(End::Complete { .. }))

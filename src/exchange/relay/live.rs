@@ -263,7 +263,7 @@ async fn read(
                     client.output.clear();
                     return Reader::failed(failure);
                 }
-                writer.fail(client, record, &failure);
+                writer.fail(client, record, subscriber, &failure);
                 let _ = flush(core, client, subscriber).await;
                 return Reader::cut(failure);
             }
@@ -281,7 +281,7 @@ async fn read(
                     client.output.clear();
                     return Reader::failed(Failure::Draining);
                 }
-                writer.fail(client, record, &Failure::Draining);
+                writer.fail(client, record, subscriber, &Failure::Draining);
                 let _ = flush(core, client, subscriber).await;
                 return Reader::cut(Failure::Draining);
             }
@@ -298,7 +298,7 @@ async fn read(
                 let dead_ms = silent_ms.min(now_ms().saturating_sub(subscriber.flight().heard_ms()));
                 if role != Role::Own && writer.sent && dead_ms >= answer_ms {
                     // The core that feeds this one would have told of an end by now.
-                    writer.fail(client, record, &Failure::FlightLost);
+                    writer.fail(client, record, subscriber, &Failure::FlightLost);
                     let _ = flush(core, client, subscriber).await;
                     return Reader::cut(Failure::FlightLost);
                 }
@@ -452,12 +452,20 @@ impl Writer {
     }
 
     /// The error in the client's own protocol, as the last thing of a stream that is not complete.
-    fn fail(&mut self, client: &mut ClientConnection<'_>, record: &RequestRecord, failure: &Failure) {
+    fn fail(
+        &mut self,
+        client: &mut ClientConnection<'_>,
+        record: &RequestRecord,
+        subscriber: &Subscriber,
+        failure: &Failure,
+    ) {
         if !self.is_events || matches!(self.delimited, Delimited::Length(_)) {
             return;
         }
         let mut event = Vec::new();
-        record.dialect.write_error_event(&mut event, &head::told(&failure.public(), record));
+        let public = failure.public();
+        let error = head::told(&public, record);
+        subscriber.received(|stream| record.dialect.write_error_event(&mut event, &error, stream));
         self.frame(client, &event);
     }
 

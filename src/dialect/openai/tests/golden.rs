@@ -97,7 +97,10 @@ fn bodies_of_our_own() {
 
     out.clear();
     write_error_event(&mut out, &error);
-    write_response_error_event(&mut out, &error);
+    write_response_error_event(&mut out, &error, b"");
+    let before =
+        b"data: {\"sequence_number\":1}\n\ndata: {\"sequence_number\": 41,\"delta\":\"\\\"sequence_number\\\":9\"}\n\n";
+    write_response_error_event(&mut out, &error, before);
     check(&folder("bodies").join("error.sse"), &out);
 
     out.clear();
