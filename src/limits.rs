@@ -164,6 +164,11 @@ pub const REDIS_REPLY_BYTES: usize = 16 << 20;
 pub const STORED_CONFIG_BYTES: usize = 1 << 20;
 /// Largest answer of a store to a question of the background core: such a configuration in base64, and what is around it.
 pub const STORE_ANSWER_BYTES: usize = 2 << 20;
+/// Most masters of a Redis Cluster, each with a connection per core: as many nodes as its documentation recommends at most.
+pub const REDIS_MASTERS: usize = 1_000;
+/// Most elements of a reply of Redis to the background core: name and number of every scope that was ever purged, and the map of a
+/// cluster that is cut into small ranges.
+pub const REDIS_ELEMENTS: usize = 2 * (PURGE_KEYS + 4 * PURGE_NAMES);
 /// Longest body of a request to the admin listener.
 pub const ADMIN_BODY_BYTES: usize = 4 << 10;
 

@@ -32,9 +32,8 @@ const SECRET: &str = "hunter2";
 
 fn environment(name: &str) -> Option<String> {
     match name {
-        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" | "REDIS_PASSWORD" | "STORE_PASSWORD" | "CONSUL_TOKEN" | "OTLP_TOKEN" => {
-            Some(SECRET.to_owned())
-        }
+        "SECRET" | "VLLM_KEY" | "ADMIN_TOKEN" | "REDIS_PASSWORD" | "STORE_PASSWORD" | "SENTINEL_PASSWORD"
+        | "CONSUL_TOKEN" | "OTLP_TOKEN" => Some(SECRET.to_owned()),
         "SECRET_PATH" => Some("file:/run/secrets/good".to_owned()),
         "EMPTY" => Some(String::new()),
         "PORT" => Some("8000".to_owned()),

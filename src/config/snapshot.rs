@@ -21,7 +21,7 @@ pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope
 pub use self::credential_field::CredentialField;
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::network::{ForwardedField, Network, TrustedProxies};
-pub use self::redis::Redis;
+pub use self::redis::{FORMS as REDIS_FORMS, Redis, RedisLayout};
 pub use self::source::{Endpoint, Scheme, SourceWord, Store, StoreKind};
 pub use self::traces::{ParentDecision, Sampling, TraceProtocol, Traces};
 use hashbrown::HashMap;

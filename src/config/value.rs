@@ -198,6 +198,15 @@ pub(super) fn endpoint(text: &str) -> Result<String, Wrong> {
             "a credential stands in the address",
             "write it as user and password, and the address as \"redis://10.0.0.9:6379\"",
         )),
+        None if text
+            .split_once("://")
+            .is_some_and(|(scheme, _)| scheme.contains("+sentinel") || scheme.contains("+cluster")) =>
+        {
+            Err(wrong(
+                "Sentinels and clusters are not asked where the configuration is",
+                "name their servers one by one, as \"redis://10.0.0.9:6379\": the first that has it is read",
+            ))
+        }
         None => Err(wrong(
             format!("\"{}\" is no address of a server", printable(text)),
             "write http://host:port or https://host:port, or redis://host:port or rediss://host:port",

@@ -6,6 +6,7 @@ pub mod keep;
 pub mod kept; // the copy of the last good configuration of a store // restarts permanent tasks after a panic
 
 pub mod health; // health checks: how many results in a row change a backend's health
+pub mod masters; // which servers of Redis take writes: Sentinel, Cluster
 pub mod names; // addresses of backends' names, refreshed when they expire
 pub mod nodes; // purges over all nodes that share a Redis
 pub mod probe; // one health check of one backend

@@ -1,17 +1,17 @@
 //! Purges over all nodes that share a Redis: one hash there has the number of each scope's last purge, and a channel tells of new
 //! ones. A node that was away reads the hash when it comes back. Off the request path; connections of its own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::redis::{Server, refused, within};
 use crate::wire::Span;
-use crate::wire::resp::Reply;
+use crate::wire::resp::{self, Reply};
 
 /// How often a silent connection is asked whether it lives; silent for twice as long, it does not.
 const PING: Duration = Duration::from_secs(5);
@@ -29,10 +29,23 @@ const SCRIPT: &[u8] = b"local time = redis.call('TIME') \
     redis.call('PUBLISH', ARGV[2], ARGV[1] .. ' ' .. number) \
     return number";
 
+/// Gives a scope this number again, which a server has lost.
+const AGAIN_SCRIPT: &[u8] = b"local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') \
+    if last < tonumber(ARGV[2]) then \
+        redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) \
+        redis.call('PUBLISH', ARGV[3], ARGV[1] .. ' ' .. ARGV[2]) \
+    end \
+    return 1";
+
+/// Scopes in one write.
+const AT_ONCE: usize = 256;
+
 /// What the rest of the node does about purges.
 pub struct Hooks {
     /// Purges the scope with this name on this node.
     pub purge: Box<dyn Fn(&str)>,
+    /// Redis may lack purges that are known of here.
+    pub behind: Box<dyn Fn()>,
     /// Redis knows of every purge that was made here.
     pub caught_up: Box<dyn Fn()>,
 }
@@ -46,11 +59,22 @@ pub struct Nodes {
     /// The last purges that are known of.
     seen: RefCell<HashMap<String, u64>>,
     telling: Mutex<()>,
+    /// Another server has the purges now, and may have lost some: those of which its former master's replica was not told in time.
+    is_unsure: Cell<bool>,
+    moved: Notify,
 }
 
 impl Nodes {
     pub fn new(server: Server, hooks: Hooks) -> Nodes {
-        Nodes { server, hooks, pending: RefCell::default(), seen: RefCell::default(), telling: Mutex::new(()) }
+        Nodes {
+            server,
+            hooks,
+            pending: RefCell::default(),
+            seen: RefCell::default(),
+            telling: Mutex::new(()),
+            is_unsure: Cell::new(false),
+            moved: Notify::new(),
+        }
     }
 
     /// Tells Redis that `scope` was purged here, and with it the other nodes. Errors: why it could not be told yet; it is tried
@@ -69,18 +93,78 @@ impl Nodes {
         within(self.send(&pending)).await?;
         // What came meanwhile is told by whoever came with it.
         self.pending.borrow_mut().drain(..pending.len());
-        if self.pending.borrow().is_empty() {
+        self.caught_up();
+        Ok(())
+    }
+
+    fn caught_up(&self) {
+        if self.pending.borrow().is_empty() && !self.is_unsure.get() {
             (self.hooks.caught_up)();
+        }
+    }
+
+    /// Other servers are asked from now on. What they have does not serve until they know of every purge.
+    pub fn moved(&self) {
+        self.is_unsure.set(true);
+        (self.hooks.behind)();
+        self.moved.notify_one();
+    }
+
+    /// Hears of the purges that Redis has, and tells it of those that it has lost.
+    async fn compare(&self) -> Result<(), String> {
+        let (reply, text) = self.server.ask(PURGES, &[b"HGETALL", PURGES]).await?;
+        let Reply::Array(parts) = reply else { return Err(refused(&reply, &text)) };
+        let mut lost: HashMap<_, _> = self.seen.borrow().clone();
+        for pair in parts.chunks(2) {
+            if let [Reply::Bulk(scope), Reply::Bulk(last)] = pair
+                && let (Ok(scope), Some(number)) = (std::str::from_utf8(scope.of(&text)), number(last, &text))
+            {
+                if lost.get(scope).is_some_and(|lost| *lost <= number) {
+                    lost.remove(scope);
+                }
+                self.learn(scope, number);
+            }
+        }
+        if !lost.is_empty() {
+            (self.hooks.behind)();
+            self.is_unsure.set(true);
+            self.tell_again(lost.into_iter().collect()).await?;
+        }
+        if self.is_unsure.replace(false) {
+            self.caught_up();
+        }
+        Ok(())
+    }
+
+    async fn tell_again(&self, lost: Vec<(String, u64)>) -> Result<(), String> {
+        let mut connection = self.server.connect(PURGES).await?;
+        let channel = self.channel();
+        for lost in lost.chunks(AT_ONCE) {
+            let mut commands = Vec::new();
+            for (scope, number) in lost {
+                let number = number.to_string();
+                let parts = [AGAIN_SCRIPT, b"1", PURGES, scope.as_bytes(), number.as_bytes(), channel.as_bytes()];
+                resp::command(&[&[&b"EVAL"[..]], &parts[..]].concat(), &mut commands);
+            }
+            connection.send_raw(&commands).await?;
+            for _ in lost {
+                let (reply, text) = connection.next().await?;
+                let Reply::Integer(_) = reply else { return Err(refused(&reply, &text)) };
+            }
         }
         Ok(())
     }
 
     async fn send(&self, scopes: &[String]) -> Result<(), String> {
-        let mut connection = self.server.connect().await?;
+        let mut connection = self.server.connect(PURGES).await?;
         let channel = self.channel();
         for scope in scopes {
             let parts: [&[u8]; 6] = [b"EVAL", SCRIPT, b"1", PURGES, scope.as_bytes(), channel.as_bytes()];
-            let (reply, text) = connection.ask(&parts).await?;
+            let (mut reply, mut text) = connection.ask(&parts).await?;
+            if let Reply::Error(_) = reply {
+                // Another server may have it.
+                (reply, text) = self.server.ask(PURGES, &parts).await?;
+            }
             let Reply::Bulk(span) = reply else { return Err(refused(&reply, &text)) };
             if let Some(number) = number(&span, &text) {
                 self.note(scope, number);
@@ -115,13 +199,16 @@ impl Nodes {
     }
 
     fn channel(&self) -> String {
-        format!("ringway:1:purged:{}", self.server.database)
+        format!("ringway:1:purged:{}", self.server.access.database)
     }
 
     /// Tells again what could not be told, for ever.
     pub async fn keep_telling(&self) {
         loop {
-            sleep(AGAIN).await;
+            let _ = timeout(AGAIN, self.moved.notified()).await;
+            if self.is_unsure.get() {
+                let _ = within(self.compare()).await;
+            }
             let _ = self.catch_up().await;
         }
     }
@@ -141,20 +228,12 @@ impl Nodes {
     /// Listens until the connection ends; why it did.
     async fn listen(&self, said: &mut bool) -> String {
         let begun = within(async {
-            let mut connection = self.server.connect().await?;
+            let mut connection = self.server.connect(PURGES).await?;
             let channel = self.channel();
             let (reply, text) = connection.ask(&[b"SUBSCRIBE", channel.as_bytes()]).await?;
             let Reply::Array(_) = reply else { return Err(refused(&reply, &text)) };
             // Only now: what is purged from here on is heard.
-            let (reply, text) = self.server.connect().await?.ask(&[b"HGETALL", PURGES]).await?;
-            let Reply::Array(parts) = reply else { return Err(refused(&reply, &text)) };
-            for pair in parts.chunks(2) {
-                if let [Reply::Bulk(scope), Reply::Bulk(last)] = pair
-                    && let (Ok(scope), Some(number)) = (std::str::from_utf8(scope.of(&text)), number(last, &text))
-                {
-                    self.learn(scope, number);
-                }
-            }
+            self.compare().await?;
             Ok(connection)
         });
         let mut connection = match begun.await {

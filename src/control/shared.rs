@@ -155,7 +155,7 @@ impl SharedLimits {
 
     /// Until the connection fails; why it did.
     async fn session(&self, said: &mut bool) -> String {
-        let mut connection = match within(self.server.connect()).await {
+        let mut connection = match within(self.server.connect(BORN.as_bytes())).await {
             Ok(connection) => connection,
             Err(why) => return why,
         };
@@ -171,6 +171,8 @@ impl SharedLimits {
                 beat_at = Instant::now() + BEAT;
             }
             if let Err(why) = self.exchange(&mut connection, asked, is_beat).await {
+                // Another server may have it by now.
+                self.server.masters.doubt();
                 return why;
             }
             if is_beat && std::mem::replace(said, false) {

@@ -26,7 +26,7 @@ use self::stored::Stored;
 use self::watching::Watching;
 use super::kept::Keeping;
 use super::notify;
-use super::second;
+use super::second::{self, Second};
 use super::supervise::{BEAT_MS, Beat, Gate};
 use super::takeover::{Giver, Program, Upgrade};
 use crate::config::snapshot::LimitNodes;
@@ -34,17 +34,19 @@ use crate::control::Finding;
 use crate::control::admin::reload::Trigger;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
+use crate::control::masters::Masters;
+use crate::control::redis::Server;
 use crate::control::shared::{Hooks as SharedHooks, Question, SharedLimits};
 use crate::control::traces::{self, Exporter};
 use crate::control::usage::WRITE_EVERY;
 use crate::exchange::message::Message;
 use crate::exchange::purges::Purges;
-use crate::exchange::second::Settings;
 use crate::limits::IDLE_GRACE_MS;
 use crate::net::channel::{Inbox, Outbox};
 use crate::net::{EventFdReader, Panics, now_ms};
 use crate::upstream::message::UpstreamMessage;
 use crate::upstream::node::{BackendId, NodeGeneration};
+use crate::wire::cluster::Topology;
 
 /// After `Halt`, how long tasks have to notice that their sockets are shut down.
 const HALT_LIMIT: Duration = Duration::from_secs(3);
@@ -84,7 +86,7 @@ pub struct Parts {
     pub inbox: Inbox<Message>,
     pub beat: Beat,
     pub source: Source,
-    pub second: Option<Settings>,
+    pub second: Option<Second>,
     pub traces: Option<traces::Settings>,
     pub purges: Arc<Purges>,
     /// What of the cache is kept for after a restart, if it is.
@@ -122,6 +124,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     let mut node = Node {
         admin: admin.clone(),
         shared: None,
+        masters: None,
         latest: latest.clone(),
         in_force_on: in_force_on.clone(),
         inbox,
@@ -245,39 +248,38 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         });
         let seen = keeping.as_ref().map_or(&[][..], |keeping| keeping.seen());
         let limits = latest.borrow().snapshot.limits;
-        if let Some(settings) = redis.clone().filter(|_| limits.nodes == LimitNodes::Shared) {
-            let (answering, telling) = (notices.clone(), notices.clone());
-            let hooks = SharedHooks {
-                answer: Box::new(move |Question { limit, fetch, from }, answer| {
-                    answering.post(usize::from(from.0), Message::QuotaFetched { limit, fetch, answer });
-                }),
-                store: Box::new(move |store| telling.tell(data_cores, &Notice::LimitStore(store))),
-            };
-            match second::limits(settings, limits.nodes_min, hooks) {
-                Ok(shared) => {
-                    node.shared = Some(shared.clone());
-                    permanent("sharing limits", &panics, move || {
-                        let shared = shared.clone();
-                        async move { shared.run().await }
+        if let Some(second) = redis {
+            match second::server(&second.settings) {
+                Ok(server) => {
+                    node.masters = Some(server.masters.clone());
+                    if limits.nodes == LimitNodes::Shared {
+                        node.shared = Some(share_limits(&second, server.clone(), limits.nodes_min, (&notices, data_cores), &panics));
+                    }
+                    let nodes = second::nodes(server.clone(), purges, &admin, seen);
+                    let (telling, listening) = (nodes.clone(), nodes.clone());
+                    permanent("telling of purges", &panics, move || {
+                        let nodes = telling.clone();
+                        async move { nodes.keep_telling().await }
+                    });
+                    permanent("hearing of purges", &panics, move || {
+                        let nodes = listening.clone();
+                        async move { nodes.keep_listening().await }
+                    });
+                    let following = (Rc::new(second), server, nodes, notices.clone());
+                    permanent("following the servers of Redis", &panics, move || {
+                        let (second, server, nodes, notices) = following.clone();
+                        async move {
+                            let moved = |topology: &Arc<Topology>| {
+                                // Before a core asks them.
+                                nodes.moved();
+                                notices.tell(data_cores, &Notice::SecondLevel(topology.clone()));
+                            };
+                            server.masters.follow(&second.layout, &server.access, moved).await;
+                        }
                     });
                 }
-                Err(why) => error!("redis: limits: {why}"),
+                Err(why) => error!("redis: {why}"),
             }
-        }
-        match redis.map(|settings| second::nodes(settings, purges, &admin, seen)).transpose() {
-            Ok(None) => {}
-            Ok(Some(nodes)) => {
-                let (telling, listening) = (nodes.clone(), nodes);
-                permanent("telling of purges", &panics, move || {
-                    let nodes = telling.clone();
-                    async move { nodes.keep_telling().await }
-                });
-                permanent("hearing of purges", &panics, move || {
-                    let nodes = listening.clone();
-                    async move { nodes.keep_listening().await }
-                });
-            }
-            Err(why) => error!("redis: {why}"),
         }
         let watching = Rc::new(Watching::new(data_cores, latest.clone(), notices.clone(), admin.clone()));
         watching.follow();
@@ -372,6 +374,30 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     stopped
 }
 
+/// Starts to share limits with other nodes.
+fn share_limits(
+    second: &Second,
+    server: Server,
+    nodes_min: u16,
+    (notices, data_cores): (&Rc<Notices>, usize),
+    panics: &Panics,
+) -> Rc<SharedLimits> {
+    let (answering, telling) = (notices.clone(), notices.clone());
+    let hooks = SharedHooks {
+        answer: Box::new(move |Question { limit, fetch, from }, answer| {
+            answering.post(usize::from(from.0), Message::QuotaFetched { limit, fetch, answer });
+        }),
+        store: Box::new(move |store| telling.tell(data_cores, &Notice::LimitStore(store))),
+    };
+    let shared = second::limits(server, &second.settings, nodes_min, hooks);
+    let running = shared.clone();
+    permanent("sharing limits", panics, move || {
+        let shared = running.clone();
+        async move { shared.run().await }
+    });
+    shared
+}
+
 /// Sends the service manager a line on what the node does, forever.
 async fn keep_told(admin: Rc<Admin>) {
     let mut before = admin.requests();
@@ -449,6 +475,7 @@ pub fn in_force(generation: &NodeGeneration) -> InForce {
 struct Node {
     admin: Rc<Admin>,
     shared: Option<Rc<SharedLimits>>,
+    masters: Option<Rc<Masters>>,
     latest: Latest,
     in_force_on: Rc<InForceOn>,
     inbox: Inbox<Message>,
@@ -537,7 +564,11 @@ impl Node {
                     "backend {name} gets no requests for model {model} for {for_ms} ms, as it requested"
                 ));
             }
-            Message::SecondLevelLost { from: _, why } => self.say_at_times(format!("redis: {why}")),
+            Message::SecondLevelLost { from: _, why } => {
+                self.masters.iter().for_each(|masters| masters.doubt());
+                self.say_at_times(format!("redis: {why}"));
+            }
+            Message::SecondLevelMoved { from: _ } => self.masters.iter().for_each(|masters| masters.doubt()),
             Message::Upstream(UpstreamMessage::Insecure { backend, from: _, fault }) => {
                 let Some(name) = self.backend(backend) else { return };
                 self.say_at_times(format!("backend {name}: no secure connection: {fault}"));

@@ -115,16 +115,14 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         home::restore(&core, &counted);
     }
     if let Some(settings) = second {
-        let level = core
-            .cache
-            .second
-            .get_or_init(|| Rc::new(SecondLevel::new(settings, core.counters.clone(), core.cache.purges.clone())))
-            .clone();
-        let own = core.clone();
-        spawn_lasting(&core.panics, move || {
-            let core = own.clone();
-            level.clone().run(move |why| core.post_background(Message::SecondLevelLost { from: core.id, why }))
-        });
+        let (losing, moving) = (core.clone(), core.clone());
+        let hooks = second::Hooks {
+            lost: Box::new(move |why| losing.post_background(Message::SecondLevelLost { from: losing.id, why })),
+            moved: Box::new(move || moving.post_background(Message::SecondLevelMoved { from: moving.id })),
+        };
+        let topology = settings.topology.clone();
+        let level = SecondLevel::new(settings, core.counters.clone(), core.cache.purges.clone(), hooks);
+        core.cache.second.get_or_init(|| Rc::new(level)).set_topology(&topology, &core.panics);
     }
     let shared = Shared { tickets: TicketChain::new(tickets), peers };
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));

@@ -166,7 +166,8 @@ fn serve(
     for (place, (cpu, listening)) in plan.data.iter().copied().zip(listening).enumerate() {
         let Some((outbox, inbox)) = posts.next() else { return Err("a core has no channel".to_owned()) };
         let (generation, tickets, board) = (generation.clone(), tickets.clone(), board.clone());
-        let (tell, beat, second, counted) = (events.clone(), Beat::default(), second.clone(), to_restore.clone());
+        let (tell, beat, counted) = (events.clone(), Beat::default(), to_restore.clone());
+        let second = second.as_ref().map(|second| second.settings.clone());
         let (gate, peers) = (gate.clone(), peers.clone());
         let (id, count) = (CoreId(place as u16), cores as u16);
         beats.push((Who::Data(place), beat.clone()));

@@ -110,6 +110,9 @@ pub fn deliver(current: &Current, message: Message) {
                 core.post_background(Message::InForce { from: core.id, number });
             }
         }
+        Message::SecondLevel(topology) => {
+            core.cache.second.get().into_iter().for_each(|second| second.set_topology(&topology, &core.panics));
+        }
         Message::Purged => weed(core),
         Message::AskParts { number, wanted, tags, from } => batch::answer(core, number, wanted, tags, from),
         Message::Parts { number, found } => core.cache.asked.answered(number, found),
@@ -129,7 +132,7 @@ pub fn deliver(current: &Current, message: Message) {
         | Message::Halt
         | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } => {}
-        Message::SecondLevelLost { .. } => {}
+        Message::SecondLevelLost { .. } | Message::SecondLevelMoved { .. } => {}
         Message::InForce { .. } => {}
         Message::Snapshot { .. } | Message::SnapshotSlice { .. } | Message::SnapshotEnded { .. } => {}
         Message::TakenBack { .. } | Message::SavePurges { .. } | Message::PurgesSaved { .. } => {}

@@ -16,6 +16,7 @@ use crate::net::channel::{Class, Payload};
 use crate::observe::spans::Span;
 use crate::upstream::message::UpstreamMessage;
 use crate::upstream::node::NodeGeneration;
+use crate::wire::cluster::Topology;
 
 /// Everything that one core can say to another.
 pub enum Message {
@@ -58,6 +59,10 @@ pub enum Message {
     Upstream(UpstreamMessage),
     /// Data core to background core: the connection to Redis ended, or there is none, and why.
     SecondLevelLost { from: CoreId, why: String },
+    /// Data core to background core: Redis says that a key is elsewhere.
+    SecondLevelMoved { from: CoreId },
+    /// Background core to data cores: these are the servers of Redis now.
+    SecondLevel(Arc<Topology>),
     /// Background core to data cores: from now on this is in force. Answered, also where it is so already.
     Generation(Arc<NodeGeneration>),
     /// Data core to background core: generation `number` is in force here.
@@ -130,6 +135,7 @@ impl Payload for Message {
             }
             Message::Leave { .. } | Message::Settle { .. } | Message::Keep { .. } => Class::Request,
             Message::Upstream(_) | Message::SecondLevelLost { .. } => Class::Control,
+            Message::SecondLevelMoved { .. } | Message::SecondLevel(_) => Class::Control,
             Message::Generation(_) | Message::InForce { .. } => Class::Control,
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
             Message::QuotaFetch { .. } | Message::QuotaFetched { .. } | Message::QuotaStore(_) => Class::Control,

@@ -97,6 +97,11 @@ impl Purges {
         self.latest.store(latest, Ordering::SeqCst);
     }
 
+    /// The second level may lack purges that are known of here.
+    pub fn behind(&self) {
+        self.is_ahead.store(true, Ordering::SeqCst);
+    }
+
     /// The second level knows of all purges.
     pub fn caught_up(&self) {
         self.is_ahead.store(false, Ordering::SeqCst);

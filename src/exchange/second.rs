@@ -2,65 +2,58 @@
 //! followers share the look-up; a slow or dead Redis is a miss. What is written is never waited for. Owned by one core.
 
 mod link; // one connection: commands out, replies in
+mod node; // one server, and whether it is worth asking
+mod settings;
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use secrecy::{ExposeSecret, SecretString};
 use shards::Fingerprint;
 
-use self::link::Link;
+use self::link::Answer;
+use self::node::Node;
+pub use self::settings::Settings;
 use super::entry::Entry;
 use super::purges::Purges;
 use super::tags::Tags;
 use super::value::{self, Unusable};
-use crate::net::tls::{self, TlsContext, TlsSettings};
-use crate::net::within;
-use crate::net::{Dial, DialOptions, Duplex, FastOpen, dial_any, now_ms, sleep_ms};
+use crate::net::{Panics, now_ms, spawn_lasting, within};
 use crate::observe::counters::Counters;
 use crate::wire::Span;
-use crate::wire::resp::{self, Reply};
+use crate::wire::cluster::{Kind, Redirection, Topology};
+use crate::wire::resp::Reply;
 
-/// To connect, to secure the connection, and to be admitted: each.
-const CONNECT_MS: u64 = 1_000;
-/// Between two attempts to connect: at first, and at most.
-const AGAIN_MS: u64 = 100;
-const AGAIN_MAX_MS: u64 = 5_000;
-/// After so many look-ups in a row that brought nothing in time, none is made for a while; each one more doubles it.
-const FAILURES: u32 = 3;
-const REST_MS: u64 = 1_000;
-const REST_MAX_MS: u64 = 30_000;
-/// RFC 8305 5.
-const STAGGER_MS: u64 = 250;
 /// Most groups of names of which the last purge is kept in mind.
 const KNOWN_MAX: usize = 4 << 10;
+/// While keys are on their way, each look-up may find that one has moved.
+const DOUBT_MS: u64 = 100;
 
-/// Where Redis is, and how it is spoken to.
-#[derive(Clone)]
-pub struct Settings {
-    pub addresses: Arc<[Dial]>,
-    pub tls: Option<TlsSettings>,
-    pub user: Option<String>,
-    pub password: Option<SecretString>,
-    pub database: u32,
-    /// Longest wait for an answer.
-    pub timeout_ms: u64,
+/// What the rest of the node does about it.
+pub struct Hooks {
+    /// There is no connection to a server, and why.
+    pub lost: Box<dyn Fn(String)>,
+    /// The topology is not right any more.
+    pub moved: Box<dyn Fn()>,
 }
+
+/// Who was asked for what, in the course of a look-up.
+type Asked = RefCell<Vec<(Rc<Node>, Rc<Answer>)>>;
 
 /// One core's part of the second level.
 pub struct SecondLevel {
     settings: Settings,
     counters: Arc<Counters>,
     purges: Arc<Purges>,
-    link: Link,
-    /// Look-ups that failed, in a row, and until when none is made.
-    failures: Cell<u32>,
-    rests_until_ms: Cell<u64>,
+    hooks: Hooks,
+    topology: RefCell<Topology>,
+    /// The servers of the topology, in its order.
+    nodes: RefCell<Vec<Rc<Node>>>,
     /// The last purges, as Redis told of them.
     known: RefCell<HashMap<String, u64>>,
+    /// When it was last said that the topology is not right.
+    doubted_ms: Cell<u64>,
 }
 
 /// Names the purges that concern an answer.
@@ -69,57 +62,121 @@ struct PurgeFields {
 }
 
 impl SecondLevel {
-    pub fn new(settings: Settings, counters: Arc<Counters>, purges: Arc<Purges>) -> SecondLevel {
+    /// It knows no server yet.
+    pub fn new(settings: Settings, counters: Arc<Counters>, purges: Arc<Purges>, hooks: Hooks) -> SecondLevel {
         SecondLevel {
             settings,
             counters,
             purges,
-            link: Link::default(),
-            failures: Cell::new(0),
-            rests_until_ms: Cell::new(0),
+            hooks,
+            topology: RefCell::default(),
+            nodes: RefCell::default(),
             known: RefCell::default(),
+            doubted_ms: Cell::new(0),
         }
     }
 
     /// For a timer.
     pub fn tick(&self) {
-        self.link.tick();
+        for node in self.nodes.borrow().iter() {
+            node.link.tick();
+            self.hear_refusal(node);
+        }
+    }
+
+    /// From now on these are the servers. Those that stay keep their connections.
+    pub fn set_topology(self: &Rc<Self>, topology: &Topology, panics: &Panics) {
+        let mut former = self.nodes.take();
+        let mut nodes = Vec::with_capacity(topology.masters.len());
+        for master in &topology.masters {
+            if let Some(place) = former.iter().position(|node| node.master == *master) {
+                nodes.push(former.swap_remove(place));
+                continue;
+            }
+            let node = Rc::new(Node::new(master.clone()));
+            nodes.push(node.clone());
+            let level = self.clone();
+            spawn_lasting(panics, move || level.clone().keep_connected(node.clone()));
+        }
+        former.iter().for_each(|node| node.retire());
+        self.nodes.replace(nodes);
+        self.topology.replace(topology.clone());
+    }
+
+    async fn keep_connected(self: Rc<Self>, node: Rc<Node>) {
+        let lost = |why| {
+            self.counters.second.disconnects.add(1);
+            (self.hooks.lost)(match self.settings.is_alone {
+                true => why,
+                false => format!("{}:{}: {why}", node.master.host, node.master.port),
+            });
+        };
+        node.run(&self.settings, lost).await;
+    }
+
+    fn node_of(&self, key: &[u8]) -> Option<Rc<Node>> {
+        let place = self.topology.borrow().place_of(key)?;
+        self.nodes.borrow().get(place).cloned()
     }
 
     /// The answer to `request`, if there is one that may serve and it comes in time.
     pub async fn look_up(&self, request: &Fingerprint, tags: Tags, most_bytes: u64) -> Option<Entry> {
         let counters = &self.counters.second;
-        if !self.link.is_open() || now_ms() < self.rests_until_ms.get() || self.purges.is_ahead() {
+        let (key, purges) = (key(request), PurgeFields::of(tags, request));
+        let nodes = self.node_of(key.as_bytes()).zip(self.node_of(PURGES));
+        let nodes = nodes.filter(|(one, other)| one.may_be_asked() && other.may_be_asked());
+        let Some((of_value, of_purges)) = nodes.filter(|_| !self.purges.is_ahead()) else {
             counters.skipped.add(1);
             return None;
-        }
+        };
         let born = self.purges.latest();
-        let (key, purges) = (key(request), PurgeFields::of(tags, request));
-        let value = self.link.ask(&[b"GET", key.as_bytes()])?;
-        // Behind it: what is purged between the two does not serve.
-        let latest = self.link.ask(&purges.command())?;
-        let both = async { Some((value.wait().await?, latest.wait().await?)) };
+        let asked = RefCell::new(Vec::with_capacity(2));
+        let (get, latest) = ([b"GET", key.as_bytes()], purges.command());
+        let value = self.ask(&of_value, &get, &asked)?;
+        // Behind it: what is purged between the two does not serve. On another server it is asked for at the same time: who asks
+        // once a purge has returned sees its number all the same.
+        let latest_answer = self.ask(&of_purges, &latest, &asked)?;
+        let both = async {
+            let value = self.reply(&of_value, &value, &get, &asked).await?;
+            Some((value, self.reply(&of_purges, &latest_answer, &latest, &asked).await?))
+        };
         let replies = within(both, self.settings.timeout_ms).await;
-        let Some(((Reply::Bulk(_) | Reply::Nothing, _), (Reply::Array(_), _))) =
-            &replies.as_ref().and_then(Option::as_ref)
-        else {
-            if replies.is_some() {
+        let Some(((value, value_text), (latest, latest_text))) = replies.flatten() else {
+            // Without a reply: late where it is still waited for, else its connection ended.
+            let late: Vec<_> = asked.take().into_iter().filter(|(_, answer)| answer.is_pending()).collect();
+            if late.is_empty() {
                 counters.failed.add(1)
             } else {
                 counters.late.add(1)
-            };
-            self.failed();
+            }
+            late.iter().for_each(|(node, _)| node.failed());
             return None;
         };
-        self.failures.set(0);
-        let (value, (latest, text)) = replies??;
-        let latest = purges.read(&latest, &text);
+        let refusals = [
+            (&of_value, &value_text, &value, matches!(value, Reply::Bulk(_) | Reply::Nothing)),
+            (&of_purges, &latest_text, &latest, matches!(latest, Reply::Array(_))),
+        ];
+        let mut is_refused = false;
+        for (node, text, reply, is_good) in refusals {
+            is_refused |= !is_good;
+            match reply {
+                _ if is_good => node.succeeded(),
+                // The server is well; the map was wrong, and is being mended.
+                Reply::Error(span) if Redirection::of(span.of(text)).is_some() => {}
+                _ => node.failed(),
+            }
+        }
+        if is_refused {
+            counters.failed.add(1);
+            return None;
+        }
+        let latest = purges.read(&latest, &latest_text);
         self.learn(&purges, &latest);
-        let (Reply::Bulk(span), text) = value else {
+        let Reply::Bulk(span) = value else {
             counters.misses.add(1);
             return None;
         };
-        match value::decode(request, span.of(&text), &latest, most_bytes, (tags, born)) {
+        match value::decode(request, span.of(&value_text), &latest, most_bytes, (tags, born)) {
             Ok(entry) => {
                 counters.hits.add(1);
                 Some(entry)
@@ -134,6 +191,68 @@ impl SecondLevel {
         }
     }
 
+    fn ask(&self, node: &Rc<Node>, command: &[&[u8]], asked: &Asked) -> Option<Rc<Answer>> {
+        let answer = node.link.ask(command)?;
+        asked.borrow_mut().push((node.clone(), answer.clone()));
+        Some(answer)
+    }
+
+    /// The reply to `command`, asked of another server if this one says so, once.
+    async fn reply(
+        &self,
+        node: &Rc<Node>,
+        answer: &Answer,
+        command: &[&[u8]],
+        asked: &Asked,
+    ) -> Option<(Reply, Vec<u8>)> {
+        let (reply, text) = answer.wait().await?;
+        if let Reply::Error(span) = &reply
+            && let Some((to, kind)) = self.redirected(node, span.of(&text))
+            && to.may_be_asked()
+            && (kind == Kind::Moved || to.link.tell(&[b"ASKING"]))
+        {
+            return self.ask(&to, command, asked)?.wait().await;
+        }
+        Some((reply, text))
+    }
+
+    /// Where `error` of `node` says that a key is. A slot that has moved is looked for there from now on. None where it says
+    /// something else, or names a server that is not known yet.
+    fn redirected(&self, node: &Node, error: &[u8]) -> Option<(Rc<Node>, Kind)> {
+        let Redirection { kind, slot, host, port } = Redirection::of(error)?;
+        let host = if host.is_empty() { &node.master.host } else { host };
+        let mut topology = self.topology.borrow_mut();
+        let place = topology.place_called(host, port);
+        if kind == Kind::Moved || place.is_none() {
+            self.doubt();
+        }
+        let place = place?;
+        if kind == Kind::Moved {
+            topology.correct(slot, place);
+        }
+        self.nodes.borrow().get(place).map(|node| (node.clone(), kind))
+    }
+
+    /// Says that the topology is not right, now and then.
+    fn doubt(&self) {
+        let now = now_ms();
+        if now >= self.doubted_ms.get().saturating_add(DOUBT_MS) {
+            self.doubted_ms.set(now);
+            (self.hooks.moved)();
+        }
+    }
+
+    /// What a write was answered.
+    fn hear_refusal(&self, node: &Node) {
+        let Some(error) = node.link.take_refusal() else { return };
+        self.redirected(node, &error);
+        if error.starts_with(b"READONLY") {
+            // It is a replica now: what it has may be old.
+            self.doubt();
+            node.link.close();
+        }
+    }
+
     /// The numbers of the last purges that are known of, for a call that begins now.
     pub fn known_purges(&self, request: &Fingerprint, tags: Tags) -> [u64; 5] {
         let known = self.known.borrow();
@@ -143,23 +262,16 @@ impl SecondLevel {
     /// Writes an answer, in its own time or not at all.
     pub fn write(&self, request: &Fingerprint, entry: &Entry, purges: &[u64]) {
         let counters = &self.counters.second;
-        if !self.link.is_open() {
+        let key = key(request);
+        let Some(node) = self.node_of(key.as_bytes()).filter(|node| node.link.is_open()) else {
             return counters.writes_dropped.add(1);
-        }
+        };
+        self.hear_refusal(&node);
         let value = value::encode(request, entry, purges);
         let ttl_ms = entry.ttl_ms.to_string();
-        match self.link.tell(&[b"SET", key(request).as_bytes(), &value, b"PX", ttl_ms.as_bytes()]) {
+        match node.link.tell(&[b"SET", key.as_bytes(), &value, b"PX", ttl_ms.as_bytes()]) {
             true => counters.writes.add(1),
             false => counters.writes_dropped.add(1),
-        }
-    }
-
-    fn failed(&self) {
-        let failures = self.failures.get().saturating_add(1);
-        self.failures.set(failures);
-        if let Some(more) = failures.checked_sub(FAILURES) {
-            let rest_ms = REST_MS.saturating_mul(1 << more.min(10)).min(REST_MAX_MS);
-            self.rests_until_ms.set(now_ms().saturating_add(rest_ms));
         }
     }
 
@@ -172,91 +284,6 @@ impl SecondLevel {
             }
             known.insert(field.clone(), *latest);
         }
-    }
-
-    /// Connects, and does what is asked for, for ever. `lost` is told why there is no connection, each time.
-    pub async fn run(self: Rc<Self>, lost: impl Fn(String)) {
-        let mut again_ms = AGAIN_MS;
-        let context = match self.settings.tls.as_ref().map(TlsContext::new).transpose() {
-            Ok(context) => context,
-            Err(error) => return self.report(&lost, error.to_string()),
-        };
-        loop {
-            let why = match self.connect(context.as_ref()).await {
-                Ok(mut stream) => {
-                    again_ms = AGAIN_MS;
-                    self.link.serve(&mut stream).await.to_string()
-                }
-                Err(why) => why,
-            };
-            self.report(&lost, why);
-            sleep_ms(again_ms).await;
-            again_ms = (again_ms * 2).min(AGAIN_MAX_MS);
-        }
-    }
-
-    fn report(&self, lost: &impl Fn(String), why: String) {
-        self.counters.second.disconnects.add(1);
-        lost(why);
-    }
-
-    async fn connect(&self, context: Option<&TlsContext>) -> Result<Duplex, String> {
-        let told = |error: io::Error| format!("cannot connect: {error}");
-        let options = DialOptions { timeout_ms: CONNECT_MS, fast_open: FastOpen::Off, stagger_ms: STAGGER_MS };
-        let (socket, _) = dial_any(&self.settings.addresses, options).await.map_err(told)?;
-        let mut stream: Duplex = match context {
-            None => socket.into(),
-            Some(context) => match tls::connect(socket, context, CONNECT_MS).await {
-                Ok((stream, _)) => stream.into(),
-                Err(fault) => return Err(format!("no secure connection: {fault}")),
-            },
-        };
-        self.introduce(&mut stream).await?;
-        Ok(stream)
-    }
-
-    /// Says who this is, and waits for what Redis thinks of it. Errors: what it says, or that it says nothing.
-    async fn introduce(&self, stream: &mut Duplex) -> Result<(), String> {
-        let Settings { user, password, database, .. } = &self.settings;
-        let mut commands = Vec::new();
-        let mut count = 0;
-        if let Some(password) = password {
-            let (user, password) = (user.as_ref().map(String::as_bytes), password.expose_secret().as_bytes());
-            let parts = [Some(&b"AUTH"[..]), user, Some(password)];
-            resp::command(&parts.into_iter().flatten().collect::<Vec<_>>(), &mut commands);
-            count += 1;
-        }
-        if *database > 0 {
-            resp::command(&[b"SELECT", database.to_string().as_bytes()], &mut commands);
-            count += 1;
-        }
-        resp::command(&[b"PING"], &mut commands);
-        count += 1;
-        stream.watch().shut_down_at(now_ms() + CONNECT_MS);
-        let (written, _) = stream.write(commands).await;
-        written.map_err(|error| error.to_string())?;
-        let mut input = Vec::with_capacity(1 << 10);
-        while count > 0 {
-            match resp::reply(&input, 1 << 10).map_err(|fault| fault.to_string())? {
-                Some((Reply::Error(span), _)) => {
-                    return Err(format!("Redis refuses: {}", String::from_utf8_lossy(span.of(&input))));
-                }
-                Some((_, length)) => {
-                    input.drain(..length);
-                    count -= 1;
-                }
-                None => {
-                    input.reserve(1 << 10);
-                    let read;
-                    (read, input) = stream.read(input).await;
-                    if read.map_err(|error| error.to_string())? == 0 {
-                        return Err("Redis says nothing".to_owned());
-                    }
-                }
-            }
-        }
-        stream.watch().clear();
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //! into the caller's buffer, so that parsing copies and allocates nothing.
 pub mod blocks; // files of the cache
 pub mod body;
+pub mod cluster; // where a cluster of Redis servers says that keys are
 pub mod coding;
 pub mod forwarded; // the client's address, as proxies tell it
 pub mod http1;

@@ -27,7 +27,7 @@ pub enum RespFault {
 
 /// Longest line: a status, an error, or a number.
 const LINE_BYTES: usize = 64 << 10;
-/// Most elements of an array, and how deep arrays may nest: far beyond what is asked for.
+/// Most elements of an array where nothing else is said, and how deep arrays may nest: far beyond what is asked for.
 const ELEMENTS: usize = 1024;
 const DEPTH: usize = 4;
 
@@ -50,8 +50,13 @@ pub fn command(parts: &[&[u8]], out: &mut Vec<u8>) {
 /// The reply at the start of `input`, and its length; none if it is not here whole. `most_bytes` bounds all of it. Errors: what
 /// is there is no reply.
 pub fn reply(input: &[u8], most_bytes: usize) -> Result<Option<(Reply, usize)>, RespFault> {
+    long_reply(input, most_bytes, ELEMENTS)
+}
+
+/// As [`reply`], where arrays may have up to `elements`.
+pub fn long_reply(input: &[u8], most_bytes: usize, elements: usize) -> Result<Option<(Reply, usize)>, RespFault> {
     let mut at = 0;
-    match parse(input, &mut at, most_bytes, DEPTH) {
+    match parse(input, &mut at, Bounds { most_bytes, elements }, DEPTH) {
         Ok(reply) => Ok(Some((reply, at))),
         Err(Stop::Short) if input.len() > most_bytes => Err(RespFault::TooLarge),
         Err(Stop::Short) => Ok(None),
@@ -59,12 +64,18 @@ pub fn reply(input: &[u8], most_bytes: usize) -> Result<Option<(Reply, usize)>, 
     }
 }
 
+#[derive(Clone, Copy)]
+struct Bounds {
+    most_bytes: usize,
+    elements: usize,
+}
+
 enum Stop {
     Short,
     Fault(RespFault),
 }
 
-fn parse(input: &[u8], at: &mut usize, most_bytes: usize, depth: usize) -> Result<Reply, Stop> {
+fn parse(input: &[u8], at: &mut usize, bounds: Bounds, depth: usize) -> Result<Reply, Stop> {
     let malformed = Stop::Fault(RespFault::Malformed);
     let kind = *input.get(*at).ok_or(Stop::Short)?;
     if !matches!(kind, b'+' | b'-' | b':' | b'$' | b'*') {
@@ -93,7 +104,7 @@ fn parse(input: &[u8], at: &mut usize, most_bytes: usize, depth: usize) -> Resul
             -1 => Reply::Nothing,
             length => {
                 let length = usize::try_from(length).map_err(|_| Stop::Fault(RespFault::Malformed))?;
-                if length > most_bytes {
+                if length > bounds.most_bytes {
                     return Err(Stop::Fault(RespFault::TooLarge));
                 }
                 let end = *at + length;
@@ -111,12 +122,12 @@ fn parse(input: &[u8], at: &mut usize, most_bytes: usize, depth: usize) -> Resul
             -1 => Reply::Nothing,
             count => {
                 let count = usize::try_from(count).map_err(|_| Stop::Fault(RespFault::Malformed))?;
-                if count > ELEMENTS || depth == 0 {
+                if count > bounds.elements || depth == 0 {
                     return Err(malformed);
                 }
                 let mut elements = Vec::with_capacity(count.min(16));
                 for _ in 0..count {
-                    elements.push(parse(input, at, most_bytes, depth - 1)?);
+                    elements.push(parse(input, at, bounds, depth - 1)?);
                 }
                 Reply::Array(elements)
             }

@@ -59,6 +59,10 @@ fn what_is_wrong_with_a_store_is_told_at_its_key() {
         ),
         (config("source = \"consul\"\nendpoints = [\"redis://h\"]"), ":3:14: config.endpoints: is not how consul"),
         (config("source = \"redis\"\nendpoints = [\"redis://u:p@h\"]"), "a credential stands in the address"),
+        (
+            config("source = \"redis\"\nendpoints = [\"redis+cluster://h\"]"),
+            "Sentinels and clusters are not asked where the configuration is",
+        ),
         (format!("{ETCD}token = \"t\"\n"), ":4:9: config.token: is not used with etcd"),
         (format!("{ETCD}user = \"u\"\n"), "user and password belong together"),
         (format!("{ETCD}password = \"p\"\n"), "user and password belong together"),

@@ -6,193 +6,17 @@ The backend counts its calls and numbers its answers. Standard library only.
 """
 
 import concurrent.futures
-import http.server
 import itertools
-import json
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.parse
 
 import house
 from house import ask, check
-
-PROGRAM, REDIS = sys.argv[1:3]
-PASSWORD = "a/password@with:signs"
-SECONDS = 30
-
-
-class Backend:
-    """Answers each question with its own words and the number of the call, whole or as a stream."""
-
-    def __init__(self):
-        self.calls, self.lock = 0, threading.Lock()
-        backend = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # a head and its body are one write
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                self.reply("application/json", "{}")
-
-            def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                with backend.lock:
-                    backend.calls += 1
-                    text = f"{asked['messages'][0]['content']} (call {backend.calls})"
-                usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-                common = {"id": "x", "created": 1, "model": asked["model"]}
-                if not asked.get("stream"):
-                    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-                    whole = {**common, "object": "chat.completion", "choices": [choice], "usage": usage}
-                    return self.reply("application/json", json.dumps(whole))
-                deltas = [({"role": "assistant", "content": ""}, None), ({"content": text}, None), ({}, "stop")]
-                events = [
-                    {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in deltas
-                ] + [{"choices": [], "usage": usage}]
-                lines = [json.dumps({**common, "object": "chat.completion.chunk", **event}) for event in events]
-                self.reply("text/event-stream", "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]))
-
-            def reply(self, content_type, text):
-                body = text.encode()
-                self.send_response(200)
-                self.send_header("content-type", content_type)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
-
-
-class Redis:
-    """A server with a user that may do what a node does, and no more, besides the default one."""
-
-    def __init__(self, tls=()):
-        self.port, self.tls = house.free_port(), tls
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-redis-"))
-        house.directories.append(self.directory)
-        house.Process.all.append(self)
-        self.start()
-
-    def start(self):
-        rights = "~ringway:* &ringway:* +get +set +hget +hset +hmget +hgetall +eval +time +publish +subscribe +ping +select"
-        rights += " +hdel +expire +zadd +zremrangebyscore +zcard"
-        lines = [f"user ringway on >{PASSWORD} {rights}", 'save ""', "appendonly no", f"dir {self.directory}"]
-        lines += ["port 0", f"tls-port {self.port}", *self.tls] if self.tls else [f"port {self.port}"]
-        lines += ["bind 127.0.0.1", "logfile redis.log"]
-        (self.directory / "redis.conf").write_text("\n".join(lines) + "\n")
-        arguments = [REDIS, str(self.directory / "redis.conf")]
-        self.child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, preexec_fn=house.die_with_parent)
-        wait("Redis starts", lambda: socket.create_connection(("127.0.0.1", self.port), 1).close() is None)
-
-    def url(self, password=None, scheme="redis"):
-        return f"{scheme}://ringway:{urllib.parse.quote(password or PASSWORD, safe='')}@127.0.0.1:{self.port}/2"
-
-    def command(self, *parts):
-        """One command of the default user, in the database of the nodes; the first line of its reply."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-            for command in (("SELECT", "2"), parts):
-                packed = f"*{len(command)}\r\n" + "".join(f"${len(part)}\r\n{part}\r\n" for part in command)
-                connection.sendall(packed.encode())
-            file = connection.makefile("rb")
-            file.readline()
-            return file.readline().decode().strip()
-
-    def keys(self):
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-            connection.sendall(b"*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n*2\r\n$4\r\nKEYS\r\n$1\r\n*\r\n")
-            file = connection.makefile("rb")
-            file.readline()
-            count = int(file.readline()[1:])
-            return [file.read(int(file.readline()[1:]) + 2)[:-2].decode() for _ in range(count)]
-
-    def kill(self):
-        self.child.kill()
-        self.child.wait()
-
-
-class Node(house.Gateway):
-    def __init__(self, backend, redis, more="", cache="", models=None, cores=2):
-        self.admin_port = house.free_port()
-        text = f'[admin]\nlisten = "127.0.0.1:{self.admin_port}"\n[redis]\nurl = {json.dumps(redis)}\n{more}\n'
-        backends = [{"name": "b", "url": backend.url, "connections_min": 0}]
-        models = models or [{"name": "m", "backends": ["b"]}, {"name": "n", "backends": ["b"]}]
-        super().__init__(PROGRAM, backends, models, cache=cache, cores=cores, more=text)
-
-    def chat(self, what, model="m", stream=False, headers=None):
-        """Where the answer came from, its text, and all of Cache-Status."""
-        body = {"model": model, "messages": [{"role": "user", "content": what}], "stream": stream}
-        status, fields, text = ask(self.port, "POST", "/v1/chat/completions", body, headers=headers)
-        assert status == 200, (status, text)
-        if stream:
-            events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
-            assert text.endswith("data: [DONE]\n\n"), text
-            said = "".join(event["choices"][0]["delta"].get("content", "") for event in events if event["choices"])
-        else:
-            said = json.loads(text)["choices"][0]["message"]["content"]
-        return fields["x-cache"], said, fields["cache-status"]
-
-    def metric(self, name):
-        _, _, text = ask(self.admin_port, "GET", "/metrics")
-        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
-
-    def lookups(self, result):
-        return self.metric(f'ringway_cache_redis_lookups_total{{result="{result}"}}')
-
-    def reaches_redis(self, backend):
-        """Waits until each core has its connection: what is asked here is a look-up, and no core skips one."""
-
-        def nothing_skipped():
-            before = self.lookups("skipped")
-            for _ in range(16):
-                self.chat(f"is it there? {time.monotonic_ns()}")
-            return self.lookups("skipped") == before
-
-        wait("each core reaches Redis", nothing_skipped)
-
-    def purge(self, what):
-        return ask(self.admin_port, "POST", "/v1/purge", what)
-
-
-def wait(what, holds):
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            if holds():
-                return
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"it never happens: {what}")
-        time.sleep(0.02)
-
-
-def pair(**more):
-    backend, redis = Backend(), Redis()
-    nodes = [Node(backend, redis.url(), **more) for _ in range(2)]
-    for node in nodes:
-        node.reaches_redis(backend)
-    return backend, redis, *nodes
-
-
-def stored(redis, node, what, **more):
-    """Asks, and waits until Redis has the answer."""
-    before = len(redis.keys())
-    said = node.chat(what, **more)
-    wait("the answer is in Redis", lambda: len(redis.keys()) > before)
-    return said
+from levels import Backend, Node, PASSWORD, Redis, pair, stored, under_load, wait
 
 
 def what_one_node_stored_the_other_serves():
@@ -280,32 +104,6 @@ def a_node_that_missed_a_purge_hears_of_it():
     stored(redis, a, "afterwards")
     check("both share again", b.chat("afterwards")[0] == "HIT")
     a.stop(), b.stop()
-
-
-def under_load(node, upset, seconds=2.0):
-    """The longest answers' times while `upset` runs, sorted. Every answer is right, or this raises."""
-    over, times = threading.Event(), []
-
-    def client(number):
-        for place in range(100_000):
-            if over.is_set():
-                return
-            began = time.monotonic()
-            what = f"load {number} {place}"
-            said = node.chat(what, stream=place % 2 == 0)[1]
-            assert said.startswith(what), said
-            times.append(time.monotonic() - began)
-
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        clients = [pool.submit(client, number) for number in range(4)]
-        try:
-            upset()
-            time.sleep(seconds)
-        finally:
-            over.set()
-        for done in clients:
-            done.result()
-    return sorted(times)
 
 
 def whatever_becomes_of_redis_clients_do_not_notice():

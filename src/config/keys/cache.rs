@@ -55,10 +55,18 @@ pub const ROWS: &[Key] = &[
 
     // ---- [redis]
     Key { table: Redis, name: "url", kind: Kind::Secret, absent: Optional,
-        doc: "Where answers are kept for other nodes and for after a restart: redis://[user:password@]host[:port][/database], \
-              or rediss:// for TLS. Without it they are kept in this node's memory only. A Redis that is slow or down costs \
-              nothing but its hits.",
-        example: r#""redis://ringway:${REDIS_PASSWORD}@10.0.0.9:6379/0""# },
+        doc: "Where answers are kept for other nodes and for after a restart: redis://[user:password@]host[:port][/database]; \
+              redis+sentinel://[user:password@]host[:port],.../service[/database], with the addresses of Sentinels; or \
+              redis+cluster://[user:password@]host[:port],..., with one or more servers of a Cluster. rediss for TLS. Without it \
+              they are kept in this node's memory only. A Redis that is slow or down costs nothing but its hits.",
+        example: r#""redis+sentinel://ringway:${REDIS_PASSWORD}@10.0.0.7,10.0.0.8,10.0.0.9/mymaster""# },
+    Key { table: Redis, name: "sentinel_user", kind: Kind::Name { most_bytes: 256 }, absent: Optional,
+        doc: "The user that Sentinels know this node by, if not the default one. User and password in the URL are those of the \
+              servers.",
+        example: r#""ringway""# },
+    Key { table: Redis, name: "sentinel_password", kind: Kind::Secret, absent: Optional,
+        doc: "The password for Sentinels, where they have one.",
+        example: r#""${SENTINEL_PASSWORD}""# },
     Key { table: Redis, name: "tls_ca", kind: Kind::File, absent: Optional,
         doc: "PEM file of the only certificate authorities trusted for it; without it, the system's.",
         example: r#""/etc/ringway/redis-ca.pem""# },

@@ -15,7 +15,7 @@ pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
 pub(in crate::config) use self::{backend::backend, config::config, listener::listener, traces::traces};
 use super::{
     Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
-    Log, Metrics, Model, Price, Redis, Server, SnapshotMode, Target, TrustedProxies,
+    Log, Metrics, Model, Price, REDIS_FORMS, Redis, RedisLayout, Server, SnapshotMode, Target, TrustedProxies,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
@@ -158,12 +158,34 @@ pub(in crate::config) fn redis(section: &mut Section, report: &mut Report<'_>) -
     let url = section.take_optional::<SecretString>("url");
     let tls_ca = section.take_optional::<Placed<FilePath>>("tls_ca");
     let timeout_ms = section.take("timeout");
+    let of_sentinels_at = ["sentinel_user", "sentinel_password"].map(|key| (key, section.place(key)));
+    let of_sentinels =
+        (section.take_optional::<String>("sentinel_user"), section.take_optional::<SecretString>("sentinel_password"));
     let Some(url) = url? else { return Some(None) };
-    let Some(redis) = Redis::of_url(url.expose_secret()) else {
-        let remedy = "write redis://[user:password@]host[:port][/database], or rediss:// for TLS";
-        report.add(at, "redis.url", "is no address of a Redis server", remedy);
-        return None;
+    let mut redis = match Redis::of_url(url.expose_secret()) {
+        Ok(redis) => redis,
+        Err(what) => {
+            report.add(at, "redis.url", what, REDIS_FORMS);
+            return None;
+        }
     };
+    let of_sentinels = (of_sentinels.0?, of_sentinels.1?);
+    let written = [of_sentinels.0.is_some(), of_sentinels.1.is_some()];
+    let wrong = match &mut redis.layout {
+        RedisLayout::Sentinel { user, password, .. } => {
+            (*user, *password) = of_sentinels;
+            let lacks = user.is_some() && password.is_none();
+            lacks.then_some((0, "is a user without a password", "add sentinel_password"))
+        }
+        RedisLayout::Single | RedisLayout::Cluster => written.iter().position(|is_written| *is_written).map(|place| {
+            (place, "is used with redis+sentinel:// alone", "take the key out, or write user and password into the URL")
+        }),
+    };
+    if let Some((place, what, remedy)) = wrong {
+        let (key, at) = of_sentinels_at[place];
+        report.add(at, &format!("redis.{key}"), what, remedy);
+        return None;
+    }
     let tls_ca = tls_ca?.map(|file| PathBuf::from(file.value.path));
     Some(Some(Redis { tls_ca, timeout_ms: timeout_ms?, ..redis }))
 }

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{Found, Link, News, SILENCE, Server as Endpoint};
 use crate::config::snapshot::StoreKind;
-use crate::control::redis::{Connection, Server, refused};
-use crate::net::Dial;
+use crate::control::redis::{Access, Connection, refused};
+use crate::wire::cluster::Master;
 use crate::wire::resp::Reply;
 
 /// So many digits of a checksum stand for the revision, which Redis does not have.
@@ -71,8 +71,9 @@ async fn subscribed(link: &Link, server: &Endpoint) -> Result<Connection, String
 }
 
 async fn connect(link: &Link, server: &Endpoint) -> Result<Connection, String> {
-    let addresses = server.addresses(StoreKind::Redis).await?.into_iter().map(Dial::Tcp).collect();
+    let addresses = server.addresses(StoreKind::Redis).await?.into();
+    let to = Master { host: server.endpoint.host.clone(), port: server.port(StoreKind::Redis), addresses };
     let (user, password) = (link.settings.user.clone(), link.settings.password.clone());
-    let server = Server { addresses, tls: server.tls.clone(), user, password, database: server.endpoint.database };
-    server.connect().await
+    let tls = server.tls.as_ref().map(|(client, _)| client.clone());
+    Access { tls, user, password, database: server.endpoint.database }.connect(&to).await
 }

@@ -16,6 +16,7 @@ use crate::net::Dial;
 use crate::net::channel::Outbox;
 use crate::upstream::message::{HealthNews, UpstreamMessage};
 use crate::upstream::node::{BackendId, NodeGeneration};
+use crate::wire::cluster::Topology;
 
 /// When a core that had no room is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -35,6 +36,8 @@ pub enum Notice {
     },
     /// The configuration to put in force.
     Generation(Arc<NodeGeneration>),
+    /// The servers of Redis are these now.
+    SecondLevel(Arc<Topology>),
     /// Something was purged.
     Purged,
     /// Whether the store of shared limits is there.
@@ -67,6 +70,7 @@ enum Subject {
     Generation,
     Addresses(BackendId),
     Health(BackendId),
+    SecondLevel,
     Purged,
     LimitStore,
     /// Before a snapshot.
@@ -84,6 +88,7 @@ impl Notice {
             Notice::Addresses { backend, .. } => Subject::Addresses(*backend),
             Notice::Health { backend, .. } => Subject::Health(*backend),
             Notice::Generation(_) => Subject::Generation,
+            Notice::SecondLevel(_) => Subject::SecondLevel,
             Notice::Purged => Subject::Purged,
             Notice::LimitStore(_) => Subject::LimitStore,
             Notice::Snapshot { .. } => Subject::Snapshot,
@@ -104,6 +109,7 @@ impl Notice {
                 Message::Upstream(UpstreamMessage::Health { backend: *backend, news: *news })
             }
             Notice::Generation(node) => Message::Generation(node.clone()),
+            Notice::SecondLevel(topology) => Message::SecondLevel(topology.clone()),
             Notice::Purged => Message::Purged,
             Notice::LimitStore(store) => Message::QuotaStore(*store),
             Notice::Snapshot { number } => Message::Snapshot { number: *number },

@@ -48,6 +48,11 @@ impl Answer {
         }
     }
 
+    /// Whether there is no reply yet.
+    pub fn is_pending(&self) -> bool {
+        matches!(*self.state.borrow(), AnswerState::Pending)
+    }
+
     /// Waits for the reply; none if the connection ends first.
     pub async fn wait(&self) -> Option<(Reply, Vec<u8>)> {
         poll_fn(|context| {
@@ -71,6 +76,8 @@ pub struct Link {
     out: RefCell<Vec<u8>>,
     waiting: RefCell<VecDeque<(Waiting, u64)>>,
     task: RefCell<Option<Waker>>,
+    /// The last error in reply to a command whose reply nobody wants; of interest if it says that the server is not the right one.
+    refusal: RefCell<Option<Vec<u8>>>,
 }
 
 impl Link {
@@ -88,6 +95,11 @@ impl Link {
     /// Sends a command whose reply is not wanted. False: it was not sent.
     pub fn tell(&self, parts: &[&[u8]]) -> bool {
         self.send(parts, Waiting::Nobody)
+    }
+
+    /// What was refused since it was last asked.
+    pub fn take_refusal(&self) -> Option<Vec<u8>> {
+        self.refusal.borrow_mut().take()
     }
 
     fn send(&self, parts: &[&[u8]], waiting: Waiting) -> bool {
@@ -108,10 +120,15 @@ impl Link {
     pub fn tick(&self) {
         let is_stalled = self.waiting.borrow().front().is_some_and(|(_, since)| now_ms() >= since + STALLED_MS);
         if is_stalled {
-            self.is_open.set(false);
-            if let Some(task) = self.task.take() {
-                task.wake();
-            }
+            self.close();
+        }
+    }
+
+    /// Gives up the connection.
+    pub fn close(&self) {
+        self.is_open.set(false);
+        if let Some(task) = self.task.take() {
+            task.wake();
         }
     }
 
@@ -166,10 +183,14 @@ impl Link {
             let Some((waiting, _)) = self.waiting.borrow_mut().pop_front() else {
                 return Err(malformed("a reply that nobody asked for".to_owned()));
             };
-            if let Waiting::Somebody(answer) = waiting
-                && Rc::strong_count(&answer) > 1
-            {
-                answer.set(AnswerState::Here(reply, input[at..at + length].to_vec()));
+            match (waiting, reply) {
+                (Waiting::Somebody(answer), reply) if Rc::strong_count(&answer) > 1 => {
+                    answer.set(AnswerState::Here(reply, input[at..at + length].to_vec()));
+                }
+                (Waiting::Nobody, Reply::Error(span)) => {
+                    self.refusal.replace(Some(span.of(&input[at..]).to_vec()));
+                }
+                _ => {}
             }
             at += length;
         }
