@@ -99,3 +99,19 @@ fn the_suite_tells_what_passed_and_what_failed() {
     a_stage_that_does_not_exist_is_told();
     every_stage_is_in_the_whole_run_and_on_the_help_page();
 }
+
+/// A change that moves what a planted mistake replaces has to move the mistake, too.
+#[test]
+fn every_planted_mistake_fits_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("tests/planted/bugs.toml")).unwrap();
+    let bugs = text.parse::<toml::Table>().unwrap();
+    let bugs = bugs["bug"].as_array().unwrap();
+    assert!(bugs.len() >= 25);
+    for bug in bugs {
+        let [name, file, from, to] = ["name", "file", "from", "to"].map(|key| bug[key].as_str().unwrap());
+        let code = fs::read_to_string(root.join(file)).unwrap();
+        assert_eq!(code.matches(from).count(), 1, "{name}: `{from}` in {file}; change `from` to what stands there now");
+        assert_ne!(from, to, "{name}");
+    }
+}
