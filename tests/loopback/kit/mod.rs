@@ -2,6 +2,7 @@
 
 mod backend;
 mod client;
+pub mod frames;
 mod gateway;
 mod http2;
 mod requests;
