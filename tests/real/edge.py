@@ -2,6 +2,7 @@
 streams; WebSockets of the Realtime API. Takes the program; curl with HTTP/2, h2load and openssl have to be installed. The demo's model server answers.
 """
 
+import datetime
 import hashlib
 import json
 import pathlib
@@ -122,6 +123,26 @@ def with_h2load(directory, ports):
         check(f"h2load: {scheme}: every request is answered", good, result.stdout + result.stderr)
 
 
+def with_sslyze(certificates, directory):
+    """Mozilla's intermediate profile, protocol bugs of other programs' past included, as a scanner sees the listener. The
+    certificate is as a public one would be: short-lived, and signed by who is trusted.
+    """
+    day = datetime.timedelta(days=1)
+    begin, end = ((datetime.datetime.now(datetime.timezone.utc) + days).strftime("%Y%m%d%H%M%SZ") for days in (-day, 90 * day))
+    certificates.sign("public", "localhost", begin, end)
+    port = house.free_port()
+    listener = f'[[listener]]\naddress = "127.0.0.1:{port}"\ntls_cert = "{directory}/public.pem"\ntls_key = "{directory}/public.key"\n'
+    gateway = house.Gateway(PROGRAM, [{"name": "b", "url": "http://127.0.0.1:9"}], [{"name": "m", "backends": ["b"]}], more=listener)
+    result = subprocess.run([sys.executable, "-m", "sslyze", "--mozilla_config", "intermediate", "--certinfo_ca_file",
+                             f"{directory}/ca.pem", f"localhost:{port}"], capture_output=True, text=True)
+    said = result.stdout.partition("COMPLIANCE AGAINST")[2]
+    good = result.returncode == 0 and f"localhost:{port}: OK - Compliant." in said
+    check("sslyze: Mozilla's intermediate profile", good, said + result.stderr)
+    for what in ("OK - Not vulnerable to OpenSSL CCS injection", "OK - Not vulnerable to Heartbleed", "OK - Compression disabled"):
+        check(f"sslyze: {what}", what in result.stdout, result.stdout)
+    gateway.stop()
+
+
 KEY = "sk-edge"
 
 
@@ -198,6 +219,7 @@ def main():
         with_the_sdk(directory, ports)
         with_h2load(directory, ports)
         with_websockets(directory)
+        with_sslyze(certificates, directory)
         gateway.kill(signal.SIGTERM)
         check("it ends well", gateway.child.wait(house.END_SECONDS) == 0, gateway.words())
     house.verdict()

@@ -43,7 +43,8 @@ class Certificates:
     def __init__(self, directory):
         self.directory = directory
         for name in ("ca", "stranger"):
-            self.openssl("req", "-x509", *self.key(name), "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}")
+            self.openssl("req", "-x509", *self.key(name), "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}",
+                         "-addext", "keyUsage = critical, keyCertSign, cRLSign")
         (directory / "index").write_text("")
         (directory / "ca.conf").write_text(
             f"[ca]\ndefault_ca = x\n[x]\ndatabase = {directory}/index\nnew_certs_dir = {directory}\nrand_serial = yes\n"
@@ -58,7 +59,7 @@ class Certificates:
 
     def sign(self, name, host, begin="20200101000000Z", end="20990101000000Z", signer="ca"):
         self.openssl("req", *self.key(name), "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (self.directory / f"{name}.ext").write_text(f"subjectAltName = DNS:{host}\n")
+        (self.directory / f"{name}.ext").write_text(f"subjectAltName = DNS:{host}\nauthorityKeyIdentifier = keyid\n")
         self.openssl("ca", "-config", "ca.conf", "-batch", "-notext", "-cert", f"{signer}.pem",
                      "-keyfile", f"{signer}.key", "-startdate", begin, "-enddate", end, "-extfile", f"{name}.ext", "-in", f"{name}.csr",
                      "-out", f"{name}.pem")
