@@ -19,6 +19,7 @@ pub fn tick(current: &Current) {
     core.flush_log();
     core.flush_spans();
     core.counters.log_lines_dropped.set(core.log.borrow().dropped_ever());
+    core.counters.log_bytes_dropped.set(core.log.borrow().dropped_bytes());
     core.memory.buffers.settle();
     core.memory.publish(&core.counters.memory);
     core.counters.memory.log.set(core.log.borrow().waiting_bytes());

@@ -109,8 +109,9 @@ pub struct Counters {
     pub messages: Counter,
     /// Messages dropped because the receiving core was stalled.
     pub messages_dropped: Counter,
-    /// Access log lines dropped because the disk or the reader was too slow.
+    /// Access log lines that were not written, because the disk was full, or the disk or the reader too slow; and their bytes.
     pub log_lines_dropped: Counter,
+    pub log_bytes_dropped: Counter,
     /// Spans dropped because the background core was stalled.
     pub spans_dropped: Counter,
 

@@ -20,6 +20,12 @@ const BUFFERS: usize = 4;
 /// The result of an attempt that brought an answer, see `counters::AttemptResult`.
 const ANSWERED: &str = "success";
 
+/// A field's name as it stands in a line, behind another field.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
 /// The unwritten lines of one core.
 pub struct LogBuffer {
     on: bool,
@@ -30,6 +36,8 @@ pub struct LogBuffer {
     /// Dropped lines: not reported to the I/O core yet, and in total.
     dropped: u64,
     dropped_ever: u64,
+    /// Their bytes, in total.
+    dropped_bytes: u64,
     second: Second,
 }
 
@@ -122,7 +130,7 @@ pub fn reference() -> String {
          credentials are never written.\n\n\
          The file is opened with mode 0640 for appending, and again by its name on SIGUSR1 and `POST /v1/reopen`; it may be truncated at \
          any time. Data cores hand their lines to the I/O core, at most a second late. Where the disk is full, \
-         or the disk or the reader of standard output is too slow, lines are dropped and counted (`ringway_log_dropped_lines_total`); requests and a stop wait for none of it.\n\n\
+         or the disk or the reader of standard output is too slow, lines are dropped and counted (`ringway_log_dropped_lines_total`, `ringway_log_dropped_bytes_total`); requests and a stop wait for none of it.\n\n\
          | Field | What it is |\n|---|---|\n",
     );
     for (name, meaning) in FIELDS {
@@ -156,6 +164,7 @@ impl LogBuffer {
             under_way: 0,
             dropped: 0,
             dropped_ever: 0,
+            dropped_bytes: 0,
             second: Second::default(),
         }
     }
@@ -185,6 +194,7 @@ impl LogBuffer {
         let lost = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.dropped += dropped + lost;
         self.dropped_ever += lost;
+        self.dropped_bytes += lines.len() as u64;
         self.put_back(lines);
     }
 
@@ -193,14 +203,20 @@ impl LogBuffer {
         self.dropped_ever
     }
 
+    /// Their bytes.
+    pub fn dropped_bytes(&self) -> u64 {
+        self.dropped_bytes
+    }
+
     /// Bytes of the lines that are not written yet, as far as this core knows.
     pub fn waiting_bytes(&self) -> u64 {
         (self.lines.len() + self.under_way) as u64
     }
 
-    /// Takes a buffer back from the I/O core, which could not write so many of its lines, and has said so.
+    /// Takes a buffer back from the I/O core with what it could not write, so many lines, and has said so.
     pub fn written(&mut self, lines: Vec<u8>, lost: u64) {
         self.dropped_ever += lost;
+        self.dropped_bytes += lines.len() as u64;
         self.put_back(lines);
     }
 
@@ -215,23 +231,29 @@ impl LogBuffer {
 
     /// Appends one line. While too many bytes are in transit, one full buffer is kept and further lines are dropped.
     pub fn write(&mut self, entry: &Entry<'_>) {
-        if self.is_full() {
+        let (is_full, before) = (self.is_full(), self.lines.len());
+        self.append(entry);
+        if is_full {
             self.dropped += 1;
             self.dropped_ever += 1;
-            return;
+            self.dropped_bytes += (self.lines.len() - before) as u64;
+            self.lines.truncate(before);
         }
+    }
+
+    fn append(&mut self, entry: &Entry<'_>) {
         let out = &mut self.lines;
         out.extend_from_slice(b"{\"time\":\"");
         self.second.write(entry.unix_ms, out);
         out.push(b'"');
-        text(out, "id", std::str::from_utf8(entry.request_id).unwrap_or(""));
-        field(out, "core", u64::from(entry.core));
+        text(out, key!("id"), std::str::from_utf8(entry.request_id).unwrap_or(""));
+        field(out, key!("core"), u64::from(entry.core));
         if let Some(client) = entry.client {
-            name(out, "client");
-            let _ = write!(out, "\"{client}\""); // into memory
+            name(out, key!("client"));
+            address(out, client);
         }
         if let Some(tenant) = entry.tenant {
-            text(out, "tenant", tenant);
+            text(out, key!("tenant"), tenant);
         }
         if let Some(credential) = entry.credential {
             out.extend_from_slice(b",\"credential\":\"");
@@ -241,64 +263,69 @@ impl LogBuffer {
             out.push(b'"');
         }
         if let Some(method) = entry.method {
-            text(out, "method", method);
+            text(out, key!("method"), method);
         }
         if let Some(path) = entry.path.and_then(|path| str::from_utf8(&path[..path.len().min(PATH_BYTES)]).ok()) {
-            text(out, "path", path);
+            text(out, key!("path"), path);
         }
-        text(out, "endpoint", entry.endpoint);
-        let names = [("model", entry.model), ("served_model", entry.served_model), ("backend", entry.backend)];
+        text(out, key!("endpoint"), entry.endpoint);
+        let names = [
+            (key!("model"), entry.model),
+            (key!("served_model"), entry.served_model),
+            (key!("backend"), entry.backend),
+        ];
         for (title, value) in names {
             if let Some(value) = value {
                 text(out, title, value);
             }
         }
         attempts(out, entry.attempts);
-        field(out, "status", u64::from(entry.status));
-        text(out, "cache", entry.cache);
+        field(out, key!("status"), u64::from(entry.status));
+        text(out, key!("cache"), entry.cache);
         if let Some(reason) = entry.not_stored {
-            text(out, "not_stored", reason);
+            text(out, key!("not_stored"), reason);
         }
         if entry.stream {
             out.extend_from_slice(b",\"stream\":true");
         }
-        field(out, "total_us", entry.total_us);
+        field(out, key!("total_us"), entry.total_us);
         if let Some(first) = entry.first_byte_us {
-            field(out, "first_byte_us", first);
+            field(out, key!("first_byte_us"), first);
         }
-        for (title, us) in [("queue_us", entry.queue_us), ("connect_us", entry.connect_us)] {
+        for (title, us) in [(key!("queue_us"), entry.queue_us), (key!("connect_us"), entry.connect_us)] {
             if us > 0 {
                 field(out, title, us);
             }
         }
-        field(out, "sent_bytes", entry.sent_bytes);
+        field(out, key!("sent_bytes"), entry.sent_bytes);
         if entry.received_bytes > 0 {
-            field(out, "received_bytes", entry.received_bytes);
+            field(out, key!("received_bytes"), entry.received_bytes);
         }
         if let Some((prompt, completion)) = entry.tokens {
-            field(out, "prompt_tokens", prompt);
-            field(out, "completion_tokens", completion);
+            field(out, key!("prompt_tokens"), prompt);
+            field(out, key!("completion_tokens"), completion);
         }
-        for (title, part) in [("cached_prompt_tokens", entry.parts.0), ("reasoning_tokens", entry.parts.1)] {
+        for (title, part) in [(key!("cached_prompt_tokens"), entry.parts.0), (key!("reasoning_tokens"), entry.parts.1)]
+        {
             if part > 0 {
                 field(out, title, part);
             }
         }
         if let Some(cost) = entry.cost {
-            name(out, "cost");
+            name(out, key!("cost"));
             out.extend_from_slice(cost.as_bytes());
         }
         if let Some(saved) = entry.saved {
-            name(out, "saved_cost");
+            name(out, key!("saved_cost"));
             out.extend_from_slice(saved.as_bytes());
         }
         if let Some(error) = entry.error {
-            text(out, "error", error);
+            text(out, key!("error"), error);
         }
         if let Some(trace_id) = entry.trace_id {
             let mut digits = [0; 32];
             write_hex(&trace_id, &mut digits);
-            name(out, "trace_id");
+            name(out, key!("trace_id"));
             out.push(b'"');
             out.extend_from_slice(&digits);
             out.push(b'"');
@@ -312,18 +339,18 @@ fn attempts(out: &mut Vec<u8>, attempts: &[Attempt]) {
     if attempts.iter().all(|attempt| attempt.result == Some(ANSWERED)) && attempts.len() < 2 {
         return;
     }
-    name(out, "attempts");
+    name(out, key!("attempts"));
     for (place, attempt) in attempts.iter().enumerate() {
         out.extend_from_slice(if place == 0 { b"[{\"backend\":" } else { b",{\"backend\":" });
         write_json_string(out, &attempt.backend);
         if let Some(result) = attempt.result {
-            text(out, "result", result);
+            text(out, key!("result"), result);
         }
         if let Some(status) = attempt.status {
-            field(out, "status", u64::from(status));
+            field(out, key!("status"), u64::from(status));
         }
         if attempt.result.is_some() {
-            field(out, "us", attempt.us);
+            field(out, key!("us"), attempt.us);
         }
         out.push(b'}');
     }
@@ -374,23 +401,42 @@ fn spelled(unix_s: u64) -> [u8; 19] {
     text
 }
 
-fn name(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+/// Of an address, without the machinery of formatting: most lines have one.
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    out.push(b'"');
+    match address {
+        IpAddr::V4(address) => {
+            let [first, rest @ ..] = address.octets();
+            number(out, first.into());
+            for octet in rest {
+                out.push(b'.');
+                number(out, octet.into());
+            }
+        }
+        IpAddr::V6(address) => _ = write!(out, "{address}"), // into memory
+    }
+    out.push(b'"');
+}
+
+// Where it is inlined, a name of known length takes a few stores.
+#[inline(always)]
+fn name(out: &mut Vec<u8>, key: &'static str) {
+    out.extend_from_slice(key.as_bytes());
 }
 
 fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-fn field(out: &mut Vec<u8>, title: &str, value: u64) {
-    name(out, title);
+#[inline(always)]
+fn field(out: &mut Vec<u8>, key: &'static str, value: u64) {
+    name(out, key);
     number(out, value);
 }
 
-fn text(out: &mut Vec<u8>, title: &str, value: &str) {
-    name(out, title);
+#[inline(always)]
+fn text(out: &mut Vec<u8>, key: &'static str, value: &str) {
+    name(out, key);
     write_json_string(out, value);
 }
 

@@ -39,6 +39,8 @@ fn what_is_not_written_is_bounded_and_every_line_is_written_or_counted() {
     assert!(under_way <= LOG_BYTES + FULL_BYTES + ROOM_BYTES, "{under_way}");
     assert!(log.lines.len() <= FULL_BYTES + ROOM_BYTES);
     assert!(log.dropped_ever() > 0);
+    let all: u64 = sent.iter().map(|(lines, _)| lines.len() as u64).sum::<u64>() + log.lines.len() as u64;
+    assert_eq!(log.dropped_bytes() / log.dropped_ever(), (all + log.dropped_bytes()) / LINES, "each is as long");
     let written = lines(&sent);
     // The disk recovers: the first buffer reports the missing lines.
     for (lines, dropped) in sent {
@@ -64,6 +66,8 @@ fn lines_that_could_not_be_sent_are_counted() {
     log.written(lines, 1);
     write(&mut log, 1);
     assert_eq!(log.dropped_ever(), 4, "the disk was full");
+    let line = log.lines.len() as u64;
+    assert_eq!(log.dropped_bytes(), 4 * line);
     assert_eq!(log.take().unwrap().1, 0, "which the I/O core has said itself");
 }
 

@@ -265,6 +265,7 @@ impl Scrape {
             Id::CoreMessages => self.each_core(|core, name| row.number(&[name], self.cores[core].messages.get())),
             Id::MessagesDropped => row.number(&[], self.sum(|core| &core.messages_dropped)),
             Id::LogDropped => row.number(&[], self.sum(|core| &core.log_lines_dropped)),
+            Id::LogDroppedBytes => row.number(&[], self.sum(|core| &core.log_bytes_dropped)),
             Id::SpansSent => row.number(&[], self.node.spans.sent),
             Id::SpansDropped => {
                 let spans = &self.node.spans;

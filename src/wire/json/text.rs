@@ -148,6 +148,12 @@ pub fn write_json_string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     let bytes = text.as_bytes();
+    // Nearly always: looked at in one go, without a branch for each byte.
+    if !bytes.iter().fold(false, |any, byte| any | matches!(byte, 0..0x20 | b'"' | b'\\' | 0x7f)) {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     let mut written = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let short = match byte {
