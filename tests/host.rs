@@ -102,6 +102,16 @@ fn profiles_are_listed_shown_applied_and_undone() {
     assert!(out.ends_with("There is nothing to undo.\n"), "{out}");
 }
 
+/// What is badly set in the namespace.
+const SIX: [&str; 6] = [
+    "net.core.somaxconn",
+    "net.ipv4.tcp_slow_start_after_idle",
+    "net.ipv4.tcp_migrate_req",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_tw_reuse",
+    "net.ipv4.tcp_timestamps",
+];
+
 /// What belongs to the network is the namespace's own and really set. What belongs to the machine is a copy in its place.
 const NAMESPACE: &str = r#"
 set -Eeuo pipefail
@@ -120,12 +130,19 @@ set_one tcp_slow_start_after_idle 1
 set_one tcp_migrate_req 0
 set_one ip_local_port_range '32768 60999'
 set_one tcp_tw_reuse 2
+set_one tcp_timestamps 0
 echo 60 > /proc/sys/vm/swappiness
 echo 128 > /proc/sys/net/core/somaxconn
 # Some files can only be written.
 all() { { grep -raHs '' /proc/sys /etc || true; } | tr '\t' ' ' | sort; }
 all > "$work/before"
 (($(wc -l < "$work/before") > 500))
+
+# Six of the settings above are no good, and are found: they are the kernel's own, and nobody has told what to look for.
+"$ringway" doctor --json > "$work/found" || true
+"$ringway" tune --profile base --apply --state "$work/tune.json" > "$work/shown"
+"$ringway" doctor --json > "$work/tuned" || true
+"$ringway" tune --undo --state "$work/tune.json" > "$work/shown"
 
 for profile in base throughput latency numa virtual-machine; do
     "$ringway" tune --profile "$profile" --apply --state "$work/tune.json" > "$work/shown"
@@ -165,4 +182,13 @@ fn in_a_namespace_every_profile_is_applied_and_undone_without_a_trace() {
     let told = fs::read_to_string(work.path().join("told")).unwrap_or_default();
     let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.ends_with("whole\n"), "{out}\n{error}\n{told}");
+    let found = |name: &str| {
+        let text = fs::read_to_string(work.path().join(name)).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let findings = report["findings"].as_array().unwrap().iter();
+        let ids: Vec<String> = findings.map(|finding| finding["id"].as_str().unwrap().to_owned()).collect();
+        SIX.map(|id| ids.iter().any(|found| found == id))
+    };
+    assert_eq!(found("found"), [true; 6], "of {SIX:?}");
+    assert_eq!(found("tuned"), [false; 6], "of {SIX:?}");
 }
