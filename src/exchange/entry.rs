@@ -42,9 +42,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Heap bytes without the answer itself: the entry and its counts in an `Arc`, and what `Bytes` keep to be shared.
+    pub const HEAD_BYTES: usize = size_of::<Entry>() + 2 * size_of::<usize>() + 3 * size_of::<usize>();
+
     /// Heap bytes, for the cache's budget.
     pub fn size_bytes(&self) -> u64 {
-        (size_of::<Entry>() + self.body.len() + self.usage_event.as_ref().map_or(0, Bytes::len)) as u64
+        (Entry::HEAD_BYTES + self.body.len() + self.usage_event.as_ref().map_or(0, Bytes::len)) as u64
     }
 
     /// How long ago it was stored.
@@ -109,5 +112,19 @@ pub fn fit(entry: Arc<Entry>, acceptable: Acceptable, now: Millis) -> (Arc<Entry
     match entry.in_form(acceptable.form) {
         Some(converted) => (Arc::new(converted), Fit::Usable),
         None => (entry, Fit::OtherForm),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shards::Cache;
+
+    use super::*;
+
+    #[test]
+    fn what_an_entry_takes_is_documented() {
+        let bytes = Cache::<Arc<Entry>>::OVERHEAD_BYTES + Entry::HEAD_BYTES as u64;
+        let said = format!("An answer takes {bytes} bytes besides its own");
+        assert!(include_str!("../../docs/cache.md").contains(&said), "docs/cache.md does not say: {said}");
     }
 }

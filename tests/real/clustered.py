@@ -16,7 +16,7 @@ import urllib.parse
 
 import house
 from house import check
-from levels import CLI, PASSWORD, REDIS, Backend, Node, Redis, under_load, wait
+from levels import CLI, PASSWORD, REDIS, Backend, Node, Redis, certified, under_load, wait
 
 WATCHER = "a-watcher's"
 
@@ -24,13 +24,14 @@ WATCHER = "a-watcher's"
 class Sentinel:
     """One of several that watch `master`, where two of them decide after a second."""
 
-    def __init__(self, master):
+    def __init__(self, master, quorum=2, tls=()):
         self.port = house.free_port()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-sentinel-"))
         house.directories.append(self.directory)
         rights = "&+switch-master +subscribe +ping +sentinel|get-master-addr-by-name"
-        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.directory}", "logfile sentinel.log"]
-        lines += [f"sentinel monitor main 127.0.0.1 {master.port} 2", "sentinel down-after-milliseconds main 1000"]
+        lines = ["port 0", f"tls-port {self.port}", *tls] if tls else [f"port {self.port}"]
+        lines += ["bind 127.0.0.1", f"dir {self.directory}", "logfile sentinel.log"]
+        lines += [f"sentinel monitor main 127.0.0.1 {master.port} {quorum}", "sentinel down-after-milliseconds main 1000"]
         lines += ["sentinel failover-timeout main 5000", f'user ringway on "#{sha256(WATCHER)}" {rights}']
         (self.directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
         arguments = [REDIS, str(self.directory / "sentinel.conf"), "--sentinel"]
@@ -334,6 +335,30 @@ def wrong_words_for_a_cluster_are_no_redis():
         node.stop()
 
 
+def over_tls():
+    certificate, files = certified()
+    trusted = f'tls_ca = "{certificate}"'
+    backend = Backend()
+    cluster = Redis(tls=[*files, "tls-cluster yes"], lines=["cluster-enabled yes", f"cluster-port {house.free_port()}"], database=0)
+    cluster.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+    wait("the cluster is well", lambda: "cluster_state:ok" in cluster.command("CLUSTER", "INFO"))
+    master = Redis(tls=[*files, "tls-replication yes"])
+    sentinel = Sentinel(master, quorum=1, tls=[*files, "tls-replication yes"])
+    password = urllib.parse.quote(PASSWORD, safe="")
+    for url, more in (
+        (f"rediss+cluster://ringway:{password}@127.0.0.1:{cluster.port}", trusted),
+        (f"rediss+sentinel://ringway:{password}@127.0.0.1:{sentinel.port}/main/2", f"{trusted}\n{WATCHED}"),
+    ):
+        a, b = [Node(backend, url, more=more) for _ in range(2)]
+        a.reaches_redis(backend), b.reaches_redis(backend)
+        shared(a, b, f"secured {url.split(':')[0]}")
+        check("a purge is told", a.purge({"all": True})[0] == 200)
+        stranger = Node(backend, url, more=more.replace(trusted, ""))
+        check("an unknown certificate is no Redis", stranger.chat("strange")[0] == "MISS")
+        wait("why is told", lambda: "no secure connection" in stranger.words())
+        a.stop(), b.stop(), stranger.stop()
+
+
 house.run(
     [
         a_new_master_is_found,
@@ -342,6 +367,7 @@ house.run(
         a_key_is_found_wherever_it_goes,
         a_cluster_changes_under_load,
         wrong_words_for_a_cluster_are_no_redis,
+        over_tls,
     ],
     sys.argv[3:],
 )

@@ -98,7 +98,8 @@ class Redis:
 
     def command(self, *parts):
         """One command of the default user, in the database of the nodes; what redis-cli prints."""
-        arguments = [CLI, "-p", str(self.port), "-n", str(self.database), "--raw", *parts]
+        arguments = [CLI, "-p", str(self.port), "-n", str(self.database), "--raw"]
+        arguments += [*(["--tls", "--insecure"] if self.tls else []), *parts]
         return subprocess.run(arguments, capture_output=True, text=True, timeout=20).stdout.strip()
 
     def keys(self):
@@ -150,6 +151,22 @@ class Node(house.Gateway):
 
     def purge(self, what):
         return ask(self.admin_port, "POST", "/v1/purge", what)
+
+
+def certified():
+    """A certificate for 127.0.0.1, and the lines of a server that has it."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-tls-"))
+    house.directories.append(directory)
+    key, certificate = directory / "key.pem", directory / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        + ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=redis"]
+        + ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"],
+        check=True,
+        capture_output=True,
+    )
+    files = [f"tls-cert-file {certificate}", f"tls-key-file {key}", f"tls-ca-cert-file {certificate}"]
+    return certificate, [*files, "tls-auth-clients no"]
 
 
 def wait(what, holds):

@@ -7,16 +7,13 @@ The backend counts its calls and numbers its answers. Standard library only.
 
 import concurrent.futures
 import itertools
-import pathlib
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 
 import house
 from house import ask, check
-from levels import Backend, Node, PASSWORD, Redis, pair, stored, under_load, wait
+from levels import Backend, Node, PASSWORD, Redis, certified, pair, stored, under_load, wait
 
 
 def what_one_node_stored_the_other_serves():
@@ -161,18 +158,8 @@ def a_wrong_password_or_another_server_is_no_redis():
 
 
 def over_tls():
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-tls-"))
-    house.directories.append(directory)
-    key, certificate = directory / "key.pem", directory / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-        + ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=redis"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"],
-        check=True,
-        capture_output=True,
-    )
-    files = [f"tls-cert-file {certificate}", f"tls-key-file {key}", f"tls-ca-cert-file {certificate}"]
-    backend, redis = Backend(), Redis(tls=[*files, "tls-auth-clients no"])
+    certificate, files = certified()
+    backend, redis = Backend(), Redis(tls=files)
     url, trusted = redis.url(scheme="rediss"), f'tls_ca = "{certificate}"'
     a, b = [Node(backend, url, more=trusted) for _ in range(2)]
     a.reaches_redis(backend), b.reaches_redis(backend)
