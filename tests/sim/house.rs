@@ -1,6 +1,7 @@
 //! The gateway of a story: its real cores, each with a listener, its mail and its tick, in the places of a simulated node.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::{Rc, Weak};
@@ -187,6 +188,9 @@ fn snapshot(setup: &Setup, round: &Round) -> Snapshot {
     snapshot
 }
 
+/// A tick, the end of a body that is waited for, and what a close takes.
+const REMOVED_MS: u64 = 3500;
+
 pub struct House {
     pub cores: Vec<Rc<Current>>,
     listeners: Vec<Rc<Listener>>,
@@ -202,6 +206,8 @@ pub struct House {
     pub latest: RefCell<Arc<NodeGeneration>>,
     /// Those that cores have left behind: each ends with the last exchange that holds it.
     former: Rc<RefCell<Vec<Weak<Generation>>>>,
+    /// By core and backend: since when no generation that the core has in force or in use names it, in milliseconds.
+    gone_since: RefCell<BTreeMap<(usize, usize), u64>>,
 }
 
 impl House {
@@ -224,6 +230,7 @@ impl House {
             board: board.clone(),
             latest: RefCell::new(generation.clone()),
             former: Rc::default(),
+            gone_since: RefCell::default(),
         };
         let acknowledged = Acknowledged::new(setup.cores, ledger.clone());
         house.servants.push(world.spawn(Place::Outside, async move {
@@ -366,6 +373,31 @@ impl House {
             }
         }
         self.check_caps();
+    }
+
+    /// Nothing is kept open to a backend that no generation names, in force or in use: connections of removed backends are closed as
+    /// they fall idle. To be asked now and then; not where cores stand still.
+    pub fn check_removed(&self, world: &World, setup: &Setup) {
+        let now_ms = now_us() / 1000;
+        let mut gone_since = self.gone_since.borrow_mut();
+        for (core, current) in self.generations().iter().enumerate() {
+            let former = self.former.borrow();
+            let is_in_use = former.iter().filter_map(Weak::upgrade).any(|former| usize::from(former.id.0) == core);
+            for backend in 0..setup.backends {
+                let is_named = current.snapshot.backends.iter().any(|known| known.name == format!("b{backend}"));
+                if is_named || is_in_use {
+                    gone_since.remove(&(core, backend));
+                    continue;
+                }
+                let since_ms = *gone_since.entry((core, backend)).or_insert(now_ms);
+                let open: usize = homes(backend).iter().map(|home| world.open_to(Place::Core(core), home)).sum();
+                let is_late = now_ms.saturating_sub(since_ms) > REMOVED_MS;
+                assert!(
+                    !is_late || open == 0,
+                    "core {core} keeps {open} connections to backend {backend}, which is gone"
+                );
+            }
+        }
     }
 
     /// Caps are the node's, whichever cores use them; no permit is lost or made on its way between cores.

@@ -96,6 +96,13 @@ impl House {
         self.send(setup, ledger, Round { number, ..Round::first(setup) });
     }
 
+    /// Sends every core a configuration without this backend.
+    pub fn remove(&self, setup: &Setup, ledger: &Ledger, gone: usize) {
+        let number = self.latest.borrow().number + 1;
+        let backends = (0..setup.backends).filter(|backend| *backend != gone).collect();
+        self.send(setup, ledger, Round { number, backends, ..Round::first(setup) });
+    }
+
     fn send(&self, setup: &Setup, ledger: &Ledger, round: Round) {
         let before = self.latest.borrow().clone();
         let next = Arc::new(NodeGeneration::next(&before, parts(setup, &round)));

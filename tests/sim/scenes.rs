@@ -267,6 +267,64 @@ fn a_client_that_takes_nothing_is_cut_and_can_tell() {
 }
 
 #[test]
+fn nothing_is_kept_open_to_a_backend_that_is_gone() {
+    each_seed(20, |world, seed| {
+        // One of the backends speaks HTTP/2.
+        let setup = Setup { backends: 2, http2: 1, ..NODE };
+        let mut story = Story::begin(world, setup, Scenario { reloads: true, ..CROWD });
+        for client in 0..12 {
+            story.invite(PLAIN, vec![prompt(client, WHOLE), prompt(100 + client, STREAMED)]);
+        }
+        // Also while requests run there.
+        if seed % 2 == 0 {
+            story.finish_clients();
+        } else {
+            world.run_ms(between(1, 60));
+        }
+        let open = |story: &Story<'_>, backend: usize| -> usize {
+            let cores = 0..story.setup.cores;
+            cores.map(|core| world.open_to(Place::Core(core), &homes(backend)[0])).sum()
+        };
+        let gone = seed as usize / 2 % 2;
+        assert!(seed % 2 == 1 || open(&story, gone) > 0, "there is something to be closed");
+        story.house.remove(&story.setup, &story.ledger, gone);
+        story.finish_clients();
+        story.check_removed();
+        world.run_ms(4000);
+        story.check_removed();
+        assert_eq!(open(&story, gone), 0);
+        assert!(seed % 2 == 1 || open(&story, 1 - gone) > 0, "that of the other is kept");
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
+fn what_lies_idle_at_a_backend_that_is_gone_is_closed_while_a_request_goes_on_there() {
+    each_seed(20, |world, _| {
+        let setup = Setup { cores: 1, backends: 2, gap_ms: 9000, total_ms: 9000, ..NODE };
+        let mut story = Story::begin(world, setup, Scenario { reloads: true, ..CROWD });
+        for client in 0..12 {
+            story.invite(PLAIN, vec![prompt(client, STREAMED)]);
+        }
+        story.finish_clients();
+        let open = |backend: usize| world.open_to(Place::Core(0), &homes(backend)[0]);
+        assert!(open(0) > 1 && open(1) > 1, "{} and {} lie idle", open(0), open(1));
+        story.fault_profile.set(FaultProfile { only: Some(Act::Hang(When::InBody)), ..story.fault_profile.get() });
+        for client in 0..2 {
+            story.invite(PLAIN, vec![prompt(100 + client, STREAMED)]);
+        }
+        world.run_ms(500);
+        story.house.remove(&story.setup, &story.ledger, 0);
+        world.run_ms(2500);
+        let asked = story.house.generations()[0].counters.flights.get();
+        assert_eq!((asked, open(0)), (2, 1), "round robin: one goes on here, one there");
+        story.calm();
+        story.end();
+    });
+}
+
+#[test]
 fn a_client_may_leave_at_every_await() {
     for form in [WHOLE, STREAMED] {
         for (leader, polls) in (0..60).flat_map(|polls| [(true, polls), (false, polls)]) {

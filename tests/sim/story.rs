@@ -247,6 +247,7 @@ impl<'a> Story<'a> {
                 self.drain();
             }
             self.house.check();
+            self.check_removed();
             self.house.watch(self.world);
             let steps = Cell::new(0);
             let until = between(1, 300);
@@ -255,6 +256,13 @@ impl<'a> Story<'a> {
                 self.house.watch(self.world);
                 steps.get() > until
             });
+        }
+    }
+
+    /// As `House::check_removed`, where that holds.
+    pub fn check_removed(&self) {
+        if !self.scenario.paused_cores {
+            self.house.check_removed(self.world, &self.setup);
         }
     }
 
@@ -363,6 +371,7 @@ impl<'a> Story<'a> {
             self.house.watch(self.world);
             if checks % 64 == 0 {
                 self.house.check();
+                self.check_removed();
             }
             self.clients.iter().all(|&client| !self.world.is_live(client))
         });

@@ -173,6 +173,11 @@ impl Ends {
         self.ends.values().filter(|end| end.place == place).filter_map(|end| end.id).collect()
     }
 
+    pub(super) fn open_to(&self, place: Place, address: &Dial) -> usize {
+        let is_to = |end: &&End| end.place == place && end.id.is_some() && end.address.as_ref() == Some(address);
+        self.ends.values().filter(is_to).count()
+    }
+
     pub(super) fn describe(&self) -> String {
         let line = |(key, end): (&EndKey, &End)| {
             format!(

@@ -129,6 +129,11 @@ impl World {
         self.inner.ends.borrow().open_at(place)
     }
 
+    /// How many sockets of `place` are open, or about to be, to `address`.
+    pub fn open_to(&self, place: Place, address: &Dial) -> usize {
+        self.inner.ends.borrow().open_to(place, address)
+    }
+
     /// Where the live tasks of `place` were spawned in the source.
     pub fn live_tasks(&self, place: Place) -> Vec<&'static Location<'static>> {
         self.inner.tasks.borrow().live.values().filter(|task| task.place == place).map(|task| task.born).collect()
