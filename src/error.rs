@@ -64,6 +64,10 @@ pub enum Failure {
     QueueFull,
     /// The request waited in the queue for longer than `model.timeout_queue`.
     QueueTimeout,
+    /// The request would wait in the queue, or has waited, past the deadline that its client named.
+    DeadlineUnreachable { retry_s: u16 },
+    /// No answer began before the deadline that the client named.
+    DeadlineExceeded,
     /// The backend refused the connection, or connecting timed out.
     BackendConnect,
     /// No secure connection to the backend: certificate, name or protocol mismatch.
@@ -174,6 +178,7 @@ impl Failure {
             NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
             BackendGarbage | BackendTimeout | BackendTruncated | QueueFull | QueueTimeout => Blame::Backend,
             WebSocketIdle => Blame::Client,
+            DeadlineUnreachable { .. } | DeadlineExceeded => Blame::Backend,
             UnknownCoding | BadCoding { .. } => Blame::Client,
             FlightLost | Draining | Internal | MemoryFull => Blame::Gateway,
         }
@@ -186,6 +191,8 @@ impl Failure {
             // Other attempts, backends and fallbacks have been tried already.
             BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Again::No,
             BackendGarbage | BackendTimeout | QueueFull | QueueTimeout => Again::No,
+            // Another client may have more time.
+            DeadlineUnreachable { .. } | DeadlineExceeded => Again::Yes,
             // Detected too late for another attempt.
             BackendTruncated => Again::Yes,
             FlightLost | ClientGone | Lagged | Internal => Again::Yes,
@@ -268,6 +275,14 @@ impl Failure {
             QueueFull => server(503, "queue_full", "Too many requests wait for this model; try again shortly."),
             QueueTimeout => {
                 server(503, "queue_timeout", "The request waited too long in this model's queue; try again shortly.")
+            }
+            DeadlineUnreachable { .. } => server(
+                503,
+                "deadline_unreachable",
+                "The request would have waited in this model's queue for longer than the time-out it names; try again later.",
+            ),
+            DeadlineExceeded => {
+                server(504, "deadline_exceeded", "No answer began within the time-out that the request names.")
             }
             BackendHandshake => server(
                 502,

@@ -34,6 +34,10 @@ pub enum Fault {
     NoBackend,
     QueueFull,
     QueueTimeout,
+    /// The client's deadline passes before its turn comes.
+    TooLate {
+        retry_s: u16,
+    },
     /// The total time for this model's attempts has expired.
     Deadline,
     /// Nobody waits for the answer any more.
@@ -80,7 +84,7 @@ pub const fn again(fault: Fault) -> Again {
         Fault::Status(401 | 403 | 404 | 407) => Again::OtherModel,
         Fault::Status(_) => Again::Never,
         Fault::ContextWindow | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout => Again::OtherModel,
-        Fault::Deadline => Again::OtherModel,
+        Fault::Deadline | Fault::TooLate { .. } => Again::OtherModel,
         Fault::Cancelled => Again::Never,
     }
 }
@@ -90,7 +94,7 @@ pub const fn again(fault: Fault) -> Again {
 pub const fn may_have_acted(fault: Fault) -> bool {
     match fault {
         Fault::Connect | Fault::Handshake | Fault::Refused => false,
-        Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout => false,
+        Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::TooLate { .. } => false,
         Fault::Quota | Fault::ContextWindow | Fault::FirstEvent(EventFault::Overloaded | EventFault::RateLimited) => {
             false
         }

@@ -22,6 +22,7 @@ pub mod breaker;
 
 mod attempts;
 mod budget;
+mod concurrency;
 mod hedge;
 mod latency;
 mod pool;
@@ -40,6 +41,7 @@ pub use breaker::{Breaker, BreakerRules, Check};
 pub use budget::Budget;
 pub use cache::{Cache, Heat, Inserted, Lookup, Restored};
 pub use coalesce::{CoalesceEvent, CoalesceStep, Coalescing, Fit, Group, Patience, Worth};
+pub use concurrency::Concurrency;
 pub use flight::{Flights, Joined};
 pub use hedge::Quantile;
 pub use latency::Latency;

@@ -3,11 +3,14 @@
 //! another of its tenant and priority, or keep one waiting while a permit is free.
 
 mod fair;
+mod rate;
 
 use alloc::vec::Vec;
 
 use self::fair::Fair;
 pub use self::fair::{PASSED_MAX, Place, Who};
+use self::rate::Rate;
+use crate::Millis;
 
 /// Permits, and waiters with the waker `W` of each.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct Queue<W> {
     granted: Vec<Place>,
     /// Those that had to make way, and do not know it yet.
     refused: Vec<Place>,
+    rate: Rate,
 }
 
 /// The result of [`Queue::enter`].
@@ -43,9 +47,17 @@ pub enum Standing {
 }
 
 impl<W> Queue<W> {
-    pub const fn new(permits_max: u32, waiting_max: u32) -> Self {
+    pub fn new(permits_max: u32, waiting_max: u32) -> Self {
         let waiting = Fair::new();
-        Self { permits_max, waiting_max, taken: 0, waiting, granted: Vec::new(), refused: Vec::new() }
+        Self {
+            permits_max,
+            waiting_max,
+            taken: 0,
+            waiting,
+            granted: Vec::new(),
+            refused: Vec::new(),
+            rate: Rate::default(),
+        }
     }
 
     /// Requests a permit.
@@ -61,7 +73,8 @@ impl<W> Queue<W> {
     }
 
     /// Takes a place in the queue, and the waiter to wake that had to make way for it, if the queue is full.
-    pub fn wait(&mut self, who: Who, waiter: W) -> (Place, Option<W>) {
+    pub fn wait(&mut self, who: Who, waiter: W, now: Millis) -> (Place, Option<W>) {
+        self.rate.waits(now);
         let mut displaced = None;
         if !self.has_room()
             && let Some((place, waiter)) = self.waiting.displace()
@@ -96,20 +109,25 @@ impl<W> Queue<W> {
 
     /// Leaves the queue, or returns a granted permit that was not claimed. Returns the waiter to wake if the permit
     /// passes to one.
-    pub fn give_up(&mut self, place: Place) -> Option<W> {
+    pub fn give_up(&mut self, place: Place, now: Millis) -> Option<W> {
         match self.standing(place) {
-            Standing::Granted => return self.leave(),
+            Standing::Granted => return self.leave(now),
             Standing::Refused => {}
-            Standing::Waiting => drop(self.waiting.remove(place)),
+            Standing::Waiting => {
+                drop(self.waiting.remove(place));
+                if self.waiting.len() == 0 {
+                    self.rate.idle(now);
+                }
+            }
         }
         None
     }
 
     /// Returns a permit. Returns the waiter to wake if it passes to one.
-    pub fn leave(&mut self) -> Option<W> {
+    pub fn leave(&mut self, now: Millis) -> Option<W> {
         debug_assert!(self.taken > 0, "a permit is returned once");
         self.taken = self.taken.saturating_sub(1);
-        self.grant()
+        self.grant(now)
     }
 
     /// Changes the number of permits. Then call [`Queue::grant`] until it returns `None`, for the waiters to wake.
@@ -118,11 +136,15 @@ impl<W> Queue<W> {
     }
 
     /// Grants a free permit to the next waiter.
-    pub fn grant(&mut self) -> Option<W> {
+    pub fn grant(&mut self, now: Millis) -> Option<W> {
         if self.taken >= self.permits_max {
             return None;
         }
         let (place, waiter) = self.waiting.pop()?;
+        self.rate.served(now);
+        if self.waiting.len() == 0 {
+            self.rate.idle(now);
+        }
         self.taken += 1;
         self.granted.push(place);
         Some(waiter)
@@ -138,9 +160,10 @@ impl<W> Queue<W> {
         self.waiting.len()
     }
 
-    /// About how many are served before a newcomer, if nobody else comes.
-    pub fn ahead(&self, who: Who) -> u64 {
-        self.waiting.ahead(who)
+    /// About how long a newcomer would wait, by those that are served before it and how fast that goes; none if that is not
+    /// known.
+    pub fn wait_ms(&self, who: Who, now: Millis) -> Option<u64> {
+        self.rate.wait_ms(self.waiting.ahead(who), now)
     }
 
     /// The most urgent priority that waits.

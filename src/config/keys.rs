@@ -399,6 +399,15 @@ const ROWS: &[Key] = &[
     Key { table: Backend, name: "http2_streams_max", kind: Kind::Count { least: 1, most: 10_000 }, absent: Default("100"),
         doc: "Most concurrent requests on one HTTP/2 connection. The server's own limit applies as well.",
         example: "250" },
+    Key { table: Backend, name: "adaptive_concurrency", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether the number of requests that it gets at a time is found from how long it takes to begin its answers, per data \
+              core, between concurrency_min and its connections or streams. Requests beyond that go to other backends of \
+              the model, or wait in their order.",
+        example: "true" },
+    Key { table: Backend, name: "concurrency_min", kind: Kind::Count { least: 1, most: 100_000 }, absent: Default("1"),
+        doc: "With adaptive_concurrency, it gets so many requests at a time in any case, divided over the data cores (at least \
+              one each).",
+        example: "8" },
     Key { table: Backend, name: "fast_open", kind: Kind::Switch, absent: Default("false"),
         doc: "Whether the first bytes are sent with the SYN (TCP Fast Open, RFC 7413). Some networks drop such \
               packets.",

@@ -284,6 +284,7 @@ pub struct Backend {
     pub timeout_stream_content_ms: u64,
     /// For a whole body that flows; `None` for no limit.
     pub timeout_stream_ms: Option<u64>,
+    pub concurrency: ConcurrencyRule,
     pub fast_open: FastOpen,
     /// Whether streams are asked for their token usage.
     pub include_usage: IncludeUsage,
@@ -404,6 +405,16 @@ pub enum Address {
         port: u16,
     },
     Unix(PathBuf),
+}
+
+/// How many requests a backend gets at a time, besides its connections and streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConcurrencyRule {
+    AsConnected,
+    /// Found from how long it takes, and at least so many of the node.
+    Adaptive {
+        least: u32,
+    },
 }
 
 /// Whether `stream_options.include_usage` is put into requests whose client did not ask for it.

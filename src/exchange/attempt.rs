@@ -15,10 +15,12 @@ use super::notes::status_of;
 use super::relay::PendingResponse;
 use super::send::{self, SendFault};
 use super::upstream_request::UpstreamRequest;
+use crate::dialect::facts::Form;
 use crate::net::now_us;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::lease::{self, Wanted};
-use crate::upstream::outcome::outcome;
+use crate::upstream::outcome::{is_overload, outcome};
+use crate::upstream::queue::{self, Felt};
 use crate::upstream::route::Plan;
 use crate::upstream::suspects::Suspects;
 
@@ -43,6 +45,8 @@ pub async fn attempt<'a>(
     let deadlines = Deadlines::begin(&core.snapshot.backends[plan.backend], upstream.form, since_ms);
     let watched = core.upstreams.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
+    let adapts = core.upstreams.backends[plan.backend].concurrency.is_some();
+    let mut sent_us = 0;
     let counted = Attempted::begin(core, upstream, plan.backend);
     let mut span = AttemptSpan::begin(core, upstream, &plan);
     plan.span = span.as_ref().and_then(|span| span.id());
@@ -65,6 +69,10 @@ pub async fn attempt<'a>(
             Ok(lease) => lease,
             Err(fault) => break Err(fault),
         };
+        upstream.was_sent.set(true);
+        if adapts {
+            sent_us = now_us(); // without the wait in our own queue
+        }
         match send::request(core, upstream, &plan, &mut lease, deadlines, lane, flight).await {
             Ok(answer) => {
                 let mut pending = PendingResponse::new(core, upstream, &plan, lease, answer, deadlines, flight);
@@ -101,6 +109,9 @@ pub async fn attempt<'a>(
         Err(fault) => Some(*fault),
     };
     counted.end(fault);
+    if adapts && let Some(felt) = felt(fault, upstream.form, sent_us) {
+        queue::felt(&core.upstreams, plan.backend, felt);
+    }
     if let (Some(mut span), Some(fault)) = (span.take_if(|_| fault.is_some()), fault) {
         span.fail(meter::result(fault), status_of(fault));
     }
@@ -134,5 +145,13 @@ pub async fn attempt<'a>(
             plan.end_with(fault);
             Err(fault.into())
         }
+    }
+}
+
+/// What an attempt says of how much its backend can take.
+fn felt(fault: Option<Fault>, form: Form, sent_us: u64) -> Option<Felt> {
+    match fault {
+        None => Some(Felt::Answered { kind: form as usize, us: now_us().saturating_sub(sent_us) }),
+        Some(fault) => is_overload(fault).then_some(Felt::Overloaded),
     }
 }

@@ -211,7 +211,29 @@ struct Found<'a> {
     permit: QueuePermit,
 }
 
+/// An answer, if it begins before the client's deadline.
 async fn answer<'a>(
+    core: &Rc<Generation>,
+    upstream: &UpstreamRequest,
+    flight: &'a Flight,
+) -> Result<Found<'a>, Failure> {
+    match upstream.deadline_ms {
+        None => from_models(core, upstream, flight).await,
+        Some(at_ms) => {
+            let answer = Box::pin(within(from_models(core, upstream, flight), at_ms.saturating_sub(now_ms())));
+            answer.await.unwrap_or_else(|| match upstream.was_sent.get() {
+                true => Err(Failure::DeadlineExceeded),
+                // Its time in a queue was over in the same moment.
+                false => {
+                    core.counters.queue_expired.add(1);
+                    Err(Failure::DeadlineUnreachable { retry_s: 1 })
+                }
+            })
+        }
+    }
+}
+
+async fn from_models<'a>(
     core: &Rc<Generation>,
     upstream: &UpstreamRequest,
     flight: &'a Flight,
@@ -293,12 +315,12 @@ async fn attempts<'a>(
 ) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
     let settings = &core.snapshot.models[model];
     let asked_us = now_us();
-    let permit = match queue::permit_now(&core.upstreams, At::Model(model), upstream.who) {
+    let permit = match queue::permit_now(&core.upstreams, At::Model(model), upstream.claim) {
         Ok(Some(permit)) => Ok(permit),
         // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
         Ok(None) => {
             let timeout_ms = settings.timeout_queue_ms;
-            let waiting = Box::pin(queue::wait(&core.upstreams, At::Model(model), upstream.who, timeout_ms));
+            let waiting = Box::pin(queue::wait(&core.upstreams, At::Model(model), upstream.claim, timeout_ms));
             flight.unless_abandoned(waiting).await.unwrap_or(Err(Fault::Cancelled))
         }
         Err(fault) => Err(fault),
@@ -306,7 +328,10 @@ async fn attempts<'a>(
     upstream.queued_since(asked_us);
     let permit = match permit {
         Ok(permit) => permit,
-        Err(fault) => return Err(Passed { permit: None, fault, answer: None, then: Then::OtherModel }),
+        Err(fault) => {
+            let then = if now_ms() < upstream.claim.until_ms { Then::OtherModel } else { Then::GiveUp };
+            return Err(Passed { permit: None, fault, answer: None, then });
+        }
     };
     let since_ms = now_ms();
     let rules = Rules {
@@ -322,7 +347,7 @@ async fn attempts<'a>(
     loop {
         flight.alive(core);
         let mut backend = None;
-        let result = match route::plan(&core.upstreams, model, upstream.who, &tried, affinity) {
+        let result = match route::plan(&core.upstreams, model, upstream.claim, &tried, affinity) {
             Ok(plan) => {
                 tried.add(plan.target);
                 backend = Some(plan.backend);
@@ -414,7 +439,7 @@ async fn hedged<'a>(
         if route::has_others(&core.upstreams, model, tried)
             && core.upstreams.models[model].spread.borrow_mut().hedges.withdraw()
             && let Ok(plan) =
-                route::plan(&core.upstreams, model, upstream.who, tried, |balance| upstream.affinity(balance))
+                route::plan(&core.upstreams, model, upstream.claim, tried, |balance| upstream.affinity(balance))
         {
             break plan;
         }

@@ -33,6 +33,7 @@ pub fn failure(fault: Fault) -> Failure {
         Fault::NoBackend => Failure::NoBackend,
         Fault::QueueFull => Failure::QueueFull,
         Fault::QueueTimeout => Failure::QueueTimeout,
+        Fault::TooLate { retry_s } => Failure::DeadlineUnreachable { retry_s },
         Fault::Cancelled => Failure::ClientGone,
     }
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use shards::balancer::hash;
-use shards::{Fault, Who, may_have_acted};
+use shards::{Fault, may_have_acted};
 
 use super::batch::Batch;
 use super::client::ClientConnection;
@@ -20,6 +20,7 @@ use super::trace::TraceContext;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
 use crate::net::{now_ms, now_us};
+use crate::upstream::queue::Claim;
 use crate::wire::http1::{Method, RequestHead};
 
 /// A message up to this is copied to memory of just its size: the buffer it came in, which is in a near cache, serves the
@@ -35,8 +36,12 @@ pub struct UpstreamRequest {
     /// Index of the model in the snapshot.
     pub model: usize,
     pub form: Form,
-    /// Whose turn it waits for.
-    pub who: Who,
+    /// For whom it waits, and how long that makes sense.
+    pub claim: Claim,
+    /// Until when an answer has to have begun, if the client says so.
+    pub deadline_ms: Option<u64>,
+    /// Whether a connection was had for it.
+    pub was_sent: Cell<bool>,
     pub facts: Option<RequestFacts>,
     /// Where the model is named.
     pub named: Option<Named>,
@@ -63,6 +68,7 @@ impl UpstreamRequest {
         model: usize,
         record: &mut RequestRecord,
     ) -> UpstreamRequest {
+        let claim = request.urgency.claim(core, client, record);
         let length = match &request.body {
             BodyPlace::Behind { length } => client.head.length + length,
             BodyPlace::Apart { .. } => client.head.length,
@@ -78,13 +84,15 @@ impl UpstreamRequest {
             endpoint: request.endpoint,
             model,
             form: request.form,
-            who: request.urgency.who(core, record.tenant),
+            claim,
+            deadline_ms: request.urgency.deadline_ms(record.started_us),
             facts: request.facts.take(),
             named: request.named,
             head: std::mem::replace(&mut client.head, core.memory.request_heads.take()),
             request_id: record.request_id,
             trace: record.trace,
             notes: record.notes(core),
+            was_sent: Cell::new(false),
             waited_us: Cell::new(0),
             batch: request.batch.take(),
             message,
@@ -98,6 +106,7 @@ impl UpstreamRequest {
         debug_assert_eq!(body.len(), self.body().len());
         UpstreamRequest {
             head: self.head.clone(),
+            was_sent: Cell::new(false),
             waited_us: Cell::new(0),
             batch: None,
             notes: self.notes.clone(),

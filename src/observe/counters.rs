@@ -88,6 +88,9 @@ pub struct Counters {
     /// Requests rejected because the queue was full, or the wait in it too long.
     pub queue_full: Counter,
     pub queue_timeouts: Counter,
+    /// The same because of the deadline of a request: at once, or when it had passed.
+    pub queue_sheds: Counter,
+    pub queue_expired: Counter,
     /// How often this core's own requests took backends out of service and put them back.
     pub trips: Counter,
     pub restorations: Counter,
@@ -335,6 +338,8 @@ pub struct BackendCounters {
     pub connections_busy: Counter,
     pub http2_connections: Counter,
     pub http2_streams: Counter,
+    /// How many requests it gets at a time, where that is found from how long it takes; else 0.
+    pub concurrency_limit: Counter,
 }
 
 impl Default for BackendCounters {
@@ -349,6 +354,7 @@ impl Default for BackendCounters {
             connections_busy: Counter::default(),
             http2_connections: Counter::default(),
             http2_streams: Counter::default(),
+            concurrency_limit: Counter::default(),
         }
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use shards::breaker::{Change, State};
-use shards::{Breaker, BreakerRules, CoreId, Latency, Millis, Pool, PoolBounds, Queue, StreamBounds};
+use shards::{Breaker, BreakerRules, Concurrency, CoreId, Latency, Millis, Pool, PoolBounds, Queue, StreamBounds};
 
 use super::lately::Lately;
 use super::node::{BackendId, NodeBackend};
 use super::permits::{Cap, CorePermits, Sharing, streams_max};
 use super::shared::SharedConnections;
-use crate::config::snapshot::{Backend, Protocol};
+use crate::config::snapshot::{Backend, ConcurrencyRule, Protocol};
 use crate::net::tls::{Agreed, TlsContext, TlsError};
 use crate::net::{Dial, Duplex};
 use crate::observe::counters::BackendCounters;
@@ -43,6 +43,8 @@ pub struct BackendState {
     /// This core's permits of the node's cap, and who waits for one.
     pub permits: CorePermits,
     pub queue: RefCell<Queue<Waker>>,
+    /// How many requests it gets at a time, where that is to be found.
+    pub concurrency: Option<RefCell<Concurrency>>,
     pub breaker: RefCell<Breaker>,
     pub latency: RefCell<Latency>,
     /// When it last answered a request well.
@@ -86,6 +88,15 @@ impl BackendState {
             slow_start_ms: health.slow_start_ms,
         };
         let permits = CorePermits::new(node.permits.clone());
+        let concurrency = match settings.concurrency {
+            ConcurrencyRule::AsConnected => None,
+            ConcurrencyRule::Adaptive { least } => {
+                let cap = Cap::of_backend(settings);
+                let most = if cap.sharing == Sharing::Lent { cap.most } else { share(cap.most) };
+                Some(RefCell::new(Concurrency::new(share(least), most)))
+            }
+        };
+        let limit = concurrency.as_ref().map_or(u32::MAX, |found| found.borrow().limit());
         Ok(BackendState {
             pool: RefCell::new(Pool::new(pool, addresses.clone())),
             streams: SharedConnections::new(streams, addresses.clone(), share(settings.http2_connections.min) as usize),
@@ -95,7 +106,8 @@ impl BackendState {
             agreed: Cell::new(None),
             next_address: Cell::new(0),
             // Bounded by the queues in front of it.
-            queue: RefCell::new(Queue::new(permits.held(), u32::MAX)),
+            queue: RefCell::new(Queue::new(permits.held().min(limit), u32::MAX)),
+            concurrency,
             permits,
             breaker: RefCell::new(Breaker::new(rules)),
             latency: RefCell::new(Latency::new(LATENCY_HALF_LIFE_MS)),
@@ -119,6 +131,16 @@ impl BackendState {
     /// This core's numbers of it.
     pub fn counters(&self) -> &BackendCounters {
         &self.node.counters[self.core]
+    }
+
+    /// How many requests of this core it gets at a time; beyond all bounds where that is not looked for.
+    pub fn limit(&self) -> u32 {
+        self.concurrency.as_ref().map_or(u32::MAX, |found| found.borrow().limit())
+    }
+
+    /// Whether it gets as many as it may, and more would have to wait.
+    pub fn is_full(&self) -> bool {
+        self.concurrency.is_some() && self.queue.borrow().taken() >= self.limit()
     }
 
     /// Requests in flight of this core.
@@ -184,10 +206,11 @@ impl BackendState {
         let (connections, streams) = self.streams.counts();
         of.http2_connections.set(connections);
         of.http2_streams.set(streams);
+        of.concurrency_limit.set(self.concurrency.as_ref().map_or(0, |found| u64::from(found.borrow().limit())));
     }
 
     /// It has agreed to what is spoken: that decides how many requests it may have at a time.
-    pub fn learn(&self, settings: &Backend, agreed: Agreed) {
+    pub fn learn(&self, settings: &Backend, agreed: Agreed, now: Millis) {
         if self.agreed.replace(Some(agreed)) == Some(agreed) {
             return;
         }
@@ -196,8 +219,8 @@ impl BackendState {
             Agreed::Http2 => streams_max(settings),
         };
         let mut queue = self.queue.borrow_mut();
-        queue.resize(self.permits.divide(most));
-        while let Some(next) = queue.grant() {
+        queue.resize(self.permits.divide(most).min(self.limit()));
+        while let Some(next) = queue.grant(now) {
             next.wake();
         }
     }

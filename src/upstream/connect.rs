@@ -190,7 +190,7 @@ pub async fn open(upstreams: &Upstreams, backend: usize, deadlines: Deadlines) -
     let (opened, agreed) = open_with(upstreams, backend, upstreams.backends[backend].tls.as_ref(), deadlines).await?;
     Ok(match (agreed, settings.protocol) {
         (Some(agreed), _) => {
-            upstreams.backends[backend].learn(settings, agreed);
+            upstreams.backends[backend].learn(settings, agreed, upstreams.now());
             match agreed {
                 Agreed::Http1 => Fresh::Http1(opened),
                 Agreed::Http2 => Fresh::Http2(opened),

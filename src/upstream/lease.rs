@@ -67,7 +67,7 @@ pub struct Lease {
 /// Leases a connection for `plan` that is there already. `None`: something has to be waited for, as [`connection`] does.
 /// Errors: too many wait already.
 pub fn connection_now(upstreams: &Rc<Upstreams>, plan: &Plan, wanted: Wanted) -> Result<Option<Lease>, Fault> {
-    let Some(permit) = queue::permit_now(upstreams, At::Backend(plan.backend), plan.who)? else { return Ok(None) };
+    let Some(permit) = queue::permit_now(upstreams, At::Backend(plan.backend), plan.claim)? else { return Ok(None) };
     let mut lease = Lease::new(upstreams, plan.backend, permit);
     Ok((lease.find_stream() || wanted == Wanted::Any && lease.find_idle()).then_some(lease))
 }
@@ -144,12 +144,12 @@ pub async fn own_connection(upstreams: &Rc<Upstreams>, plan: &Plan, deadlines: D
 /// The right to one of the backend's connections, waiting for one.
 async fn permit(upstreams: &Rc<Upstreams>, plan: &Plan, deadlines: Deadlines) -> Result<QueuePermit, Fault> {
     let at = At::Backend(plan.backend);
-    match queue::permit_now(upstreams, at, plan.who)? {
+    match queue::permit_now(upstreams, at, plan.claim)? {
         Some(permit) => Ok(permit),
         None => {
             let patience_ms = upstreams.snapshot.models[plan.model].timeout_queue_ms;
             let left_ms = deadlines.head_ms.saturating_sub(now_ms());
-            Box::pin(queue::wait(upstreams, at, plan.who, patience_ms.min(left_ms))).await
+            Box::pin(queue::wait(upstreams, at, plan.claim, patience_ms.min(left_ms))).await
         }
     }
 }

@@ -208,7 +208,8 @@ fn is_same_backend(one: &Backend, other: &Backend) -> bool {
         (health.errors_in_row, health.error_percent, health.eject_ms, health.probes, health.slow_start_ms)
     };
     let bounds = |backend: &Backend| {
-        (backend.connections, backend.http2_connections, backend.http2_streams, backend.timeout_idle_ms)
+        let idle_ms = backend.timeout_idle_ms;
+        (backend.connections, backend.http2_connections, backend.http2_streams, idle_ms, backend.concurrency)
     };
     (&one.address, &one.authority, one.protocol) == (&other.address, &other.authority, other.protocol)
         && rules(one) == rules(other)

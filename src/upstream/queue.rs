@@ -13,17 +13,27 @@ use shards::{Enter, Fault, Place, Queue, Standing, Who};
 use super::message::UpstreamMessage;
 use super::permits::CorePermits;
 use super::upstreams::{Done, Upstreams};
-use crate::net::{sleep_ms, spawn};
+use crate::net::{now_ms, sleep_ms, spawn};
 
 /// How often a core on which requests wait looks for permits that other cores have returned. A wake-up by message would cost
 /// one per request while every core is at its limit.
 const BORROW_MS: u64 = 2;
+
+/// Longest wait that a client is told: OpenAI's libraries heed no longer one.
+const RETRY_MAX_S: u64 = 60;
 
 /// Which queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     Model(usize),
     Backend(usize),
+}
+
+/// For whom a permit is asked, and until when it is of use, on the clock of deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub who: Who,
+    pub until_ms: u64,
 }
 
 /// Somebody's permit; the next one's when it is dropped.
@@ -33,12 +43,13 @@ pub struct QueuePermit {
 }
 
 /// A permit, if it is had without waiting. Errors: the queue is full.
-pub fn permit_now(upstreams: &Rc<Upstreams>, at: At, who: Who) -> Result<Option<QueuePermit>, Fault> {
+pub fn permit_now(upstreams: &Rc<Upstreams>, at: At, claim: Claim) -> Result<Option<QueuePermit>, Fault> {
     let (mut queue, permits) = (queue(upstreams, at).borrow_mut(), permits(upstreams, at));
-    if queue.waiting() == 0 && queue.taken() >= permits.held() && permits.take() {
-        queue.resize(permits.held());
+    if queue.waiting() == 0 && queue.taken() >= permits.held() && queue.taken() < limit(upstreams, at) && permits.take()
+    {
+        fit(upstreams, at, &mut queue);
     }
-    let entered = queue.enter(who);
+    let entered = queue.enter(claim.who);
     drop(queue);
     match entered {
         Enter::Go => Ok(Some(QueuePermit { upstreams: upstreams.clone(), at })),
@@ -50,10 +61,12 @@ pub fn permit_now(upstreams: &Rc<Upstreams>, at: At, who: Who) -> Result<Option<
     }
 }
 
-/// Waits for a permit where there was none at once. Errors: the wait takes too long, or the place is given to another one.
-pub async fn wait(upstreams: &Rc<Upstreams>, at: At, who: Who, timeout_ms: u64) -> Result<QueuePermit, Fault> {
+/// Waits for a permit where there was none at once. Errors: the wait takes too long, would take longer than the client has
+/// time, or the place is given to another one.
+pub async fn wait(upstreams: &Rc<Upstreams>, at: At, claim: Claim, timeout_ms: u64) -> Result<QueuePermit, Fault> {
     let mut waiting: Option<Waiting<'_>> = None;
-    let mut too_late = pin!(sleep_ms(timeout_ms));
+    let left_ms = claim.until_ms.saturating_sub(now_ms());
+    let mut too_late = pin!(sleep_ms(timeout_ms.min(left_ms)));
     poll_fn(|context| {
         let mut queue = queue(upstreams, at).borrow_mut();
         match &mut waiting {
@@ -74,7 +87,12 @@ pub async fn wait(upstreams: &Rc<Upstreams>, at: At, who: Who, timeout_ms: u64) 
                 drop(queue);
             }
             none => {
-                let (place, displaced) = queue.wait(who, context.waker().clone());
+                let now = upstreams.now();
+                if let Some(wait_ms) = queue.wait_ms(claim.who, now).filter(|wait_ms| *wait_ms > left_ms) {
+                    upstreams.core.counters.queue_sheds.add(1);
+                    return Poll::Ready(Err(too_late_by(wait_ms.saturating_sub(left_ms))));
+                }
+                let (place, displaced) = queue.wait(claim.who, context.waker().clone(), now);
                 drop(queue);
                 *none = Some(Waiting { upstreams, at, place, over: false });
                 displaced.into_iter().for_each(Waker::wake);
@@ -82,12 +100,21 @@ pub async fn wait(upstreams: &Rc<Upstreams>, at: At, who: Who, timeout_ms: u64) 
             }
         }
         if too_late.as_mut().poll(context).is_ready() {
+            if left_ms <= timeout_ms {
+                upstreams.core.counters.queue_expired.add(1);
+                return Poll::Ready(Err(too_late_by(left_ms)));
+            }
             upstreams.core.counters.queue_timeouts.add(1);
             return Poll::Ready(Err(Fault::QueueTimeout));
         }
         Poll::Pending
     })
     .await
+}
+
+/// When to try again is told by how much time was missing: that is how long the queue takes to become short enough.
+fn too_late_by(ms: u64) -> Fault {
+    Fault::TooLate { retry_s: ms.div_ceil(1000).clamp(1, RETRY_MAX_S) as u16 }
 }
 
 /// A place in a queue; given up when it is dropped before its permit.
@@ -101,7 +128,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.over {
-            let next = queue(self.upstreams, self.at).borrow_mut().give_up(self.place);
+            let next = queue(self.upstreams, self.at).borrow_mut().give_up(self.place, self.upstreams.now());
             next.into_iter().for_each(Waker::wake);
         }
     }
@@ -115,9 +142,9 @@ impl Drop for QueuePermit {
         let mut queue = queue(upstreams, at).borrow_mut();
         if leaves {
             permits.keep(permits.held() - 1);
-            queue.resize(permits.held());
+            fit(upstreams, at, &mut queue);
         }
-        let next = queue.leave();
+        let next = queue.leave(upstreams.now());
         drop(queue);
         next.into_iter().for_each(Waker::wake);
         settle(upstreams, at);
@@ -126,7 +153,9 @@ impl Drop for QueuePermit {
 
 /// Begins to borrow for the requests that wait in this queue.
 fn look_elsewhere(upstreams: &Rc<Upstreams>, at: At) {
-    if !permits(upstreams, at).are_lent() || !permits(upstreams, at).begin_wanting() {
+    // Below its limit: permits of other cores are of no use to it otherwise.
+    let is_limited = queue(upstreams, at).borrow().taken() >= limit(upstreams, at);
+    if is_limited || !permits(upstreams, at).are_lent() || !permits(upstreams, at).begin_wanting() {
         return;
     }
     if let At::Backend(backend) = at {
@@ -149,12 +178,14 @@ async fn borrow(upstreams: Rc<Upstreams>) {
         for at in all(&upstreams) {
             let (mut queue, permits) = (queue(&upstreams, at).borrow_mut(), permits(&upstreams, at));
             let mut woken = Vec::new();
-            while queue.waiting() > 0 && permits.take() {
-                queue.resize(permits.held());
-                woken.extend(queue.grant());
+            let limit = limit(&upstreams, at);
+            while queue.waiting() > 0 && queue.taken() < limit && permits.take() {
+                fit(&upstreams, at, &mut queue);
+                woken.extend(queue.grant(upstreams.now()));
             }
             match queue.waiting() {
                 0 => permits.end_wanting(),
+                _ if queue.taken() >= limit => permits.end_wanting(),
                 _ => waits |= permits.are_lent(),
             }
             drop(queue);
@@ -173,7 +204,7 @@ fn settle(upstreams: &Upstreams, at: At) {
     let mut queue = queue(upstreams, at).borrow_mut();
     if permits.are_lent() && queue.waiting() == 0 {
         permits.keep(queue.taken().max(open(upstreams, at)));
-        queue.resize(permits.held());
+        fit(upstreams, at, &mut queue);
     }
 }
 
@@ -224,7 +255,7 @@ pub fn make_room(upstreams: &Upstreams, backend: usize) {
 }
 
 /// Who opens connections ahead of need.
-const NOBODY: Who = Who { priority: u8::MAX, tenant: u32::MAX, weight: 1 };
+const NOBODY: Claim = Claim { who: Who { priority: u8::MAX, tenant: u32::MAX, weight: 1 }, until_ms: u64::MAX };
 
 /// A permit to open a connection ahead of need: none if it is wanted for requests, here or on another core.
 pub fn permit_to_warm(upstreams: &Rc<Upstreams>, backend: usize) -> Option<QueuePermit> {
@@ -240,9 +271,50 @@ pub fn permit_to_warm(upstreams: &Rc<Upstreams>, backend: usize) -> Option<Queue
         if !permits.take() {
             return None;
         }
-        queue(upstreams, at).borrow_mut().resize(permits.held());
+        fit(upstreams, at, &mut queue(upstreams, at).borrow_mut());
     }
     Some(permit)
+}
+
+/// How a request to a backend with a limit that is found went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Felt {
+    /// Its answer began so long after it was sent; which kind of answer.
+    Answered { kind: usize, us: u64 },
+    /// It said that it has too much, or did not answer in time.
+    Overloaded,
+}
+
+/// Lets a backend's limit follow. For those that have one.
+pub fn felt(upstreams: &Rc<Upstreams>, backend: usize, felt: Felt) {
+    let (of, at) = (&upstreams.backends[backend], At::Backend(backend));
+    let Some(concurrency) = &of.concurrency else { return };
+    let mut queue = of.queue.borrow_mut();
+    match felt {
+        Felt::Answered { kind, us } => concurrency.borrow_mut().answered(kind, us, queue.taken()),
+        Felt::Overloaded => concurrency.borrow_mut().overloaded(),
+    }
+    fit(upstreams, at, &mut queue);
+    let mut woken = Vec::new();
+    woken.extend(std::iter::from_fn(|| queue.grant(upstreams.now())));
+    let waits = queue.waiting() > 0;
+    drop(queue);
+    woken.into_iter().for_each(Waker::wake);
+    if waits {
+        look_elsewhere(upstreams, at);
+    }
+}
+
+/// Lets a queue give out the permits of this core, as far as the limit allows.
+fn fit(upstreams: &Upstreams, at: At, queue: &mut Queue<Waker>) {
+    queue.resize(permits(upstreams, at).held().min(limit(upstreams, at)));
+}
+
+fn limit(upstreams: &Upstreams, at: At) -> u32 {
+    match at {
+        At::Model(_) => u32::MAX,
+        At::Backend(backend) => upstreams.backends[backend].limit(),
+    }
 }
 
 fn permits(upstreams: &Upstreams, at: At) -> &CorePermits {

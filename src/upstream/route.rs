@@ -6,12 +6,13 @@ use std::rc::Rc;
 
 use shards::balancer::{first_tier, least, two_choices};
 use shards::breaker::{Change, Gate, Outcome, Pass, State, WHOLE_SHARE};
-use shards::{Breaker, Fault, Millis, Who};
+use shards::{Breaker, Fault, Millis};
 
 use super::message::{HealthNews, UpstreamMessage};
 use super::outcome::{is_failing, is_late, outcome};
+use super::queue::Claim;
 use super::upstreams::Upstreams;
-use crate::config::snapshot::Balance;
+use crate::config::snapshot::{Balance, Target};
 use crate::dialect::facts::Form;
 use crate::net::random_u64;
 
@@ -20,7 +21,7 @@ pub struct Plan {
     upstreams: Rc<Upstreams>,
     pub model: usize,
     /// For whom it is.
-    pub who: Who,
+    pub claim: Claim,
     /// Index of the target in the model.
     pub target: usize,
     /// Index of the backend in the snapshot.
@@ -53,7 +54,7 @@ impl Tried {
 pub fn plan(
     upstreams: &Rc<Upstreams>,
     model: usize,
-    who: Who,
+    claim: Claim,
     tried: &Tried,
     affinity: impl FnOnce(&Balance) -> u64,
 ) -> Result<Plan, Fault> {
@@ -86,6 +87,9 @@ pub fn plan(
             spread.shares[target] = if open { to.weight.saturating_mul(WHOLE_SHARE) } else { 0 };
         }
     }
+    if upstreams.adapts {
+        prefer_room(upstreams, targets, &mut spread.shares);
+    }
     let shares = &spread.shares;
     let tier = first_tier(&spread.tiers, |target| shares[target]).ok_or(Fault::NoBackend)?;
     let weight = |target: usize| if spread.tiers[target] == tier { shares[target] } else { 0 };
@@ -116,7 +120,7 @@ pub fn plan(
     Ok(Plan {
         upstreams: upstreams.clone(),
         model,
-        who,
+        claim,
         target,
         backend,
         span: None,
@@ -124,6 +128,14 @@ pub fn plan(
         pass,
         term,
     })
+}
+
+/// Leaves backends out that have as many requests as they get, if another one has room.
+fn prefer_room(upstreams: &Upstreams, targets: &[Target], shares: &mut [u32]) {
+    let is_full = |target: usize| upstreams.backends[targets[target].backend].is_full();
+    if (0..shares.len()).any(|target| shares[target] > 0 && !is_full(target)) {
+        (0..shares.len()).filter(|target| is_full(*target)).for_each(|target| shares[target] = 0);
+    }
 }
 
 /// Whether a target of `model` is in service that was not `tried`.

@@ -60,6 +60,8 @@ pub struct Upstreams {
     pub backends: Vec<Rc<BackendState>>,
     pub models: Vec<Rc<ModelState>>,
     node: Arc<NodeGeneration>,
+    /// Whether there is a backend with a limit that is found.
+    pub adapts: bool,
     /// Whether a task looks for permits that other cores return.
     pub borrowing: Cell<bool>,
     /// When the other cores' counts were last looked at.
@@ -98,6 +100,7 @@ impl Upstreams {
         });
         Ok(Upstreams {
             models: models.collect(),
+            adapts: backends.iter().any(|backend| backend.concurrency.is_some()),
             backends,
             borrowing: Cell::new(false),
             looked: Cell::new(None),

@@ -1,10 +1,13 @@
-//! Who is served first where requests wait: by priority, then fairly over tenants.
+//! Who is served first where requests wait: by priority, then fairly over tenants; and who does not wait, because it has no
+//! time. How many requests a backend gets, where that is found.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use super::kit::*;
 
-/// A backend that holds its first request until the gate opens.
+/// A backend that holds some requests until the gate opens.
 fn gated() -> (Backend, Arc<Barrier>) {
     let gate = Arc::new(Barrier::new(2));
     let held = gate.clone();
@@ -128,4 +131,162 @@ fn a_priority_that_cannot_be_read_is_refused() {
     asking(&gateway, "x-request-priority: 9\r\n", "x").response().expect(200);
     let head = backend.requests()[0].head.to_ascii_lowercase();
     assert!(!head.contains("x-request-priority"), "{head}");
+}
+
+#[test]
+fn who_would_wait_for_too_long_is_refused_at_once() {
+    let (backend, gate) = gated();
+    let gateway = one_at_a_time(&backend, "").start();
+    // How fast the queue is served is seen from one that waited.
+    let mut first = asking(&gateway, "", "held at first");
+    backend.await_requests(1);
+    let mut second = asking(&gateway, "", "second");
+    await_waiting(&gateway, 1);
+    gate.wait();
+    first.response().expect(200);
+    second.response().expect(200);
+    let mut third = asking(&gateway, "", "held once more");
+    backend.await_requests(3);
+    let refused = asking(&gateway, "x-request-timeout: 1ms\r\n", "in a hurry").response().expect(503);
+    assert_eq!(refused.code(), "deadline_unreachable");
+    let seconds: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    assert_eq!(metric(&gateway, r#"ringway_queue_rejections_total{reason="deadline"}"#), 1);
+    let mut patient = asking(&gateway, "x-request-timeout: 25s\r\n", "patient");
+    await_waiting(&gateway, 1);
+    gate.wait();
+    third.response().expect(200);
+    patient.response().expect(200);
+    assert_eq!(backend.count(), 4);
+}
+
+#[test]
+fn whose_time_is_over_leaves_the_queue() {
+    let (backend, gate) = gated();
+    let gateway = one_at_a_time(&backend, "").start();
+    let mut first = asking(&gateway, "", "held");
+    backend.await_requests(1);
+    for (count, fields) in ["x-request-timeout: 0.05\r\n", "x-stainless-read-timeout: 0.05\r\n"].into_iter().enumerate()
+    {
+        let refused = asking(&gateway, fields, "waits").response().expect(503);
+        assert_eq!((refused.code().as_str(), refused.field("retry-after")), ("deadline_unreachable", Some("1")));
+        assert_eq!(metric(&gateway, r#"ringway_queue_rejections_total{reason="expired"}"#), count as u64 + 1);
+    }
+    await_waiting(&gateway, 0);
+    gate.wait();
+    first.response().expect(200);
+    // The next one does not find its permit with one that has left.
+    asking(&gateway, "", "next").response().expect(200);
+    assert_eq!(backend.count(), 2);
+}
+
+#[test]
+fn attempts_end_at_the_deadline_and_no_backend_is_blamed() {
+    let backend = Backend::run(|peer| {
+        while let Some(request) = peer.request() {
+            match request.text().contains("never") {
+                true => peer.await_close(),
+                false => _ = peer.write(echo(&request)),
+            }
+        }
+    });
+    let gateway = Setup::bare()
+        .backend("b", &backend, "eject_errors = 1\neject_time = \"1h\"")
+        .model("m", "backends = [\"b\"]\nretries = 5")
+        .start();
+    for what in [question("never"), streamed_question("never, and streamed")] {
+        let mut client = gateway.client();
+        client.send(post_with(CHAT, "x-request-timeout: 50ms\r\n", &what));
+        assert_eq!(client.response().expect(504).code(), "deadline_exceeded");
+    }
+    backend.await_left(2);
+    asking(&gateway, "x-request-timeout: 25\r\n", "at once").response().expect(200);
+    assert_eq!(backend.count(), 3);
+}
+
+#[test]
+fn a_time_out_that_cannot_be_read_is_refused() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).start();
+    for value in ["", "soon", "0", "-5", "1m", "86401", "1.2345", "30, 40"] {
+        let refused = asking(&gateway, &format!("x-request-timeout: {value}\r\n"), "x").response().expect(400);
+        assert!(refused.text().contains("x-request-timeout"), "{value}: {}", refused.text());
+    }
+    asking(&gateway, "x-request-timeout: 1\r\nx-request-timeout: 1\r\n", "x").response().expect(400);
+    assert_eq!(backend.count(), 0);
+    // Not written for this gateway: what is strange in it means nothing.
+    for value in ["", "never", "0", "600.0"] {
+        asking(&gateway, &format!("x-stainless-read-timeout: {value}\r\n"), "x").response().expect(200);
+    }
+}
+
+fn limit_of(gateway: &Gateway, backend: usize) -> serde_json::Value {
+    let mut admin = Client::connect(gateway.admin.unwrap());
+    admin.send("GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let status: serde_json::Value = serde_json::from_str(admin.response().expect(200).text()).unwrap();
+    status["backends"][backend]["concurrency_limit"].clone()
+}
+
+/// Answers nothing until it is open.
+fn closed(open: &Arc<AtomicBool>) -> Backend {
+    let open = open.clone();
+    Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            while !open.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            peer.write(echo(&request));
+        }
+    })
+}
+
+#[test]
+fn a_backend_at_its_limit_leaves_the_rest_to_others_and_then_lets_it_wait() {
+    let open = Arc::new(AtomicBool::new(false));
+    let (one, other) = (closed(&open), closed(&open));
+    let adaptive = "adaptive_concurrency = true\nconnections_min = 0";
+    let gateway = Setup::bare()
+        .admin("listen = \"127.0.0.1:0\"")
+        .backend("b", &one, &format!("{adaptive}\nweight = 100"))
+        .backend("c", &other, "connections_min = 0")
+        .backend("d", &other, adaptive)
+        .model("m", "backends = [\"b\", \"c\"]\nbalance = \"round-robin\"")
+        .model("n", "backends = [\"d\"]")
+        .start();
+    // By weight, one alone would get them all.
+    let mut clients: Vec<_> = (0..20).map(|number| asking(&gateway, "", &format!("{number}"))).collect();
+    one.await_requests(8);
+    other.await_requests(12);
+    assert_eq!((one.count(), other.count()), (8, 12));
+    // Nowhere else to go: they wait.
+    for number in 0..12 {
+        let mut client = gateway.client();
+        client.send(post(CHAT, &question(&format!("n {number}")).replace("\"m\"", "\"n\"")));
+        clients.push(client);
+    }
+    other.await_requests(20);
+    eventually("the limit is shown", || limit_of(&gateway, 0) == 8 && limit_of(&gateway, 2) == 8);
+    assert_eq!((limit_of(&gateway, 1), other.count()), (serde_json::Value::Null, 20));
+    assert_eq!(metric(&gateway, r#"ringway_backend_concurrency_limit{backend="d"}"#), 8);
+    open.store(true, Ordering::SeqCst);
+    clients.iter_mut().for_each(|client| drop(client.response().expect(200)));
+    assert_eq!((one.count(), other.count()), (8, 24));
+}
+
+#[test]
+fn a_backend_that_has_too_much_gets_less() {
+    let backend = Backend::answering(|_| answer(503, "{}"));
+    let gateway = Setup::bare()
+        .admin("listen = \"127.0.0.1:0\"")
+        .backend(
+            "b",
+            &backend,
+            "adaptive_concurrency = true\nconcurrency_min = 3\neject_errors = 1000\neject_error_percent = 0",
+        )
+        .model("m", "backends = [\"b\"]\nretries = 0")
+        .start();
+    for number in 0..20 {
+        asking(&gateway, "", &format!("{number}")).response().expect(503);
+    }
+    eventually("the limit is at its least or near", || limit_of(&gateway, 0).as_u64().is_some_and(|limit| limit <= 6));
 }

@@ -77,6 +77,8 @@ pub struct Wish {
     pub prompt: u64,
     pub form: Form,
     pub directive: Option<&'static str>,
+    /// How urgent it is, as a field of its head.
+    pub urgency: Option<&'static str>,
 }
 
 pub struct Client {
@@ -237,6 +239,9 @@ fn ask(ledger: &Ledger, tenant: usize, key: Option<&str>, habit: Habit, wish: Wi
     }
     if let Some(directive) = wish.directive {
         head.push_str(&format!("Cache-Control: {directive}\r\n"));
+    }
+    if let Some(field) = wish.urgency {
+        head.push_str(&format!("{field}\r\n"));
     }
     let mut body = Vec::new();
     if content.is_empty() {

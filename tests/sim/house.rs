@@ -55,6 +55,8 @@ pub struct Setup {
     pub eject_errors: u32,
     /// How long expired answers may serve in need.
     pub stale_ms: u64,
+    /// How many requests a backend gets is found.
+    pub adapts: bool,
     pub log: bool,
     /// What each tenant may spend.
     pub limits: TenantLimits,
@@ -149,6 +151,9 @@ fn snapshot(setup: &Setup, round: &Round) -> Snapshot {
             setup.eject_errors,
             setup.turns.map_or(1000, |(turns, _)| turns) + round.connections_more,
         ));
+        if setup.adapts {
+            text.push_str("adaptive_concurrency = true\n");
+        }
         if setup.speaks(index) == Speaks::Http2 {
             let (connections, streams) = setup.streams;
             text.push_str(&format!(
@@ -176,7 +181,9 @@ fn snapshot(setup: &Setup, round: &Round) -> Snapshot {
     for &tenant in &round.tenants {
         let hash: String = Sha256::digest(key(tenant)).iter().map(|byte| format!("{byte:02x}")).collect();
         text.push_str(&format!(
-            "[[tenant]]\nname = \"t{tenant}\"\nkeys = [\"sha256:{hash}\"]\n{}",
+            "[[tenant]]\nname = \"t{tenant}\"\nkeys = [\"sha256:{hash}\"]\npriority = {}\nweight = {}\n{}",
+            tenant % 2 * 5,
+            tenant + 1,
             setup.limits.lines()
         ));
     }
@@ -368,6 +375,9 @@ impl House {
                     pool.check();
                 }
                 backend.queue.borrow().check();
+                if let Some(found) = &backend.concurrency {
+                    found.borrow().check();
+                }
                 backend.breaker.borrow().check();
                 backend.streams.check();
             }

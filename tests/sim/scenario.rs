@@ -18,6 +18,8 @@ pub struct Scenario {
     pub odd_clients: bool,
     /// Clients leave.
     pub leavers: bool,
+    /// Requests name time-outs that are too short.
+    pub hurried: bool,
     pub directives: bool,
     /// Requests that are no prompts come between.
     pub probe_requests: bool,
@@ -44,7 +46,13 @@ pub struct Scenario {
 impl Scenario {
     /// Whether nothing goes wrong.
     pub fn is_calm(&self) -> bool {
-        !(self.faulty_backends || self.unreachable || self.paused_cores || self.leavers || self.drains || self.crashes)
+        !(self.faulty_backends
+            || self.unreachable
+            || self.paused_cores
+            || self.leavers
+            || self.hurried
+            || self.drains
+            || self.crashes)
     }
 }
 
@@ -86,6 +94,7 @@ fn draw(scenario: &Scenario) -> Setup {
         hedge: if chance(25) { pick(&[5, 50]) } else { 0 },
         turns: if scenario.is_calm() { None } else { pick(&[None, None, Some((1, 2)), Some((3, 0)), Some((4, 20))]) },
         eject_errors: pick(&[1, 3, 5, 1000]),
+        adapts: !scenario.is_calm() && chance(40),
         stale_ms: pick(&[0, 60_000]),
         log: chance(30),
         http2: pick(&[0, 0, between(0, backends), backends]) as usize,
@@ -108,6 +117,7 @@ pub fn scenario() -> Scenario {
         prompts: pick(&[1, 1, 3, 10]),
         odd_clients: chance(50),
         leavers: !calm && chance(50),
+        hurried: !calm && chance(60),
         directives: chance(30),
         probe_requests: chance(30),
         faulty_backends: !calm && chance(60),
@@ -175,5 +185,12 @@ pub fn wish(scenario: &Scenario, setup: &Setup, form: Form) -> Wish {
         5 => ProbeRequest::WrongMethod,
         _ => ProbeRequest::Prompt,
     };
-    Wish { probe_request, prompt, form, directive }
+    let urgency = match between(0, 9) {
+        0..=2 => Some(pick(&["x-request-priority: batch", "x-request-priority: 2", "x-request-timeout: 60"])),
+        3..=5 if scenario.hurried => {
+            Some(pick(&["x-request-timeout: 1ms", "x-request-timeout: 100ms", "x-request-timeout: 1.5"]))
+        }
+        _ => None,
+    };
+    Wish { probe_request, prompt, form, directive, urgency }
 }

@@ -35,6 +35,7 @@ pub const NODE: Setup = Setup {
     turns: None,
     eject_errors: 5,
     stale_ms: 0,
+    adapts: false,
     log: true,
     limits: TenantLimits::None,
     http2: 0,
@@ -48,6 +49,7 @@ pub const CROWD: Scenario = Scenario {
     prompts: 3,
     odd_clients: false,
     leavers: false,
+    hurried: false,
     directives: false,
     probe_requests: false,
     faulty_backends: false,
@@ -74,7 +76,7 @@ pub fn each_seed(count: u64, tell: impl Fn(&World, u64)) {
 }
 
 pub fn prompt(number: u64, form: Form) -> Wish {
-    Wish { probe_request: ProbeRequest::Prompt, prompt: number, form, directive: None }
+    Wish { probe_request: ProbeRequest::Prompt, prompt: number, form, directive: None, urgency: None }
 }
 
 /// The outcomes in the order asked.

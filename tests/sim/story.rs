@@ -63,6 +63,8 @@ pub struct Rare {
     pub hedge_wins: u64,
     pub queue_full: u64,
     pub queue_timeouts: u64,
+    pub queue_sheds: u64,
+    pub queue_expired: u64,
     pub trips: u64,
     pub restorations: u64,
     pub stale: u64,
@@ -86,6 +88,8 @@ impl Rare {
                 hedge_wins: counters.hedge_wins.get(),
                 queue_full: counters.queue_full.get(),
                 queue_timeouts: counters.queue_timeouts.get(),
+                queue_sheds: counters.queue_sheds.get(),
+                queue_expired: counters.queue_expired.get(),
                 trips: counters.trips.get(),
                 restorations: counters.restorations.get(),
                 stale: counters.stale.get(),
@@ -95,12 +99,12 @@ impl Rare {
         sum
     }
 
-    fn all(&mut self) -> [&mut u64; 12] {
+    fn all(&mut self) -> [&mut u64; 14] {
         let Rare { retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, .. } = self;
-        let Rare { trips, restorations, stale, crashes, refusals, spent, .. } = self;
+        let Rare { trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired, .. } = self;
         let first = [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts];
         let [a, b, c, d, e, f] = first;
-        [a, b, c, d, e, f, trips, restorations, stale, crashes, refusals, spent]
+        [a, b, c, d, e, f, trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired]
     }
 
     fn add(&mut self, other: &Rare) {
@@ -389,8 +393,14 @@ impl<'a> Story<'a> {
     /// Requests of every kind succeed again, whatever has been.
     pub fn fresh_requests(&mut self) {
         let before = self.ledger.look(|book| book.requests.len());
-        let scenario =
-            Scenario { odd_clients: false, directives: false, probe_requests: false, one_form: false, ..self.scenario };
+        let scenario = Scenario {
+            odd_clients: false,
+            directives: false,
+            probe_requests: false,
+            hurried: false,
+            one_form: false,
+            ..self.scenario
+        };
         let habit = Habit { pipelined: 1, ..habit(&scenario, self.world) };
         let wishes = (0..8).map(|_| wish(&scenario, &self.setup, self.form)).collect();
         self.invite(habit, wishes);

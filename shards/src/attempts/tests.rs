@@ -7,7 +7,7 @@ use std::vec::Vec;
 const RULES: Rules = Rules { retries: 2, backoff_ms: 25, backoff_max_ms: 2_000, hint_max_ms: 60_000 };
 
 /// The expected entry for every fault that is not a status: any change of the table fails here.
-const TABLE: [(Fault, Again); 19] = [
+const TABLE: [(Fault, Again); 20] = [
     (Fault::Connect, Again::Free),
     (Fault::Handshake, Again::Free),
     (Fault::Refused, Again::Free),
@@ -25,6 +25,7 @@ const TABLE: [(Fault, Again); 19] = [
     (Fault::NoBackend, Again::OtherModel),
     (Fault::QueueFull, Again::OtherModel),
     (Fault::QueueTimeout, Again::OtherModel),
+    (Fault::TooLate { retry_s: 1 }, Again::OtherModel),
     (Fault::Deadline, Again::OtherModel),
     (Fault::Cancelled, Again::Never),
 ];

@@ -5,6 +5,7 @@ use crate::random::{Random, each_seed};
 
 /// Everybody's: the queue is one of arrival then. `fair` has tests of its own.
 const WHO: Who = Who { priority: 5, tenant: 7, weight: 1 };
+const NOW: Millis = Millis(1);
 
 /// Waiters, granted but unclaimed permits, and claimed permits, in a naive form.
 struct Model {
@@ -52,13 +53,13 @@ fn permits_are_granted_in_order_and_none_is_lost() {
                     name += 1;
                     match expected {
                         Enter::Go => model.running += 1,
-                        Enter::Wait => model.waiting.push((queue.wait(WHO, name).0, name)),
+                        Enter::Wait => model.waiting.push((queue.wait(WHO, name, NOW).0, name)),
                         Enter::Full => {}
                     }
                 }
                 4 | 5 if model.running > 0 => {
                     model.running -= 1;
-                    model.passes_on(queue.leave());
+                    model.passes_on(queue.leave(NOW));
                 }
                 6 if !model.woken.is_empty() => {
                     let place = model.woken.remove(pick(&mut random, model.woken.len()));
@@ -69,13 +70,13 @@ fn permits_are_granted_in_order_and_none_is_lost() {
                 }
                 7 if !model.woken.is_empty() && random.chance(50) => {
                     let place = model.woken.remove(pick(&mut random, model.woken.len()));
-                    model.passes_on(queue.give_up(place));
+                    model.passes_on(queue.give_up(place, NOW));
                     past.push(place);
                 }
                 7 if !model.waiting.is_empty() => {
                     let (place, _) = model.waiting.remove(pick(&mut random, model.waiting.len()));
                     assert_eq!(queue.standing(place), Standing::Waiting, "it is not granted yet");
-                    assert_eq!(queue.give_up(place), None);
+                    assert_eq!(queue.give_up(place, NOW), None);
                     past.push(place);
                 }
                 8 if !model.waiting.is_empty() => {
@@ -88,13 +89,13 @@ fn permits_are_granted_in_order_and_none_is_lost() {
                     let place = past[pick(&mut random, past.len())];
                     queue.replace(place, u64::MAX);
                     assert_eq!(queue.standing(place), Standing::Waiting);
-                    assert_eq!(queue.give_up(place), None, "leaving twice has no effect");
+                    assert_eq!(queue.give_up(place, NOW), None, "leaving twice has no effect");
                 }
                 9 if random.chance(20) => {
                     model.permits = 1 + random.below(5) as u32;
                     queue.resize(model.permits);
                     loop {
-                        let next = queue.grant();
+                        let next = queue.grant(NOW);
                         model.passes_on(next);
                         if next.is_none() {
                             break;
@@ -115,7 +116,7 @@ fn permits_are_granted_in_order_and_none_is_lost() {
                 model.running += 1;
             }
             model.running -= 1;
-            model.passes_on(queue.leave());
+            model.passes_on(queue.leave(NOW));
         }
         assert_eq!((queue.waiting(), model.running), (0, 0));
         assert_eq!((0..model.permits).filter(|_| queue.enter(WHO) == Enter::Go).count(), model.permits as usize);
@@ -126,11 +127,14 @@ fn permits_are_granted_in_order_and_none_is_lost() {
 fn more_permits_go_to_waiters_first() {
     let mut queue = Queue::new(1, 9);
     assert_eq!(queue.enter(WHO), Enter::Go);
-    let (first, second) = (queue.wait(WHO, "first").0, queue.wait(WHO, "second").0);
+    let (first, second) = (queue.wait(WHO, "first", NOW).0, queue.wait(WHO, "second", NOW).0);
     queue.replace(second, "second, elsewhere");
     queue.resize(3);
     assert_eq!(queue.enter(WHO), Enter::Wait, "a newcomer queues behind them");
-    assert_eq!((queue.grant(), queue.grant(), queue.grant()), (Some("first"), Some("second, elsewhere"), None));
+    assert_eq!(
+        (queue.grant(NOW), queue.grant(NOW), queue.grant(NOW)),
+        (Some("first"), Some("second, elsewhere"), None)
+    );
     assert_eq!((queue.standing(first), queue.standing(second)), (Standing::Granted, Standing::Granted));
     queue.check();
 }
@@ -139,11 +143,11 @@ fn more_permits_go_to_waiters_first() {
 fn who_comes_does_not_overtake_one_that_was_granted() {
     let mut queue = Queue::new(1, 1);
     assert_eq!(queue.enter(WHO), Enter::Go);
-    let (place, _) = queue.wait(WHO, 'a');
+    let (place, _) = queue.wait(WHO, 'a', NOW);
     assert_eq!(queue.enter(WHO), Enter::Full);
-    assert_eq!(queue.leave(), Some('a'));
+    assert_eq!(queue.leave(NOW), Some('a'));
     assert_eq!(queue.enter(WHO), Enter::Wait, "the permit is granted");
-    assert_eq!(queue.give_up(place), None);
+    assert_eq!(queue.give_up(place, NOW), None);
     assert_eq!(queue.enter(WHO), Enter::Go, "free again after it was given up");
 }
 
@@ -152,21 +156,21 @@ fn a_full_queue_makes_room_for_what_is_more_urgent_and_for_small_tenants() {
     let mut queue = Queue::new(1, 2);
     assert_eq!(queue.enter(WHO), Enter::Go);
     let who = |priority, tenant| Who { priority, tenant, weight: 1 };
-    let ((first, _), (second, _)) = (queue.wait(who(5, 1), "first"), queue.wait(who(5, 1), "second"));
+    let ((first, _), (second, _)) = (queue.wait(who(5, 1), "first", NOW), queue.wait(who(5, 1), "second", NOW));
     assert_eq!(queue.enter(who(5, 1)), Enter::Full, "its own");
     assert_eq!(queue.enter(who(6, 2)), Enter::Full, "less urgent");
     assert_eq!(queue.enter(who(5, 2)), Enter::Wait);
-    let (other, displaced) = queue.wait(who(5, 2), "other");
+    let (other, displaced) = queue.wait(who(5, 2), "other", NOW);
     assert_eq!(displaced, Some("second"));
     queue.check();
     assert_eq!(queue.enter(who(5, 3)), Enter::Full, "nobody has more than its share");
     assert_eq!(queue.enter(who(4, 1)), Enter::Wait);
-    let (urgent, displaced) = queue.wait(who(4, 1), "urgent");
+    let (urgent, displaced) = queue.wait(who(4, 1), "urgent", NOW);
     assert_eq!(displaced, Some("other"), "the last of the longest, of equal ones the later tenant");
     assert_eq!((queue.standing(second), queue.standing(second)), (Standing::Refused, Standing::Waiting), "told once");
-    assert_eq!(queue.give_up(other), None, "or never, if it left before");
+    assert_eq!(queue.give_up(other, NOW), None, "or never, if it left before");
     assert_eq!(queue.standing(other), Standing::Waiting);
-    assert_eq!((queue.leave(), queue.leave()), (Some("urgent"), Some("first")));
+    assert_eq!((queue.leave(NOW), queue.leave(NOW)), (Some("urgent"), Some("first")));
     assert_eq!((queue.standing(urgent), queue.standing(first)), (Standing::Granted, Standing::Granted));
     queue.check();
 }

@@ -106,6 +106,8 @@ pub struct Backend {
     pub cores: CoreStates,
     pub requests_in_flight: u64,
     pub connections: Connections,
+    /// How many requests it gets at a time, with adaptive_concurrency.
+    pub concurrency_limit: Option<u64>,
     pub attempts: u64,
     pub failed_attempts: u64,
     pub attempts_per_second: f64,
@@ -334,6 +336,7 @@ impl Admin {
                 busy: sum(|b| &b.connections_busy),
                 http2: sum(|b| &b.http2_connections),
             },
+            concurrency_limit: Some(sum(|b| &b.concurrency_limit)).filter(|limit| *limit > 0),
             attempts: sum(|b| &b.attempts),
             failed_attempts: COUNTED_AS_FAILED.iter().map(|known| result(*known)).sum(),
             attempts_per_second,

@@ -305,6 +305,9 @@ pub fn refuse(core: &Generation, record: &mut RequestRecord, failure: &Failure, 
         Failure::MemoryFull | Failure::NoBackend | Failure::QueueFull | Failure::QueueTimeout | Failure::Draining => {
             encode::field(&mut further, "retry-after", b"1")
         }
+        Failure::DeadlineUnreachable { retry_s } => {
+            encode::field_number(&mut further, "retry-after", u64::from(*retry_s))
+        }
         Failure::Limited(limited) => write_wait(limited.in_ms, &mut further),
         _ => {}
     }

@@ -123,9 +123,9 @@ async fn at_model(
 ) -> Result<Opened, Missed> {
     let settings = &core.snapshot.models[model];
     let asked_us = now_us();
-    let permit = match queue::permit_now(&core.upstreams, At::Model(model), upstream.who) {
+    let permit = match queue::permit_now(&core.upstreams, At::Model(model), upstream.claim) {
         Ok(Some(permit)) => Ok(permit),
-        Ok(None) => queue::wait(&core.upstreams, At::Model(model), upstream.who, settings.timeout_queue_ms).await,
+        Ok(None) => queue::wait(&core.upstreams, At::Model(model), upstream.claim, settings.timeout_queue_ms).await,
         Err(fault) => Err(fault),
     };
     upstream.queued_since(asked_us);
@@ -151,7 +151,7 @@ async fn at_model(
     let mut tried = unable();
     loop {
         let mut backend = None;
-        let attempt = match route::plan(&core.upstreams, model, upstream.who, &tried, |balance: &Balance| {
+        let attempt = match route::plan(&core.upstreams, model, upstream.claim, &tried, |balance: &Balance| {
             upstream.affinity(balance)
         }) {
             Ok(plan) => {

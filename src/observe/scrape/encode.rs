@@ -211,6 +211,12 @@ impl Scrape {
                 row.number(&[name, "busy"], backend.sum(|core| &core.connections_busy))?;
                 row.number(&[name, "http2"], backend.sum(|core| &core.http2_connections))
             }),
+            Id::BackendConcurrency => {
+                labels.backends.iter().try_for_each(|backend| match backend.sum(|core| &core.concurrency_limit) {
+                    0 => Ok(()),
+                    limit => row.number(&[&backend.name], limit),
+                })
+            }
             Id::BackendConnect => labels.backends.iter().try_for_each(|backend| {
                 let mut totals = Totals::new(CONNECT_US);
                 backend.counters.iter().for_each(|core| totals.add(&core.connect));
@@ -251,7 +257,9 @@ impl Scrape {
             }
             Id::QueueRejections => {
                 row.number(&["full"], self.sum(|core| &core.queue_full))?;
-                row.number(&["timeout"], self.sum(|core| &core.queue_timeouts))
+                row.number(&["timeout"], self.sum(|core| &core.queue_timeouts))?;
+                row.number(&["deadline"], self.sum(|core| &core.queue_sheds))?;
+                row.number(&["expired"], self.sum(|core| &core.queue_expired))
             }
             Id::Retries => row.number(&[], self.sum(|core| &core.retries)),
             Id::Fallbacks => row.number(&[], self.sum(|core| &core.fallbacks)),

@@ -5,6 +5,7 @@ use alloc::collections::BinaryHeap;
 use core::cmp::Reverse;
 
 use super::*;
+use crate::Millis;
 use crate::queue::{Enter, Queue, Standing};
 use crate::random::{Random, each_seed};
 
@@ -163,7 +164,7 @@ fn waits_beside(seed: u64, times: u64) -> (u64, u64) {
         {
             now = end;
             ends.pop();
-            if let Some((tenant, since)) = queue.leave() {
+            if let Some((tenant, since)) = queue.leave(Millis(now / 1000)) {
                 ends.push(Reverse(now + SERVICE_US / 2 + random.below(SERVICE_US)));
                 if tenant != 9 {
                     waits.push(now - since);
@@ -182,7 +183,7 @@ fn waits_beside(seed: u64, times: u64) -> (u64, u64) {
                 }
             }
             Enter::Wait => {
-                let (_, displaced) = queue.wait(who, (tenant, now));
+                let (_, displaced) = queue.wait(who, (tenant, now), Millis(now / 1000));
                 refused += u64::from(displaced.is_some_and(|(tenant, _)| tenant != 9));
             }
             Enter::Full => refused += u64::from(tenant != 9),
@@ -217,13 +218,13 @@ fn a_priority_that_waits_is_served_once_in_a_while() {
     assert_eq!(queue.enter(who(0)), Enter::Go);
     let mut served = [0u32; 10];
     for priority in [0, 5, 9] {
-        (0..200).for_each(|_| _ = queue.wait(who(priority), priority));
+        (0..200).for_each(|_| _ = queue.wait(who(priority), priority, Millis(0)));
     }
     for _ in 0..170 {
-        let next = queue.leave().unwrap();
+        let next = queue.leave(Millis(0)).unwrap();
         served[usize::from(next)] += 1;
     }
     assert_eq!((served[5], served[9]), (10, 9), "each once in 17 to 19");
-    let (place, _) = queue.wait(who(0), 0);
+    let (place, _) = queue.wait(who(0), 0, Millis(0));
     assert_eq!(queue.standing(place), Standing::Waiting);
 }

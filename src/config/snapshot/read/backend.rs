@@ -11,7 +11,7 @@ use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
 use crate::config::section::{FilePath, Placed, Section};
 use crate::config::snapshot::{
-    Backend, CertificateFiles, Connections, Extra, FastOpen, Health, HealthCheck, IncludeUsage, Tls,
+    Backend, CertificateFiles, ConcurrencyRule, Connections, Extra, FastOpen, Health, HealthCheck, IncludeUsage, Tls,
 };
 use crate::config::value::{self, Url};
 
@@ -51,6 +51,10 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         timeout_stream_idle_ms: section.take("timeout_stream_idle")?,
         timeout_stream_content_ms: section.take("timeout_stream_content")?,
         timeout_stream_ms: section.take_optional("timeout_stream")?,
+        concurrency: match (section.take("adaptive_concurrency")?, section.take("concurrency_min")?) {
+            (true, least) => ConcurrencyRule::Adaptive { least },
+            (false, _) => ConcurrencyRule::AsConnected,
+        },
         fast_open: if section.take("fast_open")? { FastOpen::On } else { FastOpen::Off },
         include_usage: if section.take("include_usage")? { IncludeUsage::Ask } else { IncludeUsage::Leave },
         extra: extra?,
