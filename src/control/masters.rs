@@ -23,6 +23,8 @@ const CALM: Duration = Duration::from_secs(10);
 const BUSY: Duration = Duration::from_millis(500);
 /// How long something happens, after somebody has found that servers have moved or are gone.
 const BUSY_FOR: Duration = Duration::from_secs(30);
+/// How long they usually take to be found.
+const FOUND_WITHIN: Duration = Duration::from_secs(2);
 /// Between two questions at least, however many ask for one.
 const APART: Duration = Duration::from_millis(100);
 
@@ -61,6 +63,14 @@ impl Masters {
 
     pub fn topology(&self) -> Arc<Topology> {
         self.topology.borrow().clone()
+    }
+
+    /// Waits until they are known, for a moment at most.
+    pub async fn found(&self) {
+        let deadline = Instant::now() + FOUND_WITHIN;
+        while self.topology.borrow().masters.is_empty() && Instant::now() < deadline {
+            sleep(APART / 2).await;
+        }
     }
 
     /// They may be others by now.

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::redis::{Server, refused, within};
 use crate::wire::Span;
+use crate::wire::cluster::Topology;
 use crate::wire::resp::{self, Reply};
 
 /// How often a silent connection is asked whether it lives; silent for twice as long, it does not.
@@ -62,6 +63,8 @@ pub struct Nodes {
     /// Another server has the purges now, and may have lost some: those of which its former master's replica was not told in time.
     is_unsure: Cell<bool>,
     moved: Notify,
+    /// The same, for who listens to the former one.
+    left: Notify,
 }
 
 impl Nodes {
@@ -74,6 +77,7 @@ impl Nodes {
             telling: Mutex::new(()),
             is_unsure: Cell::new(false),
             moved: Notify::new(),
+            left: Notify::new(),
         }
     }
 
@@ -103,11 +107,16 @@ impl Nodes {
         }
     }
 
-    /// Other servers are asked from now on. What they have does not serve until they know of every purge.
-    pub fn moved(&self) {
+    /// These servers are asked from now on. If another one has the purges then, nothing serves until it knows of all of them.
+    pub fn moving(&self, to: &Topology) {
+        let next = to.place_of(PURGES).and_then(|place| to.masters.get(place));
+        if next == self.server.masters.of(PURGES).as_ref() {
+            return;
+        }
         self.is_unsure.set(true);
         (self.hooks.behind)();
         self.moved.notify_one();
+        self.left.notify_one();
     }
 
     /// Hears of the purges that Redis has, and tells it of those that it has lost.
@@ -216,6 +225,7 @@ impl Nodes {
     /// Purges here what other nodes purge, for ever.
     pub async fn keep_listening(&self) {
         let mut said = false;
+        self.server.masters.found().await;
         loop {
             let why = self.listen(&mut said).await;
             if !std::mem::replace(&mut said, true) {
@@ -227,6 +237,8 @@ impl Nodes {
 
     /// Listens until the connection ends; why it did.
     async fn listen(&self, said: &mut bool) -> String {
+        // Whichever server it is now, that one is listened to.
+        let _ = timeout(Duration::ZERO, self.left.notified()).await;
         let begun = within(async {
             let mut connection = self.server.connect(PURGES).await?;
             let channel = self.channel();
@@ -245,7 +257,11 @@ impl Nodes {
         }
         let mut is_asked = false;
         loop {
-            match timeout(PING, connection.next()).await {
+            let next = tokio::select! {
+                next = timeout(PING, connection.next()) => next,
+                () = self.left.notified() => return "another server has them now".to_owned(),
+            };
+            match next {
                 Ok(Ok((reply, text))) => {
                     is_asked = false;
                     self.heard(&reply, &text);

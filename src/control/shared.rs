@@ -132,6 +132,7 @@ impl SharedLimits {
     /// Asks and answers, for ever.
     pub async fn run(&self) {
         let mut said = false;
+        self.server.masters.found().await;
         loop {
             let why = self.session(&mut said).await;
             self.down();

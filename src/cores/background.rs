@@ -271,7 +271,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                         async move {
                             let moved = |topology: &Arc<Topology>| {
                                 // Before a core asks them.
-                                nodes.moved();
+                                nodes.moving(topology);
                                 notices.tell(data_cores, &Notice::SecondLevel(topology.clone()));
                             };
                             server.masters.follow(&second.layout, &server.access, moved).await;

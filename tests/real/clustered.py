@@ -100,6 +100,7 @@ def a_new_master_is_found():
     a, b = [Node(backend, watched.url(), more=WATCHED) for _ in range(2)]
     a.reaches_redis(backend), b.reaches_redis(backend)
     shared(a, b, "by way of the first master")
+    check("a start is quiet", "WARN" not in a.words() + b.words(), a.words() + b.words())
     _, old, _ = a.chat("purged before")
     wait("it is replicated", lambda: len(watched.servers[1].keys()) == len(watched.servers[0].keys()) > 0)
     check("a purge is told", a.purge({"model": "m"})[0] == 200)
@@ -231,6 +232,7 @@ def a_key_is_found_wherever_it_goes():
     backend, cluster = Backend(), Cluster()
     a, b = [Node(backend, cluster.url()) for _ in range(2)]
     a.reaches_redis(backend), b.reaches_redis(backend)
+    check("a start is quiet", "WARN" not in a.words() + b.words(), a.words() + b.words())
     for place in range(12):
         shared(a, b, f"all over the cluster {place}")
     spread = {server.port for key in cluster.keys() for server in [cluster.master_of(key)[1]]}

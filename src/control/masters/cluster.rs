@@ -63,7 +63,9 @@ async fn ask_one(access: &Access, host: &str, port: u16) -> Result<(u64, Topolog
     let epoch = value("cluster_current_epoch").and_then(|epoch| epoch.trim().parse().ok());
     let epoch = epoch.ok_or_else(|| "it tells no epoch".to_owned())?;
     let (reply, text) = connection.ask(&[b"CLUSTER", b"SLOTS"]).await?;
-    let ranges = slots(&reply, &text).ok_or_else(|| refused(&reply, &text))?;
+    let mut ranges = slots(&reply, &text).ok_or_else(|| refused(&reply, &text))?;
+    // Each server has an order of its own.
+    ranges.sort_by_key(|range| range.first);
     if ranges.is_empty() {
         return Err("it knows of no slots: the cluster is not made yet".to_owned());
     }

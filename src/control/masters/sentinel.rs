@@ -28,10 +28,15 @@ impl Sentinels {
             let (host, port) = self.hosts[place].clone();
             match within(self.ask_one(&host, port)).await {
                 Ok((master, heard)) => {
-                    self.hosts.rotate_left(place);
                     self.heard = heard.or(self.heard.take());
-                    within(is_master(access, &master)).await?;
-                    return Ok(master);
+                    match within(is_master(access, &master)).await {
+                        Ok(()) => {
+                            self.hosts.rotate_left(place);
+                            return Ok(master);
+                        }
+                        // This one may be cut off from the others, who know of another.
+                        Err(why) => faults.push(why),
+                    }
                 }
                 Err(why) => {
                     if place == 0 {
