@@ -105,6 +105,8 @@ def a_full_disk():
 
 def a_disk_that_fills_up_and_is_emptied():
     """A disk of our own, so that it can fill up."""
+    if os.geteuid() != 0:
+        return print("left out: a file system is mounted by root alone")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ringway-"))
     house.directories.append(folder)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder], check=True)

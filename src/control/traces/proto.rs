@@ -166,8 +166,8 @@ fn span(span: &Span) -> ProtoSpan {
             Value::Name(name) => AnyKind::Text(name.to_string()),
             Value::Text(text) => AnyKind::Text(text.to_string()),
             Value::Words(words) => {
-                let word = |word: &Box<str>| AnyValue { value: Some(AnyKind::Text(word.to_string())) };
-                AnyKind::Array(ArrayValue { values: words.iter().map(word).collect() })
+                let words = words.iter().map(|word| AnyValue { value: Some(AnyKind::Text(word.to_string())) });
+                AnyKind::Array(ArrayValue { values: words.collect() })
             }
             Value::Number(number) => AnyKind::Number(i64::try_from(*number).unwrap_or(i64::MAX)),
             Value::Seconds(seconds) => AnyKind::Real(*seconds),
