@@ -6,16 +6,18 @@ killed, and clients never notice.
 The backend counts its calls and numbers its answers. Standard library only.
 """
 
+import hashlib
 import json
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 
 import house
-from house import check
+from house import ask, check
 from levels import CLI, PASSWORD, REDIS, Backend, Node, Redis, certified, under_load, wait
 
 WATCHER = "a-watcher's"
@@ -43,8 +45,6 @@ class Sentinel:
 
 
 def sha256(text):
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -271,6 +271,31 @@ def a_key_is_found_wherever_it_goes():
         cache, other_said, _ = b.chat(f"moved {place}")
         check("it is found where it went (MOVED)", (cache, other_said) == ("HIT", said), (cache, b.words()))
     a.stop(), b.stop(), c.stop()
+    a_limit_is_that_of_both_nodes(cluster)
+
+
+def a_limit_is_that_of_both_nodes(cluster):
+    """Of ten a day one node gets all, which without Redis are five for each; then the other gets none."""
+    more = f'[limits]\nnodes_min = 2\n[[tenant]]\nname = "t"\nkeys = ["sha256:{sha256("a-key")}"]\nrequests_per_day = 10'
+    a, b = [Node(Backend(), cluster.url(), more=more) for _ in range(2)]
+
+    def is_admitted(node):
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        status, _, text = ask(node.port, "POST", "/v1/chat/completions", body, headers={"authorization": "Bearer a-key"})
+        assert status in (200, 429), (status, text)
+        return status == 200
+
+    day, admitted = time.gmtime().tm_yday, 0
+
+    def all_ten():
+        nonlocal admitted
+        admitted += is_admitted(a)
+        return admitted >= 10
+
+    wait("one node gets all ten", all_ten)
+    more_than_that = sum(is_admitted(node) for node in (a, b) * 5)
+    check("the other gets none", more_than_that == 0 or time.gmtime().tm_yday != day, more_than_that)
+    a.stop(), b.stop()
 
 
 def reshard(cluster, source, target, slot):
@@ -330,7 +355,8 @@ def wrong_words_for_a_cluster_are_no_redis():
     backend, alone = Backend(), Redis()
     wrong = Node(backend, f"redis+cluster://ringway:wrong@127.0.0.1:{alone.port}")
     single = Node(backend, f"redis+cluster://127.0.0.1:{alone.port}")
-    for node, words in ((wrong, "WRONGPASS"), (single, "cluster support disabled")):
+    http = Node(backend, f"redis+cluster://127.0.0.1:{backend.url.rsplit(':', 1)[1]}")
+    for node, words in ((wrong, "WRONGPASS"), (single, "cluster support disabled"), (http, "no reply of Redis")):
         for place in range(4):
             check("a right answer", node.chat(f"no cluster {place}")[1].startswith(f"no cluster {place}"))
         wait(f"why is told: {words}", lambda: "redis: " in node.words() and words in node.words())
