@@ -539,7 +539,8 @@ const ROWS: &[Key] = &[
               that share an answer count once.",
         example: "1000" },
     Key { table: Model, name: "max_pending_requests", kind: Kind::Count { least: 0, most: 1_000_000 }, absent: Default("1_000"),
-        doc: "Most queued requests of this node, divided over its data cores; further ones get 503.",
+        doc: "Most queued requests of this node, divided over its data cores. Beyond that one gets 503: the last of the least \
+              urgent tenant with the longest queue for its weight, or the newcomer if that is none.",
         example: "0" },
     Key { table: Model, name: "timeout_queue", kind: TIMEOUT, absent: Default(r#""10s""#),
         doc: "Longest wait in the queue; then 503.",
