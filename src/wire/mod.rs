@@ -15,6 +15,7 @@ pub mod resp; // the protocol of Redis
 pub mod retry_after;
 pub mod sse;
 pub mod trace_context; // W3C's traceparent
+pub mod websocket; // where frames end
 
 /// A range of bytes in a buffer that the caller holds. Offsets are 32 bits: no message reaches 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -39,6 +39,7 @@ mod restart; // stored answers that outlive the process
 mod secure; // TLS from clients
 mod shuffles; // random requests in random pieces
 mod signals; // signals that are no stop, and the access log that some are about
+mod slow; // what comes or goes a byte at a time over TLS, HTTP/2 and WebSockets
 mod streams; // event by event, broken streams, clients that leave
 mod takeover; // a new process goes on
 mod tenants; // credentials, scopes, what goes upstream and what does not

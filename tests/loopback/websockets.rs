@@ -224,7 +224,7 @@ fn a_side_that_leaves_takes_the_other_with_it() {
         if request.line().contains("never") {
             return peer.await_close();
         }
-        peer.write(agreed("hello"));
+        peer.write(agreed(if request.line().contains("whole") { "\u{2}\u{5}hello" } else { "hello" }));
         if request.line().contains("reset") {
             peer.some();
             return peer.reset();
@@ -256,6 +256,13 @@ fn a_side_that_leaves_takes_the_other_with_it() {
     assert_eq!(client.head().status, 101);
     assert_eq!(client.exactly(5), b"hello");
     client.send("die");
+    client.expect_closed();
+    let mut client = gateway.client();
+    client.send(upgrade_with("/v1/realtime?model=m&reset&whole", ""));
+    assert_eq!(client.head().status, 101);
+    assert_eq!(client.exactly(7), b"\x02\x05hello");
+    client.send("die");
+    assert_eq!(client.exactly(4), b"\x88\x02\x03\xf6");
     client.expect_closed();
     // A backend that was only ever lost in the middle of a WebSocket serves on.
     let mut client = gateway.client();
@@ -333,6 +340,7 @@ fn silence_ends_it_and_so_does_the_time_it_may_take() {
         let gateway = Setup::with_backend(&backend, line).log("access = \"$DIRECTORY/log\"").start();
         let mut client = gateway.client();
         open(&mut client);
+        // Within a frame, nothing can be told.
         client.send("a");
         assert_eq!(client.exactly(1), b"a");
         client.expect_closed();
@@ -353,8 +361,10 @@ fn a_drain_lets_it_go_on_until_its_deadline() {
     open(&mut client);
     gateway.terminate();
     idle.expect_closed();
-    client.send("still here");
-    assert_eq!(client.exactly(10), b"still here");
+    client.send("\x02\x05still");
+    assert_eq!(client.exactly(7), b"\x02\x05still");
+    // Between two frames it is told why.
+    assert_eq!(client.exactly(4), b"\x88\x02\x03\xe9");
     client.expect_closed();
     let (status, said) = gateway.ended();
     assert!(status.success() || !said.is_empty(), "{status}: {said}");

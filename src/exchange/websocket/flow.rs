@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use crate::exchange::buffers::Buffers;
 use crate::net::{Duplex, Transport, now_ms};
 use crate::observe::counters::Counter;
+use crate::wire::websocket::Frames;
 
 /// A side of a WebSocket.
 pub trait Side {
@@ -78,6 +79,8 @@ pub struct Flow {
     /// Something that was taken may not have been sent.
     is_held_back: bool,
     state: State,
+    /// What was taken of it.
+    pub frames: Frames,
     /// Bytes that were read and taken.
     pub total: u64,
     /// When it last moved on.
@@ -87,7 +90,15 @@ pub struct Flow {
 impl Flow {
     /// With `bytes` that were read already.
     pub fn new(bytes: Vec<u8>) -> Flow {
-        Flow { bytes, at: 0, is_held_back: false, state: State::Open, total: 0, moved_ms: now_ms() }
+        Flow {
+            bytes,
+            at: 0,
+            is_held_back: false,
+            state: State::Open,
+            frames: Frames::default(),
+            total: 0,
+            moved_ms: now_ms(),
+        }
     }
 
     /// Whether there is something that the other side does not take.
@@ -97,13 +108,6 @@ impl Flow {
 
     pub fn is_over(&self) -> bool {
         self.state == State::Over
-    }
-
-    /// Nothing more is read, but what was goes on.
-    pub fn end(&mut self) {
-        if self.state == State::Open {
-            self.state = State::Ending;
-        }
     }
 
     /// It ends here.
@@ -126,6 +130,7 @@ impl Flow {
                     Ok(taken) if taken > 0 => taken,
                     Ok(_) | Err(_) => return Poll::Ready(Err(Broken::Writing)),
                 };
+                self.frames.advance(&self.bytes[self.at..self.at + taken]);
                 self.at += taken;
                 self.total += taken as u64;
                 counter.add(taken as u64);

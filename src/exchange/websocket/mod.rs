@@ -24,6 +24,7 @@ use crate::limits::WEBSOCKET_ENDING_MS;
 use crate::net::watch::{Interrupt, Watch};
 use crate::net::{Duplex, now_ms};
 use crate::upstream::lease::Carrier;
+use crate::wire::websocket::{CloseCode, close};
 
 /// How long a client is waited for by name only: a drain that ends wakes it before.
 const LOOK_MS: u64 = 60_000;
@@ -69,7 +70,6 @@ pub async fn serve(
         is_guarded: false,
         ending_ms: None,
         bounds: Bounds { stream_ms: deadlines.stream_ms, idle_ms: deadlines.idle_ms, stuck_ms: timeout_ms },
-        broken: None,
     };
     let Carrier::Http1(socket) = lease.carrier() else { return Err(Failure::Internal) };
     socket.watch().clear();
@@ -89,10 +89,17 @@ pub async fn serve(
             Err(Failure::ClientGone)
         }
         Err(failure) => {
+            let mut code = CloseCode::GoingAway;
             if failure == Failure::BackendTruncated {
                 plan.broke_off(Fault::Closed);
+                code = CloseCode::BadGateway;
             }
             lease.break_off();
+            // In the middle of a message the end alone has to say it.
+            if tunnel.down.frames.may_close() && !tunnel.down.is_blocked() {
+                client.output.extend_from_slice(&close(code));
+                let _ = client.flush(timeout_ms).await;
+            }
             Err(failure)
         }
     }
@@ -143,8 +150,6 @@ struct Tunnel {
     /// Since when one direction is over.
     ending_ms: Option<u64>,
     bounds: Bounds,
-    /// What the backend did.
-    broken: Option<Failure>,
 }
 
 impl Tunnel {
@@ -170,16 +175,11 @@ impl Tunnel {
             }
         }
         let (buffers, counters) = (&core.memory.buffers, &core.counters);
-        loop {
-            match self.down.poll(backend, client.socket, buffers, &counters.websocket_bytes_down, context) {
-                Poll::Ready(Err(Broken::Writing)) => return Poll::Ready(Err(Failure::ClientGone)),
-                Poll::Ready(Err(Broken::Reading)) => {
-                    self.broken = Some(Failure::BackendTruncated);
-                    self.down.end();
-                    self.up.break_off();
-                }
-                Poll::Ready(Ok(())) | Poll::Pending => break,
-            }
+        match self.down.poll(backend, client.socket, buffers, &counters.websocket_bytes_down, context) {
+            Poll::Ready(Err(Broken::Writing)) => return Poll::Ready(Err(Failure::ClientGone)),
+            // What was read before has left.
+            Poll::Ready(Err(Broken::Reading)) => return Poll::Ready(Err(Failure::BackendTruncated)),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match self.up.poll(client.socket, backend, buffers, &counters.websocket_bytes_up, context) {
             Poll::Ready(Err(Broken::Reading)) => return Poll::Ready(Err(Failure::ClientGone)),
@@ -188,7 +188,7 @@ impl Tunnel {
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         if self.down.is_over() && self.up.is_over() {
-            return Poll::Ready(self.broken.take().map_or(Ok(()), Err));
+            return Poll::Ready(Ok(()));
         }
         if (self.down.is_over() || self.up.is_over()) && self.ending_ms.is_none() {
             self.ending_ms = Some(now_ms());

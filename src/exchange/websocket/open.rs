@@ -275,6 +275,7 @@ async fn attempt(
     Attempt { result, hint_ms }
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each attempt, taken apart where it comes out")]
 enum Said {
     Agreed { lease: Lease, head: ResponseHead, input: Vec<u8> },
     Passed(Box<Passed>, Option<Fault>),

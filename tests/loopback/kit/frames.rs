@@ -121,8 +121,11 @@ pub fn window(stream: u32, by: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, by.to_be_bytes())
 }
 
-/// A frame of a connection: its kind, flags, stream and payload; none at the end.
-pub fn next(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
+/// Its kind, flags, stream and payload.
+pub type Frame = (u8, u8, u32, Vec<u8>);
+
+/// The next frame of a connection; none at the end.
+pub fn next(stream: &mut TcpStream) -> Option<Frame> {
     let mut head = [0; 9];
     if let Err(error) = stream.read_exact(&mut head) {
         assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "neither an answer nor an end came");
@@ -134,7 +137,7 @@ pub fn next(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
 }
 
 /// What comes of `bytes` behind the preface and the settings; and all frames that came.
-pub fn send(address: SocketAddr, bytes: &[u8]) -> (Seen, Vec<(u8, u8, u32, Vec<u8>)>) {
+pub fn send(address: SocketAddr, bytes: &[u8]) -> (Seen, Vec<Frame>) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(GUARD)).unwrap();
     stream.set_write_timeout(Some(GUARD)).unwrap();
