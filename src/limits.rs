@@ -214,7 +214,7 @@ pub const CONTROL_MESSAGES: usize = 256;
 pub const CONTROL_MESSAGES_WAITING: usize = 4096;
 pub const CONTROL_MESSAGE_BYTES: u64 = 4 << 20;
 
-/// Buffers of log lines between two cores, 36 KiB each. More than one data core may have in transit (`LOG_BYTES`).
+/// Buffers of log lines between two cores, 132 KiB each. More than one data core may have in transit (`LOG_BYTES`).
 pub const LOG_MESSAGES: usize = 128;
 pub const LOG_MESSAGE_BYTES: u64 = 8 << 20;
 

@@ -11,8 +11,9 @@ use crate::limits::LOG_BYTES;
 use crate::wire::json::write_json_string;
 use crate::wire::trace_context::write_hex;
 
-/// A buffer is sent to the I/O core when it holds this much, or after about a second.
-const FULL_BYTES: usize = 32 << 10;
+/// A buffer is sent to the I/O core when it holds this much, or after about a second. Each costs a wake-up there and a hand-over to
+/// the kernel's writer, as much as some 100 lines.
+const FULL_BYTES: usize = 128 << 10;
 /// Extra capacity for the line that fills the buffer.
 const ROOM_BYTES: usize = 4 << 10;
 /// Buffers in use per core: one being filled, the others in transit.
