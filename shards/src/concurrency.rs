@@ -149,7 +149,7 @@ impl Concurrency {
             taken = taken.saturating_add(sum_us);
         }
         if window.busiest <= self.limit / 2 {
-            return; // nothing is learnt of a limit that was not felt
+            return; // a limit that was never reached says nothing
         }
         // The limit times what is tolerated over what was measured: between a half and all of it.
         let tolerated = u128::from(expected) * u128::from(TOLERATED_EIGHTHS) / 8;

@@ -1,6 +1,7 @@
 //! The configuration in force, as JSON for the operator: every key with its value, defaults included and environment and
 //! files put in. Secrets are masked here, by the kind of their key; no other code gets to see them.
 
+use data_encoding::HEXLOWER;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
@@ -77,7 +78,7 @@ fn shown(key: &Key, value: &Value, secrets: Secrets) -> Json {
             None => json!("off"),
         },
         Value::Digest(digest) => {
-            let start: String = digest.value[..DIGEST_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
+            let start = HEXLOWER.encode(&digest.value[..DIGEST_BYTES]);
             json!(format!("sha256:{start}..."))
         }
         Value::Moment(moment) => json!(moment.spelled),

@@ -2,6 +2,7 @@
 //! line of its own, then the document as it was; replaced whole or not at all. One that is damaged, of another store, or written in
 //! another format is refused, with the reason.
 
+use data_encoding::HEXLOWER;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -105,7 +106,7 @@ fn sum(called: &str, endpoints: &str, document: &Document) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&hash.finalize())
 }
 
 #[cfg(test)]

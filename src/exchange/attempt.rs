@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use shards::Fault;
 use shards::breaker::Outcome;
+use shards::{Fault, Rules};
 
 use super::attempt_span::AttemptSpan;
 use super::failed_attempt::FailedAttempt;
@@ -15,6 +15,7 @@ use super::notes::status_of;
 use super::relay::PendingResponse;
 use super::send::{self, SendFault};
 use super::upstream_request::UpstreamRequest;
+use crate::config::snapshot::Model;
 use crate::dialect::facts::Form;
 use crate::net::now_us;
 use crate::upstream::deadlines::Deadlines;
@@ -30,7 +31,20 @@ const REFUSALS_MAX: u32 = 2;
 /// An account without quota is left alone for so long, where its provider says nothing: topping it up takes a human.
 const QUOTA_COOL_MS: u64 = 60_000;
 /// A backend that asks to be left alone for longer is asked again all the same: clocks are wrong, limits are lifted.
-const COOL_MAX_MS: u64 = 60_000;
+pub const COOL_MAX_MS: u64 = 60_000;
+/// Longest first wait between two attempts at one backend; each one more doubles it.
+const BACKOFF_MS: u64 = 150;
+const BACKOFF_MAX_MS: u64 = 2_000;
+
+/// How attempts at `model` follow each other.
+pub fn rules(model: &Model) -> Rules {
+    Rules {
+        retries: model.retries,
+        backoff_ms: BACKOFF_MS,
+        backoff_max_ms: BACKOFF_MAX_MS,
+        hint_max_ms: model.retry_after_max_ms,
+    }
+}
 
 /// Makes the attempt that `plan` says. The answer it brings may be one that is better not given: see [`PendingResponse::miss`].
 pub async fn attempt<'a>(

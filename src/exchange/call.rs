@@ -5,10 +5,10 @@ use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 
-use shards::{Attempts, Fault, Others, Rules, Step};
+use shards::{Attempts, Fault, Others, Step};
 
 use super::answer::{AnswerHead, End};
-use super::attempt::attempt;
+use super::attempt::{attempt, rules};
 use super::batch::Batch;
 use super::entry::Entry;
 use super::failed_attempt::{FailedAttempt, failure};
@@ -27,9 +27,6 @@ use crate::upstream::queue::{self, At, QueuePermit};
 use crate::upstream::route::{self, Plan, Tried};
 use crate::upstream::suspects::{Ended, Suspects};
 
-/// Longest first wait between two attempts at one backend; each one more doubles it.
-const BACKOFF_MS: u64 = 150;
-const BACKOFF_MAX_MS: u64 = 2_000;
 /// A request that waits for a hedge asks for one this often, at most.
 const HEDGE_AGAIN_MS: u64 = 100;
 /// While an attempt is waited for, those who follow hear this often that somebody is at work.
@@ -334,13 +331,7 @@ async fn attempts<'a>(
         }
     };
     let since_ms = now_ms();
-    let rules = Rules {
-        retries: settings.retries,
-        backoff_ms: BACKOFF_MS,
-        backoff_max_ms: BACKOFF_MAX_MS,
-        hint_max_ms: settings.retry_after_max_ms,
-    };
-    let mut attempts = Attempts::new(rules);
+    let mut attempts = Attempts::new(rules(settings));
     core.upstreams.models[model].spread.borrow_mut().retries.deposit();
     let mut tried = Tried::default();
     let affinity = |balance: &Balance| upstream.affinity(balance);

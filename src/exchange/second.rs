@@ -5,6 +5,7 @@ mod link; // one connection: commands out, replies in
 mod node; // one server, and whether it is worth asking
 mod settings;
 
+use data_encoding::HEXLOWER;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -289,8 +290,7 @@ impl SecondLevel {
 
 /// Where an answer stands. Nothing of the request can be read from it.
 fn key(request: &Fingerprint) -> String {
-    let digits: String = request.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("ringway:1:{digits}")
+    format!("ringway:1:{}", HEXLOWER.encode(&request.0))
 }
 
 /// Where the numbers of the last purges stand.

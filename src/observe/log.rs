@@ -2,6 +2,7 @@
 //! A few buffers per core are recycled, so that writing a line does not allocate. The amount in transit is bounded:
 //! further lines are dropped and counted.
 
+use data_encoding::HEXLOWER;
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use crate::config::snapshot::AccessLog;
 use crate::limits::LOG_BYTES;
 use crate::wire::json::write_json_string;
-use crate::wire::trace_context::write_hex;
 
 /// A buffer is sent to the I/O core when it holds this much, or after about a second. Each costs a wake-up there and a hand-over to
 /// the kernel's writer, as much as some 100 lines.
@@ -258,9 +258,9 @@ impl LogBuffer {
         }
         if let Some(credential) = entry.credential {
             out.extend_from_slice(b",\"credential\":\"");
-            for byte in credential {
-                out.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
-            }
+            let mut digits = [0; 8];
+            HEXLOWER.encode_mut(&credential, &mut digits);
+            out.extend_from_slice(&digits);
             out.push(b'"');
         }
         if let Some(method) = entry.method {
@@ -325,7 +325,7 @@ impl LogBuffer {
         }
         if let Some(trace_id) = entry.trace_id {
             let mut digits = [0; 32];
-            write_hex(&trace_id, &mut digits);
+            HEXLOWER.encode_mut(&trace_id, &mut digits);
             name(out, key!("trace_id"));
             out.push(b'"');
             out.extend_from_slice(&digits);

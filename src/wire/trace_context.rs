@@ -1,6 +1,8 @@
 //! The `traceparent` field of W3C Trace Context (Level 2): which trace a request belongs to, who called, and whether the caller
 //! records it. Pure; values are fixed-size.
 
+use data_encoding::HEXLOWER;
+
 /// Bytes of the field as version 00 has it.
 pub const LENGTH: usize = 55;
 
@@ -41,17 +43,10 @@ impl TraceParent {
     /// The field, in version 00.
     pub fn write(&self) -> [u8; LENGTH] {
         let mut field = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        write_hex(&self.trace_id, &mut field[3..35]);
-        write_hex(&self.parent_id, &mut field[36..52]);
-        write_hex(&[self.flags], &mut field[53..]);
+        HEXLOWER.encode_mut(&self.trace_id, &mut field[3..35]);
+        HEXLOWER.encode_mut(&self.parent_id, &mut field[36..52]);
+        HEXLOWER.encode_mut(&[self.flags], &mut field[53..]);
         field
-    }
-}
-
-/// Writes `bytes` as lower-case hexadecimal digits; `out` has two bytes for each.
-pub fn write_hex(bytes: &[u8], out: &mut [u8]) {
-    for (byte, place) in bytes.iter().zip(out.as_chunks_mut::<2>().0) {
-        *place = [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
     }
 }
 

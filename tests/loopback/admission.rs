@@ -214,7 +214,7 @@ fn a_time_out_that_cannot_be_read_is_refused() {
     }
     asking(&gateway, "x-request-timeout: 1\r\nx-request-timeout: 1\r\n", "x").response().expect(400);
     assert_eq!(backend.count(), 0);
-    // Not written for this gateway: what is strange in it means nothing.
+    // Not written for this gateway: a value that cannot be read means nothing.
     for value in ["", "never", "0", "600.0"] {
         asking(&gateway, &format!("x-stainless-read-timeout: {value}\r\n"), "x").response().expect(200);
     }

@@ -1,8 +1,6 @@
 //! What a client may cost while its request arrives and while it takes its answer: nothing without a credential, and no
 //! more time than its bytes are worth.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use super::kit::*;
@@ -45,29 +43,9 @@ fn a_body_is_not_waited_for_without_a_credential() {
     gateway.ask(post_with(CHAT, "Authorization: Bearer key\r\n", &question("still there"))).expect(200);
 }
 
-/// Sends `first`, then `again` and again without a pause that would be too long; all that is answered.
-fn drip(gateway: &Gateway, first: &str, again: &'static str) -> String {
-    let mut stream = TcpStream::connect(gateway.address).unwrap();
-    stream.set_read_timeout(Some(GUARD)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.write_all(first.as_bytes()).unwrap();
-    let mut dripping = stream.try_clone().unwrap();
-    let dripper = std::thread::spawn(move || {
-        while dripping.write_all(again.as_bytes()).is_ok() {
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    });
-    let (mut answer, mut step) = (Vec::new(), [0; 4096]);
-    loop {
-        match stream.read(&mut step) {
-            Ok(read) if read > 0 => answer.extend_from_slice(&step[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("it drips for ever"),
-            _ => break,
-        }
-    }
-    drop(stream);
-    dripper.join().unwrap();
-    String::from_utf8(answer).unwrap()
+/// What is answered to a client that sends `first`, then `again` and again.
+fn dripped(gateway: &Gateway, what: &str, first: &str, again: &str) -> String {
+    String::from_utf8(drip(gateway.address, what, first.as_bytes(), |_| again.into())).unwrap()
 }
 
 #[test]
@@ -83,12 +61,13 @@ fn what_comes_a_byte_at_a_time_has_an_end() {
         ("chunks", "Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"),
         ("a head", "X-Long: ", "x"),
     ] {
-        let answer = drip(&gateway, &format!("POST {CHAT} HTTP/1.1\r\nHost: h\r\n{fields}"), again);
+        let answer = dripped(&gateway, what, &format!("POST {CHAT} HTTP/1.1\r\nHost: h\r\n{fields}"), again);
         assert!(answer.starts_with("HTTP/1.1 408 "), "{what}: {answer}");
     }
     assert_eq!(backend.connections(), 0);
     // What is refused is read no longer, however it comes.
-    let answer = drip(&gateway, "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n", "x");
+    let answer =
+        dripped(&gateway, "a refused body", "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n", "x");
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 }
 

@@ -381,10 +381,10 @@ def over_tls():
         a.reaches_redis(backend), b.reaches_redis(backend)
         shared(a, b, f"secured {url.split(':')[0]}")
         check("a purge is told", a.purge({"all": True})[0] == 200)
-        stranger = Node(backend, url, more=more.replace(trusted, ""))
-        check("an unknown certificate is no Redis", stranger.chat("strange")[0] == "MISS")
-        wait("why is told", lambda: "no secure connection" in stranger.words())
-        a.stop(), b.stop(), stranger.stop()
+        untrusting = Node(backend, url, more=more.replace(trusted, ""))
+        check("an untrusted certificate is refused", untrusting.chat("not shared")[0] == "MISS")
+        wait("the log says why", lambda: "no secure connection" in untrusting.words())
+        a.stop(), b.stop(), untrusting.stop()
 
 
 house.run(

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import ctypes
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -128,6 +130,39 @@ def ask(port, method, path, body=None, timeout=30, headers=None):
         return answer.status, answer.headers, answer.read().decode()
     finally:
         connection.close()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """A backend's: quiet, over kept connections, well at each check of its health."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # a head and its body are one write
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.reply({})
+
+    def asked(self):
+        return json.loads(self.rfile.read(int(self.headers["content-length"])))
+
+    def reply(self, value, content_type="application/json"):
+        """`value` is text, or becomes JSON."""
+        body = (value if isinstance(value, str) else json.dumps(value)).encode()
+        self.send_response(200)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def served(handler):
+    """The port at which `handler` answers until the script ends."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
 
 
 def toml(value):

@@ -1,7 +1,6 @@
 """What second.py and clustered.py share: a backend, Redis servers, nodes in front of them, and load. Standard library only."""
 
 import concurrent.futures
-import http.server
 import json
 import pathlib
 import shutil
@@ -29,18 +28,9 @@ class Backend:
         self.calls, self.lock = 0, threading.Lock()
         backend = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # a head and its body are one write
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                self.reply("application/json", "{}")
-
+        class Handler(house.Handler):
             def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                asked = self.asked()
                 with backend.lock:
                     backend.calls += 1
                     text = f"{asked['messages'][0]['content']} (call {backend.calls})"
@@ -49,26 +39,15 @@ class Backend:
                 if not asked.get("stream"):
                     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
                     whole = {**common, "object": "chat.completion", "choices": [choice], "usage": usage}
-                    return self.reply("application/json", json.dumps(whole))
+                    return self.reply(whole)
                 deltas = [({"role": "assistant", "content": ""}, None), ({"content": text}, None), ({}, "stop")]
                 events = [
                     {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in deltas
                 ] + [{"choices": [], "usage": usage}]
                 lines = [json.dumps({**common, "object": "chat.completion.chunk", **event}) for event in events]
-                self.reply("text/event-stream", "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]))
+                self.reply("".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]), "text/event-stream")
 
-            def reply(self, content_type, text):
-                body = text.encode()
-                self.send_response(200)
-                self.send_header("content-type", content_type)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
+        self.url = f"http://127.0.0.1:{house.served(Handler)}"
 
 
 class Redis:

@@ -9,7 +9,6 @@ Standard library only.
 import base64
 import hashlib
 import http.client
-import http.server
 import json
 import os
 import pathlib
@@ -72,16 +71,7 @@ class Backend:
     def __init__(self, name):
         self.calls, lock, backend = 0, threading.Lock(), self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                self.reply({})
-
+        class Handler(house.Handler):
             def do_POST(self):
                 self.rfile.read(int(self.headers["content-length"]))
                 with lock:
@@ -91,18 +81,7 @@ class Backend:
                 usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
                 self.reply({"id": "x", "object": "chat.completion", "created": 1, "model": "qwen", "choices": [choice], "usage": usage})
 
-            def reply(self, value):
-                body = json.dumps(value).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.port = server.server_port
+        self.port = house.served(Handler)
 
 
 class Etcd(house.Process):

@@ -8,13 +8,11 @@ Standard library only.
 
 import concurrent.futures
 import http.client
-import http.server
 import json
 import os
 import pathlib
 import re
 import sys
-import threading
 import time
 
 import house
@@ -33,18 +31,9 @@ class Backend:
     """Answers `number length` with so many letters, and embeds."""
 
     def __init__(self):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # a head and its body are one write
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                self.reply({})
-
+        class Handler(house.Handler):
             def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                asked = self.asked()
                 if "input" in asked:
                     rows = [{"object": "embedding", "index": at, "embedding": [0.5] * 4} for at in range(len(asked["input"]))]
                     usage = {"prompt_tokens": len(rows), "total_tokens": len(rows)}
@@ -56,18 +45,7 @@ class Backend:
                 usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
                 self.reply({"id": "x", "created": 1, "model": asked["model"], "object": "chat.completion", "choices": [choice], "usage": usage})
 
-            def reply(self, value):
-                body = json.dumps(value).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
+        self.url = f"http://127.0.0.1:{house.served(Handler)}"
 
 
 class Node(house.Gateway):

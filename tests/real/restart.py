@@ -8,7 +8,6 @@ Standard library only; the full disk wants root, for a mount.
 import concurrent.futures
 import contextlib
 import hashlib
-import http.server
 import json
 import os
 import pathlib
@@ -44,18 +43,9 @@ class Backend:
         self.calls, self.lock = 0, threading.Lock()
         backend = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1
-
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                self.reply("{}")
-
+        class Handler(house.Handler):
             def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                asked = self.asked()
                 with backend.lock:
                     backend.calls += 1
                 what = asked["messages"][0]["content"]
@@ -66,20 +56,9 @@ class Backend:
                 }
                 usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
                 common = {"id": "x", "created": 1, "model": asked["model"], "object": "chat.completion"}
-                self.reply(json.dumps({**common, "choices": [choice], "usage": usage}))
+                self.reply({**common, "choices": [choice], "usage": usage})
 
-            def reply(self, text):
-                body = text.encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
+        self.url = f"http://127.0.0.1:{house.served(Handler)}"
 
 
 class Node(house.Gateway):

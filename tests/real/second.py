@@ -171,10 +171,10 @@ def over_tls():
 
     wait("what one stored the other serves", shared)
     check("a purge is told", a.purge({"all": True})[0] == 200)
-    stranger = Node(backend, url)
-    check("an unknown certificate is no Redis", stranger.chat("strange")[0] == "MISS")
-    wait("why is told", lambda: "no secure connection" in stranger.words())
-    a.stop(), b.stop(), stranger.stop()
+    untrusting = Node(backend, url)
+    check("an untrusted certificate is refused", untrusting.chat("not shared")[0] == "MISS")
+    wait("the log says why", lambda: "no secure connection" in untrusting.words())
+    a.stop(), b.stop(), untrusting.stop()
 
 
 house.run(

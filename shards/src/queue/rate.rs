@@ -7,7 +7,7 @@ use crate::Millis;
 pub struct Rate {
     /// Of the stretches before.
     interval_us: Option<u64>,
-    /// When that was learnt.
+    /// When that was measured.
     at: Millis,
     /// Since when those of this stretch are counted, while any wait.
     since: Option<Millis>,
@@ -16,7 +16,7 @@ pub struct Rate {
 
 /// A stretch counts when it is so long, and something was served in it.
 const STRETCH_MS: u64 = 100;
-/// What was learnt is of no use after so long without a queue.
+/// A measurement is of no use after so long without a queue.
 const USEFUL_MS: u64 = 60_000;
 
 impl Rate {

@@ -1,6 +1,7 @@
 //! `POST /v1/purge`: what may not be served any more. It has happened on every core when the answer is sent; the cores give the
 //! memory back in their own time.
 
+use data_encoding::HEXLOWER;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 use hyper::{Response, StatusCode};
@@ -99,8 +100,7 @@ fn shown(scope: &PurgeScope) -> Value {
         PurgeScope::Version(name) => json!({ "version": name }),
         PurgeScope::Tenant(name) => json!({ "tenant": name }),
         PurgeScope::Key(key) => {
-            let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            json!({ "fingerprint": digits })
+            json!({ "fingerprint": HEXLOWER.encode(key) })
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Redis: the value of a key, and a channel of the same name that tells of changes. Where the server announces changes of keys
 //! (notify-keyspace-events), no message has to be sent.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
@@ -18,7 +19,7 @@ pub async fn fetch(link: &Link, server: &Endpoint) -> Result<Option<Found>, Stri
     match connection.ask(&[b"GET", link.settings.key.as_bytes()]).await? {
         (Reply::Bulk(span), text) => {
             let value = span.of(&text).to_vec();
-            let digits: String = Sha256::digest(&value).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits = HEXLOWER.encode(&Sha256::digest(&value));
             Ok(Some(Found { value, revision: digits[..REVISION_DIGITS].to_owned() }))
         }
         (Reply::Nothing, _) => Ok(None),

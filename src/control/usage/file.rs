@@ -1,6 +1,7 @@
 //! Files of the state directory that are whole or do not count: a first line says what they are, the last one is the SHA-256 of
 //! all before it, and each is written beside its place and moved there. Blocking: for threads that may.
 
+use data_encoding::HEXLOWER;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -15,7 +16,7 @@ const CHECK: &str = "sha256 ";
 pub fn write(path: &Path, title: &str, lines: &str) -> io::Result<()> {
     let beside = path.with_extension("new");
     let text = format!("{title}\n{lines}");
-    let check: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let check = HEXLOWER.encode(&Sha256::digest(&text));
     let mut file = File::create(&beside)?;
     file.write_all(text.as_bytes())?;
     file.write_all(format!("{CHECK}{check}\n").as_bytes())?;
@@ -38,7 +39,7 @@ pub fn read(path: &Path, title: &str) -> Result<Option<String>, String> {
         return Err("it is torn: its end is missing".to_owned());
     };
     let before = &text[..text.len() - CHECK.len() - check.len() - 1];
-    let counted: String = Sha256::digest(before).iter().map(|byte| format!("{byte:02x}")).collect();
+    let counted = HEXLOWER.encode(&Sha256::digest(before));
     if counted != check {
         return Err("it is damaged: its checksum is another one".to_owned());
     }

@@ -1,17 +1,17 @@
 //! Response heads, in one place: what every client sees of the gateway itself.
 
+use super::cors;
 use super::next::Next;
-use super::{cors, passed};
-use crate::config::snapshot::{Backend, Counted};
+use crate::config::snapshot::Counted;
 use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
 use crate::exchange::entry::Level;
 use crate::exchange::generation::Generation;
-use crate::exchange::record::{CacheMark, HttpVersion, RequestRecord, SWITCHED, Truncation};
+use crate::exchange::record::{CacheMark, HttpVersion, RequestRecord, Truncation};
 use crate::exchange::spend::Spender;
-use crate::exchange::websocket::fields as websocket;
 use crate::wire::coding::Coding;
-use crate::wire::http1::{Method, Persistence, ResponseHead, encode};
+use crate::wire::http1::{Method, Persistence, encode};
+use data_encoding::HEXLOWER;
 
 /// How the body of a response is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn write(
 }
 
 /// What says whose answer it is: the request's id, the page that may read it, and what is left of its limits.
-fn write_own_fields(core: &Generation, record: &RequestRecord, out: &mut Vec<u8>) {
+pub fn write_own_fields(core: &Generation, record: &RequestRecord, out: &mut Vec<u8>) {
     encode::field(out, "x-request-id", record.request_id.bytes());
     if let Some(page) = record.page {
         cors::write(&core.snapshot.cors, page, out);
@@ -203,75 +203,10 @@ fn forwarded(record: &RequestRecord, fields: &[u8], out: &mut Vec<u8>) {
 fn write_key(record: &RequestRecord, out: &mut Vec<u8>) {
     let Some(key) = record.key else { return };
     out.extend_from_slice(b"; key=\"");
-    for byte in key.0 {
-        out.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
-    }
+    let mut digits = [0; 64];
+    HEXLOWER.encode_mut(&key.0, &mut digits);
+    out.extend_from_slice(&digits);
     out.push(b'"');
-}
-
-/// Writes the head behind which the connection is a WebSocket, by what the backend's head says.
-pub fn switch(
-    core: &Generation,
-    record: &mut RequestRecord,
-    backend: &Backend,
-    head: &ResponseHead,
-    bytes: &[u8],
-    out: &mut Vec<u8>,
-) {
-    record.status = SWITCHED;
-    record.first_byte_us.get_or_insert_with(crate::net::now_us);
-    encode::status_line(out, record.status);
-    core.memory.write_date(out);
-    out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
-    websocket::write_agreed(&head.fields, bytes, out);
-    write_own_fields(core, record, out);
-    let fields = passed_fields(record, backend, head, bytes);
-    out.extend_from_slice(&fields);
-    encode::head_end(out);
-}
-
-/// An answer that a backend gave whole.
-pub struct Passed {
-    pub status: u16,
-    pub content_type: Vec<u8>,
-    /// Further header lines.
-    pub fields: Vec<u8>,
-    pub body: Vec<u8>,
-}
-
-impl Passed {
-    /// Without its body.
-    pub fn new(record: &RequestRecord, backend: &Backend, head: &ResponseHead, bytes: &[u8]) -> Passed {
-        let content_type = head.fields.get(bytes, "content-type").unwrap_or(b"application/octet-stream").to_vec();
-        let mut fields = passed_fields(record, backend, head, bytes);
-        websocket::write_refused(&head.fields, bytes, &mut fields);
-        Passed { status: head.status, content_type, fields, body: Vec::new() }
-    }
-}
-
-/// Passes a backend's answer on.
-pub fn pass_on(core: &Generation, record: &mut RequestRecord, passed: &Passed, out: &mut Vec<u8>) -> Next {
-    record.form = Form::NonStreaming;
-    let delimited = match passed.status {
-        204 | 304 => Delimited::Nothing,
-        _ => Delimited::Length(passed.body.len() as u64),
-    };
-    let next = write(core, record, passed.status, &passed.content_type, delimited, &passed.fields, out);
-    if delimited != Delimited::Nothing {
-        out.extend_from_slice(&passed.body);
-        record.sent_bytes += passed.body.len() as u64;
-    }
-    next
-}
-
-/// Those of the backend's fields that its client sees.
-fn passed_fields(record: &RequestRecord, backend: &Backend, head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
-    let mut fields = Vec::new();
-    passed::fields(head, bytes, backend, &mut fields);
-    match record.spender {
-        Some(_) => passed::without_rate_limits(&fields).into_owned(),
-        None => fields,
-    }
 }
 
 /// What the client of `record` is told, in the terms of any dialect.

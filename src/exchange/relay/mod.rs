@@ -14,8 +14,9 @@ mod stored;
 mod tail;
 mod upstream;
 
-pub use head::{Passed, pass_on, refuse, switch};
+pub use head::{Delimited, refuse, write as write_head, write_own_fields};
 pub use live::{Reader, Role, live};
 pub use next::Next;
+pub use passed::{fields, without_rate_limits};
 pub use stored::{models, preflight, stored, text};
 pub use upstream::{Captured, PendingResponse};

@@ -9,7 +9,7 @@ use crate::net::{Duplex, Transport, now_ms};
 use crate::observe::counters::Counter;
 use crate::wire::websocket::Frames;
 
-/// A side of a WebSocket.
+/// A side of a WebSocket: what both kinds of connection can do alike.
 pub trait Side {
     /// Reads into a buffer that `make` gives once there is something; 0 is the end.
     fn poll_read(

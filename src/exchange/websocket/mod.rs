@@ -1,6 +1,7 @@
 //! A WebSocket between a client and a backend: opened as an exchange, then bytes in both directions that mean nothing here.
 //! Owns both connections to the end; a side that leaves takes the other one with it.
 
+mod answer; // what the client is told
 pub mod fields; // of its opening
 mod flow; // one direction
 mod open; // the backend that agrees
@@ -17,7 +18,7 @@ use self::open::{Agreed, Opened};
 use super::client::ClientConnection;
 use super::generation::Generation;
 use super::record::RequestRecord;
-use super::relay::{self, Next};
+use super::relay::Next;
 use super::upstream_request::UpstreamRequest;
 use crate::error::Failure;
 use crate::limits::WEBSOCKET_ENDING_MS;
@@ -51,14 +52,14 @@ pub async fn serve(
         }
         Opened::Answered(passed, backend, model) => {
             note(core, record, upstream, backend, model);
-            return Ok(relay::pass_on(core, record, &passed, &mut client.output));
+            return Ok(answer::pass_on(core, record, &passed, &mut client.output));
         }
     };
     note(core, record, upstream, agreed.plan.backend, agreed.plan.model);
     let Agreed { mut lease, plan, head, mut input, deadlines, mut span, .. } = *agreed;
     let _open = core.counters.websockets.hold();
     let backend = &core.snapshot.backends[plan.backend];
-    relay::switch(core, record, backend, &head, &input, &mut client.output);
+    answer::switch(core, record, backend, &head, &input, &mut client.output);
     input.drain(..head.length);
     client.flush(timeout_ms).await.map_err(|_| Failure::ClientGone)?;
     let early = std::mem::take(&mut client.input);

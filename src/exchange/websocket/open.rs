@@ -4,20 +4,21 @@
 use std::rc::Rc;
 
 use shards::breaker::Outcome;
-use shards::{Attempts, Fault, Others, Rules, Step};
+use shards::{Attempts, Fault, Others, Step};
 
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::Form;
 use crate::error::Failure;
+use crate::exchange::attempt::{COOL_MAX_MS, rules};
 use crate::exchange::attempt_span::AttemptSpan;
 use crate::exchange::failed_attempt::{failure, refusal};
 use crate::exchange::generation::Generation;
 use crate::exchange::meter::{self, Attempted};
 use crate::exchange::notes::status_of;
 use crate::exchange::record::{RequestRecord, SWITCHED};
-use crate::exchange::relay::Passed;
 use crate::exchange::send;
 use crate::exchange::upstream_request::UpstreamRequest;
+use crate::exchange::websocket::answer::Passed;
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES, WEBSOCKET_REFUSAL_BYTES};
 use crate::net::{now_ms, now_us, random_u64, sleep_ms, unix_ms};
 use crate::upstream::connect;
@@ -30,12 +31,6 @@ use crate::upstream::suspects::{Ended, Suspects};
 use crate::wire::body::Decoder;
 use crate::wire::http1::{Asked, Progress, ResponseHead};
 use crate::wire::retry_after::wait_ms;
-
-/// Longest first wait between two attempts at one backend; each one more doubles it.
-const BACKOFF_MS: u64 = 150;
-const BACKOFF_MAX_MS: u64 = 2_000;
-/// A backend that asks to be left alone for longer is asked again all the same.
-const COOL_MAX_MS: u64 = 60_000;
 
 /// What a backend said.
 pub enum Opened {
@@ -131,13 +126,7 @@ async fn at_model(
     upstream.queued_since(asked_us);
     let permit = permit.map_err(|fault| Missed { fault, passed: None, then: Then::OtherModel })?;
     let since_ms = now_ms();
-    let rules = Rules {
-        retries: settings.retries,
-        backoff_ms: BACKOFF_MS,
-        backoff_max_ms: BACKOFF_MAX_MS,
-        hint_max_ms: settings.retry_after_max_ms,
-    };
-    let mut attempts = Attempts::new(rules);
+    let mut attempts = Attempts::new(rules(settings));
     core.upstreams.models[model].spread.borrow_mut().retries.deposit();
     let unable = || {
         let mut unable = Tried::default();

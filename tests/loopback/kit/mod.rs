@@ -2,6 +2,7 @@
 
 mod backend;
 mod client;
+mod drip;
 pub mod frames;
 mod gateway;
 mod http2;
@@ -9,6 +10,7 @@ mod requests;
 
 pub use backend::{Backend, Peer, Request};
 pub use client::{Client, Ending, Response};
+pub use drip::drip;
 pub use gateway::{Gateway, Setup};
 pub use http2::{Asked, Http2};
 pub use requests::*;

@@ -1,6 +1,7 @@
 //! A `[[tenant]]` of the file as a field of the snapshot: its keys, models and limits; and what holds for all tenants.
 //! Owns nothing. `None` means that something was reported, never that a value is absent.
 
+use data_encoding::HEXLOWER;
 use hashbrown::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
@@ -100,7 +101,7 @@ fn credential(
     if let Some(hash) = &hash {
         credentials.add(hash, report);
     }
-    let digest: String = hash.iter().flat_map(|hash| hash.value).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hash.as_ref().map(|hash| HEXLOWER.encode(&hash.value)).unwrap_or_default();
     let limits = limits(&mut section, LimitOf::Key, &[tenant, &digest], pricing, report);
     let credential = Credential {
         sha256: hash?.value,
