@@ -1,5 +1,9 @@
 //! The bounds of the three classes, in messages and bytes, and the order of reception.
 
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Wake, Waker};
+
 use super::*;
 use crate::limits::*;
 
@@ -90,4 +94,34 @@ fn control_messages_pass_those_of_requests_and_no_sender_keeps_another_waiting()
     second.post(2, parcel(Class::Control, 0, 9_999)).unwrap();
     let place = (0..).find(|_| inbox.take().unwrap().class == Class::Control).unwrap();
     assert!(place <= CONTROL_EVERY as usize, "{place}");
+}
+
+#[test]
+fn a_message_wakes_who_waits_and_who_is_about_to() {
+    let (outboxes, inbox) = house(1);
+    let mut reader = EventFdReader::default();
+    let mut context = Context::from_waker(Waker::noop());
+    for round in 0..3 {
+        // It came before the wait; then during it.
+        outboxes[0].post(1, parcel(Class::Request, 0, round)).unwrap();
+        let mut wait = pin!(inbox.wait(&mut reader));
+        assert!(wait.as_mut().poll(&mut context).is_ready(), "it is here already");
+    }
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut wait = pin!(inbox.wait(&mut reader));
+    assert!(wait.as_mut().poll(&mut context).is_pending(), "what was waited for is no news");
+    outboxes[0].post(1, parcel(Class::Request, 0, 3)).unwrap();
+    assert!(woken.0.load(Ordering::Relaxed));
+    assert!(wait.as_mut().poll(&mut context).is_ready());
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
