@@ -37,7 +37,7 @@ const AT_START: &[(&str, &[&str])] = &[
     ("server", &["listen", "control_socket"]),
     ("admin", &["listen"]),
     ("log", &["access", "format"]),
-    ("cores", &["data", "io", "background"]),
+    ("cores", &["data", "io", "background", "steering"]),
     ("cache", &["memory", "snapshot", "snapshot_interval"]),
     ("limits", &["shared", "nodes_min"]),
     ("redis", &["url", "tls_ca", "timeout"]),

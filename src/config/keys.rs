@@ -4,6 +4,7 @@
 
 mod cache; // the rows of [cache] and [redis]
 mod config;
+mod cores; // those of [cores]
 mod observe; // those of [metrics], [traces] and [log]
 mod table; // what each table is called, how often it stands, what it is for
 mod tenant;
@@ -150,7 +151,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Cores, Listener, Model, Server, Target};
+use Table::{Admin, Backend, Listener, Model, Server, Target};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -173,12 +174,19 @@ const PRICE: Kind = Kind::Money { least: 0, most: 1_000_000 * tenant::UNIT };
 /// The rows, table by table.
 pub static KEYS: &[Key] = &joined();
 
-const GROUPS: [&[Key]; 5] = [ROWS, observe::ROWS, config::ROWS, cache::ROWS, tenant::ROWS];
+const GROUPS: [&[Key]; 6] = [ROWS, cores::ROWS, observe::ROWS, config::ROWS, cache::ROWS, tenant::ROWS];
 
-const fn joined()
--> [Key; ROWS.len() + observe::ROWS.len() + config::ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()] {
-    let mut keys =
-        [ROWS[0]; ROWS.len() + observe::ROWS.len() + config::ROWS.len() + cache::ROWS.len() + tenant::ROWS.len()];
+const ALL: usize = {
+    let (mut all, mut group) = (0, 0);
+    while group < GROUPS.len() {
+        all += GROUPS[group].len();
+        group += 1;
+    }
+    all
+};
+
+const fn joined() -> [Key; ALL] {
+    let mut keys = [ROWS[0]; ALL];
     let (mut at, mut group, mut row) = (0, 0, 0);
     while at < keys.len() {
         if row == GROUPS[group].len() {
@@ -290,20 +298,6 @@ const ROWS: &[Key] = &[
         doc: "Bearer token that every path there except /livez, /readyz and /healthz requires. Required unless the \
               address is loopback or a Unix socket.",
         example: r#""${ADMIN_TOKEN}""# },
-
-
-    // ---- [cores]
-    Key { table: Cores, name: "data", kind: Kind::Cores, absent: Default(r#""auto""#),
-        doc: "CPUs that serve requests, one pinned thread each. An integer is a count, text is a list of CPU numbers: \
-              2 means two CPUs, \"2\" means CPU number 2.",
-        example: r#""2-5,8""# },
-    Key { table: Cores, name: "io", kind: Kind::Cores, absent: Default(r#""auto""#),
-        doc: "CPU for disk work; there is one such thread. On machines with up to 3 CPUs \"auto\" lets the thread float.",
-        example: r#""1""# },
-    Key { table: Cores, name: "background", kind: Kind::Cores, absent: Default(r#""auto""#),
-        doc: "CPU for health checks, backend name resolution and signals; there is one such thread. On machines with \
-              up to 3 CPUs \"auto\" lets the thread float.",
-        example: r#""0""# },
 
     // ---- [[listener]]
     Key { table: Listener, name: "address", kind: Kind::Address, absent: Required,

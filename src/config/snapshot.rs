@@ -3,6 +3,7 @@
 //! Host names stay names: resolving them is net's work. Secrets stay inside `SecretString`.
 
 mod cache;
+mod cores;
 mod credential_field;
 mod listener;
 mod network;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
+pub use self::cores::{CoreChoice, Cores, Steering};
 pub use self::credential_field::CredentialField;
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::network::{ForwardedField, Network, TrustedProxies};
@@ -220,25 +222,6 @@ pub enum GenAi {
     On,
     #[default]
     Off,
-}
-
-/// Which CPUs do what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cores {
-    pub data: CoreChoice,
-    pub io: CoreChoice,
-    pub background: CoreChoice,
-}
-
-/// How the CPUs of one kind of thread are chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CoreChoice {
-    /// By the core plan.
-    Auto,
-    /// So many threads, on CPUs the core plan picks.
-    Count(usize),
-    /// Exactly these CPUs (the kernel's numbers), in this order, each once.
-    List(Vec<usize>),
 }
 
 /// A server that answers requests.

@@ -115,6 +115,9 @@ pub struct CorePlan {
     pub data: Vec<Option<usize>>,
     pub io: Option<usize>,
     pub background: Option<usize>,
+    /// `cpu` or `hash`, and why.
+    pub steering: String,
+    pub steering_reason: String,
 }
 
 /// The state of the admin listener. Owned by the background core.

@@ -127,7 +127,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     let shared = Shared { tickets: TicketChain::new(tickets), peers };
     core.counters.thread.set(u64::from(rustix::thread::gettid().as_raw_pid().unsigned_abs()));
     let mut listeners = Vec::new();
-    for ListeningSocket { fd, is_tcp, address, listener, owner } in listening {
+    for ListeningSocket { fd, is_tcp, address, listener, owner, .. } in listening {
         let acceptors = match Acceptors::new(&current.get(), listener, &shared) {
             Ok(acceptors) => Rc::new(acceptors),
             Err(error) => return ready(Err(format!("data core {}: {error}", id.0))),

@@ -18,12 +18,12 @@ use super::listen::{Bindings, Bound};
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Gate, Pace, Who, start, supervise};
 use super::takeover::{self, Giver, Inherited, Owner, Program};
-use super::{io, kept, listen, notify, resolve, second, secure, state, traces};
+use super::{io, kept, listen, notify, resolve, second, secure, state, steering, traces};
 use crate::config::snapshot::{LimitNodes, Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::control::usage;
 use crate::exchange::board::Board;
-use crate::host::placement::plan_here;
+use crate::host::placement::{plan_here, steered_here};
 use crate::net::channel::{self, Notifier};
 use crate::net::runtime::run_data_core;
 use crate::net::{prefer_memory_of, refuse_huge_pages};
@@ -89,7 +89,9 @@ fn serve(
     {
         stay_on(*first);
     }
+    let steered = steered_here(snapshot.cores.steering, &plan);
     info!("ringway {}: {plan}", env!("CARGO_PKG_VERSION"));
+    info!("{steered}");
     let (addresses, warnings) = resolve::addresses(&snapshot);
     for warning in warnings {
         warn!("{warning}");
@@ -109,8 +111,10 @@ fn serve(
         }
     };
     let tickets = inherited.take_tickets().map_or_else(secure::ticket_seed, Ok)?;
-    let Bindings { sets: listening, bound, pending } =
+    let Bindings { sets: listening, bound, mut pending } =
         listen::bind(snapshot.server.addresses(), cores, &mut inherited)?;
+    let groups = steering::groups(&listening, &bound, &plan.data, snapshot.cores.steering, &steered);
+    pending.steer(groups.map_err(|error| format!("no descriptors to steer connections by: {error}"))?);
     let managed = listening.iter().flatten().filter(|socket| socket.owner == Owner::Manager);
     let managed: BTreeSet<usize> = managed.map(|socket| socket.address).collect();
     let gate = Gate::default();
@@ -212,7 +216,14 @@ fn serve(
     let admin = admin::Parts {
         in_force: background::in_force(&generation),
         counters: board.all_counters().to_vec(),
-        plan: CorePlan { summary: plan.to_string(), data: plan.data.clone(), io: plan.io, background: plan.background },
+        plan: CorePlan {
+            summary: plan.to_string(),
+            data: plan.data.clone(),
+            io: plan.io,
+            background: plan.background,
+            steering: steered.by.label().to_owned(),
+            steering_reason: steered.why,
+        },
         listening: bound.iter().map(Listen::to_string).collect(),
         purge: Box::new(move |scope| (purges.purge(scope), purges.latest())),
         keeps: keeping.is_some(),

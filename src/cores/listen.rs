@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::takeover::{Inherited, Owner, Use, is_stale};
+use super::steering::Group;
+use super::takeover::{Found, Inherited, Owner, Use, is_stale};
 use crate::config::snapshot::{Admin, Choice, Listen, Server};
 use crate::control::admin::Listener;
 
@@ -36,6 +37,8 @@ pub struct ListeningSocket {
     /// Its place among `server.listeners`; `None` for an address of `server.listen`.
     pub listener: Option<usize>,
     pub owner: Owner,
+    /// Its index in the group of the SO_REUSEPORT sockets of its address, where that is known.
+    pub member: Option<u32>,
 }
 
 /// What clients connect to.
@@ -48,12 +51,23 @@ pub struct Bindings {
 }
 
 /// Bound, and not listening yet: nothing may wait in them while another process may have to go on alone.
-pub struct Pending(Vec<Socket>);
+pub struct Pending {
+    sockets: Vec<Socket>,
+    groups: Vec<Group>,
+}
 
 impl Pending {
+    /// They are steered once all of them listen.
+    pub fn steer(&mut self, groups: Vec<Group>) {
+        self.groups = groups;
+    }
+
     /// Errors: the usual cause.
     pub fn listen(&self) -> Result<(), String> {
-        self.0.iter().try_for_each(|socket| socket.listen(BACKLOG)).map_err(|error| format!("cannot listen: {error}"))
+        let listening = self.sockets.iter().try_for_each(|socket| socket.listen(BACKLOG));
+        listening.map_err(|error| format!("cannot listen: {error}"))?;
+        self.groups.iter().for_each(Group::steer);
+        Ok(())
     }
 }
 
@@ -69,37 +83,46 @@ pub fn bind<'a>(
     let (mut bound, mut pending) = (Vec::new(), Vec::new());
     for (place, (address, listener)) in addresses.enumerate() {
         let explain = |error: io::Error| explain(address, Server::address_key(listener), &error);
-        let socket = |fd: OwnedFd, is_tcp: bool, owner| ListeningSocket { fd, is_tcp, address: place, listener, owner };
-        let own = |fd: OwnedFd, is_tcp: bool| socket(fd, is_tcp, Owner::Gateway);
+        let socket = |fd: OwnedFd, is_tcp: bool, owner, member| ListeningSocket {
+            fd,
+            is_tcp,
+            address: place,
+            listener,
+            owner,
+            member,
+        };
+        let tcp_socket = |fd: OwnedFd, member| socket(fd, true, Owner::Gateway, member);
+        let unix_socket = |fd: OwnedFd| socket(fd, false, Owner::Gateway, None);
         match (address, inherited.sockets(Use::Client, address)) {
             // However many there are, every core accepts, and nothing of it is opened anew: what is opened here would be gone
             // while this process is.
-            (_, Some((sockets, actual, Owner::Manager))) => {
+            (_, Some(Found { sockets, bound: actual, owner: Owner::Manager, .. })) => {
                 let is_tcp = matches!(actual, Listen::Tcp(_));
                 for (set, fd) in sets.iter_mut().zip(sockets.iter().cycle()).skip(sockets.len()) {
-                    set.push(socket(fd.try_clone().map_err(explain)?, is_tcp, Owner::Manager));
+                    set.push(socket(fd.try_clone().map_err(explain)?, is_tcp, Owner::Manager, None));
                 }
                 for (index, fd) in sockets.into_iter().enumerate() {
-                    sets[index % cores].push(socket(fd, is_tcp, Owner::Manager));
+                    sets[index % cores].push(socket(fd, is_tcp, Owner::Manager, None));
                 }
                 bound.push(actual);
             }
-            (Listen::Tcp(_), Some((sockets, Listen::Tcp(actual), _))) => {
+            (Listen::Tcp(_), Some(Found { sockets, bound: Listen::Tcp(actual), is_in_order, .. })) => {
                 let known = sockets.len();
+                let member = |index: usize| is_in_order.then_some(index as u32);
                 for (index, fd) in sockets.into_iter().enumerate() {
-                    sets[index % cores].push(own(fd, true));
+                    sets[index % cores].push(tcp_socket(fd, member(index)));
                 }
-                for set in sets.iter_mut().skip(known) {
+                for (index, set) in sets.iter_mut().enumerate().skip(known) {
                     let socket = tcp(&actual).map_err(explain)?;
                     pending.push(socket.try_clone().map_err(explain)?);
-                    set.push(own(socket.into(), true));
+                    set.push(tcp_socket(socket.into(), member(index)));
                 }
                 bound.push(Listen::Tcp(actual));
             }
-            (Listen::Unix(_), Some((sockets, ..))) => {
+            (Listen::Unix(_), Some(Found { sockets, .. })) => {
                 let Some(socket) = sockets.into_iter().next() else { continue };
                 for set in &mut sets {
-                    set.push(own(socket.try_clone().map_err(explain)?, false));
+                    set.push(unix_socket(socket.try_clone().map_err(explain)?));
                 }
                 bound.push(address.clone());
             }
@@ -108,34 +131,34 @@ pub fn bind<'a>(
                 // the connections.
                 refuse_if_taken(wanted, pause).map_err(explain)?;
                 let mut actual = *wanted;
-                for set in &mut sets {
+                for (index, set) in sets.iter_mut().enumerate() {
                     let socket = tcp(&actual).map_err(explain)?;
                     pending.push(socket.try_clone().map_err(explain)?);
                     if actual.port() == 0 {
                         let local = socket.local_addr().map_err(explain)?;
                         actual = local.as_socket().unwrap_or(actual);
                     }
-                    set.push(own(socket.into(), true));
+                    set.push(tcp_socket(socket.into(), Some(index as u32)));
                 }
                 bound.push(Listen::Tcp(actual));
             }
             (Listen::Unix(path), _) => {
                 let socket = unix(path).map_err(explain)?;
                 for set in &mut sets {
-                    set.push(own(socket.try_clone().map_err(explain)?.into(), false));
+                    set.push(unix_socket(socket.try_clone().map_err(explain)?.into()));
                 }
                 bound.push(address.clone());
             }
         }
     }
-    Ok(Bindings { sets, bound, pending: Pending(pending) })
+    Ok(Bindings { sets, bound, pending: Pending { sockets: pending, groups: Vec::new() } })
 }
 
 /// Binds the admin listener and returns its address. If the default address is taken and the user chose none, returns a
 /// warning instead. Errors: the address and the usual cause.
 pub fn bind_admin(admin: &Admin, inherited: &mut Inherited) -> Result<Bound, String> {
     let Some(address) = &admin.listen else { return Ok(Bound::None) };
-    if let Some((sockets, actual, owner)) = inherited.sockets(Use::Admin, address)
+    if let Some(Found { sockets, bound: actual, owner, .. }) = inherited.sockets(Use::Admin, address)
         && let Some(socket) = sockets.into_iter().next()
     {
         let listener = match address {
@@ -170,7 +193,7 @@ pub fn bind_admin(admin: &Admin, inherited: &mut Inherited) -> Result<Bound, Str
 /// Binds the socket by which a successor asks for the others. Errors: the path and the usual cause.
 pub fn bind_control(path: &Path, inherited: &mut Inherited) -> Result<OwnedFd, String> {
     let address = Listen::Unix(path.to_owned());
-    if let Some((sockets, ..)) = inherited.sockets(Use::Control, &address)
+    if let Some(Found { sockets, .. }) = inherited.sockets(Use::Control, &address)
         && let Some(socket) = sockets.into_iter().next()
     {
         return Ok(socket);

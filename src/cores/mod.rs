@@ -19,5 +19,6 @@ pub mod origin; // where the configuration is found at the start
 pub mod resolve; // backend names to addresses, before the cores start
 mod second; // where the second level of the cache is
 pub mod state; // the directory for what outlives a restart
+mod steering; // which listener of a group gets a new connection
 mod takeover; // listening sockets go to a new process
 mod traces; // where spans go

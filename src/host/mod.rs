@@ -8,6 +8,7 @@ pub mod plan; // which CPUs do what
 pub mod profile; // what a host should be like, from tuning/*.toml
 pub mod report; // what the examination says, as text and JSON
 pub mod sight; // the host as it is examined
+pub mod steering; // which data core gets a new connection
 pub mod tune; // changing it, and back
 
 mod checks; // checks that are more than one value

@@ -1,6 +1,8 @@
 //! Network interfaces with hardware behind them: their queues, the interrupts of these, and the node they are attached to.
 
-use super::list::parse_list;
+use std::collections::BTreeSet;
+
+use super::list::{parse_list, parse_mask};
 use super::root::Root;
 use crate::limits::HOST_NICS;
 
@@ -60,16 +62,27 @@ impl Nic {
         format!("/sys/class/net/{}/queues/{queue}/{file}", self.name)
     }
 
-    /// How many CPUs the interrupts of its queues go to. `None`: it cannot be seen.
-    pub fn interrupted_cpus(&self, root: &Root) -> Option<usize> {
-        let mut cpus = std::collections::BTreeSet::new();
+    /// CPUs on which its packets enter the network stack: those that RPS spreads them over where that is on, otherwise those that the
+    /// interrupts go to. `None`: it cannot be seen.
+    pub fn receiving_cpus(&self, root: &Root) -> Option<BTreeSet<usize>> {
+        let mut cpus = BTreeSet::new();
+        for queue in &self.rx {
+            let mask = root.text(&self.queue_file(queue, "rps_cpus"));
+            cpus.extend(mask.and_then(|mask| parse_mask(&mask)).unwrap_or_default());
+        }
+        if cpus.is_empty() { self.interrupted_cpus(root) } else { Some(cpus) }
+    }
+
+    /// The CPUs that the interrupts of its queues go to. `None`: it cannot be seen.
+    pub fn interrupted_cpus(&self, root: &Root) -> Option<BTreeSet<usize>> {
+        let mut cpus = BTreeSet::new();
         for interrupt in &self.interrupts {
             // Where the kernel sends it, which is one of those that it may go to.
             let file = |name: &str| root.text(&format!("/proc/irq/{}/{name}", interrupt.number));
             let effective = file("effective_affinity_list").filter(|text| !text.is_empty());
             cpus.extend(parse_list(&effective.or_else(|| file("smp_affinity_list"))?)?);
         }
-        if self.interrupts.is_empty() { None } else { Some(cpus.len()) }
+        if self.interrupts.is_empty() { None } else { Some(cpus) }
     }
 }
 

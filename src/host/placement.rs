@@ -4,13 +4,20 @@
 use super::nic::Nic;
 use super::plan::{Plan, allowed_cpus, plan};
 use super::root::Root;
+use super::steering::{Steered, decide};
 use super::topology::Topology;
-use crate::config::snapshot::Cores;
+use crate::config::snapshot::{Cores, Steering};
 
 /// The plan of this process on this machine. Errors: as for [`plan`].
 pub fn plan_here(wanted: &Cores) -> Result<Plan, String> {
     let (root, cpus) = (Root::system(), allowed_cpus()?);
     plan_on(&Topology::read(&root, &cpus), &Nic::read_all(&root), &cpus, wanted)
+}
+
+/// Which data core of `plan` gets a new connection on this machine.
+pub fn steered_here(wanted: Steering, plan: &Plan) -> Steered {
+    let root = Root::system();
+    decide(wanted, &plan.data, &Nic::read_all(&root), &root)
 }
 
 /// The plan for `cpus` of a host. Errors: as for [`plan`].
@@ -52,7 +59,7 @@ mod tests {
         let (directory, nics) = host(nic_node);
         let cpus: Vec<usize> = (0..16).collect();
         let topology = Topology::read(&Root::at(directory.path()), &cpus);
-        let wanted = Cores { data, io: CoreChoice::Auto, background: CoreChoice::Auto };
+        let wanted = Cores { data, io: CoreChoice::Auto, background: CoreChoice::Auto, steering: Steering::Auto };
         plan_on(&topology, &nics, &cpus, &wanted).map_or_else(|error| error, |plan| plan.to_string())
     }
 

@@ -130,9 +130,11 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::snapshot::Steering;
 
     fn auto() -> Cores {
-        Cores { data: CoreChoice::Auto, io: CoreChoice::Auto, background: CoreChoice::Auto }
+        let data = CoreChoice::Auto;
+        Cores { data, io: CoreChoice::Auto, background: CoreChoice::Auto, steering: Steering::Auto }
     }
 
     fn shown(cpus: usize, wanted: &Cores) -> String {

@@ -8,7 +8,7 @@ use super::placement::plan_on;
 use super::plan::Plan;
 use super::root::{Root, Seen};
 use super::topology::Topology;
-use crate::config::snapshot::{CacheMode, CoreChoice, Cores, Snapshot};
+use crate::config::snapshot::{CacheMode, CoreChoice, Cores, Snapshot, Steering};
 use crate::limits::CACHE_MEMORY_BYTES;
 
 /// Whether a ring can be made here.
@@ -46,7 +46,12 @@ impl<'a> Sight<'a> {
             (Some(only), None) | (None, Some(only)) => only.into_iter().collect(),
             (None, None) => Vec::new(),
         };
-        let auto = Cores { data: CoreChoice::Auto, io: CoreChoice::Auto, background: CoreChoice::Auto };
+        let auto = Cores {
+            data: CoreChoice::Auto,
+            io: CoreChoice::Auto,
+            background: CoreChoice::Auto,
+            steering: Steering::Auto,
+        };
         let (topology, nics) = (Topology::read(root, &cpus), Nic::read_all(root));
         let plan = match cpus[..] {
             [] => Err("the CPUs of this host cannot be seen".to_owned()),

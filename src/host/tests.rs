@@ -11,7 +11,7 @@ use crate::config::load::load;
 use crate::config::snapshot::Snapshot;
 use fixture::{Host, PERFECT};
 
-mod fixture; // hosts as trees of files
+pub mod fixture; // hosts as trees of files
 mod installed; // the service's files
 mod strange; // any contents
 mod tuned; // changing and undoing
@@ -244,6 +244,12 @@ fn a_configuration_is_held_against_the_host() {
     let report = look("[cores]\ndata = \"0,7\"\n");
     assert_eq!((ids(&report), report.worst), (vec!["cpu.plan"], Some(Level::Critical)));
     assert_eq!(ids(&look("[cores]\ndata = 3\n")), ["cpu.plan"]);
+    assert_eq!(ids(&look("[cores]\nsteering = \"cpu\"\n")), [] as [&str; 0]);
+    let away = Host::perfect();
+    away.write("/proc/irq/40/effective_affinity_list", "1");
+    let report = look_with(&away, Some(&configured("[cores]\nsteering = \"cpu\"\n")), Ring::Works);
+    assert_eq!(ids(&report), ["nic.interrupts", "nic.steering"]);
+    assert_eq!(report.findings[1].found, "CPU 0 receives no packets of eth0");
     let report = look("[cache]\nmemory = \"15GiB\"\n");
     assert_eq!((ids(&report), report.worst), (vec!["cgroup.memory", "memory.cache"], Some(Level::Critical)));
     assert_eq!(ids(&look("[cache]\nmemory = \"15GiB\"\nenabled = false\n")), [] as [&str; 0]);

@@ -34,7 +34,7 @@ pub use self::{
     socket::{Cancel, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with},
     sys::{
         Hangup, allocator_statistics, descriptors_from_the_start, give_memory_back, hangups, has_input,
-        prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both,
+        prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both, steer,
     },
 };
 

@@ -81,6 +81,29 @@ pub fn shutdown_both(socket: RawFd) {
     let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
 }
 
+/// Has the kernel choose the listener of a new connection to a group of SO_REUSEPORT sockets by `program`, which returns an index in
+/// the group; with an empty one by the hash of addresses and ports again. `member` is any socket of the group that listens. Errors:
+/// the kernel's.
+pub fn steer(member: BorrowedFd<'_>, program: &[libc::sock_filter]) -> std::io::Result<()> {
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&member);
+    let length = u16::try_from(program.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let (option, size) = match length {
+        // It reads an argument that it does not use.
+        0 => (DETACH_REUSEPORT_BPF, size_of::<libc::c_int>()),
+        _ => (ATTACH_REUSEPORT_CBPF, size_of_val(&program)),
+    };
+    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel reads `size` bytes of `program`, and copies the
+    // instructions that it points to, which outlive the call. WHY: no safe wrapper has these options.
+    let done =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const program).cast(), size as libc::socklen_t) };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Of `asm-generic/socket.h`; the crate has them for Android only.
+const ATTACH_REUSEPORT_CBPF: libc::c_int = 51;
+const DETACH_REUSEPORT_BPF: libc::c_int = 68;
+
 /// Makes the next close a reset.
 pub fn reset_by_close(socket: RawFd) {
     // SAFETY: as in `hangups`, for the reactor's socket handles. WHY: as there.

@@ -9,6 +9,7 @@ mod admin; // health, metrics and drain
 mod admission; // who is served first where requests wait
 mod answers; // errors in a 200, ends without [DONE], usage in odd places, why an answer is not kept
 mod attempts; // attempts that follow each other, fallbacks, queues, hedges
+mod balance; // which core serves a connection
 mod batches; // several embeddings in a request
 mod cache; // hits, directives, what is kept and what is not
 mod clients; // whom proxies speak for, and how many connections a client may have

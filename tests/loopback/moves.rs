@@ -74,6 +74,7 @@ impl Node {
                 address: 0,
                 listener: None,
                 owner: Owner::Gateway,
+                member: None,
             }],
             beat: Beat::default(),
         };

@@ -250,7 +250,7 @@ def kept_by_the_service_manager():
             server=f'control_socket = "{directory}/control.sock"',
             more=f'[[listener]]\naddress = "unix:{directory}/gateway.sock"\n[admin]\nlisten = "127.0.0.1:{admin}"\n')
         front.until("a socket for each core, the Unix socket and admin", lambda: len(manager.kept) == 4)
-        names = {f"client-127.0.0.1_{gateway.port}", f"client-unix_{directory}/gateway.sock", f"admin-127.0.0.1_{admin}"}
+        names = {*(f"client-member{core}-127.0.0.1_{gateway.port}" for core in range(2)), f"client-unix_{directory}/gateway.sock", f"admin-127.0.0.1_{admin}"}
         check("they are kept by name", {name for name, _ in manager.kept} == names, manager.kept)
         gateway.child.terminate()
         check("it ends well", gateway.child.wait(house.END_SECONDS) == 0, gateway.words())

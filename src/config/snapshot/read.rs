@@ -110,7 +110,8 @@ pub(in crate::config) fn log(section: &mut Section) -> Option<Log> {
 pub(in crate::config) fn cores(section: &mut Section, report: &mut Report<'_>) -> Option<Cores> {
     let io = one_thread(section, "io", report);
     let background = one_thread(section, "background", report);
-    Some(Cores { data: section.take("data")?, io: io?, background: background? })
+    let steering = section.take_choice("steering");
+    Some(Cores { data: section.take("data")?, io: io?, background: background?, steering: steering? })
 }
 
 /// Of a kind of core of which there is one.

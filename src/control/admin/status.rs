@@ -47,6 +47,9 @@ pub struct Plan {
     pub data: Vec<Option<usize>>,
     pub io: Option<usize>,
     pub background: Option<usize>,
+    /// How new connections come to data cores: `cpu` or `hash`, and why.
+    pub steering: String,
+    pub steering_reason: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -230,6 +233,8 @@ impl Admin {
                 data: parts.plan.data.clone(),
                 io: parts.plan.io,
                 background: parts.plan.background,
+                steering: parts.plan.steering.clone(),
+                steering_reason: parts.plan.steering_reason.clone(),
             },
             traffic: Traffic {
                 connections: self.sum(|core| &core.connections),

@@ -35,7 +35,7 @@ fn admin(admin: &str) -> Rc<Admin> {
         source: Default::default(),
         in_force: InForce { generation: 1, snapshot: Arc::new(snapshot), labels: Arc::new(labels) },
         counters: vec![Arc::new(Counters::new(2))],
-        plan: CorePlan { data: vec![None], ..CorePlan::default() },
+        plan: CorePlan { data: vec![None], steering: "hash".to_owned(), ..CorePlan::default() },
         listening: vec!["127.0.0.1:8080".to_owned()],
         purge: Box::new(|_| {
             PURGED.with(|purged| purged.set(purged.get() + 1));

@@ -124,13 +124,15 @@ impl Sockets<'_> {
             configured: configured.to_string(),
             bound: bound.to_string(),
             owner,
+            member: None,
         };
         for (place, ((configured, _), bound)) in self.snapshot.server.addresses().zip(self.bound).enumerate() {
             let own = self.listening.iter().flatten().filter(|socket| socket.address == place);
             // The cores share that of a Unix socket.
             let count = if matches!(bound, Listen::Unix(_)) { 1 } else { usize::MAX };
             for socket in own.take(count) {
-                let (row, descriptor) = (row(Use::Client, configured, bound, socket.owner), socket.fd.try_clone()?);
+                let row = Row { member: socket.member, ..row(Use::Client, configured, bound, socket.owner) };
+                let descriptor = socket.fd.try_clone()?;
                 sockets.push(Given { row, address: Some(place), descriptor });
             }
         }

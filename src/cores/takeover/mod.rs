@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::give::{Giver, Sockets, is_stale};
 pub use self::program::{Program, Upgrade};
 pub use self::store::is_offered;
-pub use self::take::Inherited;
+pub use self::take::{Found, Inherited};
 use crate::config::snapshot::Server;
 
 /// Of what is spoken here. Later releases add fields and messages that earlier ones ignore.
@@ -66,6 +66,9 @@ pub struct Row {
     pub bound: String,
     #[serde(default)]
     pub owner: Owner,
+    /// Its index in the group of the SO_REUSEPORT sockets of its address; unknown of those of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<u32>,
 }
 
 /// Who a listening socket belongs to.

@@ -41,6 +41,8 @@ fn row(name: &str, descriptor: BorrowedFd<'_>) -> Option<Row> {
         Some(("admin", _)) => (Use::Admin, Owner::Gateway),
         _ => (Use::Client, Owner::Manager),
     };
+    // Earlier releases wrote none, and take it for a part of the address.
+    let member = name.strip_prefix("client-member").and_then(|rest| rest.split_once('-')?.0.parse().ok());
     let bound = match (address_of(descriptor), owner) {
         (Some(address), _) => address.to_string(),
         (None, Owner::Gateway) => return None,
@@ -53,7 +55,7 @@ fn row(name: &str, descriptor: BorrowedFd<'_>) -> Option<Row> {
         info!("the service manager listens on {bound} ({name})");
     }
     // Port 0 is another one each time.
-    Some(Row { purpose, configured: bound.clone(), bound, owner })
+    Some(Row { purpose, configured: bound.clone(), bound, owner, member })
 }
 
 /// Where a socket listens that connections can be accepted from.
@@ -71,10 +73,11 @@ fn address_of(descriptor: BorrowedFd<'_>) -> Option<Listen> {
 
 /// Names have no colons.
 fn name(row: &Row) -> Option<String> {
-    let purpose = match row.purpose {
-        Use::Client => "client",
-        Use::Admin => "admin",
-        Use::Control | Use::Unknown => return None,
+    let purpose = match (row.purpose, row.member) {
+        (Use::Client, Some(member)) => format!("client-member{member}"),
+        (Use::Client, None) => "client".to_owned(),
+        (Use::Admin, _) => "admin".to_owned(),
+        (Use::Control | Use::Unknown, _) => return None,
     };
     Some(format!("{purpose}-{}", row.bound.replace(':', "_")))
 }

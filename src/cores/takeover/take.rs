@@ -11,6 +11,16 @@ use super::{Connection, Message, Owner, Row, Use, VERSION, store};
 use crate::config::snapshot::Listen;
 use crate::net::tls::TicketSeed;
 
+/// The sockets of one address.
+pub struct Found {
+    pub sockets: Vec<OwnedFd>,
+    /// With the actual port.
+    pub bound: Listen,
+    pub owner: Owner,
+    /// Whether they are all of their group of SO_REUSEPORT sockets, in its order.
+    pub is_in_order: bool,
+}
+
 /// What a process begins with.
 #[derive(Default)]
 pub struct Inherited {
@@ -72,7 +82,7 @@ impl Inherited {
 
     /// The sockets of one address, and what it is bound to; none if it is new. What asks for a free port may be there twice:
     /// each is found once, in the order of the configuration.
-    pub fn sockets(&mut self, purpose: Use, address: &Listen) -> Option<(Vec<OwnedFd>, Listen, Owner)> {
+    pub fn sockets(&mut self, purpose: Use, address: &Listen) -> Option<Found> {
         let name = address.to_string();
         // What the service manager listens on is for whoever has its address: it does not say what for.
         let is_for = |row: &Row| row.purpose == purpose || (row.owner == Owner::Manager && purpose == Use::Admin);
@@ -80,8 +90,12 @@ impl Inherited {
         let first = self.sockets.iter().find(|(row, descriptor)| of_it(row) && descriptor.is_some());
         let (bound, owner) = first.map(|(row, _)| (row.bound.clone(), row.owner))?;
         let same = self.sockets.iter_mut().filter(|(row, _)| of_it(row) && row.bound == bound);
-        let found = same.filter_map(|(_, descriptor)| descriptor.take()).collect();
-        Some((found, bound.parse().ok()?, owner))
+        let mut found: Vec<(Option<u32>, OwnedFd)> =
+            same.filter_map(|(row, descriptor)| Some((row.member, descriptor.take()?))).collect();
+        found.sort_by_key(|(member, _)| *member);
+        let is_in_order = found.iter().zip(0..).all(|((member, _), place)| *member == Some(place));
+        let sockets = found.into_iter().map(|(_, descriptor)| descriptor).collect();
+        Some(Found { sockets, bound: bound.parse().ok()?, owner, is_in_order })
     }
 
     pub fn take_tickets(&mut self) -> Option<TicketSeed> {

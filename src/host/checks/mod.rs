@@ -46,6 +46,7 @@ pub static CHECKS: &[Check] = &[
     Check { id: "nic.interrupts", run: nic::interrupts },
     Check { id: "nic.transmit-steering", run: nic::transmit_steering },
     Check { id: "nic.node", run: nic::node },
+    Check { id: "nic.steering", run: nic::steering },
     Check { id: "nic.missed", run: nic::missed },
 ];
 

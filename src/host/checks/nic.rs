@@ -1,10 +1,12 @@
 //! Network interfaces: queues beside data cores, where their interrupts and packets go, and the node they are attached to.
 
 use super::{Level, Outcome, found};
+use crate::config::snapshot::Steering;
 use crate::host::list::parse_mask;
 use crate::host::nic::Nic;
 use crate::host::plan::Cpus;
 use crate::host::sight::Sight;
+use crate::host::steering::{By, Steered, decide};
 
 const NONE: &str = "there is no network interface with hardware behind it";
 
@@ -65,7 +67,7 @@ pub fn interrupts(sight: &Sight<'_>) -> Outcome {
             }
             let wanted = nic.rx.len().min(sight.data_cpus_near(nic).len());
             let cpus = nic.interrupted_cpus(sight.root).filter(|_| nic.interrupts.len() >= wanted);
-            let cpus = cpus.ok_or_else(|| format!("the interrupts of {} cannot be seen", nic.name))?;
+            let cpus = cpus.ok_or_else(|| format!("the interrupts of {} cannot be seen", nic.name))?.len();
             Ok((cpus < wanted).then(|| format!("{} queues of {} interrupt {cpus} CPUs", nic.rx.len(), nic.name)))
         },
         |told| {
@@ -129,6 +131,24 @@ pub fn node(sight: &Sight<'_>) -> Outcome {
             )
         },
     )
+}
+
+/// Only where it was asked for: what `auto` finds, it acts on.
+pub fn steering(sight: &Sight<'_>) -> Outcome {
+    const REMEDY: &str =
+        "place the interrupts by /proc/irq/N/smp_affinity, one data core each, or write cores.steering = \"auto\"";
+    let wanted = sight.snapshot.map_or(Steering::Auto, |snapshot| snapshot.cores.steering);
+    let Ok(plan) = &sight.plan else { return Outcome::NotSeen("there is no core plan".to_owned()) };
+    if wanted != Steering::Cpu {
+        return Outcome::Fine;
+    }
+    let why = "A core whose CPU receives no packets gets no connections from that interface.";
+    match decide(Steering::Auto, &plan.data, &sight.nics, sight.root) {
+        Steered { by: By::Cpu, .. } => Outcome::Fine,
+        Steered { by: By::Hash, why: told } => {
+            found(Level::Warning, told, "/proc/irq/*/effective_affinity_list", why, REMEDY)
+        }
+    }
 }
 
 pub fn missed(sight: &Sight<'_>) -> Outcome {

@@ -14,6 +14,8 @@ use super::{Backend, Client, GUARD};
 /// The configuration to come: `[server]`, `[cores]`, `[cache]`, then tables.
 pub struct Setup {
     cores: usize,
+    /// Further lines of `[cores]`.
+    placing: String,
     /// Further addresses to listen on, besides a free port.
     listen: String,
     server: String,
@@ -26,8 +28,8 @@ pub struct Setup {
 impl Setup {
     /// A gateway without backends: for what is refused before one is asked.
     pub fn bare() -> Setup {
-        let [listen, server, log, cache, tables] = Default::default();
-        Setup { cores: 1, listen, server, log, admin: None, cache, tables }
+        let [placing, listen, server, log, cache, tables] = Default::default();
+        Setup { cores: 1, placing, listen, server, log, admin: None, cache, tables }
     }
 
     /// One backend called `b` behind the model `m`.
@@ -48,6 +50,12 @@ impl Setup {
     pub fn cores(mut self, data: usize) -> Setup {
         self.cores = data;
         self
+    }
+
+    /// As `cores`, and a further `line` of the table `[cores]`.
+    pub fn cores_with(mut self, data: usize, line: &str) -> Setup {
+        self.placing += &format!("{line}\n");
+        self.cores(data)
     }
 
     pub fn listen(mut self, address: &str) -> Setup {
@@ -196,10 +204,10 @@ impl Setup {
             true => self,
             false => self.backend_at("b", "http://127.0.0.1:9").model("m", "backends = [\"b\"]"),
         };
-        let Setup { cores, listen, server, log, admin, cache, tables } = whole;
+        let Setup { cores, placing, listen, server, log, admin, cache, tables } = whole;
         let admin = admin.unwrap_or_else(|| "listen = \"off\"".to_owned());
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[admin]\n{admin}\n\n[log]\n{log}\n[cores]\ndata = {cores}\n\n\
+            "[server]\nlisten = [\"127.0.0.1:0\"{listen}]\n{server}\n[admin]\n{admin}\n\n[log]\n{log}\n[cores]\ndata = {cores}\n{placing}\n\
              [cache]\nmemory = \"64MiB\"\n{cache}{tables}"
         );
         text.replace("$DIRECTORY", directory.to_str().unwrap())

@@ -1,0 +1,76 @@
+//! Which data core serves a connection.
+
+use super::kit::*;
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Whether two data cores can have a CPU each.
+fn has_two_cpus() -> bool {
+    core_affinity::get_core_ids().is_some_and(|cpus| cpus.len() >= 2)
+}
+
+/// A connection that is made on a CPU. On loopback what is sent there is received there.
+fn connected_on(cpu: usize, gateway: &Gateway) -> Client {
+    let address = gateway.address;
+    let connect = move || {
+        assert!(core_affinity::set_for_current(core_affinity::CoreId { id: cpu }));
+        Client::connect(address)
+    };
+    let mut client = std::thread::spawn(connect).join().unwrap();
+    client.send(HEALTH);
+    client.response().expect(200);
+    client
+}
+
+/// What the status says of each core.
+fn cores(gateway: &Gateway, field: &str) -> Vec<u64> {
+    let status = status(gateway);
+    status["cores"].as_array().unwrap().iter().map(|core| core[field].as_u64().unwrap()).collect()
+}
+
+fn status(gateway: &Gateway) -> serde_json::Value {
+    let mut admin = Client::connect(gateway.admin.unwrap());
+    admin.send("GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    serde_json::from_str(admin.response().expect(200).text()).unwrap()
+}
+
+fn setup(cores: usize, steering: &str) -> Setup {
+    let setup = Setup::bare().cores_with(cores, &format!("steering = \"{steering}\""));
+    setup.server("control_socket = \"$DIRECTORY/control.sock\"").admin("listen = \"127.0.0.1:0\"")
+}
+
+#[test]
+fn connections_come_to_the_core_on_whose_cpu_they_are_received() {
+    if !has_two_cpus() {
+        return;
+    }
+    let mut gateway = setup(1, "cpu").start();
+    let mut cpus = Vec::new();
+    // By a group of sockets that grows from one process to the next, or stays.
+    for cores_next in [2, 2, 1, 2] {
+        let shown = status(&gateway)["core_plan"].clone();
+        cpus = shown["data"].as_array().unwrap().iter().map(|cpu| cpu.as_u64().unwrap() as usize).collect();
+        let is_alone = cpus.len() == 1;
+        assert_eq!(shown["steering"], if is_alone { "hash" } else { "cpu" }, "{shown}");
+        let mut held = Vec::new();
+        for place in [0, 1, 1, 0, 0, 0, 1, 1].map(|place| place % cpus.len()) {
+            let before = cores(&gateway, "connections");
+            held.push(connected_on(cpus[place], &gateway));
+            let mut expected = before.clone();
+            expected[place] += 1;
+            assert_eq!(cores(&gateway, "connections"), expected, "after {before:?} on CPU {}", cpus[place]);
+        }
+        gateway.rewrite(setup(cores_next, "cpu"));
+        let successor = gateway.successor().unwrap();
+        drop(held);
+        let (status, said) = gateway.ended();
+        assert!(status.success(), "{said}");
+        gateway = successor;
+    }
+    // What the predecessor has attached is taken off.
+    gateway.rewrite(setup(2, "hash"));
+    let successor = gateway.successor().unwrap();
+    let held: Vec<Client> = (0..32).map(|_| connected_on(cpus[0], &successor)).collect();
+    assert!(cores(&successor, "connections")[1] > 0, "all of 32 on one core");
+    drop(held);
+}
