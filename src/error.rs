@@ -35,6 +35,8 @@ pub enum Failure {
     BadJson { why: String },
     /// A field of the body is missing or of the wrong type.
     BadField { why: String, param: &'static str },
+    /// The model's backend speaks another API, in which this cannot be asked.
+    Untranslatable { why: String, param: Option<&'static str> },
     /// No credential in the request.
     NoCredential,
     /// A credential that belongs to no tenant.
@@ -172,7 +174,7 @@ impl Failure {
                 Blame::Client
             }
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Blame::Client,
-            ExpiredCredential | DisabledCredential => Blame::Client,
+            ExpiredCredential | DisabledCredential | Untranslatable { .. } => Blame::Client,
             UnknownPath { .. } | NoUpgrade | NoModel => Blame::Client,
             WrongMethod { .. } | NotCached | ClientGone | Lagged | Limited(_) => Blame::Client,
             NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
@@ -198,7 +200,7 @@ impl Failure {
             FlightLost | ClientGone | Lagged | Internal => Again::Yes,
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Again::No,
-            ExpiredCredential | DisabledCredential => Again::No,
+            ExpiredCredential | DisabledCredential | Untranslatable { .. } => Again::No,
             UnknownPath { .. } | NoUpgrade | NoModel | WebSocketIdle => Again::No,
             WrongMethod { .. } | NotCached | NoBackend | Draining | Limited(_) => Again::No,
             MemoryFull | UnknownCoding | BadCoding { .. } => Again::No,
@@ -239,6 +241,7 @@ impl Failure {
             BodyTimeout => invalid(408, "body_timeout", "The request body did not arrive in time."),
             BadJson { why, .. } => invalid(400, "bad_json", why.clone()),
             BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why.clone()) },
+            Untranslatable { why, param } => Public { param: *param, ..invalid(400, "untranslatable", why.clone()) },
             NoCredential => invalid(
                 401,
                 "missing_api_key",

@@ -76,6 +76,20 @@ pub const EVENTS_NODE_BYTES: u64 = 8 * EVENT_BYTES as u64;
 /// the other form of a larger answer goes to a backend.
 pub const CONVERTED_BYTES: usize = 256 << 10;
 
+/// Most values of a message that is translated between two APIs, counted by the characters before them, wherever these stand.
+/// As values a message takes some 60 bytes for each; conversations with a hundred thousand tokens have some ten thousand.
+pub const TRANSLATED_VALUES: usize = 1 << 20;
+
+/// Largest whole answer that is translated. It is held as a whole; answers have some kilobytes.
+pub const TRANSLATED_ANSWER_BYTES: usize = 16 << 20;
+
+/// Largest event of a stream that is translated: a delta has some tokens, and a server that sends the arguments of a call whole
+/// sends a file at most.
+pub const TRANSLATED_EVENT_BYTES: usize = 4 << 20;
+
+/// Most calls of tools in one streamed answer that is translated. Models make some ten at a time.
+pub const TRANSLATED_CALLS: usize = 1024;
+
 /// Longest model name in a request. The longest published names have about 100 bytes.
 pub const MODEL_BYTES: usize = 256;
 

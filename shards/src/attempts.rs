@@ -30,6 +30,8 @@ pub enum Fault {
     ContextWindow,
     /// The account at the provider is out of quota or credit.
     Quota,
+    /// The request cannot be said in the API of this backend: nothing was sent.
+    Untranslatable,
     /// No backend of the model is in service.
     NoBackend,
     QueueFull,
@@ -62,6 +64,8 @@ pub enum Again {
     Budgeted,
     /// The same model, charged to the budget, but another backend: this one would fail in the same way.
     Elsewhere,
+    /// The same model, without using the retry budget, but another backend: this one is not suited.
+    Unsuited,
     /// Only another model may help.
     OtherModel,
     Never,
@@ -85,6 +89,7 @@ pub const fn again(fault: Fault) -> Again {
         Fault::Status(_) => Again::Never,
         Fault::ContextWindow | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout => Again::OtherModel,
         Fault::Deadline | Fault::TooLate { .. } => Again::OtherModel,
+        Fault::Untranslatable => Again::Unsuited,
         Fault::Cancelled => Again::Never,
     }
 }
@@ -95,6 +100,7 @@ pub const fn may_have_acted(fault: Fault) -> bool {
     match fault {
         Fault::Connect | Fault::Handshake | Fault::Refused => false,
         Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::TooLate { .. } => false,
+        Fault::Untranslatable => false,
         Fault::Quota | Fault::ContextWindow | Fault::FirstEvent(EventFault::Overloaded | EventFault::RateLimited) => {
             false
         }
@@ -169,10 +175,13 @@ impl Attempts {
         match again {
             Again::Never => return Step::GiveUp,
             Again::OtherModel => return Step::OtherModel,
-            Again::Free | Again::Budgeted | Again::Elsewhere if left_ms == Some(0) => return Step::OtherModel,
-            Again::Free if others == Others::Untried => return Step::Again { after_ms: 0 },
+            Again::Free | Again::Unsuited | Again::Budgeted | Again::Elsewhere if left_ms == Some(0) => {
+                return Step::OtherModel;
+            }
+            Again::Free | Again::Unsuited if others == Others::Untried => return Step::Again { after_ms: 0 },
             Again::Elsewhere if others == Others::None => return Step::OtherModel,
-            Again::Free | Again::Budgeted | Again::Elsewhere => {}
+            Again::Unsuited if others == Others::None => return Step::OtherModel,
+            Again::Free | Again::Unsuited | Again::Budgeted | Again::Elsewhere => {}
         }
         if self.retries >= self.rules.retries {
             return Step::OtherModel;

@@ -11,7 +11,7 @@ mod tenant;
 
 use strum::VariantNames;
 
-use super::snapshot::{BalanceWord, CachePolicy, CredentialField, Protocol};
+use super::snapshot::{Api, BalanceWord, CachePolicy, CredentialField, Protocol};
 use crate::limits;
 
 /// A table of the file, in the order of the sample.
@@ -340,6 +340,15 @@ const ROWS: &[Key] = &[
         doc: "HTTP version to use. \"auto\" negotiates it over TLS (ALPN), and is HTTP/1.1 in plain text; \"http2\" in \
               plain text is by prior knowledge.",
         example: r#""http2""# },
+    Key { table: Backend, name: "api", kind: Kind::Choice(Api::VARIANTS), absent: Default(r#""any""#),
+        doc: "The LLM API that it speaks. With \"openai\", requests for /v1/messages are translated to chat completions for it; \
+              with \"anthropic\", chat completions are translated to messages; answers and streams the other way. \"any\": \
+              everything goes to it as it came.",
+        example: r#""anthropic""# },
+    Key { table: Backend, name: "max_tokens_default", kind: Kind::Count { least: 1, most: 1_000_000 }, absent: Default("4096"),
+        doc: "With api \"anthropic\", the max_tokens of translated requests whose client sets none: Anthropic's API requires \
+              it.",
+        example: "16384" },
     Key { table: Backend, name: "tls_server_name", kind: Kind::Host, absent: Optional,
         doc: "The name or IP address that its certificate must be for, also sent as SNI; without it, the host of the \
               url. For a server that is reached by an address its certificate does not list.",
@@ -361,7 +370,7 @@ const ROWS: &[Key] = &[
     Key { table: Backend, name: "api_key_field", kind: Kind::Choice(CredentialField::VARIANTS),
         absent: Default(r#""authorization""#),
         doc: "The header field that carries api_key: \"authorization\" (as a bearer credential), \"x-api-key\" \
-              (Anthropic) or \"api-key\" (Azure).",
+              (Anthropic; the default with api \"anthropic\") or \"api-key\" (Azure).",
         example: r#""x-api-key""# },
     Key { table: Backend, name: "weight", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("1"),
         doc: "Its share of a model's requests, relative to the model's other backends.",
@@ -447,7 +456,7 @@ const ROWS: &[Key] = &[
         doc: "Header fields of all requests to it, as a table; values may be kept outside the file like api_key.",
         example: r#"{ x-team = "search", x-project = "ringway" }"# },
     Key { table: Backend, name: "body", kind: Kind::Members, absent: Optional,
-        doc: "Members of the JSON bodies of chat completions, completions and embeddings that clients do not send \
+        doc: "Members of the JSON bodies of chat completions, completions, embeddings and messages that clients do not send \
               themselves, as a table. They do not count in the cache's keys: change the model's version with them.",
         example: r#"{ top_k = 20, chat_template_kwargs = { enable_thinking = false } }"# },
     Key { table: Backend, name: "forward_headers", kind: Kind::Names { most_bytes: 128 }, absent: Optional,

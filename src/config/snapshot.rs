@@ -7,6 +7,7 @@ mod cores;
 mod credential_field;
 mod listener;
 mod network;
+mod protocol;
 pub(super) mod read;
 mod redis;
 mod source;
@@ -23,6 +24,7 @@ pub use self::cores::{CoreChoice, Cores, Steering};
 pub use self::credential_field::CredentialField;
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::network::{ForwardedField, Network, TrustedProxies};
+pub use self::protocol::{Api, Protocol};
 pub use self::redis::{FORMS as REDIS_FORMS, Redis, RedisLayout};
 pub use self::source::{Endpoint, Scheme, SourceWord, Store, StoreKind};
 pub use self::traces::{ParentDecision, Sampling, TraceProtocol, Traces};
@@ -240,6 +242,9 @@ pub struct Backend {
     /// How connections are secured; `None` for plain text.
     pub tls: Option<Tls>,
     pub protocol: Protocol,
+    pub api: Api,
+    /// Bound of an answer in a translated request whose client sets none, where the API requires one.
+    pub max_tokens_default: u64,
     /// Share of the requests against the other backends of a model, unless the model says another one.
     pub weight: u32,
     /// Where it stands; nearer backends are asked first.
@@ -334,17 +339,6 @@ pub struct Tls {
 pub struct CertificateFiles {
     pub chain: PathBuf,
     pub private_key: PathBuf,
-}
-
-/// What is spoken to a backend, or with clients of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
-#[strum(serialize_all = "lowercase")]
-pub enum Protocol {
-    /// What ALPN agrees on; HTTP/1.1 in plain text.
-    Auto,
-    Http1,
-    /// By ALPN, or by prior knowledge in plain text.
-    Http2,
 }
 
 /// Whether connecting carries the first bytes along (RFC 7413).

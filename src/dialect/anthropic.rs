@@ -1,4 +1,11 @@
-//! Anthropic's API: its error formats. Appends to the caller's buffer; must never write a byte of a message unescaped.
+//! Anthropic's API: facts of its events and answers, and its error formats. Appends to the caller's buffer; must never write a
+//! byte of a message unescaped.
+
+mod answer;
+mod event;
+
+pub use answer::answer_facts;
+pub use event::event_facts;
 
 use super::facts::PublicError;
 use crate::wire::json::write_json_string;
@@ -6,7 +13,7 @@ use crate::wire::json::write_json_string;
 /// Appends `{"type":"error","error":{...},"request_id":...}`.
 pub fn write_error(out: &mut Vec<u8>, error: &PublicError<'_>) {
     out.extend_from_slice(br#"{"type":"error","error":{"type":"#);
-    write_json_string(out, kind(error.status));
+    write_json_string(out, error_type(error.status));
     out.extend_from_slice(br#","message":"#);
     write_json_string(out, error.message);
     out.extend_from_slice(br#"},"request_id":"#);
@@ -22,7 +29,7 @@ pub fn write_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
 }
 
 /// The error type that Anthropic's API uses for a status.
-fn kind(status: u16) -> &'static str {
+pub fn error_type(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
         402 => "billing_error",
@@ -36,6 +43,17 @@ fn kind(status: u16) -> &'static str {
         _ => "invalid_request_error",
     }
 }
+
+/// Whether it is one of them.
+pub fn is_error_type(word: &str) -> bool {
+    [400, 401, 402, 403, 404, 413, 429, 500, 503, 504].iter().any(|&status| error_type(status) == word)
+}
+
+/// Members of a message's root that do not affect the answer to it. Its two forms are not converted, so `stream` stays.
+pub const NOT_IN_KEY: &[&str] = &[
+    // A label for the provider's abuse detection.
+    "metadata",
+];
 
 #[cfg(test)]
 mod tests {

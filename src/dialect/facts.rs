@@ -10,6 +10,8 @@ pub enum Endpoint {
     ChatCompletions,
     Completions,
     Embeddings,
+    /// Anthropic's.
+    Messages,
     Models,
     /// Forwarded to the model's backend, never cached.
     Other,
@@ -17,8 +19,14 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Every endpoint, in the order of its discriminants.
-    pub const ALL: [Endpoint; 5] =
-        [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Embeddings, Endpoint::Models, Endpoint::Other];
+    pub const ALL: [Endpoint; 6] = [
+        Endpoint::ChatCompletions,
+        Endpoint::Completions,
+        Endpoint::Embeddings,
+        Endpoint::Messages,
+        Endpoint::Models,
+        Endpoint::Other,
+    ];
 
     /// The endpoint of a request path; a query is ignored. `/v1/models/NAME` is `Models` too.
     pub fn from_path(path: &[u8]) -> Endpoint {
@@ -26,6 +34,7 @@ impl Endpoint {
             b"/v1/chat/completions" => Endpoint::ChatCompletions,
             b"/v1/completions" => Endpoint::Completions,
             b"/v1/embeddings" => Endpoint::Embeddings,
+            b"/v1/messages" => Endpoint::Messages,
             b"/v1/models" => Endpoint::Models,
             other if other.starts_with(b"/v1/models/") => Endpoint::Models,
             other => match without_query(other) {
@@ -41,6 +50,7 @@ impl Endpoint {
             Endpoint::ChatCompletions => Some("/v1/chat/completions"),
             Endpoint::Completions => Some("/v1/completions"),
             Endpoint::Embeddings => Some("/v1/embeddings"),
+            Endpoint::Messages => Some("/v1/messages"),
             Endpoint::Models => Some("/v1/models"),
             Endpoint::Other => None,
         }
@@ -52,6 +62,7 @@ impl Endpoint {
             Endpoint::ChatCompletions => "chat_completions",
             Endpoint::Completions => "completions",
             Endpoint::Embeddings => "embeddings",
+            Endpoint::Messages => "messages",
             Endpoint::Models => "models",
             Endpoint::Other => "other",
         }
@@ -116,7 +127,7 @@ pub enum UsageEvent {
 /// The parts of a request that the gateway acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFacts {
-    /// `Some` for the three endpoints that require it; UTF-8, not empty, no control characters, at most `MODEL_BYTES`.
+    /// `Some` for the endpoints that require it; UTF-8, not empty, no control characters, at most `MODEL_BYTES`.
     pub model: Option<Text>,
     pub form: Form,
     pub usage_event: UsageEvent,
@@ -203,6 +214,15 @@ pub struct TokenUsage {
 }
 
 impl TokenUsage {
+    /// These counts, which come after `before` in one stream: Anthropic's API says some at its beginning alone.
+    pub fn after(self, before: TokenUsage) -> TokenUsage {
+        if self.prompt > 0 {
+            return self;
+        }
+        let counted = TokenUsage::counted(Some(before.prompt), Some(self.completion), None);
+        counted.with_parts(Some(before.cached), Some(self.reasoning))
+    }
+
     /// From the reported counts; a missing total is the sum.
     pub fn counted(prompt: Option<u64>, completion: Option<u64>, total: Option<u64>) -> TokenUsage {
         let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));

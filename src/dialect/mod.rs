@@ -6,6 +6,7 @@ mod anthropic;
 mod embeddings;
 pub mod facts;
 mod openai;
+pub mod translate;
 
 use facts::{AnswerFacts, Endpoint, ErrorFacts, ErrorKind, EventFacts, PublicError, RequestFacts};
 pub use openai::embeddings::{Embeddings, Inputs};
@@ -39,6 +40,15 @@ impl Dialect {
         }
     }
 
+    /// The API of an endpoint.
+    pub fn of_endpoint(endpoint: Endpoint) -> Dialect {
+        match endpoint {
+            Endpoint::Messages => Dialect::Anthropic,
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => Dialect::OpenAi,
+            Endpoint::Models | Endpoint::Other => Dialect::OpenAi,
+        }
+    }
+
     /// Appends the body of an error response.
     pub fn write_error(self, out: &mut Vec<u8>, error: &PublicError<'_>) {
         match self {
@@ -67,24 +77,26 @@ impl Dialect {
 
     /// Reads what the gateway acts on from a request's body. `tape` is the parsed body.
     pub fn request_facts(self, endpoint: Endpoint, body: &[u8], tape: &Tape) -> Result<RequestFacts, RequestFault> {
-        match self {
-            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::request_facts(endpoint, body, tape),
+        let mut facts = openai::request_facts(endpoint, body, tape)?;
+        if self == Dialect::Anthropic {
+            facts.not_in_key = anthropic::NOT_IN_KEY;
         }
+        Ok(facts)
     }
 
     /// Reads one event of a stream. `tape` is scratch and holds the data's tape afterwards.
     pub fn event_facts(self, endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
         match self {
-            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => {
-                openai::named_event_facts(endpoint, name, data, tape)
-            }
+            Dialect::OpenAi | Dialect::Responses => openai::named_event_facts(endpoint, name, data, tape),
+            Dialect::Anthropic => anthropic::event_facts(name, data, tape),
         }
     }
 
     /// Reads a complete, non-streaming answer. `tape` is scratch and holds the answer's outline afterwards.
     pub fn answer_facts(self, endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
         match self {
-            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::answer_facts(endpoint, body, tape),
+            Dialect::OpenAi | Dialect::Responses => openai::answer_facts(endpoint, body, tape),
+            Dialect::Anthropic => anthropic::answer_facts(body, tape),
         }
     }
 
@@ -121,7 +133,9 @@ impl Dialect {
     /// none. `tape` is the parsed chunk.
     pub fn usage_event(self, data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
         match self {
-            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::usage_event(data, tape, out),
+            Dialect::OpenAi | Dialect::Responses => openai::usage_event(data, tape, out),
+            // Usage is part of its events.
+            Dialect::Anthropic => {}
         }
     }
 

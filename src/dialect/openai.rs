@@ -20,7 +20,7 @@ pub use edit::Edits;
 #[cfg(test)]
 pub use event::event_facts;
 pub use event::named_event_facts;
-pub use fault::{error_facts, error_kind};
+pub use fault::{error_facts, error_kind, error_of, kind_of};
 #[cfg(test)]
 pub use request::NOT_IN_KEY;
 pub use request::{RequestFault, check_model, request_facts};

@@ -14,6 +14,7 @@ use super::meter::{self, Attempted};
 use super::notes::status_of;
 use super::relay::PendingResponse;
 use super::send::{self, SendFault};
+use super::translation;
 use super::upstream_request::UpstreamRequest;
 use crate::config::snapshot::Model;
 use crate::dialect::facts::Form;
@@ -56,6 +57,13 @@ pub async fn attempt<'a>(
     flight: &'a Flight,
     suspects: &Suspects,
 ) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
+    let translated = match translation::of(core, upstream, plan.backend) {
+        Ok(translated) => translated,
+        Err(fault) => {
+            plan.end_with(fault);
+            return Err(fault.into());
+        }
+    };
     let deadlines = Deadlines::begin(&core.snapshot.backends[plan.backend], upstream.form, since_ms);
     let watched = core.upstreams.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
@@ -87,9 +95,11 @@ pub async fn attempt<'a>(
         if adapts {
             sent_us = now_us(); // without the wait in our own queue
         }
-        match send::request(core, upstream, &plan, &mut lease, deadlines, lane, flight).await {
+        match send::request(core, upstream, translated.as_deref(), &plan, &mut lease, deadlines, lane, flight).await {
             Ok(answer) => {
-                let mut pending = PendingResponse::new(core, upstream, &plan, lease, answer, deadlines, flight);
+                let direction = translated.as_ref().map(|translated| translated.direction);
+                let mut pending =
+                    PendingResponse::new(core, upstream, &plan, lease, answer, direction, deadlines, flight);
                 let from_us = now_us();
                 let first = pending.begin(core, upstream.endpoint).await;
                 upstream.waited_since(from_us);

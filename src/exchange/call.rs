@@ -11,7 +11,7 @@ use super::answer::{AnswerHead, End};
 use super::attempt::{attempt, rules};
 use super::batch::Batch;
 use super::entry::Entry;
-use super::failed_attempt::{FailedAttempt, failure};
+use super::failed_attempt::{FailedAttempt, failure, untranslatable};
 use super::flight::subscriber::Subscriber;
 use super::flight::{Abandoned, Flight, Lane};
 use super::generation::Generation;
@@ -260,7 +260,10 @@ async fn from_models<'a>(
             }
             continue;
         }
-        let failure = failure(fault);
+        let failure = match upstream.untranslatable.get().filter(|_| fault == Fault::Untranslatable) {
+            Some(why) => untranslatable(why),
+            None => failure(fault),
+        };
         let is_ours = matches!(fault, Fault::Status(401 | 407));
         return match (answer, permit) {
             // An expired answer is better than an error that is not the request's own; ours are nobody's to see.

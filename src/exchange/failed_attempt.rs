@@ -4,6 +4,7 @@ use shards::{EventFault, Fault};
 
 use crate::dialect::Dialect;
 use crate::dialect::facts::ErrorKind;
+use crate::dialect::translate::Untranslatable;
 use crate::error::Failure;
 use crate::wire::json::Tape;
 
@@ -30,12 +31,18 @@ pub fn failure(fault: Fault) -> Failure {
         Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => Failure::BackendTimeout,
         Fault::Truncated => Failure::BackendTruncated,
         Fault::FirstEvent(_) | Fault::Status(_) | Fault::ContextWindow | Fault::Quota => Failure::BackendRefused,
-        Fault::NoBackend => Failure::NoBackend,
+        // Where it is said why, see `untranslatable`.
+        Fault::NoBackend | Fault::Untranslatable => Failure::NoBackend,
         Fault::QueueFull => Failure::QueueFull,
         Fault::QueueTimeout => Failure::QueueTimeout,
         Fault::TooLate { retry_s } => Failure::DeadlineUnreachable { retry_s },
         Fault::Cancelled => Failure::ClientGone,
     }
+}
+
+/// The same for a request that cannot be said in the API of the backend.
+pub fn untranslatable(why: Untranslatable) -> Failure {
+    Failure::Untranslatable { why: why.to_string(), param: why.param() }
 }
 
 /// What an answer with an error's status and body means.

@@ -32,7 +32,10 @@ pub fn of(
     reading: &Reading,
     scratch: &mut Scratch,
 ) -> Result<Fingerprint, NotStored> {
-    let cached = matches!(request.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
+    let cached = matches!(
+        request.endpoint,
+        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Messages
+    );
     if !cached || client.head.method != Method::Post {
         return Err(NotStored::Endpoint);
     }

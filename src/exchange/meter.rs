@@ -56,7 +56,7 @@ pub fn result(fault: Fault) -> AttemptResult {
         Fault::Status(500..) => AttemptResult::ServerError,
         Fault::Status(_) | Fault::ContextWindow => AttemptResult::ClientError,
         Fault::FirstEvent(_) => AttemptResult::ErrorEvent,
-        Fault::NoBackend | Fault::Cancelled => AttemptResult::Cancelled,
+        Fault::NoBackend | Fault::Cancelled | Fault::Untranslatable => AttemptResult::Cancelled,
         Fault::QueueFull | Fault::QueueTimeout | Fault::TooLate { .. } => AttemptResult::Cancelled,
     }
 }

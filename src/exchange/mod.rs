@@ -67,6 +67,7 @@ mod send; // lease -> answer
 pub mod snapshot; // answers for after a restart
 pub mod spend; // request -> permit, from the limits of its tenant
 mod store; // capture -> cache
+mod translation; // request + backend -> the request in the backend's API
 
 pub mod deliver; // what a core does with a message
 pub mod tick; // what it does once a second

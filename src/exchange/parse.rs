@@ -212,7 +212,7 @@ pub fn scan(
         if endpoint == Endpoint::Other && tape.root().kind() != Kind::Object {
             content = Content::Opaque;
         } else {
-            let read = Dialect::OpenAi.request_facts(endpoint, bytes, tape).map_err(named::bad_field)?;
+            let read = Dialect::of_endpoint(endpoint).request_facts(endpoint, bytes, tape).map_err(named::bad_field)?;
             shapes.learn_request(endpoint, bytes, tape, &read);
             facts = Some(read);
         }

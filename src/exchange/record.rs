@@ -170,7 +170,7 @@ pub fn begin(core: &Generation, client: &ClientConnection<'_>) -> RequestRecord 
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
     record.client = client.client;
     record.endpoint = Endpoint::from_path(path);
-    if record.endpoint == Endpoint::Other {
+    if matches!(record.endpoint, Endpoint::Messages | Endpoint::Other) {
         record.dialect = Dialect::of_path(path);
     }
     if let Some(traces) = &core.snapshot.traces {

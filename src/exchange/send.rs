@@ -12,9 +12,10 @@ use super::flight::{Flight, Lane};
 use super::generation::Generation;
 use super::named::Named;
 use super::static_headers::{StaticHeaders, each_static_header};
+use super::translation::Translated;
 use super::upstream_request::UpstreamRequest;
 use super::websocket::fields as websocket;
-use crate::config::snapshot::{Backend, Extra, IncludeUsage};
+use crate::config::snapshot::{Api, Backend, Extra, IncludeUsage};
 use crate::dialect::Edits;
 use crate::dialect::facts::{Endpoint, Form};
 use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
@@ -30,6 +31,9 @@ use crate::wire::{Span, percent};
 
 /// Request fields that go upstream as they came. Credentials, cookies, forwarding and hop-by-hop fields do not.
 const FORWARDED: [&str; 3] = ["content-type", "content-encoding", "idempotency-key"];
+
+/// The version of Anthropic's API that translated requests are written in; the only one since 2023.
+const ANTHROPIC_VERSION: &[u8] = b"2023-06-01";
 
 /// Lists in request fields that go upstream and may change the answer: they count in the fingerprint.
 pub use crate::config::snapshot::CHANGING_FIELDS as CHANGING;
@@ -57,10 +61,12 @@ pub enum SendFault {
     Failed(Fault),
 }
 
-/// Sends `order` over `lease` and waits for the head of the answer.
+/// Sends `order`, or what it was `translated` to, over `lease` and waits for the head of the answer.
+#[expect(clippy::too_many_arguments, reason = "what an attempt knows by then")]
 pub async fn request(
     core: &Generation,
     upstream: &UpstreamRequest,
+    translated: Option<&Translated>,
     plan: &Plan,
     lease: &mut Lease,
     deadlines: Deadlines,
@@ -68,7 +74,7 @@ pub async fn request(
     flight: &Flight,
 ) -> Result<Answer, SendFault> {
     let origin = lease.origin;
-    let builder = RequestBuilder::new(core, upstream, plan);
+    let builder = RequestBuilder::new(core, upstream, translated, plan);
     let usage_hidden = builder.usage_hidden;
     let written = match lease.carrier() {
         Carrier::Http1(socket) => {
@@ -176,7 +182,7 @@ pub async fn request(
 
 /// Writes the request of HTTP/1.1 by which `upstream` asks for a WebSocket.
 pub fn write_upgrade(core: &Generation, upstream: &UpstreamRequest, plan: &Plan, out: &mut Vec<u8>) {
-    let builder = RequestBuilder::new(core, upstream, plan);
+    let builder = RequestBuilder::new(core, upstream, None, plan);
     builder.target(|target| encode::request_line(out, b"GET", target));
     out.extend_from_slice(builder.static_headers.0.expose_secret());
     builder.fields(|name, value| encode::field(out, name, value));
@@ -187,6 +193,9 @@ pub fn write_upgrade(core: &Generation, upstream: &UpstreamRequest, plan: &Plan,
 /// A request as a backend gets it, but for its form on the wire.
 struct RequestBuilder<'a> {
     upstream: &'a UpstreamRequest,
+    /// The same in the backend's API, if that is another one.
+    translated: Option<&'a Translated>,
+    body: &'a [u8],
     backend: &'a Backend,
     static_headers: &'a StaticHeaders,
     edits: Edits<'a>,
@@ -199,7 +208,16 @@ struct RequestBuilder<'a> {
 }
 
 impl<'a> RequestBuilder<'a> {
-    fn new(core: &'a Generation, upstream: &'a UpstreamRequest, plan: &Plan) -> RequestBuilder<'a> {
+    fn new(
+        core: &'a Generation,
+        upstream: &'a UpstreamRequest,
+        translated: Option<&'a Translated>,
+        plan: &Plan,
+    ) -> RequestBuilder<'a> {
+        let (body, facts) = match translated {
+            None => (upstream.body(), upstream.facts.as_ref()),
+            Some(translated) => (&translated.body[..], Some(&translated.facts)),
+        };
         let backend = &core.snapshot.backends[plan.backend];
         let target = &core.snapshot.models[plan.model].targets[plan.target];
         let mut edits = Edits::new();
@@ -207,24 +225,23 @@ impl<'a> RequestBuilder<'a> {
         // A fallback is called by its own name, not by that of the model it stands in for.
         let own = (plan.model != upstream.model).then_some(&core.snapshot.models[plan.model].name);
         if let Some(name) = target.model.as_ref().or(own) {
-            match (upstream.named, &upstream.facts) {
+            match (upstream.named, facts) {
                 (Some(Named::Field(span)), _) => edits.rename_field(span, name),
                 (Some(Named::Query(span)), _) => query_edit = Some((span, name.as_str())),
                 (_, Some(facts)) => edits.rename_model(facts, name),
                 (Some(Named::Member(_)) | None, None) => {}
             }
         }
-        if let Some(facts) = &upstream.facts {
+        if let Some(facts) = facts {
             let streamed = upstream.form == Form::Streaming && upstream.endpoint != Endpoint::Other;
             let refuses = &core.upstreams.backends[plan.backend].refuses_usage;
             if streamed && backend.include_usage == IncludeUsage::Ask && !refuses.get() {
-                let before = edits.edited_len(upstream.body());
+                let before = edits.edited_len(body);
                 edits.ask_for_usage(facts);
-                usage_hidden = edits.edited_len(upstream.body()) != before;
+                usage_hidden = edits.edited_len(body) != before;
             }
         }
-        if upstream.facts.is_some() && upstream.endpoint != Endpoint::Other && !backend.extra.members.is_empty() {
-            let body = upstream.body();
+        if facts.is_some() && upstream.endpoint != Endpoint::Other && !backend.extra.members.is_empty() {
             let sent = |name: &str| has_member(body, name, &mut core.memory.scratch.borrow_mut().tape);
             for (_, member) in backend.extra.members.iter().filter(|(name, _)| !sent(name)) {
                 edits.add_member(body, member);
@@ -232,6 +249,8 @@ impl<'a> RequestBuilder<'a> {
         }
         RequestBuilder {
             upstream,
+            translated,
+            body,
             span: plan.span,
             backend,
             static_headers: &core.static_headers[plan.backend],
@@ -245,6 +264,9 @@ impl<'a> RequestBuilder<'a> {
     fn target<R>(&self, put: impl FnOnce(&[u8]) -> R) -> R {
         let (span, bytes) = (self.upstream.head.path, self.upstream.head_bytes());
         let base = self.backend.base_path.as_bytes();
+        if let Some(path) = self.translated.and_then(|translated| translated.direction.endpoint().path()) {
+            return put(&[base, path.as_bytes()].concat());
+        }
         match self.query_edit {
             None if base.is_empty() => put(path(span.of(bytes))),
             None => put(&[base, path(span.of(bytes))].concat()),
@@ -274,17 +296,31 @@ impl<'a> RequestBuilder<'a> {
             }
         }
         self.trace(&mut put);
-        for name in CHANGING {
-            head.fields.get_all(bytes, name).for_each(|value| put(name, value));
+        // What they switch on is in the API of the client.
+        if self.translated.is_none() {
+            for name in CHANGING {
+                head.fields.get_all(bytes, name).for_each(|value| put(name, value));
+            }
+        }
+        if self.is_without_version() {
+            put("anthropic-version", ANTHROPIC_VERSION);
         }
         if self.backend.extra.forwards_any() {
             forwarded(head, bytes, &self.backend.extra, &mut put);
         }
         put("x-request-id", self.upstream.request_id.bytes());
-        let length = self.edits.edited_len(self.upstream.body());
+        let length = self.edits.edited_len(self.body);
         if length > 0 || !matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options) {
             put("content-length", itoa::Buffer::new().format(length).as_bytes());
         }
+    }
+
+    /// Whether the backend wants to be told the version of its API, and nobody does.
+    fn is_without_version(&self) -> bool {
+        self.backend.api == Api::Anthropic
+            && (self.translated.is_some()
+                || self.upstream.head.fields.get(self.upstream.head_bytes(), "anthropic-version").is_none())
+            && !self.backend.extra.headers.iter().any(|(name, _)| name == "anthropic-version")
     }
 
     /// The trace that the request belongs to: continued from this gateway's span, or passed on as it came where nothing is traced.
@@ -327,7 +363,7 @@ impl<'a> RequestBuilder<'a> {
     /// The body, apart from the order's buffers: it may be sent when those are gone.
     fn body(&self) -> Bytes {
         let mut body = Vec::new();
-        self.edits.write(self.upstream.body(), &mut body);
+        self.edits.write(self.body, &mut body);
         body.into()
     }
 
@@ -338,7 +374,7 @@ impl<'a> RequestBuilder<'a> {
         out.extend_from_slice(self.static_headers.0.expose_secret());
         self.fields(|name, value| encode::field(out, name, value));
         encode::head_end(out);
-        self.edits.write(self.upstream.body(), out);
+        self.edits.write(self.body, out);
     }
 }
 

@@ -19,6 +19,7 @@ use super::request_id::RequestId;
 use super::trace::TraceContext;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
+use crate::dialect::translate::Untranslatable;
 use crate::net::{now_ms, now_us};
 use crate::upstream::queue::Claim;
 use crate::wire::http1::{Method, RequestHead};
@@ -42,6 +43,8 @@ pub struct UpstreamRequest {
     pub deadline_ms: Option<u64>,
     /// Whether a connection was had for it.
     pub was_sent: Cell<bool>,
+    /// Why it could not be said in the API of a backend, if that was so.
+    pub untranslatable: Cell<Option<Untranslatable>>,
     pub facts: Option<RequestFacts>,
     /// Where the model is named.
     pub named: Option<Named>,
@@ -93,6 +96,7 @@ impl UpstreamRequest {
             trace: record.trace,
             notes: record.notes(core),
             was_sent: Cell::new(false),
+            untranslatable: Cell::new(None),
             waited_us: Cell::new(0),
             batch: request.batch.take(),
             message,
@@ -107,6 +111,7 @@ impl UpstreamRequest {
         UpstreamRequest {
             head: self.head.clone(),
             was_sent: Cell::new(false),
+            untranslatable: Cell::new(None),
             waited_us: Cell::new(0),
             batch: None,
             notes: self.notes.clone(),
@@ -115,6 +120,11 @@ impl UpstreamRequest {
             _memory: self._memory.beside(),
             ..*self
         }
+    }
+
+    /// For another body of this request, nothing yet.
+    pub fn memory_beside(&self) -> Reserved {
+        self._memory.beside()
     }
 
     /// Where on the ring of a model's backends it belongs.
@@ -178,10 +188,11 @@ impl UpstreamRequest {
     pub fn is_repeatable(&self) -> bool {
         let bytes = self.head_bytes();
         let generates = match self.endpoint {
-            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Models => true,
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => true,
+            Endpoint::Messages | Endpoint::Models => true,
             Endpoint::Other => {
                 let path = self.head.path.of(bytes).split(|&byte| byte == b'?').next();
-                self.head.method == Method::Post && matches!(path, Some(b"/v1/responses" | b"/v1/messages"))
+                self.head.method == Method::Post && path == Some(b"/v1/responses")
             }
         };
         let safe =

@@ -13,7 +13,7 @@ pub fn outcome(fault: Fault) -> Outcome {
         Fault::Status(401..=403 | 407 | 429) | Fault::Quota => Outcome::Neutral,
         Fault::Status(_) | Fault::ContextWindow => Outcome::Good,
         Fault::FirstEvent(_) => Outcome::Neutral,
-        Fault::Refused | Fault::NoBackend | Fault::Cancelled => Outcome::Neutral,
+        Fault::Refused | Fault::NoBackend | Fault::Cancelled | Fault::Untranslatable => Outcome::Neutral,
         Fault::QueueFull | Fault::QueueTimeout | Fault::TooLate { .. } => Outcome::Neutral,
     }
 }
@@ -37,7 +37,7 @@ pub fn is_failing(fault: Fault) -> bool {
         // What another attempt may mend is not the request's own.
         Fault::Status(_) | Fault::FirstEvent(_) => again(fault) != Again::Never,
         Fault::Quota => true,
-        Fault::ContextWindow | Fault::Refused | Fault::NoBackend => false,
+        Fault::ContextWindow | Fault::Refused | Fault::NoBackend | Fault::Untranslatable => false,
         Fault::QueueFull | Fault::QueueTimeout | Fault::TooLate { .. } | Fault::Cancelled => false,
     }
 }

@@ -276,7 +276,7 @@ fn usage_is_found_wherever_it_is_and_shown_once_to_those_who_ask() {
     }
 }
 
-fn log_of(gateway: Gateway) -> Vec<serde_json::Value> {
+pub fn log_of(gateway: Gateway) -> Vec<serde_json::Value> {
     let path = gateway.file("access.log");
     let kept = gateway.keep_directory();
     gateway.terminate();
@@ -354,7 +354,8 @@ fn a_content_type_keeps_its_parameters() {
 const RESPONSES: &str = "/v1/responses";
 const MESSAGES: &str = "/v1/messages";
 
-const EVENT: &str = "event: x\ndata: {\"type\":\"x\",\"sequence_number\":6}\n\n";
+const EVENT: &str = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":\
+                     {\"type\":\"text_delta\",\"text\":\"a\"},\"sequence_number\":6}\n\n";
 
 /// The end of a stream of `path` whose backend dies within an event.
 fn broken_end(path: &'static str) -> (String, Ending) {

@@ -46,6 +46,7 @@ mod takeover; // a new process goes on
 mod tenants; // credentials, scopes, what goes upstream and what does not
 mod top; // the terminal view
 mod traces; // which context backends are given, and what spans say
+mod translation; // clients and backends of two APIs
 mod trust; // what must not be got past the gateway by spelling it another way
 mod upstreams; // HTTP/2 and TLS towards backends
 mod websockets; // what is relayed both ways

@@ -6,8 +6,13 @@ use std::vec::Vec;
 
 const RULES: Rules = Rules { retries: 2, backoff_ms: 25, backoff_max_ms: 2_000, hint_max_ms: 60_000 };
 
+/// Whether moving on to another backend costs nothing.
+fn is_free(fault: Fault) -> bool {
+    matches!(again(fault), Again::Free | Again::Unsuited)
+}
+
 /// The expected entry for every fault that is not a status: any change of the table fails here.
-const TABLE: [(Fault, Again); 20] = [
+const TABLE: [(Fault, Again); 21] = [
     (Fault::Connect, Again::Free),
     (Fault::Handshake, Again::Free),
     (Fault::Refused, Again::Free),
@@ -21,6 +26,7 @@ const TABLE: [(Fault, Again); 20] = [
     (Fault::FirstEvent(EventFault::RateLimited), Again::Budgeted),
     (Fault::FirstEvent(EventFault::Server), Again::Budgeted),
     (Fault::FirstEvent(EventFault::Client), Again::Never),
+    (Fault::Untranslatable, Again::Unsuited),
     (Fault::ContextWindow, Again::OtherModel),
     (Fault::NoBackend, Again::OtherModel),
     (Fault::QueueFull, Again::OtherModel),
@@ -181,11 +187,12 @@ fn a_request_keeps_to_its_rules_whatever_goes_wrong() {
                 assert_eq!(left_in(&budget), before, "charged without a retry");
                 assert_eq!(step == Step::GiveUp, again(fault) == Again::Never);
                 let elsewhere = again(fault) == Again::Elsewhere;
+                let elsewhere = elsewhere || again(fault) == Again::Unsuited;
                 let may_go_on =
                     matches!(again(fault), Again::Free | Again::Budgeted) || elsewhere && others == Others::Untried;
-                let is_free = again(fault) == Again::Free && others == Others::Untried;
-                let reason = (!is_free && retries == rules.retries)
-                    || (again(fault) != Again::Free && before == 0)
+                let moves_free = is_free(fault) && others == Others::Untried;
+                let reason = (!moves_free && retries == rules.retries)
+                    || (!is_free(fault) && before == 0)
                     || hint_ms.is_some_and(|ms| hinted_ms + ms > rules.hint_max_ms && others == Others::None)
                     || left_ms.is_some();
                 assert!(!may_go_on || reason, "{fault:?} ends the request needlessly");
@@ -193,16 +200,16 @@ fn a_request_keeps_to_its_rules_whatever_goes_wrong() {
             };
             made += 1;
             assert!(left_ms.is_none_or(|left_ms| after_ms < left_ms), "an attempt after the request's time");
-            assert_eq!(before - left_in(&budget), u32::from(again(fault) != Again::Free), "the charge");
+            assert_eq!(before - left_in(&budget), u32::from(!is_free(fault)), "the charge");
             match others {
                 Others::Untried => {
                     assert_eq!(after_ms, 0, "a wait for another backend");
-                    retries += u32::from(again(fault) != Again::Free);
+                    retries += u32::from(!is_free(fault));
                     untried -= 1;
                 }
                 Others::None => {
                     let most = rules.backoff_ms.saturating_mul(1 << retries).min(rules.backoff_max_ms);
-                    assert_ne!(again(fault), Again::Elsewhere, "a retry at the same backend");
+                    assert!(!matches!(again(fault), Again::Elsewhere | Again::Unsuited), "a retry at the same backend");
                     let hint_ms = hint_ms.unwrap_or(0);
                     hinted_ms += hint_ms;
                     assert!(hinted_ms <= rules.hint_max_ms);

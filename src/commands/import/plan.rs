@@ -156,6 +156,9 @@ impl Plan {
 impl Backend {
     pub fn rows(&self) -> String {
         let mut out = format!("[[backend]]\nname = {}\nurl = {}\n", text(&self.name), reference(&self.url));
+        // As there, clients of either API are served.
+        let api = if self.provider == "anthropic" { "anthropic" } else { "openai" };
+        line(&mut out, format_args!("api = \"{api}\""));
         if let Some(key) = &self.api_key {
             line(&mut out, format_args!("api_key = {}", reference(key)));
         }

@@ -1,5 +1,5 @@
 //! The providers of LiteLLM, and how Ringway reaches them: one row each. Pure. Ringway appends `/v1/...` to a backend's
-//! URL, so a provider is supported if it has OpenAI's API there.
+//! URL, so a provider is supported if it has OpenAI's or Anthropic's API there.
 
 /// How Ringway reaches a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ const PROVIDERS: &[(&str, Reach)] = &[
     ("text-completion-openai", at("https://api.openai.com", "OPENAI_API_KEY")),
     ("azure", Reach::Azure),
     ("azure_text", Reach::Azure),
-    // Its OpenAI-compatible endpoint, which accepts the key as a bearer credential.
+    // By its own API: requests are translated.
     ("anthropic", at("https://api.anthropic.com", "ANTHROPIC_API_KEY")),
     ("groq", at("https://api.groq.com/openai", "GROQ_API_KEY")),
     ("mistral", at("https://api.mistral.ai", "MISTRAL_API_KEY")),

@@ -18,7 +18,7 @@ const LEVELS_OF_CHOICES: usize = 4;
 pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
     let levels = match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => LEVELS_OF_CHOICES,
-        Endpoint::Embeddings | Endpoint::Models | Endpoint::Other => LEVELS,
+        Endpoint::Embeddings | Endpoint::Messages | Endpoint::Models | Endpoint::Other => LEVELS,
     };
     if let Err(fault) = parse_outline(body, tape, levels) {
         let is_readable = fault.kind == JsonFaultKind::DuplicateMember && parse_unchecked_names(body, tape).is_ok();
@@ -66,7 +66,7 @@ fn substance(endpoint: Endpoint, root: Value<'_>, body: &[u8]) -> Substance {
             }
         }
         Endpoint::Embeddings => root.get(body, "data").is_some_and(|data| data.kind() == Kind::Array),
-        Endpoint::Models | Endpoint::Other => true,
+        Endpoint::Messages | Endpoint::Models | Endpoint::Other => true,
     };
     if has_answer { Substance::Content } else { Substance::Unknown(error_of(root, body).kind) }
 }
@@ -108,6 +108,6 @@ fn stored(endpoint: Endpoint, root: Value<'_>, body: &[u8]) -> Result<(), NotSto
             let is_there = |item: Value<'_>| item.get(body, "embedding").is_some_and(|numbers| is_full(numbers, body));
             if data.elements().all(is_there) { Ok(()) } else { Err(NotStored::Empty) }
         }
-        Endpoint::Models | Endpoint::Other => Err(NotStored::Endpoint),
+        Endpoint::Messages | Endpoint::Models | Endpoint::Other => Err(NotStored::Endpoint),
     }
 }

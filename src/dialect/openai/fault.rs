@@ -16,7 +16,7 @@ pub fn error_kind(body: &[u8], tape: &mut Tape) -> Option<ErrorKind> {
 }
 
 /// The kind of error that a parsed body or event reports, if it has the format of one.
-pub(super) fn kind_of(root: Value<'_>, input: &[u8]) -> Option<ErrorKind> {
+pub fn kind_of(root: Value<'_>, input: &[u8]) -> Option<ErrorKind> {
     // Google's servers wrap the object in an array.
     let root = root.elements().next().unwrap_or(root);
     let mut said = Said::default();
@@ -69,7 +69,7 @@ pub fn error_facts(body: &[u8], tape: &mut Tape) -> ErrorFacts {
     error_of(tape.root(), body)
 }
 
-pub(super) fn error_of(root: Value<'_>, input: &[u8]) -> ErrorFacts {
+pub fn error_of(root: Value<'_>, input: &[u8]) -> ErrorFacts {
     let object = root.elements().next().unwrap_or(root);
     let mut facts = ErrorFacts { kind: ErrorKind::Unknown, status: None, shape: ErrorShape::Other };
     let error = object.get(input, "error").filter(|error| error.kind() == Kind::Object);

@@ -24,6 +24,25 @@ struct Answer {
     #[serde(default)]
     model: Value,
     choices: Option<Vec<Choice>>,
+    /// Of Anthropic's API: the reason in a whole message, the message at a stream's beginning, the reason at its end.
+    #[serde(default)]
+    stop_reason: Value,
+    message: Option<Message>,
+    delta: Option<Delta>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    model: Value,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    #[serde(default)]
+    stop_reason: Value,
 }
 
 #[derive(Deserialize)]
@@ -58,9 +77,13 @@ pub fn identity(answer: &[u8]) -> Identity {
 }
 
 fn read(json: &[u8], found: &mut Identity, reasons: &mut BTreeMap<u64, Box<str>>) {
-    let Ok(Answer { id, model, choices }) = serde_json::from_slice(json) else { return };
-    found.id = found.id.take().or_else(|| word(&id));
-    found.model = found.model.take().or_else(|| word(&model));
+    let Ok(Answer { id, model, choices, stop_reason, message, delta }) = serde_json::from_slice(json) else { return };
+    let (in_id, in_model) = message.map_or((Value::Null, Value::Null), |message| (message.id, message.model));
+    found.id = found.id.take().or_else(|| word(&id)).or_else(|| word(&in_id));
+    found.model = found.model.take().or_else(|| word(&model)).or_else(|| word(&in_model));
+    if let Some(reason) = word(&stop_reason).or_else(|| delta.and_then(|delta| word(&delta.stop_reason))) {
+        reasons.insert(0, reason);
+    }
     for (place, choice) in choices.into_iter().flatten().enumerate() {
         if let Some(reason) = word(&choice.finish_reason) {
             reasons.insert(choice.index.as_u64().unwrap_or(place as u64), reason);
@@ -70,11 +93,12 @@ fn read(json: &[u8], found: &mut Identity, reasons: &mut BTreeMap<u64, Box<str>>
 
 /// Whether a chunk may have a finish reason.
 fn finishes(data: &[u8]) -> bool {
-    const NAME: &[u8] = b"\"finish_reason\"";
-    memchr::memmem::find_iter(data, NAME).any(|at| {
-        let rest = data[at + NAME.len()..].trim_ascii_start();
-        let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
-        !value.starts_with(b"null")
+    [&b"\"finish_reason\""[..], b"\"stop_reason\""].iter().any(|name| {
+        memchr::memmem::find_iter(data, name).any(|at| {
+            let rest = data[at + name.len()..].trim_ascii_start();
+            let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
+            !value.starts_with(b"null")
+        })
     })
 }
 
@@ -99,6 +123,16 @@ mod tests {
                         data: {\"id\":\"a\",\"choices\":[{\"index\":1,\"finish_reason\" : \"length\"}]}\n\n\
                         : a comment\n\ndata: {\"id\":\"b\",\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n";
         let expected = (Some("a".to_owned()), Some("m".to_owned()), vec!["stop".to_owned(), "length".to_owned()]);
+        assert_eq!(told(whole), expected);
+        assert_eq!(told(streamed), expected);
+    }
+
+    #[test]
+    fn messages_say_the_same_in_both_forms() {
+        let whole = r#"{"id":"a","type":"message","model":"m","content":[],"stop_reason":"end_turn"}"#;
+        let streamed = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"a\",\"model\":\"m\",\"stop_reason\":null}}\n\n\
+                        event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n";
+        let expected = (Some("a".to_owned()), Some("m".to_owned()), vec!["end_turn".to_owned()]);
         assert_eq!(told(whole), expected);
         assert_eq!(told(streamed), expected);
     }

@@ -75,7 +75,7 @@ impl Events {
             _ => InChunks::Gathered,
         };
         Events {
-            dialect: Dialect::OpenAi,
+            dialect: Dialect::of_endpoint(upstream.endpoint),
             endpoint: upstream.endpoint,
             in_chunks,
             splitter: Splitter::new(),
@@ -144,7 +144,11 @@ impl Events {
             if data.is_empty() && event.name.is_empty() {
                 continue; // no event, by WHATWG HTML 9.2.6
             }
-            let facts = shapes.event_facts(self.endpoint, event.name.of(&self.pending), data, tape);
+            let name = event.name.of(&self.pending);
+            let facts = match self.dialect {
+                Dialect::Anthropic => self.dialect.event_facts(self.endpoint, name, data, tape),
+                Dialect::OpenAi | Dialect::Responses => shapes.event_facts(self.endpoint, name, data, tape),
+            };
             if facts.kind == EventKind::Cut {
                 return Err(Fault::Garbage); // a client that skips what it cannot read would miss it unawares
             }
@@ -152,9 +156,12 @@ impl Events {
             self.had_content |= facts.substance != Substance::Preamble;
             self.had_error |= facts.kind == EventKind::Error;
             self.contents += u64::from(facts.kind == EventKind::Content);
-            if facts.usage.is_some() {
+            if let Some(tokens) = facts.usage {
                 // The last one that comes stands.
-                self.tokens = facts.usage;
+                self.tokens = match (self.dialect, self.tokens) {
+                    (Dialect::Anthropic, Some(before)) => Some(tokens.after(before)),
+                    _ => Some(tokens),
+                };
                 self.usage.clear();
                 self.dialect.usage_event(data, tape, &mut self.usage);
             }
@@ -175,7 +182,7 @@ impl Events {
                 }
             }
             match facts.kind {
-                EventKind::Done | EventKind::UsageOnly => {}
+                EventKind::Done | EventKind::UsageOnly if self.dialect.terminal().is_some() => {}
                 _ => match cut_of(self.in_chunks, &facts) {
                     UsageMembers::None if event.name.is_empty() => sse::event(log, data),
                     UsageMembers::None => log.extend_from_slice(event.whole.of(&self.pending)),

@@ -434,14 +434,16 @@ impl Writer {
             let usage = usage.unwrap_or(&[]);
             let terminal = record.dialect.terminal();
             let length = usage.len() + terminal.map_or(0, |data| b"data: \n\n".len() + data.len());
-            if self.delimited == Delimited::Chunks {
+            // A chunk of no bytes would be the last one.
+            let is_chunk = self.delimited == Delimited::Chunks && length > 0;
+            if is_chunk {
                 encode::chunk_prefix(out, length);
             }
             out.extend_from_slice(usage);
             if let Some(data) = terminal {
                 sse::event(out, data);
             }
-            if self.delimited == Delimited::Chunks {
+            if is_chunk {
                 out.extend_from_slice(encode::LINE_END);
             }
             record.sent_bytes += length as u64;

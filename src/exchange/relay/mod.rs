@@ -12,6 +12,7 @@ mod passed;
 mod source;
 mod stored;
 mod tail;
+mod unwrapping;
 mod upstream;
 
 pub use head::{Delimited, refuse, write as write_head, write_own_fields};

@@ -8,15 +8,14 @@ use std::task::{Context, Poll, ready};
 use shards::Fault;
 
 use super::tail::Tail;
+use super::unwrapping::Unwrapping;
 use crate::exchange::core::Core;
 use crate::exchange::flight::Flight;
 use crate::exchange::send::Answer;
-use crate::limits::DECODED_STEP_BYTES;
 use crate::net::now_ms;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::lease::Lease;
 use crate::wire::body::{Body, Decoder};
-use crate::wire::coding::{Coding, Decompressor, Output};
 use crate::wire::http1::Persistence;
 
 /// What bounds the next read.
@@ -46,8 +45,10 @@ pub struct Source<'a> {
     persistence: Persistence,
     /// How long the peer keeps an idle connection, by its own word.
     idle_ms: Option<u64>,
-    /// Undoes the compression that was not asked for.
-    unpacking: Option<Box<Unpacking>>,
+    /// What is done to the bytes before they are handed out; mostly nothing.
+    unwrapping: Option<Box<Unwrapping>>,
+    /// The connection has ended where the body does, and something may still be held back.
+    is_over: bool,
     deadlines: Deadlines,
     /// Whether silence counts before the first content.
     is_stream: bool,
@@ -64,7 +65,7 @@ impl<'a> Source<'a> {
         core: &Core,
         lease: Lease,
         answer: Answer,
-        coding: Option<Coding>,
+        unwrapping: Option<Box<Unwrapping>>,
         deadlines: Deadlines,
         flight: &'a Flight,
     ) -> Source<'a> {
@@ -79,7 +80,8 @@ impl<'a> Source<'a> {
             consumed: answer.consumed,
             persistence,
             idle_ms: answer.idle_ms,
-            unpacking: coding.map(|coding| Box::new(Unpacking::new(coding))),
+            unwrapping,
+            is_over: false,
             deadlines,
             is_stream: false,
             held_up_ms: u64::MAX,
@@ -114,24 +116,36 @@ impl<'a> Source<'a> {
             let rest = &self.input[self.consumed..];
             let step = self.decoder.decode(rest).map_err(|_| Fault::Garbage)?;
             let data = &rest[step.data.clone()];
-            match &mut self.unpacking {
+            match &mut self.unwrapping {
                 None => take(data),
-                Some(unpacking) => unpacking.unpack(data, &mut take)?,
+                Some(unwrapping) => unwrapping.take_in(data, &mut take)?,
             }
             self.consumed += step.consumed;
         }
-        if !self.decoder.is_done() {
+        if !self.decoder.is_done() && !self.is_over {
             return Ok(Body::More);
         }
-        self.over()
+        if let Some(unwrapping) = &mut self.unwrapping {
+            unwrapping.end(&mut take)?;
+        }
+        Ok(Body::Done)
     }
 
-    /// The body is over; whether what was packed in it is, too.
-    fn over(&self) -> Result<Body, Fault> {
-        match &self.unpacking {
-            Some(unpacking) if !unpacking.is_complete() => Err(Fault::Truncated),
-            _ => Ok(Body::Done),
+    /// The connection has ended where the body does. What is held back comes out by `decode`.
+    fn over(&mut self) -> Result<Body, Fault> {
+        match &mut self.unwrapping {
+            None => Ok(Body::Done),
+            Some(unwrapping) if unwrapping.holds_back() => {
+                self.is_over = true;
+                Ok(Body::More)
+            }
+            Some(unwrapping) => unwrapping.end(&mut |_| {}).map(|()| Body::Done),
         }
+    }
+
+    /// Whether it was a stream that should have said its end and did not, although it is over.
+    pub fn ended_unsaid(&self) -> bool {
+        self.unwrapping.as_ref().is_some_and(|unwrapping| unwrapping.ended_unsaid)
     }
 
     /// Whether it is known that nothing more comes: the next read says at once how it ended.
@@ -219,37 +233,5 @@ impl<'a> Source<'a> {
     pub fn into_tail(self) -> Tail {
         let Source { lease, decoder, input, consumed, persistence, idle_ms, .. } = self;
         Tail { lease, decoder, input, consumed, persistence, idle_ms }
-    }
-}
-
-/// A compressed body on its way out of its coding.
-struct Unpacking {
-    decompressor: Decompressor,
-    step: Vec<u8>,
-    is_begun: bool,
-}
-
-impl Unpacking {
-    fn new(coding: Coding) -> Unpacking {
-        Unpacking { decompressor: Decompressor::new(coding), step: Vec::new(), is_begun: false }
-    }
-
-    fn unpack(&mut self, mut data: &[u8], take: &mut impl FnMut(&[u8])) -> Result<(), Fault> {
-        self.is_begun |= !data.is_empty();
-        loop {
-            self.step.clear();
-            let progress =
-                self.decompressor.decode(data, &mut self.step, DECODED_STEP_BYTES).map_err(|_| Fault::Garbage)?;
-            take(&self.step);
-            data = &data[progress.consumed..];
-            if progress.output == Output::Given {
-                return Ok(());
-            }
-        }
-    }
-
-    /// A body of no bytes has nothing packed in it.
-    fn is_complete(&self) -> bool {
-        !self.is_begun || self.decompressor.finish().is_ok()
     }
 }

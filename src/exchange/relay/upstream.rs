@@ -11,9 +11,11 @@ use super::blocks::Blocks;
 use super::events::{Events, First};
 use super::source::Source;
 use super::tail::Tail;
+use super::unwrapping::{Translating, Unwrapping};
 use super::{head, passed};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{AnswerFacts, Endpoint, ErrorKind, ErrorShape, Form, NotStored, Substance, TokenUsage};
+use crate::dialect::translate::{Direction, Stream};
 use crate::error::Failure;
 use crate::exchange::answer::AnswerHead;
 use crate::exchange::attempt_span::AttemptSpan;
@@ -90,20 +92,30 @@ enum Work {
 }
 
 impl<'a> PendingResponse<'a> {
-    /// An answer of which the head has come; `lease` is the connection that the rest comes on.
+    /// An answer of which the head has come; `lease` is the connection that the rest comes on. With `translated`, its request was.
     // Boxed, for it goes through many hands.
+    #[expect(clippy::too_many_arguments, reason = "what an attempt knows by then")]
     pub fn new(
         core: &Generation,
         upstream: &UpstreamRequest,
         plan: &Plan,
         lease: Lease,
         answer: Answer,
+        translated: Option<Direction>,
         deadlines: Deadlines,
         flight: &'a Flight,
     ) -> Box<PendingResponse<'a>> {
-        let head = Facts::of(upstream, &answer);
+        let mut head = Facts::of(upstream, &answer);
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
-        let answer_head = answer_head(upstream, core, plan, &answer, &head);
+        let translating = translated.map(|direction| head.translate(direction));
+        let mut answer_head = answer_head(upstream, core, plan, &answer, &head);
+        if translating.is_some() {
+            answer_head.length = None;
+            answer_head.content_type = match head.form {
+                Form::Streaming => Cow::Borrowed(b"text/event-stream"),
+                Form::NonStreaming => Cow::Borrowed(b"application/json"),
+            };
+        }
         let work = match (head.form, head.is_readable) {
             (Form::Streaming, _) => Work::Events(Events::new(core, upstream, answer.usage_hidden)),
             (Form::NonStreaming, true) => Work::Whole(None),
@@ -116,7 +128,8 @@ impl<'a> PendingResponse<'a> {
         }
         let unframed = answer.head.framing == Framing::UntilClose;
         let usage_hidden = answer.usage_hidden;
-        let mut source = Source::new(core, lease, answer, head.coding, deadlines, flight);
+        let unwrapping = Unwrapping::of(head.coding, translating);
+        let mut source = Source::new(core, lease, answer, unwrapping, deadlines, flight);
         if matches!(work, Work::Events(_)) {
             source.watch_events();
         }
@@ -146,6 +159,10 @@ impl<'a> PendingResponse<'a> {
             Work::Opaque | Work::Blocks(_) if self.status < 400 => self.at_hand(core).await?,
             Work::Whole(_) | Work::Opaque | Work::Blocks(_) => self.hold(core, endpoint).await?,
         };
+        // Of one that is translated it was not known before.
+        if let (Some(head), Form::NonStreaming, Body::Done) = (&mut self.answer_head, self.form, self.body) {
+            head.length = head.length.or_else(|| (!self.held.is_empty()).then_some(self.held.len() as u64));
+        }
         self.miss = fault.map(|fault| FailedAttempt { fault, hint_ms: self.hint_ms });
         Ok(())
     }
@@ -230,8 +247,7 @@ impl PendingResponse<'_> {
             });
         }
         let PendingResponse { source, work, status, form, unframed, .. } = *self;
-        let is_known =
-            matches!(upstream.endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings);
+        let is_known = is_known(upstream.endpoint);
         // An answer that is known but cannot be looked into.
         let stored = Err(if is_known { NotStored::Encoded } else { NotStored::Endpoint });
         let mut captured = Captured { form, stored, usage_event: None, tokens: None };
@@ -240,7 +256,7 @@ impl PendingResponse<'_> {
                 let is_done = events.is_done();
                 (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core);
                 // A server that dies closes its connections in order: without a word of the end there may have been more.
-                if unframed && !is_done && captured.stored.is_ok() {
+                if (unframed && !is_done || source.ended_unsaid()) && captured.stored.is_ok() {
                     captured.stored = Err(NotStored::NoTerminal);
                 }
             }
@@ -417,7 +433,18 @@ impl PendingResponse<'_> {
 
 fn answer_facts(core: &Core, endpoint: Endpoint, body: &[u8]) -> AnswerFacts {
     let Scratch { tape, shapes, .. } = &mut *core.memory.scratch.borrow_mut();
-    shapes.answer_facts(endpoint, body, tape)
+    match Dialect::of_endpoint(endpoint) {
+        dialect @ Dialect::Anthropic => dialect.answer_facts(endpoint, body, tape),
+        Dialect::OpenAi | Dialect::Responses => shapes.answer_facts(endpoint, body, tape),
+    }
+}
+
+/// Whether this gateway looks into the answers of an endpoint.
+fn is_known(endpoint: Endpoint) -> bool {
+    match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Messages => true,
+        Endpoint::Models | Endpoint::Other => false,
+    }
 }
 
 /// The status that an error should have had which says none itself.
@@ -459,8 +486,8 @@ impl Facts {
         let head = &answer.head;
         let content_type = head.fields.get(&answer.input, "content-type").unwrap_or(b"");
         let is_events = is_events(content_type);
-        let streams = matches!(upstream.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
-        let is_known = streams || upstream.endpoint == Endpoint::Embeddings;
+        let is_known = is_known(upstream.endpoint);
+        let streams = is_known && upstream.endpoint != Endpoint::Embeddings;
         let fields: Vec<&[u8]> = head.fields.get_all(&answer.input, "content-encoding").collect();
         let mut codings = fields.join(&b", "[..]);
         let coding = match Coding::of(&codings) {
@@ -479,6 +506,20 @@ impl Facts {
             codings.clear();
         }
         Facts { status: head.status, form, is_events, is_readable, coding, codings }
+    }
+}
+
+impl Facts {
+    /// The answer is one in another API than its client's, and becomes readable by being translated. A coding that is not known
+    /// hides it for good: what is left is its status.
+    fn translate(&mut self, direction: Direction) -> Translating {
+        let created = unix_ms() / 1000;
+        if self.form == Form::Streaming {
+            return Translating::Stream(Stream::new(direction, created));
+        }
+        self.is_readable = true;
+        self.codings.clear();
+        Translating::Whole { direction, status: self.status, created, body: Vec::new() }
     }
 }
 

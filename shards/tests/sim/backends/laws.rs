@@ -72,14 +72,14 @@ impl Laws {
         match again(fault) {
             Again::Never => assert_eq!(step, Step::GiveUp, "{fault:?} is not retried"),
             Again::OtherModel => assert_eq!(step, Step::OtherModel, "{fault:?} is not retried at this model"),
-            Again::Free | Again::Budgeted | Again::Elsewhere => assert_ne!(step, Step::GiveUp),
+            Again::Free | Again::Unsuited | Again::Budgeted | Again::Elsewhere => assert_ne!(step, Step::GiveUp),
         }
         let hurries = step == (Step::Again { after_ms: 0 });
         assert!(!hurries || others == Others::Untried, "an immediate retry at a backend that failed");
         match step {
             Step::Again { after_ms } => {
                 self.counts.retries += u64::from(matches!(again(fault), Again::Budgeted | Again::Elsewhere));
-                self.counts.moves += u64::from(again(fault) == Again::Free);
+                self.counts.moves += u64::from(matches!(again(fault), Again::Free | Again::Unsuited));
                 self.counts.waits += u64::from(after_ms > 0);
             }
             Step::OtherModel | Step::GiveUp => {}

@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 use crate::config::extra::is_own;
 use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
-use crate::config::section::{FilePath, Placed, Section};
+use crate::config::section::{self, FilePath, Placed, Section};
 use crate::config::snapshot::{
-    Backend, CertificateFiles, ConcurrencyRule, Connections, Extra, FastOpen, Health, HealthCheck, IncludeUsage, Tls,
+    Api, Backend, CertificateFiles, ConcurrencyRule, Connections, CredentialField, Extra, FastOpen, Health,
+    HealthCheck, IncludeUsage, Tls,
 };
 use crate::config::value::{self, Url};
 
@@ -34,9 +35,11 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         authority,
         base_path,
         api_key: section.take_optional("api_key")?,
-        credential_field: section.take_choice("api_key_field")?,
+        credential_field: credential_field(section)?,
         tls: tls?,
         protocol: section.take_choice("protocol")?,
+        api: section.take_choice("api")?,
+        max_tokens_default: section.take("max_tokens_default")?,
         weight: section.take("weight")?,
         region: section.take_optional("region")?,
         priority: section.take("priority")?,
@@ -60,6 +63,15 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         extra: extra?,
         health: health?,
     })
+}
+
+/// Where nothing is said of it, the field is that of the backend's API.
+fn credential_field(section: &mut Section) -> Option<CredentialField> {
+    let is_written = section.is_written("api_key_field");
+    let field = section.take_choice("api_key_field")?;
+    let api = section.value("api");
+    let is_anthropic = matches!(api, Some(section::Value::Choice(word)) if word.parse() == Ok(Api::Anthropic));
+    Some(if is_anthropic && !is_written { CredentialField::XApiKey } else { field })
 }
 
 /// What requests have besides what their clients said.
