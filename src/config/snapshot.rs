@@ -411,6 +411,10 @@ pub struct Model {
     pub cache_ttl_ms: u64,
     /// Events a second at which stored streams are sent; none: at once.
     pub replay_rate: Option<u64>,
+    /// How long a request for embeddings waits for others to go upstream with; 0: not at all.
+    pub batch_window_ms: u64,
+    /// Most inputs that go upstream together.
+    pub batch_max_inputs: usize,
     pub balance: Balance,
     /// At least one.
     pub targets: Vec<Target>,

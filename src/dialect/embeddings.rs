@@ -15,6 +15,14 @@ impl Dialect {
         }
     }
 
+    /// The inputs of a request for one or several, of at most `most`; of one, its array is the input itself. `tape` is scratch.
+    pub fn all_embedding_inputs(self, body: &[u8], tape: &mut Tape, most: usize) -> Option<Inputs> {
+        match self {
+            Dialect::OpenAi => openai::all_inputs(body, tape, most),
+            Dialect::Responses | Dialect::Anthropic => None,
+        }
+    }
+
     /// The request without the inputs that are known, as long as before.
     pub fn embedding_request(self, body: &[u8], inputs: &Inputs, is_known: impl Fn(usize) -> bool) -> Vec<u8> {
         openai::without(body, inputs, is_known)

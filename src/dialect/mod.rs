@@ -9,7 +9,7 @@ mod openai;
 pub mod translate;
 
 use facts::{AnswerFacts, Endpoint, ErrorFacts, ErrorKind, EventFacts, PublicError, RequestFacts};
-pub use openai::embeddings::{Embeddings, Inputs};
+pub use openai::embeddings::{Embeddings, Input, Inputs};
 pub use openai::identity::Identity;
 pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed, check_model};
 

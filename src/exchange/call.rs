@@ -2,6 +2,7 @@
 //! model follow each other, then those at its fallbacks, until an answer's first content; from there on there is one.
 
 use std::future::{Future, poll_fn};
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -19,13 +20,16 @@ use super::meter::CallTimes;
 use super::relay::{Captured, PendingResponse};
 use super::store::CompletionGuard;
 use super::upstream_request::UpstreamRequest;
+use super::window::{Combinable, Entered, Members, Part, Share, Window};
 use crate::config::snapshot::Balance;
-use crate::dialect::facts::NotStored;
+use crate::dialect::Dialect;
+use crate::dialect::facts::{Endpoint, Form, NotStored, RequestFacts, TokenUsage};
 use crate::error::Failure;
 use crate::net::{now_ms, now_us, random_u64, sleep_ms, spawn, within};
 use crate::upstream::queue::{self, At, QueuePermit};
 use crate::upstream::route::{self, Plan, Tried};
 use crate::upstream::suspects::{Ended, Suspects};
+use crate::wire::{Span, json};
 
 /// A request that waits for a hedge asks for one this often, at most.
 const HEDGE_AGAIN_MS: u64 = 100;
@@ -62,6 +66,19 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
             };
             if is_served {
                 return upstream.release(&core);
+            }
+        }
+        if let Some(combinable) = upstream.combinable.take() {
+            match Box::pin(combined(&core, &upstream, &flight, &combinable)).await {
+                Share::Alone => {}
+                Share::Failed(failure) => {
+                    guard.settle(&upstream, Err(failure));
+                    return upstream.release(&core);
+                }
+                Share::Part(part) => {
+                    take_part(&core, &upstream, &flight, guard, batch.as_deref(), *part);
+                    return upstream.release(&core);
+                }
             }
         }
         core.counters.calls.add(1);
@@ -165,6 +182,155 @@ async fn by_input(
     let length = Some(body.len() as u64);
     flight.open(core, AnswerHead { length, ..head }, body.to_vec());
     ByInput::Fetched(Ok(Captured { tokens: Some(tokens), ..captured }))
+}
+
+/// Waits for others that ask the same of other inputs, and for its part of the common answer.
+async fn combined(
+    core: &Rc<Generation>,
+    upstream: &UpstreamRequest,
+    flight: &Flight,
+    combinable: &Combinable,
+) -> Share {
+    let settings = &core.snapshot.models[upstream.model];
+    let seat = match core.windows.enter(combinable, upstream.body(), settings.batch_max_inputs) {
+        Entered::Joined(seat) => seat,
+        Entered::Opened(seat, window) => {
+            let request = upstream.with_body(upstream.body().to_vec());
+            // A task of its own: the client that opened the window may leave before the others.
+            let serving = serve_window(core.clone(), request, combinable.inputs.array, window);
+            spawn(&core.panics.clone(), serving);
+            seat
+        }
+    };
+    let waiting = async {
+        loop {
+            if let Some(share) = within(seat.share(), PAUSE_STEP_MS).await {
+                return share;
+            }
+            flight.alive(core);
+        }
+    };
+    let waiting = flight.unless_abandoned(waiting);
+    let share = match upstream.deadline_ms {
+        None => waiting.await,
+        Some(at_ms) => {
+            let share = Box::pin(within(waiting, at_ms.saturating_sub(now_ms()))).await;
+            share.unwrap_or(Ok(Share::Failed(Failure::DeadlineExceeded)))
+        }
+    };
+    share.unwrap_or(Share::Failed(Failure::ClientGone))
+}
+
+/// Asks a backend for all requests of a window once it is over. `request` is that of its first one, and `inputs` where its inputs
+/// stand.
+async fn serve_window(core: Rc<Generation>, mut request: UpstreamRequest, inputs: Span, window: Rc<Window>) {
+    let settings = &core.snapshot.models[request.model];
+    let members = core.windows.wait(&window, settings.batch_window_ms).await;
+    let joined = (members.len() > 1).then(|| join(&core, request.body(), inputs, &members)).flatten();
+    let Some((body, facts)) = joined else {
+        members.give(|_| Share::Alone);
+        return request.release(&core);
+    };
+    request.replace_body(body, facts);
+    let own = Flight::private(&core, None);
+    let mut reader = own.subscriber(core.core());
+    core.counters.calls.add(1);
+    core.counters.combined.add(members.len() as u64);
+    let fetched = window.unless_deserted(fetch(&core, &request, &own, &mut reader)).await;
+    request.release(&core);
+    let answer = match fetched {
+        // Nobody is left.
+        None => None,
+        Some(Err(failure)) => {
+            members.give(|_| Share::Failed(failure.clone()));
+            return own.finish(&core, End::Failed(failure));
+        }
+        Some(Ok(fetched)) => own.freeze().zip(reader.answer_head(AnswerHead::clone)).zip(Some(fetched)),
+    };
+    // The connection is somebody else's by now: nobody's leaving concerns it.
+    own.finish(&core, End::Failed(Failure::FlightLost));
+    // Without one, it was too long for one answer.
+    let Some(((body, head), Fetched { captured, model, seen })) = answer else {
+        return members.give(|_| Share::Alone);
+    };
+    let part = |body, stored, tokens, seen| {
+        Share::Part(Box::new(Part { head: head.clone(), body, stored, tokens, model, seen }))
+    };
+    match head.status {
+        200..300 => match captured.stored.is_ok().then(|| split(&core, &members, &body)).flatten() {
+            Some(parts) => {
+                let mut parts = parts.into_iter();
+                members.give(|_| match parts.next() {
+                    Some((body, tokens)) => part(body, Ok(()), Some(tokens), tokens.total),
+                    None => Share::Alone,
+                });
+            }
+            None => members.give(|_| Share::Alone),
+        },
+        // Of these each is told by itself, as it may be the fault of one.
+        400..500 if !matches!(head.status, 408 | 429) => members.give(|_| Share::Alone),
+        _ => {
+            let stored = captured.stored;
+            let seen = seen / members.len().max(1) as u64;
+            members.give(|_| part(body.to_vec(), stored, None, seen));
+        }
+    }
+}
+
+/// A body with the inputs of all members in the place of `inputs`.
+fn join(core: &Generation, body: &[u8], inputs: Span, members: &Members) -> Option<(Vec<u8>, RequestFacts)> {
+    let (all, _) = members.inputs();
+    let mut joined = body.get(..inputs.start as usize)?.to_vec();
+    for (place, (input, _)) in all.into_iter().enumerate() {
+        joined.push(if place == 0 { b'[' } else { b',' });
+        joined.extend_from_slice(input);
+    }
+    joined.push(b']');
+    joined.extend_from_slice(body.get(inputs.end as usize..)?);
+    let tape = &mut core.memory.scratch.borrow_mut().tape;
+    json::parse(&joined, tape).ok()?;
+    let facts = Dialect::OpenAi.request_facts(Endpoint::Embeddings, &joined, tape).ok()?;
+    Some((joined, facts))
+}
+
+/// Each member's own answer out of the common one, and its tokens: exactly those of the whole together.
+fn split(core: &Generation, members: &Members, answer: &[u8]) -> Option<Vec<(Vec<u8>, TokenUsage)>> {
+    let (inputs, ranges) = members.inputs();
+    let tape = &mut core.memory.scratch.borrow_mut().tape;
+    let found = Dialect::OpenAi.embeddings(answer, inputs.len(), tape)?;
+    let weights: Vec<u64> = inputs.iter().map(|(_, weight)| *weight).collect();
+    let shares = Dialect::OpenAi.token_shares(found.prompt_tokens, &weights);
+    let part = |range: Range<usize>| {
+        let tokens = shares[range.clone()].iter().sum();
+        let tokens = TokenUsage::counted(Some(tokens), None, Some(tokens));
+        let embeddings = found.embeddings[range].iter().map(|embedding| embedding.of(answer));
+        (Dialect::OpenAi.embedding_answer(found.model.of(answer), embeddings, tokens), tokens)
+    };
+    Some(ranges.into_iter().map(part).collect())
+}
+
+/// Ends a flight with its part of an answer that it has in common with others.
+fn take_part(
+    core: &Rc<Generation>,
+    upstream: &UpstreamRequest,
+    flight: &Flight,
+    mut guard: CompletionGuard,
+    batch: Option<&Batch>,
+    part: Part,
+) {
+    let Part { head, body, mut stored, tokens, model, seen } = part;
+    guard.spend(model, tokens, seen);
+    // As of any call: that of a fallback is not kept.
+    if model != upstream.model && stored.is_ok() {
+        stored = Err(NotStored::OtherModel);
+    }
+    if let (Some(batch), Ok(())) = (batch, stored) {
+        let ttl_ms = core.snapshot.models[upstream.model].cache_ttl_ms;
+        batch.complete(core, &batch.nothing(), &body, ttl_ms);
+    }
+    let length = Some(body.len() as u64);
+    flight.open(core, AnswerHead { length, ..head }, body);
+    guard.settle(upstream, Ok(Captured { form: Form::NonStreaming, stored, usage_event: None, tokens }));
 }
 
 /// An answer that is in a flight of its own.

@@ -1,5 +1,5 @@
 //! What makes two requests the same: SHA-256 over the tenant's scope, the endpoint, the model and its version, and the
-//! canonical form of every field that can change the answer. Field upstream, white space, escapes and the spelling of
+//! canonical form of every field that can change the answer. Field order, white space, escapes and the spelling of
 //! numbers do not matter. Collisions that can be made on purpose would hand one tenant's answer to another: no
 //! faster hash here.
 
@@ -60,7 +60,23 @@ pub fn of(
             }
         }
     }
-    let Scratch { tape, shapes, canonical: bytes, canonical_head, .. } = scratch;
+    begin(core, principal, admission, client, request, scratch);
+    let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
+    shapes.canonical(reading, body_bytes(client, &request.body), tape, facts, bytes);
+    Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
+}
+
+/// Writes what comes before the body in what is hashed: whose answer it is, and all outside of the body that can change it.
+pub fn begin(
+    core: &Generation,
+    principal: &Principal,
+    admission: &Admission,
+    client: &ClientConnection<'_>,
+    request: &Request,
+    scratch: &mut Scratch,
+) {
+    let Scratch { canonical: bytes, canonical_head, .. } = scratch;
+    let model = &core.snapshot.models[admission.model];
     bytes.clear();
     bytes.extend_from_slice(LAYOUT);
     match (core.snapshot.cache.scope, principal.tenant) {
@@ -100,8 +116,6 @@ pub fn of(
         bytes.push(u8::from(request.usage_event == UsageEvent::Asked));
     }
     *canonical_head = bytes.len();
-    shapes.canonical(reading, body_bytes(client, &request.body), tape, facts, bytes);
-    Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
 }
 
 /// A string with its length in front, so that two strings in a row cannot be cut elsewhere.

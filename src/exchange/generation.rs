@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::static_headers::StaticHeaders;
 use super::tags::AllTags;
+use super::window::Windows;
 use crate::config::snapshot::Snapshot;
 use crate::net::tls::{AcceptSettings, TlsError};
 use crate::upstream::backend::BackendState;
@@ -25,6 +26,8 @@ pub struct Generation {
     pub static_headers: Vec<StaticHeaders>,
     /// By what stored answers can be purged.
     pub tags: AllTags,
+    /// Requests that wait for others to go upstream with.
+    pub windows: Windows,
 }
 
 impl Deref for Generation {
@@ -48,6 +51,7 @@ impl Generation {
         Ok(Generation {
             upstreams: Rc::new(Upstreams::new(core.handle.clone(), node.clone(), before)?),
             tags: AllTags::of(&snapshot),
+            windows: Windows::default(),
             static_headers: snapshot.backends.iter().map(StaticHeaders::of).collect(),
             snapshot,
             node,

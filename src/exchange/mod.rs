@@ -26,8 +26,9 @@ pub mod message; // what crosses cores
 pub mod quota; // what this core has of the limits of tenants
 mod scratch; // memory that requests use in turn
 pub mod second; // answers in Redis, shared by nodes
-mod static_headers;
-pub mod value; // a stored answer as bytes // what all requests to a backend say
+mod static_headers; // what all requests to a backend say
+pub mod value; // a stored answer as bytes
+mod window; // requests for embeddings that go upstream together
 
 pub mod core; // what one data core owns
 

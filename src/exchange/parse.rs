@@ -9,6 +9,7 @@ use super::named::{self, Named};
 use super::pace::Pace;
 use super::scratch::Scratch;
 use super::urgency::Urgency;
+use super::window::Combinable;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::{Dialect, Reading};
 use crate::error::Failure;
@@ -75,6 +76,8 @@ pub struct Request {
     pub urgency: Urgency,
     /// If it is for several embeddings.
     pub batch: Option<Box<Batch>>,
+    /// If it may go upstream together with others.
+    pub combinable: Option<Box<Combinable>>,
 }
 
 /// Reads the body to its end. Errors: too large, malformed framing, too slow, or the client left.
@@ -233,6 +236,7 @@ pub fn scan(
         content,
         named,
         batch: None,
+        combinable: None,
     };
     Ok((request, reading))
 }

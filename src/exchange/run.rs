@@ -26,6 +26,7 @@ use super::store::CompletionGuard;
 use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
 use super::websocket::{self, fields};
+use super::window::Combinable;
 use super::{admit, decode, exchange_span, fingerprint, spend};
 use crate::config::snapshot::{ForwardedField, HealthPaths, KeyShown, TrustedProxies};
 use crate::dialect::facts::{Endpoint, NotStored};
@@ -33,7 +34,7 @@ use crate::error::Failure;
 use crate::net::watch::Wait;
 use crate::net::{Transport, now_ms};
 use crate::wire::forwarded;
-use crate::wire::http1::Persistence;
+use crate::wire::http1::{Method, Persistence};
 
 /// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
 const LINGER_MS: u64 = 1000;
@@ -477,8 +478,27 @@ fn understand(
         let tags = core.tags.get(admission.model, principal.tenant);
         request.batch = Batch::of(core, fingerprint, parse::body_bytes(client, &request.body), facts, tags, scratch);
     }
+    let settings = &core.snapshot.models[admission.model];
+    // One that is kept from the cache by the configuration may still go with others; one that its client keeps out, may not.
+    if settings.batch_window_ms > 0
+        && request.endpoint == Endpoint::Embeddings
+        && matches!(fingerprint, Ok(_) | Err(NotStored::Off | NotStored::ModelOff))
+        && !request.directives.no_cache
+        && is_plain_post(client)
+    {
+        if fingerprint.is_err() {
+            fingerprint::begin(core, principal, &admission, client, &request, scratch);
+        }
+        let body = parse::body_bytes(client, &request.body);
+        request.combinable = Combinable::of(body, settings.batch_max_inputs, scratch);
+    }
     scratch.shrink();
     Ok((request, admission, fingerprint))
+}
+
+/// Whether nothing is asked for but what the body says.
+fn is_plain_post(client: &ClientConnection<'_>) -> bool {
+    client.head.method == Method::Post && !client.head.path.of(client.pending()).contains(&b'?')
 }
 
 /// Passes over the request in hand. What is left of it would be taken for the next one: only if it is here whole can the

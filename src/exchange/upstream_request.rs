@@ -17,6 +17,7 @@ use super::parse::{BodyPlace, Request};
 use super::record::RequestRecord;
 use super::request_id::RequestId;
 use super::trace::TraceContext;
+use super::window::Combinable;
 use crate::config::snapshot::Balance;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
 use crate::dialect::translate::Untranslatable;
@@ -56,6 +57,8 @@ pub struct UpstreamRequest {
     pub waited_us: Cell<u64>,
     /// If it is for several embeddings, some of which may be known.
     pub batch: Option<Box<Batch>>,
+    /// If it may go upstream together with others.
+    pub combinable: Option<Box<Combinable>>,
     message: Vec<u8>,
     body: BodyPlace,
     /// Given back with this.
@@ -99,6 +102,7 @@ impl UpstreamRequest {
             untranslatable: Cell::new(None),
             waited_us: Cell::new(0),
             batch: request.batch.take(),
+            combinable: request.combinable.take(),
             message,
             _memory: client.memory.take(),
             body: compact(core, std::mem::replace(&mut request.body, BodyPlace::Behind { length: 0 })),
@@ -114,6 +118,7 @@ impl UpstreamRequest {
             untranslatable: Cell::new(None),
             waited_us: Cell::new(0),
             batch: None,
+            combinable: None,
             notes: self.notes.clone(),
             message: self.message.get(..self.head.length).unwrap_or(&[]).to_vec(),
             body: BodyPlace::Apart { bytes: body },
@@ -125,6 +130,13 @@ impl UpstreamRequest {
     /// For another body of this request, nothing yet.
     pub fn memory_beside(&self) -> Reserved {
         self._memory.beside()
+    }
+
+    /// Gives it another body, which names the model too.
+    pub fn replace_body(&mut self, body: Vec<u8>, facts: RequestFacts) {
+        self.named = facts.model.map(Named::Member);
+        self.facts = Some(facts);
+        self.body = BodyPlace::Apart { bytes: body };
     }
 
     /// Where on the ring of a model's backends it belongs.

@@ -76,6 +76,8 @@ pub struct Counters {
     pub failures: Counter,
     /// Upstream calls started.
     pub calls: Counter,
+    /// Requests that went upstream together with others.
+    pub combined: Counter,
     /// Requests sent again because a kept-alive connection was stale.
     pub stale_retries: Counter,
     /// Attempts after the first one at a model.

@@ -7,7 +7,7 @@ use super::kit::*;
 const PATH: &str = "/v1/embeddings";
 
 /// Answers each input with its own numbers, or bytes of them, in whatever order, and counts a token for each byte or id.
-fn embed(request: &Request) -> Vec<u8> {
+pub fn embed(request: &Request) -> Vec<u8> {
     let asked: Value = serde_json::from_slice(&request.body).unwrap();
     let inputs = asked["input"].as_array().unwrap();
     let tokens = |input: &Value| input.as_array().map_or_else(|| input.as_str().unwrap().len(), Vec::len);
@@ -38,13 +38,13 @@ fn request(inputs: &Value, more: &Value) -> (Vec<u8>, Value) {
 }
 
 /// What a client gets, whoever answered.
-fn expected(inputs: &Value, body: &Value) -> Vec<(u64, Value)> {
+pub fn expected(inputs: &Value, body: &Value) -> Vec<(u64, Value)> {
     let all = inputs.as_array().unwrap().iter().enumerate();
     all.map(|(index, input)| (index as u64, embedding(input, body))).collect()
 }
 
 /// The embeddings with their indices, in the order of these, and the tokens.
-fn told(response: &Response) -> (Vec<(u64, Value)>, u64) {
+pub fn told(response: &Response) -> (Vec<(u64, Value)>, u64) {
     let body: Value =
         serde_json::from_str(response.text()).unwrap_or_else(|error| panic!("{error}: {}", response.text()));
     assert_eq!(body["model"], "M");
@@ -55,7 +55,7 @@ fn told(response: &Response) -> (Vec<(u64, Value)>, u64) {
     (items, body["usage"]["prompt_tokens"].as_u64().unwrap())
 }
 
-fn asked_for(backend: &Backend) -> Value {
+pub fn asked_for(backend: &Backend) -> Value {
     let last: Value = serde_json::from_slice(&backend.requests().last().unwrap().body).unwrap();
     last["input"].clone()
 }

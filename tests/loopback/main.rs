@@ -14,6 +14,7 @@ mod batches; // several embeddings in a request
 mod cache; // hits, directives, what is kept and what is not
 mod clients; // whom proxies speak for, and how many connections a client may have
 mod codings; // requests that are compressed
+mod combined; // embeddings that go upstream together
 mod connections; // reuse, stale connections, failures and time-outs of backends
 mod cors; // web pages of other origins
 mod drain; // the end of the program

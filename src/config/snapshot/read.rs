@@ -234,6 +234,8 @@ pub(in crate::config) fn model(
         version: section.take("version")?,
         cache: section.take_choice("cache")?,
         replay_rate: section.take_optional("replay_rate")?,
+        batch_window_ms: section.take_optional("batch_window")?.unwrap_or(0),
+        batch_max_inputs: section.take::<u32>("batch_max_inputs")? as usize,
         cache_ttl_ms: section.take_optional("cache_ttl")?.unwrap_or(cache_ttl_ms),
         balance: match balance? {
             BalanceWord::RoundRobin => Balance::RoundRobin,

@@ -36,26 +36,37 @@ pub struct Embeddings {
 
 /// The inputs of a request for several; none if there is one, or one of them is of another kind. `tape` is scratch.
 pub fn inputs(body: &[u8], tape: &mut Tape, most: usize) -> Option<Inputs> {
+    all_inputs(body, tape, most).filter(|inputs| inputs.inputs.len() > 1)
+}
+
+/// The inputs of a request for one or several; none if one is of another kind, or there is none. Of one that stands without an
+/// array, or is an array of ids, the array is the input itself. `tape` is scratch.
+pub fn all_inputs(body: &[u8], tape: &mut Tape, most: usize) -> Option<Inputs> {
     json::parse(body, tape).ok()?;
-    let array = tape.root().get(body, "input")?;
-    if array.kind() != Kind::Array || array.is_numbers() {
-        return None;
-    }
+    let value = tape.root().get(body, "input")?;
     let (mut inputs, mut text) = (Vec::new(), Vec::new());
-    for input in array.elements() {
-        let weight = match input.kind() {
-            Kind::String => input.text(body, &mut text)?.len() as u64,
-            Kind::Array if input.is_numbers() => {
-                1 + input.span().of(body).iter().filter(|byte| **byte == b',').count() as u64
+    if value.kind() != Kind::Array || value.is_numbers() {
+        inputs.push(input(body, value, &mut text)?);
+    } else {
+        for element in value.elements() {
+            inputs.push(input(body, element, &mut text)?);
+            if inputs.len() > most {
+                return None;
             }
-            _ => return None,
-        };
-        inputs.push(Input { span: input.span(), weight });
-        if inputs.len() > most {
-            return None;
         }
     }
-    (inputs.len() > 1).then_some(Inputs { array: array.span(), inputs })
+    (1..=most).contains(&inputs.len()).then_some(Inputs { array: value.span(), inputs })
+}
+
+fn input(body: &[u8], value: Value<'_>, text: &mut Vec<u8>) -> Option<Input> {
+    let weight = match value.kind() {
+        Kind::String => value.text(body, text)?.len() as u64,
+        Kind::Array if value.is_numbers() => {
+            1 + value.span().of(body).iter().filter(|byte| **byte == b',').count() as u64
+        }
+        _ => return None,
+    };
+    Some(Input { span: value.span(), weight })
 }
 
 /// `body` without the inputs that are known; at least one is not. Everything else stays where it is, for those who know where: in
@@ -166,6 +177,19 @@ mod tests {
             assert_eq!(read(other), None, "{other}");
         }
         assert_eq!(inputs(br#"{"input":["a","b","c"]}"#, &mut Tape::new(), 2), None, "too many");
+        for (body, expected) in [
+            (r#"{"input":"ab"}"#, Some("\"ab\"")),
+            (r#"{"input":["ab"]}"#, Some("\"ab\"")),
+            (r#"{"input":[1,2]}"#, Some("[1,2]")),
+            (r#"{"input":[[1,2]]}"#, Some("[1,2]")),
+            (r#"{"input":[]}"#, None),
+            (r#"{"input":7}"#, None),
+            (r#"{"input":["a",1]}"#, None),
+        ] {
+            let found = all_inputs(body.as_bytes(), &mut Tape::new(), 2);
+            let told = found.map(|found| found.inputs[0].span.of(body.as_bytes()).to_vec());
+            assert_eq!(told.as_deref(), expected.map(str::as_bytes), "{body}");
+        }
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl Scrape {
             Id::SecondDisconnects => row.number(&[], self.sum(|core| &core.second.disconnects)),
             Id::Coalesced => row.number(&[], self.sum(|core| &core.joined)),
             Id::UpstreamCalls => row.number(&[], self.sum(|core| &core.calls)),
+            Id::Combined => row.number(&[], self.sum(|core| &core.combined)),
             Id::BackendRequests => labels.backends.iter().try_for_each(|backend| {
                 for result in AttemptResult::ALL {
                     let count = backend.sum(|core| core.result(result));
