@@ -49,6 +49,7 @@ mod websocket; // a WebSocket between a client and a backend
 mod call; // the sequence of the backend's side
 
 mod batch; // several embeddings -> those that are not known
+mod combine; // requests for embeddings -> one, and back
 
 mod attempt; // one attempt: lease, send, and relay up to the first content
 
