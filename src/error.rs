@@ -41,6 +41,8 @@ pub enum Failure {
     NoCredential,
     /// A credential that belongs to no tenant.
     UnknownCredential,
+    /// No credential in the request, and a client certificate that belongs to no tenant.
+    UnknownCertificate,
     /// A tenant's credential that has expired.
     ExpiredCredential,
     /// A tenant's credential that is disabled in the configuration.
@@ -174,7 +176,7 @@ impl Failure {
                 Blame::Client
             }
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Blame::Client,
-            ExpiredCredential | DisabledCredential | Untranslatable { .. } => Blame::Client,
+            ExpiredCredential | DisabledCredential | UnknownCertificate | Untranslatable { .. } => Blame::Client,
             UnknownPath { .. } | NoUpgrade | NoModel => Blame::Client,
             WrongMethod { .. } | NotCached | ClientGone | Lagged | Limited(_) => Blame::Client,
             NoBackend | BackendConnect | BackendHandshake | BackendClosed | BackendRefused => Blame::Backend,
@@ -200,7 +202,7 @@ impl Failure {
             FlightLost | ClientGone | Lagged | Internal => Again::Yes,
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Again::No,
-            ExpiredCredential | DisabledCredential | Untranslatable { .. } => Again::No,
+            ExpiredCredential | DisabledCredential | UnknownCertificate | Untranslatable { .. } => Again::No,
             UnknownPath { .. } | NoUpgrade | NoModel | WebSocketIdle => Again::No,
             WrongMethod { .. } | NotCached | NoBackend | Draining | Limited(_) => Again::No,
             MemoryFull | UnknownCoding | BadCoding { .. } => Again::No,
@@ -250,6 +252,11 @@ impl Failure {
             UnknownCredential => {
                 invalid(401, "invalid_api_key", "The API key is not valid; check it or request a new one.")
             }
+            UnknownCertificate => invalid(
+                401,
+                "unknown_certificate",
+                "No name in your client certificate is known here; send a key, or ask for the name to be added.",
+            ),
             ExpiredCredential => invalid(401, "expired_api_key", "This key has expired; ask for a new one."),
             DisabledCredential => invalid(401, "disabled_api_key", "This key is disabled; ask for a new one."),
             UnknownModel => Public { param: Some("model"), ..invalid(404, "model_not_found", unknown_model) },

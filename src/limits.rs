@@ -33,6 +33,13 @@ pub const CLIENT_RESETS_AT_ONCE: usize = 20;
 pub const CLIENT_RESETS: u32 = 200;
 pub const CLIENT_RESETS_A_SECOND: u32 = 20;
 
+/// Bytes of one answer to a pipelined request that wait for the answers before it: as of an answer that waits for its client on a
+/// stream of HTTP/2. What a stream has more of stays with its upstream call.
+pub const PIPELINED_ANSWER_BYTES: usize = 64 << 10;
+
+/// Longest pipelined request, head and body, that is begun before the one in front of it is answered. More than is read at once.
+pub const PIPELINED_REQUEST_BYTES: usize = 256 << 10;
+
 /// Longest answer by which a backend refuses a WebSocket that is passed on. Error objects have less than 1 KiB, error pages of
 /// proxies some 10.
 pub const WEBSOCKET_REFUSAL_BYTES: usize = 64 << 10;

@@ -50,6 +50,7 @@ fn files(path: &Path) -> io::Result<String> {
         Some(
             "/etc/ringway/ca.pem"
             | "/etc/ringway/cert.pem"
+            | "/etc/ringway/cert.ocsp"
             | "/etc/ringway/key.pem"
             | "/etc/ringway/redis-ca.pem"
             | "/etc/ringway/otlp-ca.pem"

@@ -224,13 +224,21 @@ pub(super) struct Credentials {
 
 impl Credentials {
     pub fn add(&mut self, digest: &Placed<[u8; 32]>, report: &mut Report<'_>) {
+        self.add_once(digest, "tenant.keys", "key", report);
+    }
+
+    pub fn add_certificate(&mut self, digest: &Placed<[u8; 32]>, report: &mut Report<'_>) {
+        self.add_once(digest, "tenant.client_certificates", "name", report);
+    }
+
+    fn add_once(&mut self, digest: &Placed<[u8; 32]>, path: &str, kind: &str, report: &mut Report<'_>) {
         match self.seen.get(&digest.value) {
             None => {
                 self.seen.insert(digest.value, digest.at);
             }
             Some(first) => {
-                let what = format!("the same key stands on line {} too", report.line(*first));
-                report.add(digest.at, "tenant.keys", what, "a key belongs to one tenant, once");
+                let what = format!("the same {kind} stands on line {} too", report.line(*first));
+                report.add(digest.at, path, what, format!("a {kind} belongs to one tenant, once"));
             }
         }
     }

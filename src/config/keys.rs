@@ -257,6 +257,10 @@ const ROWS: &[Key] = &[
         doc: "Most connections of one client, by its address (IPv6: by its /64, as one client has that many addresses); \
               further ones are closed at once. Trusted proxies have no such limit.",
         example: "100" },
+    Key { table: Server, name: "max_pipelined_requests", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("8"),
+        doc: "Most requests of one HTTP/1.1 connection that are answered at the same time where a client sends further ones \
+              before it has its answers (pipelining); answers come in order. 1: one after the other.",
+        example: "32" },
     Key { table: Server, name: "trusted_proxies", kind: Kind::Names { most_bytes: 64 }, absent: Optional,
         doc: "Addresses and networks of the proxies in front, or unix for those on Unix sockets. What they say of their \
               clients' addresses in trusted_header is believed, and written to the access log; from anybody else it is \
@@ -311,9 +315,13 @@ const ROWS: &[Key] = &[
     Key { table: Listener, name: "tls_key", kind: Kind::Files, absent: Optional,
         doc: "PEM file of the private key of tls_cert, not encrypted; an array in the order of tls_cert's.",
         example: r#""/etc/ringway/key.pem""# },
+    Key { table: Listener, name: "tls_ocsp", kind: Kind::Files, absent: Optional,
+        doc: "File of an OCSP response about tls_cert, in DER as `openssl ocsp -respout` writes it, which is stapled to handshakes \
+              until it is out of date; an array in the order of tls_cert's. Write a new one over it in time.",
+        example: r#""/etc/ringway/cert.ocsp""# },
     Key { table: Listener, name: "tls_client_ca", kind: Kind::File, absent: Optional,
         doc: "PEM file of certificate authorities: clients must present a certificate signed by one of them (mutual TLS). \
-              It comes in addition to the keys of tenants.",
+              It comes in addition to the keys of tenants, or in their place: see tenant.client_certificates.",
         example: r#""/etc/ringway/ca.pem""# },
     Key { table: Listener, name: "protocol", kind: Kind::Choice(Protocol::VARIANTS), absent: Default(r#""auto""#),
         doc: "HTTP version to speak. \"auto\" is what the client prefers: by ALPN with TLS, and in plain text HTTP/2 if the \

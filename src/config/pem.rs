@@ -29,6 +29,8 @@ pub struct PemFiles<'a> {
     /// The gateway's own certificate chain, and its key.
     pub chain: Option<PemFile<'a>>,
     pub private_key: Option<PemFile<'a>>,
+    /// An OCSP response about it, in DER.
+    pub staple: Option<PemFile<'a>>,
 }
 
 /// What is wrong with one of them.
@@ -46,6 +48,7 @@ pub enum PemKey {
     Ca,
     Chain,
     PrivateKey,
+    Staple,
 }
 
 impl PemKey {
@@ -55,6 +58,7 @@ impl PemKey {
             PemKey::Ca => "tls_ca",
             PemKey::Chain => "tls_cert",
             PemKey::PrivateKey => "tls_key",
+            PemKey::Staple => "tls_ocsp",
         }
     }
 }

@@ -134,6 +134,8 @@ pub struct Server {
     /// Most connections of clients, of the node and of one address.
     pub connections_max: Option<u32>,
     pub connections_per_client_max: Option<u32>,
+    /// Most requests of one HTTP/1.1 connection that are under way together.
+    pub pipelined_max: u32,
     /// `None`: nobody's word counts.
     pub trusted_proxies: Option<TrustedProxies>,
     /// Where a successor asks for the sockets, if it is written down.

@@ -38,14 +38,23 @@ pub fn look() -> impl Fn(&PemFiles<'_>) -> Vec<Flaw> {
                 // Of a server's own certificate; a backend judges the client's itself.
                 if matches!(files.trusted, Trusted::Nobody) && flaws.len() == before {
                     let identity = Identity::from_pem(chain.called, &certificates, private_key.called, &secret);
-                    let expired = identity.and_then(|identity| identity.is_valid_now(chain.called));
-                    flaws.extend(expired.err().map(|error| flaw(&error)));
+                    match identity.and_then(|identity| identity.is_valid_now(chain.called).map(|()| identity)) {
+                        Ok(identity) => {
+                            flaws.extend(files.staple.and_then(|file| look_at_staple(identity, file).err()))
+                        }
+                        Err(error) => flaws.push(flaw(&error)),
+                    }
                 }
             }
             (certificates, secret) => flaws.extend(certificates.err().into_iter().chain(secret.err())),
         }
         flaws
     }
+}
+
+fn look_at_staple(identity: Identity, file: PemFile<'_>) -> Result<(), Flaw> {
+    let bytes = contents(file, PemKey::Staple)?;
+    identity.with_staple(file.called, &bytes).map(drop).map_err(|error| flaw(&error))
 }
 
 /// The contents of a file that was readable a moment ago.
@@ -71,6 +80,9 @@ fn flaw(error: &TlsError) -> Flaw {
         ),
         TlsError::KeyMismatch { .. } => {
             (PemKey::PrivateKey, "name the key of the gateway's own certificate, and put that first in tls_cert")
+        }
+        TlsError::BadStaple { .. } => {
+            (PemKey::Staple, "fetch a new one with `openssl ocsp -respout`, or take tls_ocsp out")
         }
         TlsError::Expired { .. } => (PemKey::Chain, "renew the certificate, or set this host's clock"),
         TlsError::NotYetValid { .. } => (PemKey::Chain, "wait until it is valid, or set this host's clock"),
@@ -116,7 +128,14 @@ fn accept(
     listener: &ListenerSettings,
     tickets: &Arc<TicketChain>,
 ) -> Result<AcceptSettings, String> {
-    let identities = tls.certificates.iter().map(identity).collect::<Result<_, _>>()?;
+    let identities = tls.certificates.iter().map(|(files, staple)| {
+        let identity = identity(files)?;
+        match staple {
+            None => Ok(identity),
+            Some(path) => identity.with_staple(&shown(path), &read(path)?).map_err(|error| error.to_string()),
+        }
+    });
+    let identities = identities.collect::<Result<_, String>>()?;
     let (client_roots, scope) = match &tls.client_ca {
         None => (None, [0; 32]),
         Some(path) => {

@@ -1,4 +1,5 @@
-//! Who is asking. Runs before any byte of a body is waited for: an unauthenticated client costs nothing but a head.
+//! Who is asking: by a key in the request, else by a certificate of the connection. Runs before any byte of a body is waited for:
+//! an unauthenticated client costs nothing but a head.
 
 use sha2::{Digest, Sha256};
 
@@ -38,9 +39,17 @@ pub fn principal(core: &Generation, client: &ClientConnection<'_>, answerer: Ans
     if key.is_none() && answerer == Answerer::WebSocket {
         key = websocket::credential(&client.head.fields, client.pending());
     }
-    let key = key.ok_or(Failure::NoCredential)?;
-    let sha256: [u8; 32] = Sha256::digest(key).into();
-    let (tenant, number) = core.snapshot.credential_place(&sha256).ok_or(Failure::UnknownCredential)?;
+    let (sha256, (tenant, number)) = match (key, &client.peer.certificate) {
+        (Some(key), _) => {
+            let sha256: [u8; 32] = Sha256::digest(key).into();
+            (sha256, core.snapshot.credential_place(&sha256).ok_or(Failure::UnknownCredential)?)
+        }
+        (None, Some(names)) => {
+            let place = |name: &[u8; 32]| Some((*name, core.snapshot.credential_place(name)?));
+            names.iter().find_map(place).ok_or(Failure::UnknownCertificate)?
+        }
+        (None, None) => return Err(Failure::NoCredential),
+    };
     let credential = &core.snapshot.tenants[tenant].credentials[number];
     match credential.standing(unix_ms) {
         Standing::Accepted => Ok(Principal { tenant: Some(tenant), number, credential: sha256 }),

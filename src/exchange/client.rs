@@ -19,10 +19,18 @@ use crate::wire::http1::{Framing, Persistence, RequestHead};
 /// Room a read must find, so that an ordinary request comes in one piece.
 pub const READ_ROOM_BYTES: usize = 4 << 10;
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// By its socket, or as a proxy tells it.
+    pub address: Option<IpAddr>,
+    /// What stands for the names in its certificate, those that count first in front; `None` if it has shown none.
+    pub certificate: Option<Rc<[[u8; 32]]>>,
+}
+
 pub struct ClientConnection<'a> {
     pub socket: &'a mut Transport,
-    /// The address of the client, by its socket or as a proxy tells it.
-    pub client: Option<IpAddr>,
+    pub peer: Peer,
     /// Bytes from the client; those before `at` belong to requests that are over.
     pub input: Vec<u8>,
     pub at: usize,
@@ -52,11 +60,11 @@ pub enum Filled {
 }
 
 impl<'a> ClientConnection<'a> {
-    pub fn new(core: &Generation, socket: &'a mut Transport, client: Option<IpAddr>) -> ClientConnection<'a> {
+    pub fn new(core: &Generation, socket: &'a mut Transport, peer: Peer) -> ClientConnection<'a> {
         let cancel = Rc::new(RefCell::new(Cancel::new()));
         ClientConnection {
             socket,
-            client,
+            peer,
             input: Vec::new(),
             at: 0,
             output: Vec::new(),
@@ -159,6 +167,9 @@ impl<'a> ClientConnection<'a> {
 
     /// From now on the client has so long for `bytes`, and no longer than `timeout_ms` between two of them.
     fn watch_write(&self, timeout_ms: u64, bytes: usize) {
+        if self.socket.is_pipelined() {
+            return self.socket.watch().clear();
+        }
         self.socket.watch().shut_down_stuck(timeout_ms, self.pace.total_left_ms(bytes));
     }
 

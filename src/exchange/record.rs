@@ -168,7 +168,7 @@ pub fn begin(core: &Generation, client: &ClientConnection<'_>) -> RequestRecord 
     let delivery = Delivery { version, persistence: head.persistence, method: head.method };
     let path = head.path.of(client.pending());
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
-    record.client = client.client;
+    record.client = client.peer.address;
     record.endpoint = Endpoint::from_path(path);
     if matches!(record.endpoint, Endpoint::Messages | Endpoint::Other) {
         record.dialect = Dialect::of_path(path);

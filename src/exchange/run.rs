@@ -1,18 +1,21 @@
 //! The sequence of the steps on the client's side; `call` has the backend's. They are two because a flight outlives the
 //! client that began it. One edge runs backward here: the owner's answer (a follower asks again or goes alone).
 
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use shards::{Coalescing, Fingerprint, Fit, Group, Worth};
 
 use super::accept::{self, Accepted, Preface};
+use super::ahead::{self, Ahead};
 use super::authenticate::{self, Principal};
 use super::batch::Batch;
 use super::buffers::BUFFER_BYTES;
 use super::call::{Call, run_call};
-use super::client::{ClientConnection, Filled};
+use super::client::{ClientConnection, Filled, Peer};
 use super::endpoint::{self, Answerer, Route};
 use super::entry::Acceptable;
 use super::flight::subscriber::Subscriber;
@@ -31,8 +34,9 @@ use super::{admit, decode, exchange_span, fingerprint, spend};
 use crate::config::snapshot::{ForwardedField, HealthPaths, KeyShown, TrustedProxies};
 use crate::dialect::facts::{Endpoint, NotStored};
 use crate::error::Failure;
+use crate::net::pipelined::{self, After, Pipelined};
 use crate::net::watch::Wait;
-use crate::net::{Transport, now_ms};
+use crate::net::{Transport, now_ms, spawn};
 use crate::wire::forwarded;
 use crate::wire::http1::{Method, Persistence};
 
@@ -47,19 +51,14 @@ pub enum Left {
 }
 
 /// Serves the requests of one client connection to its end.
-pub async fn connection(
-    current: &Current,
-    socket: &mut Transport,
-    mut preface: Preface,
-    client: Option<IpAddr>,
-) -> Left {
+pub async fn connection(current: &Rc<Current>, socket: &mut Transport, mut preface: Preface, peer: &Peer) -> Left {
     loop {
         // Idle: no buffer, no exchange, a small future.
         socket.watch().idle_until(now_ms() + current.get().snapshot.server.timeout_idle_ms);
         if socket.readable().await.is_err() {
             return Left::Closed;
         }
-        match Box::pin(busy(current, socket, preface, client)).await {
+        match Box::pin(busy(current, socket, preface, peer)).await {
             Rest::Quiet => preface = Preface::Refused,
             Rest::Closed => return Left::Closed,
             Rest::Preface(early) => return Left::Preface(early),
@@ -74,44 +73,71 @@ enum Rest {
 }
 
 /// Serves the one request of a stream of HTTP/2.
-pub async fn stream(current: &Current, socket: &mut Transport, client: Option<IpAddr>) {
+pub async fn stream(current: &Current, socket: &mut Transport, peer: Peer) {
     let core = current.core();
     let _user = core.memory.buffers.join();
     let begun = current.get();
     let timeout_ms = begun.snapshot.server.timeout_write_ms;
-    let mut client = ClientConnection::new(&begun, socket, client);
+    let mut client = ClientConnection::new(&begun, socket, peer);
     drop(begun);
     let accepted = accept::head(current, &mut client, Preface::Refused).await;
     let generation = &current.get();
     let end = match accepted {
-        Accepted::Head => {
-            let _running = core.counters.exchanges.hold();
-            let mut record = begin(generation, &mut client);
-            let end = exchange(generation, &mut client, &mut record).await;
-            record::end(generation, &record);
-            client.memory.release();
-            end
-        }
+        Accepted::Head => serve(generation, &mut client).await,
         Accepted::Refused(failure) => {
             refuse(generation, &mut client, failure);
             Ended::Clean(Next::Close)
         }
-        Accepted::Quiet | Accepted::Closed | Accepted::Preface => Ended::Unclean,
+        Accepted::Quiet | Accepted::Closed | Accepted::Preface => Ended::Reset,
     };
     match end {
         Ended::Clean(_) => drop(client.finish(timeout_ms).await),
-        Ended::Unclean => client.socket.abort().await,
+        Ended::Cut | Ended::Reset => client.socket.abort().await,
     }
     client.release(core);
+}
+
+/// Serves a request that was pipelined, before it is its turn.
+async fn pipelined(current: Rc<Current>, request: Vec<u8>, answer: Pipelined, peer: Peer) {
+    let core = current.core();
+    let _user = core.memory.buffers.join();
+    let generation = &current.get();
+    let mut transport = Transport::Pipelined(Box::new(answer));
+    let mut client = ClientConnection::new(generation, &mut transport, peer);
+    client.input = request;
+    client.need(core);
+    let end = match accept::head(&current, &mut client, Preface::Refused).await {
+        Accepted::Head => serve(generation, &mut client).await,
+        Accepted::Refused(_) | Accepted::Quiet | Accepted::Closed | Accepted::Preface => Ended::Reset, // it was read before
+    };
+    let sent = client.flush(generation.snapshot.server.timeout_write_ms).await;
+    client.release(core);
+    transport.end_pipelined(match end {
+        _ if sent.is_err() => After::Reset,
+        Ended::Clean(Next::KeepAlive) => After::KeepAlive,
+        Ended::Clean(Next::Close) | Ended::Cut => After::Close,
+        Ended::Reset => After::Reset,
+    });
+}
+
+/// Serves the request whose head is here, to the last byte of its answer but for what is left in the client's output.
+async fn serve(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -> Ended {
+    let _running = generation.counters.exchanges.hold();
+    let mut record = begin(generation, client);
+    let end = exchange(generation, client, &mut record).await;
+    exchange_span::end(generation, &mut record);
+    record::end(generation, &record);
+    client.memory.release();
+    end
 }
 
 /// Begins the request whose head is here.
 fn begin(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -> RequestRecord {
     let mut record = record::begin(generation, client);
     if let Some(proxies) = &generation.snapshot.server.trusted_proxies
-        && proxies.has(client.client)
+        && proxies.has(client.peer.address)
     {
-        record.client = proxied(proxies, client).or(client.client);
+        record.client = proxied(proxies, client).or(client.peer.address);
     }
     record.page = relay::cors::page(&generation.snapshot.cors, &client.head.fields, client.pending());
     client.begin_answer();
@@ -131,69 +157,82 @@ fn proxied(proxies: &TrustedProxies, client: &ClientConnection<'_>) -> Option<Ip
 /// Answers what cannot be understood.
 fn refuse(generation: &Rc<Generation>, client: &mut ClientConnection<'_>, failure: Failure) {
     let mut record = record::begin_refused();
-    record.client = client.client;
+    record.client = client.peer.address;
     relay::refuse(generation, &mut record, &failure, &mut client.output);
     record.failure = Some(failure);
     record::end(generation, &record);
 }
 
 /// Serves requests until the connection falls quiet or ends.
-async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface, client: Option<IpAddr>) -> Rest {
+async fn busy(current: &Rc<Current>, socket: &mut Transport, mut preface: Preface, peer: &Peer) -> Rest {
     let core = current.core();
     let _user = core.memory.buffers.join();
     let begun = current.get();
     let timeout_ms = begun.snapshot.server.timeout_write_ms;
-    let mut client = ClientConnection::new(&begun, socket, client);
+    let mut client = ClientConnection::new(&begun, socket, peer.clone());
     drop(begun);
+    // What came behind the request in hand.
+    let mut behind: Option<Box<Ahead>> = None;
     let rest = loop {
-        let accepted = accept::head(current, &mut client, preface).await;
-        preface = Preface::Refused;
-        // The exchange's own, to its end.
-        let generation = &current.get();
-        match accepted {
-            Accepted::Head => {}
-            Accepted::Preface => {
-                let early = std::mem::take(&mut client.input);
-                client.release(core);
-                return Rest::Preface(early);
+        let end = if let Some(answer) = behind.as_mut().and_then(|behind| behind.pop()) {
+            behind.iter_mut().for_each(|behind| begin_more(current, behind, peer));
+            match Box::pin(ahead::forward(core, &mut client, answer, timeout_ms)).await {
+                Ok(After::KeepAlive) => continue,
+                Ok(After::Close) => Ended::Cut,
+                Ok(After::Reset) | Err(ahead::Gone) => Ended::Reset,
             }
-            Accepted::Quiet => break client.settle(timeout_ms).await.map_or(Rest::Closed, |()| Rest::Quiet),
-            Accepted::Closed => {
-                let _ = client.settle(timeout_ms).await;
-                break Rest::Closed;
+        } else {
+            behind.take().into_iter().for_each(|behind| behind.rejoin(core, &mut client));
+            let accepted = accept::head(current, &mut client, preface).await;
+            preface = Preface::Refused;
+            // The exchange's own, to its end.
+            let generation = &current.get();
+            match accepted {
+                Accepted::Head => {}
+                Accepted::Preface => {
+                    let early = std::mem::take(&mut client.input);
+                    client.release(core);
+                    return Rest::Preface(early);
+                }
+                Accepted::Quiet => break client.settle(timeout_ms).await.map_or(Rest::Closed, |()| Rest::Quiet),
+                Accepted::Closed => {
+                    let _ = client.settle(timeout_ms).await;
+                    break Rest::Closed;
+                }
+                Accepted::Refused(failure) => {
+                    refuse(generation, &mut client, failure);
+                    linger(generation, &mut client).await;
+                    break Rest::Closed;
+                }
             }
-            Accepted::Refused(failure) => {
-                refuse(generation, &mut client, failure);
-                linger(generation, &mut client).await;
-                break Rest::Closed;
-            }
-        }
-        let _running = core.counters.exchanges.hold();
-        let mut record = begin(generation, &mut client);
-        let end = exchange(generation, &mut client, &mut record).await;
-        exchange_span::end(generation, &mut record);
-        record::end(generation, &record);
-        client.memory.release();
+            behind = Ahead::split(core, &mut client, generation.snapshot.server.pipelined_max);
+            let mut serving = pin!(serve(generation, &mut client));
+            poll_fn(|context| {
+                let state = serving.as_mut().poll(context);
+                // What waits lets others begin; what does not is the cheapest one after the other.
+                if state.is_pending()
+                    && let Some(behind) = &mut behind
+                {
+                    begin_more(current, behind, peer);
+                }
+                state
+            })
+            .await
+        };
         match end {
             Ended::Clean(Next::KeepAlive) => {}
-            Ended::Clean(Next::Close) => {
-                linger(generation, &mut client).await;
+            Ended::Clean(Next::Close) | Ended::Cut => {
+                drop(behind);
+                linger(&current.get(), &mut client).await;
                 break Rest::Closed;
             }
-            // A reset would take with it what the client has not read yet, the error at the end included.
-            Ended::Unclean
-                if record.truncation == Truncation::ByFraming && record.failure != Some(Failure::ClientGone) =>
-            {
-                linger(generation, &mut client).await;
-                break Rest::Closed;
-            }
-            Ended::Unclean => {
+            Ended::Reset => {
                 client.socket.make_close_unclean();
                 break Rest::Closed;
             }
         }
         // Requests that came together are answered together.
-        let more = !client.pending().is_empty() && client.output.len() < BUFFER_BYTES / 2;
+        let more = (behind.is_some() || !client.pending().is_empty()) && client.output.len() < BUFFER_BYTES / 2;
         if !more && client.flush(timeout_ms).await.is_err() {
             break Rest::Closed;
         }
@@ -202,11 +241,24 @@ async fn busy(current: &Current, socket: &mut Transport, mut preface: Preface, c
     rest
 }
 
+/// Begins what came behind the request in hand, as far as that can be.
+fn begin_more(current: &Rc<Current>, behind: &mut Ahead, peer: &Peer) {
+    let core = current.core();
+    let most = current.get().snapshot.server.pipelined_max;
+    while let Some(request) = behind.next(core, most) {
+        let (writer, answer) = pipelined::answer();
+        behind.push(answer);
+        spawn(&core.panics, pipelined(current.clone(), request, writer, peer.clone()));
+    }
+}
+
 /// How an exchange left the connection.
 enum Ended {
     Clean(Next),
+    /// The client got a part of an answer, and sees by its framing that it is not whole.
+    Cut,
     /// The client got a part of an answer, and must not take it for a whole one.
-    Unclean,
+    Reset,
 }
 
 /// One request, from its head to the last byte of its answer.
@@ -215,8 +267,10 @@ async fn exchange(core: &Rc<Generation>, client: &mut ClientConnection<'_>, reco
         Ok(next) => return Ended::Clean(next),
         Err(Broken::Refused(failure)) => *failure,
         Err(Broken::Cut(failure)) => {
+            // A reset would take with it what the client has not read yet, the error at the end included.
+            let is_seen = record.truncation == Truncation::ByFraming && *failure != Failure::ClientGone;
             record.failure = Some(*failure);
-            return Ended::Unclean;
+            return if is_seen { Ended::Cut } else { Ended::Reset };
         }
     };
     pass_over(client, record);

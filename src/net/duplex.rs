@@ -38,12 +38,12 @@ impl From<TlsStream> for Duplex {
 }
 
 impl From<Transport> for Duplex {
-    /// A stream of HTTP/2 is no connection of its own: it must not be one.
+    /// A stream of HTTP/2 or a pipelined request is no connection of its own: it must not be one.
     fn from(transport: Transport) -> Duplex {
         match transport {
             Transport::Plain(socket) => socket.into(),
             Transport::Tls(stream) => Duplex { stream: Stream::Tls(stream) },
-            Transport::Stream(_) => unreachable!("streams are made of connections"),
+            Transport::Stream(_) | Transport::Pipelined(_) => unreachable!("streams are made of connections"),
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod channel; // messages between cores: wait-free rings and a notifier per c
 mod dial; // the first of several addresses to answer
 pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
 pub mod http2; // HTTP/2 to backends: streams that read like HTTP/1.1
+pub mod pipelined; // answers to pipelined requests, before it is their turn
 pub mod tls; // TLS to backends and from clients: settings, handshake, stream
 pub mod transport; // the stream from a client: plain or TLS
 pub mod watch; // deadlines and hang-ups of sockets that tasks wait on

@@ -4,8 +4,10 @@
 
 mod accept; // TLS from clients
 mod fault; // errors in settings and on connections
+mod names; // in clients' certificates
 mod resume; // session resumption, per backend and core
 mod settings; // roots, client certificates and names, read from bytes
+mod staple; // OCSP responses
 mod stream; // bytes in and out of a session over a socket
 #[cfg(all(test, not(sim)))]
 pub(super) mod tests;

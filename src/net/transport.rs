@@ -1,4 +1,4 @@
-//! The byte stream from a client: a socket, plain or with TLS, or one stream of HTTP/2, which reads and writes like one. One task owns it, and may lend its sending side to another task
+//! The byte stream from a client: a socket, plain or with TLS, or one stream of HTTP/2 or one pipelined request, which read and write like one. One task owns it, and may lend its sending side to another task
 //! of the core. Reads and writes have the meaning of [`Socket`]'s; for a plain socket they cost a branch more.
 
 use std::cell::RefCell;
@@ -9,13 +9,15 @@ use bytes::Bytes;
 
 use super::http2::server as http2;
 use super::watch::Watch;
-use super::{Cancel, Socket, tls};
+use super::{Cancel, Socket, pipelined, tls};
 
 /// An accepted connection.
 pub enum Transport {
     Plain(Socket),
     Tls(Box<tls::TlsStream>),
     Stream(Box<http2::Stream>),
+    /// The rest of its connection is the next one's: nothing follows the request.
+    Pipelined(Box<pipelined::Pipelined>),
 }
 
 /// Sends for another task of the same core while the owner of the transport does not write itself.
@@ -23,6 +25,7 @@ pub enum DirectWriter {
     Plain(super::DirectWriter),
     Tls(tls::DirectWriter),
     Stream(http2::DirectWriter),
+    Pipelined(pipelined::DirectWriter),
 }
 
 impl DirectWriter {
@@ -32,6 +35,7 @@ impl DirectWriter {
             DirectWriter::Plain(writer) => writer.post(bytes),
             DirectWriter::Tls(writer) => writer.post(bytes),
             DirectWriter::Stream(writer) => writer.post(bytes),
+            DirectWriter::Pipelined(writer) => writer.post(bytes),
         }
     }
 }
@@ -48,12 +52,26 @@ impl Transport {
         matches!(self, Transport::Stream(_))
     }
 
+    /// Whether it is a pipelined request before it is its turn: others of its connection are answered first, so that how fast
+    /// it takes its answer says nothing of its client.
+    pub fn is_pipelined(&self) -> bool {
+        matches!(self, Transport::Pipelined(_))
+    }
+
+    /// Ends the answer to a pipelined request. Of others nothing.
+    pub fn end_pipelined(&mut self, after: pipelined::After) {
+        if let Transport::Pipelined(answer) = self {
+            answer.end(after);
+        }
+    }
+
     /// Deadlines and hang-ups of the connection.
     pub fn watch(&self) -> &Watch {
         match self {
             Transport::Plain(socket) => socket.watch(),
             Transport::Tls(stream) => stream.watch(),
             Transport::Stream(stream) => stream.watch(),
+            Transport::Pipelined(answer) => answer.watch(),
         }
     }
 
@@ -63,6 +81,7 @@ impl Transport {
             Transport::Plain(socket) => socket.readable().await,
             Transport::Tls(stream) => stream.readable().await,
             Transport::Stream(stream) => stream.readable().await,
+            Transport::Pipelined(_) => Ok(()), // the end
         }
     }
 
@@ -72,6 +91,7 @@ impl Transport {
             Transport::Plain(socket) => socket.readable_or_cancelled(cancel).await,
             Transport::Tls(stream) => stream.readable_or_cancelled(cancel).await,
             Transport::Stream(stream) => stream.readable_or_cancelled(cancel).await,
+            Transport::Pipelined(_) => Ok(()),
         }
     }
 
@@ -81,6 +101,7 @@ impl Transport {
             Transport::Plain(socket) => socket.read(buffer).await,
             Transport::Tls(stream) => stream.read(buffer).await,
             Transport::Stream(stream) => stream.read(buffer).await,
+            Transport::Pipelined(_) => (Ok(0), buffer),
         }
     }
 
@@ -90,6 +111,7 @@ impl Transport {
             Transport::Plain(socket) => socket.post(bytes),
             Transport::Tls(stream) => stream.post(bytes),
             Transport::Stream(_) => None,
+            Transport::Pipelined(answer) => answer.post(bytes),
         }
     }
 
@@ -99,6 +121,7 @@ impl Transport {
             Transport::Plain(socket) => socket.write(buffer).await,
             Transport::Tls(stream) => (stream.write_all(&buffer).await, buffer),
             Transport::Stream(stream) => (stream.write(&buffer).await, buffer),
+            Transport::Pipelined(answer) => (answer.write(&buffer).await, buffer),
         }
     }
 
@@ -108,6 +131,7 @@ impl Transport {
             Transport::Plain(socket) => socket.write_bytes(bytes).await,
             Transport::Tls(stream) => stream.write_all(&bytes).await,
             Transport::Stream(stream) => stream.write_bytes(bytes).await,
+            Transport::Pipelined(answer) => answer.write(&bytes).await,
         }
     }
 
@@ -116,7 +140,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.settle().await,
             Transport::Tls(stream) => stream.settle().await,
-            Transport::Stream(_) => Ok(()), // the connection's task sends it
+            Transport::Stream(_) | Transport::Pipelined(_) => Ok(()), // the connection's task sends it
         }
     }
 
@@ -137,6 +161,7 @@ impl Transport {
             Transport::Plain(socket) => socket.poll_take(context, take),
             Transport::Tls(stream) => stream.poll_take(context, take),
             Transport::Stream(stream) => stream.poll_take(context, take),
+            Transport::Pipelined(_) => Poll::Ready(Ok(0)),
         }
     }
 
@@ -146,6 +171,7 @@ impl Transport {
             Transport::Plain(socket) => socket.poll_write(bytes, context),
             Transport::Tls(stream) => stream.poll_write(bytes, context),
             Transport::Stream(stream) => stream.poll_write_part(bytes, context),
+            Transport::Pipelined(answer) => answer.poll_write_part(bytes, context),
         }
     }
 
@@ -153,7 +179,7 @@ impl Transport {
     pub fn poll_pass_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Transport::Tls(stream) => stream.poll_flush(context),
-            Transport::Plain(_) | Transport::Stream(_) => Poll::Ready(Ok(())),
+            Transport::Plain(_) | Transport::Stream(_) | Transport::Pipelined(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -167,6 +193,7 @@ impl Transport {
             }
             Transport::Tls(stream) => stream.poll_shutdown(context),
             Transport::Stream(stream) => Poll::Ready(stream.finish_now()),
+            Transport::Pipelined(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -177,6 +204,7 @@ impl Transport {
             Transport::Plain(socket) => socket.direct_writer(patience_ms).map(DirectWriter::Plain),
             Transport::Tls(stream) => stream.direct_writer(patience_ms).map(DirectWriter::Tls),
             Transport::Stream(stream) => stream.direct_writer().map(DirectWriter::Stream),
+            Transport::Pipelined(answer) => Some(DirectWriter::Pipelined(answer.direct_writer())),
         }
     }
 
@@ -189,13 +217,14 @@ impl Transport {
             }
             Transport::Tls(stream) => stream.finish_writing().await,
             Transport::Stream(stream) => stream.finish(&[]).await,
+            Transport::Pipelined(_) => Ok(()),
         }
     }
 
     /// Sends the rest of an answer and its end; only a stream of HTTP/2 says it.
     pub async fn finish(&mut self, rest: &[u8]) -> io::Result<()> {
         match self {
-            Transport::Plain(_) | Transport::Tls(_) => Ok(()),
+            Transport::Plain(_) | Transport::Tls(_) | Transport::Pipelined(_) => Ok(()),
             Transport::Stream(stream) => stream.finish(rest).await,
         }
     }
@@ -203,7 +232,7 @@ impl Transport {
     /// Ends an answer that is not whole: only a stream of HTTP/2 can without the connection's end.
     pub async fn abort(&mut self) {
         match self {
-            Transport::Plain(_) | Transport::Tls(_) => self.make_close_unclean(),
+            Transport::Plain(_) | Transport::Tls(_) | Transport::Pipelined(_) => self.make_close_unclean(),
             Transport::Stream(stream) => stream.abort().await,
         }
     }
@@ -213,7 +242,7 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket.make_close_unclean(),
             Transport::Tls(stream) => stream.make_close_unclean(),
-            Transport::Stream(_) => {} // what is not finished is reset
+            Transport::Stream(_) | Transport::Pipelined(_) => {} // what is not finished is reset
         }
     }
 }

@@ -288,6 +288,18 @@ impl Watch {
 }
 
 impl Alarm {
+    /// Interrupts the watch for `why`, if it still exists and was not interrupted already: wakes its task, and ends nothing.
+    pub fn tell(self, why: Interrupt) {
+        let waker = REGISTRY.with_borrow_mut(|registry| match registry.slots.get_mut(self.index) {
+            Some(Some(slot)) if slot.serial == self.serial => {
+                slot.interrupt = slot.interrupt.or(Some(why));
+                slot.waker.take()
+            }
+            _ => None,
+        });
+        waker.into_iter().for_each(Waker::wake);
+    }
+
     /// Interrupts the watch, if it still exists: shuts the socket down and wakes its task.
     pub fn interrupt(self) {
         let waker = REGISTRY.with_borrow_mut(|registry| match registry.slots.get_mut(self.index) {

@@ -3,13 +3,13 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
 
+use crate::exchange::client::Peer;
 use crate::exchange::generation::Current;
 use crate::exchange::run;
 use crate::net::http2::server::{Incoming, Stream, accept};
@@ -22,7 +22,7 @@ const CLOSE_MS: u64 = 5_000;
 /// What is waited for next.
 enum Next {
     Stream(Stream),
-    /// Streams began or ended to be open: the time-out is another one.
+    /// Streams, or a head, began or ended to be open: the time-out is another one.
     Changed,
     /// The time is over, or the node drains.
     Cancelled,
@@ -30,7 +30,7 @@ enum Next {
 }
 
 /// Serves a connection on which HTTP/2 was agreed; `early` are bytes that were read of it already.
-pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes, client: Option<IpAddr>) {
+pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes, peer: Peer) {
     let snapshot = current.get().snapshot.clone();
     let (timeout_head_ms, timeout_idle_ms) = (snapshot.server.timeout_head_ms, snapshot.server.timeout_idle_ms);
     drop(snapshot);
@@ -39,23 +39,32 @@ pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes, clie
     let cancel = Rc::new(RefCell::new(Cancel::new()));
     watch.cancel_at(now_ms().saturating_add(timeout_head_ms), &cancel, Wait::ForRest);
     let Some(Ok(mut incoming)) = unless_cancelled(&cancel, accept(duplex, early)).await else { return };
-    let mut is_retiring = false;
+    let (mut is_retiring, mut is_over) = (false, false);
     loop {
         let is_idle = !incoming.has_streams();
+        let in_block = incoming.is_in_block();
         let patience_ms = match (is_idle, is_retiring) {
+            _ if is_over => CLOSE_MS,
+            // The client can say nothing else before the end of the head that it has begun.
+            _ if in_block => timeout_head_ms,
             (true, true) => CLOSE_MS,
             (true, false) => timeout_idle_ms,
             // The streams have time-outs of their own.
             (false, _) => u64::MAX,
         };
-        let wait = if is_retiring { Wait::ForRest } else { Wait::ForRequest };
+        let wait = if is_retiring || in_block { Wait::ForRest } else { Wait::ForRequest };
         watch.cancel_at(now_ms().saturating_add(patience_ms), &cancel, wait);
-        match next(&mut incoming, is_idle, &cancel).await {
+        match next(&mut incoming, (is_idle, in_block), &cancel).await {
             Next::Stream(stream) => {
                 let (panics, current) = (current.core().panics.clone(), current.clone());
-                spawn(&panics, serve(current, stream, client));
+                spawn(&panics, serve(current, stream, peer.clone()));
             }
             Next::Changed => {}
+            Next::Cancelled if is_over => return,
+            Next::Cancelled if in_block && incoming.is_in_block() => {
+                is_over = true;
+                incoming.end();
+            }
             // The streams that are open may end.
             Next::Cancelled if !is_retiring => {
                 is_retiring = true;
@@ -67,12 +76,13 @@ pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes, clie
     }
 }
 
-async fn next(incoming: &mut Incoming<Duplex>, was_idle: bool, cancel: &RefCell<Cancel>) -> Next {
+/// `before`: whether it was idle, and in a field block.
+async fn next(incoming: &mut Incoming<Duplex>, before: (bool, bool), cancel: &RefCell<Cancel>) -> Next {
     let mut cancelled = pin!(Cancel::cancelled(cancel));
     poll_fn(|context| match incoming.poll_stream(context) {
         Poll::Ready(Some(stream)) => Poll::Ready(Next::Stream(stream)),
         Poll::Ready(None) => Poll::Ready(Next::Ended),
-        Poll::Pending if was_idle == incoming.has_streams() => Poll::Ready(Next::Changed),
+        Poll::Pending if before != (!incoming.has_streams(), incoming.is_in_block()) => Poll::Ready(Next::Changed),
         Poll::Pending => cancelled.as_mut().poll(context).map(|()| Next::Cancelled),
     })
     .await
@@ -89,11 +99,11 @@ async fn unless_cancelled<F: Future>(cancel: &RefCell<Cancel>, future: F) -> Opt
 }
 
 /// Serves one stream. A client that resets it is noticed whatever the exchange waits for.
-async fn serve(current: Rc<Current>, stream: Stream, client: Option<IpAddr>) {
+async fn serve(current: Rc<Current>, stream: Stream, peer: Peer) {
     let (lookout, alarm) = (stream.lookout(), stream.watch().alarm());
     let mut transport = Transport::Stream(Box::new(stream));
     let mut is_reset = false;
-    let mut served = pin!(run::stream(&current, &mut transport, client));
+    let mut served = pin!(run::stream(&current, &mut transport, peer));
     poll_fn(|context| {
         if !is_reset && lookout.poll_reset(context).is_ready() {
             is_reset = true;

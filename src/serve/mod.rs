@@ -13,8 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::peers::{Caps, Full, Peers};
-use crate::config::snapshot::{Listen, ListenerSettings, Protocol, ProxyHeader};
+use crate::config::snapshot::{Listen, ListenerSettings, Protocol, ProxyHeader, certificate_credential};
 use crate::exchange::accept::Preface;
+use crate::exchange::client::Peer;
 use crate::exchange::core::Core;
 use crate::exchange::generation::{Current, Generation};
 use crate::exchange::run::{self, Left};
@@ -119,35 +120,38 @@ impl Acceptors {
 pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<Acceptor>) {
     let core = current.core();
     let _open = core.counters.connections.hold();
-    let mut client = socket.peer();
+    let mut address = socket.peer();
     if let Some(timeout_ms) = acceptor.proxy_header_ms {
         match Box::pin(proxied::client(&mut socket, timeout_ms)).await {
-            Ok(told) => client = told.or(client),
+            Ok(told) => address = told.or(address),
             Err(_) => return core.counters.proxy_errors.add(1),
         }
     }
-    let _admitted = match acceptor.peers.admit(client, caps(&current, client)) {
+    let _admitted = match acceptor.peers.admit(address, caps(&current, address)) {
         Ok(admitted) => admitted,
         Err(full) => return core.counters.connections_refused(reason(full)).add(1),
     };
+    let mut peer = Peer { address, certificate: None };
     let (mut transport, spoken) = match &acceptor.tls {
         None => (Transport::Plain(socket), acceptor.protocol),
-        Some(tls) => match Box::pin(secured(core, socket, tls)).await {
-            Some((stream, Agreed::Http1)) => (Transport::Tls(Box::new(stream)), Protocol::Http1),
-            Some((stream, Agreed::Http2)) => (Transport::Tls(Box::new(stream)), Protocol::Http2),
-            None => return,
-        },
+        Some(tls) => {
+            let Some((stream, agreed)) = Box::pin(secured(core, socket, tls)).await else { return };
+            let names = stream.client_names();
+            peer.certificate = names.map(|names| names.iter().map(|name| certificate_credential(name)).collect());
+            let protocol = if agreed == Agreed::Http2 { Protocol::Http2 } else { Protocol::Http1 };
+            (Transport::Tls(Box::new(stream)), protocol)
+        }
     };
     drop(acceptor);
     let early = match spoken {
-        Protocol::Http1 => return drop(run::connection(&current, &mut transport, Preface::Refused, client).await),
+        Protocol::Http1 => return drop(run::connection(&current, &mut transport, Preface::Refused, &peer).await),
         Protocol::Http2 => Bytes::new(),
-        Protocol::Auto => match run::connection(&current, &mut transport, Preface::Awaited, client).await {
+        Protocol::Auto => match run::connection(&current, &mut transport, Preface::Awaited, &peer).await {
             Left::Closed => return,
             Left::Preface(early) => early.into(),
         },
     };
-    Box::pin(http2::connection(current.clone(), transport.into(), early, client)).await;
+    Box::pin(http2::connection(current.clone(), transport.into(), early, peer)).await;
 }
 
 /// What applies to a connection of this client.

@@ -526,3 +526,58 @@ fn windows_are_given_back_for_what_is_read_and_hold_where_nothing_is() {
     let (seen, _) = send(gateway.address, &bytes);
     assert!(matches!(seen, Goaway(FLOW_CONTROL) | Reset(FLOW_CONTROL)), "6.9.1: {seen:?}");
 }
+
+#[test]
+fn a_head_that_is_begun_has_to_end_in_time() {
+    // RFC 9113 6.10: nothing else can come before its end, so it is held to the time of a head, not to that of an idle connection.
+    let backend = Backend::run(|peer| {
+        peer.request();
+        peer.await_close();
+    });
+    let gateway = Setup::with(&backend).server("timeout_head = \"300ms\"").start();
+    let whole = get(1);
+    let unfinished: [(&str, Vec<u8>); 5] = [
+        ("no CONTINUATION", frame(HEADERS, 1, 1, head())),
+        ("half a frame", whole[..whole.len() - 1].to_vec()),
+        (
+            "half a CONTINUATION",
+            [&frame(HEADERS, 1, 1, head())[..], &frame(CONTINUATION, 4, 1, [0; 20])[..15]].concat(),
+        ),
+        ("behind a whole one", [get(1), frame(HEADERS, 1, 3, head())].concat()),
+        (
+            "beside a stream that waits",
+            [
+                frame(
+                    HEADERS,
+                    END_HEADERS,
+                    1,
+                    fields(&[(":method", "POST"), (":scheme", "http"), (":path", CHAT), (":authority", "g")]),
+                ),
+                frame(DATA, END_STREAM, 1, question("waits")),
+                frame(HEADERS, 1, 3, head()),
+            ]
+            .concat(),
+        ),
+    ];
+    for (what, bytes) in unfinished {
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+        stream
+            .write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b""), &frame(SETTINGS, ACK, 0, b""), &bytes].concat())
+            .unwrap();
+        let frames: Vec<Frame> = std::iter::from_fn(|| next(&mut stream)).collect();
+        let last = frames.iter().rfind(|(kind, ..)| *kind == GOAWAY).unwrap_or_else(|| panic!("{what}: {frames:?}"));
+        assert_eq!(last.3[4..8], 11_u32.to_be_bytes(), "{what}: ENHANCE_YOUR_CALM");
+    }
+    backend.await_left(1);
+    // One that is slow and ends in time is served.
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_read_timeout(Some(GUARD)).unwrap();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b""), &frame(SETTINGS, ACK, 0, b"")].concat()).unwrap();
+    stream.set_nodelay(true).unwrap();
+    for byte in [frame(HEADERS, 1, 1, head()), frame(CONTINUATION, END_HEADERS, 1, b"")].concat() {
+        stream.write_all(&[byte]).unwrap();
+    }
+    let answered = std::iter::from_fn(|| next(&mut stream)).find(|(kind, ..)| *kind == HEADERS);
+    assert_eq!(answered.map(|(_, _, id, payload)| (id, status(&payload))), Some((1, 200)));
+}

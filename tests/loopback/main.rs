@@ -12,6 +12,7 @@ mod attempts; // attempts that follow each other, fallbacks, queues, hedges
 mod balance; // which core serves a connection
 mod batches; // several embeddings in a request
 mod cache; // hits, directives, what is kept and what is not
+mod certificates; // names in clients' certificates, and OCSP
 mod clients; // whom proxies speak for, and how many connections a client may have
 mod codings; // requests that are compressed
 mod combined; // embeddings that go upstream together
@@ -31,6 +32,7 @@ mod log; // what a line of the access log says
 mod moves; // backends whose names lead elsewhere
 mod paths; // where a request goes by its path, its method and the model it names
 mod patience; // how long is waited for whom, and what a failure says of a backend
+mod pipelined; // requests that do not wait for the answers before them
 mod policy; // which answers of a model are stored, and for how long
 mod pools; // connections as they are kept, panics, sessions, regions
 mod pressure; // slow readers

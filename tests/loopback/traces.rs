@@ -88,6 +88,20 @@ fn ask(gateway: &Gateway, fields: &str, what: &str) -> Response {
 }
 
 #[test]
+fn requests_on_every_kind_of_connection_have_their_span() {
+    let collector = Collector::start();
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).table(&collector.table("sample_ratio = 1.0")).start();
+    Http2::connect(gateway.address).ask(chat("on a stream")).expect(200);
+    let mut client = gateway.client();
+    client.send([chat("in hand"), chat("behind it"), chat("further behind")].concat());
+    (0..3).for_each(|_| drop(client.response().expect(200)));
+    let spans = collector.take(8);
+    let versions: Vec<_> = spans[4..].iter().map(|span| attribute(span, "network.protocol.version").unwrap()).collect();
+    assert_eq!(versions, ["2", "1.1", "1.1", "1.1"]);
+}
+
+#[test]
 fn a_trace_is_continued_from_the_client_through_the_attempt_to_the_backend() {
     let collector = Collector::start();
     let backend = Backend::answering(|_| json(&completion("yes")));

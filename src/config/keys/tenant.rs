@@ -110,11 +110,17 @@ pub const ROWS: &[Key] = &[
     Key { table: Tenant, name: "name", kind: NAME, absent: Required,
         doc: "The name of the tenant; in logs.",
         example: r#""search""# },
-    Key { table: Tenant, name: "keys", kind: Kind::Credentials, absent: Required,
+    Key { table: Tenant, name: "keys", kind: Kind::Credentials, absent: Optional,
         doc: "SHA-256 of each key that its clients may send, as a bearer credential or in x-api-key or api-key: `ringway key \
               generate` makes a key and its hash, `ringway key hash` hashes an existing key. The keys themselves are never \
               in this file. List two keys during a rotation. Each element is a hash, or a table with the keys below.",
         example: r#"["sha256:0000000000000000000000000000000000000000000000000000000000000000"]"# },
+    Key { table: Tenant, name: "client_certificates", kind: Kind::Names { most_bytes: 1024 }, absent: Optional,
+        doc: "Names in client certificates that speak for this tenant where a request carries no key, on listeners with \
+              tls_client_ca: \"URI:...\", \"DNS:...\" or \"email:...\" of the subject's alternative names, or \"CN=...\", its common \
+              name. Of several names in a certificate the first that any tenant lists counts, in this order. A tenant needs keys or \
+              client_certificates.",
+        example: r#"["URI:spiffe://example.org/search", "CN=search"]"# },
     Key { table: Tenant, name: "models", kind: MODEL_NAMES, absent: Optional,
         doc: "Names of the [[model]] tables it may use, where * matches any characters; without it, or with \"*\", all. \
               With any other list, a body without a recognizable model, such as plain text, is rejected, because a backend \

@@ -41,8 +41,9 @@ pub enum ProxyHeader {
 /// The files behind TLS from clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// At least one; the first serves clients that ask for no name, or for an unknown one.
-    pub certificates: Vec<CertificateFiles>,
+    /// At least one, with an OCSP response where there is one; the first serves clients that ask for no name, or for an unknown
+    /// one.
+    pub certificates: Vec<(CertificateFiles, Option<PathBuf>)>,
     /// Clients must present a certificate of one of these authorities.
     pub client_ca: Option<PathBuf>,
 }

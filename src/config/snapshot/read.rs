@@ -73,6 +73,7 @@ pub(in crate::config) fn server(
         timeout_drain_ms: section.take("timeout_drain")?,
         connections_max: section.take_optional("max_connections")?,
         connections_per_client_max: section.take_optional("max_connections_per_client")?,
+        pipelined_max: section.take("max_pipelined_requests")?,
         trusted_proxies: networks.map(|networks| TrustedProxies { networks, field }),
         control_socket: control_socket.map(|path| path.value.into()),
         timeout_takeover_ms: section.take("timeout_takeover")?,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::{HashMap, HashSet};
+use sha2::{Digest, Sha256};
 use strum::{EnumString, VariantNames};
 
 use super::Snapshot;
@@ -25,13 +26,19 @@ pub struct Tenant {
     pub model_limits: HashMap<usize, Limits>,
 }
 
-/// A key that a tenant's clients send.
+/// A key that a tenant's clients send, or a name in their certificates.
 #[derive(Clone, Debug)]
 pub struct Credential {
+    /// Of the key; or [`certificate_credential`].
     pub sha256: [u8; 32],
     pub expires: Option<Moment>,
     pub state: CredentialState,
     pub limits: Limits,
+}
+
+/// What stands for a name in a client's certificate where the hash of a key does. No key has it: none has a NUL.
+pub fn certificate_credential(name: &str) -> [u8; 32] {
+    Sha256::new().chain_update(b"client certificate\0").chain_update(name).finalize().into()
 }
 
 /// What the configuration says of a key, besides its expiry.

@@ -229,7 +229,9 @@ pub fn refuse(core: &Generation, record: &mut RequestRecord, failure: &Failure, 
     record.dialect.write_error(&mut body, &told(&public, record));
     let mut further = Vec::new();
     match failure {
-        Failure::NoCredential => encode::field(&mut further, "www-authenticate", b"Bearer"),
+        Failure::NoCredential | Failure::UnknownCertificate => {
+            encode::field(&mut further, "www-authenticate", b"Bearer")
+        }
         Failure::UnknownCredential | Failure::ExpiredCredential | Failure::DisabledCredential => {
             encode::field(&mut further, "www-authenticate", b"Bearer error=\"invalid_token\"");
         }

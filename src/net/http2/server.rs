@@ -2,10 +2,13 @@
 //! request. An [`Incoming`] owns the transport and gives out the streams; one task polls it. Everything a client can make it
 //! keep is bounded: streams, heads, bodies that nobody reads yet, answers that the client does not read, resets.
 
+mod blocks; // field blocks that have begun and not ended
 mod stream; // one request and its answer, as HTTP/1.1 text
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -13,6 +16,7 @@ use h2::Reason;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::blocks::Blocks;
 pub use self::stream::{DirectWriter, Resets, Stream};
 use super::fault;
 use crate::limits;
@@ -38,6 +42,9 @@ struct Begun<T> {
     early: Bytes,
     /// How many bytes were read, up to the header of the first frame.
     read: usize,
+    blocks: Blocks,
+    /// Whether a field block has begun and not ended.
+    in_block: Rc<Cell<bool>>,
     io: T,
 }
 
@@ -68,7 +75,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Begun<T> {
             buffer.put_slice(&self.early[..count]);
             self.early.advance(count);
         }
-        Poll::Ready(if self.read > FIRST_KIND { Ok(()) } else { self.check(&buffer.filled()[before..]) })
+        let (bytes, begun) = (&buffer.filled()[before..], &mut *self);
+        if begun.blocks.advance(bytes) != begun.in_block.get() {
+            begun.in_block.set(!begun.in_block.get());
+        }
+        Poll::Ready(if begun.read > FIRST_KIND { Ok(()) } else { begun.check(bytes) })
     }
 }
 
@@ -106,6 +117,7 @@ where
     connection: Connection<Begun<T>, Bytes>,
     resets: Resets,
     is_ending: bool,
+    in_block: Rc<Cell<bool>>,
 }
 
 /// Waits for the client's preface; `early` is what was read of it already. The caller bounds the wait.
@@ -114,6 +126,8 @@ pub async fn accept<T>(io: T, early: Bytes) -> io::Result<Incoming<T>>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
+    let in_block = Rc::new(Cell::new(false));
+    let begun = Begun { early, read: 0, blocks: Blocks::new(PREFACE.len()), in_block: in_block.clone(), io };
     let connection = Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -123,10 +137,10 @@ where
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::CLIENT_RESETS_AT_ONCE)
         .max_local_error_reset_streams(Some(limits::CLIENT_RESETS_AT_ONCE))
-        .handshake(Begun { early, read: 0, io })
+        .handshake(begun)
         .await
         .map_err(fault::io_error)?;
-    Ok(Incoming { connection, resets: Resets::new(now_ms()), is_ending: false })
+    Ok(Incoming { connection, resets: Resets::new(now_ms()), is_ending: false, in_block })
 }
 
 impl<T> Incoming<T>
@@ -137,15 +151,26 @@ where
     /// polled.
     pub fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<Option<Stream>> {
         if !self.is_ending && self.resets.is_flood(now_ms()) {
-            self.is_ending = true;
             // RFC 9113 10.5: a client that opens streams to reset them.
-            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            self.end();
         }
         Poll::Ready(match ready!(self.connection.poll_accept(context)) {
             Some(Ok((request, respond))) => Some(Stream::new(request, respond, self.resets.clone())),
             // Whoever is to blame: the library has sent a GOAWAY if there was anything to say.
             Some(Err(_)) | None => None,
         })
+    }
+
+    /// Whether the client has begun a field block and not ended it. Nothing else can come before that (RFC 9113 6.10).
+    pub fn is_in_block(&self) -> bool {
+        self.in_block.get()
+    }
+
+    /// Sends GOAWAY with ENHANCE_YOUR_CALM, and ends with all streams.
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.is_ending, true) {
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
     }
 
     /// Whether any stream is open.

@@ -21,7 +21,7 @@ use super::tickets::{TicketChain, Tickets};
 use super::turns::Turns;
 use super::{Agreed, Identity, Now, Offer, Roots, TlsError, TlsFault, TlsStream};
 use crate::net::watch::Interrupt;
-use crate::net::{Socket, now_ms};
+use crate::net::{Socket, now_ms, unix_ms};
 
 /// How long a client may take to end its side when its handshake has failed.
 const LINGER_MS: u64 = 1_000;
@@ -64,8 +64,7 @@ impl TlsAcceptor {
                     .map_err(|error| library(error.to_string()))?,
             ),
         };
-        let keys = settings.identities.iter().map(|identity| identity.certified_key().clone()).collect();
-        let mut server = builder.with_cert_resolver(Arc::new(Certificates(keys)));
+        let mut server = builder.with_cert_resolver(Arc::new(Certificates(settings.identities.clone())));
         server.alpn_protocols = settings.offer.alpn();
         // Sessions live in tickets alone: a cache would belong to one core, or need a lock.
         server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -84,7 +83,7 @@ impl fmt::Debug for TlsAcceptor {
 /// The certificates of a listener, chosen by the name that the client asks for (RFC 6066 3): the first that is valid for
 /// it and whose key the client can verify, otherwise the first of all that it can verify.
 #[derive(Debug)]
-struct Certificates(Vec<Arc<CertifiedKey>>);
+struct Certificates(Vec<Identity>);
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
@@ -95,9 +94,13 @@ impl ResolvesServerCert for Certificates {
             name.as_ref().zip(certificate).is_some_and(|(name, own)| verify_server_name(&own, name).is_ok())
         };
         // Usually there is one, and nothing to choose.
-        let named = if self.0.len() > 1 { self.0.iter().find(|key| is_named(key) && can_verify(key)) } else { None };
-        let found = named.or_else(|| self.0.iter().find(|key| can_verify(key))).or(self.0.first());
-        found.cloned()
+        let find = |fits: &dyn Fn(&CertifiedKey) -> bool| self.0.iter().find(|own| fits(own.certified_key()));
+        let named = if self.0.len() > 1 { find(&|key| is_named(key) && can_verify(key)) } else { None };
+        let found = named.or_else(|| find(&can_verify)).or(self.0.first())?;
+        Some(match found.stapled() {
+            Some(stapled) if stapled.until_ms > unix_ms() => stapled.certified.clone(),
+            _ => found.certified_key().clone(),
+        })
     }
 }
 

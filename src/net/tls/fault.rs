@@ -23,6 +23,8 @@ pub enum TlsError {
     Expired { file: String, days: u64 },
     #[error("{file}: the certificate is not valid yet, or this host's clock is wrong")]
     NotYetValid { file: String },
+    #[error("{file}: cannot be stapled: {what}")]
+    BadStaple { file: String, what: String },
     #[error("`{name}` is neither a DNS name nor an IP address, so no certificate can be checked for it")]
     BadName { name: String },
     #[error("the system's certificate store cannot be used ({what}): install ca-certificates or name a CA file")]

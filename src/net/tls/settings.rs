@@ -12,8 +12,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{CertificateError, Error, RootCertStore};
+use x509_parser::parse_x509_certificate;
 
 use super::fault::TlsError;
+use super::staple;
 use crate::net::unix_ms;
 
 /// Everything a core needs to create its [`TlsContext`](super::TlsContext) of one backend.
@@ -96,7 +98,18 @@ impl fmt::Debug for Roots {
 
 /// The gateway's own certificate chain with its private key: a server's, or the one shown to a backend.
 #[derive(Clone)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct Identity {
+    certified: Arc<CertifiedKey>,
+    stapled: Option<Stapled>,
+}
+
+/// The same with an OCSP response.
+#[derive(Clone)]
+pub(super) struct Stapled {
+    pub certified: Arc<CertifiedKey>,
+    /// Milliseconds since 1970; what is older, clients take for none or for a fault.
+    pub until_ms: u64,
+}
 
 impl Identity {
     /// From PEM: the certificate chain, leaf first, and its key (PKCS #8, PKCS #1 or SEC 1, not encrypted). The file
@@ -145,20 +158,43 @@ impl Identity {
         };
         let certified = CertifiedKey::new(chain, signer);
         match certified.keys_match() {
-            Ok(()) => Ok(Identity(Arc::new(certified))),
+            Ok(()) => Ok(Identity::of(certified)),
             Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
                 let (chain, private_key) = (chain_file.to_owned(), private_key_file.to_owned());
                 Err((TlsError::KeyMismatch { chain, private_key }, None))
             }
             // A key whose public half is unknown cannot be compared; the backend will detect a mismatch.
-            Err(rustls::Error::InconsistentKeys(_)) => Ok(Identity(Arc::new(certified))),
+            Err(rustls::Error::InconsistentKeys(_)) => Ok(Identity::of(certified)),
             Err(error) => Err((bad_certificate(error), None)),
         }
     }
 
+    fn of(certified: CertifiedKey) -> Identity {
+        Identity { certified: Arc::new(certified), stapled: None }
+    }
+
+    /// The same with the OCSP `response` of `file`, which is for the error only. Errors: it does not say that the first
+    /// certificate is good now.
+    pub fn with_staple(mut self, file: &str, response: &[u8]) -> Result<Identity, TlsError> {
+        let bad = |what: String| TlsError::BadStaple { file: file.to_owned(), what };
+        let until_s = {
+            let own = self.certified.cert.first().and_then(|own| parse_x509_certificate(own).ok());
+            let serial = own.as_ref().map(|(_, own)| own.raw_serial()).unwrap_or_default();
+            staple::good_until(response, serial, unix_ms() / 1000).map_err(bad)?
+        };
+        let certified = CertifiedKey { ocsp: Some(response.to_vec()), ..CertifiedKey::clone(&self.certified) };
+        let until_ms = until_s.map_or(u64::MAX, |until_s| until_s.saturating_mul(1000));
+        self.stapled = Some(Stapled { certified: Arc::new(certified), until_ms });
+        Ok(self)
+    }
+
+    pub(super) fn stapled(&self) -> Option<&Stapled> {
+        self.stapled.as_ref()
+    }
+
     /// Checks the dates of the first certificate; `file` is for the error only.
     pub fn is_valid_now(&self, file: &str) -> Result<(), TlsError> {
-        let Some(Ok(own)) = self.0.cert.first().map(ParsedCertificate::try_from) else { return Ok(()) };
+        let Some(Ok(own)) = self.certified.cert.first().map(ParsedCertificate::try_from) else { return Ok(()) };
         let provider = aws_lc_rs::default_provider();
         let now = UnixTime::since_unix_epoch(Duration::from_millis(unix_ms()));
         // The dates are checked before the issuer, and there is none to be found.
@@ -178,14 +214,15 @@ impl Identity {
     }
 
     pub(super) fn certified_key(&self) -> &Arc<CertifiedKey> {
-        &self.0
+        &self.certified
     }
 }
 
 impl PartialEq for Identity {
-    /// By the certificates: a key that matches the same one is the same key.
+    /// By the certificates, with what is stapled to them: a key that matches the same one is the same key.
     fn eq(&self, other: &Identity) -> bool {
-        self.0.cert == other.0.cert
+        let staple = |of: &Identity| of.stapled.as_ref().and_then(|stapled| stapled.certified.ocsp.clone());
+        self.certified.cert == other.certified.cert && staple(self) == staple(other)
     }
 }
 

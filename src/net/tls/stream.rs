@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use rustls::{Connection, HandshakeKind};
 
 use super::fault::TlsFault;
+use super::names;
 use crate::net::{self, Cancel, Socket, watch::Watch};
 
 /// How many reads of up to 4 KiB [`TlsStream::is_quiet`] processes: enough for a server's tickets, but bounded if the
@@ -165,6 +166,12 @@ impl TlsStream {
     /// The protocol selected by ALPN.
     pub(super) fn protocol(&self) -> Option<Vec<u8>> {
         self.session.borrow().tls.alpn_protocol().map(<[u8]>::to_vec)
+    }
+
+    /// The names of the client's certificate, of a session of this or of an earlier connection; `None` if it has shown none.
+    pub fn client_names(&self) -> Option<Vec<String>> {
+        let session = self.session.borrow();
+        Some(names::names(session.tls.peer_certificates()?.first()?))
     }
 
     /// TLS 1.3 tickets received.

@@ -147,7 +147,7 @@ fn tls(
         (None, Some(_)) => Trusted::System,
         (None, None) => Trusted::Unreadable,
     };
-    for Flaw { key, what, remedy } in look(&PemFiles { trusted, chain, private_key }) {
+    for Flaw { key, what, remedy } in look(&PemFiles { trusted, chain, private_key, staple: None }) {
         report.add(places[key as usize], &format!("backend.{}", key.name()), what, remedy);
     }
     let [ca, chain, private_key] = files;

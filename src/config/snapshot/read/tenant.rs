@@ -10,7 +10,7 @@ use crate::config::problem::Report;
 use crate::config::section::{Placed, Section};
 use crate::config::snapshot::{
     Allowed, CachedTokens, Concurrent, Cors, Counted, Credential, CredentialState, Limit, LimitNodes, LimitOf,
-    LimitRules, Limits, Period, Tenant,
+    LimitRules, Limits, Period, Tenant, certificate_credential,
 };
 
 /// Whether any model has a price.
@@ -51,9 +51,18 @@ pub(in crate::config) fn tenant(
 ) -> Option<Tenant> {
     // Collected with their gaps first, so that a broken one hides nothing about the others.
     let whose = section.name().map(|name| name.value.clone()).unwrap_or_default();
-    let keys: Option<Vec<Option<Credential>>> = section.take("keys").map(|parts: Vec<Section>| {
-        parts.into_iter().map(|part| credential(part, &whose, pricing, credentials, report)).collect()
+    let parts: Option<Option<Vec<Section>>> = section.take_optional("keys");
+    let names: Option<Option<Vec<Placed<String>>>> = section.take_optional("client_certificates");
+    if let (Some(None), Some(None)) = (&parts, &names) {
+        let remedy = "add keys, or client_certificates: `ringway key generate` makes a key";
+        report.add_absence(section.at, "tenant.keys", "no request could be this tenant's: it has no keys", remedy);
+    }
+    let keys: Option<Vec<Option<Credential>>> = parts.map(|parts| {
+        let parts = parts.into_iter().flatten();
+        parts.map(|part| credential(part, &whose, pricing, credentials, report)).collect()
     });
+    let certificates: Option<Vec<Option<Credential>>> =
+        names.map(|names| names.into_iter().flatten().map(|name| certificate(&name, credentials, report)).collect());
     let own = limits(section, LimitOf::Tenant, &[&whose], pricing, report);
     let model_limits = model_limits(section, &whose, models, pricing, report);
     let allowed = match section.take_optional::<Vec<Placed<String>>>("models")? {
@@ -82,12 +91,31 @@ pub(in crate::config) fn tenant(
     Some(Tenant {
         name: section.take("name")?,
         models: allowed,
-        credentials: keys?.into_iter().collect::<Option<_>>()?,
+        credentials: keys?.into_iter().chain(certificates?).collect::<Option<_>>()?,
         priority: section.take::<u32>("priority")? as u8,
         weight: section.take("weight")?,
         limits: own?,
         model_limits: model_limits?,
     })
+}
+
+/// A name in clients' certificates.
+fn certificate(name: &Placed<String>, credentials: &mut Credentials, report: &mut Report<'_>) -> Option<Credential> {
+    let kinds = ["URI:", "DNS:", "email:", "CN="];
+    if !kinds.iter().any(|kind| name.value.strip_prefix(kind).is_some_and(|rest| !rest.is_empty())) {
+        let what = format!("\"{}\" does not say which kind of name it is", name.value);
+        let remedy = "begin it with URI:, DNS:, email: or CN=";
+        report.add(name.at, "tenant.client_certificates", what, remedy);
+        return None;
+    }
+    let spelled = if name.value.starts_with("DNS:") {
+        format!("DNS:{}", name.value[4..].to_ascii_lowercase())
+    } else {
+        name.value.clone()
+    };
+    let sha256 = certificate_credential(&spelled);
+    credentials.add_certificate(&Placed { at: name.at, value: sha256 }, report);
+    Some(Credential { sha256, expires: None, state: CredentialState::Enabled, limits: Limits::default() })
 }
 
 fn credential(
