@@ -1,6 +1,7 @@
 //! What differs between two configurations, item by item, for those who asked for a reload. Works on the values as they are
 //! written, hashes in place of secrets; never repeats a value that may be one.
 
+use hashbrown::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::snapshot::Snapshot;
@@ -78,28 +79,33 @@ pub fn at_restart(started: &Snapshot, now: &Snapshot) -> Vec<String> {
 
 /// The items of a table that stands several times, by their names or addresses.
 fn items(table: &str, before: &[Value], after: &[Value], found: &mut Vec<Difference>) {
-    let name = |item: &Value| {
-        let name = item.get("name").or_else(|| item.get("address"));
-        name.and_then(Value::as_str).unwrap_or("").to_owned()
-    };
     let mut add = |name: &str, change| found.push(Difference { item: format!("{table} \"{name}\""), change });
-    let old: Map<String, Value> = before.iter().map(|item| (name(item), item.clone())).collect();
+    let old: HashMap<&str, &Value> = before.iter().map(|item| (name(item), item)).collect();
+    let new: HashSet<&str> = after.iter().map(name).collect();
     for item in after {
         let name = name(item);
-        match (old.get(&name), item) {
-            (None, _) => add(&name, Change::Added),
+        match (old.get(name), item) {
+            (None, _) => add(name, Change::Added),
             (Some(Value::Object(before)), Value::Object(after)) => {
                 let keys = keys(before, after);
                 if !keys.is_empty() {
-                    add(&name, Change::Changed(keys));
+                    add(name, Change::Changed(keys));
                 }
             }
             _ => {}
         }
     }
-    for name in old.keys().filter(|known| !after.iter().any(|item| name(item) == **known)) {
-        add(name, Change::Removed);
+    let mut told = HashSet::new();
+    for name in before.iter().map(name).filter(|name| !new.contains(name)) {
+        if told.insert(name) {
+            add(name, Change::Removed);
+        }
     }
+}
+
+fn name(item: &Value) -> &str {
+    let name = item.get("name").or_else(|| item.get("address"));
+    name.and_then(Value::as_str).unwrap_or("")
 }
 
 fn keys(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<String> {

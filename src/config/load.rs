@@ -20,10 +20,7 @@ use super::section::Value;
 use super::shown::Secrets;
 use super::snapshot::{Singles, Snapshot, SourceWord, Written, read};
 use super::tables::{Tables, tables};
-use crate::limits::STORED_CONFIG_BYTES;
-
-/// Largest configuration file.
-const FILE_BYTES: u64 = STORED_CONFIG_BYTES as u64;
+use crate::limits::CONFIG_BYTES;
 
 /// Largest file that a configuration refers to: a secret, certificates. A system's bundle of authorities has about
 /// 250 KiB; what would hurt (a log, a device) is far above.
@@ -44,7 +41,7 @@ pub enum Loaded {
 /// # Errors
 /// Everything that is wrong with it; a file that cannot be read is one problem.
 pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Loaded, Problems> {
-    load_from(read_bounded(path, FILE_BYTES), path, look)
+    load_from(read_bounded(path, CONFIG_BYTES), path, look)
 }
 
 /// As `load_file`, from standard input or its like.
@@ -52,13 +49,13 @@ pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Loaded, Problems> {
 /// # Errors
 /// As `load_file`'s.
 pub fn load_input(input: impl Read, look: &Look<'_>) -> Result<Loaded, Problems> {
-    load_from(bounded(input, FILE_BYTES), Path::new("standard input"), look)
+    load_from(bounded(input, CONFIG_BYTES), Path::new("standard input"), look)
 }
 
 fn load_from(text: io::Result<String>, path: &Path, look: &Look<'_>) -> Result<Loaded, Problems> {
     let text = text.map_err(|error| {
         let what = match error.kind() {
-            io::ErrorKind::FileTooLarge => format!("the file has over {FILE_BYTES} bytes"),
+            io::ErrorKind::FileTooLarge => format!("the file has over {CONFIG_BYTES} bytes"),
             _ => format!("cannot read the file: {}", why_unreadable(&error)),
         };
         Problems::unreadable(path, what, "check the path; `ringway config sample` prints a file to start from")

@@ -7,7 +7,6 @@ mod outside; // environment and files
 use std::io;
 use std::path::Path;
 
-use hashbrown::HashMap;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
@@ -27,6 +26,23 @@ pub(super) struct Reader<'a, 'r> {
     pub base: usize,
     pub environment: &'r dyn Fn(&str) -> Option<String>,
     pub files: &'r dyn Fn(&Path) -> io::Result<String>,
+}
+
+/// The rows of a table as they are written.
+#[derive(Clone, Copy)]
+enum Written<'f, 'd> {
+    Table(&'f DeTable<'d>),
+    /// A bare text in the place of a table that has nothing but this.
+    Short(&'static str, &'f Spanned<DeValue<'d>>),
+}
+
+impl<'f, 'd> Written<'f, 'd> {
+    fn get(self, name: &str) -> Option<&'f Spanned<DeValue<'d>>> {
+        match self {
+            Written::Table(fields) => fields.get(name),
+            Written::Short(short, value) => (short == name).then_some(value),
+        }
+    }
 }
 
 /// Where a value stands: its own place, or (for a default, which is not in the file) its table's.
@@ -53,30 +69,39 @@ impl Reader<'_, '_> {
                 self.unknown_key(table, self.base + name.span().start, name.get_ref());
             }
         }
-        let mut slots = HashMap::new();
-        for key in table.keys() {
-            let path = path(key);
-            let place = fields.get(key.name).map_or(at, |value| Origin::File.at(value, self.base));
-            let slot = match (fields.get(key.name), key.absent) {
-                (Some(value), _) => self.value(key, &path, value, Origin::File).map_or(Slot::Broken, Slot::Value),
-                (None, Absent::Optional) => Slot::Absent,
+        self.rows(table, at, Written::Table(fields))
+    }
+
+    fn rows(&mut self, table: Table, at: usize, written: Written<'_, '_>) -> Section {
+        let is_there = |key: &Key| written.get(key.name).is_some() || key.absent != Absent::Optional;
+        let mut rows = Vec::with_capacity(table.keys().filter(|key| is_there(key)).count());
+        let mut absent = 0;
+        for (number, key) in table.keys().enumerate() {
+            let value = written.get(key.name);
+            let place = value.map_or(at, |value| Origin::File.at(value, self.base));
+            let slot = match (value, key.absent) {
+                (Some(value), _) => self.value(key, &path(key), value, Origin::File).map_or(Slot::Broken, Slot::Value),
+                (None, Absent::Optional) => {
+                    absent |= 1 << number;
+                    continue;
+                }
                 // No snapshot will be made of it.
                 (None, Absent::Default(_)) if self.report.broken => Slot::Broken,
                 (None, Absent::Default(text)) => match DeValue::parse(text) {
                     Ok(value) => {
-                        self.value(key, &path, &value, Origin::Default { at }).map_or(Slot::Broken, Slot::Value)
+                        self.value(key, &path(key), &value, Origin::Default { at }).map_or(Slot::Broken, Slot::Value)
                     }
-                    Err(_) => self.default_fault(at, &path),
+                    Err(_) => self.default_fault(at, &path(key)),
                 },
                 (None, Absent::Required) => {
                     let remedy = format!("add {} = {}", key.name, key.example);
-                    self.report.add_absence(at, &path, "is required", remedy);
+                    self.report.add_absence(at, &path(key), "is required", remedy);
                     Slot::Broken
                 }
             };
-            slots.insert(key.name, (place, slot));
+            rows.push((key.name, place, slot));
         }
-        Section::new(table, at, slots)
+        Section::new(table, at, rows, absent)
     }
 
     fn default_fault(&mut self, at: usize, path: &str) -> Slot {
@@ -277,11 +302,7 @@ impl Reader<'_, '_> {
     ) -> Option<Value> {
         self.list(key, path, value, origin, |reader, item, at| match (item.get_ref(), table.short()) {
             (DeValue::Table(fields), _) => Some(reader.section(table, at, fields)),
-            (DeValue::String(_), Some(short)) => {
-                let mut fields = DeTable::new();
-                fields.insert(Spanned::new(item.span(), short.into()), item.clone());
-                Some(reader.section(table, at, &fields))
-            }
+            (DeValue::String(_), Some(short)) => Some(reader.rows(table, at, Written::Short(short, item))),
             (other, _) => reader.mistyped(key, path, other, at),
         })
         .map(Value::Sections)

@@ -4,7 +4,6 @@
 
 use std::str::FromStr;
 
-use hashbrown::HashMap;
 use secrecy::SecretString;
 
 use super::keys::Table;
@@ -51,24 +50,26 @@ pub(super) enum Value {
     Sections(Vec<Section>),
 }
 
-/// What became of a row.
+/// What became of a row that is in the file, or has a default, or has to be there.
 #[derive(Debug)]
 pub(super) enum Slot {
     Value(Value),
-    /// Optional and not in the file.
-    Absent,
     /// Already reported.
     Broken,
 }
 
-/// One table of the file.
+/// A row of a table, its place, which is the table's own for what is not in the file, and what became of it.
+pub(super) type Row = (&'static str, usize, Slot);
+
+/// One table of the file. Small: there may be a hundred thousand, with a key each.
 #[derive(Debug)]
 pub(super) struct Section {
     pub table: Table,
     /// Where its header stands.
     pub at: usize,
-    /// With the place of each: the table's own for what is not in the file.
-    slots: HashMap<&'static str, (usize, Slot)>,
+    rows: Vec<Row>,
+    /// Optional rows that are not in the file and were not asked for: a bit for each, in the order of the table's.
+    absent: u64,
     /// Uses that have no row, or a row of another kind.
     faults: Vec<&'static str>,
 }
@@ -126,16 +127,16 @@ impl FromValue for String {
 }
 
 impl Section {
-    pub fn new(table: Table, at: usize, slots: HashMap<&'static str, (usize, Slot)>) -> Section {
-        Section { table, at, slots, faults: Vec::new() }
+    pub fn new(table: Table, at: usize, rows: Vec<Row>, absent: u64) -> Section {
+        Section { table, at, rows, absent, faults: Vec::new() }
     }
 
     /// The value of a key that is required or has a default; `None` if something about it was reported.
     pub fn take<T: FromValue>(&mut self, name: &'static str) -> Option<T> {
-        match self.slots.remove(name).map(|(_, slot)| slot) {
+        match self.remove(name) {
             Some(Slot::Value(value)) => self.convert(name, value),
             Some(Slot::Broken) => None,
-            Some(Slot::Absent) | None => self.fault(name),
+            None => self.fault(name),
         }
     }
 
@@ -148,17 +149,21 @@ impl Section {
 
     /// The value of an optional key; `Some(None)` if it is not in the file.
     pub fn take_optional<T: FromValue>(&mut self, name: &'static str) -> Option<Option<T>> {
-        match self.slots.remove(name).map(|(_, slot)| slot) {
+        match self.remove(name) {
             Some(Slot::Value(value)) => self.convert(name, value).map(Some),
-            Some(Slot::Absent) => Some(None),
             Some(Slot::Broken) => None,
-            None => self.fault(name),
+            None => {
+                let bit = self.table.keys().position(|key| key.name == name).map_or(0, |place| 1 << place);
+                let is_absent = self.absent & bit != 0;
+                self.absent &= !bit;
+                if is_absent { Some(None) } else { self.fault(name) }
+            }
         }
     }
 
     /// Where the value of a key stands that was not taken yet; the table's place if it is not in the file.
     pub fn place(&self, name: &str) -> usize {
-        self.slots.get(name).map_or(self.at, |(at, _)| *at)
+        self.row(name).map_or(self.at, |(_, at, _)| *at)
     }
 
     /// Whether a key whose value was not taken yet stands in the file, instead of having its default.
@@ -168,24 +173,34 @@ impl Section {
 
     /// The value of `name`, left in place, if it is good.
     pub fn name(&self) -> Option<&Placed<String>> {
-        match self.slots.get("name") {
-            Some((_, Slot::Value(Value::Text(placed)))) => Some(placed),
+        match self.value("name") {
+            Some(Value::Text(placed)) => Some(placed),
             _ => None,
         }
     }
 
     /// The value of a key, left in place, if it is good.
     pub fn value(&self, name: &str) -> Option<&Value> {
-        match self.slots.get(name) {
-            Some((_, Slot::Value(value))) => Some(value),
+        match self.row(name) {
+            Some((_, _, Slot::Value(value))) => Some(value),
             _ => None,
         }
+    }
+
+    fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|(row, _, _)| *row == name)
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Slot> {
+        let place = self.rows.iter().position(|(row, _, _)| *row == name)?;
+        Some(self.rows.swap_remove(place).2)
     }
 
     /// Reports a row without a use, or a use without a row. Only while nothing else is wrong: a table that was given
     /// up half-way has values left.
     pub fn report_fault(&self, report: &mut Report<'_>) {
-        let fault = self.faults.first().or_else(|| self.slots.keys().next());
+        let absent = || self.table.keys().nth(self.absent.trailing_zeros() as usize).map(|key| key.name);
+        let fault = self.faults.first().copied().or_else(|| self.rows.first().map(|row| row.0)).or_else(absent);
         if let Some(name) = fault.filter(|_| report.is_clean()) {
             let path = format!("{}.{name}", self.table.name());
             report.add(self.at, &path, "its row and its use disagree", "report this as a bug");

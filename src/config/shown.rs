@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 
-use super::keys::{Key, Kind};
+use super::keys::{Absent, Key, Kind, Table};
 use super::section::{Section, Value};
 use super::snapshot::{AccessLog, Address, CoreChoice};
 use super::value::{Url, spell_duration, spell_money, spell_size};
@@ -31,12 +31,53 @@ pub(super) fn table(section: &Section, secrets: Secrets) -> Json {
     Json::Object(section.table.keys().map(|key| (key.name.to_owned(), value(key))).collect::<Map<_, _>>())
 }
 
+/// A table in a list. Of keys there may be a hundred thousand: one that has a hash and nothing else is shown as that, and of
+/// others, limits that they do not have are left out.
+fn element(section: &Section, secrets: Secrets) -> Json {
+    let Some(short) = section.table.short().filter(|_| section.table == Table::Credential) else {
+        return table(section, secrets);
+    };
+    let is_there = |key: &&'static Key| section.value(key.name).is_some();
+    match section.table.keys().filter(is_there).find(|key| key.name != short && section.is_written(key.name)) {
+        None => section
+            .table
+            .key(short)
+            .zip(section.value(short))
+            .map_or(Json::Null, |(key, value)| shown(key, value, secrets)),
+        Some(_) => {
+            let rows = section.table.keys().filter(|key| key.absent != Absent::Optional || is_there(key));
+            let value =
+                |key: &'static Key| section.value(key.name).map_or(Json::Null, |value| shown(key, value, secrets));
+            Json::Object(rows.map(|key| (key.name.to_owned(), value(key))).collect::<Map<_, _>>())
+        }
+    }
+}
+
+/// All that the elements of a list say, as one hash: whether they differ is all that is asked.
+fn digest(sections: &[Section]) -> String {
+    let mut hash = Sha256::new();
+    for section in sections {
+        for (key, value) in section.table.keys().filter_map(|key| Some((key, section.value(key.name)?))) {
+            // Names and JSON have no zeros.
+            hash.update(key.name);
+            hash.update([0]);
+            match value {
+                Value::Digest(digest) => hash.update(digest.value),
+                value => hash.update(shown(key, value, Secrets::Hashed).to_string()),
+            }
+            hash.update([0]);
+        }
+        hash.update([0]);
+    }
+    HEXLOWER.encode(&hash.finalize())
+}
+
 fn shown(key: &Key, value: &Value, secrets: Secrets) -> Json {
     match value {
         Value::Secret(secret) if secrets == Secrets::Hashed => {
-            json!(<[u8; 32]>::from(Sha256::digest(secret.expose_secret().as_bytes())))
+            json!(HEXLOWER.encode(&Sha256::digest(secret.expose_secret().as_bytes())))
         }
-        Value::Digest(digest) if secrets == Secrets::Hashed => json!(digest.value),
+        Value::Sections(sections) if secrets == Secrets::Hashed => json!(digest(sections)),
         Value::Number(number) => match key.kind {
             Kind::Size { .. } => json!(spell_size(*number)),
             Kind::Duration { .. } | Kind::DurationOrZero { .. } => json!(spell_duration(*number)),
@@ -54,8 +95,8 @@ fn shown(key: &Key, value: &Value, secrets: Secrets) -> Json {
         },
         Value::Headers(fields) => {
             let value = |secret: &secrecy::SecretString| match secrets {
-                Secrets::Hashed => json!(<[u8; 32]>::from(Sha256::digest(secret.expose_secret().as_bytes()))),
-                _ => json!(MASKED),
+                Secrets::Hashed => json!(HEXLOWER.encode(&Sha256::digest(secret.expose_secret().as_bytes()))),
+                Secrets::Masked => json!(MASKED),
             };
             let fields = fields.iter().map(|(name, secret)| (name.value.clone(), value(secret)));
             Json::Object(fields.collect::<Map<_, _>>())
@@ -83,7 +124,7 @@ fn shown(key: &Key, value: &Value, secrets: Secrets) -> Json {
         }
         Value::Moment(moment) => json!(moment.spelled),
         Value::Names(names) => json!(names.iter().map(|name| &name.value).collect::<Vec<_>>()),
-        Value::Sections(sections) => Json::Array(sections.iter().map(|section| table(section, secrets)).collect()),
+        Value::Sections(sections) => Json::Array(sections.iter().map(|section| element(section, secrets)).collect()),
     }
 }
 

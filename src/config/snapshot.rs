@@ -15,6 +15,7 @@ mod source;
 mod tenant;
 mod traces;
 
+use tenant::CredentialHash;
 pub use tenant::*;
 
 use std::fmt;
@@ -65,7 +66,7 @@ pub struct Snapshot {
     pub files: Vec<PathBuf>,
     by_model: HashMap<Box<[u8]>, usize>,
     /// The tenant, and which of its credentials.
-    by_credential: HashMap<[u8; 32], (usize, usize)>,
+    by_credential: HashMap<CredentialHash, (u32, u32)>,
 }
 
 /// The tables that stand once.
@@ -440,10 +441,11 @@ impl Snapshot {
         for (index, model) in models.iter().enumerate() {
             by_model.entry(model.name.as_bytes().into()).or_insert(index);
         }
-        let mut by_credential = HashMap::new();
+        let keys = tenants.iter().map(|tenant| tenant.credentials.len()).sum();
+        let mut by_credential = HashMap::with_capacity(keys);
         for (index, tenant) in tenants.iter().enumerate() {
             for (number, credential) in tenant.credentials.iter().enumerate() {
-                by_credential.entry(credential.sha256).or_insert((index, number));
+                by_credential.entry(CredentialHash(credential.sha256)).or_insert((index as u32, number as u32));
             }
         }
         let access = if tenants.is_empty() { Access::Open } else { Access::Keys };
@@ -490,18 +492,6 @@ impl Snapshot {
         let regions = near.len() + 2;
         (backend.priority as usize * regions + distance).min(u16::MAX.into()) as u16
     }
-
-    /// The index of the tenant with this credential, and its number there.
-    pub fn credential_place(&self, sha256: &[u8; 32]) -> Option<(usize, usize)> {
-        self.by_credential.get(sha256).copied()
-    }
-
-    /// The credential with this SHA-256, accepted or not, and the index of its tenant. The look-up compares hashes of
-    /// secrets, never secrets, so its timing tells nothing that helps to guess one.
-    pub fn credential(&self, sha256: &[u8; 32]) -> Option<(usize, &Credential)> {
-        let (tenant, number) = self.credential_place(sha256)?;
-        Some((tenant, self.tenants.get(tenant)?.credentials.get(number)?))
-    }
 }
 
 impl Listen {
@@ -523,3 +513,6 @@ impl fmt::Display for Listen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

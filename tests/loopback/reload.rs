@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
 use rustix::process::Signal;
+use sha2::Digest;
 
 use super::kit::*;
 
@@ -86,6 +87,32 @@ fn what_changed_takes_effect_and_what_did_not_goes_on() {
         list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(names(&status(&gateway)["models"]), ["n"]);
+    assert_eq!(reload(&gateway, 200)["result"], "unchanged");
+}
+
+#[test]
+fn of_thousands_of_keys_one_comes_and_one_goes() {
+    const TENANTS: usize = 100;
+    let tenants = |last: &str| {
+        let digest =
+            |key: &str| -> String { sha2::Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect() };
+        let tenant = |tenant: usize| {
+            let key =
+                |number| if (tenant, number) == (99, 99) { last.to_owned() } else { format!("key-{tenant}-{number}") };
+            let keys: String = (0..100).map(|number| format!("\"sha256:{}\",\n", digest(&key(number)))).collect();
+            format!("[[tenant]]\nname = \"t{tenant}\"\nrequests_per_minute = 2\nkeys = [{keys}]\n")
+        };
+        (0..TENANTS).map(tenant).collect::<String>()
+    };
+    let backend = Backend::answering(|_| json(&completion("one")));
+    let setup = |last: &str| base(&backend).model("m", "backends = [\"b\"]").table(&tenants(last));
+    let gateway = setup("old").start();
+    let ask = |key: &str, what: &str| gateway.ask(keyed("m", key, what)).status;
+    assert_eq!((ask("key-0-0", "a"), ask("key-99-0", "b"), ask("old", "c"), ask("new", "d")), (200, 200, 200, 401));
+    gateway.rewrite(setup("new"));
+    assert_eq!(reload(&gateway, 200)["changes"], serde_json::json!(["tenant \"t99\" changed: keys"]));
+    // The counts of its tenant have stayed.
+    assert_eq!((ask("key-0-0", "e"), ask("new", "f"), ask("old", "g"), ask("key-98-99", "h")), (200, 429, 401, 200));
     assert_eq!(reload(&gateway, 200)["result"], "unchanged");
 }
 

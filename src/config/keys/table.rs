@@ -1,5 +1,7 @@
 //! What each table of the file is called, how often it may occur, and what it is for.
 
+use std::sync::OnceLock;
+
 use super::Table::{
     self, Admin, Backend, Budget, Cache, Config, Cores, Cors, Credential, Limits, Listener, Log, Metrics, Model,
     ModelLimits, Redis, Server, Target, Tenant, Traces,
@@ -128,9 +130,15 @@ impl Table {
         }
     }
 
-    /// The rows of this table, in order.
+    /// The rows of this table, in order. Sorted out once: a file may have a hundred thousand tables.
     pub fn keys(self) -> impl Iterator<Item = &'static Key> {
-        KEYS.iter().filter(move |key| key.table == self)
+        static ROWS: OnceLock<Vec<Vec<&'static Key>>> = OnceLock::new();
+        let rows = ROWS.get_or_init(|| {
+            let mut rows = vec![Vec::new(); Table::ALL.len()];
+            KEYS.iter().for_each(|key| rows[key.table as usize].push(key));
+            rows
+        });
+        rows[self as usize].iter().copied()
     }
 
     /// The row with this name.

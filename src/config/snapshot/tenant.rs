@@ -1,6 +1,7 @@
 //! Tenants, their credentials, and what they may spend. Part of the snapshot: immutable but for the counts of requests that
 //! run, which all cores share.
 
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +25,24 @@ pub struct Tenant {
     pub limits: Limits,
     /// The same of single models: indices into `Snapshot::models`.
     pub model_limits: HashMap<usize, Limits>,
+}
+
+/// SHA-256 of a credential. Tests count how often one is compared.
+#[derive(Clone, Copy, Debug, Eq)]
+pub(super) struct CredentialHash(pub [u8; 32]);
+
+impl Hash for CredentialHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for CredentialHash {
+    fn eq(&self, other: &CredentialHash) -> bool {
+        #[cfg(test)]
+        super::tests::COMPARED.with(|compared| compared.set(compared.get() + 1));
+        self.0 == other.0
+    }
 }
 
 /// A key that a tenant's clients send, or a name in their certificates.
@@ -157,39 +176,95 @@ impl Period {
 /// How many requests may run at a time. The cores share the count: what one core does not use, all others can.
 #[derive(Clone, Debug)]
 pub struct Concurrent {
+    /// As a [`Limit`]'s.
+    pub id: u64,
     pub of: LimitOf,
     pub most: u32,
-    running: OnceLock<Arc<AtomicU32>>,
+    count: OnceLock<Arc<Count>>,
+}
+
+/// Requests that run.
+#[derive(Debug, Default)]
+struct Count {
+    here: AtomicU32,
+    /// In another process of this node: the one before, or the successor.
+    elsewhere: AtomicU32,
 }
 
 impl Concurrent {
-    pub fn new(of: LimitOf, most: u32) -> Concurrent {
-        Concurrent { of, most, running: OnceLock::new() }
+    pub fn new(id: u64, of: LimitOf, most: u32) -> Concurrent {
+        Concurrent { id, of, most, count: OnceLock::new() }
     }
 
     /// Goes on with the count of the same limit in the configuration before. To be called before anything is counted.
     fn continue_from(&self, before: &Concurrent) {
-        let _ = self.running.set(before.count().clone());
+        let _ = self.count.set(before.count().clone());
     }
 
-    fn count(&self) -> &Arc<AtomicU32> {
-        self.running.get_or_init(Arc::default)
+    fn count(&self) -> &Arc<Count> {
+        self.count.get_or_init(Arc::default)
+    }
+
+    /// The same limit, with the same count.
+    pub fn shared(&self) -> Concurrent {
+        self.count();
+        self.clone()
+    }
+
+    /// So many run in another process.
+    pub fn count_elsewhere(&self, running: u32) {
+        self.count().elsewhere.store(running, Relaxed);
+    }
+
+    /// Leaves another process all room but that of the requests that run, and of `more`: how many may run here from now on. Never
+    /// more than at the last call.
+    pub fn leave_room(&self, more: u32) -> u32 {
+        let count = self.count();
+        let left = self.most.saturating_sub(count.elsewhere.load(Relaxed));
+        let may_run = left.min(count.here.load(Relaxed).saturating_add(more));
+        count.elsewhere.store(self.most.saturating_sub(may_run), Relaxed);
+        // One may have come meanwhile.
+        may_run.max(count.here.load(Relaxed))
     }
 
     /// Counts one more, if that is not one too many. No other memory is published by it.
     pub fn enter(&self) -> Option<Running> {
-        let enter = |running: u32| running.checked_add(1).filter(|running| *running <= self.most);
-        self.count().fetch_update(Relaxed, Relaxed, enter).ok()?;
-        Some(Running(self.count().clone()))
+        let count = self.count();
+        let most = self.most.saturating_sub(count.elsewhere.load(Relaxed));
+        let enter = |running: u32| running.checked_add(1).filter(|running| *running <= most);
+        count.here.fetch_update(Relaxed, Relaxed, enter).ok()?;
+        Some(Running(count.clone()))
     }
 
     /// How many run.
     pub fn running(&self) -> u32 {
-        self.count().load(Relaxed)
+        self.count().here.load(Relaxed)
     }
 }
 
 impl Snapshot {
+    /// The index of the tenant with this credential, and its number there.
+    pub fn credential_place(&self, sha256: &[u8; 32]) -> Option<(usize, usize)> {
+        let (tenant, number) = *self.by_credential.get(&CredentialHash(*sha256))?;
+        Some((tenant as usize, number as usize))
+    }
+
+    /// The credential with this SHA-256, accepted or not, and the index of its tenant. The look-up compares hashes of
+    /// secrets, never secrets, so its timing tells nothing that helps to guess one.
+    pub fn credential(&self, sha256: &[u8; 32]) -> Option<(usize, &Credential)> {
+        let (tenant, number) = self.credential_place(sha256)?;
+        Some((tenant, self.tenants.get(tenant)?.credentials.get(number)?))
+    }
+
+    /// All limits of requests at a time.
+    pub fn concurrent_limits(&self) -> impl Iterator<Item = &Concurrent> {
+        let all = self.tenants.iter().flat_map(|tenant| {
+            let keys = tenant.credentials.iter().map(|key| &key.limits);
+            std::iter::once(&tenant.limits).chain(keys).chain(tenant.model_limits.values())
+        });
+        all.filter_map(|limits| limits.concurrent.as_ref())
+    }
+
     /// What runs under the configuration `before` counts in this one, too. To be called before this one is in force.
     pub fn continue_running(&self, before: &Snapshot) {
         let continued = |now: &Limits, was: &Limits| {
@@ -219,11 +294,11 @@ impl Snapshot {
 
 /// A request that counts while this lives.
 #[derive(Debug)]
-pub struct Running(Arc<AtomicU32>);
+pub struct Running(Arc<Count>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.here.fetch_sub(1, Relaxed);
     }
 }
 

@@ -130,7 +130,10 @@ impl Reloader {
     }
 
     async fn reload(&self, trigger: Trigger) -> (Outcome, Option<super::InForce>) {
-        self.former.borrow_mut().retain(|former| Arc::strong_count(former) > 1);
+        let (in_use, gone): (Vec<_>, Vec<_>) =
+            self.former.take().into_iter().partition(|former| Arc::strong_count(former) > 1);
+        self.former.replace(in_use);
+        set_free(gone);
         let before = self.latest.borrow().clone();
         let of = |ended, generation: u64| {
             let [changes, needs_restart, errors] = [(); 3].map(|()| Vec::new());
@@ -151,14 +154,26 @@ impl Reloader {
                 return (Outcome { errors, ..of(ended, before.number) }, None);
             }
         };
-        let needs_restart = at_restart(&self.started, &parts.snapshot);
-        let mut changes = differences(&before.snapshot, &parts.snapshot);
-        let next = Arc::new(before.next(parts));
-        changes.extend(new_certificates(&before, &next, &changes));
+        // On another thread: of a hundred thousand keys this takes its time, and the background core has other work.
+        let next = spawn_blocking({
+            let (started, before) = (self.started.clone(), before.clone());
+            move || {
+                let needs_restart = at_restart(&started, &parts.snapshot);
+                let mut changes = differences(&before.snapshot, &parts.snapshot);
+                let next = Arc::new(before.next(parts));
+                changes.extend(new_certificates(&before, &next, &changes));
+                (next, changes, needs_restart)
+            }
+        });
+        let Ok((next, changes, needs_restart)) = next.await else {
+            let errors = vec!["comparing it panicked: report this as a bug".to_owned()];
+            return (Outcome { errors, ..of(ReloadResult::Refused, before.number) }, None);
+        };
         if let Some(document) = document {
             self.stored.good(&self.admin, document);
         }
         if changes.is_empty() {
+            set_free(vec![next]);
             return (Outcome { needs_restart, ..of(ReloadResult::Unchanged, before.number) }, None);
         }
         warnings.iter().for_each(|warning| warn!("{warning}"));
@@ -336,6 +351,13 @@ impl Reloader {
             tokio::time::sleep(Duration::from_millis(refresh_ms)).await;
             self.admin.ask_reload(Trigger::Refresh);
         }
+    }
+}
+
+/// Frees generations that nobody uses, which takes its time, on another thread.
+fn set_free(gone: Vec<Arc<NodeGeneration>>) {
+    if !gone.is_empty() {
+        spawn_blocking(move || drop(gone));
     }
 }
 

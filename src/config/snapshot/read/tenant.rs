@@ -220,18 +220,26 @@ fn limits(
         budget.report_fault(report);
     }
     counts.into_iter().collect::<Option<Vec<()>>>()?;
-    limits.concurrent = concurrent?.map(|most| Concurrent::new(of, most));
+    limits.concurrent = concurrent?.map(|most| Concurrent::new(hash_of(of, whose, [CONCURRENT, CONCURRENT]), of, most));
     whole.then_some(limits)
 }
 
+/// In the place of what is counted and of its period, of requests at a time.
+const CONCURRENT: u8 = u8::MAX;
+
 /// The same for the same limit in each configuration.
 fn identity(of: LimitOf, whose: &[&str], counted: Counted, period: Period) -> u64 {
+    hash_of(of, whose, [counted as u8, period as u8])
+}
+
+fn hash_of(of: LimitOf, whose: &[&str], what: [u8; 2]) -> u64 {
     let mut hash = Sha256::new();
     for part in whose {
         hash.update(part.as_bytes());
         hash.update([0]); // names have none
     }
-    hash.update([of as u8, counted as u8, period as u8]);
+    hash.update([of as u8]);
+    hash.update(what);
     let hash = hash.finalize();
     u64::from_be_bytes(std::array::from_fn(|at| hash[at]))
 }
