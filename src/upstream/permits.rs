@@ -6,7 +6,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use shards::PASSED_MAX;
+
 use crate::config::snapshot::{Backend, Model, Protocol};
+
+/// Priorities of requests; what is beyond counts as the last.
+const PRIORITIES: usize = 10;
 
 /// A cap of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +62,10 @@ pub struct NodePermits {
     free: AtomicU32,
     /// Cores on which a request waits for a permit.
     wanting: AtomicU32,
+    /// The same by the most urgent priority that waits there.
+    wanting_at: [AtomicU32; PRIORITIES],
     /// Those of them that hold less than their part.
-    below_part: AtomicU32,
+    below_part_at: [AtomicU32; PRIORITIES],
 }
 
 impl NodePermits {
@@ -66,7 +73,8 @@ impl NodePermits {
         let cores = u32::from(cores.max(1));
         // A core without others holds the whole cap for good, and so does each its part of a divided one.
         let free = if cores == 1 || cap.sharing == Sharing::Divided { 0 } else { cap.most };
-        NodePermits { cap, cores, free: free.into(), wanting: 0.into(), below_part: 0.into() }
+        let [wanting_at, below_part_at] = Default::default();
+        NodePermits { cap, cores, free: free.into(), wanting: 0.into(), wanting_at, below_part_at }
     }
 }
 
@@ -74,9 +82,14 @@ impl NodePermits {
 pub struct CorePermits {
     node: Arc<NodePermits>,
     held: Cell<u32>,
+    /// The most urgent priority that waits here.
+    first: Cell<Option<u8>>,
+    /// How many permits have gone to more urgent requests of other cores since one was served here.
+    passed: Cell<u32>,
     /// What the node's counts include of this core.
     is_wanting: Cell<bool>,
-    is_below_part: Cell<bool>,
+    wanting_at: Cell<Option<u8>>,
+    below_part_at: Cell<Option<u8>>,
 }
 
 impl CorePermits {
@@ -86,7 +99,15 @@ impl CorePermits {
             Sharing::Divided => node.cap.most.div_ceil(node.cores),
             Sharing::Lent => 0,
         };
-        CorePermits { node, held: Cell::new(held), is_wanting: Cell::new(false), is_below_part: Cell::new(false) }
+        CorePermits {
+            node,
+            held: Cell::new(held),
+            first: Cell::default(),
+            passed: Cell::default(),
+            is_wanting: Cell::default(),
+            wanting_at: Cell::default(),
+            below_part_at: Cell::default(),
+        }
     }
 
     pub fn held(&self) -> u32 {
@@ -106,10 +127,17 @@ impl CorePermits {
         self.held.get()
     }
 
-    /// Takes one more permit. Whether there was one: none is free, or those that are free are for a core with less than its
-    /// part.
-    pub fn take(&self) -> bool {
-        if !self.are_lent() || self.held.get() >= self.part() && self.others_below_part() {
+    /// Takes one more permit, for a request of this priority. Whether there was one: none is free, or those that are free are for
+    /// more urgent requests of other cores, or for a core with less than its part.
+    pub fn take(&self, priority: u8) -> bool {
+        if !self.are_lent() || self.node.free.load(Relaxed) == 0 {
+            return false;
+        }
+        if self.are_for_others(self.rank(priority), self.held.get() >= self.part()) {
+            // It has none to pass on, and this is the same.
+            if self.held.get() == 0 && self.is_wanting.get() {
+                self.pass();
+            }
             return false;
         }
         let taken = self.node.free.fetch_update(Relaxed, Relaxed, |free| free.checked_sub(1)).is_ok();
@@ -142,10 +170,36 @@ impl CorePermits {
         self.count_wanting(false);
     }
 
-    /// Whether the next permit that is not used goes to another core, which waits with less than its part.
+    /// What waits on this core: its most urgent priority.
+    pub fn show(&self, first: Option<u8>) {
+        if self.first.replace(first) != first {
+            self.publish();
+        }
+    }
+
+    /// A request that waited on this core was served.
+    pub fn served(&self, first: Option<u8>) {
+        self.passed.set(0);
+        self.first.set(first);
+        self.publish();
+    }
+
+    /// Whether the next permit that is not used goes to another core: one on which a more urgent request waits, or one that waits
+    /// with less than its part. So that none waits for ever, a core that has passed on its turn so many times takes one.
     pub fn owes_one(&self) -> bool {
+        let Some(first) = self.first.get() else { return false };
         // With fewer permits than cores they go round.
-        self.held.get() > self.node.cap.most / self.node.cores && self.others_below_part()
+        let has_more = self.held.get() > self.node.cap.most / self.node.cores;
+        let owes = self.are_for_others(self.rank(first), has_more);
+        if owes {
+            self.pass();
+        }
+        owes
+    }
+
+    fn pass(&self) {
+        self.passed.set(self.passed.get().saturating_add(1));
+        self.publish();
     }
 
     /// Whether a request waits on another core.
@@ -163,8 +217,20 @@ impl CorePermits {
         (self.node.cap.most / self.node.cores).max(1)
     }
 
-    fn others_below_part(&self) -> bool {
-        self.node.below_part.load(Relaxed) > u32::from(self.is_below_part.get())
+    /// How urgent a request of this core is among those of all.
+    fn rank(&self, priority: u8) -> usize {
+        if self.passed.get() >= PASSED_MAX { 0 } else { usize::from(priority).min(PRIORITIES - 1) }
+    }
+
+    /// Whether a free permit is for another core: there a more urgent request than one of `rank` waits; or, where this core has
+    /// what is its part, one as urgent waits with less.
+    fn are_for_others(&self, rank: usize, has_its_part: bool) -> bool {
+        let beside = |counts: &[AtomicU32], own: Option<u8>| {
+            let own = own.map(usize::from);
+            counts.iter().enumerate().any(|(at, count)| count.load(Relaxed) > u32::from(own == Some(at)))
+        };
+        beside(&self.node.wanting_at[..rank], self.wanting_at.get())
+            || has_its_part && beside(&self.node.below_part_at[..=rank], self.below_part_at.get())
     }
 
     fn count_wanting(&self, now: bool) {
@@ -173,8 +239,19 @@ impl CorePermits {
     }
 
     fn publish(&self) {
-        let now = self.is_wanting.get() && self.held.get() < self.part();
-        adjust(&self.node.below_part, self.is_below_part.replace(now), now);
+        let first = self.first.get().unwrap_or(PRIORITIES as u8);
+        let now = self.is_wanting.get().then(|| self.rank(first) as u8);
+        change(&self.node.wanting_at, self.wanting_at.replace(now), now);
+        let below = now.filter(|_| self.held.get() < self.part());
+        change(&self.node.below_part_at, self.below_part_at.replace(below), below);
+    }
+}
+
+/// Moves what is counted of a core from one priority to another.
+fn change(counts: &[AtomicU32; PRIORITIES], before: Option<u8>, now: Option<u8>) {
+    if before != now {
+        before.into_iter().for_each(|at| _ = counts[usize::from(at)].fetch_sub(1, Relaxed));
+        now.into_iter().for_each(|at| _ = counts[usize::from(at)].fetch_add(1, Relaxed));
     }
 }
 

@@ -45,7 +45,10 @@ pub struct QueuePermit {
 /// A permit, if it is had without waiting. Errors: the queue is full.
 pub fn permit_now(upstreams: &Rc<Upstreams>, at: At, claim: Claim) -> Result<Option<QueuePermit>, Fault> {
     let (mut queue, permits) = (queue(upstreams, at).borrow_mut(), permits(upstreams, at));
-    if queue.waiting() == 0 && queue.taken() >= permits.held() && queue.taken() < limit(upstreams, at) && permits.take()
+    if queue.waiting() == 0
+        && queue.taken() >= permits.held()
+        && queue.taken() < limit(upstreams, at)
+        && permits.take(claim.who.priority)
     {
         fit(upstreams, at, &mut queue);
     }
@@ -93,6 +96,7 @@ pub async fn wait(upstreams: &Rc<Upstreams>, at: At, claim: Claim, timeout_ms: u
                     return Poll::Ready(Err(too_late_by(wait_ms.saturating_sub(left_ms))));
                 }
                 let (place, displaced) = queue.wait(claim.who, context.waker().clone(), now);
+                permits(upstreams, at).show(queue.first());
                 drop(queue);
                 *none = Some(Waiting { upstreams, at, place, over: false });
                 displaced.into_iter().for_each(Waker::wake);
@@ -128,7 +132,10 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.over {
-            let next = queue(self.upstreams, self.at).borrow_mut().give_up(self.place, self.upstreams.now());
+            let mut queue = queue(self.upstreams, self.at).borrow_mut();
+            let next = queue.give_up(self.place, self.upstreams.now());
+            permits(self.upstreams, self.at).show(queue.first());
+            drop(queue);
             next.into_iter().for_each(Waker::wake);
         }
     }
@@ -145,6 +152,9 @@ impl Drop for QueuePermit {
             fit(upstreams, at, &mut queue);
         }
         let next = queue.leave(upstreams.now());
+        if next.is_some() {
+            permits.served(queue.first());
+        }
         drop(queue);
         next.into_iter().for_each(Waker::wake);
         settle(upstreams, at);
@@ -179,9 +189,12 @@ async fn borrow(upstreams: Rc<Upstreams>) {
             let (mut queue, permits) = (queue(&upstreams, at).borrow_mut(), permits(&upstreams, at));
             let mut woken = Vec::new();
             let limit = limit(&upstreams, at);
-            while queue.waiting() > 0 && queue.taken() < limit && permits.take() {
+            while let Some(first) = queue.first().filter(|_| queue.taken() < limit)
+                && permits.take(first)
+            {
                 fit(&upstreams, at, &mut queue);
                 woken.extend(queue.grant(upstreams.now()));
+                permits.served(queue.first());
             }
             match queue.waiting() {
                 0 => permits.end_wanting(),
@@ -268,7 +281,7 @@ pub fn permit_to_warm(upstreams: &Rc<Upstreams>, backend: usize) -> Option<Queue
     }
     let permit = permit_now(upstreams, at, NOBODY).ok().flatten()?;
     if !has_room(upstreams, at) {
-        if !permits.take() {
+        if !permits.take(NOBODY.who.priority) {
             return None;
         }
         fit(upstreams, at, &mut queue(upstreams, at).borrow_mut());
@@ -297,6 +310,7 @@ pub fn felt(upstreams: &Rc<Upstreams>, backend: usize, felt: Felt) {
     fit(upstreams, at, &mut queue);
     let mut woken = Vec::new();
     woken.extend(std::iter::from_fn(|| queue.grant(upstreams.now())));
+    of.permits.show(queue.first());
     let waits = queue.waiting() > 0;
     drop(queue);
     woken.into_iter().for_each(Waker::wake);
