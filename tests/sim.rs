@@ -11,6 +11,9 @@ mod client;
 #[path = "sim/crowds.rs"]
 mod crowds;
 #[cfg(sim)]
+#[path = "sim/deadlines.rs"]
+mod deadlines;
+#[cfg(sim)]
 #[path = "sim/failures.rs"]
 mod failures;
 #[cfg(sim)]
@@ -34,6 +37,9 @@ mod ledger;
 #[cfg(sim)]
 #[path = "sim/message.rs"]
 mod message;
+#[cfg(sim)]
+#[path = "sim/order.rs"]
+mod order;
 #[cfg(sim)]
 #[path = "sim/prompt.rs"]
 mod prompt;

@@ -1,6 +1,7 @@
 //! The background core: a tokio runtime on one thread. It handles signals and the drain, checks the backends' health,
 //! resolves their names, and logs what the data cores report.
 
+mod limits; // limits beyond this process
 mod notices; // messages to other cores, kept until there is room
 pub mod reload; // the configuration, read again while the node runs
 mod signals; // signals from the operator
@@ -19,6 +20,7 @@ use shards::breaker::State;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::{error, info, warn};
 
+use self::limits::{Passing, share_limits};
 use self::notices::{Notice, Notices};
 use self::reload::{InForceOn, Reloader, Source};
 use self::signals::{OtherSignals, StopSignals};
@@ -28,15 +30,14 @@ use super::kept::Keeping;
 use super::notify;
 use super::second::{self, Second};
 use super::supervise::{BEAT_MS, Beat, Gate};
-use super::takeover::{Giver, Program, Upgrade};
+use super::takeover::{Giver, Program, Tie, Upgrade};
 use crate::config::snapshot::LimitNodes;
 use crate::control::Finding;
 use crate::control::admin::reload::Trigger;
 use crate::control::admin::{self, Admin, InForce};
 use crate::control::keep::{Pauses, keep};
 use crate::control::masters::Masters;
-use crate::control::redis::Server;
-use crate::control::shared::{Hooks as SharedHooks, Question, SharedLimits};
+use crate::control::shared::{Question, SharedLimits};
 use crate::control::traces::{self, Exporter};
 use crate::control::usage::WRITE_EVERY;
 use crate::exchange::message::Message;
@@ -95,6 +96,8 @@ pub struct Parts {
     pub admin_listener: Option<admin::Listener>,
     pub gate: Gate,
     pub giver: Arc<Giver>,
+    /// To the process before, while that ends.
+    pub before: Arc<Tie>,
     /// For a successor to be started from; `None` if none could take over.
     pub program: Option<Program>,
     /// The addresses, all of them, if the service manager keeps their sockets for the next process: they must not be shut down.
@@ -106,7 +109,7 @@ pub struct Parts {
 pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     let Parts { data_cores, generation, second: redis, traces, purges, keeping, outbox, inbox, beat, source, .. } =
         parts;
-    let Parts { admin, admin_listener, gate, giver, program, stored, .. } = parts;
+    let Parts { admin, admin_listener, gate, giver, before, program, stored, .. } = parts;
     let keeping = keeping.map(Rc::new);
     let started = generation.snapshot.clone();
     let in_force_on = Rc::new(InForceOn::first(data_cores));
@@ -120,6 +123,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     };
     // Channel indices: the data cores come first, then the I/O core.
     let notices = Rc::new(Notices::new(outbox, data_cores + 1));
+    let passing = Passing { giver: giver.clone(), before, notices: notices.clone() };
     let admin = Admin::new(admin);
     let mut node = Node {
         admin: admin.clone(),
@@ -132,6 +136,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
         left: data_cores,
         said: HashMap::new(),
         traces: Exporter::new(traces),
+        passing: passing.clone(),
     };
     let stopped = LocalSet::new().block_on(&runtime, async {
         let (mut stop, others) = match (StopSignals::new(&source), OtherSignals::new(&source)) {
@@ -281,6 +286,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 Err(why) => error!("redis: {why}"),
             }
         }
+        passing.listen(data_cores as u16, &started);
         let watching = Rc::new(Watching::new(data_cores, latest.clone(), notices.clone(), admin.clone()));
         watching.follow();
         let reloading = match source {
@@ -341,6 +347,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             (None, Some(kept)) => Notice::HandOver { kept, grace_ms: 0 },
             (None, None) => Notice::Drain,
         };
+        passing.hand_over(data_cores, &latest);
         notices.tell(data_cores, &left);
         let stopped = tokio::select! {
             () = node.all_drained() => Stopped::Drained,
@@ -372,30 +379,6 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
     // A lookup by the system's resolver may block its thread for long; do not wait for it.
     runtime.shutdown_background();
     stopped
-}
-
-/// Starts to share limits with other nodes.
-fn share_limits(
-    second: &Second,
-    server: Server,
-    nodes_min: u16,
-    (notices, data_cores): (&Rc<Notices>, usize),
-    panics: &Panics,
-) -> Rc<SharedLimits> {
-    let (answering, telling) = (notices.clone(), notices.clone());
-    let hooks = SharedHooks {
-        answer: Box::new(move |Question { limit, fetch, from }, answer| {
-            answering.post(usize::from(from.0), Message::QuotaFetched { limit, fetch, answer });
-        }),
-        store: Box::new(move |store| telling.tell(data_cores, &Notice::LimitStore(store))),
-    };
-    let shared = second::limits(server, &second.settings, nodes_min, hooks);
-    let running = shared.clone();
-    permanent("sharing limits", panics, move || {
-        let shared = running.clone();
-        async move { shared.run().await }
-    });
-    shared
 }
 
 /// Sends the service manager a line on what the node does, forever.
@@ -485,6 +468,7 @@ struct Node {
     /// When each message was last printed.
     said: HashMap<String, u64>,
     traces: Rc<Exporter>,
+    passing: Passing,
 }
 
 impl Node {
@@ -529,6 +513,8 @@ impl Node {
                 }
             }
             Message::QuotaKept { counted } => self.admin.counted(counted),
+            Message::QuotaHanded { .. } | Message::QuotaAsk { .. } => self.passing.read(message),
+            Message::QuotaSettle { .. } | Message::QuotaGrantBefore { .. } => self.passing.read(message),
             Message::InForce { from, number } => self.in_force_on.set(usize::from(from.0), number),
             Message::Upstream(UpstreamMessage::Turned { backend, from, change }) => {
                 let Some(name) = self.backend(backend) else { return };

@@ -144,6 +144,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         let (current, accepting, gate) = (current.clone(), accepting.clone(), gate.clone());
         spawn_lasting(&core.panics, move || accept(current.clone(), accepting.clone(), gate.clone()));
     }
+    spawn(&core.panics, take_over(core.clone(), gate));
     let ticking = current.clone();
     spawn_lasting(&core.panics, move || tick(ticking.clone()));
     spawn_lasting(&core.panics, move || show_progress(beat.clone()));
@@ -251,6 +252,17 @@ async fn accept(current: Rc<Current>, accepting: Accepting, gate: Gate) {
                 sleep_ms(ACCEPT_PAUSE_MS).await;
             }
         }
+    }
+}
+
+/// Counts what counted in the process before, before this one accepts.
+async fn take_over(core: Rc<Core>, gate: Gate) {
+    while !gate.is_open() {
+        if let Some(handed) = gate.handed() {
+            home::take_over(&core, handed);
+            return gate.taken();
+        }
+        sleep_ms(GATE_TICK_MS).await;
     }
 }
 

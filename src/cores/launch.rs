@@ -1,14 +1,14 @@
 //! From a configuration to running threads, and back. Either everything starts or nothing does: each thread reports
 //! before the node is considered ready.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shards::CoreId;
-use shards::quota::Counted;
+use shards::quota::{Counted, LimitId};
 use tracing::{error, info, warn};
 
 pub use super::background::reload::Source;
@@ -17,12 +17,13 @@ use super::data::{self, Parts};
 use super::listen::{Bindings, Bound};
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Gate, Pace, Who, start, supervise};
-use super::takeover::{self, Giver, Inherited, Owner, Program};
+use super::takeover::{self, Giver, Inherited, Owner, Program, Tie};
 use super::{io, kept, listen, notify, resolve, second, secure, state, steering, traces};
 use crate::config::snapshot::{LimitNodes, Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::control::usage;
 use crate::exchange::board::Board;
+use crate::exchange::quota::Handed;
 use crate::host::placement::{plan_here, steered_here};
 use crate::net::channel::{self, Notifier};
 use crate::net::runtime::run_data_core;
@@ -33,6 +34,10 @@ use crate::upstream::node::{self, NodeGeneration};
 
 /// How long the last messages may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long the cores may take to count what is inherited, and how often it is looked whether they have. Nobody accepts meanwhile.
+const HANDED_LIMIT: Duration = Duration::from_secs(1);
+const HANDED_TICK: Duration = Duration::from_millis(1);
 
 /// Where the listening sockets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +138,7 @@ fn serve(
         Bound::At(listener, address, owner) => (Some(listener), Some(address), owner),
     };
     let giver = Arc::new(Giver::default());
+    let before: Arc<Tie> = Arc::default();
     let (mut given, mut control_listen) = (None, None);
     if let Some(path) = control_path {
         let control = listen::bind_control(&path, &mut inherited)?;
@@ -163,7 +169,12 @@ fn serve(
     if let Some(why) = why {
         warn!("limits: {why}");
     }
-    let to_restore: Option<Arc<[Counted]>> = (state.is_some() && !is_shared).then(|| counted.clone().into());
+    let mut to_restore: Option<Arc<[Counted]>> = (state.is_some() && !is_shared).then(|| counted.clone().into());
+    // A process that still counts knows better, once it has said so.
+    let written = match &mut to_restore {
+        Some(counted) if inherited.has_predecessor() => Some(std::mem::replace(counted, Arc::new([]))),
+        _ => None,
+    };
     let (events, heard) = mpsc::channel();
     let peers: Arc<Peers> = Arc::default();
     let mut beats = Vec::with_capacity(cores + 2);
@@ -251,6 +262,7 @@ fn serve(
         admin_listener,
         gate: gate.clone(),
         giver: giver.clone(),
+        before: before.clone(),
         program: program.filter(|_| given.is_some()),
         stored: (given.is_some() && takeover::is_offered()).then(|| vec![true; bound.len()].into()),
     };
@@ -262,7 +274,12 @@ fn serve(
     })?;
     let giver_is_idle = given.is_none();
     let serve = || {
-        inherited.commit()?;
+        let mut taken = inherited.commit()?;
+        let ledgers = std::mem::take(&mut taken.ledgers);
+        if inherited.has_predecessor() {
+            inherited.tie(&before, taken);
+            hand(&gate, ledgers, written.as_deref().unwrap_or(&[]), cores);
+        }
         if let Some(pending) = pending {
             pending.listen()?;
         }
@@ -294,6 +311,19 @@ fn serve(
         Stopped::Cut => {
             Err("the drain's deadline passed or a second signal came: running requests were cut off".to_owned())
         }
+    }
+}
+
+/// Has the cores count what counted in the process before, by what that has said, else by what it had written.
+fn hand(gate: &Gate, mut ledgers: Vec<Handed>, written: &[Counted], cores: usize) {
+    let said: HashSet<LimitId> = ledgers.iter().map(|handed| handed.id).collect();
+    for Counted { id, period, slot, amount } in written.iter().filter(|counted| !said.contains(&counted.id)) {
+        ledgers.push(Handed { id: *id, period: *period, counts: vec![(*slot, *amount)] });
+    }
+    gate.hand(ledgers.into());
+    let until = Instant::now() + HANDED_LIMIT;
+    while gate.takers() < cores && Instant::now() < until {
+        std::thread::sleep(HANDED_TICK);
     }
 }
 

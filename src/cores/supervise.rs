@@ -5,13 +5,14 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use super::background::Stopped;
+use crate::exchange::quota::Handed;
 use crate::limits::STALL_MS;
 
 /// How often a core signals progress.
@@ -80,15 +81,43 @@ impl Beat {
 
 /// Closed while the process may not accept yet: another one serves, until all threads of this one are ready.
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Arc<AtomicBool>);
+pub struct Gate(Arc<Inside>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    is_open: AtomicBool,
+    /// What counted against limits in the process before.
+    handed: OnceLock<Arc<[Handed]>>,
+    /// Cores that count it.
+    takers: AtomicUsize,
+}
 
 impl Gate {
+    /// For each core to be taken before any of them accepts.
+    pub fn hand(&self, handed: Arc<[Handed]>) {
+        let _ = self.0.handed.set(handed);
+    }
+
+    pub fn handed(&self) -> Option<&Arc<[Handed]>> {
+        self.0.handed.get()
+    }
+
+    /// A core has taken its part.
+    pub fn taken(&self) {
+        self.0.takers.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many have.
+    pub fn takers(&self) -> usize {
+        self.0.takers.load(Ordering::Acquire)
+    }
+
     pub fn open(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.is_open.store(true, Ordering::Release);
     }
 
     pub fn is_open(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_open.load(Ordering::Acquire)
     }
 }
 

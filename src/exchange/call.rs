@@ -2,6 +2,7 @@
 //! model follow each other, then those at its fallbacks, until an answer's first content; from there on there is one.
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -162,6 +163,7 @@ async fn by_input(
     let rest = upstream.with_body(batch.rest(upstream.body(), &known));
     let own = Flight::private(core, None);
     let mut reader = own.subscriber(core.core());
+    reader.wants_until(upstream.deadline_ms);
     core.counters.calls.add(1);
     let fetched = flight.unless_abandoned(fetch(core, &rest, &own, &mut reader)).await;
     rest.release(core);
@@ -317,7 +319,7 @@ struct Found<'a> {
     permit: QueuePermit,
 }
 
-/// An answer, if it begins before the client's deadline.
+/// An answer, if it begins while somebody has time for it: the client whose call it is, or one who shares it.
 async fn answer<'a>(
     core: &Rc<Generation>,
     upstream: &UpstreamRequest,
@@ -325,16 +327,40 @@ async fn answer<'a>(
 ) -> Result<Found<'a>, Failure> {
     match upstream.deadline_ms {
         None => from_models(core, upstream, flight).await,
-        Some(at_ms) => {
-            let answer = Box::pin(within(from_models(core, upstream, flight), at_ms.saturating_sub(now_ms())));
-            answer.await.unwrap_or_else(|| match upstream.was_sent.get() {
-                true => Err(Failure::DeadlineExceeded),
-                // Its time in a queue was over in the same moment.
-                false => {
-                    core.counters.queue_expired.add(1);
-                    Err(Failure::DeadlineUnreachable { retry_s: 1 })
-                }
-            })
+        Some(at_ms) => Box::pin(in_time(core, upstream, flight, at_ms)).await,
+    }
+}
+
+async fn in_time<'a>(
+    core: &Rc<Generation>,
+    upstream: &UpstreamRequest,
+    flight: &'a Flight,
+    mut until_ms: u64,
+) -> Result<Found<'a>, Failure> {
+    let mut answer = pin!(from_models(core, upstream, flight));
+    loop {
+        // Whose time is over earlier is told so by its own task.
+        if until_ms == u64::MAX {
+            return answer.await;
+        }
+        if let Some(answered) = within(answer.as_mut(), until_ms.saturating_sub(now_ms())).await {
+            return answered;
+        }
+        until_ms = flight.wanted_until_ms();
+        if until_ms <= now_ms() {
+            return Err(overdue(core, upstream));
+        }
+    }
+}
+
+/// Why there is no answer in time.
+pub fn overdue(core: &Generation, upstream: &UpstreamRequest) -> Failure {
+    match upstream.was_sent.get() {
+        true => Failure::DeadlineExceeded,
+        // Its time in a queue was over in the same moment.
+        false => {
+            core.counters.queue_expired.add(1);
+            Failure::DeadlineUnreachable { retry_s: 1 }
         }
     }
 }

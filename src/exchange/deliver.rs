@@ -120,10 +120,15 @@ pub fn deliver(current: &Current, message: Message) {
         Message::TakeBack { kept } => snapshot::take_back(core, kept),
         Message::QuotaAsk { limit, ask, from } => home::asked(core, limit, ask, from),
         Message::QuotaGrant { limit, grant } => core.quota.granted(limit, grant),
-        Message::QuotaSettle { limit, period, returned } => home::settled(core, limit, period, &returned),
+        Message::QuotaSettle { limit, period, returned } => home::settled(core, limit, period, returned),
         Message::QuotaFetched { limit, fetch, answer } => home::fetched(core, limit, &fetch, answer),
         Message::QuotaStore(store) => home::set_store(core, store),
         Message::QuotaKept { .. } | Message::QuotaFetch { .. } => {}
+        Message::QuotaGive => {
+            let ledgers = home::hand_over(core);
+            core.post_background(Message::QuotaHanded { ledgers });
+        }
+        Message::QuotaHanded { .. } | Message::QuotaGrantBefore { .. } => {}
         Message::LogBuffer { lines, lost } => core.log.borrow_mut().written(lines, lost),
         Message::Log { .. }
         | Message::Spans(_)

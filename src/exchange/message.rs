@@ -11,6 +11,7 @@ use super::answer::{AnswerHead, End};
 use super::entry::{Acceptable, Entry};
 use super::epochs::Epoch;
 use super::kept::{Kept, Slice, TakenBack};
+use super::quota::Handed;
 use super::tags::Tags;
 use crate::net::channel::{Class, Payload};
 use crate::observe::spans::Span;
@@ -81,6 +82,12 @@ pub enum Message {
     QuotaStore(quota::Store),
     /// Home core of limits to background core: what counts against them, to be kept over a restart.
     QuotaKept { counted: Vec<quota::Counted> },
+    /// Background core to data cores: another process keeps the ledgers of limits from now on.
+    QuotaGive,
+    /// The answer, once in the life of a process.
+    QuotaHanded { ledgers: Vec<Handed> },
+    /// Home core of a limit to background core, for core `core` of the process before.
+    QuotaGrantBefore { core: u16, limit: LimitId, grant: quota::Grant },
     /// Data core to I/O core: lines of the access log, and how many were dropped before these.
     Log { from: CoreId, lines: Vec<u8>, dropped: u64 },
     /// Data core to background core: spans to be sent.
@@ -140,6 +147,7 @@ impl Payload for Message {
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
             Message::QuotaFetch { .. } | Message::QuotaFetched { .. } | Message::QuotaStore(_) => Class::Control,
             Message::QuotaKept { .. } | Message::HandOver { .. } => Class::Control,
+            Message::QuotaGive | Message::QuotaHanded { .. } | Message::QuotaGrantBefore { .. } => Class::Control,
             Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => Class::Control,
             Message::Reopen | Message::Purged => Class::Control,
             Message::Snapshot { .. } | Message::SnapshotAsk { .. } | Message::SnapshotEnded { .. } => Class::Control,

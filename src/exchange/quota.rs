@@ -5,22 +5,35 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 use memchr::memmem::Finder;
-use shards::quota::{Ask, ByLimit, Grant, Leases, Ledger, LimitId, Now, Period, Returned, Share, Store, Taken};
+use shards::quota::{Ask, Grant, InParts, Leases, Ledger, LimitId, Now, Period, Returned, Share, Slot, Store, Taken};
 
 use crate::net::{now_ms, unix_ms};
 
 /// What stands in front of a file's data within a prompt.
 pub const FILE_MARK: &str = ";base64,";
 
+/// The clock of limits begins so many seconds before the process: it has numbers for what another process has counted.
+pub const EARLIER_S: u64 = 100;
+
+/// A ledger that passes to another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handed {
+    pub id: LimitId,
+    pub period: Period,
+    pub counts: Vec<(Slot, u64)>,
+}
+
 /// One core's part of all limits.
 pub struct Quota {
     pub(super) files: Finder<'static>,
     pub(super) leases: RefCell<Leases>,
     /// Of the limits whose home this core is, where this node has them to itself, and where several nodes share them.
-    pub(super) ledgers: RefCell<ByLimit<Ledger>>,
-    pub(super) shares: RefCell<ByLimit<Share>>,
+    pub(super) ledgers: RefCell<InParts<Ledger>>,
+    pub(super) shares: RefCell<InParts<Share>>,
     /// None where this node has its limits to itself.
     pub(super) store: Cell<Option<Store>>,
+    /// Another process keeps the ledgers.
+    pub(super) handed: Cell<bool>,
     /// Those that wait for a grant.
     waiting: RefCell<Vec<Waker>>,
     /// Lists for reuse.
@@ -29,7 +42,7 @@ pub struct Quota {
     pub(super) is_kept: Cell<bool>,
     /// All that was ever used, for a simulation that compares it with what the ledgers count.
     #[cfg(sim)]
-    used: RefCell<ByLimit<u64>>,
+    used: RefCell<shards::quota::ByLimit<u64>>,
 }
 
 const SPARE_MAX: usize = 1024;
@@ -42,6 +55,7 @@ impl Default for Quota {
             ledgers: RefCell::default(),
             shares: RefCell::default(),
             store: Cell::new(None),
+            handed: Cell::new(false),
             waiting: RefCell::default(),
             spare: RefCell::default(),
             is_kept: Cell::new(false),
@@ -63,16 +77,16 @@ impl Quota {
     pub(super) fn settled(&self, id: LimitId, period: Period, returned: &Returned) {
         if self.store.get().is_none() {
             let mut ledgers = self.ledgers.borrow_mut();
-            ledgers.entry(id).or_insert_with(|| Ledger::new(period)).settle(returned, now());
+            ledgers.get_or_insert_with(id, || Ledger::new(period)).settle(returned, now());
         } else {
             let mut shares = self.shares.borrow_mut();
-            shares.entry(id).or_insert_with(|| Share::new(period, 0)).settle(returned, now());
+            shares.get_or_insert_with(id, || Share::new(period, 0)).settle(returned, now());
         }
     }
 
     pub(super) fn grant(&self, id: LimitId, ask: Ask, cores: u16) -> Grant {
         let mut ledgers = self.ledgers.borrow_mut();
-        ledgers.entry(id).or_insert_with(|| Ledger::new(ask.period)).grant(ask, cores, now())
+        ledgers.get_or_insert_with(id, || Ledger::new(ask.period)).grant(ask, cores, now())
     }
 
     pub(super) fn give(&self, mut taken: Vec<Taken>) {
@@ -95,7 +109,7 @@ impl Quota {
     #[cfg(sim)]
     pub fn counted(&self, id: u64) -> (u64, u64, u64) {
         let id = LimitId(id);
-        let counted = self.ledgers.borrow().get(&id).map_or(0, |ledger| ledger.counted(now()));
+        let counted = self.ledgers.borrow().get(id).map_or(0, |ledger| ledger.counted(now()));
         (counted, self.leases.borrow().left(id), self.used.borrow().get(&id).copied().unwrap_or(0))
     }
 
@@ -120,5 +134,5 @@ impl Quota {
 
 /// By both clocks.
 pub(super) fn now() -> Now {
-    Now { mono: shards::Millis(now_ms()), unix_ms: unix_ms() }
+    Now { mono: shards::Millis(now_ms() + EARLIER_S * 1_000), unix_ms: unix_ms() }
 }

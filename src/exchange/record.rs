@@ -101,6 +101,8 @@ pub struct RequestRecord {
     pub request_id: RequestId,
     pub delivery: Delivery,
     pub started_us: u64,
+    /// Until when an answer has to have begun, if the client says so.
+    pub deadline_ms: Option<u64>,
     /// The client's address.
     pub client: Option<IpAddr>,
     pub first_byte_us: Option<u64>,
@@ -234,6 +236,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         request_id,
         delivery,
         started_us: now_us(),
+        deadline_ms: None,
         client: None,
         first_byte_us: None,
         waited_us: None,

@@ -344,13 +344,17 @@ async fn answer(
     let (request, admission, fingerprint) = understand(core, client, &route, &principal, body)?;
     record.model = Some(admission.model);
     record.form = request.form;
+    record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let fingerprint = fingerprint.map_err(|reason| record.not_stored = Some(reason)).ok();
     let Some(spender) = Spender::of(core, &principal, admission.model) else {
         return answer_request(core, client, record, request, admission, fingerprint, None).await;
     };
     record.spender = Some(spender);
     let body = parse::body_bytes(client, &request.body);
-    let mut permit = Box::pin(spend::admit(core, spender, request.endpoint, request.facts.as_ref(), body)).await?;
+    let mut permit = match spend::admit(core, spender, request.endpoint, request.facts.as_ref(), body)? {
+        Ok(permit) => permit,
+        Err(waiting) => Box::pin(waiting.wait(core)).await?,
+    };
     let end = answer_request(core, client, record, request, admission, fingerprint, Some(&mut permit)).await;
     permit.settle_cached(record.tokens);
     end
@@ -368,10 +372,14 @@ async fn websocket(
     let body = BodyPlace::Behind { length: 0 };
     let (mut request, admission, _) = understand(core, client, route, principal, body)?;
     record.model = Some(admission.model);
+    record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let mut _permit = None;
     if let Some(spender) = Spender::of(core, principal, admission.model) {
         record.spender = Some(spender);
-        _permit = Some(Box::pin(spend::admit(core, spender, request.endpoint, None, &[])).await?);
+        _permit = Some(match spend::admit(core, spender, request.endpoint, None, &[])? {
+            Ok(permit) => permit,
+            Err(waiting) => Box::pin(waiting.wait(core)).await?,
+        });
     }
     let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record);
     let served = websocket::serve(core, client, record, &upstream).await;
@@ -460,6 +468,9 @@ async fn answer_request(
             Step::Follow(group, patience) => (None, Role::Follower(group, patience)),
         };
         let Some(subscriber) = &mut subscriber else { return Err(Failure::Internal.into()) };
+        if record.deadline_ms.is_some() {
+            subscriber.wants_until(record.deadline_ms);
+        }
         record.cache = if role == Role::Own { miss } else { CacheMark::Joined };
         if role == Role::Own {
             // What others may want is looked for in the second level, by the first who asks.

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use memchr::memmem::Finder;
-use shards::quota::{Admitted, Ask, Cost, LimitId, Period, Taken};
+use shards::quota::{Admitted, Ask, Cost, LimitId, PARTS, Period, Taken};
 
 use smallvec::SmallVec;
 
@@ -17,13 +17,15 @@ use super::quota::{FILE_MARK, now};
 use crate::config::snapshot::{self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, Price, Running};
 use crate::dialect::facts::{Endpoint, RequestFacts, TokenUsage};
 use crate::error::{Failure, Limited, LimitedCount};
-use crate::net::within;
+use crate::net::{sleep_ms, within};
 
 /// How often a request that waits for a grant looks whether its home core is to be asked again. That answers within a second,
 /// whatever is heard of Redis.
 const LOOK_MS: u64 = 250;
 /// How long a request waits: a core that does not answer for longer is dead, and so is the process.
 const WAIT_MS: u64 = 10_000;
+/// Limits that are looked at before other tasks run: some ten microseconds.
+const SWEPT_AT_A_TIME: usize = 256;
 /// What is said when others took what came, each time.
 const AGAIN_MS: u64 = 1_000;
 /// What is said of a place among the running requests, of which nobody knows when one is free.
@@ -98,30 +100,45 @@ impl Spender {
     }
 }
 
-/// Takes what a request needs of all its limits. Errors: the limit that does not have it.
-pub async fn admit(
+/// Takes what a request needs of all its limits; where a home core has to be asked, [`Waiting`] takes it. Errors: the limit that
+/// does not have it.
+pub fn admit(
     generation: &Rc<Generation>,
     spender: Spender,
     endpoint: Endpoint,
     facts: Option<&RequestFacts>,
     body: &[u8],
-) -> Result<Permit, Failure> {
+) -> Result<Result<Permit, Waiting>, Failure> {
     let amounts = Amounts::of(generation, spender.model as usize, endpoint, facts, body);
-    admit_amounts(generation, spender, amounts).await
+    let running = enter(generation, spender)?;
+    Ok(match take(generation, spender, 1, amounts)? {
+        Some(spending) => Ok(Permit { spender, spending, has_called: false, _running: running }),
+        None => Err(Waiting { spender, amounts, running }),
+    })
 }
 
-async fn admit_amounts(generation: &Rc<Generation>, spender: Spender, amounts: Amounts) -> Result<Permit, Failure> {
-    let running = enter(generation, spender)?;
-    let began = now().mono;
-    while now().mono.since(began) < WAIT_MS {
-        match take(generation, spender, 1, amounts)? {
-            Some(spending) => return Ok(Permit { spender, spending, has_called: false, _running: running }),
-            None => _ = within(generation.quota.next_grant(), LOOK_MS).await,
+/// A request for which a home core was asked.
+pub struct Waiting {
+    spender: Spender,
+    amounts: Amounts,
+    running: [Option<Running>; 3],
+}
+
+impl Waiting {
+    /// As [`admit`].
+    pub async fn wait(self, generation: &Rc<Generation>) -> Result<Permit, Failure> {
+        let Waiting { spender, amounts, running } = self;
+        let began = now().mono;
+        while now().mono.since(began) < WAIT_MS {
+            within(generation.quota.next_grant(), LOOK_MS).await;
+            if let Some(spending) = take(generation, spender, 1, amounts)? {
+                return Ok(Permit { spender, spending, has_called: false, _running: running });
+            }
         }
+        // Others took what came, each time.
+        let limit = spender.rates(&generation.snapshot).next().ok_or(Failure::Internal)?;
+        Err(used_up(generation, limit, Some(AGAIN_MS)))
     }
-    // Others took what came, each time.
-    let limit = spender.rates(&generation.snapshot).next().ok_or(Failure::Internal)?;
-    Err(used_up(generation, limit, Some(AGAIN_MS)))
 }
 
 /// A place among the running requests of each limit.
@@ -357,21 +374,33 @@ fn send_ask(core: &Core, id: LimitId, ask: Ask) -> bool {
     }
 }
 
-/// About once a second: gives back what is not used.
-pub fn sweep(core: &Core) {
+/// About once a second: gives back what is not used. Other tasks run in between.
+pub async fn keep_swept(core: Rc<Core>) {
+    let mut looked_at = 0;
+    for part in 0..PARTS {
+        looked_at += sweep(&core, part);
+        if looked_at > SWEPT_AT_A_TIME {
+            looked_at = 0;
+            // Through a timer: a task that wakes itself would be the next one.
+            sleep_ms(1).await;
+        }
+    }
+}
+
+/// How many limits this has looked at.
+fn sweep(core: &Core, part: usize) -> usize {
     let mut told = Vec::new();
-    core.quota.leases.borrow_mut().sweep(now(), |id, period, returned| told.push((id, period, returned)));
+    core.quota.leases.borrow_mut().sweep(part, now(), |id, period, returned| told.push((id, period, returned)));
     for (id, period, returned) in told {
         home::send_returned(core, id, period, returned);
     }
-    home::sweep(core);
+    core.quota.leases.borrow().count(part) + home::sweep(core, part)
 }
 
 /// Before this core ends: gives back all that it has leased. What the others give back is told at once from now on.
 pub fn give_all_back(core: &Core) {
     // The first time may find what was used meanwhile.
-    sweep(core);
-    sweep(core);
+    (0..2 * PARTS).for_each(|part| _ = sweep(core, part));
 }
 
 const fn period(of: snapshot::Period) -> Period {

@@ -2,6 +2,7 @@
 
 use super::generation::Current;
 use super::spend;
+use crate::net::spawn;
 use crate::upstream::queue;
 
 /// About once a second: closes connections idle for too long, sends on what waited, flushes the log, sets the gauges.
@@ -11,7 +12,7 @@ pub fn tick(current: &Current) {
     current.close_retired();
     queue::release_all(&generation.upstreams);
     core.sweep();
-    spend::sweep(core);
+    spawn(&core.panics, spend::keep_swept(core.clone()));
     if let Some(second) = core.cache.second.get() {
         second.tick();
     }

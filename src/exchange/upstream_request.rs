@@ -91,7 +91,7 @@ impl UpstreamRequest {
             model,
             form: request.form,
             claim,
-            deadline_ms: request.urgency.deadline_ms(record.started_us),
+            deadline_ms: record.deadline_ms,
             facts: request.facts.take(),
             named: request.named,
             head: std::mem::replace(&mut client.head, core.memory.request_heads.take()),

@@ -27,6 +27,11 @@ pub(super) fn end_rounds() {
     ROUND_MS.set(0);
 }
 
+/// Where the numbers of this process's clock begin, in seconds of the kernel's monotonic clock, which all processes share.
+pub fn clock_start_s() -> i64 {
+    *START_S.get_or_init(|| start_of(clock_gettime(ClockId::Monotonic)))
+}
+
 /// Counts seconds from about the first reading in this process, so that the numbers stay small.
 fn since_start(now: Timespec) -> (u64, u64) {
     since(*START_S.get_or_init(|| start_of(now)), now)

@@ -28,7 +28,7 @@ mod sys;
 
 #[cfg(not(sim))]
 pub use self::{
-    clock::{now_ms, now_us, sleep_ms, sleep_us, unix_ms, unix_us},
+    clock::{clock_start_s, now_ms, now_us, sleep_ms, sleep_us, unix_ms, unix_us},
     eventfd::{EventFd, EventFdReader},
     rng::random_u64,
     runtime::{is_running, spawn_raw},

@@ -175,3 +175,87 @@ fn who_takes_over_needs_a_process_and_a_way_to_it() {
     drop(stranger);
     gateway.ask(HEALTH).expect(200);
 }
+
+fn keyed(what: &str) -> Vec<u8> {
+    post_with(CHAT, "Authorization: Bearer key\r\n", &question(what))
+}
+
+/// A stream whose second half comes when it is let go, as so many tokens at most.
+fn keyed_stream(most: u32) -> Vec<u8> {
+    let body = streamed_question("slow").replace("\"model\"", &format!("\"max_tokens\":{most},\"model\""));
+    post_with(CHAT, "Authorization: Bearer key\r\n", &body)
+}
+
+fn limited(backend: &Backend, cores: usize, limits: &str) -> Setup {
+    Setup::with(backend).cores(cores).server(CONTROL).tenant("t", "key", limits)
+}
+
+#[test]
+fn a_take_over_frees_no_limit_and_loses_none() {
+    for limits in ["requests_per_minute = 9", "requests_per_day = 9"] {
+        let backend = Backend::answering(|_| json(&completion("yes")));
+        let gateway = limited(&backend, 2, limits).start();
+        let mut clients: Vec<_> = (0..4).map(|_| gateway.client()).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(keyed(&format!("before {number}")));
+            client.response().expect(200);
+        }
+        gateway.rewrite(limited(&backend, 3, limits));
+        let successor = gateway.successor().unwrap();
+        // Five are left, for both together, whatever was leased to which core.
+        let in_old = &mut clients[0];
+        in_old.send(keyed("in the old one"));
+        in_old.response().expect(200);
+        let ask = |number: u32| successor.ask(keyed(&format!("after {number}"))).status;
+        assert_eq!((0..12).filter(|number| ask(*number) == 200).count(), 4, "{limits}");
+        let in_old = &mut clients[1];
+        in_old.send(keyed("one too many"));
+        assert!(in_old.response().expect(429).code().starts_with("requests_per_"));
+        assert_eq!(backend.count(), 9);
+        drop(clients);
+        let (status, said) = gateway.ended();
+        assert!(status.success(), "{said}");
+        assert_eq!(ask(20), 429, "{limits}");
+    }
+}
+
+#[test]
+fn what_still_runs_in_the_old_process_counts_in_the_new_one() {
+    let (backend, go) = slow_backend();
+    let limits = "concurrent_requests = 2\ntokens_per_minute = 1_000";
+    let gateway = limited(&backend, 1, limits).start();
+    let mut streaming = gateway.client();
+    streaming.send(keyed_stream(400));
+    let mut response = streaming.head();
+    response.body = streaming.chunk().unwrap();
+    gateway.rewrite(limited(&backend, 2, limits));
+    let successor = gateway.successor().unwrap();
+    let mut second = successor.client();
+    second.send(keyed_stream(400));
+    let mut second_response = second.head();
+    second_response.body = second.chunk().unwrap();
+    let refused = successor.ask(keyed("a third")).expect(429);
+    assert_eq!(refused.code(), "concurrent_requests_exceeded");
+    // What both have reserved is not there, until one knows what it has used.
+    let left =
+        |response: &Response| -> u64 { response.field("x-ratelimit-remaining-tokens").unwrap().parse().unwrap() };
+    assert!(left(&second_response) <= 200, "{}", left(&second_response));
+    for (client, response) in [(&mut streaming, &mut response), (&mut second, &mut second_response)] {
+        go.send(()).unwrap();
+        client.body(response);
+    }
+    let (status, said) = gateway.ended();
+    assert!(status.success(), "{said}");
+    let mut number = 0;
+    eventually("there is room again", || {
+        number += 1;
+        let answer = successor.ask(keyed(&format!("later {number}")));
+        answer.status == 200 && left(&answer) > 800
+    });
+    let mut both: Vec<_> = (0..2).map(|_| successor.client()).collect();
+    for client in &mut both {
+        client.send(keyed_stream(10));
+        client.head().expect(200);
+    }
+    (0..2).for_each(|_| go.send(()).unwrap());
+}

@@ -1,6 +1,7 @@
 //! WebSockets at `/v1/realtime`: opened as requests are, then bytes both ways to the end.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -331,6 +332,34 @@ fn limits_count_a_websocket_for_as_long_as_it_is_open() {
     drop(second);
     backend.await_left(2);
     eventually("the minute is used up", || gateway.ask(&ask).code() == "requests_per_minute_exceeded");
+}
+
+#[test]
+fn a_deadline_ends_its_opening_and_not_what_is_open() {
+    let asked = AtomicU32::new(0);
+    let backend = Backend::run(move |peer| {
+        if peer.request().is_none() {
+            return;
+        }
+        if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            peer.await_close();
+            return;
+        }
+        peer.write(agreed(""));
+        while let Some(bytes) = peer.some() {
+            peer.write(&bytes);
+        }
+        peer.left();
+    });
+    let gateway = Setup::with_backend(&backend, "eject_errors = 1\neject_time = \"1h\"").start();
+    let mut client = gateway.client();
+    client.send(upgrade_with("/v1/realtime?model=m", "x-request-timeout: 50ms\r\n"));
+    assert_eq!(client.response().expect(504).code(), "deadline_exceeded");
+    // Nobody is blamed, and the connection serves on.
+    client.send(upgrade_with("/v1/realtime?model=m", "x-request-timeout: 25\r\n"));
+    assert_eq!(client.head().status, 101);
+    client.send("beyond");
+    assert_eq!(client.exactly(6), b"beyond");
 }
 
 #[test]

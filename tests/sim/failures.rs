@@ -9,7 +9,7 @@ use shards::breaker::State;
 
 use crate::backend::{Act, FaultProfile, When};
 use crate::client::PLAIN;
-use crate::house::Setup;
+use crate::house::{Setup, TenantLimits};
 use crate::laws::check_attempts;
 use crate::ledger::Outcome;
 use crate::prompt::LONG;
@@ -220,5 +220,40 @@ fn goodbyes_of_http2_backends_are_never_seen() {
     let scenario = Scenario { clients: 12, wishes: 12, prompts: 10, ..CROWD };
     each_seed(60, |world, _| {
         tell_of(world, Setup { ttl_ms: 50, ..setup.clone() }, scenario);
+    });
+}
+
+/// Ten thousand of them, over all seeds, each at a point of its own: reading, waiting in a queue, leading or following.
+#[test]
+fn permits_are_whole_after_clients_that_hang_up() {
+    each_seed(20, |world, seed| {
+        let setup = Setup {
+            tenants: 3,
+            turns: Some((6, 20)),
+            limits: TenantLimits::Wide,
+            cores: 1 + seed as usize % 3,
+            total_ms: 10_000,
+            log: false,
+            ..NODE
+        };
+        let mut story = Story::begin(world, setup, CROWD);
+        for _ in 0..25 {
+            let clients: Vec<_> = (0..20)
+                .map(|_| {
+                    let form = if between(0, 1) == 0 { WHOLE } else { STREAMED };
+                    story.invite(PLAIN, vec![prompt(between(0, 9), form)])
+                })
+                .collect();
+            for client in clients {
+                world.kill_after(client, between(0, 40));
+            }
+            world.run_ms(between(1, 60));
+        }
+        story.finish_clients();
+        story.calm();
+        story.fresh_requests();
+        // Every permit, place, lease and reservation has come back.
+        let outline = story.end();
+        assert!(outline.requests > 300 && outline.calls > 20, "{} requests, {} calls", outline.requests, outline.calls);
     });
 }

@@ -59,10 +59,63 @@ impl core::hash::Hasher for Identity {
 /// A table by limit.
 pub type ByLimit<T> = HashMap<LimitId, T, core::hash::BuildHasherDefault<Identity>>;
 
+/// So many parts of a table: a hundred thousand limits are walked through in steps of some hundred microseconds.
+pub const PARTS: usize = 32;
+
+/// A table by limit in parts, for one that is walked through a part at a time.
+#[derive(Debug)]
+pub struct InParts<T>([ByLimit<T>; PARTS]);
+
+impl<T> Default for InParts<T> {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| ByLimit::default()))
+    }
+}
+
+impl<T> InParts<T> {
+    const fn place(id: LimitId) -> usize {
+        // The tables' own hashes are of the other half.
+        (id.0 >> 32) as usize % PARTS
+    }
+
+    pub fn get(&self, id: LimitId) -> Option<&T> {
+        self.0[Self::place(id)].get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: LimitId) -> Option<&mut T> {
+        self.0[Self::place(id)].get_mut(&id)
+    }
+
+    pub fn get_or_insert_with(&mut self, id: LimitId, new: impl FnOnce() -> T) -> &mut T {
+        match self.0[Self::place(id)].entry(id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(new()),
+        }
+    }
+
+    /// The limits of one part, from 0 to [`PARTS`].
+    pub fn part(&mut self, place: usize) -> &mut ByLimit<T> {
+        &mut self.0[place % PARTS]
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flat_map(ByLimit::values)
+    }
+}
+
+impl<T> IntoIterator for InParts<T> {
+    type Item = (LimitId, T);
+    type IntoIter = core::iter::Flatten<core::array::IntoIter<ByLimit<T>, PARTS>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}
+
 /// The leases of one core.
 #[derive(Debug, Default)]
 pub struct Leases {
-    leases: ByLimit<Lease>,
+    leases: InParts<Lease>,
 }
 
 impl Leases {
@@ -122,17 +175,17 @@ impl Leases {
     /// The answer of a limit's home core.
     pub fn granted(&mut self, id: LimitId, grant: Grant, now: Now) {
         // One that came too late may find its lease forgotten; what is in it is still to be given back.
-        self.leases.entry(id).or_insert_with(|| Lease::new(grant.period, grant.limit)).granted(grant, now);
+        self.leases.get_or_insert_with(id, || Lease::new(grant.period, grant.limit)).granted(grant, now);
     }
 
     /// What to tell the home core of a limit along with a question.
     pub fn take_returned(&mut self, id: LimitId) -> Option<Returned> {
-        self.leases.get_mut(&id)?.take_returned()
+        self.leases.get_mut(id)?.take_returned()
     }
 
-    /// About once a second: what to tell the home cores. Forgets limits that nobody spends from.
-    pub fn sweep(&mut self, now: Now, mut tell: impl FnMut(LimitId, Period, Returned)) {
-        self.leases.retain(|id, lease| {
+    /// About once a second for each of [`PARTS`]: what to tell the home cores. Forgets limits that nobody spends from.
+    pub fn sweep(&mut self, part: usize, now: Now, mut tell: impl FnMut(LimitId, Period, Returned)) {
+        self.leases.part(part).retain(|id, lease| {
             lease.sweep(now);
             if let Some(returned) = lease.take_returned() {
                 tell(*id, lease.period(), returned);
@@ -141,21 +194,23 @@ impl Leases {
         });
     }
 
+    /// How many limits are in a part.
+    pub fn count(&self, part: usize) -> usize {
+        self.leases.0[part % PARTS].len()
+    }
+
     /// What is left of a limit, as far as this core knows.
     pub fn remaining(&self, id: LimitId, limit: u64) -> u64 {
-        self.leases.get(&id).map_or(limit, Lease::remaining).min(limit)
+        self.leases.get(id).map_or(limit, Lease::remaining).min(limit)
     }
 
     /// What this core holds of a limit.
     pub fn left(&self, id: LimitId) -> u64 {
-        self.leases.get(&id).map_or(0, Lease::left)
+        self.leases.get(id).map_or(0, Lease::left)
     }
 
     fn lease(&mut self, cost: &Cost) -> &mut Lease {
-        match self.leases.entry(cost.id) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Lease::new(cost.period, cost.limit)),
-        }
+        self.leases.get_or_insert_with(cost.id, || Lease::new(cost.period, cost.limit))
     }
 
     /// Panics if an invariant is violated. For tests and simulation.

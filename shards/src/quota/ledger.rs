@@ -114,8 +114,13 @@ impl Ledger {
         self.granted.iter().filter(|(at, _)| counts(*at)).fold(0, |sum, (_, amount)| sum.saturating_add(*amount))
     }
 
+    /// What was granted, by slot, for another process that keeps the ledger from now on.
+    pub fn counts(&self) -> impl Iterator<Item = (Slot, u64)> {
+        self.granted.iter().copied()
+    }
+
     /// Counts what was granted elsewhere.
-    pub(super) fn add(&mut self, slot: Slot, amount: u64) {
+    pub fn add(&mut self, slot: Slot, amount: u64) {
         match self.granted.binary_search_by_key(&slot, |(slot, _)| *slot) {
             Ok(place) => self.granted[place].1 = self.granted[place].1.saturating_add(amount),
             Err(_) if amount == 0 => {}

@@ -52,6 +52,38 @@ fn what_was_reserved_is_settled_or_free() {
     });
 }
 
+/// Another process goes on with what one has counted as if it had counted itself.
+#[test]
+fn a_ledger_that_passes_over_grants_what_it_would_have_granted() {
+    each_seed(40, |seed| {
+        let mut random = Random::new(seed);
+        let period = [Period::Minute, Period::Day][random.below(2) as usize];
+        let limit = 1 + random.below(300);
+        let (mut one, mut other) = (Ledger::new(period), None);
+        let mut now = Now { mono: Millis(200_000), unix_ms: 1_700_000_000_000 };
+        for step in 0..600 {
+            let passed_ms = random.below(2_000);
+            now = Now { mono: now.mono.after(passed_ms), unix_ms: now.unix_ms + passed_ms };
+            let ask = Ask { period, limit, need: random.below(5), want: random.below(10) };
+            let grant = one.grant(ask, 4, now);
+            let unspent =
+                if random.chance(30) { std::vec![(grant.slot, random.below(grant.amount + 1))] } else { Vec::new() };
+            let returned = Returned { unspent, overspent: if random.chance(5) { random.below(20) } else { 0 } };
+            one.settle(&returned, now);
+            if let Some(other) = &mut other {
+                assert_eq!(Ledger::grant(other, ask, 4, now), grant);
+                other.settle(&returned, now);
+            }
+            if step == 300 {
+                let mut next = Ledger::new(period);
+                one.counts().for_each(|(slot, amount)| next.add(slot, amount));
+                other = Some(next);
+            }
+        }
+        one.check();
+    });
+}
+
 /// Overuse is the only way beyond a limit, and by no more than what running requests use beyond what they reserved.
 #[test]
 fn beyond_the_limit_is_only_what_nobody_reserved() {
@@ -178,7 +210,9 @@ fn an_answer_that_comes_too_late_goes_back() {
     let grant = ledger.grant(asks[0].1, 1, at(500));
     let mut back = Vec::new();
     for second in 1..8 {
-        leases.sweep(at(second * 1_000), |_, _, returned| back.push(returned));
+        for part in 0..PARTS {
+            leases.sweep(part, at(second * 1_000), |_, _, returned| back.push(returned));
+        }
         if second == 4 {
             leases.granted(cost.id, grant, at(4_500));
         }
@@ -200,10 +234,10 @@ fn what_is_left_is_known_for_as_long_as_answers_take() {
     assert_eq!(leases.admit(&[cost], at(0), &mut taken, &mut asks), Admitted::Yes);
     for second in 0..30 {
         assert_eq!(leases.remaining(cost.id, 10), 9, "after {second} s");
-        leases.sweep(at(second * 1_000), |_, _, _| {});
+        (0..PARTS).for_each(|part| leases.sweep(part, at(second * 1_000), |_, _, _| {}));
     }
     // Nobody has to know it for ever.
-    leases.sweep(at(90_000), |_, _, _| {});
+    (0..PARTS).for_each(|part| leases.sweep(part, at(90_000), |_, _, _| {}));
     assert_eq!(leases.remaining(cost.id, 10), 10);
 }
 

@@ -53,6 +53,8 @@ pub enum Notice {
     },
     /// The access log was moved away.
     Reopen,
+    /// Another process keeps the ledgers of limits from now on.
+    GiveLimits,
     Drain,
     /// As `Drain`, when another process accepts on these addresses.
     HandOver {
@@ -77,6 +79,7 @@ enum Subject {
     SavePurges,
     Snapshot,
     Reopen,
+    GiveLimits,
     Drain,
     Halt,
     Stop,
@@ -94,6 +97,7 @@ impl Notice {
             Notice::Snapshot { .. } => Subject::Snapshot,
             Notice::SavePurges { .. } => Subject::SavePurges,
             Notice::Reopen => Subject::Reopen,
+            Notice::GiveLimits => Subject::GiveLimits,
             Notice::Drain | Notice::HandOver { .. } => Subject::Drain,
             Notice::Halt => Subject::Halt,
             Notice::Stop => Subject::Stop,
@@ -115,6 +119,7 @@ impl Notice {
             Notice::Snapshot { number } => Message::Snapshot { number: *number },
             Notice::SavePurges { number, table } => Message::SavePurges { number: *number, table: table.clone() },
             Notice::Reopen => Message::Reopen,
+            Notice::GiveLimits => Message::QuotaGive,
             Notice::Drain => Message::Drain,
             Notice::HandOver { kept, grace_ms } => Message::HandOver { kept: kept.clone(), grace_ms: *grace_ms },
             Notice::Halt => Message::Halt,

@@ -5,23 +5,29 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_peercred;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::{Connection, Message, Owner, Row, START_PATIENCE, Use, VERSION, store};
+use super::tie::{ledgers, running};
+use super::{Connection, Message, Owner, Row, START_PATIENCE, Tie, Use, VERSION, store};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::Listener;
 use crate::cores::listen::Listening;
 use crate::cores::notify;
+use crate::exchange::quota::Handed;
 use crate::net::tls::TicketSeed;
 
 /// How often the secret of the session tickets moves on, so that this copy of it gives away nothing of the past.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How long the cores may take to say what counts against limits: nobody accepts meanwhile. Of one that is slower, the successor
+/// knows nothing.
+const LEDGERS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// To whom the sockets belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,19 @@ pub struct Giver {
     phase: AtomicU8,
     kept: OnceLock<Kept>,
     given: Notify,
+    /// To the successor, while this process ends.
+    pub tie: Arc<Tie>,
+    /// For what counts against limits, if the successor takes it.
+    limits: Mutex<Option<Sender<Limits>>>,
+}
+
+/// What counts against limits.
+#[derive(Debug)]
+pub enum Limits {
+    /// Of one core.
+    Ledgers(Vec<Handed>),
+    /// How many requests may run here, by limit.
+    Running(Vec<(u64, u32)>),
 }
 
 impl Giver {
@@ -66,6 +85,20 @@ impl Giver {
     /// What a successor serves, once there is one.
     pub fn kept(&self) -> Option<&Kept> {
         self.kept.get()
+    }
+
+    /// Whether the successor takes what counts against limits.
+    pub fn takes_limits(&self) -> bool {
+        self.limits.lock().is_ok_and(|limits| limits.is_some())
+    }
+
+    /// Passes on what counts against limits.
+    pub fn hand(&self, limits: Limits) {
+        if let Ok(sender) = self.limits.lock()
+            && let Some(sender) = &*sender
+        {
+            let _ = sender.send(limits);
+        }
     }
 
     /// From now on no successor gets anything. False: one has everything already.
@@ -96,6 +129,7 @@ pub struct Parts {
     path: PathBuf,
     sockets: Vec<Given>,
     addresses: usize,
+    cores: usize,
     tickets: TicketSeed,
 }
 
@@ -147,7 +181,8 @@ impl Sockets<'_> {
         let own = Listen::Unix(path.to_owned());
         let descriptor = control.try_clone()?;
         sockets.push(Given { row: row(Use::Control, &own, &own, Owner::Gateway), address: None, descriptor });
-        Ok(Parts { control, path: path.to_owned(), sockets, addresses: self.bound.len(), tickets })
+        let (addresses, cores) = (self.bound.len(), self.listening.len());
+        Ok(Parts { control, path: path.to_owned(), sockets, addresses, cores, tickets })
     }
 }
 
@@ -192,7 +227,7 @@ impl Giver {
             _ => error.to_string(),
         };
         let peer = socket_peercred(&fd).map_err(|error| cannot(error.into()))?;
-        let connection = Connection::new(fd).map_err(cannot)?;
+        let connection = Arc::new(Connection::new(fd).map_err(cannot)?);
         let refuse = |why: &str| {
             let _ = connection.send(&Message::Refused { why: why.to_owned() }, None);
             Err(why.to_owned())
@@ -200,11 +235,11 @@ impl Giver {
         if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
             return refuse("another user's processes get no sockets");
         }
-        match connection.receive().map_err(cannot)?.0 {
-            Message::Ask { version: VERSION, .. } => {}
+        let takes_limits = match connection.receive().map_err(cannot)?.0 {
+            Message::Ask { version: VERSION, limits, .. } => limits,
             Message::Ask { .. } => return refuse("this process speaks another version of the protocol"),
             _ => return refuse("that was no question"),
-        }
+        };
         if !self.is_own() {
             return refuse("this process is stopping");
         }
@@ -217,6 +252,11 @@ impl Giver {
         let Message::Commit { kept } = connection.receive().map_err(cannot)?.0 else {
             return refuse("that was no answer");
         };
+        let (sender, handed) = channel();
+        if let Ok(mut limits) = self.limits.lock() {
+            *limits = takes_limits.then_some(sender);
+        }
+        self.tie.begin(&connection);
         if !self.give(parts.kept(&kept)) {
             return refuse("this process is stopping");
         }
@@ -224,11 +264,28 @@ impl Giver {
         // Before the successor says that it is ready: the service manager listens to the main process only.
         notify::succeeded_by(pid);
         info!("process {pid} has taken over");
+        // What each core has counted, and what runs.
+        let until = Instant::now() + LEDGERS_PATIENCE;
+        let awaited = if takes_limits { parts.cores + 1 } else { 0 };
+        for _ in 0..awaited {
+            let messages = match handed.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Limits::Ledgers(handed)) => ledgers(&handed),
+                Ok(Limits::Running(rows)) => vec![running(rows)],
+                Err(_) => {
+                    warn!("process {pid} does not know all that counts against limits: the cores took too long");
+                    break;
+                }
+            };
+            if messages.iter().try_for_each(|message| connection.send(message, None)).is_err() {
+                break;
+            }
+        }
         // Whether it hears that or not, it is the only one that accepts from now on.
-        connection.send(&Message::Done, None).map_err(cannot).or_else(|why| {
+        if let Err(why) = connection.send(&Message::Done, None).map_err(cannot) {
             warn!("process {pid} has taken over, and is not heard of any more: {why}");
-            Ok(())
-        })
+        }
+        self.tie.listen(Vec::new());
+        Ok(())
     }
 }
 

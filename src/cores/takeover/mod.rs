@@ -6,6 +6,7 @@ mod give; // the running process
 mod program; // the program file, when another one has its name
 mod store; // the service manager, between two processes
 mod take; // the new process
+mod tie; // limits, while both run
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -20,10 +21,12 @@ use rustix::net::{
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
-pub use self::give::{Giver, Sockets, is_stale};
+pub use self::give::{Giver, Limits, Sockets, is_stale};
 pub use self::program::{Program, Upgrade};
 pub use self::store::is_offered;
 pub use self::take::{Found, Inherited};
+pub use self::tie::{Clients, Elsewhere, Heard, Tie, leave_room};
+use self::tie::{LedgerRow, Said};
 use crate::config::snapshot::Server;
 
 /// Of what is spoken here. Later releases add fields and messages that earlier ones ignore.
@@ -89,6 +92,9 @@ enum Message {
     Ask {
         version: u32,
         program: String,
+        /// Whether it takes what counts against limits.
+        #[serde(default)]
+        limits: bool,
     },
     /// With the descriptor.
     Socket(Row),
@@ -101,8 +107,16 @@ enum Message {
     Commit {
         kept: Vec<usize>,
     },
+    /// What counts against limits, before `Done`.
+    Ledgers {
+        rows: Vec<LedgerRow>,
+    },
     /// They are yours.
     Done,
+    /// Either side, until the older one has ended.
+    Limits {
+        said: Said,
+    },
     Refused {
         why: String,
     },
@@ -111,6 +125,7 @@ enum Message {
 }
 
 /// One side of the conversation.
+#[derive(Debug)]
 struct Connection(OwnedFd);
 
 impl Connection {
@@ -127,6 +142,15 @@ impl Connection {
     }
 
     fn send(&self, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.send_with(message, descriptor, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends if there is room for it. Errors: there is none, or nobody listens.
+    fn offer(&self, message: &Message) -> io::Result<()> {
+        self.send_with(message, None, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    fn send_with(&self, message: &Message, descriptor: Option<BorrowedFd<'_>>, flags: SendFlags) -> io::Result<()> {
         let bytes = Zeroizing::new(serde_json::to_vec(message)?);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -134,7 +158,7 @@ impl Connection {
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        sendmsg(self.0.as_fd(), &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(self.0.as_fd(), &[IoSlice::new(&bytes)], &mut control, flags)?;
         Ok(())
     }
 

@@ -4,11 +4,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use std::sync::Arc;
+
 use socket2::{Domain, SockAddr, Socket, Type};
 use tracing::{info, warn};
 
-use super::{Connection, Message, Owner, Row, Use, VERSION, store};
+use super::{Connection, Message, Owner, Row, Said, Tie, Use, VERSION, store};
 use crate::config::snapshot::Listen;
+use crate::exchange::quota::Handed;
 use crate::net::tls::TicketSeed;
 
 /// The sockets of one address.
@@ -28,7 +31,15 @@ pub struct Inherited {
     sockets: Vec<(Row, Option<OwnedFd>)>,
     tickets: Option<TicketSeed>,
     /// Who has to be told.
-    predecessor: Option<Connection>,
+    predecessor: Option<Arc<Connection>>,
+}
+
+/// What counted against limits in the process before.
+#[derive(Default)]
+pub struct Taken {
+    pub ledgers: Vec<Handed>,
+    /// What was said besides.
+    said: Vec<Said>,
 }
 
 impl Inherited {
@@ -63,7 +74,7 @@ impl Inherited {
         }
         let connection = Connection::new(socket.into()).map_err(explain)?;
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        connection.send(&Message::Ask { version: VERSION, program }, None).map_err(explain)?;
+        connection.send(&Message::Ask { version: VERSION, program, limits: true }, None).map_err(explain)?;
         let mut inherited = Inherited::default();
         loop {
             match connection.receive().map_err(explain)? {
@@ -76,7 +87,7 @@ impl Inherited {
                 _ => {}
             }
         }
-        inherited.predecessor = Some(connection);
+        inherited.predecessor = Some(Arc::new(connection));
         Ok(inherited)
     }
 
@@ -108,16 +119,32 @@ impl Inherited {
     }
 
     /// Every thread is ready: the predecessor accepts no more. Errors: it goes on instead.
-    pub fn commit(&self) -> Result<(), String> {
-        let Some(predecessor) = &self.predecessor else { return Ok(()) };
+    pub fn commit(&self) -> Result<Taken, String> {
+        let mut taken = Taken::default();
+        let Some(predecessor) = &self.predecessor else { return Ok(taken) };
         let explain = |error: io::Error| format!("cannot take over: {error}");
         let used = self.sockets.iter().enumerate().filter(|(_, (_, descriptor))| descriptor.is_none());
         let kept = used.map(|(place, _)| place).collect();
         predecessor.send(&Message::Commit { kept }, None).map_err(explain)?;
-        match predecessor.receive().map_err(explain)?.0 {
-            Message::Done => Ok(()),
-            Message::Refused { why } => Err(explain(io::Error::other(why))),
-            _ => Err(explain(io::ErrorKind::InvalidData.into())),
+        loop {
+            match predecessor.receive().map_err(explain)?.0 {
+                Message::Done => return Ok(taken),
+                Message::Ledgers { rows } => taken.ledgers.extend(rows.into_iter().map(Handed::from)),
+                Message::Limits { said } => taken.said.push(said),
+                Message::Refused { why } => return Err(explain(io::Error::other(why))),
+                Message::Unknown => {}
+                _ => return Err(explain(io::ErrorKind::InvalidData.into())),
+            }
+        }
+    }
+
+    /// Hears of limits until the predecessor has ended.
+    pub fn tie(&self, tie: &Arc<Tie>, taken: Taken) {
+        if let Some(predecessor) = &self.predecessor {
+            tie.begin(predecessor);
+            if let Err(error) = tie.listen_apart(taken.said) {
+                warn!("limits of the process before are not heard of: no thread can be started: {error}");
+            }
         }
     }
 }

@@ -105,6 +105,13 @@ impl Flight {
         }
     }
 
+    /// Until when an answer that begins is of use to somebody. Of those on other cores it is not known.
+    pub fn wanted_until_ms(&self) -> u64 {
+        let state = self.state.borrow();
+        let until_ms = state.readers.iter().flatten().map(|place| place.until_ms.unwrap_or(u64::MAX));
+        if state.followers.is_empty() { until_ms.max().unwrap_or(u64::MAX) } else { u64::MAX }
+    }
+
     /// When everybody has left, `alarm` is tripped.
     pub fn set_alarm(&self, lane: Lane, alarm: Alarm) {
         self.state.borrow_mut().alarms[lane as usize] = Some(alarm);

@@ -52,6 +52,8 @@ pub(super) struct Place {
     pub(super) waker: Option<Waker>,
     pub(super) direct_writer: Option<DirectWriter>,
     pub(super) served: Served,
+    /// An answer that begins later is of no use to it; none: it waits.
+    pub(super) until_ms: Option<u64>,
 }
 
 /// Where a flight writes what comes for a reader that waits, so that the reader's task need not run for it.

@@ -61,6 +61,13 @@ impl Subscriber {
         &self.flight
     }
 
+    /// Until when an answer has to have begun to be of use; none: that does not matter.
+    pub fn wants_until(&mut self, until_ms: Option<u64>) {
+        if let Some(place) = &mut self.flight.state.borrow_mut().readers[self.place] {
+            place.until_ms = until_ms;
+        }
+    }
+
     /// Takes aboard the task that reads the backend: it goes on while this reader waits for its turn.
     pub fn fly(&mut self, call: InlineTask) {
         self.inline_call = Some(call);

@@ -37,6 +37,8 @@ const PATIENCE: u64 = 10;
 const SILENT_MS: u64 = 200;
 /// How often a client that has ended its direction is asked whether it still reads: its close cannot be seen.
 const PROBE_MS: u64 = 1000;
+/// When the time of a request is over, the call that it made says how, within so long: a tick of the watch.
+const LAST_WORD_MS: u64 = 100;
 /// Most bytes taken from the log at once, so that one reader's catching up is not one huge write.
 const STEP_BYTES: usize = 256 << 10;
 
@@ -137,6 +139,12 @@ async fn read(
         // A whole answer says nothing before its end: silence is no stall.
         follow_ms = follow_ms.max(answer_ms);
     }
+    // An answer that begins later is none.
+    let due_ms = match (record.deadline_ms, role) {
+        (None, _) => u64::MAX,
+        (Some(at_ms), Role::Follower(..)) => at_ms,
+        (Some(at_ms), Role::Own) => at_ms.saturating_add(LAST_WORD_MS),
+    };
     let mut writer = Writer {
         form: None,
         is_events: false,
@@ -169,6 +177,7 @@ async fn read(
                     (false, Role::Follower(..)) => keep_alive_ms.min(alive_ms.saturating_add(follow_ms)),
                     _ => keep_alive_ms,
                 };
+                let wake_ms = if writer.has_begun() { wake_ms } else { wake_ms.min(due_ms) };
                 let probe_ms = writer.probed_ms.map_or(u64::MAX, |probed_ms| probed_ms + PROBE_MS);
                 client.socket.watch().wake_at(wake_ms.min(probe_ms));
                 client.lend(core);
@@ -285,6 +294,10 @@ async fn read(
                 let _ = flush(core, client, subscriber).await;
                 return Reader::cut(Failure::Draining);
             }
+            SubscriberEvent::Interrupt(Interrupt::Deadline) if !writer.has_begun() && now_ms() >= due_ms => {
+                client.output.clear();
+                return Reader::Event(Event::Failed(Box::new(Failure::DeadlineExceeded), Worth::Nothing));
+            }
             SubscriberEvent::Interrupt(Interrupt::Deadline)
                 if writer.probed_ms.is_some_and(|at| now_ms() >= at + PROBE_MS) =>
             {
@@ -351,6 +364,11 @@ fn longest_answer_ms(core: &Generation, record: &RequestRecord) -> u64 {
 }
 
 impl Writer {
+    /// Whether the client gets this answer: one that is converted is not its before it is complete.
+    const fn has_begun(&self) -> bool {
+        self.form.is_some() && !self.deferred
+    }
+
     fn unguard(&mut self, client: &ClientConnection<'_>) {
         if self.guarded {
             self.guarded = false;

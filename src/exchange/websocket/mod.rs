@@ -15,6 +15,7 @@ use shards::Fault;
 
 use self::flow::{Broken, Flow};
 use self::open::{Agreed, Opened};
+use super::call::overdue;
 use super::client::ClientConnection;
 use super::generation::Generation;
 use super::record::RequestRecord;
@@ -23,12 +24,14 @@ use super::upstream_request::UpstreamRequest;
 use crate::error::Failure;
 use crate::limits::WEBSOCKET_ENDING_MS;
 use crate::net::watch::{Interrupt, Watch};
-use crate::net::{Duplex, now_ms};
+use crate::net::{Duplex, now_ms, within};
 use crate::upstream::lease::Carrier;
 use crate::wire::websocket::{CloseCode, close};
 
 /// How long a client is waited for by name only: a drain that ends wakes it before.
 const LOOK_MS: u64 = 60_000;
+/// Without a deadline of the client's: time-outs of backends are a day at most.
+const NO_DEADLINE_MS: u64 = 2 * 24 * 60 * 60 * 1000;
 
 /// Opens a WebSocket for the client and relays it to its end. Errors: before it was open, for the client to be told; later, for
 /// the record.
@@ -42,9 +45,10 @@ pub async fn serve(
     // Answers to earlier requests do not wait for its backend.
     client.flush(timeout_ms).await.map_err(|_| Failure::ClientGone)?;
     client.socket.watch().guard();
-    let opened = unless_gone(core, client.socket.watch(), open::open(core, upstream, record)).await;
+    let opening = within(open::open(core, upstream, record), left_ms(upstream));
+    let opened = unless_gone(core, client.socket.watch(), opening).await;
     client.socket.watch().unguard();
-    let agreed = match opened?? {
+    let agreed = match opened?.unwrap_or_else(|| Err(overdue(core, upstream)))? {
         Opened::Agreed(agreed) => agreed,
         // In HTTP/2 it would say that there is a WebSocket.
         Opened::Answered(passed, ..) if client.socket.is_stream() && passed.status < 300 => {
@@ -104,6 +108,11 @@ pub async fn serve(
             Err(failure)
         }
     }
+}
+
+/// How long the client waits for it to be open: by default longer than the backend's time-outs.
+fn left_ms(upstream: &UpstreamRequest) -> u64 {
+    upstream.deadline_ms.map_or(NO_DEADLINE_MS, |at_ms| at_ms.saturating_sub(now_ms()))
 }
 
 /// Who answered.

@@ -282,6 +282,7 @@ async fn ask(
     let leased = Box::pin(lease::own_connection(&core.upstreams, plan, deadlines)).await;
     upstream.connected_since(asked_us);
     let mut lease = leased?;
+    upstream.was_sent.set(true);
     let mut output = core.memory.buffers.take();
     send::write_upgrade(core, upstream, plan, &mut output);
     let Carrier::Http1(socket) = lease.carrier() else { return Err(Fault::Closed) };

@@ -64,3 +64,28 @@ gatewayTest("a stream that breaks ends with an error", async () => {
   await assert.rejects(read, (error) => error instanceof OpenAI.APIError && error.code === "backend_truncated");
   assert.deepEqual(finishes, []);
 });
+
+gatewayTest("a limit is waited for as long as the gateway says", async (context) => {
+  const key = { apiKey: process.env.RINGWAY_KEY_MINUTE };
+  const first = await recorded(key).chat.completions.create({ model: "steady", messages: user(newTag()) }).asResponse();
+  const told = (name) => first.headers.get(`x-ratelimit-${name}-requests`);
+  assert.deepEqual(["limit", "remaining", "reset"].map(told), ["1", "0", "1m2s"]);
+  const [answers, waits, wait] = [[], [], globalThis.setTimeout];
+  // The SDK's pauses are noted, and over at once; its time-outs stay what they are.
+  context.mock.method(globalThis, "setTimeout", (then, ms, ...rest) => {
+    const isPause = answers.includes(ms);
+    if (isPause) waits.push(ms);
+    return wait(then, isPause ? 0 : ms, ...rest);
+  });
+  const noting = async (...request) => {
+    const answer = await fetch(...request);
+    answers.push(Number(answer.headers.get("retry-after-ms")));
+    return answer;
+  };
+  const asked = recorded({ ...key, maxRetries: 2, fetch: noting }).chat.completions.create({ model: "steady", messages: user(newTag()) });
+  await assert.rejects(asked, (error) => error instanceof OpenAI.RateLimitError && error.code === "requests_per_minute_exceeded");
+  // After each answer but the last.
+  assert.equal(answers.length, 3);
+  assert.deepEqual(waits, answers.slice(0, 2));
+  assert.ok(waits.every((ms) => ms > 0 && ms <= 60_000));
+});

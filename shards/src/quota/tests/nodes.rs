@@ -163,7 +163,9 @@ impl World {
                 }
                 if self.ms % 1000 == core as u64 * 7 % 1000 {
                     let mut told = Vec::new();
-                    self.nodes[node].cores[core].sweep(now, |_, _, returned| told.push(returned));
+                    for part in 0..PARTS {
+                        self.nodes[node].cores[core].sweep(part, now, |_, _, returned| told.push(returned));
+                    }
                     told.into_iter().for_each(|returned| self.send(node, 0, Message::Settle(returned)));
                 }
             }

@@ -148,7 +148,9 @@ impl World {
             // Each core has its own time for this.
             if self.ms % 1000 == core as u64 * 7 % 1000 {
                 let mut told = Vec::new();
-                self.cores[core].sweep(now, |id, period, returned| told.push((id, period, returned)));
+                for part in 0..PARTS {
+                    self.cores[core].sweep(part, now, |id, period, returned| told.push((id, period, returned)));
+                }
                 for (id, period, returned) in told {
                     self.send(self.home(id), Message::Settle(id, period, returned));
                 }

@@ -1,0 +1,344 @@
+//! Limits while two processes run, until the older one has ended. At the take-over the ledgers pass over; from then on the older
+//! one's cores ask the successor's for what they need, and give back to it, as its own do. What runs in the older one counts in
+//! the successor. Sends without waiting: what is lost is asked for again, or counts as spent.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+use shards::quota::{Ask, Grant, LimitId, Period, Returned, Slot};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{Connection, Message};
+use crate::config::snapshot::{Concurrent, Snapshot};
+use crate::exchange::quota::{EARLIER_S, Handed};
+use crate::net::clock_start_s;
+
+/// Counts in one message: JSON of 20 KiB.
+const COUNTS_A_MESSAGE: usize = 500;
+/// The part of what does not run that a process that ends keeps, as long as clients may still come to it.
+const KEPT_PART: u32 = 8;
+
+/// How a period is spelled between processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    Minute,
+    Day,
+    Week,
+    Month,
+}
+
+/// One ledger. Seconds are those of the machine's monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    id: u64,
+    over: Over,
+    counts: Vec<(i64, u64)>,
+}
+
+/// What one process says to the other after the take-over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub enum Said {
+    /// A core of the older one wants some of a limit.
+    Ask { core: u16, id: u64, over: Over, limit: u64, need: u64, want: u64 },
+    /// The answer.
+    Grant { core: u16, id: u64, over: Over, limit: u64, slot: i64, amount: u64, free: u64, short: Option<(u64, u64)> },
+    /// A core of the older one gives back.
+    Settle { id: u64, over: Over, unspent: Vec<(i64, u64)>, overspent: u64 },
+    /// How many requests the older one runs, or may run at most, by limit. Those that are not here: none.
+    Running { rows: Vec<(u64, u32)> },
+}
+
+/// The same for the cores of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Ask {
+        core: u16,
+        limit: LimitId,
+        ask: Ask,
+    },
+    Grant {
+        core: u16,
+        limit: LimitId,
+        grant: Grant,
+    },
+    Settle {
+        limit: LimitId,
+        period: Period,
+        returned: Returned,
+    },
+    Running(Vec<(u64, u32)>),
+    /// The other process has ended.
+    Gone,
+}
+
+/// The other end is the successor, or the process before.
+#[derive(Debug)]
+pub struct Tie {
+    connection: OnceLock<Arc<Connection>>,
+    is_open: AtomicBool,
+    tell: UnboundedSender<Heard>,
+    heard: Mutex<Option<UnboundedReceiver<Heard>>>,
+}
+
+impl Default for Tie {
+    fn default() -> Tie {
+        let (tell, heard) = unbounded_channel();
+        Tie { connection: OnceLock::new(), is_open: AtomicBool::new(false), tell, heard: Mutex::new(Some(heard)) }
+    }
+}
+
+impl Tie {
+    /// Sends from now on.
+    pub(super) fn begin(&self, connection: &Arc<Connection>) {
+        self.is_open.store(self.connection.set(connection.clone()).is_ok(), Ordering::Release);
+    }
+
+    /// Receives until the other process has ended; `early` came before. Blocking.
+    pub(super) fn listen(&self, early: Vec<Said>) {
+        early.into_iter().for_each(|said| self.hear(said));
+        while let Some(connection) = self.connection.get() {
+            match connection.receive() {
+                Ok((Message::Limits { said }, _)) => self.hear(said),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(_) => break,
+            }
+        }
+        self.is_open.store(false, Ordering::Release);
+        let _ = self.tell.send(Heard::Gone);
+    }
+
+    /// Has a thread receive. Errors: none can be started, and what the other process runs counts as long as this one lives.
+    pub(super) fn listen_apart(self: &Arc<Tie>, early: Vec<Said>) -> io::Result<()> {
+        let own = self.clone();
+        thread::Builder::new().name("ringway-tie".to_owned()).spawn(move || own.listen(early)).map(drop)
+    }
+
+    fn hear(&self, said: Said) {
+        let _ = self.tell.send(said.into());
+    }
+
+    /// What is received, for the one who asks first.
+    pub fn heard(&self) -> Option<UnboundedReceiver<Heard>> {
+        self.heard.lock().ok()?.take()
+    }
+
+    /// Whether somebody listens.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    /// Tells the other process, unless it is too slow to hear it.
+    pub fn tell(&self, heard: Heard) {
+        if let (Some(connection), Some(said)) = (self.connection.get().filter(|_| self.is_open()), said(heard)) {
+            let _ = connection.offer(&Message::Limits { said });
+        }
+    }
+}
+
+/// The message that says what runs.
+pub(super) fn running(rows: Vec<(u64, u32)>) -> Message {
+    Message::Limits { said: Said::Running { rows } }
+}
+
+/// The messages that have all these ledgers.
+pub(super) fn ledgers(handed: &[Handed]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let (mut rows, mut count) = (Vec::new(), 0);
+    for Handed { id, period, counts } in handed {
+        let over = Over::from(*period);
+        count += counts.len() + 2;
+        rows.push(LedgerRow {
+            id: id.0,
+            over,
+            counts: counts.iter().map(|(slot, amount)| (over.abroad(*slot), *amount)).collect(),
+        });
+        if count >= COUNTS_A_MESSAGE {
+            messages.push(Message::Ledgers { rows: std::mem::take(&mut rows) });
+            count = 0;
+        }
+    }
+    if !rows.is_empty() {
+        messages.push(Message::Ledgers { rows });
+    }
+    messages
+}
+
+impl From<LedgerRow> for Handed {
+    fn from(row: LedgerRow) -> Handed {
+        let counts = row.counts.into_iter().map(|(slot, amount)| (row.over.at_home(slot), amount));
+        Handed { id: LimitId(row.id), period: row.over.into(), counts: counts.collect() }
+    }
+}
+
+fn said(heard: Heard) -> Option<Said> {
+    Some(match heard {
+        Heard::Ask { core, limit, ask: Ask { period, limit: most, need, want } } => {
+            Said::Ask { core, id: limit.0, over: period.into(), limit: most, need, want }
+        }
+        Heard::Grant { core, limit, grant } => {
+            let Grant { period, limit: most, slot, amount, free, short } = grant;
+            let over = Over::from(period);
+            Said::Grant { core, id: limit.0, over, limit: most, slot: over.abroad(slot), amount, free, short }
+        }
+        Heard::Settle { limit, period, returned } => {
+            let over = Over::from(period);
+            let unspent = returned.unspent.iter().map(|(slot, amount)| (over.abroad(*slot), *amount)).collect();
+            Said::Settle { id: limit.0, over, unspent, overspent: returned.overspent }
+        }
+        Heard::Running(rows) => Said::Running { rows },
+        Heard::Gone => return None,
+    })
+}
+
+impl From<Said> for Heard {
+    fn from(said: Said) -> Heard {
+        match said {
+            Said::Ask { core, id, over, limit, need, want } => {
+                Heard::Ask { core, limit: LimitId(id), ask: Ask { period: over.into(), limit, need, want } }
+            }
+            Said::Grant { core, id, over, limit, slot, amount, free, short } => {
+                let grant = Grant { period: over.into(), limit, slot: over.at_home(slot), amount, free, short };
+                Heard::Grant { core, limit: LimitId(id), grant }
+            }
+            Said::Settle { id, over, unspent, overspent } => {
+                let unspent = unspent.into_iter().map(|(slot, amount)| (over.at_home(slot), amount)).collect();
+                Heard::Settle { limit: LimitId(id), period: over.into(), returned: Returned { unspent, overspent } }
+            }
+            Said::Running { rows } => Heard::Running(rows),
+        }
+    }
+}
+
+impl Over {
+    /// A slot of this process's clock as the other process has it. Periods of the calendar are the same everywhere.
+    fn abroad(self, slot: Slot) -> i64 {
+        let slot = i64::try_from(slot).unwrap_or(i64::MAX);
+        if self == Over::Minute { slot.saturating_add(begin_s()) } else { slot }
+    }
+
+    fn at_home(self, slot: i64) -> Slot {
+        let slot = if self == Over::Minute { slot.saturating_sub(begin_s()) } else { slot };
+        u64::try_from(slot).unwrap_or(0)
+    }
+}
+
+/// Where seconds of limits begin in this process.
+fn begin_s() -> i64 {
+    clock_start_s() - EARLIER_S as i64
+}
+
+impl From<Period> for Over {
+    fn from(period: Period) -> Over {
+        match period {
+            Period::Minute => Over::Minute,
+            Period::Day => Over::Day,
+            Period::Week => Over::Week,
+            Period::Month => Over::Month,
+        }
+    }
+}
+
+impl From<Over> for Period {
+    fn from(over: Over) -> Period {
+        match over {
+            Over::Minute => Period::Minute,
+            Over::Day => Period::Day,
+            Over::Week => Period::Week,
+            Over::Month => Period::Month,
+        }
+    }
+}
+
+/// Whether clients may still come to a process that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    MayCome,
+    Known,
+}
+
+/// Leaves the successor all room for requests but that of those that run here, and some for those that may come: how many may run
+/// here, by limit.
+pub fn leave_room(snapshot: &Snapshot, clients: Clients) -> Vec<(u64, u32)> {
+    let part = |most: u32| if clients == Clients::MayCome { most / KEPT_PART } else { 0 };
+    let left = snapshot.concurrent_limits().map(|limit| (limit.id, limit.leave_room(part(limit.most))));
+    left.filter(|(_, may_run)| *may_run > 0).collect()
+}
+
+/// What runs in the process before counts here. Owned by the background core, which goes on with what was known before.
+#[derive(Default)]
+pub struct Elsewhere {
+    limits: Option<HashMap<u64, Concurrent>>,
+    counted: Vec<u64>,
+}
+
+impl Elsewhere {
+    pub fn count(&mut self, snapshot: &Snapshot, rows: &[(u64, u32)]) {
+        // Later generations have the same counts.
+        let limits = self
+            .limits
+            .get_or_insert_with(|| snapshot.concurrent_limits().map(|limit| (limit.id, limit.shared())).collect());
+        for id in std::mem::take(&mut self.counted) {
+            if let Some(limit) = limits.get(&id).filter(|_| !rows.iter().any(|row| row.0 == id)) {
+                limit.count_elsewhere(0);
+            }
+        }
+        for (id, running) in rows {
+            if let Some(limit) = limits.get(id) {
+                limit.count_elsewhere(*running);
+                self.counted.push(*id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_heard() {
+        let limit = LimitId(u64::MAX);
+        let returned = Returned { unspent: vec![(EARLIER_S + 3, 4)], overspent: 5 };
+        for heard in [
+            Heard::Ask { core: 3, limit, ask: Ask { period: Period::Minute, limit: u64::MAX, need: 1, want: 2 } },
+            Heard::Grant {
+                core: 0,
+                limit,
+                grant: Grant { period: Period::Minute, limit: 9, slot: 7, amount: 1, free: 0, short: Some((1, 2)) },
+            },
+            Heard::Settle { limit, period: Period::Month, returned },
+            Heard::Running(vec![(1, 2), (u64::MAX, u32::MAX)]),
+        ] {
+            let said = serde_json::to_vec(&Message::Limits { said: said(heard.clone()).unwrap() }).unwrap();
+            let Ok(Message::Limits { said }) = serde_json::from_slice(&said) else { panic!("another message") };
+            assert_eq!(Heard::from(said), heard);
+        }
+    }
+
+    #[test]
+    fn ledgers_pass_in_messages_of_some_size() {
+        let handed: Vec<Handed> = (0..2_000)
+            .map(|id| Handed {
+                id: LimitId(u64::MAX - id),
+                period: [Period::Minute, Period::Day][id as usize % 2],
+                counts: (0..id % 64).map(|slot| (slot + 40, u64::MAX - slot)).collect(),
+            })
+            .collect();
+        let messages = ledgers(&handed);
+        let mut heard = Vec::new();
+        for message in &messages {
+            let bytes = serde_json::to_vec(message).unwrap();
+            assert!(bytes.len() < super::super::MESSAGE_BYTES, "{}", bytes.len());
+            let Ok(Message::Ledgers { rows }) = serde_json::from_slice(&bytes) else { panic!("another message") };
+            heard.extend(rows.into_iter().map(Handed::from));
+        }
+        assert_eq!(heard, handed);
+    }
+}
