@@ -57,13 +57,15 @@ fn the_access_log_is_appended_to_wherever_its_end_is() {
     eventually("a line behind the truncation", || lines("access.log").ends_with('\n'));
     assert!(lines("access.log").starts_with('{'), "no gap in front");
     assert!(lines("access.log").len() as u64 <= length + 10);
+    gateway.ask(HEALTH).expect(200);
+    eventually("a second line behind it", || lines("access.log").lines().count() == 2);
 
     fs::rename(&path, gateway.file("access.log.1")).unwrap();
     gateway.signal(Signal::USR1);
     eventually("the file is there again", || path.exists());
     gateway.ask(HEALTH).expect(200);
     eventually("a line in the new file", || lines("access.log").ends_with('\n'));
-    assert_eq!((lines("access.log.1").lines().count(), lines("access.log").lines().count()), (1, 1));
+    assert_eq!((lines("access.log.1").lines().count(), lines("access.log").lines().count()), (2, 1));
 }
 
 #[test]
