@@ -29,6 +29,9 @@ mod pool;
 mod queue;
 mod streams;
 
+// Which core serves a connection.
+pub mod rebalance;
+
 // How much a tenant may spend.
 pub mod quota;
 

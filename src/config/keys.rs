@@ -151,7 +151,7 @@ pub struct Key {
 }
 
 use Absent::{Default, Optional, Required};
-use Table::{Admin, Backend, Listener, Model, Server, Target};
+use Table::{Backend, Listener, Model, Server, Target};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -291,17 +291,6 @@ const ROWS: &[Key] = &[
         doc: "Directory for what outlives a restart. Without it, the one that systemd provides (StateDirectory=); without \
               that, nothing is kept.",
         example: r#""/var/lib/ringway""# },
-
-    // ---- [admin]
-    Key { table: Admin, name: "listen", kind: Kind::ListenOrOff, absent: Default(r#""127.0.0.1:9901""#),
-        doc: "Address of the admin listener: one IP address and port, unix:/path for a socket that only this user can \
-              open, or \"off\". It serves /metrics, /livez, /readyz, /v1/status, /v1/config, /v1/purge and /v1/drain. If this key \
-              is absent and the port is taken, Ringway warns and runs without an admin listener.",
-        example: r#""unix:/run/ringway/admin.sock""# },
-    Key { table: Admin, name: "token", kind: Kind::Secret, absent: Optional,
-        doc: "Bearer token that every path there except /livez, /readyz and /healthz requires. Required unless the \
-              address is loopback or a Unix socket.",
-        example: r#""${ADMIN_TOKEN}""# },
 
     // ---- [[listener]]
     Key { table: Listener, name: "address", kind: Kind::Address, absent: Required,

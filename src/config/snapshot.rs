@@ -22,7 +22,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
-pub use self::cores::{CoreChoice, Cores, Steering};
+pub use self::cores::{CoreChoice, Cores, Rebalance, Steering};
 pub use self::credential_field::CredentialField;
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::model::{Balance, BalanceWord, Model};

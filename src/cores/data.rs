@@ -33,7 +33,7 @@ use crate::net::watch::Idle;
 use crate::net::{
     Cancel, EventFdReader, Listener, Socket, now_ms, shutdown_both, sleep_ms, sleep_us, spawn, spawn_lasting, watch,
 };
-use crate::serve::{Acceptors, Shared, connection, peers::Peers};
+use crate::serve::{Acceptors, Shared, connection, moves, peers::Peers};
 use crate::upstream::connect::warm;
 use crate::upstream::node::NodeGeneration;
 
@@ -148,6 +148,10 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
     let ticking = current.clone();
     spawn_lasting(&core.panics, move || tick(ticking.clone()));
     spawn_lasting(&core.panics, move || show_progress(beat.clone()));
+    if count > 1 {
+        let balancing = current.clone();
+        spawn_lasting(&core.panics, move || moves::balance(balancing.clone()));
+    }
     ready(Ok(()));
     let mut reader = EventFdReader::default();
     'mail: loop {
@@ -185,6 +189,8 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                     });
                 }
                 Message::Stop => break 'mail,
+                Message::Connection(moved) => moves::take(&current, moved),
+                Message::ConnectionTaken => moves::taken(&core),
                 message => core.panics.guard(|| deliver(&current, message)),
             }
         }

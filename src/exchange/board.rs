@@ -2,9 +2,10 @@
 //! core writes.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use shards::CoreId;
+use shards::rebalance::CoreLoad;
 
 use super::epochs::Epochs;
 use super::purges::Purges;
@@ -19,6 +20,8 @@ pub struct Board {
     request_bytes: Vec<Apart>,
     counters: Vec<Arc<Counters>>,
     snapshots: Arc<Snapshots>,
+    /// What each core has done lately.
+    loads: Vec<Apart>,
 }
 
 /// On a cache line of its own.
@@ -34,6 +37,7 @@ impl Board {
             request_bytes: (0..cores).map(|_| Apart::default()).collect(),
             counters: (0..cores).map(|_| Arc::new(Counters::new(Endpoint::ALL.len()))).collect(),
             snapshots: Arc::default(),
+            loads: (0..cores).map(|_| Apart::default()).collect(),
         }
     }
 
@@ -50,6 +54,16 @@ impl Board {
     /// Bytes that a core's requests take; `memory` writes and reads it.
     pub fn request_bytes(&self, core: usize) -> &AtomicU64 {
         &self.request_bytes[core].0
+    }
+
+    /// What a core did in its last interval; `balance` writes and reads it.
+    pub fn load(&self, core: usize) -> CoreLoad {
+        let packed = self.loads[core].0.load(Ordering::Relaxed);
+        CoreLoad { busy_permille: (packed >> 16) as u16, active: packed as u16 }
+    }
+
+    pub fn publish_load(&self, core: usize, load: CoreLoad) {
+        self.loads[core].0.store(u64::from(load.busy_permille) << 16 | u64::from(load.active), Ordering::Relaxed);
     }
 
     /// The numbers of a core.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::balance::Seen;
 use super::core::Core;
 use super::generation::Generation;
 use super::memory::Reserved;
@@ -15,6 +16,9 @@ use super::pace::Pace;
 use crate::net::watch::Wait;
 use crate::net::{Cancel, Transport, now_ms};
 use crate::wire::http1::{Framing, Persistence, RequestHead};
+
+/// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
+const LINGER_MS: u64 = 1000;
 
 /// Room a read must find, so that an ordinary request comes in one piece.
 pub const READ_ROOM_BYTES: usize = 4 << 10;
@@ -43,6 +47,8 @@ pub struct ClientConnection<'a> {
     pub memory: Reserved,
     /// The client was seen to have ended its direction, which it says once.
     pub half_closed: bool,
+    /// When it last counted as active.
+    pub seen: Seen,
     cancel: Rc<RefCell<Cancel>>,
     timeout_write_ms: u64,
     /// How the client takes the answer in hand.
@@ -71,6 +77,7 @@ impl<'a> ClientConnection<'a> {
             head: RequestHead::default(),
             memory: Reserved::nothing(&core.memory.requests),
             half_closed: false,
+            seen: Seen::default(),
             cancel,
             timeout_write_ms: core.snapshot.server.timeout_write_ms,
             pace: Pace::new(core.snapshot.server.timeout_write_ms, core.snapshot.server.rate_min_bytes),
@@ -160,6 +167,11 @@ impl<'a> ClientConnection<'a> {
         Ok(if result? == 0 { Filled::End } else { Filled::Some })
     }
 
+    /// Whether another core could go on from here: nothing of a request has come, and nothing of an answer is left.
+    pub fn may_move(&self) -> bool {
+        !self.socket.is_stream() && self.pending().is_empty() && self.output.is_empty() && !self.half_closed
+    }
+
     /// An answer begins: how slowly the client took the one before is not held against it.
     pub fn begin_answer(&mut self) {
         self.pace.restart();
@@ -206,6 +218,31 @@ impl<'a> ClientConnection<'a> {
             self.socket.make_close_unclean(); // as in `flush`
         }
         result
+    }
+
+    /// Sends what is left, ends our direction, and reads on for a little: closing at once would reset the connection, and
+    /// the client might lose the answer that tells it why (RFC 9112 9.6).
+    pub async fn linger(&mut self, core: &Generation) {
+        let timeout_ms = core.snapshot.server.timeout_write_ms;
+        // Of a body that was too large or too slow there may be much here.
+        core.memory.buffers.give(std::mem::take(&mut self.input));
+        self.at = 0;
+        if self.flush(timeout_ms).await.is_err() || self.settle(timeout_ms).await.is_err() {
+            return;
+        }
+        if self.socket.finish_writing().await.is_err() {
+            return;
+        }
+        let deadline_ms = now_ms() + LINGER_MS;
+        let mut read = 0;
+        while read as u64 <= core.snapshot.server.body_max_bytes {
+            self.input.clear();
+            self.at = 0;
+            match self.fill(core, deadline_ms, Wait::ForRest).await {
+                Ok(Filled::Some) => read += self.input.len(),
+                Ok(Filled::End | Filled::Quiet) | Err(_) => return,
+            }
+        }
     }
 
     /// Gives the buffers back in which there is nothing, before a wait: thousands of connections that wait need none, and

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use shards::{Cache, CoreId, Fingerprint, Shard};
 
+use super::balance::Balance;
 use super::board::Board;
 use super::buffers::{BUFFERS_A_NODE, Buffers, Spare};
 use super::entry::Entry;
@@ -58,6 +59,8 @@ pub struct Core {
     pub log: RefCell<LogBuffer>,
     /// Spans of recorded traces.
     spans: RefCell<SpanBuffer>,
+    /// Which of its connections go to other cores.
+    pub balance: Balance,
     /// The drain's deadline has passed.
     pub halting: Cell<bool>,
 }
@@ -221,6 +224,7 @@ impl Core {
             usage: RefCell::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.log.access)),
             spans: RefCell::default(),
+            balance: Balance::new(id, board.clone()),
             halting: Cell::new(false),
             handle: Rc::new(CoreHandle {
                 id,

@@ -132,6 +132,8 @@ pub fn deliver(current: &Current, message: Message) {
         Message::LogBuffer { lines, lost } => core.log.borrow_mut().written(lines, lost),
         Message::Log { .. }
         | Message::Spans(_)
+        | Message::Connection(_)
+        | Message::ConnectionTaken
         | Message::Drain
         | Message::HandOver { .. }
         | Message::Halt

@@ -11,6 +11,7 @@ use super::answer::{AnswerHead, End};
 use super::entry::{Acceptable, Entry};
 use super::epochs::Epoch;
 use super::kept::{Kept, Slice, TakenBack};
+use super::moved::MovedConnection;
 use super::quota::Handed;
 use super::tags::Tags;
 use crate::net::channel::{Class, Payload};
@@ -116,6 +117,10 @@ pub enum Message {
     SavePurges { number: u64, table: Arc<[u8]> },
     /// The answer: purges up to this number outlive the process, or why not.
     PurgesSaved { number: u64, result: Result<(), String> },
+    /// To a core that has less to do: serve this connection. From one that drains: I do not.
+    Connection(Box<MovedConnection>),
+    /// The answer: it counts as this core's.
+    ConnectionTaken,
     /// Background core to data cores: something was purged; drop it.
     Purged,
     /// Background core to data cores: accept nothing more, finish what runs.
@@ -150,6 +155,7 @@ impl Payload for Message {
             Message::QuotaGive | Message::QuotaHanded { .. } | Message::QuotaGrantBefore { .. } => Class::Control,
             Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => Class::Control,
             Message::Reopen | Message::Purged => Class::Control,
+            Message::Connection(_) | Message::ConnectionTaken => Class::Control,
             Message::Snapshot { .. } | Message::SnapshotAsk { .. } | Message::SnapshotEnded { .. } => Class::Control,
             Message::TakenBack { .. } | Message::SavePurges { .. } | Message::PurgesSaved { .. } => Class::Control,
             Message::SnapshotSlice { .. } | Message::TakeBack { .. } => Class::Request,
@@ -165,6 +171,7 @@ impl Payload for Message {
             Message::Lead { stale, .. } | Message::Alone { stale, .. } => entry(stale),
             Message::Settle { kept, .. } => entry(kept),
             Message::Feed { bytes, .. } => bytes.len() as u64,
+            Message::Connection(moved) => moved.transport.bytes(),
             Message::Log { lines, .. } | Message::LogBuffer { lines, .. } => lines.capacity() as u64,
             Message::QuotaKept { counted } => size_of_val(&counted[..]) as u64,
             Message::SnapshotSlice { slice, .. } => slice.kept.iter().map(|kept| kept.entry.size_bytes()).sum(),

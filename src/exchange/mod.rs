@@ -16,6 +16,7 @@ mod parts; // what other cores are asked about stored embeddings
 pub mod purges; // what was purged, and when
 
 mod answer; // an answer on its way through a flight
+pub mod balance; // which core gives connections to which
 pub mod board; // what the cores of a node publish for each other
 pub mod buffers; // memory that goes from request to request
 mod failed_attempt; // why an attempt failed
@@ -23,6 +24,7 @@ pub mod flight; // one upstream call that any number of exchanges read
 pub mod kept; // what crosses cores of the cache's snapshots
 mod memory; // what bodies of requests take
 pub mod message; // what crosses cores
+pub mod moved; // a connection on its way to another core
 pub mod quota; // what this core has of the limits of tenants
 mod scratch; // memory that requests use in turn
 pub mod second; // answers in Redis, shared by nodes

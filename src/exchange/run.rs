@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use shards::{Coalescing, Fingerprint, Fit, Group, Worth};
+use shards::{Coalescing, CoreId, Fingerprint, Fit, Group, Worth};
 
 use super::accept::{self, Accepted, Preface};
 use super::ahead::{self, Ahead};
@@ -15,7 +15,7 @@ use super::authenticate::{self, Principal};
 use super::batch::Batch;
 use super::buffers::BUFFER_BYTES;
 use super::call::{Call, run_call};
-use super::client::{ClientConnection, Filled, Peer};
+use super::client::{ClientConnection, Peer};
 use super::endpoint::{self, Answerer, Route};
 use super::entry::Acceptable;
 use super::flight::subscriber::Subscriber;
@@ -35,19 +35,17 @@ use crate::config::snapshot::{ForwardedField, HealthPaths, KeyShown, TrustedProx
 use crate::dialect::facts::{Endpoint, NotStored};
 use crate::error::Failure;
 use crate::net::pipelined::{self, After, Pipelined};
-use crate::net::watch::Wait;
 use crate::net::{Transport, now_ms, spawn};
 use crate::wire::forwarded;
 use crate::wire::http1::{Method, Persistence};
-
-/// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
-const LINGER_MS: u64 = 1000;
 
 /// How the requests of a connection ended.
 pub enum Left {
     Closed,
     /// The first bytes are the beginning of HTTP/2's preface, which were read.
     Preface(Vec<u8>),
+    /// It has been served for now, and another core has less to do.
+    Moves(CoreId),
 }
 
 /// Serves the requests of one client connection to its end.
@@ -62,6 +60,7 @@ pub async fn connection(current: &Rc<Current>, socket: &mut Transport, mut prefa
             Rest::Quiet => preface = Preface::Refused,
             Rest::Closed => return Left::Closed,
             Rest::Preface(early) => return Left::Preface(early),
+            Rest::Moves(to) => return Left::Moves(to),
         }
     }
 }
@@ -70,6 +69,7 @@ enum Rest {
     Quiet,
     Closed,
     Preface(Vec<u8>),
+    Moves(CoreId),
 }
 
 /// Serves the one request of a stream of HTTP/2.
@@ -123,6 +123,7 @@ async fn pipelined(current: Rc<Current>, request: Vec<u8>, answer: Pipelined, pe
 /// Serves the request whose head is here, to the last byte of its answer but for what is left in the client's output.
 async fn serve(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -> Ended {
     let _running = generation.counters.exchanges.hold();
+    generation.balance.note(&mut client.seen);
     let mut record = begin(generation, client);
     let end = exchange(generation, client, &mut record).await;
     exchange_span::end(generation, &mut record);
@@ -201,7 +202,7 @@ async fn busy(current: &Rc<Current>, socket: &mut Transport, mut preface: Prefac
                 }
                 Accepted::Refused(failure) => {
                     refuse(generation, &mut client, failure);
-                    linger(generation, &mut client).await;
+                    client.linger(generation).await;
                     break Rest::Closed;
                 }
             }
@@ -223,7 +224,7 @@ async fn busy(current: &Rc<Current>, socket: &mut Transport, mut preface: Prefac
             Ended::Clean(Next::KeepAlive) => {}
             Ended::Clean(Next::Close) | Ended::Cut => {
                 drop(behind);
-                linger(&current.get(), &mut client).await;
+                client.linger(&current.get()).await;
                 break Rest::Closed;
             }
             Ended::Reset => {
@@ -235,6 +236,14 @@ async fn busy(current: &Rc<Current>, socket: &mut Transport, mut preface: Prefac
         let more = (behind.is_some() || !client.pending().is_empty()) && client.output.len() < BUFFER_BYTES / 2;
         if !more && client.flush(timeout_ms).await.is_err() {
             break Rest::Closed;
+        }
+        if core.balance.has_gift()
+            && behind.is_none()
+            && client.may_move()
+            && !core.is_draining()
+            && let Some(to) = core.balance.take_gift()
+        {
+            break client.settle(timeout_ms).await.map_or(Rest::Closed, |()| Rest::Moves(to));
         }
     };
     client.release(core);
@@ -583,29 +592,4 @@ fn discard(client: &mut ClientConnection<'_>, body: BodyPlace) {
         BodyPlace::Apart { .. } => 0,
     };
     client.consume(client.head.length + length);
-}
-
-/// Sends what is left, ends our direction, and reads on for a little: closing at once would reset the connection, and
-/// the client might lose the answer that tells it why (RFC 9112 9.6).
-async fn linger(core: &Generation, client: &mut ClientConnection<'_>) {
-    let timeout_ms = core.snapshot.server.timeout_write_ms;
-    // Of a body that was too large or too slow there may be much here.
-    core.memory.buffers.give(std::mem::take(&mut client.input));
-    client.at = 0;
-    if client.flush(timeout_ms).await.is_err() || client.settle(timeout_ms).await.is_err() {
-        return;
-    }
-    if client.socket.finish_writing().await.is_err() {
-        return;
-    }
-    let deadline_ms = now_ms() + LINGER_MS;
-    let mut read = 0;
-    while read as u64 <= core.snapshot.server.body_max_bytes {
-        client.input.clear();
-        client.at = 0;
-        match client.fill(core, deadline_ms, Wait::ForRest).await {
-            Ok(Filled::Some) => read += client.input.len(),
-            Ok(Filled::End | Filled::Quiet) | Err(_) => return,
-        }
-    }
 }

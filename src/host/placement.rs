@@ -34,7 +34,7 @@ pub fn plan_on(topology: &Topology, nics: &[Nic], cpus: &[usize], wanted: &Cores
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::snapshot::CoreChoice;
+    use crate::config::snapshot::{CoreChoice, Rebalance};
 
     /// Two nodes of four physical cores with two hardware threads each, numbered as Linux does: 0-3 and 4-7 are cores of
     /// nodes 0 and 1, 8-15 their second threads. The interface is on `nic_node`.
@@ -59,7 +59,8 @@ mod tests {
         let (directory, nics) = host(nic_node);
         let cpus: Vec<usize> = (0..16).collect();
         let topology = Topology::read(&Root::at(directory.path()), &cpus);
-        let wanted = Cores { data, io: CoreChoice::Auto, background: CoreChoice::Auto, steering: Steering::Auto };
+        let (steering, rebalance) = (Steering::Auto, Rebalance::On);
+        let wanted = Cores { data, io: CoreChoice::Auto, background: CoreChoice::Auto, steering, rebalance };
         plan_on(&topology, &nics, &cpus, &wanted).map_or_else(|error| error, |plan| plan.to_string())
     }
 

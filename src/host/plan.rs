@@ -130,11 +130,12 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::snapshot::Steering;
+    use crate::config::snapshot::{Rebalance, Steering};
 
     fn auto() -> Cores {
         let data = CoreChoice::Auto;
-        Cores { data, io: CoreChoice::Auto, background: CoreChoice::Auto, steering: Steering::Auto }
+        let (steering, rebalance) = (Steering::Auto, Rebalance::On);
+        Cores { data, io: CoreChoice::Auto, background: CoreChoice::Auto, steering, rebalance }
     }
 
     fn shown(cpus: usize, wanted: &Cores) -> String {

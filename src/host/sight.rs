@@ -8,7 +8,7 @@ use super::placement::plan_on;
 use super::plan::Plan;
 use super::root::{Root, Seen};
 use super::topology::Topology;
-use crate::config::snapshot::{CacheMode, CoreChoice, Cores, Snapshot, Steering};
+use crate::config::snapshot::{CacheMode, CoreChoice, Cores, Rebalance, Snapshot, Steering};
 use crate::limits::CACHE_MEMORY_BYTES;
 
 /// Whether a ring can be made here.
@@ -51,6 +51,7 @@ impl<'a> Sight<'a> {
             io: CoreChoice::Auto,
             background: CoreChoice::Auto,
             steering: Steering::Auto,
+            rebalance: Rebalance::On,
         };
         let (topology, nics) = (Topology::read(root, &cpus), Nic::read_all(root));
         let plan = match cpus[..] {

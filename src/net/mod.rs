@@ -30,9 +30,10 @@ mod sys;
 pub use self::{
     clock::{clock_start_s, now_ms, now_us, sleep_ms, sleep_us, unix_ms, unix_us},
     eventfd::{EventFd, EventFdReader},
+    reactor::waited_us,
     rng::random_u64,
     runtime::{is_running, spawn_raw},
-    socket::{Cancel, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with},
+    socket::{Cancel, DetachedSocket, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with},
     sys::{
         Hangup, allocator_statistics, descriptors_from_the_start, give_memory_back, hangups, has_input,
         prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both, steer,
@@ -43,9 +44,9 @@ pub use self::{
 pub mod sim;
 #[cfg(sim)]
 pub use self::sim::{
-    Cancel, Dial, DirectWriter, EventFd, EventFdReader, Hangup, Listener, Socket, SocketId, dial, dial_with,
-    give_memory_back, hangups, has_input, is_running, now_us, random_u64, shutdown_both, sleep_ms, spawn_raw, unix_ms,
-    unix_us,
+    Cancel, DetachedSocket, Dial, DirectWriter, EventFd, EventFdReader, Hangup, Listener, Socket, SocketId, dial,
+    dial_with, give_memory_back, hangups, has_input, is_running, now_us, random_u64, shutdown_both, sleep_ms,
+    spawn_raw, unix_ms, unix_us, waited_us,
 };
 
 pub use dial::{DialOptions, FastOpen, dial_any};

@@ -48,6 +48,8 @@ thread_local! {
     static ENDED: RefCell<Vec<Ended>> = const { RefCell::new(Vec::new()) };
     /// Whether there are any: looked at after each use of the reactor.
     static ANY_ENDED: Cell<bool> = const { Cell::new(false) };
+    /// See [`waited_us`].
+    static WAITED_US: Cell<u64> = const { Cell::new(0) };
 }
 
 /// A dropped wait or sleep, by its key.
@@ -269,10 +271,12 @@ impl Reactor {
     /// As `serve`, but waits for a completion or the next timer.
     fn serve_and_wait(&mut self) {
         let until_us = self.timers.first_key_value().map(|((until_us, _), _)| *until_us);
-        let patience_us = until_us.map_or(LONGEST_WAIT_US, |until_us| until_us.saturating_sub(now_us()));
+        let from_us = now_us();
+        let patience_us = until_us.map_or(LONGEST_WAIT_US, |until_us| until_us.saturating_sub(from_us));
         (self.queued, self.arming) = (false, false);
         self.kernel.submit_and_wait(patience_us.min(LONGEST_WAIT_US));
         self.begin();
+        WAITED_US.set(WAITED_US.get() + self.asked_us.saturating_sub(from_us));
         let (_, is_over) = self.take();
         if !is_over {
             self.serve();
@@ -381,6 +385,12 @@ impl Reactor {
         *slot = Slot { serial, is_listed: slot.is_listed, ..Slot::default() };
         self.free.push(index);
     }
+}
+
+/// How long this core has waited for something to do since it began, in microseconds. Time in which it would have run and another
+/// thread had its CPU is none.
+pub fn waited_us() -> u64 {
+    WAITED_US.get()
 }
 
 /// Errors: why this thread cannot have a ring.

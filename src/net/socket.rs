@@ -42,6 +42,20 @@ pub struct Socket {
     is_fresh: bool,
 }
 
+/// A connection that belongs to no core. Dropping it closes it.
+pub struct DetachedSocket {
+    fd: OwnedFd,
+    /// What has come of it and was not read.
+    early: Vec<u8>,
+}
+
+impl DetachedSocket {
+    /// What it keeps allocated.
+    pub fn bytes(&self) -> u64 {
+        self.early.capacity() as u64
+    }
+}
+
 /// Cancels a wait for readability. See [`Socket::readable_or_cancelled`].
 #[derive(Default)]
 pub struct Cancel {
@@ -86,6 +100,27 @@ impl Socket {
     fn new(fd: OwnedFd) -> io::Result<Socket> {
         let handle = SocketHandle::new(fd.as_raw_fd())?;
         Ok(Socket { watch: Watch::new(fd.as_raw_fd()), handle, stalled: None, fd, is_fresh: false })
+    }
+
+    /// Takes the connection off this core, for another. Errors: it has ended, or not all is sent; it stays here and loses nothing.
+    pub async fn detach(self) -> Result<DetachedSocket, Socket> {
+        match poll_fn(|context| self.handle.poll_detach(context)).await {
+            Some(early) => {
+                let Socket { watch, handle, stalled, fd, is_fresh: _ } = self;
+                // Nothing here refers to the descriptor any more.
+                drop((watch, handle, stalled));
+                Ok(DetachedSocket { fd, early })
+            }
+            None => Err(self),
+        }
+    }
+
+    /// Goes on with a connection on this core. Errors: there is no ring.
+    pub fn attach(detached: DetachedSocket) -> io::Result<Socket> {
+        let DetachedSocket { fd, early } = detached;
+        let socket = Socket::new(fd)?;
+        socket.handle.put_first(early);
+        Ok(socket)
     }
 
     /// The address of the other end, if it has one.

@@ -28,7 +28,7 @@ use rustls::version::{TLS12, TLS13};
 pub use self::accept::{AcceptSettings, TlsAcceptor, accept};
 pub use self::fault::{TlsError, TlsFault};
 pub use self::settings::{Identity, Offer, Roots, TlsSettings};
-pub use self::stream::{DirectWriter, TlsStream};
+pub use self::stream::{DetachedStream, DirectWriter, TlsStream};
 pub use self::tickets::{TicketChain, TicketSeed};
 use super::{Socket, now_ms, unix_ms, watch::Interrupt};
 

@@ -20,6 +20,22 @@ pub enum Transport {
     Pipelined(Box<pipelined::Pipelined>),
 }
 
+/// An accepted connection that belongs to no core. Dropping it closes it.
+pub enum DetachedTransport {
+    Plain(super::DetachedSocket),
+    Tls(Box<tls::DetachedStream>),
+}
+
+impl DetachedTransport {
+    /// What it keeps allocated beside its session.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            DetachedTransport::Plain(socket) => socket.bytes(),
+            DetachedTransport::Tls(stream) => stream.bytes(),
+        }
+    }
+}
+
 /// Sends for another task of the same core while the owner of the transport does not write itself.
 pub enum DirectWriter {
     Plain(super::DirectWriter),
@@ -47,6 +63,26 @@ impl From<Socket> for Transport {
 }
 
 impl Transport {
+    /// See [`Socket::detach`]. Parts of a connection stay.
+    pub async fn detach(self) -> Result<DetachedTransport, Transport> {
+        match self {
+            Transport::Plain(socket) => socket.detach().await.map(DetachedTransport::Plain).map_err(Transport::Plain),
+            Transport::Tls(stream) => match stream.detach().await {
+                Ok(stream) => Ok(DetachedTransport::Tls(Box::new(stream))),
+                Err(stream) => Err(Transport::Tls(Box::new(stream))),
+            },
+            Transport::Stream(_) | Transport::Pipelined(_) => Err(self),
+        }
+    }
+
+    /// See [`Socket::attach`].
+    pub fn attach(detached: DetachedTransport) -> io::Result<Transport> {
+        Ok(match detached {
+            DetachedTransport::Plain(socket) => Transport::Plain(Socket::attach(socket)?),
+            DetachedTransport::Tls(stream) => Transport::Tls(Box::new(tls::TlsStream::attach(*stream)?)),
+        })
+    }
+
     /// Whether it is one of several streams of a connection, and carries one request.
     pub fn is_stream(&self) -> bool {
         matches!(self, Transport::Stream(_))

@@ -28,6 +28,11 @@ impl Counter {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// As `hold`, for what is counted already.
+    pub fn held(&self) -> Held<'_> {
+        Held(self)
+    }
+
     /// For gauges: adds one until the guard is dropped, also by a panic.
     pub fn hold(&self) -> Held<'_> {
         self.add(1);
@@ -41,6 +46,13 @@ impl Counter {
 
 /// See [`Counter::hold`].
 pub struct Held<'a>(&'a Counter);
+
+impl Held<'_> {
+    /// Goes on to count: somebody else subtracts it.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -100,6 +112,8 @@ pub struct Counters {
     /// Idle connections closed because their backend moved to other addresses.
     pub connections_outdated: Counter,
     pub accept_errors: Counter,
+    /// Connections of clients that came from other cores.
+    pub connections_moved: Counter,
     /// Connections that did not begin with the PROXY header that they must have.
     pub proxy_errors: Counter,
     /// Open WebSockets, and what was relayed on them from clients and from backends.

@@ -16,6 +16,7 @@ pub enum Id {
     ClientConnections,
     TlsHandshakes,
     ProxyErrors,
+    ConnectionsMoved,
     ConnectionsRefused,
     WebSockets,
     WebSocketBytes,
@@ -144,6 +145,8 @@ pub static METRICS: &[Metric] = &[
         help: "Open client connections." },
     Metric { id: Id::ProxyErrors, name: "ringway_proxy_header_errors_total", kind: Counter, labels: &[],
         help: "Connections closed because they did not begin with a PROXY header (listener.proxy_protocol)." },
+    Metric { id: Id::ConnectionsMoved, name: "ringway_client_connections_moved_total", kind: Counter, labels: &[],
+        help: "Connections of clients that went from a busy core to one with less to do (cores.rebalance)." },
     Metric { id: Id::ConnectionsRefused, name: "ringway_client_connections_refused_total", kind: Counter, labels: &["limit"],
         help: "Connections of clients that were closed at once: the node has too many (server.max_connections), or the client \
                (server.max_connections_per_client)." },

@@ -2,6 +2,7 @@
 //! hands each request to `exchange`. Knows nothing of models, caches or backends.
 
 mod http2; // the streams of an HTTP/2 connection
+pub mod moves; // connections that go to another core
 pub mod peers; // how many connections clients have
 mod proxied; // the PROXY header
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::moves::Served;
 use self::peers::{Caps, Full, Peers};
 use crate::config::snapshot::{Listen, ListenerSettings, Protocol, ProxyHeader, certificate_credential};
 use crate::exchange::accept::Preface;
@@ -21,7 +23,7 @@ use crate::exchange::generation::{Current, Generation};
 use crate::exchange::run::{self, Left};
 use crate::net::tls::{self, AcceptSettings, Agreed, TicketChain, TlsAcceptor, TlsError, TlsFault, TlsStream};
 use crate::net::{Socket, Transport};
-use crate::observe::counters::{HandshakeResult, RefusedConnection};
+use crate::observe::counters::{HandshakeResult, Held, RefusedConnection};
 
 /// What one core needs to serve the connections of one listener.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ impl Acceptors {
 /// Serves one client connection to its end.
 pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<Acceptor>) {
     let core = current.core();
-    let _open = core.counters.connections.hold();
+    let open = core.counters.connections.hold();
     let mut address = socket.peer();
     if let Some(timeout_ms) = acceptor.proxy_header_ms {
         match Box::pin(proxied::client(&mut socket, timeout_ms)).await {
@@ -127,12 +129,12 @@ pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<A
             Err(_) => return core.counters.proxy_errors.add(1),
         }
     }
-    let _admitted = match acceptor.peers.admit(address, caps(&current, address)) {
+    let admitted = match acceptor.peers.admit(address, caps(&current, address)) {
         Ok(admitted) => admitted,
         Err(full) => return core.counters.connections_refused(reason(full)).add(1),
     };
     let mut peer = Peer { address, certificate: None };
-    let (mut transport, spoken) = match &acceptor.tls {
+    let (transport, spoken) = match &acceptor.tls {
         None => (Transport::Plain(socket), acceptor.protocol),
         Some(tls) => {
             let Some((stream, agreed)) = Box::pin(secured(core, socket, tls)).await else { return };
@@ -143,15 +145,34 @@ pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<A
         }
     };
     drop(acceptor);
-    let early = match spoken {
-        Protocol::Http1 => return drop(run::connection(&current, &mut transport, Preface::Refused, &peer).await),
-        Protocol::Http2 => Bytes::new(),
-        Protocol::Auto => match run::connection(&current, &mut transport, Preface::Awaited, &peer).await {
-            Left::Closed => return,
-            Left::Preface(early) => early.into(),
-        },
+    let served = Served { transport, peer, counted: admitted.map(|admitted| Box::new(admitted) as Box<dyn Send>) };
+    let preface = match spoken {
+        Protocol::Http1 => Preface::Refused,
+        Protocol::Auto => Preface::Awaited,
+        Protocol::Http2 => return many(&current, served, Bytes::new()).await,
     };
+    self::served(&current, served, preface, open).await;
+}
+
+/// Serves requests of HTTP/1.1, and HTTP/2 if it begins with that.
+async fn served(current: &Rc<Current>, mut served: Served, mut preface: Preface, open: Held<'_>) {
+    loop {
+        match run::connection(current, &mut served.transport, preface, &served.peer).await {
+            Left::Closed => return,
+            Left::Preface(early) => return many(current, served, early.into()).await,
+            Left::Moves(to) => match Box::pin(moves::give(current.core(), to.0.into(), served)).await {
+                Ok(()) => return open.leave(),
+                Err(stays) => (served, preface) = (stays, Preface::Refused),
+            },
+        }
+    }
+}
+
+/// Serves the streams of HTTP/2.
+async fn many(current: &Rc<Current>, served: Served, early: Bytes) {
+    let Served { transport, peer, counted } = served;
     Box::pin(http2::connection(current.clone(), transport.into(), early, peer)).await;
+    drop(counted);
 }
 
 /// What applies to a connection of this client.

@@ -1,6 +1,9 @@
 //! Which data core serves a connection.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::kit::*;
+use super::secure::{Authority, FILES, files};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -12,11 +15,15 @@ fn has_two_cpus() -> bool {
 /// A connection that is made on a CPU. On loopback what is sent there is received there.
 fn connected_on(cpu: usize, gateway: &Gateway) -> Client {
     let address = gateway.address;
-    let connect = move || {
+    made_on(cpu, move || Client::connect(address))
+}
+
+fn made_on(cpu: usize, connect: impl FnOnce() -> Client + Send + 'static) -> Client {
+    let pinned = move || {
         assert!(core_affinity::set_for_current(core_affinity::CoreId { id: cpu }));
-        Client::connect(address)
+        connect()
     };
-    let mut client = std::thread::spawn(connect).join().unwrap();
+    let mut client = std::thread::spawn(pinned).join().unwrap();
     client.send(HEALTH);
     client.response().expect(200);
     client
@@ -73,4 +80,59 @@ fn connections_come_to_the_core_on_whose_cpu_they_are_received() {
     let held: Vec<Client> = (0..32).map(|_| connected_on(cpus[0], &successor)).collect();
     assert!(cores(&successor, "connections")[1] > 0, "all of 32 on one core");
     drop(held);
+}
+
+/// Asks again and again for as long as `go_on` says, at a length that keeps the gateway busier than its clients.
+fn busy(mut client: Client, go_on: &AtomicBool) {
+    for round in (0..20).cycle() {
+        if !go_on.load(Ordering::Relaxed) {
+            return;
+        }
+        let content = format!("{round} {}", "and so on ".repeat(2000));
+        client.send(chat(&content));
+        assert_eq!(client.response().expect(200).text(), completion(&format!("{content}!")));
+    }
+}
+
+#[test]
+fn busy_connections_of_one_core_come_to_the_other_and_lose_nothing() {
+    if !has_two_cpus() {
+        return;
+    }
+    let (backend, authority) = (Backend::answering(echo), Authority::new());
+    let own = authority.sign(&["gateway.test"]);
+    let setup = |rebalance: bool| {
+        let lines = format!("steering = \"cpu\"\nrebalance = {rebalance}");
+        let server = "max_connections = 5\nmax_connections_per_client = 5";
+        let setup = Setup::with(&backend).cores_with(2, &lines).server(server).listener(FILES);
+        setup.admin("listen = \"127.0.0.1:0\"")
+    };
+    let gateway = setup(false).start_after(|directory| files(directory, &own));
+    let cpu = status(&gateway)["core_plan"]["data"][0].as_u64().unwrap() as usize;
+    let secured = || {
+        let (address, config) = (gateway.listener(), authority.client());
+        made_on(cpu, move || Client::connect_tls(address, &config, "gateway.test").unwrap())
+    };
+    let clients = [connected_on(cpu, &gateway), secured(), connected_on(cpu, &gateway), secured()];
+    let go_on = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for client in clients {
+            scope.spawn(|| busy(client, &go_on));
+        }
+        eventually("they are busy", || cores(&gateway, "requests")[0] > 500);
+        assert_eq!(cores(&gateway, "connections"), [4, 0]);
+        gateway.rewrite(setup(true));
+        gateway.signal(rustix::process::Signal::HUP);
+        eventually("the other core helps", || cores(&gateway, "connections") == [2, 2]);
+        assert!(cores(&gateway, "connections_moved")[1] >= 2);
+        // They count as before: there is room for one more.
+        let fifth = connected_on(cpu, &gateway);
+        let mut sixth = gateway.client();
+        sixth.expect_closed();
+        drop(fifth);
+        go_on.store(false, Ordering::Relaxed);
+    });
+    gateway.terminate();
+    let (status, said) = gateway.ended();
+    assert!(status.success(), "{said}");
 }

@@ -4,10 +4,11 @@
 use ringway::net::sim::{Place, between};
 
 use crate::backend::{Act, FaultProfile, Frame, When};
-use crate::client::{PLAIN, Wish};
+use crate::client::{Habit, PLAIN, Wish};
 use crate::house::Setup;
 use crate::ledger::Outcome;
 use crate::prompt::Form;
+use crate::scenario::pick;
 use crate::scenes::{CROWD, NODE, STREAMED, WHOLE, each_seed, is_answer, outcomes, prompt};
 use crate::story::Story;
 
@@ -48,6 +49,24 @@ fn what_fails_in_one_form_is_not_asked_for_once_for_each_of_the_other() {
             assert!(calls <= 9, "SEED={seed}: {calls} calls of {act:?}");
         });
     }
+}
+
+/// The clients check every byte: none is lost, doubled or another's.
+#[test]
+fn connections_that_move_between_cores_lose_nothing() {
+    each_seed(40, |world, seed| {
+        let setup = Setup { cores: 2 + seed as usize % 3, gives: true, ..NODE };
+        let mut story = Story::begin(world, setup, CROWD);
+        for _ in 0..12 {
+            let habit =
+                Habit { pipelined: 1 + seed as usize % 3, pieces: pick(&[1, 3]), rest_ms: pick(&[0, 20]), ..PLAIN };
+            story.invite(habit, (0..20).map(|_| prompt(between(1, 5), pick(&[WHOLE, STREAMED]))).collect());
+        }
+        story.finish_clients();
+        assert!(outcomes(&story).iter().all(|outcome| is_answer(outcome)), "SEED={seed}");
+        let outline = story.end();
+        assert!(outline.rare.moved > 0, "SEED={seed}: {} moves", outline.rare.moved);
+    });
 }
 
 #[test]

@@ -16,10 +16,10 @@ use ringway::exchange::generation::{Current, Generation};
 use ringway::exchange::message::Message;
 use ringway::exchange::tick;
 use ringway::net::channel::{Notifier, Outbox, connect};
-use ringway::net::sim::{Place, TaskId, World};
+use ringway::net::sim::{Place, TaskId, World, between};
 use ringway::net::{Dial, EventFdReader, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
 use ringway::observe::counters::{Counter, Counters};
-use ringway::serve::{Acceptor, connection};
+use ringway::serve::{Acceptor, connection, moves};
 use ringway::upstream::message::UpstreamMessage;
 use ringway::upstream::node::{self, BackendId, NodeGeneration};
 use shards::CoreId;
@@ -64,6 +64,8 @@ pub struct Setup {
     pub http2: usize,
     /// Connections to each of those, and streams on each.
     pub streams: (u32, u32),
+    /// Cores give connections to others at any moment.
+    pub gives: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,10 +302,24 @@ impl House {
                         if let Message::Generation(_) = &message {
                             former.borrow_mut().push(Rc::downgrade(&own.get()));
                         }
-                        deliver(&own, message);
+                        match message {
+                            Message::Connection(moved) => moves::take(&own, moved),
+                            Message::ConnectionTaken => moves::taken(own.core()),
+                            message => deliver(&own, message),
+                        }
                     }
                 }
             }));
+            if setup.gives && count > 1 {
+                let own = current.clone();
+                house.servants.push(world.spawn(place, async move {
+                    loop {
+                        sleep_ms(between(1, 200)).await;
+                        let to = (u64::from(id.0) + between(1, u64::from(count) - 1)) % u64::from(count);
+                        own.core().balance.give(CoreId(to as u16), between(0, 2) as u16);
+                    }
+                }));
+            }
             house.servants.push(world.spawn(place, async move {
                 loop {
                     sleep_ms(1000).await;

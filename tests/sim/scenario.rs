@@ -103,6 +103,7 @@ fn draw(scenario: &Scenario) -> Setup {
             2 if !scenario.is_calm() => TenantLimits::Narrow,
             _ => TenantLimits::Wide,
         },
+        gives: chance(50),
         streams: if scenario.is_calm() { (100, 100) } else { pick(&[(100, 100), (4, 2), (2, 1), (4, 100)]) },
     }
 }

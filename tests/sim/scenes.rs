@@ -40,6 +40,7 @@ pub const NODE: Setup = Setup {
     limits: TenantLimits::None,
     http2: 0,
     streams: (100, 100),
+    gives: false,
 };
 
 /// Many clients at once, and nothing goes wrong.

@@ -74,6 +74,8 @@ pub struct Rare {
     pub refusals: u64,
     /// Limits that something was spent of.
     pub spent: u64,
+    /// Connections that went from one core to another.
+    pub moved: u64,
 }
 
 impl Rare {
@@ -93,18 +95,19 @@ impl Rare {
                 trips: counters.trips.get(),
                 restorations: counters.restorations.get(),
                 stale: counters.stale.get(),
+                moved: counters.connections_moved.get(),
                 ..Rare::default()
             });
         }
         sum
     }
 
-    fn all(&mut self) -> [&mut u64; 14] {
+    fn all(&mut self) -> [&mut u64; 15] {
         let Rare { retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, .. } = self;
-        let Rare { trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired, .. } = self;
+        let Rare { trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired, moved, .. } = self;
         let first = [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts];
         let [a, b, c, d, e, f] = first;
-        [a, b, c, d, e, f, trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired]
+        [a, b, c, d, e, f, trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired, moved]
     }
 
     fn add(&mut self, other: &Rare) {

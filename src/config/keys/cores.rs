@@ -24,4 +24,8 @@ pub(super) const ROWS: &[Key] = &[
               spreads evenly. \"auto\" is \"cpu\" where the network interface brings packets to the CPU of every data core, as a \
               core without would get no connections, and \"hash\" otherwise and on loopback addresses.",
         example: r#""cpu""# },
+    Key { table: Cores, name: "rebalance", kind: Kind::Switch, absent: Default("true"),
+        doc: "Whether a busy data core gives connections of HTTP/1.1 to one with less to do, between two requests: otherwise few \
+              busy connections may share one core while others idle.",
+        example: "false" },
 ];

@@ -1,14 +1,25 @@
-//! The rows of what is told of requests and of the process: `[metrics]`, `[traces]` and `[log]`.
+//! The rows of what is told of requests and of the process: `[admin]`, `[metrics]`, `[traces]` and `[log]`.
 
 use strum::VariantNames;
 
 use super::Absent::{Default, Optional};
-use super::Table::{Log, Metrics, Traces};
+use super::Table::{Admin, Log, Metrics, Traces};
 use super::{Key, Kind, NAME, SECOND};
 use crate::config::snapshot::{Level, LogFormat, TraceProtocol};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Key] = &[
+    // ---- [admin]
+    Key { table: Admin, name: "listen", kind: Kind::ListenOrOff, absent: Default(r#""127.0.0.1:9901""#),
+        doc: "Address of the admin listener: one IP address and port, unix:/path for a socket that only this user can \
+              open, or \"off\". It serves /metrics, /livez, /readyz, /v1/status, /v1/config, /v1/purge and /v1/drain. If this key \
+              is absent and the port is taken, Ringway warns and runs without an admin listener.",
+        example: r#""unix:/run/ringway/admin.sock""# },
+    Key { table: Admin, name: "token", kind: Kind::Secret, absent: Optional,
+        doc: "Bearer token that every path there except /livez, /readyz and /healthz requires. Required unless the \
+              address is loopback or a Unix socket.",
+        example: r#""${ADMIN_TOKEN}""# },
+
     // ---- [metrics]
     Key { table: Metrics, name: "genai", kind: Kind::Switch, absent: Default("false"),
         doc: "Whether a scrape also has the OpenTelemetry metrics (gen_ai.client.inference.*, gen_ai.server.*, in \

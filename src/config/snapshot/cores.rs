@@ -9,6 +9,14 @@ pub struct Cores {
     pub io: CoreChoice,
     pub background: CoreChoice,
     pub steering: Steering,
+    pub rebalance: Rebalance,
+}
+
+/// Whether busy cores give connections to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebalance {
+    On,
+    Off,
 }
 
 /// Which data core gets a new connection.

@@ -15,7 +15,8 @@ pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
 pub(in crate::config) use self::{backend::backend, config::config, listener::listener, traces::traces};
 use super::{
     Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
-    Log, Metrics, Model, Price, REDIS_FORMS, Redis, RedisLayout, Server, SnapshotMode, Target, TrustedProxies,
+    Log, Metrics, Model, Price, REDIS_FORMS, Rebalance, Redis, RedisLayout, Server, SnapshotMode, Target,
+    TrustedProxies,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
@@ -112,7 +113,8 @@ pub(in crate::config) fn cores(section: &mut Section, report: &mut Report<'_>) -
     let io = one_thread(section, "io", report);
     let background = one_thread(section, "background", report);
     let steering = section.take_choice("steering");
-    Some(Cores { data: section.take("data")?, io: io?, background: background?, steering: steering? })
+    let rebalance = if section.take("rebalance")? { Rebalance::On } else { Rebalance::Off };
+    Some(Cores { data: section.take("data")?, io: io?, background: background?, steering: steering?, rebalance })
 }
 
 /// Of a kind of core of which there is one.

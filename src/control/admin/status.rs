@@ -88,6 +88,8 @@ pub struct Core {
     pub cpu: Option<usize>,
     pub busy_ratio: f64,
     pub connections: u64,
+    /// That came from other cores.
+    pub connections_moved: u64,
     pub requests_in_flight: u64,
     pub requests: u64,
     pub messages: u64,
@@ -205,6 +207,7 @@ impl Admin {
             cpu: parts.plan.data.get(core).copied().flatten(),
             busy_ratio: busy.get(core).map_or(0.0, |(ratio, _)| *ratio),
             connections: counters.connections.get(),
+            connections_moved: counters.connections_moved.get(),
             requests_in_flight: counters.exchanges.get(),
             requests: counters.requests.get(),
             messages: counters.messages.get(),

@@ -209,6 +209,41 @@ impl SocketHandle {
         }
     }
 
+    /// Ends the receive, and takes what has come and was not read. `None`: the connection has ended, or sends are unfinished, and it
+    /// stays as it is.
+    pub fn poll_detach(&self, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        let result = with(|reactor| {
+            let slot = &mut reactor.slots[self.index as usize];
+            if slot.receiving.end.is_some() || !slot.is_settled() {
+                return Poll::Ready(None);
+            }
+            if slot.receiving.armed {
+                reactor.discarded.extend(slot.receiving.wait(context));
+                reactor.cancel(self.index);
+                return Poll::Pending;
+            }
+            let mut early = Vec::new();
+            if let Some((id, start, end)) = slot.receiving.held.take() {
+                early.extend_from_slice(&reactor.kernel.received(id, usize::from(end))[usize::from(start)..]);
+                reactor.held -= 1;
+                reactor.kernel.give_back(id);
+            }
+            if let Some(excess) = &mut slot.excess {
+                early.append(&mut excess.unread);
+            }
+            slot.tidy();
+            Poll::Ready(Some(early))
+        });
+        result.unwrap_or(Poll::Ready(None))
+    }
+
+    /// Reads give `bytes` before all that comes.
+    pub fn put_first(&self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            let _ = with(|reactor| reactor.slots[self.index as usize].excess().unread = bytes);
+        }
+    }
+
     /// Receives from now on, before the first read, so that input is noticed.
     pub fn arm(&self) {
         let _ = with(|reactor| reactor.arm(self.index));

@@ -169,6 +169,23 @@ impl Ends {
         self.ends.get_mut(&key).expect("an open socket has an end")
     }
 
+    /// Nobody waits at an end any more. False: it has ended.
+    pub(super) fn leave(&mut self, key: EndKey) -> bool {
+        let end = self.of(key);
+        if end.state != State::Open || end.peer_finished || end.shut_read || end.error.is_some() {
+            return false;
+        }
+        (end.reading, end.writing) = (None, None);
+        true
+    }
+
+    /// Whoever has an end is in `place` from now on; its name.
+    pub(super) fn move_to(&mut self, key: EndKey, place: Place) -> SocketId {
+        let end = self.of(key);
+        end.place = place;
+        end.id.expect("an open end has a name")
+    }
+
     pub(super) fn open_at(&self, place: Place) -> Vec<SocketId> {
         self.ends.values().filter(|end| end.place == place).filter_map(|end| end.id).collect()
     }

@@ -16,11 +16,12 @@ use std::io;
 pub use self::{
     faults::{Chop, NetworkFaults, Reachability},
     socket::{
-        Cancel, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with, hangups, has_input, shutdown_both,
+        Cancel, DetachedSocket, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with, hangups, has_input,
+        shutdown_both,
     },
     world::{
         Ended, Place, TaskId, World, between, give_memory_back, here, is_running, kill, now_us, random_u64,
-        set_reachability, sleep_ms, spawn_at, spawn_raw, unix_ms, unix_us,
+        set_reachability, sleep_ms, spawn_at, spawn_raw, unix_ms, unix_us, waited_us,
     },
 };
 

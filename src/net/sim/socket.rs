@@ -29,6 +29,15 @@ pub struct Socket {
     world_serial: u64,
 }
 
+/// A connection that belongs to no place. Dropping it closes it.
+pub struct DetachedSocket(Socket);
+
+impl DetachedSocket {
+    pub fn bytes(&self) -> u64 {
+        0
+    }
+}
+
 #[derive(Default)]
 struct Pending {
     cancelled: bool,
@@ -86,6 +95,29 @@ impl Drop for Unfinished {
 impl Socket {
     fn new(world: &Inner, end: EndKey, id: SocketId) -> Socket {
         Socket { watch: Some(Watch::new(id)), end, place: world.place(), world_serial: world.serial }
+    }
+
+    /// Takes the connection off this place, for another. Errors: it has ended; it stays here.
+    pub async fn detach(mut self) -> Result<DetachedSocket, Socket> {
+        if world().one_in(2) {
+            // A receive takes its time to end, and bytes come meanwhile.
+            super::sleep_ms(super::between(0, 2)).await;
+        }
+        if world().ends.borrow_mut().leave(self.end) {
+            drop(self.watch.take());
+            Ok(DetachedSocket(self))
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Goes on with a connection in this place. Errors: never.
+    pub fn attach(detached: DetachedSocket) -> io::Result<Socket> {
+        let (world, DetachedSocket(mut socket)) = (world(), detached);
+        socket.place = world.place();
+        let id = world.ends.borrow_mut().move_to(socket.end, socket.place);
+        socket.watch = Some(Watch::new(id));
+        Ok(socket)
     }
 
     /// The address of the other end: a simulated one has none.

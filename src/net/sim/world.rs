@@ -179,6 +179,11 @@ pub fn now_us() -> u64 {
     world().now_us()
 }
 
+/// Nobody waits in a simulation: cores are as busy as can be, and differ by their connections.
+pub fn waited_us() -> u64 {
+    0
+}
+
 /// Milliseconds since 1970-01-01 UTC in the world's time.
 pub fn unix_ms() -> u64 {
     BEGIN_UNIX_MS + world().now_us() / 1000

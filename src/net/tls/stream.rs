@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, BufRead, IoSlice, Write};
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -18,8 +19,25 @@ use crate::net::{self, Cancel, Socket, watch::Watch};
 /// server never stops sending.
 const QUIET_ROUNDS: u32 = 16;
 
-/// A session on a socket. Dropping it sends close_notify, unless its close was made unclean.
-pub struct TlsStream {
+/// A session on a socket. Dropping it sends close_notify, unless its close was made unclean. `None` once it is detached.
+pub struct TlsStream(Option<Open>);
+
+/// A session that belongs to no core, between two records or inside one. Dropping it closes the connection uncleanly.
+pub struct DetachedStream {
+    socket: net::DetachedSocket,
+    tls: Connection,
+    records: Records,
+}
+
+impl DetachedStream {
+    /// What its socket keeps allocated.
+    pub fn bytes(&self) -> u64 {
+        self.socket.bytes()
+    }
+}
+
+/// What a stream is while a core has it.
+pub struct Open {
     socket: Socket,
     session: Rc<RefCell<Session>>,
     records: Records,
@@ -152,10 +170,61 @@ impl Write for Outgoing<'_, '_> {
     }
 }
 
+impl Deref for TlsStream {
+    type Target = Open;
+
+    fn deref(&self) -> &Open {
+        self.0.as_ref().expect("it is detached by value")
+    }
+}
+
+impl DerefMut for TlsStream {
+    fn deref_mut(&mut self) -> &mut Open {
+        self.0.as_mut().expect("it is detached by value")
+    }
+}
+
 impl TlsStream {
     pub(super) fn new(socket: Socket, session: impl Into<Connection>) -> TlsStream {
-        let session = Rc::new(RefCell::new(Session { tls: session.into(), unsent: Vec::new() }));
-        TlsStream { socket, session, records: Records::default(), fault: None, writing: Writing::Open }
+        TlsStream::with(socket, session.into(), Records::default())
+    }
+
+    fn with(socket: Socket, tls: Connection, records: Records) -> TlsStream {
+        let session = Rc::new(RefCell::new(Session { tls, unsent: Vec::new() }));
+        TlsStream(Some(Open { socket, session, records, fault: None, writing: Writing::Open }))
+    }
+
+    /// See [`Socket::detach`]. Errors: also if there is plaintext, or somebody else may write.
+    pub async fn detach(mut self) -> Result<DetachedStream, TlsStream> {
+        if !self.may_detach() {
+            return Err(self);
+        }
+        let Some(Open { socket, session, records, fault, writing }) = self.0.take() else { return Err(self) };
+        match socket.detach().await {
+            Ok(socket) => match Rc::into_inner(session) {
+                Some(session) => Ok(DetachedStream { socket, tls: session.into_inner().tls, records }),
+                // It was alone, and nobody can have got it since.
+                None => unreachable!("a session that nobody shares"),
+            },
+            Err(socket) => Err(TlsStream(Some(Open { socket, session, records, fault, writing }))),
+        }
+    }
+
+    /// See [`Socket::attach`].
+    pub fn attach(detached: DetachedStream) -> io::Result<TlsStream> {
+        Ok(TlsStream::with(Socket::attach(detached.socket)?, detached.tls, detached.records))
+    }
+}
+
+impl Open {
+    /// Whether the session's state is all there is of it here.
+    fn may_detach(&mut self) -> bool {
+        let is_all_sent = {
+            let session = self.session.borrow();
+            session.unsent.is_empty() && !session.tls.wants_write() && !session.tls.is_handshaking()
+        };
+        let is_alone = Rc::strong_count(&self.session) == 1;
+        self.fault.is_none() && self.writing == Writing::Open && is_all_sent && is_alone && self.is_drained()
     }
 
     /// The watch of the underlying socket.
@@ -277,7 +346,7 @@ impl TlsStream {
         // Sends what the protocol requires, such as the response to a key update. Errors show in the next write.
         let _ = self.poll_drain(context);
         let fault = {
-            let TlsStream { socket, session, records, .. } = self;
+            let Open { socket, session, records, .. } = self;
             let tls = &mut session.borrow_mut().tls;
             let mut refused = None;
             let taken = socket.poll_take(context, |bytes| match tls.read_tls(&mut &*bytes) {
@@ -509,9 +578,10 @@ impl TlsStream {
 
 impl Drop for TlsStream {
     fn drop(&mut self) {
-        if self.writing == Writing::Open && !self.is_handshaking() {
-            self.session.borrow_mut().tls.send_close_notify();
-            self.drain_now();
+        let Some(open) = &mut self.0 else { return };
+        if open.writing == Writing::Open && !open.is_handshaking() {
+            open.session.borrow_mut().tls.send_close_notify();
+            open.drain_now();
         }
     }
 }

@@ -152,6 +152,7 @@ impl Scrape {
             Id::Failures => row.number(&[], self.sum(|core| &core.failures)),
             Id::InFlight => row.number(&[], self.sum(|core| &core.exchanges)),
             Id::ClientConnections => row.number(&[], self.sum(|core| &core.connections)),
+            Id::ConnectionsMoved => row.number(&[], self.sum(|core| &core.connections_moved)),
             Id::CacheRequests => {
                 row.number(&["hit"], self.sum(|core| &core.hits))?;
                 row.number(&["miss"], self.sum(|core| &core.misses))?;

@@ -110,6 +110,20 @@ impl Side {
         }
     }
 
+    /// Goes on by another handle, as on another core, if it may.
+    fn move_on(&mut self) {
+        let waker = Waker::from(self.woken.clone());
+        let mut context = Context::from_waker(&waker);
+        if self.handle.poll_settled(&mut context).is_pending() {
+            return;
+        }
+        if let Poll::Ready(Some(early)) = self.handle.poll_detach(&mut context) {
+            self.handle = SocketHandle::new(self.fd).unwrap();
+            self.handle.put_first(early);
+            self.waits = None;
+        }
+    }
+
     /// The peer got a prefix of what was posted, and all of it if `whole`.
     fn check_peer(&self, whole: bool) {
         let (got, broken) = fake(|fake| {
@@ -198,6 +212,7 @@ fn run(seed: u64) {
                 2 => fake.files[file].broken = Some(Errno::PIPE),
                 _ => {}
             }),
+            19 if random.one_in(2) => side.move_on(),
             18 if random.one_in(3) => {
                 waits.retain(|(_, owner)| *owner != at);
                 let old = std::mem::replace(&mut sides[at], {
