@@ -53,8 +53,14 @@ mod scenario;
 #[path = "sim/scenes.rs"]
 mod scenes;
 #[cfg(sim)]
+#[path = "sim/secret.rs"]
+mod secret;
+#[cfg(sim)]
 #[path = "sim/story.rs"]
 mod story;
+#[cfg(sim)]
+#[path = "sim/streams.rs"]
+mod streams;
 #[cfg(sim)]
 #[path = "sim/watch.rs"]
 mod watch;

@@ -2,18 +2,21 @@
 //! makes them leave, by dropping them wherever they stand.
 
 use ringway::net::sim::between;
-use ringway::net::{Dial, Socket, dial, sleep_ms};
+use ringway::net::tls::Offer;
+use ringway::net::{dial, sleep_ms};
 
+use crate::house::gateway;
 use crate::judge::judge;
 use crate::ledger::{Ledger, Outcome};
-use crate::message::{AT_ONCE, Ended, Kind, Missing, Pace, Reader};
+use crate::message::{AT_ONCE, Ended, Kind, Missing, Pace, Reader, Source};
 use crate::prompt::{Form, request_body};
+use crate::{secret, streams};
 
 /// How one connection of a client behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Habit {
     pub pace: Pace,
-    /// Requests sent before the first answer is read.
+    /// Requests sent before the first answer is read; of HTTP/2, streams at a time.
     pub pipelined: usize,
     /// Ends its sending direction behind its last request.
     pub half_closes: bool,
@@ -25,6 +28,10 @@ pub struct Habit {
     pub stall_ms: u64,
     /// Rest between two requests.
     pub rest_ms: u64,
+    pub secrecy: Secrecy,
+    /// Of HTTP/2: the window of a stream, and whether streams are reset at times.
+    pub window_bytes: u32,
+    pub resets: bool,
 }
 
 /// One request after the other, all at once, and answers read as they come.
@@ -37,12 +44,24 @@ pub const PLAIN: Habit = Habit {
     body: BodyFrame::Length,
     stall_ms: 0,
     rest_ms: 0,
+    secrecy: Secrecy::Plain,
+    window_bytes: 64 << 10,
+    resets: false,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     Http10,
     Http11,
+    /// See `streams`.
+    Http2,
+}
+
+/// Whether a connection has TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    Plain,
+    Tls,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +102,6 @@ pub struct Wish {
 
 pub struct Client {
     pub ledger: Ledger,
-    pub gateway: Dial,
     pub tenant: usize,
     pub key: Option<String>,
     pub habit: Habit,
@@ -94,8 +112,8 @@ pub struct Client {
 pub struct Asked {
     pub id: String,
     pub wish: Wish,
-    head: Vec<u8>,
-    body: Vec<u8>,
+    pub head: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 /// What becomes of the connection behind an answer.
@@ -107,23 +125,41 @@ enum Then {
 impl Client {
     /// Makes its wishes, over as many connections as it takes.
     pub async fn run(mut self) {
+        let offer = if self.habit.version == Version::Http2 { Offer::Http2 } else { Offer::Http1 };
+        let context = (self.habit.secrecy == Secrecy::Tls).then(|| secret::context(offer));
         while !self.wishes.is_empty() {
             // The gateway's end of a simulated network: refused only while it drains.
-            let Ok(socket) = dial(&self.gateway, 120_000).await else { return };
+            let Ok(socket) = dial(&gateway(self.habit.secrecy), 120_000).await else { return };
             let before = self.wishes.len();
-            self.connection(socket).await;
+            match (&context, self.habit.version) {
+                (None, Version::Http2) => streams::connection(&mut self, socket.into()).await,
+                (None, Version::Http10 | Version::Http11) => self.connection(socket).await,
+                (Some(context), version) => match secret::secured(socket, context, offer).await {
+                    None => self.give_up(),
+                    Some(socket) if version == Version::Http2 => streams::connection(&mut self, socket).await,
+                    Some(socket) => self.connection(socket).await,
+                },
+            }
             assert!(self.wishes.len() < before, "every connection takes a wish");
             sleep_ms(between(0, self.habit.rest_ms)).await;
         }
     }
 
-    async fn connection(&mut self, mut socket: Socket) {
+    /// Asks for one of its wishes where nobody hears it.
+    pub fn give_up(&mut self) {
+        for wish in self.wishes.drain(..1) {
+            let asked = ask(&self.ledger, self.tenant, self.key.as_deref(), self.habit, wish);
+            self.ledger.close(&asked.id, Outcome::Nothing, None);
+        }
+    }
+
+    async fn connection(&mut self, mut socket: impl Source) {
         let mut reader = Reader::new(self.habit.pace);
         let mut stall_ms = self.habit.stall_ms;
         while !self.wishes.is_empty() {
             let count = match self.habit.version {
                 Version::Http10 => 1,
-                Version::Http11 => self.habit.pipelined.clamp(1, self.wishes.len()),
+                Version::Http11 | Version::Http2 => self.habit.pipelined.clamp(1, self.wishes.len()),
             };
             let batch: Vec<Asked> = self
                 .wishes
@@ -154,7 +190,7 @@ impl Client {
     }
 
     /// Errors: the gateway takes no more; an answer may be there all the same.
-    async fn send(&self, socket: &mut Socket, reader: &mut Reader, batch: &[Asked], last: bool) -> Result<(), ()> {
+    async fn send(&self, socket: &mut impl Source, reader: &mut Reader, batch: &[Asked], last: bool) -> Result<(), ()> {
         for asked in batch {
             let expects = self.habit.body == BodyFrame::Expected && !asked.body.is_empty();
             if expects && self.habit.version == Version::Http11 && batch.len() == 1 {
@@ -174,22 +210,22 @@ impl Client {
             }
         }
         if last && self.habit.half_closes {
-            socket.finish_writing();
+            socket.finish().await;
         }
         Ok(())
     }
 
-    async fn pieces(&self, socket: &mut Socket, bytes: &[u8]) -> Result<(), ()> {
+    async fn pieces(&self, socket: &mut impl Source, bytes: &[u8]) -> Result<(), ()> {
         for piece in bytes.chunks(bytes.len().div_ceil(self.habit.pieces.max(1)).max(1)) {
             if self.habit.pieces > 1 {
                 sleep_ms(between(0, 20)).await;
             }
-            socket.write(piece.to_vec()).await.0.map_err(|_| ())?;
+            socket.write(piece.to_vec()).await.map_err(|_| ())?;
         }
         Ok(())
     }
 
-    async fn answer(&self, socket: &mut Socket, reader: &mut Reader, asked: &Asked) -> Then {
+    async fn answer(&self, socket: &mut impl Source, reader: &mut Reader, asked: &Asked) -> Then {
         let head = loop {
             match reader.head(socket).await {
                 Ok(head) if head.status() == 100 => {}
@@ -217,7 +253,7 @@ impl Client {
     }
 }
 
-fn ask(ledger: &Ledger, tenant: usize, key: Option<&str>, habit: Habit, wish: Wish) -> Asked {
+pub fn ask(ledger: &Ledger, tenant: usize, key: Option<&str>, habit: Habit, wish: Wish) -> Asked {
     let id = ledger.ask(wish.prompt, wish.form, tenant, format!("{habit:?} {wish:?}"));
     let (method, path) = match wish.probe_request {
         ProbeRequest::Health => ("GET", "/healthz"),

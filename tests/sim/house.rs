@@ -25,7 +25,9 @@ use ringway::upstream::node::{self, BackendId, NodeGeneration};
 use shards::CoreId;
 
 use crate::backend::Speaks;
+use crate::client::Secrecy;
 use crate::reload::{Acknowledged, Round, Sent};
+use crate::secret;
 use crate::watch::Watch;
 
 use crate::ledger::{Ledger, Told};
@@ -33,6 +35,8 @@ use crate::ledger::{Ledger, Told};
 /// What a story chooses of a configuration.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// There is a listener with TLS, too.
+    pub secure: bool,
     pub cores: usize,
     pub backends: usize,
     /// Keys of the tenants; none is open access.
@@ -99,8 +103,9 @@ impl Setup {
     }
 }
 
-pub fn gateway() -> Dial {
-    Dial::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))
+pub fn gateway(secrecy: Secrecy) -> Dial {
+    let port = if secrecy == Secrecy::Tls { 8443 } else { 8080 };
+    Dial::Tcp(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 /// Where a backend is at first.
@@ -253,6 +258,7 @@ impl House {
                 }
             }
         }));
+        let shared = secret::shared();
         for (index, (outbox, mut inbox)) in posts.into_iter().enumerate() {
             let place = Place::Core(index);
             if index >= setup.cores {
@@ -279,15 +285,20 @@ impl House {
                 Rc::new(Current::new(core, generation).expect("no connection is to be secured"))
             });
             house.cores.push(current.clone());
-            let own = current.clone();
-            let listener = world.at(place, || Rc::new(Listener::bind(&gateway())));
-            house.listeners.push(listener.clone());
-            let acceptor = Rc::new(Acceptor::plain());
-            world.spawn(place, async move {
-                while let Ok(socket) = listener.accept().await {
-                    spawn(&own.core().panics, connection(own.clone(), socket, acceptor.clone()));
-                }
-            });
+            for &secrecy in if setup.secure { &[Secrecy::Plain, Secrecy::Tls][..] } else { &[Secrecy::Plain] } {
+                let own = current.clone();
+                let listener = world.at(place, || Rc::new(Listener::bind(&gateway(secrecy))));
+                house.listeners.push(listener.clone());
+                let acceptor = match secrecy {
+                    Secrecy::Plain => Rc::new(Acceptor::plain()),
+                    Secrecy::Tls => Rc::new(secret::acceptor(&shared)),
+                };
+                world.spawn(place, async move {
+                    while let Ok(socket) = listener.accept().await {
+                        spawn(&own.core().panics, connection(own.clone(), socket, acceptor.clone()));
+                    }
+                });
+            }
             let (own, ledger, former) = (current.clone(), ledger.clone(), house.former.clone());
             house.servants.push(world.spawn(place, async move {
                 let mut reader = EventFdReader;

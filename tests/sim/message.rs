@@ -1,7 +1,45 @@
 //! HTTP/1.1 messages as the simulation's clients and backends read them: written by hand and apart from the gateway's own
 //! codec, so that the two cannot be wrong together. Panics on what a gateway must never send.
 
-use ringway::net::Socket;
+use std::io;
+
+use ringway::net::{Duplex, Socket};
+
+/// Where messages are read from.
+pub trait Source {
+    async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>);
+    async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()>;
+    async fn finish(&mut self);
+}
+
+impl Source for Socket {
+    async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        Socket::read(self, buffer).await
+    }
+
+    async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        Socket::write(self, bytes).await.0
+    }
+
+    async fn finish(&mut self) {
+        self.finish_writing();
+    }
+}
+
+/// With TLS or without.
+impl Source for Duplex {
+    async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        Duplex::read(self, buffer).await
+    }
+
+    async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        Duplex::write(self, bytes).await.0
+    }
+
+    async fn finish(&mut self) {
+        let _ = self.finish_writing().await;
+    }
+}
 
 /// A start line and its fields, names in lower case.
 #[derive(Clone, Debug)]
@@ -79,7 +117,7 @@ impl Reader {
     }
 
     /// Adds what comes next to the buffer. Errors: the end, or a reset.
-    async fn more(&mut self, socket: &mut Socket) -> Result<(), Missing> {
+    async fn more(&mut self, socket: &mut impl Source) -> Result<(), Missing> {
         if self.pace.rest_ms > 0 && self.since_rest >= self.pace.bytes {
             self.since_rest = 0;
             ringway::net::sleep_ms(self.pace.rest_ms).await;
@@ -97,7 +135,7 @@ impl Reader {
         }
     }
 
-    async fn line_end(&mut self, socket: &mut Socket, end: &[u8]) -> Result<usize, Missing> {
+    async fn line_end(&mut self, socket: &mut impl Source, end: &[u8]) -> Result<usize, Missing> {
         loop {
             if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end) {
                 return Ok(at + end.len());
@@ -106,7 +144,7 @@ impl Reader {
         }
     }
 
-    pub async fn head(&mut self, socket: &mut Socket) -> Result<Head, Missing> {
+    pub async fn head(&mut self, socket: &mut impl Source) -> Result<Head, Missing> {
         let length = self.line_end(socket, b"\r\n\r\n").await?;
         let text = String::from_utf8(self.buffer.drain(..length).collect()).expect("a head is text");
         let mut lines = text.trim_end().split("\r\n");
@@ -119,7 +157,7 @@ impl Reader {
     }
 
     /// The body behind `head`: what came of it, and how it ended.
-    pub async fn body(&mut self, socket: &mut Socket, head: &Head, kind: Kind) -> (Vec<u8>, Ended) {
+    pub async fn body(&mut self, socket: &mut impl Source, head: &Head, kind: Kind) -> (Vec<u8>, Ended) {
         let mut body = Vec::new();
         let chunked = head.has_token("transfer-encoding", "chunked");
         let length = head.field("content-length").map(|text| text.parse::<usize>().expect("a length is a number"));
@@ -140,7 +178,7 @@ impl Reader {
         (body, ended.unwrap_or_else(Ended::Broken))
     }
 
-    async fn exactly(&mut self, socket: &mut Socket, length: usize, into: &mut Vec<u8>) -> Result<(), Missing> {
+    async fn exactly(&mut self, socket: &mut impl Source, length: usize, into: &mut Vec<u8>) -> Result<(), Missing> {
         let end = into.len() + length;
         loop {
             let take = self.buffer.len().min(end - into.len());
@@ -155,7 +193,7 @@ impl Reader {
         }
     }
 
-    async fn chunks(&mut self, socket: &mut Socket, into: &mut Vec<u8>) -> Result<Ended, Missing> {
+    async fn chunks(&mut self, socket: &mut impl Source, into: &mut Vec<u8>) -> Result<Ended, Missing> {
         loop {
             let line = self.line_end(socket, b"\r\n").await?;
             let text: Vec<u8> = self.buffer.drain(..line).collect();

@@ -3,7 +3,7 @@
 
 use ringway::net::sim::{World, between};
 
-use crate::client::{BodyFrame, Habit, ProbeRequest, Version, Wish};
+use crate::client::{BodyFrame, Habit, ProbeRequest, Secrecy, Version, Wish};
 use crate::house::{Setup, TenantLimits};
 use crate::message::{AT_ONCE, Pace};
 use crate::prompt::Form;
@@ -79,6 +79,7 @@ pub fn setup(scenario: &Scenario) -> Setup {
 fn draw(scenario: &Scenario) -> Setup {
     let backends = pick(&[1, 1, 2, 3]);
     Setup {
+        secure: chance(50),
         cores: pick(&[1, 2, 2, 3, 4]),
         backends: backends as usize,
         tenants: pick(&[0, 0, 1, 2]),
@@ -135,21 +136,38 @@ pub fn scenario() -> Scenario {
 }
 
 /// How one client behaves.
-pub fn habit(scenario: &Scenario, world: &World) -> Habit {
+pub fn habit(scenario: &Scenario, setup: &Setup, world: &World) -> Habit {
     // A client that reads nothing while it sends would wait for a gateway that waits for it, in narrow windows.
     let roomy = world.network().window_bytes.0 >= 4 << 10;
     let plain = Habit {
         pace: AT_ONCE,
-        pipelined: if roomy { pick(&[1, 1, 2, 4]) } else { 1 },
+        pipelined: if roomy { pick(&[1, 1, 2, 4, 12]) } else { 1 },
         half_closes: false,
         version: Version::Http11,
         pieces: 1,
         body: BodyFrame::Length,
         stall_ms: 0,
         rest_ms: pick(&[0, 20, 500]),
+        secrecy: if setup.secure && chance(40) { Secrecy::Tls } else { Secrecy::Plain },
+        window_bytes: 64 << 10,
+        resets: false,
+    };
+    let plain = if roomy && chance(30) {
+        Habit { version: Version::Http2, resets: scenario.leavers && chance(50), ..plain }
+    } else {
+        plain
     };
     if !scenario.odd_clients {
         return plain;
+    }
+    if plain.version == Version::Http2 {
+        return Habit {
+            pace: pick(&[AT_ONCE, Pace { bytes: 300, rest_ms: 5 }, Pace { bytes: 4000, rest_ms: 50 }]),
+            pieces: pick(&[1, 1, 3, 10]),
+            stall_ms: if scenario.is_calm() { 0 } else { pick(&[0, 0, 0, 1000, 10_000]) },
+            window_bytes: pick(&[1000, 4 << 10, 64 << 10]),
+            ..plain
+        };
     }
     Habit {
         pace: pick(&[AT_ONCE, Pace { bytes: 300, rest_ms: 5 }, Pace { bytes: 4000, rest_ms: 50 }]),

@@ -19,6 +19,7 @@ pub const STREAMED: Form = Form::Streaming { usage: false };
 
 /// A node that keeps what it may.
 pub const NODE: Setup = Setup {
+    secure: false,
     cores: 3,
     backends: 1,
     tenants: 0,

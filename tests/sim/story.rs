@@ -10,7 +10,7 @@ use ringway::net::sim::{Ended, Place, Reachability, TaskId, World, between, spaw
 
 use crate::backend::{FaultProfile, GOOD, start};
 use crate::client::{Client, Habit, Wish};
-use crate::house::{House, Setup, TenantLimits, gateway, homes, key};
+use crate::house::{House, Setup, TenantLimits, homes, key};
 use crate::laws::{
     check_attempts, check_budgets, check_calls, check_calm, check_freshness, check_lateness, check_log, check_moves,
     check_over, check_table,
@@ -219,7 +219,6 @@ impl<'a> Story<'a> {
         let tenant = if self.setup.tenants == 0 { 0 } else { between(0, self.setup.tenants as u64 - 1) as usize };
         let client = Client {
             ledger: self.ledger.clone(),
-            gateway: gateway(),
             tenant,
             key: (self.setup.tenants > 0).then(|| key(tenant)),
             habit,
@@ -232,7 +231,7 @@ impl<'a> Story<'a> {
 
     fn invite_some(&mut self, count: u64) {
         for _ in 0..count {
-            let habit = habit(&self.scenario, self.world);
+            let habit = habit(&self.scenario, &self.setup, self.world);
             let wishes =
                 (0..between(1, self.scenario.wishes)).map(|_| wish(&self.scenario, &self.setup, self.form)).collect();
             self.invite(habit, wishes);
@@ -404,7 +403,7 @@ impl<'a> Story<'a> {
             one_form: false,
             ..self.scenario
         };
-        let habit = Habit { pipelined: 1, ..habit(&scenario, self.world) };
+        let habit = Habit { pipelined: 1, resets: false, ..habit(&scenario, &self.setup, self.world) };
         let wishes = (0..8).map(|_| wish(&scenario, &self.setup, self.form)).collect();
         self.invite(habit, wishes);
         self.finish_clients();
