@@ -1,5 +1,5 @@
 """Real clients over TLS and HTTP/2: curl, httpx and the OpenAI SDK, by every way a connection can begin; h2load for many
-streams; WebSockets of the Realtime API. Takes the program; curl with HTTP/2, h2load and openssl have to be installed. The demo's model server answers.
+streams; WebSockets of the Realtime API; OCSP. Takes the program; curl with HTTP/2, h2load and openssl have to be installed. The demo's model server answers.
 """
 
 import datetime
@@ -143,6 +143,48 @@ def with_sslyze(certificates, directory):
     gateway.stop()
 
 
+def with_openssl(certificates, directory):
+    """A stapled OCSP response, renewed and refused; and a certificate that names a tenant."""
+    certificates.sign("stapled", "localhost")
+    certificates.staple("stapled", 2)
+    port, mutual = house.free_port(), house.free_port()
+    own = [f'tls_cert = "{directory}/stapled.pem"', f'tls_key = "{directory}/stapled.key"', f'tls_ocsp = "{directory}/stapled.ocsp"']
+    more = "\n".join(["[[listener]]", f'address = "127.0.0.1:{port}"', *own, "[[listener]]", f'address = "127.0.0.1:{mutual}"', *own,
+                      f'tls_client_ca = "{directory}/ca.pem"', "[[tenant]]", 'name = "t"', 'client_certificates = ["DNS:client.test"]', ""])
+    gateway = house.Gateway(PROGRAM, [{"name": "b", "url": "http://127.0.0.1:9"}], [{"name": "m", "backends": ["b"]}], more=more)
+
+    def said(*options):
+        result = subprocess.run(["openssl", "s_client", "-status", "-connect", f"127.0.0.1:{port}", "-servername", "localhost", "-CAfile",
+                                 f"{directory}/ca.pem", "-verify_return_error", *options],
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return result.stdout + result.stderr
+
+    def until():
+        return re.search(r"Next Update: (.*)", said())[1]
+
+    for version in ("-tls1_2", "-tls1_3"):
+        got = said(version)
+        good = all(word in got for word in ("OCSP Response Status: successful", "Cert Status: good", "Verification: OK"))
+        check(f"openssl: a response is stapled with {version[1:]}", good, got)
+    before = until()
+    certificates.staple("stapled", 3)
+    gateway.kill(signal.SIGHUP)
+    front.until("openssl: a reload staples a new response", lambda: until() != before)
+    after = until()
+    certificates.revoke("stapled")
+    certificates.staple("stapled", 4)
+    front.until("openssl: a response that says that it is revoked is seen and refused", lambda: "is revoked" in gateway.words())
+    check("openssl: the good one stays", until() == after)
+    models = f"https://localhost:{mutual}/v1/models"
+    own = ["--cacert", f"{directory}/ca.pem", "--cert", f"{directory}/client.pem", "--key", f"{directory}/client.key"]
+    for version in ("--http1.1", "--http2"):
+        status, answer, why = curl(version, *own, models)
+        check(f"curl: a certificate is a tenant's key with {version[2:]}", status == 0 and '"m"' in answer, answer + why)
+    _, answer, _ = curl(*own, "-H", "authorization: Bearer wrong", models)
+    check("curl: a wrong key is not made good by it", "invalid_api_key" in answer, answer)
+    gateway.stop()
+
+
 KEY = "sk-edge"
 
 
@@ -219,6 +261,7 @@ def main():
         with_the_sdk(directory, ports)
         with_h2load(directory, ports)
         with_websockets(directory)
+        with_openssl(certificates, directory)
         with_sslyze(certificates, directory)
         gateway.kill(signal.SIGTERM)
         check("it ends well", gateway.child.wait(house.END_SECONDS) == 0, gateway.words())

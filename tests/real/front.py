@@ -64,6 +64,16 @@ class Certificates:
                      "-keyfile", f"{signer}.key", "-startdate", begin, "-enddate", end, "-extfile", f"{name}.ext", "-in", f"{name}.csr",
                      "-out", f"{name}.pem")
 
+    def staple(self, name, days):
+        """An OCSP response about certificate `name`, as its authority's register has it now."""
+        self.openssl("ocsp", "-issuer", "ca.pem", "-cert", f"{name}.pem", "-no_nonce", "-reqout", f"{name}.req")
+        self.openssl("ocsp", "-index", "index", "-CA", "ca.pem", "-rsigner", "ca.pem", "-rkey", "ca.key", "-reqin", f"{name}.req",
+                     "-respout", f"{name}.ocsp.new", "-ndays", str(days))
+        (self.directory / f"{name}.ocsp.new").replace(self.directory / f"{name}.ocsp")
+
+    def revoke(self, name):
+        self.openssl("ca", "-config", "ca.conf", "-cert", "ca.pem", "-keyfile", "ca.key", "-revoke", f"{name}.pem")
+
 
 class Nginx:
     """`servers` maps a name to (words of `listen`, whether HTTP/2, further directives); each listens on a free port."""

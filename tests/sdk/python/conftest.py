@@ -2,9 +2,11 @@
 
 import json
 import os
+import ssl
 import urllib.request
 import uuid
 
+import httpx
 import openai
 import pytest
 
@@ -15,6 +17,9 @@ RECORDER = os.environ["RINGWAY_RECORDER"]
 KEY = os.environ["RINGWAY_KEY"]
 OTHER_KEY = os.environ.get("RINGWAY_OTHER_KEY", KEY)
 DIRECT = "RINGWAY_DIRECT" in os.environ
+
+# By name: where the gateway is reached otherwise than by HTTP/1.1 in plain text, with what.
+TRANSPORTS = json.loads(os.environ.get("RINGWAY_TRANSPORTS", "{}"))
 
 # Far above anything seen, so that a loaded machine fails no test and a hang still ends.
 PATIENCE_SECONDS = 120
@@ -28,8 +33,30 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left_out)
 
 
-def connect(url, key=KEY, kind=openai.OpenAI, timeout=PATIENCE_SECONDS):
-    return kind(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=timeout)
+def connect(url, key=KEY, kind=openai.OpenAI, timeout=PATIENCE_SECONDS, **options):
+    return kind(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=timeout, **options)
+
+
+def connect_by(name, kind=openai.OpenAI):
+    """A client for the models of the recorder, by one of the transports."""
+    if name == "http1":
+        return connect(RECORDED_URL, kind=kind)
+    transport = TRANSPORTS[name]
+    verify = True
+    if "ca" in transport:
+        verify = ssl.create_default_context(cafile=transport["ca"])
+    if "cert" in transport:
+        verify.load_cert_chain(*transport["cert"])
+    library = httpx.AsyncClient if kind is openai.AsyncOpenAI else httpx.Client
+    http2 = transport["http2"]
+    spoken = library(http1=not http2 or "ca" in transport, http2=http2, verify=verify, timeout=PATIENCE_SECONDS)
+    return connect(transport["url"], kind=kind, http_client=spoken)
+
+
+@pytest.fixture(params=["http1", *TRANSPORTS])
+def transport(request):
+    """Everything that is asked of the recorder is asked by each."""
+    return request.param
 
 
 @pytest.fixture
@@ -40,9 +67,9 @@ def client():
 
 
 @pytest.fixture
-def recorded():
+def recorded(transport):
     """For the models of the recorder."""
-    with connect(RECORDED_URL) as client:
+    with connect_by(transport) as client:
         yield client
 
 
@@ -53,8 +80,8 @@ async def async_client():
 
 
 @pytest.fixture
-async def async_recorded():
-    async with connect(RECORDED_URL, kind=openai.AsyncOpenAI) as client:
+async def async_recorded(transport):
+    async with connect_by(transport, kind=openai.AsyncOpenAI) as client:
         yield client
 
 

@@ -4,7 +4,13 @@ import asyncio
 
 import openai
 import pytest
-from conftest import ask_recorder, user
+from conftest import TRANSPORTS, ask_recorder, user
+
+
+@pytest.fixture(params=["http1", *(name for name, how in TRANSPORTS.items() if not how["http2"])])
+def transport(request):
+    """By HTTP/1.1: httpx does not reset a stream of HTTP/2 that is closed before its end."""
+    return request.param
 
 
 def ended(tag):
