@@ -208,22 +208,18 @@ const ROWS: &[Key] = &[
     Key { table: Server, name: "listen", kind: Kind::Listen, absent: Default(r#"["127.0.0.1:8080"]"#),
         doc: "Addresses to accept connections on: IP address and port, or unix:/path for a Unix socket. \
               0.0.0.0 means every IPv4 address, [::] every IPv6 and IPv4 address; both need at least one [[tenant]]. \
-              Port 0 asks the system for a free port.",
-        example: r#"["0.0.0.0:8080", "unix:/run/ringway/ringway.sock"]"# },
+              Port 0 asks the system for a free port.", example: r#"["0.0.0.0:8080", "unix:/run/ringway/ringway.sock"]"# },
     Key { table: Server, name: "body_max", kind: Kind::Size { least: KIB, most: GIB }, absent: Default(r#""10MiB""#),
-        doc: "Largest request body, counted after decompression; a larger one gets 413.",
-        example: r#""32MiB""# },
+        doc: "Largest request body, counted after decompression; a larger one gets 413.", example: r#""32MiB""# },
     Key { table: Server, name: "request_memory", kind: Kind::Size { least: MIB, most: 64 * TIB }, absent: Default(r#""1GiB""#),
         doc: "Memory of this node for the bodies of requests in progress, from their first byte to the end of the \
               answer, over all data cores; at least body_max. Requests beyond it get 503 with Retry-After.",
         example: r#""256MiB""# },
     Key { table: Server, name: "timeout_head", kind: TIMEOUT, absent: Default(r#""10s""#),
-        doc: "Longest time from the first byte of a request head to its last. Limits slow clients.",
-        example: r#""5s""# },
+        doc: "Longest time from the first byte of a request head to its last. Limits slow clients.", example: r#""5s""# },
     Key { table: Server, name: "timeout_body", kind: TIMEOUT, absent: Default(r#""30s""#),
         doc: "Longest pause while a request body arrives. The whole body may take this long plus the time its size \
-              takes at rate_min.",
-        example: r#""60s""# },
+              takes at rate_min.", example: r#""60s""# },
     Key { table: Server, name: "timeout_write", kind: TIMEOUT, absent: Default(r#""30s""#),
         doc: "A client that reads nothing of its answer for this long is disconnected; see also rate_min.",
         example: r#""60s""# },
@@ -235,44 +231,36 @@ const ROWS: &[Key] = &[
     Key { table: Server, name: "timeout_idle", kind: TIMEOUT, absent: Default(r#""650s""#),
         doc: "Longest idle time between two requests on a connection. Keep it longer than the idle timeout of the load \
               balancer in front: if this side closes first, a request may meet a closing connection. 650 s is above \
-              the common 600 s.",
-        example: r#""75s""# },
+              the common 600 s.", example: r#""75s""# },
     Key { table: Server, name: "timeout_drain", kind: TIMEOUT, absent: Default(r#""30s""#),
         doc: "How long running requests may take to finish after SIGTERM or SIGINT; those still running then are \
-              aborted.",
-        example: r#""300s""# },
+              aborted.", example: r#""300s""# },
     Key { table: Server, name: "control_socket", kind: Kind::Name { most_bytes: 107 }, absent: Optional,
         doc: "Absolute path of a Unix socket through which ringway serve --take-over gets the listening sockets. Only this \
               user and root may use it. Without the key it is control.sock in RUNTIME_DIRECTORY, which systemd sets.",
         example: r#""/run/ringway/control.sock""# },
     Key { table: Server, name: "timeout_takeover", kind: TIMEOUT, absent: Default(r#""10m""#),
         doc: "How long running requests may take to finish after another process has taken over; those still running then \
-              are aborted. Both processes use memory for so long at most.",
-        example: r#""1h""# },
+              are aborted. Both processes use memory for so long at most.", example: r#""1h""# },
     Key { table: Server, name: "max_connections", kind: Kind::Count { least: 1, most: 10_000_000 }, absent: Optional,
         doc: "Most connections of clients to this node; further ones are closed at once, before any handshake. Without the \
-              key, the limit on open files is the bound.",
-        example: "20000" },
+              key, the limit on open files is the bound.", example: "20000" },
     Key { table: Server, name: "max_connections_per_client", kind: Kind::Count { least: 1, most: 1_000_000 }, absent: Optional,
         doc: "Most connections of one client, by its address (IPv6: by its /64, as one client has that many addresses); \
-              further ones are closed at once. Trusted proxies have no such limit.",
-        example: "100" },
+              further ones are closed at once. Trusted proxies have no such limit.", example: "100" },
     Key { table: Server, name: "max_pipelined_requests", kind: Kind::Count { least: 1, most: 1_000 }, absent: Default("8"),
         doc: "Most requests of one HTTP/1.1 connection that are answered at the same time where a client sends further ones \
-              before it has its answers (pipelining); answers come in order. 1: one after the other.",
-        example: "32" },
+              before it has its answers (pipelining); answers come in order. 1: one after the other.", example: "32" },
     Key { table: Server, name: "trusted_proxies", kind: Kind::Names { most_bytes: 64 }, absent: Optional,
         doc: "Addresses and networks of the proxies in front, or unix for those on Unix sockets. What they say of their \
               clients' addresses in trusted_header is believed, and written to the access log; from anybody else it is \
-              ignored.",
-        example: r#"["10.0.0.0/8", "fd00::/8"]"# },
+              ignored.", example: r#"["10.0.0.0/8", "fd00::/8"]"# },
     Key { table: Server, name: "trusted_header", kind: Kind::Choice(crate::config::snapshot::ForwardedField::VARIANTS), absent: Default(r#""x-forwarded-for""#),
         doc: "The field that the trusted proxies write. Only one: a proxy passes on the other one as clients send it.",
         example: r#""forwarded""# },
     Key { table: Server, name: "default_model", kind: MODEL_NAME, absent: Optional,
         doc: "The [[model]] whose backends get requests to /v1/* paths that name no model. \
-              Without it such requests get 400.",
-        example: r#""gpt-4o-mini""# },
+              Without it such requests get 400.", example: r#""gpt-4o-mini""# },
     Key { table: Server, name: "passthrough_paths", kind: Kind::Names { most_bytes: 256 }, absent: Optional,
         doc: "Paths outside /v1/ that are forwarded to the model servers, each in full. Requests to them need a key \
               like all others, and use the model named in their JSON body, or default_model.",
@@ -285,12 +273,10 @@ const ROWS: &[Key] = &[
         example: r#"["eu-central", "us-east"]"# },
     Key { table: Server, name: "health_paths", kind: Kind::Switch, absent: Default("true"),
         doc: "Whether GET /livez, /readyz and /healthz are also answered here, without a key, for load balancers: \
-              /readyz with 503 while the node drains, the others with 200.",
-        example: "false" },
+              /readyz with 503 while the node drains, the others with 200.", example: "false" },
     Key { table: Server, name: "state_dir", kind: Kind::Directory, absent: Optional,
         doc: "Directory for what outlives a restart. Without it, the one that systemd provides (StateDirectory=); without \
-              that, nothing is kept.",
-        example: r#""/var/lib/ringway""# },
+              that, nothing is kept.", example: r#""/var/lib/ringway""# },
 
     // ---- [[listener]]
     Key { table: Listener, name: "address", kind: Kind::Address, absent: Required,

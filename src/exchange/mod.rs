@@ -45,6 +45,7 @@ mod upstream_request; // a request as the upstream side needs it
 mod weed; // drops what was purged
 
 mod ahead; // requests that came behind the one in hand
+mod linger; // the end of a connection
 
 pub mod run; // the sequence of the client's side
 
