@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shards::CoreId;
 use shards::quota::{Counted, LimitId};
@@ -27,7 +27,7 @@ use crate::exchange::quota::Handed;
 use crate::host::placement::{plan_here, steered_here};
 use crate::net::channel::{self, Notifier};
 use crate::net::runtime::run_data_core;
-use crate::net::{prefer_memory_of, refuse_huge_pages};
+use crate::net::{now_ms, prefer_memory_of, refuse_huge_pages};
 use crate::observe::told;
 use crate::serve::peers::Peers;
 use crate::upstream::node::{self, NodeGeneration};
@@ -36,7 +36,7 @@ use crate::upstream::node::{self, NodeGeneration};
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long the cores may take to count what is inherited, and how often it is looked whether they have. Nobody accepts meanwhile.
-const HANDED_LIMIT: Duration = Duration::from_secs(1);
+const HANDED_LIMIT_MS: u64 = 1_000;
 const HANDED_TICK: Duration = Duration::from_millis(1);
 
 /// Where the listening sockets come from.
@@ -321,9 +321,9 @@ fn hand(gate: &Gate, mut ledgers: Vec<Handed>, written: &[Counted], cores: usize
         ledgers.push(Handed { id: *id, period: *period, counts: vec![(*slot, *amount)] });
     }
     gate.hand(ledgers.into());
-    let until = Instant::now() + HANDED_LIMIT;
-    while gate.takers() < cores && Instant::now() < until {
-        std::thread::sleep(HANDED_TICK);
+    let until_ms = now_ms() + HANDED_LIMIT_MS;
+    while gate.takers() < cores && now_ms() < until_ms {
+        std::thread::park_timeout(HANDED_TICK);
     }
 }
 

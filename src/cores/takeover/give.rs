@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
 use tokio::sync::Notify;
@@ -21,6 +21,7 @@ use crate::control::admin::Listener;
 use crate::cores::listen::Listening;
 use crate::cores::notify;
 use crate::exchange::quota::Handed;
+use crate::net::now_ms;
 use crate::net::tls::TicketSeed;
 
 /// How often the secret of the session tickets moves on, so that this copy of it gives away nothing of the past.
@@ -58,7 +59,7 @@ pub struct Giver {
     /// To the successor, while this process ends.
     pub tie: Arc<Tie>,
     /// For what counts against limits, if the successor takes it.
-    limits: Mutex<Option<Sender<Limits>>>,
+    limits: OnceLock<Sender<Limits>>,
 }
 
 /// What counts against limits.
@@ -89,14 +90,12 @@ impl Giver {
 
     /// Whether the successor takes what counts against limits.
     pub fn takes_limits(&self) -> bool {
-        self.limits.lock().is_ok_and(|limits| limits.is_some())
+        self.limits.get().is_some()
     }
 
     /// Passes on what counts against limits.
     pub fn hand(&self, limits: Limits) {
-        if let Ok(sender) = self.limits.lock()
-            && let Some(sender) = &*sender
-        {
+        if let Some(sender) = self.limits.get() {
             let _ = sender.send(limits);
         }
     }
@@ -253,8 +252,8 @@ impl Giver {
             return refuse("that was no answer");
         };
         let (sender, handed) = channel();
-        if let Ok(mut limits) = self.limits.lock() {
-            *limits = takes_limits.then_some(sender);
+        if takes_limits {
+            let _ = self.limits.set(sender);
         }
         self.tie.begin(&connection);
         if !self.give(parts.kept(&kept)) {
@@ -265,10 +264,10 @@ impl Giver {
         notify::succeeded_by(pid);
         info!("process {pid} has taken over");
         // What each core has counted, and what runs.
-        let until = Instant::now() + LEDGERS_PATIENCE;
+        let until_ms = now_ms() + LEDGERS_PATIENCE.as_millis() as u64;
         let awaited = if takes_limits { parts.cores + 1 } else { 0 };
         for _ in 0..awaited {
-            let messages = match handed.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            let messages = match handed.recv_timeout(Duration::from_millis(until_ms.saturating_sub(now_ms()))) {
                 Ok(Limits::Ledgers(handed)) => ledgers(&handed),
                 Ok(Limits::Running(rows)) => vec![running(rows)],
                 Err(_) => {

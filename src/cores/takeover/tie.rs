@@ -2,6 +2,9 @@
 //! one's cores ask the successor's for what they need, and give back to it, as its own do. What runs in the older one counts in
 //! the successor. Sends without waiting: what is lost is asked for again, or counts as spent.
 
+// Taken once, by the background core when it starts: nobody waits.
+#![expect(clippy::disallowed_types)]
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
