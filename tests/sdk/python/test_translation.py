@@ -21,6 +21,8 @@ def message(tag):
     """As `sentence`, for the other SDK."""
     asked = sentence(tag)
     asked["stop_sequences"] = asked.pop("stop")
+    # The API has it, this SDK does not.
+    asked["extra_body"] = {"temperature": asked.pop("temperature")}
     return asked | {"model": BY_OPENAI, "system": "You are polite."}
 
 
