@@ -170,6 +170,13 @@ fn a_stream_of_chunks_becomes_one_of_messages_and_is_kept() {
     assert!(!texts[0].contains("[DONE]"));
     assert_eq!(backend.count(), 1);
     assert_eq!(asked(&backend, 0)["stream_options"], json!({"include_usage": true}));
+    // As Claude Code asks for it.
+    let asked_for =
+        post("/v1/messages?beta=true", &message_body("Hello", r#","stream":true,"metadata":{"user_id":"u"}"#));
+    for cache in ["MISS", "HIT"] {
+        assert_eq!(gateway.ask(&asked_for).expect(200).cache(), cache);
+    }
+    assert_eq!(backend.requests()[1].line(), "POST /v1/chat/completions HTTP/1.1");
     // The other form is another answer.
     assert_eq!(gateway.ask(message("Hello", "")).expect(200).cache(), "MISS");
     let log = log_of(gateway);

@@ -122,3 +122,79 @@ pub(super) fn may_store(reason: Value<'_>, data: &[u8]) -> Result<(), NotStored>
         _ => Err(NotStored::UnknownFinish),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::facts::StreamVerdict;
+
+    const START: &str = r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"cache_read_input_tokens":4,"output_tokens":1}}}"#;
+    const BLOCK: &str = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
+    const TEXT: &str = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#;
+    const STOP: &str = r#"{"type":"message_stop"}"#;
+
+    fn end(reason: &str) -> String {
+        format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}},"usage":{{"output_tokens":2}}}}"#)
+    }
+
+    fn facts(data: &str) -> EventFacts {
+        event_facts(b"", data.as_bytes(), &mut Tape::new())
+    }
+
+    fn verdict(events: &[&str]) -> StreamVerdict {
+        let mut verdict = StreamVerdict::new();
+        events.iter().for_each(|event| verdict.note(&facts(event)));
+        verdict
+    }
+
+    #[test]
+    fn an_event_is_content_only_with_something_in_it() {
+        let content = |block: &str| format!(r#"{{"type":"content_block_start","content_block":{block}}}"#);
+        for (data, kind) in [
+            (START.to_owned(), EventKind::Empty),
+            (r#"{"type":"ping"}"#.to_owned(), EventKind::Empty),
+            (BLOCK.to_owned(), EventKind::Empty),
+            (content(r#"{"type":"thinking","thinking":"","signature":""}"#), EventKind::Empty),
+            (content(r#"{"type":"tool_use","id":"t","name":"f","input":{}}"#), EventKind::Content),
+            (content(r#"{"type":"redacted_thinking","data":"x"}"#), EventKind::Content),
+            (TEXT.to_owned(), EventKind::Content),
+            (TEXT.replace("\"a\"", "\"\""), EventKind::Empty),
+            (end("end_turn"), EventKind::Finish),
+            (STOP.to_owned(), EventKind::Done),
+            (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#.to_owned(), EventKind::Error),
+            (r#"{"type":"new"}"#.to_owned(), EventKind::Other),
+            (r#"{"type":"mess"#.to_owned(), EventKind::Cut),
+            ("words".to_owned(), EventKind::Other),
+        ] {
+            assert_eq!(facts(&data).kind, kind, "{data}");
+        }
+        assert_eq!(event_facts(b"error", b"{}", &mut Tape::new()).kind, EventKind::Error);
+    }
+
+    #[test]
+    fn a_stream_is_complete_with_its_last_event_alone() {
+        let good = end("end_turn");
+        assert_eq!(verdict(&[START, BLOCK, TEXT, &good, STOP]).stored(), Ok(()));
+        for (events, why) in [
+            (vec![START, BLOCK, TEXT], NotStored::NoTerminal),
+            (vec![START, BLOCK, TEXT, &good], NotStored::NoTerminal),
+            (vec![START, BLOCK, TEXT, STOP], NotStored::MissingFinish),
+            (vec![START, BLOCK, &good, STOP], NotStored::Empty),
+            (vec![START, TEXT, &end("max_tokens"), STOP], NotStored::LengthCut),
+            (vec![START, TEXT, &end("refusal"), STOP], NotStored::ContentFilter),
+            (vec![START, TEXT, &end("pause_turn"), STOP], NotStored::UnknownFinish),
+            (vec![START, TEXT, &good, STOP, TEXT], NotStored::AfterTerminal),
+        ] {
+            let verdict = verdict(&events);
+            assert_eq!(verdict.stored(), Err(why), "{events:?}");
+            assert_eq!(verdict.is_complete(), events.contains(&STOP), "{events:?}");
+        }
+    }
+
+    #[test]
+    fn usage_counts_what_the_providers_cache_had_as_input() {
+        let (first, last) = (facts(START).usage.unwrap(), facts(&end("end_turn")).usage.unwrap());
+        let whole = last.after(first);
+        assert_eq!((whole.prompt, whole.cached, whole.completion, whole.total), (7, 4, 2, 9));
+    }
+}

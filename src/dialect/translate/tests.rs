@@ -40,7 +40,7 @@ fn answer(direction: Direction, body: &Value) -> Value {
 #[test]
 fn a_request_for_a_message_becomes_one_for_a_chat_completion() {
     let members = json!({
-        "max_tokens": 10, "system": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "b"}],
+        "max_tokens": 10, "system": [{"type": "text", "text": "x-anthropic-billing-header: 7"}, {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "b"}],
         "temperature": 0.50, "top_p": 0.9, "top_k": 3, "stop_sequences": ["x"], "stream": true,
         "metadata": {"user_id": "u".repeat(70)}, "service_tier": "standard_only", "seed": 7,
         "thinking": {"type": "enabled", "budget_tokens": 5000}, "context_management": {"edits": []}, "min_p": 0.05,

@@ -72,7 +72,7 @@ pub enum Translating {
         created: u64,
         body: Vec<u8>,
     },
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 impl Translating {

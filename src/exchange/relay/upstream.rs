@@ -515,7 +515,7 @@ impl Facts {
     fn translate(&mut self, direction: Direction) -> Translating {
         let created = unix_ms() / 1000;
         if self.form == Form::Streaming {
-            return Translating::Stream(Stream::new(direction, created));
+            return Translating::Stream(Box::new(Stream::new(direction, created)));
         }
         self.is_readable = true;
         self.codings.clear();

@@ -26,7 +26,7 @@ pub fn to_openai(mut root: Object) -> Result<Object, Untranslatable> {
     let mut out = Object::new();
     out.extend(root.shift_remove_entry("model"));
     let mut messages = Vec::new();
-    if let Some(system) = take(&mut root, "system")
+    if let Some(system) = take(&mut root, "system").map(without_billing)
         && let Some(said) = joined_text(system, "system")?
     {
         messages.push(json!({"role": "system", "content": said}));
@@ -69,6 +69,17 @@ fn refused(param: &'static str, why: &'static str) -> Untranslatable {
     Untranslatable::Member { param, api: "OpenAI", why }
 }
 
+/// Claude Code's first block, which is for Anthropic's billing and another one in each request: in front of all others it would
+/// defeat the prompt caches of model servers.
+fn without_billing(system: Value) -> Value {
+    const BILLING: &str = "x-anthropic-billing-header:";
+    let is_billing = |block: &Value| block["text"].as_str().is_some_and(|text| text.starts_with(BILLING));
+    match system {
+        Value::Array(blocks) => blocks.into_iter().filter(|block| !is_billing(block)).collect(),
+        other => other,
+    }
+}
+
 fn effort_and_format(root: &mut Object, out: &mut Object) {
     let thinking = take_object(root, "thinking");
     let mut output = take_object(root, "output_config");
@@ -79,10 +90,14 @@ fn effort_and_format(root: &mut Object, out: &mut Object) {
         _ => None,
     };
     let by_budget = count(&thinking, "budget_tokens").filter(|_| text(&thinking, "type") == Some("enabled"));
-    let by_budget = by_budget.map(|budget| match budget {
-        0..=LOW_TOKENS => "low",
-        ..=MEDIUM_TOKENS => "medium",
-        _ => "high",
+    let by_budget = by_budget.map(|budget| {
+        if budget <= LOW_TOKENS {
+            "low"
+        } else if budget <= MEDIUM_TOKENS {
+            "medium"
+        } else {
+            "high"
+        }
     });
     if let Some(effort) = by_budget.or(effort) {
         out.insert("reasoning_effort".to_owned(), effort.into());

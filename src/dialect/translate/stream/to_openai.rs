@@ -51,12 +51,7 @@ impl ToOpenAi {
             "message_start" => self.begin(take_object(&mut root, "message"), out),
             "content_block_start" => self.block(take_object(&mut root, "content_block"), out),
             "content_block_delta" => self.delta(take_object(&mut root, "delta"), out),
-            "content_block_stop" => {
-                // Clients parse what has come: of a call without arguments that has to be an empty object.
-                if std::mem::replace(&mut self.call, Open::None) == Open::WithoutArguments {
-                    self.arguments("{}", out);
-                }
-            }
+            "content_block_stop" => self.close(out),
             "message_delta" => {
                 self.note_usage(take_object(&mut root, "usage"));
                 let mut delta = take_object(&mut root, "delta");
@@ -79,6 +74,13 @@ impl ToOpenAi {
             _ => {}
         }
         Ok(State::Running)
+    }
+
+    /// Clients parse what has come of a call: without arguments that has to be an empty object.
+    fn close(&mut self, out: &mut Vec<u8>) {
+        if std::mem::replace(&mut self.call, Open::None) == Open::WithoutArguments {
+            self.arguments("{}", out);
+        }
     }
 
     fn begin(&mut self, mut message: Object, out: &mut Vec<u8>) {
