@@ -62,7 +62,7 @@ impl Ahead {
     }
 
     /// Puts what was not begun back into `client`, which has nothing in hand.
-    pub fn rejoin(mut self: Box<Ahead>, core: &Core, client: &mut ClientConnection<'_>) {
+    pub fn rejoin(mut self, core: &Core, client: &mut ClientConnection<'_>) {
         debug_assert!(client.pending().is_empty() && self.answers.is_empty());
         core.memory.buffers.give(replace(&mut client.input, std::mem::take(&mut self.input)));
         client.at = self.at;

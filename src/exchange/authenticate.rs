@@ -24,8 +24,12 @@ pub struct Principal {
 }
 
 /// Checks the credential that the head carries.
-pub fn principal(core: &Generation, client: &ClientConnection<'_>, answerer: Answerer) -> Result<Principal, Failure> {
-    if core.snapshot.access == Access::Open {
+pub fn principal(
+    generation: &Generation,
+    client: &ClientConnection<'_>,
+    answerer: Answerer,
+) -> Result<Principal, Failure> {
+    if generation.snapshot.access == Access::Open {
         return Ok(Principal { tenant: None, number: 0, credential: [0; 32] });
     }
     for field in ["authorization", "x-api-key", "api-key"] {
@@ -42,15 +46,15 @@ pub fn principal(core: &Generation, client: &ClientConnection<'_>, answerer: Ans
     let (sha256, (tenant, number)) = match (key, &client.peer.certificate) {
         (Some(key), _) => {
             let sha256: [u8; 32] = Sha256::digest(key).into();
-            (sha256, core.snapshot.credential_place(&sha256).ok_or(Failure::UnknownCredential)?)
+            (sha256, generation.snapshot.credential_place(&sha256).ok_or(Failure::UnknownCredential)?)
         }
         (None, Some(names)) => {
-            let place = |name: &[u8; 32]| Some((*name, core.snapshot.credential_place(name)?));
+            let place = |name: &[u8; 32]| Some((*name, generation.snapshot.credential_place(name)?));
             names.iter().find_map(place).ok_or(Failure::UnknownCertificate)?
         }
         (None, None) => return Err(Failure::NoCredential),
     };
-    let credential = &core.snapshot.tenants[tenant].credentials[number];
+    let credential = &generation.snapshot.tenants[tenant].credentials[number];
     match credential.standing(unix_ms) {
         Standing::Accepted => Ok(Principal { tenant: Some(tenant), number, credential: sha256 }),
         Standing::Expired => Err(Failure::ExpiredCredential),

@@ -4,7 +4,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use shards::{Attempts, Fault, Others, Step};
 
@@ -13,10 +12,11 @@ use super::attempt::{attempt, rules};
 use super::batch::Batch;
 use super::combine::{join, split, take_part};
 use super::entry::Entry;
-use super::failed_attempt::{FailedAttempt, failure, untranslatable};
+use super::failed_attempt::{failure, untranslatable};
 use super::flight::subscriber::Subscriber;
 use super::flight::{Abandoned, Flight, Lane};
 use super::generation::Generation;
+use super::hedge::hedged;
 use super::meter::CallTimes;
 use super::relay::{Captured, PendingResponse};
 use super::store::CompletionGuard;
@@ -27,12 +27,10 @@ use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::{now_ms, now_us, random_u64, sleep_ms, spawn, within};
 use crate::upstream::queue::{self, At, QueuePermit};
-use crate::upstream::route::{self, Plan, Tried};
+use crate::upstream::route::{self, Tried};
 use crate::upstream::suspects::{Ended, Suspects};
 use crate::wire::Span;
 
-/// A request that waits for a hedge asks for one this often, at most.
-const HEDGE_AGAIN_MS: u64 = 100;
 /// While an attempt is waited for, those who follow hear this often that somebody is at work.
 const PAUSE_STEP_MS: u64 = 2_000;
 
@@ -354,12 +352,12 @@ async fn in_time<'a>(
 }
 
 /// Why there is no answer in time.
-pub fn overdue(core: &Generation, upstream: &UpstreamRequest) -> Failure {
+pub fn overdue(generation: &Generation, upstream: &UpstreamRequest) -> Failure {
     match upstream.was_sent.get() {
         true => Failure::DeadlineExceeded,
         // Its time in a queue was over in the same moment.
         false => {
-            core.counters.queue_expired.add(1);
+            generation.counters.queue_expired.add(1);
             Failure::DeadlineUnreachable { retry_s: 1 }
         }
     }
@@ -528,7 +526,7 @@ async fn attempts<'a>(
     }
 }
 
-async fn pause(core: &Generation, flight: &Flight, for_ms: u64) {
+async fn pause(generation: &Generation, flight: &Flight, for_ms: u64) {
     let until_ms = now_ms() + for_ms;
     loop {
         let left_ms = until_ms.saturating_sub(now_ms());
@@ -536,73 +534,6 @@ async fn pause(core: &Generation, flight: &Flight, for_ms: u64) {
             return;
         }
         let _ = flight.unless_abandoned(sleep_ms(left_ms.min(PAUSE_STEP_MS))).await;
-        flight.alive(core);
+        flight.alive(generation);
     }
-}
-
-/// One attempt, and a second one beside it if it is slower than most: the first content wins.
-async fn hedged<'a>(
-    core: &Rc<Generation>,
-    upstream: &UpstreamRequest,
-    plan: Plan,
-    tried: &mut Tried,
-    since_ms: u64,
-    flight: &'a Flight,
-    suspects: &Suspects,
-) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
-    let model = plan.model;
-    let slow_us = {
-        let mut spread = core.upstreams.models[model].spread.borrow_mut();
-        spread.hedges.deposit();
-        spread.first_content[upstream.form as usize].p95()
-    };
-    let mut first = Box::pin(attempt(core, upstream, plan, since_ms, Lane::First, flight, suspects));
-    let Some(slow_us) = slow_us.filter(|_| upstream.is_repeatable()) else { return first.await };
-    let slow_ms = slow_us.div_ceil(1000);
-    let mut after_ms = slow_ms;
-    let plan = loop {
-        if let Some(result) = within(first.as_mut(), after_ms).await {
-            return result;
-        }
-        // Not only once: the budget fills while this one waits, and backends come back.
-        if route::has_others(&core.upstreams, model, tried)
-            && core.upstreams.models[model].spread.borrow_mut().hedges.withdraw()
-            && let Ok(plan) =
-                route::plan(&core.upstreams, model, upstream.claim, tried, |balance| upstream.affinity(balance))
-        {
-            break plan;
-        }
-        after_ms = slow_ms.max(HEDGE_AGAIN_MS);
-    };
-    tried.add(plan.target);
-    core.counters.hedges.add(1);
-    let mut second = Box::pin(attempt(core, upstream, plan, since_ms, Lane::Hedge, flight, suspects));
-    let mut misses = (None, None);
-    // An error wins nothing: the other one is waited for.
-    poll_fn(|context| {
-        if misses.0.is_none()
-            && let Poll::Ready(result) = first.as_mut().poll(context)
-        {
-            match result {
-                Ok(pending) if pending.miss.is_none() => return Poll::Ready(Ok(pending)),
-                missed => misses.0 = Some(missed),
-            }
-        }
-        if misses.1.is_none()
-            && let Poll::Ready(result) = second.as_mut().poll(context)
-        {
-            match result {
-                Ok(pending) if pending.miss.is_none() => {
-                    core.counters.hedge_wins.add(1);
-                    return Poll::Ready(Ok(pending));
-                }
-                missed => misses.1 = Some(missed),
-            }
-        }
-        match (&misses.0, &misses.1) {
-            (Some(_), Some(_)) => Poll::Ready(misses.0.take().unwrap_or(Err(Fault::NoBackend.into()))),
-            _ => Poll::Pending,
-        }
-    })
-    .await
 }

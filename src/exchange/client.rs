@@ -66,7 +66,7 @@ pub enum Filled {
 }
 
 impl<'a> ClientConnection<'a> {
-    pub fn new(core: &Generation, socket: &'a mut Transport, peer: Peer) -> ClientConnection<'a> {
+    pub fn new(generation: &Generation, socket: &'a mut Transport, peer: Peer) -> ClientConnection<'a> {
         let cancel = Rc::new(RefCell::new(Cancel::new()));
         ClientConnection {
             socket,
@@ -75,12 +75,12 @@ impl<'a> ClientConnection<'a> {
             at: 0,
             output: Vec::new(),
             head: RequestHead::default(),
-            memory: Reserved::nothing(&core.memory.requests),
+            memory: Reserved::nothing(&generation.memory.requests),
             half_closed: false,
             seen: Seen::default(),
             cancel,
-            timeout_write_ms: core.snapshot.server.timeout_write_ms,
-            pace: Pace::new(core.snapshot.server.timeout_write_ms, core.snapshot.server.rate_min_bytes),
+            timeout_write_ms: generation.snapshot.server.timeout_write_ms,
+            pace: Pace::new(generation.snapshot.server.timeout_write_ms, generation.snapshot.server.rate_min_bytes),
         }
     }
 
@@ -222,10 +222,10 @@ impl<'a> ClientConnection<'a> {
 
     /// Sends what is left, ends our direction, and reads on for a little: closing at once would reset the connection, and
     /// the client might lose the answer that tells it why (RFC 9112 9.6).
-    pub async fn linger(&mut self, core: &Generation) {
-        let timeout_ms = core.snapshot.server.timeout_write_ms;
+    pub async fn linger(&mut self, generation: &Generation) {
+        let timeout_ms = generation.snapshot.server.timeout_write_ms;
         // Of a body that was too large or too slow there may be much here.
-        core.memory.buffers.give(std::mem::take(&mut self.input));
+        generation.memory.buffers.give(std::mem::take(&mut self.input));
         self.at = 0;
         if self.flush(timeout_ms).await.is_err() || self.settle(timeout_ms).await.is_err() {
             return;
@@ -235,10 +235,10 @@ impl<'a> ClientConnection<'a> {
         }
         let deadline_ms = now_ms() + LINGER_MS;
         let mut read = 0;
-        while read as u64 <= core.snapshot.server.body_max_bytes {
+        while read as u64 <= generation.snapshot.server.body_max_bytes {
             self.input.clear();
             self.at = 0;
-            match self.fill(core, deadline_ms, Wait::ForRest).await {
+            match self.fill(generation, deadline_ms, Wait::ForRest).await {
                 Ok(Filled::Some) => read += self.input.len(),
                 Ok(Filled::End | Filled::Quiet) | Err(_) => return,
             }

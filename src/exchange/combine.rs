@@ -16,7 +16,7 @@ use crate::dialect::facts::{Endpoint, Form, NotStored, RequestFacts, TokenUsage}
 use crate::wire::{Span, json};
 
 /// A body with the inputs of all members in the place of `inputs`.
-pub fn join(core: &Generation, body: &[u8], inputs: Span, members: &Members) -> Option<(Vec<u8>, RequestFacts)> {
+pub fn join(generation: &Generation, body: &[u8], inputs: Span, members: &Members) -> Option<(Vec<u8>, RequestFacts)> {
     let (all, _) = members.inputs();
     let mut joined = body.get(..inputs.start as usize)?.to_vec();
     for (place, (input, _)) in all.into_iter().enumerate() {
@@ -25,16 +25,16 @@ pub fn join(core: &Generation, body: &[u8], inputs: Span, members: &Members) -> 
     }
     joined.push(b']');
     joined.extend_from_slice(body.get(inputs.end as usize..)?);
-    let tape = &mut core.memory.scratch.borrow_mut().tape;
+    let tape = &mut generation.memory.scratch.borrow_mut().tape;
     json::parse(&joined, tape).ok()?;
     let facts = Dialect::OpenAi.request_facts(Endpoint::Embeddings, &joined, tape).ok()?;
     Some((joined, facts))
 }
 
 /// Each member's own answer out of the common one, and its tokens: exactly those of the whole together.
-pub fn split(core: &Generation, members: &Members, answer: &[u8]) -> Option<Vec<(Vec<u8>, TokenUsage)>> {
+pub fn split(generation: &Generation, members: &Members, answer: &[u8]) -> Option<Vec<(Vec<u8>, TokenUsage)>> {
     let (inputs, ranges) = members.inputs();
-    let tape = &mut core.memory.scratch.borrow_mut().tape;
+    let tape = &mut generation.memory.scratch.borrow_mut().tape;
     let found = Dialect::OpenAi.embeddings(answer, inputs.len(), tape)?;
     let weights: Vec<u64> = inputs.iter().map(|(_, weight)| *weight).collect();
     let shares = Dialect::OpenAi.token_shares(found.prompt_tokens, &weights);

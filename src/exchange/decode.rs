@@ -35,7 +35,7 @@ fn is_looked_into(client: &ClientConnection<'_>, endpoint: Endpoint) -> bool {
 
 /// Takes `coding` off `body`, which is then apart from the client.
 pub fn decode(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     body: BodyPlace,
     coding: Option<Coding>,
@@ -45,20 +45,20 @@ pub fn decode(
         return Ok(body); // no body is not coded
     }
     let mut memory = client.memory.beside();
-    let mut out = core.memory.buffers.take();
-    let max = core.snapshot.server.body_max_bytes as usize;
+    let mut out = generation.memory.buffers.take();
+    let max = generation.snapshot.server.body_max_bytes as usize;
     let unpacked = unpack(body_bytes(client, &body), coding, max, &mut memory, &mut out);
     if let Err(failure) = unpacked {
-        core.memory.buffers.give(out);
+        generation.memory.buffers.give(out);
         if let BodyPlace::Apart { bytes } = body {
-            core.memory.buffers.give(bytes);
+            generation.memory.buffers.give(bytes);
         }
         return Err(failure);
     }
     client.head.fields.remove(client.input.get(client.at..).unwrap_or(&[]), "content-encoding");
     match body {
         BodyPlace::Behind { length } => client.take_out_body(length),
-        BodyPlace::Apart { bytes } => core.memory.buffers.give(bytes),
+        BodyPlace::Apart { bytes } => generation.memory.buffers.give(bytes),
     }
     client.memory = memory;
     Ok(BodyPlace::Apart { bytes: out })

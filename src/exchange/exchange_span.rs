@@ -8,10 +8,10 @@ use crate::net::now_us;
 use crate::observe::spans::{PROVIDER, Parent, Side, Status, Value, operation};
 
 /// Ends the span of an exchange, if its trace is recorded.
-pub fn end(core: &Generation, record: &mut RequestRecord) {
+pub fn end(generation: &Generation, record: &mut RequestRecord) {
     let Some(trace) = record.trace.filter(TraceContext::is_sampled) else { return };
     let now_us = now_us();
-    let snapshot = &core.snapshot;
+    let snapshot = &generation.snapshot;
     let mut span = trace.new_span(trace.span, trace.parent, Parent::Elsewhere, Side::Server);
     span.started_us = span.ended_us.saturating_sub(now_us.saturating_sub(record.started_us));
     let method = record.delivery.method.name().unwrap_or("_OTHER");
@@ -68,5 +68,5 @@ pub fn end(core: &Generation, record: &mut RequestRecord) {
         trace::add_identity(&mut span, told.identity);
         span.link = told.leader.filter(|_| matches!(record.cache, CacheMark::Joined));
     }
-    core.push_span(span);
+    generation.push_span(span);
 }

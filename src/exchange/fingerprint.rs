@@ -27,7 +27,7 @@ const LAYOUT: &[u8] = b"ringway fingerprint 1\0";
 
 /// The request's fingerprint, or why its answer may not be shared. Needs `scratch` as the body's reading left it.
 pub fn of(
-    core: &Generation,
+    generation: &Generation,
     principal: &Principal,
     admission: &Admission,
     client: &ClientConnection<'_>,
@@ -42,7 +42,7 @@ pub fn of(
     if !cached || client.head.method != Method::Post {
         return Err(NotStored::Endpoint);
     }
-    if core.snapshot.cache.mode == CacheMode::Off {
+    if generation.snapshot.cache.mode == CacheMode::Off {
         return Err(NotStored::Off);
     }
     // What a query says is the backend's own business: it may change the answer, so nothing is shared.
@@ -55,7 +55,7 @@ pub fn of(
         return Err(NotStored::NoStore);
     }
     let facts = request.facts.as_ref().ok_or(NotStored::Unreadable)?;
-    let model = &core.snapshot.models[admission.model];
+    let model = &generation.snapshot.models[admission.model];
     match model.cache {
         CachePolicy::All => {}
         CachePolicy::Off => return Err(NotStored::ModelOff),
@@ -65,7 +65,7 @@ pub fn of(
             }
         }
     }
-    begin(core, principal, admission, client, request, scratch);
+    begin(generation, principal, admission, client, request, scratch);
     let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
     shapes.canonical(reading, body_bytes(client, &request.body), tape, facts, bytes);
     Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
@@ -73,7 +73,7 @@ pub fn of(
 
 /// Writes what comes before the body in what is hashed: whose answer it is, and all outside of the body that can change it.
 pub fn begin(
-    core: &Generation,
+    generation: &Generation,
     principal: &Principal,
     admission: &Admission,
     client: &ClientConnection<'_>,
@@ -81,14 +81,14 @@ pub fn begin(
     scratch: &mut Scratch,
 ) {
     let Scratch { canonical: bytes, canonical_head, .. } = scratch;
-    let model = &core.snapshot.models[admission.model];
+    let model = &generation.snapshot.models[admission.model];
     bytes.clear();
     bytes.extend_from_slice(LAYOUT);
-    match (core.snapshot.cache.scope, principal.tenant) {
+    match (generation.snapshot.cache.scope, principal.tenant) {
         (Scope::Shared, _) | (_, None) => bytes.push(b'*'),
         (Scope::Tenant, Some(tenant)) => {
             bytes.push(b't');
-            append(bytes, core.snapshot.tenants[tenant].name.as_bytes());
+            append(bytes, generation.snapshot.tenants[tenant].name.as_bytes());
         }
         (Scope::Key, Some(_)) => {
             bytes.push(b'k');
@@ -109,7 +109,7 @@ pub fn begin(
         bytes.push(0);
     }
     for target in &model.targets {
-        let extra = &core.snapshot.backends[target.backend].extra;
+        let extra = &generation.snapshot.backends[target.backend].extra;
         if extra.forwards_any() {
             bytes.push(2);
             forwarded(&client.head, client.pending(), extra, &mut |name, value| {
@@ -119,7 +119,7 @@ pub fn begin(
         }
     }
     // Where backends are not asked for usage, an answer has it only if its own client asked.
-    let asks = |target: &Target| core.snapshot.backends[target.backend].include_usage == IncludeUsage::Ask;
+    let asks = |target: &Target| generation.snapshot.backends[target.backend].include_usage == IncludeUsage::Ask;
     if !model.targets.iter().all(asks) {
         bytes.push(u8::from(request.usage_event == UsageEvent::Asked));
     }

@@ -76,16 +76,21 @@ pub fn alone(core: &Rc<Generation>, stale: Option<Arc<Entry>>) -> Subscriber {
 }
 
 /// A copy of what another core owns, unless that one may have stored something newer since.
-fn near(core: &Generation, owner: CoreId, fingerprint: &Fingerprint, acceptable: Acceptable) -> Option<Arc<Entry>> {
-    let now = core.now();
+fn near(
+    generation: &Generation,
+    owner: CoreId,
+    fingerprint: &Fingerprint,
+    acceptable: Acceptable,
+) -> Option<Arc<Entry>> {
+    let now = generation.now();
     let formed = of_form(fingerprint, acceptable.form);
-    let mut near = core.cache.near.borrow_mut();
+    let mut near = generation.cache.near.borrow_mut();
     let Lookup::Fresh { value: copy, .. } = near.get(&formed, now) else { return None };
-    if copy.epoch != core.cache.epochs.get(owner, fingerprint) {
+    if copy.epoch != generation.cache.epochs.get(owner, fingerprint) {
         near.remove(&formed);
         return None;
     }
-    if !core.cache.purges.is_current(&copy.entry, fingerprint) {
+    if !generation.cache.purges.is_current(&copy.entry, fingerprint) {
         near.remove(&formed);
         return None;
     }

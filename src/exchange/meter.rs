@@ -20,11 +20,11 @@ pub struct Attempted<'a> {
 }
 
 impl<'a> Attempted<'a> {
-    pub fn begin(core: &'a Generation, upstream: &'a UpstreamRequest, backend: usize) -> Attempted<'a> {
-        let counters = &core.upstreams.backends[backend].counters();
+    pub fn begin(generation: &'a Generation, upstream: &'a UpstreamRequest, backend: usize) -> Attempted<'a> {
+        let counters = &generation.upstreams.backends[backend].counters();
         counters.attempts.add(1);
         let note = upstream.notes.as_deref();
-        let note = note.map(|notes| (notes, notes.begin(core.upstreams.backends[backend].name()), now_us()));
+        let note = note.map(|notes| (notes, notes.begin(generation.upstreams.backends[backend].name()), now_us()));
         Attempted { counters, result: AttemptResult::Cancelled, status: None, note }
     }
 
@@ -79,8 +79,9 @@ impl CallTimes {
     }
 
     /// It has ended, with the usage it told of.
-    pub fn end(self, core: &Generation, upstream: &UpstreamRequest, tokens: Option<TokenUsage>) {
-        let Some(operation) = core.upstreams.models[upstream.model].counters().operation(upstream.endpoint as usize)
+    pub fn end(self, generation: &Generation, upstream: &UpstreamRequest, tokens: Option<TokenUsage>) {
+        let Some(operation) =
+            generation.upstreams.models[upstream.model].counters().operation(upstream.endpoint as usize)
         else {
             return;
         };

@@ -45,7 +45,6 @@ mod upstream_request; // a request as the upstream side needs it
 mod weed; // drops what was purged
 
 mod ahead; // requests that came behind the one in hand
-mod linger; // the end of a connection
 
 pub mod run; // the sequence of the client's side
 
@@ -55,6 +54,8 @@ mod call; // the sequence of the backend's side
 
 mod batch; // several embeddings -> those that are not known
 mod combine; // requests for embeddings -> one, and back
+
+mod hedge; // an attempt, and a second one beside it if it is slow
 
 mod attempt; // one attempt: lease, send, and relay up to the first content
 

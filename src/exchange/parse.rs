@@ -81,8 +81,8 @@ pub struct Request {
 }
 
 /// Reads the body to its end. Errors: too large, malformed framing, too slow, or the client left.
-pub async fn receive(core: &Generation, client: &mut ClientConnection<'_>) -> Result<BodyPlace, Failure> {
-    let max = core.snapshot.server.body_max_bytes;
+pub async fn receive(generation: &Generation, client: &mut ClientConnection<'_>) -> Result<BodyPlace, Failure> {
+    let max = generation.snapshot.server.body_max_bytes;
     match client.head.framing {
         Framing::Empty | Framing::UntilClose => Ok(BodyPlace::Behind { length: 0 }),
         Framing::Length(length) if length > max => Err(Failure::BodyTooLarge),
@@ -91,27 +91,27 @@ pub async fn receive(core: &Generation, client: &mut ClientConnection<'_>) -> Re
             client.memory.grow_to(length)?;
             let whole = client.head.length + length;
             if client.pending().len() < whole {
-                answer_expectation(core, client).await?;
+                answer_expectation(generation, client).await?;
             }
-            let mut pace = pace(core);
+            let mut pace = pace(generation);
             while client.pending().len() < whole {
                 // And for what a read asks for, or the last part would move all that has come.
                 client.make_room(whole - client.pending().len() + READ_ROOM_BYTES);
-                fill(core, client, &mut pace).await?;
+                fill(generation, client, &mut pace).await?;
             }
             Ok(BodyPlace::Behind { length })
         }
         Framing::Chunked => {
-            answer_expectation(core, client).await?;
-            let mut bytes = core.memory.buffers.take();
-            let result = receive_chunks(core, client, max, &mut bytes).await;
+            answer_expectation(generation, client).await?;
+            let mut bytes = generation.memory.buffers.take();
+            let result = receive_chunks(generation, client, max, &mut bytes).await;
             match result {
                 Ok(()) => {
                     client.take_out_body(0); // done, piece by piece
                     Ok(BodyPlace::Apart { bytes })
                 }
                 Err(failure) => {
-                    core.memory.buffers.give(bytes);
+                    generation.memory.buffers.give(bytes);
                     Err(failure)
                 }
             }
@@ -120,13 +120,13 @@ pub async fn receive(core: &Generation, client: &mut ClientConnection<'_>) -> Re
 }
 
 async fn receive_chunks(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     max: u64,
     bytes: &mut Vec<u8>,
 ) -> Result<(), Failure> {
     let mut decoder = Decoder::new(Framing::Chunked);
-    let mut pace = pace(core);
+    let mut pace = pace(generation);
     loop {
         let start = client.at + client.head.length;
         let mut done = start;
@@ -149,17 +149,17 @@ async fn receive_chunks(
             }
         }
         client.input.drain(start..done);
-        fill(core, client, &mut pace).await?;
+        fill(generation, client, &mut pace).await?;
     }
 }
 
-fn pace(core: &Generation) -> Pace {
-    Pace::new(core.snapshot.server.timeout_body_ms, core.snapshot.server.rate_min_bytes)
+fn pace(generation: &Generation) -> Pace {
+    Pace::new(generation.snapshot.server.timeout_body_ms, generation.snapshot.server.rate_min_bytes)
 }
 
-async fn fill(core: &Generation, client: &mut ClientConnection<'_>, pace: &mut Pace) -> Result<(), Failure> {
+async fn fill(generation: &Generation, client: &mut ClientConnection<'_>, pace: &mut Pace) -> Result<(), Failure> {
     let (begun_ms, before) = (now_ms(), client.pending().len());
-    match client.fill(core, begun_ms.saturating_add(pace.pause_left_ms()), Wait::ForRest).await {
+    match client.fill(generation, begun_ms.saturating_add(pace.pause_left_ms()), Wait::ForRest).await {
         Ok(Filled::Some) => {
             pace.note(now_ms().saturating_sub(begun_ms), client.pending().len() - before);
             Ok(())
@@ -170,10 +170,10 @@ async fn fill(core: &Generation, client: &mut ClientConnection<'_>, pace: &mut P
 }
 
 /// RFC 9110 10.1.1: the client waits with its body until it is told to go on.
-async fn answer_expectation(core: &Generation, client: &mut ClientConnection<'_>) -> Result<(), Failure> {
+async fn answer_expectation(generation: &Generation, client: &mut ClientConnection<'_>) -> Result<(), Failure> {
     if client.head.expect_continue == Expectation::Continue && client.pending().len() == client.head.length {
         client.output.extend_from_slice(encode::CONTINUE);
-        client.flush(core.snapshot.server.timeout_write_ms).await.map_err(|_| Failure::ClientGone)?;
+        client.flush(generation.snapshot.server.timeout_write_ms).await.map_err(|_| Failure::ClientGone)?;
     }
     Ok(())
 }

@@ -159,8 +159,8 @@ pub struct RequestText {
 }
 
 /// Begins the record of the request whose head is in `line`.
-pub fn begin(core: &Generation, client: &ClientConnection<'_>) -> RequestRecord {
-    core.counters.requests.add(1);
+pub fn begin(generation: &Generation, client: &ClientConnection<'_>) -> RequestRecord {
+    generation.counters.requests.add(1);
     let head = &client.head;
     let version = match head.version {
         _ if client.socket.is_stream() => HttpVersion::Http2,
@@ -175,10 +175,10 @@ pub fn begin(core: &Generation, client: &ClientConnection<'_>) -> RequestRecord 
     if matches!(record.endpoint, Endpoint::Messages | Endpoint::Other) {
         record.dialect = Dialect::of_path(path);
     }
-    if let Some(traces) = &core.snapshot.traces {
+    if let Some(traces) = &generation.snapshot.traces {
         record.trace = Some(TraceContext::begin(&traces.sampling, head, client.pending()));
     }
-    if record.is_recorded() || core.log.borrow().is_on() {
+    if record.is_recorded() || generation.log.borrow().is_on() {
         record.text = text(&record, client);
     }
     record
@@ -202,8 +202,8 @@ impl RequestRecord {
     }
 
     /// Where its upstream call notes its attempts, if anybody wants to know.
-    pub fn notes(&mut self, core: &Generation) -> Option<Rc<Notes>> {
-        if !self.is_recorded() && !core.log.borrow().is_on() {
+    pub fn notes(&mut self, generation: &Generation) -> Option<Rc<Notes>> {
+        if !self.is_recorded() && !generation.log.borrow().is_on() {
             return None;
         }
         let state = || self.text.as_ref().map(|text| text.trace_state.clone()).unwrap_or_default();
@@ -269,15 +269,15 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
 }
 
 /// Ends the record: one line of the access log, and the counters.
-pub fn end(core: &Generation, record: &RequestRecord) {
+pub fn end(generation: &Generation, record: &RequestRecord) {
     let now_us = now_us();
-    count(core, record, now_us);
-    let mut log = core.log.borrow_mut();
+    count(generation, record, now_us);
+    let mut log = generation.log.borrow_mut();
     if !log.is_on() {
         return;
     }
-    let snapshot = &core.snapshot;
-    let money = cost(core, record);
+    let snapshot = &generation.snapshot;
+    let money = cost(generation, record);
     let (cost, saved) = if record.cache.saves() { (0, money) } else { (money, 0) };
     let [cost, saved] = [cost, saved].map(|money| (money > 0).then(|| spell_money(money)));
     let notes = record.notes.as_deref();
@@ -285,7 +285,7 @@ pub fn end(core: &Generation, record: &RequestRecord) {
         log.write(&Entry {
             unix_ms: unix_ms(),
             request_id: record.request_id.bytes(),
-            core: core.id.0,
+            core: generation.id.0,
             client: record.client,
             tenant: record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_str()),
             credential: record.credential.and_then(|hash| hash.first_chunk().copied()),
@@ -321,13 +321,13 @@ pub fn end(core: &Generation, record: &RequestRecord) {
     }
     if log.is_full() {
         drop(log);
-        core.flush_log();
+        generation.flush_log();
     }
 }
 
 /// A request has ended.
-fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
-    let counters = &core.counters;
+fn count(generation: &Generation, record: &RequestRecord, now_us: u64) {
+    let counters = &generation.counters;
     let (mut saves, mut from_cache) = (false, false);
     match record.cache {
         CacheMark::Hit { .. } => {
@@ -349,7 +349,7 @@ fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
         counters.failures.add(1);
     }
     let tokens = record.tokens.unwrap_or_default();
-    let billionths = cost(core, record) / 1000;
+    let billionths = cost(generation, record) / 1000;
     let amounts = match saves {
         true => Amounts {
             requests: 1,
@@ -369,16 +369,16 @@ fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
             ..Amounts::default()
         },
     };
-    let model = record.model.map_or(OTHER, |model| core.upstreams.models[model].series());
-    let tenant = record.tenant.map_or(OTHER, |tenant| core.tenant_series(tenant));
+    let model = record.model.map_or(OTHER, |model| generation.upstreams.models[model].series());
+    let tenant = record.tenant.map_or(OTHER, |tenant| generation.tenant_series(tenant));
     let key = Key { endpoint: record.endpoint as u8, model, tenant, status: record.status };
-    core.series.borrow_mut().add(&counters.series, key, amounts);
+    generation.series.borrow_mut().add(&counters.series, key, amounts);
     // Whoever is refused has used nothing.
-    if record.model.is_some() && (record.tenant.is_some() || core.snapshot.access == Access::Open) {
+    if record.model.is_some() && (record.tenant.is_some() || generation.snapshot.access == Access::Open) {
         let credential = record.credential.map_or(0, u64::from_be_bytes);
-        core.usage.borrow_mut().add(&counters.usage, UsageKey { tenant, credential, model }, amounts);
+        generation.usage.borrow_mut().add(&counters.usage, UsageKey { tenant, credential, model }, amounts);
     }
-    let of_model = record.model.map_or(&counters.without_model, |model| core.upstreams.models[model].counters());
+    let of_model = record.model.map_or(&counters.without_model, |model| generation.upstreams.models[model].counters());
     // How long a WebSocket stays open says nothing of how fast anything is.
     if record.status == SWITCHED {
         return;
@@ -400,8 +400,8 @@ fn count(core: &Generation, record: &RequestRecord, now_us: u64) {
 }
 
 /// What the answer of `record` costs, or would have, in 10^-12 of the unit of money.
-fn cost(core: &Generation, record: &RequestRecord) -> u64 {
+fn cost(generation: &Generation, record: &RequestRecord) -> u64 {
     let Some(tokens) = record.tokens else { return 0 };
-    let asked = || record.model.map(|model| core.snapshot.models[model].price);
+    let asked = || record.model.map(|model| generation.snapshot.models[model].price);
     record.price.or_else(asked).map_or(0, |price| price.of(tokens.prompt, tokens.completion))
 }

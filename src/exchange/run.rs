@@ -20,7 +20,6 @@ use super::endpoint::{self, Answerer, Route};
 use super::entry::Acceptable;
 use super::flight::subscriber::Subscriber;
 use super::generation::{Current, Generation};
-use super::linger::linger;
 use super::lookup::{self, Event, Step};
 use super::parse::{self, BodyPlace, Request};
 use super::record::{self, CacheMark, RequestRecord, SWITCHED, Truncation};

@@ -64,7 +64,7 @@ pub enum SendFault {
 /// Sends `order`, or what it was `translated` to, over `lease` and waits for the head of the answer.
 #[expect(clippy::too_many_arguments, reason = "what an attempt knows by then")]
 pub async fn request(
-    core: &Generation,
+    generation: &Generation,
     upstream: &UpstreamRequest,
     translated: Option<&Translated>,
     plan: &Plan,
@@ -74,14 +74,14 @@ pub async fn request(
     flight: &Flight,
 ) -> Result<Answer, SendFault> {
     let origin = lease.origin;
-    let builder = RequestBuilder::new(core, upstream, translated, plan);
+    let builder = RequestBuilder::new(generation, upstream, translated, plan);
     let usage_hidden = builder.usage_hidden;
     let written = match lease.carrier() {
         Carrier::Http1(socket) => {
             socket.watch().shut_down_at(deadlines.head_ms);
             flight.set_alarm(lane, socket.watch().alarm());
             let posted = {
-                let output = &mut core.memory.scratch.borrow_mut().text;
+                let output = &mut generation.memory.scratch.borrow_mut().text;
                 output.clear();
                 builder.write_http1(output);
                 socket.post(output)
@@ -89,10 +89,10 @@ pub async fn request(
             match posted {
                 Some(written) => written,
                 None => {
-                    let mut output = core.memory.buffers.take();
+                    let mut output = generation.memory.buffers.take();
                     builder.write_http1(&mut output);
                     let (written, output) = socket.write(output).await;
-                    core.memory.buffers.give(output);
+                    generation.memory.buffers.give(output);
                     written
                 }
             }
@@ -111,13 +111,13 @@ pub async fn request(
     };
     let sent_us = now_us();
     let mut input = Vec::new();
-    let mut head = core.memory.response_heads.take();
+    let mut head = generation.memory.response_heads.take();
     let asked = if upstream.head.method == Method::Head { Asked::Head } else { Asked::Other };
     // A backend may answer and close before it has read everything: its answer counts, not our broken write.
     let (mut interim, mut ended, mut refused) = (0, false, false);
     loop {
         if !input.is_empty() {
-            match core.memory.known_responses.borrow_mut().parse_response(&input, asked, &mut head) {
+            match generation.memory.known_responses.borrow_mut().parse_response(&input, asked, &mut head) {
                 Ok(Progress::Complete) => {
                     if head.status >= 200 {
                         upstream.waited_since(sent_us);
@@ -142,8 +142,8 @@ pub async fn request(
         }
         if !ended {
             let result = if input.is_empty() {
-                core.memory.buffers.give(std::mem::take(&mut input));
-                poll_fn(|context| lease.poll_read_new(|| core.memory.buffers.take(), &mut input, context)).await
+                generation.memory.buffers.give(std::mem::take(&mut input));
+                poll_fn(|context| lease.poll_read_new(|| generation.memory.buffers.take(), &mut input, context)).await
             } else {
                 if input.capacity() == input.len() {
                     input.reserve(HEAD_BYTES);
@@ -153,7 +153,7 @@ pub async fn request(
                 result
             };
             ended = !matches!(result, Ok(read) if read > 0);
-            refused = result.is_err_and(|error| connect::is_refused(&core.upstreams, plan.backend, &error));
+            refused = result.is_err_and(|error| connect::is_refused(&generation.upstreams, plan.backend, &error));
         }
         if ended {
             upstream.waited_since(sent_us);
@@ -181,8 +181,8 @@ pub async fn request(
 }
 
 /// Writes the request of HTTP/1.1 by which `upstream` asks for a WebSocket.
-pub fn write_upgrade(core: &Generation, upstream: &UpstreamRequest, plan: &Plan, out: &mut Vec<u8>) {
-    let builder = RequestBuilder::new(core, upstream, None, plan);
+pub fn write_upgrade(generation: &Generation, upstream: &UpstreamRequest, plan: &Plan, out: &mut Vec<u8>) {
+    let builder = RequestBuilder::new(generation, upstream, None, plan);
     builder.target(|target| encode::request_line(out, b"GET", target));
     out.extend_from_slice(builder.static_headers.0.expose_secret());
     builder.fields(|name, value| encode::field(out, name, value));
@@ -209,7 +209,7 @@ struct RequestBuilder<'a> {
 
 impl<'a> RequestBuilder<'a> {
     fn new(
-        core: &'a Generation,
+        generation: &'a Generation,
         upstream: &'a UpstreamRequest,
         translated: Option<&'a Translated>,
         plan: &Plan,
@@ -218,12 +218,12 @@ impl<'a> RequestBuilder<'a> {
             None => (upstream.body(), upstream.facts.as_ref()),
             Some(translated) => (&translated.body[..], Some(&translated.facts)),
         };
-        let backend = &core.snapshot.backends[plan.backend];
-        let target = &core.snapshot.models[plan.model].targets[plan.target];
+        let backend = &generation.snapshot.backends[plan.backend];
+        let target = &generation.snapshot.models[plan.model].targets[plan.target];
         let mut edits = Edits::new();
         let (mut usage_hidden, mut query_edit) = (false, None);
         // A fallback is called by its own name, not by that of the model it stands in for.
-        let own = (plan.model != upstream.model).then_some(&core.snapshot.models[plan.model].name);
+        let own = (plan.model != upstream.model).then_some(&generation.snapshot.models[plan.model].name);
         if let Some(name) = target.model.as_ref().or(own) {
             match (upstream.named, facts) {
                 (Some(Named::Field(span)), _) => edits.rename_field(span, name),
@@ -234,7 +234,7 @@ impl<'a> RequestBuilder<'a> {
         }
         if let Some(facts) = facts {
             let streamed = upstream.form == Form::Streaming && upstream.endpoint != Endpoint::Other;
-            let refuses = &core.upstreams.backends[plan.backend].refuses_usage;
+            let refuses = &generation.upstreams.backends[plan.backend].refuses_usage;
             if streamed && backend.include_usage == IncludeUsage::Ask && !refuses.get() {
                 let before = edits.edited_len(body);
                 edits.ask_for_usage(facts);
@@ -242,7 +242,7 @@ impl<'a> RequestBuilder<'a> {
             }
         }
         if facts.is_some() && upstream.endpoint != Endpoint::Other && !backend.extra.members.is_empty() {
-            let sent = |name: &str| has_member(body, name, &mut core.memory.scratch.borrow_mut().tape);
+            let sent = |name: &str| has_member(body, name, &mut generation.memory.scratch.borrow_mut().tape);
             for (_, member) in backend.extra.members.iter().filter(|(name, _)| !sent(name)) {
                 edits.add_member(body, member);
             }
@@ -253,7 +253,7 @@ impl<'a> RequestBuilder<'a> {
             body,
             span: plan.span,
             backend,
-            static_headers: &core.static_headers[plan.backend],
+            static_headers: &generation.static_headers[plan.backend],
             edits,
             query_edit,
             usage_hidden,

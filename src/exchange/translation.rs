@@ -25,8 +25,12 @@ pub struct Translated {
 
 /// `upstream` as the backend of this index has to get it; `None` if as it came. Errors: it cannot be said there, and why is in
 /// [`UpstreamRequest::untranslatable`].
-pub fn of(core: &Generation, upstream: &UpstreamRequest, backend: usize) -> Result<Option<Box<Translated>>, Fault> {
-    let backend = &core.snapshot.backends[backend];
+pub fn of(
+    generation: &Generation,
+    upstream: &UpstreamRequest,
+    backend: usize,
+) -> Result<Option<Box<Translated>>, Fault> {
+    let backend = &generation.snapshot.backends[backend];
     let direction = match (backend.api, upstream.endpoint) {
         (Api::Any, _) => return Ok(None), // nearly always
         (Api::OpenAi, Endpoint::Messages) => Direction::ToOpenAi,
@@ -43,7 +47,7 @@ pub fn of(core: &Generation, upstream: &UpstreamRequest, backend: usize) -> Resu
     let mut memory = upstream.memory_beside();
     memory.grow_to(upstream.body().len()).map_err(|_| Fault::QueueFull)?;
     let body = direction.request(upstream.body(), settings).map_err(|why| refuse(upstream, why))?;
-    let tape = &mut core.memory.scratch.borrow_mut().tape;
+    let tape = &mut generation.memory.scratch.borrow_mut().tape;
     let facts = json::parse(&body, tape).ok().and_then(|()| {
         let endpoint = direction.endpoint();
         Dialect::of_endpoint(endpoint).request_facts(endpoint, &body, tape).ok()

@@ -68,19 +68,19 @@ pub struct UpstreamRequest {
 impl UpstreamRequest {
     /// Takes the request in hand off the client.
     pub fn take(
-        core: &Generation,
+        generation: &Generation,
         client: &mut ClientConnection<'_>,
         request: &mut Request,
         model: usize,
         record: &mut RequestRecord,
     ) -> UpstreamRequest {
-        let claim = request.urgency.claim(core, client, record);
+        let claim = request.urgency.claim(generation, client, record);
         let length = match &request.body {
             BodyPlace::Behind { length } => client.head.length + length,
             BodyPlace::Apart { .. } => client.head.length,
         };
         let message = if length > COPY_BYTES && client.at == 0 && client.input.len() == length {
-            std::mem::replace(&mut client.input, core.memory.buffers.take())
+            std::mem::replace(&mut client.input, generation.memory.buffers.take())
         } else {
             let message = client.pending().get(..length).unwrap_or(&[]).to_vec();
             client.consume(length);
@@ -94,10 +94,10 @@ impl UpstreamRequest {
             deadline_ms: record.deadline_ms,
             facts: request.facts.take(),
             named: request.named,
-            head: std::mem::replace(&mut client.head, core.memory.request_heads.take()),
+            head: std::mem::replace(&mut client.head, generation.memory.request_heads.take()),
             request_id: record.request_id,
             trace: record.trace,
-            notes: record.notes(core),
+            notes: record.notes(generation),
             was_sent: Cell::new(false),
             untranslatable: Cell::new(None),
             waited_us: Cell::new(0),
@@ -105,7 +105,7 @@ impl UpstreamRequest {
             combinable: request.combinable.take(),
             message,
             _memory: client.memory.take(),
-            body: compact(core, std::mem::replace(&mut request.body, BodyPlace::Behind { length: 0 })),
+            body: compact(generation, std::mem::replace(&mut request.body, BodyPlace::Behind { length: 0 })),
         }
     }
 
@@ -213,8 +213,8 @@ impl UpstreamRequest {
     }
 
     /// How long an answer may still take to come, or to begin, at a model the request has been with since `since_ms`.
-    pub fn left_ms(&self, core: &Generation, backend: usize, since_ms: u64) -> u64 {
-        let backend = &core.snapshot.backends[backend];
+    pub fn left_ms(&self, generation: &Generation, backend: usize, since_ms: u64) -> u64 {
+        let backend = &generation.snapshot.backends[backend];
         let most_ms = match self.form {
             Form::NonStreaming => backend.timeout_request_ms,
             Form::Streaming => backend.timeout_request_ms.min(backend.timeout_stream_ms.unwrap_or(u64::MAX)),
@@ -223,22 +223,22 @@ impl UpstreamRequest {
     }
 
     /// Gives the buffers back.
-    pub fn release(mut self, core: &Generation) {
+    pub fn release(mut self, generation: &Generation) {
         // Emptied: it comes back as the head of a line with nothing in hand.
         self.head.clear();
-        core.memory.request_heads.give(self.head);
-        core.memory.buffers.give(self.message);
+        generation.memory.request_heads.give(self.head);
+        generation.memory.buffers.give(self.message);
         if let BodyPlace::Apart { bytes } = self.body {
-            core.memory.buffers.give(bytes);
+            generation.memory.buffers.give(bytes);
         }
     }
 }
 
-fn compact(core: &Generation, body: BodyPlace) -> BodyPlace {
+fn compact(generation: &Generation, body: BodyPlace) -> BodyPlace {
     match body {
         BodyPlace::Apart { bytes } if bytes.len() <= COPY_BYTES => {
             let copy = bytes.to_vec();
-            core.memory.buffers.give(bytes);
+            generation.memory.buffers.give(bytes);
             BodyPlace::Apart { bytes: copy }
         }
         other => other,

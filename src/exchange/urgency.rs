@@ -42,10 +42,10 @@ impl Urgency {
 
     /// For whom it waits: a request may be less urgent than its tenant, never more. And for how long: without a word of its
     /// own, as long as OpenAI's libraries say that they do.
-    pub fn claim(self, core: &Generation, client: &ClientConnection<'_>, record: &RequestRecord) -> Claim {
+    pub fn claim(self, generation: &Generation, client: &ClientConnection<'_>, record: &RequestRecord) -> Claim {
         let (tenant, priority, weight) = record.tenant.map_or((u32::MAX, PRIORITY, 1), |tenant| {
-            let settings = &core.snapshot.tenants[tenant];
-            (core.tenant_series(tenant), settings.priority, settings.weight)
+            let settings = &generation.snapshot.tenants[tenant];
+            (generation.tenant_series(tenant), settings.priority, settings.weight)
         });
         let who = Who { priority: priority.max(self.priority.unwrap_or(0)), tenant, weight };
         let timeout_ms = self.timeout_ms.or_else(|| library_timeout_ms(client));

@@ -5,6 +5,7 @@
 mod accept; // TLS from clients
 mod fault; // errors in settings and on connections
 mod names; // in clients' certificates
+mod records; // where records begin and end
 mod resume; // session resumption, per backend and core
 mod settings; // roots, client certificates and names, read from bytes
 mod staple; // OCSP responses

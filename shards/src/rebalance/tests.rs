@@ -42,7 +42,7 @@ fn a_gift_is_bounded_makes_things_better_and_has_one_giver() {
         for own in 0..cores {
             let Some(Gift { to, count }) = gift(own, &loads) else { continue };
             let (mine, other) = (loads[own], loads[to]);
-            assert!(own != to && count >= 1 && count <= GIVEN_AT_ONCE && count < mine.active, "{loads:?}");
+            assert!(own != to && (1..=GIVEN_AT_ONCE).contains(&count) && count < mine.active, "{loads:?}");
             assert!(other.rank() < mine.rank());
             if mine.is_full() && other.has_no_room() {
                 assert!(mine.active - count >= other.active + count, "{loads:?}: the roles changed");

@@ -15,53 +15,53 @@ use crate::exchange::tags::Tags;
 
 impl Flight {
     /// A flight whose owner is about to be asked; others on this core can take part from now on.
-    pub fn asking(core: &Generation, fingerprint: Fingerprint, tags: Tags) -> Rc<Flight> {
-        Flight::enter_map(core, fingerprint, tags, Stage::Asking)
+    pub fn asking(generation: &Generation, fingerprint: Fingerprint, tags: Tags) -> Rc<Flight> {
+        Flight::enter_map(generation, fingerprint, tags, Stage::Asking)
     }
 
     /// A flight of this core, to be settled as `number`.
     /// `stale` may serve if every backend fails.
     pub fn leading(
-        core: &Generation,
+        generation: &Generation,
         fingerprint: Fingerprint,
         tags: Tags,
         number: u64,
         stale: Option<Arc<Entry>>,
     ) -> Rc<Flight> {
-        let flight = Flight::enter_map(core, fingerprint, tags, Stage::Flying(Some(number)));
+        let flight = Flight::enter_map(generation, fingerprint, tags, Stage::Flying(Some(number)));
         flight.state.borrow_mut().stale = stale;
         flight
     }
 
     /// A flight of this core that its owner does not know of: it did not answer.
-    pub fn local(core: &Generation, fingerprint: Fingerprint, tags: Tags) -> Rc<Flight> {
-        let number = core.flights.local.get() + 1;
-        core.flights.local.set(number);
-        Flight::enter_map(core, fingerprint, tags, Stage::Flying(Some(LOCAL | number)))
+    pub fn local(generation: &Generation, fingerprint: Fingerprint, tags: Tags) -> Rc<Flight> {
+        let number = generation.flights.local.get() + 1;
+        generation.flights.local.set(number);
+        Flight::enter_map(generation, fingerprint, tags, Stage::Flying(Some(LOCAL | number)))
     }
 
     /// A flight for one exchange alone.
-    pub fn private(core: &Generation, stale: Option<Arc<Entry>>) -> Rc<Flight> {
-        let flight = Flight::new(core, None, Stage::Flying(None));
+    pub fn private(generation: &Generation, stale: Option<Arc<Entry>>) -> Rc<Flight> {
+        let flight = Flight::new(generation, None, Stage::Flying(None));
         flight.state.borrow_mut().stale = stale;
         flight
     }
 
-    fn new(core: &Generation, fingerprint: Option<Fingerprint>, stage: Stage) -> Rc<Flight> {
-        core.flights.free.take(fingerprint, stage, core.snapshot.cache.max_entry_bytes)
+    fn new(generation: &Generation, fingerprint: Option<Fingerprint>, stage: Stage) -> Rc<Flight> {
+        generation.flights.free.take(fingerprint, stage, generation.snapshot.cache.max_entry_bytes)
     }
 
-    fn enter_map(core: &Generation, fingerprint: Fingerprint, tags: Tags, stage: Stage) -> Rc<Flight> {
-        let flight = Flight::new(core, Some(fingerprint), stage);
+    fn enter_map(generation: &Generation, fingerprint: Fingerprint, tags: Tags, stage: Stage) -> Rc<Flight> {
+        let flight = Flight::new(generation, Some(fingerprint), stage);
         {
             let mut state = flight.state.borrow_mut();
             state.tags = tags;
             if !matches!(state.stage, Stage::Asking) {
-                state.born = core.cache.purges.latest();
+                state.born = generation.cache.purges.latest();
             }
         }
-        let before = core.flights.joinable.borrow_mut().insert(fingerprint, flight.clone());
-        Flight::keep_fed(core, before);
+        let before = generation.flights.joinable.borrow_mut().insert(fingerprint, flight.clone());
+        Flight::keep_fed(generation, before);
         flight
     }
 

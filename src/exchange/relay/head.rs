@@ -40,7 +40,7 @@ pub fn is_events(content_type: &[u8]) -> bool {
 
 /// Writes a head. `further` are header lines with their ends.
 pub fn write(
-    core: &Generation,
+    generation: &Generation,
     record: &mut RequestRecord,
     status: u16,
     content_type: &[u8],
@@ -52,7 +52,7 @@ pub fn write(
     record.truncation = if delimited == Delimited::Close { Truncation::ByReset } else { Truncation::ByFraming };
     record.first_byte_us.get_or_insert_with(crate::net::now_us);
     encode::status_line(out, status);
-    core.memory.write_date(out);
+    generation.memory.write_date(out);
     if !content_type.is_empty() {
         encode::field(out, "content-type", content_type);
     }
@@ -68,12 +68,15 @@ pub fn write(
         out.extend_from_slice(b"cache-control: private, no-store\r\n");
     }
     write_cache_fields(record, out);
-    write_own_fields(core, record, out);
+    write_own_fields(generation, record, out);
     out.extend_from_slice(further);
     let next = if record.delivery.version == HttpVersion::Http2 {
         // RFC 9113 8.2.2: there is no such field; the connection's own end is GOAWAY.
         Next::KeepAlive
-    } else if record.delivery.persistence == Persistence::Close || delimited == Delimited::Close || core.is_draining() {
+    } else if record.delivery.persistence == Persistence::Close
+        || delimited == Delimited::Close
+        || generation.is_draining()
+    {
         out.extend_from_slice(b"connection: close\r\n");
         Next::Close
     } else {
@@ -88,22 +91,22 @@ pub fn write(
 }
 
 /// What says whose answer it is: the request's id, the page that may read it, and what is left of its limits.
-pub fn write_own_fields(core: &Generation, record: &RequestRecord, out: &mut Vec<u8>) {
+pub fn write_own_fields(generation: &Generation, record: &RequestRecord, out: &mut Vec<u8>) {
     encode::field(out, "x-request-id", record.request_id.bytes());
     if let Some(page) = record.page {
-        cors::write(&core.snapshot.cors, page, out);
+        cors::write(&generation.snapshot.cors, page, out);
     }
     if let Some(spender) = record.spender
         && (record.status < 300 || record.status == 429)
     {
-        write_rate_limits(core, spender, out);
+        write_rate_limits(generation, spender, out);
     }
 }
 
 /// OpenAI's `x-ratelimit-*`: what is left of the limits of requests and tokens that are nearest to their end.
-fn write_rate_limits(core: &Generation, spender: Spender, out: &mut Vec<u8>) {
+fn write_rate_limits(generation: &Generation, spender: Spender, out: &mut Vec<u8>) {
     for (counted, word) in [(Counted::Requests, "requests"), (Counted::Tokens, "tokens")] {
-        let Some((limit, left, whole_ms)) = spender.standing(core, counted) else { continue };
+        let Some((limit, left, whole_ms)) = spender.standing(generation, counted) else { continue };
         let mut field = |name: &str, write: &dyn Fn(&mut Vec<u8>)| {
             for part in ["x-ratelimit-", name, "-", word, ": "] {
                 out.extend_from_slice(part.as_bytes());
@@ -223,9 +226,9 @@ pub fn told<'a>(public: &'a Public, record: &'a RequestRecord) -> PublicError<'a
 }
 
 /// Writes a failure as a whole response, for a client that has got nothing yet.
-pub fn refuse(core: &Generation, record: &mut RequestRecord, failure: &Failure, out: &mut Vec<u8>) -> Next {
+pub fn refuse(generation: &Generation, record: &mut RequestRecord, failure: &Failure, out: &mut Vec<u8>) -> Next {
     let public = failure.public();
-    let mut body = core.memory.buffers.take();
+    let mut body = generation.memory.buffers.take();
     record.dialect.write_error(&mut body, &told(&public, record));
     let mut further = Vec::new();
     match failure {
@@ -250,11 +253,11 @@ pub fn refuse(core: &Generation, record: &mut RequestRecord, failure: &Failure, 
     }
     record.form = Form::NonStreaming;
     let delimited = Delimited::Length(body.len() as u64);
-    let next = write(core, record, public.status, b"application/json", delimited, &further, out);
+    let next = write(generation, record, public.status, b"application/json", delimited, &further, out);
     if record.delivery.method != Method::Head {
         out.extend_from_slice(&body);
     }
-    core.memory.buffers.give(body);
+    generation.memory.buffers.give(body);
     next
 }
 

@@ -100,7 +100,7 @@ struct Writer {
 
 /// Reads `subscriber` to its end for the client of `line`.
 pub async fn live(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     subscriber: &mut Subscriber,
@@ -109,19 +109,19 @@ pub async fn live(
     role: Role,
 ) -> Reader {
     // Answers to earlier requests that came together with this one do not wait for its backend.
-    if !client.output.is_empty() && flush(core, client, subscriber).await.is_err() {
+    if !client.output.is_empty() && flush(generation, client, subscriber).await.is_err() {
         return Reader::cut(Failure::ClientGone);
     }
     // Until something is sent there is no other way to learn that the client has left.
     client.socket.watch().guard();
-    let reader = read(core, client, record, subscriber, acceptable, usage_event, role).await;
+    let reader = read(generation, client, record, subscriber, acceptable, usage_event, role).await;
     client.socket.watch().unguard();
     subscriber.detach_call();
     reader
 }
 
 async fn read(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     subscriber: &mut Subscriber,
@@ -130,10 +130,10 @@ async fn read(
     role: Role,
 ) -> Reader {
     let form = acceptable.form;
-    let answer_ms = longest_answer_ms(core, record);
+    let answer_ms = longest_answer_ms(generation, record);
     let mut follow_ms = match role {
-        Role::Own | Role::Follower(_, Patience::Usual) => core.snapshot.cache.timeout_follow_ms,
-        Role::Follower(_, Patience::Long) => core.snapshot.cache.timeout_follow_ms.saturating_mul(PATIENCE),
+        Role::Own | Role::Follower(_, Patience::Usual) => generation.snapshot.cache.timeout_follow_ms,
+        Role::Follower(_, Patience::Long) => generation.snapshot.cache.timeout_follow_ms.saturating_mul(PATIENCE),
     };
     if form == Form::NonStreaming {
         // A whole answer says nothing before its end: silence is no stall.
@@ -164,7 +164,7 @@ async fn read(
             None => {
                 // A head alone is held back until there is something behind it: until then a failure is an honest one.
                 if !writer.held && !client.output.is_empty() {
-                    if flush(core, client, subscriber).await.is_err() {
+                    if flush(generation, client, subscriber).await.is_err() {
                         return Reader::cut(Failure::ClientGone);
                     }
                     writer.sent = true;
@@ -180,8 +180,8 @@ async fn read(
                 let wake_ms = if writer.has_begun() { wake_ms } else { wake_ms.min(due_ms) };
                 let probe_ms = writer.probed_ms.map_or(u64::MAX, |probed_ms| probed_ms + PROBE_MS);
                 client.socket.watch().wake_at(wake_ms.min(probe_ms));
-                client.lend(core);
-                let direct_writer = if writer.sent { writer.direct_writer(core, client, record) } else { None };
+                client.lend(generation);
+                let direct_writer = if writer.sent { writer.direct_writer(generation, client, record) } else { None };
                 let turn = match direct_writer {
                     None => subscriber.next_event(client.socket.watch()).await,
                     Some(direct_writer) => {
@@ -194,7 +194,7 @@ async fn read(
                         turn
                     }
                 };
-                client.need(core);
+                client.need(generation);
                 turn
             }
         };
@@ -208,7 +208,7 @@ async fn read(
             SubscriberEvent::Lead => return Reader::Event(Event::Lead),
             SubscriberEvent::Found => {
                 return Reader::Event(
-                    subscriber.found().map_or(Event::Gone, |entry| found(fit(entry, acceptable, core.now()))),
+                    subscriber.found().map_or(Event::Gone, |entry| found(fit(entry, acceptable, generation.now()))),
                 );
             }
             SubscriberEvent::Alone => return Reader::Event(Event::Alone),
@@ -227,7 +227,7 @@ async fn read(
                     writer.deferred = either && answer_head.status == 200 && answer_head.form != form;
                     writer.form = Some(answer_head.form);
                     if !writer.deferred {
-                        writer.open(core, client, record, subscriber, answer_head);
+                        writer.open(generation, client, record, subscriber, answer_head);
                     }
                 });
             }
@@ -235,7 +235,7 @@ async fn read(
                 heard_ms = now_ms();
                 writer.bytes(client, record, subscriber);
                 if client.output.len() >= STEP_BYTES {
-                    if flush(core, client, subscriber).await.is_err() {
+                    if flush(generation, client, subscriber).await.is_err() {
                         return Reader::cut(Failure::ClientGone);
                     }
                     writer.sent = true;
@@ -252,7 +252,7 @@ async fn read(
                 }
                 let usage = if usage_event == UsageEvent::Asked { subscriber.usage_event() } else { None };
                 writer.complete(client, record, usage.as_deref());
-                return match flush(core, client, subscriber).await {
+                return match flush(generation, client, subscriber).await {
                     Ok(()) => Reader::Done(writer.next),
                     Err(_) => Reader::cut(Failure::ClientGone),
                 };
@@ -273,7 +273,7 @@ async fn read(
                     return Reader::failed(failure);
                 }
                 writer.fail(client, record, subscriber, &failure);
-                let _ = flush(core, client, subscriber).await;
+                let _ = flush(generation, client, subscriber).await;
                 return Reader::cut(failure);
             }
             SubscriberEvent::Interrupt(Interrupt::Gone | Interrupt::Abandoned) => {
@@ -281,17 +281,17 @@ async fn read(
             }
             SubscriberEvent::Interrupt(Interrupt::HalfClosed) => {
                 client.half_closed = true;
-                if !writer.probe(core, client, record, subscriber).await {
+                if !writer.probe(generation, client, record, subscriber).await {
                     return Reader::cut(Failure::ClientGone);
                 }
             }
-            SubscriberEvent::Interrupt(Interrupt::Deadline) if core.halting.get() => {
+            SubscriberEvent::Interrupt(Interrupt::Deadline) if generation.halting.get() => {
                 if !writer.sent {
                     client.output.clear();
                     return Reader::failed(Failure::Draining);
                 }
                 writer.fail(client, record, subscriber, &Failure::Draining);
-                let _ = flush(core, client, subscriber).await;
+                let _ = flush(generation, client, subscriber).await;
                 return Reader::cut(Failure::Draining);
             }
             SubscriberEvent::Interrupt(Interrupt::Deadline) if !writer.has_begun() && now_ms() >= due_ms => {
@@ -301,7 +301,7 @@ async fn read(
             SubscriberEvent::Interrupt(Interrupt::Deadline)
                 if writer.probed_ms.is_some_and(|at| now_ms() >= at + PROBE_MS) =>
             {
-                if !writer.probe(core, client, record, subscriber).await {
+                if !writer.probe(generation, client, record, subscriber).await {
                     return Reader::cut(Failure::ClientGone);
                 }
             }
@@ -312,14 +312,14 @@ async fn read(
                 if role != Role::Own && writer.sent && dead_ms >= answer_ms {
                     // The core that feeds this one would have told of an end by now.
                     writer.fail(client, record, subscriber, &Failure::FlightLost);
-                    let _ = flush(core, client, subscriber).await;
+                    let _ = flush(generation, client, subscriber).await;
                     return Reader::cut(Failure::FlightLost);
                 }
                 if role != Role::Own && !writer.sent && dead_ms >= follow_ms {
                     client.output.clear();
                     let number = subscriber.flight().number();
                     if number.is_none() {
-                        subscriber.flight().give_up(core);
+                        subscriber.flight().give_up(generation);
                     }
                     return Reader::Event(Event::Silent(number));
                 }
@@ -330,7 +330,7 @@ async fn read(
                 if now_ms() >= heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS {
                     kept_alive_ms = now_ms();
                     if writer.keep_alive(client) {
-                        if flush(core, client, subscriber).await.is_err() {
+                        if flush(generation, client, subscriber).await.is_err() {
                             return Reader::cut(Failure::ClientGone);
                         }
                         writer.sent = true;
@@ -342,8 +342,12 @@ async fn read(
 }
 
 /// Writes the output out. If that has to wait, the backend is read meanwhile.
-async fn flush(core: &Generation, client: &mut ClientConnection<'_>, subscriber: &mut Subscriber) -> io::Result<()> {
-    let mut flushed = pin!(client.flush(core.snapshot.server.timeout_write_ms));
+async fn flush(
+    generation: &Generation,
+    client: &mut ClientConnection<'_>,
+    subscriber: &mut Subscriber,
+) -> io::Result<()> {
+    let mut flushed = pin!(client.flush(generation.snapshot.server.timeout_write_ms));
     poll_fn(|context| {
         let state = flushed.as_mut().poll(context);
         if state.is_pending() {
@@ -355,10 +359,10 @@ async fn flush(core: &Generation, client: &mut ClientConnection<'_>, subscriber:
 }
 
 /// How long the model's slowest backend may be silent, and a little more for the message that tells of it.
-fn longest_answer_ms(core: &Generation, record: &RequestRecord) -> u64 {
+fn longest_answer_ms(generation: &Generation, record: &RequestRecord) -> u64 {
     const LETTER_MS: u64 = 1000;
-    let targets = record.model.map_or(&[][..], |model| &core.snapshot.models[model].targets);
-    let backends = targets.iter().map(|target| &core.snapshot.backends[target.backend]);
+    let targets = record.model.map_or(&[][..], |model| &generation.snapshot.models[model].targets);
+    let backends = targets.iter().map(|target| &generation.snapshot.backends[target.backend]);
     let longest = backends.map(|backend| backend.timeout_request_ms.max(backend.timeout_stream_idle_ms)).max();
     longest.unwrap_or(0).saturating_add(LETTER_MS)
 }
@@ -379,20 +383,20 @@ impl Writer {
     /// By what the flight may write to the client itself while this waits.
     fn direct_writer(
         &self,
-        core: &Generation,
+        generation: &Generation,
         client: &ClientConnection<'_>,
         record: &RequestRecord,
     ) -> Option<DirectWriter> {
         if self.deferred || record.delivery.method == Method::Head || !client.output.is_empty() {
             return None;
         }
-        let socket = client.socket.direct_writer(core.snapshot.server.timeout_write_ms)?;
+        let socket = client.socket.direct_writer(generation.snapshot.server.timeout_write_ms)?;
         Some(DirectWriter { socket, chunked: self.delimited == Delimited::Chunks })
     }
 
     fn open(
         &mut self,
-        core: &Generation,
+        generation: &Generation,
         client: &mut ClientConnection<'_>,
         record: &mut RequestRecord,
         subscriber: &Subscriber,
@@ -420,7 +424,7 @@ impl Writer {
             Some(_) => passed::without_rate_limits(&answer_head.fields),
             None => Cow::Borrowed(&answer_head.fields[..]),
         };
-        self.next = head::write(core, record, answer_head.status, content_type, self.delimited, &fields, out);
+        self.next = head::write(generation, record, answer_head.status, content_type, self.delimited, &fields, out);
         self.held = true;
     }
 
@@ -502,7 +506,7 @@ impl Writer {
     /// response (RFC 9110 15.2) or a comment, and again after a while. Whether the client is still there, as far as is known.
     async fn probe(
         &mut self,
-        core: &Generation,
+        generation: &Generation,
         client: &mut ClientConnection<'_>,
         record: &RequestRecord,
         subscriber: &mut Subscriber,
@@ -517,7 +521,7 @@ impl Writer {
         } else {
             self.keep_alive(client);
         }
-        let is_there = flush(core, client, subscriber).await.is_ok();
+        let is_there = flush(generation, client, subscriber).await.is_ok();
         client.output = held;
         is_there
     }

@@ -19,13 +19,13 @@ const COPY_BYTES: usize = 32 << 10;
 
 /// Writes a stored answer. Allocates nothing once the line's buffers have grown. Errors: the client has gone.
 pub async fn stored(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     entry: &Entry,
     usage_event: UsageEvent,
 ) -> Result<Next, Failure> {
-    let age_ms = entry.age_ms(core.now());
+    let age_ms = entry.age_ms(generation.now());
     if record.cache == CacheMark::Miss {
         record.cache = CacheMark::Hit { age_ms, ttl_ms: entry.ttl_ms };
     }
@@ -35,11 +35,11 @@ pub async fn stored(
     if record.is_recorded() {
         record.note_answer(&entry.body);
     }
-    let timeout_ms = core.snapshot.server.timeout_write_ms;
+    let timeout_ms = generation.snapshot.server.timeout_write_ms;
     let gone = |_| Failure::ClientGone;
     if entry.form == Form::NonStreaming {
         let delimited = Delimited::Length(entry.body.len() as u64);
-        let next = head::write(core, record, 200, &entry.content_type, delimited, b"", &mut client.output);
+        let next = head::write(generation, record, 200, &entry.content_type, delimited, b"", &mut client.output);
         if entry.body.len() <= COPY_BYTES {
             client.output.extend_from_slice(&entry.body);
         } else {
@@ -48,8 +48,8 @@ pub async fn stored(
         record.sent_bytes += entry.body.len() as u64;
         return Ok(next);
     }
-    if let Some(rate) = record.model.and_then(|model| core.snapshot.models[model].replay_rate) {
-        return paced(core, client, record, entry, usage_event, rate).await;
+    if let Some(rate) = record.model.and_then(|model| generation.snapshot.models[model].replay_rate) {
+        return paced(generation, client, record, entry, usage_event, rate).await;
     }
     // The whole stream is known: it goes out as one body of known events, still marked as a stream.
     let usage = match (&entry.usage_event, usage_event) {
@@ -57,7 +57,7 @@ pub async fn stored(
         _ => &[],
     };
     let delimited = unknown_length(record);
-    let next = head::write(core, record, 200, &entry.content_type, delimited, b"", &mut client.output);
+    let next = head::write(generation, record, 200, &entry.content_type, delimited, b"", &mut client.output);
     let terminal = record.dialect.terminal();
     let tail = terminal.map_or(0, |data| b"data: \n\n".len() + data.len());
     let length = entry.body.len() + usage.len() + tail;
@@ -84,17 +84,17 @@ pub async fn stored(
 /// Writes a stored stream event by event, so many a second; those that are due together leave together. Once the node drains, the
 /// rest leaves at once. Errors: the client has gone.
 async fn paced(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     entry: &Entry,
     usage_event: UsageEvent,
     rate: u64,
 ) -> Result<Next, Failure> {
-    let timeout_ms = core.snapshot.server.timeout_write_ms;
+    let timeout_ms = generation.snapshot.server.timeout_write_ms;
     let gone = |_| Failure::ClientGone;
     let delimited = unknown_length(record);
-    let next = head::write(core, record, 200, &entry.content_type, delimited, b"", &mut client.output);
+    let next = head::write(generation, record, 200, &entry.content_type, delimited, b"", &mut client.output);
     let write = |client: &mut ClientConnection<'_>, record: &mut RequestRecord, bytes: &[u8]| {
         if bytes.is_empty() {
             return;
@@ -115,7 +115,7 @@ async fn paced(
         let event = events.next(&entry.body).ok().flatten();
         let end = event.map_or(entry.body.len(), |_| events.scanned());
         let due_ms = began_ms.saturating_add(count.saturating_mul(1000) / rate);
-        if due_ms > now_ms() && !core.is_draining() {
+        if due_ms > now_ms() && !generation.is_draining() {
             client.flush(timeout_ms).await.map_err(gone)?;
             sleep_ms(due_ms.saturating_sub(now_ms())).await;
         }
@@ -138,14 +138,14 @@ async fn paced(
 
 /// Writes the models that `principal` may use, or the one the path names.
 pub fn models(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     principal: &Principal,
 ) -> Result<Next, Failure> {
-    let snapshot = &core.snapshot;
+    let snapshot = &generation.snapshot;
     let allowed = |index: usize| principal.tenant.is_none_or(|tenant| snapshot.tenants[tenant].models.allows(index));
-    let mut body = core.memory.buffers.take();
+    let mut body = generation.memory.buffers.take();
     match model_in_path(client.head.path.of(client.pending())) {
         Some(name) => {
             let name = percent::plain(name);
@@ -157,35 +157,40 @@ pub fn models(
             Dialect::OpenAi.write_models(&mut body, names.map(|(_, model)| model.name.as_str()), 0);
         }
     }
-    let next = whole(core, client, record, b"application/json", &body);
-    core.memory.buffers.give(body);
+    let next = whole(generation, client, record, b"application/json", &body);
+    generation.memory.buffers.give(body);
     Ok(next)
 }
 
 /// Answers what a browser asks before it sends a request, with `fields`.
 pub fn preflight(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     fields: &[u8],
 ) -> Next {
-    head::write(core, record, 204, b"", Delimited::Nothing, fields, &mut client.output)
+    head::write(generation, record, 204, b"", Delimited::Nothing, fields, &mut client.output)
 }
 
 /// Writes a short text.
-pub fn text(core: &Generation, client: &mut ClientConnection<'_>, record: &mut RequestRecord, body: &str) -> Next {
-    whole(core, client, record, b"text/plain; charset=utf-8", body.as_bytes())
+pub fn text(
+    generation: &Generation,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    body: &str,
+) -> Next {
+    whole(generation, client, record, b"text/plain; charset=utf-8", body.as_bytes())
 }
 
 fn whole(
-    core: &Generation,
+    generation: &Generation,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     content_type: &[u8],
     body: &[u8],
 ) -> Next {
     let delimited = Delimited::Length(body.len() as u64);
-    let next = head::write(core, record, 200, content_type, delimited, b"", &mut client.output);
+    let next = head::write(generation, record, 200, content_type, delimited, b"", &mut client.output);
     if record.delivery.method != Method::Head {
         client.output.extend_from_slice(body);
         record.sent_bytes += body.len() as u64;

@@ -23,47 +23,47 @@ pub struct Tail {
 
 impl Tail {
     /// Gives the connection back, if the body's end has come. Else there is something left to wait for.
-    pub(super) fn release_now(self, core: &Generation) -> Option<Box<Tail>> {
+    pub(super) fn release_now(self, generation: &Generation) -> Option<Box<Tail>> {
         if self.lease.is_stream() || !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
             return Some(Box::new(self));
         }
-        self.over(core);
+        self.over(generation);
         None
     }
 
-    fn over(self, core: &Generation) {
+    fn over(self, generation: &Generation) {
         // Bytes behind the body that nobody asked for: the connection cannot be trusted.
         let clean = self.decoder.is_done() && self.consumed == self.input.len();
-        if clean && self.persistence == Persistence::KeepAlive && !core.is_draining() {
+        if clean && self.persistence == Persistence::KeepAlive && !generation.is_draining() {
             self.lease.give_back(self.idle_ms);
         }
-        core.memory.buffers.give(self.input);
+        generation.memory.buffers.give(self.input);
     }
 
     /// Gives the connection back, once the body's end has come: many a server sends the last chunk by itself.
-    pub async fn release(mut self: Box<Self>, core: &Generation) {
+    pub async fn release(mut self: Box<Self>, generation: &Generation) {
         let mut garbage = false;
         self.lease.shut_down_at(now_ms() + TAIL_MS);
         if self.lease.is_stream() {
             // Its end is read, for a stream that is dropped before is reset.
             loop {
-                core.memory.buffers.give(std::mem::take(&mut self.input));
+                generation.memory.buffers.give(std::mem::take(&mut self.input));
                 let result = poll_fn(|context| {
-                    self.lease.poll_read_new(|| core.memory.buffers.take(), &mut self.input, context)
+                    self.lease.poll_read_new(|| generation.memory.buffers.take(), &mut self.input, context)
                 })
                 .await;
                 if !matches!(result, Ok(read) if read > 0) {
-                    return core.memory.buffers.give(self.input);
+                    return generation.memory.buffers.give(self.input);
                 }
             }
         }
         while !garbage && !self.decoder.is_done() && self.persistence == Persistence::KeepAlive {
             let rest = &self.input[self.consumed..];
             if rest.is_empty() {
-                core.memory.buffers.give(std::mem::take(&mut self.input));
+                generation.memory.buffers.give(std::mem::take(&mut self.input));
                 self.consumed = 0;
                 let result = poll_fn(|context| {
-                    self.lease.poll_read_new(|| core.memory.buffers.take(), &mut self.input, context)
+                    self.lease.poll_read_new(|| generation.memory.buffers.take(), &mut self.input, context)
                 })
                 .await;
                 garbage = !matches!(result, Ok(read) if read > 0);
@@ -76,13 +76,13 @@ impl Tail {
             }
         }
         match garbage {
-            true => core.memory.buffers.give(self.input),
-            false => self.over(core),
+            true => generation.memory.buffers.give(self.input),
+            false => self.over(generation),
         }
     }
 
-    pub(super) fn break_off(self, core: &Generation) {
-        core.memory.buffers.give(self.input);
+    pub(super) fn break_off(self, generation: &Generation) {
+        generation.memory.buffers.give(self.input);
         self.lease.break_off();
     }
 }

@@ -96,7 +96,7 @@ impl<'a> PendingResponse<'a> {
     // Boxed, for it goes through many hands.
     #[expect(clippy::too_many_arguments, reason = "what an attempt knows by then")]
     pub fn new(
-        core: &Generation,
+        generation: &Generation,
         upstream: &UpstreamRequest,
         plan: &Plan,
         lease: Lease,
@@ -108,7 +108,7 @@ impl<'a> PendingResponse<'a> {
         let mut head = Facts::of(upstream, &answer);
         let hint_ms = if head.status == 200 { None } else { hint_ms(&answer) };
         let translating = translated.map(|direction| head.translate(direction));
-        let mut answer_head = answer_head(upstream, core, plan, &answer, &head);
+        let mut answer_head = answer_head(upstream, generation, plan, &answer, &head);
         if translating.is_some() {
             answer_head.length = None;
             answer_head.content_type = match head.form {
@@ -117,7 +117,7 @@ impl<'a> PendingResponse<'a> {
             };
         }
         let work = match (head.form, head.is_readable) {
-            (Form::Streaming, _) => Work::Events(Events::new(core, upstream, answer.usage_hidden)),
+            (Form::Streaming, _) => Work::Events(Events::new(generation, upstream, answer.usage_hidden)),
             (Form::NonStreaming, true) => Work::Whole(None),
             (Form::NonStreaming, false) if head.is_events && head.codings.is_empty() => Work::Blocks(Box::default()),
             (Form::NonStreaming, false) => Work::Opaque,
@@ -129,7 +129,7 @@ impl<'a> PendingResponse<'a> {
         let unframed = answer.head.framing == Framing::UntilClose;
         let usage_hidden = answer.usage_hidden;
         let unwrapping = Unwrapping::of(head.coding, translating);
-        let mut source = Source::new(core, lease, answer, unwrapping, deadlines, flight);
+        let mut source = Source::new(generation, lease, answer, unwrapping, deadlines, flight);
         if matches!(work, Work::Events(_)) {
             source.watch_events();
         }
@@ -153,11 +153,11 @@ impl<'a> PendingResponse<'a> {
 
     /// Reads on up to where another attempt can no longer be made unseen, and finds out whether one would be better.
     /// Errors: it broke off before, and why.
-    pub async fn begin(&mut self, core: &Generation, endpoint: Endpoint) -> Result<(), Fault> {
+    pub async fn begin(&mut self, generation: &Generation, endpoint: Endpoint) -> Result<(), Fault> {
         let fault = match &self.work {
-            Work::Events(_) => self.first_content(core).await?,
-            Work::Opaque | Work::Blocks(_) if self.status < 400 => self.at_hand(core).await?,
-            Work::Whole(_) | Work::Opaque | Work::Blocks(_) => self.hold(core, endpoint).await?,
+            Work::Events(_) => self.first_content(generation).await?,
+            Work::Opaque | Work::Blocks(_) if self.status < 400 => self.at_hand(generation).await?,
+            Work::Whole(_) | Work::Opaque | Work::Blocks(_) => self.hold(generation, endpoint).await?,
         };
         // Of one that is translated it was not known before.
         if let (Some(head), Form::NonStreaming, Body::Done) = (&mut self.answer_head, self.form, self.body) {
@@ -176,10 +176,10 @@ impl PendingResponse<'_> {
     }
 
     /// Shows what has come to the flight's readers.
-    pub fn open(&mut self, core: &Generation, waited_us: u64) {
+    pub fn open(&mut self, generation: &Generation, waited_us: u64) {
         if let Some(mut answer_head) = self.answer_head.take() {
             answer_head.waited_us = waited_us;
-            self.source.flight.open(core, answer_head, std::mem::take(&mut self.held));
+            self.source.flight.open(generation, answer_head, std::mem::take(&mut self.held));
         }
         self.source.flow();
     }
@@ -194,23 +194,25 @@ impl PendingResponse<'_> {
 
     /// Reads the answer to its end, into the flight's log.
     // Polled, and in memory of its own: a chain of futures has its state all over the task.
-    pub fn poll_flow(&mut self, core: &Generation, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    pub fn poll_flow(&mut self, generation: &Generation, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let PendingResponse { source, work, body, .. } = self;
         if let Work::Events(events) = work {
-            return events.poll_finish(core, source, body, context);
+            return events.poll_finish(generation, source, body, context);
         }
         let flight = source.flight;
         while *body == Body::More {
             let state = match work {
-                Work::Blocks(blocks) => source.decode(|bytes| flight.push(core, |log| blocks.take_in(bytes, log)))?,
-                _ => source.decode(|bytes| flight.push(core, |log| log.extend_from_slice(bytes)))?,
+                Work::Blocks(blocks) => {
+                    source.decode(|bytes| flight.push(generation, |log| blocks.take_in(bytes, log)))?
+                }
+                _ => source.decode(|bytes| flight.push(generation, |log| log.extend_from_slice(bytes)))?,
             };
             *body = match state {
-                Body::More => ready!(source.poll_read(core, context))?,
+                Body::More => ready!(source.poll_read(generation, context))?,
                 Body::Done => Body::Done,
             };
             if let (Work::Blocks(blocks), Body::Done) = (&mut *work, *body) {
-                flight.push(core, |log| blocks.end(log));
+                flight.push(generation, |log| blocks.end(log));
             }
         }
         Poll::Ready(Ok(()))
@@ -232,15 +234,15 @@ impl PendingResponse<'_> {
     /// Errors: the answer is not complete, and why.
     pub fn close(
         self: Box<Self>,
-        core: &Generation,
+        generation: &Generation,
         upstream: &UpstreamRequest,
         flowed: Result<(), Fault>,
     ) -> Result<(Captured, Option<Box<Tail>>), Failure> {
-        if let Err(fault) = flowed.and_then(|()| self.check_end(core)) {
+        if let Err(fault) = flowed.and_then(|()| self.check_end(generation)) {
             if let Some(plan) = &self.plan {
                 plan.broke_off(fault);
             }
-            self.break_off(core);
+            self.break_off(generation);
             return Err(match failure(fault) {
                 Failure::BackendClosed => Failure::BackendTruncated, // a part of the answer has been passed on
                 failure => failure,
@@ -254,7 +256,7 @@ impl PendingResponse<'_> {
         match work {
             Work::Events(events) => {
                 let is_done = events.is_done();
-                (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(core);
+                (captured.stored, captured.usage_event, captured.tokens) = events.into_parts(generation);
                 // A server that dies closes its connections in order: without a word of the end there may have been more.
                 if (unframed && !is_done || source.ended_unsaid()) && captured.stored.is_ok() {
                     captured.stored = Err(NotStored::NoTerminal);
@@ -262,7 +264,7 @@ impl PendingResponse<'_> {
             }
             // Errors are relayed and never kept; so is what this gateway does not understand.
             Work::Whole(read) if status == 200 => {
-                let facts = |body: &[u8]| answer_facts(core, upstream.endpoint, body);
+                let facts = |body: &[u8]| answer_facts(generation, upstream.endpoint, body);
                 match read.or_else(|| source.flight.look_at_whole(facts)) {
                     Some(facts) => (captured.stored, captured.tokens) = (facts.stored, facts.usage),
                     None => captured.stored = Err(NotStored::TooLarge),
@@ -273,15 +275,15 @@ impl PendingResponse<'_> {
         if status != 200 {
             captured.stored = Err(NotStored::Status);
         }
-        Ok((captured, source.into_tail().release_now(core)))
+        Ok((captured, source.into_tail().release_now(generation)))
     }
 
     /// Errors: it has flowed to the end of its connection, and was to go on.
-    fn check_end(&self, core: &Generation) -> Result<(), Fault> {
+    fn check_end(&self, generation: &Generation) -> Result<(), Fault> {
         if !self.unframed || !matches!(self.work, Work::Whole(None)) {
             return Ok(());
         }
-        let cut = |body: &[u8]| breaks_off(self.status, body, &mut core.memory.scratch.borrow_mut().tape);
+        let cut = |body: &[u8]| breaks_off(self.status, body, &mut generation.memory.scratch.borrow_mut().tape);
         match self.source.flight.look_at_whole(cut) {
             Some(true) => Err(Fault::Truncated),
             Some(false) | None => Ok(()),
@@ -289,12 +291,12 @@ impl PendingResponse<'_> {
     }
 
     /// Reads a whole answer as far as it is held back. The fault is what a complete answer says is wrong.
-    async fn hold(&mut self, core: &Generation, endpoint: Endpoint) -> Result<Option<Fault>, Fault> {
+    async fn hold(&mut self, generation: &Generation, endpoint: Endpoint) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
         while self.body == Body::More && (held.len() < HELD_BYTES || self.source.has_ended()) {
             self.body = match self.source.decode(|bytes| held.extend_from_slice(bytes))? {
                 Body::Done => Body::Done,
-                Body::More => self.source.read(core).await?,
+                Body::More => self.source.read(generation).await?,
             };
         }
         let status = self.status;
@@ -303,18 +305,18 @@ impl PendingResponse<'_> {
         if is_over
             && !is_success
             && self.unframed
-            && breaks_off(status, held, &mut core.memory.scratch.borrow_mut().tape)
+            && breaks_off(status, held, &mut generation.memory.scratch.borrow_mut().tape)
         {
             return Err(Fault::Truncated);
         }
         if status >= 400 {
-            return Ok(Some(refusal(status, held, &mut core.memory.scratch.borrow_mut().tape)));
+            return Ok(Some(refusal(status, held, &mut generation.memory.scratch.borrow_mut().tape)));
         }
         if !is_over || !is_success {
             return Ok(None);
         }
         // Whatever success it speaks of: an error is none, nor is an empty body.
-        let facts = answer_facts(core, endpoint, held);
+        let facts = answer_facts(generation, endpoint, held);
         match facts.substance {
             Substance::Content => {
                 self.work = Work::Whole(Some(facts));
@@ -328,16 +330,16 @@ impl PendingResponse<'_> {
             Substance::Unknown(_) if status != 200 => Ok(None),
             Substance::Unknown(kind) | Substance::Error(kind) => {
                 let body = std::mem::take(&mut self.held);
-                self.refuse(core, kind, body).map(Some)
+                self.refuse(generation, kind, body).map(Some)
             }
         }
     }
 
     /// An error came in the place of an answer, with a status that says nothing of it: it is treated as one with the status
     /// that it should have. If clients can read it, it is what they get where no other attempt brings an answer.
-    fn refuse(&mut self, core: &Generation, kind: ErrorKind, body: Vec<u8>) -> Result<Fault, Fault> {
+    fn refuse(&mut self, generation: &Generation, kind: ErrorKind, body: Vec<u8>) -> Result<Fault, Fault> {
         let (facts, fault) = {
-            let tape = &mut core.memory.scratch.borrow_mut().tape;
+            let tape = &mut generation.memory.scratch.borrow_mut().tape;
             let facts = Dialect::OpenAi.error_facts(&body, tape);
             let fault = match facts.status {
                 Some(status) => refusal(status, &body, tape),
@@ -354,20 +356,20 @@ impl PendingResponse<'_> {
         answer_head.content_type = Cow::Borrowed(b"application/json");
         (self.status, self.form, self.held, self.body) = (status, Form::NonStreaming, body, Body::Done);
         if let Work::Events(events) = std::mem::replace(&mut self.work, Work::Opaque) {
-            events.release(core);
+            events.release(generation);
         }
         Ok(fault)
     }
 
     /// Takes what came with the head of an answer that goes out as it comes. What breaks off in it has reached nobody.
-    async fn at_hand(&mut self, core: &Generation) -> Result<Option<Fault>, Fault> {
+    async fn at_hand(&mut self, generation: &Generation) -> Result<Option<Fault>, Fault> {
         let held = &mut self.held;
         self.body = match &mut self.work {
             Work::Blocks(blocks) => self.source.decode(|bytes| blocks.take_in(bytes, held))?,
             _ => self.source.decode(|bytes| held.extend_from_slice(bytes))?,
         };
         if self.body == Body::More && self.source.has_ended() {
-            self.body = self.source.read(core).await?;
+            self.body = self.source.read(generation).await?;
         }
         if let (Work::Blocks(blocks), Body::Done) = (&mut self.work, self.body) {
             blocks.end(&mut self.held);
@@ -377,22 +379,22 @@ impl PendingResponse<'_> {
 
     /// Reads a stream up to its first event with a meaning. Content that came together with the end of an answer that is
     /// not complete is content nobody has seen.
-    async fn first_content(&mut self, core: &Generation) -> Result<Option<Fault>, Fault> {
+    async fn first_content(&mut self, generation: &Generation) -> Result<Option<Fault>, Fault> {
         loop {
             let Work::Events(events) = &mut self.work else { return Ok(None) };
             if self.body == Body::More {
-                let taken = events.take_in(core, &mut self.source);
-                events.render(core, &mut self.held)?;
+                let taken = events.take_in(generation, &mut self.source);
+                events.render(generation, &mut self.held)?;
                 // What is wrong behind the terminal event takes nothing from the answer.
                 self.body = if events.is_done() { taken.unwrap_or(Body::More) } else { taken? };
             }
             if self.body == Body::More && !events.is_done() && self.source.has_ended() {
-                self.body = self.source.read(core).await?;
+                self.body = self.source.read(generation).await?;
                 continue;
             }
             let is_over = events.is_done() || self.body == Body::Done;
             if is_over && !events.is_done() {
-                events.end(core, &mut self.held)?;
+                events.end(generation, &mut self.held)?;
             }
             match events.first() {
                 Some(First::Content) if !is_over || events.is_complete() => return Ok(None),
@@ -401,33 +403,33 @@ impl PendingResponse<'_> {
                 None if !is_over && self.held.len() > PREAMBLE_BYTES => return Ok(None),
                 None if !is_over => {}
                 Some(First::Error) | None => match events.take_error() {
-                    Some((kind, data)) => return self.refuse(core, kind, data).map(Some),
+                    Some((kind, data)) => return self.refuse(generation, kind, data).map(Some),
                     None => return Err(Fault::Truncated),
                 },
             }
-            self.body = self.source.read(core).await?;
+            self.body = self.source.read(generation).await?;
         }
     }
 
     /// Ends an answer that is not wanted. Its connection serves again if it was read to its end.
-    pub async fn put_away(mut self: Box<Self>, core: &Generation) {
+    pub async fn put_away(mut self: Box<Self>, generation: &Generation) {
         drop(self.plan.take());
         match self.body {
             Body::Done => {
-                if let Some(tail) = self.source.into_tail().release_now(core) {
-                    tail.release(core).await;
+                if let Some(tail) = self.source.into_tail().release_now(generation) {
+                    tail.release(generation).await;
                 }
             }
-            Body::More => self.break_off(core),
+            Body::More => self.break_off(generation),
         }
     }
 
     /// Ends the connection in the middle of the answer.
-    pub fn break_off(self: Box<Self>, core: &Generation) {
+    pub fn break_off(self: Box<Self>, generation: &Generation) {
         if let Work::Events(events) = self.work {
-            events.release(core);
+            events.release(generation);
         }
-        self.source.into_tail().break_off(core);
+        self.source.into_tail().break_off(generation);
     }
 }
 
@@ -525,14 +527,14 @@ impl Facts {
 
 fn answer_head(
     upstream: &UpstreamRequest,
-    core: &Generation,
+    generation: &Generation,
     plan: &Plan,
     answer: &Answer,
     facts: &Facts,
 ) -> AnswerHead {
     let (head, backend) = (&answer.head, plan.backend);
     let mut fields = Vec::new();
-    passed::fields(head, &answer.input, &core.snapshot.backends[backend], &mut fields);
+    passed::fields(head, &answer.input, &generation.snapshot.backends[backend], &mut fields);
     if !facts.codings.is_empty() {
         encode::field(&mut fields, "content-encoding", &facts.codings);
     }
@@ -555,13 +557,13 @@ fn answer_head(
     };
     AnswerHead {
         status: head.status,
-        backend: core.upstreams.backends[backend].name().clone(),
+        backend: generation.upstreams.backends[backend].name().clone(),
         form: facts.form,
         content_type,
         length,
         fields,
-        served: (plan.model != upstream.model).then(|| core.snapshot.models[plan.model].name.as_str().into()),
-        price: core.snapshot.models[plan.model].price,
+        served: (plan.model != upstream.model).then(|| generation.snapshot.models[plan.model].name.as_str().into()),
+        price: generation.snapshot.models[plan.model].price,
         waited_us: 0,
         leader: upstream.trace.as_ref().and_then(TraceContext::link),
     }

@@ -11,7 +11,7 @@ use crate::wire::http1::{ResponseHead, encode};
 
 /// Writes the head behind which the connection is a WebSocket, by what the backend's head says.
 pub fn switch(
-    core: &Generation,
+    generation: &Generation,
     record: &mut RequestRecord,
     backend: &Backend,
     head: &ResponseHead,
@@ -21,10 +21,10 @@ pub fn switch(
     record.status = SWITCHED;
     record.first_byte_us.get_or_insert_with(now_us);
     encode::status_line(out, record.status);
-    core.memory.write_date(out);
+    generation.memory.write_date(out);
     out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
     fields::write_agreed(&head.fields, bytes, out);
-    relay::write_own_fields(core, record, out);
+    relay::write_own_fields(generation, record, out);
     let fields = passed_fields(record, backend, head, bytes);
     out.extend_from_slice(&fields);
     encode::head_end(out);
@@ -50,13 +50,14 @@ impl Passed {
 }
 
 /// Passes a backend's answer on.
-pub fn pass_on(core: &Generation, record: &mut RequestRecord, passed: &Passed, out: &mut Vec<u8>) -> Next {
+pub fn pass_on(generation: &Generation, record: &mut RequestRecord, passed: &Passed, out: &mut Vec<u8>) -> Next {
     record.form = Form::NonStreaming;
     let delimited = match passed.status {
         204 | 304 => Delimited::Nothing,
         _ => Delimited::Length(passed.body.len() as u64),
     };
-    let next = relay::write_head(core, record, passed.status, &passed.content_type, delimited, &passed.fields, out);
+    let next =
+        relay::write_head(generation, record, passed.status, &passed.content_type, delimited, &passed.fields, out);
     if delimited != Delimited::Nothing {
         out.extend_from_slice(&passed.body);
         record.sent_bytes += passed.body.len() as u64;

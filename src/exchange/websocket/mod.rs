@@ -116,13 +116,13 @@ fn left_ms(upstream: &UpstreamRequest) -> u64 {
 }
 
 /// Who answered.
-fn note(core: &Generation, record: &mut RequestRecord, upstream: &UpstreamRequest, backend: usize, model: usize) {
-    record.backend = Some(core.upstreams.backends[backend].name().clone());
-    record.served = (model != upstream.model).then(|| core.snapshot.models[model].name.as_str().into());
+fn note(generation: &Generation, record: &mut RequestRecord, upstream: &UpstreamRequest, backend: usize, model: usize) {
+    record.backend = Some(generation.upstreams.backends[backend].name().clone());
+    record.served = (model != upstream.model).then(|| generation.snapshot.models[model].name.as_str().into());
 }
 
 /// What `work` gives. Errors: the client leaves before, or the node ends.
-async fn unless_gone<T>(core: &Generation, watch: &Watch, work: impl Future<Output = T>) -> Result<T, Failure> {
+async fn unless_gone<T>(generation: &Generation, watch: &Watch, work: impl Future<Output = T>) -> Result<T, Failure> {
     let mut work = pin!(work);
     watch.wake_at(now_ms() + LOOK_MS);
     poll_fn(|context| {
@@ -131,7 +131,7 @@ async fn unless_gone<T>(core: &Generation, watch: &Watch, work: impl Future<Outp
             Some(Interrupt::Gone | Interrupt::Abandoned | Interrupt::HalfClosed) => {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            Some(Interrupt::Deadline) if core.halting.get() => return Poll::Ready(Err(Failure::Draining)),
+            Some(Interrupt::Deadline) if generation.halting.get() => return Poll::Ready(Err(Failure::Draining)),
             Some(Interrupt::Deadline) => {
                 watch.wake_at(now_ms() + LOOK_MS);
                 let _ = watch.poll_interrupt(context.waker());
@@ -165,7 +165,7 @@ struct Tunnel {
 impl Tunnel {
     fn poll(
         &mut self,
-        core: &Generation,
+        generation: &Generation,
         client: &mut ClientConnection<'_>,
         backend: &mut Duplex,
         context: &mut Context<'_>,
@@ -177,14 +177,14 @@ impl Tunnel {
                 Interrupt::Gone | Interrupt::Abandoned => return Poll::Ready(Err(Failure::ClientGone)),
                 Interrupt::HalfClosed => {}
                 Interrupt::Deadline => {
-                    if let Some(failure) = self.overdue(core) {
+                    if let Some(failure) = self.overdue(generation) {
                         return Poll::Ready(Err(failure));
                     }
                     self.wait_on(client.socket.watch());
                 }
             }
         }
-        let (buffers, counters) = (&core.memory.buffers, &core.counters);
+        let (buffers, counters) = (&generation.memory.buffers, &generation.counters);
         match self.down.poll(backend, client.socket, buffers, &counters.websocket_bytes_down, context) {
             Poll::Ready(Err(Broken::Writing)) => return Poll::Ready(Err(Failure::ClientGone)),
             // What was read before has left.
@@ -215,9 +215,9 @@ impl Tunnel {
     }
 
     /// Why it has to end now.
-    fn overdue(&self, core: &Generation) -> Option<Failure> {
+    fn overdue(&self, generation: &Generation) -> Option<Failure> {
         let now_ms = now_ms();
-        if core.halting.get() {
+        if generation.halting.get() {
             return Some(Failure::Draining);
         }
         if now_ms >= self.bounds.stream_ms {

@@ -89,9 +89,9 @@ pub async fn open(
 }
 
 /// Whether a backend of `model` can be asked for a WebSocket at all.
-fn serves(core: &Generation, model: usize) -> bool {
-    let targets = &core.snapshot.models[model].targets;
-    targets.iter().any(|target| !core.upstreams.backends[target.backend].knows_only_http2())
+fn serves(generation: &Generation, model: usize) -> bool {
+    let targets = &generation.snapshot.models[model].targets;
+    targets.iter().any(|target| !generation.upstreams.backends[target.backend].knows_only_http2())
 }
 
 /// Why a model brought none.
@@ -350,7 +350,7 @@ async fn ask(
 
 /// Reads on.
 async fn more(
-    core: &Generation,
+    generation: &Generation,
     plan: &Plan,
     lease: &mut Lease,
     mut input: Vec<u8>,
@@ -363,7 +363,7 @@ async fn more(
     match result {
         Ok(read) if read > 0 => Ok(input),
         _ if lease.was_interrupted() => Err(deadlines.fault(Fault::HeadTimeout)),
-        Err(error) if connect::is_refused(&core.upstreams, plan.backend, &error) => Err(Fault::Handshake),
+        Err(error) if connect::is_refused(&generation.upstreams, plan.backend, &error) => Err(Fault::Handshake),
         Ok(_) | Err(_) => Err(Fault::Closed),
     }
 }
