@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
+use std::time::SystemTime;
 
 use strum::VariantNames;
 use toml::de::DeTable;
@@ -41,7 +42,12 @@ pub enum Loaded {
 /// # Errors
 /// Everything that is wrong with it; a file that cannot be read is one problem.
 pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Loaded, Problems> {
-    load_from(read_bounded(path, CONFIG_BYTES), path, look)
+    let read_at = SystemTime::now();
+    let mut loaded = load_from(read_bounded(path, CONFIG_BYTES), path, look)?;
+    if let Loaded::Here(snapshot) = &mut loaded {
+        snapshot.read_at = read_at;
+    }
+    Ok(loaded)
 }
 
 /// As `load_file`, from standard input or its like.
@@ -85,7 +91,7 @@ fn of_this_process(
     load: impl FnOnce(&dyn Fn(&str) -> Option<String>, &dyn Fn(&Path) -> io::Result<String>) -> Result<Loaded, Problems>,
 ) -> Result<Loaded, Problems> {
     let environment = |name: &str| std::env::var(name).ok();
-    let read = RefCell::new(vec![path.to_owned()]);
+    let (read, read_at) = (RefCell::new(vec![path.to_owned()]), SystemTime::now());
     let files = |path: &Path| {
         read.borrow_mut().push(path.to_owned());
         read_bounded(path, REFERRED_FILE_BYTES)
@@ -95,7 +101,7 @@ fn of_this_process(
     files.sort_unstable();
     files.dedup();
     match &mut loaded {
-        Loaded::Here(snapshot) => snapshot.files = files,
+        Loaded::Here(snapshot) => (snapshot.files, snapshot.read_at) = (files, read_at),
         Loaded::Elsewhere(own) => own.files = files,
     }
     Ok(loaded)

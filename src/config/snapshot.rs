@@ -20,6 +20,7 @@ pub use tenant::*;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
 pub use self::cores::{CoreChoice, Cores, Rebalance, Steering};
@@ -64,6 +65,8 @@ pub struct Snapshot {
     pub(super) compared: serde_json::Value,
     /// The files that it was read from: its own, and those that it names.
     pub files: Vec<PathBuf>,
+    /// When it began to be read: what one of its files says that was written later may not be in it.
+    pub read_at: SystemTime,
     by_model: HashMap<Box<[u8]>, usize>,
     /// The tenant, and which of its credentials.
     by_credential: HashMap<CredentialHash, (u32, u32)>,
@@ -468,6 +471,7 @@ impl Snapshot {
             shown: written.shown,
             compared: written.compared,
             files: Vec::new(),
+            read_at: SystemTime::now(),
             by_model,
             by_credential,
         }

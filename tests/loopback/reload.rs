@@ -233,6 +233,19 @@ fn a_signal_and_a_changed_file_are_heard_and_what_takes_a_restart_is_told() {
     );
 }
 
+#[test]
+fn a_file_that_changes_right_after_the_start_is_read() {
+    let backend = Backend::answering(echo);
+    let setup = || {
+        let setup = Setup::bare().admin("listen = \"127.0.0.1:0\"").table("[config]\nrefresh = \"0s\"");
+        setup.backend("b", &backend, "").model("m", "backends = [\"b\"]")
+    };
+    // Before the files were looked at for the first time.
+    let gateway = setup().start();
+    gateway.rewrite(setup().model("n", "backends = [\"b\"]"));
+    eventually("the file is read", || status(&gateway)["config_generation"].as_u64() == Some(2));
+}
+
 /// Hits, misses and streams go on while backends, models and tenants come and go, and one configuration in three is broken.
 #[test]
 fn no_request_fails_however_often_the_configuration_changes() {

@@ -319,10 +319,11 @@ impl Reloader {
             if snapshot.config.watch == Watch::Off {
                 continue;
             }
+            let read_at = snapshot.read_at;
             let Ok(now) = spawn_blocking(move || looks(snapshot.files.clone())).await else { continue };
             let has_changed = {
                 let mut seen = self.seen.borrow_mut();
-                now.iter().any(|(file, look)| *seen.entry(file.clone()).or_insert(*look) != *look)
+                now.iter().filter(|(file, look)| is_news(&mut seen, file, **look, read_at)).count() > 0
             };
             if has_changed && moving.as_ref() != Some(&now) {
                 moving = Some(now);
@@ -365,6 +366,20 @@ fn set_free(gone: Vec<Arc<NodeGeneration>>) {
 type Look = Option<(Option<SystemTime>, u64, u64)>;
 
 pub type Looks = HashMap<PathBuf, Look>;
+
+/// Whether `file` looks other than when it was last read; at the first look at it, whether it was written after `read_at`.
+fn is_news(seen: &mut Looks, file: &Path, look: Look, read_at: SystemTime) -> bool {
+    match seen.get(file) {
+        Some(before) => *before != look,
+        None => {
+            let is_later = look.is_some_and(|(modified, ..)| modified.is_some_and(|at| at > read_at));
+            if !is_later {
+                seen.insert(file.to_owned(), look);
+            }
+            is_later
+        }
+    }
+}
 
 fn looks(files: Vec<PathBuf>) -> Looks {
     files.into_iter().map(|file| (file.clone(), look(&file))).collect()
