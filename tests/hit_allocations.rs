@@ -118,8 +118,9 @@ fn streamed() -> String {
 
 /// Starts a node in this process; it ends with the process.
 fn node(cores: usize, log: &str, tenants: &str) -> SocketAddr {
+    // A connection that goes to another core is a message with memory of its own.
     let text = format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"off\"\n[log]\naccess = \"{log}\"\n[cores]\ndata = {cores}\n\
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"off\"\n[log]\naccess = \"{log}\"\n[cores]\ndata = {cores}\nrebalance = false\n\
          [cache]\nmemory = \"64MiB\"\nttl = \"1h\"\n\
          [[backend]]\nname = \"b\"\nurl = \"http://{}\"\nconnections_min = 0\nhealth_interval = \"0s\"\n\
          [[model]]\nname = \"m\"\nbackends = [\"b\"]\n{tenants}",

@@ -299,7 +299,8 @@ fn a_side_that_does_not_read_holds_the_other_back() {
     }
     assert!(written < 64 << 20, "{written} bytes were taken that nobody reads");
     let grown = gateway.resident_kib().saturating_sub(before);
-    assert!(grown < 8 << 10, "{grown} KiB");
+    // Of hundreds that both sides would write; with what a process that has just begun grows by itself.
+    assert!(grown < 16 << 10, "{grown} KiB");
     // A client that leaves is seen all the same.
     client.reset();
     go.send(()).unwrap();
