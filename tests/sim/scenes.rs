@@ -160,7 +160,8 @@ fn followers_on_an_owner_core_outlive_the_next_flight() {
 
 #[test]
 fn what_is_asked_of_the_cache_alone_leads_no_flight() {
-    each_seed(60, |world, _| {
+    // Seed 636: one that may ask a backend follows three in a row that may not.
+    each_seed(700, |world, _| {
         let mut story = Story::begin(world, NODE, CROWD);
         for client in 0..12 {
             let form = if between(0, 1) == 0 { WHOLE } else { STREAMED };

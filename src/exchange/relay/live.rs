@@ -69,13 +69,18 @@ impl Reader {
         Reader::Cut(Box::new(failure))
     }
 
-    fn failed(failure: Failure) -> Reader {
+    fn failed(failure: Failure, role: Role) -> Reader {
         let worth = match failure.worth_another_try() {
             Again::Yes => Worth::AnotherTry,
             Again::No => Worth::Nothing,
         };
         let failure = Box::new(failure);
-        Reader::Event(if *failure == Failure::Lagged { Event::Lagged(failure) } else { Event::Failed(failure, worth) })
+        Reader::Event(match *failure {
+            Failure::Lagged => Event::Lagged(failure),
+            // No call has failed: whoever led asked the cache alone, or a message was lost.
+            Failure::FlightLost if role != Role::Own => Event::Gone,
+            _ => Event::Failed(failure, worth),
+        })
     }
 }
 
@@ -262,7 +267,7 @@ async fn read(
                 let failure = subscriber.failure();
                 return match subscriber.stale() {
                     Some(entry) => Reader::Stale(Box::new((entry, failure))),
-                    None => Reader::failed(failure),
+                    None => Reader::failed(failure, role),
                 };
             }
             // Behind a part of an answer no other one can follow.
@@ -270,7 +275,7 @@ async fn read(
                 let failure = if turn == SubscriberEvent::Lagged { Failure::Lagged } else { subscriber.failure() };
                 if !writer.sent {
                     client.output.clear();
-                    return Reader::failed(failure);
+                    return Reader::failed(failure, role);
                 }
                 writer.fail(client, record, subscriber, &failure);
                 let _ = flush(generation, client, subscriber).await;
@@ -288,7 +293,7 @@ async fn read(
             SubscriberEvent::Interrupt(Interrupt::Deadline) if generation.halting.get() => {
                 if !writer.sent {
                     client.output.clear();
-                    return Reader::failed(Failure::Draining);
+                    return Reader::failed(Failure::Draining, role);
                 }
                 writer.fail(client, record, subscriber, &Failure::Draining);
                 let _ = flush(generation, client, subscriber).await;
