@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
-use std::time::SystemTime;
 
 use strum::VariantNames;
 use toml::de::DeTable;
@@ -19,7 +18,7 @@ use super::problem::{Problems, Report, Second};
 use super::reader::{Reader, header, why_unreadable};
 use super::section::Value;
 use super::shown::Secrets;
-use super::snapshot::{Singles, Snapshot, SourceWord, Written, read};
+use super::snapshot::{Singles, Snapshot, SourceWord, Written, now, read};
 use super::tables::{Tables, tables};
 use crate::limits::CONFIG_BYTES;
 
@@ -42,7 +41,7 @@ pub enum Loaded {
 /// # Errors
 /// Everything that is wrong with it; a file that cannot be read is one problem.
 pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Loaded, Problems> {
-    let read_at = SystemTime::now();
+    let read_at = now();
     let mut loaded = load_from(read_bounded(path, CONFIG_BYTES), path, look)?;
     if let Loaded::Here(snapshot) = &mut loaded {
         snapshot.read_at = read_at;
@@ -91,7 +90,7 @@ fn of_this_process(
     load: impl FnOnce(&dyn Fn(&str) -> Option<String>, &dyn Fn(&Path) -> io::Result<String>) -> Result<Loaded, Problems>,
 ) -> Result<Loaded, Problems> {
     let environment = |name: &str| std::env::var(name).ok();
-    let (read, read_at) = (RefCell::new(vec![path.to_owned()]), SystemTime::now());
+    let (read, read_at) = (RefCell::new(vec![path.to_owned()]), now());
     let files = |path: &Path| {
         read.borrow_mut().push(path.to_owned());
         read_bounded(path, REFERRED_FILE_BYTES)

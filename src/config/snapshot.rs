@@ -20,7 +20,7 @@ pub use tenant::*;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
 pub use self::cores::{CoreChoice, Cores, Rebalance, Steering};
@@ -38,6 +38,11 @@ use secrecy::SecretString;
 use super::extra::is_own;
 use super::glob;
 use strum::{EnumString, VariantNames};
+
+/// By the clock that files are dated by.
+pub(super) fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(crate::net::unix_ms())
+}
 
 /// A whole configuration. Indices (`usize`) point into the vectors below and hold for this snapshot only.
 #[derive(Debug)]
@@ -471,7 +476,7 @@ impl Snapshot {
             shown: written.shown,
             compared: written.compared,
             files: Vec::new(),
-            read_at: SystemTime::now(),
+            read_at: now(),
             by_model,
             by_credential,
         }
