@@ -18,7 +18,7 @@ use super::problem::{Problems, Report, Second};
 use super::reader::{Reader, header, why_unreadable};
 use super::section::Value;
 use super::shown::Secrets;
-use super::snapshot::{Singles, Snapshot, SourceWord, Written, now, read};
+use super::snapshot::{Singles, Snapshot, SourceWord, Written, read};
 use super::tables::{Tables, tables};
 use crate::limits::CONFIG_BYTES;
 
@@ -41,12 +41,7 @@ pub enum Loaded {
 /// # Errors
 /// Everything that is wrong with it; a file that cannot be read is one problem.
 pub fn load_file(path: &Path, look: &Look<'_>) -> Result<Loaded, Problems> {
-    let read_at = now();
-    let mut loaded = load_from(read_bounded(path, CONFIG_BYTES), path, look)?;
-    if let Loaded::Here(snapshot) = &mut loaded {
-        snapshot.read_at = read_at;
-    }
-    Ok(loaded)
+    load_from(read_bounded(path, CONFIG_BYTES), path, look)
 }
 
 /// As `load_file`, from standard input or its like.
@@ -90,7 +85,7 @@ fn of_this_process(
     load: impl FnOnce(&dyn Fn(&str) -> Option<String>, &dyn Fn(&Path) -> io::Result<String>) -> Result<Loaded, Problems>,
 ) -> Result<Loaded, Problems> {
     let environment = |name: &str| std::env::var(name).ok();
-    let (read, read_at) = (RefCell::new(vec![path.to_owned()]), now());
+    let read = RefCell::new(vec![path.to_owned()]);
     let files = |path: &Path| {
         read.borrow_mut().push(path.to_owned());
         read_bounded(path, REFERRED_FILE_BYTES)
@@ -100,7 +95,7 @@ fn of_this_process(
     files.sort_unstable();
     files.dedup();
     match &mut loaded {
-        Loaded::Here(snapshot) => (snapshot.files, snapshot.read_at) = (files, read_at),
+        Loaded::Here(snapshot) => snapshot.files = files,
         Loaded::Elsewhere(own) => own.files = files,
     }
     Ok(loaded)

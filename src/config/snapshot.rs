@@ -20,7 +20,6 @@ pub use tenant::*;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
 pub use self::cores::{CoreChoice, Cores, Rebalance, Steering};
@@ -38,11 +37,6 @@ use secrecy::SecretString;
 use super::extra::is_own;
 use super::glob;
 use strum::{EnumString, VariantNames};
-
-/// By the clock that files are dated by.
-pub(super) fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(crate::net::unix_ms())
-}
 
 /// A whole configuration. Indices (`usize`) point into the vectors below and hold for this snapshot only.
 #[derive(Debug)]
@@ -70,8 +64,9 @@ pub struct Snapshot {
     pub(super) compared: serde_json::Value,
     /// The files that it was read from: its own, and those that it names.
     pub files: Vec<PathBuf>,
-    /// When it began to be read: what one of its files says that was written later may not be in it.
-    pub read_at: SystemTime,
+    /// When it began to be read, in milliseconds since 1970: what its files say that were written later may not be in it. 0 where
+    /// nobody asks.
+    pub read_at_ms: u64,
     by_model: HashMap<Box<[u8]>, usize>,
     /// The tenant, and which of its credentials.
     by_credential: HashMap<CredentialHash, (u32, u32)>,
@@ -476,7 +471,7 @@ impl Snapshot {
             shown: written.shown,
             compared: written.compared,
             files: Vec::new(),
-            read_at: now(),
+            read_at_ms: 0,
             by_model,
             by_credential,
         }

@@ -15,6 +15,7 @@ use crate::control::admin::source::Source;
 use crate::control::kept;
 use crate::control::store::{Document, Fault, Link, fetch_now};
 use crate::net::tls::Offer;
+use crate::net::unix_ms;
 
 /// How long a store that does not answer yet is waited for at the start: with a copy to start from, and without.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
@@ -58,8 +59,10 @@ pub enum Copies {
 
 /// The configuration that the file at `path` is, or leads to. Errors: why there is none.
 pub fn find(path: &Path, copies: Copies, look: &Look<'_>) -> Result<Found, Missing> {
+    let read_at_ms = unix_ms();
     match load_file(path, look)? {
-        Loaded::Here(snapshot) => {
+        Loaded::Here(mut snapshot) => {
+            snapshot.read_at_ms = read_at_ms;
             let origin = Origin { source: Source::file(path), ..Origin::default() };
             Ok(Found { snapshot: *snapshot, origin })
         }

@@ -319,11 +319,11 @@ impl Reloader {
             if snapshot.config.watch == Watch::Off {
                 continue;
             }
-            let read_at = snapshot.read_at;
+            let read_at_ms = snapshot.read_at_ms;
             let Ok(now) = spawn_blocking(move || looks(snapshot.files.clone())).await else { continue };
             let has_changed = {
                 let mut seen = self.seen.borrow_mut();
-                now.iter().filter(|(file, look)| is_news(&mut seen, file, **look, read_at)).count() > 0
+                now.iter().filter(|(file, look)| is_news(&mut seen, file, **look, read_at_ms)).count() > 0
             };
             if has_changed && moving.as_ref() != Some(&now) {
                 moving = Some(now);
@@ -367,12 +367,13 @@ type Look = Option<(Option<SystemTime>, u64, u64)>;
 
 pub type Looks = HashMap<PathBuf, Look>;
 
-/// Whether `file` looks other than when it was last read; at the first look at it, whether it was written after `read_at`.
-fn is_news(seen: &mut Looks, file: &Path, look: Look, read_at: SystemTime) -> bool {
+/// Whether `file` looks other than when it was last read; at the first look at it, whether it was written after `read_at_ms`.
+fn is_news(seen: &mut Looks, file: &Path, look: Look, read_at_ms: u64) -> bool {
     match seen.get(file) {
         Some(before) => *before != look,
         None => {
-            let is_later = look.is_some_and(|(modified, ..)| modified.is_some_and(|at| at > read_at));
+            let modified = look.and_then(|(modified, ..)| modified?.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let is_later = read_at_ms > 0 && modified.is_some_and(|at| at.as_millis() > u128::from(read_at_ms));
             if !is_later {
                 seen.insert(file.to_owned(), look);
             }
