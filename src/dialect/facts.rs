@@ -355,6 +355,20 @@ pub struct EventFacts {
 }
 
 impl EventFacts {
+    /// Of an event that has this substance, and nothing else so far.
+    pub(super) fn of(substance: Substance) -> EventFacts {
+        EventFacts {
+            kind: EventKind::Other,
+            substance,
+            usage: None,
+            usage_members: UsageMembers::None,
+            choices: 0,
+            said: 0,
+            ended: 0,
+            not_stored: None,
+        }
+    }
+
     /// Whether it neither ends a choice nor prevents storing the answer.
     pub(super) fn is_merely_content(&self) -> bool {
         self.substance == Substance::Content && self.ended == 0 && self.not_stored.is_none()

@@ -14,7 +14,7 @@ pub mod shape;
 pub mod usage;
 pub mod write;
 
-pub use answer::answer_facts;
+pub use answer::{answer_facts, unreadable};
 pub use convert::{Streamed, streamed_of, whole_of};
 pub use edit::Edits;
 #[cfg(test)]

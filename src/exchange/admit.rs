@@ -23,14 +23,14 @@ pub struct Admission {
 
 /// Admits a request to a model that exists and that the principal may use.
 pub fn admit(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     principal: &Principal,
     client: &ClientConnection<'_>,
     route: &Route,
     request: &Request,
     scratch: &mut Scratch,
 ) -> Result<Admission, Failure> {
-    let restricted = principal.tenant.is_some_and(|tenant| core.snapshot.tenants[tenant].models != Allowed::All);
+    let restricted = principal.tenant.is_some_and(|tenant| generation.snapshot.tenants[tenant].models != Allowed::All);
     if restricted && request.content == Content::Opaque {
         let why =
             "This key may use some models only, and which one this body names cannot be seen: it is no JSON object.";
@@ -38,23 +38,23 @@ pub fn admit(
     }
     let head = client.pending();
     let allows =
-        |model: usize| principal.tenant.is_none_or(|tenant| core.snapshot.tenants[tenant].models.allows(model));
+        |model: usize| principal.tenant.is_none_or(|tenant| generation.snapshot.tenants[tenant].models.allows(model));
     if restricted && route.model == ModelPlace::Path {
         let name: Vec<u8> = model_in_path(client.head.path.of(head)).map(percent::plain).unwrap_or_default();
-        core.snapshot.model(&name).filter(|&model| allows(model)).ok_or(Failure::UnknownModel)?;
+        generation.snapshot.model(&name).filter(|&model| allows(model)).ok_or(Failure::UnknownModel)?;
     }
     let model = match &request.named {
         Some(named) => {
             let body = body_bytes(client, &request.body);
-            core.snapshot.model(named.read(head, body, &mut scratch.text)).ok_or(Failure::UnknownModel)?
+            generation.snapshot.model(named.read(head, body, &mut scratch.text)).ok_or(Failure::UnknownModel)?
         }
-        None => core.snapshot.server.default_model.ok_or(Failure::NoModel)?,
+        None => generation.snapshot.server.default_model.ok_or(Failure::NoModel)?,
     };
     if !allows(model) {
         return Err(Failure::UnknownModel);
     }
-    core.counters.permits.add(1);
-    Ok(Admission { core: core.core().clone(), model })
+    generation.counters.permits.add(1);
+    Ok(Admission { core: generation.core().clone(), model })
 }
 
 impl Drop for Admission {

@@ -49,7 +49,7 @@ pub fn rules(model: &Model) -> Rules {
 
 /// Makes the attempt that `plan` says. The answer it brings may be one that is better not given: see [`PendingResponse::miss`].
 pub async fn attempt<'a>(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     mut plan: Plan,
     since_ms: u64,
@@ -57,29 +57,29 @@ pub async fn attempt<'a>(
     flight: &'a Flight,
     suspects: &Suspects,
 ) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
-    let translated = match translation::of(core, upstream, plan.backend) {
+    let translated = match translation::of(generation, upstream, plan.backend) {
         Ok(translated) => translated,
         Err(fault) => {
             plan.end_with(fault);
             return Err(fault.into());
         }
     };
-    let deadlines = Deadlines::begin(&core.snapshot.backends[plan.backend], upstream.form, since_ms);
-    let watched = core.upstreams.times_first_content(plan.model);
+    let deadlines = Deadlines::begin(&generation.snapshot.backends[plan.backend], upstream.form, since_ms);
+    let watched = generation.upstreams.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
-    let adapts = core.upstreams.backends[plan.backend].concurrency.is_some();
+    let adapts = generation.upstreams.backends[plan.backend].concurrency.is_some();
     let mut sent_us = 0;
-    let counted = Attempted::begin(core, upstream, plan.backend);
-    let mut span = AttemptSpan::begin(core, upstream, &plan);
+    let counted = Attempted::begin(generation, upstream, plan.backend);
+    let mut span = AttemptSpan::begin(generation, upstream, &plan);
     plan.span = span.as_ref().and_then(|span| span.id());
     let (mut wanted, mut refusals) = (Wanted::Any, 0);
-    let refuses_usage = &core.upstreams.backends[plan.backend].refuses_usage;
+    let refuses_usage = &generation.upstreams.backends[plan.backend].refuses_usage;
     // In one function: one that is waited for is copied before it begins.
     let result = loop {
-        let leased = match lease::connection_now(&core.upstreams, &plan, wanted) {
+        let leased = match lease::connection_now(&generation.upstreams, &plan, wanted) {
             Ok(None) => {
                 let asked_us = now_us();
-                let leasing = Box::pin(lease::connection(&core.upstreams, &plan, wanted, deadlines));
+                let leasing = Box::pin(lease::connection(&generation.upstreams, &plan, wanted, deadlines));
                 let leased = flight.unless_abandoned(leasing).await;
                 upstream.connected_since(asked_us);
                 leased.unwrap_or(Err(Fault::Cancelled))
@@ -95,19 +95,21 @@ pub async fn attempt<'a>(
         if adapts {
             sent_us = now_us(); // without the wait in our own queue
         }
-        match send::request(core, upstream, translated.as_deref(), &plan, &mut lease, deadlines, lane, flight).await {
+        match send::request(generation, upstream, translated.as_deref(), &plan, &mut lease, deadlines, lane, flight)
+            .await
+        {
             Ok(answer) => {
                 let direction = translated.as_ref().map(|translated| translated.direction);
                 let mut pending =
-                    PendingResponse::new(core, upstream, &plan, lease, answer, direction, deadlines, flight);
+                    PendingResponse::new(generation, upstream, &plan, lease, answer, direction, deadlines, flight);
                 let from_us = now_us();
-                let first = pending.begin(core, upstream.endpoint).await;
+                let first = pending.begin(generation, upstream.endpoint).await;
                 upstream.waited_since(from_us);
                 match first {
-                    Ok(()) if pending.refuses_usage() && !refuses_usage.replace(true) => pending.break_off(core),
+                    Ok(()) if pending.refuses_usage() && !refuses_usage.replace(true) => pending.break_off(generation),
                     Ok(()) => break Ok(pending),
                     Err(fault) => {
-                        pending.break_off(core);
+                        pending.break_off(generation);
                         break Err(fault);
                     }
                 }
@@ -123,7 +125,7 @@ pub async fn attempt<'a>(
                 break Err(fault);
             }
             Err(SendFault::Stale) => {
-                core.counters.stale_retries.add(1);
+                generation.counters.stale_retries.add(1);
                 wanted = Wanted::Fresh;
             }
         }
@@ -134,7 +136,7 @@ pub async fn attempt<'a>(
     };
     counted.end(fault);
     if adapts && let Some(felt) = felt(fault, upstream.form, sent_us) {
-        queue::felt(&core.upstreams, plan.backend, felt);
+        queue::felt(&generation.upstreams, plan.backend, felt);
     }
     if let (Some(mut span), Some(fault)) = (span.take_if(|_| fault.is_some()), fault) {
         span.fail(meter::result(fault), status_of(fault));

@@ -26,11 +26,11 @@ pub struct AttemptSpan {
 
 impl AttemptSpan {
     // Boxed, for it goes through many hands, and mostly there is none.
-    pub fn begin(core: &Rc<Generation>, upstream: &UpstreamRequest, plan: &Plan) -> Option<Box<AttemptSpan>> {
+    pub fn begin(generation: &Rc<Generation>, upstream: &UpstreamRequest, plan: &Plan) -> Option<Box<AttemptSpan>> {
         let trace = upstream.trace.filter(TraceContext::is_sampled)?;
         let mut span = trace.new_span(trace::new_span(), Some(trace.span), Parent::Here, Side::Client);
-        let backend = &core.snapshot.backends[plan.backend];
-        let model = &core.snapshot.models[plan.model];
+        let backend = &generation.snapshot.backends[plan.backend];
+        let model = &generation.snapshot.models[plan.model];
         let asked = model.targets[plan.target].model.as_ref().unwrap_or(&model.name);
         let operation = operation(upstream.endpoint.label());
         span.name = match operation {
@@ -50,7 +50,7 @@ impl AttemptSpan {
             }
             Address::Unix(path) => span.add("server.address", Some(Value::text(path.as_os_str().as_encoded_bytes()))),
         }
-        span.add("ringway.backend", Some(Value::Name(core.upstreams.backends[plan.backend].name().clone())));
+        span.add("ringway.backend", Some(Value::Name(generation.upstreams.backends[plan.backend].name().clone())));
         if let Some(notes) = &upstream.notes {
             // Those before this one, which is counted by now.
             let before = notes.made().saturating_sub(1);
@@ -58,7 +58,7 @@ impl AttemptSpan {
             span.trace_state = notes.trace_state.clone();
         }
         let (started_us, form, result) = (now_us(), upstream.form, AttemptResult::Cancelled);
-        Some(Box::new(AttemptSpan { core: core.clone(), span: Some(span), started_us, form, result }))
+        Some(Box::new(AttemptSpan { core: generation.clone(), span: Some(span), started_us, form, result }))
     }
 
     pub fn id(&self) -> Option<[u8; 8]> {

@@ -143,28 +143,28 @@ enum ByInput {
 }
 
 async fn by_input(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     flight: &Flight,
     guard: &mut CompletionGuard,
     batch: &Batch,
 ) -> ByInput {
-    let known = batch.look_up(core.core()).await;
+    let known = batch.look_up(generation.core()).await;
     match known.iter().flatten().count() {
         0 => return ByInput::Whole,
         count if count == known.len() => {
-            let entry = batch.known_answer(core, &known);
+            let entry = batch.known_answer(generation, &known);
             return entry.map_or(ByInput::Whole, |entry| ByInput::Known(Box::new(entry)));
         }
         _ => {}
     }
     let rest = upstream.with_body(batch.rest(upstream.body(), &known));
-    let own = Flight::private(core, None);
-    let mut reader = own.subscriber(core.core());
+    let own = Flight::private(generation, None);
+    let mut reader = own.subscriber(generation.core());
     reader.wants_until(upstream.deadline_ms);
-    core.counters.calls.add(1);
-    let fetched = flight.unless_abandoned(fetch(core, &rest, &own, &mut reader)).await;
-    rest.release(core);
+    generation.counters.calls.add(1);
+    let fetched = flight.unless_abandoned(fetch(generation, &rest, &own, &mut reader)).await;
+    rest.release(generation);
     let Fetched { captured, model, seen } = match fetched {
         Ok(Ok(fetched)) => fetched,
         Ok(Err(failure)) => return ByInput::Fetched(Err(failure)),
@@ -172,82 +172,77 @@ async fn by_input(
     };
     let fetched = own.freeze();
     // The connection is somebody else's by now: nobody's leaving concerns it.
-    own.finish(core, End::Failed(Failure::FlightLost));
+    own.finish(generation, End::Failed(Failure::FlightLost));
     let is_usable = captured.stored.is_ok() && model == upstream.model;
-    let ttl_ms = core.snapshot.models[upstream.model].cache_ttl_ms;
-    let whole = fetched.filter(|_| is_usable).and_then(|rest| batch.complete(core, &known, &rest, ttl_ms));
+    let ttl_ms = generation.snapshot.models[upstream.model].cache_ttl_ms;
+    let whole = fetched.filter(|_| is_usable).and_then(|rest| batch.complete(generation, &known, &rest, ttl_ms));
     let Some(((body, tokens), head)) = whole.zip(reader.answer_head(AnswerHead::clone)) else { return ByInput::Whole };
     guard.spend(model, captured.tokens, seen);
     let length = Some(body.len() as u64);
-    flight.open(core, AnswerHead { length, ..head }, body.to_vec());
+    flight.open(generation, AnswerHead { length, ..head }, body.to_vec());
     ByInput::Fetched(Ok(Captured { tokens: Some(tokens), ..captured }))
 }
 
 /// Waits for others that ask the same of other inputs, and for its part of the common answer.
 async fn combined(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     flight: &Flight,
     combinable: &Combinable,
 ) -> Share {
-    let settings = &core.snapshot.models[upstream.model];
-    let seat = match core.windows.enter(combinable, upstream.body(), settings.batch_max_inputs) {
-        Entered::Joined(seat) => seat,
-        Entered::Opened(seat, window) => {
+    let settings = &generation.snapshot.models[upstream.model];
+    let waiter = match generation.windows.enter(combinable, upstream.body(), settings.batch_max_inputs) {
+        Entered::Joined(waiter) => waiter,
+        Entered::Opened(waiter, window) => {
             let request = upstream.with_body(upstream.body().to_vec());
             // A task of its own: the client that opened the window may leave before the others.
-            let serving = serve_window(core.clone(), request, combinable.inputs.array, window);
-            spawn(&core.panics.clone(), serving);
-            seat
+            let serving = serve_window(generation.clone(), request, combinable.inputs.array, window);
+            spawn(&generation.panics.clone(), serving);
+            waiter
         }
     };
     let waiting = async {
         loop {
-            if let Some(share) = within(seat.share(), PAUSE_STEP_MS).await {
+            if let Some(share) = within(waiter.share(), PAUSE_STEP_MS).await {
                 return share;
             }
-            flight.alive(core);
+            flight.alive(generation);
         }
     };
-    let waiting = flight.unless_abandoned(waiting);
-    let share = match upstream.deadline_ms {
-        None => waiting.await,
-        Some(at_ms) => {
-            let share = Box::pin(within(waiting, at_ms.saturating_sub(now_ms()))).await;
-            share.unwrap_or(Ok(Share::Failed(Failure::DeadlineExceeded)))
-        }
-    };
+    let until_ms = upstream.deadline_ms.unwrap_or(u64::MAX);
+    let share = while_wanted(flight, until_ms, flight.unless_abandoned(waiting)).await;
+    let share = share.unwrap_or(Ok(Share::Failed(Failure::DeadlineExceeded)));
     share.unwrap_or(Share::Failed(Failure::ClientGone))
 }
 
 /// Asks a backend for all requests of a window once it is over. `request` is that of its first one, and `inputs` where its inputs
 /// stand.
-async fn serve_window(core: Rc<Generation>, mut request: UpstreamRequest, inputs: Span, window: Rc<Window>) {
-    let settings = &core.snapshot.models[request.model];
-    let members = core.windows.wait(&window, settings.batch_window_ms).await;
-    let joined = (members.len() > 1).then(|| join(&core, request.body(), inputs, &members)).flatten();
+async fn serve_window(generation: Rc<Generation>, mut request: UpstreamRequest, inputs: Span, window: Rc<Window>) {
+    let settings = &generation.snapshot.models[request.model];
+    let members = generation.windows.wait(&window, settings.batch_window_ms).await;
+    let joined = (members.len() > 1).then(|| join(&generation, request.body(), inputs, &members)).flatten();
     let Some((body, facts)) = joined else {
         members.give(|_| Share::Alone);
-        return request.release(&core);
+        return request.release(&generation);
     };
     request.replace_body(body, facts);
-    let own = Flight::private(&core, None);
-    let mut reader = own.subscriber(core.core());
-    core.counters.calls.add(1);
-    core.counters.combined.add(members.len() as u64);
-    let fetched = window.unless_deserted(fetch(&core, &request, &own, &mut reader)).await;
-    request.release(&core);
+    let own = Flight::private(&generation, None);
+    let mut reader = own.subscriber(generation.core());
+    generation.counters.calls.add(1);
+    generation.counters.combined.add(members.len() as u64);
+    let fetched = window.unless_deserted(fetch(&generation, &request, &own, &mut reader)).await;
+    request.release(&generation);
     let answer = match fetched {
         // Nobody is left.
         None => None,
         Some(Err(failure)) => {
             members.give(|_| Share::Failed(failure.clone()));
-            return own.finish(&core, End::Failed(failure));
+            return own.finish(&generation, End::Failed(failure));
         }
         Some(Ok(fetched)) => own.freeze().zip(reader.answer_head(AnswerHead::clone)).zip(Some(fetched)),
     };
     // The connection is somebody else's by now: nobody's leaving concerns it.
-    own.finish(&core, End::Failed(Failure::FlightLost));
+    own.finish(&generation, End::Failed(Failure::FlightLost));
     // Without one, it was too long for one answer.
     let Some(((body, head), Fetched { captured, model, seen })) = answer else {
         return members.give(|_| Share::Alone);
@@ -256,7 +251,7 @@ async fn serve_window(core: Rc<Generation>, mut request: UpstreamRequest, inputs
         Share::Part(Box::new(Part { head: head.clone(), body, stored, tokens, model, seen }))
     };
     match head.status {
-        200..300 => match captured.stored.is_ok().then(|| split(&core, &members, &body)).flatten() {
+        200..300 => match captured.stored.is_ok().then(|| split(&generation, &members, &body)).flatten() {
             Some(parts) => {
                 let mut parts = parts.into_iter();
                 members.give(|_| match parts.next() {
@@ -285,27 +280,27 @@ struct Fetched {
 }
 
 async fn fetch(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     flight: &Flight,
     reader: &mut Subscriber,
 ) -> Result<Fetched, Failure> {
-    let Found { mut pending, model, permit } = answer(core, upstream, flight).await?;
-    pending.open(core, upstream.waited_us.get());
+    let Found { mut pending, model, permit } = answer(generation, upstream, flight).await?;
+    pending.open(generation, upstream.waited_us.get());
     let flowed = poll_fn(|context| {
-        let flowed = pending.poll_flow(core, context);
+        let flowed = pending.poll_flow(generation, context);
         // It has to be read on, also where it is too long to be kept.
         reader.read(|bytes| (bytes.len(), ()));
         flowed
     })
     .await;
     let seen = pending.seen_tokens();
-    let (captured, tail) = pending.close(core, upstream, flowed)?;
+    let (captured, tail) = pending.close(generation, upstream, flowed)?;
     drop(permit);
     if let Some(tail) = tail {
-        let core = core.clone();
+        let generation = generation.clone();
         // Nobody waits for this.
-        spawn(&core.panics.clone(), async move { tail.release(&core).await });
+        spawn(&generation.panics.clone(), async move { tail.release(&generation).await });
     }
     Ok(Fetched { captured, model, seen })
 }
@@ -319,34 +314,33 @@ struct Found<'a> {
 
 /// An answer, if it begins while somebody has time for it: the client whose call it is, or one who shares it.
 async fn answer<'a>(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     flight: &'a Flight,
 ) -> Result<Found<'a>, Failure> {
     match upstream.deadline_ms {
-        None => from_models(core, upstream, flight).await,
-        Some(at_ms) => Box::pin(in_time(core, upstream, flight, at_ms)).await,
+        None => from_models(generation, upstream, flight).await,
+        Some(at_ms) => {
+            let answer = Box::pin(while_wanted(flight, at_ms, from_models(generation, upstream, flight))).await;
+            answer.unwrap_or_else(|| Err(overdue(generation, upstream)))
+        }
     }
 }
 
-async fn in_time<'a>(
-    core: &Rc<Generation>,
-    upstream: &UpstreamRequest,
-    flight: &'a Flight,
-    mut until_ms: u64,
-) -> Result<Found<'a>, Failure> {
-    let mut answer = pin!(from_models(core, upstream, flight));
+/// Does `work` as long as somebody who waits for it has time: its leader has until `until_ms`.
+async fn while_wanted<T>(flight: &Flight, mut until_ms: u64, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
     loop {
         // Whose time is over earlier is told so by its own task.
         if until_ms == u64::MAX {
-            return answer.await;
+            return Some(work.await);
         }
-        if let Some(answered) = within(answer.as_mut(), until_ms.saturating_sub(now_ms())).await {
-            return answered;
+        if let Some(done) = within(work.as_mut(), until_ms.saturating_sub(now_ms())).await {
+            return Some(done);
         }
         until_ms = flight.wanted_until_ms();
         if until_ms <= now_ms() {
-            return Err(overdue(core, upstream));
+            return None;
         }
     }
 }
@@ -364,22 +358,22 @@ pub fn overdue(generation: &Generation, upstream: &UpstreamRequest) -> Failure {
 }
 
 async fn from_models<'a>(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     flight: &'a Flight,
 ) -> Result<Found<'a>, Failure> {
-    let fallbacks = &core.snapshot.models[upstream.model].fallback;
+    let fallbacks = &generation.snapshot.models[upstream.model].fallback;
     let mut chain = std::iter::once(upstream.model).chain(fallbacks.iter().copied()).peekable();
     while let Some(model) = chain.next() {
         // What is out of service is asked last: nobody waits for it while a fallback serves.
         if chain.peek().is_some()
-            && !route::is_in_service(&core.upstreams, model)
-            && chain.clone().any(|next| route::is_in_service(&core.upstreams, next))
+            && !route::is_in_service(&generation.upstreams, model)
+            && chain.clone().any(|next| route::is_in_service(&generation.upstreams, next))
         {
-            core.counters.fallbacks.add(1);
+            generation.counters.fallbacks.add(1);
             continue;
         }
-        let Passed { permit, fault, answer, then } = match at_model(core, upstream, model, flight).await {
+        let Passed { permit, fault, answer, then } = match at_model(generation, upstream, model, flight).await {
             Ok((pending, permit)) => return Ok(Found { pending, model, permit }),
             Err(passed) => passed,
         };
@@ -387,9 +381,9 @@ async fn from_models<'a>(
             return Err(Failure::ClientGone);
         }
         if then == Then::OtherModel && chain.peek().is_some() {
-            core.counters.fallbacks.add(1);
+            generation.counters.fallbacks.add(1);
             if let Some(answer) = answer {
-                Box::pin(answer.put_away(core)).await;
+                Box::pin(answer.put_away(generation)).await;
             }
             continue;
         }
@@ -426,34 +420,34 @@ enum Then {
 
 /// Attempts at one model, and what they say of its backends.
 async fn at_model<'a>(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     model: usize,
     flight: &'a Flight,
 ) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
     let suspects = Suspects::default();
-    let result = attempts(core, upstream, model, flight, &suspects).await;
+    let result = attempts(generation, upstream, model, flight, &suspects).await;
     let ended = if result.is_ok() { Ended::Answered } else { Ended::Failed };
-    suspects.judge(&core.upstreams, upstream.body(), ended);
+    suspects.judge(&generation.upstreams, upstream.body(), ended);
     result
 }
 
 /// Attempts at one model until one brings an answer, or no further one is worth it.
 async fn attempts<'a>(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     model: usize,
     flight: &'a Flight,
     suspects: &Suspects,
 ) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
-    let settings = &core.snapshot.models[model];
+    let settings = &generation.snapshot.models[model];
     let asked_us = now_us();
-    let permit = match queue::permit_now(&core.upstreams, At::Model(model), upstream.claim) {
+    let permit = match queue::permit_now(&generation.upstreams, At::Model(model), upstream.claim) {
         Ok(Some(permit)) => Ok(permit),
         // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
         Ok(None) => {
             let timeout_ms = settings.timeout_queue_ms;
-            let waiting = Box::pin(queue::wait(&core.upstreams, At::Model(model), upstream.claim, timeout_ms));
+            let waiting = Box::pin(queue::wait(&generation.upstreams, At::Model(model), upstream.claim, timeout_ms));
             flight.unless_abandoned(waiting).await.unwrap_or(Err(Fault::Cancelled))
         }
         Err(fault) => Err(fault),
@@ -468,19 +462,19 @@ async fn attempts<'a>(
     };
     let since_ms = now_ms();
     let mut attempts = Attempts::new(rules(settings));
-    core.upstreams.models[model].spread.borrow_mut().retries.deposit();
+    generation.upstreams.models[model].spread.borrow_mut().retries.deposit();
     let mut tried = Tried::default();
     let affinity = |balance: &Balance| upstream.affinity(balance);
     loop {
-        flight.alive(core);
+        flight.alive(generation);
         let mut backend = None;
-        let result = match route::plan(&core.upstreams, model, upstream.claim, &tried, affinity) {
+        let result = match route::plan(&generation.upstreams, model, upstream.claim, &tried, affinity) {
             Ok(plan) => {
                 tried.add(plan.target);
                 backend = Some(plan.backend);
                 match settings.hedge_percent {
-                    0 => attempt(core, upstream, plan, since_ms, Lane::First, flight, suspects).await,
-                    _ => Box::pin(hedged(core, upstream, plan, &mut tried, since_ms, flight, suspects)).await,
+                    0 => attempt(generation, upstream, plan, since_ms, Lane::First, flight, suspects).await,
+                    _ => Box::pin(hedged(generation, upstream, plan, &mut tried, since_ms, flight, suspects)).await,
                 }
             }
             Err(fault) => Err(fault.into()),
@@ -495,28 +489,29 @@ async fn attempts<'a>(
         if flight.is_abandoned() {
             return Err(Passed { permit: Some(permit), fault: Fault::Cancelled, answer, then: Then::GiveUp });
         }
-        let others = if route::has_others(&core.upstreams, model, &tried) { Others::Untried } else { Others::None };
+        let others =
+            if route::has_others(&generation.upstreams, model, &tried) { Others::Untried } else { Others::None };
         let fault = miss.fault;
         if !upstream.may_repeat(fault) {
             return Err(Passed { permit: Some(permit), fault, answer, then: Then::GiveUp });
         }
-        let left_ms = backend.map(|backend| upstream.left_ms(core, backend, since_ms));
+        let left_ms = backend.map(|backend| upstream.left_ms(generation, backend, since_ms));
         let step = {
-            let budget = &mut core.upstreams.models[model].spread.borrow_mut().retries;
+            let budget = &mut generation.upstreams.models[model].spread.borrow_mut().retries;
             attempts.next(fault, miss.hint_ms, others, left_ms, budget, random_u64())
         };
         match step {
             Step::Again { after_ms } => {
-                core.counters.retries.add(1);
+                generation.counters.retries.add(1);
                 if let Some(answer) = answer {
-                    Box::pin(answer.put_away(core)).await;
+                    Box::pin(answer.put_away(generation)).await;
                 }
                 if others == Others::None {
                     tried = Tried::default();
                 }
                 if after_ms > 0 {
                     let from_us = now_us();
-                    Box::pin(pause(core, flight, after_ms)).await;
+                    Box::pin(pause(generation, flight, after_ms)).await;
                     upstream.waited_since(from_us);
                 }
             }

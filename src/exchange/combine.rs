@@ -49,7 +49,7 @@ pub fn split(generation: &Generation, members: &Members, answer: &[u8]) -> Optio
 
 /// Ends a flight with its part of an answer that it has in common with others.
 pub fn take_part(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     flight: &Flight,
     mut guard: CompletionGuard,
@@ -63,10 +63,10 @@ pub fn take_part(
         stored = Err(NotStored::OtherModel);
     }
     if let (Some(batch), Ok(())) = (batch, stored) {
-        let ttl_ms = core.snapshot.models[upstream.model].cache_ttl_ms;
-        batch.complete(core, &batch.nothing(), &body, ttl_ms);
+        let ttl_ms = generation.snapshot.models[upstream.model].cache_ttl_ms;
+        batch.complete(generation, &batch.nothing(), &body, ttl_ms);
     }
     let length = Some(body.len() as u64);
-    flight.open(core, AnswerHead { length, ..head }, body);
+    flight.open(generation, AnswerHead { length, ..head }, body);
     guard.settle(upstream, Ok(Captured { form: Form::NonStreaming, stored, usage_event: None, tokens }));
 }

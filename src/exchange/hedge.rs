@@ -21,7 +21,7 @@ const HEDGE_AGAIN_MS: u64 = 100;
 
 /// One attempt, and a second one beside it if it is slower than most: the first content wins.
 pub async fn hedged<'a>(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     plan: Plan,
     tried: &mut Tried,
@@ -31,11 +31,11 @@ pub async fn hedged<'a>(
 ) -> Result<Box<PendingResponse<'a>>, FailedAttempt> {
     let model = plan.model;
     let slow_us = {
-        let mut spread = core.upstreams.models[model].spread.borrow_mut();
+        let mut spread = generation.upstreams.models[model].spread.borrow_mut();
         spread.hedges.deposit();
         spread.first_content[upstream.form as usize].p95()
     };
-    let mut first = Box::pin(attempt(core, upstream, plan, since_ms, Lane::First, flight, suspects));
+    let mut first = Box::pin(attempt(generation, upstream, plan, since_ms, Lane::First, flight, suspects));
     let Some(slow_us) = slow_us.filter(|_| upstream.is_repeatable()) else { return first.await };
     let slow_ms = slow_us.div_ceil(1000);
     let mut after_ms = slow_ms;
@@ -44,18 +44,18 @@ pub async fn hedged<'a>(
             return result;
         }
         // Not only once: the budget fills while this one waits, and backends come back.
-        if route::has_others(&core.upstreams, model, tried)
-            && core.upstreams.models[model].spread.borrow_mut().hedges.withdraw()
+        if route::has_others(&generation.upstreams, model, tried)
+            && generation.upstreams.models[model].spread.borrow_mut().hedges.withdraw()
             && let Ok(plan) =
-                route::plan(&core.upstreams, model, upstream.claim, tried, |balance| upstream.affinity(balance))
+                route::plan(&generation.upstreams, model, upstream.claim, tried, |balance| upstream.affinity(balance))
         {
             break plan;
         }
         after_ms = slow_ms.max(HEDGE_AGAIN_MS);
     };
     tried.add(plan.target);
-    core.counters.hedges.add(1);
-    let mut second = Box::pin(attempt(core, upstream, plan, since_ms, Lane::Hedge, flight, suspects));
+    generation.counters.hedges.add(1);
+    let mut second = Box::pin(attempt(generation, upstream, plan, since_ms, Lane::Hedge, flight, suspects));
     let mut misses = (None, None);
     // An error wins nothing: the other one is waited for.
     poll_fn(|context| {
@@ -72,7 +72,7 @@ pub async fn hedged<'a>(
         {
             match result {
                 Ok(pending) if pending.miss.is_none() => {
-                    core.counters.hedge_wins.add(1);
+                    generation.counters.hedge_wins.add(1);
                     return Poll::Ready(Ok(pending));
                 }
                 missed => misses.1 = Some(missed),

@@ -28,51 +28,51 @@ pub fn found((entry, fit): (Arc<Entry>, Fit)) -> Event {
 /// Asks for an answer; `fingerprint` names the flight, see [`ask_own`], and `silent` one that was followed in vain. The subscriber is in
 /// the flight that the event is about; there is none with an answer.
 pub fn ask(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     fingerprint: Fingerprint,
     acceptable: Acceptable,
     silent: Option<u64>,
 ) -> (Event, Option<Subscriber>) {
-    let owner = core.owner(&fingerprint);
-    let own = owner == core.id;
+    let owner = generation.owner(&fingerprint);
+    let own = owner == generation.id;
     if own && silent.is_none() {
         // Most answers are here: no flight is looked for before.
-        return ask_here(core, fingerprint, acceptable, None);
+        return ask_here(generation, fingerprint, acceptable, None);
     }
     if let Some(number) = silent {
-        let flight = core.flights.joinable.borrow().get(&fingerprint).cloned();
+        let flight = generation.flights.joinable.borrow().get(&fingerprint).cloned();
         match flight {
             // Somebody here has gone on already.
-            Some(flight) if flight.number() != Some(number) => return follow(core, &flight),
+            Some(flight) if flight.number() != Some(number) => return follow(generation, &flight),
             // Others are being served by what is silent now: it stays theirs.
             Some(flight) if flight.has_opened() => return (Event::Alone, None),
             // The silent flight, or its copy here, is nobody's to join any more.
-            _ => Flight::displace(core, &fingerprint),
+            _ => Flight::displace(generation, &fingerprint),
         }
     } else {
-        if let Some(entry) = near(core, owner, &fingerprint, acceptable) {
+        if let Some(entry) = near(generation, owner, &fingerprint, acceptable) {
             return (Event::Found(entry, Fit::Usable), None);
         }
-        if let Some(joined) = join_here(core, &fingerprint, acceptable) {
+        if let Some(joined) = join_here(generation, &fingerprint, acceptable) {
             return joined;
         }
     }
     if own {
-        return ask_here(core, fingerprint, acceptable, silent);
+        return ask_here(generation, fingerprint, acceptable, silent);
     }
-    let subscriber = Flight::asking(core, fingerprint, acceptable.tags).subscriber(core.core());
-    let from = core.id;
+    let subscriber = Flight::asking(generation, fingerprint, acceptable.tags).subscriber(generation.core());
+    let from = generation.id;
     let message = match silent {
         None => Message::Ask { fingerprint, acceptable, from },
         Some(number) => Message::TakeOver { fingerprint, number, acceptable, from },
     };
-    core.post(owner, message);
+    generation.post(owner, message);
     (Event::Follow, Some(subscriber))
 }
 
 /// A subscriber outside of any flight; `stale` may serve if every backend fails.
-pub fn alone(core: &Rc<Generation>, stale: Option<Arc<Entry>>) -> Subscriber {
-    Flight::private(core, stale).subscriber(core.core())
+pub fn alone(generation: &Rc<Generation>, stale: Option<Arc<Entry>>) -> Subscriber {
+    Flight::private(generation, stale).subscriber(generation.core())
 }
 
 /// A copy of what another core owns, unless that one may have stored something newer since.
@@ -99,28 +99,30 @@ fn near(
 
 /// This core is the owner.
 fn ask_here(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     fingerprint: Fingerprint,
     acceptable: Acceptable,
     silent: Option<u64>,
 ) -> (Event, Option<Subscriber>) {
-    match ask_own(core, &fingerprint, acceptable, core.id, silent) {
-        Asked::Hit { value: entry, .. } => (found(fit(entry, acceptable, core.now())), None),
+    match ask_own(generation, &fingerprint, acceptable, generation.id, silent) {
+        Asked::Hit { value: entry, .. } => (found(fit(entry, acceptable, generation.now())), None),
         Asked::Lead { number, stale } => (
             Event::Lead,
-            Some(Flight::leading(core, fingerprint, acceptable.tags, number, stale).subscriber(core.core())),
+            Some(
+                Flight::leading(generation, fingerprint, acceptable.tags, number, stale).subscriber(generation.core()),
+            ),
         ),
-        Asked::Alone { stale } => (Event::Alone, Some(alone(core, stale))),
+        Asked::Alone { stale } => (Event::Alone, Some(alone(generation, stale))),
         Asked::Follow { leader, number } => {
-            if let Some(joined) = join_here(core, &fingerprint, acceptable) {
+            if let Some(joined) = join_here(generation, &fingerprint, acceptable) {
                 return joined;
             }
-            if leader == core.id {
+            if leader == generation.id {
                 // It ended between its last byte and its settlement, or outgrew the cache.
                 return (Event::Alone, None);
             }
-            let subscriber = Flight::asking(core, fingerprint, acceptable.tags).subscriber(core.core());
-            core.post(leader, Message::Join { fingerprint, number, follower: core.id });
+            let subscriber = Flight::asking(generation, fingerprint, acceptable.tags).subscriber(generation.core());
+            generation.post(leader, Message::Join { fingerprint, number, follower: generation.id });
             (Event::Follow, Some(subscriber))
         }
     }
@@ -128,36 +130,36 @@ fn ask_here(
 
 /// Joins or begins a flight of this core that the owner does not know of.
 pub fn ask_without_owner(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     fingerprint: Fingerprint,
     acceptable: Acceptable,
     silent: Option<u64>,
 ) -> (Event, Option<Subscriber>) {
     let is_silent = |flight: &Rc<Flight>| silent.is_some() && flight.number() == silent;
-    if core.flights.joinable.borrow().get(&fingerprint).is_some_and(is_silent) {
-        Flight::displace(core, &fingerprint);
+    if generation.flights.joinable.borrow().get(&fingerprint).is_some_and(is_silent) {
+        Flight::displace(generation, &fingerprint);
     }
-    join_here(core, &fingerprint, acceptable).unwrap_or_else(|| {
-        (Event::Lead, Some(Flight::local(core, fingerprint, acceptable.tags).subscriber(core.core())))
+    join_here(generation, &fingerprint, acceptable).unwrap_or_else(|| {
+        (Event::Lead, Some(Flight::local(generation, fingerprint, acceptable.tags).subscriber(generation.core())))
     })
 }
 
 /// A flight that exchanges of this core take part in. One that has outgrown what is kept of it is nobody's to join any more,
 /// nor is one that began before a purge of what it fetches.
 fn join_here(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     fingerprint: &Fingerprint,
     acceptable: Acceptable,
 ) -> Option<(Event, Option<Subscriber>)> {
-    let flight = core.flights.joinable.borrow().get(fingerprint).cloned()?;
-    let least = core.cache.purges.least(acceptable.tags, &of_question(fingerprint));
+    let flight = generation.flights.joinable.borrow().get(fingerprint).cloned()?;
+    let least = generation.cache.purges.least(acceptable.tags, &of_question(fingerprint));
     if flight.can_be_joined() && flight.born() >= least {
-        return Some(follow(core, &flight));
+        return Some(follow(generation, &flight));
     }
-    Flight::displace(core, fingerprint);
+    Flight::displace(generation, fingerprint);
     None
 }
 
-fn follow(core: &Rc<Generation>, flight: &Rc<Flight>) -> (Event, Option<Subscriber>) {
-    (Event::Follow, Some(flight.subscriber(core.core())))
+fn follow(generation: &Rc<Generation>, flight: &Rc<Flight>) -> (Event, Option<Subscriber>) {
+    (Event::Follow, Some(flight.subscriber(generation.core())))
 }

@@ -271,8 +271,8 @@ enum Ended {
 }
 
 /// One request, from its head to the last byte of its answer.
-async fn exchange(core: &Rc<Generation>, client: &mut ClientConnection<'_>, record: &mut RequestRecord) -> Ended {
-    let failure = match answer(core, client, record).await {
+async fn exchange(generation: &Rc<Generation>, client: &mut ClientConnection<'_>, record: &mut RequestRecord) -> Ended {
+    let failure = match answer(generation, client, record).await {
         Ok(next) => return Ended::Clean(next),
         Err(Broken::Refused(failure)) => *failure,
         Err(Broken::Cut(failure)) => {
@@ -283,7 +283,7 @@ async fn exchange(core: &Rc<Generation>, client: &mut ClientConnection<'_>, reco
         }
     };
     pass_over(client, record);
-    let next = relay::refuse(core, record, &failure, &mut client.output);
+    let next = relay::refuse(generation, record, &failure, &mut client.output);
     record.failure = Some(failure);
     Ended::Clean(next)
 }
@@ -309,7 +309,7 @@ impl From<Failure> for Broken {
 }
 
 async fn answer(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
 ) -> Result<Next, Broken> {
@@ -317,61 +317,61 @@ async fn answer(
         && let Some(fields) = relay::cors::preflight(client)
     {
         pass_over(client, record);
-        return Ok(relay::preflight(core, client, record, &fields));
+        return Ok(relay::preflight(generation, client, record, &fields));
     }
-    let route = endpoint::route(&core.snapshot.server.passthrough_paths, &client.head, client.pending())?;
+    let route = endpoint::route(&generation.snapshot.server.passthrough_paths, &client.head, client.pending())?;
     record.endpoint = route.endpoint;
     if matches!(route.answerer, Answerer::Health | Answerer::Readiness) {
-        let server = &core.snapshot.server;
+        let server = &generation.snapshot.server;
         if server.health_paths == HealthPaths::Unknown {
             return Err(Failure::UnknownPath { near: None }.into());
         }
-        if route.answerer == Answerer::Readiness && core.is_draining() {
+        if route.answerer == Answerer::Readiness && generation.is_draining() {
             return Err(Failure::Draining.into());
         }
         // No credential is asked for, so no body is waited for.
         pass_over(client, record);
         record.trace = None; // a span for each probe would be noise
-        return Ok(relay::text(core, client, record, "ok\n"));
+        return Ok(relay::text(generation, client, record, "ok\n"));
     }
     // Nor is that of an unauthenticated client.
-    let principal = authenticate::principal(core, client, route.answerer)?;
+    let principal = authenticate::principal(generation, client, route.answerer)?;
     record.tenant = principal.tenant;
     record.credential = principal.tenant.and_then(|_| principal.credential.first_chunk().copied());
     if route.answerer == Answerer::WebSocket {
-        return Box::pin(websocket(core, client, record, &route, &principal)).await;
+        return Box::pin(websocket(generation, client, record, &route, &principal)).await;
     }
     if route.answerer == Answerer::Models {
-        let body = parse::receive(core, client).await?;
-        let next = relay::models(core, client, record, &principal)?;
+        let body = parse::receive(generation, client).await?;
+        let next = relay::models(generation, client, record, &principal)?;
         discard(client, body);
         return Ok(next);
     }
     let coding = decode::coding(client, route.endpoint)?;
-    let body = parse::receive(core, client).await?;
-    let body = decode::decode(core, client, body, coding)?;
-    let (request, admission, fingerprint) = understand(core, client, &route, &principal, body)?;
+    let body = parse::receive(generation, client).await?;
+    let body = decode::decode(generation, client, body, coding)?;
+    let (request, admission, fingerprint) = understand(generation, client, &route, &principal, body)?;
     record.model = Some(admission.model);
     record.form = request.form;
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let fingerprint = fingerprint.map_err(|reason| record.not_stored = Some(reason)).ok();
-    let Some(spender) = Spender::of(core, &principal, admission.model) else {
-        return answer_request(core, client, record, request, admission, fingerprint, None).await;
+    let Some(spender) = Spender::of(generation, &principal, admission.model) else {
+        return answer_request(generation, client, record, request, admission, fingerprint, None).await;
     };
     record.spender = Some(spender);
     let body = parse::body_bytes(client, &request.body);
-    let mut permit = match spend::admit(core, spender, request.endpoint, request.facts.as_ref(), body)? {
+    let mut permit = match spend::admit(generation, spender, request.endpoint, request.facts.as_ref(), body)? {
         Ok(permit) => permit,
-        Err(waiting) => Box::pin(waiting.wait(core)).await?,
+        Err(waiting) => Box::pin(waiting.wait(generation)).await?,
     };
-    let end = answer_request(core, client, record, request, admission, fingerprint, Some(&mut permit)).await;
+    let end = answer_request(generation, client, record, request, admission, fingerprint, Some(&mut permit)).await;
     permit.settle_cached(record.tokens);
     end
 }
 
 /// A WebSocket: admitted as a request, for as long as it is open.
 async fn websocket(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     route: &Route,
@@ -379,20 +379,20 @@ async fn websocket(
 ) -> Result<Next, Broken> {
     fields::check(client)?;
     let body = BodyPlace::Behind { length: 0 };
-    let (mut request, admission, _) = understand(core, client, route, principal, body)?;
+    let (mut request, admission, _) = understand(generation, client, route, principal, body)?;
     record.model = Some(admission.model);
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let mut _permit = None;
-    if let Some(spender) = Spender::of(core, principal, admission.model) {
+    if let Some(spender) = Spender::of(generation, principal, admission.model) {
         record.spender = Some(spender);
-        _permit = Some(match spend::admit(core, spender, request.endpoint, None, &[])? {
+        _permit = Some(match spend::admit(generation, spender, request.endpoint, None, &[])? {
             Ok(permit) => permit,
-            Err(waiting) => Box::pin(waiting.wait(core)).await?,
+            Err(waiting) => Box::pin(waiting.wait(generation)).await?,
         });
     }
-    let upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record);
-    let served = websocket::serve(core, client, record, &upstream).await;
-    upstream.release(core);
+    let upstream = UpstreamRequest::take(generation, client, &mut request, admission.model, record);
+    let served = websocket::serve(generation, client, record, &upstream).await;
+    upstream.release(generation);
     match served {
         Ok(next) => Ok(next),
         Err(failure) if record.status == SWITCHED => Err(Broken::cut(failure)),
@@ -403,7 +403,7 @@ async fn websocket(
 /// From the fingerprint on: the cache, somebody's flight, or a flight of one's own. What comes next is decided by
 /// [`Coalescing`]; here it is done.
 async fn answer_request(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     mut request: Request,
@@ -412,10 +412,10 @@ async fn answer_request(
     mut permit: Option<&mut Permit>,
 ) -> Result<Next, Broken> {
     let (form, usage_event) = (request.form, request.usage_event);
-    if core.snapshot.cache.key == KeyShown::Shown {
+    if generation.snapshot.cache.key == KeyShown::Shown {
         record.key = fingerprint;
     }
-    let tags = core.tags.get(admission.model, record.tenant);
+    let tags = generation.tags.get(admission.model, record.tenant);
     let acceptable = Acceptable { form, max_age_ms: request.directives.max_age_ms, tags };
     let mark = match fingerprint {
         None => CacheMark::Bypass,
@@ -434,14 +434,14 @@ async fn answer_request(
             Step::Serve(entry) => {
                 discard(client, request.body);
                 permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
-                return relay::stored(core, client, record, &entry, usage_event).await.map_err(Broken::cut);
+                return relay::stored(generation, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::ServeStale(entry) => {
-                let (age_ms, ttl_ms) = (entry.age_ms(core.now()), entry.ttl_ms);
+                let (age_ms, ttl_ms) = (entry.age_ms(generation.now()), entry.ttl_ms);
                 record.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
                 discard(client, request.body);
                 permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
-                return relay::stored(core, client, record, &entry, usage_event).await.map_err(Broken::cut);
+                return relay::stored(generation, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::Fail(failure) => return Err(Broken::Refused(failure)),
             Step::Ask { group, silent } | Step::AskHere { group, silent } => {
@@ -453,8 +453,8 @@ async fn answer_request(
                 };
                 let event;
                 (event, subscriber) = match step {
-                    Step::Ask { .. } => lookup::ask(core, flight, acceptable, silent),
-                    _ => lookup::ask_without_owner(core, flight, acceptable, silent),
+                    Step::Ask { .. } => lookup::ask(generation, flight, acceptable, silent),
+                    _ => lookup::ask_without_owner(generation, flight, acceptable, silent),
                 };
                 if let Event::Found(_, Fit::TooOld) = event {
                     miss = CacheMark::TooOld;
@@ -471,7 +471,7 @@ async fn answer_request(
             // Fetched outside of any flight, and good for others all the same.
             Step::Alone => {
                 let stale = subscriber.take().and_then(|subscriber| subscriber.flight().stale());
-                subscriber = Some(lookup::alone(core, stale));
+                subscriber = Some(lookup::alone(generation, stale));
                 (fingerprint, Role::Own)
             }
             Step::Follow(group, patience) => (None, Role::Follower(group, patience)),
@@ -484,10 +484,10 @@ async fn answer_request(
         if role == Role::Own {
             // What others may want is looked for in the second level, by the first who asks.
             let first = shared.filter(|request| subscriber.flight().is_for(request));
-            let looked_for = first.filter(|_| core.cache.second.get().is_some());
+            let looked_for = first.filter(|_| generation.cache.second.get().is_some());
             let flight = subscriber.flight().clone();
             let guard = |spending| {
-                CompletionGuard::new(core, &flight, keep_as, tags, spending)
+                CompletionGuard::new(generation, &flight, keep_as, tags, spending)
                     .with_second(fingerprint, looked_for.map(|_| acceptable))
             };
             if request.directives.only_if_cached {
@@ -495,14 +495,14 @@ async fn answer_request(
                     return Err(Failure::NotCached.into());
                 }
             } else {
-                let mut upstream = UpstreamRequest::take(core, client, &mut request, admission.model, record);
+                let mut upstream = UpstreamRequest::take(generation, client, &mut request, admission.model, record);
                 upstream.batch = upstream.batch.take().filter(|_| first.is_some());
-                let spending = permit.as_mut().and_then(|permit| permit.take_spending(core));
-                let call = Call { core: core.clone(), upstream, flight: flight.clone(), guard: guard(spending) };
-                subscriber.fly(core.tasks.start(run_call, call));
+                let spending = permit.as_mut().and_then(|permit| permit.take_spending(generation));
+                let call = Call { core: generation.clone(), upstream, flight: flight.clone(), guard: guard(spending) };
+                subscriber.fly(generation.tasks.start(run_call, call));
             }
         }
-        let event = match relay::live(core, client, record, subscriber, acceptable, usage_event, role).await {
+        let event = match relay::live(generation, client, record, subscriber, acceptable, usage_event, role).await {
             Reader::Done(next) => {
                 discard(client, request.body);
                 return Ok(next);
@@ -511,7 +511,7 @@ async fn answer_request(
             Reader::Event(event) => event,
             Reader::Stale(stale) => {
                 let (entry, failure) = *stale;
-                let over_ms = entry.age_ms(core.now()).saturating_sub(entry.ttl_ms);
+                let over_ms = entry.age_ms(generation.now()).saturating_sub(entry.ttl_ms);
                 let entry = entry.in_form(form).filter(|_| request.directives.takes_stale(over_ms));
                 match entry {
                     Some(entry) => Event::Stale(Arc::new(entry)),
@@ -533,26 +533,27 @@ async fn answer_request(
 
 /// The steps that need no waiting, over one scan of the body.
 fn understand(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     client: &ClientConnection<'_>,
     route: &Route,
     principal: &Principal,
     body: BodyPlace,
 ) -> Result<(Request, admit::Admission, Result<Fingerprint, NotStored>), Failure> {
-    let scratch = &mut *core.memory.scratch.borrow_mut();
+    let scratch = &mut *generation.memory.scratch.borrow_mut();
     let (mut request, reading) = parse::scan(client, route, body, scratch)?;
-    let admission = admit::admit(core, principal, client, route, &request, scratch)?;
-    let fingerprint = fingerprint::of(core, principal, &admission, client, &request, &reading, scratch);
+    let admission = admit::admit(generation, principal, client, route, &request, scratch)?;
+    let fingerprint = fingerprint::of(generation, principal, &admission, client, &request, &reading, scratch);
     let directives = &request.directives;
     let is_plain = !directives.no_cache && !directives.only_if_cached && directives.max_age_ms.is_none();
     if request.endpoint == Endpoint::Embeddings
         && is_plain
         && let (Ok(fingerprint), Some(facts)) = (&fingerprint, &request.facts)
     {
-        let tags = core.tags.get(admission.model, principal.tenant);
-        request.batch = Batch::of(core, fingerprint, parse::body_bytes(client, &request.body), facts, tags, scratch);
+        let tags = generation.tags.get(admission.model, principal.tenant);
+        request.batch =
+            Batch::of(generation, fingerprint, parse::body_bytes(client, &request.body), facts, tags, scratch);
     }
-    let settings = &core.snapshot.models[admission.model];
+    let settings = &generation.snapshot.models[admission.model];
     // One that is kept from the cache by the configuration may still go with others; one that its client keeps out, may not.
     if settings.batch_window_ms > 0
         && request.endpoint == Endpoint::Embeddings
@@ -561,7 +562,7 @@ fn understand(
         && is_plain_post(client)
     {
         if fingerprint.is_err() {
-            fingerprint::begin(core, principal, &admission, client, &request, scratch);
+            fingerprint::begin(generation, principal, &admission, client, &request, scratch);
         }
         let body = parse::body_bytes(client, &request.body);
         request.combinable = Combinable::of(body, settings.batch_max_inputs, scratch);

@@ -48,15 +48,23 @@ struct SecondPart {
 
 impl CompletionGuard {
     pub fn new(
-        core: &Rc<Generation>,
+        generation: &Rc<Generation>,
         flight: &Rc<Flight>,
         keep_as: Option<Fingerprint>,
         tags: Tags,
         spending: Option<Spending>,
     ) -> CompletionGuard {
-        core.counters.flights.add(1);
-        let born = core.cache.purges.latest();
-        CompletionGuard { core: core.clone(), flight: flight.clone(), keep_as, tags, born, spending, second: None }
+        generation.counters.flights.add(1);
+        let born = generation.cache.purges.latest();
+        CompletionGuard {
+            core: generation.clone(),
+            flight: flight.clone(),
+            keep_as,
+            tags,
+            born,
+            spending,
+            second: None,
+        }
     }
 
     /// Settles what the call was reserved on what it has used at `model`, if it was answered: with this usage, or without a

@@ -81,19 +81,19 @@ pub type OwnInput = (Vec<u8>, u64);
 /// A request of a window, for the task that asks for all of them.
 pub struct Member {
     pub inputs: Vec<OwnInput>,
-    place: Rc<Place>,
+    waiter: Rc<WaiterState>,
 }
 
 #[derive(Default)]
-struct Place {
+struct WaiterState {
     share: RefCell<Option<Share>>,
     waker: RefCell<Option<Waker>>,
     has_left: Cell<bool>,
 }
 
-/// A request's own end of its window. Dropped: it no longer wants anything.
-pub struct Seat {
-    place: Rc<Place>,
+/// A request that waits in a window. Dropped: it no longer wants anything.
+pub struct Waiter {
+    waiter: Rc<WaiterState>,
     window: Rc<Window>,
 }
 
@@ -120,9 +120,9 @@ pub struct Part {
 /// How a request came in.
 pub enum Entered {
     /// Others wait already.
-    Joined(Seat),
+    Joined(Waiter),
     /// Somebody has to ask for those in the window when it is over.
-    Opened(Seat, Rc<Window>),
+    Opened(Waiter, Rc<Window>),
 }
 
 impl Windows {
@@ -138,7 +138,7 @@ impl Windows {
                 if window.state.borrow().inputs + inputs.len() >= most {
                     slot.remove().close();
                 }
-                Entered::Joined(window.seat(inputs, bytes))
+                Entered::Joined(window.add(inputs, bytes))
             }
             slot => {
                 let window = Rc::new(Window::new(request.key));
@@ -146,7 +146,7 @@ impl Windows {
                     slot.get().close();
                 }
                 slot.insert(window.clone());
-                Entered::Opened(window.seat(inputs, bytes), window)
+                Entered::Opened(window.add(inputs, bytes), window)
             }
         }
     }
@@ -168,7 +168,7 @@ impl Windows {
             slot.remove();
         }
         let mut members = std::mem::take(&mut window.state.borrow_mut().members);
-        members.retain(|member| !member.place.has_left.get());
+        members.retain(|member| !member.waiter.has_left.get());
         Members(members)
     }
 }
@@ -194,13 +194,13 @@ impl Window {
         }
     }
 
-    fn seat(self: &Rc<Window>, inputs: Vec<OwnInput>, bytes: usize) -> Seat {
-        let place = Rc::<Place>::default();
+    fn add(self: &Rc<Window>, inputs: Vec<OwnInput>, bytes: usize) -> Waiter {
+        let waiter = Rc::<WaiterState>::default();
         let mut state = self.state.borrow_mut();
         (state.inputs, state.bytes) = (state.inputs + inputs.len(), state.bytes + bytes);
-        state.members.push(Member { inputs, place: place.clone() });
+        state.members.push(Member { inputs, waiter: waiter.clone() });
         self.waiting.set(self.waiting.get() + 1);
-        Seat { place, window: self.clone() }
+        Waiter { waiter, window: self.clone() }
     }
 
     /// Does `work`, unless nobody waits for it any more.
@@ -220,13 +220,13 @@ impl Window {
     }
 }
 
-impl Seat {
+impl Waiter {
     /// What this request gets.
     pub async fn share(&self) -> Share {
-        poll_fn(|context| match self.place.share.take() {
+        poll_fn(|context| match self.waiter.share.take() {
             Some(share) => Poll::Ready(share),
             None => {
-                self.place.waker.replace(Some(context.waker().clone()));
+                self.waiter.waker.replace(Some(context.waker().clone()));
                 Poll::Pending
             }
         })
@@ -234,9 +234,9 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Waiter {
     fn drop(&mut self) {
-        self.place.has_left.set(true);
+        self.waiter.has_left.set(true);
         self.window.waiting.set(self.window.waiting.get() - 1);
         if self.window.waiting.get() == 0 {
             self.window.wake();
@@ -281,8 +281,8 @@ impl Drop for Members {
 
 impl Member {
     fn give(self, share: Share) {
-        self.place.share.replace(Some(share));
-        if let Some(waker) = self.place.waker.take() {
+        self.waiter.share.replace(Some(share));
+        if let Some(waker) = self.waiter.waker.take() {
             waker.wake();
         }
     }
@@ -298,10 +298,10 @@ mod tests {
         Combinable { key: Fingerprint([7; 32]), inputs }
     }
 
-    fn enter(windows: &Windows, body: &str, most: usize) -> (Seat, Option<Rc<Window>>) {
+    fn enter(windows: &Windows, body: &str, most: usize) -> (Waiter, Option<Rc<Window>>) {
         match windows.enter(&request(body), body.as_bytes(), most) {
-            Entered::Joined(seat) => (seat, None),
-            Entered::Opened(seat, window) => (seat, Some(window)),
+            Entered::Joined(waiter) => (waiter, None),
+            Entered::Opened(waiter, window) => (waiter, Some(window)),
         }
     }
 

@@ -4,7 +4,7 @@
 use super::event::{may_store, says, usage};
 use crate::dialect::facts::{AnswerFacts, NotStored, Substance};
 use crate::dialect::openai;
-use crate::wire::json::{JsonFaultKind, Kind, Tape, Value, parse_outline};
+use crate::wire::json::{Kind, Tape, Value, parse_outline};
 
 /// Root, its members, the blocks, their members.
 const LEVELS: usize = 3;
@@ -12,12 +12,7 @@ const LEVELS: usize = 3;
 /// Reads a complete JSON answer. `tape` is scratch and holds the answer's outline afterwards.
 pub fn answer_facts(body: &[u8], tape: &mut Tape) -> AnswerFacts {
     if let Err(fault) = parse_outline(body, tape, LEVELS) {
-        let substance = match body.trim_ascii_start().first() {
-            None => Substance::Cut,
-            Some(b'{') if fault.kind == JsonFaultKind::UnexpectedEnd => Substance::Cut,
-            Some(b'{') => Substance::Content,
-            _ => Substance::Preamble,
-        };
+        let substance = openai::unreadable(body, fault.kind);
         return AnswerFacts { usage: None, substance, stored: Err(NotStored::Unreadable) };
     }
     let root = tape.root();

@@ -1,7 +1,7 @@
 //! The facts of one event of a stream of messages. A message is one choice; the stream's own end is tracked as a second one, so
 //! that nothing is complete before it has come.
 
-use crate::dialect::facts::{ErrorKind, EventFacts, EventKind, NotStored, Substance, TokenUsage, UsageMembers};
+use crate::dialect::facts::{ErrorKind, EventFacts, EventKind, NotStored, Substance, TokenUsage};
 use crate::dialect::openai;
 use crate::wire::json::{JsonFaultKind, Kind, Tape, Value, parse_unchecked_names};
 
@@ -11,16 +11,7 @@ const STREAM: u128 = 2;
 
 /// Reads one event; `name` may be empty, for the data says its type. `tape` is scratch and holds the parsed data afterwards.
 pub fn event_facts(name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
-    let mut facts = EventFacts {
-        kind: EventKind::Other,
-        substance: Substance::Preamble,
-        usage: None,
-        usage_members: UsageMembers::None,
-        choices: 0,
-        said: 0,
-        ended: 0,
-        not_stored: None,
-    };
+    let mut facts = EventFacts::of(Substance::Preamble);
     if let Err(fault) = parse_unchecked_names(data, tape) {
         let is_cut = data.trim_ascii().starts_with(b"{") && fault.kind == JsonFaultKind::UnexpectedEnd;
         facts.kind = if is_cut { EventKind::Cut } else { EventKind::Other };

@@ -14,6 +14,17 @@ const LEVELS: usize = 3;
 /// Root, its members, the choices, their members, and those of messages.
 const LEVELS_OF_CHOICES: usize = 4;
 
+/// What an answer is that the scanner refuses.
+pub fn unreadable(body: &[u8], fault: JsonFaultKind) -> Substance {
+    match body.trim_ascii_start().first() {
+        None => Substance::Cut,
+        Some(b'{') if fault == JsonFaultKind::UnexpectedEnd => Substance::Cut,
+        // Clients may parse what this scanner refuses: other numbers, deeper nesting.
+        Some(b'{') => Substance::Content,
+        _ => Substance::Preamble,
+    }
+}
+
 /// Reads a complete JSON answer. `tape` is scratch and holds the answer's outline afterwards.
 pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
     let levels = match endpoint {
@@ -22,13 +33,9 @@ pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerF
     };
     if let Err(fault) = parse_outline(body, tape, levels) {
         let is_readable = fault.kind == JsonFaultKind::DuplicateMember && parse_unchecked_names(body, tape).is_ok();
-        let substance = match body.trim_ascii_start().first() {
-            Some(b'{') if is_readable => substance(endpoint, tape.root(), body),
-            None => Substance::Cut,
-            Some(b'{') if fault.kind == JsonFaultKind::UnexpectedEnd => Substance::Cut,
-            // Clients may parse what this scanner refuses: other numbers, deeper nesting.
-            Some(b'{') => Substance::Content,
-            _ => Substance::Preamble,
+        let substance = match is_readable {
+            true if body.trim_ascii_start().starts_with(b"{") => substance(endpoint, tape.root(), body),
+            _ => unreadable(body, fault.kind),
         };
         return AnswerFacts { usage: None, substance, stored: Err(NotStored::Unreadable) };
     }

@@ -57,16 +57,7 @@ fn is_cut(data: &[u8], fault: JsonFaultKind) -> bool {
 }
 
 fn read(endpoint: Endpoint, data: &[u8], tape: &mut Tape) -> EventFacts {
-    let mut facts = EventFacts {
-        kind: EventKind::Other,
-        substance: Substance::Content,
-        usage: None,
-        usage_members: UsageMembers::None,
-        choices: 0,
-        said: 0,
-        ended: 0,
-        not_stored: None,
-    };
+    let mut facts = EventFacts::of(Substance::Content);
     if data.trim_ascii() == DONE {
         facts.kind = EventKind::Done;
         return facts;

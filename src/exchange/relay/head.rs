@@ -1,5 +1,7 @@
 //! Response heads, in one place: what every client sees of the gateway itself.
 
+use data_encoding::HEXLOWER;
+
 use super::cors;
 use super::next::Next;
 use crate::config::snapshot::Counted;
@@ -11,7 +13,6 @@ use crate::exchange::record::{CacheMark, HttpVersion, RequestRecord, Truncation}
 use crate::exchange::spend::Spender;
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Method, Persistence, encode};
-use data_encoding::HEXLOWER;
 
 /// How the body of a response is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,39 +36,39 @@ const NO_DEADLINE_MS: u64 = 2 * 24 * 60 * 60 * 1000;
 /// Opens a WebSocket for the client and relays it to its end. Errors: before it was open, for the client to be told; later, for
 /// the record.
 pub async fn serve(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
     upstream: &UpstreamRequest,
 ) -> Result<Next, Failure> {
-    let timeout_ms = core.snapshot.server.timeout_write_ms;
+    let timeout_ms = generation.snapshot.server.timeout_write_ms;
     // Answers to earlier requests do not wait for its backend.
     client.flush(timeout_ms).await.map_err(|_| Failure::ClientGone)?;
     client.socket.watch().guard();
-    let opening = within(open::open(core, upstream, record), left_ms(upstream));
-    let opened = unless_gone(core, client.socket.watch(), opening).await;
+    let opening = within(open::open(generation, upstream, record), left_ms(upstream));
+    let opened = unless_gone(generation, client.socket.watch(), opening).await;
     client.socket.watch().unguard();
-    let agreed = match opened?.unwrap_or_else(|| Err(overdue(core, upstream)))? {
+    let agreed = match opened?.unwrap_or_else(|| Err(overdue(generation, upstream)))? {
         Opened::Agreed(agreed) => agreed,
         // In HTTP/2 it would say that there is a WebSocket.
         Opened::Answered(passed, ..) if client.socket.is_stream() && passed.status < 300 => {
             return Err(Failure::BackendGarbage);
         }
         Opened::Answered(passed, backend, model) => {
-            note(core, record, upstream, backend, model);
-            return Ok(answer::pass_on(core, record, &passed, &mut client.output));
+            note(generation, record, upstream, backend, model);
+            return Ok(answer::pass_on(generation, record, &passed, &mut client.output));
         }
     };
-    note(core, record, upstream, agreed.plan.backend, agreed.plan.model);
+    note(generation, record, upstream, agreed.plan.backend, agreed.plan.model);
     let Agreed { mut lease, plan, head, mut input, deadlines, mut span, .. } = *agreed;
-    let _open = core.counters.websockets.hold();
-    let backend = &core.snapshot.backends[plan.backend];
-    answer::switch(core, record, backend, &head, &input, &mut client.output);
+    let _open = generation.counters.websockets.hold();
+    let backend = &generation.snapshot.backends[plan.backend];
+    answer::switch(generation, record, backend, &head, &input, &mut client.output);
     input.drain(..head.length);
     client.flush(timeout_ms).await.map_err(|_| Failure::ClientGone)?;
     let early = std::mem::take(&mut client.input);
     let early_at = std::mem::take(&mut client.at);
-    client.lend(core);
+    client.lend(generation);
     let mut tunnel = Tunnel {
         down: Flow::new(input),
         up: Flow::new(if early.is_empty() { early } else { early[early_at..].to_vec() }),
@@ -79,14 +79,14 @@ pub async fn serve(
     let Carrier::Http1(socket) = lease.carrier() else { return Err(Failure::Internal) };
     socket.watch().clear();
     tunnel.wait_on(client.socket.watch());
-    let ended = poll_fn(|context| tunnel.poll(core, client, socket, context)).await;
+    let ended = poll_fn(|context| tunnel.poll(generation, client, socket, context)).await;
     client.socket.watch().clear();
     client.socket.watch().unguard();
     (record.sent_bytes, record.received_bytes) = (tunnel.down.total, tunnel.up.total);
     if let Some(span) = &mut span {
         span.close(ended.as_ref().map(|()| None));
     }
-    client.need(core);
+    client.need(generation);
     match ended {
         Ok(()) => Ok(Next::Close),
         Err(Failure::ClientGone) => {

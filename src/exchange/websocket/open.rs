@@ -54,26 +54,26 @@ pub struct Agreed {
 
 /// Asks the model's backends, and those of its fallbacks, until one has agreed.
 pub async fn open(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     record: &RequestRecord,
 ) -> Result<Opened, Failure> {
-    let fallbacks = &core.snapshot.models[upstream.model].fallback;
+    let fallbacks = &generation.snapshot.models[upstream.model].fallback;
     let mut chain = std::iter::once(upstream.model).chain(fallbacks.iter().copied()).peekable();
     while let Some(model) = chain.next() {
-        if !serves(core, model) {
+        if !serves(generation, model) {
             continue;
         }
         let suspects = Suspects::default();
-        let result = at_model(core, upstream, record, model, &suspects).await;
+        let result = at_model(generation, upstream, record, model, &suspects).await;
         let ended = if result.is_ok() { Ended::Answered } else { Ended::Failed };
-        suspects.judge(&core.upstreams, upstream.body(), ended);
+        suspects.judge(&generation.upstreams, upstream.body(), ended);
         let Missed { fault, passed, then } = match result {
             Ok(opened) => return Ok(opened),
             Err(missed) => missed,
         };
         if then == Then::OtherModel && chain.peek().is_some() {
-            core.counters.fallbacks.add(1);
+            generation.counters.fallbacks.add(1);
             continue;
         }
         return match passed {
@@ -110,28 +110,30 @@ enum Then {
 }
 
 async fn at_model(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     record: &RequestRecord,
     model: usize,
     suspects: &Suspects,
 ) -> Result<Opened, Missed> {
-    let settings = &core.snapshot.models[model];
+    let settings = &generation.snapshot.models[model];
     let asked_us = now_us();
-    let permit = match queue::permit_now(&core.upstreams, At::Model(model), upstream.claim) {
+    let permit = match queue::permit_now(&generation.upstreams, At::Model(model), upstream.claim) {
         Ok(Some(permit)) => Ok(permit),
-        Ok(None) => queue::wait(&core.upstreams, At::Model(model), upstream.claim, settings.timeout_queue_ms).await,
+        Ok(None) => {
+            queue::wait(&generation.upstreams, At::Model(model), upstream.claim, settings.timeout_queue_ms).await
+        }
         Err(fault) => Err(fault),
     };
     upstream.queued_since(asked_us);
     let permit = permit.map_err(|fault| Missed { fault, passed: None, then: Then::OtherModel })?;
     let since_ms = now_ms();
     let mut attempts = Attempts::new(rules(settings));
-    core.upstreams.models[model].spread.borrow_mut().retries.deposit();
+    generation.upstreams.models[model].spread.borrow_mut().retries.deposit();
     let unable = || {
         let mut unable = Tried::default();
         for (place, target) in settings.targets.iter().enumerate() {
-            if core.upstreams.backends[target.backend].knows_only_http2() {
+            if generation.upstreams.backends[target.backend].knows_only_http2() {
                 unable.add(place);
             }
         }
@@ -140,13 +142,13 @@ async fn at_model(
     let mut tried = unable();
     loop {
         let mut backend = None;
-        let attempt = match route::plan(&core.upstreams, model, upstream.claim, &tried, |balance: &Balance| {
+        let attempt = match route::plan(&generation.upstreams, model, upstream.claim, &tried, |balance: &Balance| {
             upstream.affinity(balance)
         }) {
             Ok(plan) => {
                 tried.add(plan.target);
                 backend = Some(plan.backend);
-                attempt(core, upstream, record, plan, since_ms, suspects).await
+                attempt(generation, upstream, record, plan, since_ms, suspects).await
             }
             Err(fault) => Attempt { result: Err(fault), hint_ms: None },
         };
@@ -160,15 +162,16 @@ async fn at_model(
             Ok(Answer::Passed(passed, Some(fault), backend)) => (fault, Some((passed, backend))),
             Err(fault) => (fault, None),
         };
-        let others = if route::has_others(&core.upstreams, model, &tried) { Others::Untried } else { Others::None };
-        let left_ms = backend.map(|backend| upstream.left_ms(core, backend, since_ms));
+        let others =
+            if route::has_others(&generation.upstreams, model, &tried) { Others::Untried } else { Others::None };
+        let left_ms = backend.map(|backend| upstream.left_ms(generation, backend, since_ms));
         let step = {
-            let budget = &mut core.upstreams.models[model].spread.borrow_mut().retries;
+            let budget = &mut generation.upstreams.models[model].spread.borrow_mut().retries;
             attempts.next(fault, attempt.hint_ms, others, left_ms, budget, random_u64())
         };
         let then = match step {
             Step::Again { after_ms } => {
-                core.counters.retries.add(1);
+                generation.counters.retries.add(1);
                 if others == Others::None {
                     tried = unable();
                 }
@@ -207,20 +210,20 @@ struct Unpermitted {
 }
 
 async fn attempt(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     record: &RequestRecord,
     mut plan: Plan,
     since_ms: u64,
     suspects: &Suspects,
 ) -> Attempt {
-    let deadlines = Deadlines::begin(&core.snapshot.backends[plan.backend], Form::Streaming, since_ms);
-    let counted = Attempted::begin(core, upstream, plan.backend);
-    let mut span = AttemptSpan::begin(core, upstream, &plan);
+    let deadlines = Deadlines::begin(&generation.snapshot.backends[plan.backend], Form::Streaming, since_ms);
+    let counted = Attempted::begin(generation, upstream, plan.backend);
+    let mut span = AttemptSpan::begin(generation, upstream, &plan);
     plan.span = span.as_ref().and_then(|span| span.id());
-    let watched = core.upstreams.times_first_content(plan.model).then(now_us);
+    let watched = generation.upstreams.times_first_content(plan.model).then(now_us);
     let mut hint_ms = None;
-    let said = ask(core, upstream, record, &plan, deadlines, &mut hint_ms).await;
+    let said = ask(generation, upstream, record, &plan, deadlines, &mut hint_ms).await;
     let fault = match &said {
         Ok(Said::Agreed { .. }) => None,
         Ok(Said::Passed(_, fault)) => *fault,
@@ -271,7 +274,7 @@ enum Said {
 }
 
 async fn ask(
-    core: &Rc<Generation>,
+    generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
     record: &RequestRecord,
     plan: &Plan,
@@ -279,21 +282,21 @@ async fn ask(
     hint_ms: &mut Option<u64>,
 ) -> Result<Said, Fault> {
     let asked_us = now_us();
-    let leased = Box::pin(lease::own_connection(&core.upstreams, plan, deadlines)).await;
+    let leased = Box::pin(lease::own_connection(&generation.upstreams, plan, deadlines)).await;
     upstream.connected_since(asked_us);
     let mut lease = leased?;
     upstream.was_sent.set(true);
-    let mut output = core.memory.buffers.take();
-    send::write_upgrade(core, upstream, plan, &mut output);
+    let mut output = generation.memory.buffers.take();
+    send::write_upgrade(generation, upstream, plan, &mut output);
     let Carrier::Http1(socket) = lease.carrier() else { return Err(Fault::Closed) };
     socket.watch().shut_down_at(deadlines.head_ms);
     // A backend may answer and close before it has read everything: its answer counts.
     let (_, output) = socket.write(output).await;
-    core.memory.buffers.give(output);
-    let (mut input, mut head, mut interim) = (core.memory.buffers.take(), ResponseHead::default(), 0);
+    generation.memory.buffers.give(output);
+    let (mut input, mut head, mut interim) = (generation.memory.buffers.take(), ResponseHead::default(), 0);
     loop {
         if !input.is_empty() {
-            match core.memory.known_responses.borrow_mut().parse_response(&input, Asked::Upgrade, &mut head) {
+            match generation.memory.known_responses.borrow_mut().parse_response(&input, Asked::Upgrade, &mut head) {
                 Ok(Progress::Complete) if head.status >= 200 || head.status == SWITCHED => break,
                 Ok(Progress::Complete) => {
                     input.drain(..head.length);
@@ -307,9 +310,9 @@ async fn ask(
                 Ok(Progress::Partial) | Err(_) => return Err(Fault::Garbage),
             }
         }
-        input = more(core, plan, &mut lease, input, deadlines).await?;
+        input = more(generation, plan, &mut lease, input, deadlines).await?;
     }
-    let backend = &core.snapshot.backends[plan.backend];
+    let backend = &generation.snapshot.backends[plan.backend];
     if head.status == SWITCHED {
         // RFC 9110 7.8: to what was asked for, and nothing else.
         let agreed = head.fields.has_token(&input, "upgrade", "websocket");
@@ -336,7 +339,7 @@ async fn ask(
             return Err(Fault::Garbage);
         }
         input.clear();
-        input = match more(core, plan, &mut lease, input, deadlines).await {
+        input = match more(generation, plan, &mut lease, input, deadlines).await {
             Ok(input) => input,
             Err(Fault::Closed) if decoder.eof().is_ok() => break,
             Err(Fault::Closed) => return Err(Fault::Truncated),
@@ -344,7 +347,7 @@ async fn ask(
         };
     }
     let fault = (passed.status >= 400)
-        .then(|| refusal(passed.status, &passed.body, &mut core.memory.scratch.borrow_mut().tape));
+        .then(|| refusal(passed.status, &passed.body, &mut generation.memory.scratch.borrow_mut().tape));
     Ok(Said::Passed(passed, fault))
 }
 
