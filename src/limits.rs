@@ -66,6 +66,17 @@ pub const JSON_DEPTH: usize = 1024;
 /// body.
 pub const JSON_NODES: usize = 8 << 20;
 
+/// Bodies above this live in memory maps of their own, which go back to the system with them (net/arena.rs). The heap would keep
+/// their memory, in pieces.
+pub const MAPPED_BYTES: usize = 1 << 20;
+
+/// Memory of maps that a core keeps for its next large bodies: three of the largest by default.
+pub const ARENAS_FREE_BYTES: usize = 32 << 20;
+
+/// Work on one body is cut into slices of so many bytes, between which others run: at half a gigabyte to some a second, which is
+/// what scanning, hashing and sending take, some hundred microseconds.
+pub const SLICE_BYTES: usize = 128 << 10;
+
 /// Memory of a tape or a canonical form that is kept from one request to the next.
 pub const SCRATCH_BYTES: usize = 1 << 20;
 

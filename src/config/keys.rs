@@ -210,7 +210,9 @@ const ROWS: &[Key] = &[
               0.0.0.0 means every IPv4 address, [::] every IPv6 and IPv4 address; both need at least one [[tenant]]. \
               Port 0 asks the system for a free port.", example: r#"["0.0.0.0:8080", "unix:/run/ringway/ringway.sock"]"# },
     Key { table: Server, name: "body_max", kind: Kind::Size { least: KIB, most: GIB }, absent: Default(r#""10MiB""#),
-        doc: "Largest request body, counted after decompression; a larger one gets 413.", example: r#""32MiB""# },
+        doc: "Largest request body that is held, counted after decompression; a larger one gets 413. Uploads that are passed \
+              through, forms and files, may be larger: then they flow to the backend as they come.",
+        example: r#""32MiB""# },
     Key { table: Server, name: "request_memory", kind: Kind::Size { least: MIB, most: 64 * TIB }, absent: Default(r#""1GiB""#),
         doc: "Memory of this node for the bodies of requests in progress, from their first byte to the end of the \
               answer, over all data cores; at least body_max. Requests beyond it get 503 with Retry-After.",

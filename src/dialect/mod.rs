@@ -11,9 +11,9 @@ pub mod translate;
 use facts::{AnswerFacts, Endpoint, ErrorFacts, ErrorKind, EventFacts, PublicError, RequestFacts};
 pub use openai::embeddings::{Embeddings, Input, Inputs};
 pub use openai::identity::Identity;
-pub use openai::{Edits, Reading, RequestFault, Shapes, Streamed, check_model};
+pub use openai::{Edits, Piece, Reading, RequestFault, Shapes, Streamed, check_model};
 
-use crate::wire::json::Tape;
+use crate::wire::json::{JsonFault, Tape};
 
 /// The API of a client or a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +97,28 @@ impl Dialect {
         match self {
             Dialect::OpenAi | Dialect::Responses => openai::answer_facts(endpoint, body, tape),
             Dialect::Anthropic => anthropic::answer_facts(body, tape),
+        }
+    }
+
+    /// The same in slices: how many levels of its outline are needed, and what they say once they were `parsed`.
+    pub fn answer_levels(self, endpoint: Endpoint) -> usize {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::levels(endpoint),
+        }
+    }
+
+    /// See `answer_levels`.
+    pub fn parsed_answer_facts(
+        self,
+        endpoint: Endpoint,
+        body: &[u8],
+        tape: &mut Tape,
+        parsed: Result<(), JsonFault>,
+    ) -> AnswerFacts {
+        match self {
+            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => {
+                openai::parsed_answer_facts(endpoint, body, tape, parsed)
+            }
         }
     }
 

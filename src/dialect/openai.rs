@@ -14,9 +14,9 @@ pub mod shape;
 pub mod usage;
 pub mod write;
 
-pub use answer::{answer_facts, unreadable};
+pub use answer::{answer_facts, levels, parsed_answer_facts, unreadable};
 pub use convert::{Streamed, streamed_of, whole_of};
-pub use edit::Edits;
+pub use edit::{Edits, Piece};
 #[cfg(test)]
 pub use event::event_facts;
 pub use event::named_event_facts;

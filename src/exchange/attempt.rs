@@ -64,7 +64,8 @@ pub async fn attempt<'a>(
             return Err(fault.into());
         }
     };
-    let deadlines = Deadlines::begin(&generation.snapshot.backends[plan.backend], upstream.form, since_ms);
+    let backend = &generation.snapshot.backends[plan.backend];
+    let mut deadlines = Deadlines::begin(backend, upstream.form, since_ms);
     let watched = generation.upstreams.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
     let adapts = generation.upstreams.backends[plan.backend].concurrency.is_some();
@@ -95,9 +96,8 @@ pub async fn attempt<'a>(
         if adapts {
             sent_us = now_us(); // without the wait in our own queue
         }
-        match send::request(generation, upstream, translated.as_deref(), &plan, &mut lease, deadlines, lane, flight)
-            .await
-        {
+        let translation = translated.as_deref();
+        match send::request(generation, upstream, translation, &plan, &mut lease, &mut deadlines, lane, flight).await {
             Ok(answer) => {
                 let direction = translated.as_ref().map(|translated| translated.direction);
                 let mut pending =
@@ -116,7 +116,7 @@ pub async fn attempt<'a>(
             }
             // RFC 9113 8.7: what was refused was not processed. Streams are, when they are opened before the peer has told
             // how many it allows: by now it has.
-            Err(SendFault::Failed(Fault::Refused)) if refusals < REFUSALS_MAX => {
+            Err(SendFault::Failed(Fault::Refused)) if refusals < REFUSALS_MAX && !upstream.has_flowed() => {
                 refusals += 1;
                 lease.break_off();
             }

@@ -1,6 +1,7 @@
 //! Memory of one core that goes from request to request, so that a busy core does not ask the allocator.
 
 use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
 
 use crate::net::give_memory_back;
 use crate::observe::counters::{Counter, Held};
@@ -43,6 +44,38 @@ pub struct Buffers {
     /// Connections that use some, and the most there were since memory was last given back.
     users: Counter,
     crowd: Cell<u64>,
+}
+
+/// A buffer that goes back when this is dropped.
+pub struct Lent<'a> {
+    buffers: &'a Buffers,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Lent<'a> {
+    pub fn new(buffers: &'a Buffers) -> Lent<'a> {
+        Lent { buffers, buffer: buffers.take() }
+    }
+}
+
+impl Deref for Lent<'_> {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.buffer
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.buffers.give(std::mem::take(&mut self.buffer));
+    }
 }
 
 /// What fewer connections took is not worth looking for.

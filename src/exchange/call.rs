@@ -90,6 +90,9 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
                     let (pending, core) = (&mut *pending, &*core);
                     poll_fn(move |context| pending.poll_flow(core, context)).await
                 };
+                if pending.is_large(upstream.endpoint) && flowed.is_ok() {
+                    Box::pin(pending.read_in_slices(upstream.endpoint)).await;
+                }
                 let seen = pending.seen_tokens();
                 let span = pending.span.take();
                 let mut closed = pending.close(&core, &upstream, flowed);

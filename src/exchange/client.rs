@@ -2,6 +2,7 @@
 //! An idle connection has none of this: its buffers are back in the core's pool.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -13,8 +14,10 @@ use super::core::Core;
 use super::generation::Generation;
 use super::memory::Reserved;
 use super::pace::Pace;
+use crate::config::snapshot::{ForwardedField, TrustedProxies};
 use crate::net::watch::Wait;
 use crate::net::{Cancel, Transport, now_ms};
+use crate::wire::forwarded;
 use crate::wire::http1::{Framing, Persistence, RequestHead};
 
 /// After a refusal, how long what the client still sends is read and dropped, so that it gets to see the answer.
@@ -101,6 +104,16 @@ impl<'a> ClientConnection<'a> {
         self.input.get(self.at..).unwrap_or(&[])
     }
 
+    /// For whom a trusted proxy sends the request in hand, if it says so.
+    pub fn proxied(&self, proxies: &TrustedProxies) -> Option<IpAddr> {
+        let (form, name) = match proxies.field {
+            ForwardedField::XForwardedFor => (forwarded::Form::XForwardedFor, "x-forwarded-for"),
+            ForwardedField::Forwarded => (forwarded::Form::Forwarded, "forwarded"),
+        };
+        let values = self.head.fields.get_all(self.pending(), name);
+        forwarded::client(values, form, |address| proxies.has(Some(address)))
+    }
+
     /// Passes over `length` bytes: they are done with.
     pub fn consume(&mut self, length: usize) {
         self.at = (self.at + length).min(self.input.len());
@@ -148,23 +161,46 @@ impl<'a> ClientConnection<'a> {
     /// Reads more, if it comes until `deadline_ms`. What is to be sent is sent before: the client may wait for it with the
     /// rest of its next request.
     pub async fn fill(&mut self, core: &Core, deadline_ms: u64, wait: Wait) -> io::Result<Filled> {
+        if !self.await_bytes(core, deadline_ms, wait).await? {
+            return Ok(Filled::Quiet);
+        }
+        self.make_room(READ_ROOM_BYTES);
+        let (result, input) = self.socket.read(std::mem::take(&mut self.input)).await;
+        self.input = input;
+        Ok(if result? == 0 { Filled::End } else { Filled::Some })
+    }
+
+    /// As `fill`, for a body: `take` gets the bytes, says how many it takes, and has to take some.
+    pub async fn fill_apart(
+        &mut self,
+        core: &Core,
+        deadline_ms: u64,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> io::Result<Filled> {
+        if !self.await_bytes(core, deadline_ms, Wait::ForRest).await? {
+            return Ok(Filled::Quiet);
+        }
+        let mut take = Some(take);
+        let taken =
+            poll_fn(|context| self.socket.poll_take(context, |bytes| take.take().map_or(0, |take| take(bytes))));
+        Ok(if taken.await? == 0 { Filled::End } else { Filled::Some })
+    }
+
+    /// Waits until there is something to read. False: nothing has come.
+    async fn await_bytes(&mut self, core: &Core, deadline_ms: u64, wait: Wait) -> io::Result<bool> {
         self.flush(self.timeout_write_ms).await?;
         if now_ms() >= deadline_ms {
-            return Ok(Filled::Quiet); // a client that always has a byte more would never be waited for
+            return Ok(false); // a client that always has a byte more would never be waited for
         }
         self.lend(core);
         self.socket.watch().cancel_at(deadline_ms, &self.cancel, wait);
         let waited = self.socket.readable_or_cancelled(&self.cancel).await;
         self.need(core);
         match waited {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Filled::Quiet),
-            Err(error) => return Err(error),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
         }
-        self.make_room(READ_ROOM_BYTES);
-        let (result, input) = self.socket.read(std::mem::take(&mut self.input)).await;
-        self.input = input;
-        Ok(if result? == 0 { Filled::End } else { Filled::Some })
     }
 
     /// Whether another core could go on from here: nothing of a request has come, and nothing of an answer is left.

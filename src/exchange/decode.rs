@@ -1,16 +1,17 @@
 //! A request's body out of its content coding, before anything is read from it: what is fingerprinted, routed and sent on is
 //! the decoded body. Must never give more than a body may have, nor let a body that is not looked into lose its coding.
 
+use super::body::{BodyBuilder, BodyBytes};
+use super::buffers::{BUFFER_BYTES, Lent};
 use super::client::ClientConnection;
 use super::generation::Generation;
 use super::memory::Reserved;
 use super::parse::{BodyPlace, body_bytes};
+use super::slices::Yields;
 use crate::dialect::facts::Endpoint;
 use crate::error::Failure;
+use crate::limits::SLICE_BYTES;
 use crate::wire::coding::{Coding, CodingFault, Decompressor, Output};
-
-/// Content decoded between two looks at the memory there is.
-const STEP_BYTES: usize = 256 << 10;
 
 /// The coding that has to be taken off the body of the request in hand. Errors: one that is not understood.
 pub fn coding(client: &ClientConnection<'_>, endpoint: Endpoint) -> Result<Option<Coding>, Failure> {
@@ -33,59 +34,67 @@ fn is_looked_into(client: &ClientConnection<'_>, endpoint: Endpoint) -> bool {
         || content_type.is_none_or(|found| is(found, "application/json") || is(found, "multipart/form-data"))
 }
 
-/// Takes `coding` off `body`, which is then apart from the client.
-pub fn decode(
+/// Takes `coding` off `body`, which is then apart from the client, in slices.
+pub async fn decode(
     generation: &Generation,
     client: &mut ClientConnection<'_>,
     body: BodyPlace,
-    coding: Option<Coding>,
+    coding: Coding,
 ) -> Result<BodyPlace, Failure> {
-    let Some(coding) = coding else { return Ok(body) };
     if body_bytes(client, &body).is_empty() {
         return Ok(body); // no body is not coded
     }
     let mut memory = client.memory.beside();
-    let mut out = generation.memory.buffers.take();
     let max = generation.snapshot.server.body_max_bytes as usize;
-    let unpacked = unpack(body_bytes(client, &body), coding, max, &mut memory, &mut out);
-    if let Err(failure) = unpacked {
-        generation.memory.buffers.give(out);
-        if let BodyPlace::Apart { bytes } = body {
-            generation.memory.buffers.give(bytes);
+    let unpacked = unpack(generation, body_bytes(client, &body), coding, max, &mut memory).await;
+    let unpacked = match unpacked {
+        Ok(unpacked) => unpacked,
+        Err(failure) => {
+            if let BodyPlace::Apart { bytes } = body {
+                bytes.release(&generation.memory.buffers);
+            }
+            return Err(failure);
         }
-        return Err(failure);
-    }
+    };
     client.head.fields.remove(client.input.get(client.at..).unwrap_or(&[]), "content-encoding");
     match body {
         BodyPlace::Behind { length } => client.take_out_body(length),
-        BodyPlace::Apart { bytes } => generation.memory.buffers.give(bytes),
+        BodyPlace::Apart { bytes } => bytes.release(&generation.memory.buffers),
     }
     client.memory = memory;
-    Ok(BodyPlace::Apart { bytes: out })
+    Ok(BodyPlace::Apart { bytes: unpacked })
 }
 
-fn unpack(
+async fn unpack(
+    generation: &Generation,
     mut packed: &[u8],
     coding: Coding,
     max: usize,
     memory: &mut Reserved,
-    out: &mut Vec<u8>,
-) -> Result<(), Failure> {
+) -> Result<BodyBytes, Failure> {
     let refused = |fault: CodingFault| Failure::BadCoding {
         why: format!("The request body is not valid {}: {fault}.", coding.name()),
     };
     let mut decompressor = Decompressor::of_bounded(coding);
+    let (mut out, mut yields) = (BodyBuilder::new(&generation.memory.buffers, max), Yields::default());
+    let mut piece = Lent::new(&generation.memory.buffers);
     loop {
         // One byte more than there may be tells a body that is too large.
-        let step = (max + 1).saturating_sub(out.len()).min(STEP_BYTES);
-        let progress = decompressor.decode(packed, out, step).map_err(refused)?;
+        let step = (max + 1).saturating_sub(out.len()).min(BUFFER_BYTES);
+        // What is packed badly takes long to read, too.
+        let input = &packed[..packed.len().min(SLICE_BYTES)];
+        piece.clear();
+        let progress = decompressor.decode(input, &mut piece, step).map_err(refused)?;
         packed = &packed[progress.consumed..];
-        if out.len() > max {
+        if out.len() + piece.len() > max {
             return Err(Failure::BodyTooLarge);
         }
+        out.push(&piece)?;
         memory.grow_to(out.len())?;
-        if progress.output == Output::Given {
-            return decompressor.finish().map_err(refused);
+        if progress.output == Output::Given && packed.is_empty() {
+            decompressor.finish().map_err(refused)?;
+            return Ok(out.finish());
         }
+        yields.done(progress.consumed.max(piece.len())).await;
     }
 }

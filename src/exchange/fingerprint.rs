@@ -13,11 +13,14 @@ use super::generation::Generation;
 use super::parse::{Request, body_bytes};
 use super::scratch::Scratch;
 use super::send::{CHANGING, forwarded};
+use super::slices::Yields;
 use super::variant::of_question;
 use crate::config::snapshot::{CacheMode, CachePolicy, IncludeUsage, Scope, Target};
 use crate::dialect::Reading;
-use crate::dialect::facts::{Endpoint, NotStored, Sampling, UsageEvent};
+use crate::dialect::facts::{Endpoint, NotStored, RequestFacts, Sampling, UsageEvent};
+use crate::limits::SLICE_BYTES;
 use crate::wire::http1::Method;
+use crate::wire::json::CanonicalSlices;
 
 /// The query by which Anthropic's clients ask for what is not released yet; what that is stands in a field that counts.
 const BETA: &[u8] = b"beta=true";
@@ -35,6 +38,47 @@ pub fn of(
     reading: &Reading,
     scratch: &mut Scratch,
 ) -> Result<Fingerprint, NotStored> {
+    let facts = shared(generation, admission, client, request)?;
+    begin(generation, principal, admission, client, request, scratch);
+    let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
+    shapes.canonical(reading, body_bytes(client, &request.body), tape, facts, bytes);
+    Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
+}
+
+/// As `of`, for a large body, in slices. Needs the tape of the body.
+pub async fn in_slices(
+    generation: &Generation,
+    principal: &Principal,
+    admission: &Admission,
+    client: &ClientConnection<'_>,
+    request: &Request,
+    scratch: &mut Scratch,
+    yields: &mut Yields,
+) -> Result<Fingerprint, NotStored> {
+    let facts = shared(generation, admission, client, request)?;
+    begin(generation, principal, admission, client, request, scratch);
+    let Scratch { tape, canonical, text: piece, .. } = scratch;
+    let (mut hash, mut pieces) = (Sha256::new_with_prefix(&canonical[..]), CanonicalSlices::default());
+    let body = body_bytes(client, &request.body);
+    loop {
+        piece.clear();
+        let is_last = pieces.step(body, tape, facts.not_in_key, SLICE_BYTES, piece);
+        hash.update(&piece[..]);
+        // Also where it brought nothing to hash: the text of a string is measured first.
+        yields.done(SLICE_BYTES).await;
+        if is_last {
+            return Ok(of_question(&Fingerprint(hash.finalize().into())));
+        }
+    }
+}
+
+/// What is known of a request whose answer may be shared, or why it may not.
+fn shared<'a>(
+    generation: &Generation,
+    admission: &Admission,
+    client: &ClientConnection<'_>,
+    request: &'a Request,
+) -> Result<&'a RequestFacts, NotStored> {
     let cached = matches!(
         request.endpoint,
         Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Messages
@@ -65,10 +109,7 @@ pub fn of(
             }
         }
     }
-    begin(generation, principal, admission, client, request, scratch);
-    let Scratch { tape, shapes, canonical: bytes, .. } = scratch;
-    shapes.canonical(reading, body_bytes(client, &request.body), tape, facts, bytes);
-    Ok(of_question(&Fingerprint(Sha256::digest(bytes).into())))
+    Ok(facts)
 }
 
 /// Writes what comes before the body in what is hashed: whose answer it is, and all outside of the body that can change it.

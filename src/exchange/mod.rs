@@ -5,7 +5,9 @@
 mod epochs; // since when copies of other cores' entries are out of date
 mod notes; // what a call tells of its attempts
 mod pace; // how slowly a client may move bytes
+mod pipe; // a body that is never whole in memory
 mod request_id; // the correlation id of a request
+mod slices; // turns between the slices of long work
 mod tags; // the scopes that an answer belongs to
 mod trace; // which trace a request belongs to
 mod urgency; // how urgent a request is where it waits
@@ -18,6 +20,7 @@ pub mod purges; // what was purged, and when
 mod answer; // an answer on its way through a flight
 pub mod balance; // which core gives connections to which
 pub mod board; // what the cores of a node publish for each other
+mod body; // the bytes of a body apart from its head
 pub mod buffers; // memory that goes from request to request
 mod failed_attempt; // why an attempt failed
 pub mod flight; // one upstream call that any number of exchanges read
@@ -39,6 +42,7 @@ pub mod generation; // one core under one configuration
 mod attempt_span; // the span of an attempt
 pub mod client; // one client connection and its buffers
 mod exchange_span; // the span of an exchange
+mod feeding; // a body that flows -> the pipe to its call
 mod meter; // what the metrics get of attempts and calls
 mod owner; // what the owner of a fingerprint does
 mod upstream_request; // a request as the upstream side needs it
@@ -76,6 +80,8 @@ pub mod snapshot; // answers for after a restart
 pub mod spend; // request -> permit, from the limits of its tenant
 mod store; // capture -> cache
 mod translation; // request + backend -> the request in the backend's API
+mod understand; // body -> request, admission, fingerprint
+mod upload; // head -> a body that flows
 
 pub mod deliver; // what a core does with a message
 pub mod tick; // what it does once a second

@@ -41,12 +41,19 @@ pub fn boundary(content_type: &[u8]) -> Result<Option<&[u8]>, Failure> {
 
 /// Where a form names it.
 pub fn in_form(body: &[u8], boundary: &[u8]) -> Result<Option<Named>, Failure> {
-    let Some(field) = multipart::field(body, boundary, "model").map_err(bad_form)? else { return Ok(None) };
-    check_model(field.of(body)).map_err(bad_field)?;
-    Ok(Some(Named::Field(field)))
+    match multipart::field(body, boundary, "model").map_err(bad_form)? {
+        None => Ok(None),
+        Some(field) => as_field(body, field).map(Some),
+    }
 }
 
-fn bad_form(fault: FormFault) -> Failure {
+/// As the field of a form at this place.
+pub fn as_field(body: &[u8], field: Span) -> Result<Named, Failure> {
+    check_model(field.of(body)).map_err(bad_field)?;
+    Ok(Named::Field(field))
+}
+
+pub fn bad_form(fault: FormFault) -> Failure {
     Failure::BadForm { why: fault.to_string() }
 }
 

@@ -1,31 +1,39 @@
 //! From a head to a request: reads the body, scans it once, and finds what the gateway acts on. The bytes stay as they
 //! came; what is known of them are spans.
 
+use std::io;
+
 use super::batch::Batch;
+use super::body::{BodyBuilder, BodyBytes};
 use super::client::{ClientConnection, Filled, READ_ROOM_BYTES};
 use super::endpoint::{ModelPlace, Route};
+use super::feeding::Feeding;
 use super::generation::Generation;
 use super::named::{self, Named};
 use super::pace::Pace;
+use super::pipe::UploadRest;
 use super::scratch::Scratch;
+use super::slices::Yields;
 use super::urgency::Urgency;
 use super::window::Combinable;
 use crate::dialect::facts::{Endpoint, Form, RequestFacts, UsageEvent};
 use crate::dialect::{Dialect, Reading};
 use crate::error::Failure;
+use crate::limits::{MAPPED_BYTES, SLICE_BYTES};
 use crate::net::now_ms;
 use crate::net::watch::Wait;
+use crate::wire::Span;
 use crate::wire::body::{Body, Decoder};
 use crate::wire::http1::{Expectation, Framing, encode};
-use crate::wire::json::{self, Kind};
+use crate::wire::json::{self, JsonFault, Kind, Tape};
 
 /// Where a request's body is.
 #[derive(Debug)]
 pub enum BodyPlace {
     /// In the line's buffer, right behind the head.
     Behind { length: usize },
-    /// Decoded from chunks into a buffer of its own.
-    Apart { bytes: Vec<u8> },
+    /// In memory of its own: one that is large, or was decoded.
+    Apart { bytes: BodyBytes },
 }
 
 /// What a request's `Cache-Control` asks for. RFC 9111 5.2.1.
@@ -78,6 +86,10 @@ pub struct Request {
     pub batch: Option<Box<Batch>>,
     /// If it may go upstream together with others.
     pub combinable: Option<Box<Combinable>>,
+    /// What the call gets of the rest of a body that is not here whole.
+    pub upload: Option<UploadRest>,
+    /// What feeds it.
+    pub feeding: Option<Box<Feeding>>,
 }
 
 /// Reads the body to its end. Errors: too large, malformed framing, too slow, or the client left.
@@ -89,6 +101,9 @@ pub async fn receive(generation: &Generation, client: &mut ClientConnection<'_>)
         Framing::Length(length) => {
             let length = length as usize;
             client.memory.grow_to(length)?;
+            if length > MAPPED_BYTES {
+                return Box::pin(receive_apart(generation, client, length)).await;
+            }
             let whole = client.head.length + length;
             if client.pending().len() < whole {
                 answer_expectation(generation, client).await?;
@@ -103,30 +118,55 @@ pub async fn receive(generation: &Generation, client: &mut ClientConnection<'_>)
         }
         Framing::Chunked => {
             answer_expectation(generation, client).await?;
-            let mut bytes = generation.memory.buffers.take();
-            let result = receive_chunks(generation, client, max, &mut bytes).await;
-            match result {
-                Ok(()) => {
-                    client.take_out_body(0); // done, piece by piece
-                    Ok(BodyPlace::Apart { bytes })
-                }
-                Err(failure) => {
-                    generation.memory.buffers.give(bytes);
-                    Err(failure)
-                }
-            }
+            let mut body = BodyBuilder::new(&generation.memory.buffers, max as usize);
+            receive_chunks(generation, client, max, &mut body).await?;
+            client.take_out_body(0); // done, piece by piece
+            Ok(BodyPlace::Apart { bytes: body.finish() })
         }
     }
+}
+
+/// Receives a large body into memory of its own.
+async fn receive_apart(
+    generation: &Generation,
+    client: &mut ClientConnection<'_>,
+    length: usize,
+) -> Result<BodyPlace, Failure> {
+    let mut body = BodyBuilder::new(&generation.memory.buffers, generation.snapshot.server.body_max_bytes as usize);
+    body.expect(length)?;
+    answer_expectation(generation, client).await?;
+    let start = client.at + client.head.length;
+    let end = client.input.len().min(start + length);
+    body.push(&client.input[start..end])?;
+    client.input.drain(start..end);
+    let (mut pace, mut yields) = (pace(generation), Yields::default());
+    while body.len() < length {
+        let (begun_ms, before) = (now_ms(), body.len());
+        let deadline_ms = begun_ms.saturating_add(pace.pause_left_ms());
+        let mut pushed = Ok(());
+        let take = |bytes: &[u8]| {
+            let taken = bytes.len().min(length - before);
+            pushed = body.push(&bytes[..taken]);
+            taken
+        };
+        let filled = client.fill_apart(generation, deadline_ms, take).await;
+        pushed?;
+        received(filled)?;
+        pace.note(now_ms().saturating_sub(begun_ms), body.len() - before);
+        yields.done(body.len() - before).await;
+    }
+    client.take_out_body(0); // it was never behind the head
+    Ok(BodyPlace::Apart { bytes: body.finish() })
 }
 
 async fn receive_chunks(
     generation: &Generation,
     client: &mut ClientConnection<'_>,
     max: u64,
-    bytes: &mut Vec<u8>,
+    body: &mut BodyBuilder<'_>,
 ) -> Result<(), Failure> {
     let mut decoder = Decoder::new(Framing::Chunked);
-    let mut pace = pace(generation);
+    let (mut pace, mut yields) = (pace(generation), Yields::default());
     loop {
         let start = client.at + client.head.length;
         let mut done = start;
@@ -136,11 +176,12 @@ async fn receive_chunks(
                 break;
             }
             let step = decoder.decode(rest).map_err(|fault| Failure::BadFraming { why: fault.to_string() })?;
-            bytes.extend_from_slice(&rest[step.data.clone()]);
-            if bytes.len() as u64 > max {
+            let piece = &rest[step.data.clone()];
+            if (body.len() + piece.len()) as u64 > max {
                 return Err(Failure::BodyTooLarge);
             }
-            client.memory.grow_to(bytes.len())?;
+            client.memory.grow_to(body.len() + piece.len())?;
+            body.push(piece)?;
             done += step.consumed;
             if step.state == Body::Done {
                 // The next request, if it is here already, moves up to right behind the head.
@@ -149,33 +190,69 @@ async fn receive_chunks(
             }
         }
         client.input.drain(start..done);
+        yields.done(done - start).await;
         fill(generation, client, &mut pace).await?;
     }
 }
 
-fn pace(generation: &Generation) -> Pace {
+pub fn pace(generation: &Generation) -> Pace {
     Pace::new(generation.snapshot.server.timeout_body_ms, generation.snapshot.server.rate_min_bytes)
 }
 
-async fn fill(generation: &Generation, client: &mut ClientConnection<'_>, pace: &mut Pace) -> Result<(), Failure> {
+/// Reads on, at the pace that a body may have.
+pub async fn fill(generation: &Generation, client: &mut ClientConnection<'_>, pace: &mut Pace) -> Result<(), Failure> {
     let (begun_ms, before) = (now_ms(), client.pending().len());
-    match client.fill(generation, begun_ms.saturating_add(pace.pause_left_ms()), Wait::ForRest).await {
-        Ok(Filled::Some) => {
-            pace.note(now_ms().saturating_sub(begun_ms), client.pending().len() - before);
-            Ok(())
-        }
+    received(client.fill(generation, begun_ms.saturating_add(pace.pause_left_ms()), Wait::ForRest).await)?;
+    pace.note(now_ms().saturating_sub(begun_ms), client.pending().len() - before);
+    Ok(())
+}
+
+fn received(filled: io::Result<Filled>) -> Result<(), Failure> {
+    match filled {
+        Ok(Filled::Some) => Ok(()),
         Ok(Filled::Quiet) => Err(Failure::BodyTimeout),
         Ok(Filled::End) | Err(_) => Err(Failure::ClientGone),
     }
 }
 
 /// RFC 9110 10.1.1: the client waits with its body until it is told to go on.
-async fn answer_expectation(generation: &Generation, client: &mut ClientConnection<'_>) -> Result<(), Failure> {
+pub async fn answer_expectation(generation: &Generation, client: &mut ClientConnection<'_>) -> Result<(), Failure> {
     if client.head.expect_continue == Expectation::Continue && client.pending().len() == client.head.length {
         client.output.extend_from_slice(encode::CONTINUE);
         client.flush(generation.snapshot.server.timeout_write_ms).await.map_err(|_| Failure::ClientGone)?;
     }
     Ok(())
+}
+
+/// Whether the body of the request in hand is labelled as JSON.
+pub fn is_said_to_be_json(client: &ClientConnection<'_>) -> bool {
+    const JSON: &[u8] = b"application/json";
+    let content_type = client.head.fields.get(client.pending(), "content-type").unwrap_or(b"");
+    content_type.get(..JSON.len()).is_some_and(|name| name.eq_ignore_ascii_case(JSON))
+}
+
+/// As what a body is read.
+enum ReadAs<'a> {
+    Nothing,
+    Json,
+    /// With this boundary.
+    Form(&'a [u8]),
+    Opaque,
+}
+
+fn read_as<'a>(client: &'a ClientConnection<'_>, endpoint: Endpoint, bytes: &[u8]) -> Result<ReadAs<'a>, Failure> {
+    let content_type = client.head.fields.get(client.pending(), "content-type").unwrap_or(b"");
+    // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
+    // What looks like an object is read as one, or a body under another label could name a model past the allow-list.
+    let is_json = match endpoint {
+        Endpoint::Other => is_said_to_be_json(client) || bytes.trim_ascii_start().starts_with(b"{"),
+        _ => true,
+    };
+    Ok(match named::boundary(content_type) {
+        _ if bytes.is_empty() && endpoint == Endpoint::Other => ReadAs::Nothing,
+        _ if is_json => ReadAs::Json,
+        boundary => boundary?.map_or(ReadAs::Opaque, ReadAs::Form),
+    })
 }
 
 /// Scans the body, once: reads it, or finds that it has the shape of another.
@@ -187,46 +264,97 @@ pub fn scan(
 ) -> Result<(Request, Reading), Failure> {
     let endpoint = route.endpoint;
     let bytes = body_bytes(client, &body);
-    let content_type = client.head.fields.get(client.pending(), "content-type").unwrap_or(b"");
-    // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
-    // What looks like an object is read as one, or a body under another label could name a model past the allow-list.
-    let is_json = match endpoint {
-        Endpoint::Other => {
-            content_type.len() >= 16 && content_type[..16].eq_ignore_ascii_case(b"application/json")
-                || bytes.trim_ascii_start().starts_with(b"{")
-        }
-        _ => true,
-    };
     let Scratch { tape, shapes, .. } = scratch;
-    let (mut facts, mut reading, mut in_form) = (None, Reading::Tape, None);
-    let mut content = Content::Fields;
-    if bytes.is_empty() && endpoint == Endpoint::Other {
-        content = Content::Nothing;
-    } else if !is_json {
-        match named::boundary(content_type)? {
-            Some(boundary) => in_form = named::in_form(bytes, boundary)?,
-            None => content = Content::Opaque,
+    let mut reading = Reading::Tape;
+    let seen = match read_as(client, endpoint, bytes)? {
+        ReadAs::Nothing => Seen::NOTHING,
+        ReadAs::Opaque => Seen::OPAQUE,
+        ReadAs::Form(boundary) => Seen { in_form: named::in_form(bytes, boundary)?, ..Seen::FIELDS },
+        ReadAs::Json => match shapes.known_request(endpoint, bytes) {
+            Some(known) => {
+                reading = known.1;
+                Seen { facts: Some(known.0), ..Seen::FIELDS }
+            }
+            None => {
+                json::parse(bytes, tape).map_err(bad_json)?;
+                let seen = Seen::of_tape(endpoint, bytes, tape)?;
+                if let Some(read) = &seen.facts {
+                    shapes.learn_request(endpoint, bytes, tape, read);
+                }
+                seen
+            }
+        },
+    };
+    Ok((request(client, route, body, seen)?, reading))
+}
+
+/// As `scan`, for a large body, in slices. Afterwards the tape is its.
+pub async fn scan_in_slices(
+    client: &ClientConnection<'_>,
+    route: &Route,
+    body: BodyPlace,
+    tape: &mut Tape,
+    yields: &mut Yields,
+) -> Result<Request, Failure> {
+    let bytes = body_bytes(client, &body);
+    let seen = match read_as(client, route.endpoint, bytes)? {
+        ReadAs::Nothing => Seen::NOTHING,
+        ReadAs::Opaque => Seen::OPAQUE,
+        // A search for one string, at ten times the speed of anything else here.
+        ReadAs::Form(boundary) => Seen { in_form: named::in_form(bytes, boundary)?, ..Seen::FIELDS },
+        ReadAs::Json => {
+            let mut slices = json::Slices::new();
+            while !slices.step(bytes, tape, SLICE_BYTES).map_err(bad_json)? {
+                yields.done(SLICE_BYTES).await;
+            }
+            Seen::of_tape(route.endpoint, bytes, tape)?
         }
-    } else if let Some(known) = shapes.known_request(endpoint, bytes) {
-        (facts, reading) = (Some(known.0), known.1);
-    } else {
-        json::parse(bytes, tape)
-            .map_err(|fault| Failure::BadJson { why: format!("The request body is not valid JSON: {fault}.") })?;
-        if endpoint == Endpoint::Other && tape.root().kind() != Kind::Object {
-            content = Content::Opaque;
-        } else {
-            let read = Dialect::of_endpoint(endpoint).request_facts(endpoint, bytes, tape).map_err(named::bad_field)?;
-            shapes.learn_request(endpoint, bytes, tape, &read);
-            facts = Some(read);
-        }
+    };
+    request(client, route, body, seen)
+}
+
+fn bad_json(fault: JsonFault) -> Failure {
+    Failure::BadJson { why: format!("The request body is not valid JSON: {fault}.") }
+}
+
+/// What was seen of a body.
+pub struct Seen {
+    content: Content,
+    facts: Option<RequestFacts>,
+    in_form: Option<Named>,
+}
+
+impl Seen {
+    const NOTHING: Seen = Seen { content: Content::Nothing, facts: None, in_form: None };
+    pub const OPAQUE: Seen = Seen { content: Content::Opaque, ..Seen::NOTHING };
+    const FIELDS: Seen = Seen { content: Content::Fields, ..Seen::NOTHING };
+
+    /// A form, of which `front` is here, with the field that names the model from one offset to another.
+    pub fn in_form(front: &[u8], field: Option<(u64, u64)>) -> Result<Seen, Failure> {
+        let Some((start, end)) = field else { return Ok(Seen::FIELDS) };
+        let span = Span::new(start as usize, end as usize);
+        Ok(Seen { in_form: Some(named::as_field(front, span)?), ..Seen::FIELDS })
     }
+
+    fn of_tape(endpoint: Endpoint, bytes: &[u8], tape: &Tape) -> Result<Seen, Failure> {
+        if endpoint == Endpoint::Other && tape.root().kind() != Kind::Object {
+            return Ok(Seen::OPAQUE);
+        }
+        let facts = Dialect::of_endpoint(endpoint).request_facts(endpoint, bytes, tape).map_err(named::bad_field)?;
+        Ok(Seen { facts: Some(facts), ..Seen::FIELDS })
+    }
+}
+
+/// What the gateway acts on of a request whose body was seen.
+pub fn request(client: &ClientConnection<'_>, route: &Route, body: BodyPlace, seen: Seen) -> Result<Request, Failure> {
+    let Seen { content, facts, in_form } = seen;
     let in_body = facts.and_then(|facts: RequestFacts| facts.model).map(Named::Member).or(in_form);
     let named = match route.model {
         ModelPlace::QueryOrBody => named::once(named::in_query(client)?, in_body)?,
         _ => in_body,
     };
-    let request = Request {
-        endpoint,
+    Ok(Request {
+        endpoint: route.endpoint,
         form: facts.map_or(Form::NonStreaming, |facts| facts.form),
         usage_event: facts.map_or(UsageEvent::NotAsked, |facts| facts.usage_event),
         facts,
@@ -237,8 +365,9 @@ pub fn scan(
         named,
         batch: None,
         combinable: None,
-    };
-    Ok((request, reading))
+        upload: None,
+        feeding: None,
+    })
 }
 
 /// The bytes of the body of the request in hand.

@@ -2,7 +2,6 @@
 //! client that began it. One edge runs backward here: the owner's answer (a follower asks again or goes alone).
 
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,32 +11,34 @@ use shards::{Coalescing, CoreId, Fingerprint, Fit, Group, Worth};
 use super::accept::{self, Accepted, Preface};
 use super::ahead::{self, Ahead};
 use super::authenticate::{self, Principal};
-use super::batch::Batch;
 use super::buffers::BUFFER_BYTES;
 use super::call::{Call, run_call};
 use super::client::{ClientConnection, Peer};
 use super::endpoint::{self, Answerer, Route};
 use super::entry::Acceptable;
+use super::feeding::Fed;
 use super::flight::subscriber::Subscriber;
 use super::generation::{Current, Generation};
 use super::lookup::{self, Event, Step};
 use super::parse::{self, BodyPlace, Request};
 use super::record::{self, CacheMark, RequestRecord, SWITCHED, Truncation};
 use super::relay::{self, Next, Reader, Role};
+use super::scratch::Scratch;
 use super::spend::{Permit, Spender};
 use super::store::CompletionGuard;
+use super::understand::{understand, understand_in_slices};
+use super::upload::{self, Begun, Upload};
 use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
 use super::websocket::{self, fields};
-use super::window::Combinable;
-use super::{admit, decode, exchange_span, fingerprint, spend};
-use crate::config::snapshot::{ForwardedField, HealthPaths, KeyShown, TrustedProxies};
-use crate::dialect::facts::{Endpoint, NotStored};
+use super::{admit, decode, exchange_span, spend};
+use crate::config::snapshot::{HealthPaths, KeyShown};
+use crate::dialect::facts::NotStored;
 use crate::error::Failure;
+use crate::limits::SLICE_BYTES;
 use crate::net::pipelined::{self, After, Pipelined};
 use crate::net::{Transport, now_ms, spawn};
-use crate::wire::forwarded;
-use crate::wire::http1::{Method, Persistence};
+use crate::wire::http1::Persistence;
 
 /// How the requests of a connection ended.
 pub enum Left {
@@ -138,21 +139,11 @@ fn begin(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -> Requ
     if let Some(proxies) = &generation.snapshot.server.trusted_proxies
         && proxies.has(client.peer.address)
     {
-        record.client = proxied(proxies, client).or(client.peer.address);
+        record.client = client.proxied(proxies).or(client.peer.address);
     }
     record.page = relay::cors::page(&generation.snapshot.cors, &client.head.fields, client.pending());
     client.begin_answer();
     record
-}
-
-/// For whom a trusted proxy sends this request, if it says so.
-fn proxied(proxies: &TrustedProxies, client: &ClientConnection<'_>) -> Option<IpAddr> {
-    let (form, name) = match proxies.field {
-        ForwardedField::XForwardedFor => (forwarded::Form::XForwardedFor, "x-forwarded-for"),
-        ForwardedField::Forwarded => (forwarded::Form::Forwarded, "forwarded"),
-    };
-    let values = client.head.fields.get_all(client.pending(), name);
-    forwarded::client(values, form, |address| proxies.has(Some(address)))
 }
 
 /// Answers what cannot be understood.
@@ -348,9 +339,24 @@ async fn answer(
         return Ok(next);
     }
     let coding = decode::coding(client, route.endpoint)?;
-    let body = parse::receive(generation, client).await?;
-    let body = decode::decode(generation, client, body, coding)?;
-    let (request, admission, fingerprint) = understand(generation, client, &route, &principal, body)?;
+    let body = if coding.is_none() && upload::may_flow(generation, client, &route) {
+        match Box::pin(upload::begin(generation, client, &route)).await? {
+            Begun::Whole(body) => body,
+            Begun::Part(upload) => {
+                return Box::pin(answer_upload(generation, client, record, &route, &principal, *upload)).await;
+            }
+        }
+    } else {
+        parse::receive(generation, client).await?
+    };
+    let body = match coding {
+        None => body, // nearly always
+        Some(coding) => Box::pin(decode::decode(generation, client, body, coding)).await?,
+    };
+    let (request, admission, fingerprint) = match parse::body_bytes(client, &body).len() {
+        0..=SLICE_BYTES => understand(generation, client, &route, &principal, body)?,
+        _ => Box::pin(understand_in_slices(generation, client, &route, &principal, body)).await?,
+    };
     record.model = Some(admission.model);
     record.form = request.form;
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
@@ -367,6 +373,33 @@ async fn answer(
     let end = answer_request(generation, client, record, request, admission, fingerprint, Some(&mut permit)).await;
     permit.settle_cached(record.tokens);
     end
+}
+
+/// A request whose body flows to the backend as it comes.
+async fn answer_upload(
+    generation: &Rc<Generation>,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    route: &Route,
+    principal: &Principal,
+    upload: Upload,
+) -> Result<Next, Broken> {
+    let Upload { body, seen, rest, feeding } = upload;
+    let mut request = parse::request(client, route, body, seen)?;
+    (request.upload, request.feeding) = (Some(rest), Some(Box::new(feeding)));
+    let admission = admit::admit(generation, principal, client, route, &request, &mut Scratch::default())?;
+    record.model = Some(admission.model);
+    record.not_stored = Some(NotStored::Endpoint);
+    let mut permit = None;
+    if let Some(spender) = Spender::of(generation, principal, admission.model) {
+        record.spender = Some(spender);
+        let body = parse::body_bytes(client, &request.body);
+        permit = Some(match spend::admit(generation, spender, request.endpoint, None, body)? {
+            Ok(permit) => permit,
+            Err(waiting) => Box::pin(waiting.wait(generation)).await?,
+        });
+    }
+    answer_request(generation, client, record, request, admission, None, permit.as_mut()).await
 }
 
 /// A WebSocket: admitted as a request, for as long as it is open.
@@ -501,6 +534,14 @@ async fn answer_request(
                 let call = Call { core: generation.clone(), upstream, flight: flight.clone(), guard: guard(spending) };
                 subscriber.fly(generation.tasks.start(run_call, call));
             }
+            if let Some(feeding) = request.feeding.take() {
+                subscriber.detach_call();
+                // Until the rest is read, nothing else can follow on this connection.
+                let persistence = std::mem::replace(&mut record.delivery.persistence, Persistence::Close);
+                if Box::pin(feeding.feed(generation, client)).await? == Fed::Whole {
+                    record.delivery.persistence = persistence;
+                }
+            }
         }
         let event = match relay::live(generation, client, record, subscriber, acceptable, usage_event, role).await {
             Reader::Done(next) => {
@@ -529,51 +570,6 @@ async fn answer_request(
         }
         step = coalescing.next(event);
     }
-}
-
-/// The steps that need no waiting, over one scan of the body.
-fn understand(
-    generation: &Rc<Generation>,
-    client: &ClientConnection<'_>,
-    route: &Route,
-    principal: &Principal,
-    body: BodyPlace,
-) -> Result<(Request, admit::Admission, Result<Fingerprint, NotStored>), Failure> {
-    let scratch = &mut *generation.memory.scratch.borrow_mut();
-    let (mut request, reading) = parse::scan(client, route, body, scratch)?;
-    let admission = admit::admit(generation, principal, client, route, &request, scratch)?;
-    let fingerprint = fingerprint::of(generation, principal, &admission, client, &request, &reading, scratch);
-    let directives = &request.directives;
-    let is_plain = !directives.no_cache && !directives.only_if_cached && directives.max_age_ms.is_none();
-    if request.endpoint == Endpoint::Embeddings
-        && is_plain
-        && let (Ok(fingerprint), Some(facts)) = (&fingerprint, &request.facts)
-    {
-        let tags = generation.tags.get(admission.model, principal.tenant);
-        request.batch =
-            Batch::of(generation, fingerprint, parse::body_bytes(client, &request.body), facts, tags, scratch);
-    }
-    let settings = &generation.snapshot.models[admission.model];
-    // One that is kept from the cache by the configuration may still go with others; one that its client keeps out, may not.
-    if settings.batch_window_ms > 0
-        && request.endpoint == Endpoint::Embeddings
-        && matches!(fingerprint, Ok(_) | Err(NotStored::Off | NotStored::ModelOff))
-        && !request.directives.no_cache
-        && is_plain_post(client)
-    {
-        if fingerprint.is_err() {
-            fingerprint::begin(generation, principal, &admission, client, &request, scratch);
-        }
-        let body = parse::body_bytes(client, &request.body);
-        request.combinable = Combinable::of(body, settings.batch_max_inputs, scratch);
-    }
-    scratch.shrink();
-    Ok((request, admission, fingerprint))
-}
-
-/// Whether nothing is asked for but what the body says.
-fn is_plain_post(client: &ClientConnection<'_>) -> bool {
-    client.head.method == Method::Post && !client.head.path.of(client.pending()).contains(&b'?')
 }
 
 /// Passes over the request in hand. What is left of it would be taken for the next one: only if it is here whole can the

@@ -2,25 +2,28 @@
 //! no framing field and no credential of the client goes upstream, only fields of the list below.
 
 use std::future::poll_fn;
+use std::io;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use shards::Fault;
+use smallvec::{SmallVec, smallvec};
 
 use super::flight::{Flight, Lane};
 use super::generation::Generation;
 use super::named::Named;
+use super::pipe::UploadRest;
 use super::static_headers::{StaticHeaders, each_static_header};
 use super::translation::Translated;
 use super::upstream_request::UpstreamRequest;
 use super::websocket::fields as websocket;
 use crate::config::snapshot::{Api, Backend, Extra, IncludeUsage};
-use crate::dialect::Edits;
 use crate::dialect::facts::{Endpoint, Form};
-use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES};
-use crate::net::http2::Http2Fault;
-use crate::net::now_us;
+use crate::dialect::{Edits, Piece};
+use crate::limits::{HEAD_BYTES, INTERIM_RESPONSES, SLICE_BYTES};
+use crate::net::http2::{Follows, Http2Fault};
+use crate::net::{Duplex, now_ms, now_us};
 use crate::upstream::connect;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::lease::{Carrier, Lease, Origin};
@@ -69,18 +72,21 @@ pub async fn request(
     translated: Option<&Translated>,
     plan: &Plan,
     lease: &mut Lease,
-    deadlines: Deadlines,
+    deadlines: &mut Deadlines,
     lane: Lane,
     flight: &Flight,
 ) -> Result<Answer, SendFault> {
     let origin = lease.origin;
     let builder = RequestBuilder::new(generation, upstream, translated, plan);
     let usage_hidden = builder.usage_hidden;
-    let written = match lease.carrier() {
+    let mut written = match lease.carrier() {
         Carrier::Http1(socket) => {
             socket.watch().shut_down_at(deadlines.head_ms);
             flight.set_alarm(lane, socket.watch().alarm());
-            let posted = {
+            let large = builder.body.len() > SLICE_BYTES || upstream.upload.is_some();
+            let posted = if large {
+                None
+            } else {
                 let output = &mut generation.memory.scratch.borrow_mut().text;
                 output.clear();
                 builder.write_http1(output);
@@ -88,6 +94,7 @@ pub async fn request(
             };
             match posted {
                 Some(written) => written,
+                None if large => Box::pin(write_large(generation, &builder, socket)).await,
                 None => {
                     let mut output = generation.memory.buffers.take();
                     builder.write_http1(&mut output);
@@ -99,7 +106,8 @@ pub async fn request(
         }
         Carrier::Http2(connection) => {
             let request = builder.http2_request().ok_or(SendFault::Failed(Fault::Garbage))?;
-            let stream = connection.send(request, builder.body()).map_err(|fault| {
+            let follows = if upstream.upload.is_some() { Follows::More } else { Follows::Nothing };
+            let stream = connection.send_pieces(request, &builder.body(), follows).map_err(|fault| {
                 SendFault::Failed(if fault == Http2Fault::Refused { Fault::Refused } else { Fault::Closed })
             })?;
             stream.watch().shut_down_at(deadlines.head_ms);
@@ -109,6 +117,22 @@ pub async fn request(
         }
         Carrier::Stream(_) => return Err(SendFault::Failed(Fault::Closed)),
     };
+    if let Some(rest) = &upstream.upload
+        && written.is_ok()
+    {
+        let idle_ms = builder.backend.timeout_stream_idle_ms;
+        match Box::pin(send_rest(generation, rest, lease, idle_ms)).await {
+            Ok(()) => {}
+            Err(RestFault::BrokenOff) => return Err(SendFault::Failed(Fault::Cancelled)),
+            // It may have answered.
+            Err(RestFault::NotTaken(error)) => written = Err(error),
+        }
+        // Its answer was not waited for until now.
+        *deadlines = Deadlines::begin(builder.backend, upstream.form, now_ms());
+        if !lease.go_on_until(deadlines.head_ms) {
+            return Err(SendFault::Failed(Fault::HeadTimeout));
+        }
+    }
     let sent_us = now_us();
     let mut input = Vec::new();
     let mut head = generation.memory.response_heads.take();
@@ -178,6 +202,74 @@ pub async fn request(
             });
         }
     }
+}
+
+/// Why a body that flows has not gone out whole.
+enum RestFault {
+    /// The client has ended within it.
+    BrokenOff,
+    /// The backend takes no more of it.
+    NotTaken(io::Error),
+}
+
+/// Sends the rest of a body as it comes. The backend has `idle_ms` to take each part.
+async fn send_rest(
+    generation: &Generation,
+    rest: &UploadRest,
+    lease: &mut Lease,
+    idle_ms: u64,
+) -> Result<(), RestFault> {
+    let (mut bytes, mut framed) = (generation.memory.buffers.take(), Vec::new());
+    let mut is_last = false;
+    while !is_last {
+        // How long the client takes is its own pace.
+        lease.shut_down_at(u64::MAX);
+        is_last = !rest.pipe.next(&mut bytes).await.map_err(|_| RestFault::BrokenOff)?;
+        lease.shut_down_at(now_ms().saturating_add(idle_ms));
+        let sent = match lease.carrier() {
+            Carrier::Http1(socket) if rest.length.is_some() => socket.write_in_slices(&bytes).await,
+            Carrier::Http1(socket) => {
+                framed.clear();
+                match is_last {
+                    true => framed.extend_from_slice(encode::LAST_CHUNK),
+                    false => encode::chunk(&mut framed, &bytes),
+                }
+                socket.write_in_slices(&framed).await
+            }
+            Carrier::Stream(stream) => stream.send_rest(Bytes::copy_from_slice(&bytes), is_last).await,
+            Carrier::Http2(_) => Err(io::ErrorKind::NotConnected.into()),
+        };
+        sent.map_err(RestFault::NotTaken)?;
+    }
+    generation.memory.buffers.give(bytes);
+    Ok(())
+}
+
+/// Writes a request with a large body from where that is, in slices.
+async fn write_large(generation: &Generation, builder: &RequestBuilder<'_>, socket: &mut Duplex) -> io::Result<()> {
+    let mut head = generation.memory.buffers.take();
+    builder.write_head(&mut head);
+    let (written, head) = socket.write(head).await;
+    generation.memory.buffers.give(head);
+    written?;
+    let body = builder.body;
+    let is_chunked = builder.upstream.upload.as_ref().is_some_and(|rest| rest.length.is_none());
+    if is_chunked {
+        // The part that is here is one chunk.
+        let mut prefix = Vec::new();
+        encode::chunk_prefix(&mut prefix, builder.edits.edited_len(body));
+        socket.write_in_slices(&prefix).await?;
+    }
+    for piece in builder.edits.pieces(body.len()) {
+        match &piece {
+            Piece::Kept(span) => socket.write_in_slices(span.of(body)).await?,
+            Piece::Written(bytes) => socket.write_in_slices(bytes).await?,
+        }
+    }
+    if is_chunked {
+        socket.write_in_slices(encode::LINE_END).await?;
+    }
+    Ok(())
 }
 
 /// Writes the request of HTTP/1.1 by which `upstream` asks for a WebSocket.
@@ -309,7 +401,13 @@ impl<'a> RequestBuilder<'a> {
             forwarded(head, bytes, &self.backend.extra, &mut put);
         }
         put("x-request-id", self.upstream.request_id.bytes());
-        let length = self.edits.edited_len(self.body);
+        let mut length = self.edits.edited_len(self.body) as u64;
+        match &self.upstream.upload {
+            Some(UploadRest { length: Some(rest), .. }) => length += rest,
+            // Each version has its own way to say that it is not known.
+            Some(UploadRest { length: None, .. }) => return,
+            None => {}
+        }
         if length > 0 || !matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options) {
             put("content-length", itoa::Buffer::new().format(length).as_bytes());
         }
@@ -361,20 +459,35 @@ impl<'a> RequestBuilder<'a> {
     }
 
     /// The body, apart from the order's buffers: it may be sent when those are gone.
-    fn body(&self) -> Bytes {
-        let mut body = Vec::new();
-        self.edits.write(self.body, &mut body);
-        body.into()
+    fn body(&self) -> SmallVec<[Bytes; 1]> {
+        if self.body.len() > SLICE_BYTES {
+            let shared = self.edits.pieces(self.body.len()).into_iter().map(|piece| match piece {
+                Piece::Kept(span) if self.translated.is_some() => Bytes::copy_from_slice(span.of(self.body)),
+                Piece::Kept(span) => self.upstream.share(span),
+                Piece::Written(bytes) => bytes.into(),
+            });
+            return shared.collect();
+        }
+        let mut edited = Vec::new();
+        self.edits.write(self.body, &mut edited);
+        smallvec![edited.into()]
     }
 
     /// The whole request as HTTP/1.1 has it.
     fn write_http1(&self, out: &mut Vec<u8>) {
+        self.write_head(out);
+        self.edits.write(self.body, out);
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
         let method = self.upstream.head.method_span.of(self.upstream.head_bytes());
         self.target(|target| encode::request_line(out, method, target));
         out.extend_from_slice(self.static_headers.0.expose_secret());
         self.fields(|name, value| encode::field(out, name, value));
+        if self.upstream.upload.as_ref().is_some_and(|rest| rest.length.is_none()) {
+            encode::field(out, "transfer-encoding", b"chunked");
+        }
         encode::head_end(out);
-        self.edits.write(self.body, out);
     }
 }
 

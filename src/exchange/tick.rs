@@ -2,7 +2,7 @@
 
 use super::generation::Current;
 use super::spend;
-use crate::net::spawn;
+use crate::net::{arena, spawn};
 use crate::upstream::queue;
 
 /// About once a second: closes connections idle for too long, sends on what waited, flushes the log, sets the gauges.
@@ -22,6 +22,7 @@ pub fn tick(current: &Current) {
     core.counters.log_lines_dropped.set(core.log.borrow().dropped_ever());
     core.counters.log_bytes_dropped.set(core.log.borrow().dropped_bytes());
     core.memory.buffers.settle();
+    arena::settle();
     core.memory.publish(&core.counters.memory);
     core.counters.memory.log.set(core.log.borrow().waiting_bytes());
     core.cache.publish(&core.counters);

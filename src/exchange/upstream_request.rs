@@ -4,16 +4,19 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use shards::balancer::hash;
 use shards::{Fault, may_have_acted};
 
 use super::batch::Batch;
+use super::body::BodyBytes;
 use super::client::ClientConnection;
 use super::generation::Generation;
 use super::memory::Reserved;
 use super::named::Named;
 use super::notes::Notes;
 use super::parse::{BodyPlace, Request};
+use super::pipe::UploadRest;
 use super::record::RequestRecord;
 use super::request_id::RequestId;
 use super::trace::TraceContext;
@@ -23,6 +26,7 @@ use crate::dialect::facts::{Endpoint, Form, RequestFacts};
 use crate::dialect::translate::Untranslatable;
 use crate::net::{now_ms, now_us};
 use crate::upstream::queue::Claim;
+use crate::wire::Span;
 use crate::wire::http1::{Method, RequestHead};
 
 /// A message up to this is copied to memory of just its size: the buffer it came in, which is in a near cache, serves the
@@ -59,6 +63,8 @@ pub struct UpstreamRequest {
     pub batch: Option<Box<Batch>>,
     /// If it may go upstream together with others.
     pub combinable: Option<Box<Combinable>>,
+    /// What follows the body that is here, as the client sends it.
+    pub upload: Option<UploadRest>,
     message: Vec<u8>,
     body: BodyPlace,
     /// Given back with this.
@@ -103,6 +109,7 @@ impl UpstreamRequest {
             waited_us: Cell::new(0),
             batch: request.batch.take(),
             combinable: request.combinable.take(),
+            upload: request.upload.take(),
             message,
             _memory: client.memory.take(),
             body: compact(generation, std::mem::replace(&mut request.body, BodyPlace::Behind { length: 0 })),
@@ -119,9 +126,10 @@ impl UpstreamRequest {
             waited_us: Cell::new(0),
             batch: None,
             combinable: None,
+            upload: None,
             notes: self.notes.clone(),
             message: self.message.get(..self.head.length).unwrap_or(&[]).to_vec(),
-            body: BodyPlace::Apart { bytes: body },
+            body: BodyPlace::Apart { bytes: BodyBytes::Heap(body) },
             _memory: self._memory.beside(),
             ..*self
         }
@@ -136,7 +144,7 @@ impl UpstreamRequest {
     pub fn replace_body(&mut self, body: Vec<u8>, facts: RequestFacts) {
         self.named = facts.model.map(Named::Member);
         self.facts = Some(facts);
-        self.body = BodyPlace::Apart { bytes: body };
+        self.body = BodyPlace::Apart { bytes: BodyBytes::Heap(body) };
     }
 
     /// Where on the ring of a model's backends it belongs.
@@ -190,14 +198,30 @@ impl UpstreamRequest {
         }
     }
 
+    /// A part of the body, to outlive this: of a large one without a copy.
+    pub fn share(&self, part: Span) -> Bytes {
+        match &self.body {
+            BodyPlace::Apart { bytes: BodyBytes::Mapped(bytes) } => bytes.slice(part.start as usize..part.end as usize),
+            _ => Bytes::copy_from_slice(part.of(self.body())),
+        }
+    }
+
     /// Whether the request may be sent once more after `fault`: one that may have effects only where it has certainly not been
     /// acted on (RFC 9110 9.2.2).
     pub fn may_repeat(&self, fault: Fault) -> bool {
-        self.is_repeatable() || !may_have_acted(fault)
+        !self.has_flowed() && (self.is_repeatable() || !may_have_acted(fault))
+    }
+
+    /// Whether a part of its body went to a backend that is nowhere any more.
+    pub fn has_flowed(&self) -> bool {
+        self.upload.as_ref().is_some_and(|rest| rest.pipe.is_begun())
     }
 
     /// Whether acting on it twice does no harm: by its method, because it only generates something, or by the client's word.
     pub fn is_repeatable(&self) -> bool {
+        if self.upload.is_some() {
+            return false; // its rest flows once
+        }
         let bytes = self.head_bytes();
         let generates = match self.endpoint {
             Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => true,
@@ -229,7 +253,7 @@ impl UpstreamRequest {
         generation.memory.request_heads.give(self.head);
         generation.memory.buffers.give(self.message);
         if let BodyPlace::Apart { bytes } = self.body {
-            generation.memory.buffers.give(bytes);
+            bytes.release(&generation.memory.buffers);
         }
     }
 }
@@ -238,8 +262,8 @@ fn compact(generation: &Generation, body: BodyPlace) -> BodyPlace {
     match body {
         BodyPlace::Apart { bytes } if bytes.len() <= COPY_BYTES => {
             let copy = bytes.to_vec();
-            generation.memory.buffers.give(bytes);
-            BodyPlace::Apart { bytes: copy }
+            bytes.release(&generation.memory.buffers);
+            BodyPlace::Apart { bytes: BodyBytes::Heap(copy) }
         }
         other => other,
     }

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Socket, Transport, tls::TlsStream, watch::Watch};
+use super::{Socket, Transport, next_round, tls::TlsStream, watch::Watch};
+use crate::limits::SLICE_BYTES;
 
 #[cfg(all(test, not(sim)))]
 mod tests;
@@ -108,6 +109,23 @@ impl Duplex {
             Stream::Plain(socket) => socket.write_bytes(bytes).await,
             Stream::Tls(stream) => stream.write_all(&bytes).await,
         }
+    }
+
+    /// Writes all of `bytes` in slices, between which other tasks run. Each partial write counts as progress for the watch.
+    pub async fn write_in_slices(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for slice in bytes.chunks(SLICE_BYTES) {
+            let mut left = slice;
+            while !left.is_empty() {
+                match poll_fn(|context| self.poll_write_part(left, context)).await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    count => left = &left[count..],
+                }
+            }
+            if slice.len() == SLICE_BYTES {
+                next_round().await;
+            }
+        }
+        poll_fn(|context| self.poll_pass_on(context)).await
     }
 
     /// Shuts down the write direction after everything written before; under TLS sends close_notify.

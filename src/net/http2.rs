@@ -139,6 +139,13 @@ impl State {
     }
 }
 
+/// What follows the part of a body that is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    Nothing,
+    More,
+}
+
 /// Opens streams. Once the last clone is dropped and the last stream has ended, the driver sends GOAWAY and ends.
 #[derive(Clone)]
 pub struct Connection {
@@ -185,13 +192,26 @@ impl Connection {
     /// `request` has an absolute URI (scheme, authority, path) and no connection-specific fields. Errors: `Refused` if
     /// the connection takes no more streams; `Protocol` if the request cannot be expressed in HTTP/2.
     pub fn send(&self, request: http::Request<()>, body: Bytes) -> Result<Stream, Http2Fault> {
+        self.send_pieces(request, &[body], Follows::Nothing)
+    }
+
+    /// As `send`, with a body in pieces, of which more may follow by [`Stream::send_rest`].
+    pub fn send_pieces(
+        &self,
+        request: http::Request<()>,
+        body: &[Bytes],
+        follows: Follows,
+    ) -> Result<Stream, Http2Fault> {
+        let is_whole = follows == Follows::Nothing;
         // A separate clone, because the library's handle remembers the last stream that had to wait.
         let mut requests = SendRequest::clone(&self.requests);
-        let sent = requests.send_request(request, body.is_empty());
+        let mut pieces = body.iter().filter(|piece| !piece.is_empty()).peekable();
+        let sent = requests.send_request(request, is_whole && pieces.peek().is_none());
         let (response, mut upload) = sent.map_err(|error| self.not_sent(error))?;
-        if !body.is_empty() {
+        while let Some(piece) = pieces.next() {
             // The library queues the body and sends it as the peer's windows allow, whichever task polls.
-            upload.send_data(body, true).map_err(|error| fault::of(&error))?;
+            let is_last = is_whole && pieces.peek().is_none();
+            upload.send_data(piece.clone(), is_last).map_err(|error| fault::of(&error))?;
         }
         Ok(Stream::new(response, upload, self.state.clone()))
     }

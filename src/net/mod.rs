@@ -2,6 +2,7 @@
 //! Nothing else in the gateway opens a socket, reads a clock or draws a random number, so that `--cfg sim` replaces all
 //! of it by a seeded, single-threaded world in which the real request path runs unchanged.
 
+pub mod arena; // anonymous memory maps for large bodies
 pub mod channel; // messages between cores: wait-free rings and a notifier per core
 mod dial; // the first of several addresses to answer
 pub mod duplex; // the stream to a backend: plain or TLS, for HTTP/1.1 by value and for HTTP/2 by polling
@@ -57,6 +58,18 @@ mod spawn;
 mod within; // waits that end
 pub use spawn::{InlineTask, Panics, TaskPool, spawn, spawn_lasting};
 pub use within::within;
+
+/// Lets the other tasks of this core run before this one continues.
+#[cfg(not(sim))]
+pub async fn next_round() {
+    sleep_us(0).await; // a task that woke itself would be the next to run
+}
+
+/// The same in the simulated world, whose other tasks run in between if its time moves on.
+#[cfg(sim)]
+pub async fn next_round() {
+    sim::sleep_us(1).await;
+}
 
 /// Milliseconds of the simulated clock.
 #[cfg(sim)]

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::http2::server as http2;
 use super::watch::Watch;
-use super::{Cancel, Socket, pipelined, tls};
+use super::{Cancel, Socket, next_round, pipelined, tls};
+use crate::limits::SLICE_BYTES;
 
 /// An accepted connection.
 pub enum Transport {
@@ -161,8 +162,16 @@ impl Transport {
         }
     }
 
-    /// As `write`, for shared bytes.
-    pub async fn write_bytes(&mut self, bytes: Bytes) -> io::Result<()> {
+    /// As `write`, for shared bytes; many of them in slices, between which other tasks run.
+    pub async fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        while bytes.len() > SLICE_BYTES {
+            self.write_slice(bytes.split_to(SLICE_BYTES)).await?;
+            next_round().await;
+        }
+        self.write_slice(bytes).await
+    }
+
+    async fn write_slice(&mut self, bytes: Bytes) -> io::Result<()> {
         match self {
             Transport::Plain(socket) => socket.write_bytes(bytes).await,
             Transport::Tls(stream) => stream.write_all(&bytes).await,
@@ -187,12 +196,20 @@ impl Transport {
         make: impl FnOnce() -> Vec<u8>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let take = |bytes: &[u8]| {
+        self.poll_take(context, |bytes| {
             *buffer = make();
             let taken = bytes.len().min(buffer.capacity());
             buffer.extend_from_slice(&bytes[..taken]);
             taken
-        };
+        })
+    }
+
+    /// Passes received bytes to `take` in place; it returns how many it consumed, at least one. 0 is the end.
+    pub fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> Poll<io::Result<usize>> {
         match self {
             Transport::Plain(socket) => socket.poll_take(context, take),
             Transport::Tls(stream) => stream.poll_take(context, take),

@@ -9,8 +9,8 @@ mod text;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use canonical::{canonical, canonical_by_strings, canonical_string};
-pub use scan::{inside_length, plain_length};
+pub use canonical::{CanonicalSlices, canonical, canonical_by_strings, canonical_string};
+pub use scan::{Slices, inside_length, plain_length};
 pub use text::{append_unescaped, json_string_len, unescaped, write_json_string};
 
 use super::Span;

@@ -1,6 +1,10 @@
 //! Finds a field of a multipart form (RFC 7578, RFC 2046 5.1) without copying: a span of the body. No state. Refuses a
 //! form that servers could parse differently: they might find another field than the one that was checked.
 
+mod pieces; // forms that are never here whole
+
+pub use pieces::FormReader;
+
 use memchr::memmem;
 
 use super::{Span, percent};
@@ -23,6 +27,8 @@ pub enum FormFault {
     Twice,
     #[error("The form has a field whose name or content can be read in two ways.")]
     Ambiguous,
+    #[error("The form has its field `model` too far behind: put it in front of the files.")]
+    Late,
 }
 
 /// The boundary in a Content-Type; `None` if it is not a form's.
@@ -98,7 +104,12 @@ pub fn field(body: &[u8], boundary: &[u8], name: &str) -> Result<Option<Span>, F
 /// The offset of the content in `part`, if it is the field `wanted`.
 fn content_of(part: &[u8], wanted: &str) -> Result<Option<usize>, FormFault> {
     let length = memmem::find(part, b"\r\n\r\n").ok_or(FormFault::Head)?;
-    let head = Head::read(&part[..length])?;
+    Ok(is_field(&part[..length], wanted)?.then_some(length + 4))
+}
+
+/// Whether the part with this head is the field `wanted`.
+fn is_field(head: &[u8], wanted: &str) -> Result<bool, FormFault> {
+    let head = Head::read(head)?;
     let name = head.name;
     if name != wanted.as_bytes() {
         // The same name in another case or escaped: browsers use percent-encoding, mail programs backslashes.
@@ -106,11 +117,11 @@ fn content_of(part: &[u8], wanted: &str) -> Result<Option<usize>, FormFault> {
         let is_like = |text: &[u8]| text.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes());
         return match is_like(&plain) || name.contains(&b'%') && is_like(&percent::plain(name)) {
             true => Err(FormFault::Ambiguous),
-            false => Ok(None),
+            false => Ok(false),
         };
     }
     // A file is not a field, and parsers disagree about content transfer encodings.
-    if head.is_file || head.is_coded { Err(FormFault::Ambiguous) } else { Ok(Some(length + 4)) }
+    if head.is_file || head.is_coded { Err(FormFault::Ambiguous) } else { Ok(true) }
 }
 
 /// The head of one part.

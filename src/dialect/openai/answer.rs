@@ -7,7 +7,7 @@ use super::fault::{error_of, is_error, kind_of, said_by};
 use super::usage::{token_usage, usage_members};
 use crate::dialect::facts::{AnswerFacts, Endpoint, NotStored, Substance};
 use crate::limits::CHOICES;
-use crate::wire::json::{JsonFaultKind, Kind, Tape, Value, parse_outline, parse_unchecked_names};
+use crate::wire::json::{JsonFault, JsonFaultKind, Kind, Tape, Value, parse_outline, parse_unchecked_names};
 
 /// Root, its members, the embeddings, their members: the numbers are nested deeper and may be millions.
 const LEVELS: usize = 3;
@@ -27,11 +27,26 @@ pub fn unreadable(body: &[u8], fault: JsonFaultKind) -> Substance {
 
 /// Reads a complete JSON answer. `tape` is scratch and holds the answer's outline afterwards.
 pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
-    let levels = match endpoint {
+    let parsed = parse_outline(body, tape, levels(endpoint));
+    parsed_answer_facts(endpoint, body, tape, parsed)
+}
+
+/// How deep an answer has to be known.
+pub fn levels(endpoint: Endpoint) -> usize {
+    match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => LEVELS_OF_CHOICES,
         Endpoint::Embeddings | Endpoint::Messages | Endpoint::Models | Endpoint::Other => LEVELS,
-    };
-    if let Err(fault) = parse_outline(body, tape, levels) {
+    }
+}
+
+/// As [`answer_facts`], of an outline of so many [`levels`] that was `parsed`.
+pub fn parsed_answer_facts(
+    endpoint: Endpoint,
+    body: &[u8],
+    tape: &mut Tape,
+    parsed: Result<(), JsonFault>,
+) -> AnswerFacts {
+    if let Err(fault) = parsed {
         let is_readable = fault.kind == JsonFaultKind::DuplicateMember && parse_unchecked_names(body, tape).is_ok();
         let substance = match is_readable {
             true if body.trim_ascii_start().starts_with(b"{") => substance(endpoint, tape.root(), body),

@@ -28,6 +28,14 @@ impl Replacement<'_> {
             Replacement::Raw(bytes) => bytes.len(),
         }
     }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Replacement::Text(text) => write_json_string(out, text),
+            Replacement::Plain(text) => out.extend_from_slice(text.as_bytes()),
+            Replacement::Raw(bytes) => out.extend_from_slice(bytes),
+        }
+    }
 }
 
 /// Replacements in one body, in order of position.
@@ -105,13 +113,31 @@ impl<'a> Edits<'a> {
         let mut copied = 0;
         for (span, replacement) in &self.edits {
             out.extend_from_slice(Span::new(copied, span.start as usize).of(input));
-            match replacement {
-                Replacement::Text(text) => write_json_string(out, text),
-                Replacement::Plain(text) => out.extend_from_slice(text.as_bytes()),
-                Replacement::Raw(bytes) => out.extend_from_slice(bytes),
-            }
+            replacement.write(out);
             copied = span.end as usize;
         }
         out.extend_from_slice(Span::new(copied, input.len()).of(input));
     }
+
+    /// The same in pieces, for a body of this length that is not to be copied.
+    pub fn pieces(&self, length: usize) -> Vec<Piece> {
+        let (mut pieces, mut copied) = (Vec::with_capacity(2 * self.edits.len() + 1), 0);
+        for (span, replacement) in &self.edits {
+            pieces.push(Piece::Kept(Span::new(copied, span.start as usize)));
+            let mut written = Vec::with_capacity(replacement.len());
+            replacement.write(&mut written);
+            pieces.push(Piece::Written(written));
+            copied = span.end as usize;
+        }
+        pieces.push(Piece::Kept(Span::new(copied, length)));
+        pieces
+    }
+}
+
+/// A piece of an edited body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// As the client sent it.
+    Kept(Span),
+    Written(Vec<u8>),
 }

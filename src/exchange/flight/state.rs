@@ -12,6 +12,8 @@ use crate::dialect::facts::Endpoint;
 use crate::exchange::answer::{AnswerHead, End, Reuse, Source};
 use crate::exchange::entry::{Entry, Level};
 use crate::exchange::tags::Tags;
+use crate::limits::MAPPED_BYTES;
+use crate::net::arena::{Afterwards, Arena};
 use crate::net::{self, watch::Alarm};
 use crate::wire::http1::encode;
 
@@ -73,6 +75,8 @@ pub struct Served {
 
 pub(super) enum Log {
     Growing(Vec<u8>),
+    /// One that is kept whole and has become large.
+    Mapped(Arena),
     Frozen(Bytes),
 }
 
@@ -146,7 +150,7 @@ impl State {
     pub(super) fn clear(&mut self) {
         let mut log = match std::mem::replace(&mut self.log, Log::Growing(Vec::new())) {
             Log::Growing(log) if log.capacity() <= LOG_KEPT_BYTES => log,
-            Log::Growing(_) | Log::Frozen(_) => Vec::new(),
+            Log::Growing(_) | Log::Mapped(_) | Log::Frozen(_) => Vec::new(),
         };
         log.clear();
         let State { readers, followers, whole_max, .. } = self;
@@ -160,6 +164,7 @@ impl State {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.log {
             Log::Growing(log) => log,
+            Log::Mapped(log) => log.bytes(),
             Log::Frozen(log) => log,
         }
     }
@@ -234,15 +239,19 @@ impl State {
     /// The log for the cache to keep: in memory of just its size. A short one is copied, so that its own memory, which is
     /// there and has grown by and by, serves the next flight.
     pub(super) fn freeze(&mut self) -> Bytes {
-        match &mut self.log {
-            Log::Growing(log) if !self.is_exact && log.capacity() <= LOG_KEPT_BYTES => Bytes::copy_from_slice(log),
-            Log::Growing(log) => {
-                let frozen = Bytes::from(std::mem::take(log).into_boxed_slice());
-                self.log = Log::Frozen(frozen.clone());
-                frozen
+        let frozen = match &mut self.log {
+            Log::Growing(log) if !self.is_exact && log.capacity() <= LOG_KEPT_BYTES => {
+                return Bytes::copy_from_slice(log);
             }
-            Log::Frozen(frozen) => frozen.clone(),
-        }
+            Log::Growing(log) => Bytes::from(std::mem::take(log).into_boxed_slice()),
+            Log::Mapped(_) => match std::mem::replace(&mut self.log, Log::Growing(Vec::new())) {
+                Log::Mapped(log) => log.share(),
+                Log::Growing(_) | Log::Frozen(_) => Bytes::new(),
+            },
+            Log::Frozen(frozen) => return frozen.clone(),
+        };
+        self.log = Log::Frozen(frozen.clone());
+        frozen
     }
 
     /// The answer as an entry, if it is complete, whole and may be converted. Not for the cache.
@@ -266,8 +275,17 @@ impl State {
 
     pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         let before = self.bytes().len();
-        if let Log::Growing(log) = &mut self.log {
-            write(log);
+        match &mut self.log {
+            Log::Growing(log) => write(log),
+            Log::Mapped(log) => {
+                let mut piece = Vec::new();
+                write(&mut piece);
+                if !log.push(&piece) {
+                    // It outgrows what is kept whole.
+                    self.log = Log::Growing([log.bytes(), &piece].concat());
+                }
+            }
+            Log::Frozen(_) => {}
         }
         let added = self.bytes().len() - before;
         let reach = self.reach();
@@ -275,6 +293,7 @@ impl State {
             self.whole = false;
         }
         if self.whole {
+            self.map_if_large();
             return added;
         }
         let slowest = self.readers.iter().flatten().map(|place| place.at).min().unwrap_or(reach);
@@ -288,6 +307,18 @@ impl State {
             self.base = needed;
         }
         added
+    }
+
+    /// Moves a log that has become large to a map, with room for the most that is kept whole.
+    fn map_if_large(&mut self) {
+        if let Log::Growing(log) = &mut self.log
+            && log.len() > MAPPED_BYTES
+            // Nothing but the answer is to be resident with the cache's entry.
+            && let Ok(mut map) = Arena::with_room(self.whole_max as usize, Afterwards::Unmapped)
+            && map.push(log)
+        {
+            self.log = Log::Mapped(map);
+        }
     }
 
     pub(super) fn abandon_if_empty(&mut self) -> [Option<Alarm>; 2] {
@@ -304,12 +335,12 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::{LOG_KEPT_BYTES, Log, Stage, State};
+    use super::{LOG_KEPT_BYTES, Log, MAPPED_BYTES, Stage, State};
 
     fn capacity(state: &State) -> usize {
         match &state.log {
             Log::Growing(log) => log.capacity(),
-            Log::Frozen(_) => 0,
+            Log::Mapped(_) | Log::Frozen(_) => 0,
         }
     }
 
@@ -342,6 +373,25 @@ mod tests {
         state.clear();
         assert_eq!(capacity(&state), 0);
         assert_eq!(kept.len(), LOG_KEPT_BYTES + 6);
+    }
+
+    #[test]
+    fn a_large_log_moves_to_a_map_and_is_kept_as_it_is() {
+        let mut state = State::new(Stage::Alone, 3 << 20, 0);
+        stream(&mut state, MAPPED_BYTES);
+        state.append(|log| log.extend_from_slice(b"more"));
+        assert!(matches!(state.log, Log::Mapped(_)));
+        let place = state.bytes().as_ptr();
+        let kept = state.freeze();
+        assert_eq!((kept.as_ptr(), kept.len()), (place, MAPPED_BYTES + 9));
+        assert!(kept.starts_with(b"beginx") && kept.ends_with(b"xmore"));
+
+        let mut state = State::new(Stage::Alone, 3 << 20, 0);
+        stream(&mut state, 2 << 20);
+        assert_eq!(state.append(|log| log.resize(log.len() + (2 << 20), b'y')), 2 << 20);
+        assert!(!state.whole && matches!(state.log, Log::Growing(_)), "it is no longer kept whole");
+        assert_eq!(state.reach(), 5 + (4 << 20));
+        assert!(state.bytes().ends_with(b"yy"));
     }
 
     #[test]

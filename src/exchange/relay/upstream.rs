@@ -2,6 +2,8 @@
 //! a client; `poll_flow` from there into the flight's log, event by event where it is a stream we understand. Knows at the
 //! end whether the answer is complete and whether it may be kept.
 
+mod large;
+
 use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
 

@@ -25,8 +25,8 @@ const READ_BYTES: usize = 16 << 10;
 pub struct Stream {
     stage: Stage,
     chunk: Chunk,
-    /// Held so that dropping the stream also cancels the request body.
-    _upload: SendStream<Bytes>,
+    /// The request's body; dropping the stream also cancels it.
+    upload: SendStream<Bytes>,
     heard: Heard,
     watch: Watch,
     state: Rc<State>,
@@ -51,11 +51,35 @@ impl Stream {
         Stream {
             stage: Stage::Head(response),
             chunk: Chunk { bytes: Bytes::new(), of: Section::Head },
-            _upload: upload,
+            upload,
             heard: Heard::Nothing,
             watch: Watch::detached(),
             state,
         }
+    }
+
+    /// Sends more of the request's body as the peer's windows allow, and its end with the last. Errors: the peer takes no more,
+    /// or a deadline or an alarm of the watch has ended the stream.
+    pub async fn send_rest(&mut self, mut bytes: Bytes, is_last: bool) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.upload.reserve_capacity(bytes.len());
+            let room = poll_fn(|context| {
+                if self.watch.poll_down(context.waker()).is_some() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                self.upload.poll_capacity(context).map(|room| match room {
+                    Some(Ok(room)) => Ok(room),
+                    Some(Err(_)) | None => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
+                })
+            });
+            let room = room.await?.min(bytes.len());
+            let part = bytes.split_to(room);
+            self.upload.send_data(part, false).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        }
+        if is_last {
+            self.upload.send_data(Bytes::new(), true).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        }
+        Ok(())
     }
 
     /// Its deadlines and alarms end `read` as for a socket; the interrupt remains for the caller to take.

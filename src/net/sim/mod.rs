@@ -21,7 +21,7 @@ pub use self::{
     },
     world::{
         Ended, Place, TaskId, World, between, give_memory_back, here, is_running, kill, now_us, random_u64,
-        set_reachability, sleep_ms, spawn_at, spawn_raw, unix_ms, unix_us, waited_us,
+        set_reachability, sleep_ms, sleep_us, spawn_at, spawn_raw, unix_ms, unix_us, waited_us,
     },
 };
 

@@ -242,6 +242,11 @@ pub fn here() -> Place {
 
 /// Sleeps in virtual time.
 pub async fn sleep_ms(ms: u64) {
+    sleep_us(ms.saturating_mul(1000)).await;
+}
+
+/// The same in microseconds.
+pub async fn sleep_us(us: u64) {
     struct Alarm {
         at_us: u64,
         set: Option<(u64, u64)>,
@@ -253,7 +258,7 @@ pub async fn sleep_ms(ms: u64) {
             }
         }
     }
-    let mut alarm = Alarm { at_us: now_us().saturating_add(ms.saturating_mul(1000)), set: None };
+    let mut alarm = Alarm { at_us: now_us().saturating_add(us), set: None };
     poll_fn(|context| {
         let world = world();
         if let Some(set) = alarm.set.take() {

@@ -3,7 +3,7 @@
 //! never map different values to the same bytes: every part is tagged, and length-prefixed or terminated.
 
 use super::scan::FEW_OPEN;
-use super::text::{append_unescaped, same_text};
+use super::text::{append_unescaped, escape_end, same_text};
 use super::{Kind, Node, Tape};
 use crate::wire::Span;
 use smallvec::SmallVec;
@@ -81,6 +81,176 @@ pub fn canonical_by_strings(
             index = child + 1;
             break;
         }
+    }
+}
+
+/// The canonical form of a large tape in slices: [`canonical`] in pieces.
+#[derive(Debug, Default)]
+pub struct CanonicalSlices {
+    /// As in [`canonical_by_strings`].
+    open: SmallVec<[(u32, u32); FEW_OPEN]>,
+    index: u32,
+    rest: Rest,
+}
+
+/// What is left of the value at hand.
+#[derive(Clone, Copy, Debug, Default)]
+enum Rest {
+    #[default]
+    Nothing,
+    Plain(Span),
+    /// Text with escapes, first its length: of what stands before `at`, that is `length`.
+    Measured {
+        inside: Span,
+        at: u32,
+        length: u32,
+    },
+    Escaped {
+        inside: Span,
+        at: u32,
+    },
+    /// Of an array of numbers.
+    Numbers(Span),
+}
+
+impl CanonicalSlices {
+    /// Appends the next piece to `out`, of about `most` bytes. True: it was the last. The same arguments each time, and not after
+    /// its end.
+    pub fn step(&mut self, input: &[u8], tape: &Tape, skip: &[&str], most: usize, out: &mut Vec<u8>) -> bool {
+        let until = out.len() + most;
+        loop {
+            if !self.rest(input, until, out) {
+                return false;
+            }
+            if self.index == u32::MAX {
+                if !self.behind_value(input, tape, skip, out) {
+                    return true;
+                }
+                continue;
+            }
+            if out.len() >= until {
+                return false;
+            }
+            let node = tape.nodes[self.index as usize];
+            match node.kind() {
+                Kind::Null => out.push(b'n'),
+                Kind::Bool => out.push(if node.flag() { b't' } else { b'f' }),
+                Kind::String => self.string(&node, out),
+                Kind::Number => append_number(input.get(node.start as usize..node.end as usize).unwrap_or(&[]), out),
+                Kind::Object => {
+                    out.push(b'{');
+                    self.open.push((self.index, node.first_name()));
+                }
+                Kind::Array if node.flag() => {
+                    out.push(b'[');
+                    self.rest = Rest::Numbers(Span { start: node.start + 1, end: node.end - 1 });
+                }
+                Kind::Array => {
+                    out.push(b'[');
+                    self.open.push((self.index, self.index + 1));
+                }
+            }
+            self.index = u32::MAX;
+        }
+    }
+
+    /// Finds the value that comes next. False: there is none.
+    fn behind_value(&mut self, input: &[u8], tape: &Tape, skip: &[&str], out: &mut Vec<u8>) -> bool {
+        loop {
+            let is_root = self.open.len() == 1;
+            let Some((container, at)) = self.open.last_mut() else { return false };
+            let (node, child) = (tape.nodes[*container as usize], *at);
+            if node.kind() == Kind::Array {
+                if child < node.next {
+                    *at = tape.nodes[child as usize].next;
+                    self.index = child;
+                    return true;
+                }
+                out.push(b']');
+                self.open.pop();
+                continue;
+            }
+            if child == 0 {
+                out.push(b'}');
+                self.open.pop();
+                continue;
+            }
+            let name = tape.nodes[child as usize];
+            *at = name.next;
+            if is_root && is_any(input, &name, skip) {
+                continue;
+            }
+            self.index = child + 1;
+            self.string(&name, out);
+            return true;
+        }
+    }
+
+    fn string(&mut self, node: &Node, out: &mut Vec<u8>) {
+        let inside = Span { start: node.start + 1, end: node.end - 1 };
+        if node.flag() {
+            self.rest = Rest::Measured { inside, at: inside.start, length: 0 };
+        } else {
+            out.extend_from_slice(&tagged(inside.len()));
+            self.rest = Rest::Plain(inside);
+        }
+    }
+
+    /// Goes on with what is left of a value. True: nothing is left.
+    fn rest(&mut self, input: &[u8], until: usize, out: &mut Vec<u8>) -> bool {
+        // At least a byte, so that each step comes further.
+        let room = until.saturating_sub(out.len()).max(1);
+        let end_of = |at: u32, inside: Span| ((at as usize).saturating_add(room)).min(inside.end as usize);
+        match self.rest {
+            Rest::Nothing => return true,
+            Rest::Plain(text) => {
+                let end = end_of(text.start, text);
+                out.extend_from_slice(Span::new(text.start as usize, end).of(input));
+                self.rest = Rest::Plain(Span::new(end, text.end as usize));
+                if end < text.end as usize {
+                    return false;
+                }
+            }
+            Rest::Measured { inside, at, length } => {
+                let end = escape_end(input, at as usize, end_of(at, inside), inside.end as usize);
+                let before = out.len();
+                append_unescaped(Span::new(at as usize, end).of(input), out);
+                let length = length + (out.len() - before) as u32;
+                out.truncate(before);
+                if end < inside.end as usize {
+                    self.rest = Rest::Measured { inside, at: end as u32, length };
+                    return false;
+                }
+                out.extend_from_slice(&tagged(length as usize));
+                self.rest = Rest::Escaped { inside, at: inside.start };
+                return self.rest(input, until, out);
+            }
+            Rest::Escaped { inside, at } => {
+                let end = escape_end(input, at as usize, end_of(at, inside), inside.end as usize);
+                append_unescaped(Span::new(at as usize, end).of(input), out);
+                if end < inside.end as usize {
+                    self.rest = Rest::Escaped { inside, at: end as u32 };
+                    return false;
+                }
+            }
+            Rest::Numbers(mut numbers) => {
+                while out.len() < until {
+                    let rest = numbers.of(input);
+                    let length = memchr::memchr(b',', rest).unwrap_or(rest.len());
+                    append_number(rest[..length].trim_ascii(), out);
+                    if length == rest.len() {
+                        out.push(b']');
+                        self.rest = Rest::Nothing;
+                        return true;
+                    }
+                    numbers.start += length as u32 + 1;
+                }
+                self.rest = Rest::Numbers(numbers);
+                return false;
+            }
+        }
+        self.rest = Rest::Nothing;
+        true
     }
 }
 

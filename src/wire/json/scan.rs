@@ -1,12 +1,17 @@
 //! The single pass over the input. Iterative: open containers are on a stack of at most `JSON_DEPTH` entries. It must
 //! never be quadratic: names of large objects are sorted in parts, strings are skipped in blocks.
 
+mod slices;
+
 use super::text::{append_text, eight_bytes, leading_bytes, order_of};
 use super::{FIRST_SHIFT, FLAG, JsonFault, JsonFaultKind, Kind, NOTHING, Node, Tape};
 use crate::limits::{JSON_DEPTH, JSON_NODES};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 use wide::u8x16;
+
+use slices::Pause;
+pub use slices::Slices;
 
 // The index of the first name shares a word with the kind.
 const _: () = assert!(JSON_NODES < 1 << (32 - FIRST_SHIFT));
@@ -25,7 +30,7 @@ pub(super) const FEW_OPEN: usize = 32;
 const FEW_NAMES: usize = 16;
 
 /// Whether member names are sorted, which also finds duplicates.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
     Checked,
     Unchecked,
@@ -34,12 +39,30 @@ pub(super) enum Names {
 /// Parses `input`; values inside more than `levels` containers are checked, but get no node.
 pub(super) fn scan(input: &[u8], tape: &mut Tape, names: Names, levels: usize) -> Result<(), JsonFault> {
     tape.nodes.clear();
-    let result = Scan { input, at: 0, tape, names, levels, depth: 0 }.run();
+    let (mut open, mut pause) = (Open::new(), Pause::Never);
+    let mut scan = Scan { input, at: 0, tape, names, levels, depth: 0, until: usize::MAX, pause: &mut pause };
+    let result = scan.check_text().and_then(|()| scan.run::<false>(&mut open));
+    forget_faulty(tape, result)
+}
+
+fn forget_faulty(tape: &mut Tape, result: Result<(), JsonFault>) -> Result<(), JsonFault> {
     if result.is_err() {
         tape.nodes.clear();
         tape.nodes.push(NOTHING);
     }
     result
+}
+
+/// Per open container: its node, and whether it is an object.
+type Open = SmallVec<[(u32, Kind); FEW_OPEN]>;
+
+/// What the elements of an array are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Numbers {
+    All,
+    NotAll,
+    /// The slice ends among them.
+    Paused,
 }
 
 struct Scan<'a> {
@@ -50,10 +73,13 @@ struct Scan<'a> {
     levels: usize,
     /// Number of open containers.
     depth: usize,
+    /// In slices: where this one ends, and what it ended in.
+    until: usize,
+    pause: &'a mut Pause,
 }
 
 impl Scan<'_> {
-    fn run(&mut self) -> Result<(), JsonFault> {
+    fn check_text(&self) -> Result<(), JsonFault> {
         if self.input.len() >= u32::MAX as usize {
             return Err(JsonFault { offset: 0, kind: JsonFaultKind::TooLong });
         }
@@ -62,40 +88,67 @@ impl Scan<'_> {
             let offset = simdutf8::compat::from_utf8(self.input).err().map_or(0, |error| error.valid_up_to());
             return Err(JsonFault { offset, kind: JsonFaultKind::NotUtf8 });
         }
-        // Per open container: its node, and whether it is an object.
-        let mut open: SmallVec<[(u32, Kind); FEW_OPEN]> = SmallVec::new();
+        Ok(())
+    }
+
+    /// With `SLICED` until about `until`, and `pause` says where that is; else to the end.
+    fn run<const SLICED: bool>(&mut self, open: &mut Open) -> Result<(), JsonFault> {
+        let mut behind_value = false;
+        if SLICED {
+            match self.go_on(open)? {
+                Some(ended) => behind_value = ended,
+                None => return Ok(()),
+            }
+        }
         'value: loop {
-            self.skip_space();
-            let start = self.at;
-            match self.input.get(self.at).copied() {
-                Some(b'"') => self.string()?,
-                Some(bracket @ (b'{' | b'[')) => {
-                    let (tag, kind, end) =
-                        if bracket == b'{' { (OBJECT, Kind::Object, b'}') } else { (ARRAY, Kind::Array, b']') };
-                    if self.depth >= JSON_DEPTH {
-                        return Err(JsonFault { offset: start, kind: JsonFaultKind::TooDeep });
-                    }
-                    let container = self.tape.nodes.len() as u32;
-                    self.at += 1;
-                    self.push(start, tag)?;
-                    self.skip_space();
-                    if self.input.get(self.at) == Some(&end) || kind == Kind::Array && self.numbers(container)? {
-                        self.at += 1;
-                        self.close(container)?;
-                    } else {
-                        open.push((container, kind));
-                        self.depth += 1;
-                        if kind == Kind::Object {
-                            self.name()?;
-                        }
-                        continue 'value;
-                    }
+            if !(SLICED && std::mem::take(&mut behind_value)) {
+                if SLICED && self.at >= self.until {
+                    *self.pause = Pause::Value;
+                    return Ok(());
                 }
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                Some(b't') => self.word(b"true", BOOL | FLAG)?,
-                Some(b'f') => self.word(b"false", BOOL)?,
-                Some(b'n') => self.word(b"null", NULL)?,
-                _ => return Err(self.unexpected()),
+                self.skip_space();
+                let start = self.at;
+                match self.input.get(self.at).copied() {
+                    Some(b'"') => {
+                        if !self.string::<SLICED>(false)? {
+                            return Ok(());
+                        }
+                    }
+                    Some(bracket @ (b'{' | b'[')) => {
+                        let (tag, kind, end) =
+                            if bracket == b'{' { (OBJECT, Kind::Object, b'}') } else { (ARRAY, Kind::Array, b']') };
+                        if self.depth >= JSON_DEPTH {
+                            return Err(JsonFault { offset: start, kind: JsonFaultKind::TooDeep });
+                        }
+                        let container = self.tape.nodes.len() as u32;
+                        self.at += 1;
+                        self.push(start, tag)?;
+                        self.skip_space();
+                        let mut numbers = Numbers::NotAll;
+                        if kind == Kind::Array {
+                            numbers = self.numbers::<SLICED>(container, self.at, None)?;
+                        }
+                        if SLICED && numbers == Numbers::Paused {
+                            return Ok(());
+                        }
+                        if self.input.get(self.at) == Some(&end) || numbers == Numbers::All {
+                            self.at += 1;
+                            self.close(container)?;
+                        } else {
+                            open.push((container, kind));
+                            self.depth += 1;
+                            if kind == Kind::Object && !self.name::<SLICED>()? {
+                                return Ok(());
+                            }
+                            continue 'value;
+                        }
+                    }
+                    Some(b'-' | b'0'..=b'9') => self.number()?,
+                    Some(b't') => self.word(b"true", BOOL | FLAG)?,
+                    Some(b'f') => self.word(b"false", BOOL)?,
+                    Some(b'n') => self.word(b"null", NULL)?,
+                    _ => return Err(self.unexpected()),
+                }
             }
             // A value has ended: what follows belongs to the enclosing container.
             loop {
@@ -103,6 +156,9 @@ impl Scan<'_> {
                 if self.depth == 0 {
                     if self.at < self.input.len() {
                         return Err(self.fault(JsonFaultKind::TrailingBytes));
+                    }
+                    if SLICED {
+                        *self.pause = Pause::Over;
                     }
                     return Ok(());
                 }
@@ -112,7 +168,9 @@ impl Scan<'_> {
                         self.at += 1;
                         if kind == Kind::Object {
                             self.skip_space();
-                            self.name()?;
+                            if !self.name::<SLICED>()? {
+                                return Ok(());
+                            }
                         }
                         continue 'value;
                     }
@@ -168,12 +226,19 @@ impl Scan<'_> {
         Err(self.unexpected())
     }
 
-    /// A member's name and its colon, without the value.
-    fn name(&mut self) -> Result<(), JsonFault> {
+    /// A member's name and its colon, without the value. False: the slice ends in it.
+    fn name<const SLICED: bool>(&mut self) -> Result<bool, JsonFault> {
         if self.input.get(self.at) != Some(&b'"') {
             return Err(self.unexpected());
         }
-        self.string()?;
+        if !self.string::<SLICED>(true)? {
+            return Ok(false);
+        }
+        self.colon()?;
+        Ok(true)
+    }
+
+    fn colon(&mut self) -> Result<(), JsonFault> {
         self.skip_space();
         if self.input.get(self.at) != Some(&b':') {
             return Err(self.unexpected());
@@ -182,32 +247,42 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// RFC 8259 7. The input is valid UTF-8, so only quotes, escapes and control characters stop the skip.
-    fn string(&mut self) -> Result<(), JsonFault> {
+    /// RFC 8259 7. The input is valid UTF-8, so only quotes, escapes and control characters stop the skip. False: the slice ends
+    /// in it.
+    fn string<const SLICED: bool>(&mut self, is_name: bool) -> Result<bool, JsonFault> {
         let start = self.at;
         // Nearly every name and many values end in this block.
         if let Some(block) = self.input.get(start + 1..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
             let length = special_in(*block);
             if block.get(length) == Some(&b'"') {
                 self.at = start + length + 2;
-                return self.push(start, STRING);
+                self.push(start, STRING)?;
+                return Ok(true);
             }
         }
-        match string_end(self.input, start + 1) {
-            Ok((end, has_escapes)) => {
-                self.at = end + 1;
-                self.push(start, if has_escapes { STRING | FLAG } else { STRING })
-            }
-            Err(fault) => Err(fault),
+        if SLICED {
+            self.at += 1;
+            return self.long_string(start, false, is_name);
         }
+        let (end, has_escapes) = string_end(self.input, start + 1)?;
+        self.at = end + 1;
+        self.push(start, if has_escapes { STRING | FLAG } else { STRING })?;
+        Ok(true)
     }
 
-    /// If the elements of the array `container` are all numbers, skips them up to its bracket and gives only the first
-    /// a node: a list of a million tokens would fill the tape. Otherwise returns false and skips nothing.
-    fn numbers(&mut self, container: u32) -> Result<bool, JsonFault> {
-        let start = self.at;
-        let mut first_end = None;
+    /// If the elements of the array `container`, whose first begins at `start`, are all numbers, skips them up to its bracket and
+    /// gives only the first a node: a list of a million tokens would fill the tape. Otherwise skips nothing.
+    fn numbers<const SLICED: bool>(
+        &mut self,
+        container: u32,
+        start: usize,
+        mut first_end: Option<usize>,
+    ) -> Result<Numbers, JsonFault> {
         while let Some(b'-' | b'0'..=b'9') = self.input.get(self.at) {
+            if SLICED && self.at >= self.until {
+                *self.pause = Pause::Numbers { container, start, first_end };
+                return Ok(Numbers::Paused);
+            }
             if self.pass_number().is_err() {
                 break;
             }
@@ -225,7 +300,7 @@ impl Scan<'_> {
                     if self.depth < self.levels {
                         self.tape.nodes[container as usize].tag |= FLAG;
                     }
-                    return Ok(true);
+                    return Ok(Numbers::All);
                 }
                 _ => break,
             }
@@ -233,7 +308,7 @@ impl Scan<'_> {
         }
         // Parsing them one by one reports the fault, if there is one.
         self.at = start;
-        Ok(false)
+        Ok(Numbers::NotAll)
     }
 
     fn number(&mut self) -> Result<(), JsonFault> {
@@ -421,19 +496,30 @@ fn chain_as_written(nodes: &mut [Node], object: u32, end: u32) {
 }
 
 /// The offset of the closing quote of the string whose inside begins at `at`, and whether it has escapes.
-fn string_end(input: &[u8], mut at: usize) -> Result<(usize, bool), JsonFault> {
+fn string_end(input: &[u8], at: usize) -> Result<(usize, bool), JsonFault> {
     let mut has_escapes = false;
+    let mut end = at;
+    pass_string(input, &mut end, input.len(), &mut has_escapes)?;
+    Ok((end, has_escapes))
+}
+
+/// The same, of an inside that goes on at `at`, which becomes the offset. False: it goes on behind `until`, at `at`.
+fn pass_string(input: &[u8], at: &mut usize, until: usize, has_escapes: &mut bool) -> Result<bool, JsonFault> {
     loop {
-        at = plain_end(input, at);
-        let fault = |kind| Err(JsonFault { offset: at, kind });
-        match input.get(at).copied() {
-            Some(b'"') => return Ok((at, has_escapes)),
+        *at = plain_end(&input[..until], *at);
+        let here = *at;
+        let fault = |kind| Err(JsonFault { offset: here, kind });
+        if here >= until && until < input.len() {
+            return Ok(false);
+        }
+        match input.get(here).copied() {
+            Some(b'"') => return Ok(true),
             Some(b'\\') => {
-                has_escapes = true;
-                at += match input.get(at + 1).copied() {
+                *has_escapes = true;
+                *at += match input.get(here + 1).copied() {
                     Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
                     Some(b'u') => {
-                        let digits = input.get(at + 2..at + 6);
+                        let digits = input.get(here + 2..here + 6);
                         if digits.is_none_or(|digits| !digits.iter().all(u8::is_ascii_hexdigit)) {
                             return fault(JsonFaultKind::BadEscape);
                         }

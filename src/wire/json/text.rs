@@ -63,6 +63,20 @@ pub fn append_unescaped(inside: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&inside[at..]);
 }
 
+/// The first offset from `until` on, up to `end`, at which the inside of a string that goes on at `at` can be cut: between two
+/// escapes, or within plain text.
+pub(super) fn escape_end(input: &[u8], at: usize, until: usize, end: usize) -> usize {
+    let inside = input.get(..end).unwrap_or(input);
+    let mut at = at;
+    while at < until {
+        match memchr::memchr(b'\\', &inside[at..until]) {
+            Some(run) => at += run + escape_at(inside, at + run).1,
+            None => return until,
+        }
+    }
+    at.min(inside.len())
+}
+
 /// The text of a string given without its quotes, byte by byte, without a buffer.
 pub fn unescaped(inside: &[u8]) -> impl Iterator<Item = u8> {
     Decoded::new(inside)

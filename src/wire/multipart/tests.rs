@@ -4,8 +4,44 @@ use super::*;
 use proptest::prelude::*;
 
 fn found(body: &str) -> Result<Option<&str>, FormFault> {
-    let span = field(body.as_bytes(), b"b", "model")?;
-    Ok(span.map(|span| std::str::from_utf8(span.of(body.as_bytes())).unwrap()))
+    let span = field(body.as_bytes(), b"b", "model");
+    let found = span.map(|span| span.map(|span| std::str::from_utf8(span.of(body.as_bytes())).unwrap()));
+    for most in [1, 2, 3, 7, 64, body.len().max(1)] {
+        let by_pieces = found_in_pieces(body, most);
+        // Of two faults it may see the other one first.
+        assert_eq!(by_pieces.ok(), found.ok(), "{body:?} by {most}: {by_pieces:?}");
+    }
+    found
+}
+
+#[test]
+fn a_field_that_comes_late_or_again_is_refused() {
+    let head = form(&[MODEL, FILE]).replace("--b--\r\n", "");
+    let mut again = FormReader::new(b"b", "model");
+    again.feed(head.as_bytes()).unwrap();
+    assert_eq!(again.found().map(|(start, end)| &head[start as usize..end as usize]), Some("whisper-1"));
+    again.close_search().unwrap();
+    again.feed(FILE.1.repeat(10_000).as_bytes()).unwrap();
+    assert!(again.window.len() < 100, "{} bytes are kept of a file", again.window.len());
+    assert_eq!(again.feed(form(&[MODEL]).as_bytes()), Ok(()), "its first boundary does not begin a line");
+    let mut again = FormReader::new(b"b", "model");
+    again.feed(head.as_bytes()).unwrap();
+    again.close_search().unwrap();
+    assert_eq!(again.feed(form(&[MODEL]).as_bytes()), Err(FormFault::Twice));
+    let mut late = FormReader::new(b"b", "model");
+    late.feed(form(&[FILE]).replace("--b--\r\n", "").as_bytes()).unwrap();
+    late.close_search().unwrap();
+    assert_eq!(late.feed(form(&[MODEL]).as_bytes()), Err(FormFault::Late));
+}
+
+/// The same by pieces of so many bytes.
+fn found_in_pieces(body: &str, most: usize) -> Result<Option<&str>, FormFault> {
+    let mut form = FormReader::new(b"b", "model");
+    for piece in body.as_bytes().chunks(most) {
+        form.feed(piece)?;
+    }
+    form.finish()?;
+    Ok(form.found().map(|(start, end)| &body[start as usize..end as usize]))
 }
 
 /// A form of `parts`, each with its head and content.

@@ -4,7 +4,9 @@
 use libfuzzer_sys::fuzz_target;
 use ringway::dialect::facts::Endpoint;
 use ringway::dialect::{self, Dialect};
-use ringway::wire::json::{JsonFaultKind, Kind, Tape, Value, canonical, parse, parse_unchecked_names};
+use ringway::wire::json::{
+    CanonicalSlices, JsonFaultKind, Kind, Slices, Tape, Value, canonical, parse, parse_unchecked_names,
+};
 
 /// Reads everything a value offers; gives the number of values inside it.
 fn walk(value: Value<'_>, input: &[u8], scratch: &mut Vec<u8>) -> usize {
@@ -85,7 +87,35 @@ fn compare_requests(input: &[u8]) {
     }
 }
 
+/// In slices it is what it is in one piece.
+fn compare_slices(input: &[u8]) {
+    let most = 1 + input.first().map_or(0, |byte| usize::from(byte % 32));
+    let (mut whole, mut tape, mut slices) = (Tape::new(), Tape::new(), Slices::new());
+    let sliced = loop {
+        match slices.step(input, &mut tape, most) {
+            Ok(false) => {}
+            Ok(true) => break Ok(()),
+            Err(fault) => break Err(fault),
+        }
+    };
+    assert_eq!(sliced, parse(input, &mut whole));
+    if sliced.is_ok() {
+        let (mut form, mut pieces, mut by_pieces) = (Vec::new(), Vec::new(), CanonicalSlices::default());
+        canonical(input, &whole, &[], &mut form);
+        loop {
+            let mut piece = Vec::new();
+            let is_last = by_pieces.step(input, &tape, &[], most, &mut piece);
+            pieces.append(&mut piece);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(form, pieces);
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
+    compare_slices(input);
     compare_shapes(input);
     compare_answers(input);
     compare_requests(input);

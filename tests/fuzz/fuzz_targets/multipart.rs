@@ -2,11 +2,23 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringway::wire::multipart::{boundary, field};
+use ringway::wire::multipart::{FormFault, FormReader, boundary, field};
 
 const HEAD: &[u8] = b"--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n";
 
+/// By pieces of so many bytes.
+fn read(input: &[u8], most: usize) -> Result<Option<(u64, u64)>, FormFault> {
+    let mut form = FormReader::new(b"b", "model");
+    input.chunks(most).try_for_each(|piece| form.feed(piece))?;
+    form.finish()?;
+    Ok(form.found())
+}
+
 fuzz_target!(|input: &[u8]| {
+    let whole = field(input, b"b", "model").ok().map(|found| found.map(|span| (span.start.into(), span.end.into())));
+    for most in [1, 3, 1000] {
+        assert_eq!(read(input, most).ok(), whole);
+    }
     let _ = boundary(input);
     let _ = boundary(&[b"multipart/form-data;", input].concat());
     if let Ok(Some(found)) = field(input, b"b", "model") {

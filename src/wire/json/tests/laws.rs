@@ -28,6 +28,56 @@ fn spelling_does_not_matter_to_the_canonical_form() {
     });
 }
 
+/// Parsed in slices of `most` bytes, and its canonical form in such pieces.
+fn canon_in_slices(input: &[u8], most: usize) -> Result<Vec<u8>, JsonFault> {
+    let (mut tape, mut slices) = (Tape::new(), Slices::new());
+    while !slices.step(input, &mut tape, most)? {}
+    let (mut out, mut piece, mut pieces) = (Vec::new(), Vec::new(), CanonicalSlices::default());
+    loop {
+        piece.clear();
+        let is_last = pieces.step(input, &tape, &[], most, &mut piece);
+        // What is not cut: a tag, a number, a character, closing brackets.
+        assert!(piece.len() <= most + 64, "{} bytes in a slice of {most}", piece.len());
+        out.extend_from_slice(&piece);
+        if is_last {
+            return Ok(out);
+        }
+    }
+}
+
+#[test]
+fn slices_of_any_size_read_and_write_the_same() {
+    law(500, (json(), any::<u64>(), 1..60usize), |(value, seed, most)| {
+        let mut input = spelled(&value, seed);
+        prop_assert_eq!(canon_in_slices(&input, most), canon(&input), "{:?} by {}", input.escape_ascii(), most);
+        let at = seed as usize % input.len();
+        input[at] = (seed >> 32) as u8;
+        prop_assert_eq!(canon_in_slices(&input, most), canon(&input), "{:?} by {}", input.escape_ascii(), most);
+        input.truncate(at);
+        prop_assert_eq!(canon_in_slices(&input, most), canon(&input), "{:?} by {}", input.escape_ascii(), most);
+        Ok(())
+    });
+}
+
+#[test]
+fn long_strings_and_lists_are_cut_into_slices() {
+    let text = r#"a\u00e9\ud83d\ude00"é\n"#.replace('"', "\\\"").repeat(2_000);
+    let plain = "x".repeat(50_000);
+    let numbers = "1, -2.50e3,".repeat(5_000);
+    for input in [
+        format!(r#"{{"a":"{plain}","b":"{text}","c":[{numbers}0]}}"#),
+        format!(r#"{{"{text}":[{numbers}"{plain}"]}}"#),
+        format!(r#"["{text}",[{numbers}[]]]"#),
+    ] {
+        let (mut tape, mut slices, mut steps) = (Tape::new(), Slices::new(), 0);
+        while !slices.step(input.as_bytes(), &mut tape, 1_000).unwrap() {
+            steps += 1;
+        }
+        assert!(steps >= 2 * (input.len() / 1_000) - 20, "{steps} slices for {} bytes", input.len());
+        assert_eq!(canon_in_slices(input.as_bytes(), 1_000), canon(input.as_bytes()));
+    }
+}
+
 #[test]
 fn the_tape_reads_back_what_was_written() {
     law(300, (json(), any::<u64>()), |(value, seed)| {
