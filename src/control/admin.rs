@@ -228,9 +228,9 @@ impl Admin {
         self.purged.notify_one();
     }
 
-    /// What Redis says of purges, as far as it is known; none without Redis.
-    pub fn purges_seen(&self) -> Option<Vec<(String, u64)>> {
-        self.nodes.get().map(|nodes| nodes.seen())
+    /// What Redis says of purges, as far as it is known, and what it is still to be told; none without Redis.
+    pub fn purges_told(&self) -> Option<(Vec<(String, u64)>, Vec<String>)> {
+        self.nodes.get().map(|nodes| (nodes.seen(), nodes.untold()))
     }
 
     /// Waits until something was purged: the cores can give memory back, and it is to be written down.

@@ -81,10 +81,13 @@ impl Nodes {
         }
     }
 
-    /// Tells Redis that `scope` was purged here, and with it the other nodes. Errors: why it could not be told yet; it is tried
-    /// again.
-    pub async fn tell(&self, scope: String) -> Result<(), String> {
+    /// Redis is to be told that `scope` was purged here.
+    pub fn owe(&self, scope: String) {
         self.pending.borrow_mut().push(scope);
+    }
+
+    /// Tells Redis what was purged here, and with it the other nodes. Errors: why it could not be told yet; it is tried again.
+    pub async fn tell(&self) -> Result<(), String> {
         self.catch_up().await
     }
 
@@ -191,14 +194,25 @@ impl Nodes {
         is_new
     }
 
+    /// Scopes that were purged here and of which Redis does not know yet.
+    pub fn untold(&self) -> Vec<String> {
+        self.pending.borrow().clone()
+    }
+
     /// The last purges that are known of, by Redis' own numbers.
     pub fn seen(&self) -> Vec<(String, u64)> {
         self.seen.borrow().iter().map(|(scope, number)| (scope.clone(), *number)).collect()
     }
 
-    /// These purges were heard of by an earlier process, whose answers come back without what they concern.
-    pub fn recall(&self, seen: &[(String, u64)]) {
+    /// These purges were heard of by an earlier process, whose answers come back without what they concern; and these it could not
+    /// tell Redis of. Nothing of Redis serves before it knows of all of them.
+    pub fn recall(&self, seen: &[(String, u64)], untold: &[String]) {
         self.seen.borrow_mut().extend(seen.iter().cloned());
+        self.pending.borrow_mut().extend(untold.iter().cloned());
+        if !(seen.is_empty() && untold.is_empty()) {
+            self.is_unsure.set(true);
+            (self.hooks.behind)();
+        }
     }
 
     fn learn(&self, scope: &str, number: u64) {

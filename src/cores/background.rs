@@ -228,7 +228,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                     admin.purged().await;
                     notices.tell(data_cores, &Notice::Purged);
                     if let Some(keeping) = &keeping {
-                        let (number, table) = keeping.purged(admin.purges_seen());
+                        let (number, table) = keeping.purged(admin.purges_told());
                         notices.tell_one(data_cores, &Notice::SavePurges { number, table });
                     }
                 }
@@ -251,7 +251,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 }
             }
         });
-        let seen = keeping.as_ref().map_or(&[][..], |keeping| keeping.seen());
+        let told = keeping.as_ref().map_or((&[][..], &[][..]), |keeping| keeping.told());
         let limits = latest.borrow().snapshot.limits;
         if let Some(second) = redis {
             match second::server(&second.settings) {
@@ -260,7 +260,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                     if limits.nodes == LimitNodes::Shared {
                         node.shared = Some(share_limits(&second, server.clone(), limits.nodes_min, (&notices, data_cores), &panics));
                     }
-                    let nodes = second::nodes(server.clone(), purges, &admin, seen);
+                    let nodes = second::nodes(server.clone(), purges, &admin, told);
                     let (telling, listening) = (nodes.clone(), nodes.clone());
                     permanent("telling of purges", &panics, move || {
                         let nodes = telling.clone();

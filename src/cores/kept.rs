@@ -22,16 +22,17 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    /// Everything that was purged by now, with its number. `seen` is what Redis says of it; none if it does not.
-    pub fn purged(&self, seen: Option<Vec<(String, u64)>>) -> (u64, Arc<[u8]>) {
+    /// Everything that was purged by now, with its number. `told` is what Redis says of it, and what it is still to be told; none
+    /// without Redis.
+    pub fn purged(&self, told: Option<(Vec<(String, u64)>, Vec<String>)>) -> (u64, Arc<[u8]>) {
         let (latest, scopes) = self.purges.all_purges();
-        let seen = seen.unwrap_or_else(|| self.table.seen.clone());
-        (latest, Table { id: self.table.id, latest, scopes, seen }.encode().into())
+        let (seen, untold) = told.unwrap_or_else(|| (self.table.seen.clone(), self.table.untold.clone()));
+        (latest, Table { id: self.table.id, latest, scopes, seen, untold }.encode().into())
     }
 
-    /// What Redis had said of purges when the process before ended.
-    pub fn seen(&self) -> &[(String, u64)] {
-        &self.table.seen
+    /// What Redis had said of purges when the process before ended, and what it had not been told.
+    pub fn told(&self) -> (&[(String, u64)], &[String]) {
+        (&self.table.seen, &self.table.untold)
     }
 }
 

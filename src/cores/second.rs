@@ -82,19 +82,29 @@ pub fn limits(server: Server, settings: &Settings, nodes_min: u16, hooks: shared
     Rc::new(SharedLimits::new(server, hooks, nodes_min, settings.timeout_ms))
 }
 
-/// The nodes that share a Redis with this one; `seen` are the purges that an earlier process had heard of.
-pub fn nodes(server: Server, purges: Arc<Purges>, admin: &Rc<Admin>, seen: &[(String, u64)]) -> Rc<Nodes> {
-    let (behind, caught_up, purged) = (purges.clone(), purges.clone(), Rc::downgrade(admin));
+/// The nodes that share a Redis with this one; `seen` are the purges that an earlier process had heard of, `untold` those that Redis
+/// has not heard of.
+pub fn nodes(
+    server: Server,
+    purges: Arc<Purges>,
+    admin: &Rc<Admin>,
+    (seen, untold): (&[(String, u64)], &[String]),
+) -> Rc<Nodes> {
+    let (behind, caught_up) = (purges.clone(), purges.clone());
+    let (purged, told) = (Rc::downgrade(admin), Rc::downgrade(admin));
     let hooks = Hooks {
         purge: Box::new(move |name| {
             purges.purge_named(name);
             purged.upgrade().into_iter().for_each(|admin| admin.purged_elsewhere());
         }),
         behind: Box::new(move || behind.behind()),
-        caught_up: Box::new(move || caught_up.caught_up()),
+        caught_up: Box::new(move || {
+            caught_up.caught_up();
+            told.upgrade().into_iter().for_each(|admin| admin.purged_elsewhere());
+        }),
     };
     let nodes = Rc::new(Nodes::new(server, hooks));
-    nodes.recall(seen);
+    nodes.recall(seen, untold);
     admin.reach(nodes.clone());
     nodes
 }

@@ -25,6 +25,8 @@ pub struct Table {
     pub scopes: Vec<(String, u64)>,
     /// The same by the numbers of Redis, as far as they are known.
     pub seen: Vec<(String, u64)>,
+    /// Scopes of whose purges Redis was not told.
+    pub untold: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -37,6 +39,8 @@ struct Stored {
     scopes: Vec<Scope>,
     #[prost(message, repeated, tag = "4")]
     seen: Vec<Scope>,
+    #[prost(string, repeated, tag = "5")]
+    untold: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -50,7 +54,7 @@ struct Scope {
 impl Table {
     /// One without purges, that no snapshot belongs to.
     fn new() -> Table {
-        Table { id: new_id(), latest: 0, scopes: Vec::new(), seen: Vec::new() }
+        Table { id: new_id(), latest: 0, scopes: Vec::new(), seen: Vec::new(), untold: Vec::new() }
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -58,7 +62,8 @@ impl Table {
             all.iter().map(|(name, number)| Scope { name: name.clone(), number: *number }).collect()
         };
         let (id, latest) = (self.id.to_vec(), self.latest);
-        let stored = Stored { id, latest, scopes: scopes(&self.scopes), seen: scopes(&self.seen) };
+        let (seen, untold) = (scopes(&self.seen), self.untold.clone());
+        let stored = Stored { id, latest, scopes: scopes(&self.scopes), seen, untold };
         let mut block = Block::new(KIND);
         block.push(&stored.encode_to_vec());
         block.finish(&new_id(), <[u8]>::to_vec)
@@ -78,9 +83,9 @@ impl Table {
 }
 
 fn table_of(record: &[u8]) -> Option<Table> {
-    let Stored { id, latest, scopes, seen } = Stored::decode(record).ok()?;
+    let Stored { id, latest, scopes, seen, untold } = Stored::decode(record).ok()?;
     let pairs = |all: Vec<Scope>| all.into_iter().map(|Scope { name, number }| (name, number)).collect();
-    Some(Table { id: id.try_into().ok()?, latest, scopes: pairs(scopes), seen: pairs(seen) })
+    Some(Table { id: id.try_into().ok()?, latest, scopes: pairs(scopes), seen: pairs(seen), untold })
 }
 
 /// For a file or a table: unlike all others, and not to be guessed by those whose answers are stored.
@@ -137,7 +142,7 @@ mod tests {
 
     fn table() -> Table {
         let scopes = (1..400).map(|number| (format!("k{number}"), number)).collect();
-        Table { id: [3; 16], latest: 9, scopes, seen: vec![("all".to_owned(), 1 << 50)] }
+        Table { id: [3; 16], latest: 9, scopes, seen: vec![("all".to_owned(), 1 << 50)], untold: vec!["m7".to_owned()] }
     }
 
     #[test]

@@ -84,8 +84,10 @@ pub fn settle(core: &Core, fingerprint: Fingerprint, number: u64, kept: Option<A
         None => Outcome::Drop,
     };
     let settled = core.cache.shard.borrow_mut().settle_for(request, fingerprint, number, outcome, core.now());
-    if let Settled::Stored { .. } = settled {
-        drop_older(core, &request);
+    match settled {
+        Settled::Stored { .. } => drop_older(core, &request),
+        Settled::TooLarge => drop_outdated(core, &request),
+        _ => {}
     }
 }
 
@@ -104,9 +106,16 @@ pub fn keep(core: &Core, request: Fingerprint, entry: Arc<Entry>) {
     }
     let (size_bytes, ttl_ms) = (entry.size_bytes(), entry.left_ms(core.now()));
     let inserted = core.cache.shard.borrow_mut().put(request, entry, size_bytes, core.now(), ttl_ms);
-    if let Inserted::Stored { .. } = inserted {
-        drop_older(core, &request);
+    match inserted {
+        Inserted::Stored { .. } => drop_older(core, &request),
+        Inserted::TooLarge => drop_outdated(core, &request),
     }
+}
+
+/// An answer has no room: what it was to replace is out of date all the same.
+fn drop_outdated(core: &Core, request: &Fingerprint) {
+    core.cache.shard.borrow_mut().remove(request);
+    drop_older(core, request);
 }
 
 /// An answer was stored in place of another: copies of that one elsewhere, and what it was converted to, are out of date.

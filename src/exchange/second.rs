@@ -42,6 +42,15 @@ pub struct Hooks {
 /// Who was asked for what, in the course of a look-up.
 type Asked = RefCell<Vec<(Rc<Node>, Rc<Answer>)>>;
 
+/// What a look-up brought.
+pub enum Looked {
+    Found(Entry),
+    /// There is nothing that could serve.
+    Nothing,
+    /// There may be something.
+    Unknown,
+}
+
 /// One core's part of the second level.
 pub struct SecondLevel {
     settings: Settings,
@@ -121,7 +130,12 @@ impl SecondLevel {
     }
 
     /// The answer to `request`, if there is one that may serve and it comes in time.
-    pub async fn look_up(&self, request: &Fingerprint, tags: Tags, most_bytes: u64) -> Option<Entry> {
+    pub async fn look_up(&self, request: &Fingerprint, tags: Tags, most_bytes: u64) -> Looked {
+        self.try_look_up(request, tags, most_bytes).await.unwrap_or(Looked::Unknown)
+    }
+
+    /// None: it could not be asked.
+    async fn try_look_up(&self, request: &Fingerprint, tags: Tags, most_bytes: u64) -> Option<Looked> {
         let counters = &self.counters.second;
         let (key, purges) = (key(request), PurgeFields::of(tags, request));
         let nodes = self.node_of(key.as_bytes()).zip(self.node_of(PURGES));
@@ -175,19 +189,20 @@ impl SecondLevel {
         self.learn(&purges, &latest);
         let Reply::Bulk(span) = value else {
             counters.misses.add(1);
-            return None;
+            return Some(Looked::Nothing);
         };
         match value::decode(request, span.of(&value_text), &latest, most_bytes, (tags, born)) {
             Ok(entry) => {
                 counters.hits.add(1);
-                Some(entry)
+                Some(Looked::Found(entry))
+            }
+            Err(Unusable::Damaged) => {
+                counters.damaged.add(1);
+                None
             }
             Err(unusable) => {
-                match unusable {
-                    Unusable::Damaged => counters.damaged.add(1),
-                    Unusable::Expired | Unusable::Purged | Unusable::FromTheFuture => counters.misses.add(1),
-                }
-                None
+                counters.misses.add(1);
+                (unusable != Unusable::FromTheFuture).then_some(Looked::Nothing)
             }
         }
     }

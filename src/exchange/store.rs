@@ -14,7 +14,7 @@ use super::flight::Flight;
 use super::generation::Generation;
 use super::owner::keep;
 use super::relay::Captured;
-use super::second::SecondLevel;
+use super::second::{Looked, SecondLevel};
 use super::spend::Spending;
 use super::tags::Tags;
 use super::upstream_request::UpstreamRequest;
@@ -44,6 +44,8 @@ struct SecondPart {
     looked_for: Option<Acceptable>,
     /// The purges that were known of when it began.
     purges: [u64; 5],
+    /// The level has no answer that could serve later in place of a newer one.
+    is_empty: bool,
 }
 
 impl CompletionGuard {
@@ -79,7 +81,7 @@ impl CompletionGuard {
     pub fn with_second(mut self, request: Option<Fingerprint>, looked_for: Option<Acceptable>) -> CompletionGuard {
         if let (Some(level), Some(request)) = (self.core.cache.second.get(), request) {
             let purges = level.known_purges(&request, self.tags);
-            self.second = Some(SecondPart { level: level.clone(), request, looked_for, purges });
+            self.second = Some(SecondPart { level: level.clone(), request, looked_for, purges, is_empty: false });
         }
         self
     }
@@ -91,16 +93,20 @@ impl CompletionGuard {
 
     /// Asks the second level. True: it had the answer, and everybody has it.
     pub async fn look(&mut self) -> bool {
-        let Some(SecondPart { level, request, looked_for: Some(acceptable), purges }) = &mut self.second else {
+        let Some(SecondPart { level, request, looked_for: Some(acceptable), purges, is_empty }) = &mut self.second
+        else {
             return false;
         };
         let max = self.core.snapshot.cache.max_entry_bytes;
-        let entry = level.look_up(request, self.tags, max).await;
+        let looked = level.look_up(request, self.tags, max).await;
         *purges = level.known_purges(request, self.tags);
+        *is_empty = matches!(looked, Looked::Nothing);
+        let Looked::Found(entry) = looked else { return false };
         // The leader has handed on its request: it has to take what it gets.
-        let entry = entry.map(Arc::new).filter(|entry| {
+        let entry = Some(Arc::new(entry)).filter(|entry| {
             fit(entry.clone(), *acceptable, self.core.now()).1 == Fit::Usable
                 && self.core.cache.purges.is_current(entry, request)
+                && !self.core.cache.epochs.is_outdated(request, entry.stored_ms)
         });
         let Some(entry) = entry else { return false };
         if self.flight.is_local() {
@@ -175,6 +181,10 @@ impl CompletionGuard {
         if let (Some(second), Reuse::Kept(entry)) = (&self.second, &reuse)
             && self.core.cache.purges.is_current(entry, &second.request)
         {
+            if !second.is_empty {
+                // It may be long in coming there, or lost.
+                self.core.cache.epochs.doubt_second(&second.request, entry.stored_ms);
+            }
             second.level.write(&second.request, entry, &second.purges);
         }
         if let (Some(fingerprint), Reuse::Kept(entry)) = (self.keep_as, &reuse) {

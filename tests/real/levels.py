@@ -90,12 +90,12 @@ class Redis:
 
 
 class Node(house.Gateway):
-    def __init__(self, backend, redis, more="", cache="", models=None, cores=2):
+    def __init__(self, backend, redis, more="", cache="", models=None, cores=2, server=""):
         self.admin_port = house.free_port()
         text = f'[admin]\nlisten = "127.0.0.1:{self.admin_port}"\n[redis]\nurl = {json.dumps(redis)}\n{more}\n'
         backends = [{"name": "b", "url": backend.url, "connections_min": 0}]
         models = models or [{"name": "m", "backends": ["b"]}, {"name": "n", "backends": ["b"]}]
-        super().__init__(PROGRAM, backends, models, cache=cache, cores=cores, more=text)
+        super().__init__(PROGRAM, backends, models, cache=cache, cores=cores, server=server, more=text)
 
     def chat(self, what, model="m", stream=False, headers=None):
         """Where the answer came from, its text, and all of Cache-Status."""

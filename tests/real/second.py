@@ -7,8 +7,10 @@ The backend counts its calls and numbers its answers. Standard library only.
 
 import concurrent.futures
 import itertools
+import pathlib
 import signal
 import sys
+import tempfile
 import time
 
 import house
@@ -103,6 +105,26 @@ def a_node_that_missed_a_purge_hears_of_it():
     a.stop(), b.stop()
 
 
+def a_purge_that_redis_was_not_told_of_outlives_its_node():
+    backend, redis = Backend(), Redis()
+    state = pathlib.Path(tempfile.mkdtemp(prefix="ringway-state-"))
+    house.directories.append(state)
+    node = Node(backend, redis.url(), server=f'state_dir = "{state}"', cache="snapshot = true")
+    node.reaches_redis(backend)
+    _, old, _ = stored(redis, node, "untold")
+    redis.child.send_signal(signal.SIGSTOP)
+    status, _, text = node.purge({"all": True})
+    check("that Redis was not told is said", status == 503 and "redis_not_told" in text, (status, text))
+    node.kill()
+    node.start()
+    check("nothing of Redis serves meanwhile", node.chat("asked meanwhile")[0] == "MISS")
+    redis.child.send_signal(signal.SIGCONT)
+    node.reaches_redis(backend)
+    cache, said, told = node.chat("untold")
+    check("what was purged stays away", (cache, said != old) == ("MISS", True), (cache, told))
+    node.stop()
+
+
 def whatever_becomes_of_redis_clients_do_not_notice():
     backend, redis, a, b = pair()
     times = {}
@@ -184,6 +206,7 @@ house.run(
         who_wants_what_is_cached_alone_gets_it_from_redis,
         a_purge_reaches_both_nodes_and_redis,
         a_node_that_missed_a_purge_hears_of_it,
+        a_purge_that_redis_was_not_told_of_outlives_its_node,
         whatever_becomes_of_redis_clients_do_not_notice,
         what_is_damaged_foreign_or_refused_is_a_miss,
         a_wrong_password_or_another_server_is_no_redis,

@@ -120,12 +120,16 @@ impl Admin {
         match asked {
             Ok(scope) => {
                 let (name, number) = (self.parts.purge)(&scope);
+                // Before it is written down, for a process that ends before Redis knows.
+                if let Some(nodes) = self.nodes.get() {
+                    nodes.owe(name);
+                }
                 self.purged.notify_one();
                 let shown = shown(&scope);
                 info!("purged {shown}");
                 let saved = self.purge_saved(number).await;
                 if let Some(nodes) = self.nodes.get()
-                    && let Err(why) = nodes.tell(name).await
+                    && let Err(why) = nodes.tell().await
                 {
                     let message = format!(
                         "Purged on this node, but not in Redis: {why}. This is retried until it succeeds; until then this \
