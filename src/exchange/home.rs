@@ -3,7 +3,7 @@
 
 use shards::CoreId;
 use shards::quota::{
-    Ask, Counted, Fetch, Fetched, Grant, Ledger, LimitId, Now, PARTS, Period, Returned, Share, Store, Told,
+    Ask, Counted, Fetch, Fetched, Grant, InParts, Ledger, LimitId, Now, PARTS, Period, Returned, Share, Store, Told,
 };
 
 use super::core::Core;
@@ -30,17 +30,12 @@ pub fn before(core: u16, cores: u16) -> CoreId {
 
 /// Another process keeps the ledgers from now on: what is in them. What is asked and given back here is for that one to answer.
 /// Where nodes share limits by a store, this process is a node of its own, and keeps them.
-pub fn hand_over(core: &Core) -> Vec<Handed> {
+/// They go as they are: this core serves on, however many there are.
+pub fn hand_over(core: &Core) -> Box<InParts<Ledger>> {
     if core.quota.store.get().is_some() || core.quota.handed.replace(true) {
-        return Vec::new();
+        return Box::default();
     }
-    let ledgers = std::mem::take(&mut *core.quota.ledgers.borrow_mut());
-    let handed = ledgers.into_iter().map(|(id, ledger)| Handed {
-        id,
-        period: ledger.period(),
-        counts: ledger.counts().collect(),
-    });
-    handed.collect()
+    Box::new(std::mem::take(&mut *core.quota.ledgers.borrow_mut()))
 }
 
 /// Keeps what another process has kept before.

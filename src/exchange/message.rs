@@ -12,7 +12,6 @@ use super::entry::{Acceptable, Entry};
 use super::epochs::Epoch;
 use super::kept::{Kept, Slice, TakenBack};
 use super::moved::MovedConnection;
-use super::quota::Handed;
 use super::tags::Tags;
 use crate::net::channel::{Class, Payload};
 use crate::observe::spans::Span;
@@ -86,7 +85,7 @@ pub enum Message {
     /// Background core to data cores: another process keeps the ledgers of limits from now on.
     QuotaGive,
     /// The answer, once in the life of a process.
-    QuotaHanded { ledgers: Vec<Handed> },
+    QuotaHanded { ledgers: Box<quota::InParts<quota::Ledger>> },
     /// Home core of a limit to background core, for core `core` of the process before.
     QuotaGrantBefore { core: u16, limit: LimitId, grant: quota::Grant },
     /// Data core to I/O core: lines of the access log, and how many were dropped before these.

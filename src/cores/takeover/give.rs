@@ -11,16 +11,16 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
+use shards::quota::{InParts, Ledger};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::tie::{ledgers, running};
+use super::tie::{LedgerForm, ledgers, running};
 use super::{Connection, Message, Owner, Row, START_PATIENCE, Tie, Use, VERSION, store};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::Listener;
 use crate::cores::listen::Listening;
 use crate::cores::notify;
-use crate::exchange::quota::Handed;
 use crate::net::now_ms;
 use crate::net::tls::TicketSeed;
 
@@ -66,7 +66,7 @@ pub struct Giver {
 #[derive(Debug)]
 pub enum Limits {
     /// Of one core.
-    Ledgers(Vec<Handed>),
+    Ledgers(Box<InParts<Ledger>>),
     /// How many requests may run here, by limit.
     Running(Vec<(u64, u32)>),
 }
@@ -234,8 +234,8 @@ impl Giver {
         if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
             return refuse("another user's processes get no sockets");
         }
-        let takes_limits = match connection.receive().map_err(cannot)?.0 {
-            Message::Ask { version: VERSION, limits, .. } => limits,
+        let (takes_limits, form) = match connection.receive().map_err(cannot)?.0 {
+            Message::Ask { version: VERSION, limits, packed, .. } => (limits, LedgerForm::of(packed)),
             Message::Ask { .. } => return refuse("this process speaks another version of the protocol"),
             _ => return refuse("that was no question"),
         };
@@ -267,15 +267,17 @@ impl Giver {
         let until_ms = now_ms() + LEDGERS_PATIENCE.as_millis() as u64;
         let awaited = if takes_limits { parts.cores + 1 } else { 0 };
         for _ in 0..awaited {
-            let messages = match handed.recv_timeout(Duration::from_millis(until_ms.saturating_sub(now_ms()))) {
-                Ok(Limits::Ledgers(handed)) => ledgers(&handed),
-                Ok(Limits::Running(rows)) => vec![running(rows)],
+            let sent = match handed.recv_timeout(Duration::from_millis(until_ms.saturating_sub(now_ms()))) {
+                Ok(Limits::Ledgers(handed)) => {
+                    ledgers(*handed, form).try_for_each(|message| connection.send(&message, None))
+                }
+                Ok(Limits::Running(rows)) => connection.send(&running(rows), None),
                 Err(_) => {
                     warn!("process {pid} does not know all that counts against limits: the cores took too long");
                     break;
                 }
             };
-            if messages.iter().try_for_each(|message| connection.send(message, None)).is_err() {
+            if sent.is_err() {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! A new process takes over from a running one: it gets the listening sockets, with the connections that wait in them, and the
 //! secret of the session tickets, over a Unix socket that the running process has open for this. Until the new one says that
-//! all its threads are ready, nothing has changed. What is spoken is JSON and stays the same from release to release.
+//! all its threads are ready, nothing has changed. What is spoken is JSON, but for what counts against limits, and stays the same
+//! from release to release.
 
 mod give; // the running process
 mod program; // the program file, when another one has its name
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use prost::Message as _;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -26,11 +28,13 @@ pub use self::program::{Program, Upgrade};
 pub use self::store::is_offered;
 pub use self::take::{Found, Inherited};
 pub use self::tie::{Clients, Elsewhere, Heard, Tie, leave_room};
-use self::tie::{LedgerRow, Said};
+use self::tie::{LedgerRow, PackedLedgers, Said};
 use crate::config::snapshot::Server;
 
 /// Of what is spoken here. Later releases add fields and messages that earlier ones ignore.
 const VERSION: u32 = 1;
+/// What a message begins with that is no JSON.
+const PACKED: u8 = 0;
 /// Longest message.
 const MESSAGE_BYTES: usize = 64 << 10;
 /// How long either side waits for the other's next message, except for the successor's start.
@@ -95,6 +99,9 @@ enum Message {
         /// Whether it takes what counts against limits.
         #[serde(default)]
         limits: bool,
+        /// Whether it understands `Packed`.
+        #[serde(default)]
+        packed: bool,
     },
     /// With the descriptor.
     Socket(Row),
@@ -111,6 +118,9 @@ enum Message {
     Ledgers {
         rows: Vec<LedgerRow>,
     },
+    /// The same, as protobuf behind a byte that no JSON begins with.
+    #[serde(skip)]
+    Packed(PackedLedgers),
     /// They are yours.
     Done,
     /// Either side, until the older one has ended.
@@ -151,7 +161,10 @@ impl Connection {
     }
 
     fn send_with(&self, message: &Message, descriptor: Option<BorrowedFd<'_>>, flags: SendFlags) -> io::Result<()> {
-        let bytes = Zeroizing::new(serde_json::to_vec(message)?);
+        let bytes = Zeroizing::new(match message {
+            Message::Packed(ledgers) => [&[PACKED][..], &ledgers.encode_to_vec()].concat(),
+            spoken => serde_json::to_vec(spoken)?,
+        });
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let descriptors = descriptor.as_slice();
@@ -180,6 +193,10 @@ impl Connection {
                 descriptor = descriptors.last();
             }
         }
-        Ok((serde_json::from_slice(&bytes[..received.bytes])?, descriptor))
+        let message = match bytes[..received.bytes] {
+            [PACKED, ref ledgers @ ..] => Message::Packed(PackedLedgers::decode(ledgers)?),
+            ref spoken => serde_json::from_slice(spoken)?,
+        };
+        Ok((message, descriptor))
     }
 }

@@ -74,7 +74,9 @@ impl Inherited {
         }
         let connection = Connection::new(socket.into()).map_err(explain)?;
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        connection.send(&Message::Ask { version: VERSION, program, limits: true }, None).map_err(explain)?;
+        connection
+            .send(&Message::Ask { version: VERSION, program, limits: true, packed: true }, None)
+            .map_err(explain)?;
         let mut inherited = Inherited::default();
         loop {
             match connection.receive().map_err(explain)? {
@@ -130,6 +132,7 @@ impl Inherited {
             match predecessor.receive().map_err(explain)?.0 {
                 Message::Done => return Ok(taken),
                 Message::Ledgers { rows } => taken.ledgers.extend(rows.into_iter().map(Handed::from)),
+                Message::Packed(packed) => taken.ledgers.extend(packed.into_handed()),
                 Message::Limits { said } => taken.said.push(said),
                 Message::Refused { why } => return Err(explain(io::Error::other(why))),
                 Message::Unknown => {}

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use serde::{Deserialize, Serialize};
-use shards::quota::{Ask, Grant, LimitId, Period, Returned, Slot};
+use shards::quota::{Ask, Grant, InParts, Ledger, LimitId, Period, Returned, Slot};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{Connection, Message};
@@ -20,8 +20,9 @@ use crate::config::snapshot::{Concurrent, Snapshot};
 use crate::exchange::quota::{EARLIER_S, Handed};
 use crate::net::clock_start_s;
 
-/// Counts in one message: JSON of 20 KiB.
+/// Counts in one message: JSON of 20 KiB, or some packed 10 KiB, 50 at most.
 const COUNTS_A_MESSAGE: usize = 500;
+const COUNTS_PACKED: usize = 2_500;
 /// The part of what does not run that a process that ends keeps, as long as clients may still come to it.
 const KEPT_PART: u32 = 8;
 
@@ -41,6 +42,68 @@ pub struct LedgerRow {
     id: u64,
     over: Over,
     counts: Vec<(i64, u64)>,
+}
+
+/// How ledgers pass over: a hundred thousand of them with a minute's seconds each are a hundred megabytes of JSON, and nobody
+/// accepts meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerForm {
+    Packed,
+    /// For successors of earlier releases.
+    Json,
+}
+
+impl LedgerForm {
+    pub fn of(packed: bool) -> LedgerForm {
+        if packed { LedgerForm::Packed } else { LedgerForm::Json }
+    }
+}
+
+/// Some ledgers, packed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PackedLedgers {
+    #[prost(message, repeated, tag = "1")]
+    rows: Vec<PackedLedger>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PackedLedger {
+    #[prost(fixed64, tag = "1")]
+    id: u64,
+    /// [`Over`] by its place.
+    #[prost(uint32, tag = "2")]
+    over: u32,
+    /// What each slot is more than the one before.
+    #[prost(sint64, repeated, tag = "3")]
+    steps: Vec<i64>,
+    #[prost(uint64, repeated, tag = "4")]
+    amounts: Vec<u64>,
+}
+
+impl PackedLedger {
+    fn of(LedgerRow { id, over, counts }: &LedgerRow) -> PackedLedger {
+        let mut last = 0;
+        let step = |(slot, _): &(i64, u64)| slot.wrapping_sub(std::mem::replace(&mut last, *slot));
+        let steps = counts.iter().map(step).collect();
+        PackedLedger { id: *id, over: *over as u32, steps, amounts: counts.iter().map(|(_, amount)| *amount).collect() }
+    }
+
+    /// None of a period that is not known here.
+    fn row(self) -> Option<LedgerRow> {
+        let over = [Over::Minute, Over::Day, Over::Week, Over::Month].into_iter().nth(self.over as usize)?;
+        let mut slot = 0i64;
+        let slots = self.steps.into_iter().map(|step| {
+            slot = slot.wrapping_add(step);
+            slot
+        });
+        Some(LedgerRow { id: self.id, over, counts: slots.zip(self.amounts).collect() })
+    }
+}
+
+impl PackedLedgers {
+    pub(super) fn into_handed(self) -> impl Iterator<Item = Handed> {
+        self.rows.into_iter().filter_map(PackedLedger::row).map(Handed::from)
+    }
 }
 
 /// What one process says to the other after the take-over.
@@ -150,27 +213,34 @@ pub(super) fn running(rows: Vec<(u64, u32)>) -> Message {
     Message::Limits { said: Said::Running { rows } }
 }
 
-/// The messages that have all these ledgers.
-pub(super) fn ledgers(handed: &[Handed]) -> Vec<Message> {
-    let mut messages = Vec::new();
-    let (mut rows, mut count) = (Vec::new(), 0);
-    for Handed { id, period, counts } in handed {
-        let over = Over::from(*period);
-        count += counts.len() + 2;
-        rows.push(LedgerRow {
+/// The messages that have all these ledgers, one after the other.
+pub(super) fn ledgers(handed: InParts<Ledger>, form: LedgerForm) -> impl Iterator<Item = Message> {
+    let mut rows = handed.into_iter().map(|(id, ledger)| {
+        let over = Over::from(ledger.period());
+        LedgerRow {
             id: id.0,
             over,
-            counts: counts.iter().map(|(slot, amount)| (over.abroad(*slot), *amount)).collect(),
-        });
-        if count >= COUNTS_A_MESSAGE {
-            messages.push(Message::Ledgers { rows: std::mem::take(&mut rows) });
-            count = 0;
+            counts: ledger.counts().map(|(slot, amount)| (over.abroad(slot), amount)).collect(),
         }
-    }
-    if !rows.is_empty() {
-        messages.push(Message::Ledgers { rows });
-    }
-    messages
+    });
+    let most = if form == LedgerForm::Packed { COUNTS_PACKED } else { COUNTS_A_MESSAGE };
+    std::iter::from_fn(move || {
+        let mut count = 0;
+        let mut part = Vec::new();
+        while count < most
+            && let Some(row) = rows.next()
+        {
+            count += row.counts.len() + 2;
+            part.push(row);
+        }
+        match (part.is_empty(), form) {
+            (true, _) => None,
+            (false, LedgerForm::Json) => Some(Message::Ledgers { rows: part }),
+            (false, LedgerForm::Packed) => {
+                Some(Message::Packed(PackedLedgers { rows: part.iter().map(PackedLedger::of).collect() }))
+            }
+        }
+    })
 }
 
 impl From<LedgerRow> for Handed {
@@ -303,6 +373,8 @@ impl Elsewhere {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
 
     #[test]
@@ -327,21 +399,62 @@ mod tests {
 
     #[test]
     fn ledgers_pass_in_messages_of_some_size() {
-        let handed: Vec<Handed> = (0..2_000)
-            .map(|id| Handed {
-                id: LimitId(u64::MAX - id),
-                period: [Period::Minute, Period::Day][id as usize % 2],
-                counts: (0..id % 64).map(|slot| (slot + 40, u64::MAX - slot)).collect(),
-            })
-            .collect();
-        let messages = ledgers(&handed);
-        let mut heard = Vec::new();
-        for message in &messages {
-            let bytes = serde_json::to_vec(message).unwrap();
-            assert!(bytes.len() < super::super::MESSAGE_BYTES, "{}", bytes.len());
-            let Ok(Message::Ledgers { rows }) = serde_json::from_slice(&bytes) else { panic!("another message") };
-            heard.extend(rows.into_iter().map(Handed::from));
+        let all = || {
+            let mut all = InParts::<Ledger>::default();
+            for id in 0..2_000 {
+                let period = [Period::Minute, Period::Day, Period::Week, Period::Month][id as usize % 4];
+                let ledger = all.get_or_insert_with(LimitId(u64::MAX - id), || Ledger::new(period));
+                let slots = if period == Period::Minute { id % 64 } else { id % 8 };
+                (0..slots).for_each(|slot| ledger.add((slot + 40) * (1 + id % 9_999), u64::MAX - slot));
+            }
+            all
+        };
+        let sorted = |mut handed: Vec<Handed>| {
+            handed.sort_by_key(|handed| handed.id);
+            handed
+        };
+        let handed = all().into_iter().map(|(id, ledger)| Handed {
+            id,
+            period: ledger.period(),
+            counts: ledger.counts().collect(),
+        });
+        let handed = sorted(handed.collect());
+        let (giver, taker) = ends();
+        for form in [LedgerForm::Json, LedgerForm::Packed] {
+            let mut heard = Vec::new();
+            for message in ledgers(all(), form) {
+                giver.send(&message, None).unwrap();
+                match taker.receive().unwrap().0 {
+                    Message::Ledgers { rows } => heard.extend(rows.into_iter().map(Handed::from)),
+                    Message::Packed(packed) => heard.extend(packed.into_handed()),
+                    _ => panic!("another message"),
+                }
+            }
+            assert!(sorted(heard) == handed, "{form:?}");
         }
-        assert_eq!(heard, handed);
+    }
+
+    /// A hundred thousand limits that are in use each second.
+    #[test]
+    fn many_ledgers_pass_in_few_bytes() {
+        let mut all = InParts::<Ledger>::default();
+        for id in 0..100_000u64 {
+            let ledger =
+                all.get_or_insert_with(LimitId(id.wrapping_mul(0x9E37_79B9_7F4A_7C15)), || Ledger::new(Period::Minute));
+            (0..62).for_each(|second| ledger.add(EARLIER_S + second, 1 + id % 200));
+        }
+        let (mut bytes, mut rows) = (0, 0);
+        for message in ledgers(all, LedgerForm::Packed) {
+            let Message::Packed(packed) = message else { panic!("another message") };
+            bytes += packed.encoded_len();
+            rows += packed.into_handed().inspect(|handed| assert_eq!(handed.counts.len(), 62)).count();
+        }
+        assert_eq!(rows, 100_000);
+        assert!(bytes < 22_000_000, "{bytes}");
+    }
+
+    fn ends() -> (Connection, Connection) {
+        let (one, other) = socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None).unwrap();
+        (Connection::new(one.into()).unwrap(), Connection::new(other.into()).unwrap())
     }
 }
