@@ -40,6 +40,8 @@ pub enum Table {
     ModelLimits,
     /// An inline table that is a `budget`.
     Budget,
+    /// An inline table inside `service_tiers` of the limits.
+    ServiceTier,
 }
 
 /// How often a table may occur in the file.
@@ -120,6 +122,8 @@ pub enum Kind {
     Budgets,
     /// A non-empty array of tables with the keys of `Table::ModelLimits`.
     ModelLimits,
+    /// A non-empty array of tables with the keys of `Table::ServiceTier`.
+    ServiceTiers,
     /// A non-empty array of origins as browsers spell them.
     Origins,
     /// A non-empty array of the addresses of servers, with schemes.

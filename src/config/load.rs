@@ -258,7 +258,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     let log = read::log(&mut tables.log);
     let cores = read::cores(&mut tables.cores, report);
     let cache = read::cache(&mut tables.cache, report);
-    let limits = read::limit_rules(&mut tables.limits);
+    let limits = read::limit_rules(&mut tables.limits, report);
     let cors = read::cors(&mut tables.cors, report);
     let redis = read::redis(&mut tables.redis, report);
     // One that was reported is nobody's default.

@@ -228,6 +228,7 @@ impl Reader<'_, '_> {
             Kind::Targets => self.sections(key, path, value, origin, Table::Target),
             Kind::Credentials => self.sections(key, path, value, origin, Table::Credential),
             Kind::ModelLimits => self.sections(key, path, value, origin, Table::ModelLimits),
+            Kind::ServiceTiers => self.sections(key, path, value, origin, Table::ServiceTier),
             Kind::Budgets => match value.get_ref() {
                 DeValue::Table(fields) => Some(Value::Sections(vec![self.section(Table::Budget, at, fields)])),
                 _ => self.sections(key, path, value, origin, Table::Budget),
@@ -521,6 +522,7 @@ pub(crate) fn expects(kind: Kind) -> String {
         }
         Kind::Budgets => "a table such as { amount = \"100\", period = \"1d\" }, or an array of them".to_owned(),
         Kind::ModelLimits => "an array of tables such as { model = \"name\", requests_per_minute = 60 }".to_owned(),
+        Kind::ServiceTiers => "an array of tables such as { tier = \"flex\", priority = 9 }".to_owned(),
         Kind::Endpoints => "an array of addresses such as \"https://10.0.0.7:2379\"".to_owned(),
         Kind::Origins => "an array of origins such as \"https://chat.example\", or \"*\"".to_owned(),
     }

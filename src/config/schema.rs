@@ -94,6 +94,7 @@ fn value(kind: Kind) -> Value {
         Kind::Targets => list(json!({ "anyOf": [text(), object(Table::Target)] })),
         Kind::Credentials => list(json!({ "anyOf": [text(), object(Table::Credential)] })),
         Kind::ModelLimits => list(object(Table::ModelLimits)),
+        Kind::ServiceTiers => list(object(Table::ServiceTier)),
         Kind::Budgets => json!({ "anyOf": [object(Table::Budget), list(object(Table::Budget))] }),
         Kind::Money { .. } => or_environment(json!({
             "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,6})?$" }]

@@ -252,7 +252,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             }
         });
         let told = keeping.as_ref().map_or((&[][..], &[][..]), |keeping| keeping.told());
-        let limits = latest.borrow().snapshot.limits;
+        let limits = latest.borrow().snapshot.limits.clone();
         if let Some(second) = redis {
             match second::server(&second.settings) {
                 Ok(server) => {

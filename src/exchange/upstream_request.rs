@@ -15,7 +15,7 @@ use super::generation::Generation;
 use super::memory::Reserved;
 use super::named::Named;
 use super::notes::Notes;
-use super::parse::{BodyPlace, Request};
+use super::parse::{BodyPlace, Request, body_bytes};
 use super::pipe::UploadRest;
 use super::record::RequestRecord;
 use super::request_id::RequestId;
@@ -80,7 +80,7 @@ impl UpstreamRequest {
         model: usize,
         record: &mut RequestRecord,
     ) -> UpstreamRequest {
-        let claim = request.urgency.claim(generation, client, record);
+        let claim = request.urgency.claim(generation, client, body_bytes(client, &request.body), record);
         let length = match &request.body {
             BodyPlace::Behind { length } => client.head.length + length,
             BodyPlace::Apart { .. } => client.head.length,

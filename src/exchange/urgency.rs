@@ -5,8 +5,10 @@ use shards::Who;
 use super::client::ClientConnection;
 use super::generation::Generation;
 use super::record::RequestRecord;
+use super::scratch::Scratch;
 use crate::error::Failure;
 use crate::upstream::queue::Claim;
+use crate::wire::json;
 
 /// Of requests without a tenant.
 const PRIORITY: u8 = 5;
@@ -42,12 +44,23 @@ impl Urgency {
 
     /// For whom it waits: a request may be less urgent than its tenant, never more. And for how long: without a word of its
     /// own, as long as OpenAI's libraries say that they do.
-    pub fn claim(self, generation: &Generation, client: &ClientConnection<'_>, record: &RequestRecord) -> Claim {
+    pub fn claim(
+        self,
+        generation: &Generation,
+        client: &ClientConnection<'_>,
+        body: &[u8],
+        record: &RequestRecord,
+    ) -> Claim {
         let (tenant, priority, weight) = record.tenant.map_or((u32::MAX, PRIORITY, 1), |tenant| {
             let settings = &generation.snapshot.tenants[tenant];
             (generation.tenant_series(tenant), settings.priority, settings.weight)
         });
-        let who = Who { priority: priority.max(self.priority.unwrap_or(0)), tenant, weight };
+        let tier = match generation.snapshot.limits.service_tiers.is_empty() {
+            true => None,
+            false => priority_of_tier(generation, body),
+        };
+        let wanted = self.priority.unwrap_or(0).max(tier.unwrap_or(0));
+        let who = Who { priority: priority.max(wanted), tenant, weight };
         let timeout_ms = self.timeout_ms.or_else(|| library_timeout_ms(client));
         Claim { who, until_ms: timeout_ms.map_or(u64::MAX, |ms| at(record.started_us, ms)) }
     }
@@ -56,6 +69,15 @@ impl Urgency {
     pub fn deadline_ms(self, started_us: u64) -> Option<u64> {
         self.timeout_ms.map(|ms| at(started_us, ms))
     }
+}
+
+/// What the configuration says of the `service_tier` in a body, if it has one.
+fn priority_of_tier(generation: &Generation, body: &[u8]) -> Option<u8> {
+    let Scratch { tape, text, .. } = &mut *generation.memory.scratch.borrow_mut();
+    // No JSON: it has none. The root is one level, and its members another.
+    json::parse_outline(body, tape, 1).ok()?;
+    let tier = tape.root().get(body, "service_tier")?.text(body, text)?;
+    generation.snapshot.limits.priority_of_tier(tier)
 }
 
 fn at(started_us: u64, timeout_ms: u64) -> u64 {

@@ -104,3 +104,11 @@ fn pages_are_allowed_by_their_origins() {
     assert_eq!(allowed(r#"["*"]"#, b"https://any.example").as_deref(), Some("*"));
     assert_eq!(good(LEAST).cors.place(b"https://chat.example"), None);
 }
+
+#[test]
+fn tiers_of_service_have_priorities() {
+    let tiers = r#"service_tiers = [{ tier = "flex", priority = 9 }, { tier = "priority", priority = 0 }]"#;
+    let limits = good(&format!("[limits]\n{tiers}\n{LEAST}")).limits.clone();
+    let of = |tier: &str| limits.priority_of_tier(tier.as_bytes());
+    assert_eq!((of("flex"), of("priority"), of("default"), of("Flex")), (Some(9), Some(0), None, None));
+}

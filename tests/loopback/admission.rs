@@ -84,6 +84,45 @@ fn interactive_goes_before_batch_whoever_came_first() {
 }
 
 #[test]
+fn tiers_of_service_have_the_priorities_that_the_configuration_gives_them() {
+    let (backend, gate) = gated();
+    let tiers =
+        r#"[{ tier = "flex", priority = 9 }, { tier = "default", priority = 6 }, { tier = "priority", priority = 0 }]"#;
+    let gateway = one_at_a_time(&backend, "")
+        .single("limits", &format!("service_tiers = {tiers}"))
+        .tenant("t", "key", "priority = 2")
+        .start();
+    let asking = |fields: &str, tier: &str, what: &str| {
+        let body = question(what).replace("\"model\"", &format!("{tier}\"model\""));
+        let mut client = gateway.client();
+        client.send(post_with(CHAT, &format!("x-api-key: key\r\n{fields}"), &body));
+        client
+    };
+    let mut clients = vec![asking("", "", "held")];
+    backend.await_requests(1);
+    for (count, (fields, tier, word)) in [
+        ("", r#""service_tier":"fle\u0078","#, "flexible"),
+        ("x-request-priority: 7\r\n", r#""service_tier":"priority","#, "seventh"),
+        ("", r#""service_tier":"default","#, "sixth"),
+        // No more than its tenant has; one that is not in the list, and what is no tier, say nothing.
+        ("", r#""service_tier":"priority","#, "one"),
+        ("", r#""service_tier":"scale","#, "two"),
+        ("", r#""service_tier":null,"metadata":{"service_tier":"flex"},"#, "three"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        clients.push(asking(fields, tier, word));
+        await_waiting(&gateway, count as u64 + 1);
+    }
+    gate.wait();
+    clients.iter_mut().for_each(|client| drop(client.response().expect(200)));
+    let expected = ["one", "two", "three", "sixth", "seventh", "flexible"];
+    assert_eq!(order(&backend, &expected), expected);
+    assert!(backend.requests()[4].text().contains(r#""service_tier":"default""#), "{}", backend.requests()[4].text());
+}
+
+#[test]
 fn a_tenant_with_many_requests_keeps_nobody_waiting() {
     let (backend, gate) = gated();
     let gateway = one_at_a_time(&backend, "max_pending_requests = 30")

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::Table::{
     self, Admin, Backend, Budget, Cache, Config, Cores, Cors, Credential, Limits, Listener, Log, Metrics, Model,
-    ModelLimits, Redis, Server, Target, Tenant, Traces,
+    ModelLimits, Redis, Server, ServiceTier, Target, Tenant, Traces,
 };
 use super::{KEYS, Key, Kind, Shape};
 
@@ -16,6 +16,7 @@ impl Kind {
             Kind::Credentials => Some(Credential),
             Kind::Budgets => Some(Budget),
             Kind::ModelLimits => Some(ModelLimits),
+            Kind::ServiceTiers => Some(ServiceTier),
             _ => None,
         }
     }
@@ -23,7 +24,7 @@ impl Kind {
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 19] = [
+    pub const ALL: [Table; 20] = [
         Server,
         Admin,
         Metrics,
@@ -43,6 +44,7 @@ impl Table {
         Credential,
         ModelLimits,
         Budget,
+        ServiceTier,
     ];
 
     /// As spelled in the file; a nested table is named after the key that contains it.
@@ -66,6 +68,7 @@ impl Table {
             ModelLimits => "tenant.model_limits",
             Budget => "tenant.budget",
             Limits => "limits",
+            ServiceTier => "limits.service_tiers",
             Cors => "cors",
         }
     }
@@ -74,7 +77,7 @@ impl Table {
         match self {
             Server | Admin | Metrics | Traces | Config | Log | Cores | Cache | Redis | Limits | Cors => Shape::Single,
             Listener | Backend | Model | Tenant => Shape::Repeated,
-            Target | Credential | ModelLimits | Budget => Shape::Nested,
+            Target | Credential | ModelLimits | Budget | ServiceTier => Shape::Nested,
         }
     }
 
@@ -112,7 +115,8 @@ impl Table {
             Credential => "An element of `keys` of a tenant, when it is a table.",
             ModelLimits => "An element of `model_limits` of a tenant.",
             Budget => "A `budget` of a tenant, of a key, or of an element of `model_limits`.",
-            Limits => "What holds for the limits of all tenants.",
+            Limits => "What holds for the limits and priorities of all tenants.",
+            ServiceTier => "An element of `service_tiers` of the limits.",
             Cors => "Which web pages may use this gateway from a browser (the Fetch standard's CORS protocol).",
         }
     }
@@ -122,7 +126,7 @@ impl Table {
         match self {
             Target => Some("backend"),
             Credential => Some("hash"),
-            ModelLimits | Budget | Limits | Cors => None,
+            ModelLimits | Budget | ServiceTier | Limits | Cors => None,
             Server | Admin | Metrics | Traces | Config | Log | Cores | Cache | Redis | Listener | Backend | Model => {
                 None
             }

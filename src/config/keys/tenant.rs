@@ -1,7 +1,7 @@
 //! The rows of who sends requests: tenants, their keys and limits, web pages. Part of [`super::KEYS`].
 
 use super::Absent::{Default, Optional, Required};
-use super::Table::{Budget, Cors, Credential, Limits, ModelLimits, Tenant};
+use super::Table::{Budget, Cors, Credential, Limits, ModelLimits, ServiceTier, Tenant};
 use super::{Key, Kind, MODEL_NAME, MODEL_NAMES, NAME, Table};
 use crate::config::snapshot::Period;
 
@@ -99,6 +99,11 @@ pub const ROWS: &[Key] = &[
         doc: "There are at least so many such nodes. While Redis is gone, a node grants this part of each limit, or a smaller \
               one if it has seen more nodes.",
         example: "3" },
+    Key { table: Limits, name: "service_tiers", kind: Kind::ServiceTiers, absent: Optional,
+        doc: "With which priority requests wait that name a service_tier in their body: an array of tables with the keys \
+              below. As with x-request-priority, the less urgent of this and the tenant's priority counts. Without it, and \
+              for other tiers, the tier says nothing here. Backends get it as it came.",
+        example: r#"[{ tier = "flex", priority = 9 }]"# },
 
     // ---- [cors]
     Key { table: Cors, name: "origins", kind: Kind::Origins, absent: Optional,
@@ -174,6 +179,14 @@ pub const ROWS: &[Key] = &[
     tokens_per_day(ModelLimits),
     concurrent_requests(ModelLimits),
     budget(ModelLimits),
+
+    // ---- a service tier
+    Key { table: ServiceTier, name: "tier", kind: NAME, absent: Required,
+        doc: "The value of service_tier, such as \"flex\" or \"default\".",
+        example: r#""flex""# },
+    Key { table: ServiceTier, name: "priority", kind: Kind::Count { least: 0, most: 9 }, absent: Required,
+        doc: "From 0, which is served first, to 9.",
+        example: "9" },
 
     // ---- a budget
     Key { table: Budget, name: "amount", kind: Kind::Money { least: 1, most: 10_000_000 * UNIT }, absent: Required,

@@ -329,7 +329,7 @@ pub fn spell_money(money: u64) -> String {
 }
 
 /// What holds for all limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitRules {
     pub cached_tokens: CachedTokens,
     /// Of the answer to a request beyond a budget.
@@ -338,6 +338,15 @@ pub struct LimitRules {
     pub nodes: LimitNodes,
     /// There are at least so many nodes.
     pub nodes_min: u16,
+    /// The priorities of requests that name a tier of service.
+    pub service_tiers: Vec<(String, u8)>,
+}
+
+impl LimitRules {
+    /// The priority of a tier, if it has one.
+    pub fn priority_of_tier(&self, tier: &[u8]) -> Option<u8> {
+        self.service_tiers.iter().find(|(name, _)| name.as_bytes() == tier).map(|(_, priority)| *priority)
+    }
 }
 
 /// Whose limits are: of all nodes that share a Redis, or of each node.

@@ -20,7 +20,8 @@ pub(in crate::config) enum Pricing {
     None,
 }
 
-pub(in crate::config) fn limit_rules(section: &mut Section) -> Option<LimitRules> {
+pub(in crate::config) fn limit_rules(section: &mut Section, report: &mut Report<'_>) -> Option<LimitRules> {
+    let tiers = section.take_optional("service_tiers")?.map_or(Some(Vec::new()), |parts| service_tiers(parts, report));
     let cached = section.take("cached_tokens")?;
     let status: &str = section.take("budget_status")?;
     Some(LimitRules {
@@ -28,7 +29,29 @@ pub(in crate::config) fn limit_rules(section: &mut Section) -> Option<LimitRules
         budget_status: status.parse().ok()?,
         nodes: if section.take("shared")? { LimitNodes::Shared } else { LimitNodes::Apart },
         nodes_min: section.take::<u64>("nodes_min")?.try_into().ok()?,
+        service_tiers: tiers?,
     })
+}
+
+fn service_tiers(parts: Vec<Section>, report: &mut Report<'_>) -> Option<Vec<(String, u8)>> {
+    // All of them are looked at though one is wrong.
+    let read: Vec<Option<(Placed<String>, u32)>> = parts
+        .into_iter()
+        .map(|mut part| {
+            let (name, priority) = (part.take("tier"), part.take("priority"));
+            part.report_fault(report);
+            Some((name?, priority?))
+        })
+        .collect();
+    let mut tiers: Vec<(String, u8)> = Vec::new();
+    for (name, priority) in read.into_iter().collect::<Option<Vec<_>>>()? {
+        if tiers.iter().any(|(other, _)| *other == name.value) {
+            let what = format!("\"{}\" stands twice in the list", name.value);
+            report.add(name.at, "limits.service_tiers.tier", what, "name each tier once");
+        }
+        tiers.push((name.value, priority as u8));
+    }
+    Some(tiers)
 }
 
 pub(in crate::config) fn cors(section: &mut Section, report: &mut Report<'_>) -> Option<Cors> {
