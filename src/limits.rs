@@ -210,7 +210,7 @@ pub const ADMIN_BODY_BYTES: usize = 4 << 10;
 /// Enough for 1,000 tenants with a handful of models and statuses each; a scrape stays within a few megabytes.
 pub const SERIES: usize = 16 << 10;
 
-/// Most series of tenant, key and model per core whose usage is counted apart, 96 bytes each, allocated 256 at a time when
+/// Most series of tenant, key and model per core whose usage is counted apart, 128 bytes each, allocated 256 at a time when
 /// they first count. Keys that come when all are in use count for their tenant without a name.
 pub const USAGE_SERIES: usize = 64 << 10;
 

@@ -11,7 +11,7 @@ mod share;
 
 pub use estimate::Estimate;
 pub use lease::{Lease, Look};
-pub use leases::{Admitted, ByLimit, COSTS_MAX, Cost, InParts, Leases, PARTS, Taken};
+pub use leases::{Admitted, ByLimit, Cost, InParts, Leases, PARTS, Taken};
 pub use ledger::Ledger;
 pub use share::{Fetch, Fetched, Share, Store, Told};
 

@@ -5,6 +5,7 @@
 mod cache;
 mod cores;
 mod credential_field;
+mod credentials;
 mod listener;
 mod model;
 mod network;
@@ -15,7 +16,7 @@ mod source;
 mod tenant;
 mod traces;
 
-use tenant::CredentialHash;
+pub use credentials::{CredentialTable, KnownCredential, OwnLimits};
 pub use tenant::*;
 
 use std::fmt;
@@ -68,8 +69,7 @@ pub struct Snapshot {
     /// nobody asks.
     pub read_at_ms: u64,
     by_model: HashMap<Box<[u8]>, usize>,
-    /// The tenant, and which of its credentials.
-    by_credential: HashMap<CredentialHash, (u32, u32)>,
+    pub known_credentials: CredentialTable,
 }
 
 /// The tables that stand once.
@@ -444,13 +444,7 @@ impl Snapshot {
         for (index, model) in models.iter().enumerate() {
             by_model.entry(model.name.as_bytes().into()).or_insert(index);
         }
-        let keys = tenants.iter().map(|tenant| tenant.credentials.len()).sum();
-        let mut by_credential = HashMap::with_capacity(keys);
-        for (index, tenant) in tenants.iter().enumerate() {
-            for (number, credential) in tenant.credentials.iter().enumerate() {
-                by_credential.entry(CredentialHash(credential.sha256)).or_insert((index as u32, number as u32));
-            }
-        }
+        let known_credentials = CredentialTable::of(&tenants);
         let access = if tenants.is_empty() { Access::Open } else { Access::Keys };
         Snapshot {
             server,
@@ -473,7 +467,7 @@ impl Snapshot {
             files: Vec::new(),
             read_at_ms: 0,
             by_model,
-            by_credential,
+            known_credentials,
         }
     }
 

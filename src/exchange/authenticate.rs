@@ -7,7 +7,7 @@ use super::client::ClientConnection;
 use super::endpoint::Answerer;
 use super::generation::Generation;
 use super::websocket::fields as websocket;
-use crate::config::snapshot::{Access, Standing};
+use crate::config::snapshot::{Access, OwnLimits, Standing};
 use crate::error::Failure;
 use crate::net::unix_ms;
 use crate::wire::http1::Fields;
@@ -19,6 +19,7 @@ pub struct Principal {
     pub tenant: Option<usize>,
     /// Which of the tenant's credentials it is.
     pub number: usize,
+    pub own_limits: OwnLimits,
     /// SHA-256 of the credential; zeros where access is open.
     pub credential: [u8; 32],
 }
@@ -30,7 +31,7 @@ pub fn principal(
     answerer: Answerer,
 ) -> Result<Principal, Failure> {
     if generation.snapshot.access == Access::Open {
-        return Ok(Principal { tenant: None, number: 0, credential: [0; 32] });
+        return Ok(Principal { tenant: None, number: 0, own_limits: OwnLimits::None, credential: [0; 32] });
     }
     for field in ["authorization", "x-api-key", "api-key"] {
         // A proxy in front may have judged the other one (RFC 9110 11.6.2: it is no list).
@@ -43,20 +44,25 @@ pub fn principal(
     if key.is_none() && answerer == Answerer::WebSocket {
         key = websocket::credential(&client.head.fields, client.pending());
     }
-    let (sha256, (tenant, number)) = match (key, &client.peer.certificate) {
+    let credentials = &generation.snapshot.known_credentials;
+    let (sha256, known) = match (key, &client.peer.certificate) {
         (Some(key), _) => {
             let sha256: [u8; 32] = Sha256::digest(key).into();
-            (sha256, generation.snapshot.credential_place(&sha256).ok_or(Failure::UnknownCredential)?)
+            (sha256, credentials.find(&sha256).ok_or(Failure::UnknownCredential)?)
         }
         (None, Some(names)) => {
-            let place = |name: &[u8; 32]| Some((*name, generation.snapshot.credential_place(name)?));
+            let place = |name: &[u8; 32]| Some((*name, credentials.find(name)?));
             names.iter().find_map(place).ok_or(Failure::UnknownCertificate)?
         }
         (None, None) => return Err(Failure::NoCredential),
     };
-    let credential = &generation.snapshot.tenants[tenant].credentials[number];
-    match credential.standing(unix_ms) {
-        Standing::Accepted => Ok(Principal { tenant: Some(tenant), number, credential: sha256 }),
+    match known.standing(unix_ms) {
+        Standing::Accepted => Ok(Principal {
+            tenant: Some(known.tenant as usize),
+            number: known.number as usize,
+            own_limits: known.own_limits,
+            credential: sha256,
+        }),
         Standing::Expired => Err(Failure::ExpiredCredential),
         Standing::Disabled => Err(Failure::DisabledCredential),
     }

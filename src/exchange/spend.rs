@@ -6,15 +6,15 @@ use std::rc::Rc;
 use memchr::memmem::Finder;
 use shards::quota::{Admitted, Ask, Cost, LimitId, PARTS, Period, Taken};
 
-use smallvec::SmallVec;
-
 use super::authenticate::Principal;
 use super::core::Core;
 use super::generation::Generation;
 use super::home;
 use super::message::Message;
 use super::quota::{FILE_MARK, now};
-use crate::config::snapshot::{self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, Price, Running};
+use crate::config::snapshot::{
+    self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, OwnLimits, Price, Running,
+};
 use crate::dialect::facts::{Endpoint, RequestFacts, TokenUsage};
 use crate::error::{Failure, Limited, LimitedCount};
 use crate::net::{sleep_ms, within};
@@ -35,8 +35,24 @@ const RUNNING_MS: u64 = 1_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spender {
     tenant: u32,
+    /// `u32::MAX`: it has no limits of its own.
     credential: u32,
     model: u32,
+}
+
+/// What is left of the limits of each kind that are nearest to their end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Remaining {
+    pub requests: Option<Headroom>,
+    pub tokens: Option<Headroom>,
+}
+
+/// A limit's amount, what is left of it, and in how many milliseconds it is whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Headroom {
+    pub limit: u64,
+    pub left: u64,
+    pub whole_ms: u64,
 }
 
 /// What a request has taken. Places among the running requests are free again when it is dropped.
@@ -51,8 +67,6 @@ pub struct Permit {
 pub struct Spending {
     generation: Rc<Generation>,
     taken: Vec<Taken>,
-    /// The first of them that is money.
-    money: usize,
     amounts: Amounts,
     model: usize,
 }
@@ -70,12 +84,16 @@ struct Amounts {
 impl Spender {
     /// None where nothing is limited.
     pub fn of(generation: &Generation, principal: &Principal, model: usize) -> Option<Spender> {
-        let tenant = principal.tenant?;
-        let spender = Spender { tenant: tenant as u32, credential: principal.number as u32, model: model as u32 };
+        let tenant = principal.tenant? as u32;
+        let credential = match principal.own_limits {
+            OwnLimits::Some => principal.number as u32,
+            OwnLimits::None => u32::MAX,
+        };
+        let spender = Spender { tenant, credential, model: model as u32 };
         spender.limits(&generation.snapshot).any(|limits| !limits.is_empty()).then_some(spender)
     }
 
-    fn limits(self, snapshot: &snapshot::Snapshot) -> impl Iterator<Item = &Limits> {
+    fn limits(self, snapshot: &snapshot::Snapshot) -> impl Iterator<Item = &Limits> + Clone {
         let tenant = snapshot.tenants.get(self.tenant as usize);
         let credential = tenant.and_then(|tenant| tenant.credentials.get(self.credential as usize));
         let of_model = tenant.and_then(|tenant| tenant.model_limits.get(&(self.model as usize)));
@@ -83,20 +101,31 @@ impl Spender {
         limits.into_iter().flatten()
     }
 
-    fn rates(self, snapshot: &snapshot::Snapshot) -> impl Iterator<Item = &Limit> {
+    fn rates(self, snapshot: &snapshot::Snapshot) -> impl Iterator<Item = &Limit> + Clone {
         self.limits(snapshot).flat_map(|limits| &limits.rates)
     }
 
-    /// The limit of a kind that is nearest to its end, of those of a minute if there are any: its amount, what is left of it,
-    /// and in how many milliseconds it is whole.
-    pub fn standing(self, generation: &Generation, counted: Counted) -> Option<(u64, u64, u64)> {
-        let now = now();
+    /// Of the limits of a kind, those of a minute come first.
+    pub fn remaining(self, generation: &Generation) -> Remaining {
         let leases = generation.quota.leases.borrow();
-        let rates = self.rates(&generation.snapshot).filter(|limit| limit.counted == counted);
-        let standing = rates.map(|limit| (limit, leases.remaining(LimitId(limit.id), limit.amount)));
-        let (limit, left) = standing.min_by_key(|(limit, left)| (limit.period != snapshot::Period::Minute, *left))?;
-        let whole_ms = if left == limit.amount { 0 } else { period(limit.period).whole_in_ms(now) };
-        Some((limit.amount, left, whole_ms))
+        let (mut requests, mut tokens) = (None, None);
+        self.rates(&generation.snapshot).for_each(|limit| {
+            let nearest: &mut Option<(bool, u64, &Limit)> = match limit.counted {
+                Counted::Requests => &mut requests,
+                Counted::Tokens => &mut tokens,
+                Counted::Money => return,
+            };
+            let left = leases.remaining(LimitId(limit.id), limit.amount);
+            let is_long = limit.period != snapshot::Period::Minute;
+            if nearest.is_none_or(|(others, other, _)| (is_long, left) < (others, other)) {
+                *nearest = Some((is_long, left, limit));
+            }
+        });
+        let headroom = |(_, left, limit): (bool, u64, &Limit)| {
+            let whole_ms = if left == limit.amount { 0 } else { period(limit.period).whole_in_ms(now()) };
+            Headroom { limit: limit.amount, left, whole_ms }
+        };
+        Remaining { requests: requests.map(headroom), tokens: tokens.map(headroom) }
     }
 }
 
@@ -169,54 +198,78 @@ fn take(
     amounts: Amounts,
 ) -> Result<Option<Option<Spending>>, Failure> {
     let price = generation.snapshot.models[spender.model as usize].price;
-    let (mut costs, mut limits) = (SmallVec::<[Cost; 8]>::new(), SmallVec::<[&Limit; 8]>::new());
-    let mut starts = [0; 3];
-    // In this order, so that those that are settled are the last.
-    for (start, counted) in starts.iter_mut().zip([Counted::Requests, Counted::Tokens, Counted::Money]) {
-        *start = costs.len();
-        let need = match counted {
-            Counted::Requests => requests,
-            Counted::Tokens => amounts.prompt.saturating_add(amounts.answer),
-            Counted::Money => price.of(amounts.prompt, amounts.answer),
-        };
-        for limit in spender.rates(&generation.snapshot).filter(|limit| limit.counted == counted) {
-            costs.push(Cost { id: LimitId(limit.id), period: period(limit.period), limit: limit.amount, need });
-            limits.push(limit);
-        }
-    }
+    let needs = Needs {
+        requests,
+        tokens: amounts.prompt.saturating_add(amounts.answer),
+        money: price.of(amounts.prompt, amounts.answer),
+    };
+    let costs = spender.rates(&generation.snapshot).map(|limit| Cost {
+        id: LimitId(limit.id),
+        period: period(limit.period),
+        what: limit.counted as u8,
+        limit: limit.amount,
+        need: needs.of(limit.counted as u8),
+    });
     let quota = &generation.quota;
     let mut taken = quota.list();
     let mut rounds = 0;
     let admitted = loop {
         let mut asks = Vec::new();
-        let admitted = quota.leases.borrow_mut().admit(&costs, now(), &mut taken, &mut asks);
+        let admitted = quota.leases.borrow_mut().admit(costs.clone(), now(), &mut taken, &mut asks);
         let mut here = false;
         for (id, ask) in asks {
             here |= send_ask(generation, id, ask);
         }
         // What was asked on this core is answered. Each limit is asked once; whatever it says, this comes to an end.
         rounds += 1;
-        if admitted != Admitted::Wait || !here || rounds > costs.len() {
+        if admitted != Admitted::Wait || !here || rounds > costs.clone().count() {
             break admitted;
         }
     };
-    let [_, tokens, money] = starts;
-    if admitted == Admitted::Yes {
-        costs[..tokens].iter().for_each(|cost| quota.note_used(cost.id, cost.need));
-    }
     match admitted {
-        Admitted::Yes if tokens < costs.len() => {
-            taken.drain(..tokens);
-            let (generation, model, money) = (generation.clone(), spender.model as usize, money - tokens);
-            Ok(Some(Some(Spending { generation, taken, money, amounts, model })))
+        Admitted::Yes => {
+            // Requests are what they are: the others are settled.
+            taken.retain(|Taken { cost, .. }| {
+                let is_settled = cost.what != REQUESTS;
+                if !is_settled {
+                    quota.note_used(cost.id, cost.need);
+                }
+                is_settled
+            });
+            if taken.is_empty() {
+                quota.give(taken);
+                return Ok(Some(None));
+            }
+            Ok(Some(Some(Spending { generation: generation.clone(), taken, amounts, model: spender.model as usize })))
         }
-        Admitted::Yes | Admitted::Wait => {
+        Admitted::Wait => {
             quota.give(taken);
-            Ok((admitted == Admitted::Yes).then_some(None))
+            Ok(None)
         }
         Admitted::No { place, in_ms } => {
             quota.give(taken);
-            Err(used_up(generation, limits[place], in_ms))
+            let limit = spender.rates(&generation.snapshot).nth(place).ok_or(Failure::Internal)?;
+            Err(used_up(generation, limit, in_ms))
+        }
+    }
+}
+
+const REQUESTS: u8 = Counted::Requests as u8;
+const TOKENS: u8 = Counted::Tokens as u8;
+
+/// Of each kind.
+struct Needs {
+    requests: u64,
+    tokens: u64,
+    money: u64,
+}
+
+impl Needs {
+    fn of(&self, what: u8) -> u64 {
+        match what {
+            REQUESTS => self.requests,
+            TOKENS => self.tokens,
+            _ => self.money,
         }
     }
 }
@@ -299,9 +352,9 @@ impl Spending {
         let taken = std::mem::take(&mut self.taken);
         let quota = &self.generation.quota;
         {
-            let (mut leases, now) = (quota.leases.borrow_mut(), now());
-            for (place, of) in taken.iter().enumerate() {
-                let used = if place < self.money { tokens } else { money };
+            let (mut leases, now, needs) = (quota.leases.borrow_mut(), now(), Needs { requests: 0, tokens, money });
+            for of in &taken {
+                let used = needs.of(of.cost.what);
                 leases.settle(of, used, now);
                 quota.note_used(of.cost.id, used);
             }

@@ -15,11 +15,14 @@ thread_local! {
     /// When this thread's round began, on the clock of [`now_ms`]; 0 on a thread without rounds. Cached because one
     /// request reads the time some twenty times.
     static ROUND_MS: Cell<u64> = const { Cell::new(0) };
+    /// The time of day in that round, once it was asked for; 0 before.
+    static ROUND_UNIX_MS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Starts a round at `us` of [`now_us`].
 pub(super) fn begin_round(us: u64) {
     ROUND_MS.set(us / 1000);
+    ROUND_UNIX_MS.set(0);
 }
 
 /// Ends the rounds of this thread; `now_ms` reads the clock again.
@@ -65,8 +68,18 @@ fn coarse_ms() -> u64 {
     s * 1000 + ns / 1_000_000
 }
 
-/// Milliseconds since 1970-01-01 UTC, up to a few milliseconds late; jumps when the host's clock is set.
+/// Milliseconds since 1970-01-01 UTC, up to a few milliseconds late; jumps when the host's clock is set, between two rounds.
 pub fn unix_ms() -> u64 {
+    if !matches!(ROUND_MS.try_with(Cell::get), Ok(1..)) {
+        return coarse_unix_ms();
+    }
+    if ROUND_UNIX_MS.get() == 0 {
+        ROUND_UNIX_MS.set(coarse_unix_ms());
+    }
+    ROUND_UNIX_MS.get()
+}
+
+fn coarse_unix_ms() -> u64 {
     let now = clock_gettime(ClockId::RealtimeCoarse);
     now.tv_sec.max(0) as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }

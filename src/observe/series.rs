@@ -3,11 +3,12 @@
 //! Never holds more than [`SeriesKey::MOST`] series, whatever clients send, and never loses a request from the sum.
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::counters::Counter;
 use crate::limits::{SERIES, SERIES_NAMES, USAGE_SERIES};
@@ -166,6 +167,8 @@ impl Amounts {
     }
 }
 
+/// Two cache lines that come together: of many thousand series, the one that counts is in no cache.
+#[repr(C, align(128))]
 struct Slot<K> {
     key: OnceLock<K>,
     amounts: [Counter; AMOUNTS],
@@ -214,6 +217,10 @@ impl<K: SeriesKey> SeriesTable<K> {
         self.segments.get(at / SEGMENT)?.get()?.get(at % SEGMENT)
     }
 
+    fn key(&self, at: u32) -> Option<&K> {
+        self.slot(at as usize)?.key.get()
+    }
+
     fn push(&self, key: K) -> Option<u32> {
         let at = self.used.load(Ordering::Relaxed);
         let segment = self.segments.get(at / SEGMENT)?.get_or_init(|| {
@@ -226,14 +233,16 @@ impl<K: SeriesKey> SeriesTable<K> {
     }
 }
 
-/// The index of each series in the table; used only by the writer.
+/// The index of each series in the table, which has their keys; used only by the writer.
 pub struct SeriesIndex<K = Key> {
-    places: HashMap<K, u32>,
+    places: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    of: PhantomData<K>,
 }
 
 impl<K> Default for SeriesIndex<K> {
     fn default() -> Self {
-        SeriesIndex { places: HashMap::new() }
+        SeriesIndex { places: HashTable::new(), hasher: DefaultHashBuilder::default(), of: PhantomData }
     }
 }
 
@@ -249,28 +258,30 @@ impl<K: SeriesKey> SeriesIndex<K> {
 
     /// The index of the series of `key`, or of a less specific key if the table is full.
     fn place(&mut self, table: &SeriesTable<K>, key: K) -> Option<u32> {
-        if let Some(&at) = self.places.get(&key) {
+        if let Some(at) = self.find(table, &key) {
             return Some(at);
         }
         let (used, general) = (table.len(), key.general());
         if used < K::MOST - K::MOST / RESERVED || key == general && used < K::MOST - 1 {
             return self.push(table, key);
         }
-        if let Some(&at) = self.places.get(&general) {
+        if let Some(at) = self.find(table, &general) {
             return Some(at);
         }
         if used < K::MOST - 1 {
             return self.push(table, general);
         }
-        match self.places.get(&K::NOTHING) {
-            Some(&at) => Some(at),
-            None => self.push(table, K::NOTHING),
-        }
+        self.find(table, &K::NOTHING).or_else(|| self.push(table, K::NOTHING))
+    }
+
+    fn find(&self, table: &SeriesTable<K>, key: &K) -> Option<u32> {
+        self.places.find(self.hasher.hash_one(key), |at| table.key(*at) == Some(key)).copied()
     }
 
     fn push(&mut self, table: &SeriesTable<K>, key: K) -> Option<u32> {
         let at = table.push(key)?;
-        self.places.insert(key, at);
+        let hash = |at: &u32| table.key(*at).map_or(0, |key| self.hasher.hash_one(key));
+        self.places.insert_unique(self.hasher.hash_one(key), at, hash);
         Some(at)
     }
 }

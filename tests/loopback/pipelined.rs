@@ -47,6 +47,23 @@ fn requests_go_upstream_side_by_side_and_answers_come_in_order() {
     assert_eq!((backend.count(), backend.connections()), (24, 8));
 }
 
+/// The requests of one connection are on one core.
+#[test]
+fn one_core_of_four_uses_all_that_a_model_and_a_backend_may_have() {
+    let backend = together(8);
+    let gateway = Setup::bare()
+        .backend("b", &backend, "connections_max = 8\nconnections_min = 0")
+        .model("m", "backends = [\"b\"]\nmax_concurrent_requests = 8")
+        .cores(4)
+        .start();
+    let mut client = gateway.client();
+    for round in 0..3 {
+        client.send((0..8).flat_map(|number| chat(&format!("{round} {number}"))).collect::<Vec<u8>>());
+        (0..8).for_each(|_| _ = client.response().expect(200));
+    }
+    assert_eq!((backend.count(), backend.connections()), (24, 8));
+}
+
 #[test]
 fn it_is_the_same_over_tls_and_with_chunked_bodies() {
     let (authority, backend) = (Authority::new(), together(3));

@@ -122,6 +122,11 @@ impl Lease {
         }
     }
 
+    /// Puts back what was just taken: as if it had not been.
+    pub(super) fn untake(&mut self, slot: Slot, need: u64) {
+        self.hold(slot, need);
+    }
+
     /// Takes `target` of the larger slice, but at least `need` and at most what is in it; `None` if that is too little.
     pub(super) fn cut(&mut self, need: u64, target: u64, now: Now) -> Option<(Slot, u64)> {
         self.used = true;

@@ -13,6 +13,8 @@ use crate::spread;
 pub struct Cost {
     pub id: LimitId,
     pub period: Period,
+    /// What it counts, for who settles it.
+    pub what: u8,
     pub limit: u64,
     pub need: u64,
 }
@@ -35,8 +37,18 @@ pub enum Admitted {
     No { place: usize, in_ms: Option<u64> },
 }
 
-/// Most limits of one request: three kinds of count, in two or three periods, for its tenant, its key, and its model.
-pub const COSTS_MAX: usize = 24;
+impl Admitted {
+    /// Of two limits the one that has the last word: the longest wait is told, and that it would be in vain first of all.
+    fn or(self, other: Admitted) -> Admitted {
+        let rank = |admitted| match admitted {
+            Admitted::Yes => (0, 0),
+            Admitted::Wait => (1, 0),
+            Admitted::No { in_ms: Some(in_ms), .. } => (2, in_ms),
+            Admitted::No { in_ms: None, .. } => (3, 0),
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+}
 
 /// Hashes an identity that is a hash already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,46 +131,39 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Takes all of `costs`, at most [`COSTS_MAX`] of them, or nothing. `taken` gets what was taken, and `asks` what is to be sent
-    /// to the limits' home cores.
+    /// Takes all of `costs`, or nothing. `taken` gets what was taken, and `asks` what is to be sent to the limits' home cores.
     pub fn admit(
         &mut self,
-        costs: &[Cost],
+        costs: impl Iterator<Item = Cost>,
         now: Now,
         taken: &mut Vec<Taken>,
         asks: &mut Vec<(LimitId, Ask)>,
     ) -> Admitted {
-        let mut slots = [0; COSTS_MAX];
-        let (mut waits, mut no) = (false, None);
-        for (place, cost) in costs.iter().enumerate() {
-            match self.lease(cost).look(cost.need, cost.limit, now) {
-                Look::There(slot) => slots[place] = slot,
+        let (mut admitted, begun) = (Admitted::Yes, taken.len());
+        costs.enumerate().for_each(|(place, cost)| {
+            let lease = self.lease(&cost);
+            // In one pass, as almost always all is there: what turns out to be of no use is put back.
+            match lease.look(cost.need, cost.limit, now) {
+                Look::There(slot) => {
+                    lease.take(slot, cost.need);
+                    asks.extend(lease.ahead(now).map(|ask| (cost.id, ask)));
+                    taken.push(Taken { cost, slot });
+                }
                 Look::Ask(ask) => {
                     asks.push((cost.id, ask));
-                    waits = true;
+                    admitted = admitted.or(Admitted::Wait);
                 }
-                Look::Wait => waits = true,
-                Look::Short { in_ms } => {
-                    if no.is_none_or(|(_, longest)| longest < in_ms) {
-                        no = Some((place, in_ms));
-                    }
-                }
-                Look::TooMuch => return Admitted::No { place, in_ms: None },
+                Look::Wait => admitted = admitted.or(Admitted::Wait),
+                Look::Short { in_ms } => admitted = admitted.or(Admitted::No { place, in_ms: Some(in_ms) }),
+                Look::TooMuch => admitted = admitted.or(Admitted::No { place, in_ms: None }),
+            }
+        });
+        if admitted != Admitted::Yes {
+            for Taken { cost, slot } in taken.drain(begun..) {
+                self.lease(&cost).untake(slot, cost.need);
             }
         }
-        if let Some((place, in_ms)) = no {
-            return Admitted::No { place, in_ms: Some(in_ms) };
-        }
-        if waits {
-            return Admitted::Wait;
-        }
-        for (cost, slot) in costs.iter().zip(slots) {
-            let lease = self.lease(cost);
-            lease.take(slot, cost.need);
-            asks.extend(lease.ahead(now).map(|ask| (cost.id, ask)));
-            taken.push(Taken { cost: *cost, slot });
-        }
-        Admitted::Yes
+        admitted
     }
 
     /// Settles what was taken on what was really used.
@@ -200,6 +205,7 @@ impl Leases {
     }
 
     /// What is left of a limit, as far as this core knows.
+    #[inline]
     pub fn remaining(&self, id: LimitId, limit: u64) -> u64 {
         self.leases.get(id).map_or(limit, Lease::remaining).min(limit)
     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::random::{Random, each_seed};
 use world::{Traffic, World};
 
-const LIMIT: Cost = Cost { id: LimitId(7), period: Period::Minute, limit: 0, need: 1 };
+const LIMIT: Cost = Cost { id: LimitId(7), period: Period::Minute, what: 0, limit: 0, need: 1 };
 
 /// Any 60 seconds see the limit at most, whatever the cores, the traffic and the messages; and at least 95 % of it is reached.
 #[test]
@@ -132,7 +132,7 @@ fn a_refused_request_takes_nothing() {
     let mut admitted = 0;
     for _ in 0..10 {
         let result = loop {
-            let result = leases.admit(&costs, now, &mut taken, &mut asks);
+            let result = leases.admit(costs.into_iter(), now, &mut taken, &mut asks);
             for (id, ask) in asks.drain(..) {
                 leases.granted(id, ledgers[id.0 as usize].grant(ask, 1, now), now);
             }
@@ -149,9 +149,9 @@ fn a_refused_request_takes_nothing() {
     assert_eq!(leases.remaining(LimitId(0), 100), 97);
     assert_eq!(leases.remaining(LimitId(1), 3), 0);
     let much = [Cost { limit: 5, need: 6, ..costs[0] }];
-    assert_eq!(leases.admit(&much, now, &mut taken, &mut asks), Admitted::No { place: 0, in_ms: None });
+    assert_eq!(leases.admit(much.into_iter(), now, &mut taken, &mut asks), Admitted::No { place: 0, in_ms: None });
     let nothing = [Cost { need: 0, ..costs[1] }];
-    assert_eq!(leases.admit(&nothing, now, &mut taken, &mut asks), Admitted::Yes, "what is free of charge");
+    assert_eq!(leases.admit(nothing.into_iter(), now, &mut taken, &mut asks), Admitted::Yes, "what is free of charge");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn an_answer_that_comes_too_late_goes_back() {
     let at = |ms| Now { mono: Millis(ms), unix_ms: 0 };
     let cost = Cost { period: Period::Day, limit: 10, ..LIMIT };
     let (mut leases, mut asks, mut taken) = (Leases::default(), Vec::new(), Vec::new());
-    assert_eq!(leases.admit(&[cost], at(0), &mut taken, &mut asks), Admitted::Wait);
+    assert_eq!(leases.admit([cost].into_iter(), at(0), &mut taken, &mut asks), Admitted::Wait);
     let mut ledger = Ledger::new(Period::Day);
     let grant = ledger.grant(asks[0].1, 1, at(500));
     let mut back = Vec::new();
@@ -229,9 +229,9 @@ fn what_is_left_is_known_for_as_long_as_answers_take() {
     let cost = Cost { period: Period::Minute, limit: 10, need: 1, ..LIMIT };
     let (mut leases, mut asks, mut taken) = (Leases::default(), Vec::new(), Vec::new());
     let mut ledger = Ledger::new(Period::Minute);
-    assert_eq!(leases.admit(&[cost], at(0), &mut taken, &mut asks), Admitted::Wait);
+    assert_eq!(leases.admit([cost].into_iter(), at(0), &mut taken, &mut asks), Admitted::Wait);
     leases.granted(cost.id, ledger.grant(asks[0].1, 2, at(0)), at(0));
-    assert_eq!(leases.admit(&[cost], at(0), &mut taken, &mut asks), Admitted::Yes);
+    assert_eq!(leases.admit([cost].into_iter(), at(0), &mut taken, &mut asks), Admitted::Yes);
     for second in 0..30 {
         assert_eq!(leases.remaining(cost.id, 10), 9, "after {second} s");
         (0..PARTS).for_each(|part| leases.sweep(part, at(second * 1_000), |_, _, _| {}));

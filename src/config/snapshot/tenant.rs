@@ -1,7 +1,6 @@
 //! Tenants, their credentials, and what they may spend. Part of the snapshot: immutable but for the counts of requests that
 //! run, which all cores share.
 
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -25,24 +24,6 @@ pub struct Tenant {
     pub limits: Limits,
     /// The same of single models: indices into `Snapshot::models`.
     pub model_limits: HashMap<usize, Limits>,
-}
-
-/// SHA-256 of a credential. Tests count how often one is compared.
-#[derive(Clone, Copy, Debug, Eq)]
-pub(super) struct CredentialHash(pub [u8; 32]);
-
-impl Hash for CredentialHash {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
-}
-
-impl PartialEq for CredentialHash {
-    fn eq(&self, other: &CredentialHash) -> bool {
-        #[cfg(test)]
-        super::tests::COMPARED.with(|compared| compared.set(compared.get() + 1));
-        self.0 == other.0
-    }
 }
 
 /// A key that a tenant's clients send, or a name in their certificates.
@@ -87,10 +68,16 @@ pub enum Standing {
 impl Credential {
     /// Whether it is accepted at `unix_ms`, which is read only if it expires.
     pub fn standing(&self, unix_ms: impl FnOnce() -> u64) -> Standing {
-        match (self.state, &self.expires) {
-            (CredentialState::Disabled, _) => Standing::Disabled,
-            (CredentialState::Enabled, Some(expires)) if expires.unix_ms <= unix_ms() => Standing::Expired,
-            (CredentialState::Enabled, _) => Standing::Accepted,
+        Standing::of(self.state, self.expires.as_ref().map_or(u64::MAX, |expires| expires.unix_ms), unix_ms)
+    }
+}
+
+impl Standing {
+    pub(super) fn of(state: CredentialState, expires_unix_ms: u64, unix_ms: impl FnOnce() -> u64) -> Standing {
+        match state {
+            CredentialState::Disabled => Standing::Disabled,
+            CredentialState::Enabled if expires_unix_ms < u64::MAX && expires_unix_ms <= unix_ms() => Standing::Expired,
+            CredentialState::Enabled => Standing::Accepted,
         }
     }
 }
@@ -245,8 +232,8 @@ impl Concurrent {
 impl Snapshot {
     /// The index of the tenant with this credential, and its number there.
     pub fn credential_place(&self, sha256: &[u8; 32]) -> Option<(usize, usize)> {
-        let (tenant, number) = *self.by_credential.get(&CredentialHash(*sha256))?;
-        Some((tenant as usize, number as usize))
+        let known = self.known_credentials.find(sha256)?;
+        Some((known.tenant as usize, known.number as usize))
     }
 
     /// The credential with this SHA-256, accepted or not, and the index of its tenant. The look-up compares hashes of

@@ -4,13 +4,12 @@ use data_encoding::HEXLOWER;
 
 use super::cors;
 use super::next::Next;
-use crate::config::snapshot::Counted;
 use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
 use crate::exchange::entry::Level;
 use crate::exchange::generation::Generation;
 use crate::exchange::record::{CacheMark, HttpVersion, RequestRecord, Truncation};
-use crate::exchange::spend::Spender;
+use crate::exchange::spend::{Headroom, Remaining, Spender};
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Method, Persistence, encode};
 
@@ -106,37 +105,40 @@ pub fn write_own_fields(generation: &Generation, record: &RequestRecord, out: &m
 
 /// OpenAI's `x-ratelimit-*`: what is left of the limits of requests and tokens that are nearest to their end.
 fn write_rate_limits(generation: &Generation, spender: Spender, out: &mut Vec<u8>) {
-    for (counted, word) in [(Counted::Requests, "requests"), (Counted::Tokens, "tokens")] {
-        let Some((limit, left, whole_ms)) = spender.standing(generation, counted) else { continue };
-        let mut field = |name: &str, write: &dyn Fn(&mut Vec<u8>)| {
-            for part in ["x-ratelimit-", name, "-", word, ": "] {
-                out.extend_from_slice(part.as_bytes());
-            }
-            write(out);
-            out.extend_from_slice(b"\r\n");
-        };
-        field("limit", &|out| write_number(limit, out));
-        field("remaining", &|out| write_number(left, out));
-        field("reset", &|out| write_duration(whole_ms, out));
+    let Remaining { requests, tokens } = spender.remaining(generation);
+    if let Some(Headroom { limit, left, whole_ms }) = requests {
+        encode::field_number(out, "x-ratelimit-limit-requests", limit);
+        encode::field_number(out, "x-ratelimit-remaining-requests", left);
+        out.extend_from_slice(b"x-ratelimit-reset-requests: ");
+        write_duration(whole_ms, out);
+        out.extend_from_slice(encode::LINE_END);
     }
-}
-
-fn write_number(number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    if let Some(Headroom { limit, left, whole_ms }) = tokens {
+        encode::field_number(out, "x-ratelimit-limit-tokens", limit);
+        encode::field_number(out, "x-ratelimit-remaining-tokens", left);
+        out.extend_from_slice(b"x-ratelimit-reset-tokens: ");
+        write_duration(whole_ms, out);
+        out.extend_from_slice(encode::LINE_END);
+    }
 }
 
 /// As OpenAI spells durations: `1h2m3s`, `500ms`.
 fn write_duration(ms: u64, out: &mut Vec<u8>) {
     let whole_s = ms.div_ceil(1000);
-    let parts = match (1..1_000).contains(&ms) {
-        true => [(ms, "ms"), (0, ""), (0, "")],
-        false => [(whole_s / 3600, "h"), (whole_s / 60 % 60, "m"), (whole_s % 60, "s")],
-    };
-    let first = parts.iter().position(|(number, _)| *number > 0).unwrap_or(2);
-    for (number, unit) in parts[first..].iter().filter(|(_, unit)| !unit.is_empty()) {
-        write_number(*number, out);
-        out.extend_from_slice(unit.as_bytes());
+    if (1..1_000).contains(&ms) {
+        encode::number(out, ms);
+        return out.extend_from_slice(b"ms");
     }
+    if whole_s >= 3_600 {
+        encode::number(out, whole_s / 3_600);
+        out.push(b'h');
+    }
+    if whole_s >= 60 {
+        encode::number(out, whole_s / 60 % 60);
+        out.push(b'm');
+    }
+    encode::number(out, whole_s % 60);
+    out.push(b's');
 }
 
 /// Longest wait that OpenAI's libraries heed.

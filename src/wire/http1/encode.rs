@@ -74,8 +74,13 @@ fn field_value(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 /// Writes one field with a decimal value.
+#[inline]
 pub fn field_number(out: &mut Vec<u8>, name: &str, value: u64) {
-    field(out, name, itoa::Buffer::new().format(value).as_bytes());
+    debug_assert!(!name.is_empty() && all(name.as_bytes(), is_token), "{name:?} is not a field name");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    number(out, value);
+    out.extend_from_slice(LINE_END);
 }
 
 /// Writes the blank line.
@@ -153,7 +158,15 @@ fn all(bytes: &[u8], good: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |all, &byte| all & good(byte))
 }
 
-fn number(out: &mut Vec<u8>, number: u64) {
+/// Writes a number in decimal.
+pub fn number(out: &mut Vec<u8>, number: u64) {
+    if number < 100 {
+        // Most are times in seconds.
+        if number >= 10 {
+            out.push(b'0' + (number / 10) as u8);
+        }
+        return out.push(b'0' + (number % 10) as u8);
+    }
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 

@@ -272,7 +272,7 @@ impl World {
         self.longest_ms = self.longest_ms.max(self.ms - since);
         let now = self.now(node);
         let (mut taken, mut asks) = (Vec::new(), Vec::new());
-        let result = self.nodes[node].cores[core as usize].admit(&[cost], now, &mut taken, &mut asks);
+        let result = self.nodes[node].cores[core as usize].admit([cost].into_iter(), now, &mut taken, &mut asks);
         for (_, ask) in asks {
             if let Some(returned) = self.nodes[node].cores[core as usize].take_returned(ID) {
                 self.send(node, 0, Message::Settle(returned));
@@ -306,7 +306,7 @@ impl World {
     }
 }
 
-const LIMIT: Cost = Cost { id: ID, period: Period::Minute, limit: 0, need: 1 };
+const LIMIT: Cost = Cost { id: ID, period: Period::Minute, what: 0, limit: 0, need: 1 };
 
 /// While the store answers, all nodes together see the limit at most in any 60 seconds, and 95 % of it can be used.
 #[test]

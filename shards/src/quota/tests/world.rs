@@ -216,7 +216,7 @@ impl World {
         let now = self.now();
         let (mut taken, mut asks) = (Vec::new(), Vec::new());
         let leases = &mut self.cores[core as usize];
-        let result = leases.admit(&[cost], now, &mut taken, &mut asks);
+        let result = leases.admit([cost].into_iter(), now, &mut taken, &mut asks);
         leases.check();
         for (id, ask) in asks {
             if let Some(returned) = self.cores[core as usize].take_returned(id) {
