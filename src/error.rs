@@ -35,6 +35,8 @@ pub enum Failure {
     BadJson { why: String },
     /// A field of the body is missing or of the wrong type.
     BadField { why: String, param: &'static str },
+    /// The prompt template that the request names does not exist, or not with these variables.
+    BadPrompt { why: String, param: &'static str },
     /// The model's backend speaks another API, in which this cannot be asked.
     Untranslatable { why: String, param: Option<&'static str> },
     /// No credential in the request.
@@ -176,6 +178,7 @@ impl Failure {
                 Blame::Client
             }
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Blame::Client,
+            BadPrompt { .. } => Blame::Client,
             ExpiredCredential | DisabledCredential | UnknownCertificate | Untranslatable { .. } => Blame::Client,
             UnknownPath { .. } | NoUpgrade | NoModel => Blame::Client,
             WrongMethod { .. } | NotCached | ClientGone | Lagged | Limited(_) => Blame::Client,
@@ -202,6 +205,7 @@ impl Failure {
             FlightLost | ClientGone | Lagged | Internal => Again::Yes,
             BadHead { .. } | BadFraming { .. } | BodyTooLarge | HeadTimeout | BodyTimeout | BadJson { .. } => Again::No,
             BadField { .. } | BadForm { .. } | NoCredential | UnknownCredential | UnknownModel => Again::No,
+            BadPrompt { .. } => Again::No,
             ExpiredCredential | DisabledCredential | UnknownCertificate | Untranslatable { .. } => Again::No,
             UnknownPath { .. } | NoUpgrade | NoModel | WebSocketIdle => Again::No,
             WrongMethod { .. } | NotCached | NoBackend | Draining | Limited(_) => Again::No,
@@ -243,6 +247,7 @@ impl Failure {
             BodyTimeout => invalid(408, "body_timeout", "The request body did not arrive in time."),
             BadJson { why, .. } => invalid(400, "bad_json", why.clone()),
             BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why.clone()) },
+            BadPrompt { why, param } => Public { param: Some(param), ..invalid(400, "bad_prompt", why.clone()) },
             Untranslatable { why, param } => Public { param: *param, ..invalid(400, "untranslatable", why.clone()) },
             NoCredential => invalid(
                 401,

@@ -11,6 +11,8 @@ pub mod wire; // bytes to values and back; no I/O, no panic, fuzzed
 
 pub mod dialect; // what differs between LLM APIs
 
+pub mod prompts; // templates of prompts
+
 pub mod config; // keys, load, snapshot
 
 pub mod net; // the outside world: sockets, clock, rng, spawning, mail; or the simulator in its place

@@ -307,6 +307,23 @@ pub const PROFILE_SECONDS: u64 = 60;
 /// Largest request head on the admin listener.
 pub const ADMIN_HEAD_BYTES: usize = 16 << 10;
 
+/// Largest text of a prompt template. A prompt of 256 KiB has some 60,000 tokens.
+pub const PROMPT_TEMPLATE_BYTES: usize = 256 << 10;
+
+/// Most bytes of the variables of one prompt: as much as the context windows of most models take. They are copied, and rendered at one
+/// go, while the core's other requests wait.
+pub const PROMPT_VARIABLES_BYTES: usize = 1 << 20;
+
+/// Instructions of the template engine for one text of a prompt. One takes some 20 to 50 ns, so that a prompt keeps its core from others
+/// for less than 5 ms, long texts aside; a loop over 5,000 items stays below.
+pub const PROMPT_FUEL: u64 = 100_000;
+
+/// Calls of macros within each other in a template: a core's stack takes several times as many.
+pub const PROMPT_NESTING: usize = 50;
+
+/// Versions of prompt templates that a core counts by themselves; further ones count as one.
+pub const PROMPT_SERIES: usize = 1024;
+
 /// Most names of models, and of tenants, that are ever counted by themselves; later ones count as "other". A process that
 /// reloads its configuration meets more than stand in one.
 pub const SERIES_NAMES: usize = 64 << 10;

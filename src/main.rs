@@ -8,7 +8,7 @@ fn main() -> std::process::ExitCode {
     use clap::Parser;
     use ringway::commands::{
         self, Command, Line, check, completions, config, demo, doctor, import, install, key, man, purge, serve,
-        snapshot, top, tune,
+        snapshot, template, top, tune,
     };
 
     commands::exit(match Line::parse().command {
@@ -17,6 +17,7 @@ fn main() -> std::process::ExitCode {
         Command::Top(arguments) => top::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
+        Command::Template(arguments) => template::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Purge(arguments) => purge::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),

@@ -88,6 +88,9 @@ pub fn summary(snapshot: &Snapshot) -> String {
     let listen: Vec<String> = server.addresses().map(spelled).collect();
     let mut out = format!("  listens on {}\n", listen.join(", "));
     out.push_str(&format!("  {} over {}\n", counted(models.len(), "model"), counted(backends.len(), "backend")));
+    if !snapshot.prompts.is_empty() {
+        out.push_str(&format!("  {}\n", counted(snapshot.prompts.templates().len(), "prompt template")));
+    }
     let keys: usize = tenants.iter().map(|tenant| tenant.credentials.len()).sum();
     match snapshot.access {
         Access::Open => out.push_str("  asks for no key\n"),

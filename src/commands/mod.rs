@@ -23,6 +23,7 @@ mod node; // requests to a running node
 pub mod purge;
 pub mod serve;
 pub mod snapshot;
+pub mod template;
 pub mod top;
 pub mod tune;
 
@@ -62,6 +63,7 @@ pub enum Command {
     Top(top::Arguments),
     Check(check::Arguments),
     Config(config::Arguments),
+    Template(template::Arguments),
     Key(key::Arguments),
     Purge(purge::Arguments),
     Snapshot(snapshot::Arguments),

@@ -4,6 +4,7 @@
 use hashbrown::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
+use super::keys::Table;
 use super::snapshot::Snapshot;
 
 /// What became of an item.
@@ -79,12 +80,16 @@ pub fn at_restart(started: &Snapshot, now: &Snapshot) -> Vec<String> {
 
 /// The items of a table that stands several times, by their names or addresses.
 fn items(table: &str, before: &[Value], after: &[Value], found: &mut Vec<Difference>) {
-    let mut add = |name: &str, change| found.push(Difference { item: format!("{table} \"{name}\""), change });
-    let old: HashMap<&str, &Value> = before.iter().map(|item| (name(item), item)).collect();
-    let new: HashSet<&str> = after.iter().map(name).collect();
+    let mut add = |name: Name<'_>, change| {
+        let version = name.1.map_or_else(String::new, |version| format!(" version \"{version}\""));
+        found.push(Difference { item: format!("{table} \"{}\"{version}", name.0), change });
+    };
+    let name = |item| name(table, item);
+    let old: HashMap<Name<'_>, &Value> = before.iter().map(|item| (name(item), item)).collect();
+    let new: HashSet<Name<'_>> = after.iter().map(name).collect();
     for item in after {
         let name = name(item);
-        match (old.get(name), item) {
+        match (old.get(&name), item) {
             (None, _) => add(name, Change::Added),
             (Some(Value::Object(before)), Value::Object(after)) => {
                 let keys = keys(before, after);
@@ -103,9 +108,13 @@ fn items(table: &str, before: &[Value], after: &[Value], found: &mut Vec<Differe
     }
 }
 
-fn name(item: &Value) -> &str {
+/// A name, and a version where several stand side by side.
+type Name<'a> = (&'a str, Option<&'a str>);
+
+fn name<'a>(table: &str, item: &'a Value) -> Name<'a> {
     let name = item.get("name").or_else(|| item.get("address"));
-    name.and_then(Value::as_str).unwrap_or("")
+    let version = item.get("version").filter(|_| table == Table::Template.name());
+    (name.and_then(Value::as_str).unwrap_or(""), version.and_then(Value::as_str))
 }
 
 fn keys(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<String> {

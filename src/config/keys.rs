@@ -7,6 +7,7 @@ mod config;
 mod cores; // those of [cores]
 mod observe; // those of [metrics], [traces] and [log]
 mod table; // what each table is called, how often it stands, what it is for
+mod template; // those of [[template]]
 mod tenant;
 
 use strum::VariantNames;
@@ -33,6 +34,7 @@ pub enum Table {
     Model,
     /// An inline table inside `backends` of a model.
     Target,
+    Template,
     Tenant,
     /// An inline table inside `keys` of a tenant.
     Credential,
@@ -90,6 +92,8 @@ pub enum Kind {
     Url,
     /// Text that is never shown; may be kept outside the file.
     Secret,
+    /// The text of a template; may be kept in a file of its own.
+    Template,
     /// `sha256:` and 64 hexadecimal digits.
     Digest,
     /// A non-empty array of digests or tables with the keys of `Table::Credential`.
@@ -178,7 +182,7 @@ const PRICE: Kind = Kind::Money { least: 0, most: 1_000_000 * tenant::UNIT };
 /// The rows, table by table.
 pub static KEYS: &[Key] = &joined();
 
-const GROUPS: [&[Key]; 6] = [ROWS, cores::ROWS, observe::ROWS, config::ROWS, cache::ROWS, tenant::ROWS];
+const GROUPS: [&[Key]; 7] = [ROWS, cores::ROWS, observe::ROWS, config::ROWS, cache::ROWS, template::ROWS, tenant::ROWS];
 
 const ALL: usize = {
     let (mut all, mut group) = (0, 0);

@@ -276,6 +276,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         true => read::Pricing::None,
         false => read::Pricing::Some,
     };
+    let prompts = read::templates(&mut tables.templates, report);
     let mut credentials = Credentials::default();
     let tenants: Vec<_> = tables
         .tenants
@@ -287,7 +288,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         [&tables.server, &tables.admin, &tables.metrics, &tables.config, &tables.log, &tables.cores, &tables.cache];
     let singles = singles.into_iter().chain([&tables.limits, &tables.cors, &tables.traces]);
     let repeated = tables.listeners.iter().chain(&tables.backends).chain(&tables.models).chain(&tables.tenants);
-    for section in singles.chain(repeated) {
+    for section in singles.chain(repeated).chain(&tables.templates) {
         section.report_fault(report);
     }
     listeners.into_iter().collect::<Option<Vec<_>>>()?;
@@ -309,6 +310,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
         backends.into_iter().collect::<Option<_>>()?,
         models.into_iter().collect::<Option<_>>()?,
         tenants.into_iter().collect::<Option<_>>()?,
+        prompts?,
         Written { shown, compared },
     ))
 }

@@ -203,6 +203,7 @@ impl Reader<'_, '_> {
             Kind::RequestPath => self.text(key, path, value, at, value::request_path),
             Kind::FieldName => self.text(key, path, value, at, value::field_name),
             Kind::Secret => self.secret(key, path, value, at).map(Value::Secret),
+            Kind::Template => self.template(key, path, value, at).map(Value::Text),
             Kind::Listen => self
                 .list(key, path, value, origin, |reader, item, at| {
                     let value = reader.scalar(key, path, item, at, value::listen)?;
@@ -510,6 +511,7 @@ pub(crate) fn expects(kind: Kind) -> String {
         Kind::RequestPath => "a path such as \"/health\"".to_owned(),
         Kind::FieldName => "the name of a header field such as \"x-session-id\"".to_owned(),
         Kind::Secret => "text, \"${NAME}\", \"file:/path\" or \"credential:name\"".to_owned(),
+        Kind::Template => "the text of a template, or \"file:/path\"".to_owned(),
         Kind::Digest => "\"sha256:\" and 64 hexadecimal digits".to_owned(),
         Kind::Credentials => {
             "an array of \"sha256:\" and 64 hexadecimal digits, or tables such as { hash = \"sha256:...\" }".to_owned()

@@ -24,8 +24,9 @@ pub fn sample() -> String {
     for table in Table::ALL.into_iter().filter(|table| table.shape() != Shape::Nested) {
         out.push('\n');
         wrap(&mut out, "# ", table.doc());
-        // The sample asks for no key, since a key printed here would open every gateway that kept it, and has no certificate.
-        let off = if matches!(table, Table::Listener | Table::Tenant) { "#" } else { "" };
+        // The sample asks for no key, since a key printed here would open every gateway that kept it, and has neither certificate
+        // nor prompt.
+        let off = if matches!(table, Table::Listener | Table::Template | Table::Tenant) { "#" } else { "" };
         out.push_str(&format!("{off}{}\n", header(table)));
         for key in table.keys() {
             out.push('\n');

@@ -76,6 +76,7 @@ fn value(kind: Kind) -> Value {
         Kind::Name { .. }
         | Kind::Url
         | Kind::Secret
+        | Kind::Template
         | Kind::File
         | Kind::Directory
         | Kind::Host

@@ -37,6 +37,7 @@ use secrecy::SecretString;
 
 use super::extra::is_own;
 use super::glob;
+use crate::prompts::PromptLibrary;
 use strum::{EnumString, VariantNames};
 
 /// A whole configuration. Indices (`usize`) point into the vectors below and hold for this snapshot only.
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub backends: Vec<Backend>,
     pub models: Vec<Model>,
     pub tenants: Vec<Tenant>,
+    /// Compiled.
+    pub prompts: PromptLibrary,
     /// `Open` exactly when there is no tenant.
     pub access: Access,
     /// All of it as JSON for operators, secrets masked.
@@ -437,6 +440,7 @@ impl Snapshot {
         backends: Vec<Backend>,
         models: Vec<Model>,
         tenants: Vec<Tenant>,
+        prompts: PromptLibrary,
         written: Written,
     ) -> Snapshot {
         let Singles { server, admin, metrics, traces, config, log, cores, cache, redis, limits, cors } = singles;
@@ -461,6 +465,7 @@ impl Snapshot {
             backends,
             models,
             tenants,
+            prompts,
             access,
             shown: written.shown,
             compared: written.compared,

@@ -29,6 +29,7 @@ pub(super) struct Tables {
     pub cors: Section,
     pub backends: Vec<Section>,
     pub models: Vec<Section>,
+    pub templates: Vec<Section>,
     pub tenants: Vec<Section>,
 }
 
@@ -60,6 +61,7 @@ pub(super) fn tables<'t>(root: &'t DeTable<'t>, own: Option<&'t DeTable<'t>>, re
         cors: single(Table::Cors, root, own, reader),
         backends: repeated(Table::Backend, root, reader),
         models: repeated(Table::Model, root, reader),
+        templates: repeated(Table::Template, root, reader),
         tenants: repeated(Table::Tenant, root, reader),
     }
 }
@@ -181,6 +183,7 @@ impl Tables {
             "cors": shown::table(&self.cors, secrets),
             "backend": all(&self.backends),
             "model": all(&self.models),
+            "template": all(&self.templates),
             "tenant": all(&self.tenants),
         })
     }

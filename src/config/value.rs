@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 
 use super::problem::printable;
 use super::snapshot::{AccessLog, Address, CoreChoice, Endpoint, Listen};
+use crate::limits::PROMPT_TEMPLATE_BYTES;
 
 /// Why a text is not a value of its type, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,23 @@ const CPU_MAX: usize = 8191;
 
 pub(super) fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Wrong {
     Wrong { what: what.into(), remedy: remedy.into() }
+}
+
+/// Whether a text may be a template.
+pub fn template(text: &str) -> Result<(), Wrong> {
+    if text.is_empty() {
+        return Err(wrong("is empty", "write a text, or take the key out"));
+    }
+    if text.len() > PROMPT_TEMPLATE_BYTES {
+        return Err(wrong(
+            format!("has more than {} KiB", PROMPT_TEMPLATE_BYTES >> 10),
+            "make what is long a variable",
+        ));
+    }
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return Err(wrong("has a control character", "write text, with line breaks and tabs at most"));
+    }
+    Ok(())
 }
 
 /// Digits and what follows them; `None` if there are no digits or the number does not fit.

@@ -138,6 +138,8 @@ pub struct RequestFacts {
     /// The most tokens that the answer may have, and how many answers are asked for.
     pub answer_tokens_max: Option<u64>,
     pub answers: u64,
+    /// Whether it names a prompt template (see `dialect::prompt`), where its endpoint has a place for one.
+    pub names_template: bool,
     /// Members of the root that do not affect the answer to this request; `json::canonical` skips them.
     pub not_in_key: &'static [&'static str],
     pub(super) usage_place: UsagePlace,

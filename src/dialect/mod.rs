@@ -6,6 +6,7 @@ mod anthropic;
 mod embeddings;
 pub mod facts;
 mod openai;
+pub mod prompt;
 pub mod translate;
 
 use facts::{AnswerFacts, Endpoint, ErrorFacts, ErrorKind, EventFacts, PublicError, RequestFacts};

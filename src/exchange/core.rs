@@ -28,7 +28,7 @@ use crate::net::channel::Outbox;
 use crate::net::{Panics, TaskPool};
 use crate::observe::counters::{Counters, MemoryGauges};
 use crate::observe::log::LogBuffer;
-use crate::observe::series::{SeriesIndex, UsageKey};
+use crate::observe::series::{SeriesIndex, TemplateKey, UsageKey};
 use crate::observe::spans::{Span, SpanBuffer};
 use crate::upstream::message::Recipient;
 use crate::upstream::upstreams::CoreHandle;
@@ -56,6 +56,7 @@ pub struct Core {
     /// Where each series of requests counts.
     pub series: RefCell<SeriesIndex>,
     pub usage: RefCell<SeriesIndex<UsageKey>>,
+    pub template_series: RefCell<SeriesIndex<TemplateKey>>,
     pub log: RefCell<LogBuffer>,
     /// Spans of recorded traces.
     spans: RefCell<SpanBuffer>,
@@ -222,6 +223,7 @@ impl Core {
             quota: Quota::default(),
             series: RefCell::default(),
             usage: RefCell::default(),
+            template_series: RefCell::default(),
             log: RefCell::new(LogBuffer::new(&snapshot.log.access)),
             spans: RefCell::default(),
             balance: Balance::new(id, board.clone()),

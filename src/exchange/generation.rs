@@ -12,6 +12,8 @@ use super::tags::AllTags;
 use super::window::Windows;
 use crate::config::snapshot::Snapshot;
 use crate::net::tls::{AcceptSettings, TlsError};
+use crate::observe::series::OTHER;
+use crate::prompts::PromptLibrary;
 use crate::upstream::backend::BackendState;
 use crate::upstream::node::NodeGeneration;
 use crate::upstream::upstreams::Upstreams;
@@ -26,6 +28,8 @@ pub struct Generation {
     pub static_headers: Vec<StaticHeaders>,
     /// By what stored answers can be purged.
     pub tags: AllTags,
+    /// Its prompt templates: a copy of the core's own, as what is compiled counts who has a part of it.
+    pub prompts: PromptLibrary,
     /// Requests that wait for others to go upstream with.
     pub windows: Windows,
 }
@@ -51,6 +55,7 @@ impl Generation {
         Ok(Generation {
             upstreams: Rc::new(Upstreams::new(core.handle.clone(), node.clone(), before)?),
             tags: AllTags::of(&snapshot),
+            prompts: snapshot.prompts.clone(),
             windows: Windows::default(),
             static_headers: snapshot.backends.iter().map(StaticHeaders::of).collect(),
             snapshot,
@@ -65,6 +70,11 @@ impl Generation {
 
     pub fn number(&self) -> u64 {
         self.node.number
+    }
+
+    /// Under which number requests that are rendered from a prompt template are counted.
+    pub fn template_series(&self, template: usize) -> u32 {
+        self.node.templates.get(template).copied().unwrap_or(OTHER)
     }
 
     /// Under which number a tenant's requests are counted.

@@ -73,6 +73,7 @@ pub mod home; // what cores ask of limits whose home this one is
 mod lookup; // fingerprint -> hit, or a subscriber in a flight
 mod named; // request -> where its model is named
 mod parse; // head -> request
+mod prompt; // a prompt template -> what it stands for
 mod record; // everything -> one line of the log and the counters
 mod relay; // answer -> client
 mod send; // lease -> answer

@@ -90,6 +90,8 @@ pub struct Request {
     pub upload: Option<UploadRest>,
     /// What feeds it.
     pub feeding: Option<Box<Feeding>>,
+    /// The prompt template that it was rendered from: its place in the generation's.
+    pub template: Option<u32>,
 }
 
 /// Reads the body to its end. Errors: too large, malformed framing, too slow, or the client left.
@@ -367,6 +369,7 @@ pub fn request(client: &ClientConnection<'_>, route: &Route, body: BodyPlace, se
         combinable: None,
         upload: None,
         feeding: None,
+        template: None,
     })
 }
 

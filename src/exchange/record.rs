@@ -19,7 +19,7 @@ use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
 use crate::error::Failure;
 use crate::net::{now_us, unix_ms};
 use crate::observe::log::{Attempt, Entry};
-use crate::observe::series::{Amounts, Key, OTHER, UsageKey};
+use crate::observe::series::{Amounts, Key, OTHER, TemplateKey, UsageKey};
 use crate::wire::http1::{Method, Persistence, Version};
 
 /// The status of an exchange that became a WebSocket.
@@ -120,6 +120,8 @@ pub struct RequestRecord {
     /// Whose limits it spends from, if anything is limited.
     pub spender: Option<Spender>,
     pub model: Option<usize>,
+    /// The prompt template that it was rendered from.
+    pub template: Option<u32>,
     pub backend: Option<Arc<str>>,
     pub cache: CacheMark,
     /// Why the answer is not kept, as far as it is known by now.
@@ -248,6 +250,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         page: None,
         spender: None,
         model: None,
+        template: None,
         backend: None,
         cache: CacheMark::Bypass,
         not_stored: None,
@@ -293,6 +296,10 @@ pub fn end(generation: &Generation, record: &RequestRecord) {
             path: record.path(),
             endpoint: record.endpoint.label(),
             model: record.model.map(|model| snapshot.models[model].name.as_str()),
+            template: record.template.and_then(|index| {
+                let template = generation.prompts.templates().get(index as usize)?;
+                Some((&*template.name, &*template.version))
+            }),
             served_model: record.served.as_deref(),
             backend: record.backend.as_deref(),
             attempts,
@@ -373,6 +380,10 @@ fn count(generation: &Generation, record: &RequestRecord, now_us: u64) {
     let tenant = record.tenant.map_or(OTHER, |tenant| generation.tenant_series(tenant));
     let key = Key { endpoint: record.endpoint as u8, model, tenant, status: record.status };
     generation.series.borrow_mut().add(&counters.series, key, amounts);
+    if let Some(template) = record.template {
+        let key = TemplateKey(generation.template_series(template as usize));
+        generation.template_series.borrow_mut().add(&counters.templates, key, amounts);
+    }
     // Whoever is refused has used nothing.
     if record.model.is_some() && (record.tenant.is_some() || generation.snapshot.access == Access::Open) {
         let credential = record.credential.map_or(0, u64::from_be_bytes);

@@ -359,6 +359,7 @@ async fn answer(
     };
     record.model = Some(admission.model);
     record.form = request.form;
+    record.template = request.template;
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let fingerprint = fingerprint.map_err(|reason| record.not_stored = Some(reason)).ok();
     let Some(spender) = Spender::of(generation, &principal, admission.model) else {

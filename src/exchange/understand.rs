@@ -13,7 +13,7 @@ use super::parse::{self, BodyPlace, Request};
 use super::scratch::Scratch;
 use super::slices::Yields;
 use super::window::Combinable;
-use super::{admit, fingerprint};
+use super::{admit, fingerprint, prompt};
 use crate::dialect::facts::{Endpoint, NotStored};
 use crate::error::Failure;
 use crate::wire::http1::Method;
@@ -24,13 +24,18 @@ pub type Understood = (Request, admit::Admission, Result<Fingerprint, NotStored>
 /// The steps that need no waiting, over one scan of the body.
 pub fn understand(
     generation: &Rc<Generation>,
-    client: &ClientConnection<'_>,
+    client: &mut ClientConnection<'_>,
     route: &Route,
     principal: &Principal,
     body: BodyPlace,
 ) -> Result<Understood, Failure> {
     let scratch = &mut *generation.memory.scratch.borrow_mut();
-    let (mut request, reading) = parse::scan(client, route, body, scratch)?;
+    let (mut request, mut reading) = parse::scan(client, route, body, scratch)?;
+    if prompt::is_asked_for(generation, &request) {
+        let (body, template) = prompt::render(generation, client, request, scratch)?;
+        (request, reading) = parse::scan(client, route, body, scratch)?;
+        request.template = Some(template);
+    }
     let admission = admit::admit(generation, principal, client, route, &request, scratch)?;
     let fingerprint = fingerprint::of(generation, principal, &admission, client, &request, &reading, scratch);
     find_batch(generation, client, principal, &mut request, &admission, &fingerprint, scratch);
@@ -42,13 +47,18 @@ pub fn understand(
 /// As `understand`, for a large body: others run in between, so its scratch is its own.
 pub async fn understand_in_slices(
     generation: &Rc<Generation>,
-    client: &ClientConnection<'_>,
+    client: &mut ClientConnection<'_>,
     route: &Route,
     principal: &Principal,
     body: BodyPlace,
 ) -> Result<Understood, Failure> {
     let (mut scratch, mut yields) = (Scratch::default(), Yields::default());
     let mut request = parse::scan_in_slices(client, route, body, &mut scratch.tape, &mut yields).await?;
+    if prompt::is_asked_for(generation, &request) {
+        let (body, template) = prompt::render(generation, client, request, &mut scratch)?;
+        request = parse::scan_in_slices(client, route, body, &mut scratch.tape, &mut yields).await?;
+        request.template = Some(template);
+    }
     let admission = admit::admit(generation, principal, client, route, &request, &mut scratch)?;
     let fingerprint =
         fingerprint::in_slices(generation, principal, &admission, client, &request, &mut scratch, &mut yields).await;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US};
-use super::series::{SeriesTable, UsageKey};
+use super::series::{SeriesTable, TemplateKey, UsageKey};
 
 /// A counter or gauge. One thread writes, any may read.
 #[derive(Debug, Default)]
@@ -146,6 +146,8 @@ pub struct Counters {
     pub own_time_miss: OwnTime,
     pub series: SeriesTable,
     pub usage: SeriesTable<UsageKey>,
+    /// Requests by the prompt template that they were rendered from.
+    pub templates: SeriesTable<TemplateKey>,
     /// Of requests without a model.
     pub without_model: ModelCounters,
 }

@@ -57,6 +57,8 @@ pub struct Entry<'a> {
     pub path: Option<&'a [u8]>,
     pub endpoint: &'static str,
     pub model: Option<&'a str>,
+    /// The prompt template that the request named, and its version.
+    pub template: Option<(&'a str, &'a str)>,
     pub served_model: Option<&'a str>,
     pub backend: Option<&'a str>,
     pub attempts: &'a [Attempt],
@@ -95,6 +97,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("path", "The request's path without its query, which may hold a credential; its first 1024 bytes."),
     ("endpoint", "What the path is to this gateway, in the words of the metrics."),
     ("model", "The configured model that was asked for. Absent where there is none of that name."),
+    ("template", "The prompt template that the request was rendered from; see [prompt templates](templates.md)."),
+    ("template_version", "Its version."),
     ("served_model", "The fallback that answered in its place."),
     ("backend", "The backend that the answer came from."),
     ("attempts", "Attempts at backends in order, unless there was one and it was answered: `backend`; `result` in the words of \
@@ -270,12 +274,14 @@ impl LogBuffer {
             text(out, key!("path"), path);
         }
         text(out, key!("endpoint"), entry.endpoint);
-        let names = [
-            (key!("model"), entry.model),
-            (key!("served_model"), entry.served_model),
-            (key!("backend"), entry.backend),
-        ];
-        for (title, value) in names {
+        if let Some(model) = entry.model {
+            text(out, key!("model"), model);
+        }
+        if let Some((template, version)) = entry.template {
+            text(out, key!("template"), template);
+            text(out, key!("template_version"), version);
+        }
+        for (title, value) in [(key!("served_model"), entry.served_model), (key!("backend"), entry.backend)] {
             if let Some(value) = value {
                 text(out, title, value);
             }

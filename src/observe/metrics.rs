@@ -11,6 +11,7 @@ pub enum Id {
     InterToken,
     Tokens,
     Cost,
+    Templates,
     Failures,
     InFlight,
     ClientConnections,
@@ -137,6 +138,8 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::Cost, name: "ringway_cost_total", kind: Counter, labels: &["model", "tenant", "kind"],
         help: "Money for complete answers, by the prices in the configuration. Kind spent: for upstream calls, at the price of the \
                model that answered. Kind saved: what answers from the cache or another request's upstream call would have cost." },
+    Metric { id: Id::Templates, name: "ringway_prompt_template_requests_total", kind: Counter, labels: &["template", "version"],
+        help: "Requests that were rendered from a prompt template of the configuration." },
     Metric { id: Id::Failures, name: "ringway_failures_total", kind: Counter, labels: &[],
         help: "Requests that ended in an error, whoever is to blame; includes clients that left." },
     Metric { id: Id::InFlight, name: "ringway_requests_in_flight", kind: Gauge, labels: &[],

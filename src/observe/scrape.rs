@@ -32,6 +32,7 @@ pub struct Labels {
     /// Those of the series, by number.
     model_names: Vec<Arc<str>>,
     tenant_names: Vec<Arc<str>>,
+    template_names: Vec<Arc<str>>,
     pub cache_budget_bytes: u64,
     /// For requests whose endpoint, model or tenant is not in the lists: one past the end, `OTHER`, or the number of one with
     /// the same name.
@@ -79,6 +80,7 @@ impl Labels {
             backends,
             model_names,
             tenant_names,
+            template_names: names.templates.all().to_vec(),
             cache_budget_bytes,
         }
     }
@@ -100,6 +102,12 @@ impl Labels {
     /// As `model`, of a tenant; `none` for requests without one.
     pub fn tenant(&self, number: u32) -> &str {
         self.tenant_names.get(number as usize).map_or(NONE, |name| name)
+    }
+
+    /// The name and the version of a prompt template; `other` for what has no number.
+    fn template(&self, number: u32) -> (&str, &str) {
+        let name = self.template_names.get(number as usize).and_then(|name| name.split_once('\n'));
+        name.unwrap_or((OTHER, OTHER))
     }
 
     /// Maps all keys with the same names to one key.

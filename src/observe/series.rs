@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::counters::Counter;
-use crate::limits::{SERIES, SERIES_NAMES, USAGE_SERIES};
+use crate::limits::{PROMPT_SERIES, SERIES, SERIES_NAMES, USAGE_SERIES};
 
 /// Series that are allocated together.
 const SEGMENT: usize = 256;
@@ -27,6 +27,13 @@ pub const OTHER: u32 = u32::MAX;
 pub struct Names {
     pub models: NameList,
     pub tenants: NameList,
+    /// Names and versions of prompt templates, as [`template_name`] puts them together.
+    pub templates: NameList,
+}
+
+/// The name of a version of a prompt template in a [`NameList`]: no part of it has a line break.
+pub fn template_name(name: &str, version: &str) -> String {
+    format!("{name}\n{version}")
 }
 
 #[derive(Clone, Debug, Default)]
@@ -75,6 +82,10 @@ pub struct UsageKey {
     pub model: u32,
 }
 
+/// The number of a version of a prompt template in [`Names`], or [`OTHER`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TemplateKey(pub u32);
+
 /// By what a table counts.
 pub trait SeriesKey: Copy + Eq + Hash {
     /// Most series of a core.
@@ -92,6 +103,15 @@ impl SeriesKey for Key {
 
     fn general(self) -> Key {
         Key { tenant: OTHER, ..self }
+    }
+}
+
+impl SeriesKey for TemplateKey {
+    const MOST: usize = PROMPT_SERIES;
+    const NOTHING: TemplateKey = TemplateKey(OTHER);
+
+    fn general(self) -> TemplateKey {
+        TemplateKey::NOTHING
     }
 }
 

@@ -12,7 +12,7 @@ use crate::net::Dial;
 use crate::net::tls::{AcceptSettings, TlsSettings};
 use crate::observe::counters::{BackendCounters, ModelCounters, PerCore};
 use crate::observe::scrape::{Item, Labels};
-use crate::observe::series::Names;
+use crate::observe::series::{Names, template_name};
 
 /// Names a backend in messages: another one for each that replaces it, whatever it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,8 @@ pub struct NodeGeneration {
     pub models: Vec<Arc<NodeModel>>,
     /// Under which number each tenant's requests are counted.
     pub tenants: Vec<u32>,
+    /// The same of prompt templates.
+    pub templates: Vec<u32>,
     /// How connections of each of `server.listeners` are secured.
     pub listeners: Vec<Option<AcceptSettings>>,
     names: Names,
@@ -140,7 +142,9 @@ impl NodeGeneration {
             }));
         }
         let tenants = snapshot.tenants.iter().map(|tenant| names.tenants.number(&tenant.name).0).collect();
-        NodeGeneration { number, snapshot, backends, models, tenants, listeners, names, next_id, cores }
+        let templates = snapshot.prompts.templates().iter();
+        let templates = templates.map(|of| names.templates.number(&template_name(&of.name, &of.version)).0).collect();
+        NodeGeneration { number, snapshot, backends, models, tenants, templates, listeners, names, next_id, cores }
     }
 
     /// Data cores of the node.

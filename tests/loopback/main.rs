@@ -47,6 +47,7 @@ mod signals; // signals that are no stop, and the access log that some are about
 mod slow; // what comes or goes a byte at a time over TLS, HTTP/2 and WebSockets
 mod streams; // event by event, broken streams, clients that leave
 mod takeover; // a new process goes on
+mod templates; // prompts by name
 mod tenants; // credentials, scopes, what goes upstream and what does not
 mod top; // the terminal view
 mod traces; // which context backends are given, and what spans say

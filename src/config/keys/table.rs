@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::Table::{
     self, Admin, Backend, Budget, Cache, Config, Cores, Cors, Credential, Limits, Listener, Log, Metrics, Model,
-    ModelLimits, Redis, Server, ServiceTier, Target, Tenant, Traces,
+    ModelLimits, Redis, Server, ServiceTier, Target, Template, Tenant, Traces,
 };
 use super::{KEYS, Key, Kind, Shape};
 
@@ -24,7 +24,7 @@ impl Kind {
 
 impl Table {
     /// Every table, in the order of the sample.
-    pub const ALL: [Table; 20] = [
+    pub const ALL: [Table; 21] = [
         Server,
         Admin,
         Metrics,
@@ -40,6 +40,7 @@ impl Table {
         Backend,
         Model,
         Target,
+        Template,
         Tenant,
         Credential,
         ModelLimits,
@@ -63,6 +64,7 @@ impl Table {
             Backend => "backend",
             Model => "model",
             Target => "model.backends",
+            Template => "template",
             Tenant => "tenant",
             Credential => "tenant.keys",
             ModelLimits => "tenant.model_limits",
@@ -76,7 +78,7 @@ impl Table {
     pub fn shape(self) -> Shape {
         match self {
             Server | Admin | Metrics | Traces | Config | Log | Cores | Cache | Redis | Limits | Cors => Shape::Single,
-            Listener | Backend | Model | Tenant => Shape::Repeated,
+            Listener | Backend | Model | Template | Tenant => Shape::Repeated,
             Target | Credential | ModelLimits | Budget | ServiceTier => Shape::Nested,
         }
     }
@@ -108,6 +110,10 @@ impl Table {
             Backend => "A server that answers requests. Repeat the table for each.",
             Model => "A model name that clients request, and the backends that answer it. Repeat the table for each.",
             Target => "An element of `backends` of a model, when it is a table.",
+            Template => {
+                "A prompt that requests name instead of writing it out, with variables of theirs; see docs/templates.md. Repeat \
+                 the table for each, and for each version of one."
+            }
             Tenant => {
                 "A group of clients with its keys. Without any tenant, no key is required, which is allowed only while every \
                  listen address is loopback or a Unix socket. Repeat the table for each."
@@ -130,7 +136,7 @@ impl Table {
             Server | Admin | Metrics | Traces | Config | Log | Cores | Cache | Redis | Listener | Backend | Model => {
                 None
             }
-            Tenant => None,
+            Template | Tenant => None,
         }
     }
 

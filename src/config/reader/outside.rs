@@ -76,6 +76,41 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// The text of a template: as it stands, or from a file.
+    pub(super) fn template(
+        &mut self,
+        key: &Key,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        at: usize,
+    ) -> Option<Placed<String>> {
+        let DeValue::String(raw) = value.get_ref() else {
+            return self.mistyped(key, path, value.get_ref(), at);
+        };
+        let mut text = self.expand(path, at, raw)?;
+        // As with secrets, text from the environment never names a file to read.
+        if let Some(file) = text.strip_prefix("file:").filter(|_| raw.starts_with("file:")) {
+            if !file.starts_with('/') {
+                self.report.add(at, path, "the template's file has no absolute path", "write file:/path");
+                return None;
+            }
+            match (self.files)(Path::new(file)) {
+                Ok(read) => text = read,
+                Err(error) => {
+                    self.unreadable(path, at, raw, &error);
+                    return None;
+                }
+            }
+        }
+        match value::template(&text) {
+            Ok(()) => Some(Placed { at, value: text }),
+            Err(Wrong { what, remedy }) => {
+                self.report.add(at, path, what, remedy);
+                None
+            }
+        }
+    }
+
     /// The absolute path of a file, which is read here only to see that it can be.
     pub(super) fn file(
         &mut self,

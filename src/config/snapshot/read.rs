@@ -4,6 +4,7 @@
 mod backend;
 mod config;
 mod listener;
+mod template;
 mod tenant;
 mod traces;
 
@@ -12,7 +13,9 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 
 pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
-pub(in crate::config) use self::{backend::backend, config::config, listener::listener, traces::traces};
+pub(in crate::config) use self::{
+    backend::backend, config::config, listener::listener, template::templates, traces::traces,
+};
 use super::{
     Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
     Log, Metrics, Model, Price, REDIS_FORMS, Rebalance, Redis, RedisLayout, Server, SnapshotMode, Target,

@@ -97,6 +97,11 @@ impl<'a> Edits<'a> {
         self.add(span, Replacement::Raw(bytes));
     }
 
+    /// Puts `bytes` in the place of `span`; behind what was put at the same place before.
+    pub fn replace(&mut self, span: Span, bytes: &'a [u8]) {
+        self.add(span, Replacement::Raw(bytes));
+    }
+
     fn add(&mut self, span: Span, replacement: Replacement<'a>) {
         let place = self.edits.iter().rposition(|(other, _)| other.start <= span.start).map_or(0, |place| place + 1);
         self.edits.insert(place, (span, replacement));

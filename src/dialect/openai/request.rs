@@ -2,6 +2,7 @@
 //! backend. Must never accept a model name that a log or a backend could read differently.
 
 use crate::dialect::facts::{Endpoint, Form, Others, RequestFacts, Sampling, Spelling, Text, UsageEvent, UsagePlace};
+use crate::dialect::prompt::takes_prompts;
 use crate::limits::MODEL_BYTES;
 use crate::wire::json::{Kind, SHORT_NAME, Tape, Value, unescaped};
 
@@ -77,7 +78,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         return Err(RequestFault::RootNotObject);
     }
     let (mut model, mut stream, mut options, mut user, mut prompt) = (None, None, None, None, None);
-    let (mut answer_tokens_max, mut answers) = (None, 1);
+    let (mut answer_tokens_max, mut answers, mut names_template) = (None, 1, false);
     let mut sampling = Sampling::Random;
     for member in root.members() {
         match member.short_name(input, &mut [0; SHORT_NAME]) {
@@ -91,6 +92,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
                 answer_tokens_max = answer_tokens_max.max(member.value.as_u64(input));
             }
             b"n" => answers = member.value.as_u64(input).unwrap_or(1).max(1),
+            b"prompt" if member.value.kind() == Kind::Object && takes_prompts(endpoint) => names_template = true,
             b"messages" | b"prompt" | b"input" => prompt = Some(member.value.span()),
             other if ["model", "stream"].iter().any(|name| other.eq_ignore_ascii_case(name.as_bytes())) => {
                 // Some servers match names ignoring case and would see another model than the one checked.
@@ -124,6 +126,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         sampling,
         answer_tokens_max,
         answers,
+        names_template,
         not_in_key: NOT_IN_KEY,
         usage_place: UsagePlace::Nowhere,
         has_further_options: false,

@@ -91,6 +91,7 @@ fn a_line_has_the_fields_of_the_reference_in_its_order() {
         path: Some(b"/v1/x"),
         endpoint: "other",
         model: Some("m"),
+        template: Some(("t", "2")),
         served_model: Some("n"),
         backend: Some("b"),
         attempts: &attempts,

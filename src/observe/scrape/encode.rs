@@ -1,5 +1,6 @@
 //! Computes and encodes the values of each row. The match has no wildcard: a row without values does not compile.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -11,6 +12,7 @@ use super::{Amounts, GenAi, Key, Labels, Reload, ReloadResult, Scrape, Stored};
 use crate::observe::counters::{AttemptResult, HandshakeResult, Operation, RefusedConnection};
 use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
+use crate::observe::series::TemplateKey;
 use crate::observe::snapshots::RestoreResult;
 use crate::observe::spans::{PROVIDER, operation as operation_of};
 
@@ -148,6 +150,15 @@ impl Scrape {
                     }
                 }
                 Ok(())
+            }
+            Id::Templates => {
+                let mut all: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+                for core in &self.cores {
+                    core.templates.read(|TemplateKey(number), amounts| {
+                        *all.entry(labels.template(number)).or_default() += amounts.requests;
+                    });
+                }
+                all.into_iter().try_for_each(|((name, version), count)| row.number(&[name, version], count))
             }
             Id::Failures => row.number(&[], self.sum(|core| &core.failures)),
             Id::InFlight => row.number(&[], self.sum(|core| &core.exchanges)),
