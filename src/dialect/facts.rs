@@ -12,6 +12,7 @@ pub enum Endpoint {
     Embeddings,
     /// Anthropic's.
     Messages,
+    Responses,
     Models,
     /// Forwarded to the model's backend, never cached.
     Other,
@@ -19,11 +20,12 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Every endpoint, in the order of its discriminants.
-    pub const ALL: [Endpoint; 6] = [
+    pub const ALL: [Endpoint; 7] = [
         Endpoint::ChatCompletions,
         Endpoint::Completions,
         Endpoint::Embeddings,
         Endpoint::Messages,
+        Endpoint::Responses,
         Endpoint::Models,
         Endpoint::Other,
     ];
@@ -35,6 +37,7 @@ impl Endpoint {
             b"/v1/completions" => Endpoint::Completions,
             b"/v1/embeddings" => Endpoint::Embeddings,
             b"/v1/messages" => Endpoint::Messages,
+            b"/v1/responses" => Endpoint::Responses,
             b"/v1/models" => Endpoint::Models,
             other if other.starts_with(b"/v1/models/") => Endpoint::Models,
             other => match without_query(other) {
@@ -51,6 +54,7 @@ impl Endpoint {
             Endpoint::Completions => Some("/v1/completions"),
             Endpoint::Embeddings => Some("/v1/embeddings"),
             Endpoint::Messages => Some("/v1/messages"),
+            Endpoint::Responses => Some("/v1/responses"),
             Endpoint::Models => Some("/v1/models"),
             Endpoint::Other => None,
         }
@@ -63,6 +67,7 @@ impl Endpoint {
             Endpoint::Completions => "completions",
             Endpoint::Embeddings => "embeddings",
             Endpoint::Messages => "messages",
+            Endpoint::Responses => "responses",
             Endpoint::Models => "models",
             Endpoint::Other => "other",
         }
@@ -140,6 +145,8 @@ pub struct RequestFacts {
     pub answers: u64,
     /// Whether it names a prompt template (see `dialect::prompt`), where its endpoint has a place for one.
     pub names_template: bool,
+    /// Whether the answer has to do with what a provider keeps, so that it serves nobody else.
+    pub is_stateful: bool,
     /// Members of the root that do not affect the answer to this request; `json::canonical` skips them.
     pub not_in_key: &'static [&'static str],
     pub(super) usage_place: UsagePlace,
@@ -422,11 +429,13 @@ pub enum NotStored {
     ModelOff,
     #[error("neither temperature 0 nor a seed, and the model's policy asks for one")]
     NotDeterministic,
+    #[error("the request refers to what its provider keeps, or has it keep something")]
+    Stateful,
 }
 
 impl NotStored {
     /// Every reason; the documentation is checked against it.
-    pub const ALL: [NotStored; 21] = [
+    pub const ALL: [NotStored; 22] = [
         NotStored::LengthCut,
         NotStored::ContentFilter,
         NotStored::UnknownFinish,
@@ -448,6 +457,7 @@ impl NotStored {
         NotStored::Off,
         NotStored::ModelOff,
         NotStored::NotDeterministic,
+        NotStored::Stateful,
     ];
 
     /// A lower-case word for logs and metrics.
@@ -474,6 +484,7 @@ impl NotStored {
             NotStored::Off => "off",
             NotStored::ModelOff => "model_off",
             NotStored::NotDeterministic => "not_deterministic",
+            NotStored::Stateful => "stateful",
         }
     }
 }

@@ -7,6 +7,7 @@ mod embeddings;
 pub mod facts;
 mod openai;
 pub mod prompt;
+mod responses;
 pub mod translate;
 
 use facts::{AnswerFacts, Endpoint, ErrorFacts, ErrorKind, EventFacts, PublicError, RequestFacts};
@@ -21,7 +22,7 @@ use crate::wire::json::{JsonFault, Tape};
 pub enum Dialect {
     /// OpenAI's chat completions, completions and embeddings, and every path without an API of its own here.
     OpenAi,
-    /// OpenAI's responses: as above, except for stream events, which have names and types.
+    /// OpenAI's responses.
     Responses,
     /// Anthropic's messages.
     Anthropic,
@@ -45,6 +46,7 @@ impl Dialect {
     pub fn of_endpoint(endpoint: Endpoint) -> Dialect {
         match endpoint {
             Endpoint::Messages => Dialect::Anthropic,
+            Endpoint::Responses => Dialect::Responses,
             Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => Dialect::OpenAi,
             Endpoint::Models | Endpoint::Other => Dialect::OpenAi,
         }
@@ -79,8 +81,13 @@ impl Dialect {
     /// Reads what the gateway acts on from a request's body. `tape` is the parsed body.
     pub fn request_facts(self, endpoint: Endpoint, body: &[u8], tape: &Tape) -> Result<RequestFacts, RequestFault> {
         let mut facts = openai::request_facts(endpoint, body, tape)?;
-        if self == Dialect::Anthropic {
-            facts.not_in_key = anthropic::NOT_IN_KEY;
+        match self {
+            Dialect::OpenAi => {}
+            Dialect::Responses => {
+                facts.not_in_key = responses::NOT_IN_KEY;
+                facts.is_stateful = responses::is_stateful(body, tape);
+            }
+            Dialect::Anthropic => facts.not_in_key = anthropic::NOT_IN_KEY,
         }
         Ok(facts)
     }
@@ -88,7 +95,8 @@ impl Dialect {
     /// Reads one event of a stream. `tape` is scratch and holds the data's tape afterwards.
     pub fn event_facts(self, endpoint: Endpoint, name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
         match self {
-            Dialect::OpenAi | Dialect::Responses => openai::named_event_facts(endpoint, name, data, tape),
+            Dialect::OpenAi => openai::named_event_facts(endpoint, name, data, tape),
+            Dialect::Responses => responses::event_facts(name, data, tape),
             Dialect::Anthropic => anthropic::event_facts(name, data, tape),
         }
     }
@@ -96,7 +104,8 @@ impl Dialect {
     /// Reads a complete, non-streaming answer. `tape` is scratch and holds the answer's outline afterwards.
     pub fn answer_facts(self, endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerFacts {
         match self {
-            Dialect::OpenAi | Dialect::Responses => openai::answer_facts(endpoint, body, tape),
+            Dialect::OpenAi => openai::answer_facts(endpoint, body, tape),
+            Dialect::Responses => responses::answer_facts(body, tape),
             Dialect::Anthropic => anthropic::answer_facts(body, tape),
         }
     }
@@ -156,9 +165,9 @@ impl Dialect {
     /// none. `tape` is the parsed chunk.
     pub fn usage_event(self, data: &[u8], tape: &Tape, out: &mut Vec<u8>) {
         match self {
-            Dialect::OpenAi | Dialect::Responses => openai::usage_event(data, tape, out),
-            // Usage is part of its events.
-            Dialect::Anthropic => {}
+            Dialect::OpenAi => openai::usage_event(data, tape, out),
+            // Usage is part of their events.
+            Dialect::Responses | Dialect::Anthropic => {}
         }
     }
 
@@ -174,7 +183,8 @@ impl Dialect {
     pub fn whole_of(self, endpoint: Endpoint, events: &[u8], usage: Option<&[u8]>) -> Option<Vec<u8>> {
         match self {
             Dialect::OpenAi => openai::whole_of(endpoint, events, usage),
-            Dialect::Responses | Dialect::Anthropic => None,
+            Dialect::Responses => responses::whole_of(events),
+            Dialect::Anthropic => None,
         }
     }
 

@@ -25,7 +25,7 @@ pub use fault::{error_facts, error_kind, error_of, kind_of};
 pub use request::NOT_IN_KEY;
 pub use request::{RequestFault, check_model, request_facts};
 pub use shape::{Reading, Shapes};
-pub use usage::{usage_event, without_usage};
+pub use usage::{usage_event, usage_of, without_usage};
 pub use write::{write_error, write_error_event, write_model, write_models, write_response_error_event};
 
 /// The data of the event that ends a stream.

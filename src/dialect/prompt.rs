@@ -31,6 +31,8 @@ pub enum PromptFault {
     UnknownMember,
     #[error("Invalid type for 'messages': expected an array.")]
     MessagesType,
+    #[error("Invalid type for 'input': expected a string or an array.")]
+    InputType,
     #[error("Invalid type for 'system': expected a string or an array.")]
     SystemType,
 }
@@ -44,6 +46,7 @@ impl PromptFault {
             PromptFault::VariablesType => "prompt.variables",
             PromptFault::UnknownMember => "prompt",
             PromptFault::MessagesType => "messages",
+            PromptFault::InputType => "input",
             PromptFault::SystemType => "system",
         }
     }
@@ -51,7 +54,7 @@ impl PromptFault {
 
 /// Whether requests of this endpoint have a place for the messages of a prompt template.
 pub fn takes_prompts(endpoint: Endpoint) -> bool {
-    matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages)
+    matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::Responses)
 }
 
 /// What a request with an object as its `prompt` asks for. `tape` is the parsed body.
@@ -96,10 +99,20 @@ impl Dialect {
         let place = |name| tape.root().members().find(|member| member.is_named(body, name)).map(|member| member.value);
         let mut written = Written::default();
         let said: Vec<String> = said.iter().map(|(role, text)| message(role, text)).collect();
-        match place("messages") {
+        let (name, fault) = match self {
+            Dialect::Responses => ("input", PromptFault::InputType),
+            Dialect::OpenAi | Dialect::Anthropic => ("messages", PromptFault::MessagesType),
+        };
+        match place(name) {
             Some(own) if own.kind() == Kind::Array => written.in_front(own, &said),
-            None => written.add_member("messages", &format!("[{}]", said.join(","))),
-            Some(_) => return Err(PromptFault::MessagesType),
+            Some(own) if own.kind() == Kind::String && self == Dialect::Responses => {
+                let Span { start, end } = own.span();
+                let front = format!("[{},{{\"role\":\"user\",\"content\":", said.join(","));
+                written.replace(Span { start, end: start }, front);
+                written.replace(Span { start: end, end }, "}]".to_owned());
+            }
+            None => written.add_member(name, &format!("[{}]", said.join(","))),
+            Some(_) => return Err(fault),
         }
         if !system.is_empty() {
             let blocks: Vec<String> = system.iter().map(|(_, text)| block(text)).collect();
@@ -244,6 +257,18 @@ mod tests {
             assert_eq!(spliced(Dialect::Anthropic, body).unwrap(), expected, "{body}");
         }
         assert_eq!(spliced(Dialect::Anthropic, r#"{"prompt":{},"system":7}"#), Err(PromptFault::SystemType));
+    }
+
+    #[test]
+    fn the_input_of_a_response_is_a_text_or_items() {
+        for (body, expected) in [
+            (r#"{"prompt":{},"input":"own"}"#, format!(r#"{{"input":[{S},{U},{{"role":"user","content":"own"}}]}}"#)),
+            (r#"{"input":[7],"prompt":{}}"#, format!(r#"{{"input":[{S},{U},7]}}"#)),
+            (r#"{"prompt":{},"store":false}"#, format!(r#"{{"input":[{S},{U}],"store":false}}"#)),
+        ] {
+            assert_eq!(spliced(Dialect::Responses, body).unwrap(), expected, "{body}");
+        }
+        assert_eq!(spliced(Dialect::Responses, r#"{"prompt":{},"input":7}"#), Err(PromptFault::InputType));
     }
 
     #[test]

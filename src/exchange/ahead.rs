@@ -144,9 +144,10 @@ fn may_be_beside(head: &RequestHead, bytes: &[u8]) -> bool {
 }
 
 fn is_answered_by_a_model(path: &[u8]) -> bool {
-    const OTHERS: [&[u8]; 4] = [b"/v1/responses", b"/v1/moderations", b"/v1/rerank", b"/v1/score"];
+    const OTHERS: [&[u8]; 3] = [b"/v1/moderations", b"/v1/rerank", b"/v1/score"];
     match Endpoint::from_path(path) {
-        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Messages => true,
+        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => true,
+        Endpoint::Messages | Endpoint::Responses => true,
         Endpoint::Models => false,
         Endpoint::Other => OTHERS.contains(&path),
     }

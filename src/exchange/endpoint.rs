@@ -70,11 +70,11 @@ pub fn route(passed: &[String], head: &RequestHead, bytes: &[u8]) -> Result<Rout
             }
             _ => return Err(Failure::WrongMethod { allow: "POST" }),
         },
-        Endpoint::Messages if head.method == Method::Post => {
+        Endpoint::Messages | Endpoint::Responses if head.method == Method::Post => {
             return Ok(Route { endpoint, answerer: Answerer::Backend, model: ModelPlace::BodyOrDefault });
         }
         Endpoint::Models => models(head.method, path)?,
-        Endpoint::Messages | Endpoint::Other => other(passed, head, bytes, path)?,
+        Endpoint::Messages | Endpoint::Responses | Endpoint::Other => other(passed, head, bytes, path)?,
     };
     match route.answerer {
         Answerer::Health | Answerer::Readiness => Ok(route),

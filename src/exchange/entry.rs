@@ -67,13 +67,14 @@ impl Entry {
                 (self.body.clone(), self.usage_event.clone())
             }
             (Form::NonStreaming, Form::Streaming) => {
-                let streamed = Dialect::OpenAi.streamed_of(self.endpoint, &self.body)?;
+                let streamed = Dialect::of_endpoint(self.endpoint).streamed_of(self.endpoint, &self.body)?;
                 (Bytes::from(streamed.events), streamed.usage_event.map(Bytes::from))
             }
             (Form::Streaming, Form::NonStreaming) => {
                 // Where the backend did not tell its usage in a stream, asked for the whole answer it may.
                 self.tokens?;
-                let whole = Dialect::OpenAi.whole_of(self.endpoint, &self.body, self.usage_event.as_deref())?;
+                let dialect = Dialect::of_endpoint(self.endpoint);
+                let whole = dialect.whole_of(self.endpoint, &self.body, self.usage_event.as_deref())?;
                 (Bytes::from(whole), None)
             }
         };

@@ -81,7 +81,11 @@ fn shared<'a>(
 ) -> Result<&'a RequestFacts, NotStored> {
     let cached = matches!(
         request.endpoint,
-        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Messages
+        Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Embeddings
+            | Endpoint::Messages
+            | Endpoint::Responses
     );
     if !cached || client.head.method != Method::Post {
         return Err(NotStored::Endpoint);
@@ -99,6 +103,9 @@ fn shared<'a>(
         return Err(NotStored::NoStore);
     }
     let facts = request.facts.as_ref().ok_or(NotStored::Unreadable)?;
+    if facts.is_stateful {
+        return Err(NotStored::Stateful);
+    }
     let model = &generation.snapshot.models[admission.model];
     match model.cache {
         CachePolicy::All => {}

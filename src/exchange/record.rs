@@ -174,7 +174,7 @@ pub fn begin(generation: &Generation, client: &ClientConnection<'_>) -> RequestR
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
     record.client = client.peer.address;
     record.endpoint = Endpoint::from_path(path);
-    if matches!(record.endpoint, Endpoint::Messages | Endpoint::Other) {
+    if matches!(record.endpoint, Endpoint::Messages | Endpoint::Responses | Endpoint::Other) {
         record.dialect = Dialect::of_path(path);
     }
     if let Some(traces) = &generation.snapshot.traces {

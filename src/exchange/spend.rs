@@ -385,13 +385,15 @@ impl Amounts {
         let bound = facts.and_then(|facts| facts.answer_tokens_max);
         let answer = match endpoint {
             Endpoint::Embeddings | Endpoint::Models => 0,
-            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Messages | Endpoint::Other => {
-                match (bound, facts) {
-                    (_, None) => 0,
-                    (Some(most), Some(facts)) => most.saturating_mul(facts.answers),
-                    (None, Some(facts)) => estimate.answer().saturating_mul(facts.answers),
-                }
-            }
+            Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Messages
+            | Endpoint::Responses
+            | Endpoint::Other => match (bound, facts) {
+                (_, None) => 0,
+                (Some(most), Some(facts)) => most.saturating_mul(facts.answers),
+                (None, Some(facts)) => estimate.answer().saturating_mul(facts.answers),
+            },
         };
         Amounts { prompt_bytes, prompt, answer, is_bounded: bound.is_some() }
     }

@@ -206,7 +206,7 @@ fn unkept(reason: NotStored) -> Reuse {
         NotStored::Endpoint | NotStored::TooLarge | NotStored::Status | NotStored::Encoded => Reuse::AsItCame,
         // They have no flight that others join.
         NotStored::NoStore | NotStored::Query | NotStored::Off => Reuse::AsItCame,
-        NotStored::ModelOff | NotStored::NotDeterministic => Reuse::AsItCame,
+        NotStored::ModelOff | NotStored::NotDeterministic | NotStored::Stateful => Reuse::AsItCame,
     }
 }
 

@@ -66,7 +66,7 @@ fn refuse(upstream: &UpstreamRequest, why: Untranslatable) -> Fault {
 fn lacks(api: Api, endpoint: Endpoint, path: &[u8]) -> Option<&'static str> {
     match (api, endpoint, Dialect::of_path(path)) {
         (Api::OpenAi, Endpoint::Other, Dialect::Anthropic) => Some("OpenAI"),
-        (Api::Anthropic, Endpoint::Completions | Endpoint::Embeddings, _) => Some("Anthropic"),
+        (Api::Anthropic, Endpoint::Completions | Endpoint::Embeddings | Endpoint::Responses, _) => Some("Anthropic"),
         (Api::Anthropic, Endpoint::Other, Dialect::Responses) => Some("Anthropic"),
         _ => None,
     }

@@ -225,11 +225,8 @@ impl UpstreamRequest {
         let bytes = self.head_bytes();
         let generates = match self.endpoint {
             Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => true,
-            Endpoint::Messages | Endpoint::Models => true,
-            Endpoint::Other => {
-                let path = self.head.path.of(bytes).split(|&byte| byte == b'?').next();
-                self.head.method == Method::Post && path == Some(b"/v1/responses")
-            }
+            Endpoint::Messages | Endpoint::Responses | Endpoint::Models => true,
+            Endpoint::Other => false,
         };
         let safe =
             matches!(self.head.method, Method::Get | Method::Head | Method::Options | Method::Delete | Method::Put);

@@ -121,10 +121,11 @@ impl PromptLibrary {
                 }
             }
             let Ok(compiled) = engine.get_template(&own) else { continue };
-            faults.extend(trial::unknown(&compiled).map(|error| CompileFault::of(role, &error)));
             let globals: BTreeSet<&str> = engine.globals().map(|(name, _)| name).collect();
-            let found = compiled.undeclared_variables(false);
-            variables.extend(found.into_iter().filter(|name| !globals.contains(name.as_str())));
+            let mut found = compiled.undeclared_variables(false);
+            found.retain(|name| !globals.contains(name.as_str()));
+            faults.extend(trial::unknown(&compiled, &found).map(|error| CompileFault::of(role, &error)));
+            variables.extend(found);
             called.push((role, own));
         }
         if faults.is_empty() {

@@ -1,6 +1,7 @@
 //! A template rendered with stand-ins for all variables, to find filters, tests and functions that do not exist: the engine
 //! looks for them when they are called. What stands behind a condition on a value is not always reached. Owns nothing.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -30,9 +31,8 @@ impl Object for Anything {
     }
 }
 
-/// The first thing that `template` calls and that does not exist.
-pub fn unknown(template: &Template<'_, '_>) -> Option<Error> {
-    let names = template.undeclared_variables(false);
+/// The first thing that `template` calls and that does not exist; `names` are its variables.
+pub fn unknown(template: &Template<'_, '_>, names: &HashSet<String>) -> Option<Error> {
     let stand_ins: [fn(&str) -> Value; 4] = [
         |name| Value::from_object(Anything(name.to_owned())),
         |_| Value::from("1"),

@@ -358,12 +358,15 @@ const EVENT: &str = "event: content_block_delta\ndata: {\"type\":\"content_block
                      {\"type\":\"text_delta\",\"text\":\"a\"},\"sequence_number\":6}\n\n";
 
 /// The end of a stream of `path` whose backend dies within an event.
-fn broken_end(path: &'static str) -> (String, Ending) {
+fn broken_end(path: &'static str, kind: &str) -> (String, Ending) {
+    let own = EVENT.replace("content_block_delta", kind).replace("{\"type\":\"text_delta\",\"text\":\"a\"}", "\"a\"");
+    let whole = if path == RESPONSES { own } else { EVENT.to_owned() };
+    let sent = whole.clone();
     let (end, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let backend = Backend::run(move |peer| {
         if peer.request().is_some() {
-            peer.write(STREAM_HEAD.to_owned() + &chunk(&format!("{EVENT}event: y\ndata: {{\"ty")));
+            peer.write(STREAM_HEAD.to_owned() + &chunk(&format!("{sent}event: y\ndata: {{\"ty")));
             let _ = wait.lock().unwrap().recv_timeout(GUARD);
         }
     });
@@ -371,7 +374,7 @@ fn broken_end(path: &'static str) -> (String, Ending) {
     let mut client = gateway.client();
     client.send(post_with(path, "X-Request-Id: req-7\r\n", r#"{"model":"m","stream":true}"#));
     let mut response = client.head();
-    assert_eq!(client.chunk().unwrap(), EVENT.as_bytes(), "whole events alone");
+    assert_eq!(client.chunk().unwrap(), whole.as_bytes(), "whole events alone");
     end.send(()).unwrap();
     client.body(&mut response);
     (response.text().to_owned(), response.ending)
@@ -380,13 +383,13 @@ fn broken_end(path: &'static str) -> (String, Ending) {
 #[test]
 fn a_stream_that_breaks_ends_in_the_error_of_its_api() {
     let message = "The model's backend broke off in the middle of its answer.";
-    let (text, ending) = broken_end(RESPONSES);
+    let (text, ending) = broken_end(RESPONSES, "response.output_text.delta");
     let data = text.strip_prefix("event: error\ndata: ").expect(&text).trim_end();
     let value: serde_json::Value = serde_json::from_str(data).unwrap();
     assert_eq!((&value["type"], &value["sequence_number"]), (&"error".into(), &7.into()));
     assert_eq!((&value["code"], &value["message"]), (&"backend_truncated".into(), &message.into()), "{text}");
     assert_eq!(ending, Ending::Cut);
-    let (text, ending) = broken_end(MESSAGES);
+    let (text, ending) = broken_end(MESSAGES, "content_block_delta");
     let data = text.strip_prefix("event: error\ndata: ").expect(&text).trim_end();
     let value: serde_json::Value = serde_json::from_str(data).unwrap();
     let expected = serde_json::json!({

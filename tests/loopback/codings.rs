@@ -74,12 +74,12 @@ fn what_is_passed_through_is_decoded_where_it_is_read() {
     let gateway = Setup::with(&backend).model("other", "backends = [{ backend = \"b\", model = \"real\" }]").start();
     let (plain, renamed) = (r#"{"model":"other","x":1}"#, r#"{"model":"real","x":1}"#);
     let field = "Content-Type: application/json; charset=utf-8\r\nContent-Encoding: zstd\r\n";
-    gateway.ask(coded("/v1/responses", field, &zstd(plain.as_bytes()))).expect(200);
+    gateway.ask(coded("/v1/moderations", field, &zstd(plain.as_bytes()))).expect(200);
     let seen = backend.requests().pop().unwrap();
     assert_eq!((seen.text(), seen.field("content-encoding")), (renamed, None));
     // A list in two lines is one list.
     let twice = "Content-Type: application/json\r\nContent-Encoding: identity\r\nContent-Encoding: gzip\r\n";
-    gateway.ask(coded("/v1/responses", twice, &gzip(plain.as_bytes()))).expect(200);
+    gateway.ask(coded("/v1/moderations", twice, &gzip(plain.as_bytes()))).expect(200);
     assert_eq!(backend.requests().pop().unwrap().text(), renamed);
 }
 

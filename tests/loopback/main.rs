@@ -40,6 +40,7 @@ mod pressure; // slow readers
 mod purge; // what may not be served any more
 mod reload; // another configuration while requests run
 mod resources; // descriptors and memory
+mod responses; // OpenAI's responses API
 mod restart; // stored answers that outlive the process
 mod secure; // TLS from clients
 mod shuffles; // random requests in random pieces

@@ -28,8 +28,8 @@ fn no_quota() -> Vec<u8> {
 /// RFC 9110 9.2.2: what was read may have been acted on.
 #[test]
 fn what_may_have_effects_is_not_sent_again_when_its_connection_ends() {
-    // For either API.
-    let body = || completion("x").replacen('{', r#"{"type":"message","content":[],"#, 1);
+    // For each API.
+    let body = || completion("x").replacen('{', r#"{"type":"message","content":[],"output":[],"#, 1);
     let closes_on_the_second = || {
         Backend::run(move |peer| {
             if peer.request().is_some() {

@@ -47,8 +47,9 @@ fn body(backend: &Backend, place: usize) -> String {
 
 /// What the admin listener answers.
 fn asked(gateway: &Gateway, line: &str, status: u16) -> String {
-    let mut client = Client::connect(gateway.admin.unwrap());
-    client.send(format!("{line} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
+    let address = gateway.admin.unwrap();
+    let mut client = Client::connect(address);
+    client.send(format!("{line} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n"));
     client.response().expect(status).text().to_owned()
 }
 
@@ -57,10 +58,10 @@ fn the_backend_gets_what_was_rendered_and_it_is_kept() {
     let backend = Backend::answering(echo);
     let gateway = start(setup(&backend).admin("listen = \"127.0.0.1:0\""));
     let own = r#","messages" : [{"role":"user","content":"own"}],"min_p":1e-1"#;
-    let full = r#"{"id":"ask","variables":{"what":"\"all\"","questions":["a","b"]}}"#;
+    let full = r#"{"id":"ask","variables":{"what":"all","questions":["\"a\"","b"]}}"#;
     let expected = concat!(
-        r#"{"model":"m","messages" : [{"role":"system","content":"You know \"all\". Be brief."},"#,
-        r#"{"role":"user","content":"1. a\n2. b\n"},{"role":"user","content":"own"}],"min_p":1e-1}"#
+        r#"{"model":"m","messages" : [{"role":"system","content":"You know all. Be brief."},"#,
+        r#"{"role":"user","content":"1. \"a\"\n2. b\n"},{"role":"user","content":"own"}],"min_p":1e-1}"#
     );
     for cache in ["MISS", "HIT"] {
         assert_eq!(gateway.ask(asking(full, own)).expect(200).cache(), cache);
@@ -164,7 +165,7 @@ fn without_a_template_or_an_object_prompt_is_the_backends() {
     for (path, request) in [
         ("/v1/completions", r#"{"model":"m","prompt":"a {{ b }}"}"#),
         (CHAT, r#"{"model":"m","prompt":"text","messages":[]}"#),
-        ("/v1/responses", r#"{"model":"m","prompt":{"id":"theirs"}}"#),
+        ("/v1/moderations", r#"{"model":"m","prompt":{"id":"theirs"}}"#),
     ] {
         let before = backend.count();
         gateway.ask(post(path, request)).expect(200);

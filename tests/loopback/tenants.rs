@@ -265,7 +265,7 @@ fn no_body_names_a_model_unseen() {
     ] {
         let request = |key: &str| {
             let fields = format!("Authorization: Bearer {key}\r\nContent-Type: {content_type}\r\n");
-            post_with("/v1/responses", &fields, body)
+            post_with("/v1/moderations", &fields, body)
         };
         let refused = gateway.ask(request("blue-key")).expect(400);
         assert_eq!(refused.code(), "bad_field", "{content_type} {body:?}");
@@ -273,9 +273,9 @@ fn no_body_names_a_model_unseen() {
     }
     let asked = backend.count();
     let fields = "Authorization: Bearer blue-key\r\nContent-Type: text/plain\r\n";
-    gateway.ask(post_with("/v1/responses", fields, named)).expect(404);
-    gateway.ask(post_with("/v1/responses", fields, r#"{"model":"m"}"#)).expect(200);
-    gateway.ask(post_with("/v1/responses", fields, "")).expect(200);
+    gateway.ask(post_with("/v1/moderations", fields, named)).expect(404);
+    gateway.ask(post_with("/v1/moderations", fields, r#"{"model":"m"}"#)).expect(200);
+    gateway.ask(post_with("/v1/moderations", fields, "")).expect(200);
     assert_eq!(backend.count(), asked + 2);
 }
 

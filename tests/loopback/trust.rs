@@ -44,7 +44,7 @@ fn another_label_does_not_hide_a_model() {
         .start();
     let ask = |content_type: &str, body: &str| {
         let fields = format!("Authorization: Bearer key\r\nContent-Type: {content_type}\r\n");
-        gateway.ask(post_with("/v1/responses", &fields, body))
+        gateway.ask(post_with("/v1/moderations", &fields, body))
     };
     for content_type in ["application/json", "text/plain", "application/octet-stream"] {
         ask(content_type, "  {\"model\":\"dear\",\"input\":\"x\"}").expect(404);

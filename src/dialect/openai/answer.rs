@@ -35,7 +35,7 @@ pub fn answer_facts(endpoint: Endpoint, body: &[u8], tape: &mut Tape) -> AnswerF
 pub fn levels(endpoint: Endpoint) -> usize {
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => LEVELS_OF_CHOICES,
-        Endpoint::Embeddings | Endpoint::Messages | Endpoint::Models | Endpoint::Other => LEVELS,
+        Endpoint::Embeddings | Endpoint::Messages | Endpoint::Responses | Endpoint::Models | Endpoint::Other => LEVELS,
     }
 }
 
@@ -88,7 +88,7 @@ fn substance(endpoint: Endpoint, root: Value<'_>, body: &[u8]) -> Substance {
             }
         }
         Endpoint::Embeddings => root.get(body, "data").is_some_and(|data| data.kind() == Kind::Array),
-        Endpoint::Messages | Endpoint::Models | Endpoint::Other => true,
+        Endpoint::Messages | Endpoint::Responses | Endpoint::Models | Endpoint::Other => true,
     };
     if has_answer { Substance::Content } else { Substance::Unknown(error_of(root, body).kind) }
 }
@@ -130,6 +130,6 @@ fn stored(endpoint: Endpoint, root: Value<'_>, body: &[u8]) -> Result<(), NotSto
             let is_there = |item: Value<'_>| item.get(body, "embedding").is_some_and(|numbers| is_full(numbers, body));
             if data.elements().all(is_there) { Ok(()) } else { Err(NotStored::Empty) }
         }
-        Endpoint::Messages | Endpoint::Models | Endpoint::Other => Err(NotStored::Endpoint),
+        Endpoint::Messages | Endpoint::Responses | Endpoint::Models | Endpoint::Other => Err(NotStored::Endpoint),
     }
 }

@@ -31,7 +31,9 @@ impl Shape {
         match endpoint {
             Endpoint::ChatCompletions => Some(Shape::Chat),
             Endpoint::Completions => Some(Shape::Text),
-            Endpoint::Embeddings | Endpoint::Messages | Endpoint::Models | Endpoint::Other => None,
+            Endpoint::Embeddings | Endpoint::Messages | Endpoint::Responses | Endpoint::Models | Endpoint::Other => {
+                None
+            }
         }
     }
 

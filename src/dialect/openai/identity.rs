@@ -28,6 +28,8 @@ struct Answer {
     #[serde(default)]
     stop_reason: Value,
     message: Option<Message>,
+    /// Of the responses API: the response at a stream's beginning.
+    response: Option<Message>,
     delta: Option<Delta>,
 }
 
@@ -77,8 +79,11 @@ pub fn identity(answer: &[u8]) -> Identity {
 }
 
 fn read(json: &[u8], found: &mut Identity, reasons: &mut BTreeMap<u64, Box<str>>) {
-    let Ok(Answer { id, model, choices, stop_reason, message, delta }) = serde_json::from_slice(json) else { return };
-    let (in_id, in_model) = message.map_or((Value::Null, Value::Null), |message| (message.id, message.model));
+    let Ok(Answer { id, model, choices, stop_reason, message, response, delta }) = serde_json::from_slice(json) else {
+        return;
+    };
+    let (in_id, in_model) =
+        message.or(response).map_or((Value::Null, Value::Null), |message| (message.id, message.model));
     found.id = found.id.take().or_else(|| word(&id)).or_else(|| word(&in_id));
     found.model = found.model.take().or_else(|| word(&model)).or_else(|| word(&in_model));
     if let Some(reason) = word(&stop_reason).or_else(|| delta.and_then(|delta| word(&delta.stop_reason))) {

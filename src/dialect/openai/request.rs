@@ -71,7 +71,7 @@ impl RequestFault {
 
 /// Reads what the gateway acts on from a request's body. `tape` is the body parsed by `json::parse`.
 ///
-/// On `Messages` and `Other` endpoints the model is optional and only `model` and `stream` are checked.
+/// On `Messages`, `Responses` and `Other` endpoints the model is optional and only `model` and `stream` are checked.
 pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<RequestFacts, RequestFault> {
     let root = tape.root();
     if root.kind() != Kind::Object {
@@ -101,7 +101,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
             _ => {}
         }
     }
-    let known = !matches!(endpoint, Endpoint::Messages | Endpoint::Other | Endpoint::Models);
+    let known = !matches!(endpoint, Endpoint::Messages | Endpoint::Responses | Endpoint::Other | Endpoint::Models);
     let model = match model {
         Some(value) => Some(checked_model(value, input)?),
         None if known => return Err(RequestFault::ModelMissing),
@@ -127,6 +127,7 @@ pub fn request_facts(endpoint: Endpoint, input: &[u8], tape: &Tape) -> Result<Re
         answer_tokens_max,
         answers,
         names_template,
+        is_stateful: false,
         not_in_key: NOT_IN_KEY,
         usage_place: UsagePlace::Nowhere,
         has_further_options: false,

@@ -37,6 +37,11 @@ pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
     Some(TokenUsage::counted(prompt, completion, total).with_parts(cached, reasoning))
 }
 
+/// The counts of the `usage` of an answer, in its own root.
+pub fn usage_of(holder: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
+    holder.get(data, "usage").and_then(|usage| token_usage(usage, data))
+}
+
 /// A part of a count, in an object of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {

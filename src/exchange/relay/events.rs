@@ -45,6 +45,11 @@ enum InChunks {
     Kept,
 }
 
+/// How much of a stream may come before its first content.
+const PREAMBLE_BYTES: usize = 64 << 10;
+/// The same of a response, whose first events repeat the request's instructions and tools, twice.
+const PREAMBLE_OF_RESPONSES_BYTES: usize = 1 << 20;
+
 pub struct Events {
     dialect: Dialect,
     endpoint: Endpoint,
@@ -102,6 +107,12 @@ impl Events {
         self.error.take()
     }
 
+    /// Whether `bytes` before the first content are more than an answer of this kind begins with.
+    pub fn is_long_preamble(&self, bytes: usize) -> bool {
+        let most = if self.dialect == Dialect::Responses { PREAMBLE_OF_RESPONSES_BYTES } else { PREAMBLE_BYTES };
+        bytes > most
+    }
+
     /// How many events had content: mostly one for each token.
     pub fn contents(&self) -> u64 {
         self.contents
@@ -146,8 +157,8 @@ impl Events {
             }
             let name = event.name.of(&self.pending);
             let facts = match self.dialect {
-                Dialect::Anthropic => self.dialect.event_facts(self.endpoint, name, data, tape),
-                Dialect::OpenAi | Dialect::Responses => shapes.event_facts(self.endpoint, name, data, tape),
+                Dialect::Anthropic | Dialect::Responses => self.dialect.event_facts(self.endpoint, name, data, tape),
+                Dialect::OpenAi => shapes.event_facts(self.endpoint, name, data, tape),
             };
             if facts.kind == EventKind::Cut {
                 return Err(Fault::Garbage); // a client that skips what it cannot read would miss it unawares

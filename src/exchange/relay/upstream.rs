@@ -41,8 +41,6 @@ use crate::wire::retry_after::wait_ms;
 
 /// How much of a whole answer is held back until it is complete, so that one that breaks off is asked for again unseen.
 const HELD_BYTES: usize = 256 << 10;
-/// How much of a stream may come before its first content.
-const PREAMBLE_BYTES: usize = 64 << 10;
 /// Longest answer whose length is believed before it has come.
 const EXPECTED_BYTES: u64 = 64 << 10;
 
@@ -402,7 +400,7 @@ impl PendingResponse<'_> {
                 Some(First::Content) if !is_over || events.is_complete() => return Ok(None),
                 Some(First::Content) => return Err(Fault::Truncated),
                 Some(First::Nothing) => return Err(Fault::Garbage),
-                None if !is_over && self.held.len() > PREAMBLE_BYTES => return Ok(None),
+                None if !is_over && events.is_long_preamble(self.held.len()) => return Ok(None),
                 None if !is_over => {}
                 Some(First::Error) | None => match events.take_error() {
                     Some((kind, data)) => return self.refuse(generation, kind, data).map(Some),
@@ -438,15 +436,16 @@ impl PendingResponse<'_> {
 fn answer_facts(core: &Core, endpoint: Endpoint, body: &[u8]) -> AnswerFacts {
     let Scratch { tape, shapes, .. } = &mut *core.memory.scratch.borrow_mut();
     match Dialect::of_endpoint(endpoint) {
-        dialect @ Dialect::Anthropic => dialect.answer_facts(endpoint, body, tape),
-        Dialect::OpenAi | Dialect::Responses => shapes.answer_facts(endpoint, body, tape),
+        dialect @ (Dialect::Anthropic | Dialect::Responses) => dialect.answer_facts(endpoint, body, tape),
+        Dialect::OpenAi => shapes.answer_facts(endpoint, body, tape),
     }
 }
 
 /// Whether this gateway looks into the answers of an endpoint.
 fn is_known(endpoint: Endpoint) -> bool {
     match endpoint {
-        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Messages => true,
+        Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Embeddings => true,
+        Endpoint::Messages | Endpoint::Responses => true,
         Endpoint::Models | Endpoint::Other => false,
     }
 }

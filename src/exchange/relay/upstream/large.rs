@@ -10,7 +10,7 @@ use crate::wire::json::{Slices, Tape};
 impl PendingResponse<'_> {
     /// Whether a large answer is to be read once it has flowed.
     pub fn is_large(&self, endpoint: Endpoint) -> bool {
-        if endpoint == Endpoint::Messages {
+        if matches!(endpoint, Endpoint::Messages | Endpoint::Responses) {
             return false; // they are text, of some tens of kilobytes
         }
         let is_unread = matches!(self.work, Work::Whole(None)) && self.status == 200;
