@@ -29,6 +29,9 @@ mod http2;
 #[path = "sim/judge.rs"]
 mod judge;
 #[cfg(sim)]
+#[path = "sim/keep.rs"]
+mod keep;
+#[cfg(sim)]
 #[path = "sim/laws.rs"]
 mod laws;
 #[cfg(sim)]
@@ -44,6 +47,9 @@ mod order;
 #[path = "sim/prompt.rs"]
 mod prompt;
 #[cfg(sim)]
+#[path = "sim/redis.rs"]
+mod redis;
+#[cfg(sim)]
 #[path = "sim/reload.rs"]
 mod reload;
 #[cfg(sim)]
@@ -52,6 +58,9 @@ mod scenario;
 #[cfg(sim)]
 #[path = "sim/scenes.rs"]
 mod scenes;
+#[cfg(sim)]
+#[path = "sim/second.rs"]
+mod second;
 #[cfg(sim)]
 #[path = "sim/secret.rs"]
 mod secret;

@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use ringway::config::load::load;
-use ringway::config::snapshot::{Address, Backend, Concurrent, Counted, PurgeScope, Snapshot};
+use ringway::config::snapshot::{Address, Backend, Concurrent, Counted, Snapshot};
 use ringway::exchange::board::Board;
 use ringway::exchange::core::Core;
 use ringway::exchange::deliver::deliver;
@@ -19,13 +19,16 @@ use ringway::net::channel::{Notifier, Outbox, connect};
 use ringway::net::sim::{Place, TaskId, World, between};
 use ringway::net::{Dial, EventFdReader, Listener, now_us, shutdown_both, sleep_ms, spawn, watch};
 use ringway::observe::counters::{Counter, Counters};
+use ringway::observe::snapshots::RestoreResult;
 use ringway::serve::{Acceptor, connection, moves};
 use ringway::upstream::message::UpstreamMessage;
 use ringway::upstream::node::{self, BackendId, NodeGeneration};
+use ringway::wire::cluster::Topology;
 use shards::CoreId;
 
 use crate::backend::Speaks;
 use crate::client::Secrecy;
+use crate::keep::{Disk, open_second};
 use crate::reload::{Acknowledged, Round, Sent};
 use crate::secret;
 use crate::watch::Watch;
@@ -70,6 +73,8 @@ pub struct Setup {
     pub streams: (u32, u32),
     /// Cores give connections to others at any moment.
     pub gives: bool,
+    /// Answers are kept in Redis, too.
+    pub second: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,15 +212,17 @@ const REMOVED_MS: u64 = 3500;
 
 pub struct House {
     pub cores: Vec<Rc<Current>>,
-    listeners: Vec<Rc<Listener>>,
+    pub listeners: Vec<Rc<Listener>>,
     /// The lines that reached the I/O core.
     log: Rc<RefCell<Vec<u8>>>,
     watch: RefCell<Watch>,
     /// Tasks that live as long as their core: mail and tick.
-    servants: Vec<TaskId>,
+    pub servants: Vec<TaskId>,
     /// What the background core sends by.
     pub background: Rc<Outbox<Message>>,
-    board: Arc<Board>,
+    pub board: Arc<Board>,
+    /// What outlives its process.
+    pub disk: Disk,
     /// The newest that was sent.
     pub latest: RefCell<Arc<NodeGeneration>>,
     /// Those that cores have left behind: each ends with the last exchange that holds it.
@@ -225,11 +232,15 @@ pub struct House {
 }
 
 impl House {
-    pub fn build(world: &World, setup: &Setup, ledger: &Ledger) -> House {
+    /// Builds it from what `disk` has of an earlier process.
+    pub fn build(world: &World, setup: &Setup, ledger: &Ledger, disk: &Disk) -> House {
         let board = Arc::new(Board::new(setup.cores as u16));
+        disk.recall(board.purges());
         let round = Round::first(setup);
         let generation = Arc::new(NodeGeneration::first(setup.cores as u16, parts(setup, &round)));
-        ledger.sent(Sent { tenants: round.tenants, at_us: 0, in_force_us: Some(0) });
+        if ledger.look(|book| book.generations.is_empty()) {
+            ledger.sent(Sent { tenants: round.tenants, at_us: 0, in_force_us: Some(0) });
+        }
         // Behind the data cores stand the I/O core and the background core.
         let notifiers: Vec<_> = (0..setup.cores + 2).map(|_| Notifier::waker()).collect();
         let mut posts = connect::<Message>(&notifiers);
@@ -242,6 +253,7 @@ impl House {
             servants: Vec::new(),
             background: Rc::new(background),
             board: board.clone(),
+            disk: disk.clone(),
             latest: RefCell::new(generation.clone()),
             former: Rc::default(),
             gone_since: RefCell::default(),
@@ -262,17 +274,26 @@ impl House {
         for (index, (outbox, mut inbox)) in posts.into_iter().enumerate() {
             let place = Place::Core(index);
             if index >= setup.cores {
-                let log = house.log.clone();
+                let (log, disk) = (house.log.clone(), disk.clone());
                 house.servants.push(world.spawn(Place::Outside, async move {
                     let mut reader = EventFdReader;
                     loop {
                         inbox.wait(&mut reader).await;
                         while let Some(message) = inbox.take() {
-                            if let Message::Log { from, mut lines, dropped: 0 } = message {
-                                assert!(lines.ends_with(b"\n"), "whole lines");
-                                log.borrow_mut().append(&mut lines);
-                                let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines, lost: 0 });
-                            }
+                            let (to, reply) = match message {
+                                Message::Log { from, mut lines, dropped: 0 } => {
+                                    assert!(lines.ends_with(b"\n"), "whole lines");
+                                    log.borrow_mut().append(&mut lines);
+                                    (from, Some(Message::LogBuffer { lines, lost: 0 }))
+                                }
+                                Message::SnapshotSlice { from, slice } => (from, disk.write(from, &slice)),
+                                Message::TakenBack { from, taken } => {
+                                    disk.took_back(taken.count(RestoreResult::Restored));
+                                    (from, None)
+                                }
+                                _ => continue,
+                            };
+                            reply.into_iter().for_each(|reply| _ = outbox.post(usize::from(to.0), reply));
                         }
                     }
                 }));
@@ -284,6 +305,9 @@ impl House {
                 let core = Core::new(id, count, &generation.snapshot, &board, outbox);
                 Rc::new(Current::new(core, generation).expect("no connection is to be secured"))
             });
+            if setup.second {
+                world.at(place, || open_second(current.core()));
+            }
             house.cores.push(current.clone());
             for &secrecy in if setup.secure { &[Secrecy::Plain, Secrecy::Tls][..] } else { &[Secrecy::Plain] } {
                 let own = current.clone();
@@ -338,6 +362,7 @@ impl House {
                 }
             }));
         }
+        house.take_back(world, setup);
         house
     }
 
@@ -350,14 +375,6 @@ impl House {
                 addresses: addresses.clone(),
             });
             assert!(self.background.post(core, message).is_ok(), "a core has mail");
-        }
-    }
-
-    /// Purges as the background core does.
-    pub fn purge(&self, scope: &PurgeScope) {
-        self.board.purges().purge(scope);
-        for core in 0..self.cores.len() {
-            assert!(self.background.post(core, Message::Purged).is_ok(), "a core has mail");
         }
     }
 
@@ -549,6 +566,13 @@ impl House {
 
     /// Ends it: everything of it goes.
     pub fn close(self, world: &World) {
+        for (index, current) in self.cores.iter().enumerate() {
+            world.at(Place::Core(index), || {
+                if let Some(second) = current.core().cache.second.get() {
+                    second.set_topology(&Topology::default(), &current.core().panics);
+                }
+            });
+        }
         for task in self.servants {
             world.kill(task);
         }

@@ -117,6 +117,14 @@ pub struct Keeping {
     pub slack_ms: u64,
 }
 
+/// How a process of the node ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With all it has in its last snapshot.
+    Stopped,
+    Killed,
+}
+
 #[derive(Default)]
 pub struct Book {
     keeping: Keeping,
@@ -126,6 +134,8 @@ pub struct Book {
     pub told: Vec<Told>,
     /// What was purged, and when that was done: of one tenant, or of all.
     pub purged: Vec<(Option<usize>, u64)>,
+    /// How each process of the node ended, and when.
+    pub ends: Vec<(End, u64)>,
     /// By number, from 1.
     pub generations: Vec<Sent>,
     /// Connections that are open now, by address.
@@ -208,6 +218,11 @@ impl Ledger {
     /// Notes that a purge, of one tenant or of all, has returned.
     pub fn purge(&self, tenant: Option<usize>) {
         self.0.borrow_mut().purged.push((tenant, now_us()));
+    }
+
+    /// Notes that the node's process ends here.
+    pub fn restart(&self, end: End) {
+        self.0.borrow_mut().ends.push((end, now_ms()));
     }
 
     /// Notes that the next generation goes to the cores.

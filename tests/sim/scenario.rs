@@ -35,6 +35,8 @@ pub struct Scenario {
     pub drains: bool,
     /// Answers are purged at times.
     pub purges: bool,
+    /// The node's process ends at times, and another one begins.
+    pub restarts: bool,
     /// The configuration changes at times. No fault: nobody notices but whose tenant is gone.
     pub reloads: bool,
     /// Everybody asks for the same form.
@@ -52,6 +54,7 @@ impl Scenario {
             || self.leavers
             || self.hurried
             || self.drains
+            || self.restarts
             || self.crashes)
     }
 }
@@ -106,6 +109,7 @@ fn draw(scenario: &Scenario) -> Setup {
         },
         gives: chance(50),
         streams: if scenario.is_calm() { (100, 100) } else { pick(&[(100, 100), (4, 2), (2, 1), (4, 100)]) },
+        second: chance(35),
     }
 }
 
@@ -113,6 +117,7 @@ fn draw(scenario: &Scenario) -> Setup {
 pub fn scenario() -> Scenario {
     // One story in six has no faults at all: there nothing but the right answer will do.
     let (calm, reloads) = (chance(17), chance(30));
+    let restarts = !calm && !reloads && chance(30);
     Scenario {
         clients: between(1, 12),
         wishes: pick(&[between(1, 6), between(1, 6), between(1, 6), 20]),
@@ -126,10 +131,11 @@ pub fn scenario() -> Scenario {
         unreachable: !calm && chance(30),
         paused_cores: !calm && chance(30),
         crashes: !calm && chance(20),
-        moves: !reloads && chance(30),
+        moves: !(reloads || restarts) && chance(30),
         reloads,
-        drains: !calm && chance(20),
+        drains: !(calm || restarts) && chance(20),
         purges: chance(25),
+        restarts,
         one_form: chance(50),
         together: chance(50),
     }

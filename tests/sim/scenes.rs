@@ -42,6 +42,7 @@ pub const NODE: Setup = Setup {
     http2: 0,
     streams: (100, 100),
     gives: false,
+    second: false,
 };
 
 /// Many clients at once, and nothing goes wrong.
@@ -61,6 +62,7 @@ pub const CROWD: Scenario = Scenario {
     moves: false,
     drains: false,
     purges: false,
+    restarts: false,
     reloads: false,
     one_form: false,
     together: true,

@@ -1,7 +1,7 @@
 //! One seed, one story: a node, its clients and backends, a storm of faults, and the calm after it, with the laws that
 //! hold at every moment and at the end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::rc::Rc;
 
@@ -11,12 +11,14 @@ use ringway::net::sim::{Ended, Place, Reachability, TaskId, World, between, spaw
 use crate::backend::{FaultProfile, GOOD, start};
 use crate::client::{Client, Habit, Wish};
 use crate::house::{House, Setup, TenantLimits, homes, key};
+use crate::keep::Disk;
 use crate::laws::{
     check_attempts, check_budgets, check_calls, check_calm, check_freshness, check_lateness, check_log, check_moves,
     check_over, check_table,
 };
-use crate::ledger::{Keeping, Ledger, Outcome};
+use crate::ledger::{End, Keeping, Ledger, Outcome};
 use crate::prompt::Form;
+use crate::redis::{self, MOODS, Mood, Redis};
 use crate::reload::check_generations;
 use crate::scenario::{Scenario, chance, habit, pick, scenario, setup, wish};
 
@@ -76,6 +78,13 @@ pub struct Rare {
     pub spent: u64,
     /// Connections that went from one core to another.
     pub moved: u64,
+    /// Look-ups in Redis that brought an answer; that brought none in time, or an error; that brought what is none.
+    pub second_hits: u64,
+    pub second_failed: u64,
+    pub second_damaged: u64,
+    /// Processes that ended, and answers that came back from their snapshots.
+    pub restarts: u64,
+    pub restored: u64,
 }
 
 impl Rare {
@@ -96,18 +105,23 @@ impl Rare {
                 restorations: counters.restorations.get(),
                 stale: counters.stale.get(),
                 moved: counters.connections_moved.get(),
+                second_hits: counters.second.hits.get(),
+                second_failed: counters.second.failed.get() + counters.second.late.get(),
+                second_damaged: counters.second.damaged.get(),
                 ..Rare::default()
             });
         }
         sum
     }
 
-    fn all(&mut self) -> [&mut u64; 15] {
+    fn all(&mut self) -> [&mut u64; 20] {
         let Rare { retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, .. } = self;
         let Rare { trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired, moved, .. } = self;
-        let first = [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts];
-        let [a, b, c, d, e, f] = first;
-        [a, b, c, d, e, f, trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired, moved]
+        let Rare { second_hits, second_failed, second_damaged, restarts, restored, .. } = self;
+        let [a, b, c, d, e, f] = [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts];
+        let [g, h, i, j, k, l] = [second_hits, second_failed, second_damaged, moved, restarts, restored];
+        let [m, n, o, p] = [trips, restorations, stale, crashes];
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, refusals, spent, queue_sheds, queue_expired]
     }
 
     fn add(&mut self, other: &Rare) {
@@ -143,8 +157,10 @@ pub fn tell_of(world: &World, setup: Setup, scenario: Scenario) -> Outline {
     check_calls(&story.ledger, &story.setup, &story.scenario);
     check_freshness(&story.ledger, &story.setup, &story.scenario);
     check_generations(&story.ledger);
-    check_attempts(&story.ledger, &story.setup, &story.house);
-    if !story.scenario.reloads {
+    if !story.scenario.restarts {
+        check_attempts(&story.ledger, &story.setup, &story.house);
+    }
+    if !(story.scenario.reloads || story.scenario.restarts) {
         check_budgets(&story.ledger, &story.setup, &story.house);
     }
     if !story.scenario.paused_cores {
@@ -173,6 +189,12 @@ pub struct Story<'a> {
     drained: bool,
     /// Calls that were killed.
     crashed: u64,
+    pub redis: Option<Redis>,
+    /// Purges that Redis has not been told of.
+    untold: RefCell<Vec<String>>,
+    disk: Disk,
+    /// Of the processes that have ended.
+    before: Rare,
 }
 
 impl<'a> Story<'a> {
@@ -198,7 +220,9 @@ impl<'a> Story<'a> {
                 start(index, home, setup.speaks(index), ledger.clone(), fault_profile.clone(), measure);
             }
         }
-        let house = House::build(world, &setup, &ledger);
+        let redis = setup.second.then(Redis::start);
+        let disk = Disk::default();
+        let house = House::build(world, &setup, &ledger, &disk);
         let form = pick(&[Form::NonStreaming, Form::Streaming { usage: false }, Form::Streaming { usage: true }]);
         Story {
             world,
@@ -211,6 +235,10 @@ impl<'a> Story<'a> {
             form,
             drained: false,
             crashed: 0,
+            redis,
+            untold: RefCell::default(),
+            disk,
+            before: Rare::default(),
         }
     }
 
@@ -310,6 +338,22 @@ impl<'a> Story<'a> {
         if scenario.crashes && chance(40) {
             self.crash();
         }
+        // No fault either: whatever Redis does, nobody notices.
+        if let Some(redis) = &self.redis {
+            if chance(40) {
+                redis.set_mood(pick(&MOODS));
+            }
+            if chance(20) {
+                let reachability = [Reachability::Welcome, Reachability::Refuse, Reachability::BlackHole];
+                world.set_reachability(&redis::address(), pick(&reachability));
+            }
+            if chance(10) {
+                redis.flush();
+            }
+            if chance(30) {
+                self.tell_redis();
+            }
+        }
         if scenario.leavers && !self.clients.is_empty() && chance(40) {
             let client = pick(&self.clients);
             if chance(50) {
@@ -317,6 +361,34 @@ impl<'a> Story<'a> {
             } else {
                 world.kill_after(client, between(1, 40));
             }
+        }
+        if scenario.restarts {
+            if chance(30) {
+                self.house.snapshot();
+            }
+            if chance(15) {
+                self.restart(pick(&[End::Stopped, End::Killed]));
+            }
+        }
+    }
+
+    /// The node's process ends, at this very moment or as a supervisor wishes it, and another one begins.
+    pub fn restart(&mut self, end: End) {
+        let mut is_whole = false;
+        if end == End::Stopped {
+            self.house.drain(self.world);
+            let is_idle = || self.house.cores.iter().all(|core| core.core().is_idle());
+            let rest = self.world.run_until(35_000, is_idle);
+            self.house.snapshot();
+            is_whole = self.world.run_until(5_000, || self.disk.is_written()) == Ended::Met && rest == Ended::Met;
+        }
+        self.ledger.restart(if is_whole { End::Stopped } else { End::Killed });
+        self.before.add(&Rare::of(&self.house));
+        self.before.restarts += 1;
+        self.house.kill(self.world);
+        self.house = House::build(self.world, &self.setup, &self.ledger, &self.disk);
+        if !self.untold.borrow().is_empty() {
+            self.house.purges_are_untold();
         }
     }
 
@@ -336,8 +408,19 @@ impl<'a> Story<'a> {
                 }
             }
         };
-        self.house.purge(&scope);
+        self.untold.borrow_mut().push(self.house.purge(&scope));
         self.ledger.purge(tenant);
+        if chance(70) {
+            self.tell_redis();
+        }
+    }
+
+    /// Tells Redis what was purged: until then nothing of it serves.
+    fn tell_redis(&self) {
+        if let Some(redis) = &self.redis {
+            self.untold.borrow_mut().drain(..).for_each(|name| redis.purged(&name));
+            self.house.purges_are_told();
+        }
     }
 
     /// Lets one of the calls that run by themselves die, at whatever it waits for: the same as a panic, but for the counter. How many
@@ -359,6 +442,10 @@ impl<'a> Story<'a> {
         }
         for index in 0..self.setup.cores {
             self.world.resume(Place::Core(index));
+        }
+        if let Some(redis) = &self.redis {
+            redis.set_mood(Mood::Well);
+            self.world.set_reachability(&redis::address(), Reachability::Welcome);
         }
         if self.scenario.reloads {
             self.house.restore(&self.setup, &self.ledger);
@@ -432,10 +519,12 @@ impl<'a> Story<'a> {
         if !self.scenario.paused_cores {
             check_over(&self.ledger);
         }
-        if self.setup.log {
+        if self.setup.log && !self.scenario.restarts {
             check_log(&self.ledger, &self.house.logged(world));
         }
-        let mut rare = Rare::of(&self.house);
+        let mut rare = self.before;
+        rare.add(&Rare::of(&self.house));
+        rare.restored = self.disk.restored();
         rare.crashes = self.crashed;
         rare.spent = self.house.check_limits();
         rare.refusals = self.ledger.look(|book| book.calls.iter().filter(|call| call.refused).count() as u64);
@@ -445,6 +534,9 @@ impl<'a> Story<'a> {
         world.run_ms(6000);
         for index in 0..self.setup.cores {
             let place = Place::Core(index);
+            if !world.live_tasks(place).is_empty() {
+                println!("{}", world.describe_sockets());
+            }
             assert_eq!(world.live_tasks(place), Vec::<&Location>::new(), "tasks left on core {index}");
             assert!(world.open_sockets(place).is_empty(), "sockets left on core {index}");
         }
