@@ -1,12 +1,13 @@
-//! The I/O core: everything that touches a file, on glommio's ring: the access log, and snapshots of the cache. It may block in a
+//! The I/O core: everything that touches a file: the access log, and, on glommio's ring, snapshots of the cache. It may block in a
 //! write for as long as the disk or the reader of standard output does; no other thread waits for it.
 
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use glommio::io::{BufferedFile, OpenOptions};
 use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{info, warn};
 
@@ -60,7 +61,7 @@ async fn serve(
         }
     })
     .detach();
-    let mut sink = match Sink::open(&log).await {
+    let mut sink = match beat.wait_outside(|| Sink::open(&log)) {
         Ok(sink) => sink,
         Err(error) => return ready(Err(error)),
     };
@@ -84,11 +85,11 @@ async fn serve(
                             "access log: {dropped} lines were dropped, as they could not be written in time"
                         );
                     }
-                    let lines = sink.write(lines, &beat).await;
+                    let lines = sink.write(lines, &beat);
                     let lost = count(&lines);
                     let _ = outbox.post(usize::from(from.0), Message::LogBuffer { lines, lost });
                 }
-                Message::Reopen => sink.reopen().await,
+                Message::Reopen => beat.wait_outside(|| sink.reopen()),
                 Message::Stop => stopping = true,
                 message => {
                     if let Some(snapshots) = &snapshots {
@@ -100,9 +101,11 @@ async fn serve(
         }
         outbox.flush();
     }
-    sink.close().await;
 }
 
+/// Where the lines go. They are written by the system call for it, from where they are: a ring gives an appended file to a worker
+/// thread of the kernel, and wants a copy of its own until that is done. This thread may block; no other thread waits for it, and a
+/// disk that takes nothing, or a reader that does not read, is no failure of it.
 enum Sink {
     Nothing,
     Stdout,
@@ -110,7 +113,7 @@ enum Sink {
 }
 
 struct LogFile {
-    file: BufferedFile,
+    file: File,
     path: PathBuf,
     /// Whether the last write failed and was reported.
     complained: bool,
@@ -119,25 +122,23 @@ struct LogFile {
 }
 
 impl Sink {
-    async fn open(log: &AccessLog) -> Result<Sink, String> {
+    fn open(log: &AccessLog) -> Result<Sink, String> {
         match log {
             AccessLog::Off => Ok(Sink::Nothing),
             AccessLog::Stdout => Ok(Sink::Stdout),
             AccessLog::File(path) => {
-                let file = open(path).await?;
-                Ok(Sink::File(LogFile { file, path: path.clone(), complained: false, is_torn: false }))
+                let (file, path) = (open(path)?, path.clone());
+                Ok(Sink::File(LogFile { file, path, complained: false, is_torn: false }))
             }
         }
     }
 
     /// Reopens the file after it was moved. If that fails, the log continues in the open file.
-    async fn reopen(&mut self) {
+    fn reopen(&mut self) {
         let Sink::File(log) = self else { return };
-        match open(&log.path).await {
+        match open(&log.path) {
             Ok(file) => {
-                let old = std::mem::replace(&mut log.file, file);
-                log.is_torn = false;
-                let _ = old.close().await;
+                (log.file, log.is_torn) = (file, false);
                 info!("the access log {} was opened again", log.path.display());
             }
             Err(error) => warn!("{error}; the log continues in the open file"),
@@ -145,47 +146,44 @@ impl Sink {
     }
 
     /// Writes whole lines and returns the buffer with those that could not be written. They are lost; the failure is reported once.
-    async fn write(&mut self, mut lines: Vec<u8>, beat: &Beat) -> Vec<u8> {
+    fn write(&mut self, mut lines: Vec<u8>, beat: &Beat) -> Vec<u8> {
         match self {
             Sink::Nothing => lines.clear(),
-            // This thread may block; no other thread waits for it. A reader that does not read is no failure of it.
             Sink::Stdout => beat.wait_outside(|| {
-                let mut out = std::io::stdout().lock();
+                let mut out = io::stdout().lock();
                 if out.write_all(&lines).and_then(|()| out.flush()).is_ok() {
                     lines.clear();
                 }
             }),
-            Sink::File(log) => lines = log.write(lines).await,
+            Sink::File(log) => {
+                let written = beat.wait_outside(|| log.write(&lines));
+                lines.drain(..written);
+            }
         }
         lines
-    }
-
-    async fn close(self) {
-        if let Sink::File(log) = self {
-            let _ = log.file.close().await;
-        }
     }
 }
 
 impl LogFile {
-    /// What is left of `lines` could not be written; it begins within a line if the file ends within it.
-    async fn write(&mut self, mut lines: Vec<u8>) -> Vec<u8> {
+    /// How many bytes of `lines` were written. What is left begins within a line if the file ends within it.
+    fn write(&mut self, lines: &[u8]) -> usize {
         if self.is_torn {
             // What comes next is not to be lost with the torn line.
-            match self.file.write_at(b"\n".to_vec(), 0).await {
+            match self.file.write(b"\n") {
                 Ok(1) => self.is_torn = false,
-                _ => return lines,
+                _ => return 0,
             }
         }
-        while !lines.is_empty() {
+        let mut at = 0;
+        while at < lines.len() {
             // The file is opened with O_APPEND, so it is written at its end even after a truncation.
-            match self.file.write_at(lines.clone(), 0).await {
+            match self.file.write(&lines[at..]) {
                 Ok(written) if written > 0 => {
                     self.complained = false;
-                    let written = written.min(lines.len());
-                    self.is_torn = lines[written - 1] != b'\n';
-                    lines.drain(..written);
+                    at += written;
+                    self.is_torn = lines[at - 1] != b'\n';
                 }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 failed => {
                     if !std::mem::replace(&mut self.complained, true) {
                         let why = failed.err().map_or("nothing was written".to_owned(), |error| error.to_string());
@@ -195,7 +193,7 @@ impl LogFile {
                 }
             }
         }
-        lines
+        at
     }
 }
 
@@ -204,13 +202,8 @@ fn count(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-async fn open(path: &Path) -> Result<BufferedFile, String> {
+fn open(path: &Path) -> Result<File, String> {
     let mut options = OpenOptions::new();
-    options.write(true).append(true).create(true).mode(LOG_MODE);
-    options.buffered_open(path).await.map_err(|error| match error {
-        glommio::GlommioError::IoError(error) | glommio::GlommioError::EnhancedIoError { source: error, .. } => {
-            format!("the access log {} cannot be opened: {error}", path.display())
-        }
-        error => format!("the access log {} cannot be opened: {error}", path.display()),
-    })
+    options.append(true).create(true).mode(LOG_MODE);
+    options.open(path).map_err(|error| format!("the access log {} cannot be opened: {error}", path.display()))
 }

@@ -4,12 +4,12 @@
 
 use data_encoding::HEXLOWER;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::snapshot::AccessLog;
 use crate::limits::LOG_BYTES;
-use crate::wire::json::write_json_string;
+use crate::wire::json::write_json_bytes;
 
 /// A buffer is sent to the I/O core when it holds this much, or after about a second. Each costs a wake-up there and a hand-over to
 /// the kernel's writer, as much as some 100 lines.
@@ -27,6 +27,13 @@ macro_rules! key {
         concat!(",\"", $name, "\":")
     };
 }
+/// The same of a field whose value is a word of ours, with its opening quote.
+macro_rules! word_key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":\"")
+    };
+}
+
 /// The unwritten lines of one core.
 pub struct LogBuffer {
     on: bool,
@@ -40,6 +47,7 @@ pub struct LogBuffer {
     /// Their bytes, in total.
     dropped_bytes: u64,
     second: Second,
+    client: Client,
 }
 
 /// The log entry of one exchange; [`FIELDS`] says what each field means. Durations in microseconds.
@@ -171,6 +179,7 @@ impl LogBuffer {
             dropped_ever: 0,
             dropped_bytes: 0,
             second: Second::default(),
+            client: Client::default(),
         }
     }
 
@@ -251,11 +260,12 @@ impl LogBuffer {
         out.extend_from_slice(b"{\"time\":\"");
         self.second.write(entry.unix_ms, out);
         out.push(b'"');
-        text(out, key!("id"), std::str::from_utf8(entry.request_id).unwrap_or(""));
+        bytes(out, key!("id"), entry.request_id);
         field(out, key!("core"), u64::from(entry.core));
         if let Some(client) = entry.client {
-            name(out, key!("client"));
-            address(out, client);
+            out.extend_from_slice(b",\"client\":\"");
+            self.client.write(client, out);
+            out.push(b'"');
         }
         if let Some(tenant) = entry.tenant {
             text(out, key!("tenant"), tenant);
@@ -268,12 +278,12 @@ impl LogBuffer {
             out.push(b'"');
         }
         if let Some(method) = entry.method {
-            text(out, key!("method"), method);
+            word(out, word_key!("method"), method);
         }
-        if let Some(path) = entry.path.and_then(|path| str::from_utf8(&path[..path.len().min(PATH_BYTES)]).ok()) {
-            text(out, key!("path"), path);
+        if let Some(path) = entry.path {
+            bytes(out, key!("path"), &path[..path.len().min(PATH_BYTES)]);
         }
-        text(out, key!("endpoint"), entry.endpoint);
+        word(out, word_key!("endpoint"), entry.endpoint);
         if let Some(model) = entry.model {
             text(out, key!("model"), model);
         }
@@ -288,9 +298,9 @@ impl LogBuffer {
         }
         attempts(out, entry.attempts);
         field(out, key!("status"), u64::from(entry.status));
-        text(out, key!("cache"), entry.cache);
+        word(out, word_key!("cache"), entry.cache);
         if let Some(reason) = entry.not_stored {
-            text(out, key!("not_stored"), reason);
+            word(out, word_key!("not_stored"), reason);
         }
         if entry.stream {
             out.extend_from_slice(b",\"stream\":true");
@@ -327,7 +337,7 @@ impl LogBuffer {
             out.extend_from_slice(saved.as_bytes());
         }
         if let Some(error) = entry.error {
-            text(out, key!("error"), error);
+            word(out, word_key!("error"), error);
         }
         if let Some(trace_id) = entry.trace_id {
             let mut digits = [0; 32];
@@ -349,9 +359,9 @@ fn attempts(out: &mut Vec<u8>, attempts: &[Attempt]) {
     name(out, key!("attempts"));
     for (place, attempt) in attempts.iter().enumerate() {
         out.extend_from_slice(if place == 0 { b"[{\"backend\":" } else { b",{\"backend\":" });
-        write_json_string(out, &attempt.backend);
+        write_json_bytes(out, attempt.backend.as_bytes());
         if let Some(result) = attempt.result {
-            text(out, key!("result"), result);
+            word(out, word_key!("result"), result);
         }
         if let Some(status) = attempt.status {
             field(out, key!("status"), u64::from(status));
@@ -408,21 +418,28 @@ fn spelled(unix_s: u64) -> [u8; 19] {
     text
 }
 
-/// Of an address, without the machinery of formatting: most lines have one.
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    out.push(b'"');
-    match address {
-        IpAddr::V4(address) => {
-            let [first, rest @ ..] = address.octets();
-            number(out, first.into());
-            for octet in rest {
-                out.push(b'.');
-                number(out, octet.into());
-            }
-        }
-        IpAddr::V6(address) => _ = write!(out, "{address}"), // into memory
+/// The last client's address that was written, and its text: most lines come from few of them.
+struct Client {
+    address: IpAddr,
+    text: Vec<u8>,
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Client { address, text: address.to_string().into_bytes() }
     }
-    out.push(b'"');
+}
+
+impl Client {
+    fn write(&mut self, address: IpAddr, out: &mut Vec<u8>) {
+        if address != self.address {
+            self.address = address;
+            self.text.clear();
+            _ = write!(self.text, "{address}"); // into memory
+        }
+        out.extend_from_slice(&self.text);
+    }
 }
 
 // Where it is inlined, a name of known length takes a few stores.
@@ -443,8 +460,21 @@ fn field(out: &mut Vec<u8>, key: &'static str, value: u64) {
 
 #[inline(always)]
 fn text(out: &mut Vec<u8>, key: &'static str, value: &str) {
+    bytes(out, key, value.as_bytes());
+}
+
+#[inline(always)]
+fn bytes(out: &mut Vec<u8>, key: &'static str, value: &[u8]) {
     name(out, key);
-    write_json_string(out, value);
+    write_json_bytes(out, value);
+}
+
+/// A word of ours has nothing to escape.
+#[inline(always)]
+fn word(out: &mut Vec<u8>, key: &'static str, value: &'static str) {
+    name(out, key);
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'"');
 }
 
 #[cfg(test)]

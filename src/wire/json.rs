@@ -11,7 +11,7 @@ pub(crate) mod tests;
 
 pub use canonical::{CanonicalSlices, canonical, canonical_by_strings, canonical_string};
 pub use scan::{Slices, inside_length, plain_length};
-pub use text::{append_unescaped, json_string_len, unescaped, write_json_string};
+pub use text::{append_unescaped, json_string_len, unescaped, write_json_bytes, write_json_string};
 
 use super::Span;
 use crate::limits::JSON_DEPTH;

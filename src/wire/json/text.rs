@@ -159,15 +159,51 @@ fn encode(code: u32) -> ([u8; 4], usize) {
 
 /// Appends `text` as a JSON string with its quotes.
 pub fn write_json_string(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
-    let bytes = text.as_bytes();
-    // Nearly always: looked at in one go, without a branch for each byte.
-    if !bytes.iter().fold(false, |any, byte| any | matches!(byte, 0..0x20 | b'"' | b'\\' | 0x7f)) {
-        out.extend_from_slice(bytes);
-        out.push(b'"');
-        return;
+    match text.as_bytes() {
+        plain if is_plain(plain) => out.extend_from_slice(plain),
+        bytes => escape(out, bytes),
     }
+    out.push(b'"');
+}
+
+/// The same for bytes that are nearly always ASCII. Of others, what is not UTF-8 becomes U+FFFD.
+pub fn write_json_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    match bytes {
+        plain if is_plain(plain) => out.extend_from_slice(plain),
+        bytes => escape(out, String::from_utf8_lossy(bytes).as_bytes()),
+    }
+    out.push(b'"');
+}
+
+/// Whether these bytes are ASCII that stands in a string as it is. Eight are looked at in one go: most strings are short.
+fn is_plain(bytes: &[u8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = EACH << 7;
+    /// The high bit of some byte is set if a byte is below `bound`, and of none otherwise. (Of bytes over 127 it tells nothing.)
+    fn below(bytes: u64, bound: u8) -> u64 {
+        bytes.wrapping_sub(EACH * u64::from(bound)) & !bytes
+    }
+    let special = |bytes: u64| {
+        let is = |byte: u8| below(bytes ^ EACH * u64::from(byte), 1);
+        (bytes | below(bytes, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & HIGH
+    };
+    let found = match (bytes.last_chunk(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(last), ..) => {
+            let (whole, _) = bytes.as_chunks();
+            whole.iter().fold(special(u64::from_ne_bytes(*last)), |any, part| any | special(u64::from_ne_bytes(*part)))
+        }
+        (None, Some(first), Some(last)) => {
+            special(u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last)))
+        }
+        (None, ..) => bytes.iter().fold(0, |any, byte| any | special(EACH * u64::from(*byte))),
+    };
+    found == 0
+}
+
+fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut written = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let short = match byte {
@@ -190,7 +226,6 @@ pub fn write_json_string(out: &mut Vec<u8>, text: &str) {
         }
     }
     out.extend_from_slice(&bytes[written..]);
-    out.push(b'"');
 }
 
 /// Number of bytes that `write_json_string` appends for `text`.

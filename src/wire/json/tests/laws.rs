@@ -199,3 +199,19 @@ fn strings_written_are_strings_read() {
         Ok(())
     });
 }
+
+/// Every byte at every place of short strings: they are looked at eight bytes, four bytes and one byte at a time.
+#[test]
+fn bytes_written_are_strings_read_wherever_the_odd_one_is() {
+    for length in 0..20 {
+        for (at, odd) in (0..length).flat_map(|at| (0..=255).map(move |odd| (at, odd))) {
+            let mut bytes = b"abcdefghijklmnopqrst"[..length].to_vec();
+            bytes[at] = odd;
+            let mut out = Vec::new();
+            write_json_bytes(&mut out, &bytes);
+            let read = serde_json::from_slice::<String>(&out).ok();
+            assert_eq!(read.as_deref(), Some(&*String::from_utf8_lossy(&bytes)), "{}", out.escape_ascii());
+            assert!(!out.contains(&0x7f), "{}", out.escape_ascii());
+        }
+    }
+}
