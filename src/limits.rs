@@ -61,6 +61,10 @@ pub const PEER_SLOTS: usize = 64 << 10;
 /// just below 1,000.
 pub const JSON_DEPTH: usize = 1024;
 
+/// Deepest nesting of a body in MessagePack or Protocol Buffers, and of an answer that is converted to them. Other decoders of these
+/// stop at 100 to 128 levels.
+pub const FORMAT_DEPTH: usize = 100;
+
 /// Most values in one JSON body; a number in an array counts as two. More than fit into the largest body by default, so
 /// that `body_max` is the effective bound. At 16 bytes a node the tape stays under 128 MiB, whatever the size of the
 /// body.

@@ -12,6 +12,7 @@ use crate::dialect::facts::Endpoint;
 use crate::error::Failure;
 use crate::limits::SLICE_BYTES;
 use crate::wire::coding::{Coding, CodingFault, Decompressor, Output};
+use crate::wire::format::{Format, FormatFault};
 
 /// The coding that has to be taken off the body of the request in hand. Errors: one that is not understood.
 pub fn coding(client: &ClientConnection<'_>, endpoint: Endpoint) -> Result<Option<Coding>, Failure> {
@@ -63,6 +64,47 @@ pub async fn decode(
     }
     client.memory = memory;
     Ok(BodyPlace::Apart { bytes: unpacked })
+}
+
+/// Makes JSON of a body in another format, where it is to be understood.
+pub fn to_json(
+    generation: &Generation,
+    client: &mut ClientConnection<'_>,
+    endpoint: Endpoint,
+    body: BodyPlace,
+) -> Result<BodyPlace, Failure> {
+    let format = client.head.body_format;
+    if format == Format::Json || endpoint == Endpoint::Other || body_bytes(client, &body).is_empty() {
+        return Ok(body);
+    }
+    let converted = converted(generation, client, format, &body);
+    match body {
+        BodyPlace::Behind { length } if converted.is_ok() => client.take_out_body(length),
+        BodyPlace::Behind { .. } => {}
+        BodyPlace::Apart { bytes } => bytes.release(&generation.memory.buffers),
+    }
+    let (bytes, memory) = converted?;
+    client.memory = memory;
+    Ok(BodyPlace::Apart { bytes })
+}
+
+fn converted(
+    generation: &Generation,
+    client: &ClientConnection<'_>,
+    format: Format,
+    body: &BodyPlace,
+) -> Result<(BodyBytes, Reserved), Failure> {
+    let max = generation.snapshot.server.body_max_bytes as usize;
+    let mut json = Lent::new(&generation.memory.buffers);
+    format.to_json(body_bytes(client, body), max, &mut json).map_err(|fault| match fault {
+        FormatFault::TooLarge => Failure::BodyTooLarge,
+        fault => Failure::BadJson { why: format!("The request body is not {}: {fault}.", format.name()) },
+    })?;
+    let mut memory = client.memory.beside();
+    memory.grow_to(json.len())?;
+    let mut out = BodyBuilder::new(&generation.memory.buffers, max);
+    out.push(&json)?;
+    Ok((out.finish(), memory))
 }
 
 async fn unpack(

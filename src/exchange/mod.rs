@@ -2,6 +2,7 @@
 //! the files above the steps hold what they share. A step takes what the step before proved and gives what the next
 //! one needs, so that leaving one out does not compile. No file imports one that imports it, over however many others.
 
+mod broken; // why there is no answer
 mod epochs; // since when copies of other cores' entries are out of date
 mod notes; // what a call tells of its attempts
 mod pace; // how slowly a client may move bytes
@@ -66,7 +67,8 @@ mod attempt; // one attempt: lease, send, and relay up to the first content
 pub mod accept; // bytes -> head
 mod admit; // tenant + request -> admission
 mod authenticate; // head -> principal
-mod decode; // compressed body -> body
+mod converted; // answer in JSON -> answer in another format
+mod decode; // compressed body, or one in another format -> body in JSON
 mod endpoint; // method + path -> route
 mod fingerprint; // request -> fingerprint
 pub mod home; // what cores ask of limits whose home this one is

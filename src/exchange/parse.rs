@@ -383,6 +383,15 @@ pub fn body_bytes<'a>(client: &'a ClientConnection<'_>, body: &'a BodyPlace) -> 
     }
 }
 
+/// Passes over the request in hand, as far as it still stands in the client.
+pub fn discard(client: &mut ClientConnection<'_>, body: BodyPlace) {
+    let length = match body {
+        BodyPlace::Behind { length } => length,
+        BodyPlace::Apart { .. } => 0,
+    };
+    client.consume(client.head.length + length);
+}
+
 fn directives(client: &ClientConnection<'_>) -> Directives {
     let mut found = Directives::default();
     for value in client.head.fields.get_all(client.pending(), "cache-control") {

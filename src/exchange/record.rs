@@ -20,6 +20,7 @@ use crate::error::Failure;
 use crate::net::{now_us, unix_ms};
 use crate::observe::log::{Attempt, Entry};
 use crate::observe::series::{Amounts, Key, OTHER, TemplateKey, UsageKey};
+use crate::wire::format::Format;
 use crate::wire::http1::{Method, Persistence, Version};
 
 /// The status of an exchange that became a WebSocket.
@@ -112,6 +113,8 @@ pub struct RequestRecord {
     /// In which the client is told of failures.
     pub dialect: Dialect,
     pub form: Form,
+    /// That the client wants whole answers in.
+    pub format: Format,
     pub tenant: Option<usize>,
     /// The beginning of the hash of the tenant's key.
     pub credential: Option<[u8; 8]>,
@@ -174,6 +177,7 @@ pub fn begin(generation: &Generation, client: &ClientConnection<'_>) -> RequestR
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
     record.client = client.peer.address;
     record.endpoint = Endpoint::from_path(path);
+    record.format = head.answer_format;
     if matches!(record.endpoint, Endpoint::Messages | Endpoint::Responses | Endpoint::Other) {
         record.dialect = Dialect::of_path(path);
     }
@@ -245,6 +249,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         endpoint: Endpoint::Other,
         dialect: Dialect::OpenAi,
         form: Form::NonStreaming,
+        format: Format::Json,
         tenant: None,
         credential: None,
         page: None,

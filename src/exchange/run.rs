@@ -11,9 +11,11 @@ use shards::{Coalescing, CoreId, Fingerprint, Fit, Group, Worth};
 use super::accept::{self, Accepted, Preface};
 use super::ahead::{self, Ahead};
 use super::authenticate::{self, Principal};
+use super::broken::Broken;
 use super::buffers::BUFFER_BYTES;
 use super::call::{Call, run_call};
 use super::client::{ClientConnection, Peer};
+use super::converted::{self, Held};
 use super::endpoint::{self, Answerer, Route};
 use super::entry::Acceptable;
 use super::feeding::Fed;
@@ -33,7 +35,7 @@ use super::variant::{of_form, of_younger};
 use super::websocket::{self, fields};
 use super::{admit, decode, exchange_span, spend};
 use crate::config::snapshot::{HealthPaths, KeyShown};
-use crate::dialect::facts::NotStored;
+use crate::dialect::facts::{Form, NotStored};
 use crate::error::Failure;
 use crate::limits::SLICE_BYTES;
 use crate::net::pipelined::{self, After, Pipelined};
@@ -274,29 +276,11 @@ async fn exchange(generation: &Rc<Generation>, client: &mut ClientConnection<'_>
         }
     };
     pass_over(client, record);
+    let at = client.output.len();
     let next = relay::refuse(generation, record, &failure, &mut client.output);
+    converted::convert(&mut client.output, at, record);
     record.failure = Some(failure);
     Ended::Clean(next)
-}
-
-/// Why there is no answer. Boxed: it is rare, and an answer's way out is as wide as this is.
-enum Broken {
-    /// Nothing was sent: the client is told.
-    Refused(Box<Failure>),
-    /// A part was sent.
-    Cut(Box<Failure>),
-}
-
-impl Broken {
-    fn cut(failure: Failure) -> Broken {
-        Broken::Cut(Box::new(failure))
-    }
-}
-
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Broken {
-        Broken::Refused(Box::new(failure))
-    }
 }
 
 async fn answer(
@@ -334,8 +318,10 @@ async fn answer(
     }
     if route.answerer == Answerer::Models {
         let body = parse::receive(generation, client).await?;
+        let at = client.output.len();
         let next = relay::models(generation, client, record, &principal)?;
-        discard(client, body);
+        converted::convert(&mut client.output, at, record);
+        parse::discard(client, body);
         return Ok(next);
     }
     let coding = decode::coding(client, route.endpoint)?;
@@ -353,16 +339,37 @@ async fn answer(
         None => body, // nearly always
         Some(coding) => Box::pin(decode::decode(generation, client, body, coding)).await?,
     };
+    let body = decode::to_json(generation, client, route.endpoint, body)?;
     let (request, admission, fingerprint) = match parse::body_bytes(client, &body).len() {
         0..=SLICE_BYTES => understand(generation, client, &route, &principal, body)?,
         _ => Box::pin(understand_in_slices(generation, client, &route, &principal, body)).await?,
     };
+    if !converted::is_wanted(record) || request.form == Form::Streaming {
+        return admitted(generation, client, record, &principal, request, admission, fingerprint).await;
+    }
+    let mut held = Held::begin(client);
+    let exchange = admitted(generation, client, record, &principal, request, admission, fingerprint);
+    let (end, full) = held.during(Box::pin(exchange)).await;
+    held.end(client, record);
+    full.map_or(end, |failure| Err(failure.into()))
+}
+
+/// One that is understood, and may be: under the limits of its tenant.
+async fn admitted(
+    generation: &Rc<Generation>,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+    principal: &Principal,
+    request: Request,
+    admission: admit::Admission,
+    fingerprint: Result<Fingerprint, NotStored>,
+) -> Result<Next, Broken> {
     record.model = Some(admission.model);
     record.form = request.form;
     record.template = request.template;
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let fingerprint = fingerprint.map_err(|reason| record.not_stored = Some(reason)).ok();
-    let Some(spender) = Spender::of(generation, &principal, admission.model) else {
+    let Some(spender) = Spender::of(generation, principal, admission.model) else {
         return answer_request(generation, client, record, request, admission, fingerprint, None).await;
     };
     record.spender = Some(spender);
@@ -466,14 +473,14 @@ async fn answer_request(
     loop {
         let (keep_as, role) = match step {
             Step::Serve(entry) => {
-                discard(client, request.body);
+                parse::discard(client, request.body);
                 permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
                 return relay::stored(generation, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::ServeStale(entry) => {
                 let (age_ms, ttl_ms) = (entry.age_ms(generation.now()), entry.ttl_ms);
                 record.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
-                discard(client, request.body);
+                parse::discard(client, request.body);
                 permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
                 return relay::stored(generation, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
@@ -546,7 +553,7 @@ async fn answer_request(
         }
         let event = match relay::live(generation, client, record, subscriber, acceptable, usage_event, role).await {
             Reader::Done(next) => {
-                discard(client, request.body);
+                parse::discard(client, request.body);
                 return Ok(next);
             }
             Reader::Cut(failure) => return Err(Broken::Cut(failure)),
@@ -581,13 +588,4 @@ fn pass_over(client: &mut ClientConnection<'_>, record: &mut RequestRecord) {
         // RFC 9112 9.6: the client is told.
         None => record.delivery.persistence = Persistence::Close,
     }
-}
-
-/// Passes over the request in hand, as far as it still stands in the client.
-fn discard(client: &mut ClientConnection<'_>, body: BodyPlace) {
-    let length = match body {
-        BodyPlace::Behind { length } => length,
-        BodyPlace::Apart { .. } => 0,
-    };
-    client.consume(client.head.length + length);
 }

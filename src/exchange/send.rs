@@ -28,6 +28,7 @@ use crate::upstream::connect;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::lease::{Carrier, Lease, Origin};
 use crate::upstream::route::Plan;
+use crate::wire::format::Format;
 use crate::wire::http1::{Asked, Method, Persistence, Progress, RequestHead, ResponseHead, encode};
 use crate::wire::json::{self, Tape};
 use crate::wire::{Span, percent};
@@ -383,8 +384,11 @@ impl<'a> RequestBuilder<'a> {
         };
         put("accept", accepted);
         for name in FORWARDED {
-            if let Some(value) = head.fields.get(bytes, name) {
-                put(name, value);
+            match head.fields.get(bytes, name) {
+                // It has become JSON.
+                Some(_) if name == "content-type" && self.is_converted() => put(name, b"application/json"),
+                Some(value) => put(name, value),
+                None => {}
             }
         }
         self.trace(&mut put);
@@ -411,6 +415,10 @@ impl<'a> RequestBuilder<'a> {
         if length > 0 || !matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Options) {
             put("content-length", itoa::Buffer::new().format(length).as_bytes());
         }
+    }
+
+    fn is_converted(&self) -> bool {
+        self.upstream.head.body_format != Format::Json && self.upstream.endpoint != Endpoint::Other
     }
 
     /// Whether the backend wants to be told the version of its API, and nobody does.

@@ -4,6 +4,7 @@ pub mod blocks; // files of the cache
 pub mod body;
 pub mod cluster; // where a cluster of Redis servers says that keys are
 pub mod coding;
+pub mod format; // MessagePack and Protocol Buffers
 pub mod forwarded; // the client's address, as proxies tell it
 pub mod http1;
 pub mod json;

@@ -21,6 +21,7 @@ mod cors; // web pages of other origins
 mod drain; // the end of the program
 mod faults; // malformed requests, each with its status and a closed connection
 mod flights; // one upstream call for many
+mod formats; // clients that speak MessagePack or Protocol Buffers
 mod frames; // HTTP/2 by raw frames, rule by rule
 mod golden; // visible bytes
 mod health; // checks, ejection, probes

@@ -13,7 +13,9 @@ import subprocess
 import sys
 
 import httpx
+import msgpack
 import openai
+from google.protobuf import json_format, struct_pb2
 
 import websockets
 import websockets.sync.client
@@ -108,6 +110,36 @@ def with_the_sdk(directory, ports):
             next(iter(stream))
         check(f"SDK: {name}: the list of models", "demo" in [model.id for model in client.models.list()])
         check(f"SDK: {name}: what was spoken", seen == {"HTTP/2" if http2 else "HTTP/1.1"}, seen)
+
+
+def with_formats(directory, ports):
+    """Other implementations of MessagePack and Protocol Buffers than the gateway's."""
+    def struct(document):
+        message = struct_pb2.Struct()
+        message.update(document)
+        return message.SerializeToString()
+
+    def plain(bytes_):
+        return json_format.MessageToDict(struct_pb2.Struct.FromString(bytes_))
+
+    formats = [("application/msgpack", "application/vnd.msgpack", msgpack.packb, msgpack.unpackb),
+               ("application/protobuf", "application/protobuf", struct, plain)]
+    context = ssl.create_default_context(cafile=f"{directory}/ca.pem")
+    for name, url, http2 in [("HTTP/1.1", f"http://localhost:{ports['plain']}", False),
+                             ("HTTP/2 over TLS", f"https://localhost:{ports['auto']}", True)]:
+        with httpx.Client(base_url=url, http2=http2, verify=context, timeout=30) as client:
+            expected = client.post("/v1/chat/completions", json=QUESTION).json()
+            for media_type, answered, write, read in formats:
+                kind = {"content-type": media_type, "accept": media_type}
+                answer = client.post("/v1/chat/completions", content=write(QUESTION), headers=kind)
+                check(f"{media_type} over {name}: the answer", read(answer.content) == expected, answer.content)
+                check(f"{media_type} over {name}: its type", answer.headers["content-type"] == answered)
+                check(f"{media_type} over {name}: from the same cache", answer.headers["x-cache"] == "HIT", answer.headers)
+                refused = client.post("/v1/chat/completions", content=write({**QUESTION, "model": "nothing"}), headers=kind)
+                check(f"{media_type} over {name}: an error",
+                      refused.status_code == 404 and read(refused.content)["error"]["code"] == "model_not_found", refused.content)
+                models = client.get("/v1/models", headers={"accept": media_type})
+                check(f"{media_type} over {name}: the models", "demo" in [model["id"] for model in read(models.content)["data"]])
 
 
 def with_h2load(directory, ports):
@@ -259,6 +291,7 @@ def main():
         ports["plain"] = gateway.port
         with_curl(directory, ports)
         with_the_sdk(directory, ports)
+        with_formats(directory, ports)
         with_h2load(directory, ports)
         with_websockets(directory)
         with_openssl(certificates, directory)

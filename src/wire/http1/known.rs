@@ -160,6 +160,9 @@ impl Head for RequestHead {
             framing,
             persistence: cached.persistence,
             expect_continue: cached.expect_continue,
+            // Both fields are part of the template.
+            body_format: cached.body_format,
+            answer_format: cached.answer_format,
             host: place(cached.host),
             fields: std::mem::take(&mut self.fields),
             length,

@@ -9,6 +9,7 @@ use super::target::{self, Asterisk};
 use super::{Field, Fields, Framing, Persistence, Progress, Version};
 use crate::limits;
 use crate::wire::Span;
+use crate::wire::format::{Accepted, Format};
 
 /// Methods with special treatment; any other token is `Other`, readable in `method_span`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub struct RequestHead {
     pub expect_continue: Expectation,
     /// The Host field's value. In HTTP/1.0, where the field may be missing, the host of an absolute target, or empty.
     pub host: Span,
+    /// How the body is written, and how an answer is to be.
+    pub body_format: Format,
+    pub answer_format: Format,
     pub fields: Fields,
     /// Length of the head in bytes, from the start of the input through the blank line.
     pub length: usize,
@@ -176,7 +180,7 @@ fn names_version(request: &[u8]) -> bool {
 /// Takes over the fields and evaluates them; returns the number of Host fields.
 fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut RequestHead) -> Result<usize, RequestFault> {
     let mut claims = Claims::default();
-    let mut host_count = 0;
+    let (mut host_count, mut accepted) = (0, Accepted::default());
     for header in headers {
         let (name, value) = (header.name.as_bytes(), header.value);
         let field = Field { name: span_in(input, name), value: span_in(input, value) };
@@ -189,6 +193,8 @@ fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut Reques
                 host_count += 1;
                 head.host = field.value;
             }
+            6 if name.eq_ignore_ascii_case(b"accept") => accepted.note(value),
+            12 if name.eq_ignore_ascii_case(b"content-type") => head.body_format = Format::of_content_type(value),
             // RFC 9110 10.1.1: ignored in HTTP/1.0.
             6 if head.version == Version::Http11 && name.eq_ignore_ascii_case(b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -206,6 +212,7 @@ fn take_fields(input: &[u8], headers: &[httparse::Header<'_>], head: &mut Reques
     // RFC 9112 6.3, rule 7: a request without framing fields has no body.
     head.framing = claims.framing(head.version)?.unwrap_or(Framing::Empty);
     head.persistence = claims.persistence(head.version);
+    head.answer_format = accepted.format();
     if matches!(head.framing, Framing::Empty | Framing::Length(0)) {
         // RFC 9110 10.1.1: no 100 (Continue) for a request without content.
         head.expect_continue = Expectation::None;

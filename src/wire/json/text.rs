@@ -186,7 +186,7 @@ fn is_plain(bytes: &[u8]) -> bool {
         bytes.wrapping_sub(EACH * u64::from(bound)) & !bytes
     }
     let special = |bytes: u64| {
-        let is = |byte: u8| below(bytes ^ EACH * u64::from(byte), 1);
+        let is = |byte: u8| below(bytes ^ (EACH * u64::from(byte)), 1);
         (bytes | below(bytes, 0x20) | is(b'"') | is(b'\\') | is(0x7f)) & HIGH
     };
     let found = match (bytes.last_chunk(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
