@@ -284,6 +284,32 @@ fn configuration(more: &str) -> String {
 }
 
 #[test]
+fn a_prompt_template_is_listed_and_rendered() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringway.toml");
+    let template = "[[template]]\nname = \"t\"\nsystem = \"Be {{ tone }}.\"\ndefaults = { tone = \"brief\" }\n\
+                    user = \"{% for what in list %}{{ what }};{% endfor %}\"\n";
+    std::fs::write(&path, configuration(template)).unwrap();
+    let path = path.to_str().unwrap();
+    let (status, told, _) = run(&["check", path], "");
+    assert!(status == 0 && told.contains("\n  1 prompt template\n"), "{told}");
+    let list = run(&["template", "list", "-c", path], "");
+    assert_eq!(list, (0, "t 1 (default)\n  list\n  tone = \"brief\"\n".to_owned(), String::new()));
+    let render = |more: &[&str]| run(&[&["template", "render", "t", "-c", path], more].concat(), "");
+    let rendered = render(&["--json", "list=[\"a\",2]"]);
+    assert_eq!(rendered, (0, "--- system\nBe brief.\n--- user\na;2;\n".to_owned(), String::new()));
+    for (more, said) in [
+        (&["--var", "tone=rude"][..], "'list'"),
+        (&["--json", "list=["], "not JSON"),
+        (&["--var", "list"], "NAME=VALUE"),
+        (&["--version", "9"], "it has '1'"),
+    ] {
+        let (status, out, told) = render(more);
+        assert!(status == 1 && out.is_empty() && told.contains(said), "{told}");
+    }
+}
+
+#[test]
 fn check_and_serve_say_the_same_of_what_this_host_cannot_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ringway.toml");

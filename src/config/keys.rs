@@ -508,9 +508,9 @@ const ROWS: &[Key] = &[
         doc: "How long a stored answer of this model may be served; without it, cache.ttl.",
         example: r#""1h""# },
     Key { table: Model, name: "batch_window", kind: Kind::Duration { least_ms: 1, most_ms: 10 * SECOND }, absent: Optional,
-        doc: "Micro-batching: how long a request for embeddings waits for others that differ from it in nothing but their inputs. \
-              All of them go to a backend as one; each gets its own embeddings, and its part of the tokens by the length of its \
-              inputs. 10 to 50 ms suit model servers. Without it every request goes by itself.",
+        doc: "Micro-batching: how long a request for embeddings, or for completions (not of a chat), waits for others that differ \
+              from it in nothing but their inputs. All of them go to a backend as one; each gets its own part of the answer, and of \
+              the tokens by length. 10 to 50 ms suit model servers. Without it every request goes by itself.",
         example: r#""20ms""# },
     Key { table: Model, name: "batch_max_inputs", kind: Kind::Count { least: 2, most: 2048 }, absent: Default("32"),
         doc: "Most inputs that go to a backend together. A window that is full waits no longer. Only with batch_window; what the \

@@ -1,8 +1,11 @@
-//! Batches of embeddings, in the API that has them.
+//! Batches of embeddings and of completions, in the API that has them.
+
+use std::ops::Range;
 
 use super::Dialect;
 use super::facts::TokenUsage;
 use super::openai::embeddings::{self as openai, Embeddings, Inputs};
+use super::openai::prompts;
 use crate::wire::Span;
 use crate::wire::json::Tape;
 
@@ -21,6 +24,26 @@ impl Dialect {
             Dialect::OpenAi => openai::all_inputs(body, tape, most),
             Dialect::Responses | Dialect::Anthropic => None,
         }
+    }
+
+    /// The prompts of a request for completions that may go with others, of at most `most`; of one, its array is the prompt itself.
+    /// `tape` is scratch.
+    pub fn all_prompts(self, body: &[u8], tape: &mut Tape, most: usize) -> Option<Inputs> {
+        match self {
+            Dialect::OpenAi => prompts::prompts(body, tape, most),
+            Dialect::Responses | Dialect::Anthropic => None,
+        }
+    }
+
+    /// Each request's own completions out of those of all of their prompts, of these lengths. `tape` is scratch.
+    pub fn completion_parts(
+        self,
+        answer: &[u8],
+        ranges: &[Range<usize>],
+        weights: &[u64],
+        tape: &mut Tape,
+    ) -> Option<Vec<(Vec<u8>, TokenUsage)>> {
+        prompts::split(answer, ranges, weights, tape)
     }
 
     /// The request without the inputs that are known, as long as before.

@@ -9,6 +9,7 @@ pub mod embeddings;
 pub mod event;
 pub mod fault;
 pub mod identity;
+pub mod prompts;
 pub mod request;
 pub mod shape;
 pub mod usage;

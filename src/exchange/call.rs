@@ -223,7 +223,8 @@ async fn combined(
 async fn serve_window(generation: Rc<Generation>, mut request: UpstreamRequest, inputs: Span, window: Rc<Window>) {
     let settings = &generation.snapshot.models[request.model];
     let members = generation.windows.wait(&window, settings.batch_window_ms).await;
-    let joined = (members.len() > 1).then(|| join(&generation, request.body(), inputs, &members)).flatten();
+    let joined =
+        (members.len() > 1).then(|| join(&generation, request.endpoint, request.body(), inputs, &members)).flatten();
     let Some((body, facts)) = joined else {
         members.give(|_| Share::Alone);
         return request.release(&generation);
@@ -234,6 +235,7 @@ async fn serve_window(generation: Rc<Generation>, mut request: UpstreamRequest, 
     generation.counters.calls.add(1);
     generation.counters.combined.add(members.len() as u64);
     let fetched = window.unless_deserted(fetch(&generation, &request, &own, &mut reader)).await;
+    let endpoint = request.endpoint;
     request.release(&generation);
     let answer = match fetched {
         // Nobody is left.
@@ -254,11 +256,11 @@ async fn serve_window(generation: Rc<Generation>, mut request: UpstreamRequest, 
         Share::Part(Box::new(Part { head: head.clone(), body, stored, tokens, model, seen }))
     };
     match head.status {
-        200..300 => match captured.stored.is_ok().then(|| split(&generation, &members, &body)).flatten() {
+        200..300 => match split(&generation, endpoint, &members, &body, captured.stored) {
             Some(parts) => {
                 let mut parts = parts.into_iter();
                 members.give(|_| match parts.next() {
-                    Some((body, tokens)) => part(body, Ok(()), Some(tokens), tokens.total),
+                    Some((body, stored, tokens)) => part(body, stored, Some(tokens), tokens.total),
                     None => Share::Alone,
                 });
             }

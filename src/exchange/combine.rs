@@ -1,4 +1,4 @@
-//! Requests for embeddings as one: the body that asks for the inputs of all, and each one's own answer out of the common one.
+//! Requests for embeddings, or for completions, as one: the body that asks for the inputs of all, and each one's own answer out of the common one.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -16,7 +16,13 @@ use crate::dialect::facts::{Endpoint, Form, NotStored, RequestFacts, TokenUsage}
 use crate::wire::{Span, json};
 
 /// A body with the inputs of all members in the place of `inputs`.
-pub fn join(generation: &Generation, body: &[u8], inputs: Span, members: &Members) -> Option<(Vec<u8>, RequestFacts)> {
+pub fn join(
+    generation: &Generation,
+    endpoint: Endpoint,
+    body: &[u8],
+    inputs: Span,
+    members: &Members,
+) -> Option<(Vec<u8>, RequestFacts)> {
     let (all, _) = members.inputs();
     let mut joined = body.get(..inputs.start as usize)?.to_vec();
     for (place, (input, _)) in all.into_iter().enumerate() {
@@ -27,14 +33,35 @@ pub fn join(generation: &Generation, body: &[u8], inputs: Span, members: &Member
     joined.extend_from_slice(body.get(inputs.end as usize..)?);
     let tape = &mut generation.memory.scratch.borrow_mut().tape;
     json::parse(&joined, tape).ok()?;
-    let facts = Dialect::OpenAi.request_facts(Endpoint::Embeddings, &joined, tape).ok()?;
+    let facts = Dialect::OpenAi.request_facts(endpoint, &joined, tape).ok()?;
     Some((joined, facts))
 }
 
-/// Each member's own answer out of the common one, and its tokens: exactly those of the whole together.
-pub fn split(generation: &Generation, members: &Members, answer: &[u8]) -> Option<Vec<(Vec<u8>, TokenUsage)>> {
+/// A member's own answer, whether it may be stored, and its tokens.
+pub type Own = (Vec<u8>, Result<(), NotStored>, TokenUsage);
+
+/// Each member's own answer out of the common one, and its tokens: exactly those of the whole together. `stored`: whether the common
+/// one may be stored.
+pub fn split(
+    generation: &Generation,
+    endpoint: Endpoint,
+    members: &Members,
+    answer: &[u8],
+    stored: Result<(), NotStored>,
+) -> Option<Vec<Own>> {
     let (inputs, ranges) = members.inputs();
     let tape = &mut generation.memory.scratch.borrow_mut().tape;
+    if endpoint == Endpoint::Completions {
+        let weights: Vec<u64> = inputs.iter().map(|(_, weight)| *weight).collect();
+        let parts = Dialect::OpenAi.completion_parts(answer, &ranges, &weights, tape)?;
+        // One that is cut off says nothing of the others.
+        let own = |(body, tokens): (Vec<u8>, TokenUsage)| {
+            let stored = Dialect::OpenAi.answer_facts(endpoint, &body, tape).stored;
+            (body, stored, tokens)
+        };
+        return Some(parts.into_iter().map(own).collect());
+    }
+    stored.ok()?;
     let found = Dialect::OpenAi.embeddings(answer, inputs.len(), tape)?;
     let weights: Vec<u64> = inputs.iter().map(|(_, weight)| *weight).collect();
     let shares = Dialect::OpenAi.token_shares(found.prompt_tokens, &weights);
@@ -42,7 +69,7 @@ pub fn split(generation: &Generation, members: &Members, answer: &[u8]) -> Optio
         let tokens = shares[range.clone()].iter().sum();
         let tokens = TokenUsage::counted(Some(tokens), None, Some(tokens));
         let embeddings = found.embeddings[range].iter().map(|embedding| embedding.of(answer));
-        (Dialect::OpenAi.embedding_answer(found.model.of(answer), embeddings, tokens), tokens)
+        (Dialect::OpenAi.embedding_answer(found.model.of(answer), embeddings, tokens), Ok(()), tokens)
     };
     Some(ranges.into_iter().map(part).collect())
 }

@@ -102,7 +102,7 @@ fn find_combinable(
     let settings = &generation.snapshot.models[admission.model];
     // One that is kept from the cache by the configuration may still go with others; one that its client keeps out, may not.
     if settings.batch_window_ms > 0
-        && request.endpoint == Endpoint::Embeddings
+        && matches!(request.endpoint, Endpoint::Embeddings | Endpoint::Completions)
         && matches!(fingerprint, Ok(_) | Err(NotStored::Off | NotStored::ModelOff))
         && !request.directives.no_cache
         && is_plain_post(client)
@@ -111,7 +111,7 @@ fn find_combinable(
             fingerprint::begin(generation, principal, admission, client, request, scratch);
         }
         let body = parse::body_bytes(client, &request.body);
-        request.combinable = Combinable::of(body, settings.batch_max_inputs, scratch);
+        request.combinable = Combinable::of(request.endpoint, body, settings.batch_max_inputs, scratch);
     }
 }
 

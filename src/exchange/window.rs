@@ -1,4 +1,4 @@
-//! Requests for embeddings that came within one window, and wait for their parts of one answer (micro-batching). Knows nothing of
+//! Requests for embeddings, or for completions, that came within one window, and wait for their parts of one answer (micro-batching). Knows nothing of
 //! backends: `call` opens a window with its first request, and asks for all of them when it is over.
 
 use std::cell::{Cell, RefCell};
@@ -15,14 +15,14 @@ use shards::Fingerprint;
 
 use super::answer::AnswerHead;
 use super::scratch::Scratch;
-use crate::dialect::facts::{NotStored, TokenUsage};
+use crate::dialect::facts::{Endpoint, NotStored, TokenUsage};
 use crate::dialect::{Dialect, Input, Inputs};
 use crate::error::Failure;
 use crate::limits::BATCH_BYTES;
 use crate::net::within;
 use crate::wire::json;
 
-/// What a request for embeddings has in common with others, and what is its own.
+/// What a request for embeddings or completions has in common with others, and what is its own.
 pub struct Combinable {
     /// Over everything but the inputs: whose it is, the model, the other members of the body.
     key: Fingerprint,
@@ -32,12 +32,15 @@ pub struct Combinable {
 impl Combinable {
     /// None if its inputs are not understood, or too many to go with others. `scratch` has the beginning of what is hashed for a
     /// fingerprint, up to the body.
-    pub fn of(body: &[u8], most: usize, scratch: &mut Scratch) -> Option<Box<Combinable>> {
+    pub fn of(endpoint: Endpoint, body: &[u8], most: usize, scratch: &mut Scratch) -> Option<Box<Combinable>> {
         let Scratch { tape, canonical, canonical_head, .. } = scratch;
         if body.len() > BATCH_BYTES / 2 {
             return None;
         }
-        let inputs = Dialect::OpenAi.all_embedding_inputs(body, tape, most - 1)?;
+        let (inputs, own) = match endpoint {
+            Endpoint::Completions => (Dialect::OpenAi.all_prompts(body, tape, most - 1)?, "prompt"),
+            _ => (Dialect::OpenAi.all_embedding_inputs(body, tape, most - 1)?, "input"),
+        };
         canonical.truncate(*canonical_head);
         // Servers take texts or arrays of ids, and not both at a time.
         let kind = |input: &Input| input.span.of(body).first().copied();
@@ -47,7 +50,7 @@ impl Combinable {
         }
         canonical.extend_from_slice(b"combined\0");
         canonical.push(first);
-        json::canonical(body, tape, &["input"], canonical);
+        json::canonical(body, tape, &[own], canonical);
         Some(Box::new(Combinable { key: Fingerprint(Sha256::digest(&canonical[..]).into()), inputs }))
     }
 }

@@ -195,7 +195,7 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::UpstreamCalls, name: "ringway_upstream_calls_total", kind: Counter, labels: &[],
         help: "Upstream calls started. Each has one or more attempts." },
     Metric { id: Id::Combined, name: "ringway_combined_requests_total", kind: Counter, labels: &[],
-        help: "Requests for embeddings that went upstream together with others (`batch_window`). One call has two or more of them." },
+        help: "Requests for embeddings or completions that went upstream together with others (`batch_window`). One call has two or more of them." },
     Metric { id: Id::BackendRequests, name: "ringway_backend_requests_total", kind: Counter, labels: &["backend", "result"],
         help: "Attempts at a backend that reached their first content or failed before it, by result." },
     Metric { id: Id::BackendAttempts, name: "ringway_backend_attempts_total", kind: Counter, labels: &["backend"],

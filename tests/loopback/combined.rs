@@ -168,3 +168,69 @@ fn a_fault_of_the_backend_is_told_to_all_and_nonsense_is_asked_for_anew() {
     }
     assert_eq!(backend.count(), 3);
 }
+
+const COMPLETIONS: &str = "/v1/completions";
+
+/// Answers each prompt by itself: as many words as it has letters. One that asks for much is cut off.
+fn complete(request: &Request) -> Vec<u8> {
+    let asked: Value = serde_json::from_slice(&request.body).unwrap();
+    let prompts = if asked["prompt"].is_array() { asked["prompt"].clone() } else { json!([asked["prompt"]]) };
+    let prompts: Vec<&str> = prompts.as_array().unwrap().iter().map(|prompt| prompt.as_str().unwrap()).collect();
+    let choices: Vec<Value> = prompts
+        .iter()
+        .enumerate()
+        .rev() // the order is not the API's promise
+        .map(|(index, prompt)| {
+            let reason = if prompt.contains("much") { "length" } else { "stop" };
+            json!({ "text": format!("{prompt}!"), "index": index, "logprobs": null, "finish_reason": reason })
+        })
+        .collect();
+    let letters: usize = prompts.iter().map(|prompt| prompt.len()).sum();
+    let said = letters + prompts.len();
+    let usage = json!({ "prompt_tokens": letters, "completion_tokens": said, "total_tokens": letters + said });
+    json(
+        &json!({ "id": "c", "object": "text_completion", "model": "m", "choices": choices, "usage": usage })
+            .to_string(),
+    )
+}
+
+#[test]
+fn completions_of_one_window_are_one_call_and_each_gets_its_own() {
+    let backend = Backend::answering(complete);
+    let gateway = setup(&backend, 5).start();
+    let prompts = [json!("one"), json!(["two", "three"]), json!("too much"), json!("five")];
+    let bodies = prompts.clone().map(|prompt| json!({ "model": "m", "prompt": prompt, "max_tokens": 9, "n": 1 }));
+    let requests: Vec<Vec<u8>> = bodies.iter().map(|body| post(COMPLETIONS, &body.to_string())).collect();
+    for (response, prompt) in ask(&gateway, &requests).into_iter().zip(&prompts) {
+        let answer: Value = serde_json::from_str(response.expect(200).text()).unwrap();
+        let own = if prompt.is_array() { prompt.clone() } else { json!([prompt]) };
+        let own: Vec<&str> = own.as_array().unwrap().iter().map(|prompt| prompt.as_str().unwrap()).collect();
+        let texts: Vec<Value> = own.iter().map(|prompt| json!(format!("{prompt}!"))).collect();
+        let choices = answer["choices"].as_array().unwrap();
+        assert_eq!(choices.iter().map(|choice| choice["text"].clone()).collect::<Vec<_>>(), texts);
+        let numbers: Vec<u64> = choices.iter().map(|choice| choice["index"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (0..own.len() as u64).collect::<Vec<_>>());
+        let letters: usize = own.iter().map(|prompt| prompt.len()).sum();
+        let usage = &answer["usage"];
+        assert_eq!(usage["prompt_tokens"], letters, "{usage}");
+        assert_eq!(usage["completion_tokens"], letters + own.len(), "{usage}");
+    }
+    assert_eq!(backend.count(), 1);
+    // What was cut off is not kept, and keeps nobody else from it.
+    for (body, cache) in bodies.iter().zip(["HIT", "HIT", "", "HIT"]).filter(|(_, cache)| !cache.is_empty()) {
+        assert_eq!(gateway.ask(post(COMPLETIONS, &body.to_string())).expect(200).cache(), cache);
+    }
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
+fn completions_that_share_no_answer_go_alone() {
+    let backend = Backend::answering(complete);
+    let gateway = setup(&backend, 2).start();
+    for (number, more) in [json!({ "n": 2 }), json!({ "best_of": 2 }), json!({ "seed": 7 })].iter().enumerate() {
+        let mut body = json!({ "model": "m", "prompt": "a" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        gateway.ask(post(COMPLETIONS, &body.to_string())).expect(200);
+        assert_eq!(backend.count(), number + 1);
+    }
+}

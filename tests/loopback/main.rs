@@ -15,7 +15,7 @@ mod cache; // hits, directives, what is kept and what is not
 mod certificates; // names in clients' certificates, and OCSP
 mod clients; // whom proxies speak for, and how many connections a client may have
 mod codings; // requests that are compressed
-mod combined; // embeddings that go upstream together
+mod combined; // embeddings and completions that go upstream together
 mod connections; // reuse, stale connections, failures and time-outs of backends
 mod cors; // web pages of other origins
 mod drain; // the end of the program

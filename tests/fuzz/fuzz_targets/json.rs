@@ -114,6 +114,27 @@ fn compare_slices(input: &[u8]) {
     }
 }
 
+/// The messages of a prompt template in the place of its name: whatever the request is, it stays one.
+fn put_prompts_in(input: &[u8], tape: &Tape) {
+    if tape.root().get(input, "prompt").is_none() {
+        return;
+    }
+    let _ = dialect::prompt::asked(input, tape);
+    for dialect in [Dialect::OpenAi, Dialect::Responses, Dialect::Anthropic] {
+        let mut out = Vec::new();
+        let messages = [("system", "a \"b\""), ("user", "c\n")];
+        if dialect.with_prompt(input, tape, &messages, &mut out).is_err() {
+            continue;
+        }
+        let mut whole = Tape::new();
+        if let Err(fault) = parse(&out, &mut whole) {
+            assert!(matches!(fault.kind, JsonFaultKind::TooDeep | JsonFaultKind::TooManyNodes), "{fault}");
+            continue;
+        }
+        assert!(whole.root().get(&out, "prompt").is_none());
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     compare_slices(input);
     compare_shapes(input);
@@ -154,6 +175,15 @@ fuzz_target!(|input: &[u8]| {
                 assert!(matches!(fault.kind, JsonFaultKind::TooDeep | JsonFaultKind::TooManyNodes), "{fault}");
             }
         }
+    }
+
+    put_prompts_in(input, &tape);
+    for endpoint in [Endpoint::Responses, Endpoint::Messages] {
+        let dialect = Dialect::of_endpoint(endpoint);
+        let _ = dialect.request_facts(endpoint, input, &tape);
+        dialect.event_facts(endpoint, b"", input, &mut Tape::new());
+        dialect.answer_facts(endpoint, input, &mut Tape::new());
+        let _ = dialect.whole_of(endpoint, &[b"data: ", input, b"\n\n"].concat(), None);
     }
 
     assert_eq!(parse_unchecked_names(input, &mut tape), Ok(()));
