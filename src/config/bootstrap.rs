@@ -33,7 +33,12 @@ impl Bootstrap {
 
 /// `None`: something was reported.
 pub(super) fn bootstrap(tables: &mut Tables, path: &Path, text: &str, report: &mut Report<'_>) -> Option<Bootstrap> {
-    let all = [(Table::Backend, &tables.backends), (Table::Model, &tables.models), (Table::Tenant, &tables.tenants)];
+    let all = [
+        (Table::Backend, &tables.backends),
+        (Table::Model, &tables.models),
+        (Table::Template, &tables.templates),
+        (Table::Tenant, &tables.tenants),
+    ];
     for (table, sections) in all {
         for section in sections {
             let what = format!("a {} stands in the store, not beside config.source", header(table));

@@ -128,3 +128,13 @@ fn errors_have_their_place_in_the_text_that_they_stand_in() {
     let told = together(ETCD, "").unwrap_err();
     assert!(told.contains("etcd:k:1:1: backend: there is no [[backend]]"), "{told}");
 }
+
+#[test]
+fn a_prompt_template_stands_in_the_store() {
+    let template = "[[template]]\nname = \"t\"\nuser = \"{{ a }}\"\n";
+    let snapshot = together(ETCD, &format!("{LEAST}{template}")).unwrap();
+    assert_eq!(snapshot.prompts.templates().len(), 1);
+    let told = together(ETCD, &format!("{LEAST}{}", template.replace(" }}", ""))).unwrap_err();
+    assert!(told.starts_with("etcd:k:") && told.contains("template.user"), "{told}");
+    assert!(refused(&format!("{ETCD}{template}")).contains("a [[template]] stands in the store"));
+}
