@@ -119,7 +119,7 @@ impl Dialect {
             let whole = if let [(_, text)] = system[..] { string(text) } else { format!("[{}]", blocks.join(",")) };
             match place("system") {
                 Some(own) if own.kind() == Kind::Array => written.in_front(own, &blocks),
-                Some(own) if own.inside().is_some_and(|inside| inside.len() > 0) => {
+                Some(own) if own.inside().is_some_and(|inside| !inside.is_empty()) => {
                     let Span { start, end } = own.span();
                     let front = format!("[{},{{\"type\":\"text\",\"text\":", blocks.join(","));
                     written.replace(Span { start, end: start }, front);
