@@ -18,7 +18,10 @@ pub fn judge(ledger: &Ledger, asked: &Asked, head: &Head, body: &[u8], ended: En
     if let Ended::ByClose = ended {
         assert!(version == Version::Http10, "close-delimited to an HTTP/1.1 client: {}", context());
     }
-    let broken = matches!(ended, Ended::Broken(_));
+    // A process that is killed closes its connections: what ends with its connection may then be a part.
+    let killed = matches!(ended, Ended::ByClose)
+        && ledger.look(|book| book.ends.iter().any(|(_, at_ms)| *at_ms >= book.requests[id].asked_ms));
+    let broken = killed || matches!(ended, Ended::Broken(_));
     let may_be_gone = wish.probe_request != ProbeRequest::Stranger && ledger.look(|book| book.generations.len() > 1);
     if wish.probe_request != ProbeRequest::Prompt && head.status() == 401 && may_be_gone && !broken {
         // Whether the tenant is gone is judged when all is over.
