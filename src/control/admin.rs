@@ -45,7 +45,7 @@ use tokio::task::spawn_local;
 use self::guard::Guard;
 use self::live::Live;
 use self::scaling::{Sample, Scaling};
-use super::nodes::Nodes;
+use super::nodes::{Nodes, ToldPurges};
 use super::traces::Exporter;
 use super::usage::Usage;
 use crate::config::snapshot::{PurgeScope, Snapshot};
@@ -229,8 +229,8 @@ impl Admin {
     }
 
     /// What Redis says of purges, as far as it is known, and what it is still to be told; none without Redis.
-    pub fn purges_told(&self) -> Option<(Vec<(String, u64)>, Vec<String>)> {
-        self.nodes.get().map(|nodes| (nodes.seen(), nodes.untold()))
+    pub fn purges_told(&self) -> Option<ToldPurges> {
+        self.nodes.get().map(|nodes| nodes.told())
     }
 
     /// Waits until something was purged: the cores can give memory back, and it is to be written down.

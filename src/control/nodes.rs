@@ -41,6 +41,14 @@ const AGAIN_SCRIPT: &[u8] = b"local last = tonumber(redis.call('HGET', KEYS[1], 
 /// Scopes in one write.
 const AT_ONCE: usize = 256;
 
+/// What Redis knows of purges.
+pub struct ToldPurges {
+    /// The last ones that are known of, by its own numbers.
+    pub seen: Vec<(String, u64)>,
+    /// Scopes that were purged here and of which it does not know yet.
+    pub untold: Vec<String>,
+}
+
 /// What the rest of the node does about purges.
 pub struct Hooks {
     /// Purges the scope with this name on this node.
@@ -194,14 +202,10 @@ impl Nodes {
         is_new
     }
 
-    /// Scopes that were purged here and of which Redis does not know yet.
-    pub fn untold(&self) -> Vec<String> {
-        self.pending.borrow().clone()
-    }
-
-    /// The last purges that are known of, by Redis' own numbers.
-    pub fn seen(&self) -> Vec<(String, u64)> {
-        self.seen.borrow().iter().map(|(scope, number)| (scope.clone(), *number)).collect()
+    /// For after a restart.
+    pub fn told(&self) -> ToldPurges {
+        let seen = self.seen.borrow().iter().map(|(scope, number)| (scope.clone(), *number)).collect();
+        ToldPurges { seen, untold: self.pending.borrow().clone() }
     }
 
     /// These purges were heard of by an earlier process, whose answers come back without what they concern; and these it could not

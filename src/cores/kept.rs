@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::state;
 use crate::config::snapshot::{CacheMode, Snapshot, SnapshotMode};
+use crate::control::nodes::ToldPurges;
 use crate::disk::purged::{self, Table};
 use crate::disk::{forget, snapshots};
 use crate::exchange::board::Board;
@@ -24,9 +25,10 @@ pub struct Keeping {
 impl Keeping {
     /// Everything that was purged by now, with its number. `told` is what Redis says of it, and what it is still to be told; none
     /// without Redis.
-    pub fn purged(&self, told: Option<(Vec<(String, u64)>, Vec<String>)>) -> (u64, Arc<[u8]>) {
+    pub fn purged(&self, told: Option<ToldPurges>) -> (u64, Arc<[u8]>) {
         let (latest, scopes) = self.purges.all_purges();
-        let (seen, untold) = told.unwrap_or_else(|| (self.table.seen.clone(), self.table.untold.clone()));
+        let Table { seen, untold, .. } = self.table.clone();
+        let ToldPurges { seen, untold } = told.unwrap_or(ToldPurges { seen, untold });
         (latest, Table { id: self.table.id, latest, scopes, seen, untold }.encode().into())
     }
 

@@ -78,10 +78,9 @@ pub struct Rare {
     pub spent: u64,
     /// Connections that went from one core to another.
     pub moved: u64,
-    /// Look-ups in Redis that brought an answer; that brought none in time, or an error; that brought what is none.
+    /// Look-ups in Redis that brought an answer; that brought none in time, or an error, or what is none.
     pub second_hits: u64,
     pub second_failed: u64,
-    pub second_damaged: u64,
     /// Processes that ended, and answers that came back from their snapshots.
     pub restarts: u64,
     pub restored: u64,
@@ -106,22 +105,23 @@ impl Rare {
                 stale: counters.stale.get(),
                 moved: counters.connections_moved.get(),
                 second_hits: counters.second.hits.get(),
-                second_failed: counters.second.failed.get() + counters.second.late.get(),
-                second_damaged: counters.second.damaged.get(),
+                second_failed: counters.second.failed.get()
+                    + counters.second.late.get()
+                    + counters.second.damaged.get(),
                 ..Rare::default()
             });
         }
         sum
     }
 
-    fn all(&mut self) -> [&mut u64; 20] {
+    fn all(&mut self) -> [&mut u64; 19] {
         let Rare { retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts, .. } = self;
         let Rare { trips, restorations, stale, crashes, refusals, spent, queue_sheds, queue_expired, moved, .. } = self;
-        let Rare { second_hits, second_failed, second_damaged, restarts, restored, .. } = self;
+        let Rare { second_hits, second_failed, restarts, restored, .. } = self;
         let [a, b, c, d, e, f] = [retries, fallbacks, hedges, hedge_wins, queue_full, queue_timeouts];
-        let [g, h, i, j, k, l] = [second_hits, second_failed, second_damaged, moved, restarts, restored];
+        let [g, h, i, j, k] = [second_hits, second_failed, moved, restarts, restored];
         let [m, n, o, p] = [trips, restorations, stale, crashes];
-        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, refusals, spent, queue_sheds, queue_expired]
+        [a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, refusals, spent, queue_sheds, queue_expired]
     }
 
     fn add(&mut self, other: &Rare) {
