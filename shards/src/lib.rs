@@ -49,7 +49,7 @@ pub use flight::{Flights, Joined};
 pub use hedge::Quantile;
 pub use latency::Latency;
 pub use pool::{Pool, PoolBounds, Take};
-pub use queue::{Enter, PASSED_MAX, Place, Queue, Standing, Who};
+pub use queue::{Enter, Front, PASSED_MAX, Place, Queue, Standing, Who};
 pub use shard::{Asked, Outcome, Settled, Shard};
 pub use streams::{ConnectionId, Slot, StreamBounds, Streams};
 

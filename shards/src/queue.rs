@@ -8,7 +8,7 @@ mod rate;
 use alloc::vec::Vec;
 
 use self::fair::Fair;
-pub use self::fair::{PASSED_MAX, Place, Who};
+pub use self::fair::{Front, PASSED_MAX, Place, Who};
 use self::rate::Rate;
 use crate::Millis;
 
@@ -166,9 +166,14 @@ impl<W> Queue<W> {
         self.rate.wait_ms(self.waiting.ahead(who), now)
     }
 
-    /// The most urgent priority that waits.
-    pub fn first(&self) -> Option<u8> {
-        self.waiting.first()
+    /// The most urgent priority that waits, and how much of it.
+    pub fn front(&self) -> Option<Front> {
+        self.waiting.front()
+    }
+
+    /// How many of a tenant's requests of a priority wait.
+    pub fn waiting_of(&self, who: Who) -> usize {
+        self.waiting.waiting_of(who)
     }
 
     /// Panics if an invariant is violated. For tests and simulation.

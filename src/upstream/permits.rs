@@ -4,14 +4,19 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use shards::PASSED_MAX;
+use shards::{Front, PASSED_MAX, Who};
 
 use crate::config::snapshot::{Backend, Model, Protocol};
 
 /// Priorities of requests; what is beyond counts as the last.
 const PRIORITIES: usize = 10;
+/// Places in which the waiting requests of a cap are counted by tenant. Tenants with numbers that far apart share one, and then
+/// each weighs less than it should on a core where the other does not wait.
+const TENANTS: usize = 1024;
+/// The weight 1 of a tenant of whom nothing waits on other cores; less than one of these is no weight.
+const WEIGHT_UNIT: u64 = 128;
 
 /// A cap of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,10 @@ pub struct NodePermits {
     wanting_at: [AtomicU32; PRIORITIES],
     /// Those of them that hold less than their part.
     below_part_at: [AtomicU32; PRIORITIES],
+    /// The weight of the tenants that wait on them, together.
+    weight_at: [AtomicU64; PRIORITIES],
+    /// Requests that wait, by tenant.
+    waiting_of: Box<[AtomicU32]>,
 }
 
 impl NodePermits {
@@ -74,7 +83,17 @@ impl NodePermits {
         // A core without others holds the whole cap for good, and so does each its part of a divided one.
         let free = if cores == 1 || cap.sharing == Sharing::Divided { 0 } else { cap.most };
         let [wanting_at, below_part_at] = Default::default();
-        NodePermits { cap, cores, free: free.into(), wanting: 0.into(), wanting_at, below_part_at }
+        let tenants = if free == 0 { 0 } else { TENANTS };
+        NodePermits {
+            cap,
+            cores,
+            free: free.into(),
+            wanting: 0.into(),
+            wanting_at,
+            below_part_at,
+            weight_at: Default::default(),
+            waiting_of: (0..tenants).map(|_| AtomicU32::default()).collect(),
+        }
     }
 }
 
@@ -82,14 +101,26 @@ impl NodePermits {
 pub struct CorePermits {
     node: Arc<NodePermits>,
     held: Cell<u32>,
-    /// The most urgent priority that waits here.
-    first: Cell<Option<u8>>,
+    /// The most urgent priority that waits here, and how much of it.
+    front: Cell<Option<Front>>,
     /// How many permits have gone to more urgent requests of other cores since one was served here.
     passed: Cell<u32>,
     /// What the node's counts include of this core.
     is_wanting: Cell<bool>,
     wanting_at: Cell<Option<u8>>,
     below_part_at: Cell<Option<u8>>,
+    weight_at: Cell<Option<(u8, u64)>>,
+}
+
+/// A request that is counted among those of its tenant that wait, while this lives.
+pub struct Waits(Option<(Arc<NodePermits>, usize)>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if let Some((node, place)) = &self.0 {
+            node.waiting_of[*place].fetch_sub(1, Relaxed);
+        }
+    }
 }
 
 impl CorePermits {
@@ -102,11 +133,12 @@ impl CorePermits {
         CorePermits {
             node,
             held: Cell::new(held),
-            first: Cell::default(),
+            front: Cell::default(),
             passed: Cell::default(),
             is_wanting: Cell::default(),
             wanting_at: Cell::default(),
             below_part_at: Cell::default(),
+            weight_at: Cell::default(),
         }
     }
 
@@ -133,7 +165,8 @@ impl CorePermits {
         if !self.are_lent() || self.node.free.load(Relaxed) == 0 {
             return false;
         }
-        if self.are_for_others(self.rank(priority), self.held.get() >= self.part()) {
+        let rank = self.rank(priority);
+        if self.are_for_others(rank, self.held.get() >= self.part(rank).max(1)) {
             // It has none to pass on, and this is the same.
             if self.held.get() == 0 && self.is_wanting.get() {
                 self.pass();
@@ -170,27 +203,46 @@ impl CorePermits {
         self.count_wanting(false);
     }
 
-    /// What waits on this core: its most urgent priority.
-    pub fn show(&self, first: Option<u8>) {
-        if self.first.replace(first) != first {
+    /// What waits on this core.
+    pub fn show(&self, front: Option<Front>) {
+        if self.front.replace(front) != front {
             self.publish();
         }
     }
 
+    /// One more request of a tenant waits here.
+    pub fn count_waiting(&self, tenant: u32) -> Waits {
+        let place = tenant as usize % TENANTS;
+        let counted = self.node.waiting_of.get(place).map(|count| {
+            count.fetch_add(1, Relaxed);
+            (self.node.clone(), place)
+        });
+        Waits(counted)
+    }
+
+    /// A tenant with as much of its weight as there is of its requests on this core, where `here` wait already. So all cores
+    /// together serve it by its weight.
+    pub fn who_here(&self, who: Who, here: usize) -> Who {
+        let Some(all) = self.node.waiting_of.get(who.tenant as usize % TENANTS) else { return who };
+        let (all, here) = (u64::from(all.load(Relaxed)) + 1, here as u64 + 1);
+        let weight = u64::from(who.weight.max(1)) * WEIGHT_UNIT * here / all.max(here);
+        Who { weight: weight.clamp(1, u64::from(u32::MAX)) as u32, ..who }
+    }
+
     /// A request that waited on this core was served.
-    pub fn served(&self, first: Option<u8>) {
+    pub fn served(&self, front: Option<Front>) {
         self.passed.set(0);
-        self.first.set(first);
+        self.front.set(front);
         self.publish();
     }
 
     /// Whether the next permit that is not used goes to another core: one on which a more urgent request waits, or one that waits
     /// with less than its part. So that none waits for ever, a core that has passed on its turn so many times takes one.
     pub fn owes_one(&self) -> bool {
-        let Some(first) = self.first.get() else { return false };
+        let Some(front) = self.front.get() else { return false };
         // With fewer permits than cores they go round.
-        let has_more = self.held.get() > self.node.cap.most / self.node.cores;
-        let owes = self.are_for_others(self.rank(first), has_more);
+        let rank = self.rank(front.priority);
+        let owes = self.are_for_others(rank, self.held.get() > self.part(rank));
         if owes {
             self.pass();
         }
@@ -213,8 +265,13 @@ impl CorePermits {
         self.node.free.load(Relaxed)
     }
 
-    fn part(&self) -> u32 {
-        (self.node.cap.most / self.node.cores).max(1)
+    /// The part of this core among those on which requests of `rank` wait: by the weight of their tenants.
+    fn part(&self, rank: usize) -> u32 {
+        let own = self.front.get().map_or(WEIGHT_UNIT, |front| front.weight.max(1));
+        let shown = self.weight_at.get().filter(|(at, _)| usize::from(*at) == rank).map_or(0, |(_, weight)| weight);
+        let others = self.node.weight_at[rank].load(Relaxed).saturating_sub(shown);
+        let part = u128::from(self.node.cap.most) * u128::from(own) / (u128::from(own) + u128::from(others));
+        part as u32
     }
 
     /// How urgent a request of this core is among those of all.
@@ -238,11 +295,22 @@ impl CorePermits {
         self.publish();
     }
 
-    fn publish(&self) {
-        let first = self.first.get().unwrap_or(PRIORITIES as u8);
-        let now = self.is_wanting.get().then(|| self.rank(first) as u8);
+    /// Shows the others what waits here, and whether that has less than its part.
+    pub fn publish(&self) {
+        let front = self.front.get().unwrap_or(Front { priority: PRIORITIES as u8, weight: 0 });
+        let now = self.is_wanting.get().then(|| self.rank(front.priority) as u8);
         change(&self.node.wanting_at, self.wanting_at.replace(now), now);
-        let below = now.filter(|_| self.held.get() < self.part());
+        let weight = now.map(|rank| (rank, front.weight.max(1)));
+        let before = self.weight_at.replace(weight);
+        if before != weight {
+            before
+                .into_iter()
+                .for_each(|(at, weight)| _ = self.node.weight_at[usize::from(at)].fetch_sub(weight, Relaxed));
+            weight
+                .into_iter()
+                .for_each(|(at, weight)| _ = self.node.weight_at[usize::from(at)].fetch_add(weight, Relaxed));
+        }
+        let below = now.filter(|rank| self.held.get() < self.part(usize::from(*rank)).max(1));
         change(&self.node.below_part_at, self.below_part_at.replace(below), below);
     }
 }

@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use shards::{Enter, Fault, Place, Queue, Standing, Who};
 
 use super::message::UpstreamMessage;
-use super::permits::CorePermits;
+use super::permits::{CorePermits, Waits};
 use super::upstreams::{Done, Upstreams};
 use crate::net::{now_ms, sleep_ms, spawn};
 
@@ -52,7 +52,9 @@ pub fn permit_now(upstreams: &Rc<Upstreams>, at: At, claim: Claim) -> Result<Opt
     {
         fit(upstreams, at, &mut queue);
     }
-    let entered = queue.enter(claim.who);
+    // Where nobody waits, nobody is weighed.
+    let who = if queue.waiting() == 0 { claim.who } else { who_here(permits, &queue, claim.who) };
+    let entered = queue.enter(who);
     drop(queue);
     match entered {
         Enter::Go => Ok(Some(QueuePermit { upstreams: upstreams.clone(), at })),
@@ -91,14 +93,16 @@ pub async fn wait(upstreams: &Rc<Upstreams>, at: At, claim: Claim, timeout_ms: u
             }
             none => {
                 let now = upstreams.now();
-                if let Some(wait_ms) = queue.wait_ms(claim.who, now).filter(|wait_ms| *wait_ms > left_ms) {
+                let who = who_here(permits(upstreams, at), &queue, claim.who);
+                if let Some(wait_ms) = queue.wait_ms(who, now).filter(|wait_ms| *wait_ms > left_ms) {
                     upstreams.core.counters.queue_sheds.add(1);
                     return Poll::Ready(Err(too_late_by(wait_ms.saturating_sub(left_ms))));
                 }
-                let (place, displaced) = queue.wait(claim.who, context.waker().clone(), now);
-                permits(upstreams, at).show(queue.first());
+                let (place, displaced) = queue.wait(who, context.waker().clone(), now);
+                permits(upstreams, at).show(queue.front());
                 drop(queue);
-                *none = Some(Waiting { upstreams, at, place, over: false });
+                let waits = permits(upstreams, at).count_waiting(who.tenant);
+                *none = Some(Waiting { upstreams, at, place, over: false, _waits: waits });
                 displaced.into_iter().for_each(Waker::wake);
                 look_elsewhere(upstreams, at);
             }
@@ -127,6 +131,7 @@ struct Waiting<'a> {
     at: At,
     place: Place,
     over: bool,
+    _waits: Waits,
 }
 
 impl Drop for Waiting<'_> {
@@ -134,7 +139,7 @@ impl Drop for Waiting<'_> {
         if !self.over {
             let mut queue = queue(self.upstreams, self.at).borrow_mut();
             let next = queue.give_up(self.place, self.upstreams.now());
-            permits(self.upstreams, self.at).show(queue.first());
+            permits(self.upstreams, self.at).show(queue.front());
             drop(queue);
             next.into_iter().for_each(Waker::wake);
         }
@@ -153,7 +158,7 @@ impl Drop for QueuePermit {
         }
         let next = queue.leave(upstreams.now());
         if next.is_some() {
-            permits.served(queue.first());
+            permits.served(queue.front());
         }
         drop(queue);
         next.into_iter().for_each(Waker::wake);
@@ -189,12 +194,14 @@ async fn borrow(upstreams: Rc<Upstreams>) {
             let (mut queue, permits) = (queue(&upstreams, at).borrow_mut(), permits(&upstreams, at));
             let mut woken = Vec::new();
             let limit = limit(&upstreams, at);
-            while let Some(first) = queue.first().filter(|_| queue.taken() < limit)
-                && permits.take(first)
+            // What is this core's part depends on the others.
+            permits.publish();
+            while let Some(front) = queue.front().filter(|_| queue.taken() < limit)
+                && permits.take(front.priority)
             {
                 fit(&upstreams, at, &mut queue);
                 woken.extend(queue.grant(upstreams.now()));
-                permits.served(queue.first());
+                permits.served(queue.front());
             }
             match queue.waiting() {
                 0 => permits.end_wanting(),
@@ -310,13 +317,18 @@ pub fn felt(upstreams: &Rc<Upstreams>, backend: usize, felt: Felt) {
     fit(upstreams, at, &mut queue);
     let mut woken = Vec::new();
     woken.extend(std::iter::from_fn(|| queue.grant(upstreams.now())));
-    of.permits.show(queue.first());
+    of.permits.show(queue.front());
     let waits = queue.waiting() > 0;
     drop(queue);
     woken.into_iter().for_each(Waker::wake);
     if waits {
         look_elsewhere(upstreams, at);
     }
+}
+
+/// For whom a request waits on this core: of a tenant that waits on others as well, by its part of the weight.
+fn who_here(permits: &CorePermits, queue: &Queue<Waker>, who: Who) -> Who {
+    permits.who_here(who, queue.waiting_of(who))
 }
 
 /// Lets a queue give out the permits of this core, as far as the limit allows.

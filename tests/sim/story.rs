@@ -245,6 +245,11 @@ impl<'a> Story<'a> {
     /// Lets a client come, with its wishes.
     pub fn invite(&mut self, habit: Habit, wishes: Vec<Wish>) -> TaskId {
         let tenant = if self.setup.tenants == 0 { 0 } else { between(0, self.setup.tenants as u64 - 1) as usize };
+        self.invite_of(tenant, habit, wishes)
+    }
+
+    /// The same, of this tenant.
+    pub fn invite_of(&mut self, tenant: usize, habit: Habit, wishes: Vec<Wish>) -> TaskId {
         let client = Client {
             ledger: self.ledger.clone(),
             tenant,

@@ -12,8 +12,15 @@ pub struct Who {
     /// 0 is served first, 9 last.
     pub priority: u8,
     pub tenant: u32,
-    /// Its share among the tenants of the same priority; 0 counts as 1.
+    /// Its share among the tenants of the same priority, which may be another one each time; 0 counts as 1.
     pub weight: u32,
+}
+
+/// What is served first: its priority, and the weight of the tenants of that priority together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Front {
+    pub priority: u8,
+    pub weight: u64,
 }
 
 /// A place in the queue.
@@ -108,8 +115,15 @@ impl<W> Fair<W> {
     }
 
     /// The most urgent priority that waits.
-    pub fn first(&self) -> Option<u8> {
-        self.classes.iter().find(|class| class.waiting > 0).map(|class| class.priority)
+    pub fn front(&self) -> Option<Front> {
+        let first = self.classes.iter().find(|class| class.waiting > 0)?;
+        Some(Front { priority: first.priority, weight: first.weight })
+    }
+
+    /// How many of a tenant's requests of a priority wait.
+    pub fn waiting_of(&self, who: Who) -> usize {
+        let class = self.classes.iter().find(|class| class.priority == who.priority);
+        class.and_then(|class| class.flows.get(&who.tenant)).map_or(0, |flow| flow.waiting.len())
     }
 
     pub fn push(&mut self, who: Who, waiter: W) -> Place {
@@ -223,6 +237,8 @@ impl<W> Class<W> {
             self.order.insert((flow.tag, tenant));
         } else {
             self.by_length.remove(&(flow.length(), tenant));
+            self.weight = self.weight - u64::from(flow.weight) + u64::from(who.weight.max(1));
+            flow.weight = who.weight.max(1);
         }
         flow.waiting.push_back((serial, waiter));
         self.by_length.insert((flow.length(), tenant));

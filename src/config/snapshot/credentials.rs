@@ -84,7 +84,7 @@ impl CredentialTable {
     /// All places, beginning with that of this hash.
     fn walk(&self, sha256: &[u8; 32]) -> impl Iterator<Item = usize> + use<> {
         let places = self.0.len();
-        let begin = (u128::from(prefix(sha256)) * places as u128 >> 64) as usize;
+        let begin = ((u128::from(prefix(sha256)) * places as u128) >> 64) as usize;
         (begin..places).chain(0..begin)
     }
 }

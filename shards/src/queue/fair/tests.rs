@@ -85,7 +85,8 @@ fn whatever_happens_the_order_holds() {
             }
             fair.check();
             assert_eq!(fair.len(), naive.len());
-            assert_eq!(fair.first(), naive.iter().map(|(_, who, _)| who.priority).min());
+            let front = naive.iter().map(|(_, who, _)| who.priority).min();
+            assert_eq!(fair.front().map(|front| front.priority), front);
             assert!(fair.ahead(who) <= naive.len() as u64);
         }
         while fair.pop().is_some() {}
