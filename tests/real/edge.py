@@ -1,4 +1,4 @@
-"""Real clients over TLS and HTTP/2: curl, httpx and the OpenAI SDK, by every way a connection can begin; h2load for many
+"""Real clients over TLS and HTTP/2: curl, httpx, OpenAI's and Anthropic's SDK, by every way a connection can begin; h2load for many
 streams; WebSockets of the Realtime API; OCSP. Takes the program; curl with HTTP/2, h2load and openssl have to be installed. The demo's model server answers.
 """
 
@@ -12,7 +12,9 @@ import ssl
 import subprocess
 import sys
 
+import anthropic
 import httpx
+import httpx2
 import msgpack
 import openai
 from google.protobuf import json_format, struct_pb2
@@ -77,39 +79,65 @@ def with_curl(directory, ports):
     check("curl: TLS 1.1 is refused", status != 0, why)
 
 
-def with_the_sdk(directory, ports):
+def with_the_sdks(directory, ports):
+    """OpenAI's, and Anthropic's, whose requests are translated for the backend."""
     context = ssl.create_default_context(cafile=f"{directory}/ca.pem")
     mutual = ssl.create_default_context(cafile=f"{directory}/ca.pem")
     mutual.load_cert_chain(f"{directory}/client.pem", f"{directory}/client.key")
     for name, port, verify, http1, http2 in [
-        ("HTTP/2 over TLS", "auto", context, True, True),
-        ("HTTP/1.1 over TLS", "auto", context, True, False),
-        ("mutual TLS", "mutual", mutual, True, True),
+        ("HTTP/1.1 in plain text", "plain", True, True, False),
         ("HTTP/2 in plain text", "plain", True, False, True),
+        ("HTTP/1.1 over TLS", "auto", context, True, False),
+        ("HTTP/2 over TLS", "auto", context, True, True),
+        ("HTTP/1.1 over mutual TLS", "mutual", mutual, True, False),
+        ("HTTP/2 over mutual TLS", "mutual", mutual, True, True),
     ]:
         seen = set()
-        transport = httpx.Client(http1=http1, http2=http2, verify=verify,
-                                 event_hooks={"response": [lambda response: seen.add(response.http_version)]})
-        scheme = "http" if port == "plain" else "https"
-        client = openai.OpenAI(base_url=f"{scheme}://localhost:{ports[port]}/v1", api_key="x", max_retries=0,
-                               timeout=30, http_client=transport)
-        answer = client.chat.completions.create(**QUESTION)
-        check(f"SDK: {name}: an answer", bool(answer.choices[0].message.content), answer)
-        text = ""
-        with client.chat.completions.create(**QUESTION, stream=True) as stream:
-            for chunk in stream:
-                text += "".join(choice.delta.content or "" for choice in chunk.choices)
-        check(f"SDK: {name}: a stream", bool(text))
-        try:
-            client.chat.completions.create(**{**QUESTION, "model": "nothing"})
-            check(f"SDK: {name}: an error", False)
-        except openai.NotFoundError as error:
-            check(f"SDK: {name}: an error", error.code == "model_not_found", error.code)
-        # A client that goes away in the middle, and the connection goes on.
-        with client.chat.completions.create(**QUESTION, stream=True) as stream:
-            next(iter(stream))
-        check(f"SDK: {name}: the list of models", "demo" in [model.id for model in client.models.list()])
-        check(f"SDK: {name}: what was spoken", seen == {"HTTP/2" if http2 else "HTTP/1.1"}, seen)
+        note = {"response": [lambda response: seen.add(response.http_version)]}
+        # Each SDK stands on one of two generations of the same library.
+        openais, anthropics = (library.Client(http1=http1, http2=http2, verify=verify, event_hooks=note) for library in (httpx, httpx2))
+        base = f"{'http' if port == 'plain' else 'https'}://localhost:{ports[port]}"
+        with_openais(name, openai.OpenAI(base_url=f"{base}/v1", api_key="x", max_retries=0, timeout=30, http_client=openais))
+        with_anthropics(name, anthropic.Anthropic(base_url=base, api_key="x", max_retries=0, timeout=30, http_client=anthropics))
+        check(f"SDKs: {name}: what was spoken", seen == {"HTTP/2" if http2 else "HTTP/1.1"}, seen)
+
+
+def with_openais(name, client):
+    answer = client.chat.completions.create(**QUESTION)
+    check(f"OpenAI's SDK: {name}: an answer", bool(answer.choices[0].message.content), answer)
+    text = ""
+    with client.chat.completions.create(**QUESTION, stream=True) as stream:
+        for chunk in stream:
+            text += "".join(choice.delta.content or "" for choice in chunk.choices)
+    check(f"OpenAI's SDK: {name}: a stream", text == answer.choices[0].message.content, text)
+    try:
+        client.chat.completions.create(**{**QUESTION, "model": "nothing"})
+        check(f"OpenAI's SDK: {name}: an error", False)
+    except openai.NotFoundError as error:
+        check(f"OpenAI's SDK: {name}: an error", error.code == "model_not_found", error.code)
+    # A client that goes away in the middle, and the connection goes on.
+    with client.chat.completions.create(**QUESTION, stream=True) as stream:
+        next(iter(stream))
+    check(f"OpenAI's SDK: {name}: the list of models", "demo" in [model.id for model in client.models.list()])
+
+
+def with_anthropics(name, client):
+    question = {**QUESTION, "max_tokens": 200}
+    answer = client.messages.create(**question)
+    text = "".join(block.text for block in answer.content if block.type == "text")
+    check(f"Anthropic's SDK: {name}: an answer", bool(text) and answer.role == "assistant" and bool(answer.stop_reason), answer)
+    with client.messages.stream(**question) as stream:
+        streamed = "".join(stream.text_stream)
+        whole = stream.get_final_message()
+    check(f"Anthropic's SDK: {name}: a stream", streamed == text and whole.stop_reason == answer.stop_reason, whole)
+    try:
+        client.messages.create(**{**question, "model": "nothing"})
+        check(f"Anthropic's SDK: {name}: an error", False)
+    except anthropic.NotFoundError as error:
+        check(f"Anthropic's SDK: {name}: an error", error.body["error"]["type"] == "not_found_error", error.body)
+    with client.messages.create(**question, stream=True) as stream:
+        next(iter(stream))
+    check(f"Anthropic's SDK: {name}: the next one", bool(client.messages.create(**question).content))
 
 
 def with_formats(directory, ports):
@@ -285,12 +313,12 @@ def main():
         house.Process([PROGRAM, "demo", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{house.free_port()}"],
                       port, "/livez", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         ports = {name: house.free_port() for name in ("auto", "http1", "mutual", "clear2")}
-        gateway = house.Gateway(PROGRAM, [{"name": "b", "url": f"http://127.0.0.1:{port}"}],
+        gateway = house.Gateway(PROGRAM, [{"name": "b", "url": f"http://127.0.0.1:{port}", "api": "openai"}],
                                 [{"name": "demo", "backends": ["b"]}], cache="enabled = true",
                                 more=listeners(pathlib.Path(directory), ports))
         ports["plain"] = gateway.port
         with_curl(directory, ports)
-        with_the_sdk(directory, ports)
+        with_the_sdks(directory, ports)
         with_formats(directory, ports)
         with_h2load(directory, ports)
         with_websockets(directory)
