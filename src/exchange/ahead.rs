@@ -2,9 +2,11 @@
 //! answered, so that their upstream calls go side by side; the answers leave in order (RFC 9112 9.3.2). Owned by the connection's
 //! task. Must never begin a request that the outcome of an earlier one could change, nor lose a byte behind the last one.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem::replace;
+use std::rc::Rc;
 use std::task::Poll;
 
 use super::buffers::BUFFER_BYTES;
@@ -26,6 +28,8 @@ pub struct Ahead {
     answers: VecDeque<Answer>,
     /// What comes next is not to be begun before it is in hand.
     is_over: bool,
+    /// Of the request that was begun last.
+    followed: Rc<Cell<bool>>,
     head: RequestHead,
 }
 
@@ -58,7 +62,9 @@ impl Ahead {
             (other, 0)
         };
         let head = core.memory.request_heads.take();
-        Some(Box::new(Ahead { input, at, answers: VecDeque::new(), is_over: false, head }))
+        let followed = Rc::new(Cell::new(false));
+        client.followed = Some(followed.clone());
+        Some(Box::new(Ahead { input, at, answers: VecDeque::new(), is_over: false, followed, head }))
     }
 
     /// Puts what was not begun back into `client`, which has nothing in hand.
@@ -74,7 +80,8 @@ impl Ahead {
 
     /// The bytes of the next request, if `most` in all may be under way and it can be begun now.
     pub fn next(&mut self, core: &Core, most: u32) -> Option<Vec<u8>> {
-        if self.is_over || self.answers.len() + 1 >= most as usize {
+        // RFC 9112 9.6: the last answer that was begun says that it is the last, and what is behind it gets none.
+        if self.is_over || core.is_draining() || self.answers.len() + 1 >= most as usize {
             return None;
         }
         let bytes = self.input.get(self.at..).unwrap_or(&[]);
@@ -88,9 +95,12 @@ impl Ahead {
         Some(request)
     }
 
-    /// The answer to what `next` returned last.
-    pub fn push(&mut self, answer: Answer) {
+    /// The answer to what `next` returned last. What says whether yet another one is begun behind that.
+    pub fn push(&mut self, answer: Answer) -> Rc<Cell<bool>> {
         self.answers.push_back(answer);
+        let followed = Rc::new(Cell::new(false));
+        replace(&mut self.followed, followed.clone()).set(true);
+        followed
     }
 
     /// The answer whose turn it is.

@@ -15,6 +15,18 @@ use super::board::Board;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen(u64);
 
+/// How long a client of HTTP/2 may take to connect anew.
+const RECONNECT_MS: u64 = 2_000;
+
+/// See [`Balance::hold`].
+pub struct Running<'a>(&'a Cell<u16>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
 pub struct Balance {
     board: Arc<Board>,
     own: CoreId,
@@ -25,6 +37,10 @@ pub struct Balance {
     /// What is still to be given, and to whom.
     left: Cell<u16>,
     to: Cell<u16>,
+    /// Connections that have a request.
+    running: Cell<u16>,
+    /// Where the client goes that was asked to connect anew, if it does so by this time.
+    expected: Cell<Option<(CoreId, u64)>>,
     /// When the interval began, and how long the core had waited until then.
     begun_us: Cell<u64>,
     waited_us: Cell<u64>,
@@ -42,6 +58,8 @@ impl Balance {
             active: Cell::default(),
             left: Cell::default(),
             to: Cell::default(),
+            running: Cell::default(),
+            expected: Cell::default(),
             begun_us: Cell::default(),
             waited_us: Cell::default(),
             waiting: Cell::default(),
@@ -59,6 +77,12 @@ impl Balance {
         }
     }
 
+    /// A connection has requests until this is dropped.
+    pub fn hold(&self) -> Running<'_> {
+        self.running.set(self.running.get().saturating_add(1));
+        Running(&self.running)
+    }
+
     /// Whether connections are to be given away.
     pub fn has_gift(&self) -> bool {
         self.left.get() > 0
@@ -68,6 +92,25 @@ impl Balance {
     pub fn take_gift(&self) -> Option<CoreId> {
         self.left.set(self.left.get().checked_sub(1)?);
         Some(CoreId(self.to.get()))
+    }
+
+    /// Whether a client of HTTP/2 is to connect anew, so that its connection can go where there is less to do: no more than one at
+    /// a time, and one of those that are to be given away.
+    pub fn take_reconnect(&self, now_ms: u64) -> bool {
+        if self.expected.get().is_some_and(|(_, until_ms)| now_ms < until_ms) {
+            return false;
+        }
+        let to = self.take_gift();
+        self.expected.set(to.map(|to| (to, now_ms.saturating_add(RECONNECT_MS))));
+        to.is_some()
+    }
+
+    /// Where a new connection of HTTP/2 goes, if not here.
+    pub fn place(&self, now_ms: u64) -> Option<CoreId> {
+        match self.expected.take() {
+            Some((to, until_ms)) if now_ms < until_ms => Some(to),
+            _ => self.take_gift(),
+        }
     }
 
     /// Gives `count` of the next connections that have been served to core `to`.
@@ -94,12 +137,12 @@ impl Balance {
         self.waited_us.set(waited_us);
     }
 
-    /// Ends an interval: publishes it and decides for the next. Returns whether anything happened in it. `in_flight` requests are
-    /// running, some of them perhaps since before.
-    pub fn end_interval(&self, now_us: u64, waited_us: u64, in_flight: u64) -> bool {
+    /// Ends an interval: publishes it and decides for the next. Returns whether anything happened in it.
+    pub fn end_interval(&self, now_us: u64, waited_us: u64) -> bool {
         let elapsed_us = now_us.saturating_sub(self.begun_us.replace(now_us)).max(1);
         let waited = waited_us.saturating_sub(self.waited_us.replace(waited_us)).min(elapsed_us);
-        let active = self.active.replace(0).max(u16::try_from(in_flight).unwrap_or(u16::MAX));
+        // Some of those that run do so since before.
+        let active = self.active.replace(0).max(self.running.get());
         let busy_permille = ((elapsed_us - waited) * 1000 / elapsed_us) as u16;
         let own = usize::from(self.own.0);
         self.board.publish_load(own, CoreLoad { busy_permille, active });

@@ -1,7 +1,7 @@
 //! One client connection while it is busy: its socket and its buffers. Owned by the connection's task.
 //! An idle connection has none of this: its buffers are back in the core's pool.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
@@ -52,6 +52,8 @@ pub struct ClientConnection<'a> {
     pub half_closed: bool,
     /// When it last counted as active.
     pub seen: Seen,
+    /// Of a pipelined request: set once one behind it is begun.
+    pub followed: Option<Rc<Cell<bool>>>,
     cancel: Rc<RefCell<Cancel>>,
     timeout_write_ms: u64,
     /// How the client takes the answer in hand.
@@ -81,6 +83,7 @@ impl<'a> ClientConnection<'a> {
             memory: Reserved::nothing(&generation.memory.requests),
             half_closed: false,
             seen: Seen::default(),
+            followed: None,
             cancel,
             timeout_write_ms: generation.snapshot.server.timeout_write_ms,
             pace: Pace::new(generation.snapshot.server.timeout_write_ms, generation.snapshot.server.rate_min_bytes),

@@ -1,5 +1,6 @@
 //! What is noted of an exchange while it goes on, and the one line of the log and the counters at its end.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -101,6 +102,8 @@ pub enum Truncation {
 pub struct RequestRecord {
     pub request_id: RequestId,
     pub delivery: Delivery,
+    /// Set once a request behind this one on its connection is begun.
+    pub followed: Option<Rc<Cell<bool>>>,
     pub started_us: u64,
     /// Until when an answer has to have begun, if the client says so.
     pub deadline_ms: Option<u64>,
@@ -176,6 +179,7 @@ pub fn begin(generation: &Generation, client: &ClientConnection<'_>) -> RequestR
     let path = head.path.of(client.pending());
     let mut record = new_record(RequestId::of(head.fields.get(client.pending(), "x-request-id")), delivery);
     record.client = client.peer.address;
+    record.followed = client.followed.clone();
     record.endpoint = Endpoint::from_path(path);
     record.format = head.answer_format;
     if matches!(record.endpoint, Endpoint::Messages | Endpoint::Responses | Endpoint::Other) {
@@ -195,6 +199,11 @@ impl RequestRecord {
     pub fn path(&self) -> Option<&[u8]> {
         let text = self.text.as_ref().map(|text| &*text.path).filter(|path| !path.is_empty());
         text.or_else(|| self.endpoint.path().map(str::as_bytes))
+    }
+
+    /// Whether it is the last of its connection that is answered, if the node drains.
+    pub fn is_last(&self) -> bool {
+        !self.followed.as_ref().is_some_and(|followed| followed.get())
     }
 
     /// Whether there will be a span.
@@ -241,6 +250,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
     RequestRecord {
         request_id,
         delivery,
+        followed: None,
         started_us: now_us(),
         deadline_ms: None,
         client: None,

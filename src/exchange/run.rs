@@ -1,6 +1,7 @@
 //! The sequence of the steps on the client's side; `call` has the backend's. They are two because a flight outlives the
 //! client that began it. One edge runs backward here: the owner's answer (a follower asks again or goes alone).
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -101,13 +102,14 @@ pub async fn stream(current: &Current, socket: &mut Transport, peer: Peer) {
 }
 
 /// Serves a request that was pipelined, before it is its turn.
-async fn pipelined(current: Rc<Current>, request: Vec<u8>, answer: Pipelined, peer: Peer) {
+async fn pipelined(current: Rc<Current>, request: Vec<u8>, answer: Pipelined, followed: Rc<Cell<bool>>, peer: Peer) {
     let core = current.core();
     let _user = core.memory.buffers.join();
     let generation = &current.get();
     let mut transport = Transport::Pipelined(Box::new(answer));
     let mut client = ClientConnection::new(generation, &mut transport, peer);
     client.input = request;
+    client.followed = Some(followed);
     client.need(core);
     let end = match accept::head(&current, &mut client, Preface::Refused).await {
         Accepted::Head => serve(generation, &mut client).await,
@@ -126,7 +128,11 @@ async fn pipelined(current: Rc<Current>, request: Vec<u8>, answer: Pipelined, pe
 /// Serves the request whose head is here, to the last byte of its answer but for what is left in the client's output.
 async fn serve(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -> Ended {
     let _running = generation.counters.exchanges.hold();
-    generation.balance.note(&mut client.seen);
+    // What is one of several on its connection does not make it several.
+    let _busy = client.socket.is_whole().then(|| generation.balance.hold());
+    if client.socket.is_whole() {
+        generation.balance.note(&mut client.seen);
+    }
     let mut record = begin(generation, client);
     let end = exchange(generation, client, &mut record).await;
     exchange_span::end(generation, &mut record);
@@ -199,6 +205,7 @@ async fn busy(current: &Rc<Current>, socket: &mut Transport, mut preface: Prefac
                     break Rest::Closed;
                 }
             }
+            client.followed = None;
             behind = Ahead::split(core, &mut client, generation.snapshot.server.pipelined_max);
             let mut serving = pin!(serve(generation, &mut client));
             poll_fn(|context| {
@@ -249,8 +256,8 @@ fn begin_more(current: &Rc<Current>, behind: &mut Ahead, peer: &Peer) {
     let most = current.get().snapshot.server.pipelined_max;
     while let Some(request) = behind.next(core, most) {
         let (writer, answer) = pipelined::answer();
-        behind.push(answer);
-        spawn(&core.panics, pipelined(current.clone(), request, writer, peer.clone()));
+        let followed = behind.push(answer);
+        spawn(&core.panics, pipelined(current.clone(), request, writer, followed, peer.clone()));
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod driver; // moves frames, tracks SETTINGS and GOAWAY, detects a dead peer
 mod fault; // why a stream or a connection ended
+mod gathered; // what a connection sends in a round
 pub mod server; // HTTP/2 from clients
 mod stream; // the answer as HTTP/1.1 text, then its bytes
 mod text; // header fields as text

@@ -151,13 +151,24 @@ impl InlineTask {
         }
         state
     }
+
+    /// As dropping it; in a simulation the task is then one of the caller's, not a call to a backend.
+    #[cfg_attr(sim, track_caller)]
+    pub fn detach(mut self) {
+        self.let_go();
+    }
+
+    #[cfg_attr(sim, track_caller)]
+    fn let_go(&mut self) {
+        if let Some(mut place) = self.place.take().filter(|_| super::is_running()) {
+            super::spawn_raw(poll_fn(move |context| place.as_mut().poll(context)));
+        }
+    }
 }
 
 impl Drop for InlineTask {
     fn drop(&mut self) {
-        if let Some(mut place) = self.place.take().filter(|_| super::is_running()) {
-            super::spawn_raw(poll_fn(move |context| place.as_mut().poll(context)));
-        }
+        self.let_go();
     }
 }
 

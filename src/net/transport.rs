@@ -84,6 +84,19 @@ impl Transport {
         })
     }
 
+    /// Whether it is a connection of its own.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Transport::Plain(_) | Transport::Tls(_))
+    }
+
+    /// Takes what has come and was decrypted, which would keep it from being detached.
+    pub fn take_early(&mut self) -> Vec<u8> {
+        match self {
+            Transport::Tls(stream) => stream.take_plaintext(),
+            Transport::Plain(_) | Transport::Stream(_) | Transport::Pipelined(_) => Vec::new(),
+        }
+    }
+
     /// Whether it is one of several streams of a connection, and carries one request.
     pub fn is_stream(&self) -> bool {
         matches!(self, Transport::Stream(_))

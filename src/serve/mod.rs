@@ -20,9 +20,10 @@ use crate::exchange::accept::Preface;
 use crate::exchange::client::Peer;
 use crate::exchange::core::Core;
 use crate::exchange::generation::{Current, Generation};
+use crate::exchange::moved::Spoken;
 use crate::exchange::run::{self, Left};
 use crate::net::tls::{self, AcceptSettings, Agreed, TicketChain, TlsAcceptor, TlsError, TlsFault, TlsStream};
-use crate::net::{Socket, Transport};
+use crate::net::{Socket, Transport, now_ms};
 use crate::observe::counters::{HandshakeResult, Held, RefusedConnection};
 
 /// What one core needs to serve the connections of one listener.
@@ -145,11 +146,12 @@ pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<A
         }
     };
     drop(acceptor);
-    let served = Served { transport, peer, counted: admitted.map(|admitted| Box::new(admitted) as Box<dyn Send>) };
+    let counted = admitted.map(|admitted| Box::new(admitted) as Box<dyn Send>);
+    let served = Served { transport, peer, counted, spoken: Spoken::Http1 };
     let preface = match spoken {
         Protocol::Http1 => Preface::Refused,
         Protocol::Auto => Preface::Awaited,
-        Protocol::Http2 => return many(&current, served, Bytes::new()).await,
+        Protocol::Http2 => return placed(&current, served, Vec::new(), open).await,
     };
     self::served(&current, served, preface, open).await;
 }
@@ -159,7 +161,7 @@ async fn served(current: &Rc<Current>, mut served: Served, mut preface: Preface,
     loop {
         match run::connection(current, &mut served.transport, preface, &served.peer).await {
             Left::Closed => return,
-            Left::Preface(early) => return many(current, served, early.into()).await,
+            Left::Preface(early) => return placed(current, served, early, open).await,
             Left::Moves(to) => match Box::pin(moves::give(current.core(), to.0.into(), served)).await {
                 Ok(()) => return open.leave(),
                 Err(stays) => (served, preface) = (stays, Preface::Refused),
@@ -168,9 +170,30 @@ async fn served(current: &Rc<Current>, mut served: Served, mut preface: Preface,
     }
 }
 
+/// A new connection of HTTP/2, of which `early` was read: it can still be served by another core.
+async fn placed(current: &Rc<Current>, mut served: Served, mut early: Vec<u8>, open: Held<'_>) {
+    let core = current.core();
+    let to = core.balance.place(now_ms()).filter(|_| !core.is_draining());
+    if to.is_some() {
+        early.extend_from_slice(&served.transport.take_early());
+    }
+    served.spoken = Spoken::Http2(early.into());
+    if let Some(to) = to {
+        match Box::pin(moves::give(core, to.0.into(), served)).await {
+            Ok(()) => return open.leave(),
+            Err(stays) => served = stays,
+        }
+    }
+    many(current, served).await;
+}
+
 /// Serves the streams of HTTP/2.
-async fn many(current: &Rc<Current>, served: Served, early: Bytes) {
-    let Served { transport, peer, counted } = served;
+async fn many(current: &Rc<Current>, served: Served) {
+    let Served { transport, peer, counted, spoken } = served;
+    let early = match spoken {
+        Spoken::Http1 => Bytes::new(),
+        Spoken::Http2(early) => early,
+    };
     Box::pin(http2::connection(current.clone(), transport.into(), early, peer)).await;
     drop(counted);
 }

@@ -1,5 +1,5 @@
-//! Clients' connections that go to another core between two requests, so that a core with many busy ones does not have more than
-//! its share. Only HTTP/1.1, plain or over TLS: the streams of HTTP/2 are tied to their core.
+//! Clients' connections that go to another core, so that a core with many busy ones does not have more than its share: those of
+//! HTTP/1.1 between two requests, those of HTTP/2 before their first, as the library's state is tied to its core.
 //! A core counts a connection that it gives until the other has said that it counts it: no drain ends in between.
 
 use std::io;
@@ -11,7 +11,7 @@ use crate::exchange::client::Peer;
 use crate::exchange::core::Core;
 use crate::exchange::generation::Current;
 use crate::exchange::message::Message;
-use crate::exchange::moved::MovedConnection;
+use crate::exchange::moved::{MovedConnection, Spoken};
 use crate::net::{Transport, now_us, sleep_ms, spawn, waited_us};
 
 /// How long an interval is: idle cores help within two of them.
@@ -24,6 +24,7 @@ pub struct Served {
     pub transport: Transport,
     pub peer: Peer,
     pub counted: Option<Box<dyn Send>>,
+    pub spoken: Spoken,
 }
 
 /// Measures this core and decides what it gives away, for as long as it serves.
@@ -40,7 +41,7 @@ pub async fn balance(current: Rc<Current>) {
         core.balance.begin(now_us(), waited_us());
         loop {
             sleep_ms(INTERVAL_MS).await;
-            let happened = core.balance.end_interval(now_us(), waited_us(), core.counters.exchanges.get());
+            let happened = core.balance.end_interval(now_us(), waited_us());
             if !happened || core.is_draining() || current.get().snapshot.cores.rebalance == Rebalance::Off {
                 break;
             }
@@ -52,13 +53,14 @@ pub async fn balance(current: Rc<Current>) {
 
 /// Gives a connection to core `to`. Errors: it stays here.
 pub async fn give(core: &Core, to: usize, served: Served) -> Result<(), Served> {
-    let Served { transport, peer, counted } = served;
+    let Served { transport, peer, counted, spoken } = served;
     let transport = match transport.detach().await {
         Ok(transport) => transport,
-        Err(transport) => return Err(Served { transport, peer, counted }),
+        Err(transport) => return Err(Served { transport, peer, counted, spoken }),
     };
     let certificate = peer.certificate.map(|names| Box::from(&names[..]));
-    let moved = Box::new(MovedConnection { transport, address: peer.address, certificate, counted, from: core.id });
+    let (address, from) = (peer.address, core.id);
+    let moved = Box::new(MovedConnection { transport, address, certificate, counted, spoken, from });
     let Err(message) = core.outbox.post(to, Message::Connection(moved)) else { return Ok(()) };
     // The other core is stalled.
     let Message::Connection(moved) = message else { return Ok(()) };
@@ -74,9 +76,9 @@ pub async fn give(core: &Core, to: usize, served: Served) -> Result<(), Served> 
 
 /// Errors: there is no ring.
 fn serve_here(moved: MovedConnection) -> io::Result<Served> {
-    let MovedConnection { transport, address, certificate, counted, .. } = moved;
+    let MovedConnection { transport, address, certificate, counted, spoken, from: _ } = moved;
     let peer = Peer { address, certificate: certificate.map(Rc::from) };
-    Ok(Served { transport: Transport::attach(transport)?, peer, counted })
+    Ok(Served { transport: Transport::attach(transport)?, peer, counted, spoken })
 }
 
 /// Takes a connection that another core gives, or gives back.
@@ -102,7 +104,9 @@ pub fn taken(core: &Core) {
 
 async fn go_on(current: Rc<Current>, moved: Box<MovedConnection>) {
     let open = current.core().counters.connections.held();
-    if let Ok(served) = serve_here(*moved) {
-        super::served(&current, served, Preface::Refused, open).await;
+    let Ok(served) = serve_here(*moved) else { return };
+    match served.spoken {
+        Spoken::Http1 => super::served(&current, served, Preface::Refused, open).await,
+        Spoken::Http2(_) => super::many(&current, served).await,
     }
 }

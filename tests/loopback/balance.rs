@@ -136,3 +136,64 @@ fn busy_connections_of_one_core_come_to_the_other_and_lose_nothing() {
     let (status, said) = gateway.ended();
     assert!(status.success(), "{said}");
 }
+
+/// Asks on four streams at a time, on another connection once the gateway says that it takes no more on this one; how often.
+fn busy_streams(connect: &(dyn Fn() -> Http2 + Sync), go_on: &AtomicBool) -> usize {
+    let (mut client, mut connections) = (connect(), 1);
+    for round in (0..20).cycle() {
+        if !go_on.load(Ordering::Relaxed) {
+            break;
+        }
+        let contents = [0; 4].map(|_| format!("{round} {}", "and so on ".repeat(2000)));
+        let asked = contents.each_ref().map(|content| {
+            if !client.is_open() {
+                return None;
+            }
+            Some(client.send(chat(content)))
+        });
+        let is_over = asked.iter().any(Option::is_none);
+        for (asked, content) in asked.into_iter().flatten().zip(&contents) {
+            assert_eq!(client.response(asked).expect(200).text(), completion(&format!("{content}!")));
+        }
+        if is_over {
+            (client, connections) = (connect(), connections + 1);
+        }
+    }
+    connections
+}
+
+#[test]
+fn clients_of_http2_are_asked_to_connect_anew_and_come_to_the_other_core() {
+    if !has_two_cpus() {
+        return;
+    }
+    let (backend, authority) = (Backend::answering(echo), Authority::new());
+    let own = authority.sign(&["gateway.test"]);
+    let setup = Setup::with(&backend).cores_with(2, "steering = \"cpu\"").listener(FILES);
+    let gateway = setup.admin("listen = \"127.0.0.1:0\"").start_after(|directory| files(directory, &own));
+    let cpu = status(&gateway)["core_plan"]["data"][0].as_u64().unwrap() as usize;
+    let pinned = |connect: &(dyn Fn() -> Http2 + Sync)| {
+        std::thread::scope(|scope| {
+            let connect = scope.spawn(|| {
+                assert!(core_affinity::set_for_current(core_affinity::CoreId { id: cpu }));
+                connect()
+            });
+            connect.join().unwrap()
+        })
+    };
+    let secured = || Http2::connect_tls(gateway.listener(), &authority.client(), "gateway.test").unwrap();
+    let (plain, secured) = (|| pinned(&|| Http2::connect(gateway.address)), || pinned(&secured));
+    let go_on = AtomicBool::new(true);
+    let connections: usize = std::thread::scope(|scope| {
+        let clients: [&(dyn Fn() -> Http2 + Sync); 2] = [&plain, &secured];
+        let clients = clients.map(|connect| scope.spawn(|| busy_streams(connect, &go_on)));
+        eventually("the other core helps", || cores(&gateway, "connections") == [1, 1]);
+        assert!(cores(&gateway, "connections_moved").iter().sum::<u64>() >= 1);
+        go_on.store(false, Ordering::Relaxed);
+        clients.map(|client| client.join().unwrap()).iter().sum()
+    });
+    assert!(connections > 2, "one has connected anew");
+    gateway.terminate();
+    let (status, said) = gateway.ended();
+    assert!(status.success(), "{said}");
+}

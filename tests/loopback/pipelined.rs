@@ -340,7 +340,39 @@ fn a_client_that_does_not_read_holds_bounded_memory() {
 }
 
 #[test]
-fn a_drain_answers_the_one_in_hand_and_closes() {
+fn a_drain_answers_all_that_were_begun_and_closes_with_the_last() {
+    // Two are beside the one in hand; a fourth is never begun.
+    let (go, wait) = channel();
+    let wait = Mutex::new(wait);
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            wait.lock().unwrap().recv().unwrap();
+            peer.write(echo(&request));
+        }
+    });
+    let gateway = Setup::with(&backend).server("max_pipelined_requests = 3").start();
+    let mut client = gateway.client();
+    client.send([chat("first"), chat_stream("second"), chat("third"), chat("fourth")].concat());
+    backend.await_requests(3);
+    gateway.terminate();
+    eventually("nothing new is taken in", || std::net::TcpStream::connect(gateway.address).is_err());
+    (0..3).for_each(|_| go.send(()).unwrap());
+    for (expected, connection) in
+        [(completion("first!"), None), (stream_seen(&["second", "!"]), None), (completion("third!"), Some("close"))]
+    {
+        let answer = client.response().expect(200);
+        assert_eq!((answer.text(), answer.field("connection")), (expected.as_str(), connection));
+    }
+    client.expect_closed();
+    assert_eq!(backend.count(), 3);
+    drop(go);
+    let (status, said) = gateway.ended();
+    assert!(status.success(), "{said}");
+}
+
+#[test]
+fn a_drain_ends_a_connection_whose_last_answer_had_been_written() {
+    // The second is answered before the drain: it cannot say that it is the last, and the connection ends behind it.
     let (go, wait) = channel();
     let wait = Mutex::new(wait);
     let backend = Backend::run(move |peer| {
@@ -357,8 +389,9 @@ fn a_drain_answers_the_one_in_hand_and_closes() {
     gateway.terminate();
     eventually("nothing new is taken in", || std::net::TcpStream::connect(gateway.address).is_err());
     go.send(()).unwrap();
-    let answer = client.response().expect(200);
-    assert_eq!((answer.text(), answer.field("connection")), (completion("first!").as_str(), Some("close")));
+    for expected in ["first!", "second!"] {
+        assert_eq!(client.response().expect(200).text(), completion(expected));
+    }
     client.expect_closed();
 }
 

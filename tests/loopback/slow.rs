@@ -74,6 +74,27 @@ fn an_answer_that_is_taken_by_bytes_has_an_end() {
 }
 
 #[test]
+fn answers_that_are_complete_and_not_taken_have_an_end() {
+    // Hits: no stream waits for anything, and no window is closed. The connection alone is stuck.
+    let backend = Backend::answering(|_| json(&completion(&"x".repeat(60_000))));
+    let gateway = Setup::with(&backend).server("timeout_write = \"300ms\"").start();
+    // One to the backend stays.
+    let quiet = gateway.descriptors() + 1;
+    gateway.ask(chat("one")).expect(200);
+    eventually("its client is gone", || gateway.descriptors() == quiet);
+    let ask = |stream: u32| {
+        [frame(HEADERS, END_HEADERS, stream, head(CHAT)), frame(DATA, 1, stream, question("one"))].concat()
+    };
+    let windows = [setting(4, i32::MAX as u32), window(0, 1 << 30)].concat();
+    let asked: Vec<u8> = (0..100).flat_map(|number| ask(2 * number + 1)).collect();
+    let mut client = Client::connect_tiny(gateway.address);
+    client.send(begun(&[windows, asked].concat()));
+    eventually("it is there", || gateway.descriptors() > quiet);
+    eventually("it is cut off", || gateway.descriptors() == quiet);
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
 fn a_websocket_that_is_not_read_has_an_end() {
     let backend = Backend::run(|peer| {
         peer.request();

@@ -30,7 +30,7 @@ pub async fn connection(client: &mut Client, socket: Duplex) {
         .initial_connection_window_size(habit.window_bytes.max(64 << 10))
         .handshake::<_, Bytes>(socket)
         .await;
-    let Ok((requests, connection)) = opened else {
+    let Ok((mut requests, connection)) = opened else {
         return client.give_up();
     };
     let driver = RefCell::new(connection);
@@ -48,7 +48,12 @@ pub async fn connection(client: &mut Client, socket: Duplex) {
             .collect();
         drive(&driver, all(exchanges)).await;
         let rest = drive(&driver, sleep_ms(between(0, habit.rest_ms))).await;
-        if rest == Way::Ended {
+        // RFC 9113 6.8: what comes next goes by another connection.
+        let is_told_to_go = poll_fn(|context| {
+            let has_ended = Pin::new(&mut *driver.borrow_mut()).poll(context).is_ready();
+            Poll::Ready(has_ended || matches!(requests.poll_ready(context), Poll::Ready(Err(_))))
+        });
+        if rest == Way::Ended || is_told_to_go.await {
             return;
         }
     }
@@ -65,10 +70,14 @@ enum Way {
 async fn drive(driver: &Driver, what: impl Future<Output = ()>) -> Way {
     let (mut what, mut way) = (pin!(what), Way::Open);
     poll_fn(|context| {
+        // First: what is to be asked on a connection that is open is asked before the end of it can be read.
+        if what.as_mut().poll(context).is_ready() {
+            return Poll::Ready(way);
+        }
         if way == Way::Open && Pin::new(&mut *driver.borrow_mut()).poll(context).is_ready() {
             way = Way::Ended;
         }
-        what.as_mut().poll(context).map(|()| way)
+        Poll::Pending
     })
     .await
 }

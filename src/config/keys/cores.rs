@@ -25,7 +25,7 @@ pub(super) const ROWS: &[Key] = &[
               core without would get no connections, and \"hash\" otherwise and on loopback addresses.",
         example: r#""cpu""# },
     Key { table: Cores, name: "rebalance", kind: Kind::Switch, absent: Default("true"),
-        doc: "Whether a busy data core gives connections of HTTP/1.1 to one with less to do, between two requests: otherwise few \
-              busy connections may share one core while others idle.",
+        doc: "Whether a busy data core gives connections to one with less to do, as few busy ones may share one core while \
+              others idle: those of HTTP/1.1 between two requests, and clients of HTTP/2 are asked to connect anew.",
         example: "false" },
 ];

@@ -75,7 +75,7 @@ pub fn write(
         Next::KeepAlive
     } else if record.delivery.persistence == Persistence::Close
         || delimited == Delimited::Close
-        || generation.is_draining()
+        || generation.is_draining() && record.is_last()
     {
         out.extend_from_slice(b"connection: close\r\n");
         Next::Close

@@ -6,8 +6,9 @@ mod blocks; // field blocks that have begun and not ended
 mod stream; // one request and its answer, as HTTP/1.1 text
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use self::blocks::Blocks;
 pub use self::stream::{DirectWriter, Resets, Stream};
 use super::fault;
+use super::gathered::{Gathered, Outgoing, Post, gather};
 use crate::limits;
 use crate::net::now_ms;
 
@@ -43,9 +45,17 @@ struct Begun<T> {
     /// How many bytes were read, up to the header of the first frame.
     read: usize,
     blocks: Blocks,
-    /// Whether a field block has begun and not ended.
-    in_block: Rc<Cell<bool>>,
+    signs: Rc<Signs>,
     io: T,
+}
+
+/// What the transport tells the connection beside its bytes.
+#[derive(Default)]
+struct Signs {
+    /// A field block has begun and not ended.
+    in_block: Cell<bool>,
+    /// A read had to wait, and the task has not been woken since.
+    is_dry: Cell<bool>,
 }
 
 impl<T> Begun<T> {
@@ -69,16 +79,20 @@ impl<T: AsyncRead + Unpin> AsyncRead for Begun<T> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if self.early.is_empty() {
-            ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+            // The library looks again for each stream that it gives out.
+            if self.signs.is_dry.get() {
+                return Poll::Pending;
+            }
+            let read = Pin::new(&mut self.io).poll_read(context, buffer);
+            self.signs.is_dry.set(read.is_pending());
+            ready!(read)?;
         } else {
             let count = self.early.len().min(buffer.remaining());
             buffer.put_slice(&self.early[..count]);
             self.early.advance(count);
         }
         let (bytes, begun) = (&buffer.filled()[before..], &mut *self);
-        if begun.blocks.advance(bytes) != begun.in_block.get() {
-            begun.in_block.set(!begun.in_block.get());
-        }
+        begun.signs.in_block.set(begun.blocks.advance(bytes));
         Poll::Ready(if begun.read > FIRST_KIND { Ok(()) } else { begun.check(bytes) })
     }
 }
@@ -112,23 +126,25 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Begun<T> {
 /// A client's connection. Dropping it closes the transport abruptly.
 pub struct Incoming<T>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Post + Unpin,
 {
-    connection: Connection<Begun<T>, Bytes>,
+    connection: Connection<Begun<Gathered<T>>, Bytes>,
+    outgoing: Outgoing<T>,
     resets: Resets,
     is_ending: bool,
-    in_block: Rc<Cell<bool>>,
+    signs: Rc<Signs>,
 }
 
 /// Waits for the client's preface; `early` is what was read of it already. The caller bounds the wait.
 /// Errors: the transport's; `InvalidData` if the client does not speak HTTP/2.
 pub async fn accept<T>(io: T, early: Bytes) -> io::Result<Incoming<T>>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Post + Unpin,
 {
-    let in_block = Rc::new(Cell::new(false));
-    let begun = Begun { early, read: 0, blocks: Blocks::new(PREFACE.len()), in_block: in_block.clone(), io };
-    let connection = Builder::new()
+    let signs = Rc::new(Signs::default());
+    let (io, outgoing) = gather(io);
+    let begun = Begun { early, read: 0, blocks: Blocks::new(PREFACE.len()), signs: signs.clone(), io };
+    let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits::CLIENT_STREAMS)
@@ -137,15 +153,24 @@ where
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::CLIENT_RESETS_AT_ONCE)
         .max_local_error_reset_streams(Some(limits::CLIENT_RESETS_AT_ONCE))
-        .handshake(begun)
-        .await
-        .map_err(fault::io_error)?;
-    Ok(Incoming { connection, resets: Resets::new(now_ms()), is_ending: false, in_block })
+        .handshake(begun);
+    let mut handshake = pin!(handshake);
+    let connection = poll_fn(|context| {
+        signs.is_dry.set(false);
+        let shaken = handshake.as_mut().poll(context).map_err(fault::io_error);
+        // A client may wait for the settings.
+        match outgoing.poll_send(context) {
+            Poll::Ready(Err(error)) if shaken.is_pending() => Poll::Ready(Err(error)),
+            _ => shaken,
+        }
+    })
+    .await?;
+    Ok(Incoming { connection, outgoing, resets: Resets::new(now_ms()), is_ending: false, signs })
 }
 
 impl<T> Incoming<T>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Post + Unpin,
 {
     /// The next request; `None` once the connection has ended. Everything else on the connection moves on only while this is
     /// polled.
@@ -154,16 +179,30 @@ where
             // RFC 9113 10.5: a client that opens streams to reset them.
             self.end();
         }
-        Poll::Ready(match ready!(self.connection.poll_accept(context)) {
-            Some(Ok((request, respond))) => Some(Stream::new(request, respond, self.resets.clone())),
+        match self.connection.poll_accept(context) {
+            Poll::Ready(Some(Ok((request, respond)))) => {
+                Poll::Ready(Some(Stream::new(request, respond, self.resets.clone())))
+            }
             // Whoever is to blame: the library has sent a GOAWAY if there was anything to say.
-            Some(Err(_)) | None => None,
-        })
+            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
+            Poll::Pending => {
+                self.signs.is_dry.set(false);
+                match self.outgoing.poll_send(context) {
+                    Poll::Ready(Err(_)) => Poll::Ready(None),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                }
+            }
+        }
     }
 
     /// Whether the client has begun a field block and not ended it. Nothing else can come before that (RFC 9113 6.10).
     pub fn is_in_block(&self) -> bool {
-        self.in_block.get()
+        self.signs.in_block.get()
+    }
+
+    /// How many bytes the transport has taken, if it takes no more.
+    pub fn stuck_at(&self) -> Option<u64> {
+        self.outgoing.stuck_at()
     }
 
     /// Sends GOAWAY with ENHANCE_YOUR_CALM, and ends with all streams.

@@ -183,6 +183,21 @@ impl TlsStream {
 }
 
 impl Open {
+    /// Takes the plaintext that is here.
+    pub fn take_plaintext(&mut self) -> Vec<u8> {
+        let mut taken = Vec::new();
+        let mut session = self.session.borrow_mut();
+        let mut reader = session.tls.reader();
+        while let Ok(bytes) = reader.fill_buf()
+            && !bytes.is_empty()
+        {
+            let length = bytes.len();
+            taken.extend_from_slice(bytes);
+            reader.consume(length);
+        }
+        taken
+    }
+
     /// Whether the session's state is all there is of it here.
     fn may_detach(&mut self) -> bool {
         let is_all_sent = {

@@ -113,6 +113,12 @@ impl Http2 {
         Asked { response, upload }
     }
 
+    /// Whether the gateway takes further requests on this connection.
+    pub fn is_open(&mut self) -> bool {
+        let requests = &mut self.requests;
+        guarded(&self.runtime, std::future::poll_fn(|context| requests.poll_ready(context))).is_ok()
+    }
+
     /// Asks for a WebSocket (RFC 8441), once the gateway has said that it has such.
     pub fn websocket(&mut self, target: &str, fields: &[(&str, &str)]) -> Asked {
         while !self.requests.is_extended_connect_protocol_enabled() {

@@ -447,20 +447,56 @@ fn write_nonce(high: u64, low: u64, out: &mut Vec<u8>) {
 
 /// Reads a head of the gateway's own; with its length.
 fn read_head(bytes: &[u8]) -> Option<(usize, Response<()>)> {
-    let length = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let mut lines =
-        bytes[..length - 4].split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let status = lines.next()?.split(|&byte| byte == b' ').nth(1)?;
+    let length = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
+    // The values share it.
+    let head = Bytes::copy_from_slice(&bytes[..length]);
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_bytes(status).ok()?;
-    for line in lines {
-        let colon = line.iter().position(|&byte| byte == b':')?;
-        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+    let fields = response.headers_mut();
+    fields.reserve(FIELDS);
+    let (mut status, mut at) = (None, 0);
+    for end in memchr::memchr_iter(b'\n', &head[..length - 2]) {
+        let line = &head[at..end];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        at = end + 1;
+        if status.is_none() {
+            status = Some(StatusCode::from_bytes(line.split(|&byte| byte == b' ').nth(1)?).ok()?);
+            continue;
+        }
+        let colon = memchr::memchr(b':', line)?;
+        let name = name(&line[..colon])?;
         if !text::is_of_connection(name.as_str()) {
-            response.headers_mut().append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?);
+            let value = line[colon + 1..].trim_ascii();
+            let mut value = HeaderValue::from_maybe_shared(head.slice_ref(value)).ok()?;
+            // RFC 7541 7.1.3. Each answer has another one: in the table they would displace what repeats.
+            value.set_sensitive(is_once(name.as_str()));
+            fields.append(name, value);
         }
     }
+    *response.status_mut() = status?;
     Some((length, response))
+}
+
+/// About as many fields as an answer has.
+const FIELDS: usize = 16;
+
+/// Names of the gateway's own that the library does not know.
+static OWN: [HeaderName; 4] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-cache"),
+    HeaderName::from_static("cache-status"),
+    HeaderName::from_static("x-accel-buffering"),
+];
+
+fn name(bytes: &[u8]) -> Option<HeaderName> {
+    match OWN.iter().find(|own| own.as_str().as_bytes() == bytes) {
+        Some(own) => Some(own.clone()),
+        None => HeaderName::from_bytes(bytes).ok(),
+    }
+}
+
+/// Whether the field's value is hardly ever that of the answer before.
+fn is_once(name: &str) -> bool {
+    name == "x-request-id" || name == "cache-status" || name.starts_with("x-ratelimit-")
 }
 
 #[cfg(test)]
@@ -472,6 +508,10 @@ mod tests {
         let text = b"HTTP/1.1 200 OK\r\ncontent-type: a/b\r\nTransfer-Encoding: chunked\r\nconnection: close\r\nx: 1\r\nx:2\r\n\r\nbody";
         let (length, response) = read_head(text).unwrap();
         assert_eq!((&text[length..], response.status().as_u16()), (&b"body"[..], 200));
+        let (_, spaced) =
+            read_head(b"HTTP/1.1 404 Not Found\r\na: \r\nb:\r\nc:  v \r\nx-request-id: 7\r\n\r\n").unwrap();
+        let values = ["a", "b", "c", "x-request-id"].map(|name| spaced.headers()[name].as_bytes());
+        assert_eq!((spaced.status().as_u16(), values), (404, [&b""[..], b"", b"v", b"7"]));
         let fields: Vec<_> = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         assert_eq!(fields, [("content-type", &b"a/b"[..]), ("x", b"1"), ("x", b"2")]);
         for cut in 0..length {
