@@ -2,117 +2,120 @@
 //! the client's socket, and what has come whole is converted. Streams of events are no documents and stay as they are. An answer
 //! that cannot be converted goes out in JSON, as its content type says.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::mem::replace;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::Context;
 
 use super::client::ClientConnection;
 use super::memory::Reserved;
-use super::record::RequestRecord;
-use crate::dialect::facts::Endpoint;
 use crate::error::Failure;
 use crate::net::Transport;
 use crate::net::pipelined::{self, Answer};
 use crate::net::watch::Interrupt;
 use crate::wire::body::{Body, Decoder};
 use crate::wire::format::Format;
-use crate::wire::http1::{Asked, Method, Progress, ResponseHead, encode, parse_response};
+use crate::wire::http1::{Asked, Progress, ResponseHead, encode, parse_response};
 
-/// Whether the answer is to be in another format than JSON. What is passed through unseen keeps its own.
-pub fn is_wanted(record: &RequestRecord) -> bool {
-    record.format != Format::Json && record.endpoint != Endpoint::Other && record.delivery.method != Method::Head
-}
+/// Where an answer is held until it is whole. Shared by the exchange, which begins it once it is known that the answer is no stream,
+/// and by who runs the exchange, on one core.
+#[derive(Default)]
+pub struct Holder(RefCell<Option<Held>>);
 
-/// A client whose answer is held until it is whole.
-pub struct Held {
+struct Held {
     /// The client's own.
     transport: Transport,
-    /// Of earlier answers, not sent yet.
-    earlier: Vec<u8>,
-    /// None: it became too large.
+    /// None: the client has gone, or there is no memory for it.
     answer: Option<Answer>,
     bytes: Vec<u8>,
     memory: Reserved,
+    is_full: bool,
     is_half_closed: bool,
 }
 
-impl Held {
-    /// From here to [`Held::end`] nothing reaches the client.
-    pub fn begin(client: &mut ClientConnection<'_>) -> Held {
+impl Holder {
+    /// From here on nothing reaches the client, whose output was flushed.
+    pub fn begin(&self, client: &mut ClientConnection<'_>) {
         let (writer, answer) = pipelined::answer();
         if client.half_closed {
             answer.half_closed();
         }
-        Held {
-            transport: replace(client.socket, Transport::Pipelined(Box::new(writer))),
-            earlier: std::mem::take(&mut client.output),
+        let transport = replace(client.socket, Transport::Pipelined(Box::new(writer)));
+        transport.watch().guard();
+        *self.0.borrow_mut() = Some(Held {
+            transport,
             answer: Some(answer),
             bytes: Vec::new(),
             memory: client.memory.beside(),
+            is_full: false,
             is_half_closed: client.half_closed,
-        }
+        });
     }
 
-    /// Runs the exchange, and takes what it writes. With why the answer cannot be held, if so.
-    pub async fn during<T>(&mut self, exchange: impl Future<Output = T>) -> (T, Option<Failure>) {
+    /// Runs the exchange, and takes what it writes.
+    pub async fn during<T>(&self, exchange: impl Future<Output = T>) -> T {
         let mut exchange = pin!(exchange);
-        let mut failure = None;
-        self.transport.watch().guard();
-        let done = poll_fn(|context| {
-            if let Poll::Ready(done) = exchange.as_mut().poll(context) {
-                return Poll::Ready(done);
-            }
-            match self.transport.watch().poll_interrupt(context.waker()) {
-                None | Some(Interrupt::Deadline) => {}
-                // Dropping it ends the exchange.
-                Some(Interrupt::Gone | Interrupt::Abandoned) => self.answer = None,
-                Some(Interrupt::HalfClosed) => {
-                    self.is_half_closed = true;
-                    self.answer.iter().for_each(Answer::half_closed);
-                }
-            }
-            while let Some(answer) = &mut self.answer
-                && answer.poll_some(context).is_ready()
+        poll_fn(|context| {
+            let done = exchange.as_mut().poll(context);
+            if done.is_pending()
+                && let Some(held) = &mut *self.0.borrow_mut()
             {
-                if answer.take(&mut self.bytes).is_some() {
-                    break;
-                }
-                if let Err(full) = self.memory.grow_to(self.bytes.len()) {
-                    (failure, self.answer) = (Some(full), None);
-                }
+                held.take(context);
             }
-            Poll::Pending
+            done
         })
-        .await;
-        self.transport.watch().unguard();
-        (done, failure)
+        .await
     }
 
-    /// Gives the client its connection back, and puts what is held into its output, converted.
-    pub fn end(mut self, client: &mut ClientConnection<'_>, record: &mut RequestRecord) {
-        drop(replace(client.socket, self.transport));
-        client.half_closed = self.is_half_closed;
-        if let Some(answer) = &mut self.answer {
-            answer.take(&mut self.bytes);
+    /// Gives the client its connection back, and makes its answer one in `format` if that can be. Errors: there was no memory to hold
+    /// it, and nothing of it was sent.
+    pub fn end(&self, client: &mut ClientConnection<'_>, format: Format, sent_bytes: &mut u64) -> Result<(), Failure> {
+        if let Some(mut held) = self.0.borrow_mut().take() {
+            drop(replace(client.socket, held.transport));
+            client.socket.watch().unguard();
+            client.half_closed = held.is_half_closed;
+            if held.is_full {
+                client.output.clear();
+                return Err(Failure::MemoryFull);
+            }
+            if let Some(answer) = &mut held.answer {
+                answer.take(&mut held.bytes);
+            }
+            held.bytes.append(&mut client.output);
+            client.output = held.bytes;
         }
-        self.bytes.append(&mut client.output);
-        client.output.append(&mut self.earlier);
-        let at = client.output.len();
-        client.output.append(&mut self.bytes);
-        convert(&mut client.output, at, record);
+        let Some((head, body)) = converted(format, &client.output) else { return Ok(()) };
+        client.output.truncate(head.interim);
+        client.output.extend_from_slice(&head.bytes);
+        client.output.extend_from_slice(&body);
+        *sent_bytes = body.len() as u64;
+        Ok(())
     }
 }
 
-/// Converts the answer that stands in `output` from `at` on to the format that its client wants, if it is whole and in JSON.
-pub fn convert(output: &mut Vec<u8>, at: usize, record: &mut RequestRecord) {
-    if is_wanted(record)
-        && let Some((head, body)) = converted(record.format, &output[at..])
-    {
-        record.sent_bytes = body.len() as u64;
-        output.truncate(at + head.interim);
-        output.extend_from_slice(&head.bytes);
-        output.extend_from_slice(&body);
+impl Held {
+    fn take(&mut self, context: &mut Context<'_>) {
+        match self.transport.watch().poll_interrupt(context.waker()) {
+            None | Some(Interrupt::Deadline) => {}
+            // Dropping it ends the exchange.
+            Some(Interrupt::Gone | Interrupt::Abandoned) => self.answer = None,
+            Some(Interrupt::HalfClosed) => {
+                self.is_half_closed = true;
+                self.answer.iter().for_each(Answer::half_closed);
+            }
+        }
+        while let Some(answer) = &mut self.answer
+            && answer.poll_some(context).is_ready()
+        {
+            let is_over = answer.take(&mut self.bytes).is_some();
+            if self.memory.grow_to(self.bytes.len()).is_err() {
+                (self.is_full, self.answer) = (true, None);
+            }
+            if is_over {
+                return;
+            }
+        }
     }
 }
 

@@ -42,6 +42,7 @@ pub mod generation; // one core under one configuration
 
 mod attempt_span; // the span of an attempt
 pub mod client; // one client connection and its buffers
+mod converted; // answers in other formats than JSON
 mod exchange_span; // the span of an exchange
 mod feeding; // a body that flows -> the pipe to its call
 mod meter; // what the metrics get of attempts and calls
@@ -67,7 +68,6 @@ mod attempt; // one attempt: lease, send, and relay up to the first content
 pub mod accept; // bytes -> head
 mod admit; // tenant + request -> admission
 mod authenticate; // head -> principal
-mod converted; // answer in JSON -> answer in another format
 mod decode; // compressed body, or one in another format -> body in JSON
 mod endpoint; // method + path -> route
 mod fingerprint; // request -> fingerprint

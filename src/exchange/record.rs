@@ -8,6 +8,7 @@ use std::sync::Arc;
 use shards::Fingerprint;
 
 use super::client::ClientConnection;
+use super::converted::Holder;
 use super::entry::Level;
 use super::generation::Generation;
 use super::notes::Notes;
@@ -118,6 +119,8 @@ pub struct RequestRecord {
     pub form: Form,
     /// That the client wants whole answers in.
     pub format: Format,
+    /// Where its answer is held to be converted, if that is to be.
+    pub holder: Option<Rc<Holder>>,
     pub tenant: Option<usize>,
     /// The beginning of the hash of the tenant's key.
     pub credential: Option<[u8; 8]>,
@@ -195,6 +198,11 @@ pub fn begin(generation: &Generation, client: &ClientConnection<'_>) -> RequestR
 }
 
 impl RequestRecord {
+    /// Whether the answer is to be in another format than JSON. What is passed through unseen keeps its own.
+    pub fn is_converted(&self) -> bool {
+        self.format != Format::Json && self.endpoint != Endpoint::Other && self.delivery.method != Method::Head
+    }
+
     /// The path without its query, where the log or a span is to repeat it.
     pub fn path(&self) -> Option<&[u8]> {
         let text = self.text.as_ref().map(|text| &*text.path).filter(|path| !path.is_empty());
@@ -260,6 +268,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         dialect: Dialect::OpenAi,
         form: Form::NonStreaming,
         format: Format::Json,
+        holder: None,
         tenant: None,
         credential: None,
         page: None,

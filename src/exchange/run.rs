@@ -16,7 +16,7 @@ use super::broken::Broken;
 use super::buffers::BUFFER_BYTES;
 use super::call::{Call, run_call};
 use super::client::{ClientConnection, Peer};
-use super::converted::{self, Held};
+use super::converted::Holder;
 use super::endpoint::{self, Answerer, Route};
 use super::entry::Acceptable;
 use super::feeding::Fed;
@@ -134,7 +134,10 @@ async fn serve(generation: &Rc<Generation>, client: &mut ClientConnection<'_>) -
         generation.balance.note(&mut client.seen);
     }
     let mut record = begin(generation, client);
-    let end = exchange(generation, client, &mut record).await;
+    let end = match record.is_converted() {
+        false => exchange(generation, client, &mut record).await, // nearly always
+        true => Box::pin(exchange_in_format(generation, client, &mut record)).await,
+    };
     exchange_span::end(generation, &mut record);
     record::end(generation, &record);
     client.memory.release();
@@ -270,6 +273,27 @@ enum Ended {
     Reset,
 }
 
+/// As `exchange`, for a client that does not want JSON.
+async fn exchange_in_format(
+    generation: &Rc<Generation>,
+    client: &mut ClientConnection<'_>,
+    record: &mut RequestRecord,
+) -> Ended {
+    // What is left afterwards is this answer.
+    if client.flush(generation.snapshot.server.timeout_write_ms).await.is_err() {
+        return Ended::Reset;
+    }
+    let holder = Rc::new(Holder::default());
+    record.holder = Some(holder.clone());
+    let end = holder.during(exchange(generation, client, record)).await;
+    if let Err(failure) = holder.end(client, record.format, &mut record.sent_bytes) {
+        let next = relay::refuse(generation, record, &failure, &mut client.output);
+        record.failure = Some(failure);
+        return Ended::Clean(next);
+    }
+    end
+}
+
 /// One request, from its head to the last byte of its answer.
 async fn exchange(generation: &Rc<Generation>, client: &mut ClientConnection<'_>, record: &mut RequestRecord) -> Ended {
     let failure = match answer(generation, client, record).await {
@@ -283,9 +307,7 @@ async fn exchange(generation: &Rc<Generation>, client: &mut ClientConnection<'_>
         }
     };
     pass_over(client, record);
-    let at = client.output.len();
     let next = relay::refuse(generation, record, &failure, &mut client.output);
-    converted::convert(&mut client.output, at, record);
     record.failure = Some(failure);
     Ended::Clean(next)
 }
@@ -325,9 +347,7 @@ async fn answer(
     }
     if route.answerer == Answerer::Models {
         let body = parse::receive(generation, client).await?;
-        let at = client.output.len();
         let next = relay::models(generation, client, record, &principal)?;
-        converted::convert(&mut client.output, at, record);
         parse::discard(client, body);
         return Ok(next);
     }
@@ -351,32 +371,17 @@ async fn answer(
         0..=SLICE_BYTES => understand(generation, client, &route, &principal, body)?,
         _ => Box::pin(understand_in_slices(generation, client, &route, &principal, body)).await?,
     };
-    if !converted::is_wanted(record) || request.form == Form::Streaming {
-        return admitted(generation, client, record, &principal, request, admission, fingerprint).await;
+    if let Some(holder) = &record.holder
+        && request.form == Form::NonStreaming
+    {
+        holder.begin(client);
     }
-    let mut held = Held::begin(client);
-    let exchange = admitted(generation, client, record, &principal, request, admission, fingerprint);
-    let (end, full) = held.during(Box::pin(exchange)).await;
-    held.end(client, record);
-    full.map_or(end, |failure| Err(failure.into()))
-}
-
-/// One that is understood, and may be: under the limits of its tenant.
-async fn admitted(
-    generation: &Rc<Generation>,
-    client: &mut ClientConnection<'_>,
-    record: &mut RequestRecord,
-    principal: &Principal,
-    request: Request,
-    admission: admit::Admission,
-    fingerprint: Result<Fingerprint, NotStored>,
-) -> Result<Next, Broken> {
     record.model = Some(admission.model);
     record.form = request.form;
     record.template = request.template;
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let fingerprint = fingerprint.map_err(|reason| record.not_stored = Some(reason)).ok();
-    let Some(spender) = Spender::of(generation, principal, admission.model) else {
+    let Some(spender) = Spender::of(generation, &principal, admission.model) else {
         return answer_request(generation, client, record, request, admission, fingerprint, None).await;
     };
     record.spender = Some(spender);

@@ -2,13 +2,13 @@
 //! A few buffers per core are recycled, so that writing a line does not allocate. The amount in transit is bounded:
 //! further lines are dropped and counted.
 
-use data_encoding::HEXLOWER;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::snapshot::AccessLog;
 use crate::limits::LOG_BYTES;
+use crate::wire::hex::hex;
 use crate::wire::json::write_json_bytes;
 
 /// A buffer is sent to the I/O core when it holds this much, or after about a second. Each costs a wake-up there and a hand-over to
@@ -272,9 +272,7 @@ impl LogBuffer {
         }
         if let Some(credential) = entry.credential {
             out.extend_from_slice(b",\"credential\":\"");
-            let mut digits = [0; 8];
-            HEXLOWER.encode_mut(&credential, &mut digits);
-            out.extend_from_slice(&digits);
+            out.extend_from_slice(&hex(u32::from_be_bytes(credential)));
             out.push(b'"');
         }
         if let Some(method) = entry.method {
@@ -340,11 +338,10 @@ impl LogBuffer {
             word(out, word_key!("error"), error);
         }
         if let Some(trace_id) = entry.trace_id {
-            let mut digits = [0; 32];
-            HEXLOWER.encode_mut(&trace_id, &mut digits);
-            name(out, key!("trace_id"));
-            out.push(b'"');
-            out.extend_from_slice(&digits);
+            out.extend_from_slice(b",\"trace_id\":\"");
+            for part in trace_id.as_chunks().0 {
+                out.extend_from_slice(&hex(u32::from_be_bytes(*part)));
+            }
             out.push(b'"');
         }
         out.extend_from_slice(b"}\n");

@@ -6,6 +6,7 @@ pub mod cluster; // where a cluster of Redis servers says that keys are
 pub mod coding;
 pub mod format; // MessagePack and Protocol Buffers
 pub mod forwarded; // the client's address, as proxies tell it
+pub mod hex; // digits of ids
 pub mod http1;
 pub mod json;
 pub(crate) mod known;
