@@ -51,8 +51,9 @@ mod upstream_request; // a request as the upstream side needs it
 mod weed; // drops what was purged
 
 mod ahead; // requests that came behind the one in hand
+pub mod connection; // the requests of one connection
 
-pub mod run; // the sequence of the client's side
+mod run; // the sequence of the client's side
 
 mod websocket; // a WebSocket between a client and a backend
 

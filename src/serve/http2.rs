@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use crate::exchange::balance::Seen;
 use crate::exchange::client::Peer;
+use crate::exchange::connection;
 use crate::exchange::generation::Current;
-use crate::exchange::run;
 use crate::net::http2::server::{Incoming, Stream, accept};
 use crate::net::watch::{Wait, Watch};
 use crate::net::{Cancel, Duplex, Transport, now_ms};
@@ -129,7 +129,7 @@ async fn serve((current, stream, peer): (Rc<Current>, Stream, Peer)) {
     let (lookout, alarm) = (stream.lookout(), stream.watch().alarm());
     let mut transport = Transport::Stream(Box::new(stream));
     let mut is_reset = false;
-    let mut served = pin!(run::stream(&current, &mut transport, peer));
+    let mut served = pin!(connection::stream(&current, &mut transport, peer));
     poll_fn(|context| {
         if !is_reset && lookout.poll_reset(context).is_ready() {
             is_reset = true;

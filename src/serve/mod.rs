@@ -18,10 +18,10 @@ use self::peers::{Caps, Full, Peers};
 use crate::config::snapshot::{Listen, ListenerSettings, Protocol, ProxyHeader, certificate_credential};
 use crate::exchange::accept::Preface;
 use crate::exchange::client::Peer;
+use crate::exchange::connection::{self, Left};
 use crate::exchange::core::Core;
 use crate::exchange::generation::{Current, Generation};
 use crate::exchange::moved::Spoken;
-use crate::exchange::run::{self, Left};
 use crate::net::tls::{self, AcceptSettings, Agreed, TicketChain, TlsAcceptor, TlsError, TlsFault, TlsStream};
 use crate::net::{Socket, Transport, now_ms};
 use crate::observe::counters::{HandshakeResult, Held, RefusedConnection};
@@ -159,7 +159,7 @@ pub async fn connection(current: Rc<Current>, mut socket: Socket, acceptor: Rc<A
 /// Serves requests of HTTP/1.1, and HTTP/2 if it begins with that.
 async fn served(current: &Rc<Current>, mut served: Served, mut preface: Preface, open: Held<'_>) {
     loop {
-        match run::connection(current, &mut served.transport, preface, &served.peer).await {
+        match connection::connection(current, &mut served.transport, preface, &served.peer).await {
             Left::Closed => return,
             Left::Preface(early) => return placed(current, served, early, open).await,
             Left::Moves(to) => match Box::pin(moves::give(current.core(), to.0.into(), served)).await {
