@@ -49,9 +49,10 @@ impl Slices {
                 return forget_faulty(tape, Err(JsonFault { offset: 0, kind: JsonFaultKind::TooLong })).map(|()| true);
             }
             let mut end = input.len().min(self.checked + most.max(UTF8_BYTES));
-            // A character is not cut. Where none is, the check tells.
-            while end < input.len() && end > self.checked + 1 && input[end] & 0xC0 == 0x80 {
-                end -= 1;
+            // A character is not cut. What continues none, the check finds.
+            if end < input.len() {
+                let begins = |back: &usize| input[end - back] & 0xC0 != 0x80;
+                end -= (0..UTF8_BYTES).find(begins).unwrap_or(0);
             }
             let offset = self.checked;
             let result = self.scan(&input[offset..end], tape, 0, most).check_text();

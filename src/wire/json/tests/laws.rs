@@ -215,3 +215,20 @@ fn bytes_written_are_strings_read_wherever_the_odd_one_is() {
         }
     }
 }
+
+/// Found by fuzzing: bytes that continue no character were cut from the one before them.
+#[test]
+fn a_slice_names_the_same_place_where_the_text_is_no_utf_8() {
+    for input in [&b" \xe4\x97\x97\x97\x97\x97\x97\x97"[..], b"\x80\x80\x80\x80\x80\x80", b"\"\xf0\x9f\x98\x80\x80\""] {
+        for most in 1..8 {
+            let (mut tape, mut slices) = (Tape::new(), Slices::new());
+            let sliced = loop {
+                match slices.step(input, &mut tape, most) {
+                    Ok(is_over) => assert!(!is_over),
+                    Err(fault) => break fault,
+                }
+            };
+            assert_eq!(Err(sliced), parse(input, &mut Tape::new()), "{most} {}", input.escape_ascii());
+        }
+    }
+}
