@@ -33,14 +33,7 @@ pub fn principal(
     if generation.snapshot.access == Access::Open {
         return Ok(Principal { tenant: None, number: 0, own_limits: OwnLimits::None, credential: [0; 32] });
     }
-    for field in ["authorization", "x-api-key", "api-key"] {
-        // A proxy in front may have judged the other one (RFC 9110 11.6.2: it is no list).
-        if client.head.fields.get_all(client.pending(), field).nth(1).is_some() {
-            let why = format!("The header field {field} stands twice; send one credential.");
-            return Err(Failure::BadHead { status: 400, why });
-        }
-    }
-    let mut key = sent(&client.head.fields, client.pending());
+    let mut key = sent(&client.head.fields, client.pending())?;
     if key.is_none() && answerer == Answerer::WebSocket {
         key = websocket::credential(&client.head.fields, client.pending());
     }
@@ -69,12 +62,25 @@ pub fn principal(
 }
 
 /// The key of a request: `Authorization: Bearer KEY` (RFC 6750 2.1), else `x-api-key` (Anthropic), else `api-key` (Azure).
-/// A bearer credential wins, so that what a client adds to it for another gateway is not taken for its key.
-fn sent<'a>(fields: &Fields, head: &'a [u8]) -> Option<&'a [u8]> {
-    let bearer = fields.get(head, "authorization").and_then(|value| {
-        let (scheme, key) = value.split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
-    });
-    let keys = [bearer, fields.get(head, "x-api-key"), fields.get(head, "api-key")];
-    keys.into_iter().flatten().map(<[u8]>::trim_ascii).find(|key| !key.is_empty())
+/// A bearer credential wins, so that what a client adds to it for another gateway is not taken for its key. Errors: one of them
+/// stands twice.
+fn sent<'a>(fields: &Fields, head: &'a [u8]) -> Result<Option<&'a [u8]>, Failure> {
+    let mut key = None;
+    for field in ["authorization", "x-api-key", "api-key"] {
+        let mut values = fields.get_all(head, field);
+        let Some(value) = values.next() else { continue };
+        // A proxy in front may have judged the other one (RFC 9110 11.6.2: it is no list).
+        if values.next().is_some() {
+            let why = format!("The header field {field} stands twice; send one credential.");
+            return Err(Failure::BadHead { status: 400, why });
+        }
+        let value = match field {
+            "authorization" => value
+                .split_at_checked(7)
+                .and_then(|(scheme, key)| scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)),
+            _ => Some(value),
+        };
+        key = key.or(value.map(<[u8]>::trim_ascii).filter(|key| !key.is_empty()));
+    }
+    Ok(key)
 }

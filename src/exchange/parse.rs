@@ -243,18 +243,19 @@ enum ReadAs<'a> {
 }
 
 fn read_as<'a>(client: &'a ClientConnection<'_>, endpoint: Endpoint, bytes: &[u8]) -> Result<ReadAs<'a>, Failure> {
-    let content_type = client.head.fields.get(client.pending(), "content-type").unwrap_or(b"");
     // The known endpoints are JSON whatever the client calls it; other paths may carry anything.
+    if endpoint != Endpoint::Other {
+        return Ok(ReadAs::Json);
+    }
+    if bytes.is_empty() {
+        return Ok(ReadAs::Nothing);
+    }
     // What looks like an object is read as one, or a body under another label could name a model past the allow-list.
-    let is_json = match endpoint {
-        Endpoint::Other => is_said_to_be_json(client) || bytes.trim_ascii_start().starts_with(b"{"),
-        _ => true,
-    };
-    Ok(match named::boundary(content_type) {
-        _ if bytes.is_empty() && endpoint == Endpoint::Other => ReadAs::Nothing,
-        _ if is_json => ReadAs::Json,
-        boundary => boundary?.map_or(ReadAs::Opaque, ReadAs::Form),
-    })
+    if is_said_to_be_json(client) || bytes.trim_ascii_start().starts_with(b"{") {
+        return Ok(ReadAs::Json);
+    }
+    let content_type = client.head.fields.get(client.pending(), "content-type").unwrap_or(b"");
+    Ok(named::boundary(content_type)?.map_or(ReadAs::Opaque, ReadAs::Form))
 }
 
 /// Scans the body, once: reads it, or finds that it has the shape of another.
