@@ -92,6 +92,14 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
+/// A connection of HTTP/2 that is asked to make room for balance ends with its last answer: it was closed while its client still
+/// sent, and the reset took what was on its way.
+#[cfg(sim)]
+#[test]
+fn a_client_that_is_sent_away_gets_its_last_answer_whole() {
+    story::tell(865);
+}
+
 #[cfg(sim)]
 #[test]
 fn every_story_keeps_the_laws() {

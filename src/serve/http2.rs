@@ -19,6 +19,9 @@ use crate::net::{Cancel, Duplex, Transport, now_ms};
 
 /// How long the last frames of a connection without streams may take, GOAWAY and its acknowledgement included.
 const CLOSE_MS: u64 = 5_000;
+/// How long, and for how many bytes, a connection that has ended is read on, so that its client gets to see the end.
+const LINGER_MS: u64 = 1_000;
+const LINGER_BYTES: usize = 256 << 10;
 /// How old a connection has to be before its client is asked to connect anew for the sake of balance: not every client is good at
 /// it. In a simulation few get that old.
 const SETTLED_MS: u64 = if cfg!(sim) { 500 } else { 10_000 };
@@ -95,7 +98,12 @@ pub async fn connection(current: Rc<Current>, duplex: Duplex, early: Bytes, peer
                 incoming.retire();
             }
             Next::Cancelled if !is_idle => {}
-            Next::Cancelled | Next::Ended => return,
+            Next::Cancelled => return,
+            Next::Ended => {
+                watch.cancel_at(now_ms().saturating_add(LINGER_MS), &cancel, Wait::ForRest);
+                let _ = unless_cancelled(&cancel, incoming.linger(LINGER_BYTES)).await;
+                return;
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -59,6 +60,21 @@ impl<T: AsyncWrite + Post + Unpin> Outgoing<T> {
     pub fn stuck_at(&self) -> Option<u64> {
         let shared = self.0.borrow();
         shared.is_stuck.then_some(shared.taken)
+    }
+}
+
+impl<T: AsyncRead + Unpin> Outgoing<T> {
+    /// Reads on and drops what comes, until the peer ends its direction, or `left` bytes have come.
+    pub fn poll_drain(&self, left: &mut usize, context: &mut Context<'_>) -> Poll<()> {
+        let mut room = [MaybeUninit::uninit(); 1024];
+        while *left > 0 {
+            let mut buffer = ReadBuf::uninit(&mut room);
+            match ready!(Pin::new(&mut self.0.borrow_mut().io).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => *left = left.saturating_sub(buffer.filled().len()),
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
     }
 }
 

@@ -217,6 +217,14 @@ where
         self.connection.has_streams()
     }
 
+    /// What was sent last is on its way, and closing at once would reset the connection where the client still sends: reads on until
+    /// the client has closed, for at most so many bytes.
+    pub async fn linger(self, mut most_bytes: usize) {
+        let Incoming { connection, outgoing, .. } = self;
+        drop(connection);
+        poll_fn(|context| outgoing.poll_drain(&mut most_bytes, context)).await;
+    }
+
     /// Sends GOAWAY: no new streams; it ends once those that are open have.
     pub fn retire(&mut self) {
         self.connection.graceful_shutdown();
