@@ -252,6 +252,14 @@ pub const CONTROL_MESSAGES: usize = 256;
 pub const CONTROL_MESSAGES_WAITING: usize = 4096;
 pub const CONTROL_MESSAGE_BYTES: u64 = 4 << 20;
 
+/// Upstream calls of a data core that are read on though their clients have gone (`on_client_disconnect = "drain"`); a further one is
+/// cancelled. As many calls as a busy core has at a time.
+pub const DRAINED_CALLS: usize = 256;
+
+/// Longest rest of an answer that is read on for nobody; beyond it the call is cancelled. The longest answers of models have
+/// some 500 KiB.
+pub const DRAINED_BYTES: u64 = 16 << 20;
+
 /// Buffers of log lines between two cores, 132 KiB each. More than one data core may have in transit (`LOG_BYTES`).
 pub const LOG_MESSAGES: usize = 128;
 pub const LOG_MESSAGE_BYTES: u64 = 8 << 20;

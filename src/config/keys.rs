@@ -12,7 +12,7 @@ mod tenant;
 
 use strum::VariantNames;
 
-use super::snapshot::{Api, BalanceWord, CachePolicy, CredentialField, Protocol};
+use super::snapshot::{Api, BalanceWord, CachePolicy, CredentialField, OnClientDisconnect, Protocol};
 use crate::limits;
 
 /// A table of the file, in the order of the sample.
@@ -567,6 +567,9 @@ const ROWS: &[Key] = &[
               second backend, and the first content wins; this is the highest percentage of requests that may be \
               hedged. 0 = off. Requests that may have side effects are not hedged.",
         example: "5" },
+    Key { table: Model, name: "on_client_disconnect", kind: Kind::Choice(OnClientDisconnect::VARIANTS), absent: Default(r#""cancel""#),
+        doc: "When every client of an upstream call has gone: \"cancel\" ends it at once; \"drain\" reads its answer to the end, for its \
+              usage and for the cache, within bounds (see clients.md).", example: r#""drain""# },
     Key { table: Model, name: "panic_threshold", kind: Kind::Count { least: 0, most: 100 }, absent: Default("0"),
         doc: "When less than this percentage of its backends is in service, all of them are used. With 0, that happens \
               only when no backend of the model or of a fallback is in service.",

@@ -26,7 +26,7 @@ pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope
 pub use self::cores::{CoreChoice, Cores, Rebalance, Steering};
 pub use self::credential_field::CredentialField;
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
-pub use self::model::{Balance, BalanceWord, Model};
+pub use self::model::{Balance, BalanceWord, Model, OnClientDisconnect};
 pub use self::network::{ForwardedField, Network, TrustedProxies};
 pub use self::protocol::{Api, Protocol};
 pub use self::redis::{FORMS as REDIS_FORMS, Redis, RedisLayout};

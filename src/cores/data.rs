@@ -20,6 +20,7 @@ use crate::config::snapshot::LimitNodes;
 use crate::exchange::board::Board;
 use crate::exchange::core::Core;
 use crate::exchange::deliver::deliver;
+use crate::exchange::flight::drained;
 use crate::exchange::generation::Current;
 use crate::exchange::home;
 use crate::exchange::message::Message;
@@ -182,6 +183,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                 Message::Drain | Message::HandOver { .. } => {}
                 Message::Halt => {
                     core.halting.set(true);
+                    drained::cut_all(&core);
                     watch::wake_all();
                     spawn(&core.panics, async {
                         sleep_ms(LAST_WORDS_MS).await;

@@ -16,7 +16,7 @@ use super::relay::PendingResponse;
 use super::send::{self, SendFault};
 use super::translation;
 use super::upstream_request::UpstreamRequest;
-use crate::config::snapshot::Model;
+use crate::config::snapshot::{Model, OnClientDisconnect};
 use crate::dialect::facts::Form;
 use crate::net::now_us;
 use crate::upstream::deadlines::Deadlines;
@@ -93,6 +93,9 @@ pub async fn attempt<'a>(
             Err(fault) => break Err(fault),
         };
         upstream.was_sent.set(true);
+        if upstream.when_left == OnClientDisconnect::Drain {
+            flight.set_when_left(OnClientDisconnect::Drain);
+        }
         if adapts {
             sent_us = now_us(); // without the wait in our own queue
         }

@@ -22,7 +22,7 @@ use super::relay::{Captured, PendingResponse};
 use super::store::CompletionGuard;
 use super::upstream_request::UpstreamRequest;
 use super::window::{Combinable, Entered, Part, Share, Window};
-use crate::config::snapshot::Balance;
+use crate::config::snapshot::{Balance, OnClientDisconnect};
 use crate::dialect::facts::NotStored;
 use crate::error::Failure;
 use crate::net::{now_ms, now_us, random_u64, sleep_ms, spawn, within};
@@ -382,7 +382,7 @@ async fn from_models<'a>(
             Ok((pending, permit)) => return Ok(Found { pending, model, permit }),
             Err(passed) => passed,
         };
-        if flight.is_abandoned() {
+        if flight.is_unwanted() {
             return Err(Failure::ClientGone);
         }
         if then == Then::OtherModel && chain.peek().is_some() {
@@ -491,7 +491,11 @@ async fn attempts<'a>(
             },
             Err(miss) => (miss, None),
         };
-        if flight.is_abandoned() {
+        if upstream.when_left == OnClientDisconnect::Drain {
+            // No backend has it by now.
+            flight.set_when_left(OnClientDisconnect::Cancel);
+        }
+        if flight.is_unwanted() {
             return Err(Passed { permit: Some(permit), fault: Fault::Cancelled, answer, then: Then::GiveUp });
         }
         let others =

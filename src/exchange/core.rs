@@ -94,6 +94,8 @@ pub struct Flights {
     pub free: FreeList,
     /// Those that feed other cores, by number; one that can no longer be joined stands here alone.
     pub feeding: RefCell<HashMap<(Fingerprint, u64), Rc<Flight>>>,
+    /// Those whose calls go on though nobody reads them.
+    pub draining: RefCell<Vec<Rc<Flight>>>,
     /// Copies of other cores' flights whose place in the map a newer flight has taken, and that are still fed.
     pub displaced: RefCell<Vec<Rc<Flight>>>,
 }

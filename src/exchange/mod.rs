@@ -73,6 +73,7 @@ mod decode; // compressed body, or one in another format -> body in JSON
 mod endpoint; // method + path -> route
 mod fingerprint; // request -> fingerprint
 pub mod home; // what cores ask of limits whose home this one is
+mod left; // the record of an exchange that left its call
 mod lookup; // fingerprint -> hit, or a subscriber in a flight
 mod named; // request -> where its model is named
 mod parse; // head -> request

@@ -10,10 +10,11 @@ use shards::Fingerprint;
 use super::client::ClientConnection;
 use super::converted::Holder;
 use super::entry::Level;
+use super::flight::Flight;
 use super::generation::Generation;
 use super::notes::Notes;
 use super::request_id::RequestId;
-use super::spend::Spender;
+use super::spend::{Permit, Spender};
 use super::trace::{self, Told, TraceContext};
 use crate::config::snapshot::{Access, Price, spell_money};
 use crate::dialect::Dialect;
@@ -159,6 +160,17 @@ pub struct RequestRecord {
     pub served: Option<Arc<str>>,
     /// For its span, if it is recorded and there is anything.
     pub told: Option<Box<Told>>,
+    /// Its own upstream call, where it left before that was over.
+    pub goes_on: Option<Box<GoesOn>>,
+    /// When it ended, if not now.
+    pub ended_us: Option<u64>,
+}
+
+/// An upstream call that may outlive the exchange that began it.
+pub struct GoesOn {
+    pub flight: Rc<Flight>,
+    /// What the exchange has of its tenant's limits.
+    pub permit: Option<Permit>,
 }
 
 /// What the log and a span repeat of a request's head.
@@ -292,12 +304,14 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         text: None,
         served: None,
         told: None,
+        goes_on: None,
+        ended_us: None,
     }
 }
 
 /// Ends the record: one line of the access log, and the counters.
 pub fn end(generation: &Generation, record: &RequestRecord) {
-    let now_us = now_us();
+    let now_us = record.ended_us.unwrap_or_else(now_us);
     count(generation, record, now_us);
     let mut log = generation.log.borrow_mut();
     if !log.is_on() {

@@ -18,7 +18,7 @@ use super::flight::subscriber::Subscriber;
 use super::generation::Generation;
 use super::lookup::{self, Event, Step};
 use super::parse::{self, BodyPlace, Request};
-use super::record::{self, CacheMark, RequestRecord, SWITCHED, Truncation};
+use super::record::{self, CacheMark, GoesOn, RequestRecord, SWITCHED, Truncation};
 use super::relay::{self, Next, Reader, Role};
 use super::scratch::Scratch;
 use super::spend::{Permit, Spender};
@@ -28,7 +28,7 @@ use super::upload::{self, Begun, Upload};
 use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
 use super::websocket::{self, fields};
-use super::{admit, decode, exchange_span, spend};
+use super::{admit, decode, exchange_span, left, spend};
 use crate::config::snapshot::{HealthPaths, KeyShown};
 use crate::dialect::facts::{Form, NotStored};
 use crate::error::Failure;
@@ -49,7 +49,10 @@ pub async fn serve(generation: &Rc<Generation>, client: &mut ClientConnection<'_
         true => Box::pin(exchange_in_format(generation, client, &mut record)).await,
     };
     exchange_span::end(generation, &mut record);
-    record::end(generation, &record);
+    match record.goes_on.take() {
+        None => record::end(generation, &record), // nearly always
+        Some(goes_on) => left::end(generation, record, *goes_on),
+    }
     client.memory.release();
     end
 }
@@ -195,6 +198,9 @@ async fn answer(
     };
     let end = answer_request(generation, client, record, request, admission, fingerprint, Some(&mut permit)).await;
     permit.settle_cached(record.tokens);
+    if let Some(goes_on) = &mut record.goes_on {
+        goes_on.permit = Some(permit);
+    }
     end
 }
 
@@ -371,7 +377,12 @@ async fn answer_request(
                 parse::discard(client, request.body);
                 return Ok(next);
             }
-            Reader::Cut(failure) => return Err(Broken::Cut(failure)),
+            Reader::Cut(failure) => {
+                if role == Role::Own {
+                    record.goes_on = Some(Box::new(GoesOn { flight: subscriber.flight().clone(), permit: None }));
+                }
+                return Err(Broken::Cut(failure));
+            }
             Reader::Event(event) => event,
             Reader::Stale(stale) => {
                 let (entry, failure) = *stale;

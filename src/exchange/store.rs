@@ -215,5 +215,6 @@ impl Drop for CompletionGuard {
         self.core.counters.flights.sub(1);
         // Ignored where the flight has ended.
         self.flight.finish(&self.core, End::Failed(Failure::Internal));
+        self.flight.has_ended();
     }
 }

@@ -21,7 +21,7 @@ use super::record::RequestRecord;
 use super::request_id::RequestId;
 use super::trace::TraceContext;
 use super::window::Combinable;
-use crate::config::snapshot::Balance;
+use crate::config::snapshot::{Balance, OnClientDisconnect};
 use crate::dialect::facts::{Endpoint, Form, RequestFacts};
 use crate::dialect::translate::Untranslatable;
 use crate::net::{now_ms, now_us};
@@ -46,6 +46,8 @@ pub struct UpstreamRequest {
     pub claim: Claim,
     /// Until when an answer has to have begun, if the client says so.
     pub deadline_ms: Option<u64>,
+    /// What becomes of it when every client has gone.
+    pub when_left: OnClientDisconnect,
     /// Whether a connection was had for it.
     pub was_sent: Cell<bool>,
     /// Why it could not be said in the API of a backend, if that was so.
@@ -98,6 +100,11 @@ impl UpstreamRequest {
             form: request.form,
             claim,
             deadline_ms: record.deadline_ms,
+            when_left: match request.endpoint {
+                // What is passed through may be anything.
+                Endpoint::Models | Endpoint::Other => OnClientDisconnect::Cancel,
+                _ => generation.snapshot.models[model].on_client_disconnect,
+            },
             facts: request.facts.take(),
             named: request.named,
             head: std::mem::replace(&mut client.head, generation.memory.request_heads.take()),

@@ -88,6 +88,8 @@ pub struct Counters {
     pub failures: Counter,
     /// Upstream calls started.
     pub calls: Counter,
+    /// Upstream calls that went on for nobody.
+    pub drained: DrainedCounters,
     /// Requests that went upstream together with others.
     pub combined: Counter,
     /// Requests sent again because a kept-alive connection was stale.
@@ -166,6 +168,17 @@ pub struct MemoryGauges {
     pub buffers: Counter,
     /// Lines of the access log that are not written yet.
     pub log: Counter,
+}
+
+/// How upstream calls ended that went on for nobody, or why one did not.
+#[derive(Debug, Default)]
+pub struct DrainedCounters {
+    pub finished: Counter,
+    pub failed: Counter,
+    /// Somebody asked the same meanwhile.
+    pub joined: Counter,
+    pub cut: Counter,
+    pub refused: Counter,
 }
 
 /// What became of look-ups in, and writes to, the second level of the cache.

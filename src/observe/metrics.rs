@@ -36,6 +36,7 @@ pub enum Id {
     SecondDisconnects,
     Coalesced,
     UpstreamCalls,
+    DrainedCalls,
     Combined,
     BackendRequests,
     BackendAttempts,
@@ -194,6 +195,9 @@ pub static METRICS: &[Metric] = &[
 
     Metric { id: Id::UpstreamCalls, name: "ringway_upstream_calls_total", kind: Counter, labels: &[],
         help: "Upstream calls started. Each has one or more attempts." },
+    Metric { id: Id::DrainedCalls, name: "ringway_upstream_calls_drained_total", kind: Counter, labels: &["result"],
+        help: "Upstream calls that went on after their last client had gone (`on_client_disconnect = \"drain\"`), by how that ended: \
+               finished, failed, joined (by an identical request), cut (by a bound or the end of the process); or refused: too many of them." },
     Metric { id: Id::Combined, name: "ringway_combined_requests_total", kind: Counter, labels: &[],
         help: "Requests for embeddings or completions that went upstream together with others (`batch_window`). One call has two or more of them." },
     Metric { id: Id::BackendRequests, name: "ringway_backend_requests_total", kind: Counter, labels: &["backend", "result"],

@@ -29,6 +29,7 @@ mod http; // keep-alive, pipelining, framings, half close
 mod http2; // HTTP/2 from clients
 mod intake; // what a request may cost while it arrives
 mod large; // bodies too large to be worked on, or held, in one piece
+mod leaving; // calls that go on when their clients have gone
 mod limits; // what tenants may spend
 mod log; // what a line of the access log says
 mod moves; // backends whose names lead elsewhere

@@ -39,7 +39,17 @@ pub struct Model {
     pub hedge_percent: u32,
     /// Backends in service, in percent of all, below which those out of service are asked too; 0: only when none is left.
     pub panic_percent: u32,
+    pub on_client_disconnect: OnClientDisconnect,
     pub price: Price,
+}
+
+/// What becomes of an upstream call whose clients have all gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum OnClientDisconnect {
+    Cancel,
+    /// Its answer is read to the end.
+    Drain,
 }
 
 /// How requests are spread over the targets of a model.

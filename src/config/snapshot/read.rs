@@ -260,6 +260,7 @@ pub(in crate::config) fn model(
         retry_after_max_ms: section.take("retry_after_max")?,
         hedge_percent: section.take("hedge_percent")?,
         panic_percent: section.take("panic_threshold")?,
+        on_client_disconnect: section.take_choice("on_client_disconnect")?,
         price: Price {
             input: section.take_optional("price_input")?.unwrap_or(0),
             output: section.take_optional("price_output")?.unwrap_or(0),

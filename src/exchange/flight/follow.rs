@@ -1,5 +1,6 @@
 //! A flight that other cores follow, and the copies that they have of it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,6 @@ use crate::exchange::answer::{AnswerHead, End, Source};
 use crate::exchange::core::Core;
 use crate::exchange::message::{Message, Part};
 use crate::net::now_ms;
-use crate::net::watch::Alarm;
 
 impl Flight {
     /// Takes what the leader's core sent first: everything up to now.
@@ -89,7 +89,7 @@ impl Flight {
     }
 
     /// Feeds core `follower` from the start on.
-    pub fn add_follower(&self, core: &Core, follower: CoreId) {
+    pub fn add_follower(self: &Rc<Flight>, core: &Core, follower: CoreId) {
         let mut state = self.state.borrow_mut();
         let (Some(fingerprint), Stage::Flying(Some(number))) = (self.fingerprint, &state.stage) else { return };
         let number = *number;
@@ -102,10 +102,12 @@ impl Flight {
         let (leader, part) = (core.id, Part::First);
         let (born, at) = (state.born, 0);
         core.post(follower, Message::Feed { fingerprint, number, leader, part, born, answer_head, at, bytes, end });
+        drop(state);
+        self.is_wanted_again(core);
     }
 
     /// Feeds core `follower` no more; whether there is another one.
-    pub fn remove_follower(&self, core: &Core, follower: CoreId) -> bool {
+    pub fn remove_follower(self: &Rc<Flight>, core: &Core, follower: CoreId) -> bool {
         let mut state = self.state.borrow_mut();
         if let Some(place) = state.followers.iter().position(|(core, _)| *core == follower) {
             state.followers[place].1 -= 1;
@@ -113,21 +115,12 @@ impl Flight {
                 state.followers.swap_remove(place);
             }
         }
-        let alarms = state.abandon_if_empty();
         let others = !state.followers.is_empty();
         if !others && let Some(pump) = state.pump.take() {
             pump.wake();
         }
         drop(state);
-        self.end_abandoned(core, alarms);
+        self.has_lost_one(core);
         others
-    }
-
-    /// Nobody is left: nobody joins any more, and the backend is left alone at once.
-    pub(super) fn end_abandoned(&self, core: &Core, alarms: [Option<Alarm>; 2]) {
-        if self.is_abandoned() {
-            self.settle(core, None);
-        }
-        alarms.into_iter().flatten().for_each(Alarm::interrupt);
     }
 }

@@ -70,6 +70,7 @@ impl Flight {
         if outgrown {
             self.close_to_others(core);
         }
+        self.bound_drained(core);
     }
 
     /// Lets nobody else join: the owner is told that nothing will be stored.
@@ -102,6 +103,7 @@ impl Flight {
                 return;
             }
             state.alarms = [None; 2];
+            self.has_drained(core, &mut state, &end);
             kept = match &end {
                 End::Complete { reuse: Reuse::Kept(entry), .. } => Some(entry.clone()),
                 End::Complete { reuse: Reuse::Converted | Reuse::AsItCame, .. } => None,

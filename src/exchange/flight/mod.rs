@@ -15,6 +15,7 @@ use super::entry::Entry;
 use super::tags::Tags;
 use crate::net::watch::Alarm;
 
+pub mod drained; // a call that goes on for nobody
 mod enter; // how one begins
 mod follow; // what the leader's core tells its copies elsewhere
 pub mod free_list; // flights for the next who need one

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use shards::CoreId;
 use smallvec::SmallVec;
 
+use crate::config::snapshot::OnClientDisconnect;
 use crate::dialect::facts::Endpoint;
 use crate::exchange::answer::{AnswerHead, End, Reuse, Source};
 use crate::exchange::entry::{Entry, Level};
@@ -73,6 +74,9 @@ pub struct Served {
     pub last_ms: u64,
 }
 
+/// What is done when a call is over.
+pub type AtEnd = Box<dyn FnOnce(Option<&AnswerHead>, Option<&End>)>;
+
 pub(super) enum Log {
     Growing(Vec<u8>),
     /// One that is kept whole and has become large.
@@ -104,6 +108,12 @@ pub(super) struct State {
     pub(super) alarms: [Option<Alarm>; 2],
     pub(super) pump: Option<Waker>,
     pub(super) abandoned: bool,
+    /// What becomes of it when everybody leaves.
+    pub(super) when_left: OnClientDisconnect,
+    /// How much had come when everybody had left, if it goes on.
+    pub(super) drained_from: Option<u64>,
+    /// What is to be done when the call is over.
+    pub(super) at_end: Option<AtEnd>,
     /// When the pump last gave a sign of life, on this core or the leader's.
     pub(super) heard_ms: u64,
     /// When followers elsewhere were last told anything.
@@ -136,6 +146,9 @@ impl State {
             alarms: [None; 2],
             pump: None,
             abandoned: false,
+            when_left: OnClientDisconnect::Cancel,
+            drained_from: None,
+            at_end: None,
             heard_ms: now_ms,
             told_ms: 0,
             stale: None,
@@ -212,7 +225,7 @@ impl State {
 
     /// Whether the fastest reader is near enough for more, or nobody is to be waited for.
     pub(super) fn has_room(&self) -> bool {
-        if self.whole || !self.followers.is_empty() || self.abandoned {
+        if self.whole || !self.followers.is_empty() || self.abandoned || self.drained_from.is_some() {
             return true;
         }
         let fastest = self.readers.iter().flatten().map(|place| place.at).max().unwrap_or(0);
@@ -321,10 +334,13 @@ impl State {
         }
     }
 
-    pub(super) fn abandon_if_empty(&mut self) -> [Option<Alarm>; 2] {
-        if !self.is_empty() || self.end.is_some() || !matches!(self.stage, Stage::Flying(_)) {
-            return [None; 2];
-        }
+    /// Whether a call goes on that nobody has given up.
+    pub(super) fn goes_on(&self) -> bool {
+        self.end.is_none() && !self.abandoned && matches!(self.stage, Stage::Flying(_))
+    }
+
+    /// The attempts that run end at once: the alarms are those of their waits.
+    pub(super) fn abandon(&mut self) -> [Option<Alarm>; 2] {
         self.abandoned = true;
         if let Some(pump) = self.pump.take() {
             pump.wake();

@@ -275,17 +275,16 @@ impl Drop for Subscriber {
 
 impl Subscriber {
     fn leave(&mut self) {
-        let (alarms, leave) = {
+        let leave = {
             let mut state = self.flight.state.borrow_mut();
             state.readers[self.place] = None;
-            let leave = match state.stage {
+            match state.stage {
                 Stage::Fed(source) if state.is_empty() && state.end.is_none() => Some(source),
                 _ => None,
-            };
-            // An offer nobody took is taken back below; one that was taken is the pump's to settle.
-            (state.abandon_if_empty(), leave)
+            }
         };
-        self.flight.end_abandoned(&self.core, alarms);
+        // An offer nobody took is taken back below; one that was taken is the pump's to settle.
+        self.flight.has_lost_one(&self.core);
         if self.flight.state.borrow().is_empty() {
             // A verdict that still comes finds nobody and is declined.
             self.flight.give_up(&self.core);

@@ -200,6 +200,13 @@ impl Scrape {
             Id::SecondDisconnects => row.number(&[], self.sum(|core| &core.second.disconnects)),
             Id::Coalesced => row.number(&[], self.sum(|core| &core.joined)),
             Id::UpstreamCalls => row.number(&[], self.sum(|core| &core.calls)),
+            Id::DrainedCalls => {
+                row.number(&["finished"], self.sum(|core| &core.drained.finished))?;
+                row.number(&["failed"], self.sum(|core| &core.drained.failed))?;
+                row.number(&["joined"], self.sum(|core| &core.drained.joined))?;
+                row.number(&["cut"], self.sum(|core| &core.drained.cut))?;
+                row.number(&["refused"], self.sum(|core| &core.drained.refused))
+            }
             Id::Combined => row.number(&[], self.sum(|core| &core.combined)),
             Id::BackendRequests => labels.backends.iter().try_for_each(|backend| {
                 for result in AttemptResult::ALL {
