@@ -2,9 +2,11 @@
 //! byte of a message unescaped.
 
 mod answer;
+mod convert;
 mod event;
 
 pub use answer::answer_facts;
+pub use convert::{streamed_of, whole_of};
 pub use event::event_facts;
 
 use super::facts::PublicError;
@@ -49,9 +51,10 @@ pub fn is_error_type(word: &str) -> bool {
     [400, 401, 402, 403, 404, 413, 429, 500, 503, 504].iter().any(|&status| error_type(status) == word)
 }
 
-/// Members of a message's root that do not affect the answer to it. Its two forms are not converted, so `stream` stays.
+/// Members of a message's root that do not affect the answer to it.
 pub const NOT_IN_KEY: &[&str] = &[
-    // A label for the provider's abuse detection.
+    // Its form alone.
+    "stream", // A label for the provider's abuse detection.
     "metadata",
 ];
 

@@ -175,7 +175,8 @@ impl Dialect {
     pub fn streamed_of(self, endpoint: Endpoint, whole: &[u8]) -> Option<Streamed> {
         match self {
             Dialect::OpenAi => openai::streamed_of(endpoint, whole),
-            Dialect::Responses | Dialect::Anthropic => None,
+            Dialect::Anthropic => anthropic::streamed_of(whole),
+            Dialect::Responses => None,
         }
     }
 
@@ -184,7 +185,7 @@ impl Dialect {
         match self {
             Dialect::OpenAi => openai::whole_of(endpoint, events, usage),
             Dialect::Responses => responses::whole_of(events),
-            Dialect::Anthropic => None,
+            Dialect::Anthropic => anthropic::whole_of(events),
         }
     }
 

@@ -16,7 +16,7 @@ pub mod usage;
 pub mod write;
 
 pub use answer::{answer_facts, levels, parsed_answer_facts, unreadable};
-pub use convert::{Streamed, streamed_of, whole_of};
+pub use convert::{Streamed, object_of, streamed_of, whole_of};
 pub use edit::{Edits, Piece};
 #[cfg(test)]
 pub use event::event_facts;

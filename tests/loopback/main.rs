@@ -32,6 +32,7 @@ mod large; // bodies too large to be worked on, or held, in one piece
 mod leaving; // calls that go on when their clients have gone
 mod limits; // what tenants may spend
 mod log; // what a line of the access log says
+mod messages; // Anthropic's messages in both forms
 mod moves; // backends whose names lead elsewhere
 mod paths; // where a request goes by its path, its method and the model it names
 mod patience; // how long is waited for whom, and what a failure says of a backend

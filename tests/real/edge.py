@@ -121,6 +121,10 @@ def with_openais(name, client):
     check(f"OpenAI's SDK: {name}: the list of models", "demo" in [model.id for model in client.models.list()])
 
 
+def said(message):
+    return message.model_dump(exclude_none=True)
+
+
 def with_anthropics(name, client):
     question = {**QUESTION, "max_tokens": 200}
     answer = client.messages.create(**question)
@@ -130,6 +134,14 @@ def with_anthropics(name, client):
         streamed = "".join(stream.text_stream)
         whole = stream.get_final_message()
     check(f"Anthropic's SDK: {name}: a stream", streamed == text and whole.stop_reason == answer.stop_reason, whole)
+    # One entry of the cache for both forms: what the SDK makes of the events is the message itself.
+    check(f"Anthropic's SDK: {name}: a stream of a message", said(whole) == said(answer), (said(whole), said(answer)))
+    other = {**question, "messages": [{"role": "user", "content": f"Hello, {name}"}]}
+    with client.messages.stream(**other) as stream:
+        whole = stream.get_final_message()
+    answer = client.messages.with_raw_response.create(**other)
+    check(f"Anthropic's SDK: {name}: a message of a stream", answer.headers["x-cache"] == "HIT" and said(answer.parse()) == said(whole),
+          (answer.headers, said(whole)))
     try:
         client.messages.create(**{**question, "model": "nothing"})
         check(f"Anthropic's SDK: {name}: an error", False)

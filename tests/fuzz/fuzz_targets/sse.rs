@@ -40,12 +40,13 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let _ = verdict.stored();
-    for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
-        if let Some(answer) = Dialect::OpenAi.whole_of(endpoint, stream, None) {
+    for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions, Endpoint::Messages] {
+        let dialect = Dialect::of_endpoint(endpoint);
+        if let Some(answer) = dialect.whole_of(endpoint, stream, None) {
             serde_json::from_slice::<serde_json::Value>(&answer).expect("a whole answer is JSON");
             // What was merged can be told as a stream again.
-            if let Some(streamed) = Dialect::OpenAi.streamed_of(endpoint, &answer) {
-                let again = Dialect::OpenAi.whole_of(endpoint, &streamed.events, streamed.usage_event.as_deref());
+            if let Some(streamed) = dialect.streamed_of(endpoint, &answer) {
+                let again = dialect.whole_of(endpoint, &streamed.events, streamed.usage_event.as_deref());
                 let value = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("JSON");
                 assert_eq!(again.map(|again| value(&again)), Some(value(&answer)));
             }
