@@ -61,7 +61,9 @@ static FOREIGN: &[Foreign] = &[
     row(Table::Backend, &["tls_verify", "verify", "insecure", "skip_verify", "insecure_skip_verify"],
         Nothing("a certificate is always checked; name its authority in tls_ca, and its name in tls_server_name")),
     row(Table::Backend, &["rpm", "tpm", "rate_limit", "requests_per_minute", "tokens_per_minute"], LIMITS),
-    row(Table::Backend, &["dialect", "type", "provider", "kind"], Nothing("backends speak OpenAI's API; there is no translation")),
+    row(Table::Backend, &["dialect", "type", "provider", "kind"], Key("backend.api")),
+    row(Table::Backend, &["extra_headers", "header"], Key("backend.headers")),
+    row(Table::Backend, &["extra_body", "params"], Key("backend.body")),
     row(Table::Model, &["model_name", "id", "alias"], Key("model.name")),
     row(Table::Model, &["backend", "upstreams", "servers", "targets", "deployments"], Key("model.backends")),
     row(Table::Model, &["fallbacks"], Key("model.fallback")),
@@ -101,7 +103,7 @@ static FOREIGN: &[Foreign] = &[
     top(&["tls", "ssl", "https"], TLS),
     top(&["rate_limit", "rate_limits", "budget"], LIMITS),
     top(&["prometheus"], Key("admin.listen")),
-    top(&["tracing"], Nothing("there is nothing of the kind")),
+    top(&["tracing", "otel", "opentelemetry", "otlp"], Key("traces.endpoint")),
 ];
 
 /// What `name` stands for, written in `table`, or at the top of the file.

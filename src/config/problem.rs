@@ -169,7 +169,13 @@ pub(super) fn printable(text: &str) -> String {
 
 /// The word of `among` that was probably meant by `name`.
 pub(super) fn nearest<'n>(name: &str, among: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    // Jaro-Winkler of 0.8 keeps one or two slips in a short word and refuses another word.
-    let scored = among.into_iter().map(|word| (strsim::jaro_winkler(name, word), word));
-    scored.filter(|(score, _)| *score >= 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+    const LEAST: f64 = 0.8;
+    let score = |word: &str| {
+        // Jaro-Winkler of 0.8 keeps one or two slips in a short word and refuses another word, but it misses letters that
+        // changed places in the shortest ones.
+        let is_one_slip = word.len() > 2 && strsim::osa_distance(name, word) == 1;
+        strsim::jaro_winkler(name, word).max(if is_one_slip { LEAST } else { 0.0 })
+    };
+    let scored = among.into_iter().map(|word| (score(word), word));
+    scored.filter(|(score, _)| *score >= LEAST).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
 }

@@ -115,9 +115,10 @@ impl Reader<'_, '_> {
         if let Some(meant) = foreign::meant(Some(table), name) {
             return self.report.add(at, &path, "unknown key", meant.remedy());
         }
-        let remedy = match (nearest(name, table.keys().map(|key| key.name)), elsewhere) {
-            (Some(meant), _) => format!("did you mean {meant}?"),
-            (None, Some(other)) => format!("{} is a key of {}", printable(name), header(*other)),
+        // A key of another table, spelled as there, is no slip.
+        let remedy = match (elsewhere, nearest(name, table.keys().map(|key| key.name))) {
+            (Some(other), _) => format!("{} is a key of {}", printable(name), header(*other)),
+            (None, Some(meant)) => format!("did you mean {meant}?"),
             (None, None) => "`ringway config keys` lists every key".to_owned(),
         };
         self.report.add(at, &path, "unknown key", remedy);

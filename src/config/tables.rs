@@ -40,10 +40,10 @@ pub(super) fn tables<'t>(root: &'t DeTable<'t>, own: Option<&'t DeTable<'t>>, re
         sources(root, reader);
     }
     let listeners = own.filter(|own| own.contains_key(Table::Listener.name())).unwrap_or(root);
-    for (name, _) in root.iter() {
+    for (name, value) in root.iter() {
         let known = Table::ALL.iter().any(|table| table.shape() != Shape::Nested && table.name() == name.get_ref());
         if !known {
-            unknown_table(name, reader);
+            unknown_table(name, value.get_ref(), reader);
         }
     }
     Tables {
@@ -66,7 +66,7 @@ pub(super) fn tables<'t>(root: &'t DeTable<'t>, own: Option<&'t DeTable<'t>>, re
     }
 }
 
-fn unknown_table(name: &Spanned<DeString<'_>>, reader: &mut Reader<'_, '_>) {
+fn unknown_table(name: &Spanned<DeString<'_>>, value: &DeValue<'_>, reader: &mut Reader<'_, '_>) {
     let known = Table::ALL.iter().filter(|table| table.shape() != Shape::Nested);
     let key = KEYS.iter().find(|key| key.name == name.get_ref());
     if let Some(meant) = foreign::meant(None, name.get_ref()) {
@@ -77,9 +77,16 @@ fn unknown_table(name: &Spanned<DeString<'_>>, reader: &mut Reader<'_, '_>) {
             meant.remedy(),
         );
     }
-    let remedy = match (key, nearest(name.get_ref(), known.map(|table| table.name()))) {
-        (Some(key), _) => format!("put it under {}", header(key.table)),
-        (None, Some(meant)) => format!("did you mean {meant}?"),
+    // [models] and [[models]] are meant as tables, whatever key has that name.
+    let is_table = match value {
+        DeValue::Table(_) => true,
+        DeValue::Array(elements) => elements.iter().all(|element| matches!(element.get_ref(), DeValue::Table(_))),
+        _ => false,
+    };
+    let remedy = match (nearest(name.get_ref(), known.map(|table| table.name())), key) {
+        (Some(meant), _) if is_table => format!("did you mean {meant}?"),
+        (_, Some(key)) => format!("put it under {}", header(key.table)),
+        (Some(meant), None) => format!("did you mean {meant}?"),
         (None, None) => "`ringway config keys` lists every table and key".to_owned(),
     };
     reader.report.add(reader.base + name.span().start, name.get_ref(), "unknown table or key", remedy);

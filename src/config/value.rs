@@ -341,6 +341,9 @@ fn cpu(text: &str) -> Option<usize> {
     if digits { text.parse().ok().filter(|number| *number <= CPU_MAX) } else { None }
 }
 
+/// Ends of URLs that are copied from examples of providers' documentation.
+const ENDPOINTS: [&str; 6] = ["/chat/completions", "/completions", "/embeddings", "/responses", "/messages", "/models"];
+
 /// A backend's URL. No message repeats it: it may hold a password.
 pub(super) fn url(text: &str) -> Result<Url, Wrong> {
     let example = "write http://host:port, https://host:port/base or unix:/path";
@@ -368,6 +371,12 @@ pub(super) fn url(text: &str) -> Result<Url, Wrong> {
         return Err(wrong(
             "the URL ends in /v1, and requests would go to /v1/v1/...",
             "leave /v1 out: it is part of every request's path",
+        ));
+    }
+    if let Some(path) = ENDPOINTS.iter().find(|path| base_path.ends_with(*path)) {
+        return Err(wrong(
+            format!("the URL is that of one endpoint, and requests would go to {path}/v1{path}"),
+            "leave out /v1 and what follows it: they are part of every request's path",
         ));
     }
     Ok(Url {
@@ -469,6 +478,15 @@ pub(super) fn field_name(text: &str) -> Result<String, Wrong> {
 /// Bytes of a path (RFC 3986 3.3: pchar and `/`).
 fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(&byte)
+}
+
+/// Whether a text names a variable of the environment, as LiteLLM (`os.environ/NAME`), a shell (`$NAME`) and others do.
+pub(super) fn is_foreign_reference(text: &str) -> bool {
+    let name = ["os.environ/", "env:", "env.", "env/", "$env:", "$"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    name.is_some_and(|name| {
+        let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_') && name.bytes().all(fits)
+    })
 }
 
 /// Checks that a provider secret fits a header field. No message repeats any of it.

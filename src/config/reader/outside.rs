@@ -28,6 +28,11 @@ impl Reader<'_, '_> {
         let DeValue::String(raw) = value.get_ref() else {
             return self.mistyped(key, path, value.get_ref(), at);
         };
+        if value::is_foreign_reference(raw) {
+            let what = "a reference to the environment as other programs spell it, which would be sent as the secret";
+            self.report.add(at, path, what, "write \"${NAME}\", or keep such a secret in a file: \"file:/path\"");
+            return None;
+        }
         // The prefix must stand in the file: text from the environment never names a file to read.
         let mut text = self.expand(path, at, raw)?;
         let file = if raw.starts_with("file:") {
