@@ -482,7 +482,8 @@ fn is_path_byte(byte: u8) -> bool {
 
 /// Whether a text names a variable of the environment, as LiteLLM (`os.environ/NAME`), a shell (`$NAME`) and others do.
 pub(super) fn is_foreign_reference(text: &str) -> bool {
-    let name = ["os.environ/", "env:", "env.", "env/", "$env:", "$"].iter().find_map(|prefix| text.strip_prefix(prefix));
+    let name =
+        ["os.environ/", "env:", "env.", "env/", "$env:", "$"].iter().find_map(|prefix| text.strip_prefix(prefix));
     name.is_some_and(|name| {
         let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
         name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_') && name.bytes().all(fits)

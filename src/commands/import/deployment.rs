@@ -6,12 +6,16 @@ use std::path::Path;
 use crate::commands::key;
 use crate::config::load::load;
 
+use super::additions;
 use super::plan::{Backend, Plan, Target};
 use super::provider::{Reach, provider};
 use super::yaml::{Fields, Leftovers, Node};
 
 /// Placeholders in LiteLLM's examples for servers that require no key.
 const NO_KEYS: [&str; 9] = ["", "none", "null", "empty", "fake", "fake-key", "dummy", "anything", "not-needed"];
+
+/// Of fields that LiteLLM takes out of requests.
+pub const DROPPED: &str = "requests keep all their fields: what a backend does not accept, it refuses; left out";
 
 /// A day in milliseconds: the longest timeout.
 const DAY_MS: f64 = 86_400_000.0;
@@ -70,7 +74,10 @@ pub fn deployment(
         share: share(&mut fields, left),
         max_concurrent: fields.number("max_parallel_requests", left),
         backend: String::new(),
+        prices: additions::prices(&mut fields, left),
     };
+    additions::headers(&mut fields, &mut backend, plan, left);
+    additions::body(&mut fields, &mut backend, left);
     let written = fields.take("api_key");
     let name = fields.place("api_key");
     credential(&mut backend, written, &name, &reach, plan, left);
@@ -88,9 +95,9 @@ pub fn deployment(
         "azure_ad_token" | "tenant_id" | "client_id" | "client_secret" => {
             Some("credentials of Entra ID are not supported yet: use an api_key; left out")
         }
-        "temperature" | "max_tokens" | "top_p" | "seed" | "stop" | "extra_body" | "extra_headers" | "headers" => {
-            Some("fields that are added to requests are not supported yet; left out")
-        }
+        "litellm_credential_name" => Some("put the credential into the deployment; left out"),
+        "drop_params" | "additional_drop_params" => Some(DROPPED),
+        "tags" => Some("deployments are not chosen by tags: write a [[model]] for them; left out"),
         _ => None,
     });
     let backend = plan.backend(backend);
@@ -156,10 +163,15 @@ fn url_fault(url: &str) -> Option<String> {
     if url.starts_with("${") {
         return None;
     }
-    let url = toml::Value::String(url.to_owned());
-    let text = format!("[[backend]]\nname = \"b\"\nurl = {url}\n[[model]]\nname = \"m\"\nbackends = [\"b\"]\n");
+    fault(&format!("url = {}\n", toml::Value::String(url.to_owned())))
+}
+
+/// What is wrong with a backend that has these rows, by the configuration's own rules.
+pub fn fault(rows: &str) -> Option<String> {
+    let url = if rows.starts_with("url") { "" } else { "url = \"http://127.0.0.1:1\"\n" };
+    let text = format!("[[backend]]\nname = \"b\"\n{url}{rows}[[model]]\nname = \"m\"\nbackends = [\"b\"]\n");
     let nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    let problems = load(&text, Path::new("url"), &|_| None, &nothing).err()?;
+    let problems = load(&text, Path::new("rows"), &|_| Some("x".to_owned()), &nothing).err()?;
     problems.iter().next().map(|problem| format!("{}; {}", problem.what, problem.remedy))
 }
 

@@ -4,8 +4,9 @@
 use crate::commands::key;
 use crate::limits;
 
-use super::deployment::{Common, deployment, milliseconds, variable};
-use super::plan::{Model, Plan, Target, Tenant};
+use super::additions;
+use super::deployment::{Common, DROPPED, deployment, milliseconds, variable};
+use super::plan::{Model, Plan, Prices, Target, Tenant};
 use super::yaml::{Fields, Leftovers, Node, Yaml};
 
 /// Most models; with more, the result would exceed the largest configuration.
@@ -53,6 +54,8 @@ pub fn read(root: &Node, source: &str, left: &mut Leftovers) -> Result<Plan, Str
     top.finish(left, |key| match key {
         "include" => Some("other files are not read: import each; left out"),
         "credential_list" => Some("put the credentials into the deployments; left out"),
+        "guardrails" => Some("requests and answers are no longer checked: there are no guardrails here; left out"),
+        "mcp_servers" | "vector_store_registry" | "search_tools" => Some("only models are served; left out"),
         _ => None,
     });
     Ok(plan)
@@ -116,11 +119,17 @@ fn routing<'n>(router: &'n Node, settings: &'n Node, plan: &mut Plan, left: &mut
             "callbacks" | "success_callback" | "failure_callback" => {
                 Some("has no counterpart: see the access log and the metrics; left out")
             }
+            "drop_params" | "additional_drop_params" | "modify_params" => Some(DROPPED),
+            "max_budget" | "budget_duration" => Some("budgets belong to tenants: see tenant.budget; left out"),
+            "json_logs" => Some("see log.format; left out"),
+            "set_verbose" | "debug_level" => Some("see log.level; left out"),
             "content_policy_fallbacks" => Some("fallbacks on content filters are not supported yet; left out"),
             "routing_strategy_args" | "enable_pre_call_checks" | "retry_policy" | "model_group_retry_policy" => {
                 Some("routing has keys of its own: see `ringway config keys`; left out")
             }
-            _ if key.starts_with("redis_") => Some("is for counters that LiteLLM shares over nodes; left out"),
+            _ if key.starts_with("redis_") => {
+                Some("is for counters that LiteLLM shares over nodes; here limits are shared through [redis]; left out")
+            }
             _ => None,
         });
     }
@@ -146,14 +155,29 @@ fn cache(fields: &mut Fields<'_>, plan: &mut Plan, left: &mut Leftovers) {
     let place = fields.place("cache_params");
     let Some(params) = fields.take("cache_params") else { return };
     let Some(mut params_of) = Fields::of(params, &place, left) else { return };
-    if let Some(kind) = params_of.text("type", left).filter(|kind| kind != "local") {
-        let what = format!("a cache of type {kind} becomes one in each node's memory");
-        left.add(params.line, &params_of.place("type"), what);
+    let kind = params_of.text("type", left).unwrap_or_else(|| "local".to_owned());
+    match kind.as_str() {
+        "local" => {}
+        "redis" if plan.cache.enabled => additions::redis(&mut params_of, params.line, plan, left),
+        _ => {
+            let what = if kind.contains("semantic") {
+                "answers to similar prompts are not served: the cache here is for identical requests".to_owned()
+            } else {
+                format!("a cache of type {kind} becomes one in each node's memory; [redis] can stand behind it")
+            };
+            left.add(params.line, &params_of.place("type"), what);
+        }
     }
     plan.cache.ttl_ms = params_of.read("ttl", "seconds from 0.001 to 2592000", left, |node| {
         node.number().map(|seconds| (seconds * 1000.0).round() as u64).filter(|ms| (1..=2_592_000_000).contains(ms))
     });
-    params_of.finish(left, |_| None);
+    params_of.finish(left, |key| match key {
+        "namespace" => Some("keys in Redis have a prefix of their own; left out"),
+        "supported_call_types" | "mode" => Some("see model.cache, and no-store of requests; left out"),
+        "redis_startup_nodes" => Some("write them as redis.url = \"redis+cluster://...\"; left out"),
+        "sentinel_nodes" | "service_name" => Some("write them as redis.url = \"redis+sentinel://...\"; left out"),
+        _ => None,
+    });
 }
 
 fn model(entry: &Node, place: &str, routing: &Routing<'_>, plan: &mut Plan, left: &mut Leftovers) {
@@ -166,11 +190,14 @@ fn model(entry: &Node, place: &str, routing: &Routing<'_>, plan: &mut Plan, left
         left.add(entry.line, place, "has no model_name or no litellm_params; left out");
         return;
     };
-    if let Some(info) = info {
-        left.add(info.line, &format!("{place}.model_info"), "prices, modes and ids are not used; left out");
+    let mut prices = Prices::default();
+    let about = format!("{place}.model_info");
+    if let Some(mut info) = info.and_then(|info| Fields::of(info, &about, left)) {
+        prices = additions::prices(&mut info, left);
+        info.finish(left, |_| Some("is not used; left out"));
     }
     let place = format!("{place}.litellm_params");
-    let Some(target) = deployment(params, &place, &routing.common, plan, left) else { return };
+    let Some(mut target) = deployment(params, &place, &routing.common, plan, left) else { return };
     if name.contains('*') || target.model.contains('*') {
         let what = format!(
             "\"{name}\" matches many models, which is not supported yet: write a [[model]] with backends = [\"{}\"] for \
@@ -185,7 +212,14 @@ fn model(entry: &Node, place: &str, routing: &Routing<'_>, plan: &mut Plan, left
         left.add(entry.line, &place, what);
         return;
     }
+    // As there, what model_info says counts last.
+    target.prices.input = target.prices.input.or(prices.input);
+    target.prices.output = target.prices.output.or(prices.output);
     match plan.models.iter_mut().find(|known| known.name == name) {
+        Some(known) if known.prices != target.prices && target.prices != Prices::default() => {
+            left.add(entry.line, &place, "has other prices than the model's first deployment, which count for all");
+            known.targets.push(target);
+        }
         Some(known) if known.targets.iter().any(|other| same(other, &target)) => {
             left.add(entry.line, &place, "is the same as another deployment of this model; left out");
         }
@@ -193,6 +227,7 @@ fn model(entry: &Node, place: &str, routing: &Routing<'_>, plan: &mut Plan, left
         None => plan.models.push(Model {
             name,
             line: entry.line,
+            prices: target.prices.clone(),
             targets: vec![target],
             balance: routing.balance,
             retries: routing.retries,
@@ -305,7 +340,19 @@ fn access(general: &Node, plan: &mut Plan, left: &mut Leftovers) {
                     with `ringway key hash`";
         left.add(node.line, &fields.place("database_url"), what);
     }
-    fields.finish(left, |_| None);
+    fields.finish(left, |key| match key {
+        "pass_through_endpoints" => Some(
+            "paths below /v1/ go to the backends of the model they name, others see server.passthrough_paths; left out",
+        ),
+        "max_parallel_requests" | "global_max_parallel_requests" => {
+            Some("see tenant.concurrent_requests and model.max_concurrent_requests; left out")
+        }
+        "alerting" | "alerting_threshold" => Some("see the alert rules in deploy/prometheus; left out"),
+        _ if key.starts_with("custom_auth") || key.contains("jwt") => {
+            Some("clients are known by keys and by certificates: see tenant.keys; left out")
+        }
+        _ => None,
+    });
 }
 
 fn master(text: &str, line: u64, place: &str, left: &mut Leftovers) -> Option<Tenant> {

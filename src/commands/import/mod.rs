@@ -13,6 +13,7 @@ use crate::config::load::load;
 use plan::Plan;
 use yaml::Leftovers;
 
+mod additions;
 mod deployment;
 mod litellm;
 mod plan;

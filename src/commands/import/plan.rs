@@ -11,6 +11,8 @@ pub struct Plan {
     pub source: String,
     pub tenants: Vec<Tenant>,
     pub cache: Cache,
+    /// The URL of a Redis, with references to variables.
+    pub redis: Option<String>,
     pub backends: Vec<Backend>,
     pub models: Vec<Model>,
     /// Required environment variables, and the purpose of each.
@@ -57,6 +59,11 @@ pub struct Backend {
     pub timeout_first_token_ms: Option<u64>,
     pub eject_errors: Option<u32>,
     pub eject_time_ms: Option<u64>,
+    pub max_tokens_default: Option<u64>,
+    /// Header fields of its requests; values may be references.
+    pub headers: Vec<(String, String)>,
+    /// Members of its requests that clients leave out.
+    pub body: Vec<(String, toml::Value)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -66,6 +73,14 @@ pub struct Target {
     /// Its share relative to the model's other targets, in any unit.
     pub share: Option<f64>,
     pub max_concurrent: Option<f64>,
+    pub prices: Prices,
+}
+
+/// Of a million tokens, as the configuration spells them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prices {
+    pub input: Option<String>,
+    pub output: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,6 +91,7 @@ pub struct Model {
     pub balance: &'static str,
     pub retries: Option<u32>,
     pub fallback: Vec<String>,
+    pub prices: Prices,
 }
 
 impl Plan {
@@ -127,6 +143,9 @@ impl Plan {
         line(&mut out, format_args!("enabled = {}", self.cache.enabled));
         if let Some(ms) = self.cache.ttl_ms {
             line(&mut out, format_args!("ttl = {}", duration(ms)));
+        }
+        if let Some(url) = &self.redis {
+            line(&mut out, format_args!("\n[redis]\nurl = {}", reference(url)));
         }
         for backend in &self.backends {
             line(&mut out, format_args!("\n# Line {}: {}.", backend.line, plain(&backend.provider)));
@@ -180,6 +199,25 @@ impl Backend {
         if let Some(errors) = self.eject_errors {
             line(&mut out, format_args!("eject_errors = {errors}"));
         }
+        if let Some(tokens) = self.max_tokens_default {
+            line(&mut out, format_args!("max_tokens_default = {tokens}"));
+        }
+        out += &self.additions();
+        out
+    }
+
+    /// What is added to its requests.
+    pub fn additions(&self) -> String {
+        let mut out = String::new();
+        let inline = |members: Vec<String>| format!("{{ {} }}", members.join(", "));
+        if !self.headers.is_empty() {
+            let members = self.headers.iter().map(|(name, value)| format!("{} = {}", text(name), reference(value)));
+            line(&mut out, format_args!("headers = {}", inline(members.collect())));
+        }
+        if !self.body.is_empty() {
+            let members = self.body.iter().map(|(name, value)| format!("{} = {value}", text(name)));
+            line(&mut out, format_args!("body = {}", inline(members.collect())));
+        }
         out
     }
 }
@@ -195,6 +233,11 @@ impl Model {
         }
         if let Some(most) = self.max_concurrent() {
             line(&mut out, format_args!("max_concurrent_requests = {most}"));
+        }
+        for (key, price) in [("price_input", &self.prices.input), ("price_output", &self.prices.output)] {
+            if let Some(price) = price {
+                line(&mut out, format_args!("{key} = {}", text(price)));
+            }
         }
         if !self.fallback.is_empty() {
             let names: Vec<String> = self.fallback.iter().map(|name| text(name)).collect();

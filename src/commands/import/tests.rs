@@ -62,6 +62,7 @@ fn value() -> impl Strategy<Value = String> {
         Just("~".to_owned()),
         Just("[]".to_owned()),
         Just("{}".to_owned()),
+        Just("{x-a: 1, 'b c': [~, 1.5, {d: '${e}'}]}".to_owned()),
         Just("[{a: [b]}, {'*': [a]}]".to_owned()),
         Just("os.environ/X".to_owned()),
         Just("os.environ/".to_owned()),
@@ -111,6 +112,12 @@ const PARAMS: &[&str] = &[
     "stream_timeout",
     "max_parallel_requests",
     "custom_llm_provider",
+    "organization",
+    "extra_headers",
+    "extra_body",
+    "temperature",
+    "max_tokens",
+    "input_cost_per_token",
     "nonsense",
 ];
 const SETTINGS: &[&str] = &[
