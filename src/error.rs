@@ -283,7 +283,7 @@ impl Failure {
             NoModel => invalid(
                 400,
                 "model_required",
-                "Name a model in the body: it decides which backend answers. This gateway has no default for requests that name none.",
+                "Name a model in the body: it decides which backend answers. This gateway has no default (server.default_model) for requests that name none, such as those for files and batches.",
             ),
             NotCached => invalid(504, "not_cached", "The request asked for a cached answer only, and there is none."),
             NoBackend => server(503, "no_backend", "No backend of this model is in service; try again shortly."),
@@ -304,9 +304,11 @@ impl Failure {
                 "backend_insecure",
                 "No connection to the model's backend could be made with the configured TLS and HTTP version.",
             ),
-            BackendRefused => {
-                server(502, "backend_refused", "The model's backend refused the request of this gateway.")
-            }
+            BackendRefused => server(
+                502,
+                "backend_refused",
+                "The model's backend answered with an error, or with something that is no answer of its API.",
+            ),
             BackendConnect => {
                 server(502, "backend_unreachable", "The model's backend could not be reached; try again shortly.")
             }

@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             match arguments.json {
                 // Numbers and strings only: writing them cannot fail.
                 true => print(&(serde_json::to_string(&status).unwrap_or_default() + "\n"))?,
-                false => print(&text(&View::new(status), ONCE))?,
+                false => print(&without_keys(&text(&View::new(status), ONCE)))?,
             }
             if arguments.once {
                 return Ok(());
@@ -115,6 +115,12 @@ fn text(view: &View, (columns, rows): (u16, u16)) -> String {
     let lines: Vec<String> = lines.collect();
     let used = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
     lines[..used].join("\n") + "\n"
+}
+
+/// Without the last line, which has the keys, and the empty ones before it.
+fn without_keys(text: &str) -> String {
+    let lines = text.trim_end().rsplit_once('\n').map_or("", |(lines, _)| lines);
+    format!("{}\n", lines.trim_end())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 use tracing::{info, warn};
 
 use super::purged;
+use crate::config::value::spell_size;
 use crate::exchange::message::Message;
 use crate::exchange::purges::Purges;
 use crate::net::channel::Outbox;
@@ -124,8 +125,8 @@ impl Snapshots {
                 observed.unix_ms.set(unix_ms);
                 observed.took_ms.set(took_ms);
                 observed.tell(|told| told.fault = None);
-                let (answers, mib) = (written.answers, written.bytes.div_ceil(1 << 20));
-                info!("cache: a snapshot of {answers} answers was written, {mib} MiB in {took_ms} ms");
+                let (answers, size) = (written.answers, spell_size(written.bytes.next_multiple_of(1 << 10)));
+                info!("cache: a snapshot of {answers} answers was written, {size} in {took_ms} ms");
                 Ok(())
             }
             Err(why) => {

@@ -175,3 +175,10 @@ fn a_node_that_does_not_answer_is_told_and_what_was_there_stays() {
     press(&mut view, "p");
     assert!(view.is_paused() && screen(&view, (120, 40)).last().unwrap().starts_with("paused"));
 }
+
+#[test]
+fn once_names_no_keys_and_ends_with_its_last_row() {
+    let printed = without_keys(&text(&View::new(Status::default()), ONCE));
+    assert!(printed.starts_with("Ringway") && !printed.contains("q quit"), "{printed}");
+    assert!(printed.ends_with('\n') && !printed.ends_with("\n\n"), "{printed}");
+}

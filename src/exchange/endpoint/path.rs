@@ -93,7 +93,13 @@ pub fn near(path: &[u8]) -> Option<&'static str> {
     let reaches =
         |known: &&&str| meant.strip_prefix(known.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
     let by_letter = |known: &&&str| is_one_letter_off(&meant, known.as_bytes());
-    KNOWN.iter().find(reaches).or_else(|| KNOWN.iter().find(by_letter)).copied()
+    // Other gateways' prefixes, and Azure's /openai/deployments/NAME. Below /v1/ it may be a path of a backend's own.
+    let by_end = |known: &&&str| !path.starts_with(b"/v1/") && ends_in(&text, &known.as_bytes()["/v1".len()..]);
+    KNOWN.iter().find(reaches).or_else(|| KNOWN.iter().find(by_letter)).or_else(|| KNOWN.iter().find(by_end)).copied()
+}
+
+fn ends_in(text: &[u8], end: &[u8]) -> bool {
+    text.strip_suffix(b"/").unwrap_or(text).ends_with(end)
 }
 
 /// Whether one message is missing, too many, another, or changes places with its neighbour.

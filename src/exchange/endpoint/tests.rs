@@ -146,12 +146,15 @@ fn a_path_one_slip_away_is_told_the_right_one() {
         ("/messages", "/v1/messages"),
         ("/files/id/content", "/v1/files"),
         ("/v1/audio/transcription", "/v1/audio/transcriptions"),
+        ("/openai/v1/chat/completions", "/v1/chat/completions"),
+        ("/api/v1/chat/completions", "/v1/chat/completions"),
+        ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", "/v1/chat/completions"),
+        ("/openai/deployments/ada/embeddings", "/v1/embeddings"),
+        ("/anthropic/v1/messages", "/v1/messages"),
     ] {
         assert_eq!(routed("POST", path, ""), Err(Failure::UnknownPath { near: Some(right) }), "{path}");
     }
-    for path in
-        ["/", "/nothing", "/v1", "/v1/", "/v1/v1/nothing", "/api/v1/chat/completions", "/tokenize/", "/tokenized"]
-    {
+    for path in ["/", "/nothing", "/v1", "/v1/", "/v1/v1/nothing", "/api/v1/nothing", "/tokenize/", "/tokenized"] {
         assert_eq!(routed("POST", path, ""), Err(Failure::UnknownPath { near: None }), "{path}");
     }
     for path in ["/v1/chat/completions/id/", "/v1/files//id", "/v1/custom/", "/v1/custom/path", "/v1/images/edits"] {
