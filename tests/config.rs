@@ -178,6 +178,9 @@ fn every_key_refuses_values_of_other_types_at_its_own_name() {
             if value.starts_with('{') && matches!(key.kind, ringway::config::keys::Kind::Members) {
                 continue; // any table will do
             }
+            if value == "[]" && key.may_be_empty() {
+                continue;
+            }
             let text = from_examples(Some((key.table, key.name, value)));
             let problems = read(&text).expect_err(&text);
             let path = format!("{}.{}", key.table.name(), key.name);

@@ -44,6 +44,18 @@ impl Names {
         names
     }
 
+    /// The same where sections are versions of what their name says: a name is that of the first one.
+    pub fn of_versions(table: Table, sections: &[Section]) -> Names {
+        let mut names = Names { table, index: HashMap::new(), incomplete: false };
+        for (index, section) in sections.iter().enumerate() {
+            match section.name() {
+                Some(name) => _ = names.index.entry(name.value.clone()).or_insert(index),
+                None => names.incomplete = true,
+            }
+        }
+        names
+    }
+
     /// The index of the section that `name`, the value of key `path`, refers to.
     pub fn find(&self, path: &str, name: &Placed<String>, report: &mut Report<'_>) -> Option<usize> {
         let found = self.index.get(&name.value).copied();

@@ -239,6 +239,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     let backend_names = Names::of(Table::Backend, &tables.backends, report);
     let model_names = Names::of(Table::Model, &tables.models, report);
     Names::of(Table::Tenant, &tables.tenants, report);
+    let template_names = Names::of_versions(Table::Template, &tables.templates);
 
     let tenancy = if tables.tenants.is_empty() { Tenants::None } else { Tenants::Some };
     let mut server = read::server(&mut tables.server, &model_names, tenancy, report);
@@ -281,7 +282,7 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     let tenants: Vec<_> = tables
         .tenants
         .iter_mut()
-        .map(|section| read::tenant(section, &model_names, pricing, &mut credentials, report))
+        .map(|section| read::tenant(section, &model_names, &template_names, pricing, &mut credentials, report))
         .collect();
 
     let singles =

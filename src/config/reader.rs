@@ -324,7 +324,7 @@ impl Reader<'_, '_> {
         let DeValue::Array(items) = value.get_ref() else {
             return self.mistyped(key, path, value.get_ref(), at);
         };
-        if items.is_empty() {
+        if items.is_empty() && !key.may_be_empty() {
             let remedy = match key.absent {
                 Absent::Required => format!("write {} = {}", key.name, key.example),
                 Absent::Optional | Absent::Default(_) => format!("name one, or leave {} out", key.name),

@@ -1,6 +1,7 @@
 //! A request that names a prompt template becomes the request that it stands for, before anything else is known of it: cache,
 //! limits and backends see what was rendered. Must never look at a request that names none.
 
+use super::authenticate::Principal;
 use super::body::{BodyBuilder, BodyBytes};
 use super::client::ClientConnection;
 use super::generation::Generation;
@@ -22,6 +23,7 @@ pub fn is_asked_for(generation: &Generation, request: &Request) -> bool {
 /// The body of `request` with the messages of its template, and which one that is.
 pub fn render(
     generation: &Generation,
+    principal: &Principal,
     client: &mut ClientConnection<'_>,
     request: Request,
     scratch: &mut Scratch,
@@ -37,6 +39,10 @@ pub fn render(
         None => None,
     };
     let variables = asked.variables.map(|span| span.of(body));
+    if let Some(tenant) = principal.tenant {
+        let templates = &generation.snapshot.tenants[tenant].templates;
+        generation.prompts.first(&name, |first| templates.allows(first)).map_err(bad_variables)?;
+    }
     let rendered = generation.prompts.render(&name, version, variables, most);
     let Rendered { template, messages } = rendered.map_err(bad_variables)?;
     let messages: Vec<(&str, &str)> = messages.iter().map(|(role, text)| (role.label(), text.as_str())).collect();

@@ -32,7 +32,7 @@ pub fn understand(
     let scratch = &mut *generation.memory.scratch.borrow_mut();
     let (mut request, mut reading) = parse::scan(client, route, body, scratch)?;
     if prompt::is_asked_for(generation, &request) {
-        let (body, template) = prompt::render(generation, client, request, scratch)?;
+        let (body, template) = prompt::render(generation, principal, client, request, scratch)?;
         (request, reading) = parse::scan(client, route, body, scratch)?;
         request.template = Some(template);
     }
@@ -55,7 +55,7 @@ pub async fn understand_in_slices(
     let (mut scratch, mut yields) = (Scratch::default(), Yields::default());
     let mut request = parse::scan_in_slices(client, route, body, &mut scratch.tape, &mut yields).await?;
     if prompt::is_asked_for(generation, &request) {
-        let (body, template) = prompt::render(generation, client, request, &mut scratch)?;
+        let (body, template) = prompt::render(generation, principal, client, request, &mut scratch)?;
         request = parse::scan_in_slices(client, route, body, &mut scratch.tape, &mut yields).await?;
         request.template = Some(template);
     }

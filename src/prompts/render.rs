@@ -84,6 +84,12 @@ impl PromptLibrary {
         Ok(Rendered { template: index, messages })
     }
 
+    /// Where the first version of this name stands. Errors: there is none, or `allows` does not want it.
+    pub fn first(&self, name: &str, allows: impl Fn(usize) -> bool) -> Result<usize, RenderFault> {
+        let first = self.by_name.get(name).and_then(|versions| versions.all.first().copied());
+        first.filter(|first| allows(*first)).ok_or_else(|| RenderFault::UnknownTemplate { name: shortened(name) })
+    }
+
     fn find(&self, name: &str, version: Option<&str>) -> Result<usize, RenderFault> {
         let unknown = || RenderFault::UnknownTemplate { name: shortened(name) };
         let versions = self.by_name.get(name).ok_or_else(unknown)?;

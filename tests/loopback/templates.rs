@@ -197,3 +197,59 @@ fn a_reload_brings_another_text_and_a_broken_one_changes_nothing() {
     reload(200);
     assert_eq!(ask("one x!"), "HIT");
 }
+
+#[test]
+fn a_tenant_has_the_templates_of_its_list() {
+    let backend = Backend::answering(echo);
+    let gateway = start(
+        setup(&backend)
+            .tenant("all", "key-all", "")
+            .tenant("stars", "key-stars", "templates = [\"*\"]")
+            .tenant("some", "key-some", "templates = [\"dou*\", \"filed\"]")
+            .tenant("none", "key-none", "templates = []"),
+    );
+    let by = |key: &str, prompt: &str| {
+        let fields = format!("Authorization: Bearer {key}\r\n");
+        gateway.ask(post_with(CHAT, &fields, &format!(r#"{{"model":"m","prompt":{prompt}}}"#)))
+    };
+    let (double, second) =
+        (r#"{"id":"double","variables":{"a":"b"}}"#, r#"{"id":"ask","version":"2","variables":{"what":"a"}}"#);
+    for (key, has_double, has_second) in
+        [("key-all", true, true), ("key-stars", true, true), ("key-some", true, false), ("key-none", false, false)]
+    {
+        for (prompt, is_allowed, name) in [(double, has_double, "double"), (second, has_second, "ask")] {
+            let response = by(key, prompt);
+            if is_allowed {
+                response.expect(200);
+                continue;
+            }
+            // As if it were not there.
+            let error: Value = serde_json::from_str(response.expect(400).text()).unwrap();
+            let message = format!("There is no prompt template '{name}'.");
+            assert_eq!(
+                (&error["error"]["code"], &error["error"]["param"]),
+                (&json!("bad_prompt"), &json!("prompt.id"))
+            );
+            assert_eq!(error["error"]["message"], message, "{key}");
+        }
+    }
+    assert_eq!(by("key-none", r#"{"id":"nothing"}"#).expect(400).code(), "bad_prompt");
+    let plain = post_with(CHAT, "Authorization: Bearer key-none\r\n", &question("a"));
+    gateway.ask(plain).expect(200);
+    // In the form of each API.
+    let request = format!(r#"{{"model":"m","max_tokens":9,"messages":[],"prompt":{second}}}"#);
+    let refused = gateway.ask(post_with("/v1/messages", "x-api-key: key-some\r\n", &request)).expect(400);
+    let told: Value = serde_json::from_str(refused.text()).unwrap();
+    assert_eq!((&told["type"], &told["error"]["type"]), (&json!("error"), &json!("invalid_request_error")));
+    assert_eq!(told["error"]["message"], "There is no prompt template 'ask'.");
+
+    let refused = setup(&backend).tenant("t", "key", "templates = [\"asc\", \"x*\", \"double\", \"double\"]");
+    let said = refused.refused_after(|directory| std::fs::write(directory.join("prompt.txt"), "{{ kind }}").unwrap());
+    for part in [
+        "tenant.templates: there is no [[template]] named \"asc\"; did you mean \"ask\"?",
+        "tenant.templates: there is no [[template]] whose name matches \"x*\"",
+        "tenant.templates: \"double\" stands twice in the list; name each template once",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+}

@@ -5,6 +5,13 @@ use super::Table::{Budget, Cors, Credential, Limits, ModelLimits, ServiceTier, T
 use super::{Key, Kind, MODEL_NAME, MODEL_NAMES, NAME, Table};
 use crate::config::snapshot::Period;
 
+impl Key {
+    /// Whether an empty list says something: that there is none.
+    pub fn may_be_empty(&self) -> bool {
+        self.table == Tenant && self.name == "templates"
+    }
+}
+
 /// A unit of money in millionths.
 pub const UNIT: u64 = 1_000_000;
 
@@ -131,6 +138,10 @@ pub const ROWS: &[Key] = &[
               With any other list, a body without a recognizable model, such as plain text, is rejected, because a backend \
               might interpret it.",
         example: r#"["gpt-4o-mini", "claude-*"]"# },
+    Key { table: Tenant, name: "templates", kind: Kind::Names { most_bytes: 64 }, absent: Optional,
+        doc: "Names of the [[template]] tables whose prompts its requests may name, where * matches any characters; all versions of \
+              a name are meant. Without it, or with \"*\", all; an empty list is none. To others a template does not exist.",
+        example: r#"["support"]"# },
 
     Key { table: Tenant, name: "priority", kind: Kind::Count { least: 0, most: 9 }, absent: Default("5"),
         doc: "Where requests wait for a model or a backend, those with lower numbers go first: 0 is the most urgent, 9 is \

@@ -15,6 +15,7 @@ use super::Snapshot;
 pub struct Tenant {
     pub name: String,
     pub models: Allowed,
+    pub templates: Allowed,
     pub credentials: Vec<Credential>,
     /// Where its requests wait: 0 is served first, 9 last.
     pub priority: u8,
@@ -82,20 +83,20 @@ impl Standing {
     }
 }
 
-/// The models a tenant may ask for.
+/// The models, or the prompt templates, that a tenant may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
     All,
-    /// Indices into `Snapshot::models`.
+    /// Indices into `Snapshot::models`; of templates, where the first version of a name stands in the library.
     Some(HashSet<usize>),
 }
 
 impl Allowed {
-    /// Whether the model with this index may be asked for.
-    pub fn allows(&self, model: usize) -> bool {
+    /// Whether the one with this index may be asked for.
+    pub fn allows(&self, index: usize) -> bool {
         match self {
             Allowed::All => true,
-            Allowed::Some(models) => models.contains(&model),
+            Allowed::Some(indices) => indices.contains(&index),
         }
     }
 }

@@ -55,6 +55,8 @@ fn is_message(message: &Object) -> bool {
         && message.iter().all(|(name, value)| match name.as_str() {
             "type" | "role" | "content" | "stop_reason" | "stop_sequence" | "usage" => true,
             "id" | "model" => value.is_string(),
+            // What translated answers keep of vLLM's, llama.cpp's and others'.
+            "system_fingerprint" | "timings" => true,
             _ => value.is_null(),
         })
 }

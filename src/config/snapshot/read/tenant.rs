@@ -68,6 +68,7 @@ pub(in crate::config) fn cors(section: &mut Section, report: &mut Report<'_>) ->
 pub(in crate::config) fn tenant(
     section: &mut Section,
     models: &Names,
+    templates: &Names,
     pricing: Pricing,
     credentials: &mut Credentials,
     report: &mut Report<'_>,
@@ -88,38 +89,44 @@ pub(in crate::config) fn tenant(
         names.map(|names| names.into_iter().flatten().map(|name| certificate(&name, credentials, report)).collect());
     let own = limits(section, LimitOf::Tenant, &[&whose], pricing, report);
     let model_limits = model_limits(section, &whose, models, pricing, report);
-    let allowed = match section.take_optional::<Vec<Placed<String>>>("models")? {
-        None => Allowed::All,
-        Some(names) => {
-            let (mut allowed, mut named) = (HashSet::new(), HashSet::new());
-            for name in &names {
-                if name.value.contains('*') && !models.has(&name.value) {
-                    allowed.extend(models.fitting("tenant.models", name, report));
-                    continue;
-                }
-                // A name that a pattern matches too is not a mistake; the same name twice is.
-                let found = models.find("tenant.models", name, report);
-                allowed.extend(found);
-                if found.is_some_and(|model| !named.insert(model)) {
-                    let what = format!("\"{}\" stands twice in the list", name.value);
-                    report.add(name.at, "tenant.models", what, "name each model once");
-                }
-            }
-            match names.iter().any(|name| name.value == "*") {
-                true => Allowed::All,
-                false => Allowed::Some(allowed),
-            }
-        }
-    };
+    let allowed_models = allowed(section, "models", models, "name each model once", report);
+    let allowed_templates = allowed(section, "templates", templates, "name each template once", report);
     Some(Tenant {
         name: section.take("name")?,
-        models: allowed,
+        models: allowed_models?,
+        templates: allowed_templates?,
         credentials: keys?.into_iter().chain(certificates?).collect::<Option<_>>()?,
         priority: section.take::<u32>("priority")? as u8,
         weight: section.take("weight")?,
         limits: own?,
         model_limits: model_limits?,
     })
+}
+
+/// What a list of names and patterns leaves a tenant of all that has a name.
+fn allowed(
+    section: &mut Section,
+    key: &'static str,
+    all: &Names,
+    once: &str,
+    report: &mut Report<'_>,
+) -> Option<Allowed> {
+    let Some(names) = section.take_optional::<Vec<Placed<String>>>(key)? else { return Some(Allowed::All) };
+    let (path, mut allowed, mut named) = (format!("tenant.{key}"), HashSet::new(), HashSet::new());
+    for name in &names {
+        if name.value.contains('*') && !all.has(&name.value) {
+            allowed.extend(all.fitting(&path, name, report));
+            continue;
+        }
+        // A name that a pattern matches too is not a mistake; the same name twice is.
+        let found = all.find(&path, name, report);
+        allowed.extend(found);
+        if found.is_some_and(|index| !named.insert(index)) {
+            let what = format!("\"{}\" stands twice in the list", name.value);
+            report.add(name.at, &path, what, once);
+        }
+    }
+    Some(if names.iter().any(|name| name.value == "*") { Allowed::All } else { Allowed::Some(allowed) })
 }
 
 /// A name in clients' certificates.
