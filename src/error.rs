@@ -38,7 +38,7 @@ pub enum Failure {
     /// The prompt template that the request names does not exist, or not with these variables.
     BadPrompt { why: String, param: &'static str },
     /// The model's backend speaks another API, in which this cannot be asked.
-    Untranslatable { why: String, param: Option<&'static str> },
+    Untranslatable { why: String, param: Option<&'static str>, status: u16 },
     /// No credential in the request.
     NoCredential,
     /// A credential that belongs to no tenant.
@@ -248,7 +248,9 @@ impl Failure {
             BadJson { why, .. } => invalid(400, "bad_json", why.clone()),
             BadField { why, param } => Public { param: Some(param), ..invalid(400, "bad_field", why.clone()) },
             BadPrompt { why, param } => Public { param: Some(param), ..invalid(400, "bad_prompt", why.clone()) },
-            Untranslatable { why, param } => Public { param: *param, ..invalid(400, "untranslatable", why.clone()) },
+            Untranslatable { why, param, status } => {
+                Public { param: *param, ..invalid(*status, "untranslatable", why.clone()) }
+            }
             NoCredential => invalid(
                 401,
                 "missing_api_key",

@@ -9,6 +9,7 @@ mod observe; // those of [metrics], [traces] and [log]
 mod table; // what each table is called, how often it stands, what it is for
 mod template; // those of [[template]]
 mod tenant;
+mod translation; // those of [[backend]] that have to do with other APIs
 
 use strum::VariantNames;
 
@@ -182,7 +183,8 @@ const PRICE: Kind = Kind::Money { least: 0, most: 1_000_000 * tenant::UNIT };
 /// The rows, table by table.
 pub static KEYS: &[Key] = &joined();
 
-const GROUPS: [&[Key]; 7] = [ROWS, cores::ROWS, observe::ROWS, config::ROWS, cache::ROWS, template::ROWS, tenant::ROWS];
+const GROUPS: [&[Key]; 8] =
+    [ROWS, translation::ROWS, cores::ROWS, observe::ROWS, config::ROWS, cache::ROWS, template::ROWS, tenant::ROWS];
 
 const ALL: usize = {
     let (mut all, mut group) = (0, 0);

@@ -28,7 +28,7 @@ pub use self::credential_field::CredentialField;
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::model::{Balance, BalanceWord, Model, OnClientDisconnect};
 pub use self::network::{ForwardedField, Network, TrustedProxies};
-pub use self::protocol::{Api, Protocol};
+pub use self::protocol::{Api, CountTokens, Protocol};
 pub use self::redis::{FORMS as REDIS_FORMS, Redis, RedisLayout};
 pub use self::source::{Endpoint, Scheme, SourceWord, Store, StoreKind};
 pub use self::traces::{ParentDecision, Sampling, TraceProtocol, Traces};
@@ -256,6 +256,7 @@ pub struct Backend {
     pub api: Api,
     /// Bound of an answer in a translated request whose client sets none, where the API requires one.
     pub max_tokens_default: u64,
+    pub count_tokens: CountTokens,
     /// Share of the requests against the other backends of a model, unless the model says another one.
     pub weight: u32,
     /// Where it stands; nearer backends are asked first.

@@ -42,7 +42,7 @@ pub fn failure(fault: Fault) -> Failure {
 
 /// The same for a request that cannot be said in the API of the backend.
 pub fn untranslatable(why: Untranslatable) -> Failure {
-    Failure::Untranslatable { why: why.to_string(), param: why.param() }
+    Failure::Untranslatable { why: why.to_string(), param: why.param(), status: why.status() }
 }
 
 /// What an answer with an error's status and body means.

@@ -334,7 +334,8 @@ impl<'a> RequestBuilder<'a> {
                 usage_hidden = edits.edited_len(body) != before;
             }
         }
-        if facts.is_some() && upstream.endpoint != Endpoint::Other && !backend.extra.members.is_empty() {
+        let takes_members = upstream.endpoint != Endpoint::Other || translated.is_some();
+        if facts.is_some() && takes_members && !backend.extra.members.is_empty() {
             let sent = |name: &str| has_member(body, name, &mut generation.memory.scratch.borrow_mut().tape);
             for (_, member) in backend.extra.members.iter().filter(|(name, _)| !sent(name)) {
                 edits.add_member(body, member);
@@ -357,8 +358,8 @@ impl<'a> RequestBuilder<'a> {
     fn target<R>(&self, put: impl FnOnce(&[u8]) -> R) -> R {
         let (span, bytes) = (self.upstream.head.path, self.upstream.head_bytes());
         let base = self.backend.base_path.as_bytes();
-        if let Some(path) = self.translated.and_then(|translated| translated.direction.endpoint().path()) {
-            return put(&[base, path.as_bytes()].concat());
+        if let Some(translated) = self.translated {
+            return put(&[base, translated.direction.path().as_bytes()].concat());
         }
         match self.query_edit {
             None if base.is_empty() => put(path(span.of(bytes))),

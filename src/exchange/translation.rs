@@ -6,11 +6,12 @@ use shards::Fault;
 use super::generation::Generation;
 use super::memory::Reserved;
 use super::upstream_request::UpstreamRequest;
-use crate::config::snapshot::Api;
+use crate::config::snapshot::{Api, CountTokens};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, RequestFacts};
 use crate::dialect::translate::{Direction, Settings, Untranslatable, ValueFault};
 use crate::limits::SCRATCH_BYTES;
+use crate::wire::http1::Method;
 use crate::wire::json;
 
 /// A request in the API of one backend.
@@ -36,10 +37,15 @@ pub fn of(
         (Api::OpenAi, Endpoint::Messages) => Direction::ToOpenAi,
         (Api::Anthropic, Endpoint::ChatCompletions) => Direction::ToAnthropic,
         (api, endpoint) => {
-            let Some(name) = lacks(api, endpoint, upstream.head.path.of(upstream.head_bytes())) else {
-                return Ok(None);
-            };
-            return Err(refuse(upstream, Untranslatable::Path { api: name }));
+            let path = upstream.head.path.of(upstream.head_bytes());
+            match (is_count(api, upstream, path), backend.count_tokens) {
+                (true, CountTokens::Vllm) => Direction::ToTokenizer,
+                (true, CountTokens::Off) => return Err(refuse(upstream, Untranslatable::Count)),
+                (false, _) => match lacks(api, endpoint, path) {
+                    Some(api) => return Err(refuse(upstream, Untranslatable::Path { api })),
+                    None => return Ok(None),
+                },
+            }
         }
     };
     let settings = Settings { answer_tokens: backend.max_tokens_default };
@@ -60,6 +66,12 @@ pub fn of(
 fn refuse(upstream: &UpstreamRequest, why: Untranslatable) -> Fault {
     upstream.untranslatable.set(Some(why));
     Fault::Untranslatable
+}
+
+/// Whether the tokens of a message are to be counted, by an API that has no such path.
+fn is_count(api: Api, upstream: &UpstreamRequest, path: &[u8]) -> bool {
+    let path = path.split(|&byte| byte == b'?').next().unwrap_or(path);
+    api == Api::OpenAi && upstream.head.method == Method::Post && path == b"/v1/messages/count_tokens"
 }
 
 /// The name of the API, if it has no path like this one, and requests for it are not translated.

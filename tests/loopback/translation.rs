@@ -337,7 +337,8 @@ fn what_the_other_api_cannot_do_is_refused_or_asked_of_another_backend() {
     }
     assert_eq!(claude.count(), 0);
     let openai = Backend::answering(echo);
-    let response = before(&openai, "openai").ask(post("/v1/messages/count_tokens", &message_body("a", ""))).expect(400);
+    let response =
+        before(&openai, "openai").ask(post("/v1/messages/batches", r#"{"model":"m","requests":[]}"#)).expect(400);
     assert_eq!(value(&response)["error"]["type"], "invalid_request_error");
     let gateway = Setup::bare()
         .backend("claude", &claude, "api = \"anthropic\"")
@@ -383,4 +384,72 @@ fn calls_of_tools_go_both_ways() {
     let function = json!({"name": "f", "description": "d", "parameters": {"type": "object"}});
     assert_eq!(asked["tools"], json!([{"type": "function", "function": function}]));
     assert_eq!((&asked["tool_choice"], &asked["parallel_tool_calls"]), (&json!("required"), &json!(false)));
+}
+
+const COUNT: &str = "/v1/messages/count_tokens";
+
+#[test]
+fn the_tokens_of_a_message_are_counted_by_who_has_the_tokenizer() {
+    let backend = Backend::answering(|request| match request.text() {
+        text if text.contains("refuse") => {
+            answer(400, r#"{"error":{"message":"too long","type":"BadRequestError","code":400}}"#)
+        }
+        text if text.contains("nonsense") => json(r#"{"tokens":[1]}"#),
+        _ => json(r#"{"count":7,"max_model_len":4096,"tokens":[1,2,3,4,5,6,7],"token_strs":null}"#),
+    });
+    let gateway = Setup::with_backend(
+        &backend,
+        "api = \"openai\"\ncount_tokens = \"vllm\"\nbody = { chat_template_kwargs = { enable_thinking = false } }",
+    )
+    .model("own", "backends = [{ backend = \"b\", model = \"Qwen/Qwen3\" }]")
+    .start();
+    let tool = json!({"name": "f", "description": "d", "input_schema": {"type": "object", "properties": {}}});
+    let request = json!({
+        "model": "own", "system": "Be brief.", "messages": [{"role": "user", "content": "Hello"}], "tools": [tool],
+        "tool_choice": {"type": "auto"}, "thinking": {"type": "enabled", "budget_tokens": 2000},
+    });
+    for path in [COUNT.to_owned(), format!("{COUNT}?beta=true")] {
+        let response = gateway.ask(post(&path, &request.to_string())).expect(200);
+        assert_eq!(response.field("content-type"), Some("application/json"));
+        assert_eq!(value(&response), json!({"input_tokens": 7}));
+    }
+    assert_eq!(backend.requests()[0].line(), "POST /tokenize HTTP/1.1");
+    let expected = json!({
+        "model": "Qwen/Qwen3",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+        "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}}],
+        "add_generation_prompt": true, "chat_template_kwargs": {"enable_thinking": false},
+    });
+    assert_eq!(asked(&backend, 0), expected);
+
+    let refused = gateway.ask(post(COUNT, &message_body("refuse", ""))).expect(400);
+    assert_eq!(value(&refused)["error"]["message"], "too long");
+    assert_eq!(value(&refused)["type"], "error");
+    // No number is made up.
+    let nonsense = gateway.ask(post(COUNT, &message_body("nonsense", ""))).expect(502);
+    assert_eq!(value(&nonsense)["error"]["type"], "api_error");
+    let unclear = gateway.ask(post(COUNT, r#"{"model":"m","messages":"text"}"#)).expect(400);
+    assert_eq!(value(&unclear)["error"]["message"], "Invalid 'messages': expected an array.");
+    let before_now = backend.count();
+    gateway.ask(post("/v1/messages/batches", r#"{"model":"m"}"#)).expect(400);
+    assert_eq!(backend.count(), before_now);
+}
+
+#[test]
+fn tokens_that_cannot_be_counted_are_not_guessed() {
+    let backend = Backend::answering(echo);
+    let response = before(&backend, "openai").ask(post(COUNT, &message_body("a", ""))).expect(404);
+    let error = &value(&response)["error"];
+    assert_eq!(error["type"], "not_found_error");
+    assert!(error["message"].as_str().unwrap().contains("cannot count tokens"), "{error}");
+    assert_eq!(backend.count(), 0);
+    // Where another backend of the model has the path, it counts.
+    let claude = Backend::answering(|_| json(r#"{"input_tokens":9}"#));
+    let gateway = Setup::bare()
+        .backend("first", &backend, "api = \"openai\"")
+        .backend("claude", &claude, "api = \"anthropic\"\npriority = 1")
+        .model("m", "backends = [\"first\", \"claude\"]")
+        .start();
+    assert_eq!(value(&gateway.ask(post(COUNT, &message_body("a", ""))).expect(200)), json!({"input_tokens": 9}));
+    assert_eq!((backend.count(), claude.requests()[0].line()), (0, "POST /v1/messages/count_tokens HTTP/1.1"));
 }

@@ -22,3 +22,12 @@ pub enum Api {
     OpenAi,
     Anthropic,
 }
+
+/// How a backend of OpenAI's API counts the tokens of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum CountTokens {
+    Off,
+    /// By vLLM's `/tokenize`.
+    Vllm,
+}

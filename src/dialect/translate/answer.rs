@@ -58,6 +58,12 @@ pub fn to_anthropic(mut root: Object) -> Option<Object> {
     Some(out)
 }
 
+/// The count of vLLM's tokenizer as one of Anthropic's API.
+pub fn counted(root: &Object) -> Option<Object> {
+    let count = count(root, "count")?;
+    Some(Object::from_iter([("input_tokens".to_owned(), count.into())]))
+}
+
 /// A message of Anthropic's as an answer of OpenAI's chat completions.
 pub fn to_openai(mut root: Object, created: u64) -> Option<Object> {
     if text(&root, "type") != Some("message") {

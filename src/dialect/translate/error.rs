@@ -45,7 +45,7 @@ pub fn of_object(direction: Direction, status: u16, mut root: Object) -> Object 
     let kind = take_text(&mut error, "type");
     let mut said = Object::new();
     match direction {
-        Direction::ToOpenAi => {
+        Direction::ToOpenAi | Direction::ToTokenizer => {
             let known = kind.as_deref().filter(|kind| anthropic::is_error_type(kind));
             let kind = known.unwrap_or_else(|| anthropic::error_type(status_of(status, &error)));
             said.insert("type".to_owned(), kind.into());

@@ -23,6 +23,8 @@ pub enum Direction {
     ToOpenAi,
     /// The client speaks OpenAI's API, the backend Anthropic's.
     ToAnthropic,
+    /// The client asks Anthropic's API for the tokens of a message, the backend is vLLM.
+    ToTokenizer,
 }
 
 /// What a translation needs besides the bytes.
@@ -33,12 +35,26 @@ pub struct Settings {
 }
 
 impl Direction {
-    /// The endpoint that the backend is asked at.
+    /// What the backend is asked, by the members of the request.
     pub fn endpoint(self) -> Endpoint {
         match self {
-            Direction::ToOpenAi => Endpoint::ChatCompletions,
+            Direction::ToOpenAi | Direction::ToTokenizer => Endpoint::ChatCompletions,
             Direction::ToAnthropic => Endpoint::Messages,
         }
+    }
+
+    /// Where it is asked.
+    pub fn path(self) -> &'static str {
+        match self {
+            Direction::ToOpenAi => "/v1/chat/completions",
+            Direction::ToAnthropic => "/v1/messages",
+            Direction::ToTokenizer => "/tokenize",
+        }
+    }
+
+    /// Whether the answer is one of an endpoint whose answers are looked into.
+    pub fn is_known(self) -> bool {
+        self != Direction::ToTokenizer
     }
 
     /// The request as the backend's API has it. `body` is a JSON object without duplicate names.
@@ -47,6 +63,7 @@ impl Direction {
         let translated = match self {
             Direction::ToOpenAi => request::to_openai(root)?,
             Direction::ToAnthropic => request::to_anthropic(root, settings)?,
+            Direction::ToTokenizer => request::to_tokenizer(root)?,
         };
         Ok(value::bytes(&translated))
     }
@@ -59,6 +76,7 @@ impl Direction {
             _ if error::is_error(&root) => error::of_object(self, 200, root),
             Direction::ToOpenAi => answer::to_anthropic(root)?,
             Direction::ToAnthropic => answer::to_openai(root, created)?,
+            Direction::ToTokenizer => answer::counted(&root)?,
         };
         Some(value::bytes(&translated))
     }

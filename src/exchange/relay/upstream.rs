@@ -520,7 +520,7 @@ impl Facts {
         if self.form == Form::Streaming {
             return Translating::Stream(Box::new(Stream::new(direction, created)));
         }
-        self.is_readable = true;
+        self.is_readable = direction.is_known();
         self.codings.clear();
         Translating::Whole { direction, status: self.status, created, body: Vec::new() }
     }

@@ -40,6 +40,7 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         protocol: section.take_choice("protocol")?,
         api: section.take_choice("api")?,
         max_tokens_default: section.take("max_tokens_default")?,
+        count_tokens: section.take_choice("count_tokens")?,
         weight: section.take("weight")?,
         region: section.take_optional("region")?,
         priority: section.take("priority")?,

@@ -16,6 +16,15 @@ const USER_CHARS: usize = 64;
 /// Members of the root without a counterpart: how a prompt is cached, edited or billed.
 const DROPPED: [&str; 4] = ["cache_control", "context_management", "speed", "betas"];
 
+/// A request to count the tokens of a message as one to vLLM's `/tokenize`, which applies the model's chat template.
+pub fn to_tokenizer(root: Object) -> Result<Object, Untranslatable> {
+    let mut out = to_openai(root)?;
+    // What else a client says has to do with the answer.
+    out.retain(|name, _| matches!(name.as_str(), "model" | "messages" | "tools" | "chat_template_kwargs"));
+    out.insert("add_generation_prompt".to_owned(), true.into());
+    Ok(out)
+}
+
 pub fn to_openai(mut root: Object) -> Result<Object, Untranslatable> {
     for param in ["mcp_servers", "container", "inference_geo"] {
         let asked = take(&mut root, param);

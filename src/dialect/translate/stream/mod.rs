@@ -50,7 +50,7 @@ impl Stream {
     /// The answer to a request that went in `direction`. `created` is in seconds since 1970.
     pub fn new(direction: Direction, created: u64) -> Stream {
         let writer = match direction {
-            Direction::ToOpenAi => Writer::ToAnthropic(ToAnthropic::default()),
+            Direction::ToOpenAi | Direction::ToTokenizer => Writer::ToAnthropic(ToAnthropic::default()),
             Direction::ToAnthropic => Writer::ToOpenAi(ToOpenAi::new(created)),
         };
         Stream { splitter: Splitter::new(), pending: Vec::new(), writer, direction, state: State::Running }
