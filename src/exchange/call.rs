@@ -21,6 +21,7 @@ use super::meter::CallTimes;
 use super::relay::{Captured, PendingResponse};
 use super::store::CompletionGuard;
 use super::upstream_request::UpstreamRequest;
+use super::used::Seen;
 use super::window::{Combinable, Entered, Part, Share, Window};
 use crate::config::snapshot::{Balance, OnClientDisconnect};
 use crate::dialect::facts::NotStored;
@@ -85,6 +86,7 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
             Ok(Found { mut pending, model, permit }) => {
                 pending.open(&core, upstream.waited_us.get());
                 times.open();
+                let is_error = pending.is_error();
                 let flowed = {
                     // Copied into the closure, so that it need not look for them in the rest of the task.
                     let (pending, core) = (&mut *pending, &*core);
@@ -93,7 +95,7 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
                 if pending.is_large(upstream.endpoint) && flowed.is_ok() {
                     Box::pin(pending.read_in_slices(upstream.endpoint)).await;
                 }
-                let seen = pending.seen_tokens();
+                let seen = pending.seen();
                 let span = pending.span.take();
                 let mut closed = pending.close(&core, &upstream, flowed);
                 if let Some(mut span) = span {
@@ -102,8 +104,9 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
                 }
                 match &closed {
                     Ok((captured, _)) if captured.stored == Err(NotStored::Status) => {}
-                    Ok((captured, _)) => guard.spend(model, captured.tokens, seen),
-                    Err(_) => guard.spend(model, None, seen),
+                    Ok((captured, _)) => guard.spend(&upstream, model, captured.tokens, seen),
+                    Err(_) if is_error => {}
+                    Err(_) => guard.spend(&upstream, model, None, seen),
                 }
                 // One of a fallback is not kept: the model that was asked for will be back.
                 if let Ok((captured, _)) = &mut closed
@@ -180,7 +183,7 @@ async fn by_input(
     let ttl_ms = generation.snapshot.models[upstream.model].cache_ttl_ms;
     let whole = fetched.filter(|_| is_usable).and_then(|rest| batch.complete(generation, &known, &rest, ttl_ms));
     let Some(((body, tokens), head)) = whole.zip(reader.answer_head(AnswerHead::clone)) else { return ByInput::Whole };
-    guard.spend(model, captured.tokens, seen);
+    guard.spend(upstream, model, captured.tokens, seen);
     let length = Some(body.len() as u64);
     flight.open(generation, AnswerHead { length, ..head }, body.to_vec());
     ByInput::Fetched(Ok(Captured { tokens: Some(tokens), ..captured }))
@@ -260,7 +263,7 @@ async fn serve_window(generation: Rc<Generation>, mut request: UpstreamRequest, 
             Some(parts) => {
                 let mut parts = parts.into_iter();
                 members.give(|_| match parts.next() {
-                    Some((body, stored, tokens)) => part(body, stored, Some(tokens), tokens.total),
+                    Some((body, stored, tokens)) => part(body, stored, Some(tokens), Seen::default()),
                     None => Share::Alone,
                 });
             }
@@ -270,7 +273,7 @@ async fn serve_window(generation: Rc<Generation>, mut request: UpstreamRequest, 
         400..500 if !matches!(head.status, 408 | 429) => members.give(|_| Share::Alone),
         _ => {
             let stored = captured.stored;
-            let seen = seen / members.len().max(1) as u64;
+            let seen = Seen { tokens: seen.tokens / members.len().max(1) as u64, reported: None };
             members.give(|_| part(body.to_vec(), stored, None, seen));
         }
     }
@@ -280,8 +283,7 @@ async fn serve_window(generation: Rc<Generation>, mut request: UpstreamRequest, 
 struct Fetched {
     captured: Captured,
     model: usize,
-    /// About how many tokens have come.
-    seen: u64,
+    seen: Seen,
 }
 
 async fn fetch(
@@ -299,7 +301,7 @@ async fn fetch(
         flowed
     })
     .await;
-    let seen = pending.seen_tokens();
+    let seen = pending.seen();
     let (captured, tail) = pending.close(generation, upstream, flowed)?;
     drop(permit);
     if let Some(tail) = tail {

@@ -84,7 +84,7 @@ pub fn take_part(
     part: Part,
 ) {
     let Part { head, body, mut stored, tokens, model, seen } = part;
-    guard.spend(model, tokens, seen);
+    guard.spend(upstream, model, tokens, seen);
     // As of any call: that of a fallback is not kept.
     if model != upstream.model && stored.is_ok() {
         stored = Err(NotStored::OtherModel);

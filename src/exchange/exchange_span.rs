@@ -13,7 +13,9 @@ pub fn end(generation: &Generation, record: &mut RequestRecord) {
     let now_us = now_us();
     let snapshot = &generation.snapshot;
     let mut span = trace.new_span(trace.span, trace.parent, Parent::Elsewhere, Side::Server);
-    span.started_us = span.ended_us.saturating_sub(now_us.saturating_sub(record.started_us));
+    let ended_us = record.ended_us.unwrap_or(now_us);
+    span.ended_us = span.ended_us.saturating_sub(now_us.saturating_sub(ended_us));
+    span.started_us = span.ended_us.saturating_sub(ended_us.saturating_sub(record.started_us));
     let method = record.delivery.method.name().unwrap_or("_OTHER");
     let route = record.endpoint.path();
     span.name = match route {
@@ -52,8 +54,8 @@ pub fn end(generation: &Generation, record: &mut RequestRecord) {
     let first = record.first_byte_us.filter(|_| record.form == Form::Streaming);
     let first = first.map(|at| Value::Seconds(at.saturating_sub(record.started_us) as f64 / 1e6));
     span.add("gen_ai.response.time_to_first_chunk", first);
-    span.add("gen_ai.usage.input_tokens", record.tokens.map(|tokens| Value::Number(tokens.prompt)));
-    span.add("gen_ai.usage.output_tokens", record.tokens.map(|tokens| Value::Number(tokens.completion)));
+    span.add("gen_ai.usage.input_tokens", record.usage().map(|tokens| Value::Number(tokens.prompt)));
+    span.add("gen_ai.usage.output_tokens", record.usage().map(|tokens| Value::Number(tokens.completion)));
     span.add("ringway.request_id", Some(Value::text(record.request_id.bytes())));
     let tenant = record.tenant.map(|tenant| snapshot.tenants[tenant].name.as_bytes());
     span.add("ringway.tenant", tenant.map(Value::text));

@@ -33,6 +33,7 @@ pub mod quota; // what this core has of the limits of tenants
 mod scratch; // memory that requests use in turn
 pub mod second; // answers in Redis, shared by nodes
 mod static_headers; // what all requests to a backend say
+mod used; // what an upstream call has used
 pub mod value; // a stored answer as bytes
 mod window; // requests for embeddings that go upstream together
 

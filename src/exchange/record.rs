@@ -16,6 +16,7 @@ use super::notes::Notes;
 use super::request_id::RequestId;
 use super::spend::{Permit, Spender};
 use super::trace::{self, Told, TraceContext};
+use super::used::{Bill, UsageSource, Used};
 use crate::config::snapshot::{Access, Price, spell_money};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
@@ -146,7 +147,10 @@ pub struct RequestRecord {
     pub sent_bytes: u64,
     /// On a WebSocket.
     pub received_bytes: u64,
+    /// Of the answer that its client got.
     pub tokens: Option<TokenUsage>,
+    /// What its own upstream calls have used.
+    pub used: Option<Used>,
     /// Of the model whose answer it is, once one has come; else that of the model that was asked for.
     pub price: Option<Price>,
     pub failure: Option<Failure>,
@@ -231,6 +235,27 @@ impl RequestRecord {
         self.trace.as_ref().is_some_and(TraceContext::is_sampled)
     }
 
+    /// Takes what its own upstream call has used, or notes that it goes on.
+    pub fn charge(&mut self, flight: &Rc<Flight>) {
+        match flight.bill() {
+            Bill::Closed(used) => self.add_used(used),
+            Bill::None => {}
+            Bill::Open => self.goes_on = Some(Box::new(GoesOn { flight: flight.clone(), permit: None })),
+        }
+    }
+
+    /// One of its own upstream calls has used this.
+    pub fn add_used(&mut self, used: Option<Used>) {
+        if let Some(used) = used {
+            self.used = Some(self.used.map_or(used, |own| own.and(used)));
+        }
+    }
+
+    /// The tokens of its answer, or what its upstream call has used of one that broke off.
+    pub fn usage(&self) -> Option<TokenUsage> {
+        self.used.map(|used| used.tokens).or(self.tokens)
+    }
+
     /// For its span: `answer` is the one that its client gets, in either form.
     pub fn note_answer(&mut self, answer: &[u8]) {
         self.told.get_or_insert_default().identity = trace::identify(answer);
@@ -297,6 +322,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         sent_bytes: 0,
         received_bytes: 0,
         tokens: None,
+        used: None,
         price: None,
         failure: None,
         trace: None,
@@ -318,9 +344,9 @@ pub fn end(generation: &Generation, record: &RequestRecord) {
         return;
     }
     let snapshot = &generation.snapshot;
-    let money = cost(generation, record);
-    let (cost, saved) = if record.cache.saves() { (0, money) } else { (money, 0) };
-    let [cost, saved] = [cost, saved].map(|money| (money > 0).then(|| spell_money(money)));
+    let used = record.used.unwrap_or_default();
+    let [cost, saved] =
+        [used.money, saved_money(generation, record)].map(|money| (money > 0).then(|| spell_money(money)));
     let notes = record.notes.as_deref();
     let mut write = |attempts: &[Attempt]| {
         log.write(&Entry {
@@ -352,8 +378,9 @@ pub fn end(generation: &Generation, record: &RequestRecord) {
             connect_us: notes.map_or(0, |notes| notes.connect_us.get()),
             sent_bytes: record.sent_bytes,
             received_bytes: record.received_bytes,
-            tokens: record.tokens.map(|tokens| (tokens.prompt, tokens.completion)),
-            parts: record.tokens.map_or((0, 0), |tokens| (tokens.cached, tokens.reasoning)),
+            tokens: record.usage().map(|tokens| (tokens.prompt, tokens.completion)),
+            parts: record.usage().map_or((0, 0), |tokens| (tokens.cached, tokens.reasoning)),
+            usage_is_estimated: used.source() == UsageSource::Estimated,
             cost: cost.as_deref(),
             saved: saved.as_deref(),
             error: record.failure.as_ref().map(Failure::label),
@@ -393,26 +420,21 @@ fn count(generation: &Generation, record: &RequestRecord, now_us: u64) {
     if record.failure.is_some() {
         counters.failures.add(1);
     }
-    let tokens = record.tokens.unwrap_or_default();
-    let billionths = cost(generation, record) / 1000;
-    let amounts = match saves {
-        true => Amounts {
-            requests: 1,
-            saved_requests: 1,
-            saved_prompt_tokens: tokens.prompt,
-            saved_completion_tokens: tokens.completion,
-            saved_cost: billionths,
-            ..Amounts::default()
-        },
-        false => Amounts {
-            requests: 1,
-            prompt_tokens: tokens.prompt,
-            cached_tokens: tokens.cached,
-            completion_tokens: tokens.completion,
-            reasoning_tokens: tokens.reasoning,
-            cost: billionths,
-            ..Amounts::default()
-        },
+    let used = record.used.unwrap_or_default();
+    let saved = record.tokens.filter(|_| saves).unwrap_or_default();
+    let amounts = Amounts {
+        requests: 1,
+        saved_requests: saves.into(),
+        prompt_tokens: used.tokens.prompt,
+        cached_tokens: used.tokens.cached,
+        completion_tokens: used.tokens.completion,
+        reasoning_tokens: used.tokens.reasoning,
+        saved_prompt_tokens: saved.prompt,
+        saved_completion_tokens: saved.completion,
+        cost: used.money / 1000,
+        saved_cost: saved_money(generation, record) / 1000,
+        estimated_tokens: used.estimated_tokens,
+        estimated_cost: used.estimated_money / 1000,
     };
     let model = record.model.map_or(OTHER, |model| generation.upstreams.models[model].series());
     let tenant = record.tenant.map_or(OTHER, |tenant| generation.tenant_series(tenant));
@@ -448,9 +470,9 @@ fn count(generation: &Generation, record: &RequestRecord, now_us: u64) {
     }
 }
 
-/// What the answer of `record` costs, or would have, in 10^-12 of the unit of money.
-fn cost(generation: &Generation, record: &RequestRecord) -> u64 {
-    let Some(tokens) = record.tokens else { return 0 };
+/// What the answer of `record` would have cost that needed no upstream call, in 10^-12 of the unit of money.
+fn saved_money(generation: &Generation, record: &RequestRecord) -> u64 {
+    let Some(tokens) = record.tokens.filter(|_| record.cache.saves()) else { return 0 };
     let asked = || record.model.map(|model| generation.snapshot.models[model].price);
     record.price.or_else(asked).map_or(0, |price| price.of(tokens.prompt, tokens.completion))
 }

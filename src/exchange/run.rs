@@ -18,7 +18,7 @@ use super::flight::subscriber::Subscriber;
 use super::generation::Generation;
 use super::lookup::{self, Event, Step};
 use super::parse::{self, BodyPlace, Request};
-use super::record::{self, CacheMark, GoesOn, RequestRecord, SWITCHED, Truncation};
+use super::record::{self, CacheMark, RequestRecord, SWITCHED, Truncation};
 use super::relay::{self, Next, Reader, Role};
 use super::scratch::Scratch;
 use super::spend::{Permit, Spender};
@@ -48,9 +48,11 @@ pub async fn serve(generation: &Rc<Generation>, client: &mut ClientConnection<'_
         false => exchange(generation, client, &mut record).await, // nearly always
         true => Box::pin(exchange_in_format(generation, client, &mut record)).await,
     };
-    exchange_span::end(generation, &mut record);
     match record.goes_on.take() {
-        None => record::end(generation, &record), // nearly always
+        None => {
+            exchange_span::end(generation, &mut record); // nearly always
+            record::end(generation, &record);
+        }
         Some(goes_on) => left::end(generation, record, *goes_on),
     }
     client.memory.release();
@@ -367,22 +369,25 @@ async fn answer_request(
                 subscriber.detach_call();
                 // Until the rest is read, nothing else can follow on this connection.
                 let persistence = std::mem::replace(&mut record.delivery.persistence, Persistence::Close);
-                if Box::pin(feeding.feed(generation, client)).await? == Fed::Whole {
+                let fed = Box::pin(feeding.feed(generation, client)).await;
+                if fed.is_err() {
+                    record.charge(subscriber.flight());
+                }
+                if fed? == Fed::Whole {
                     record.delivery.persistence = persistence;
                 }
             }
         }
-        let event = match relay::live(generation, client, record, subscriber, acceptable, usage_event, role).await {
+        let read = relay::live(generation, client, record, subscriber, acceptable, usage_event, role).await;
+        if role == Role::Own {
+            record.charge(subscriber.flight());
+        }
+        let event = match read {
             Reader::Done(next) => {
                 parse::discard(client, request.body);
                 return Ok(next);
             }
-            Reader::Cut(failure) => {
-                if role == Role::Own {
-                    record.goes_on = Some(Box::new(GoesOn { flight: subscriber.flight().clone(), permit: None }));
-                }
-                return Err(Broken::Cut(failure));
-            }
+            Reader::Cut(failure) => return Err(Broken::Cut(failure)),
             Reader::Event(event) => event,
             Reader::Stale(stale) => {
                 let (entry, failure) = *stale;

@@ -12,6 +12,7 @@ use super::generation::Generation;
 use super::home;
 use super::message::Message;
 use super::quota::{FILE_MARK, now};
+use super::used::{Seen, UsageSource, Used};
 use crate::config::snapshot::{
     self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, OwnLimits, Price, Running,
 };
@@ -73,7 +74,7 @@ pub struct Spending {
 
 /// What a request is expected to use.
 #[derive(Clone, Copy, Debug, Default)]
-struct Amounts {
+pub struct Amounts {
     prompt_bytes: u64,
     prompt: u64,
     answer: u64,
@@ -309,12 +310,8 @@ impl Permit {
 
     /// What is still reserved, no upstream call of this exchange uses: the answer was there already, or there is none.
     pub fn settle_cached(&mut self, tokens: Option<TokenUsage>) {
-        if let Some(spending) = self.spending.take()
-            && spending.generation.snapshot.limits.cached_tokens == CachedTokens::Counted
-        {
-            let price = spending.generation.snapshot.models[spending.model].price;
-            let used = tokens.map_or((0, 0), |tokens| (tokens.prompt, tokens.completion));
-            spending.settle_on(used, price);
+        if let Some(spending) = self.spending.take() {
+            spending.settle_cached(tokens);
         }
     }
 }
@@ -325,27 +322,29 @@ impl Spending {
         take(generation, spender, 0, Amounts::default()).ok()??
     }
 
-    /// A backend has answered, in part or whole: with this usage, or without a word of it and about `seen` tokens.
-    pub fn settle(self, tokens: Option<TokenUsage>, seen: u64, model: usize) {
-        let price = self.generation.snapshot.models[model].price;
-        let used = match tokens {
-            Some(tokens) => {
-                let model = &self.generation.upstreams.models[self.model];
-                let mut estimate = model.estimate.borrow_mut();
-                estimate.note_prompt(self.amounts.prompt_bytes, tokens.prompt);
-                if !self.amounts.is_bounded {
-                    estimate.note_answer(tokens.completion);
-                }
-                (tokens.prompt, tokens.completion)
+    /// A backend has answered: with this usage, or with what was `seen` of an answer that broke off or says nothing of it.
+    pub fn settle(mut self, tokens: Option<TokenUsage>, seen: Seen, model: usize) -> Used {
+        if let Some(tokens) = tokens {
+            let model = &self.generation.upstreams.models[self.model];
+            let mut estimate = model.estimate.borrow_mut();
+            estimate.note_prompt(self.amounts.prompt_bytes, tokens.prompt);
+            if !self.amounts.is_bounded {
+                estimate.note_answer(tokens.completion);
             }
-            None if self.amounts.is_bounded => (self.amounts.prompt, seen.min(self.amounts.answer)),
-            None => (self.amounts.prompt, seen),
-        };
-        self.settle_on(used, price);
+        }
+        let used = self.amounts.used(tokens, seen, self.generation.snapshot.models[model].price);
+        self.end(used.tokens.prompt.saturating_add(used.tokens.completion), used.money);
+        used
     }
 
-    fn settle_on(mut self, (prompt, answer): (u64, u64), price: Price) {
-        self.end(prompt.saturating_add(answer), price.of(prompt, answer));
+    /// There was an answer already.
+    pub fn settle_cached(mut self, tokens: Option<TokenUsage>) {
+        if let Some(TokenUsage { prompt, completion, .. }) = tokens
+            && self.generation.snapshot.limits.cached_tokens == CachedTokens::Counted
+        {
+            let price = self.generation.snapshot.models[self.model].price;
+            self.end(prompt.saturating_add(completion), price.of(prompt, completion));
+        }
     }
 
     fn end(&mut self, tokens: u64, money: u64) {
@@ -370,7 +369,7 @@ impl Drop for Spending {
 }
 
 impl Amounts {
-    fn of(
+    pub fn of(
         generation: &Generation,
         model: usize,
         endpoint: Endpoint,
@@ -396,6 +395,15 @@ impl Amounts {
             },
         };
         Amounts { prompt_bytes, prompt, answer, is_bounded: bound.is_some() }
+    }
+
+    /// What a call for it has used.
+    pub fn used(self, tokens: Option<TokenUsage>, seen: Seen, price: Price) -> Used {
+        let most = if self.is_bounded { self.answer } else { u64::MAX };
+        match tokens {
+            Some(tokens) => Used::of(tokens, UsageSource::Reported, price),
+            None => Used::of(seen.estimate(self.prompt, most), UsageSource::Estimated, price),
+        }
     }
 }
 

@@ -15,10 +15,11 @@ use super::generation::Generation;
 use super::owner::keep;
 use super::relay::Captured;
 use super::second::{Looked, SecondLevel};
-use super::spend::Spending;
+use super::spend::{Amounts, Spending};
 use super::tags::Tags;
 use super::upstream_request::UpstreamRequest;
-use crate::dialect::facts::{NotStored, TokenUsage};
+use super::used::{Seen, Used};
+use crate::dialect::facts::{Endpoint, NotStored, TokenUsage};
 use crate::error::{Blame, Failure};
 use crate::net::now_ms;
 
@@ -33,6 +34,8 @@ pub struct CompletionGuard {
     born: u64,
     /// What its tenant has reserved for it. Of a call without an answer, nothing is used.
     spending: Option<Spending>,
+    /// What it has used, once that is known.
+    used: Option<Used>,
     second: Option<SecondPart>,
 }
 
@@ -57,6 +60,7 @@ impl CompletionGuard {
         spending: Option<Spending>,
     ) -> CompletionGuard {
         generation.counters.flights.add(1);
+        flight.open_bill();
         let born = generation.cache.purges.latest();
         CompletionGuard {
             core: generation.clone(),
@@ -65,16 +69,30 @@ impl CompletionGuard {
             tags,
             born,
             spending,
+            used: None,
             second: None,
         }
     }
 
-    /// Settles what the call was reserved on what it has used at `model`, if it was answered: with this usage, or without a
-    /// word of it and about `seen` tokens.
-    pub fn spend(&mut self, model: usize, tokens: Option<TokenUsage>, seen: u64) {
-        if let Some(spending) = self.spending.take() {
-            spending.settle(tokens, seen, model);
-        }
+    /// Settles what the call was reserved on what it has used at `model`, if it was answered: with this usage, or with what was
+    /// `seen` of an answer that broke off or says nothing of it.
+    pub fn spend(&mut self, upstream: &UpstreamRequest, model: usize, tokens: Option<TokenUsage>, seen: Seen) {
+        self.used = match self.spending.take() {
+            Some(spending) => Some(spending.settle(tokens, seen, model)),
+            // Of what is passed through unseen nothing is guessed that no limit asks for.
+            None if tokens.is_none() && upstream.endpoint == Endpoint::Other => None,
+            None => {
+                let price = self.core.snapshot.models[model].price;
+                let amounts = match tokens {
+                    Some(_) => Amounts::default(),
+                    None => {
+                        let (facts, body) = (upstream.facts.as_ref(), upstream.body());
+                        Amounts::of(&self.core, upstream.model, upstream.endpoint, facts, body)
+                    }
+                };
+                Some(amounts.used(tokens, seen, price))
+            }
+        };
     }
 
     /// The answer to `request` is to be written to the second level, and looked for there if the leader takes what it has.
@@ -112,6 +130,9 @@ impl CompletionGuard {
         if self.flight.is_local() {
             keep(&self.core, *request, entry.clone());
         }
+        if let Some(spending) = self.spending.take() {
+            spending.settle_cached(entry.tokens);
+        }
         self.flight.found_elsewhere(&self.core, entry, Level::Second);
         true
     }
@@ -127,13 +148,16 @@ impl CompletionGuard {
     }
 
     /// The answer was found in parts: everybody has it. False: it may not serve.
-    pub fn found_by_input(&self, entry: Entry, request: &Fingerprint) -> bool {
+    pub fn found_by_input(&mut self, entry: Entry, request: &Fingerprint) -> bool {
         let entry = Arc::new(entry);
         if !self.core.cache.purges.is_current(&entry, request) {
             return false;
         }
         if self.flight.is_local() {
             keep(&self.core, *request, entry.clone());
+        }
+        if let Some(spending) = self.spending.take() {
+            spending.settle_cached(entry.tokens);
         }
         self.flight.found_elsewhere(&self.core, entry, Level::Inputs);
         true
@@ -215,6 +239,8 @@ impl Drop for CompletionGuard {
         self.core.counters.flights.sub(1);
         // Ignored where the flight has ended.
         self.flight.finish(&self.core, End::Failed(Failure::Internal));
-        self.flight.has_ended();
+        // Nothing is used of what is left.
+        drop(self.spending.take());
+        self.flight.has_ended(self.used);
     }
 }

@@ -15,6 +15,7 @@ use shards::Fingerprint;
 
 use super::answer::AnswerHead;
 use super::scratch::Scratch;
+use super::used::Seen;
 use crate::dialect::facts::{Endpoint, NotStored, TokenUsage};
 use crate::dialect::{Dialect, Input, Inputs};
 use crate::error::Failure;
@@ -116,8 +117,8 @@ pub struct Part {
     pub tokens: Option<TokenUsage>,
     /// Which model answered.
     pub model: usize,
-    /// Without a word of usage: about how many tokens have come.
-    pub seen: u64,
+    /// Of one without a word of usage.
+    pub seen: Seen,
 }
 
 /// How a request came in.

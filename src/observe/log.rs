@@ -85,6 +85,8 @@ pub struct Entry<'a> {
     pub tokens: Option<(u64, u64)>,
     /// Of these, what the backend had in its cache, and what was thought and not said.
     pub parts: (u64, u64),
+    /// Whether these are an estimate.
+    pub usage_is_estimated: bool,
     /// What its upstream call cost, as a number, and what one would have cost that was not needed.
     pub cost: Option<&'a str>,
     pub saved: Option<&'a str>,
@@ -95,7 +97,8 @@ pub struct Entry<'a> {
 /// Names of a line's fields, in order, and what each means; docs/access-log.md is generated from them.
 #[rustfmt::skip]
 pub const FIELDS: &[(&str, &str)] = &[
-    ("time", "When the exchange ended, in UTC (RFC 3339, with milliseconds)."),
+    ("time", "When the line was written, in UTC (RFC 3339, with milliseconds): at the end of the exchange, or of its upstream call \
+        where the client left before."),
     ("id", "The request's `x-request-id`: the client's, or one made here."),
     ("core", "The data core that served it."),
     ("client", "The client's address, by its connection or the PROXY header. Absent on Unix sockets."),
@@ -127,6 +130,8 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("completion_tokens", "Tokens of the answer."),
     ("cached_prompt_tokens", "Of the prompt's, those that the provider had in its own cache."),
     ("reasoning_tokens", "Of the answer's, those that were thought and not said."),
+    ("usage", "`estimated` where the answer broke off, or its backend did not tell its usage: tokens and `cost` are estimates, as limits count \
+        them. Absent otherwise."),
     ("cost", "What the upstream call cost, in the unit of the prices."),
     ("saved_cost", "What one would have cost that was not needed."),
     ("error", "The code of the error that ended the exchange, as its client sees it; `client_gone` if the client left."),
@@ -325,6 +330,9 @@ impl LogBuffer {
             if part > 0 {
                 field(out, title, part);
             }
+        }
+        if entry.usage_is_estimated {
+            out.extend_from_slice(b",\"usage\":\"estimated\"");
         }
         if let Some(cost) = entry.cost {
             name(out, key!("cost"));

@@ -133,12 +133,13 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::InterToken, name: "ringway_inter_token_seconds", kind: Histogram, labels: &[],
         help: "Between two tokens of a stream from a backend, averaged over the stream." },
     Metric { id: Id::Tokens, name: "ringway_tokens_total", kind: Counter, labels: &["model", "tenant", "kind"],
-        help: "Tokens of complete answers. Kinds prompt and completion: spent at backends; cached_prompt and reasoning are parts of \
-               these, where backends report them. Kinds prompt_saved and \
+        help: "Tokens of answers. Kinds prompt and completion: spent at backends; cached_prompt and reasoning are parts of \
+               these, where backends report them; estimated is the part of both that no backend reported, because the answer broke off \
+               or said nothing of it. Kinds prompt_saved and \
                completion_saved: answered from the cache or another request's upstream call." },
     Metric { id: Id::Cost, name: "ringway_cost_total", kind: Counter, labels: &["model", "tenant", "kind"],
-        help: "Money for complete answers, by the prices in the configuration. Kind spent: for upstream calls, at the price of the \
-               model that answered. Kind saved: what answers from the cache or another request's upstream call would have cost." },
+        help: "Money for answers, by the prices in the configuration. Kind spent: for upstream calls, at the price of the \
+               model that answered. Kind estimated: the part of it that follows from estimated tokens. Kind saved: what answers from the cache or another request's upstream call would have cost." },
     Metric { id: Id::Templates, name: "ringway_prompt_template_requests_total", kind: Counter, labels: &["template", "version"],
         help: "Requests that were rendered from a prompt template of the configuration." },
     Metric { id: Id::Failures, name: "ringway_failures_total", kind: Counter, labels: &[],

@@ -142,25 +142,31 @@ pub struct Amounts {
     /// Money, in billionths of its unit: for upstream calls, and for answers that needed none.
     pub cost: u64,
     pub saved_cost: u64,
+    /// Of prompt and completion tokens, and of the money, the part that is estimated: of answers that broke off, or that said
+    /// nothing of their usage.
+    pub estimated_tokens: u64,
+    pub estimated_cost: u64,
 }
 
 /// How many amounts there are.
-pub const AMOUNTS: usize = 10;
+pub const AMOUNTS: usize = 12;
 
 impl Amounts {
     pub fn to_array(self) -> [u64; AMOUNTS] {
         let Amounts { requests, saved_requests, prompt_tokens, cached_tokens, completion_tokens, .. } = self;
         let Amounts { reasoning_tokens, saved_prompt_tokens, saved_completion_tokens, cost, saved_cost, .. } = self;
+        let Amounts { estimated_tokens, estimated_cost, .. } = self;
         let [first, second] = [
-            [requests, saved_requests, prompt_tokens, cached_tokens, completion_tokens],
-            [reasoning_tokens, saved_prompt_tokens, saved_completion_tokens, cost, saved_cost],
+            [requests, saved_requests, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens],
+            [saved_prompt_tokens, saved_completion_tokens, cost, saved_cost, estimated_tokens, estimated_cost],
         ];
-        std::array::from_fn(|at| if at < 5 { first[at] } else { second[at - 5] })
+        std::array::from_fn(|at| if at < 6 { first[at] } else { second[at - 6] })
     }
 
     pub fn of_array(of: [u64; AMOUNTS]) -> Amounts {
         let [requests, saved_requests, prompt_tokens, cached_tokens, completion_tokens, rest @ ..] = of;
-        let [reasoning_tokens, saved_prompt_tokens, saved_completion_tokens, cost, saved_cost] = rest;
+        let [reasoning_tokens, saved_prompt_tokens, saved_completion_tokens, cost, saved_cost, rest @ ..] = rest;
+        let [estimated_tokens, estimated_cost] = rest;
         Amounts {
             requests,
             saved_requests,
@@ -172,6 +178,8 @@ impl Amounts {
             saved_completion_tokens,
             cost,
             saved_cost,
+            estimated_tokens,
+            estimated_cost,
         }
     }
 
@@ -193,6 +201,8 @@ struct Slot<K> {
     key: OnceLock<K>,
     amounts: [Counter; AMOUNTS],
 }
+
+const _: () = assert!(size_of::<Slot<UsageKey>>() == 128 && size_of::<Slot<Key>>() == 128);
 
 /// Series that are allocated together, once the first of them counts.
 type Segment<K> = OnceLock<Box<[Slot<K>]>>;
@@ -321,6 +331,8 @@ mod tests {
         saved_completion_tokens: 0,
         cost: 0,
         saved_cost: 0,
+        estimated_tokens: 0,
+        estimated_cost: 0,
     };
 
     fn key(model: u32, tenant: u32) -> Key {

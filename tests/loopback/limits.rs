@@ -1,5 +1,8 @@
 //! Tenants held to their limits: what is refused and how, what is told of what is left, and what is given back.
 
+use std::sync::{Arc, Barrier};
+
+use super::kit::usage as usage_of_stream;
 use super::kit::*;
 
 fn keyed(key: &str, body: &str) -> Vec<u8> {
@@ -358,4 +361,103 @@ fn usage_and_limits_over_days_go_on_after_a_restart() {
     let (status, said) = gateway.ended();
     assert!(status.success() && said.contains("usage: ") && said.contains("damaged"), "{said}");
     assert!(state.path().join("usage/limits.damaged").exists());
+}
+
+/// What limits count is what usage, metrics and the log tell, also where no backend has said it.
+#[test]
+fn answers_that_broke_off_are_recorded_as_limits_count_them() {
+    let seen = Arc::new(Barrier::new(2));
+    let is_seen = seen.clone();
+    let backend = Backend::run(move |peer| {
+        while let Some(request) = peer.request() {
+            peer.write(STREAM_HEAD);
+            (0..7).for_each(|_| _ = peer.write(chunk(&piece("x"))));
+            match request.text() {
+                text if text.contains("leave") => return peer.await_close(),
+                text if text.contains("cut") => {
+                    is_seen.wait();
+                    return peer.reset();
+                }
+                text if text.contains("untold") => {
+                    _ = peer.write(chunk(&finish("stop")) + &chunk(&done()) + LAST_CHUNK);
+                }
+                _ => _ = peer.write(chunk(&finish("stop")) + &chunk(&usage_of_stream()) + &chunk(&done()) + LAST_CHUNK),
+            }
+        }
+    });
+    let gateway = Setup::bare()
+        .backend("b", &backend, "")
+        .model("m", "backends = [\"b\"]\nretries = 0\nprice_input = 1\nprice_output = 2")
+        .tenant("t", "key", "tokens_per_day = 10_000")
+        .tenant("u", "own", "")
+        .log("access = \"$DIRECTORY/access.log\"")
+        .admin("listen = \"127.0.0.1:0\"")
+        .start();
+    let mut of_limits = 0;
+    for (place, what) in ["leave", "cut", "untold", "told"].into_iter().enumerate() {
+        for key in ["key", "own"] {
+            let mut client = gateway.client();
+            client.send(keyed(key, &streamed_question(&format!("{what} {key}"))));
+            client.head();
+            let mut events = String::new();
+            while events.matches("data: ").count() < 7 {
+                events += std::str::from_utf8(&client.chunk().unwrap()).unwrap();
+            }
+            if what == "cut" {
+                seen.wait();
+            }
+            if what != "leave" {
+                while client.chunk().is_ok_and(|chunk| !chunk.is_empty()) {}
+            }
+            drop(client);
+            // Refused requests are requests.
+            let recorded = 3 * place as u64 + if key == "key" { 1 } else { 2 };
+            eventually("it is recorded", || usage(&gateway, "")["total"]["requests"] == recorded);
+        }
+        // One that is too large for what is left tells how much that is.
+        let refused = gateway.ask(keyed("key", &bounded("too large", 10_001))).expect(429);
+        of_limits = 10_000 - number(&refused, "x-ratelimit-remaining-tokens");
+        let told = usage(&gateway, "?tenant=t&by=tenant");
+        let tokens = &told["total"]["tokens"];
+        let [prompt, completion] = ["prompt", "completion"].map(|kind| tokens[kind].as_u64().unwrap());
+        assert_eq!(prompt + completion, of_limits, "{what}: {told}");
+        let other = usage(&gateway, "?tenant=u&by=tenant");
+        let estimated = &other["total"]["tokens"]["estimated"];
+        assert!(*estimated == tokens["estimated"], "without limits it is the same: {told} {other}");
+    }
+    let total = usage(&gateway, "?tenant=t")["total"].clone();
+    let tokens = &total["tokens"];
+    assert_eq!(tokens["completion"], 7 + 7 + 7 + 2);
+    assert_eq!(tokens["estimated"], of_limits - 5);
+    let prompt = (tokens["prompt"].as_u64().unwrap() - 3) / 3;
+    let money = |prompt: u64, completion: u64| format!("0.{:06}", prompt + 2 * completion);
+    assert_eq!(
+        (total["cost"].as_str(), total["estimated_cost"].as_str()),
+        (Some(&*money(3 * prompt + 3, 23)), Some(&*money(3 * prompt, 21)),)
+    );
+    let mut client = Client::connect(gateway.admin.unwrap());
+    client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let metrics = client.response().expect(200);
+    let line = format!("ringway_tokens_total{{model=\"m\",tenant=\"t\",kind=\"estimated\"}} {}\n", of_limits - 5);
+    assert!(metrics.text().contains(&line), "{}", metrics.text());
+
+    let path = gateway.file("access.log");
+    let kept = gateway.keep_directory();
+    gateway.terminate();
+    assert!(gateway.ended().0.success());
+    let log = std::fs::read_to_string(path).unwrap();
+    drop(kept);
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for tenant in ["t", "u"] {
+        let of_tenant: Vec<_> = lines.iter().filter(|line| line["tenant"] == tenant && line["status"] == 200).collect();
+        let marks: Vec<_> = of_tenant.iter().map(|line| line["usage"].as_str()).collect();
+        assert_eq!(marks, [Some("estimated"), Some("estimated"), Some("estimated"), None], "{log}");
+        let errors: Vec<_> = of_tenant.iter().map(|line| line["error"].as_str()).collect();
+        assert_eq!(errors, [Some("client_gone"), Some("backend_truncated"), None, None], "{log}");
+        for line in &of_tenant[..3] {
+            assert_eq!((&line["prompt_tokens"], &line["completion_tokens"]), (&prompt.into(), &7.into()), "{log}");
+            let cost = line["cost"].as_f64().unwrap() * 1e6;
+            assert_eq!(cost.round() as u64, prompt + 14, "{log}");
+        }
+    }
 }

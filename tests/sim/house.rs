@@ -484,7 +484,8 @@ impl House {
     pub fn check_limits(&self) -> u64 {
         let mut spent = 0;
         let all = self.generations();
-        for tenant in &all[0].snapshot.tenants {
+        for (index, tenant) in all[0].snapshot.tenants.iter().enumerate() {
+            let recorded = self.recorded_tokens(all[0].tenant_series(index));
             for limit in &tenant.limits.rates {
                 let (mut counted, mut held, mut used) = (0, 0, 0);
                 for core in &all {
@@ -492,6 +493,9 @@ impl House {
                     (counted, held, used) = (counted + of_core.0, held + of_core.1, used + of_core.2);
                 }
                 assert_eq!((counted, held), (used, 0), "counted and held of what {} has used: {limit:?}", tenant.name);
+                if limit.counted == Counted::Tokens {
+                    assert_eq!(recorded, used, "tokens that {} is told it has used, and that count", tenant.name);
+                }
                 let is_exact = limit.counted == Counted::Requests;
                 spent += u64::from(used > 0);
                 assert!(!is_exact || used <= limit.amount, "{used} of {limit:?}");
@@ -500,6 +504,19 @@ impl House {
             assert_eq!(running, 0, "running requests of {}", tenant.name);
         }
         spent
+    }
+
+    /// Tokens that are recorded as spent by the tenant of this number.
+    fn recorded_tokens(&self, tenant: u32) -> u64 {
+        let mut sum = 0;
+        for core in &self.cores {
+            core.core().counters.usage.read(|key, amounts| {
+                if key.tenant == tenant {
+                    sum += amounts.prompt_tokens + amounts.completion_tokens;
+                }
+            });
+        }
+        sum
     }
 
     /// What holds once nobody asks any more: all that was taken has been given back, once.

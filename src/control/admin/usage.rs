@@ -97,9 +97,11 @@ fn told(amounts: Amounts) -> Value {
             "reasoning": amounts.reasoning_tokens,
             "saved_prompt": amounts.saved_prompt_tokens,
             "saved_completion": amounts.saved_completion_tokens,
+            "estimated": amounts.estimated_tokens,
         },
         "cost": money(amounts.cost),
         "saved_cost": money(amounts.saved_cost),
+        "estimated_cost": money(amounts.estimated_cost),
     })
 }
 

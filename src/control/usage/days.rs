@@ -26,9 +26,12 @@ struct Line {
     tenant: String,
     key: String,
     model: String,
-    /// In the order of [`Amounts::to_array`].
-    amounts: [u64; AMOUNTS],
+    /// In the order of [`Amounts::to_array`]. Files of before the last of them was added have fewer.
+    amounts: Vec<u64>,
 }
+
+/// How many amounts the oldest files have.
+const AMOUNTS_MIN: usize = 10;
 
 pub fn encode(rows: &Rows) -> String {
     let mut out = String::new();
@@ -37,7 +40,7 @@ pub fn encode(rows: &Rows) -> String {
             tenant: tenant.to_string(),
             key: spell_key(*credential),
             model: model.to_string(),
-            amounts: amounts.to_array(),
+            amounts: amounts.to_array().to_vec(),
         };
         // Names and numbers are always JSON.
         out.push_str(&serde_json::to_string(&line).unwrap_or_default());
@@ -54,6 +57,10 @@ pub fn decode(lines: &str) -> Result<Rows, String> {
         let Line { tenant, key, model, amounts } =
             serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         let credential = read_key(&key).ok_or_else(|| wrong("its key is no hash".to_owned()))?;
+        if !(AMOUNTS_MIN..=AMOUNTS).contains(&amounts.len()) {
+            return Err(wrong(format!("it has {} amounts", amounts.len())));
+        }
+        let amounts = std::array::from_fn(|at| amounts.get(at).copied().unwrap_or(0));
         rows.entry(RowKey { tenant: tenant.into(), credential, model: model.into() })
             .or_default()
             .add(Amounts::of_array(amounts));
@@ -143,7 +150,15 @@ mod tests {
         assert_eq!(decode(&encode(&rows)), Ok(rows.clone()));
         let twice = decode(&(encode(&rows) + &encode(&rows))).unwrap();
         assert_eq!(twice.values().next().unwrap().cost, 2 * rows.values().next().unwrap().cost);
-        for wrong in ["{}", "x", r#"{"tenant":"t","key":"zz","model":"m","amounts":[0,0,0,0,0,0,0,0,0,0]}"#] {
+        let older = r#"{"tenant":"t","key":"","model":"m","amounts":[1,2,3,4,5,6,7,8,9,10]}"#;
+        let older = decode(older).unwrap()[&key("t", 0, "m")];
+        assert_eq!((older.requests, older.saved_cost, older.estimated_tokens), (1, 10, 0));
+        for wrong in [
+            "{}",
+            "x",
+            r#"{"tenant":"t","key":"zz","model":"m","amounts":[0,0,0,0,0,0,0,0,0,0]}"#,
+            r#"{"tenant":"t","key":"","model":"m","amounts":[0,0]}"#,
+        ] {
             assert!(decode(wrong).unwrap_err().starts_with("line 2: "), "{wrong}");
         }
     }

@@ -8,6 +8,7 @@ use super::state::{AtEnd, State};
 use crate::config::snapshot::OnClientDisconnect;
 use crate::exchange::answer::End;
 use crate::exchange::core::Core;
+use crate::exchange::used::{Bill, Used};
 use crate::limits::{DRAINED_BYTES, DRAINED_CALLS};
 use crate::net::watch::Alarm;
 
@@ -33,12 +34,16 @@ impl Flight {
         self.state.borrow_mut().at_end = Some(work);
     }
 
-    /// The call is over.
-    pub fn has_ended(&self) {
-        let work = self.state.borrow_mut().at_end.take();
+    /// The call is over, and has used this.
+    pub fn has_ended(&self, used: Option<Used>) {
+        let work = {
+            let mut state = self.state.borrow_mut();
+            state.bill = Bill::Closed(used);
+            state.at_end.take()
+        };
         if let Some(work) = work {
             let state = self.state.borrow();
-            work(state.answer_head.as_deref(), state.end.as_ref());
+            work(used, state.answer_head.as_deref(), state.end.as_ref());
         }
     }
 

@@ -15,6 +15,7 @@ use super::entry::Entry;
 use super::tags::Tags;
 use crate::net::watch::Alarm;
 
+mod bill; // what its upstream call has used
 pub mod drained; // a call that goes on for nobody
 mod enter; // how one begins
 mod follow; // what the leader's core tells its copies elsewhere

@@ -13,6 +13,7 @@ use crate::dialect::facts::Endpoint;
 use crate::exchange::answer::{AnswerHead, End, Reuse, Source};
 use crate::exchange::entry::{Entry, Level};
 use crate::exchange::tags::Tags;
+use crate::exchange::used::{Bill, Used};
 use crate::limits::MAPPED_BYTES;
 use crate::net::arena::{Afterwards, Arena};
 use crate::net::{self, watch::Alarm};
@@ -74,8 +75,8 @@ pub struct Served {
     pub last_ms: u64,
 }
 
-/// What is done when a call is over.
-pub type AtEnd = Box<dyn FnOnce(Option<&AnswerHead>, Option<&End>)>;
+/// What is done when a call is over, with what it has used.
+pub type AtEnd = Box<dyn FnOnce(Option<Used>, Option<&AnswerHead>, Option<&End>)>;
 
 pub(super) enum Log {
     Growing(Vec<u8>),
@@ -124,6 +125,7 @@ pub(super) struct State {
     pub(super) born: u64,
     pub(super) tags: Tags,
     pub(super) level: Level,
+    pub(super) bill: Bill,
     /// Which [`crate::exchange::scratch::Fresh`] is the end of the log; 0 for none.
     pub(super) fresh: u64,
 }
@@ -155,6 +157,7 @@ impl State {
             born: u64::MAX,
             tags: Tags::default(),
             level: Level::First,
+            bill: Bill::None,
             fresh: 0,
         }
     }

@@ -118,6 +118,11 @@ impl Events {
         self.contents
     }
 
+    /// What it has said of its usage so far.
+    pub fn tokens(&self) -> Option<TokenUsage> {
+        self.tokens
+    }
+
     /// Whether the terminal event was seen: nothing that still comes belongs to the answer.
     pub fn is_done(&self) -> bool {
         self.verdict.is_done()

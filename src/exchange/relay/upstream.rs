@@ -29,6 +29,7 @@ use crate::exchange::scratch::Scratch;
 use crate::exchange::send::Answer;
 use crate::exchange::trace::TraceContext;
 use crate::exchange::upstream_request::UpstreamRequest;
+use crate::exchange::used::Seen;
 use crate::net::unix_ms;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::lease::Lease;
@@ -218,16 +219,22 @@ impl PendingResponse<'_> {
         Poll::Ready(Ok(()))
     }
 
-    /// About how many tokens have come, for an answer that says nothing of it: an event each, or a few bytes.
-    pub fn seen_tokens(&self) -> u64 {
+    /// Whether it is an error, which nobody pays for.
+    pub fn is_error(&self) -> bool {
+        self.status >= 400
+    }
+
+    /// What has come, for an answer that breaks off or says nothing of its usage: an event is a token, or a few bytes are.
+    pub fn seen(&self) -> Seen {
         const TOKEN_BYTES: u64 = 4;
         /// Of an event with one token and what is said around it.
         const EVENT_BYTES: u64 = 128;
-        match &self.work {
-            Work::Events(events) => events.contents(),
-            Work::Whole(_) | Work::Opaque => self.source.flight.received_bytes() / TOKEN_BYTES,
-            Work::Blocks(_) => self.source.flight.received_bytes() / EVENT_BYTES,
-        }
+        let (tokens, reported) = match &self.work {
+            Work::Events(events) => (events.contents(), events.tokens()),
+            Work::Whole(_) | Work::Opaque => (self.source.flight.received_bytes() / TOKEN_BYTES, None),
+            Work::Blocks(_) => (self.source.flight.received_bytes() / EVENT_BYTES, None),
+        };
+        Seen { tokens, reported }
     }
 
     /// What is known of the answer once it has flowed. The connection is given back to its pool, or it is in the tail.

@@ -107,6 +107,7 @@ fn a_line_has_the_fields_of_the_reference_in_its_order() {
         sent_bytes: 3,
         tokens: Some((4, 5)),
         parts: (1, 1),
+        usage_is_estimated: true,
         cost: Some("0.1"),
         saved: Some("0.2"),
         error: Some("client_gone"),

@@ -133,6 +133,7 @@ impl Scrape {
                         ("reasoning", amounts.reasoning_tokens),
                         ("prompt_saved", amounts.saved_prompt_tokens),
                         ("completion_saved", amounts.saved_completion_tokens),
+                        ("estimated", amounts.estimated_tokens),
                     ];
                     for (kind, tokens) in kinds.into_iter().filter(|(_, tokens)| *tokens > 0) {
                         row.number(&[model, tenant, kind], tokens)?;
@@ -143,7 +144,9 @@ impl Scrape {
             Id::Cost => {
                 for ((model, tenant), amounts) in self.by(|key| (key.model, key.tenant)) {
                     let (model, tenant) = (labels.model(model), labels.tenant(tenant));
-                    for (kind, cost) in [("spent", amounts.cost), ("saved", amounts.saved_cost)] {
+                    let kinds =
+                        [("spent", amounts.cost), ("saved", amounts.saved_cost), ("estimated", amounts.estimated_cost)];
+                    for (kind, cost) in kinds {
                         if cost > 0 {
                             row.real(&[model, tenant, kind], cost as f64 / BILLIONTHS)?;
                         }
