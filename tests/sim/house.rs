@@ -33,7 +33,7 @@ use crate::reload::{Acknowledged, Round, Sent};
 use crate::secret;
 use crate::watch::Watch;
 
-use crate::ledger::{Ledger, Told};
+use crate::ledger::{Ledger, Told, recorded_tokens};
 
 /// What a story chooses of a configuration.
 #[derive(Clone, Debug)]
@@ -485,7 +485,7 @@ impl House {
         let mut spent = 0;
         let all = self.generations();
         for (index, tenant) in all[0].snapshot.tenants.iter().enumerate() {
-            let recorded = self.recorded_tokens(all[0].tenant_series(index));
+            let recorded = recorded_tokens(all.iter().map(|core| &*core.counters), all[0].tenant_series(index));
             for limit in &tenant.limits.rates {
                 let (mut counted, mut held, mut used) = (0, 0, 0);
                 for core in &all {
@@ -504,19 +504,6 @@ impl House {
             assert_eq!(running, 0, "running requests of {}", tenant.name);
         }
         spent
-    }
-
-    /// Tokens that are recorded as spent by the tenant of this number.
-    fn recorded_tokens(&self, tenant: u32) -> u64 {
-        let mut sum = 0;
-        for core in &self.cores {
-            core.core().counters.usage.read(|key, amounts| {
-                if key.tenant == tenant {
-                    sum += amounts.prompt_tokens + amounts.completion_tokens;
-                }
-            });
-        }
-        sum
     }
 
     /// What holds once nobody asks any more: all that was taken has been given back, once.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ringway::net::Dial;
 
 use ringway::net::{now_ms, now_us};
+use ringway::observe::counters::Counters;
 
 use crate::prompt::Form;
 use crate::reload::Sent;
@@ -318,4 +319,17 @@ impl Book {
         let expired = now_ms().saturating_sub(call.rated_ms) >= ttl_ms && stale_ms > 0;
         assert!(marked == Marked::Fresh || expired, "{id} got a good answer that was called stale: {call:?}");
     }
+}
+
+/// Tokens that are recorded as spent by the tenant of this number.
+pub fn recorded_tokens<'a>(counters: impl Iterator<Item = &'a Counters>, tenant: u32) -> u64 {
+    let mut sum = 0;
+    for of_core in counters {
+        of_core.usage.read(|key, amounts| {
+            if key.tenant == tenant {
+                sum += amounts.prompt_tokens + amounts.completion_tokens;
+            }
+        });
+    }
+    sum
 }
