@@ -182,6 +182,11 @@ impl Admin {
         self.usage.collect(&labels, unix_ms());
     }
 
+    /// About once a second: looks whether a day has ended.
+    pub fn tick_usage(&self) {
+        self.usage.tick(&self.in_force.borrow().labels, unix_ms());
+    }
+
     /// What counts against limits has changed.
     pub fn counted(&self, counted: Vec<Counted>) {
         self.usage.counted(counted);

@@ -1,6 +1,6 @@
 //! What tenants have used, by day, tenant, key and model. The data cores count; the background core, which owns this, reads their
-//! counters in place once a second and keeps what was added, in memory and as files of the state directory: one a day, and one
-//! for what counts against limits. A lock on the directory tells two processes apart that run at a time, as during an upgrade.
+//! counters in place before it writes or tells anything, and when a day ends. It keeps what was added in memory and as files of the
+//! state directory: one a day, and one for what counts against limits. A lock on the directory tells two processes apart that run at a time, as during an upgrade.
 
 pub mod counted; // what counts against limits
 pub mod days; // rows, their lines, and days
@@ -38,6 +38,8 @@ pub struct Usage {
     counters: Vec<Arc<Counters>>,
     /// By core, what its series had counted when they were last read.
     seen: RefCell<Vec<Vec<Amounts>>>,
+    /// The day that is counted for what comes, once there is one.
+    today: Cell<Option<u64>>,
     days: RefCell<BTreeMap<u64, Day>>,
     counts: RefCell<Counts>,
     counts_changed: Cell<bool>,
@@ -61,6 +63,7 @@ impl Usage {
         Usage {
             directory: state.map(|state| state.join(DIRECTORY)),
             seen: RefCell::new(vec![Vec::new(); counters.len()]),
+            today: Cell::new(None),
             counters,
             days: RefCell::default(),
             counts: RefCell::new(Counts::of(counts)),
@@ -70,8 +73,11 @@ impl Usage {
         }
     }
 
-    /// Adds what the cores have counted since the last time to the day that is now.
+    /// Adds what the cores have counted since the last time to the day of the last look at the clock. Of a hundred thousand keys
+    /// each row is cold memory, so this is not done more often than somebody asks, or a day ends.
     pub fn collect(&self, labels: &Labels, unix_ms: u64) {
+        let now = day_of(unix_ms);
+        let today = self.today.replace(Some(now)).unwrap_or(now);
         let mut days = self.days.borrow_mut();
         for (core, seen) in self.counters.iter().zip(self.seen.borrow_mut().iter_mut()) {
             let mut at = 0;
@@ -89,13 +95,20 @@ impl Usage {
                     credential: key.credential,
                     model: labels.model(key.model).into(),
                 };
-                let day = days.entry(day_of(unix_ms)).or_default();
+                let day = days.entry(today).or_default();
                 day.rows.entry(key).or_default().add(more);
                 day.changed = true;
             });
         }
         while self.directory.is_none() && days.len() > USAGE_DAYS_IN_MEMORY {
             days.pop_first();
+        }
+    }
+
+    /// Looks at the clock, about once a second.
+    pub fn tick(&self, labels: &Labels, unix_ms: u64) {
+        if self.today.get() != Some(day_of(unix_ms)) {
+            self.collect(labels, unix_ms);
         }
     }
 

@@ -36,6 +36,11 @@ impl Process {
         self.index.add(&self.core.usage, UsageKey { tenant: 0, credential, model: 0 }, amounts);
     }
 
+    /// The second at `unix_ms` begins.
+    fn tick(&self, unix_ms: u64) {
+        self.usage.tick(&labels(), unix_ms);
+    }
+
     fn write(&self, unix_ms: u64) {
         self.usage.collect(&labels(), unix_ms);
         run(self.usage.write(Now { mono: Millis(0), unix_ms }));
@@ -60,21 +65,24 @@ fn usage_goes_on_after_a_restart_and_is_told_by_day() {
     first.use_tokens(1, 10);
     first.use_tokens(2, 5);
     first.write(0);
+    first.use_tokens(2, 1);
+    first.tick(DAY_MS);
     first.use_tokens(1, 1);
     first.write(DAY_MS);
-    assert_eq!(first.told(), [(0, 1, 1, 10), (0, 2, 1, 5), (1, 1, 1, 1)]);
+    assert_eq!(first.told(), [(0, 1, 1, 10), (0, 2, 2, 6), (1, 1, 1, 1)]);
     drop(first);
     let mut second = Process::start(state.path());
-    assert_eq!(second.told(), [(0, 1, 1, 10), (0, 2, 1, 5), (1, 1, 1, 1)]);
+    assert_eq!(second.told(), [(0, 1, 1, 10), (0, 2, 2, 6), (1, 1, 1, 1)]);
     second.use_tokens(1, 3);
     second.usage.collect(&labels(), DAY_MS);
-    assert_eq!(second.told(), [(0, 1, 1, 10), (0, 2, 1, 5), (1, 1, 2, 4)], "before it is written");
+    assert_eq!(second.told(), [(0, 1, 1, 10), (0, 2, 2, 6), (1, 1, 2, 4)], "before it is written");
     second.write(DAY_MS);
     // A clock that is set back finds its day again.
+    second.tick(0);
     second.use_tokens(2, 2);
     second.write(0);
     second.write(DAY_MS);
-    assert_eq!(second.told(), [(0, 1, 1, 10), (0, 2, 2, 7), (1, 1, 2, 4)]);
+    assert_eq!(second.told(), [(0, 1, 1, 10), (0, 2, 3, 8), (1, 1, 2, 4)]);
     assert!(run(second.usage.rows(0, 10, 2)).is_none(), "more rows than were asked for");
 }
 
@@ -131,6 +139,7 @@ fn without_a_directory_the_last_days_are_in_memory() {
     let mut process =
         Process { usage: Usage::new(None, vec![core.clone()], Vec::new()), core, index: SeriesIndex::default() };
     for day in 0..40 {
+        process.tick(day * DAY_MS);
         process.use_tokens(1, 1);
         process.write(day * DAY_MS);
     }
