@@ -12,7 +12,6 @@ use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
 use tracing::{info, warn};
 
 use super::purged;
-use crate::config::value::spell_size;
 use crate::exchange::message::Message;
 use crate::exchange::purges::Purges;
 use crate::net::channel::Outbox;
@@ -125,8 +124,8 @@ impl Snapshots {
                 observed.unix_ms.set(unix_ms);
                 observed.took_ms.set(took_ms);
                 observed.tell(|told| told.fault = None);
-                let (answers, size) = (written.answers, spell_size(written.bytes.next_multiple_of(1 << 10)));
-                info!("cache: a snapshot of {answers} answers was written, {size} in {took_ms} ms");
+                let (answers, kib) = (written.answers, written.bytes.div_ceil(1 << 10));
+                info!("cache: a snapshot of {answers} answers was written, {kib} KiB in {took_ms} ms");
                 Ok(())
             }
             Err(why) => {
