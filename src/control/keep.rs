@@ -48,7 +48,7 @@ pub async fn keep<F: Future<Output = ()>>(
         // Guarded too, because the panic may have come from `tell`.
         let count = panics.count();
         let text = format!("{called} panicked and restarts in {pause:?}; {count} panics on this core so far");
-        panics.guard(|| tell(Finding::Said(text)));
+        panics.guard(|| tell(Finding::Log(text)));
         tokio::time::sleep(pause).await;
         pause = pause.saturating_mul(2).min(pauses.last);
     }

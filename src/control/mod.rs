@@ -26,5 +26,5 @@ pub enum Finding {
     /// Its name resolves to other addresses now.
     Addresses { backend: u32, addresses: std::sync::Arc<[crate::net::Dial]> },
     /// A message for the operator.
-    Said(String),
+    Log(String),
 }

@@ -71,14 +71,14 @@ pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: A
                     _ => Some(format!("the name {host} resolves again")),
                 };
                 if let Some(said) = said {
-                    tell(Finding::Said(format!("backend {called}: {said}")));
+                    tell(Finding::Log(format!("backend {called}: {said}")));
                 }
                 if let Some(new) = changed(&known, found.addresses, port) {
                     // A name with rotating addresses of many servers changes all the time; it has moved only if all old
                     // ones are gone.
                     if !known.is_empty() && !known.iter().any(|old| new.contains(old)) {
                         let text = format!("backend {called}: the name {host} resolves to other addresses now");
-                        tell(Finding::Said(text));
+                        tell(Finding::Log(text));
                     }
                     tell(Finding::Addresses { backend, addresses: new.clone() });
                     addresses.replace(new);
@@ -87,7 +87,7 @@ pub async fn follow(name: Name, pace: Pace, resolver: Rc<Resolver>, addresses: A
             }
             Err(why) => {
                 if failed == 0 {
-                    tell(Finding::Said(format!(
+                    tell(Finding::Log(format!(
                         "backend {called}: the name {host} does not resolve ({why}); the last addresses are kept"
                     )));
                 }

@@ -30,7 +30,7 @@ use super::kept::Keeping;
 use super::notify;
 use super::second::{self, Second};
 use super::supervise::{BEAT_MS, Beat, Gate};
-use super::takeover::{Giver, Program, Tie, Upgrade};
+use super::takeover::{Giver, LimitsLink, Program, Upgrade};
 use crate::config::snapshot::LimitNodes;
 use crate::control::Finding;
 use crate::control::admin::reload::Trigger;
@@ -97,7 +97,7 @@ pub struct Parts {
     pub gate: Gate,
     pub giver: Arc<Giver>,
     /// To the process before, while that ends.
-    pub before: Arc<Tie>,
+    pub before: Arc<LimitsLink>,
     /// For a successor to be started from; `None` if none could take over.
     pub program: Option<Program>,
     /// The addresses, all of them, if the service manager keeps their sockets for the next process: they must not be shut down.
@@ -206,7 +206,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             let admin = counting.clone();
             async move {
                 loop {
-                    admin.collect_usage();
+                    admin.tick_usage();
                     tokio::time::sleep(COUNT_EVERY).await;
                 }
             }
@@ -438,7 +438,7 @@ fn permanent<F: Future<Output = ()> + 'static>(
     start: impl Fn() -> F + 'static,
 ) -> JoinHandle<()> {
     let tell: Rc<dyn Fn(Finding)> = Rc::new(|finding| {
-        if let Finding::Said(text) = finding {
+        if let Finding::Log(text) = finding {
             error!("{text}");
         }
     });

@@ -17,7 +17,7 @@ use super::data::{self, Parts};
 use super::listen::{Bindings, Bound};
 use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Gate, Pace, Who, start, supervise};
-use super::takeover::{self, Giver, Inherited, Owner, Program, Tie};
+use super::takeover::{self, Giver, Inherited, LimitsLink, Owner, Program};
 use super::{io, kept, listen, notify, resolve, second, secure, state, steering, traces};
 use crate::config::snapshot::{LimitNodes, Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
@@ -138,7 +138,7 @@ fn serve(
         Bound::At(listener, address, owner) => (Some(listener), Some(address), owner),
     };
     let giver = Arc::new(Giver::default());
-    let before: Arc<Tie> = Arc::default();
+    let before: Arc<LimitsLink> = Arc::default();
     let (mut given, mut control_listen) = (None, None);
     if let Some(path) = control_path {
         let control = listen::bind_control(&path, &mut inherited)?;
@@ -277,7 +277,7 @@ fn serve(
         let mut taken = inherited.commit()?;
         let ledgers = std::mem::take(&mut taken.ledgers);
         if inherited.has_predecessor() {
-            inherited.tie(&before, taken);
+            inherited.link_limits(&before, taken);
             hand(&gate, ledgers, written.as_deref().unwrap_or(&[]), cores);
         }
         if let Some(pending) = pending {

@@ -30,6 +30,16 @@ impl Deref for BodyBytes {
 }
 
 impl BodyBytes {
+    /// `bytes`, moved to a map for bodies of up to `max` bytes if they are many. Errors: the system gives no more memory.
+    pub fn of(bytes: Vec<u8>, buffers: &Buffers, max: usize) -> Result<BodyBytes, Failure> {
+        if bytes.len() <= MAPPED_BYTES {
+            return Ok(BodyBytes::Heap(bytes));
+        }
+        let mut map = BodyBuilder::new(buffers, max);
+        map.push(&bytes)?;
+        Ok(map.finish())
+    }
+
     /// Gives the memory back.
     pub fn release(self, buffers: &Buffers) {
         match self {

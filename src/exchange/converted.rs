@@ -19,7 +19,7 @@ use crate::wire::format::Format;
 use crate::wire::http1::{Asked, Progress, ResponseHead, encode, parse_response};
 
 /// Where an answer is held until it is whole. Shared by the exchange, which begins it once it is known that the answer is no stream,
-/// and by who runs the exchange, on one core.
+/// and by what polls the exchange.
 #[derive(Default)]
 pub struct Holder(RefCell<Option<Held>>);
 

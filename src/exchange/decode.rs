@@ -6,7 +6,7 @@ use super::buffers::{BUFFER_BYTES, Lent};
 use super::client::ClientConnection;
 use super::generation::Generation;
 use super::memory::Reserved;
-use super::parse::{BodyPlace, body_bytes};
+use super::parse::{BodyPlace, body_bytes, replace_body};
 use super::slices::Yields;
 use crate::dialect::facts::Endpoint;
 use crate::error::Failure;
@@ -58,12 +58,7 @@ pub async fn decode(
         }
     };
     client.head.fields.remove(client.input.get(client.at..).unwrap_or(&[]), "content-encoding");
-    match body {
-        BodyPlace::Behind { length } => client.take_out_body(length),
-        BodyPlace::Apart { bytes } => bytes.release(&generation.memory.buffers),
-    }
-    client.memory = memory;
-    Ok(BodyPlace::Apart { bytes: unpacked })
+    Ok(replace_body(generation, client, body, unpacked, memory))
 }
 
 /// Makes JSON of a body in another format, where it is to be understood.
@@ -77,15 +72,15 @@ pub fn to_json(
     if format == Format::Json || endpoint == Endpoint::Other || body_bytes(client, &body).is_empty() {
         return Ok(body);
     }
-    let converted = converted(generation, client, format, &body);
-    match body {
-        BodyPlace::Behind { length } if converted.is_ok() => client.take_out_body(length),
-        BodyPlace::Behind { .. } => {}
-        BodyPlace::Apart { bytes } => bytes.release(&generation.memory.buffers),
+    match converted(generation, client, format, &body) {
+        Ok((bytes, memory)) => Ok(replace_body(generation, client, body, bytes, memory)),
+        Err(failure) => {
+            if let BodyPlace::Apart { bytes } = body {
+                bytes.release(&generation.memory.buffers);
+            }
+            Err(failure)
+        }
     }
-    let (bytes, memory) = converted?;
-    client.memory = memory;
-    Ok(BodyPlace::Apart { bytes })
 }
 
 fn converted(
@@ -94,17 +89,15 @@ fn converted(
     format: Format,
     body: &BodyPlace,
 ) -> Result<(BodyBytes, Reserved), Failure> {
+    let mut json = Vec::new();
     let max = generation.snapshot.server.body_max_bytes as usize;
-    let mut json = Lent::new(&generation.memory.buffers);
     format.to_json(body_bytes(client, body), max, &mut json).map_err(|fault| match fault {
         FormatFault::TooLarge => Failure::BodyTooLarge,
         fault => Failure::BadJson { why: format!("The request body is not {}: {fault}.", format.name()) },
     })?;
     let mut memory = client.memory.beside();
     memory.grow_to(json.len())?;
-    let mut out = BodyBuilder::new(&generation.memory.buffers, max);
-    out.push(&json)?;
-    Ok((out.finish(), memory))
+    Ok((BodyBytes::of(json, &generation.memory.buffers, max)?, memory))
 }
 
 async fn unpack(

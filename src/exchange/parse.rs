@@ -9,6 +9,7 @@ use super::client::{ClientConnection, Filled, READ_ROOM_BYTES};
 use super::endpoint::{ModelPlace, Route};
 use super::feeding::Feeding;
 use super::generation::Generation;
+use super::memory::Reserved;
 use super::named::{self, Named};
 use super::pace::Pace;
 use super::pipe::UploadRest;
@@ -382,6 +383,22 @@ pub fn body_bytes<'a>(client: &'a ClientConnection<'_>, body: &'a BodyPlace) -> 
         }
         BodyPlace::Apart { bytes } => bytes,
     }
+}
+
+/// Puts `bytes`, which take `memory`, in the place of the body of the request in hand.
+pub fn replace_body(
+    generation: &Generation,
+    client: &mut ClientConnection<'_>,
+    body: BodyPlace,
+    bytes: BodyBytes,
+    memory: Reserved,
+) -> BodyPlace {
+    match body {
+        BodyPlace::Behind { length } => client.take_out_body(length),
+        BodyPlace::Apart { bytes } => bytes.release(&generation.memory.buffers),
+    }
+    client.memory = memory;
+    BodyPlace::Apart { bytes }
 }
 
 /// Passes over the request in hand, as far as it still stands in the client.

@@ -2,16 +2,15 @@
 //! limits and backends see what was rendered. Must never look at a request that names none.
 
 use super::authenticate::Principal;
-use super::body::{BodyBuilder, BodyBytes};
+use super::body::BodyBytes;
 use super::client::ClientConnection;
 use super::generation::Generation;
-use super::parse::{BodyPlace, Request, body_bytes};
+use super::parse::{BodyPlace, Request, body_bytes, replace_body};
 use super::scratch::Scratch;
 use crate::dialect::Dialect;
 use crate::dialect::facts::Text;
 use crate::dialect::prompt::{PromptFault, asked};
 use crate::error::Failure;
-use crate::limits::MAPPED_BYTES;
 use crate::prompts::{RenderFault, Rendered};
 use crate::wire::json;
 
@@ -54,21 +53,8 @@ pub fn render(
     }
     let mut memory = client.memory.beside();
     memory.grow_to(out.len())?;
-    let buffers = &generation.memory.buffers;
-    let bytes = match out.len() {
-        0..=MAPPED_BYTES => BodyBytes::Heap(out),
-        _ => {
-            let mut map = BodyBuilder::new(buffers, most);
-            map.push(&out)?;
-            map.finish()
-        }
-    };
-    match request.body {
-        BodyPlace::Behind { length } => client.take_out_body(length),
-        BodyPlace::Apart { bytes } => bytes.release(buffers),
-    }
-    client.memory = memory;
-    Ok((BodyPlace::Apart { bytes }, template as u32))
+    let bytes = BodyBytes::of(out, &generation.memory.buffers, most)?;
+    Ok((replace_body(generation, client, request.body, bytes, memory), template as u32))
 }
 
 /// The text of a member; an error if it is none in Unicode.

@@ -38,8 +38,7 @@ pub fn understand(
     }
     let admission = admit::admit(generation, principal, client, route, &request, scratch)?;
     let fingerprint = fingerprint::of(generation, principal, &admission, client, &request, &reading, scratch);
-    find_batch(generation, client, principal, &mut request, &admission, &fingerprint, scratch);
-    find_combinable(generation, client, principal, &mut request, &admission, &fingerprint, scratch);
+    find_batching(generation, client, principal, &mut request, &admission, &fingerprint, scratch);
     scratch.shrink();
     Ok((request, admission, fingerprint))
 }
@@ -62,13 +61,13 @@ pub async fn understand_in_slices(
     let admission = admit::admit(generation, principal, client, route, &request, &mut scratch)?;
     let fingerprint =
         fingerprint::in_slices(generation, principal, &admission, client, &request, &mut scratch, &mut yields).await;
-    find_batch(generation, client, principal, &mut request, &admission, &fingerprint, &mut scratch);
-    find_combinable(generation, client, principal, &mut request, &admission, &fingerprint, &mut scratch);
+    find_batching(generation, client, principal, &mut request, &admission, &fingerprint, &mut scratch);
     Ok((request, admission, fingerprint))
 }
 
-/// Finds out whether the request is for several embeddings, some of which may be known.
-fn find_batch(
+/// Finds out whether the request is for several embeddings, some of which may be known, and whether it may go upstream together with
+/// others.
+fn find_batching(
     generation: &Rc<Generation>,
     client: &ClientConnection<'_>,
     principal: &Principal,
@@ -87,18 +86,6 @@ fn find_batch(
         request.batch =
             Batch::of(generation, fingerprint, parse::body_bytes(client, &request.body), facts, tags, scratch);
     }
-}
-
-/// Finds out whether the request may go upstream together with others.
-fn find_combinable(
-    generation: &Rc<Generation>,
-    client: &ClientConnection<'_>,
-    principal: &Principal,
-    request: &mut Request,
-    admission: &admit::Admission,
-    fingerprint: &Result<Fingerprint, NotStored>,
-    scratch: &mut Scratch,
-) {
     let settings = &generation.snapshot.models[admission.model];
     // One that is kept from the cache by the configuration may still go with others; one that its client keeps out, may not.
     if settings.batch_window_ms > 0

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::{driver::Driver, fault::Http2Fault, stream::Stream};
 use crate::limits;
-use driver::Heard;
+use driver::ObservedIo;
 
 /// Bounds and timeouts of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +172,7 @@ where
         .data_frame_budget(FRAMING_BUDGET_BYTES)
         // 0 until the SETTINGS arrive, so that their arrival can be detected.
         .initial_max_send_streams(0)
-        .handshake(Heard::new(io, state.clone()))
+        .handshake(ObservedIo::new(io, state.clone()))
         .await
         .map_err(fault::io_error)?;
     poll_fn(|context| match Pin::new(&mut connection).poll(context) {

@@ -1,6 +1,9 @@
 //! Clients that speak MessagePack or Protocol Buffers: they get what clients of JSON get, from the same cache, and backends see
 //! nothing of it.
 
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
 use ringway::wire::format::Format;
 use serde_json::Value as Json;
 
@@ -142,6 +145,28 @@ fn large_answers_and_other_transports() {
         let answered = http2.ask(asked(format, &question("h2"))).expect(200);
         assert_eq!(read(format, &answered), json(&large));
     }
+}
+
+#[test]
+fn events_are_passed_on_as_they_come() {
+    let (read, was_read) = channel::<()>();
+    let was_read = Mutex::new(was_read);
+    let backend = Backend::run(move |peer| {
+        if peer.request().is_some() {
+            peer.write(STREAM_HEAD);
+            peer.write(chunk(&piece("first")));
+            was_read.lock().unwrap().recv_timeout(GUARD).expect("the first event is read before there is another");
+            peer.write(chunk(&[finish("stop"), done()].concat()));
+            peer.write(LAST_CHUNK);
+        }
+    });
+    let gateway = Setup::with(&backend).start();
+    let mut client = gateway.client();
+    client.send(asked(Format::MessagePack, &streamed_question("live")));
+    assert_eq!(client.head().field("content-type"), Some("text/event-stream"));
+    assert_eq!(client.chunk().unwrap(), piece("first").as_bytes());
+    read.send(()).unwrap();
+    assert!(client.reads("[DONE]"));
 }
 
 #[test]

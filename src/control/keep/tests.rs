@@ -16,7 +16,7 @@ fn told_of(panicking: u32, tell_panics: bool) -> (Vec<String>, u64) {
     let tell: Rc<dyn Fn(Finding)> = Rc::new(move |finding| {
         assert!(!tell_panics, "intended, too");
         match finding {
-            Finding::Said(text) => hear.borrow_mut().push(text),
+            Finding::Log(text) => hear.borrow_mut().push(text),
             other => unreachable!("{other:?}"),
         }
     });
@@ -59,6 +59,6 @@ fn what_has_run_well_begins_with_the_first_pause_again() {
         let panics = starts.get() < 4;
         async move { assert!(!panics, "intended") }
     }));
-    let again = |finding: &Finding| matches!(finding, Finding::Said(text) if text.contains("restarts in 1ms"));
+    let again = |finding: &Finding| matches!(finding, Finding::Log(text) if text.contains("restarts in 1ms"));
     assert!(told.borrow().len() == 3 && told.borrow().iter().all(again), "{told:?}");
 }

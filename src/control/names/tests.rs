@@ -79,7 +79,7 @@ impl Followed {
 
     async fn said(&self, number: usize) -> String {
         match self.told(number).await {
-            Finding::Said(text) => text,
+            Finding::Log(text) => text,
             other => panic!("{other:?}"),
         }
     }
@@ -121,7 +121,7 @@ fn a_name_is_followed_and_the_last_answer_kept() {
         assert_eq!(followed.said(2).await, "backend b: the name model.test resolves again");
         // While one family is answered and the other not yet, its old address stays.
         let mut last = followed.told(3).await;
-        if let Finding::Said(text) = &last {
+        if let Finding::Log(text) = &last {
             assert_eq!(text, "backend b: the name model.test resolves to other addresses now");
             last = followed.told(4).await;
             assert_eq!(last, leads_to(&["10.0.0.2"]));

@@ -15,7 +15,7 @@ use crate::config::snapshot::Snapshot;
 use crate::control::redis::Server;
 use crate::control::shared::{Hooks as SharedHooks, Question, SharedLimits};
 use crate::cores::second::{self, Second};
-use crate::cores::takeover::{Clients, Elsewhere, Giver, Heard, Limits, Tie, leave_room};
+use crate::cores::takeover::{Clients, Elsewhere, Giver, Limits, LimitsEvent, LimitsLink, leave_room};
 use crate::exchange::home;
 use crate::exchange::message::Message;
 use crate::limits::IDLE_GRACE_MS;
@@ -31,15 +31,15 @@ const RUNNING_EVERY: Duration = Duration::from_millis(200);
 pub struct Passing {
     pub giver: Arc<Giver>,
     /// To the process before, while that ends.
-    pub before: Arc<Tie>,
+    pub before: Arc<LimitsLink>,
     pub notices: Rc<Notices>,
 }
 
 impl Passing {
-    /// Does what others say, whenever there is one.
+    /// Receives from the other process, whenever there is one.
     pub fn listen(&self, data_cores: u16, started: &Arc<Snapshot>) {
-        for heard in [self.before.heard(), self.giver.tie.heard()].into_iter().flatten() {
-            spawn_local(hear(heard, self.notices.clone(), data_cores, started.clone()));
+        for events in [self.before.take_events(), self.giver.link.take_events()].into_iter().flatten() {
+            spawn_local(receive(events, self.notices.clone(), data_cores, started.clone()));
         }
     }
 
@@ -57,8 +57,8 @@ impl Passing {
         match message {
             Message::QuotaHanded { ledgers } => self.giver.hand(Limits::Ledgers(ledgers)),
             // The ledger is the successor's.
-            Message::QuotaAsk { limit, ask, from } if self.giver.tie.is_open() => {
-                self.giver.tie.tell(Heard::Ask { core: from.0, limit, ask });
+            Message::QuotaAsk { limit, ask, from } if self.giver.link.is_open() => {
+                self.giver.link.send(LimitsEvent::Ask { core: from.0, limit, ask });
             }
             Message::QuotaAsk { limit, ask: Ask { period, limit: most, need, .. }, from } => {
                 // Which has ended before this process.
@@ -67,9 +67,11 @@ impl Passing {
                 self.notices.post(usize::from(from.0), Message::QuotaGrant { limit, grant });
             }
             Message::QuotaSettle { limit, period, returned } => {
-                self.giver.tie.tell(Heard::Settle { limit, period, returned });
+                self.giver.link.send(LimitsEvent::Settle { limit, period, returned });
             }
-            Message::QuotaGrantBefore { core, limit, grant } => self.before.tell(Heard::Grant { core, limit, grant }),
+            Message::QuotaGrantBefore { core, limit, grant } => {
+                self.before.send(LimitsEvent::Grant { core, limit, grant })
+            }
             _ => {}
         }
     }
@@ -84,31 +86,36 @@ async fn tell_running(giver: Arc<Giver>, latest: Latest) {
         let clients = if now_ms() < begin_ms + IDLE_GRACE_MS { Clients::MayCome } else { Clients::Known };
         let running = leave_room(&latest.borrow().snapshot, clients);
         if told.as_ref() != Some(&running) {
-            giver.tie.tell(Heard::Running(running.clone()));
+            giver.link.send(LimitsEvent::Running(running.clone()));
             told = Some(running);
         }
     }
 }
 
-/// Does what the other one of two processes says of limits, until that has ended.
-async fn hear(mut heard: UnboundedReceiver<Heard>, notices: Rc<Notices>, data_cores: u16, snapshot: Arc<Snapshot>) {
+/// Carries out what the other of two processes says of limits, until that has ended.
+async fn receive(
+    mut events: UnboundedReceiver<LimitsEvent>,
+    notices: Rc<Notices>,
+    data_cores: u16,
+    snapshot: Arc<Snapshot>,
+) {
     let mut elsewhere = Elsewhere::default();
-    while let Some(heard) = heard.recv().await {
-        match heard {
-            Heard::Ask { core, limit, ask } => {
+    while let Some(event) = events.recv().await {
+        match event {
+            LimitsEvent::Ask { core, limit, ask } => {
                 let (home, from) = (home::place(limit, data_cores), home::before(core, data_cores));
                 notices.post(usize::from(home.0), Message::QuotaAsk { limit, ask, from });
             }
-            Heard::Settle { limit, period, returned } => {
+            LimitsEvent::Settle { limit, period, returned } => {
                 let home = home::place(limit, data_cores);
                 notices.post(usize::from(home.0), Message::QuotaSettle { limit, period, returned });
             }
-            Heard::Grant { core, limit, grant } if core < data_cores => {
+            LimitsEvent::Grant { core, limit, grant } if core < data_cores => {
                 notices.post(usize::from(core), Message::QuotaGrant { limit, grant });
             }
-            Heard::Grant { .. } => {}
-            Heard::Running(rows) => elsewhere.count(&snapshot, &rows),
-            Heard::Gone => elsewhere.count(&snapshot, &[]),
+            LimitsEvent::Grant { .. } => {}
+            LimitsEvent::Running(rows) => elsewhere.count(&snapshot, &rows),
+            LimitsEvent::Gone => elsewhere.count(&snapshot, &[]),
         }
     }
 }

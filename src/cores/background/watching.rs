@@ -72,7 +72,7 @@ impl Watching {
                 Finding::Addresses { backend, addresses } => {
                     notices.tell(data_cores, &Notice::Addresses { backend: BackendId(backend), addresses });
                 }
-                Finding::Said(text) => warn!("{text}"),
+                Finding::Log(text) => warn!("{text}"),
             }
         });
         let (watched, resolver) = (RefCell::default(), RefCell::default());

@@ -15,8 +15,8 @@ use shards::quota::{InParts, Ledger};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::tie::{LedgerForm, ledgers, running};
-use super::{Connection, Message, Owner, Row, START_PATIENCE, Tie, Use, VERSION, store};
+use super::limits_link::{LedgerForm, ledgers, running};
+use super::{Connection, LimitsLink, Message, Owner, Row, START_PATIENCE, Use, VERSION, store};
 use crate::config::snapshot::{Listen, Snapshot};
 use crate::control::admin::Listener;
 use crate::cores::listen::Listening;
@@ -57,7 +57,7 @@ pub struct Giver {
     kept: OnceLock<Kept>,
     given: Notify,
     /// To the successor, while this process ends.
-    pub tie: Arc<Tie>,
+    pub link: Arc<LimitsLink>,
     /// For what counts against limits, if the successor takes it.
     limits: OnceLock<Sender<Limits>>,
 }
@@ -255,7 +255,7 @@ impl Giver {
         if takes_limits {
             let _ = self.limits.set(sender);
         }
-        self.tie.begin(&connection);
+        self.link.begin(&connection);
         if !self.give(parts.kept(&kept)) {
             return refuse("this process is stopping");
         }
@@ -285,7 +285,7 @@ impl Giver {
         if let Err(why) = connection.send(&Message::Done, None).map_err(cannot) {
             warn!("process {pid} has taken over, and is not heard of any more: {why}");
         }
-        self.tie.listen(Vec::new());
+        self.link.listen(Vec::new());
         Ok(())
     }
 }

@@ -4,10 +4,10 @@
 //! from release to release.
 
 mod give; // the running process
+mod limits_link;
 mod program; // the program file, when another one has its name
 mod store; // the service manager, between two processes
-mod take; // the new process
-mod tie; // limits, while both run
+mod take; // the new process // limits, while both run
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -24,11 +24,11 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
 pub use self::give::{Giver, Limits, Sockets, is_stale};
+pub use self::limits_link::{Clients, Elsewhere, LimitsEvent, LimitsLink, leave_room};
+use self::limits_link::{LedgerRow, LimitsMessage, PackedLedgers};
 pub use self::program::{Program, Upgrade};
 pub use self::store::is_offered;
 pub use self::take::{Found, Inherited};
-pub use self::tie::{Clients, Elsewhere, Heard, Tie, leave_room};
-use self::tie::{LedgerRow, PackedLedgers, Said};
 use crate::config::snapshot::Server;
 
 /// Of what is spoken here. Later releases add fields and messages that earlier ones ignore.
@@ -125,7 +125,8 @@ enum Message {
     Done,
     /// Either side, until the older one has ended.
     Limits {
-        said: Said,
+        #[serde(rename = "said")]
+        message: LimitsMessage,
     },
     Refused {
         why: String,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tracing::{info, warn};
 
-use super::{Connection, Message, Owner, Row, Said, Tie, Use, VERSION, store};
+use super::{Connection, LimitsLink, LimitsMessage, Message, Owner, Row, Use, VERSION, store};
 use crate::config::snapshot::Listen;
 use crate::exchange::quota::Handed;
 use crate::net::tls::TicketSeed;
@@ -38,8 +38,8 @@ pub struct Inherited {
 #[derive(Default)]
 pub struct Taken {
     pub ledgers: Vec<Handed>,
-    /// What was said besides.
-    said: Vec<Said>,
+    /// Messages about limits that came with it.
+    early: Vec<LimitsMessage>,
 }
 
 impl Inherited {
@@ -133,7 +133,7 @@ impl Inherited {
                 Message::Done => return Ok(taken),
                 Message::Ledgers { rows } => taken.ledgers.extend(rows.into_iter().map(Handed::from)),
                 Message::Packed(packed) => taken.ledgers.extend(packed.into_handed()),
-                Message::Limits { said } => taken.said.push(said),
+                Message::Limits { message } => taken.early.push(message),
                 Message::Refused { why } => return Err(explain(io::Error::other(why))),
                 Message::Unknown => {}
                 _ => return Err(explain(io::ErrorKind::InvalidData.into())),
@@ -142,10 +142,10 @@ impl Inherited {
     }
 
     /// Hears of limits until the predecessor has ended.
-    pub fn tie(&self, tie: &Arc<Tie>, taken: Taken) {
+    pub fn link_limits(&self, link: &Arc<LimitsLink>, taken: Taken) {
         if let Some(predecessor) = &self.predecessor {
-            tie.begin(predecessor);
-            if let Err(error) = tie.listen_apart(taken.said) {
+            link.begin(predecessor);
+            if let Err(error) = link.listen_apart(taken.early) {
                 warn!("limits of the process before are not heard of: no thread can be started: {error}");
             }
         }

@@ -1,9 +1,9 @@
 //! The facts of one event of a stream of messages. A message is one choice; the stream's own end is tracked as a second one, so
 //! that nothing is complete before it has come.
 
-use crate::dialect::facts::{ErrorKind, EventFacts, EventKind, NotStored, Substance, TokenUsage};
+use crate::dialect::facts::{EventFacts, EventKind, NotStored, Substance, TokenUsage};
 use crate::dialect::openai;
-use crate::wire::json::{JsonFaultKind, Kind, Tape, Value, parse_unchecked_names};
+use crate::wire::json::{Kind, Tape, Value, parse_unchecked_names};
 
 /// The message, and the stream that it comes in.
 const MESSAGE: u128 = 1;
@@ -11,18 +11,15 @@ const STREAM: u128 = 2;
 
 /// Reads one event; `name` may be empty, for the data says its type. `tape` is scratch and holds the parsed data afterwards.
 pub fn event_facts(name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
-    let mut facts = EventFacts::of(Substance::Preamble);
     if let Err(fault) = parse_unchecked_names(data, tape) {
-        let is_cut = data.trim_ascii().starts_with(b"{") && fault.kind == JsonFaultKind::UnexpectedEnd;
-        facts.kind = if is_cut { EventKind::Cut } else { EventKind::Other };
-        facts.substance = if is_cut { Substance::Cut } else { Substance::Unknown(ErrorKind::Unknown) };
-        return facts;
+        return EventFacts::of_unreadable(data, fault.kind);
     }
+    let mut facts = EventFacts::of(Substance::Preamble);
     let root = tape.root();
     let kind = root.get(data, "type").and_then(|kind| kind.plain(data)).unwrap_or(name);
     match kind {
-        b"error" => failed(root, data, &mut facts),
-        _ if name == b"error" => failed(root, data, &mut facts),
+        b"error" => facts.note_error(openai::error_of(root, data).kind),
+        _ if name == b"error" => facts.note_error(openai::error_of(root, data).kind),
         b"message_start" => {
             facts.kind = EventKind::Empty;
             facts.choices = MESSAGE | STREAM;
@@ -30,11 +27,11 @@ pub fn event_facts(name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
         }
         b"content_block_start" => {
             let block = root.get(data, "content_block");
-            note_content(block.is_some_and(|block| says(block, data)), &mut facts);
+            facts.note_content(block.is_some_and(|block| says(block, data)), MESSAGE);
         }
         b"content_block_delta" => {
             let delta = root.get(data, "delta");
-            note_content(delta.is_some_and(|delta| says(delta, data)), &mut facts);
+            facts.note_content(delta.is_some_and(|delta| says(delta, data)), MESSAGE);
         }
         b"message_delta" => {
             facts.kind = EventKind::Empty;
@@ -56,27 +53,11 @@ pub fn event_facts(name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
         }
         b"content_block_stop" | b"ping" => facts.kind = EventKind::Empty,
         _ if root.get(data, "error").is_some_and(|error| error.kind() == Kind::Object) => {
-            failed(root, data, &mut facts)
+            facts.note_error(openai::error_of(root, data).kind)
         }
         _ => facts.substance = Substance::Unknown(openai::error_of(root, data).kind),
     }
     facts
-}
-
-fn failed(root: Value<'_>, data: &[u8], facts: &mut EventFacts) {
-    facts.kind = EventKind::Error;
-    facts.substance = Substance::Error(openai::error_of(root, data).kind);
-    facts.not_stored = Some(NotStored::Error);
-}
-
-fn note_content(is_there: bool, facts: &mut EventFacts) {
-    facts.kind = EventKind::Empty;
-    if is_there {
-        facts.kind = EventKind::Content;
-        facts.substance = Substance::Content;
-        facts.choices = MESSAGE;
-        facts.said = MESSAGE;
-    }
 }
 
 /// Whether a block, or a delta of one, has anything of the model's: a text, or whatever is not one.

@@ -2,9 +2,9 @@
 //! that nothing is complete before its last event has come.
 
 use super::answer::{is_full, may_store, part_says, says};
-use crate::dialect::facts::{ErrorKind, EventFacts, EventKind, NotStored, Substance};
+use crate::dialect::facts::{EventFacts, EventKind, NotStored, Substance};
 use crate::dialect::openai;
-use crate::wire::json::{JsonFaultKind, Kind, Tape, Value, parse_unchecked_names};
+use crate::wire::json::{Kind, Tape, Value, parse_unchecked_names};
 
 /// The response, and the stream that it comes in.
 const RESPONSE: u128 = 1;
@@ -12,18 +12,15 @@ const STREAM: u128 = 2;
 
 /// Reads one event; `name` may be empty, for the data says its type. `tape` is scratch and holds the parsed data afterwards.
 pub fn event_facts(name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
-    let mut facts = EventFacts::of(Substance::Preamble);
     if let Err(fault) = parse_unchecked_names(data, tape) {
-        let is_cut = data.trim_ascii().starts_with(b"{") && fault.kind == JsonFaultKind::UnexpectedEnd;
-        facts.kind = if is_cut { EventKind::Cut } else { EventKind::Other };
-        facts.substance = if is_cut { Substance::Cut } else { Substance::Unknown(ErrorKind::Unknown) };
-        return facts;
+        return EventFacts::of_unreadable(data, fault.kind);
     }
+    let mut facts = EventFacts::of(Substance::Preamble);
     let root = tape.root();
     match root.get(data, "type").and_then(|kind| kind.plain(data)).unwrap_or(name) {
-        b"error" => failed(root, data, &mut facts),
-        _ if name == b"error" => failed(root, data, &mut facts),
-        b"response.failed" => failed(root.get(data, "response").unwrap_or(root), data, &mut facts),
+        b"error" => facts.note_error(openai::error_of(root, data).kind),
+        _ if name == b"error" => facts.note_error(openai::error_of(root, data).kind),
+        b"response.failed" => facts.note_error(openai::error_of(root.get(data, "response").unwrap_or(root), data).kind),
         b"response.created" | b"response.queued" | b"response.in_progress" => {
             facts.kind = EventKind::Empty;
             facts.choices = RESPONSE | STREAM;
@@ -31,7 +28,7 @@ pub fn event_facts(name: &[u8], data: &[u8], tape: &mut Tape) -> EventFacts {
         b"response.completed" | b"response.incomplete" => ended(root, data, &mut facts),
         kind if kind.starts_with(b"response.") => note(kind, root, data, &mut facts),
         _ if root.get(data, "error").is_some_and(|error| error.kind() == Kind::Object) => {
-            failed(root, data, &mut facts)
+            facts.note_error(openai::error_of(root, data).kind)
         }
         _ => facts.substance = Substance::Unknown(openai::error_of(root, data).kind),
     }
@@ -53,12 +50,6 @@ fn ended(root: Value<'_>, data: &[u8], facts: &mut EventFacts) {
     };
 }
 
-fn failed(holder: Value<'_>, data: &[u8], facts: &mut EventFacts) {
-    facts.kind = EventKind::Error;
-    facts.substance = Substance::Error(openai::error_of(holder, data).kind);
-    facts.not_stored = Some(NotStored::Error);
-}
-
 /// What comes on the way: content as soon as there is anything of the model's in it.
 fn note(kind: &[u8], root: Value<'_>, data: &[u8], facts: &mut EventFacts) {
     let is_there = match kind {
@@ -70,19 +61,13 @@ fn note(kind: &[u8], root: Value<'_>, data: &[u8], facts: &mut EventFacts) {
         }
         _ => ["delta", "text", "refusal", "arguments"].iter().any(|name| root.get(data, name).is_some_and(is_full)),
     };
-    facts.kind = EventKind::Empty;
-    if is_there {
-        facts.kind = EventKind::Content;
-        facts.substance = Substance::Content;
-        facts.choices = RESPONSE;
-        facts.said = RESPONSE;
-    }
+    facts.note_content(is_there, RESPONSE);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::facts::StreamVerdict;
+    use crate::dialect::facts::{ErrorKind, StreamVerdict};
 
     const CREATED: &str =
         r#"{"type":"response.created","response":{"id":"r","status":"in_progress","output":[]},"sequence_number":0}"#;

@@ -106,17 +106,14 @@ pub fn write_own_fields(generation: &Generation, record: &RequestRecord, out: &m
 /// OpenAI's `x-ratelimit-*`: what is left of the limits of requests and tokens that are nearest to their end.
 fn write_rate_limits(generation: &Generation, spender: Spender, out: &mut Vec<u8>) {
     let Remaining { requests, tokens } = spender.remaining(generation);
-    if let Some(Headroom { limit, left, whole_ms }) = requests {
-        encode::field_number(out, "x-ratelimit-limit-requests", limit);
-        encode::field_number(out, "x-ratelimit-remaining-requests", left);
-        out.extend_from_slice(b"x-ratelimit-reset-requests: ");
-        write_duration(whole_ms, out);
-        out.extend_from_slice(encode::LINE_END);
-    }
-    if let Some(Headroom { limit, left, whole_ms }) = tokens {
-        encode::field_number(out, "x-ratelimit-limit-tokens", limit);
-        encode::field_number(out, "x-ratelimit-remaining-tokens", left);
-        out.extend_from_slice(b"x-ratelimit-reset-tokens: ");
+    let of_requests = ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+    let of_tokens = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+    for (headroom, [limit_name, left_name, reset_name]) in [(requests, of_requests), (tokens, of_tokens)] {
+        let Some(Headroom { limit, left, whole_ms }) = headroom else { continue };
+        encode::field_number(out, limit_name, limit);
+        encode::field_number(out, left_name, left);
+        out.extend_from_slice(reset_name.as_bytes());
+        out.extend_from_slice(b": ");
         write_duration(whole_ms, out);
         out.extend_from_slice(encode::LINE_END);
     }

@@ -225,8 +225,8 @@ async fn attempt(
     let mut hint_ms = None;
     let said = ask(generation, upstream, record, &plan, deadlines, &mut hint_ms).await;
     let fault = match &said {
-        Ok(Said::Agreed { .. }) => None,
-        Ok(Said::Passed(_, fault)) => *fault,
+        Ok(HandshakeAnswer::Agreed { .. }) => None,
+        Ok(HandshakeAnswer::Passed(_, fault)) => *fault,
         Err(fault) => Some(*fault),
     };
     counted.end(fault);
@@ -250,13 +250,13 @@ async fn attempt(
         }
     }
     let result = said.map(|said| match said {
-        Said::Agreed { lease, head, input } => {
+        HandshakeAnswer::Agreed { lease, head, input } => {
             if let Some(span) = &mut span {
                 span.open(SWITCHED);
             }
             Answer::Agreed(Box::new(Unpermitted { lease, plan, head, input, deadlines, span }))
         }
-        Said::Passed(passed, fault) => {
+        HandshakeAnswer::Passed(passed, fault) => {
             if let Some(span) = span.as_mut().filter(|_| fault.is_none()) {
                 span.open(passed.status);
                 span.close(Ok(None));
@@ -268,7 +268,7 @@ async fn attempt(
 }
 
 #[expect(clippy::large_enum_variant, reason = "one for each attempt, taken apart where it comes out")]
-enum Said {
+enum HandshakeAnswer {
     Agreed { lease: Lease, head: ResponseHead, input: Vec<u8> },
     Passed(Box<Passed>, Option<Fault>),
 }
@@ -280,7 +280,7 @@ async fn ask(
     plan: &Plan,
     deadlines: Deadlines,
     hint_ms: &mut Option<u64>,
-) -> Result<Said, Fault> {
+) -> Result<HandshakeAnswer, Fault> {
     let asked_us = now_us();
     let leased = Box::pin(lease::own_connection(&generation.upstreams, plan, deadlines)).await;
     upstream.connected_since(asked_us);
@@ -316,7 +316,7 @@ async fn ask(
     if head.status == SWITCHED {
         // RFC 9110 7.8: to what was asked for, and nothing else.
         let agreed = head.fields.has_token(&input, "upgrade", "websocket");
-        return if agreed { Ok(Said::Agreed { lease, head, input }) } else { Err(Fault::Garbage) };
+        return if agreed { Ok(HandshakeAnswer::Agreed { lease, head, input }) } else { Err(Fault::Garbage) };
     }
     if head.status != 200 {
         let field = |name| head.fields.get(&input, name);
@@ -348,7 +348,7 @@ async fn ask(
     }
     let fault = (passed.status >= 400)
         .then(|| refusal(passed.status, &passed.body, &mut generation.memory.scratch.borrow_mut().tape));
-    Ok(Said::Passed(passed, fault))
+    Ok(HandshakeAnswer::Passed(passed, fault))
 }
 
 /// Reads on.

@@ -17,18 +17,18 @@ use super::{Condition, Http2Fault, Http2Settings, State, fault};
 use crate::net::{now_ms, sleep_ms};
 
 /// The transport, and when the peer was last heard.
-pub(super) struct Heard<T> {
+pub(super) struct ObservedIo<T> {
     io: T,
     state: Rc<State>,
 }
 
-impl<T> Heard<T> {
-    pub(super) fn new(io: T, state: Rc<State>) -> Heard<T> {
-        Heard { io, state }
+impl<T> ObservedIo<T> {
+    pub(super) fn new(io: T, state: Rc<State>) -> ObservedIo<T> {
+        ObservedIo { io, state }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for ObservedIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -44,7 +44,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for ObservedIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
@@ -90,7 +90,7 @@ pub struct Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    connection: client::Connection<Heard<T>, Bytes>,
+    connection: client::Connection<ObservedIo<T>, Bytes>,
     /// To detect GOAWAY; gone with the last handle.
     requests: Weak<SendRequest<Bytes>>,
     pings: Option<PingPong>,
@@ -105,7 +105,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     pub(super) fn new(
-        mut connection: client::Connection<Heard<T>, Bytes>,
+        mut connection: client::Connection<ObservedIo<T>, Bytes>,
         requests: Weak<SendRequest<Bytes>>,
         state: Rc<State>,
         settings: Http2Settings,

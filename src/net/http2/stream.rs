@@ -27,7 +27,7 @@ pub struct Stream {
     chunk: Chunk,
     /// The request's body; dropping the stream also cancels it.
     upload: SendStream<Bytes>,
-    heard: Heard,
+    received: Received,
     watch: Watch,
     state: Rc<State>,
 }
@@ -40,7 +40,7 @@ enum Stage {
 
 /// Whether the peer has sent any response: after that, no error proves that the request was not processed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Heard {
+enum Received {
     Nothing,
     Something,
 }
@@ -52,7 +52,7 @@ impl Stream {
             stage: Stage::Head(response),
             chunk: Chunk { bytes: Bytes::new(), of: Section::Head },
             upload,
-            heard: Heard::Nothing,
+            received: Received::Nothing,
             watch: Watch::detached(),
             state,
         }
@@ -187,12 +187,12 @@ impl Stream {
         Poll::Ready(match pulled {
             Ok(Some(Err(fault))) => Err(fault),
             Ok(Some(Ok(chunk))) => {
-                self.heard = Heard::Something;
+                self.received = Received::Something;
                 Ok(Some(chunk))
             }
             Ok(None) => Ok(None),
-            Err(error) => Err(match (fault::of(&error), self.heard) {
-                (Http2Fault::Refused, Heard::Something) => Http2Fault::Reset(Reason::REFUSED_STREAM.into()),
+            Err(error) => Err(match (fault::of(&error), self.received) {
+                (Http2Fault::Refused, Received::Something) => Http2Fault::Reset(Reason::REFUSED_STREAM.into()),
                 (fault, _) => fault,
             }),
         })

@@ -35,7 +35,7 @@ fn streams_become_whole_messages() {
         let streamed = streamed_of(&whole).expect("and back");
         assert_eq!(whole_of(&streamed.events).as_ref(), Some(&whole));
         whole.push(b'\n');
-        crate::golden::check(&path.with_extension("").with_extension("out.json"), &whole);
+        crate::golden::check(path.with_extension("").with_extension("out.json"), &whole);
     }
 }
 
@@ -45,7 +45,7 @@ fn whole_messages_become_streams() {
         let whole = std::fs::read(&path).expect("readable");
         let streamed = streamed_of(&whole).unwrap_or_else(|| panic!("{} cannot be converted", path.display()));
         assert_eq!(streamed.usage_event, None);
-        crate::golden::check(&path.with_extension("").with_extension("out.sse"), &streamed.events);
+        crate::golden::check(path.with_extension("").with_extension("out.sse"), &streamed.events);
     }
 }
 

@@ -29,7 +29,7 @@ const KEPT_PART: u32 = 8;
 /// How a period is spelled between processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Over {
+pub enum WirePeriod {
     Minute,
     Day,
     Week,
@@ -40,7 +40,7 @@ pub enum Over {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerRow {
     id: u64,
-    over: Over,
+    over: WirePeriod,
     counts: Vec<(i64, u64)>,
 }
 
@@ -70,7 +70,7 @@ pub struct PackedLedgers {
 struct PackedLedger {
     #[prost(fixed64, tag = "1")]
     id: u64,
-    /// [`Over`] by its place.
+    /// [`WirePeriod`] by its place.
     #[prost(uint32, tag = "2")]
     over: u32,
     /// What each slot is more than the one before.
@@ -90,7 +90,9 @@ impl PackedLedger {
 
     /// None of a period that is not known here.
     fn row(self) -> Option<LedgerRow> {
-        let over = [Over::Minute, Over::Day, Over::Week, Over::Month].into_iter().nth(self.over as usize)?;
+        let over = [WirePeriod::Minute, WirePeriod::Day, WirePeriod::Week, WirePeriod::Month]
+            .into_iter()
+            .nth(self.over as usize)?;
         let mut slot = 0i64;
         let slots = self.steps.into_iter().map(|step| {
             slot = slot.wrapping_add(step);
@@ -106,23 +108,32 @@ impl PackedLedgers {
     }
 }
 
-/// What one process says to the other after the take-over.
+/// Messages between the two processes after the take-over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "said", rename_all = "snake_case")]
-pub enum Said {
+pub enum LimitsMessage {
     /// A core of the older one wants some of a limit.
-    Ask { core: u16, id: u64, over: Over, limit: u64, need: u64, want: u64 },
+    Ask { core: u16, id: u64, over: WirePeriod, limit: u64, need: u64, want: u64 },
     /// The answer.
-    Grant { core: u16, id: u64, over: Over, limit: u64, slot: i64, amount: u64, free: u64, short: Option<(u64, u64)> },
+    Grant {
+        core: u16,
+        id: u64,
+        over: WirePeriod,
+        limit: u64,
+        slot: i64,
+        amount: u64,
+        free: u64,
+        short: Option<(u64, u64)>,
+    },
     /// A core of the older one gives back.
-    Settle { id: u64, over: Over, unspent: Vec<(i64, u64)>, overspent: u64 },
+    Settle { id: u64, over: WirePeriod, unspent: Vec<(i64, u64)>, overspent: u64 },
     /// How many requests the older one runs, or may run at most, by limit. Those that are not here: none.
     Running { rows: Vec<(u64, u32)> },
 }
 
-/// The same for the cores of this process.
+/// The same as the cores of this process send and receive it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum LimitsEvent {
     Ask {
         core: u16,
         limit: LimitId,
@@ -143,84 +154,89 @@ pub enum Heard {
     Gone,
 }
 
-/// The other end is the successor, or the process before.
+/// Carries limits to and from the successor, or the predecessor.
 #[derive(Debug)]
-pub struct Tie {
+pub struct LimitsLink {
     connection: OnceLock<Arc<Connection>>,
     is_open: AtomicBool,
-    tell: UnboundedSender<Heard>,
-    heard: Mutex<Option<UnboundedReceiver<Heard>>>,
+    sender: UnboundedSender<LimitsEvent>,
+    events: Mutex<Option<UnboundedReceiver<LimitsEvent>>>,
 }
 
-impl Default for Tie {
-    fn default() -> Tie {
-        let (tell, heard) = unbounded_channel();
-        Tie { connection: OnceLock::new(), is_open: AtomicBool::new(false), tell, heard: Mutex::new(Some(heard)) }
+impl Default for LimitsLink {
+    fn default() -> LimitsLink {
+        let (sender, events) = unbounded_channel();
+        LimitsLink {
+            connection: OnceLock::new(),
+            is_open: AtomicBool::new(false),
+            sender,
+            events: Mutex::new(Some(events)),
+        }
     }
 }
 
-impl Tie {
+impl LimitsLink {
     /// Sends from now on.
     pub(super) fn begin(&self, connection: &Arc<Connection>) {
         self.is_open.store(self.connection.set(connection.clone()).is_ok(), Ordering::Release);
     }
 
     /// Receives until the other process has ended; `early` came before. Blocking.
-    pub(super) fn listen(&self, early: Vec<Said>) {
-        early.into_iter().for_each(|said| self.hear(said));
+    pub(super) fn listen(&self, early: Vec<LimitsMessage>) {
+        early.into_iter().for_each(|message| self.deliver(message));
         while let Some(connection) = self.connection.get() {
             match connection.receive() {
-                Ok((Message::Limits { said }, _)) => self.hear(said),
+                Ok((Message::Limits { message }, _)) => self.deliver(message),
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(_) => break,
             }
         }
         self.is_open.store(false, Ordering::Release);
-        let _ = self.tell.send(Heard::Gone);
+        let _ = self.sender.send(LimitsEvent::Gone);
     }
 
     /// Has a thread receive. Errors: none can be started, and what the other process runs counts as long as this one lives.
-    pub(super) fn listen_apart(self: &Arc<Tie>, early: Vec<Said>) -> io::Result<()> {
+    pub(super) fn listen_apart(self: &Arc<LimitsLink>, early: Vec<LimitsMessage>) -> io::Result<()> {
         let own = self.clone();
-        thread::Builder::new().name("ringway-tie".to_owned()).spawn(move || own.listen(early)).map(drop)
+        thread::Builder::new().name("ringway-limits".to_owned()).spawn(move || own.listen(early)).map(drop)
     }
 
-    fn hear(&self, said: Said) {
-        let _ = self.tell.send(said.into());
+    fn deliver(&self, message: LimitsMessage) {
+        let _ = self.sender.send(message.into());
     }
 
-    /// What is received, for the one who asks first.
-    pub fn heard(&self) -> Option<UnboundedReceiver<Heard>> {
-        self.heard.lock().ok()?.take()
+    /// What is received, for the first caller.
+    pub fn take_events(&self) -> Option<UnboundedReceiver<LimitsEvent>> {
+        self.events.lock().ok()?.take()
     }
 
-    /// Whether somebody listens.
+    /// Whether the other process receives.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
     }
 
-    /// Tells the other process, unless it is too slow to hear it.
-    pub fn tell(&self, heard: Heard) {
-        if let (Some(connection), Some(said)) = (self.connection.get().filter(|_| self.is_open()), said(heard)) {
-            let _ = connection.offer(&Message::Limits { said });
+    /// Sends to the other process; dropped if that is too slow to receive it.
+    pub fn send(&self, event: LimitsEvent) {
+        if let (Some(connection), Some(message)) = (self.connection.get().filter(|_| self.is_open()), encode(event)) {
+            let _ = connection.offer(&Message::Limits { message });
         }
     }
 }
 
 /// The message that says what runs.
 pub(super) fn running(rows: Vec<(u64, u32)>) -> Message {
-    Message::Limits { said: Said::Running { rows } }
+    Message::Limits { message: LimitsMessage::Running { rows } }
 }
 
 /// The messages that have all these ledgers, one after the other.
 pub(super) fn ledgers(handed: InParts<Ledger>, form: LedgerForm) -> impl Iterator<Item = Message> {
     let mut rows = handed.into_iter().map(|(id, ledger)| {
-        let over = Over::from(ledger.period());
+        let over = WirePeriod::from(ledger.period());
         LedgerRow {
             id: id.0,
             over,
-            counts: ledger.counts().map(|(slot, amount)| (over.abroad(slot), amount)).collect(),
+            counts: ledger.counts().map(|(slot, amount)| (over.to_wire(slot), amount)).collect(),
         }
     });
     let most = if form == LedgerForm::Packed { COUNTS_PACKED } else { COUNTS_A_MESSAGE };
@@ -245,59 +261,63 @@ pub(super) fn ledgers(handed: InParts<Ledger>, form: LedgerForm) -> impl Iterato
 
 impl From<LedgerRow> for Handed {
     fn from(row: LedgerRow) -> Handed {
-        let counts = row.counts.into_iter().map(|(slot, amount)| (row.over.at_home(slot), amount));
+        let counts = row.counts.into_iter().map(|(slot, amount)| (row.over.to_local(slot), amount));
         Handed { id: LimitId(row.id), period: row.over.into(), counts: counts.collect() }
     }
 }
 
-fn said(heard: Heard) -> Option<Said> {
-    Some(match heard {
-        Heard::Ask { core, limit, ask: Ask { period, limit: most, need, want } } => {
-            Said::Ask { core, id: limit.0, over: period.into(), limit: most, need, want }
+fn encode(event: LimitsEvent) -> Option<LimitsMessage> {
+    Some(match event {
+        LimitsEvent::Ask { core, limit, ask: Ask { period, limit: most, need, want } } => {
+            LimitsMessage::Ask { core, id: limit.0, over: period.into(), limit: most, need, want }
         }
-        Heard::Grant { core, limit, grant } => {
+        LimitsEvent::Grant { core, limit, grant } => {
             let Grant { period, limit: most, slot, amount, free, short } = grant;
-            let over = Over::from(period);
-            Said::Grant { core, id: limit.0, over, limit: most, slot: over.abroad(slot), amount, free, short }
+            let over = WirePeriod::from(period);
+            LimitsMessage::Grant { core, id: limit.0, over, limit: most, slot: over.to_wire(slot), amount, free, short }
         }
-        Heard::Settle { limit, period, returned } => {
-            let over = Over::from(period);
-            let unspent = returned.unspent.iter().map(|(slot, amount)| (over.abroad(*slot), *amount)).collect();
-            Said::Settle { id: limit.0, over, unspent, overspent: returned.overspent }
+        LimitsEvent::Settle { limit, period, returned } => {
+            let over = WirePeriod::from(period);
+            let unspent = returned.unspent.iter().map(|(slot, amount)| (over.to_wire(*slot), *amount)).collect();
+            LimitsMessage::Settle { id: limit.0, over, unspent, overspent: returned.overspent }
         }
-        Heard::Running(rows) => Said::Running { rows },
-        Heard::Gone => return None,
+        LimitsEvent::Running(rows) => LimitsMessage::Running { rows },
+        LimitsEvent::Gone => return None,
     })
 }
 
-impl From<Said> for Heard {
-    fn from(said: Said) -> Heard {
-        match said {
-            Said::Ask { core, id, over, limit, need, want } => {
-                Heard::Ask { core, limit: LimitId(id), ask: Ask { period: over.into(), limit, need, want } }
+impl From<LimitsMessage> for LimitsEvent {
+    fn from(message: LimitsMessage) -> LimitsEvent {
+        match message {
+            LimitsMessage::Ask { core, id, over, limit, need, want } => {
+                LimitsEvent::Ask { core, limit: LimitId(id), ask: Ask { period: over.into(), limit, need, want } }
             }
-            Said::Grant { core, id, over, limit, slot, amount, free, short } => {
-                let grant = Grant { period: over.into(), limit, slot: over.at_home(slot), amount, free, short };
-                Heard::Grant { core, limit: LimitId(id), grant }
+            LimitsMessage::Grant { core, id, over, limit, slot, amount, free, short } => {
+                let grant = Grant { period: over.into(), limit, slot: over.to_local(slot), amount, free, short };
+                LimitsEvent::Grant { core, limit: LimitId(id), grant }
             }
-            Said::Settle { id, over, unspent, overspent } => {
-                let unspent = unspent.into_iter().map(|(slot, amount)| (over.at_home(slot), amount)).collect();
-                Heard::Settle { limit: LimitId(id), period: over.into(), returned: Returned { unspent, overspent } }
+            LimitsMessage::Settle { id, over, unspent, overspent } => {
+                let unspent = unspent.into_iter().map(|(slot, amount)| (over.to_local(slot), amount)).collect();
+                LimitsEvent::Settle {
+                    limit: LimitId(id),
+                    period: over.into(),
+                    returned: Returned { unspent, overspent },
+                }
             }
-            Said::Running { rows } => Heard::Running(rows),
+            LimitsMessage::Running { rows } => LimitsEvent::Running(rows),
         }
     }
 }
 
-impl Over {
+impl WirePeriod {
     /// A slot of this process's clock as the other process has it. Periods of the calendar are the same everywhere.
-    fn abroad(self, slot: Slot) -> i64 {
+    fn to_wire(self, slot: Slot) -> i64 {
         let slot = i64::try_from(slot).unwrap_or(i64::MAX);
-        if self == Over::Minute { slot.saturating_add(begin_s()) } else { slot }
+        if self == WirePeriod::Minute { slot.saturating_add(begin_s()) } else { slot }
     }
 
-    fn at_home(self, slot: i64) -> Slot {
-        let slot = if self == Over::Minute { slot.saturating_sub(begin_s()) } else { slot };
+    fn to_local(self, slot: i64) -> Slot {
+        let slot = if self == WirePeriod::Minute { slot.saturating_sub(begin_s()) } else { slot };
         u64::try_from(slot).unwrap_or(0)
     }
 }
@@ -307,24 +327,24 @@ fn begin_s() -> i64 {
     clock_start_s() - EARLIER_S as i64
 }
 
-impl From<Period> for Over {
-    fn from(period: Period) -> Over {
+impl From<Period> for WirePeriod {
+    fn from(period: Period) -> WirePeriod {
         match period {
-            Period::Minute => Over::Minute,
-            Period::Day => Over::Day,
-            Period::Week => Over::Week,
-            Period::Month => Over::Month,
+            Period::Minute => WirePeriod::Minute,
+            Period::Day => WirePeriod::Day,
+            Period::Week => WirePeriod::Week,
+            Period::Month => WirePeriod::Month,
         }
     }
 }
 
-impl From<Over> for Period {
-    fn from(over: Over) -> Period {
+impl From<WirePeriod> for Period {
+    fn from(over: WirePeriod) -> Period {
         match over {
-            Over::Minute => Period::Minute,
-            Over::Day => Period::Day,
-            Over::Week => Period::Week,
-            Over::Month => Period::Month,
+            WirePeriod::Minute => Period::Minute,
+            WirePeriod::Day => Period::Day,
+            WirePeriod::Week => Period::Week,
+            WirePeriod::Month => Period::Month,
         }
     }
 }
@@ -378,22 +398,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_heard() {
+    fn what_is_sent_is_received() {
         let limit = LimitId(u64::MAX);
         let returned = Returned { unspent: vec![(EARLIER_S + 3, 4)], overspent: 5 };
-        for heard in [
-            Heard::Ask { core: 3, limit, ask: Ask { period: Period::Minute, limit: u64::MAX, need: 1, want: 2 } },
-            Heard::Grant {
+        for event in [
+            LimitsEvent::Ask { core: 3, limit, ask: Ask { period: Period::Minute, limit: u64::MAX, need: 1, want: 2 } },
+            LimitsEvent::Grant {
                 core: 0,
                 limit,
                 grant: Grant { period: Period::Minute, limit: 9, slot: 7, amount: 1, free: 0, short: Some((1, 2)) },
             },
-            Heard::Settle { limit, period: Period::Month, returned },
-            Heard::Running(vec![(1, 2), (u64::MAX, u32::MAX)]),
+            LimitsEvent::Settle { limit, period: Period::Month, returned },
+            LimitsEvent::Running(vec![(1, 2), (u64::MAX, u32::MAX)]),
         ] {
-            let said = serde_json::to_vec(&Message::Limits { said: said(heard.clone()).unwrap() }).unwrap();
-            let Ok(Message::Limits { said }) = serde_json::from_slice(&said) else { panic!("another message") };
-            assert_eq!(Heard::from(said), heard);
+            let bytes = serde_json::to_vec(&Message::Limits { message: encode(event.clone()).unwrap() }).unwrap();
+            let Ok(Message::Limits { message }) = serde_json::from_slice(&bytes) else { panic!("another message") };
+            assert_eq!(LimitsEvent::from(message), event);
         }
     }
 
