@@ -1,6 +1,7 @@
 //! How long is waited for whom, how often a request is sent, and what its failures say of a backend.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -281,4 +282,67 @@ fn a_request_that_found_no_hedge_gets_one_that_others_earn() {
             answered.load(Ordering::SeqCst) == 8
         });
     });
+}
+
+/// A stream whose backend says nothing for 15 s is begun all the same, with a comment, and what comes then goes on behind it.
+#[test]
+fn a_backend_that_thinks_before_its_first_event_leaves_no_client_without_a_sign() {
+    let go = Arc::new((Mutex::new(false), Condvar::new()));
+    let waits = go.clone();
+    let backend = Backend::run(move |peer| {
+        let Some(request) = peer.request() else { return };
+        let (is_told, told) = &*waits;
+        drop(told.wait_while(is_told.lock().unwrap(), |is_told| !*is_told).unwrap());
+        let text = request.text().to_owned();
+        let whole = STREAM_HEAD.to_owned() + &chunk(&(piece("a") + &finish("stop") + &done())) + LAST_CHUNK;
+        match () {
+            () if text.contains("refused") => peer.write(answer(400, r#"{"error":{"message":"no"}}"#)),
+            () if text.contains("closed") => false,
+            () if text.contains("whole") => peer.write(echo(&request)),
+            () => peer.write(whole),
+        };
+    });
+    let good = Backend::answering(|_| {
+        (STREAM_HEAD.to_owned() + &chunk(&(piece("b") + &finish("stop") + &done())) + LAST_CHUNK).into_bytes()
+    });
+    let gateway = Setup::bare()
+        .backend("b", &backend, "")
+        .backend("good", &good, "")
+        .model("m", "backends = [\"b\"]\nretries = 0")
+        .model("n", "backends = [\"b\"]\nretries = 0\nfallback = [\"o\"]")
+        .model("o", "backends = [\"good\"]")
+        .cache("timeout_follow = \"1m\"")
+        .start();
+    let ask = |request: Vec<u8>| {
+        let mut client = gateway.client();
+        client.send(request);
+        client
+    };
+    let of_n = String::from_utf8(chat_stream("closed")).unwrap().replace("\"m\"", "\"n\"");
+    let [mut answered, mut second, mut refused, mut closed, mut fallen] =
+        [chat_stream("x"), chat_stream("x"), chat_stream("refused"), chat_stream("closed"), of_n.into_bytes()].map(ask);
+    let mut messages =
+        ask(post("/v1/messages", &question("closed").replace("{", "{\"stream\":true,\"max_tokens\":9,")));
+    let mut whole = ask(chat("whole"));
+    for client in [&mut answered, &mut second, &mut refused, &mut closed, &mut fallen, &mut messages] {
+        assert!(client.reads("\r\n\r\n3\r\n:\n\n\r\n"), "a head and a comment");
+    }
+    *go.0.lock().unwrap() = true;
+    go.1.notify_all();
+    for client in [&mut answered, &mut second] {
+        let response = client.response().expect(200);
+        assert_eq!(response.text(), format!(":\n\n{}{}{}", piece("a"), finish("stop"), done()));
+        assert_eq!(response.ending, Ending::Whole);
+    }
+    let response = gateway.ask(chat_stream("x")).expect(200);
+    assert_eq!((response.cache(), response.text()), ("HIT", (piece("a") + &finish("stop") + &done()).as_str()));
+    let response = fallen.response().expect(200);
+    assert_eq!(response.text(), format!(":\n\n{}{}{}", piece("b"), finish("stop"), done()));
+    for (mut client, code) in [(refused, "backend_refused"), (closed, "backend_closed"), (messages, "event: error")] {
+        let response = client.response();
+        assert_eq!(response.status, 200, "{code}");
+        assert!(response.text().starts_with(":\n\n") && response.text().contains(code), "{code}: {}", response.text());
+        assert_ne!(response.ending, Ending::Whole, "{code}");
+    }
+    assert!(whole.response().expect(200).text().contains("whole"));
 }

@@ -12,7 +12,7 @@ use shards::{Group, Patience, Worth};
 use super::head::{self, Delimited, unknown_length};
 use super::next::Next;
 use super::passed;
-use crate::dialect::facts::{Form, NotStored, UsageEvent};
+use crate::dialect::facts::{Endpoint, Form, NotStored, UsageEvent};
 use crate::error::{Again, Failure};
 use crate::exchange::answer::AnswerHead;
 use crate::exchange::client::ClientConnection;
@@ -22,8 +22,8 @@ use crate::exchange::flight::subscriber::{Subscriber, SubscriberEvent};
 use crate::exchange::generation::Generation;
 use crate::exchange::lookup::{Event, found};
 use crate::exchange::record::{HttpVersion, RequestRecord};
-use crate::net::now_ms;
 use crate::net::watch::Interrupt;
+use crate::net::{now_ms, now_us};
 use crate::wire::http1::{Method, encode};
 use crate::wire::sse;
 
@@ -95,6 +95,8 @@ struct Writer {
     sent: bool,
     /// The head stands in the output and nothing behind it.
     held: bool,
+    /// The head of a stream was sent with a comment, as the backend was silent for long, and no answer has begun yet.
+    promised: bool,
     /// The client is watched for hanging up.
     guarded: bool,
     /// The flight carries the other form: wait for its end and convert.
@@ -157,6 +159,7 @@ async fn read(
         next: Next::Close,
         sent: false,
         held: false,
+        promised: false,
         guarded: true,
         deferred: false,
         probed_ms: client.half_closed.then(now_ms),
@@ -186,7 +189,11 @@ async fn read(
                 let probe_ms = writer.probed_ms.map_or(u64::MAX, |probed_ms| probed_ms + PROBE_MS);
                 client.socket.watch().wake_at(wake_ms.min(probe_ms));
                 client.lend(generation);
-                let direct_writer = if writer.sent { writer.direct_writer(generation, client, record) } else { None };
+                let direct_writer = if writer.sent && !writer.promised {
+                    writer.direct_writer(generation, client, record)
+                } else {
+                    None
+                };
                 let turn = match direct_writer {
                     None => subscriber.next_event(client.socket.watch()).await,
                     Some(direct_writer) => {
@@ -208,6 +215,10 @@ async fn read(
             SubscriberEvent::Lead | SubscriberEvent::Found | SubscriberEvent::Alone | SubscriberEvent::Again
                 if writer.sent =>
             {
+                if writer.promised {
+                    writer.fail(client, record, subscriber, &Failure::FlightLost);
+                    let _ = flush(generation, client, subscriber).await;
+                }
                 return Reader::cut(Failure::FlightLost);
             }
             SubscriberEvent::Lead => return Reader::Event(Event::Lead),
@@ -220,6 +231,7 @@ async fn read(
             SubscriberEvent::Again => return Reader::Event(Event::Gone),
             SubscriberEvent::AnswerHead => {
                 heard_ms = now_ms();
+                let mut is_kept = true;
                 subscriber.answer_head(|answer_head| {
                     record.backend = Some(answer_head.backend.clone());
                     record.price = Some(answer_head.price);
@@ -231,10 +243,19 @@ async fn read(
                     let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
                     writer.deferred = either && answer_head.status == 200 && answer_head.form != form;
                     writer.form = Some(answer_head.form);
-                    if !writer.deferred {
+                    if std::mem::take(&mut writer.promised) {
+                        record.first_byte_us = Some(now_us());
+                        is_kept =
+                            !writer.deferred && answer_head.status == 200 && head::is_events(&answer_head.content_type);
+                    } else if !writer.deferred {
                         writer.open(generation, client, record, subscriber, answer_head);
                     }
                 });
+                if !is_kept {
+                    writer.fail(client, record, subscriber, &Failure::BackendRefused);
+                    let _ = flush(generation, client, subscriber).await;
+                    return Reader::cut(Failure::BackendRefused);
+                }
             }
             SubscriberEvent::Bytes => {
                 heard_ms = now_ms();
@@ -300,6 +321,11 @@ async fn read(
                 return Reader::cut(Failure::Draining);
             }
             SubscriberEvent::Interrupt(Interrupt::Deadline) if !writer.has_begun() && now_ms() >= due_ms => {
+                if writer.promised {
+                    writer.fail(client, record, subscriber, &Failure::DeadlineExceeded);
+                    let _ = flush(generation, client, subscriber).await;
+                    return Reader::cut(Failure::DeadlineExceeded);
+                }
                 client.output.clear();
                 return Reader::Event(Event::Failed(Box::new(Failure::DeadlineExceeded), Worth::Nothing));
             }
@@ -334,6 +360,9 @@ async fn read(
                 }
                 if now_ms() >= heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS {
                     kept_alive_ms = now_ms();
+                    if writer.form.is_none() && !writer.sent && may_promise(form, record) {
+                        writer.promise(generation, client, record);
+                    }
                     if writer.keep_alive(client) {
                         if flush(generation, client, subscriber).await.is_err() {
                             return Reader::cut(Failure::ClientGone);
@@ -361,6 +390,11 @@ async fn flush(
         state
     })
     .await
+}
+
+/// Whether it is known before the answer that it is a stream of events.
+fn may_promise(form: Form, record: &RequestRecord) -> bool {
+    form == Form::Streaming && record.endpoint != Endpoint::Other && record.delivery.method != Method::Head
 }
 
 /// How long the model's slowest backend may be silent, and a little more for the message that tells of it.
@@ -431,6 +465,18 @@ impl Writer {
         };
         self.next = head::write(generation, record, answer_head.status, content_type, self.delimited, &fields, out);
         self.held = true;
+    }
+
+    /// Begins a stream whose backend has not: a client, and the proxies in front of it, hear of nothing else for minutes. What
+    /// fails from then on is told in an event.
+    fn promise(&mut self, generation: &Generation, client: &mut ClientConnection<'_>, record: &mut RequestRecord) {
+        self.delimited = unknown_length(record);
+        record.form = Form::Streaming;
+        let content_type = b"text/event-stream";
+        self.next = head::write(generation, record, 200, content_type, self.delimited, b"", &mut client.output);
+        record.first_byte_us = None; // a comment is no first token
+        self.is_events = true;
+        self.promised = true;
     }
 
     fn bytes(&mut self, client: &mut ClientConnection<'_>, record: &mut RequestRecord, subscriber: &mut Subscriber) {
@@ -533,7 +579,7 @@ impl Writer {
 
     /// A comment, if this is a stream.
     fn keep_alive(&mut self, client: &mut ClientConnection<'_>) -> bool {
-        let streamed = self.form == Some(Form::Streaming) && !self.deferred;
+        let streamed = self.promised || self.form == Some(Form::Streaming) && !self.deferred;
         if streamed {
             self.held = false;
             self.frame(client, b":\n\n");
