@@ -346,3 +346,21 @@ pub enum Again {
     Yes,
     No,
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_code_is_explained() {
+        let page = include_str!("../docs/errors.md");
+        let source = include_str!("error.rs");
+        let from = source.find("pub fn public(&self)").unwrap();
+        let texts = source[from..source.find("/// See [`Failure::worth").unwrap()].split('"').skip(1).step_by(2);
+        let is_code =
+            |text: &&str| text.len() > 5 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let codes: Vec<&str> = texts.filter(is_code).filter(|text| !text.ends_with("_error")).collect();
+        assert!(codes.len() > 30, "{codes:?}");
+        for code in codes {
+            assert!(page.contains(&format!("`{code}`")), "{code}");
+        }
+    }
+}

@@ -29,13 +29,27 @@ fn a_good_configuration_is_summed_up() {
     let path = directory.path().join("ringway.toml");
     let (_, sample, _) = run(&["config", "sample"], "");
     let sample = sample.replace("#memory = \"4GiB\"", "memory = \"64MiB\"");
+    let sample = sample.replace("#listen = [\"127.0.0.1:8080\"]", "listen = [\"127.0.0.1:0\"]");
     std::fs::write(&path, format!("{sample}[[backend]]\nname = \"spare\"\nurl = \"http://127.0.0.1:1\"\n")).unwrap();
     let path = path.to_str().unwrap();
     let told = format!(
-        "{path}: good\n  listens on 127.0.0.1:8080\n  1 model over 2 backends\n  asks for no key\n  \
+        "{path}: good\n  listens on 127.0.0.1:0\n  1 model over 2 backends\n  asks for no key\n  \
          cache of 64MiB, answers live 5m\n  note: no model uses the backend \"spare\"\n"
     );
     assert_eq!(run(&["check", "--config", path], ""), (0, told, String::new()));
+}
+
+#[test]
+fn who_has_the_port_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let text = format!(
+        "[server]\nlisten = [\"{address}\"]\n[cache]\nmemory = \"64MiB\"\n[[backend]]\nname = \"b\"\nurl = \"http://127.0.0.1:1\"\n\
+         [[model]]\nname = \"m\"\nbackends = [\"b\"]\n"
+    );
+    let (status, told, _) = run(&["check", "-"], &text);
+    let process = format!("(process {})", std::process::id());
+    assert!(status == 0 && told.contains(&format!("{address} is taken by ")) && told.contains(&process), "{told}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::config::snapshot::{AccessLog, Address, CacheMode, Listen, Server, Sna
 use crate::config::value::spell_size;
 use crate::host::placement::plan_here;
 use crate::host::plan::allowed_cpus;
+use crate::host::port::other_listener;
 
 /// Findings, each a sentence that begins with the key.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,12 @@ pub fn preflight(snapshot: &Snapshot) -> Preflight {
             Listen::Tcp(wanted) => {
                 if let Err(error) = listen::can_bind(wanted) {
                     found.errors.push(listen::explain(address, key, &error));
+                }
+                if let Some(other) = other_listener(wanted) {
+                    let what = format!(
+                        "{address} is taken by {other}; stop that before `ringway serve`, or choose another address"
+                    );
+                    found.warnings.push(format!("{key}: {what}"));
                 }
             }
             Listen::Unix(path) => {

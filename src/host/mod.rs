@@ -5,6 +5,7 @@ pub mod doctor; // examines the host
 pub mod install; // the files of the service
 pub mod placement; // the plan on this host's topology
 pub mod plan; // which CPUs do what
+pub mod port; // who listens on an address
 pub mod profile; // what a host should be like, from tuning/*.toml
 pub mod report; // what the examination says, as text and JSON
 pub mod sight; // the host as it is examined
