@@ -135,6 +135,11 @@ impl<W> Queue<W> {
         self.permits_max = permits_max;
     }
 
+    /// Whether a permit is free.
+    pub fn has_free(&self) -> bool {
+        self.taken < self.permits_max
+    }
+
     /// Grants a free permit to the next waiter.
     pub fn grant(&mut self, now: Millis) -> Option<W> {
         if self.taken >= self.permits_max {

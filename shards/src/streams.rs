@@ -6,9 +6,9 @@ use crate::Millis;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// One core's share of a node's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamBounds {
+    /// At first; see [`Streams::resize`].
     pub connections_max: usize,
     /// Streams per connection; the peer may allow fewer.
     pub streams_max: u32,
@@ -28,6 +28,8 @@ pub struct Streams<C, A> {
     open: Vec<Connection<C, A>>,
     dialling: usize,
     serial: u64,
+    /// How many streams a connection is expected to have room for: as many as the last one.
+    expected: u32,
 }
 
 struct Connection<C, A> {
@@ -36,7 +38,10 @@ struct Connection<C, A> {
     address: A,
     streams: u32,
     limit: u32,
+    /// Its peer is going away, or the backend has left its address.
     retired: bool,
+    /// Its place is wanted for another core: no new streams, closed with the last one.
+    yielding: bool,
     idle_since: Millis,
 }
 
@@ -55,13 +60,13 @@ pub enum Slot<C> {
 
 impl<C: Clone, A: PartialEq> Streams<C, A> {
     pub const fn new(bounds: StreamBounds, addresses: Arc<[A]>) -> Self {
-        Self { bounds, addresses, open: Vec::new(), dialling: 0, serial: 0 }
+        Self { bounds, addresses, open: Vec::new(), dialling: 0, serial: 0, expected: bounds.streams_max }
     }
 
     /// Reserves a stream on the fullest open connection with room, so that few connections are needed and the others
     /// can close.
     pub fn take_open(&mut self) -> Option<(ConnectionId, C)> {
-        let with_room = self.open.iter_mut().filter(|one| !one.retired && one.streams < one.limit);
+        let with_room = self.open.iter_mut().filter(|one| one.takes_streams() && one.streams < one.limit);
         with_room.max_by_key(|one| one.streams).map(|fullest| {
             fullest.streams += 1;
             (fullest.id, fullest.connection.clone())
@@ -77,7 +82,7 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         if self.dialling > 0 {
             return Slot::Wait;
         }
-        if self.live() >= self.bounds.connections_max {
+        if self.counted() >= self.bounds.connections_max {
             return Slot::Full;
         }
         self.dialling += 1;
@@ -92,8 +97,10 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         let id = ConnectionId(self.serial);
         // Treats a limit of 0 as 1: the opening request needs one stream.
         let limit = limit.min(self.bounds.streams_max).max(1);
+        self.expected = limit;
         let retired = !self.addresses.contains(&address);
-        self.open.push(Connection { id, connection, address, streams: 1, limit, retired, idle_since: now });
+        let yielding = false;
+        self.open.push(Connection { id, connection, address, streams: 1, limit, retired, yielding, idle_since: now });
         id
     }
 
@@ -109,7 +116,7 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         debug_assert!(one.streams > 0, "a stream is given back once");
         one.streams = one.streams.saturating_sub(1);
         one.idle_since = now;
-        if one.retired && one.streams == 0 {
+        if !one.takes_streams() && one.streams == 0 {
             self.open.swap_remove(place);
         }
     }
@@ -118,6 +125,7 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
     pub fn limit(&mut self, id: ConnectionId, limit: u32) {
         if let Some(place) = self.place(id) {
             self.open[place].limit = limit.min(self.bounds.streams_max);
+            self.expected = limit.clamp(1, self.bounds.streams_max.max(1));
         }
     }
 
@@ -164,6 +172,57 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         self.open.iter_mut().for_each(|one| one.retired = true);
     }
 
+    /// There may be so many connections from now on. Never fewer than are [counted](Self::counted).
+    pub fn resize(&mut self, connections_max: usize) {
+        self.bounds.connections_max = connections_max;
+    }
+
+    /// Takes out a connection without streams, to be closed: the place of one is wanted elsewhere.
+    pub fn close_idle(&mut self) -> Option<C> {
+        let idle = self.open.iter().position(|one| one.streams == 0)?;
+        Some(self.open.swap_remove(idle).connection)
+    }
+
+    /// The place of a connection is wanted elsewhere: the one with the fewest streams gets no new ones, and leaves with the last.
+    pub fn yield_one(&mut self) {
+        if self.open.iter().any(|one| one.yielding) {
+            return;
+        }
+        let live = self.open.iter_mut().filter(|one| one.takes_streams());
+        if let Some(emptiest) = live.min_by_key(|one| one.streams) {
+            emptiest.yielding = true;
+        }
+    }
+
+    /// None is wanted elsewhere any more.
+    pub fn keep_all(&mut self) {
+        self.open.iter_mut().for_each(|one| one.yielding = false);
+    }
+
+    /// How many streams there may be with so many connections: those that are open, and such as have to be opened yet.
+    pub fn capacity(&self, connections: usize) -> u32 {
+        let room = |one: &Connection<C, A>| if one.takes_streams() { one.limit.max(one.streams) } else { one.streams };
+        let open: u32 = self.open.iter().map(room).fold(0, u32::saturating_add);
+        let unopened = connections.saturating_sub(self.counted() - self.dialling) as u32;
+        open.saturating_add(unopened.saturating_mul(self.expected))
+    }
+
+    /// How many connections it takes for so many streams.
+    pub fn needed(&self, streams: u32) -> usize {
+        let missing = streams.saturating_sub(self.capacity(0));
+        self.counted().max(self.counted() - self.dialling + missing.div_ceil(self.expected.max(1)) as usize)
+    }
+
+    /// Connections without streams.
+    pub fn idle(&self) -> usize {
+        self.open.iter().filter(|one| one.streams == 0).count()
+    }
+
+    /// Connections that count: open ones, and those that are being opened. Not those that their peers are ending.
+    pub fn counted(&self) -> usize {
+        self.open.iter().filter(|one| !one.retired).count() + self.dialling
+    }
+
     /// Open streams, on live and retired connections.
     pub fn streams(&self) -> u32 {
         self.open.iter().map(|one| one.streams).sum()
@@ -174,22 +233,25 @@ impl<C: Clone, A: PartialEq> Streams<C, A> {
         self.open.len() + self.dialling
     }
 
-    fn live(&self) -> usize {
-        self.open.iter().filter(|one| !one.retired).count() + self.dialling
-    }
-
     fn place(&self, id: ConnectionId) -> Option<usize> {
         self.open.iter().position(|one| one.id == id)
     }
 
     /// Panics if an invariant is violated. For tests and simulation.
     pub fn check(&self) {
-        assert!(self.live() <= self.bounds.connections_max, "{} connections", self.live());
+        assert!(self.counted() <= self.bounds.connections_max, "{} connections", self.counted());
         assert!(self.dialling <= 1, "one dial at a time");
         assert!(self.open.iter().all(|one| one.streams <= self.bounds.streams_max.max(1)), "streams per connection");
-        assert!(self.open.iter().all(|one| !one.retired || one.streams > 0), "a retired connection without streams");
+        let is_over = |one: &Connection<C, A>| !one.takes_streams() && one.streams == 0;
+        assert!(!self.open.iter().any(is_over), "a connection that gets no streams and has none");
         let leads = |one: &Connection<C, A>| one.retired || self.addresses.contains(&one.address);
         assert!(self.open.iter().all(leads), "a live connection to a former address");
+    }
+}
+
+impl<C, A> Connection<C, A> {
+    fn takes_streams(&self) -> bool {
+        !self.retired && !self.yielding
     }
 }
 

@@ -382,8 +382,7 @@ const ROWS: &[Key] = &[
         example: "0" },
     Key { table: Backend, name: "connections_max", kind: Kind::Count { least: 1, most: 65_536 }, absent: Default("50"),
         doc: "Most HTTP/1.1 connections from this node to it, idle ones included, whichever of its data cores use them. \
-              Where ALPN chooses the protocol, they are divided over the data cores (at least one each). Further requests \
-              wait for one; a model server that batches hundreds of streams needs as many here. A WebSocket has one to its end.",
+              Further requests wait; a server that batches hundreds of streams needs as many. A WebSocket has one to its end.",
         example: "200" },
     Key { table: Backend, name: "http2_connections_min", kind: Kind::Count { least: 0, most: 65_536 },
         absent: Default("10"),
@@ -392,7 +391,7 @@ const ROWS: &[Key] = &[
         example: "0" },
     Key { table: Backend, name: "http2_connections_max", kind: Kind::Count { least: 1, most: 65_536 },
         absent: Default("100"),
-        doc: "Most HTTP/2 connections from this node to it, divided over its data cores (at least one each).",
+        doc: "Most HTTP/2 connections from this node to it, whichever of its data cores use them; at least one for each core.",
         example: "20" },
     Key { table: Backend, name: "http2_streams_max", kind: Kind::Count { least: 1, most: 10_000 }, absent: Default("100"),
         doc: "Most concurrent requests on one HTTP/2 connection. The server's own limit applies as well.",

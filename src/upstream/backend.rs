@@ -10,7 +10,7 @@ use shards::{Breaker, BreakerRules, Concurrency, CoreId, Latency, Millis, Pool, 
 
 use super::lately::Lately;
 use super::node::{BackendId, NodeBackend};
-use super::permits::{Cap, CorePermits, Sharing, streams_max};
+use super::permits::CorePermits;
 use super::shared::SharedConnections;
 use crate::config::snapshot::{Backend, ConcurrencyRule, Protocol};
 use crate::net::tls::{Agreed, TlsContext, TlsError};
@@ -40,8 +40,10 @@ pub struct BackendState {
     pub agreed: Cell<Option<Agreed>>,
     /// Next address to try.
     pub next_address: Cell<usize>,
-    /// This core's permits of the node's cap, and who waits for one.
+    /// This core's permits for connections of HTTP/1.1, and for those of HTTP/2.
     pub permits: CorePermits,
+    pub http2_permits: CorePermits,
+    /// Who waits for a connection, or for a stream.
     pub queue: RefCell<Queue<Waker>>,
     /// How many requests it gets at a time, where that is to be found.
     pub concurrency: Option<RefCell<Concurrency>>,
@@ -63,16 +65,13 @@ impl BackendState {
         let addresses = node.addresses.clone();
         let share = |of_node: u32| of_node.div_ceil(u32::from(cores.max(1)));
         let pool = PoolBounds {
-            idle_max: match Cap::of_backend(settings).sharing {
-                Sharing::Lent => settings.connections.max as usize,
-                Sharing::Divided => share(settings.connections.max) as usize,
-            },
+            idle_max: settings.connections.max as usize,
             open_max: None, // by permits
             open_min: share(settings.connections.min) as usize,
             idle_ms: settings.timeout_idle_ms,
         };
         let streams = StreamBounds {
-            connections_max: share(settings.http2_connections.max) as usize,
+            connections_max: 0, // by permits
             streams_max: settings.http2_streams,
             idle_ms: settings.timeout_idle_ms,
         };
@@ -88,16 +87,21 @@ impl BackendState {
             slow_start_ms: health.slow_start_ms,
         };
         let permits = CorePermits::new(node.permits.clone());
+        let http2_permits = CorePermits::new(node.http2_permits.clone());
         let concurrency = match settings.concurrency {
             ConcurrencyRule::AsConnected => None,
             ConcurrencyRule::Adaptive { least } => {
-                let cap = Cap::of_backend(settings);
-                let most = if cap.sharing == Sharing::Lent { cap.most } else { share(cap.most) };
+                let streams = settings.http2_connections.max.saturating_mul(settings.http2_streams);
+                let most = match (settings.protocol, &settings.tls) {
+                    (Protocol::Http1, _) | (Protocol::Auto, None) => settings.connections.max,
+                    (Protocol::Http2, _) => streams,
+                    (Protocol::Auto, Some(_)) => streams.max(settings.connections.max),
+                };
                 Some(RefCell::new(Concurrency::new(share(least), most)))
             }
         };
         let limit = concurrency.as_ref().map_or(u32::MAX, |found| found.borrow().limit());
-        Ok(BackendState {
+        let state = BackendState {
             pool: RefCell::new(Pool::new(pool, addresses.clone())),
             streams: SharedConnections::new(streams, addresses.clone(), share(settings.http2_connections.min) as usize),
             addresses: RefCell::new(addresses),
@@ -109,6 +113,7 @@ impl BackendState {
             queue: RefCell::new(Queue::new(permits.held().min(limit), u32::MAX)),
             concurrency,
             permits,
+            http2_permits,
             breaker: RefCell::new(Breaker::new(rules)),
             latency: RefCell::new(Latency::new(LATENCY_HALF_LIFE_MS)),
             answered: Cell::new(Millis(0)),
@@ -117,7 +122,9 @@ impl BackendState {
             elsewhere: Cell::new(0),
             core: usize::from(core.0),
             node,
-        })
+        };
+        state.queue.borrow_mut().resize(state.capacity().min(limit));
+        Ok(state)
     }
 
     pub fn id(&self) -> BackendId {
@@ -210,19 +217,65 @@ impl BackendState {
     }
 
     /// It has agreed to what is spoken: that decides how many requests it may have at a time.
-    pub fn learn(&self, settings: &Backend, agreed: Agreed, now: Millis) {
-        if self.agreed.replace(Some(agreed)) == Some(agreed) {
-            return;
+    pub fn learn(&self, agreed: Agreed, now: Millis) {
+        if self.agreed.replace(Some(agreed)) != Some(agreed) {
+            self.keep_used();
+            self.fit(now);
         }
-        let most = match agreed {
-            Agreed::Http1 => settings.connections.max,
-            Agreed::Http2 => streams_max(settings),
-        };
-        let mut queue = self.queue.borrow_mut();
-        queue.resize(self.permits.divide(most).min(self.limit()));
-        while let Some(next) = queue.grant(now) {
-            next.wake();
+    }
+
+    /// The permits that bound what it gets: for connections of the protocol that it speaks, as far as that is known.
+    pub fn permits(&self) -> &CorePermits {
+        if self.speaks_http2() { &self.http2_permits } else { &self.permits }
+    }
+
+    /// How many requests the permits that this core holds are good for.
+    pub fn capacity(&self) -> u32 {
+        match self.speaks_http2() {
+            true => self.streams.streams.borrow().capacity(self.http2_permits.held() as usize),
+            false => self.permits.held(),
         }
+    }
+
+    /// Connections that need a permit each, whether requests use them or not.
+    pub fn counted(&self) -> u32 {
+        match self.speaks_http2() {
+            true => self.streams.streams.borrow().counted() as u32,
+            false => self.pool.borrow().open() as u32,
+        }
+    }
+
+    /// Returns the permits of both kinds that are not used. Nobody waits for one.
+    pub fn keep_used(&self) {
+        let taken = self.queue.borrow().taken();
+        let (of_http1, of_http2) = if self.speaks_http2() { (0, taken) } else { (taken, 0) };
+        if self.permits.are_lent() {
+            self.permits.keep(of_http1.max(self.pool.borrow().open() as u32));
+            self.http2_permits.keep(self.streams.streams.borrow().needed(of_http2) as u32);
+        }
+    }
+
+    /// Lets the queue give out what the permits of this core are good for, as far as the limit allows.
+    pub fn fit(&self, now: Millis) {
+        let mut woken = Vec::new();
+        {
+            let mut queue = self.queue.borrow_mut();
+            queue.resize(self.capacity().min(self.limit()));
+            woken.extend(std::iter::from_fn(|| queue.grant(now)));
+            self.permits().show(queue.front());
+        }
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes one more permit for a connection of HTTP/2, for a request that has its turn. Whether there was one.
+    pub fn take_http2(&self) -> bool {
+        const MOST_URGENT: u8 = 0;
+        let taken = self.http2_permits.take(MOST_URGENT);
+        if taken && self.speaks_http2() {
+            let mut queue = self.queue.borrow_mut();
+            queue.resize(self.capacity().min(self.limit()));
+        }
+        taken
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use shards::breaker::Gate;
-use shards::{ConnectionId, Fault, Slot, Take};
+use shards::{ConnectionId, Fault, Millis, Slot, Take};
 
 use super::deadlines::Deadlines;
 use super::message::UpstreamMessage;
@@ -61,8 +61,7 @@ pub fn stream_now(upstreams: &Upstreams, backend: usize) -> Option<(ConnectionId
 pub async fn stream(upstreams: &Rc<Upstreams>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
     let mut failed = 0;
     while upstreams.backends[backend].may_speak_http2() {
-        let slot = upstreams.backends[backend].streams.streams.borrow_mut().take();
-        match slot {
+        match slot(upstreams, backend) {
             Slot::Use { id, connection } if connection.is_open() => return Ok(Found::Stream(id, connection)),
             Slot::Use { id, .. } => {
                 upstreams.backends[backend].streams.streams.borrow_mut().retire(id);
@@ -78,11 +77,19 @@ pub async fn stream(upstreams: &Rc<Upstreams>, backend: usize, deadlines: Deadli
                     Err(fault) => return Err(dialling.failed(fault)),
                 }
             }
-            Slot::Wait | Slot::Full => {
+            full @ (Slot::Wait | Slot::Full) => {
                 let (shared, left_ms) =
                     (&upstreams.backends[backend].streams, deadlines.head_ms.saturating_sub(now_ms()));
                 let (before, _) = shared.failed.get();
-                within(shared.change(), left_ms).await.ok_or(Fault::QueueTimeout)?;
+                // Of a permit that another core returns, nobody tells.
+                let look_ms = if matches!(full, Slot::Full) { left_ms.min(LOOK_MS) } else { left_ms };
+                if matches!(full, Slot::Full) {
+                    queue::want_connection(upstreams, backend);
+                }
+                let changed = within(shared.change(), look_ms).await;
+                if changed.is_none() && look_ms == left_ms {
+                    return Err(Fault::QueueTimeout);
+                }
                 let (now, fault) = shared.failed.get();
                 failed += now.wrapping_sub(before);
                 if failed >= DIALS_MAX {
@@ -94,6 +101,23 @@ pub async fn stream(upstreams: &Rc<Upstreams>, backend: usize, deadlines: Deadli
     Ok(Found::Http1(None))
 }
 
+/// How often a request that has its turn looks whether a connection may be opened for it.
+const LOOK_MS: u64 = 20;
+
+/// Where to open a stream, with one more permit for a connection if that is what it takes.
+fn slot(upstreams: &Upstreams, backend: usize) -> Slot<http2::Connection> {
+    let backend = &upstreams.backends[backend];
+    let take = || {
+        let mut streams = backend.streams.streams.borrow_mut();
+        streams.resize(backend.http2_permits.held() as usize);
+        streams.take()
+    };
+    match take() {
+        Slot::Full if backend.take_http2() => take(),
+        slot => slot,
+    }
+}
+
 /// Begins HTTP/2 on a connection that was opened for HTTP/1.1 and turned out to be one of HTTP/2.
 pub async fn settle(
     upstreams: &Rc<Upstreams>,
@@ -101,8 +125,7 @@ pub async fn settle(
     opened: Opened,
     deadlines: Deadlines,
 ) -> Result<(ConnectionId, http2::Connection), Fault> {
-    let slot = upstreams.backends[backend].streams.streams.borrow_mut().take();
-    match slot {
+    match slot(upstreams, backend) {
         Slot::Dial => Dialling { upstreams, backend, over: Cell::new(false) }.settle(opened, deadlines).await,
         Slot::Use { id, connection } => Ok((id, connection)),
         // Others found the same out at this moment: one connection does for all.
@@ -164,12 +187,19 @@ impl Dialling<'_> {
                     News::Retiring => shared.streams.borrow_mut().retire(id),
                     News::Dead => shared.streams.borrow_mut().lost(id),
                 }
-                shared.changed();
+                // What the permits are good for has changed.
+                if backend.speaks_http2() {
+                    backend.fit(Millis(now_ms()));
+                }
+                backend.streams.changed();
                 if news == News::Dead {
                     return;
                 }
             }
         });
+        if upstreams.backends[backend].speaks_http2() {
+            upstreams.backends[backend].fit(upstreams.now());
+        }
         shared.changed();
         Ok((id, connection))
     }
@@ -190,7 +220,7 @@ pub async fn open(upstreams: &Upstreams, backend: usize, deadlines: Deadlines) -
     let (opened, agreed) = open_with(upstreams, backend, upstreams.backends[backend].tls.as_ref(), deadlines).await?;
     Ok(match (agreed, settings.protocol) {
         (Some(agreed), _) => {
-            upstreams.backends[backend].learn(settings, agreed, upstreams.now());
+            upstreams.backends[backend].learn(agreed, upstreams.now());
             match agreed {
                 Agreed::Http1 => Fresh::Http1(opened),
                 Agreed::Http2 => Fresh::Http2(opened),

@@ -49,6 +49,8 @@ pub struct NodeBackend {
     pub addresses: Arc<[Dial]>,
     pub tls: Option<TlsSettings>,
     pub(super) permits: Arc<NodePermits>,
+    /// The same of connections of HTTP/2.
+    pub(super) http2_permits: Arc<NodePermits>,
     /// Those of its name: a backend that replaces another goes on with its numbers.
     pub counters: PerCore<BackendCounters>,
 }
@@ -111,7 +113,8 @@ impl NodeGeneration {
                 name: settings.name.as_str().into(),
                 addresses,
                 tls,
-                permits: Arc::new(NodePermits::new(Cap::of_backend(settings), cores)),
+                permits: Arc::new(NodePermits::new(Cap::of_http1(settings), cores)),
+                http2_permits: Arc::new(NodePermits::new(Cap::of_http2(settings, cores), cores)),
                 counters: old
                     .map_or_else(|| per_core(cores, BackendCounters::default), |(old, _)| old.counters.clone()),
             }));

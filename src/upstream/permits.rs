@@ -1,4 +1,4 @@
-//! How many requests may be with a model, and how many HTTP/1.1 connections open to a backend: caps of the node, lent to the
+//! How many requests may be with a model, and how many connections open to a backend: caps of the node, lent to the
 //! cores that need them. A core holds the permits that it uses and returns the others. The counts are relaxed atomics, each
 //! on its own cache line: no locks, no blocking, and never more permits out than the cap.
 
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use shards::{Front, PASSED_MAX, Who};
 
-use crate::config::snapshot::{Backend, Model, Protocol};
+use crate::config::snapshot::{Backend, Model};
 
 /// Priorities of requests; what is beyond counts as the last.
 const PRIORITIES: usize = 10;
@@ -18,44 +18,26 @@ const TENANTS: usize = 1024;
 /// The weight 1 of a tenant of whom nothing waits on other cores; less than one of these is no weight.
 const WEIGHT_UNIT: u64 = 128;
 
-/// A cap of the node.
+/// A cap of the node. Any core may use all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cap {
-    pub most: u32,
-    pub sharing: Sharing,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
-    /// Any core may use all of it.
-    Lent,
-    /// Each core has an equal part, at least one.
-    Divided,
-}
+pub struct Cap(pub u32);
 
 impl Cap {
     /// Requests with a model.
     pub fn of_model(model: &Model) -> Cap {
-        Cap { most: model.max_concurrent_requests, sharing: Sharing::Lent }
+        Cap(model.max_concurrent_requests)
     }
 
-    /// HTTP/1.1 connections to a backend, or HTTP/2 streams. Streams are divided because their connections are: a stream
-    /// permit is of no use to a core that has no connection left. With ALPN, each core learns by itself which of the two counts.
-    pub fn of_backend(backend: &Backend) -> Cap {
-        match (backend.protocol, &backend.tls) {
-            (Protocol::Http1, _) | (Protocol::Auto, None) => {
-                Cap { most: backend.connections.max, sharing: Sharing::Lent }
-            }
-            (Protocol::Http2, _) | (Protocol::Auto, Some(_)) => {
-                Cap { most: streams_max(backend), sharing: Sharing::Divided }
-            }
-        }
+    /// HTTP/1.1 connections to a backend.
+    pub fn of_http1(backend: &Backend) -> Cap {
+        Cap(backend.connections.max)
     }
-}
 
-/// Most requests at a time with a backend that speaks HTTP/2, of the node.
-pub fn streams_max(backend: &Backend) -> u32 {
-    backend.http2_connections.max.saturating_mul(backend.http2_streams)
+    /// HTTP/2 connections to a backend: streams are bounded by those. One that is shared by many streams does not pass from core
+    /// to core at every request, so that there is at least one for each core.
+    pub fn of_http2(backend: &Backend, cores: u16) -> Cap {
+        Cap(backend.http2_connections.max.max(cores.into()))
+    }
 }
 
 /// What the cores share of one cap. No other memory is published by these counts, so relaxed order is enough.
@@ -80,8 +62,8 @@ pub struct NodePermits {
 impl NodePermits {
     pub fn new(cap: Cap, cores: u16) -> NodePermits {
         let cores = u32::from(cores.max(1));
-        // A core without others holds the whole cap for good, and so does each its part of a divided one.
-        let free = if cores == 1 || cap.sharing == Sharing::Divided { 0 } else { cap.most };
+        // A core without others holds the whole cap for good.
+        let free = if cores == 1 { 0 } else { cap.0 };
         let [wanting_at, below_part_at] = Default::default();
         let tenants = if free == 0 { 0 } else { TENANTS };
         NodePermits {
@@ -125,11 +107,7 @@ impl Drop for Waits {
 
 impl CorePermits {
     pub fn new(node: Arc<NodePermits>) -> CorePermits {
-        let held = match node.cap.sharing {
-            _ if node.cores == 1 => node.cap.most,
-            Sharing::Divided => node.cap.most.div_ceil(node.cores),
-            Sharing::Lent => 0,
-        };
+        let held = if node.cores == 1 { node.cap.0 } else { 0 };
         CorePermits {
             node,
             held: Cell::new(held),
@@ -148,15 +126,7 @@ impl CorePermits {
 
     /// Whether permits go from core to core.
     pub fn are_lent(&self) -> bool {
-        self.node.cores > 1 && self.node.cap.sharing == Sharing::Lent
-    }
-
-    /// Changes a divided cap to `most`, of the node. How many this core holds now.
-    pub fn divide(&self, most: u32) -> u32 {
-        if self.node.cap.sharing == Sharing::Divided {
-            self.held.set(most.div_ceil(self.node.cores));
-        }
-        self.held.get()
+        self.node.cores > 1
     }
 
     /// Takes one more permit, for a request of this priority. Whether there was one: none is free, or those that are free are for
@@ -254,6 +224,13 @@ impl CorePermits {
         self.publish();
     }
 
+    /// Whether one goes to another core although nobody waits on this one: others want some, and this core has more than its part
+    /// with theirs.
+    pub fn owes_unasked(&self) -> bool {
+        let others = self.node.wanting.load(Relaxed).saturating_sub(u32::from(self.is_wanting.get()));
+        others > 0 && self.front.get().is_none() && self.held.get() > (self.node.cap.0 / (others + 1)).max(1)
+    }
+
     /// Whether a request waits on another core.
     pub fn are_wanted_elsewhere(&self) -> bool {
         self.node.wanting.load(Relaxed) > u32::from(self.is_wanting.get())
@@ -270,7 +247,7 @@ impl CorePermits {
         let own = self.front.get().map_or(WEIGHT_UNIT, |front| front.weight.max(1));
         let shown = self.weight_at.get().filter(|(at, _)| usize::from(*at) == rank).map_or(0, |(_, weight)| weight);
         let others = self.node.weight_at[rank].load(Relaxed).saturating_sub(shown);
-        let part = u128::from(self.node.cap.most) * u128::from(own) / (u128::from(own) + u128::from(others));
+        let part = u128::from(self.node.cap.0) * u128::from(own) / (u128::from(own) + u128::from(others));
         part as u32
     }
 

@@ -46,7 +46,7 @@ pub struct QueuePermit {
 pub fn permit_now(upstreams: &Rc<Upstreams>, at: At, claim: Claim) -> Result<Option<QueuePermit>, Fault> {
     let (mut queue, permits) = (queue(upstreams, at).borrow_mut(), permits(upstreams, at));
     if queue.waiting() == 0
-        && queue.taken() >= permits.held()
+        && !queue.has_free()
         && queue.taken() < limit(upstreams, at)
         && permits.take(claim.who.priority)
     {
@@ -150,7 +150,7 @@ impl Drop for QueuePermit {
     fn drop(&mut self) {
         let (upstreams, at) = (&*self.upstreams, self.at);
         let permits = permits(upstreams, at);
-        let leaves = permits.owes_one() && (has_room(upstreams, at) || close_idle(upstreams, at));
+        let leaves = owes_one(upstreams, at) && (has_room(upstreams, at) || close_idle(upstreams, at));
         let mut queue = queue(upstreams, at).borrow_mut();
         if leaves {
             permits.keep(permits.held() - 1);
@@ -197,11 +197,14 @@ async fn borrow(upstreams: Rc<Upstreams>) {
             // What is this core's part depends on the others.
             permits.publish();
             while let Some(front) = queue.front().filter(|_| queue.taken() < limit)
-                && permits.take(front.priority)
+                && (queue.has_free() || permits.take(front.priority))
             {
                 fit(&upstreams, at, &mut queue);
-                woken.extend(queue.grant(upstreams.now()));
-                permits.served(queue.front());
+                let next = queue.grant(upstreams.now());
+                if next.is_some() {
+                    permits.served(queue.front());
+                }
+                woken.extend(next);
             }
             match queue.waiting() {
                 0 => permits.end_wanting(),
@@ -221,10 +224,46 @@ fn all(upstreams: &Upstreams) -> impl Iterator<Item = At> + use<> {
 /// Returns the permits that this core does not use.
 fn settle(upstreams: &Upstreams, at: At) {
     let permits = permits(upstreams, at);
-    let mut queue = queue(upstreams, at).borrow_mut();
-    if permits.are_lent() && queue.waiting() == 0 {
-        permits.keep(queue.taken().max(open(upstreams, at)));
-        fit(upstreams, at, &mut queue);
+    let held = permits.held();
+    if !permits.are_lent() || queue(upstreams, at).borrow().waiting() > 0 {
+        return;
+    }
+    match at {
+        At::Model(_) => permits.keep(queue(upstreams, at).borrow().taken()),
+        At::Backend(backend) => upstreams.backends[backend].keep_used(),
+    }
+    if permits.held() != held {
+        fit(upstreams, at, &mut queue(upstreams, at).borrow_mut());
+    }
+}
+
+/// Whether a permit goes to another core, where that is known before one is free.
+fn owes_one(upstreams: &Upstreams, at: At) -> bool {
+    let permits = permits(upstreams, at);
+    let At::Backend(backend) = at else { return permits.owes_one() };
+    let backend = &upstreams.backends[backend];
+    if !backend.speaks_http2() {
+        return permits.owes_one();
+    }
+    // A connection that several streams share becomes free only if it gets no new ones.
+    let owes = permits.are_lent() && (permits.owes_one() || permits.owes_unasked());
+    let mut streams = backend.streams.streams.borrow_mut();
+    if !owes {
+        streams.keep_all();
+    } else if streams.idle() == 0 && permits.held() as usize <= streams.counted() {
+        streams.yield_one();
+    }
+    drop(streams);
+    queue(upstreams, at).borrow_mut().resize(backend.capacity().min(backend.limit()));
+    owes
+}
+
+/// A request that has its turn waits for a connection of HTTP/2: other cores are to return a permit.
+pub fn want_connection(upstreams: &Rc<Upstreams>, backend: usize) {
+    let of = &upstreams.backends[backend];
+    if of.http2_permits.are_lent() && of.http2_permits.begin_wanting() {
+        let backend = of.id();
+        upstreams.core.tell_others(|| UpstreamMessage::ConnectionWanted { backend });
     }
 }
 
@@ -234,7 +273,8 @@ pub fn release(upstreams: &Upstreams, at: At) {
     if let At::Backend(backend) = at
         && permits(upstreams, at).are_wanted_elsewhere()
     {
-        let idle = upstreams.backends[backend].pool.borrow().idle();
+        let of = &upstreams.backends[backend];
+        let idle = if of.speaks_http2() { of.streams.streams.borrow().idle() } else { of.pool.borrow().idle() };
         (0..idle.div_ceil(2)).for_each(|_| _ = close_idle(upstreams, at));
     }
     settle(upstreams, at);
@@ -245,23 +285,23 @@ pub fn release_all(upstreams: &Upstreams) {
     all(upstreams).filter(|at| permits(upstreams, *at).are_lent()).for_each(|at| release(upstreams, at));
 }
 
-/// HTTP/1.1 connections that are open, idle ones included: each needs a permit, whether a request uses it or not.
-fn open(upstreams: &Upstreams, at: At) -> u32 {
-    match at {
-        At::Model(_) => 0,
-        At::Backend(backend) => upstreams.backends[backend].pool.borrow().open() as u32,
-    }
-}
-
-/// Whether a permit is not bound to a connection.
+/// Whether a permit is not bound to a connection, idle ones included.
 fn has_room(upstreams: &Upstreams, at: At) -> bool {
-    open(upstreams, at) < permits(upstreams, at).held()
+    let bound = match at {
+        At::Model(_) => 0,
+        At::Backend(backend) => upstreams.backends[backend].counted(),
+    };
+    bound < permits(upstreams, at).held()
 }
 
 /// Closes the connection that has been idle for longest. Whether there was one.
 fn close_idle(upstreams: &Upstreams, at: At) -> bool {
     let At::Backend(backend) = at else { return false };
-    let closing = upstreams.backends[backend].pool.borrow_mut().close_idle();
+    let of = &upstreams.backends[backend];
+    if of.speaks_http2() {
+        return of.streams.close_one();
+    }
+    let closing = of.pool.borrow_mut().close_idle();
     closing.is_some()
 }
 
@@ -269,7 +309,8 @@ fn close_idle(upstreams: &Upstreams, at: At) -> bool {
 /// has a permit, so if all are bound to connections, one of these is idle.
 pub fn make_room(upstreams: &Upstreams, backend: usize) {
     let at = At::Backend(backend);
-    if permits(upstreams, at).are_lent() && !has_room(upstreams, at) {
+    let speaks_http2 = upstreams.backends[backend].speaks_http2();
+    if !speaks_http2 && permits(upstreams, at).are_lent() && !has_room(upstreams, at) {
         close_idle(upstreams, at);
     }
 }
@@ -317,7 +358,7 @@ pub fn felt(upstreams: &Rc<Upstreams>, backend: usize, felt: Felt) {
     fit(upstreams, at, &mut queue);
     let mut woken = Vec::new();
     woken.extend(std::iter::from_fn(|| queue.grant(upstreams.now())));
-    of.permits.show(queue.front());
+    of.permits().show(queue.front());
     let waits = queue.waiting() > 0;
     drop(queue);
     woken.into_iter().for_each(Waker::wake);
@@ -333,7 +374,11 @@ fn who_here(permits: &CorePermits, queue: &Queue<Waker>, who: Who) -> Who {
 
 /// Lets a queue give out the permits of this core, as far as the limit allows.
 fn fit(upstreams: &Upstreams, at: At, queue: &mut Queue<Waker>) {
-    queue.resize(permits(upstreams, at).held().min(limit(upstreams, at)));
+    let capacity = match at {
+        At::Model(_) => permits(upstreams, at).held(),
+        At::Backend(backend) => upstreams.backends[backend].capacity(),
+    };
+    queue.resize(capacity.min(limit(upstreams, at)));
 }
 
 fn limit(upstreams: &Upstreams, at: At) -> u32 {
@@ -346,7 +391,7 @@ fn limit(upstreams: &Upstreams, at: At) -> u32 {
 fn permits(upstreams: &Upstreams, at: At) -> &CorePermits {
     match at {
         At::Model(model) => &upstreams.models[model].queue.permits,
-        At::Backend(backend) => &upstreams.backends[backend].permits,
+        At::Backend(backend) => upstreams.backends[backend].permits(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::net::http2;
 
 /// The HTTP/2 connections to one backend, and who waits for a place on one.
 pub struct SharedConnections {
-    pub(super) streams: RefCell<Streams<http2::Connection, Dial>>,
+    pub streams: RefCell<Streams<http2::Connection, Dial>>,
     waiting: RefCell<Vec<Waker>>,
     /// How many dials failed, and the last one's fault.
     pub(super) failed: Cell<(u32, Fault)>,
@@ -47,6 +47,12 @@ impl SharedConnections {
         let mut closing = Vec::new();
         self.streams.borrow_mut().reap(now, self.kept, &mut closing);
         drop(closing);
+    }
+
+    /// Closes a connection that no stream is on. Whether there was one.
+    pub fn close_one(&self) -> bool {
+        let closing = self.streams.borrow_mut().close_idle();
+        closing.is_some()
     }
 
     /// Closes every connection that no stream is on.

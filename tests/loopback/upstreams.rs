@@ -291,3 +291,39 @@ fn many_who_find_a_backend_silent_do_not_wait_one_after_the_other() {
         assert!(silent.connections() <= 4, "{} attempts, one after the other", silent.connections());
     }
 }
+
+/// The caps are the node's: all load on one of several cores uses the whole of them, and no more.
+#[test]
+fn one_busy_core_uses_all_connections_of_http2() {
+    let authority = Authority::new("house");
+    for is_agreed in [false, true] {
+        let server = Server::start(is_agreed.then(|| authority.server()), 100);
+        let lines = "http2_connections_max = 6\nhttp2_streams_max = 2";
+        let setup = if is_agreed { secure(&server, &authority, lines) } else { plain(&server, lines) };
+        let gateway = setup.cores(4).start();
+        // One connection is on one core.
+        let mut client = Http2::connect(gateway.address);
+        let all: Vec<_> = (0..20).map(|number| client.send(chat_stream(&format!("hold {number}")))).collect();
+        eventually("all connections are full", || {
+            client.drive();
+            server.running() == 12
+        });
+        assert_eq!(server.accepted(), 6);
+        server.release(8);
+        eventually("the others have their turn", || {
+            client.drive();
+            server.seen.lock().unwrap().requests.len() == 20
+        });
+        server.release(100);
+        for (number, asked) in all.into_iter().enumerate() {
+            assert_eq!(client.response(asked).text(), stream_seen(&[&format!("hold {number}"), "!"]));
+        }
+        assert_eq!((server.accepted(), server.seen.lock().unwrap().most), (6, 2));
+        // Other cores get connections of it when they have requests.
+        let mut others: Vec<_> = (0..12).map(|_| gateway.client()).collect();
+        for (number, other) in others.iter_mut().enumerate() {
+            other.send(chat(&format!("other {number}")));
+        }
+        others.iter_mut().for_each(|other| _ = other.response().expect(200));
+    }
+}

@@ -469,13 +469,21 @@ impl House {
             assert!(taken <= most, "{taken} requests with a model, at most {most}");
         }
         for (backend, settings) in first.snapshot.backends.iter().enumerate() {
-            let (most, permits) = (settings.connections.max, &first.upstreams.backends[backend].permits);
-            if permits.are_lent() {
-                let held: u32 = cores().map(|core| core.upstreams.backends[backend].permits.held()).sum();
-                assert_eq!(held + permits.free(), most, "permits of a backend");
-                let open: usize = cores().map(|core| core.upstreams.backends[backend].pool.borrow().open()).sum();
-                assert!(open <= most as usize, "{open} connections to a backend, at most {most}");
+            let of = |core: usize| &all[core].upstreams.backends[backend];
+            if !of(0).permits.are_lent() {
+                continue;
             }
+            let sum = |count: &dyn Fn(usize) -> u32| (0..all.len()).map(count).sum::<u32>();
+            let most = settings.connections.max;
+            let held = sum(&|core| of(core).permits.held());
+            assert_eq!(held + of(0).permits.free(), most, "permits of a backend");
+            let open = sum(&|core| of(core).pool.borrow().open() as u32);
+            assert!(open <= most, "{open} connections to a backend, at most {most}");
+            let most = settings.http2_connections.max.max(all.len() as u32);
+            let held = sum(&|core| of(core).http2_permits.held());
+            assert_eq!(held + of(0).http2_permits.free(), most, "permits for connections of HTTP/2");
+            let open = sum(&|core| of(core).streams.streams.borrow().counted() as u32);
+            assert!(open <= held, "{open} connections of HTTP/2 with {held} permits");
         }
     }
 

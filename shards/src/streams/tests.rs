@@ -273,3 +273,31 @@ fn a_few_are_kept_however_long_they_are_idle() {
     streams.reap(Millis(1_000), 2, &mut closing);
     assert_eq!((closing.len(), streams.connections()), (1, 2));
 }
+
+#[test]
+fn what_is_wanted_elsewhere_gets_no_new_streams_and_leaves_with_the_last() {
+    let mut streams = streams(StreamBounds { connections_max: 0, ..BOUNDS });
+    assert_eq!(streams.take(), Slot::Full, "it has no permit");
+    streams.resize(2);
+    assert_eq!((streams.capacity(2), streams.needed(0), streams.needed(4)), (6, 0, 2));
+    assert_eq!(streams.take(), Slot::Dial);
+    assert_eq!((streams.capacity(2), streams.needed(1), streams.counted()), (6, 1, 1));
+    let a = streams.dialled('a', HERE, 2, Millis(0));
+    assert_eq!((streams.capacity(2), streams.needed(2), streams.needed(3)), (4, 1, 2), "the peer allows two");
+    streams.take();
+    assert_eq!(streams.take(), Slot::Dial);
+    let b = streams.dialled('b', HERE, 2, Millis(0));
+    streams.yield_one();
+    streams.yield_one();
+    assert_eq!((streams.take(), streams.capacity(2)), (Slot::Full, 3), "the emptier one, and one at a time");
+    streams.keep_all();
+    assert_eq!(streams.take(), Slot::Use { id: b, connection: 'b' });
+    streams.give_back(b, Millis(1));
+    streams.yield_one();
+    streams.give_back(b, Millis(1));
+    assert_eq!((streams.counted(), streams.idle(), streams.close_idle()), (1, 0, None));
+    streams.give_back(a, Millis(1));
+    streams.give_back(a, Millis(1));
+    assert_eq!((streams.idle(), streams.close_idle(), streams.counted()), (1, Some('a'), 0));
+    streams.check();
+}

@@ -4,8 +4,8 @@ use shards::{Place, Queue};
 
 use super::*;
 
-fn node(cores: u16, most: u32, sharing: Sharing) -> Vec<CorePermits> {
-    let node = Arc::new(NodePermits::new(Cap { most, sharing }, cores));
+fn node(cores: u16, most: u32) -> Vec<CorePermits> {
+    let node = Arc::new(NodePermits::new(Cap(most), cores));
     (0..cores).map(|_| CorePermits::new(node.clone())).collect()
 }
 
@@ -20,7 +20,7 @@ fn take_all(core: &CorePermits) -> u32 {
 
 #[test]
 fn one_busy_core_uses_the_whole_cap() {
-    let cores = node(12, 100, Sharing::Lent);
+    let cores = node(12, 100);
     assert_eq!(take_all(&cores[3]), 100);
     assert!(!cores[0].take(5));
     cores[3].keep(2);
@@ -28,19 +28,15 @@ fn one_busy_core_uses_the_whole_cap() {
 }
 
 #[test]
-fn a_single_core_and_a_divided_cap_lend_nothing() {
-    let alone = &node(1, 7, Sharing::Lent)[0];
+fn a_single_core_lends_nothing() {
+    let alone = &node(1, 7)[0];
     alone.keep(0);
     assert_eq!((alone.held(), alone.take(5)), (7, false));
-    let cores = node(3, 7, Sharing::Divided);
-    cores[0].keep(0);
-    assert_eq!((cores[0].held(), cores[0].take(5), cores[1].take(5)), (3, false, false));
-    assert_eq!((cores[0].divide(100), cores[1].held()), (34, 3));
 }
 
 #[test]
 fn a_core_below_its_part_is_served_first() {
-    let cores = node(2, 4, Sharing::Lent);
+    let cores = node(2, 4);
     assert_eq!(take_all(&cores[0]), 4);
     assert!(cores[1].begin_wanting() && !cores[1].begin_wanting());
     cores.iter().for_each(|core| core.show(one(5)));
@@ -58,7 +54,7 @@ fn a_core_below_its_part_is_served_first() {
 
 #[test]
 fn fewer_permits_than_cores_go_round() {
-    let cores = node(3, 1, Sharing::Lent);
+    let cores = node(3, 1);
     assert!(cores[0].take(5));
     cores[1].begin_wanting();
     cores[0].begin_wanting();
@@ -70,7 +66,7 @@ fn fewer_permits_than_cores_go_round() {
 
 #[test]
 fn the_more_urgent_go_first_on_whichever_core_and_none_waits_for_ever() {
-    let cores = node(2, 4, Sharing::Lent);
+    let cores = node(2, 4);
     assert_eq!(take_all(&cores[0]), 4);
     cores[0].show(one(9));
     cores[0].begin_wanting();
@@ -107,7 +103,7 @@ fn none_is_lost_and_none_is_made() {
     };
     for _ in 0..50 {
         let (count, most) = (2 + random(4), 1 + random(20) as u32);
-        let cores = node(count as u16, most, Sharing::Lent);
+        let cores = node(count as u16, most);
         for _ in 0..500 {
             let core = &cores[random(count) as usize];
             match random(6) {
@@ -135,7 +131,7 @@ fn none_is_lost_and_none_is_made() {
 
 #[test]
 fn threads_share_them_without_loss() {
-    let node = Arc::new(NodePermits::new(Cap { most: 10, sharing: Sharing::Lent }, 4));
+    let node = Arc::new(NodePermits::new(Cap(10), 4));
     let out = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -217,7 +213,7 @@ impl Served {
 fn tenants_get_their_shares_whichever_cores_they_are_on() {
     for (count, most, weights) in [(2, 8, [1, 1]), (4, 16, [1, 1]), (4, 16, [1, 3]), (12, 48, [3, 1]), (12, 24, [1, 1])]
     {
-        let node = Arc::new(NodePermits::new(Cap { most, sharing: Sharing::Lent }, count));
+        let node = Arc::new(NodePermits::new(Cap(most), count));
         let mut cores: Vec<Served> = (0..count)
             .map(|_| Served {
                 permits: CorePermits::new(node.clone()),
@@ -248,4 +244,19 @@ fn tenants_get_their_shares_whichever_cores_they_are_on() {
         // And no permit is idle for long.
         assert!((flood + one) * 40 >= 20_000 * u64::from(most) * 90 / 100, "{what}");
     }
+}
+
+#[test]
+fn a_core_on_which_nobody_waits_gives_up_what_is_more_than_its_part() {
+    let cores = node(4, 8);
+    assert_eq!(take_all(&cores[0]), 8);
+    assert!(!cores[0].owes_unasked(), "nobody wants any");
+    cores[1].begin_wanting();
+    assert!(cores[0].owes_unasked());
+    cores[0].keep(4);
+    assert!(!cores[0].owes_unasked(), "half of them, with one other core");
+    cores[2].begin_wanting();
+    assert!(cores[0].owes_unasked());
+    cores[0].keep(2);
+    assert!(!cores[0].owes_unasked());
 }
