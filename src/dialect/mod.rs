@@ -176,7 +176,7 @@ impl Dialect {
         match self {
             Dialect::OpenAi => openai::streamed_of(endpoint, whole),
             Dialect::Anthropic => anthropic::streamed_of(whole),
-            Dialect::Responses => None,
+            Dialect::Responses => responses::streamed_of(whole),
         }
     }
 

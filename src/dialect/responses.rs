@@ -7,7 +7,7 @@ mod event;
 mod request;
 
 pub use answer::answer_facts;
-pub use convert::whole_of;
+pub use convert::{streamed_of, whole_of};
 pub use event::event_facts;
 pub use request::is_stateful;
 

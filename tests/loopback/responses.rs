@@ -57,6 +57,9 @@ fn provider(request: &Request) -> Vec<u8> {
     let asked: Value = serde_json::from_slice(&request.body).unwrap();
     match asked["stream"] == true {
         true => framed(&whole_stream()),
+        false if asked["input"] == "unknown" => {
+            json(&response("completed", "Hello").replace("\"output_text\"", "\"new\""))
+        }
         false => json(&response("completed", "Hello")),
     }
 }
@@ -77,10 +80,39 @@ fn a_question_that_nothing_is_kept_of_is_answered_from_the_cache() {
     let answer = gateway.ask(ask("b", "")).expect(200);
     assert_eq!((answer.cache(), answer.text()), ("HIT", response("completed", "Hello").as_str()));
     assert_eq!(answer.field("content-type"), Some("application/json"));
-    // The reverse would be made up.
+    // And the reverse: each text in one event, and the response at the end.
     let answer = gateway.ask(ask("a", r#","stream":true,"temperature":0.5"#)).expect(200);
-    assert_eq!((answer.cache(), answer.text()), ("MISS", whole_stream().concat().as_str()));
-    assert_eq!(backend.count(), 3);
+    assert_eq!((answer.cache(), answer.field("content-type")), ("HIT", Some("text/event-stream")));
+    let data: Vec<Value> = answer
+        .text()
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let kinds: Vec<&str> =
+        data.iter().map(|event| event["type"].as_str().unwrap().strip_prefix("response.").unwrap()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "created",
+            "in_progress",
+            "output_item.added",
+            "content_part.added",
+            "output_text.delta",
+            "output_text.done",
+            "content_part.done",
+            "output_item.done",
+            "completed"
+        ]
+    );
+    assert!(data.iter().zip(0..).all(|(event, number)| event["sequence_number"] == number), "{data:?}");
+    assert_eq!(data[4]["delta"], "Hello");
+    assert_eq!(data[8]["response"], serde_json::from_str::<Value>(&response("completed", "Hello")).unwrap());
+    // What is not understood goes upstream for the other form.
+    let unknown = r#","temperature":0.25"#;
+    assert_eq!(gateway.ask(ask("unknown", unknown)).expect(200).cache(), "MISS");
+    assert_eq!(gateway.ask(ask("unknown", &format!("{unknown},\"stream\":true"))).expect(200).cache(), "MISS");
+    assert_eq!(backend.count(), 4);
     for line in log_of(gateway) {
         let told = (&line["endpoint"], &line["prompt_tokens"], &line["completion_tokens"]);
         assert_eq!(told, (&json!("responses"), &json!(7), &json!(5)), "{line}");

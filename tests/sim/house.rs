@@ -185,6 +185,9 @@ fn snapshot(setup: &Setup, round: &Round) -> Snapshot {
         setup.retries,
         setup.hedge,
     );
+    // Of those stories in which something else is drawn, too, so that no seed tells another one than before.
+    let drains = setup.gives && setup.stale_ms == 0;
+    let model = if drains { model + "on_client_disconnect = \"drain\"\n" } else { model };
     let fallback = if setup.fallback { "fallback = [\"spare\"]\n" } else { "" };
     text.push_str(&format!("[[model]]\nname = \"m\"\n{model}{fallback}"));
     if setup.fallback {

@@ -1,4 +1,8 @@
-//! A streamed response as a whole one: its last event has it. The reverse is not exact, as nobody knows how its text came.
+//! A streamed response as a whole one: its last event has it. The reverse is in `to_events`.
+
+mod to_events;
+
+pub use to_events::streamed_of;
 
 use crate::wire::json::{Tape, parse_unchecked_names};
 use crate::wire::sse::{EventData, Splitter};

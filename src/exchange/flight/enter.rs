@@ -88,8 +88,10 @@ impl Flight {
             state.readers.len() - 1
         });
         state.readers[place] = Some(Place::default());
-        drop(state);
-        self.is_wanted_again(core);
+        if state.drained_from.is_some() {
+            drop(state);
+            self.is_wanted_again(core);
+        }
         Subscriber { core: core.clone(), flight: self.clone(), place, opened: false, inline_call: None }
     }
 

@@ -102,8 +102,10 @@ impl Flight {
         let (leader, part) = (core.id, Part::First);
         let (born, at) = (state.born, 0);
         core.post(follower, Message::Feed { fingerprint, number, leader, part, born, answer_head, at, bytes, end });
-        drop(state);
-        self.is_wanted_again(core);
+        if state.drained_from.is_some() {
+            drop(state);
+            self.is_wanted_again(core);
+        }
     }
 
     /// Feeds core `follower` no more; whether there is another one.

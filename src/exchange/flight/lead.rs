@@ -52,6 +52,7 @@ impl Flight {
 
     /// Lets `write` append to the log. An answer that outgrows what may be stored can no longer be joined.
     pub fn push(&self, core: &Core, write: impl FnOnce(&mut Vec<u8>)) {
+        let is_drained;
         let (outgrown, added) = {
             let mut state = self.state.borrow_mut();
             let was_whole = state.whole;
@@ -62,6 +63,7 @@ impl Flight {
             let added = state.append(|log| log.extend_from_slice(&fresh.bytes));
             fresh.serial += 1;
             state.fresh = fresh.serial;
+            is_drained = state.drained_from.is_some();
             (was_whole && !state.whole, added)
         };
         if added > 0 {
@@ -70,7 +72,9 @@ impl Flight {
         if outgrown {
             self.close_to_others(core);
         }
-        self.bound_drained(core);
+        if is_drained {
+            self.bound_drained(core);
+        }
     }
 
     /// Lets nobody else join: the owner is told that nothing will be stored.
