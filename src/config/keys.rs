@@ -586,7 +586,6 @@ const ROWS: &[Key] = &[
     Key { table: Model, name: "backends", kind: Kind::Targets, absent: Required,
         doc: "The backends that answer it: names of [[backend]] tables, or tables with the keys below.",
         example: r#"[{ backend = "vllm-a", model = "Qwen/Qwen2.5-7B-Instruct" }]"# },
-
     // ---- an element of a model's backends
     Key { table: Target, name: "backend", kind: NAME, absent: Required,
         doc: "Name of a [[backend]].",
