@@ -15,7 +15,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 
 import http_sfv
@@ -42,25 +41,9 @@ require('readline').createInterface({ input: process.stdin }).on('line', (line) 
 """
 
 
-class Backend:
+def numbered():
     """Each answer has the number of its call."""
-
-    def __init__(self):
-        self.calls, self.lock = 0, threading.Lock()
-        backend = self
-
-        class Handler(house.Handler):
-            def do_POST(self):
-                asked = self.asked()
-                with backend.lock:
-                    backend.calls += 1
-                    text = f"call {backend.calls}"
-                choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-                usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-                common = {"id": "x", "created": 1, "model": asked["model"], "object": "chat.completion"}
-                self.reply({**common, "choices": [choice], "usage": usage})
-
-        self.url = f"http://127.0.0.1:{house.served(Handler)}"
+    return house.Backend(lambda _, call: f"call {call}")
 
 
 class Judge:
@@ -111,7 +94,7 @@ DIRECTIVES += ["only-if-cached, max-age=30", "max-stale", "max-stale=10", "max-a
 
 
 def directives_are_kept_as_another_cache_keeps_them():
-    backend, judge = Backend(), Judge()
+    backend, judge = numbered(), Judge()
     node = gateway(backend)
     for place, _ in enumerate(DIRECTIVES):
         assert chat(node, f"question {place}")[0] == 200
@@ -137,7 +120,7 @@ def directives_are_kept_as_another_cache_keeps_them():
 
 
 def every_cache_status_is_a_structured_field():
-    backend = Backend()
+    backend = numbered()
     node = gateway(backend)
     for what, directives, model, expected in (
         ("a", None, "m", {"fwd": "uri-miss"}),
@@ -267,7 +250,7 @@ def changed(random_, value):
 
 
 def requests_are_the_same_exactly_if_they_mean_the_same():
-    backend = Backend()
+    backend = numbered()
     node, random_ = gateway(backend), random.Random(SEED)
     print(f"  seed {SEED}")
     texts = []

@@ -19,7 +19,7 @@ import urllib.parse
 
 import house
 from house import ask, check
-from levels import CLI, PASSWORD, REDIS, Backend, Node, Redis, certified, under_load, wait
+from levels import CLI, PASSWORD, REDIS, Node, Redis, certified, numbered, under_load, wait
 
 WATCHER = "a-watcher's"
 
@@ -97,7 +97,7 @@ def shared(a, b, what):
 
 
 def a_new_master_is_found():
-    backend, watched = Backend(), Watched()
+    backend, watched = numbered(), Watched()
     a, b = [Node(backend, watched.url(), more=WATCHED) for _ in range(2)]
     a.reaches_redis(backend), b.reaches_redis(backend)
     shared(a, b, "by way of the first master")
@@ -133,7 +133,7 @@ def tell(times):
 
 
 def what_a_lost_master_knew_of_purges_is_told_again():
-    backend, watched = Backend(), Watched()
+    backend, watched = numbered(), Watched()
     a, b = [Node(backend, watched.url(), more=WATCHED) for _ in range(2)]
     a.reaches_redis(backend), b.reaches_redis(backend)
     first, second = watched.servers
@@ -160,7 +160,7 @@ def limits_hold_while_masters_change():
     more = WATCHED + "\n[limits]\nnodes_min = 2\n"
     more += f'[[tenant]]\nname = "t"\nkeys = ["sha256:{sha256(keys[0])}"]\nrequests_per_day = {limit}\n'
     more += f'[[tenant]]\nname = "free"\nkeys = ["sha256:{sha256(keys[1])}"]\n'
-    nodes = [Node(Backend(), watched.url(), more=more) for _ in range(2)]
+    nodes = [Node(numbered(), watched.url(), more=more) for _ in range(2)]
     time.sleep(4)  # a store that is new to a node may have forgotten: it is careful for three seconds
     over, lock, day = threading.Event(), threading.Lock(), time.gmtime().tm_yday
     admitted, others, slowest = [], [], {key: 0.0 for key in keys}
@@ -210,7 +210,7 @@ def limits_hold_while_masters_change():
 
 
 def wrong_words_for_sentinels_and_servers_are_no_redis():
-    backend, watched = Backend(), Watched()
+    backend, watched = numbered(), Watched()
     http = backend.url.rsplit(":", 1)[1]
     for what, url, more, words in (
         ("the servers' password", watched.url(password="wrong"), WATCHED, "WRONGPASS"),
@@ -285,7 +285,7 @@ def stored_in(cluster, node, what):
 
 
 def a_key_is_found_wherever_it_goes():
-    backend, cluster = Backend(), Cluster()
+    backend, cluster = numbered(), Cluster()
     a, b = [Node(backend, cluster.url()) for _ in range(2)]
     a.reaches_redis(backend), b.reaches_redis(backend)
     check("a start is quiet", "WARN" not in a.words() + b.words(), a.words() + b.words())
@@ -333,7 +333,7 @@ def a_key_is_found_wherever_it_goes():
 def a_limit_is_that_of_both_nodes(cluster):
     """Of ten a day one node gets all, which without Redis are five for each; then the other gets none."""
     more = f'[limits]\nnodes_min = 2\n[[tenant]]\nname = "t"\nkeys = ["sha256:{sha256("a-key")}"]\nrequests_per_day = 10'
-    a, b = [Node(Backend(), cluster.url(), more=more) for _ in range(2)]
+    a, b = [Node(numbered(), cluster.url(), more=more) for _ in range(2)]
 
     def is_admitted(node):
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
@@ -367,7 +367,7 @@ def reshard(cluster, source, target, slot):
 
 
 def a_cluster_changes_under_load():
-    backend, cluster = Backend(), Cluster()
+    backend, cluster = numbered(), Cluster()
     a, b = [Node(backend, cluster.url()) for _ in range(2)]
     a.reaches_redis(backend), b.reaches_redis(backend)
     _, old, _ = a.chat("purged")
@@ -408,7 +408,7 @@ def a_cluster_changes_under_load():
 
 
 def wrong_words_for_a_cluster_are_no_redis():
-    backend, alone = Backend(), Redis()
+    backend, alone = numbered(), Redis()
     wrong = Node(backend, f"redis+cluster://ringway:wrong@127.0.0.1:{alone.port}")
     single = Node(backend, f"redis+cluster://127.0.0.1:{alone.port}")
     http = Node(backend, f"redis+cluster://127.0.0.1:{backend.url.rsplit(':', 1)[1]}")
@@ -422,7 +422,7 @@ def wrong_words_for_a_cluster_are_no_redis():
 def over_tls():
     certificate, files = certified()
     trusted = f'tls_ca = "{certificate}"'
-    backend = Backend()
+    backend = numbered()
     cluster = Redis(tls=[*files, "tls-cluster yes"], lines=["cluster-enabled yes", f"cluster-port {house.free_port()}"], database=0)
     cluster.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
     wait("the cluster is well", lambda: "cluster_state:ok" in cluster.command("CLUSTER", "INFO"))

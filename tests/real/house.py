@@ -157,6 +157,35 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Backend:
+    """Answers chat completions, whole or as streams, with the text that `says` makes of a request and the number of its call."""
+
+    def __init__(self, says):
+        self.calls, self.lock = 0, threading.Lock()
+        backend = self
+
+        class Answering(Handler):
+            def do_POST(self):
+                asked = self.asked()
+                with backend.lock:
+                    backend.calls += 1
+                    number = backend.calls
+                text = says(asked, number)
+                usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+                common = {"id": "x", "created": 1, "model": asked["model"]}
+                if not asked.get("stream"):
+                    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+                    return self.reply({**common, "object": "chat.completion", "choices": [choice], "usage": usage})
+                deltas = [({"role": "assistant", "content": ""}, None), ({"content": text}, None), ({}, "stop")]
+                events = [
+                    {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in deltas
+                ] + [{"choices": [], "usage": usage}]
+                lines = [json.dumps({**common, "object": "chat.completion.chunk", **event}) for event in events]
+                self.reply("".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]), "text/event-stream")
+
+        self.url = f"http://127.0.0.1:{served(Answering)}"
+
+
 def served(handler):
     """The port at which `handler` answers until the script ends."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

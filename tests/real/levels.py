@@ -13,7 +13,7 @@ import time
 import urllib.parse
 
 import house
-from house import ask, check
+from house import ask
 
 PROGRAM, REDIS = sys.argv[1:3]
 CLI = shutil.which("redis-cli")
@@ -21,33 +21,9 @@ PASSWORD = "a/password@with:signs"
 SECONDS = 30
 
 
-class Backend:
-    """Answers each question with its own words and the number of the call, whole or as a stream."""
-
-    def __init__(self):
-        self.calls, self.lock = 0, threading.Lock()
-        backend = self
-
-        class Handler(house.Handler):
-            def do_POST(self):
-                asked = self.asked()
-                with backend.lock:
-                    backend.calls += 1
-                    text = f"{asked['messages'][0]['content']} (call {backend.calls})"
-                usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-                common = {"id": "x", "created": 1, "model": asked["model"]}
-                if not asked.get("stream"):
-                    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-                    whole = {**common, "object": "chat.completion", "choices": [choice], "usage": usage}
-                    return self.reply(whole)
-                deltas = [({"role": "assistant", "content": ""}, None), ({"content": text}, None), ({}, "stop")]
-                events = [
-                    {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} for delta, finish in deltas
-                ] + [{"choices": [], "usage": usage}]
-                lines = [json.dumps({**common, "object": "chat.completion.chunk", **event}) for event in events]
-                self.reply("".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"]), "text/event-stream")
-
-        self.url = f"http://127.0.0.1:{house.served(Handler)}"
+def numbered():
+    """Answers each question with its own words and the number of the call."""
+    return house.Backend(lambda asked, call: f"{asked['messages'][0]['content']} (call {call})")
 
 
 class Redis:
@@ -162,7 +138,7 @@ def wait(what, holds):
 
 
 def pair(**more):
-    backend, redis = Backend(), Redis()
+    backend, redis = numbered(), Redis()
     nodes = [Node(backend, redis.url(), **more) for _ in range(2)]
     for node in nodes:
         node.reaches_redis(backend)

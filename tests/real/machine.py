@@ -55,7 +55,7 @@ name = "t"
 keys = ["sha256:{hashlib.sha256(SECRET.encode()).hexdigest()}"]
 """
 
-CREDENTIAL = f"""
+CREDENTIAL = """
 [Service]
 LoadCredential=mock-key:/etc/ringway/credentials/mock-key
 """

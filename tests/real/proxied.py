@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import itertools
 import subprocess
-import json
 import sys
 import threading
 import time

@@ -36,29 +36,14 @@ def words(what, length):
     return "".join(text)[:length]
 
 
-class Backend:
-    """Answers `N what` with N letters that belong to it, and counts its calls."""
+def spelling():
+    """Answers `N what` with N letters that belong to it."""
 
-    def __init__(self):
-        self.calls, self.lock = 0, threading.Lock()
-        backend = self
+    def says(asked, _):
+        what = asked["messages"][0]["content"]
+        return words(what, int(what.split()[0]))
 
-        class Handler(house.Handler):
-            def do_POST(self):
-                asked = self.asked()
-                with backend.lock:
-                    backend.calls += 1
-                what = asked["messages"][0]["content"]
-                choice = {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": words(what, int(what.split()[0]))},
-                    "finish_reason": "stop",
-                }
-                usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-                common = {"id": "x", "created": 1, "model": asked["model"], "object": "chat.completion"}
-                self.reply({**common, "choices": [choice], "usage": usage})
-
-        self.url = f"http://127.0.0.1:{house.served(Handler)}"
+    return house.Backend(says)
 
 
 class Node(house.Gateway):
@@ -108,7 +93,7 @@ def directory():
 
 
 def ages_go_on_and_time_runs_out():
-    backend, state = Backend(), directory()
+    backend, state = spelling(), directory()
     node = Node(backend, state)
     node.chat("100 old")
     time.sleep(2.1)
@@ -136,7 +121,7 @@ def ages_go_on_and_time_runs_out():
 
 
 def killed_while_it_writes():
-    backend, state = Backend(), directory()
+    backend, state = spelling(), directory()
     node = Node(backend, state, cache="max_entry = \"1MiB\"\n")
     first = [f"40000 first {number}" for number in range(100)]
     node.fill(first)
@@ -175,7 +160,7 @@ def safe(work):
 
 
 def whatever_is_cut_or_changed_nothing_wrong_is_served():
-    backend, state = Backend(), directory()
+    backend, state = spelling(), directory()
     node = Node(backend, state)
     questions = [f"{2000 + number * 150} damaged {number}" for number in range(60)]
     node.fill(questions)
@@ -207,7 +192,7 @@ def whatever_is_cut_or_changed_nothing_wrong_is_served():
 
 
 def requests_run_while_it_writes_and_reads():
-    backend, state = Backend(), directory()
+    backend, state = spelling(), directory()
     node = Node(backend, state)
     questions = [f"30000 loaded {number}" for number in range(1000)]
     node.fill(questions)
@@ -244,7 +229,7 @@ def a_full_disk_costs_a_snapshot_and_no_purge():
         print("  no mount: left out")
         return
     try:
-        backend = Backend()
+        backend = spelling()
         node = Node(backend, mount)
         node.chat("1000 kept")
         check("a small one fits", node.snapshot()[0] == 200)

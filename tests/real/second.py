@@ -11,11 +11,10 @@ import pathlib
 import signal
 import sys
 import tempfile
-import time
 
 import house
 from house import ask, check
-from levels import Backend, Node, PASSWORD, Redis, certified, pair, stored, under_load, wait
+from levels import Node, PASSWORD, Redis, certified, numbered, pair, stored, under_load, wait
 
 
 def what_one_node_stored_the_other_serves():
@@ -106,7 +105,7 @@ def a_node_that_missed_a_purge_hears_of_it():
 
 
 def a_purge_that_redis_was_not_told_of_outlives_its_node():
-    backend, redis = Backend(), Redis()
+    backend, redis = numbered(), Redis()
     state = pathlib.Path(tempfile.mkdtemp(prefix="ringway-state-"))
     house.directories.append(state)
     node = Node(backend, redis.url(), server=f'state_dir = "{state}"', cache="snapshot = true")
@@ -165,7 +164,7 @@ def what_is_damaged_foreign_or_refused_is_a_miss():
 
 
 def a_wrong_password_or_another_server_is_no_redis():
-    backend, redis = Backend(), Redis()
+    backend, redis = numbered(), Redis()
     wrong = Node(backend, redis.url(password="wrong"))
     http = Node(backend, f"redis://127.0.0.1:{backend.url.rsplit(':', 1)[1]}")
     nobody = Node(backend, f"redis://127.0.0.1:{house.free_port()}")
@@ -181,7 +180,7 @@ def a_wrong_password_or_another_server_is_no_redis():
 
 def over_tls():
     certificate, files = certified()
-    backend, redis = Backend(), Redis(tls=files)
+    backend, redis = numbered(), Redis(tls=files)
     url, trusted = redis.url(scheme="rediss"), f'tls_ca = "{certificate}"'
     a, b = [Node(backend, url, more=trusted) for _ in range(2)]
     a.reaches_redis(backend), b.reaches_redis(backend)
