@@ -100,6 +100,14 @@ fn a_client_that_is_sent_away_gets_its_last_answer_whole() {
     story::tell(865);
 }
 
+/// A call that was begun before a purge and outlasts it serves its followers, and is not kept: what was asked for after the purge is
+/// what the cache has from then on, though it was there sooner.
+#[cfg(sim)]
+#[test]
+fn a_purge_makes_what_was_begun_before_it_old() {
+    story::tell(1488);
+}
+
 #[cfg(sim)]
 #[test]
 fn every_story_keeps_the_laws() {
