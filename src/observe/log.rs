@@ -97,45 +97,40 @@ pub struct Entry<'a> {
 /// Names of a line's fields, in order, and what each means; docs/access-log.md is generated from them.
 #[rustfmt::skip]
 pub const FIELDS: &[(&str, &str)] = &[
-    ("time", "When the line was written, in UTC (RFC 3339, with milliseconds): at the end of the exchange, or of its upstream call \
-        where the client left before."),
-    ("id", "The request's `x-request-id`: the client's, or one made here."),
+    ("time", "When the line was written, in UTC (RFC 3339, with milliseconds): at the end of the exchange, or of its upstream call if the client disconnected before."),
+    ("id", "The request's `x-request-id`: the client's, or a generated one."),
     ("core", "The data core that served it."),
-    ("client", "The client's address, by its connection or the PROXY header. Absent on Unix sockets."),
-    ("tenant", "The tenant whose key it had."),
-    ("credential", "The key: the first four bytes of its SHA-256. `ringway key which` names it."),
-    ("method", "The request's method. Absent where the head could not be understood."),
+    ("client", "The client's address, from the connection, a trusted proxy's header or the PROXY header. Absent on Unix sockets."),
+    ("tenant", "The tenant of the request."),
+    ("credential", "The key: the first four bytes of its SHA-256. `ringway key which` shows whose it is."),
+    ("method", "The request's method. Absent if the head could not be parsed."),
     ("path", "The request's path without its query, which may hold a credential; its first 1024 bytes."),
-    ("endpoint", "What the path is to this gateway, in the words of the metrics."),
-    ("model", "The configured model that was asked for. Absent where there is none of that name."),
+    ("endpoint", "The kind of endpoint, with the same values as the metrics label."),
+    ("model", "The configured model that was requested. Absent if there is none of that name."),
     ("template", "The prompt template that the request was rendered from; see [prompt templates](templates.md)."),
     ("template_version", "Its version."),
-    ("served_model", "The fallback that answered in its place."),
+    ("served_model", "The fallback model that answered instead."),
     ("backend", "The backend that the answer came from."),
-    ("attempts", "Attempts at backends in order, unless there was one and it was answered: `backend`; `result` in the words of \
-        `ringway_backend_requests_total`, absent of one that went on; `status` of an answer that was an error; `us`, to its \
-        first content or its fault. The first sixteen."),
-    ("status", "The status that the client got; 0 if it left before."),
-    ("cache", "What the cache did: `hit`, `miss`, `joined` (another request's upstream call), `stale`, `refused` (at the client's \
-        wish), `too_old`, `bypass`."),
-    ("not_stored", "Why the answer is not kept; see [the cache](cache.md). Absent with `error`."),
-    ("stream", "`true` where the answer was a stream of events."),
+    ("attempts", "Attempts at backends in order, unless there was only one and it was answered: `backend`; `result` as in `ringway_backend_requests_total`, absent if the attempt went on; `status` of an error answer; `us`, the time to its first content or failure. The first sixteen."),
+    ("status", "The status that the client received; 0 if it disconnected before."),
+    ("cache", "What the cache did: `hit`, `miss`, `joined` (another request's upstream call), `stale`, `refused` (by the client's `Cache-Control`), `too_old`, `bypass`."),
+    ("not_stored", "Why the answer was not stored; see [the cache](cache.md). Absent with `error`."),
+    ("stream", "`true` if the answer was an event stream."),
     ("total_us", "From the head of the request to the end of the answer."),
-    ("first_byte_us", "To the first byte of the answer: of a stream, its first token."),
-    ("queue_us", "Of that, the wait for a permit of the model, at all attempts together."),
-    ("connect_us", "Of that, the wait for connections: dialing, handshakes, and the backends' caps."),
-    ("sent_bytes", "Bytes of the body that were sent; of a WebSocket (status 101), what the backend said on it."),
-    ("received_bytes", "What the client said on a WebSocket."),
-    ("prompt_tokens", "Tokens of the prompt, as the backend tells."),
+    ("first_byte_us", "To the first byte of the answer; for a stream, to its first token."),
+    ("queue_us", "Of that, the wait for a permit of the model, over all attempts."),
+    ("connect_us", "Of that, the wait for connections: dialing, handshakes, and the backends' connection limits."),
+    ("sent_bytes", "Bytes of the body that were sent; for a WebSocket (status 101), bytes from the backend."),
+    ("received_bytes", "For a WebSocket, bytes from the client."),
+    ("prompt_tokens", "Tokens of the prompt, as reported by the backend."),
     ("completion_tokens", "Tokens of the answer."),
-    ("cached_prompt_tokens", "Of the prompt's, those that the provider had in its own cache."),
-    ("reasoning_tokens", "Of the answer's, those that were thought and not said."),
-    ("usage", "`estimated` where the answer broke off, or its backend did not tell its usage: tokens and `cost` are estimates, as limits count \
-        them. Absent otherwise."),
-    ("cost", "What the upstream call cost, in the unit of the prices."),
-    ("saved_cost", "What one would have cost that was not needed."),
-    ("error", "The code of the error that ended the exchange, as its client sees it; `client_gone` if the client left."),
-    ("trace_id", "The trace that it belongs to. Only with `[traces] endpoint`."),
+    ("cached_prompt_tokens", "Prompt tokens served from the provider's own cache."),
+    ("reasoning_tokens", "Completion tokens used for reasoning."),
+    ("usage", "`estimated` if the answer was truncated or its backend reported no usage: tokens and `cost` are the estimates that limits count. Absent otherwise."),
+    ("cost", "Cost of the upstream call, in the unit of the prices."),
+    ("saved_cost", "Cost of the upstream call that was not needed."),
+    ("error", "The code of the error that ended the exchange, as the client sees it; `client_gone` if the client disconnected."),
+    ("trace_id", "The trace id. Only with `[traces] endpoint`."),
 ];
 
 /// docs/access-log.md.
@@ -143,12 +138,9 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Access log\n\n\
          Generated from `src/observe/log.rs`; `UPDATE=1 cargo test --lib observe::log` writes it.\n\n\
-         `[log] access` is the absolute path of a file, or `\"stdout\"`. Each exchange is one line of JSON when it has ended, refused \
-         ones included. Names stay; fields without a value are absent. Times in `_us` are microseconds. Prompts, answers and \
+         `[log] access` is the absolute path of a file, or `\"stdout\"`. Each exchange, refused ones included, is logged as one line of JSON when it ends. Field names are stable; fields without a value are absent. Times in `_us` are microseconds. Prompts, answers and \
          credentials are never written.\n\n\
-         The file is opened with mode 0640 for appending, and again by its name on SIGUSR1 and `POST /v1/reopen`; it may be truncated at \
-         any time. Data cores hand their lines to the I/O core, at most a second late. Where the disk is full, \
-         or the disk or the reader of standard output is too slow, lines are dropped and counted (`ringway_log_dropped_lines_total`, `ringway_log_dropped_bytes_total`); requests and a stop wait for none of it.\n\n\
+         The file is opened with mode 0640 for appending, and reopened by its name on SIGUSR1 and `POST /v1/reopen`; it may be truncated at any time. Data cores hand their lines to the I/O core within a second. If the disk is full, or the disk or the reader of standard output is too slow, lines are dropped and counted (`ringway_log_dropped_lines_total`, `ringway_log_dropped_bytes_total`); neither requests nor a stop wait for the log.\n\n\
          | Field | What it is |\n|---|---|\n",
     );
     for (name, meaning) in FIELDS {

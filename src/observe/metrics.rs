@@ -261,7 +261,7 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::ConfigSourceUp, name: "ringway_config_source_up", kind: Gauge, labels: &["source"],
         help: "Whether the store that the configuration is in could be used when it was last asked; not with a file." },
     Metric { id: Id::ConfigSourceWatched, name: "ringway_config_source_watched", kind: Gauge, labels: &["source"],
-        help: "Whether changes in that store are heard of as they are made." },
+        help: "Whether changes in that store are watched." },
     Metric { id: Id::ConfigSourceErrors, name: "ringway_config_source_errors_total", kind: Counter, labels: &["source"],
         help: "How often that store could not be read or watched, or what it had could not be used." },
     Metric { id: Id::ConfigKeptCopy, name: "ringway_config_kept_copy", kind: Gauge, labels: &["source"],
@@ -320,12 +320,9 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Metrics\n\n\
          Generated from `src/observe/metrics.rs`; `UPDATE=1 cargo test --lib observe::metrics` writes it.\n\n\
-         `GET /metrics` on the admin listener gives them in Prometheus text, or in OpenMetrics text where `Accept` asks for \
-         it. Numbers are sums over all data cores. Labels hold configured names only: a model or tenant that is not \
-         configured counts as `other`, a request without a tenant as `none`. Requests, tokens and attempts of a kind that \
-         has not happened have no series. Gauges of backends, caches and queues are up to a second old.\n\n\
-         The names that begin with `gen_ai_` are OpenTelemetry's, as Prometheus writes them; they are there with \
-         `[metrics] genai = true`.\n\n\
+         `GET /metrics` on the admin listener returns all metrics as Prometheus text, or as OpenMetrics text if `Accept` requests it. Numbers are sums over all data cores. Labels hold configured names only: a model or tenant that is not \
+         configured counts as `other`, a request without a tenant as `none`. Requests, tokens and attempts that have not occurred have no series. Gauges of backends, caches and queues are up to a second old.\n\n\
+         The names that begin with `gen_ai_` are OpenTelemetry's, as Prometheus writes them; `[metrics] genai = true` enables them.\n\n\
          | Name | Kind | Labels | Meaning |\n|---|---|---|---|\n",
     );
     for metric in METRICS {
