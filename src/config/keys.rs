@@ -451,8 +451,7 @@ const ROWS: &[Key] = &[
         example: r#"{ x-team = "search", x-project = "ringway" }"# },
     Key { table: Backend, name: "body", kind: Kind::Members, absent: Optional,
         doc: "Members of the JSON bodies of chat completions, completions, embeddings and messages that clients do not send \
-              themselves, as a table. They do not count in the cache's keys: change the model's version with them. \
-              ${NAME} stands for itself here.",
+              themselves, as a table. They do not count in the cache's keys: change the model's version with them. ${NAME} stands for itself here.",
         example: r#"{ top_k = 20, chat_template_kwargs = { enable_thinking = false } }"# },
     Key { table: Backend, name: "forward_headers", kind: Kind::Names { most_bytes: 128 }, absent: Optional,
         doc: "Names of further header fields that clients may send to it, where * matches any characters. Credentials, \
