@@ -108,6 +108,14 @@ fn a_purge_makes_what_was_begun_before_it_old() {
     story::tell(1488);
 }
 
+/// A purge, a Redis that is emptied, and the write of an answer from before both that was on its way: Redis had the answer, and
+/// knew of no purge.
+#[cfg(sim)]
+#[test]
+fn an_answer_does_not_outlive_its_purge_in_a_redis_that_was_emptied() {
+    story::tell(11425);
+}
+
 #[cfg(sim)]
 #[test]
 fn every_story_keeps_the_laws() {
