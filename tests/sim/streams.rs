@@ -28,6 +28,8 @@ pub async fn connection(client: &mut Client, socket: Duplex) {
         .enable_push(false)
         .initial_window_size(habit.window_bytes)
         .initial_connection_window_size(habit.window_bytes.max(64 << 10))
+        // The library ends a connection on which many small frames are unread. Clients that read slowly are what is told of here.
+        .data_frame_budget(64 << 20)
         .handshake::<_, Bytes>(socket)
         .await;
     let Ok((mut requests, connection)) = opened else {
