@@ -590,7 +590,7 @@ const ROWS: &[Key] = &[
         doc: "Name of a [[backend]].",
         example: r#""vllm-a""# },
     Key { table: Target, name: "model", kind: MODEL_NAME, absent: Optional,
-        doc: "The model's name at that backend; without it, the client's name is forwarded.",
+        doc: "The model's name at that backend; without it, the client's name is forwarded. Answers keep the name the backend gives.",
         example: r#""Qwen/Qwen2.5-7B-Instruct""# },
     Key { table: Target, name: "weight", kind: Kind::Count { least: 1, most: 1_000 }, absent: Optional,
         doc: "Its share for this model; without it, the backend's weight.",

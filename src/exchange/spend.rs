@@ -349,13 +349,20 @@ impl Spending {
 
     fn end(&mut self, tokens: u64, money: u64) {
         let taken = std::mem::take(&mut self.taken);
-        let quota = &self.generation.quota;
+        let (quota, needs) = (&self.generation.quota, Needs { requests: 0, tokens, money });
         {
-            let (mut leases, now, needs) = (quota.leases.borrow_mut(), now(), Needs { requests: 0, tokens, money });
+            let (mut leases, now) = (quota.leases.borrow_mut(), now());
             for of in &taken {
                 let used = needs.of(of.cost.what);
                 leases.settle(of, used, now);
                 quota.note_used(of.cost.id, used);
+            }
+        }
+        // What was used beyond that is told at once: until its home core knows, other cores may spend the same.
+        for Taken { cost, .. } in taken.iter().filter(|of| needs.of(of.cost.what) > of.cost.need) {
+            let returned = quota.leases.borrow_mut().take_returned(cost.id);
+            if let Some(returned) = returned {
+                home::send_returned(&self.generation, cost.id, cost.period, returned);
             }
         }
         quota.give(taken);
