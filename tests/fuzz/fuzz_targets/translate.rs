@@ -23,6 +23,16 @@ fn translated<'a>(direction: Direction, pieces: impl Iterator<Item = &'a [u8]>) 
 fuzz_target!(|input: &[u8]| {
     let Some((step, body)) = input.split_first() else { return };
     let mut tape = Tape::new();
+    // Tokens are counted whole, and have no way back.
+    if json::parse(body, &mut tape).is_ok()
+        && let Ok(request) = Direction::ToTokenizer.request(body, Settings { answer_tokens: 9 })
+    {
+        json::parse(&request, &mut tape).expect("a request is JSON without duplicate names");
+    }
+    if let Some(answer) = Direction::ToTokenizer.answer(body, 7) {
+        json::parse_unchecked_names(&answer, &mut tape).expect("an answer is JSON");
+    }
+    json::parse_unchecked_names(&Direction::ToTokenizer.error(400, body), &mut tape).expect("an error is JSON");
     for direction in [Direction::ToOpenAi, Direction::ToAnthropic] {
         let endpoint = direction.endpoint();
         if json::parse(body, &mut tape).is_ok()
@@ -43,10 +53,8 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(whole, translated(direction, body.chunks(usize::from(*step % 16) + 1)));
         // The client's API.
         let client = if direction == Direction::ToOpenAi { Dialect::Anthropic } else { Dialect::OpenAi };
-        let endpoint = match direction {
-            Direction::ToOpenAi => Direction::ToAnthropic.endpoint(),
-            Direction::ToAnthropic => Direction::ToOpenAi.endpoint(),
-        };
+        let endpoint =
+            if direction == Direction::ToOpenAi { Direction::ToAnthropic } else { Direction::ToOpenAi }.endpoint();
         let (out, ended) = whole;
         let (mut splitter, mut verdict) = (Splitter::new(), StreamVerdict::new());
         while let Some(event) = splitter.next(&out).expect("events are short") {

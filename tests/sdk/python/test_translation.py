@@ -63,7 +63,7 @@ def test_errors_of_the_other_api_raise_what_the_sdk_has_for_them(claude, tag):
     with pytest.raises(anthropic.BadRequestError) as caught:
         claude.messages.create(**long)
     assert caught.value.body["type"] == "error"
-    with pytest.raises(anthropic.BadRequestError):
+    with pytest.raises(anthropic.NotFoundError):
         claude.messages.count_tokens(model=BY_OPENAI, messages=user(tag))
 
 
