@@ -24,7 +24,7 @@ BUDGET = 64 * MIB  # the house's
 LETTERS = os.urandom(MIB).hex()
 CLIENTS = 8
 DOC = (pathlib.Path(__file__).parents[2] / "docs/cache.md").read_text()
-BESIDES, EACH_CORE = (int(number) * MIB for number in re.search(r"plus (\d+) MiB, plus\s+(\d+) MiB for each data core", DOC).groups())
+BESIDES, EACH_CORE = (int(number) * MIB for number in re.search(r"plus (\d+) MiB, plus\s+(\d+) MiB per data core", DOC).groups())
 
 
 class Backend:
