@@ -64,16 +64,6 @@ fn in_flight(gateway: &Gateway) -> bool {
     admin(gateway, "/metrics").contains("ringway_backend_requests_in_flight{backend=\"b\"} 1")
 }
 
-/// The lines of a gateway that is about to end.
-fn lines(gateway: Gateway) -> Vec<Value> {
-    let (path, kept) = (gateway.file("access.log"), gateway.keep_directory());
-    let (status, said) = gateway.ended();
-    assert!(status.success(), "{said}");
-    let text = std::fs::read_to_string(path).unwrap();
-    drop(kept);
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-}
-
 #[test]
 fn what_is_read_on_is_kept_and_counted() {
     for cores in [1, 2] {
@@ -104,7 +94,7 @@ fn what_is_read_on_is_kept_and_counted() {
         let tokens = &usage["total"]["tokens"];
         assert_eq!((&tokens["prompt"], &tokens["completion"]), (&3.into(), &2.into()), "{usage}");
         gateway.terminate();
-        let lines = lines(gateway);
+        let lines = gateway.into_lines();
         let line = lines.iter().find(|line| line["error"] == "client_gone").unwrap();
         assert_eq!((&line["prompt_tokens"], &line["completion_tokens"]), (&3.into(), &2.into()), "{line}");
         assert_eq!((&line["backend"], &line["cache"]), (&"b".into(), &"miss".into()));
@@ -182,7 +172,7 @@ fn what_has_no_end_is_cut() {
     eventually("it is cut", || drained(&gateway, "cut") == 1);
     assert!(!in_flight(&gateway));
     gateway.terminate();
-    let lines = lines(gateway);
+    let lines = gateway.into_lines();
     assert_eq!((lines.len(), &lines[0]["error"]), (1, &"client_gone".into()));
 }
 
@@ -195,7 +185,7 @@ fn a_stop_waits_for_it_and_no_longer_than_for_clients() {
     gateway.terminate();
     eventually("it drains", || std::net::TcpStream::connect(gateway.address).is_err());
     go.send(()).unwrap();
-    let lines = lines(gateway);
+    let lines = gateway.into_lines();
     assert_eq!((lines.len(), &lines[0]["completion_tokens"]), (1, &2.into()));
 
     let (backend, _go) = gated();

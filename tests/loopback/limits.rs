@@ -254,12 +254,8 @@ fn money_is_in_the_metrics_and_in_the_log() {
     assert_eq!((near(cost("cheap", "spent")), near(cost("cheap", "saved"))), (Some(1_650), Some(1_650)));
     assert_eq!(near(cost("dear", "spent")), Some(1_650), "at the price of the model that answered");
     assert_eq!((cost("m", "spent"), cost("dear", "saved")), (None, None));
-    let path = gateway.file("access.log");
-    let kept = gateway.keep_directory();
     gateway.terminate();
-    assert!(gateway.ended().0.success());
-    let log = std::fs::read_to_string(path).unwrap();
-    drop(kept);
+    let log = gateway.into_log();
     let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let costs: Vec<_> = lines.iter().map(|line| line["cost"].as_f64()).collect();
     assert_eq!(costs, [Some(0.00000165), None, Some(0.00000165), None]);
@@ -322,12 +318,8 @@ fn usage_and_limits_over_days_go_on_after_a_restart() {
     let names = ["day", "tenant", "key", "model"].map(|name| told["rows"][0][name].as_str().unwrap());
     assert_eq!(names, [&*day, "t", "2c70e12b7a0646f9", "dear"]);
     assert_eq!(row(&told), (3, 1, [6, 4, 4, 2, 3, 2], "0.000014".into(), "0.000007".into()));
-    let path = gateway.file("access.log");
-    let kept = gateway.keep_directory();
     gateway.terminate();
-    assert!(gateway.ended().0.success());
-    let log = std::fs::read_to_string(path).unwrap();
-    drop(kept);
+    let log = gateway.into_log();
     let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for line in &lines {
         assert_eq!((&line["cached_prompt_tokens"], &line["reasoning_tokens"]), (&2.into(), &1.into()), "{log}");
@@ -441,12 +433,8 @@ fn answers_that_broke_off_are_recorded_as_limits_count_them() {
     let line = format!("ringway_tokens_total{{model=\"m\",tenant=\"t\",kind=\"estimated\"}} {}\n", of_limits - 5);
     assert!(metrics.text().contains(&line), "{}", metrics.text());
 
-    let path = gateway.file("access.log");
-    let kept = gateway.keep_directory();
     gateway.terminate();
-    assert!(gateway.ended().0.success());
-    let log = std::fs::read_to_string(path).unwrap();
-    drop(kept);
+    let log = gateway.into_log();
     let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for tenant in ["t", "u"] {
         let of_tenant: Vec<_> = lines.iter().filter(|line| line["tenant"] == tenant && line["status"] == 200).collect();

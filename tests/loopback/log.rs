@@ -2,17 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::answers::log_of;
 use super::kit::*;
-
-/// The lines of a gateway that has ended.
-fn lines(gateway: Gateway) -> Vec<Value> {
-    let (path, kept) = (gateway.file("access.log"), gateway.keep_directory());
-    gateway.terminate();
-    assert!(gateway.ended().0.success());
-    let text = std::fs::read_to_string(path).unwrap();
-    drop(kept);
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-}
 
 fn logged(setup: Setup) -> Setup {
     setup.log("access = \"$DIRECTORY/access.log\"")
@@ -41,7 +32,7 @@ fn each_failed_attempt_has_its_cause_and_a_fallback_its_name() {
         .start();
     gateway.ask(chat("one")).expect(200);
     gateway.ask(chat("one").replace_model("n")).expect(200);
-    let [fallen, plain] = &lines(gateway)[..] else { panic!() };
+    let [fallen, plain] = &log_of(gateway)[..] else { panic!() };
     assert_eq!(
         (&fallen["model"], &fallen["served_model"], &fallen["backend"]),
         (&json!("m"), &json!("n"), &json!("good"))
@@ -75,7 +66,7 @@ fn refused_requests_have_their_path_without_its_query() {
     gateway.ask("GET /v1/nothing?api_key=secret HTTP/1.1\r\nHost: h\r\n\r\n").expect(401);
     gateway.ask(post_with(CHAT, "Authorization: Bearer wrong\r\n", &question("x"))).expect(401);
     gateway.ask("nonsense\r\n\r\n").expect(400);
-    let [path, key, head] = &lines(gateway)[..] else { panic!() };
+    let [path, key, head] = &log_of(gateway)[..] else { panic!() };
     assert_eq!(
         (&path["method"], &path["path"], &path["error"]),
         (&json!("GET"), &json!("/v1/nothing"), &json!("missing_api_key"))
@@ -98,7 +89,7 @@ fn a_line_names_the_trace_recorded_or_not() {
     gateway.ask(post_with(CHAT, field, &question("one"))).expect(200);
     gateway.ask(chat("two")).expect(200);
     let sent = backend.requests()[1].field("traceparent").unwrap()[3..35].to_owned();
-    let [continued, begun] = &lines(gateway)[..] else { panic!() };
+    let [continued, begun] = &log_of(gateway)[..] else { panic!() };
     assert_eq!(continued["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(begun["trace_id"], sent.as_str());
 }

@@ -335,6 +335,21 @@ impl Gateway {
     }
 
     /// Waits for the program to end; its status and what it said on standard error since it listened.
+    /// Its access log, once it has ended, by itself or because it was told to. The end of the program is the end of the log.
+    pub fn into_log(self) -> String {
+        let (path, kept) = (self.file("access.log"), self.keep_directory());
+        let (status, said) = self.ended();
+        assert!(status.success(), "{said}");
+        let log = std::fs::read_to_string(path).unwrap();
+        drop(kept);
+        log
+    }
+
+    /// The lines of [`Gateway::into_log`].
+    pub fn into_lines(self) -> Vec<serde_json::Value> {
+        self.into_log().lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
     pub fn ended(mut self) -> (ExitStatus, String) {
         let started = Instant::now();
         // The end of standard error is the end of the process.
