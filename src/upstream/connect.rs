@@ -11,7 +11,7 @@ use shards::{ConnectionId, Fault, Millis, Slot, Take};
 
 use super::deadlines::Deadlines;
 use super::message::UpstreamMessage;
-use super::queue;
+use super::queue::{self, ConnectionWanted};
 use super::upstreams::{Done, Upstreams};
 use crate::config::snapshot::{FastOpen, Protocol};
 use crate::net::http2::{self, Http2Settings, News, handshake};
@@ -60,6 +60,7 @@ pub fn stream_now(upstreams: &Upstreams, backend: usize) -> Option<(ConnectionId
 /// Errors: none could be opened, or none became free in time.
 pub async fn stream(upstreams: &Rc<Upstreams>, backend: usize, deadlines: Deadlines) -> Result<Found, Fault> {
     let mut failed = 0;
+    let mut wanted = None;
     while upstreams.backends[backend].may_speak_http2() {
         match slot(upstreams, backend) {
             Slot::Use { id, connection } if connection.is_open() => return Ok(Found::Stream(id, connection)),
@@ -84,7 +85,7 @@ pub async fn stream(upstreams: &Rc<Upstreams>, backend: usize, deadlines: Deadli
                 // Of a permit that another core returns, nobody tells.
                 let look_ms = if matches!(full, Slot::Full) { left_ms.min(LOOK_MS) } else { left_ms };
                 if matches!(full, Slot::Full) {
-                    queue::want_connection(upstreams, backend);
+                    wanted.get_or_insert_with(|| ConnectionWanted::new(upstreams, backend)).ask();
                 }
                 let changed = within(shared.change(), look_ms).await;
                 if changed.is_none() && look_ms == left_ms {

@@ -170,16 +170,23 @@ impl Drop for QueuePermit {
 fn look_elsewhere(upstreams: &Rc<Upstreams>, at: At) {
     // Below its limit: permits of other cores are of no use to it otherwise.
     let is_limited = queue(upstreams, at).borrow().taken() >= limit(upstreams, at);
-    if is_limited || !permits(upstreams, at).are_lent() || !permits(upstreams, at).begin_wanting() {
+    if is_limited || !permits(upstreams, at).are_lent() {
         return;
     }
-    if let At::Backend(backend) = at {
-        let backend = upstreams.backends[backend].id();
-        upstreams.core.tell_others(|| UpstreamMessage::ConnectionWanted { backend });
+    if permits(upstreams, at).begin_wanting()
+        && let At::Backend(backend) = at
+    {
+        tell_wanted(upstreams, backend);
     }
+    // Also where a permit is wanted already: those who only want a connection do not borrow.
     if !upstreams.borrowing.replace(true) {
         spawn(&upstreams.core.panics, borrow(upstreams.clone()));
     }
+}
+
+fn tell_wanted(upstreams: &Upstreams, backend: usize) {
+    let backend = upstreams.backends[backend].id();
+    upstreams.core.tell_others(|| UpstreamMessage::ConnectionWanted { backend });
 }
 
 /// Takes permits for the requests that wait on this core, until none does.
@@ -258,12 +265,34 @@ fn owes_one(upstreams: &Upstreams, at: At) -> bool {
     owes
 }
 
-/// A request that has its turn waits for a connection of HTTP/2: other cores are to return a permit.
-pub fn want_connection(upstreams: &Rc<Upstreams>, backend: usize) {
-    let of = &upstreams.backends[backend];
-    if of.http2_permits.are_lent() && of.http2_permits.begin_wanting() {
-        let backend = of.id();
-        upstreams.core.tell_others(|| UpstreamMessage::ConnectionWanted { backend });
+/// A request that has its turn waits for a connection of HTTP/2, while this lives.
+pub struct ConnectionWanted<'a> {
+    upstreams: &'a Upstreams,
+    backend: usize,
+}
+
+impl<'a> ConnectionWanted<'a> {
+    pub fn new(upstreams: &'a Upstreams, backend: usize) -> ConnectionWanted<'a> {
+        ConnectionWanted { upstreams, backend }
+    }
+
+    /// Other cores are to return a permit, if they have not been told that already.
+    pub fn ask(&self) {
+        let permits = &self.upstreams.backends[self.backend].http2_permits;
+        if permits.are_lent() && permits.begin_wanting() {
+            tell_wanted(self.upstreams, self.backend);
+        }
+    }
+}
+
+impl Drop for ConnectionWanted<'_> {
+    fn drop(&mut self) {
+        let of = &self.upstreams.backends[self.backend];
+        // What requests in the queue want, `borrow` ends; others who wait as this one did ask again.
+        let is_borrowing = of.speaks_http2() && self.upstreams.borrowing.get();
+        if !is_borrowing || of.queue.borrow().waiting() == 0 {
+            of.http2_permits.end_wanting();
+        }
     }
 }
 

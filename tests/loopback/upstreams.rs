@@ -327,3 +327,24 @@ fn one_busy_core_uses_all_connections_of_http2() {
         others.iter_mut().for_each(|other| _ = other.response().expect(200));
     }
 }
+
+/// A connection is told of its streams when it is open: until then more requests have their turn than it has room for.
+#[test]
+fn connections_of_http2_that_lie_idle_go_to_the_core_that_has_no_room() {
+    let server = Server::start(None, 1);
+    let gateway = plain(&server, "http2_connections_max = 2").cores(2).start();
+    for round in 0..8 {
+        // Both on the same core, and some on another one than those before.
+        let mut client = Http2::connect(gateway.address);
+        let names = [0, 1].map(|number| format!("hold {round} {number}"));
+        let all = names.each_ref().map(|name| client.send(chat_stream(name)));
+        eventually("each has a connection", || {
+            client.drive();
+            server.running() == 2
+        });
+        server.release(2);
+        for (name, asked) in names.iter().zip(all) {
+            assert_eq!(client.response(asked).text(), stream_seen(&[name, "!"]));
+        }
+    }
+}
