@@ -35,8 +35,14 @@ mod keep;
 #[path = "sim/laws.rs"]
 mod laws;
 #[cfg(sim)]
+#[path = "sim/leaving.rs"]
+mod leaving;
+#[cfg(sim)]
 #[path = "sim/ledger.rs"]
 mod ledger;
+#[cfg(sim)]
+#[path = "sim/limits.rs"]
+mod limits;
 #[cfg(sim)]
 #[path = "sim/message.rs"]
 mod message;
