@@ -206,18 +206,27 @@ fn a_tenant_has_the_templates_of_its_list() {
             .tenant("all", "key-all", "")
             .tenant("stars", "key-stars", "templates = [\"*\"]")
             .tenant("some", "key-some", "templates = [\"dou*\", \"filed\"]")
+            .tenant("asks", "key-asks", "templates = [\"ask\"]")
             .tenant("none", "key-none", "templates = []"),
     );
     let by = |key: &str, prompt: &str| {
         let fields = format!("Authorization: Bearer {key}\r\n");
         gateway.ask(post_with(CHAT, &fields, &format!(r#"{{"model":"m","prompt":{prompt}}}"#)))
     };
-    let (double, second) =
-        (r#"{"id":"double","variables":{"a":"b"}}"#, r#"{"id":"ask","version":"2","variables":{"what":"a"}}"#);
-    for (key, has_double, has_second) in
-        [("key-all", true, true), ("key-stars", true, true), ("key-some", true, false), ("key-none", false, false)]
-    {
-        for (prompt, is_allowed, name) in [(double, has_double, "double"), (second, has_second, "ask")] {
+    let double = r#"{"id":"double","variables":{"a":"b"}}"#;
+    let first = r#"{"id":"ask","variables":{"what":"a","questions":[]}}"#;
+    let second = r#"{"id":"ask","version":"2","variables":{"what":"a"}}"#;
+    for (key, has_double, has_ask) in [
+        ("key-all", true, true),
+        ("key-stars", true, true),
+        ("key-some", true, false),
+        ("key-asks", false, true),
+        ("key-none", false, false),
+    ] {
+        // A name in the list is all of its versions.
+        for (prompt, is_allowed, name) in
+            [(double, has_double, "double"), (first, has_ask, "ask"), (second, has_ask, "ask")]
+        {
             let response = by(key, prompt);
             if is_allowed {
                 response.expect(200);
