@@ -171,10 +171,10 @@ pub const ERROR_MESSAGE_BYTES: usize = 2 << 10;
 /// second per core, a copy of another core's entry is fetched again about every 16 seconds.
 pub const STORE_EPOCHS: usize = 16 << 10;
 
-/// Groups of names, of models, tenants and versions, for which the time of the last purge is kept; 32 KiB per node. A purge also
-/// takes what has another name of the same group: one name in 4,096.
+/// Groups of names, of models, tenants and versions, for which the time of the last purge is kept; 32 KiB per node, and with
+/// Redis 96 KiB more from the first purge on. A purge also takes what has another name of the same group: one name in 4,096.
 pub const PURGE_NAMES: usize = 4 << 10;
-/// The same for single answers; 512 KiB per node. A purge takes one answer in 65,536 with it.
+/// The same for single answers; 512 KiB per node, and with Redis as much again. A purge takes one answer in 65,536 with it.
 pub const PURGE_KEYS: usize = 64 << 10;
 /// Slots of the cache that are looked at for purged answers before other tasks run: some ten microseconds.
 pub const WEEDED_AT_A_TIME: u32 = 256;

@@ -122,6 +122,13 @@ fn an_answer_does_not_outlive_its_purge_in_a_redis_that_was_emptied() {
     story::tell(11425);
 }
 
+/// The same of the first purge that Redis was told of: the answer had been begun under none, and there was none any more.
+#[cfg(sim)]
+#[test]
+fn an_answer_does_not_outlive_the_only_purge_that_an_emptied_redis_had_heard_of() {
+    story::tell(15276);
+}
+
 #[cfg(sim)]
 #[test]
 fn every_story_keeps_the_laws() {

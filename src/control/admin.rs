@@ -233,6 +233,11 @@ impl Admin {
         self.purged.notify_one();
     }
 
+    /// Redis has lost these purges, as a data core has found.
+    pub fn purges_lost(&self, lost: &[(String, u64)]) {
+        self.nodes.get().into_iter().for_each(|nodes| nodes.lost(lost));
+    }
+
     /// What Redis says of purges, as far as it is known, and what it is still to be told; none without Redis.
     pub fn purges_told(&self) -> Option<ToldPurges> {
         self.nodes.get().map(|nodes| nodes.told())

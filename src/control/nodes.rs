@@ -20,10 +20,11 @@ const PING: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 const PURGES: &[u8] = b"ringway:1:purges";
 
-/// Gives a scope the next number, which is a time, so that numbers grow even when Redis has lost them.
+/// Gives a scope the next number, which is a time, so that numbers grow even when Redis has lost them; and above the last one that is
+/// known here, in case another server's clock is behind.
 const SCRIPT: &[u8] = b"local time = redis.call('TIME') \
     local number = time[1] * 1000000 + time[2] \
-    local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') \
+    local last = math.max(tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0'), tonumber(ARGV[3])) \
     if number <= last then number = last + 1 end \
     number = string.format('%.0f', number) \
     redis.call('HSET', KEYS[1], ARGV[1], number) \
@@ -49,10 +50,14 @@ pub struct ToldPurges {
     pub untold: Vec<String>,
 }
 
+type Note = dyn Fn(&str, u64);
+
 /// What the rest of the node does about purges.
 pub struct Hooks {
     /// Purges the scope with this name on this node.
     pub purge: Box<dyn Fn(&str)>,
+    /// The last purge of the scope with this name has this number in Redis, which reads of it are to find there.
+    pub note: Box<Note>,
     /// Redis may lack purges that are known of here.
     pub behind: Box<dyn Fn()>,
     /// Redis knows of every purge that was made here.
@@ -68,10 +73,10 @@ pub struct Nodes {
     /// The last purges that are known of.
     seen: RefCell<HashMap<String, u64>>,
     telling: Mutex<()>,
-    /// Another server has the purges now, and may have lost some: those of which its former master's replica was not told in time.
+    /// Redis may have lost purges: another server has them now, and was not told of the last ones in time; or it was found to lack some.
     is_unsure: Cell<bool>,
-    moved: Notify,
-    /// The same, for who listens to the former one.
+    unsure: Notify,
+    /// Another server has the purges now, for who listens to the former one.
     left: Notify,
 }
 
@@ -84,7 +89,7 @@ impl Nodes {
             seen: RefCell::default(),
             telling: Mutex::new(()),
             is_unsure: Cell::new(false),
-            moved: Notify::new(),
+            unsure: Notify::new(),
             left: Notify::new(),
         }
     }
@@ -126,8 +131,16 @@ impl Nodes {
         }
         self.is_unsure.set(true);
         (self.hooks.behind)();
-        self.moved.notify_one();
+        self.unsure.notify_one();
         self.left.notify_one();
+    }
+
+    /// Redis has lost these purges, whose scopes nobody reads until it is told of them again.
+    pub fn lost(&self, lost: &[(String, u64)]) {
+        // Some may have been read before they were heard.
+        lost.iter().for_each(|(scope, number)| self.learn(scope, *number));
+        self.is_unsure.set(true);
+        self.unsure.notify_one();
     }
 
     /// Hears of the purges that Redis has, and tells it of those that it has lost.
@@ -179,7 +192,9 @@ impl Nodes {
         let mut connection = self.server.connect(PURGES).await?;
         let channel = self.channel();
         for scope in scopes {
-            let parts: [&[u8]; 6] = [b"EVAL", SCRIPT, b"1", PURGES, scope.as_bytes(), channel.as_bytes()];
+            let last = self.seen.borrow().get(scope).copied().unwrap_or(0).to_string();
+            let parts: [&[u8]; 7] =
+                [b"EVAL", SCRIPT, b"1", PURGES, scope.as_bytes(), channel.as_bytes(), last.as_bytes()];
             let (mut reply, mut text) = connection.ask(&parts).await?;
             if let Reply::Error(_) = reply {
                 // Another server may have it.
@@ -199,6 +214,7 @@ impl Nodes {
         let last = seen.entry(scope.to_owned()).or_default();
         let is_new = number > *last;
         *last = number.max(*last);
+        (self.hooks.note)(scope, *last);
         is_new
     }
 
@@ -211,7 +227,7 @@ impl Nodes {
     /// These purges were heard of by an earlier process, whose answers come back without what they concern; and these it could not
     /// tell Redis of. Nothing of Redis serves before it knows of all of them.
     pub fn recall(&self, seen: &[(String, u64)], untold: &[String]) {
-        self.seen.borrow_mut().extend(seen.iter().cloned());
+        seen.iter().for_each(|(scope, number)| _ = self.note(scope, *number));
         self.pending.borrow_mut().extend(untold.iter().cloned());
         if !(seen.is_empty() && untold.is_empty()) {
             self.is_unsure.set(true);
@@ -231,10 +247,15 @@ impl Nodes {
 
     /// Tells again what could not be told, for ever.
     pub async fn keep_telling(&self) {
+        let mut said = false;
         loop {
-            let _ = timeout(AGAIN, self.moved.notified()).await;
+            let _ = timeout(AGAIN, self.unsure.notified()).await;
             if self.is_unsure.get() {
-                let _ = within(self.compare()).await;
+                match within(self.compare()).await {
+                    Ok(()) => said = false,
+                    Err(_) if std::mem::replace(&mut said, true) => {}
+                    Err(why) => warn!("redis: it may have lost purges, and nothing is read from it: {why}"),
+                }
             }
             let _ = self.catch_up().await;
         }

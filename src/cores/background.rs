@@ -555,6 +555,7 @@ impl Node {
                 self.say_at_times(format!("redis: {why}"));
             }
             Message::SecondLevelMoved { from: _ } => self.masters.iter().for_each(|masters| masters.doubt()),
+            Message::SecondLevelLostPurges { from: _, lost } => self.admin.purges_lost(&lost),
             Message::Upstream(UpstreamMessage::Insecure { backend, from: _, fault }) => {
                 let Some(name) = self.backend(backend) else { return };
                 self.say_at_times(format!("backend {name}: no secure connection: {fault}"));

@@ -116,10 +116,13 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
         home::restore(&core, &counted);
     }
     if let Some(settings) = second {
-        let (losing, moving) = (core.clone(), core.clone());
+        let (losing, moving, missing) = (core.clone(), core.clone(), core.clone());
         let hooks = second::Hooks {
             lost: Box::new(move |why| losing.post_background(Message::SecondLevelLost { from: losing.id, why })),
             moved: Box::new(move || moving.post_background(Message::SecondLevelMoved { from: moving.id })),
+            lost_purges: Box::new(move |lost| {
+                missing.post_background(Message::SecondLevelLostPurges { from: missing.id, lost });
+            }),
         };
         let topology = settings.topology.clone();
         let level = SecondLevel::new(settings, core.counters.clone(), core.cache.purges.clone(), hooks);

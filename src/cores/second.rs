@@ -90,13 +90,14 @@ pub fn nodes(
     admin: &Rc<Admin>,
     (seen, untold): (&[(String, u64)], &[String]),
 ) -> Rc<Nodes> {
-    let (behind, caught_up) = (purges.clone(), purges.clone());
+    let (noted, behind, caught_up) = (purges.clone(), purges.clone(), purges.clone());
     let (purged, told) = (Rc::downgrade(admin), Rc::downgrade(admin));
     let hooks = Hooks {
         purge: Box::new(move |name| {
             purges.purge_named(name);
             purged.upgrade().into_iter().for_each(|admin| admin.purged_elsewhere());
         }),
+        note: Box::new(move |name, number| noted.numbers.note(name, number)),
         behind: Box::new(move || behind.behind()),
         caught_up: Box::new(move || {
             caught_up.caught_up();

@@ -134,7 +134,7 @@ impl Snapshots {
                 self.count(
                     match unusable {
                         Unusable::Expired => RestoreResult::Expired,
-                        Unusable::Purged => RestoreResult::Purged,
+                        Unusable::Purged | Unusable::Ahead => RestoreResult::Purged,
                         Unusable::Damaged | Unusable::FromTheFuture => RestoreResult::Unusable,
                     },
                     1,

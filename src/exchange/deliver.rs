@@ -140,6 +140,7 @@ pub fn deliver(current: &Current, message: Message) {
         | Message::Reopen => {}
         Message::Stop | Message::Drained { .. } => {}
         Message::SecondLevelLost { .. } | Message::SecondLevelMoved { .. } => {}
+        Message::SecondLevelLostPurges { .. } => {}
         Message::InForce { .. } => {}
         Message::Snapshot { .. } | Message::SnapshotSlice { .. } | Message::SnapshotEnded { .. } => {}
         Message::TakenBack { .. } | Message::SavePurges { .. } | Message::PurgesSaved { .. } => {}

@@ -12,6 +12,7 @@ use super::entry::{Acceptable, Entry};
 use super::epochs::Epoch;
 use super::kept::{Kept, Slice, TakenBack};
 use super::moved::MovedConnection;
+use super::purge_numbers::Numbered;
 use super::tags::Tags;
 use crate::net::channel::{Class, Payload};
 use crate::observe::spans::Span;
@@ -62,6 +63,8 @@ pub enum Message {
     SecondLevelLost { from: CoreId, why: String },
     /// Data core to background core: Redis says that a key is elsewhere.
     SecondLevelMoved { from: CoreId },
+    /// Data core to background core: Redis has lost these purges, scopes and the numbers that it gave.
+    SecondLevelLostPurges { from: CoreId, lost: Numbered },
     /// Background core to data cores: these are the servers of Redis now.
     SecondLevel(Arc<Topology>),
     /// Background core to data cores: from now on this is in force. Answered, also where it is so already.
@@ -146,7 +149,8 @@ impl Payload for Message {
             }
             Message::Leave { .. } | Message::Settle { .. } | Message::Keep { .. } => Class::Request,
             Message::Upstream(_) | Message::SecondLevelLost { .. } => Class::Control,
-            Message::SecondLevelMoved { .. } | Message::SecondLevel(_) => Class::Control,
+            Message::SecondLevelMoved { .. } | Message::SecondLevelLostPurges { .. } => Class::Control,
+            Message::SecondLevel(_) => Class::Control,
             Message::Generation(_) | Message::InForce { .. } => Class::Control,
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
             Message::QuotaFetch { .. } | Message::QuotaFetched { .. } | Message::QuotaStore(_) => Class::Control,

@@ -16,6 +16,7 @@ mod variant; // fingerprints beside a request's own
 
 pub mod entry; // a stored answer
 mod parts; // what other cores are asked about stored embeddings
+pub mod purge_numbers; // the numbers that Redis gave to purges
 pub mod purges; // what was purged, and when
 
 mod answer; // an answer on its way through a flight

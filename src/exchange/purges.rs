@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use shards::Fingerprint;
 
 use super::entry::Entry;
+use super::purge_numbers::PurgeNumbers;
 use super::tags::{Tags, group, key_group};
 use crate::config::snapshot::PurgeScope;
 use crate::limits::{PURGE_KEYS, PURGE_NAMES};
@@ -21,6 +22,8 @@ pub struct Purges {
     keys: Vec<AtomicU64>,
     /// Whether there was a purge here of which the second level does not know: nothing of it serves.
     is_ahead: AtomicBool,
+    /// What the second level knew of purges.
+    pub numbers: PurgeNumbers,
 }
 
 impl Purges {
@@ -32,6 +35,7 @@ impl Purges {
             names: row(PURGE_NAMES),
             keys: row(PURGE_KEYS),
             is_ahead: AtomicBool::new(false),
+            numbers: PurgeNumbers::default(),
         })
     }
 

@@ -10,13 +10,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use shards::Fingerprint;
 
 use self::link::Answer;
 use self::node::Node;
 pub use self::settings::Settings;
 use super::entry::Entry;
+use super::purge_numbers::Numbered;
 use super::purges::Purges;
 use super::tags::Tags;
 use super::value::{self, Unusable};
@@ -26,9 +26,7 @@ use crate::wire::Span;
 use crate::wire::cluster::{Kind, Redirection, Topology};
 use crate::wire::resp::Reply;
 
-/// Most groups of names of which the last purge is kept in mind.
-const KNOWN_MAX: usize = 4 << 10;
-/// While keys are on their way, each look-up may find that one has moved.
+/// While keys are on their way, each look-up may find that one has moved; and while purges are told again, that one is lost.
 const DOUBT_MS: u64 = 100;
 
 /// What the rest of the node does about it.
@@ -37,6 +35,8 @@ pub struct Hooks {
     pub lost: Box<dyn Fn(String)>,
     /// The topology is not right any more.
     pub moved: Box<dyn Fn()>,
+    /// Redis has lost these purges: scopes, and the numbers that it gave.
+    pub lost_purges: Box<dyn Fn(Numbered)>,
 }
 
 /// Who was asked for what, in the course of a look-up.
@@ -60,10 +60,9 @@ pub struct SecondLevel {
     topology: RefCell<Topology>,
     /// The servers of the topology, in its order.
     nodes: RefCell<Vec<Rc<Node>>>,
-    /// The last purges, as Redis told of them.
-    known: RefCell<HashMap<String, u64>>,
-    /// When it was last said that the topology is not right.
+    /// When it was last said that the topology is not right, and that purges are lost.
     doubted_ms: Cell<u64>,
+    missed_ms: Cell<u64>,
 }
 
 /// Names the purges that concern an answer.
@@ -81,8 +80,8 @@ impl SecondLevel {
             hooks,
             topology: RefCell::default(),
             nodes: RefCell::default(),
-            known: RefCell::default(),
             doubted_ms: Cell::new(0),
+            missed_ms: Cell::new(0),
         }
     }
 
@@ -140,11 +139,14 @@ impl SecondLevel {
         let (key, purges) = (key(request), PurgeFields::of(tags, request));
         let nodes = self.node_of(key.as_bytes()).zip(self.node_of(PURGES));
         let nodes = nodes.filter(|(one, other)| one.may_be_asked() && other.may_be_asked());
+        // In this order: a purge that is counted here has been told by the time that the level is not behind.
+        let born = self.purges.latest();
         let Some((of_value, of_purges)) = nodes.filter(|_| !self.purges.is_ahead()) else {
             counters.skipped.add(1);
             return None;
         };
-        let born = self.purges.latest();
+        // Before Redis is asked: it had these.
+        let known = self.purges.numbers.get(tags, request);
         let asked = RefCell::new(Vec::with_capacity(2));
         let (get, latest) = ([b"GET", key.as_bytes()], purges.command());
         let value = self.ask(&of_value, &get, &asked)?;
@@ -186,7 +188,13 @@ impl SecondLevel {
             return None;
         }
         let latest = purges.read(&latest, &latest_text);
-        self.learn(&purges, &latest);
+        let readable = latest.map(|number| if number == UNREADABLE { 0 } else { number });
+        self.purges.numbers.note_all(tags, request, &readable);
+        if latest.iter().zip(known).any(|(latest, known)| *latest < known) {
+            counters.skipped.add(1);
+            self.miss_purges(&purges, &known, &latest);
+            return None;
+        }
         let Reply::Bulk(span) = value else {
             counters.misses.add(1);
             return Some(Looked::Nothing);
@@ -202,7 +210,8 @@ impl SecondLevel {
             }
             Err(unusable) => {
                 counters.misses.add(1);
-                (unusable != Unusable::FromTheFuture).then_some(Looked::Nothing)
+                let is_for_good = !matches!(unusable, Unusable::FromTheFuture | Unusable::Ahead);
+                is_for_good.then_some(Looked::Nothing)
             }
         }
     }
@@ -271,8 +280,7 @@ impl SecondLevel {
 
     /// The numbers of the last purges that are known of, for a call that begins now.
     pub fn known_purges(&self, request: &Fingerprint, tags: Tags) -> [u64; 5] {
-        let known = self.known.borrow();
-        PurgeFields::of(tags, request).fields.map(|field| known.get(&field).copied().unwrap_or(0))
+        self.purges.numbers.get(tags, request)
     }
 
     /// Writes an answer, in its own time or not at all.
@@ -291,15 +299,16 @@ impl SecondLevel {
         }
     }
 
-    fn learn(&self, purges: &PurgeFields, latest: &[u64]) {
-        let mut known = self.known.borrow_mut();
-        for (field, latest) in purges.fields.iter().zip(latest).filter(|(_, latest)| **latest > 0) {
-            if known.len() >= KNOWN_MAX {
-                // Forgotten purges cost a miss each, nothing else.
-                known.clear();
-            }
-            known.insert(field.clone(), *latest);
+    /// Says which purges Redis has lost, now and then: of these scopes `known` was the last number, and `latest` is.
+    fn miss_purges(&self, scopes: &PurgeFields, known: &[u64; 5], latest: &[u64; 5]) {
+        let now = now_ms();
+        if now < self.missed_ms.get().saturating_add(DOUBT_MS) {
+            return;
         }
+        self.missed_ms.set(now);
+        let numbers = known.iter().zip(latest);
+        let lost = scopes.fields.iter().zip(numbers).filter(|(_, (known, latest))| latest < known);
+        (self.hooks.lost_purges)(lost.map(|(scope, (known, _))| (scope.clone(), *known)).collect());
     }
 }
 
@@ -307,6 +316,9 @@ impl SecondLevel {
 fn key(request: &Fingerprint) -> String {
     format!("ringway:1:{}", HEXLOWER.encode(&request.0))
 }
+
+/// In place of a number that cannot be read.
+const UNREADABLE: u64 = u64::MAX;
 
 /// Where the numbers of the last purges stand.
 const PURGES: &[u8] = b"ringway:1:purges";
@@ -329,7 +341,7 @@ impl PurgeFields {
             for (latest, part) in latest.iter_mut().zip(parts) {
                 if let Reply::Bulk(span) = part {
                     // What cannot be read may be a purge of a later version: nothing from before it serves.
-                    *latest = number(span).unwrap_or(u64::MAX);
+                    *latest = number(span).unwrap_or(UNREADABLE);
                 }
             }
         }

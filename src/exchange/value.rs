@@ -77,6 +77,8 @@ pub enum Unusable {
     Expired,
     /// It was purged.
     Purged,
+    /// The server has lost purges that it was written under, and may have lost later ones: nobody knows whether it was purged.
+    Ahead,
     /// Whose age cannot be known: a clock was set back.
     FromTheFuture,
 }
@@ -152,9 +154,11 @@ pub fn decode_any(
     }
     // A purge that is not known of is none.
     let known = |place: usize| stored.purges.get(place).copied().unwrap_or(0);
-    // Purged since; or the server has lost the numbers that it was written under, and may have lost later ones.
-    if purges.iter().enumerate().any(|(place, latest)| known(place) != *latest) {
+    if purges.iter().enumerate().any(|(place, latest)| known(place) < *latest) {
         return Err(Unusable::Purged);
+    }
+    if purges.iter().enumerate().any(|(place, latest)| known(place) > *latest) {
+        return Err(Unusable::Ahead);
     }
     let now = unix_ms();
     if stored.stored_unix_ms > now.saturating_add(SKEW_MS) {
@@ -263,7 +267,8 @@ mod tests {
     fn what_was_purged_or_is_too_old_does_not_serve() {
         let value = encode(&KEY, &entry(b"x"), &[5, 0]);
         assert!(read(&value, &[5, 0]).is_ok());
-        assert_eq!(read(&value, &[4, 0]).unwrap_err(), Unusable::Purged, "what the server has lost");
+        assert_eq!(read(&value, &[4, 0]).unwrap_err(), Unusable::Ahead, "what the server has lost");
+        assert_eq!(read(&value, &[4, 1]).unwrap_err(), Unusable::Purged, "lost, and purged since");
         assert_eq!(read(&value, &[6, 0]).unwrap_err(), Unusable::Purged);
         assert_eq!(read(&value, &[5, 1]).unwrap_err(), Unusable::Purged);
         let expired = encode(&KEY, &Entry { ttl_ms: 0, ..entry(b"x") }, &[]);

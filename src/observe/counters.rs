@@ -192,7 +192,7 @@ pub struct SecondCounters {
     pub late: Counter,
     /// An error, or the end of the connection.
     pub failed: Counter,
-    /// Not asked, because there was no connection or look-ups had failed.
+    /// Not asked, because there was no connection or look-ups had failed; or to no use, because Redis lacks purges.
     pub skipped: Counter,
     pub writes: Counter,
     pub writes_dropped: Counter,

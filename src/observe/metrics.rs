@@ -186,7 +186,7 @@ pub static METRICS: &[Metric] = &[
                already), no_room, unusable; and damaged_block, refused_file." },
     Metric { id: Id::SecondLookups, name: "ringway_cache_redis_lookups_total", kind: Counter, labels: &["result"],
         help: "Look-ups in the second level of the cache: hit, miss, damaged (a value that is not understood), timeout, error, \
-               skipped (no connection, or look-ups had failed before)." },
+               skipped (no connection, look-ups had failed before, or Redis lacks purges)." },
     Metric { id: Id::SecondWrites, name: "ringway_cache_redis_writes_total", kind: Counter, labels: &["result"],
         help: "Answers for the second level of the cache: sent, or dropped because there was no connection or no room." },
     Metric { id: Id::SecondDisconnects, name: "ringway_cache_redis_disconnects_total", kind: Counter, labels: &[],

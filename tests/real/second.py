@@ -124,6 +124,23 @@ def a_purge_that_redis_was_not_told_of_outlives_its_node():
     node.stop()
 
 
+def a_redis_that_lost_its_purges_is_told_them_again():
+    backend, redis, a, b = pair()
+    old = {what: stored(redis, a, what)[1] for what in ("heard of", "lost here", "lost there")}
+    check("it is purged", a.purge({"all": True})[0] == 200)
+    wait("the other node hears of it", lambda: b.chat("heard of")[1] != old["heard of"])
+    number = redis.command("HGET", "ringway:1:purges", "all")
+    # The answers stay.
+    redis.command("DEL", "ringway:1:purges")
+    check("what was purged is not served here", a.chat("lost here")[1] != old["lost here"])
+    check("nor there", b.chat("lost there")[1] != old["lost there"])
+    wait("Redis is told again", lambda: redis.command("HGET", "ringway:1:purges", "all") == number)
+    a.reaches_redis(backend), b.reaches_redis(backend)
+    stored(redis, a, "afterwards")
+    check("both share again", b.chat("afterwards")[0] == "HIT")
+    a.stop(), b.stop()
+
+
 def whatever_becomes_of_redis_clients_do_not_notice():
     backend, redis, a, b = pair()
     times = {}
@@ -206,6 +223,7 @@ house.run(
         a_purge_reaches_both_nodes_and_redis,
         a_node_that_missed_a_purge_hears_of_it,
         a_purge_that_redis_was_not_told_of_outlives_its_node,
+        a_redis_that_lost_its_purges_is_told_them_again,
         whatever_becomes_of_redis_clients_do_not_notice,
         what_is_damaged_foreign_or_refused_is_a_miss,
         a_wrong_password_or_another_server_is_no_redis,

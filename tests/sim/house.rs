@@ -309,7 +309,7 @@ impl House {
                 Rc::new(Current::new(core, generation).expect("no connection is to be secured"))
             });
             if setup.second {
-                world.at(place, || open_second(current.core()));
+                world.at(place, || open_second(current.core(), disk));
             }
             house.cores.push(current.clone());
             for &secrecy in if setup.secure { &[Secrecy::Plain, Secrecy::Tls][..] } else { &[Secrecy::Plain] } {

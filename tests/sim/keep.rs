@@ -2,7 +2,7 @@
 //! one goes on.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use ringway::config::snapshot::PurgeScope;
@@ -29,6 +29,10 @@ struct Files {
     snapshot: Vec<(Heat, Vec<u8>)>,
     /// The number of the last purge, and that of each scope.
     purges: (u64, Vec<(String, u64)>),
+    /// The numbers that Redis gave to purges, by scope.
+    told: BTreeMap<String, u64>,
+    /// Not of the disk: purges that Redis has lost, as a core of this process has found.
+    lost: Vec<(String, u64)>,
     /// The snapshot that is being written: its number, what of it is here, and the cores that have more.
     number: u64,
     written: Vec<(Heat, Vec<u8>)>,
@@ -73,12 +77,19 @@ impl Disk {
         let mut files = self.0.borrow_mut();
         files.number += 1;
         files.written.clear();
+        files.lost.clear();
     }
 
     /// Before the cores of a process start.
     pub fn recall(&self, purges: &Purges) {
         let files = self.0.borrow();
         purges.recall(files.purges.0, files.purges.1.iter().cloned());
+        files.told.iter().for_each(|(name, number)| purges.numbers.note(name, *number));
+    }
+
+    /// Purges that Redis has lost, and that nobody has told it again.
+    pub fn take_lost(&self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.0.borrow_mut().lost)
     }
 
     pub fn took_back(&self, count: u64) {
@@ -99,10 +110,12 @@ impl Disk {
 }
 
 /// Lets a core use the Redis of the story.
-pub fn open_second(core: &Rc<Core>) {
+pub fn open_second(core: &Rc<Core>, disk: &Disk) {
     let settings = redis::settings();
     let topology = settings.topology.clone();
-    let hooks = Hooks { lost: Box::new(|_| ()), moved: Box::new(|| ()) };
+    let missing = disk.clone();
+    let lost_purges = Box::new(move |mut lost| missing.0.borrow_mut().lost.append(&mut lost));
+    let hooks = Hooks { lost: Box::new(|_| ()), moved: Box::new(|| ()), lost_purges };
     let level = SecondLevel::new(settings, core.counters.clone(), core.cache.purges.clone(), hooks);
     core.cache.second.get_or_init(|| Rc::new(level)).set_topology(&topology, &core.panics);
 }
@@ -118,8 +131,12 @@ impl House {
         name
     }
 
-    /// Redis has been told of every purge.
-    pub fn purges_are_told(&self) {
+    /// Redis has been told of every purge, and gave them these numbers.
+    pub fn purges_are_told(&self, numbers: Vec<(String, u64)>) {
+        for (name, number) in numbers {
+            self.board.purges().numbers.note(&name, number);
+            self.disk.0.borrow_mut().told.insert(name, number);
+        }
         self.board.purges().caught_up();
     }
 

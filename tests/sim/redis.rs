@@ -63,6 +63,8 @@ struct Inner {
     values: RefCell<BTreeMap<Vec<u8>, (Vec<u8>, u64)>>,
     /// The number of the last purge, by its name.
     purges: RefCell<BTreeMap<Vec<u8>, u64>>,
+    /// The last number that it gave.
+    latest: Cell<u64>,
 }
 
 pub fn address() -> Dial {
@@ -111,12 +113,20 @@ impl Redis {
         self.0.purges.borrow_mut().clear();
     }
 
-    /// The scope of this name was purged, and it is told.
-    pub fn purged(&self, name: &str) {
-        let mut purges = self.0.purges.borrow_mut();
+    /// The scope of this name was purged, and it is told. The purge's number.
+    pub fn purged(&self, name: &str) -> u64 {
         // By its clock, so that numbers grow also where it has lost the last ones.
-        let latest = purges.values().max().map_or(0, |latest| latest + 1).max(now_us());
-        purges.insert(name.as_bytes().to_vec(), latest);
+        let latest = (self.0.latest.get() + 1).max(now_us());
+        self.0.latest.set(latest);
+        self.0.purges.borrow_mut().insert(name.as_bytes().to_vec(), latest);
+        latest
+    }
+
+    /// It is told again of a purge that it has lost.
+    pub fn purged_again(&self, name: &str, number: u64) {
+        let mut purges = self.0.purges.borrow_mut();
+        let latest = purges.entry(name.as_bytes().to_vec()).or_default();
+        *latest = number.max(*latest);
     }
 
     async fn serve(self, mut socket: Socket) {

@@ -97,3 +97,38 @@ fn what_was_purged_comes_back_neither_from_redis_nor_from_a_snapshot() {
         story.end();
     });
 }
+
+#[test]
+fn a_redis_that_was_emptied_is_told_again_what_was_purged_and_serves_nothing_from_before() {
+    each_seed(20, |world, seed| {
+        world.set_network(NetworkFaults::CALM);
+        let mut story = Story::begin(world, node(true), CROWD);
+        let redis = story.redis.clone().expect("the node has a Redis");
+        world.run_ms(500);
+        // What is written waits at Redis, until that has heard of the purge and forgotten it.
+        redis.set_mood(Mood::Hangs);
+        let old = ask(&mut story, prompt(3, WHOLE));
+        story.purge();
+        story.tell_redis();
+        redis.flush();
+        redis.set_mood(Mood::Well);
+        world.run_ms(100);
+        // Whether its process knows of the purge or the one before did.
+        if seed % 2 == 0 {
+            story.restart(End::Killed);
+            world.run_ms(500);
+        }
+        let new = ask(&mut story, prompt(3, WHOLE));
+        assert!(new > old, "what was purged");
+        // By the other core's word, too.
+        for number in 10..10 + PROMPTS {
+            ask(&mut story, prompt(number, WHOLE));
+        }
+        story.tell_redis();
+        let kept = ask(&mut story, prompt(4, WHOLE));
+        story.restart(End::Killed);
+        world.run_ms(500);
+        assert_eq!(ask(&mut story, prompt(4, WHOLE)), kept, "it serves again");
+        story.end();
+    });
+}

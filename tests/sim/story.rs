@@ -420,11 +420,12 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Tells Redis what was purged: until then nothing of it serves.
-    fn tell_redis(&self) {
+    /// Tells Redis what was purged: until then nothing of it serves. And again what it has lost of that.
+    pub fn tell_redis(&self) {
         if let Some(redis) = &self.redis {
-            self.untold.borrow_mut().drain(..).for_each(|name| redis.purged(&name));
-            self.house.purges_are_told();
+            self.disk.take_lost().iter().for_each(|(name, number)| redis.purged_again(name, *number));
+            let untold = self.untold.take().into_iter();
+            self.house.purges_are_told(untold.map(|name| (name.clone(), redis.purged(&name))).collect());
         }
     }
 
