@@ -17,7 +17,6 @@ use super::send::{self, SendFault};
 use super::translation;
 use super::upstream_request::UpstreamRequest;
 use crate::config::snapshot::{Model, OnClientDisconnect};
-use crate::dialect::facts::Form;
 use crate::net::now_us;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::lease::{self, Wanted};
@@ -96,18 +95,16 @@ pub async fn attempt<'a>(
         if upstream.when_left == OnClientDisconnect::Drain {
             flight.set_when_left(OnClientDisconnect::Drain);
         }
-        if adapts {
-            sent_us = now_us(); // without the wait in our own queue
-        }
         let translation = translated.as_deref();
         match send::request(generation, upstream, translation, &plan, &mut lease, &mut deadlines, lane, flight).await {
             Ok(answer) => {
                 let direction = translated.as_ref().map(|translated| translated.direction);
+                let came_us = answer.came_us;
+                sent_us = answer.sent_us;
                 let mut pending =
                     PendingResponse::new(generation, upstream, &plan, lease, answer, direction, deadlines, flight);
-                let from_us = now_us();
                 let first = pending.begin(generation, upstream.endpoint).await;
-                upstream.waited_since(from_us);
+                pending.first_us = upstream.waited_since(came_us);
                 match first {
                     Ok(()) if pending.refuses_usage() && !refuses_usage.replace(true) => pending.break_off(generation),
                     Ok(()) => break Ok(pending),
@@ -138,8 +135,16 @@ pub async fn attempt<'a>(
         Err(fault) => Some(*fault),
     };
     counted.end(fault);
-    if adapts && let Some(felt) = felt(fault, upstream.form, sent_us) {
-        queue::felt(&generation.upstreams, plan.backend, felt);
+    if adapts {
+        // Without the wait in our own queue.
+        let felt = match (&result, fault) {
+            (Ok(pending), None) => {
+                let us = pending.first_us.saturating_sub(sent_us);
+                Some(Felt::Answered { kind: upstream.form as usize, us })
+            }
+            (_, fault) => fault.filter(|fault| is_overload(*fault)).map(|_| Felt::Overloaded),
+        };
+        felt.into_iter().for_each(|felt| queue::felt(&generation.upstreams, plan.backend, felt));
     }
     if let (Some(mut span), Some(fault)) = (span.take_if(|_| fault.is_some()), fault) {
         span.fail(meter::result(fault), status_of(fault));
@@ -147,7 +152,7 @@ pub async fn attempt<'a>(
     match result {
         Ok(mut pending) => {
             if watched {
-                let us = now_us().saturating_sub(started_us);
+                let us = pending.first_us.saturating_sub(started_us);
                 match pending.miss {
                     None => plan.note_first_content(upstream.form, us),
                     Some(miss) => plan.note_fault(miss.fault, us),
@@ -174,13 +179,5 @@ pub async fn attempt<'a>(
             plan.end_with(fault);
             Err(fault.into())
         }
-    }
-}
-
-/// What an attempt says of how much its backend can take.
-fn felt(fault: Option<Fault>, form: Form, sent_us: u64) -> Option<Felt> {
-    match fault {
-        None => Some(Felt::Answered { kind: form as usize, us: now_us().saturating_sub(sent_us) }),
-        Some(fault) => is_overload(fault).then_some(Felt::Overloaded),
     }
 }

@@ -44,73 +44,75 @@ pub struct Call {
 }
 
 /// One upstream call, from the routing decision to the settled flight.
-#[expect(clippy::manual_async_fn, reason = "an async function keeps what it is given twice, and its task is copied")]
-pub fn run_call(call: Call) -> impl Future<Output = ()> {
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function keeps what it is given twice, and its task is copied; so does a pattern"
+)]
+pub fn run_call(mut call: Call) -> impl Future<Output = ()> {
     async move {
-        let Call { core, mut upstream, flight, mut guard } = call;
-        if guard.looks() && Box::pin(guard.look()).await {
-            upstream.release(&core);
+        if call.guard.looks() && Box::pin(call.guard.look()).await {
+            call.upstream.release(&call.core);
             return;
         }
-        let batch = upstream.batch.take();
+        let batch = call.upstream.batch.take();
         if let Some(batch) = &batch {
-            let by_input = Box::pin(by_input(&core, &upstream, &flight, &mut guard, batch)).await;
+            let by_input = Box::pin(by_input(&call.core, &call.upstream, &call.flight, &mut call.guard, batch)).await;
             let is_served = match by_input {
-                ByInput::Known(entry) => guard.found_by_input(*entry, batch.request()),
+                ByInput::Known(entry) => call.guard.found_by_input(*entry, batch.request()),
                 ByInput::Fetched(captured) => {
-                    guard.settle(&upstream, captured);
-                    return upstream.release(&core);
+                    call.guard.settle(&call.upstream, captured);
+                    return call.upstream.release(&call.core);
                 }
                 ByInput::Whole => false,
             };
             if is_served {
-                return upstream.release(&core);
+                return call.upstream.release(&call.core);
             }
         }
-        if let Some(combinable) = upstream.combinable.take() {
-            match Box::pin(combined(&core, &upstream, &flight, &combinable)).await {
+        if let Some(combinable) = call.upstream.combinable.take() {
+            match Box::pin(combined(&call.core, &call.upstream, &call.flight, &combinable)).await {
                 Share::Alone => {}
                 Share::Failed(failure) => {
-                    guard.settle(&upstream, Err(failure));
-                    return upstream.release(&core);
+                    call.guard.settle(&call.upstream, Err(failure));
+                    return call.upstream.release(&call.core);
                 }
                 Share::Part(part) => {
-                    take_part(&core, &upstream, &flight, guard, batch.as_deref(), *part);
-                    return upstream.release(&core);
+                    take_part(&call.core, &call.upstream, &call.flight, call.guard, batch.as_deref(), *part);
+                    return call.upstream.release(&call.core);
                 }
             }
         }
-        core.counters.calls.add(1);
+        call.core.counters.calls.add(1);
         let mut times = CallTimes::begin();
-        let (closed, permit) = match answer(&core, &upstream, &flight).await {
+        let (closed, permit) = match answer(&call.core, &call.upstream, &call.flight).await {
             Ok(Found { mut pending, model, permit }) => {
-                pending.open(&core, upstream.waited_us.get());
-                times.open();
+                pending.open(&call.core, call.upstream.waited_us.get());
+                times.open(pending.first_us);
                 let is_error = pending.is_error();
                 let flowed = {
                     // Copied into the closure, so that it need not look for them in the rest of the task.
-                    let (pending, core) = (&mut *pending, &*core);
+                    let (pending, core) = (&mut *pending, &*call.core);
                     poll_fn(move |context| pending.poll_flow(core, context)).await
                 };
-                if pending.is_large(upstream.endpoint) && flowed.is_ok() {
-                    Box::pin(pending.read_in_slices(upstream.endpoint)).await;
+                if pending.is_large(call.upstream.endpoint) && flowed.is_ok() {
+                    Box::pin(pending.read_in_slices(call.upstream.endpoint)).await;
                 }
                 let seen = pending.seen();
                 let span = pending.span.take();
-                let mut closed = pending.close(&core, &upstream, flowed);
+                let mut closed = pending.close(&call.core, &call.upstream, flowed);
                 if let Some(mut span) = span {
-                    flight.look_at_whole(|answer| span.tell_of(answer));
+                    call.flight.look_at_whole(|answer| span.tell_of(answer));
                     span.close(closed.as_ref().map(|(captured, _)| captured.tokens));
                 }
                 match &closed {
                     Ok((captured, _)) if captured.stored == Err(NotStored::Status) => {}
-                    Ok((captured, _)) => guard.spend(&upstream, model, captured.tokens, seen),
+                    Ok((captured, _)) => call.guard.spend(&call.upstream, model, captured.tokens, seen),
                     Err(_) if is_error => {}
-                    Err(_) => guard.spend(&upstream, model, None, seen),
+                    Err(_) => call.guard.spend(&call.upstream, model, None, seen),
                 }
                 // One of a fallback is not kept: the model that was asked for will be back.
                 if let Ok((captured, _)) = &mut closed
-                    && model != upstream.model
+                    && model != call.upstream.model
                     && captured.stored.is_ok()
                 {
                     captured.stored = Err(NotStored::OtherModel);
@@ -124,16 +126,16 @@ pub fn run_call(call: Call) -> impl Future<Output = ()> {
             Err(failure) => (Err(failure), None),
         };
         if let (Some(batch), Ok(Captured { stored: Ok(()), .. })) = (&batch, &captured) {
-            let ttl_ms = core.snapshot.models[upstream.model].cache_ttl_ms;
-            flight.look_at_whole(|answer| batch.complete(&core, &batch.nothing(), answer, ttl_ms));
+            let ttl_ms = call.core.snapshot.models[call.upstream.model].cache_ttl_ms;
+            call.flight.look_at_whole(|answer| batch.complete(&call.core, &batch.nothing(), answer, ttl_ms));
         }
-        times.end(&core, &upstream, captured.as_ref().ok().and_then(|captured| captured.tokens));
-        guard.settle(&upstream, captured);
+        times.end(&call.core, &call.upstream, captured.as_ref().ok().and_then(|captured| captured.tokens));
+        call.guard.settle(&call.upstream, captured);
         drop(permit);
-        upstream.release(&core);
+        call.upstream.release(&call.core);
         // Nobody waits for this.
         if let Some(tail) = tail {
-            Box::pin(tail.release(&core)).await;
+            Box::pin(tail.release(&call.core)).await;
         }
     }
 }
@@ -448,18 +450,18 @@ async fn attempts<'a>(
     suspects: &Suspects,
 ) -> Result<(Box<PendingResponse<'a>>, QueuePermit), Passed<'a>> {
     let settings = &generation.snapshot.models[model];
-    let asked_us = now_us();
     let permit = match queue::permit_now(&generation.upstreams, At::Model(model), upstream.claim) {
         Ok(Some(permit)) => Ok(permit),
         // Boxed, here and wherever else it is rare: what is not, is copied with the task of every request.
         Ok(None) => {
-            let timeout_ms = settings.timeout_queue_ms;
+            let (asked_us, timeout_ms) = (now_us(), settings.timeout_queue_ms);
             let waiting = Box::pin(queue::wait(&generation.upstreams, At::Model(model), upstream.claim, timeout_ms));
-            flight.unless_abandoned(waiting).await.unwrap_or(Err(Fault::Cancelled))
+            let permit = flight.unless_abandoned(waiting).await.unwrap_or(Err(Fault::Cancelled));
+            upstream.queued_since(asked_us);
+            permit
         }
         Err(fault) => Err(fault),
     };
-    upstream.queued_since(asked_us);
     let permit = match permit {
         Ok(permit) => permit,
         Err(fault) => {

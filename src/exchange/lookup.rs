@@ -75,6 +75,18 @@ pub fn alone(generation: &Rc<Generation>, stale: Option<Arc<Entry>>) -> Subscrib
     Flight::private(generation, stale).subscriber(generation.core())
 }
 
+/// Whether this core has an answer that will serve, unless it goes in the next moment or cannot be given in the form asked for.
+pub fn is_at_hand(generation: &Generation, fingerprint: &Fingerprint, acceptable: Acceptable) -> bool {
+    let (now, cache) = (generation.now(), &generation.cache);
+    let serves =
+        |entry: &Arc<Entry>| acceptable.is_young_enough(entry, now) && cache.purges.is_current(entry, fingerprint);
+    if generation.owner(fingerprint) == generation.id {
+        return matches!(cache.shard.borrow().peek(fingerprint, now), Lookup::Fresh { value, .. } if serves(value));
+    }
+    let formed = of_form(fingerprint, acceptable.form);
+    matches!(cache.near.borrow().peek(&formed, now), Lookup::Fresh { value, .. } if serves(&value.entry))
+}
+
 /// A copy of what another core owns, unless that one may have stored something newer since.
 fn near(
     generation: &Generation,

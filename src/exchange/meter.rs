@@ -73,9 +73,9 @@ impl CallTimes {
         CallTimes { begun_us: now_us(), opened_us: None }
     }
 
-    /// Its first content is there.
-    pub fn open(&mut self) {
-        self.opened_us = Some(now_us());
+    /// Its first content was there at `us`.
+    pub fn open(&mut self, us: u64) {
+        self.opened_us = Some(us);
     }
 
     /// It has ended, with the usage it told of.

@@ -70,6 +70,7 @@ mod attempt; // one attempt: lease, send, and relay up to the first content
 
 pub mod accept; // bytes -> head
 mod admit; // tenant + request -> admission
+mod amounts; // request -> the tokens that it may use
 mod authenticate; // head -> principal
 mod decode; // compressed body, or one in another format -> body in JSON
 mod endpoint; // method + path -> route

@@ -402,8 +402,8 @@ pub fn replace_body(
 }
 
 /// Passes over the request in hand, as far as it still stands in the client.
-pub fn discard(client: &mut ClientConnection<'_>, body: BodyPlace) {
-    let length = match body {
+pub fn discard(client: &mut ClientConnection<'_>, body: &mut BodyPlace) {
+    let length = match std::mem::replace(body, BodyPlace::Behind { length: 0 }) {
         BodyPlace::Behind { length } => length,
         BodyPlace::Apart { .. } => 0,
     };

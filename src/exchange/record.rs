@@ -14,7 +14,7 @@ use super::flight::Flight;
 use super::generation::Generation;
 use super::notes::Notes;
 use super::request_id::RequestId;
-use super::spend::{Permit, Spender};
+use super::spend::{Left, Permit};
 use super::trace::{self, Told, TraceContext};
 use super::used::{Bill, UsageSource, Used};
 use crate::config::snapshot::{Access, Price, spell_money};
@@ -128,8 +128,8 @@ pub struct RequestRecord {
     pub credential: Option<[u8; 8]>,
     /// The web page that asks, if it may: its origin's place in the configuration.
     pub page: Option<u16>,
-    /// Whose limits it spends from, if anything is limited.
-    pub spender: Option<Spender>,
+    /// What is left of its limits, if anything is limited.
+    pub left: Option<Left>,
     pub model: Option<usize>,
     /// The prompt template that it was rendered from.
     pub template: Option<u32>,
@@ -309,7 +309,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         tenant: None,
         credential: None,
         page: None,
-        spender: None,
+        left: None,
         model: None,
         template: None,
         backend: None,

@@ -12,7 +12,7 @@ use super::call::{Call, run_call};
 use super::client::ClientConnection;
 use super::converted::Holder;
 use super::endpoint::{self, Answerer, Route};
-use super::entry::Acceptable;
+use super::entry::{Acceptable, Entry};
 use super::feeding::Fed;
 use super::flight::subscriber::Subscriber;
 use super::generation::Generation;
@@ -21,7 +21,7 @@ use super::parse::{self, BodyPlace, Request};
 use super::record::{self, CacheMark, RequestRecord, SWITCHED, Truncation};
 use super::relay::{self, Next, Reader, Role};
 use super::scratch::Scratch;
-use super::spend::{Permit, Spender};
+use super::spend::{Left, Needed, Permit, Spender};
 use super::store::CompletionGuard;
 use super::understand::{understand, understand_in_slices};
 use super::upload::{self, Begun, Upload};
@@ -29,7 +29,7 @@ use super::upstream_request::UpstreamRequest;
 use super::variant::{of_form, of_younger};
 use super::websocket::{self, fields};
 use super::{admit, decode, exchange_span, left, spend};
-use crate::config::snapshot::{HealthPaths, KeyShown};
+use crate::config::snapshot::{CachedTokens, HealthPaths, KeyShown};
 use crate::dialect::facts::{Form, NotStored};
 use crate::error::Failure;
 use crate::limits::SLICE_BYTES;
@@ -154,9 +154,9 @@ async fn answer(
         return Box::pin(websocket(generation, client, record, &route, &principal)).await;
     }
     if route.answerer == Answerer::Models {
-        let body = parse::receive(generation, client).await?;
+        let mut body = parse::receive(generation, client).await?;
         let next = relay::models(generation, client, record, &principal)?;
-        parse::discard(client, body);
+        parse::discard(client, &mut body);
         return Ok(next);
     }
     let coding = decode::coding(client, route.endpoint)?;
@@ -175,7 +175,7 @@ async fn answer(
         Some(coding) => Box::pin(decode::decode(generation, client, body, coding)).await?,
     };
     let body = decode::to_json(generation, client, route.endpoint, body)?;
-    let (request, admission, fingerprint) = match parse::body_bytes(client, &body).len() {
+    let (mut request, admission, fingerprint) = match parse::body_bytes(client, &body).len() {
         0..=SLICE_BYTES => understand(generation, client, &route, &principal, body)?,
         _ => Box::pin(understand_in_slices(generation, client, &route, &principal, body)).await?,
     };
@@ -190,20 +190,53 @@ async fn answer(
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let fingerprint = fingerprint.map_err(|reason| record.not_stored = Some(reason)).ok();
     let Some(spender) = Spender::of(generation, &principal, admission.model) else {
-        return answer_request(generation, client, record, request, admission, fingerprint, None).await;
+        return answer_request(generation, client, record, &mut request, admission, fingerprint, None).await;
     };
-    record.spender = Some(spender);
-    let body = parse::body_bytes(client, &request.body);
-    let mut permit = match spend::admit(generation, spender, request.endpoint, request.facts.as_ref(), body)? {
+    record.left = Some(Left::Leased(spender));
+    let needed = needed(generation, client, &request, acceptable(generation, record, &request), fingerprint);
+    let mut permit = match spend::admit(generation, spender, needed)? {
         Ok(permit) => permit,
         Err(waiting) => Box::pin(waiting.wait(generation)).await?,
     };
-    let end = answer_request(generation, client, record, request, admission, fingerprint, Some(&mut permit)).await;
-    permit.settle_cached(record.tokens);
+    let end = answer_request(generation, client, record, &mut request, admission, fingerprint, Some(&mut permit)).await;
+    permit.settle_cached(generation, record.tokens);
     if let Some(goes_on) = &mut record.goes_on {
         goes_on.permit = Some(permit);
     }
     end
+}
+
+/// Which answers serve a request whose model is known.
+fn acceptable(generation: &Generation, record: &RequestRecord, request: &Request) -> Acceptable {
+    let tags = generation.tags.get(record.model.unwrap_or_default(), record.tenant);
+    Acceptable { form: request.form, max_age_ms: request.directives.max_age_ms, tags }
+}
+
+/// What it needs of limits. Who asks what is known is not held up by used-up tokens, unless those of answers from the cache count.
+fn needed<'a>(
+    generation: &Generation,
+    client: &'a ClientConnection<'_>,
+    request: &'a Request,
+    acceptable: Acceptable,
+    fingerprint: Option<Fingerprint>,
+) -> Needed<'a> {
+    let is_at_hand = generation.snapshot.limits.cached_tokens == CachedTokens::Free
+        && !request.directives.no_cache
+        && fingerprint.is_some_and(|fingerprint| lookup::is_at_hand(generation, &fingerprint, acceptable));
+    match is_at_hand {
+        true => Needed::Request,
+        false => {
+            let body = parse::body_bytes(client, &request.body);
+            Needed::Call { endpoint: request.endpoint, facts: request.facts.as_ref(), body }
+        }
+    }
+}
+
+/// The answer of a request that may have reserved something is here already.
+fn settle_cached(generation: &Generation, record: &mut RequestRecord, permit: Option<&mut Permit>, entry: &Entry) {
+    if let Some(permit) = permit {
+        record.left = Some(Left::Settled(permit.settle_cached(generation, entry.tokens)));
+    }
 }
 
 /// A request whose body flows to the backend as it comes.
@@ -223,14 +256,15 @@ async fn answer_upload(
     record.not_stored = Some(NotStored::Endpoint);
     let mut permit = None;
     if let Some(spender) = Spender::of(generation, principal, admission.model) {
-        record.spender = Some(spender);
+        record.left = Some(Left::Leased(spender));
         let body = parse::body_bytes(client, &request.body);
-        permit = Some(match spend::admit(generation, spender, request.endpoint, None, body)? {
+        let needed = Needed::Call { endpoint: request.endpoint, facts: None, body };
+        permit = Some(match spend::admit(generation, spender, needed)? {
             Ok(permit) => permit,
             Err(waiting) => Box::pin(waiting.wait(generation)).await?,
         });
     }
-    answer_request(generation, client, record, request, admission, None, permit.as_mut()).await
+    answer_request(generation, client, record, &mut request, admission, None, permit.as_mut()).await
 }
 
 /// A WebSocket: admitted as a request, for as long as it is open.
@@ -248,8 +282,9 @@ async fn websocket(
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let mut _permit = None;
     if let Some(spender) = Spender::of(generation, principal, admission.model) {
-        record.spender = Some(spender);
-        _permit = Some(match spend::admit(generation, spender, request.endpoint, None, &[])? {
+        record.left = Some(Left::Leased(spender));
+        let needed = Needed::Call { endpoint: request.endpoint, facts: None, body: &[] };
+        _permit = Some(match spend::admit(generation, spender, needed)? {
             Ok(permit) => permit,
             Err(waiting) => Box::pin(waiting.wait(generation)).await?,
         });
@@ -270,7 +305,7 @@ async fn answer_request(
     generation: &Rc<Generation>,
     client: &mut ClientConnection<'_>,
     record: &mut RequestRecord,
-    mut request: Request,
+    request: &mut Request,
     admission: admit::Admission,
     fingerprint: Option<Fingerprint>,
     mut permit: Option<&mut Permit>,
@@ -279,8 +314,7 @@ async fn answer_request(
     if generation.snapshot.cache.key == KeyShown::Shown {
         record.key = fingerprint;
     }
-    let tags = generation.tags.get(admission.model, record.tenant);
-    let acceptable = Acceptable { form, max_age_ms: request.directives.max_age_ms, tags };
+    let acceptable = acceptable(generation, record, request);
     let mark = match fingerprint {
         None => CacheMark::Bypass,
         Some(_) if request.directives.no_cache => CacheMark::Refused,
@@ -296,15 +330,15 @@ async fn answer_request(
     loop {
         let (keep_as, role) = match step {
             Step::Serve(entry) => {
-                parse::discard(client, request.body);
-                permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
+                parse::discard(client, &mut request.body);
+                settle_cached(generation, record, permit, &entry);
                 return relay::stored(generation, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::ServeStale(entry) => {
                 let (age_ms, ttl_ms) = (entry.age_ms(generation.now()), entry.ttl_ms);
                 record.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
-                parse::discard(client, request.body);
-                permit.into_iter().for_each(|permit| permit.settle_cached(entry.tokens));
+                parse::discard(client, &mut request.body);
+                settle_cached(generation, record, permit, &entry);
                 return relay::stored(generation, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::Fail(failure) => return Err(Broken::Refused(failure)),
@@ -351,7 +385,7 @@ async fn answer_request(
             let looked_for = first.filter(|_| generation.cache.second.get().is_some());
             let flight = subscriber.flight().clone();
             let guard = |spending| {
-                CompletionGuard::new(generation, &flight, keep_as, tags, spending)
+                CompletionGuard::new(generation, &flight, keep_as, acceptable.tags, spending)
                     .with_second(fingerprint, looked_for.map(|_| acceptable))
             };
             if request.directives.only_if_cached {
@@ -359,7 +393,12 @@ async fn answer_request(
                     return Err(Failure::NotCached.into());
                 }
             } else {
-                let mut upstream = UpstreamRequest::take(generation, client, &mut request, admission.model, record);
+                if let Some(permit) = permit.as_mut().filter(|permit| permit.lacks_call()) {
+                    let body = parse::body_bytes(client, &request.body);
+                    let reserving = permit.reserve(generation, request.endpoint, request.facts.as_ref(), body);
+                    Box::pin(reserving).await?;
+                }
+                let mut upstream = UpstreamRequest::take(generation, client, request, admission.model, record);
                 upstream.batch = upstream.batch.take().filter(|_| first.is_some());
                 let spending = permit.as_mut().and_then(|permit| permit.take_spending(generation));
                 let call = Call { core: generation.clone(), upstream, flight: flight.clone(), guard: guard(spending) };
@@ -384,7 +423,7 @@ async fn answer_request(
         }
         let event = match read {
             Reader::Done(next) => {
-                parse::discard(client, request.body);
+                parse::discard(client, &mut request.body);
                 return Ok(next);
             }
             Reader::Cut(failure) => return Err(Broken::Cut(failure)),

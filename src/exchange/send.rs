@@ -55,6 +55,9 @@ pub struct Answer {
     pub usage_hidden: bool,
     /// How long the backend keeps an idle connection, by its own word, less what a request may need to travel.
     pub idle_ms: Option<u64>,
+    /// When the request had left, and when the head of the answer was here.
+    pub sent_us: u64,
+    pub came_us: u64,
 }
 
 /// Why a request was not answered.
@@ -145,13 +148,13 @@ pub async fn request(
             match generation.memory.known_responses.borrow_mut().parse_response(&input, asked, &mut head) {
                 Ok(Progress::Complete) => {
                     if head.status >= 200 {
-                        upstream.waited_since(sent_us);
+                        let came_us = upstream.waited_since(sent_us);
                         if written.is_err() {
                             head.persistence = Persistence::Close; // it does not stand between two requests
                         }
                         let consumed = head.length;
                         let idle_ms = idle_ms(head.fields.get(&input, "keep-alive"));
-                        return Ok(Answer { head, input, consumed, usage_hidden, idle_ms });
+                        return Ok(Answer { head, input, consumed, usage_hidden, idle_ms, sent_us, came_us });
                     }
                     // The spans of a head count from the start of the input.
                     input.drain(..head.length);

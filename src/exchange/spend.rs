@@ -3,19 +3,17 @@
 
 use std::rc::Rc;
 
-use memchr::memmem::Finder;
 use shards::quota::{Admitted, Ask, Cost, LimitId, PARTS, Period, Taken};
 
+use super::amounts::Amounts;
 use super::authenticate::Principal;
 use super::core::Core;
 use super::generation::Generation;
 use super::home;
 use super::message::Message;
-use super::quota::{FILE_MARK, now};
-use super::used::{Seen, UsageSource, Used};
-use crate::config::snapshot::{
-    self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, OwnLimits, Price, Running,
-};
+use super::quota::now;
+use super::used::{Seen, Used};
+use crate::config::snapshot::{self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, OwnLimits, Running};
 use crate::dialect::facts::{Endpoint, RequestFacts, TokenUsage};
 use crate::error::{Failure, Limited, LimitedCount};
 use crate::net::{sleep_ms, within};
@@ -41,25 +39,72 @@ pub struct Spender {
     model: u32,
 }
 
-/// What is left of the limits of each kind that are nearest to their end.
+/// Where it is known what is left of a request's limits.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    /// In this core's leases: its upstream call may be settled at any time.
+    Leased(Spender),
+    /// It is settled.
+    Settled(Remaining),
+}
+
+impl Left {
+    pub fn remaining(self, generation: &Generation) -> Remaining {
+        match self {
+            Left::Leased(spender) => spender.remaining(generation),
+            Left::Settled(remaining) => remaining,
+        }
+    }
+}
+
+/// What is left of the limits of each kind that are nearest to their end, those of a minute first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Remaining {
     pub requests: Option<Headroom>,
     pub tokens: Option<Headroom>,
 }
 
-/// A limit's amount, what is left of it, and in how many milliseconds it is whole.
+/// A limit's amount, and what is left of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Headroom {
     pub limit: u64,
     pub left: u64,
-    pub whole_ms: u64,
+    period: Period,
+}
+
+impl Headroom {
+    /// In how many milliseconds it is whole.
+    pub fn whole_ms(self) -> u64 {
+        if self.left == self.limit { 0 } else { self.period.whole_in_ms(now()) }
+    }
+
+    fn is_nearer(self, other: Headroom) -> bool {
+        let rank = |of: Headroom| (of.period != Period::Minute, of.left);
+        rank(self) < rank(other)
+    }
+}
+
+impl Remaining {
+    fn note(&mut self, of: u8, headroom: Headroom) {
+        let nearest = match of {
+            REQUESTS => &mut self.requests,
+            TOKENS => &mut self.tokens,
+            _ => return,
+        };
+        if nearest.is_none_or(|nearest| headroom.is_nearer(nearest)) {
+            *nearest = Some(headroom);
+        }
+    }
 }
 
 /// What a request has taken. Places among the running requests are free again when it is dropped.
 pub struct Permit {
     spender: Spender,
     spending: Option<Spending>,
+    /// Whether nothing is reserved, as an answer was at hand.
+    is_for_request: bool,
+    /// Of its limits, when it was taken.
+    remaining: Remaining,
     has_called: bool,
     _running: [Option<Running>; 3],
 }
@@ -70,16 +115,6 @@ pub struct Spending {
     taken: Vec<Taken>,
     amounts: Amounts,
     model: usize,
-}
-
-/// What a request is expected to use.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Amounts {
-    prompt_bytes: u64,
-    prompt: u64,
-    answer: u64,
-    /// Whether the client bounds the answer.
-    is_bounded: bool,
 }
 
 impl Spender {
@@ -106,28 +141,25 @@ impl Spender {
         self.limits(snapshot).flat_map(|limits| &limits.rates)
     }
 
-    /// Of the limits of a kind, those of a minute come first.
-    pub fn remaining(self, generation: &Generation) -> Remaining {
+    fn remaining(self, generation: &Generation) -> Remaining {
         let leases = generation.quota.leases.borrow();
-        let (mut requests, mut tokens) = (None, None);
-        self.rates(&generation.snapshot).for_each(|limit| {
-            let nearest: &mut Option<(bool, u64, &Limit)> = match limit.counted {
-                Counted::Requests => &mut requests,
-                Counted::Tokens => &mut tokens,
-                Counted::Money => return,
-            };
+        let mut remaining = Remaining::default();
+        for limit in self.rates(&generation.snapshot) {
             let left = leases.remaining(LimitId(limit.id), limit.amount);
-            let is_long = limit.period != snapshot::Period::Minute;
-            if nearest.is_none_or(|(others, other, _)| (is_long, left) < (others, other)) {
-                *nearest = Some((is_long, left, limit));
-            }
-        });
-        let headroom = |(_, left, limit): (bool, u64, &Limit)| {
-            let whole_ms = if left == limit.amount { 0 } else { period(limit.period).whole_in_ms(now()) };
-            Headroom { limit: limit.amount, left, whole_ms }
-        };
-        Remaining { requests: requests.map(headroom), tokens: tokens.map(headroom) }
+            let headroom = Headroom { limit: limit.amount, left, period: period(limit.period) };
+            remaining.note(limit.counted as u8, headroom);
+        }
+        remaining
     }
+}
+
+/// What a request may need of its limits.
+#[derive(Clone, Copy)]
+pub enum Needed<'a> {
+    /// A place and a request: an answer is at hand, and its tokens do not count.
+    Request,
+    /// Also tokens and money, as a backend will be asked.
+    Call { endpoint: Endpoint, facts: Option<&'a RequestFacts>, body: &'a [u8] },
 }
 
 /// Takes what a request needs of all its limits; where a home core has to be asked, [`Waiting`] takes it. Errors: the limit that
@@ -135,14 +167,17 @@ impl Spender {
 pub fn admit(
     generation: &Rc<Generation>,
     spender: Spender,
-    endpoint: Endpoint,
-    facts: Option<&RequestFacts>,
-    body: &[u8],
+    needed: Needed<'_>,
 ) -> Result<Result<Permit, Waiting>, Failure> {
-    let amounts = Amounts::of(generation, spender.model as usize, endpoint, facts, body);
+    let amounts = match needed {
+        Needed::Request => None,
+        Needed::Call { endpoint, facts, body } => {
+            Some(Amounts::of(generation, spender.model as usize, endpoint, facts, body))
+        }
+    };
     let running = enter(generation, spender)?;
     Ok(match take(generation, spender, 1, amounts)? {
-        Some(spending) => Ok(Permit { spender, spending, has_called: false, _running: running }),
+        Some(taken) => Ok(Permit::new(spender, running, amounts, taken)),
         None => Err(Waiting { spender, amounts, running }),
     })
 }
@@ -150,7 +185,7 @@ pub fn admit(
 /// A request for which a home core was asked.
 pub struct Waiting {
     spender: Spender,
-    amounts: Amounts,
+    amounts: Option<Amounts>,
     running: [Option<Running>; 3],
 }
 
@@ -158,17 +193,28 @@ impl Waiting {
     /// As [`admit`].
     pub async fn wait(self, generation: &Rc<Generation>) -> Result<Permit, Failure> {
         let Waiting { spender, amounts, running } = self;
-        let began = now().mono;
-        while now().mono.since(began) < WAIT_MS {
-            within(generation.quota.next_grant(), LOOK_MS).await;
-            if let Some(spending) = take(generation, spender, 1, amounts)? {
-                return Ok(Permit { spender, spending, has_called: false, _running: running });
-            }
-        }
-        // Others took what came, each time.
-        let limit = spender.rates(&generation.snapshot).next().ok_or(Failure::Internal)?;
-        Err(used_up(generation, limit, Some(AGAIN_MS)))
+        let taken = wait(generation, spender, 1, amounts).await?;
+        Ok(Permit::new(spender, running, amounts, taken))
     }
+}
+
+/// Takes all once it has come.
+async fn wait(
+    generation: &Rc<Generation>,
+    spender: Spender,
+    requests: u64,
+    amounts: Option<Amounts>,
+) -> Result<(Option<Spending>, Remaining), Failure> {
+    let began = now().mono;
+    while now().mono.since(began) < WAIT_MS {
+        within(generation.quota.next_grant(), LOOK_MS).await;
+        if let Some(taken) = take(generation, spender, requests, amounts)? {
+            return Ok(taken);
+        }
+    }
+    // Others took what came, each time.
+    let limit = spender.rates(&generation.snapshot).next().ok_or(Failure::Internal)?;
+    Err(used_up(generation, limit, Some(AGAIN_MS)))
 }
 
 /// A place among the running requests of each limit.
@@ -191,20 +237,20 @@ fn too_many(concurrent: &Concurrent) -> Failure {
     })
 }
 
-/// Takes all or nothing; `None` where a home core was asked.
+/// Takes all or nothing, and tells what is left of it; `None` where a home core was asked. Without amounts, only what limits of
+/// requests count.
 fn take(
     generation: &Rc<Generation>,
     spender: Spender,
     requests: u64,
-    amounts: Amounts,
-) -> Result<Option<Option<Spending>>, Failure> {
+    amounts: Option<Amounts>,
+) -> Result<Option<(Option<Spending>, Remaining)>, Failure> {
+    let Amounts { prompt, answer, .. } = amounts.unwrap_or_default();
     let price = generation.snapshot.models[spender.model as usize].price;
-    let needs = Needs {
-        requests,
-        tokens: amounts.prompt.saturating_add(amounts.answer),
-        money: price.of(amounts.prompt, amounts.answer),
-    };
-    let costs = spender.rates(&generation.snapshot).map(|limit| Cost {
+    let needs = Needs { requests, tokens: prompt.saturating_add(answer), money: price.of(prompt, answer) };
+    let is_needed = |limit: &&Limit| amounts.is_some() || limit.counted == Counted::Requests;
+    let limits = spender.rates(&generation.snapshot).filter(is_needed);
+    let costs = limits.clone().map(|limit| Cost {
         id: LimitId(limit.id),
         period: period(limit.period),
         what: limit.counted as u8,
@@ -229,19 +275,22 @@ fn take(
     };
     match admitted {
         Admitted::Yes => {
+            let mut remaining = Remaining::default();
             // Requests are what they are: the others are settled.
-            taken.retain(|Taken { cost, .. }| {
+            taken.retain(|Taken { cost, left, .. }| {
+                remaining.note(cost.what, Headroom { limit: cost.limit, left: *left, period: cost.period });
                 let is_settled = cost.what != REQUESTS;
                 if !is_settled {
                     quota.note_used(cost.id, cost.need);
                 }
                 is_settled
             });
-            if taken.is_empty() {
+            let Some(amounts) = amounts.filter(|_| !taken.is_empty()) else {
                 quota.give(taken);
-                return Ok(Some(None));
-            }
-            Ok(Some(Some(Spending { generation: generation.clone(), taken, amounts, model: spender.model as usize })))
+                return Ok(Some((None, remaining)));
+            };
+            let (generation, model) = (generation.clone(), spender.model as usize);
+            Ok(Some((Some(Spending { generation, taken, amounts, model }), remaining)))
         }
         Admitted::Wait => {
             quota.give(taken);
@@ -249,7 +298,7 @@ fn take(
         }
         Admitted::No { place, in_ms } => {
             quota.give(taken);
-            let limit = spender.rates(&generation.snapshot).nth(place).ok_or(Failure::Internal)?;
+            let limit = limits.clone().nth(place).ok_or(Failure::Internal)?;
             Err(used_up(generation, limit, in_ms))
         }
     }
@@ -300,6 +349,38 @@ const fn whose(of: LimitOf) -> &'static str {
 }
 
 impl Permit {
+    fn new(
+        spender: Spender,
+        running: [Option<Running>; 3],
+        amounts: Option<Amounts>,
+        (spending, remaining): (Option<Spending>, Remaining),
+    ) -> Permit {
+        let is_for_request = amounts.is_none();
+        Permit { spender, spending, is_for_request, remaining, has_called: false, _running: running }
+    }
+
+    /// Whether a backend may not be asked yet: the answer that was at hand does not serve. Then [`Permit::reserve`] comes first.
+    pub fn lacks_call(&self) -> bool {
+        self.is_for_request
+    }
+
+    /// Reserves what a call needs. Errors: the limit that does not have it.
+    pub async fn reserve(
+        &mut self,
+        generation: &Rc<Generation>,
+        endpoint: Endpoint,
+        facts: Option<&RequestFacts>,
+        body: &[u8],
+    ) -> Result<(), Failure> {
+        let amounts = Some(Amounts::of(generation, self.spender.model as usize, endpoint, facts, body));
+        (self.spending, self.remaining) = match take(generation, self.spender, 0, amounts)? {
+            Some(taken) => taken,
+            None => wait(generation, self.spender, 0, amounts).await?,
+        };
+        self.is_for_request = false;
+        Ok(())
+    }
+
     /// What is reserved, for the upstream call that will know what was used. A second call has nothing reserved.
     pub fn take_spending(&mut self, generation: &Rc<Generation>) -> Option<Spending> {
         match std::mem::replace(&mut self.has_called, true) {
@@ -308,18 +389,25 @@ impl Permit {
         }
     }
 
-    /// What is still reserved, no upstream call of this exchange uses: the answer was there already, or there is none.
-    pub fn settle_cached(&mut self, tokens: Option<TokenUsage>) {
-        if let Some(spending) = self.spending.take() {
-            spending.settle_cached(tokens);
+    /// What is still reserved, no upstream call of this exchange uses: the answer was there already, or there is none. What is
+    /// left of its limits then.
+    pub fn settle_cached(&mut self, generation: &Generation, tokens: Option<TokenUsage>) -> Remaining {
+        if let Some(spending) = self.spending.take()
+            && let Some(tokens) = spending.settle_cached(tokens)
+        {
+            self.remaining.tokens = Some(tokens);
         }
+        if self.is_for_request {
+            self.remaining.tokens = self.spender.remaining(generation).tokens;
+        }
+        self.remaining
     }
 }
 
 impl Spending {
     /// For one more upstream call of a request, of which nothing is reserved.
     pub fn unreserved(generation: &Rc<Generation>, spender: Spender) -> Option<Spending> {
-        take(generation, spender, 0, Amounts::default()).ok()??
+        take(generation, spender, 0, Some(Amounts::default())).ok()??.0
     }
 
     /// A backend has answered: with this usage, or with what was `seen` of an answer that broke off or says nothing of it.
@@ -337,97 +425,57 @@ impl Spending {
         used
     }
 
-    /// There was an answer already.
-    pub fn settle_cached(mut self, tokens: Option<TokenUsage>) {
-        if let Some(TokenUsage { prompt, completion, .. }) = tokens
-            && self.generation.snapshot.limits.cached_tokens == CachedTokens::Counted
-        {
-            let price = self.generation.snapshot.models[self.model].price;
-            self.end(prompt.saturating_add(completion), price.of(prompt, completion));
+    /// There was an answer already. What is left of its limits of tokens then.
+    pub fn settle_cached(mut self, tokens: Option<TokenUsage>) -> Option<Headroom> {
+        let (counts, price) =
+            (self.generation.snapshot.limits.cached_tokens, &self.generation.snapshot.models[self.model].price);
+        match tokens.filter(|_| counts == CachedTokens::Counted) {
+            Some(TokenUsage { prompt, completion, .. }) => {
+                let money = price.of(prompt, completion);
+                self.end(prompt.saturating_add(completion), money)
+            }
+            None => self.end(0, 0),
         }
     }
 
-    fn end(&mut self, tokens: u64, money: u64) {
+    fn end(&mut self, tokens: u64, money: u64) -> Option<Headroom> {
         let taken = std::mem::take(&mut self.taken);
         let (quota, needs) = (&self.generation.quota, Needs { requests: 0, tokens, money });
+        let (mut remaining, mut has_overspent) = (Remaining::default(), false);
         {
             let (mut leases, now) = (quota.leases.borrow_mut(), now());
             for of in &taken {
-                let used = needs.of(of.cost.what);
-                leases.settle(of, used, now);
-                quota.note_used(of.cost.id, used);
+                let (cost, used) = (&of.cost, needs.of(of.cost.what));
+                let left = leases.settle(of, used, now);
+                remaining.note(cost.what, Headroom { limit: cost.limit, left, period: cost.period });
+                has_overspent |= used > cost.need;
+                quota.note_used(cost.id, used);
             }
         }
-        // What was used beyond that is told at once: until its home core knows, other cores may spend the same.
+        if has_overspent {
+            self.tell_overspent(&taken, &needs);
+        }
+        quota.give(taken);
+        remaining.tokens
+    }
+
+    /// At once: until its home core knows, other cores may spend the same.
+    fn tell_overspent(&self, taken: &[Taken], needs: &Needs) {
         for Taken { cost, .. } in taken.iter().filter(|of| needs.of(of.cost.what) > of.cost.need) {
-            let returned = quota.leases.borrow_mut().take_returned(cost.id);
+            let returned = self.generation.quota.leases.borrow_mut().take_returned(cost.id);
             if let Some(returned) = returned {
                 home::send_returned(&self.generation, cost.id, cost.period, returned);
             }
         }
-        quota.give(taken);
     }
 }
 
 impl Drop for Spending {
     fn drop(&mut self) {
-        self.end(0, 0);
-    }
-}
-
-impl Amounts {
-    pub fn of(
-        generation: &Generation,
-        model: usize,
-        endpoint: Endpoint,
-        facts: Option<&RequestFacts>,
-        body: &[u8],
-    ) -> Amounts {
-        let estimate = generation.upstreams.models[model].estimate.borrow();
-        let (prompt_bytes, media) = facts
-            .and_then(|facts| facts.prompt)
-            .map_or((0, 0), |span| text_bytes(&generation.quota.files, span.of(body)));
-        let prompt = estimate.prompt(prompt_bytes).saturating_add(media * MEDIA_TOKENS).max(1);
-        let bound = facts.and_then(|facts| facts.answer_tokens_max);
-        let answer = match endpoint {
-            Endpoint::Embeddings | Endpoint::Models => 0,
-            Endpoint::ChatCompletions
-            | Endpoint::Completions
-            | Endpoint::Messages
-            | Endpoint::Responses
-            | Endpoint::Other => match (bound, facts) {
-                (_, None) => 0,
-                (Some(most), Some(facts)) => most.saturating_mul(facts.answers),
-                (None, Some(facts)) => estimate.answer().saturating_mul(facts.answers),
-            },
-        };
-        Amounts { prompt_bytes, prompt, answer, is_bounded: bound.is_some() }
-    }
-
-    /// What a call for it has used.
-    pub fn used(self, tokens: Option<TokenUsage>, seen: Seen, price: Price) -> Used {
-        let most = if self.is_bounded { self.answer } else { u64::MAX };
-        match tokens {
-            Some(tokens) => Used::of(tokens, UsageSource::Reported, price),
-            None => Used::of(seen.estimate(self.prompt, most), UsageSource::Estimated, price),
+        if !self.taken.is_empty() {
+            self.end(0, 0);
         }
     }
-}
-
-/// An image or a recording within a prompt: what providers take for one of usual size.
-const MEDIA_TOKENS: u64 = 1_024;
-
-/// How many bytes of a prompt's JSON are text, and how many files stand in it as base64.
-fn text_bytes(mark: &Finder<'_>, prompt: &[u8]) -> (u64, u64) {
-    let (mut rest, mut bytes, mut files) = (prompt, 0, 0);
-    while let Some(at) = mark.find(rest) {
-        let data = &rest[at + FILE_MARK.len()..];
-        let end = memchr::memchr(b'"', data).unwrap_or(data.len());
-        bytes += at as u64;
-        files += 1;
-        rest = &data[end..];
-    }
-    (bytes + rest.len() as u64, files)
 }
 
 /// Asks a limit's home core. Whether that is this one, and has answered.
@@ -479,20 +527,5 @@ const fn period(of: snapshot::Period) -> Period {
         snapshot::Period::Day => Period::Day,
         snapshot::Period::Week => Period::Week,
         snapshot::Period::Month => Period::Month,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_in_a_prompt_are_no_text() {
-        let mark = Finder::new(FILE_MARK);
-        let text = br#"[{"content":"look"}]"#;
-        assert_eq!(text_bytes(&mark, text), (20, 0));
-        let image = format!(r#"[{{"url":"data:image/png;base64,{}"}},{{"url":"data:x;base64,"#, "A".repeat(5_000));
-        assert_eq!(text_bytes(&mark, image.as_bytes()), (40, 2));
-        assert_eq!(text_bytes(&mark, b""), (0, 0));
     }
 }

@@ -9,13 +9,14 @@ use shards::{Fingerprint, Fit};
 
 use super::answer::{End, Reuse};
 
+use super::amounts::Amounts;
 use super::entry::{Acceptable, Entry, Level, fit};
 use super::flight::Flight;
 use super::generation::Generation;
 use super::owner::keep;
 use super::relay::Captured;
 use super::second::{Looked, SecondLevel};
-use super::spend::{Amounts, Spending};
+use super::spend::Spending;
 use super::tags::Tags;
 use super::upstream_request::UpstreamRequest;
 use super::used::{Seen, Used};

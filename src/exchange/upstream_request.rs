@@ -167,9 +167,11 @@ impl UpstreamRequest {
         hash(&prompt[..prompt.len().min(PROMPT_BYTES)])
     }
 
-    /// What was waited for since `us` has come.
-    pub fn waited_since(&self, us: u64) {
-        self.waited_us.set(self.waited_us.get() + now_us().saturating_sub(us));
+    /// What was waited for since `us` has come, now.
+    pub fn waited_since(&self, us: u64) -> u64 {
+        let now = now_us();
+        self.waited_us.set(self.waited_us.get() + now.saturating_sub(us));
+        now
     }
 
     /// As [`waited_since`](Self::waited_since), for a permit of the model.

@@ -100,6 +100,62 @@ fn streams_are_settled_on_their_usage_and_cached_answers_are_free() {
     }
 }
 
+/// Asks until the tokens that are left are too few for one more answer of 50. How many there were.
+fn use_up(gateway: &Gateway) -> u64 {
+    for served in 0.. {
+        let response = gateway.ask(keyed("key", &bounded(&format!("{served}"), 50)));
+        if response.status != 200 {
+            assert_eq!(response.expect(429).code(), "tokens_per_minute_exceeded");
+            return served;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn what_is_known_is_answered_when_all_tokens_are_used() {
+    let backend = Backend::answering(echo);
+    for (cached, again) in [("false", 200), ("true", 429)] {
+        let gateway = Setup::with(&backend)
+            .single("limits", &format!("cached_tokens = {cached}"))
+            .tenant("t", "key", "requests_per_minute = 100\ntokens_per_minute = 100")
+            .start();
+        let ask = |what: &str| gateway.ask(keyed("key", &bounded(what, 50)));
+        ask("known").expect(200);
+        let served = use_up(&gateway) + 1;
+        let known = ask("known").expect(again);
+        assert_eq!(number(&known, "x-ratelimit-remaining-tokens"), 100 - 5 * served);
+        // What was refused has taken no request.
+        assert_eq!(number(&known, "x-ratelimit-remaining-requests"), 100 - served - u64::from(again == 200));
+    }
+}
+
+/// A stream that says nothing of its usage serves no whole answer.
+#[test]
+fn what_is_at_hand_and_does_not_serve_is_paid_for_like_anything_else() {
+    let backend = Backend::answering(|request| {
+        let streamed = String::from_utf8(echo(request)).unwrap();
+        streamed.replace(&chunk(&usage_of_stream()), "").into_bytes()
+    });
+    let in_stream = |body: &str| body.replace("\"model\"", "\"stream\":true,\"model\"");
+    let gateway = Setup::with(&backend).tenant("t", "key", "tokens_per_minute = 1_000").start();
+    let (whole, asked) = (bounded("known", 50), backend.count());
+    gateway.ask(keyed("key", &in_stream(&whole))).expect(200);
+    let hit = gateway.ask(keyed("key", &in_stream(&whole))).expect(200);
+    let fetched = gateway.ask(keyed("key", &whole)).expect(200);
+    assert_eq!((hit.cache(), fetched.cache(), backend.count() - asked), ("HIT", "MISS", 2));
+    let left = |response: &Response| number(response, "x-ratelimit-remaining-tokens");
+    assert_eq!(left(&hit) - left(&fetched), 5);
+
+    let gateway = Setup::with(&backend).tenant("t", "key", "tokens_per_minute = 100").start();
+    gateway.ask(keyed("key", &in_stream(&whole))).expect(200);
+    use_up(&gateway);
+    let asked = backend.count();
+    assert_eq!(gateway.ask(keyed("key", &whole)).expect(429).code(), "tokens_per_minute_exceeded");
+    assert_eq!(gateway.ask(keyed("key", &in_stream(&whole))).expect(200).cache(), "HIT");
+    assert_eq!(backend.count(), asked);
+}
+
 #[test]
 fn a_client_that_leaves_pays_for_what_came_and_gives_its_place_back() {
     let backend = Backend::run(|peer| {

@@ -24,6 +24,8 @@ pub struct Cost {
 pub struct Taken {
     pub cost: Cost,
     slot: Slot,
+    /// What is left of the limit besides, as far as this core knows.
+    pub left: u64,
 }
 
 /// The result of [`Leases::admit`].
@@ -147,7 +149,7 @@ impl Leases {
                 Look::There(slot) => {
                     lease.take(slot, cost.need);
                     asks.extend(lease.ahead(now).map(|ask| (cost.id, ask)));
-                    taken.push(Taken { cost, slot });
+                    taken.push(Taken { cost, slot, left: lease.remaining() });
                 }
                 Look::Ask(ask) => {
                     asks.push((cost.id, ask));
@@ -159,15 +161,15 @@ impl Leases {
             }
         });
         if admitted != Admitted::Yes {
-            for Taken { cost, slot } in taken.drain(begun..) {
+            for Taken { cost, slot, .. } in taken.drain(begun..) {
                 self.lease(&cost).untake(slot, cost.need);
             }
         }
         admitted
     }
 
-    /// Settles what was taken on what was really used.
-    pub fn settle(&mut self, taken: &Taken, used: u64, now: Now) {
+    /// Settles what was taken on what was really used. What is left of the limit, as far as this core knows.
+    pub fn settle(&mut self, taken: &Taken, used: u64, now: Now) -> u64 {
         let need = taken.cost.need;
         let lease = self.lease(&taken.cost);
         if used < need {
@@ -175,6 +177,7 @@ impl Leases {
         } else if used > need {
             lease.overspend(used - need, now);
         }
+        lease.remaining()
     }
 
     /// The answer of a limit's home core.

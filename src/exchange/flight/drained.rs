@@ -48,7 +48,7 @@ impl Flight {
     }
 
     /// One who read it has left.
-    pub(super) fn has_lost_one(self: &Rc<Flight>, core: &Core) {
+    pub(super) fn subscriber_left(self: &Rc<Flight>, core: &Core) {
         let alarms = {
             let state = &mut *self.state.borrow_mut();
             if !state.is_empty() || !state.goes_on() || state.drained_from.is_some() {
@@ -70,7 +70,7 @@ impl Flight {
     }
 
     /// Somebody reads it who has come since.
-    pub(super) fn is_wanted_again(&self, core: &Core) {
+    pub(super) fn subscriber_joined(&self, core: &Core) {
         if self.state.borrow_mut().drained_from.take().is_some() {
             self.leave_draining(core);
             core.counters.drained.joined.add(1);

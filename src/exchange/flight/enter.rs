@@ -90,7 +90,7 @@ impl Flight {
         state.readers[place] = Some(Place::default());
         if state.drained_from.is_some() {
             drop(state);
-            self.is_wanted_again(core);
+            self.subscriber_joined(core);
         }
         Subscriber { core: core.clone(), flight: self.clone(), place, opened: false, inline_call: None }
     }

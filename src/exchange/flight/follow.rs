@@ -104,7 +104,7 @@ impl Flight {
         core.post(follower, Message::Feed { fingerprint, number, leader, part, born, answer_head, at, bytes, end });
         if state.drained_from.is_some() {
             drop(state);
-            self.is_wanted_again(core);
+            self.subscriber_joined(core);
         }
     }
 
@@ -122,7 +122,7 @@ impl Flight {
             pump.wake();
         }
         drop(state);
-        self.has_lost_one(core);
+        self.subscriber_left(core);
         others
     }
 }

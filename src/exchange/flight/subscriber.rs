@@ -284,7 +284,7 @@ impl Subscriber {
             }
         };
         // An offer nobody took is taken back below; one that was taken is the pump's to settle.
-        self.flight.has_lost_one(&self.core);
+        self.flight.subscriber_left(&self.core);
         if self.flight.state.borrow().is_empty() {
             // A verdict that still comes finds nobody and is declined.
             self.flight.give_up(&self.core);

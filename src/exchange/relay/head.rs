@@ -9,7 +9,7 @@ use crate::error::{Failure, Public};
 use crate::exchange::entry::Level;
 use crate::exchange::generation::Generation;
 use crate::exchange::record::{CacheMark, HttpVersion, RequestRecord, Truncation};
-use crate::exchange::spend::{Headroom, Remaining, Spender};
+use crate::exchange::spend::Remaining;
 use crate::wire::coding::Coding;
 use crate::wire::http1::{Method, Persistence, encode};
 
@@ -96,35 +96,35 @@ pub fn write_own_fields(generation: &Generation, record: &RequestRecord, out: &m
     if let Some(page) = record.page {
         cors::write(&generation.snapshot.cors, page, out);
     }
-    if let Some(spender) = record.spender
+    if let Some(left) = record.left
         && (record.status < 300 || record.status == 429)
     {
-        write_rate_limits(generation, spender, out);
+        write_rate_limits(left.remaining(generation), out);
     }
 }
 
 /// OpenAI's `x-ratelimit-*`: what is left of the limits of requests and tokens that are nearest to their end.
-fn write_rate_limits(generation: &Generation, spender: Spender, out: &mut Vec<u8>) {
-    let Remaining { requests, tokens } = spender.remaining(generation);
-    let of_requests = ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
-    let of_tokens = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
-    for (headroom, [limit_name, left_name, reset_name]) in [(requests, of_requests), (tokens, of_tokens)] {
-        let Some(Headroom { limit, left, whole_ms }) = headroom else { continue };
-        encode::field_number(out, limit_name, limit);
-        encode::field_number(out, left_name, left);
-        out.extend_from_slice(reset_name.as_bytes());
-        out.extend_from_slice(b": ");
-        write_duration(whole_ms, out);
-        out.extend_from_slice(encode::LINE_END);
+fn write_rate_limits(remaining: Remaining, out: &mut Vec<u8>) {
+    if let Some(requests) = remaining.requests {
+        encode::field_number(out, "x-ratelimit-limit-requests", requests.limit);
+        encode::field_number(out, "x-ratelimit-remaining-requests", requests.left);
+        out.extend_from_slice(b"x-ratelimit-reset-requests: ");
+        write_duration(requests.whole_ms(), out);
+    }
+    if let Some(tokens) = remaining.tokens {
+        encode::field_number(out, "x-ratelimit-limit-tokens", tokens.limit);
+        encode::field_number(out, "x-ratelimit-remaining-tokens", tokens.left);
+        out.extend_from_slice(b"x-ratelimit-reset-tokens: ");
+        write_duration(tokens.whole_ms(), out);
     }
 }
 
-/// As OpenAI spells durations: `1h2m3s`, `500ms`.
+/// As OpenAI spells durations, `1h2m3s` or `500ms`, with the end of the line.
 fn write_duration(ms: u64, out: &mut Vec<u8>) {
     let whole_s = ms.div_ceil(1000);
     if (1..1_000).contains(&ms) {
         encode::number(out, ms);
-        return out.extend_from_slice(b"ms");
+        return out.extend_from_slice(b"ms\r\n");
     }
     if whole_s >= 3_600 {
         encode::number(out, whole_s / 3_600);
@@ -135,7 +135,7 @@ fn write_duration(ms: u64, out: &mut Vec<u8>) {
         out.push(b'm');
     }
     encode::number(out, whole_s % 60);
-    out.push(b's');
+    out.extend_from_slice(b"s\r\n");
 }
 
 /// Longest wait that OpenAI's libraries heed.
@@ -279,7 +279,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             write_duration(ms, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), text);
+            assert_eq!(String::from_utf8(out).unwrap().trim_end(), text);
         }
     }
 }

@@ -96,7 +96,7 @@ struct Writer {
     /// The head stands in the output and nothing behind it.
     held: bool,
     /// The head of a stream was sent with a comment, as the backend was silent for long, and no answer has begun yet.
-    promised: bool,
+    begun_ahead: bool,
     /// The client is watched for hanging up.
     guarded: bool,
     /// The flight carries the other form: wait for its end and convert.
@@ -159,7 +159,7 @@ async fn read(
         next: Next::Close,
         sent: false,
         held: false,
-        promised: false,
+        begun_ahead: false,
         guarded: true,
         deferred: false,
         probed_ms: client.half_closed.then(now_ms),
@@ -189,7 +189,7 @@ async fn read(
                 let probe_ms = writer.probed_ms.map_or(u64::MAX, |probed_ms| probed_ms + PROBE_MS);
                 client.socket.watch().wake_at(wake_ms.min(probe_ms));
                 client.lend(generation);
-                let direct_writer = if writer.sent && !writer.promised {
+                let direct_writer = if writer.sent && !writer.begun_ahead {
                     writer.direct_writer(generation, client, record)
                 } else {
                     None
@@ -215,7 +215,7 @@ async fn read(
             SubscriberEvent::Lead | SubscriberEvent::Found | SubscriberEvent::Alone | SubscriberEvent::Again
                 if writer.sent =>
             {
-                if writer.promised {
+                if writer.begun_ahead {
                     writer.fail(client, record, subscriber, &Failure::FlightLost);
                     let _ = flush(generation, client, subscriber).await;
                 }
@@ -243,7 +243,7 @@ async fn read(
                     let either = matches!(role, Role::Follower(Group::Everyone | Group::Younger, _));
                     writer.deferred = either && answer_head.status == 200 && answer_head.form != form;
                     writer.form = Some(answer_head.form);
-                    if std::mem::take(&mut writer.promised) {
+                    if std::mem::take(&mut writer.begun_ahead) {
                         record.first_byte_us = Some(now_us());
                         is_kept =
                             !writer.deferred && answer_head.status == 200 && head::is_events(&answer_head.content_type);
@@ -321,7 +321,7 @@ async fn read(
                 return Reader::cut(Failure::Draining);
             }
             SubscriberEvent::Interrupt(Interrupt::Deadline) if !writer.has_begun() && now_ms() >= due_ms => {
-                if writer.promised {
+                if writer.begun_ahead {
                     writer.fail(client, record, subscriber, &Failure::DeadlineExceeded);
                     let _ = flush(generation, client, subscriber).await;
                     return Reader::cut(Failure::DeadlineExceeded);
@@ -360,8 +360,8 @@ async fn read(
                 }
                 if now_ms() >= heard_ms.max(kept_alive_ms) + KEEP_ALIVE_MS {
                     kept_alive_ms = now_ms();
-                    if writer.form.is_none() && !writer.sent && may_promise(form, record) {
-                        writer.promise(generation, client, record);
+                    if writer.form.is_none() && !writer.sent && may_begin_ahead(form, record) {
+                        writer.begin_ahead(generation, client, record);
                     }
                     if writer.keep_alive(client) {
                         if flush(generation, client, subscriber).await.is_err() {
@@ -393,7 +393,7 @@ async fn flush(
 }
 
 /// Whether it is known before the answer that it is a stream of events.
-fn may_promise(form: Form, record: &RequestRecord) -> bool {
+fn may_begin_ahead(form: Form, record: &RequestRecord) -> bool {
     form == Form::Streaming && record.endpoint != Endpoint::Other && record.delivery.method != Method::Head
 }
 
@@ -459,7 +459,7 @@ impl Writer {
         }
         let content_type = &answer_head.content_type;
         let out = &mut client.output;
-        let fields = match record.spender {
+        let fields = match record.left {
             Some(_) => passed::without_rate_limits(&answer_head.fields),
             None => Cow::Borrowed(&answer_head.fields[..]),
         };
@@ -469,14 +469,14 @@ impl Writer {
 
     /// Begins a stream whose backend has not: a client, and the proxies in front of it, hear of nothing else for minutes. What
     /// fails from then on is told in an event.
-    fn promise(&mut self, generation: &Generation, client: &mut ClientConnection<'_>, record: &mut RequestRecord) {
+    fn begin_ahead(&mut self, generation: &Generation, client: &mut ClientConnection<'_>, record: &mut RequestRecord) {
         self.delimited = unknown_length(record);
         record.form = Form::Streaming;
         let content_type = b"text/event-stream";
         self.next = head::write(generation, record, 200, content_type, self.delimited, b"", &mut client.output);
         record.first_byte_us = None; // a comment is no first token
         self.is_events = true;
-        self.promised = true;
+        self.begun_ahead = true;
     }
 
     fn bytes(&mut self, client: &mut ClientConnection<'_>, record: &mut RequestRecord, subscriber: &mut Subscriber) {
@@ -579,7 +579,7 @@ impl Writer {
 
     /// A comment, if this is a stream.
     fn keep_alive(&mut self, client: &mut ClientConnection<'_>) -> bool {
-        let streamed = self.promised || self.form == Some(Form::Streaming) && !self.deferred;
+        let streamed = self.begun_ahead || self.form == Some(Form::Streaming) && !self.deferred;
         if streamed {
             self.held = false;
             self.frame(client, b":\n\n");

@@ -72,6 +72,8 @@ pub struct PendingResponse<'a> {
     usage_hidden: bool,
     /// How long the backend asked to be left alone.
     hint_ms: Option<u64>,
+    /// When its first content was there.
+    pub first_us: u64,
     /// Why another answer would be better than this one.
     pub miss: Option<FailedAttempt>,
     /// Counts as in flight while it lives.
@@ -146,6 +148,7 @@ impl<'a> PendingResponse<'a> {
             unframed,
             usage_hidden,
             hint_ms,
+            first_us: 0,
             miss: None,
             plan: None,
             span: None,

@@ -69,7 +69,7 @@ pub fn pass_on(generation: &Generation, record: &mut RequestRecord, passed: &Pas
 fn passed_fields(record: &RequestRecord, backend: &Backend, head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
     let mut fields = Vec::new();
     relay::fields(head, bytes, backend, &mut fields);
-    match record.spender {
+    match record.left {
         Some(_) => relay::without_rate_limits(&fields).into_owned(),
         None => fields,
     }

@@ -48,6 +48,16 @@ const fn mark(name: &[u8]) -> u64 {
     1 << bit(name)
 }
 
+/// The marks of several names, for [`Fields::may_have`].
+pub const fn marks(names: &[&str]) -> u64 {
+    let (mut marks, mut place) = (0, 0);
+    while place < names.len() {
+        marks |= mark(names[place].as_bytes());
+        place += 1;
+    }
+    marks
+}
+
 /// By bit, one more than the place in [`INDEXED`]; 0 for none.
 const PLACES: [u8; 64] = {
     let mut places = [0; 64];
@@ -113,6 +123,11 @@ impl Fields {
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Field> + '_ {
         self.list.iter().copied()
+    }
+
+    /// Whether any of the names with these marks may be here: false is certain, and found out at once.
+    pub fn may_have(&self, marks: u64) -> bool {
+        self.marks & marks != 0
     }
 
     /// The value of the first field called `name`, ignoring case. The name has letters, digits and hyphens only.
