@@ -199,7 +199,7 @@ async fn answer(
         Err(waiting) => Box::pin(waiting.wait(generation)).await?,
     };
     let end = answer_request(generation, client, record, &mut request, admission, fingerprint, Some(&mut permit)).await;
-    permit.settle_cached(generation, record.tokens);
+    permit.settle_cached(record.tokens);
     if let Some(goes_on) = &mut record.goes_on {
         goes_on.permit = Some(permit);
     }
@@ -233,9 +233,9 @@ fn needed<'a>(
 }
 
 /// The answer of a request that may have reserved something is here already.
-fn settle_cached(generation: &Generation, record: &mut RequestRecord, permit: Option<&mut Permit>, entry: &Entry) {
+fn settle_cached(record: &mut RequestRecord, permit: Option<&mut Permit>, entry: &Entry) {
     if let Some(permit) = permit {
-        record.left = Some(Left::Settled(permit.settle_cached(generation, entry.tokens)));
+        record.left = Some(Left::Settled(permit.settle_cached(entry.tokens)));
     }
 }
 
@@ -331,14 +331,14 @@ async fn answer_request(
         let (keep_as, role) = match step {
             Step::Serve(entry) => {
                 parse::discard(client, &mut request.body);
-                settle_cached(generation, record, permit, &entry);
+                settle_cached(record, permit, &entry);
                 return relay::stored(generation, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::ServeStale(entry) => {
                 let (age_ms, ttl_ms) = (entry.age_ms(generation.now()), entry.ttl_ms);
                 record.cache = if age_ms < ttl_ms { CacheMark::Miss } else { CacheMark::Stale { age_ms, ttl_ms } };
                 parse::discard(client, &mut request.body);
-                settle_cached(generation, record, permit, &entry);
+                settle_cached(record, permit, &entry);
                 return relay::stored(generation, client, record, &entry, usage_event).await.map_err(Broken::cut);
             }
             Step::Fail(failure) => return Err(Broken::Refused(failure)),

@@ -237,8 +237,7 @@ fn too_many(concurrent: &Concurrent) -> Failure {
     })
 }
 
-/// Takes all or nothing, and tells what is left of it; `None` where a home core was asked. Without amounts, only what limits of
-/// requests count.
+/// Takes all or nothing, and tells what is left; `None` where a home core was asked. Without amounts, only requests are taken.
 fn take(
     generation: &Rc<Generation>,
     spender: Spender,
@@ -248,9 +247,7 @@ fn take(
     let Amounts { prompt, answer, .. } = amounts.unwrap_or_default();
     let price = generation.snapshot.models[spender.model as usize].price;
     let needs = Needs { requests, tokens: prompt.saturating_add(answer), money: price.of(prompt, answer) };
-    let is_needed = |limit: &&Limit| amounts.is_some() || limit.counted == Counted::Requests;
-    let limits = spender.rates(&generation.snapshot).filter(is_needed);
-    let costs = limits.clone().map(|limit| Cost {
+    let costs = spender.rates(&generation.snapshot).map(|limit| Cost {
         id: LimitId(limit.id),
         period: period(limit.period),
         what: limit.counted as u8,
@@ -279,7 +276,7 @@ fn take(
             // Requests are what they are: the others are settled.
             taken.retain(|Taken { cost, left, .. }| {
                 remaining.note(cost.what, Headroom { limit: cost.limit, left: *left, period: cost.period });
-                let is_settled = cost.what != REQUESTS;
+                let is_settled = cost.what != REQUESTS && amounts.is_some();
                 if !is_settled {
                     quota.note_used(cost.id, cost.need);
                 }
@@ -298,7 +295,7 @@ fn take(
         }
         Admitted::No { place, in_ms } => {
             quota.give(taken);
-            let limit = limits.clone().nth(place).ok_or(Failure::Internal)?;
+            let limit = spender.rates(&generation.snapshot).nth(place).ok_or(Failure::Internal)?;
             Err(used_up(generation, limit, in_ms))
         }
     }
@@ -391,14 +388,11 @@ impl Permit {
 
     /// What is still reserved, no upstream call of this exchange uses: the answer was there already, or there is none. What is
     /// left of its limits then.
-    pub fn settle_cached(&mut self, generation: &Generation, tokens: Option<TokenUsage>) -> Remaining {
+    pub fn settle_cached(&mut self, tokens: Option<TokenUsage>) -> Remaining {
         if let Some(spending) = self.spending.take()
             && let Some(tokens) = spending.settle_cached(tokens)
         {
             self.remaining.tokens = Some(tokens);
-        }
-        if self.is_for_request {
-            self.remaining.tokens = self.spender.remaining(generation).tokens;
         }
         self.remaining
     }
