@@ -1,4 +1,4 @@
-//! What a request is expected to use, before a backend has said what it has.
+//! From a request to the tokens that it is expected to use, for limits to reserve and for calls that tell of none.
 
 use memchr::memmem::Finder;
 
@@ -11,7 +11,9 @@ use crate::dialect::facts::{Endpoint, RequestFacts, TokenUsage};
 /// What a request is expected to use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Amounts {
+    /// Of its text.
     pub prompt_bytes: u64,
+    /// In tokens, as is the answer.
     pub prompt: u64,
     pub answer: u64,
     /// Whether the client bounds the answer.

@@ -68,7 +68,6 @@ pub async fn attempt<'a>(
     let watched = generation.upstreams.times_first_content(plan.model);
     let started_us = if watched { now_us() } else { 0 };
     let adapts = generation.upstreams.backends[plan.backend].concurrency.is_some();
-    let mut sent_us = 0;
     let counted = Attempted::begin(generation, upstream, plan.backend);
     let mut span = AttemptSpan::begin(generation, upstream, &plan);
     plan.span = span.as_ref().and_then(|span| span.id());
@@ -99,12 +98,10 @@ pub async fn attempt<'a>(
         match send::request(generation, upstream, translation, &plan, &mut lease, &mut deadlines, lane, flight).await {
             Ok(answer) => {
                 let direction = translated.as_ref().map(|translated| translated.direction);
-                let came_us = answer.came_us;
-                sent_us = answer.sent_us;
                 let mut pending =
                     PendingResponse::new(generation, upstream, &plan, lease, answer, direction, deadlines, flight);
                 let first = pending.begin(generation, upstream.endpoint).await;
-                pending.first_us = upstream.waited_since(came_us);
+                pending.first_us = upstream.waited_since(pending.first_us);
                 match first {
                     Ok(()) if pending.refuses_usage() && !refuses_usage.replace(true) => pending.break_off(generation),
                     Ok(()) => break Ok(pending),
@@ -136,15 +133,16 @@ pub async fn attempt<'a>(
     };
     counted.end(fault);
     if adapts {
-        // Without the wait in our own queue.
-        let felt = match (&result, fault) {
+        let felt = |felt| queue::felt(&generation.upstreams, plan.backend, felt);
+        match (&result, fault) {
             (Ok(pending), None) => {
-                let us = pending.first_us.saturating_sub(sent_us);
-                Some(Felt::Answered { kind: upstream.form as usize, us })
+                // Without the wait in our own queue.
+                let us = pending.first_us.saturating_sub(pending.sent_us);
+                felt(Felt::Answered { kind: upstream.form as usize, us });
             }
-            (_, fault) => fault.filter(|fault| is_overload(*fault)).map(|_| Felt::Overloaded),
-        };
-        felt.into_iter().for_each(|felt| queue::felt(&generation.upstreams, plan.backend, felt));
+            (_, Some(fault)) if is_overload(fault) => felt(Felt::Overloaded),
+            _ => {}
+        }
     }
     if let (Some(mut span), Some(fault)) = (span.take_if(|_| fault.is_some()), fault) {
         span.fail(meter::result(fault), status_of(fault));

@@ -80,11 +80,13 @@ pub fn is_at_hand(generation: &Generation, fingerprint: &Fingerprint, acceptable
     let (now, cache) = (generation.now(), &generation.cache);
     let serves =
         |entry: &Arc<Entry>| acceptable.is_young_enough(entry, now) && cache.purges.is_current(entry, fingerprint);
-    if generation.owner(fingerprint) == generation.id {
+    let owner = generation.owner(fingerprint);
+    if owner == generation.id {
         return matches!(cache.shard.borrow().peek(fingerprint, now), Lookup::Fresh { value, .. } if serves(value));
     }
     let formed = of_form(fingerprint, acceptable.form);
-    matches!(cache.near.borrow().peek(&formed, now), Lookup::Fresh { value, .. } if serves(&value.entry))
+    matches!(cache.near.borrow().peek(&formed, now), Lookup::Fresh { value, .. }
+        if value.epoch == cache.epochs.get(owner, fingerprint) && serves(&value.entry))
 }
 
 /// A copy of what another core owns, unless that one may have stored something newer since.

@@ -193,7 +193,8 @@ async fn answer(
         return answer_request(generation, client, record, &mut request, admission, fingerprint, None).await;
     };
     record.left = Some(Left::Leased(spender));
-    let needed = needed(generation, client, &request, acceptable(generation, record, &request), fingerprint);
+    let acceptable = acceptable(generation, admission.model, record.tenant, &request);
+    let needed = needed(generation, client, &request, acceptable, fingerprint);
     let mut permit = match spend::admit(generation, spender, needed)? {
         Ok(permit) => permit,
         Err(waiting) => Box::pin(waiting.wait(generation)).await?,
@@ -206,9 +207,9 @@ async fn answer(
     end
 }
 
-/// Which answers serve a request whose model is known.
-fn acceptable(generation: &Generation, record: &RequestRecord, request: &Request) -> Acceptable {
-    let tags = generation.tags.get(record.model.unwrap_or_default(), record.tenant);
+/// Which answers serve a request to this model.
+fn acceptable(generation: &Generation, model: usize, tenant: Option<usize>, request: &Request) -> Acceptable {
+    let tags = generation.tags.get(model, tenant);
     Acceptable { form: request.form, max_age_ms: request.directives.max_age_ms, tags }
 }
 
@@ -314,7 +315,7 @@ async fn answer_request(
     if generation.snapshot.cache.key == KeyShown::Shown {
         record.key = fingerprint;
     }
-    let acceptable = acceptable(generation, record, request);
+    let acceptable = acceptable(generation, admission.model, record.tenant, request);
     let mark = match fingerprint {
         None => CacheMark::Bypass,
         Some(_) if request.directives.no_cache => CacheMark::Refused,
@@ -393,7 +394,7 @@ async fn answer_request(
                     return Err(Failure::NotCached.into());
                 }
             } else {
-                if let Some(permit) = permit.as_mut().filter(|permit| permit.lacks_call()) {
+                if let Some(permit) = permit.as_mut().filter(|permit| permit.lacks_reservation()) {
                     let body = parse::body_bytes(client, &request.body);
                     let reserving = permit.reserve(generation, request.endpoint, request.facts.as_ref(), body);
                     Box::pin(reserving).await?;

@@ -101,8 +101,8 @@ impl Remaining {
 pub struct Permit {
     spender: Spender,
     spending: Option<Spending>,
-    /// Whether nothing is reserved, as an answer was at hand.
-    is_for_request: bool,
+    /// Nothing is reserved for a call, as an answer was at hand.
+    lacks_reservation: bool,
     /// Of its limits, when it was taken.
     remaining: Remaining,
     has_called: bool,
@@ -352,13 +352,13 @@ impl Permit {
         amounts: Option<Amounts>,
         (spending, remaining): (Option<Spending>, Remaining),
     ) -> Permit {
-        let is_for_request = amounts.is_none();
-        Permit { spender, spending, is_for_request, remaining, has_called: false, _running: running }
+        let lacks_reservation = amounts.is_none();
+        Permit { spender, spending, lacks_reservation, remaining, has_called: false, _running: running }
     }
 
     /// Whether a backend may not be asked yet: the answer that was at hand does not serve. Then [`Permit::reserve`] comes first.
-    pub fn lacks_call(&self) -> bool {
-        self.is_for_request
+    pub fn lacks_reservation(&self) -> bool {
+        self.lacks_reservation
     }
 
     /// Reserves what a call needs. Errors: the limit that does not have it.
@@ -374,7 +374,7 @@ impl Permit {
             Some(taken) => taken,
             None => wait(generation, self.spender, 0, amounts).await?,
         };
-        self.is_for_request = false;
+        self.lacks_reservation = false;
         Ok(())
     }
 

@@ -279,7 +279,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             write_duration(ms, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap().trim_end(), text);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{text}\r\n"));
         }
     }
 }

@@ -4,26 +4,23 @@
 use std::borrow::Cow;
 
 use crate::config::snapshot::Backend;
-use crate::wire::http1::{ResponseHead, encode, marks};
+use crate::wire::http1::{Fields, ResponseHead, encode};
 
-/// Fields that reach the client as they came, but for where a redirect leads.
-const PASSED: [&str; 11] = [
+/// Fields that reach the client as they came.
+const PASSED: [&str; 10] = [
     "accept-ranges",
     "allow",
     "content-disposition",
     "content-range",
     "etag",
     "last-modified",
-    LOCATION,
     "openai-processing-ms",
     "openai-version",
     "retry-after",
     "retry-after-ms",
 ];
 
-const LOCATION: &str = "location";
-
-const PASSED_MARKS: u64 = marks(&PASSED);
+const PASSED_MARKS: u64 = Fields::marks(&PASSED);
 
 /// Beginning of the names of fields that say how much of a provider's limit is left.
 const RATE_LIMITS: &[u8] = b"x-ratelimit-";
@@ -32,9 +29,9 @@ const RATE_LIMITS: &[u8] = b"x-ratelimit-";
 pub fn fields(head: &ResponseHead, bytes: &[u8], backend: &Backend, out: &mut Vec<u8>) {
     if head.fields.may_have(PASSED_MARKS) {
         for name in PASSED {
-            let Some(value) = head.fields.get(bytes, name) else { continue };
-            let value = if name == LOCATION { location(value, &backend.authority, &backend.base_path) } else { value };
-            encode::field(out, name, value);
+            if let Some(value) = head.fields.get(bytes, name) {
+                encode::field(out, name, value);
+            }
         }
     }
     for field in head.fields.iter() {
@@ -45,6 +42,9 @@ pub fn fields(head: &ResponseHead, bytes: &[u8], backend: &Backend, out: &mut Ve
         {
             encode::field(out, &name.to_ascii_lowercase(), field.value.of(bytes));
         }
+    }
+    if let Some(value) = head.fields.get(bytes, "location") {
+        encode::field(out, "location", location(value, &backend.authority, &backend.base_path));
     }
 }
 

@@ -72,7 +72,9 @@ pub struct PendingResponse<'a> {
     usage_hidden: bool,
     /// How long the backend asked to be left alone.
     hint_ms: Option<u64>,
-    /// When its first content was there.
+    /// When its request had left.
+    pub sent_us: u64,
+    /// When its first content was there; its head, before that.
     pub first_us: u64,
     /// Why another answer would be better than this one.
     pub miss: Option<FailedAttempt>,
@@ -130,7 +132,7 @@ impl<'a> PendingResponse<'a> {
             held.reserve_exact(length as usize); // made once, and exactly
         }
         let unframed = answer.head.framing == Framing::UntilClose;
-        let usage_hidden = answer.usage_hidden;
+        let (usage_hidden, sent_us, first_us) = (answer.usage_hidden, answer.sent_us, answer.came_us);
         let unwrapping = Unwrapping::of(head.coding, translating);
         let mut source = Source::new(generation, lease, answer, unwrapping, deadlines, flight);
         if matches!(work, Work::Events(_)) {
@@ -148,7 +150,8 @@ impl<'a> PendingResponse<'a> {
             unframed,
             usage_hidden,
             hint_ms,
-            first_us: 0,
+            sent_us,
+            first_us,
             miss: None,
             plan: None,
             span: None,

@@ -48,16 +48,6 @@ const fn mark(name: &[u8]) -> u64 {
     1 << bit(name)
 }
 
-/// The marks of several names, for [`Fields::may_have`].
-pub const fn marks(names: &[&str]) -> u64 {
-    let (mut marks, mut place) = (0, 0);
-    while place < names.len() {
-        marks |= mark(names[place].as_bytes());
-        place += 1;
-    }
-    marks
-}
-
 /// By bit, one more than the place in [`INDEXED`]; 0 for none.
 const PLACES: [u8; 64] = {
     let mut places = [0; 64];
@@ -123,6 +113,16 @@ impl Fields {
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Field> + '_ {
         self.list.iter().copied()
+    }
+
+    /// The marks of several names, for [`may_have`](Self::may_have).
+    pub const fn marks(names: &[&str]) -> u64 {
+        let (mut marks, mut place) = (0, 0);
+        while place < names.len() {
+            marks |= mark(names[place].as_bytes());
+            place += 1;
+        }
+        marks
     }
 
     /// Whether any of the names with these marks may be here: false is certain, and found out at once.

@@ -14,7 +14,7 @@ mod target;
 
 pub use fault::{FieldFault, RequestFault, ResponseFault};
 use fields::are_values;
-pub use fields::{Field, Fields, marks};
+pub use fields::{Field, Fields};
 pub(in crate::wire) use fields::{is_token, is_value};
 pub use known::KnownHeads;
 pub use request::{Expectation, Method, RequestHead, parse_request};

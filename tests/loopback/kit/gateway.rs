@@ -334,7 +334,6 @@ impl Gateway {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the program to end; its status and what it said on standard error since it listened.
     /// Its access log, once it has ended, by itself or because it was told to. The end of the program is the end of the log.
     pub fn into_log(self) -> String {
         let (path, kept) = (self.file("access.log"), self.keep_directory());
@@ -350,6 +349,7 @@ impl Gateway {
         self.into_log().lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
+    /// Waits for the program to end; its status and what it said on standard error since it listened.
     pub fn ended(mut self) -> (ExitStatus, String) {
         let started = Instant::now();
         // The end of standard error is the end of the process.
