@@ -36,7 +36,7 @@ Examples:
   loadtest run --url http://127.0.0.1:8080 --scenario stream --rate 100 --connections 400 --model mock-n100-i10
   loadtest run --url http://127.0.0.1:8080 --scenario zipf --rate 2000 --models mock-a,mock-b";
 
-/// How long answers may take after the last request was due.
+/// How long answers may take after the last request was due, unless told otherwise, and the first of a run may.
 const GRACE: Duration = Duration::from_secs(10);
 /// Most requests that wait for a connection, so that a server far too slow does not fill the generator's memory.
 const BACKLOG_MAX: usize = 1_000_000;
@@ -68,6 +68,9 @@ pub struct Arguments {
     /// Connections; also the most requests at one time. Requests that find none free wait, and their wait counts
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Seconds that answers may take after the last request was due; what is open then counts as an error
+    #[arg(long, default_value_t = GRACE.as_secs_f64())]
+    grace: f64,
     /// Sent as a bearer credential
     #[arg(long)]
     key: Option<String>,
@@ -124,6 +127,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if !address.ip().is_loopback() && !arguments.remote {
         return Err(format!("{address} is not this machine; --remote allows it").into());
     }
+    if !(0.0..=1e6).contains(&arguments.grace) {
+        return Err("grace must be from 0 to 1000000 seconds".into());
+    }
     let planned = (arguments.rate * arguments.seconds).ceil() as u64;
     let questions = Questions::new(arguments, &host, &path)?;
     let tally = Rc::new(RefCell::new(Tally::new(planned)));
@@ -165,18 +171,20 @@ async fn load(
         part: 0,
         cache: CacheUse::Allowed,
     });
-    drive(arguments.connections, address, questions, tally, starts, |_, _| ControlFlow::Continue(())).await;
+    let grace = Duration::from_secs_f64(arguments.grace);
+    drive(arguments.connections, address, questions, tally, starts, grace, |_, _| ControlFlow::Continue(())).await;
     Ok(())
 }
 
 /// Starts requests when they are due, whatever the outcome of earlier ones. `look` is called in between with the time
-/// since the start, and may end the run early.
+/// since the start, and may end the run early. Late requests may finish within `grace`.
 async fn drive(
     connections: usize,
     address: SocketAddr,
     questions: Rc<RefCell<Questions>>,
     tally: Rc<RefCell<Tally>>,
     starts: impl Iterator<Item = Start>,
+    grace: Duration,
     mut look: impl FnMut(Duration, &RefCell<Tally>) -> ControlFlow<()>,
 ) {
     let due = Rc::new(Due { starts: RefCell::default(), bell: Notify::new() });
@@ -208,8 +216,7 @@ async fn drive(
         due.starts.borrow_mut().push_back((intended, start));
         due.bell.notify_one();
     }
-    // Late requests may finish, within bounds.
-    let until = now() + GRACE;
+    let until = now() + grace;
     let handled = |tally: &Tally| tally.done + tally.failed();
     while handled(&tally.borrow()) < started && now() < until {
         tokio::time::sleep(Duration::from_millis(1)).await;

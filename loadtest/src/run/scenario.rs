@@ -231,7 +231,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let questions = Rc::new(RefCell::new(questions));
         let look = |after: Duration, tally: &RefCell<Tally>| watch.look(after, &mut tally.borrow_mut().window);
-        drive(arguments.connections, address, questions, tally.clone(), starts(&phases, &parts), look).await;
+        drive(arguments.connections, address, questions, tally.clone(), starts(&phases, &parts), super::GRACE, look)
+            .await;
     });
     let tally = tally.borrow();
     let results = Results { name: arguments.name, tally: &tally, windows: &watch.windows, ending: watch.ending };
@@ -251,6 +252,7 @@ impl Arguments {
             rate: 1.0,
             seconds: 1.0,
             connections: self.connections,
+            grace: super::GRACE.as_secs_f64(),
             key: self.key.clone(),
             model: String::new(),
             models: self.models.clone(),
