@@ -225,7 +225,7 @@ fn the_defaults_are_as_documented() {
     assert_eq!((cache.ttl_ms, cache.timeout_follow_ms, cache.stale_if_error_ms), (300_000, 10_000, 3_600_000));
     let backend = &backends[0];
     assert_eq!(backend.address, Address::Tcp { host: "127.0.0.1".to_owned(), port: 8000 });
-    assert_eq!((backend.authority.as_str(), backend.base_path.as_str()), ("127.0.0.1:8000", ""));
+    assert_eq!((backend.authority.as_str(), backend.paths.is_the_same()), ("127.0.0.1:8000", true));
     assert_eq!((backend.weight, backend.priority, &backend.region), (1, 0, &None));
     assert_eq!((backend.protocol, &backend.tls, backend.fast_open), (Protocol::Auto, &None, FastOpen::Off));
     assert_eq!(backend.connections, Connections { min: 5, max: 50 });
@@ -295,7 +295,8 @@ fn names_and_credentials_lead_to_their_owners() {
     assert_eq!(snapshot.tenants[1].models, Allowed::All);
     let backends = &snapshot.backends;
     assert_eq!(backends[0].address, Address::Tcp { host: "::1".to_owned(), port: 8000 });
-    assert_eq!((backends[0].authority.as_str(), backends[0].base_path.as_str()), ("[::1]:8000", "/base/path"));
+    assert_eq!(backends[0].authority, "[::1]:8000");
+    assert_eq!(backends[0].paths.pieces(b"/v1/models").concat(), b"/base/path/v1/models");
     assert_eq!(backends[1].address, Address::Unix("/run/b.sock".into()));
     assert_eq!(backends[1].authority, "localhost");
     let targets = &snapshot.models[0].targets;

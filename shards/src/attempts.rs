@@ -83,9 +83,9 @@ pub const fn again(fault: Fault) -> Again {
         // Too early, too many requests, and server errors; 520 to 524 are Cloudflare's for an unreachable origin, 529
         // is Anthropic's for overloaded.
         Fault::Status(408 | 409 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=524 | 529) => Again::Budgeted,
-        // The gateway's credential is rejected or the model does not exist: every backend of that provider answers the
-        // same.
-        Fault::Status(401 | 403 | 404 | 407) => Again::OtherModel,
+        // The gateway's credential is rejected there, or the model is not loaded: another backend has its own of both, and
+        // no work has been done.
+        Fault::Status(401 | 403 | 404 | 407) => Again::Unsuited,
         Fault::Status(_) => Again::Never,
         Fault::ContextWindow | Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout => Again::OtherModel,
         Fault::Deadline | Fault::TooLate { .. } => Again::OtherModel,

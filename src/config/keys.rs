@@ -244,6 +244,11 @@ const ROWS: &[Key] = &[
         doc: "Longest idle time between two requests on a connection. Keep it longer than the idle timeout of the load \
               balancer in front: if this side closes first, a request may meet a closing connection. 650 s is above \
               the common 600 s.", example: r#""75s""# },
+    Key { table: Server, name: "drain_delay", kind: Kind::DurationOrZero { least_ms: 10, most_ms: HOUR }, absent: Default(r#""0s""#),
+        doc: "How long a drain goes on accepting while /readyz answers 503, so that whoever balances over nodes finds \
+              out first: at least two intervals of its checks. timeout_drain begins afterwards; a service manager has to wait for the \
+              sum of both (systemd: TimeoutStopSec, 45 s as shipped).",
+        example: r#""10s""# },
     Key { table: Server, name: "timeout_drain", kind: TIMEOUT, absent: Default(r#""30s""#),
         doc: "How long running requests may take to finish after SIGTERM or SIGINT; those still running then are \
               aborted.", example: r#""300s""# },
@@ -328,9 +333,13 @@ const ROWS: &[Key] = &[
         example: r#""vllm-a""# },
     Key { table: Backend, name: "url", kind: Kind::Url, absent: Required,
         doc: "Its address: http://host:port or https://host:port, optionally with a base path, or unix:/path. The \
-              paths of the API (/v1/...) are appended, so it must not end in /v1 itself. A host name is resolved again \
+              paths of the API (/v1/..., see api_path) are appended, so it must not end in /v1 itself. A host name is resolved again \
               when its TTL expires.",
         example: r#""http://127.0.0.1:8000""# },
+    Key { table: Backend, name: "api_path", kind: Kind::RequestPath, absent: Default(r#""/v1""#),
+        doc: "What its paths have in place of /v1, for a provider that has the API elsewhere: Gemini's is at \
+              \"/v1beta/openai\", Perplexity's at \"/\".",
+        example: r#""/v1beta/openai""# },
     Key { table: Backend, name: "protocol", kind: Kind::Choice(Protocol::VARIANTS), absent: Default(r#""auto""#),
         doc: "HTTP version to use. \"auto\" negotiates it over TLS (ALPN), and is HTTP/1.1 in plain text; \"http2\" in \
               plain text is by prior knowledge.",

@@ -2,6 +2,7 @@
 //! Nothing here changes after it was built, and no look-up allocates. Built by `load` alone (and by tests).
 //! Host names stay names: resolving them is net's work. Secrets stay inside `SecretString`.
 
+mod api_path;
 mod cache;
 mod cores;
 mod credential_field;
@@ -22,6 +23,7 @@ pub use tenant::*;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use self::api_path::ApiPath;
 pub use self::cache::{Cache, CacheMode, CachePolicy, KeyShown, PurgeScope, Scope, SnapshotMode};
 pub use self::cores::{CoreChoice, Cores, Rebalance, Steering};
 pub use self::credential_field::CredentialField;
@@ -137,6 +139,7 @@ pub struct Server {
     /// Longest silence between two requests of a connection.
     pub timeout_idle_ms: u64,
     /// How long running exchanges may take to finish once a stop was asked for.
+    pub drain_delay_ms: u64,
     pub timeout_drain_ms: u64,
     /// Most connections of clients, of the node and of one address.
     pub connections_max: Option<u32>,
@@ -244,8 +247,7 @@ pub struct Backend {
     pub address: Address,
     /// The `Host` field of requests to it, as the URL spells it; `localhost` on a Unix socket.
     pub authority: String,
-    /// Put in front of the request target: empty, or `/...` without a slash at the end.
-    pub base_path: String,
+    pub paths: ApiPath,
     /// Visible ASCII without spaces, so that it fits a header field.
     pub api_key: Option<SecretString>,
     /// Which header field carries `api_key`.

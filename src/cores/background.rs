@@ -333,10 +333,21 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
             Some(_) => until_given.iter().for_each(JoinHandle::abort),
             None => notify::stopping(&admin.summary(0.0)),
         }
+        let delay = Duration::from_millis(latest.borrow().snapshot.server.drain_delay_ms);
+        let is_hurried = kept.is_none() && !delay.is_zero() && {
+            info!("not ready from now on, and accepting for {delay:?} more; a second signal ends it at once");
+            notices.tell(data_cores, &Notice::Unready);
+            tokio::select! {
+                _ = stop.any() => true,
+                () = tokio::time::sleep(delay) => false,
+                () = node.all_drained() => false,
+            }
+        };
         // Neither health nor configuration matters any more.
         reloading.iter().for_each(JoinHandle::abort);
         watching.stop();
         let drain = match (kept, &latest.borrow().snapshot.server) {
+            (None, _) if is_hurried => Duration::ZERO,
             (None, server) => Duration::from_millis(server.timeout_drain_ms),
             (Some(_), server) => Duration::from_millis(server.timeout_takeover_ms),
         };

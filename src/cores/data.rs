@@ -169,6 +169,7 @@ pub async fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) {
                 sleep_us(1).await;
             }
             match message {
+                Message::Unready => core.handle.leaving.set(true),
                 Message::Drain if !core.handle.draining.replace(true) => {
                     listeners.drain(..).for_each(|accepting| accepting.end(&current));
                     spawn(&core.panics, report_drained(core.clone(), 0));

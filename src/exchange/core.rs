@@ -237,6 +237,7 @@ impl Core {
                 panics,
                 warming: Cell::new(false),
                 draining: Cell::new(false),
+                leaving: Cell::new(false),
                 post: Box::new(post),
             }),
         }
@@ -260,6 +261,11 @@ impl Core {
         if self.outbox.post(background(self.count), message).is_err() {
             self.counters.messages_dropped.add(1);
         }
+    }
+
+    /// Whether no further request is to be sent here: it drains, or is about to.
+    pub fn is_leaving(&self) -> bool {
+        self.is_draining() || self.handle.leaving.get()
     }
 
     /// Whether it takes no new connections.

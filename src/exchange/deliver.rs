@@ -134,6 +134,7 @@ pub fn deliver(current: &Current, message: Message) {
         | Message::Spans(_)
         | Message::Connection(_)
         | Message::ConnectionTaken
+        | Message::Unready
         | Message::Drain
         | Message::HandOver { .. }
         | Message::Halt

@@ -125,6 +125,8 @@ pub enum Message {
     ConnectionTaken,
     /// Background core to data cores: something was purged; drop it.
     Purged,
+    /// Background core to data cores: a drain is about to begin; say so to who asks whether this node is ready.
+    Unready,
     /// Background core to data cores: accept nothing more, finish what runs.
     Drain,
     /// Background core to data core: as `Drain`, but another process accepts from now on, on the addresses of these places.
@@ -156,7 +158,8 @@ impl Payload for Message {
             Message::QuotaFetch { .. } | Message::QuotaFetched { .. } | Message::QuotaStore(_) => Class::Control,
             Message::QuotaKept { .. } | Message::HandOver { .. } => Class::Control,
             Message::QuotaGive | Message::QuotaHanded { .. } | Message::QuotaGrantBefore { .. } => Class::Control,
-            Message::Drain | Message::Halt | Message::Stop | Message::Drained { .. } => Class::Control,
+            Message::Unready | Message::Drain | Message::Halt => Class::Control,
+            Message::Stop | Message::Drained { .. } => Class::Control,
             Message::Reopen | Message::Purged => Class::Control,
             Message::Connection(_) | Message::ConnectionTaken => Class::Control,
             Message::Snapshot { .. } | Message::SnapshotAsk { .. } | Message::SnapshotEnded { .. } => Class::Control,

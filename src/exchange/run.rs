@@ -138,7 +138,7 @@ async fn answer(
         if server.health_paths == HealthPaths::Unknown {
             return Err(Failure::UnknownPath { near: None }.into());
         }
-        if route.answerer == Answerer::Readiness && generation.is_draining() {
+        if route.answerer == Answerer::Readiness && generation.is_leaving() {
             return Err(Failure::Draining.into());
         }
         // No credential is asked for, so no body is waited for.

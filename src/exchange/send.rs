@@ -360,16 +360,16 @@ impl<'a> RequestBuilder<'a> {
     /// Hands the request target to `put`.
     fn target<R>(&self, put: impl FnOnce(&[u8]) -> R) -> R {
         let (span, bytes) = (self.upstream.head.path, self.upstream.head_bytes());
-        let base = self.backend.base_path.as_bytes();
+        let paths = &self.backend.paths;
         if let Some(translated) = self.translated {
-            return put(&[base, translated.direction.path().as_bytes()].concat());
+            return put(&paths.pieces(translated.direction.path().as_bytes()).concat());
         }
         match self.query_edit {
-            None if base.is_empty() => put(path(span.of(bytes))),
-            None => put(&[base, path(span.of(bytes))].concat()),
+            None if paths.is_the_same() => put(path(span.of(bytes))),
+            None => put(&paths.pieces(path(span.of(bytes))).concat()),
             Some((model, name)) => {
                 let front = Span { start: span.start, end: model.start }.of(bytes);
-                let mut target = [base, front].concat();
+                let mut target = paths.pieces(front).concat();
                 percent::encode(&mut target, name.as_bytes());
                 target.extend_from_slice(Span { start: model.end, end: span.end }.of(bytes));
                 put(&target)

@@ -9,8 +9,10 @@ pub fn outcome(fault: Fault) -> Outcome {
         Fault::Connect | Fault::Handshake | Fault::Closed | Fault::Garbage | Fault::Truncated => Outcome::Bad,
         Fault::HeadTimeout | Fault::FirstTimeout | Fault::Deadline => Outcome::Bad,
         Fault::Status(500..) => Outcome::Bad,
+        // It knows the gateway's credential no longer, whoever asks.
+        Fault::Status(401 | 407) => Outcome::Bad,
         // It lives and says why.
-        Fault::Status(401..=403 | 407 | 429) | Fault::Quota => Outcome::Neutral,
+        Fault::Status(402..=404 | 429) | Fault::Quota => Outcome::Neutral,
         Fault::Status(_) | Fault::ContextWindow => Outcome::Good,
         Fault::FirstEvent(_) => Outcome::Neutral,
         Fault::Refused | Fault::NoBackend | Fault::Cancelled | Fault::Untranslatable => Outcome::Neutral,

@@ -31,6 +31,8 @@ pub struct CoreHandle {
     pub warming: Cell<bool>,
     /// No connection is opened ahead of need any more.
     pub draining: Cell<bool>,
+    /// Still accepting, and about to drain.
+    pub leaving: Cell<bool>,
     /// Sends a message.
     pub post: Box<dyn Fn(Recipient, UpstreamMessage)>,
 }

@@ -113,6 +113,44 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(status.code(), Some(1));
 }
 
+fn ready(gateway: &Gateway) -> u16 {
+    gateway.ask("GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n").status
+}
+
+#[test]
+fn balancers_hear_of_a_drain_before_it_begins() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).server("drain_delay = \"1h\"\nhealth_paths = true").start();
+    assert_eq!(ready(&gateway), 200);
+    let mut kept = gateway.client();
+    kept.send(chat("before"));
+    kept.response().expect(200);
+    gateway.terminate();
+    eventually("not ready", || ready(&gateway) == 503);
+    // Until they have, it serves as ever.
+    gateway.ask(chat("on a new connection")).expect(200);
+    kept.send(chat("on one that was there"));
+    kept.response().expect(200);
+    gateway.ask("GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").expect(200);
+    gateway.terminate();
+    let (status, _) = gateway.ended();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn a_drain_begins_after_its_delay() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend).server("drain_delay = \"50ms\"\ntimeout_drain = \"1h\"").start();
+    let mut idle = gateway.client();
+    idle.send(chat("x"));
+    idle.response().expect(200);
+    gateway.terminate();
+    idle.expect_closed();
+    let (status, said) = gateway.ended();
+    assert!(status.success(), "{status}: {said}");
+    assert!(said.contains("accepting for 50ms more"), "{said}");
+}
+
 /// Lets each of several clients ask without reading, one question more than the one before, up to the first whose gateway
 /// no longer takes the next: the last answer of one of them has left the gateway's hands and found no room.
 fn clients_that_do_not_read(gateway: &Gateway, backend: &Backend) -> Vec<(Client, usize)> {

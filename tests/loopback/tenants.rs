@@ -249,6 +249,25 @@ fn a_base_path_is_put_in_front() {
     assert_eq!(backend.requests()[0].line(), "POST /inner/api/v1/chat/completions HTTP/1.1");
 }
 
+#[test]
+fn a_backend_may_have_the_api_elsewhere() {
+    for (api_path, front) in [("/v1beta/openai", "/v1beta/openai"), ("/", ""), ("/v2/", "/v2")] {
+        let elsewhere = format!("HTTP/1.1 302 Found\r\nLocation: {front}/files/2?x\r\nContent-Length: 0\r\n\r\n");
+        let backend = Backend::answering(move |request| match request.line().contains("/files/") {
+            true => elsewhere.clone().into_bytes(),
+            false => echo(request),
+        });
+        let setup = Setup::with_backend(&backend, &format!("api_path = \"{api_path}\""));
+        let gateway = setup.server("default_model = \"m\"").start();
+        gateway.ask(chat("where")).expect(200);
+        let moved = gateway.ask("GET /v1/files/1?y=z HTTP/1.1\r\nHost: h\r\n\r\n").expect(302);
+        assert_eq!(moved.field("location"), Some("/v1/files/2?x"), "{api_path}");
+        let lines: Vec<_> = backend.requests().iter().map(|request| request.line().to_owned()).collect();
+        let wanted = [format!("POST {front}/chat/completions HTTP/1.1"), format!("GET {front}/files/1?y=z HTTP/1.1")];
+        assert_eq!(lines, wanted);
+    }
+}
+
 /// A backend may read what the gateway does not, and find another model there.
 #[test]
 fn no_body_names_a_model_unseen() {

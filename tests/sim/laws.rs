@@ -207,7 +207,8 @@ pub fn check_budgets(ledger: &Ledger, setup: &Setup, house: &House) {
     assert!(hedges <= most, "{hedges} hedges of {attempts} attempts");
 }
 
-/// The table of what is retryable: who was told that a request is bad, or this gateway not wanted, does not ask again.
+/// The table of what is retryable: who was told that a request is bad does not ask again; who was told that this gateway is not
+/// wanted, or the model not there, does not ask there again.
 pub fn check_table(ledger: &Ledger, setup: &Setup) {
     if setup.hedge > 0 {
         return; // one may be under way
@@ -218,9 +219,14 @@ pub fn check_table(ledger: &Ledger, setup: &Setup) {
     };
     ledger.look(|book| {
         for (number, call) in book.calls.iter().enumerate() {
-            let later = || book.calls[number + 1..].iter().any(|later| later.request_id == call.request_id);
-            if told(call, &[400]) || (!setup.fallback && told(call, &[401, 404])) {
-                assert!(!later(), "sent again against the table: {call:?}");
+            let later = || book.calls[number + 1..].iter().filter(|later| later.request_id == call.request_id);
+            if told(call, &[400]) {
+                assert_eq!(later().count(), 0, "sent again against the table: {call:?}");
+            }
+            let backend = |call: &Call| call.way.as_ref().map(|way| way.backend);
+            if !setup.fallback && told(call, &[401, 404]) && backend(call).is_some() {
+                let again = later().any(|later| backend(later) == backend(call));
+                assert!(!again, "sent to the same backend again against the table: {call:?}");
             }
         }
     });

@@ -45,7 +45,8 @@ fn the_table() {
         |wanted| -> Vec<u16> { (0..=u16::MAX).filter(|&code| again(Fault::Status(code)) == wanted).collect() };
     let budgeted = [408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529];
     assert_eq!(statuses(Again::Budgeted), budgeted);
-    assert_eq!(statuses(Again::OtherModel), [401, 403, 404, 407]);
+    assert_eq!(statuses(Again::Unsuited), [401, 403, 404, 407]);
+    assert_eq!(statuses(Again::OtherModel), []);
     assert_eq!(statuses(Again::Elsewhere), [402]);
     assert_eq!(statuses(Again::Free), []);
 }

@@ -56,7 +56,7 @@ pub fn deployment(
         azure: reach == Reach::Azure,
         ..Backend::default()
     };
-    backend.url = url(&mut fields, provider, &reach, params.line, plan, left)?;
+    (backend.url, backend.api_path) = url(&mut fields, provider, &reach, params.line, plan, left)?;
     if let Some(fault) = url_fault(&backend.url) {
         left.add(params.line, &fields.place("api_base"), format!("{fault}; the deployment is left out"));
         return None;
@@ -104,7 +104,8 @@ pub fn deployment(
     Some(Target { backend, ..target })
 }
 
-/// The backend's URL without `/v1`. If there is none, reports that and returns `None`.
+/// The backend's URL, and what it has in place of `/v1`, if that is another path. If there is none, reports that and returns
+/// `None`.
 fn url(
     fields: &mut Fields<'_>,
     provider: &str,
@@ -112,12 +113,12 @@ fn url(
     line: u64,
     plan: &mut Plan,
     left: &mut Leftovers,
-) -> Option<String> {
+) -> Option<(String, Option<String>)> {
     let node = fields.take("api_base").or_else(|| fields.take("base_url"));
     let place = fields.place("api_base");
     let Some(node) = node else {
         if let Reach::OpenAi { url: Some(url), .. } = reach {
-            return Some((*url).to_owned());
+            return Some(split(url));
         }
         left.add(line, &place, "is missing, and this provider has no address of its own; left out");
         return None;
@@ -131,7 +132,7 @@ fn url(
         let what = format!("take /v1 off the end of the value of {name}, if it has one");
         left.add(node.line, &place, what);
         let tail = if *reach == Reach::Azure { "/openai" } else { "" };
-        return Some(format!("${{{name}}}{tail}"));
+        return Some((format!("${{{name}}}{tail}"), None));
     }
     // Text before an @ may be a password, so nothing of it is repeated.
     if written.contains('@') || written.contains("${") {
@@ -141,21 +142,26 @@ fn url(
     let base = written.trim().split(['?', '#']).next().unwrap_or("").trim_end_matches('/');
     if *reach == Reach::Azure {
         let resource = base.find("/openai").map_or(base, |at| &base[..at]);
-        return Some(format!("{resource}/openai"));
+        return Some((format!("{resource}/openai"), None));
     }
     if base.len() < written.trim().trim_end_matches('/').len() {
         left.add(node.line, &place, "the query of the URL is left out");
     }
-    match base.strip_suffix("/v1") {
-        Some(short) => Some(short.to_owned()),
-        None => {
-            // Ollama's URL is written without it.
-            if !provider.starts_with("ollama") {
-                left.add(node.line, &place, "has no /v1 at its end; requests go to /v1 behind it");
-            }
-            Some(base.to_owned())
-        }
+    // These are written without /v1, which LiteLLM puts there.
+    if provider.starts_with("ollama") || provider == "anthropic" {
+        return Some((base.strip_suffix("/v1").unwrap_or(base).to_owned(), None));
     }
+    Some(split(base))
+}
+
+/// A URL with the path that is its `/v1`, taken apart.
+fn split(base: &str) -> (String, Option<String>) {
+    if let Some(short) = base.strip_suffix("/v1") {
+        return (short.to_owned(), None);
+    }
+    let begin = base.find("://").map_or(0, |at| at + "://".len());
+    let (origin, path) = base.split_at(base[begin..].find('/').map_or(base.len(), |at| begin + at));
+    (origin.to_owned(), Some(if path.is_empty() { "/".to_owned() } else { path.to_owned() }))
 }
 
 /// What is wrong with a URL by the configuration's own rules; one from the environment cannot be checked.

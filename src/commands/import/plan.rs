@@ -49,6 +49,8 @@ pub struct Backend {
     /// Of its first deployment.
     pub line: u64,
     pub url: String,
+    /// What it has in place of `/v1`, if that is another path.
+    pub api_path: Option<String>,
     /// A reference to a variable.
     pub api_key: Option<String>,
     /// Distinguishes keys that are in the file in clear text, without containing them.
@@ -175,6 +177,9 @@ impl Plan {
 impl Backend {
     pub fn rows(&self) -> String {
         let mut out = format!("[[backend]]\nname = {}\nurl = {}\n", text(&self.name), reference(&self.url));
+        if let Some(path) = &self.api_path {
+            line(&mut out, format_args!("api_path = {}", text(path)));
+        }
         // As there, clients of either API are served.
         let api = if self.provider == "anthropic" { "anthropic" } else { "openai" };
         line(&mut out, format_args!("api = \"{api}\""));

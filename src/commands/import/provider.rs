@@ -1,10 +1,10 @@
-//! The providers of LiteLLM, and how Ringway reaches them: one row each. Pure. Ringway appends `/v1/...` to a backend's
-//! URL, so a provider is supported if it has OpenAI's or Anthropic's API there.
+//! The providers of LiteLLM, and how Ringway reaches them: one row each. Pure. A provider is
+//! supported if it has OpenAI's or Anthropic's API, at whatever path.
 
 /// How Ringway reaches a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// OpenAI's API: the default URL, and the variable from which LiteLLM takes the key.
+    /// OpenAI's API: the default URL with the path that is its `/v1`, and the variable from which LiteLLM takes the key.
     OpenAi { url: Option<&'static str>, key: Option<&'static str> },
     /// As `OpenAi`, below `/openai` of the resource's URL, with the key in `api-key`.
     Azure,
@@ -14,7 +14,7 @@ pub enum Reach {
 
 const OWN_API: &str = "has an API of its own, which is not supported yet; left out";
 const SIGNED: &str = "signs its requests, which is not supported yet; left out";
-const OTHER_PATH: &str = "has OpenAI's API at another path than /v1, which is not supported yet; left out";
+const VERSIONED: &str = "has a version in each query, which is not supported yet; left out";
 
 const fn at(url: &'static str, key: &'static str) -> Reach {
     Reach::OpenAi { url: Some(url), key: Some(key) }
@@ -25,24 +25,24 @@ const OWN_SERVER: Reach = Reach::OpenAi { url: None, key: None };
 
 /// By LiteLLM's model prefix; URLs and variables as in LiteLLM's documentation of each provider.
 const PROVIDERS: &[(&str, Reach)] = &[
-    ("openai", at("https://api.openai.com", "OPENAI_API_KEY")),
-    ("text-completion-openai", at("https://api.openai.com", "OPENAI_API_KEY")),
+    ("openai", at("https://api.openai.com/v1", "OPENAI_API_KEY")),
+    ("text-completion-openai", at("https://api.openai.com/v1", "OPENAI_API_KEY")),
     ("azure", Reach::Azure),
     ("azure_text", Reach::Azure),
     // By its own API: requests are translated.
-    ("anthropic", at("https://api.anthropic.com", "ANTHROPIC_API_KEY")),
-    ("groq", at("https://api.groq.com/openai", "GROQ_API_KEY")),
-    ("mistral", at("https://api.mistral.ai", "MISTRAL_API_KEY")),
-    ("deepseek", at("https://api.deepseek.com", "DEEPSEEK_API_KEY")),
-    ("together_ai", at("https://api.together.xyz", "TOGETHERAI_API_KEY")),
-    ("fireworks_ai", at("https://api.fireworks.ai/inference", "FIREWORKS_API_KEY")),
-    ("openrouter", at("https://openrouter.ai/api", "OPENROUTER_API_KEY")),
-    ("xai", at("https://api.x.ai", "XAI_API_KEY")),
-    ("cerebras", at("https://api.cerebras.ai", "CEREBRAS_API_KEY")),
-    ("nvidia_nim", at("https://integrate.api.nvidia.com", "NVIDIA_NIM_API_KEY")),
-    ("sambanova", at("https://api.sambanova.ai", "SAMBANOVA_API_KEY")),
-    ("ollama", Reach::OpenAi { url: Some("http://localhost:11434"), key: None }),
-    ("ollama_chat", Reach::OpenAi { url: Some("http://localhost:11434"), key: None }),
+    ("anthropic", at("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY")),
+    ("groq", at("https://api.groq.com/openai/v1", "GROQ_API_KEY")),
+    ("mistral", at("https://api.mistral.ai/v1", "MISTRAL_API_KEY")),
+    ("deepseek", at("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY")),
+    ("together_ai", at("https://api.together.xyz/v1", "TOGETHERAI_API_KEY")),
+    ("fireworks_ai", at("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY")),
+    ("openrouter", at("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY")),
+    ("xai", at("https://api.x.ai/v1", "XAI_API_KEY")),
+    ("cerebras", at("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY")),
+    ("nvidia_nim", at("https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY")),
+    ("sambanova", at("https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY")),
+    ("ollama", Reach::OpenAi { url: Some("http://localhost:11434/v1"), key: None }),
+    ("ollama_chat", Reach::OpenAi { url: Some("http://localhost:11434/v1"), key: None }),
     ("hosted_vllm", OWN_SERVER),
     ("openai_like", OWN_SERVER),
     ("custom_openai", OWN_SERVER),
@@ -57,13 +57,13 @@ const PROVIDERS: &[(&str, Reach)] = &[
     ("vertex_ai", Reach::No(SIGNED)),
     ("vertex_ai_beta", Reach::No(SIGNED)),
     ("watsonx", Reach::No(SIGNED)),
-    ("gemini", Reach::No(OTHER_PATH)),
-    ("perplexity", Reach::No(OTHER_PATH)),
-    ("deepinfra", Reach::No(OTHER_PATH)),
-    ("databricks", Reach::No(OTHER_PATH)),
-    ("azure_ai", Reach::No(OTHER_PATH)),
-    ("github", Reach::No(OTHER_PATH)),
-    ("cloudflare", Reach::No(OTHER_PATH)),
+    ("gemini", at("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY")),
+    ("perplexity", at("https://api.perplexity.ai", "PERPLEXITYAI_API_KEY")),
+    ("deepinfra", at("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY")),
+    ("databricks", Reach::OpenAi { url: None, key: Some("DATABRICKS_API_KEY") }),
+    ("azure_ai", Reach::No(VERSIONED)),
+    ("github", at("https://models.github.ai/inference", "GITHUB_API_KEY")),
+    ("cloudflare", Reach::No(OWN_API)),
     ("cohere", Reach::No(OWN_API)),
     ("cohere_chat", Reach::No(OWN_API)),
     ("huggingface", Reach::No(OWN_API)),

@@ -74,6 +74,7 @@ pub(in crate::config) fn server(
         timeout_write_ms: section.take("timeout_write")?,
         rate_min_bytes: section.take("rate_min")?,
         timeout_idle_ms: section.take("timeout_idle")?,
+        drain_delay_ms: section.take("drain_delay")?,
         timeout_drain_ms: section.take("timeout_drain")?,
         connections_max: section.take_optional("max_connections")?,
         connections_per_client_max: section.take_optional("max_connections_per_client")?,

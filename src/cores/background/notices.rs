@@ -55,6 +55,8 @@ pub enum Notice {
     Reopen,
     /// Another process keeps the ledgers of limits from now on.
     GiveLimits,
+    /// A drain is about to begin.
+    Unready,
     Drain,
     /// As `Drain`, when another process accepts on these addresses.
     HandOver {
@@ -80,6 +82,7 @@ enum Subject {
     Snapshot,
     Reopen,
     GiveLimits,
+    Unready,
     Drain,
     Halt,
     Stop,
@@ -98,6 +101,7 @@ impl Notice {
             Notice::SavePurges { .. } => Subject::SavePurges,
             Notice::Reopen => Subject::Reopen,
             Notice::GiveLimits => Subject::GiveLimits,
+            Notice::Unready => Subject::Unready,
             Notice::Drain | Notice::HandOver { .. } => Subject::Drain,
             Notice::Halt => Subject::Halt,
             Notice::Stop => Subject::Stop,
@@ -120,6 +124,7 @@ impl Notice {
             Notice::SavePurges { number, table } => Message::SavePurges { number: *number, table: table.clone() },
             Notice::Reopen => Message::Reopen,
             Notice::GiveLimits => Message::QuotaGive,
+            Notice::Unready => Message::Unready,
             Notice::Drain => Message::Drain,
             Notice::HandOver { kept, grace_ms } => Message::HandOver { kept: kept.clone(), grace_ms: *grace_ms },
             Notice::Halt => Message::Halt,

@@ -174,8 +174,7 @@ impl Watched {
 
 /// Whether a check that runs goes on as it is.
 fn is_same_check(one: &Backend, other: &Backend) -> bool {
-    let request =
-        |backend: &Backend| (backend.health.check.clone(), backend.base_path.clone(), backend.credential_field);
+    let request = |backend: &Backend| (backend.health.check.clone(), backend.paths.clone(), backend.credential_field);
     let key = |backend: &Backend| backend.api_key.as_ref().map(|key| key.expose_secret().to_owned());
     request(one) == request(other) && key(one) == key(other)
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::config::snapshot::Backend;
+use crate::config::snapshot::{ApiPath, Backend};
 use crate::wire::http1::{Fields, ResponseHead, encode};
 
 /// Fields that reach the client as they came.
@@ -44,7 +44,7 @@ pub fn fields(head: &ResponseHead, bytes: &[u8], backend: &Backend, out: &mut Ve
         }
     }
     if let Some(value) = head.fields.get(bytes, "location") {
-        encode::field(out, "location", location(value, &backend.authority, &backend.base_path));
+        encode::field(out, "location", &location(value, &backend.authority, &backend.paths));
     }
 }
 
@@ -59,21 +59,21 @@ pub fn without_rate_limits(lines: &[u8]) -> Cow<'_, [u8]> {
 
 /// Where a redirect leads, for the client (RFC 9110 10.2.2): the path at this gateway, if it leads to the backend itself;
 /// else, such as to signed storage, as it is.
-fn location<'a>(value: &'a [u8], authority: &str, base_path: &str) -> &'a [u8] {
+fn location<'a>(value: &'a [u8], authority: &str, paths: &ApiPath) -> Cow<'a, [u8]> {
     let rest = match value.windows(2).position(|pair| pair == b"//") {
         Some(at) if at == 0 || value[at - 1] == b':' && is_scheme(&value[..at - 1]) => &value[at + 2..],
         // A path, or something relative to the one that was asked for.
-        _ => return below(value, base_path),
+        _ => return paths.back(value),
     };
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let host = rest[..end].rsplit(|&byte| byte == b'@').next().unwrap_or(&[]);
     if !is_same(host, authority.as_bytes()) {
-        return value;
+        return Cow::Borrowed(value);
     }
     match &rest[end..] {
         // Nothing, or a query of the root.
-        target if !target.starts_with(b"/") => b"/",
-        target => below(target, base_path),
+        target if !target.starts_with(b"/") => Cow::Borrowed(b"/"),
+        target => paths.back(target),
     }
 }
 
@@ -99,17 +99,9 @@ fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A path of the backend without what stands in front of the gateway's there.
-fn below<'a>(path: &'a [u8], base_path: &str) -> &'a [u8] {
-    match path.strip_prefix(base_path.as_bytes()) {
-        Some(rest @ [b'/', ..]) => rest,
-        _ => path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{location, without_rate_limits};
+    use super::{ApiPath, location, without_rate_limits};
 
     #[test]
     fn a_providers_limits_are_taken_out_and_nothing_else() {
@@ -120,8 +112,9 @@ mod tests {
 
     #[track_caller]
     fn at(value: &str, authority: &str, base_path: &str, expected: &str) {
-        let got = location(value.as_bytes(), authority, base_path);
-        assert_eq!(std::str::from_utf8(got).unwrap(), expected, "{value} at {authority}{base_path}");
+        let paths = ApiPath::new(base_path.to_owned(), "/v1");
+        let got = location(value.as_bytes(), authority, &paths);
+        assert_eq!(std::str::from_utf8(&got).unwrap(), expected, "{value} at {authority}{base_path}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::config::pem::{Flaw, Look, PemFile, PemFiles, PemKey, Trusted};
 use crate::config::problem::Report;
 use crate::config::section::{self, FilePath, Placed, Section};
 use crate::config::snapshot::{
-    Api, Backend, CertificateFiles, ConcurrencyRule, Connections, CredentialField, Extra, FastOpen, Health,
+    Api, ApiPath, Backend, CertificateFiles, ConcurrencyRule, Connections, CredentialField, Extra, FastOpen, Health,
     HealthCheck, IncludeUsage, Tls,
 };
 use crate::config::value::{self, Url};
@@ -33,7 +33,7 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         name: section.take("name")?,
         address,
         authority,
-        base_path,
+        paths: api_path(section, base_path, report)?,
         api_key: section.take_optional("api_key")?,
         credential_field: credential_field(section)?,
         tls: tls?,
@@ -64,6 +64,16 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         extra: extra?,
         health: health?,
     })
+}
+
+fn api_path(section: &mut Section, base_path: String, report: &mut Report<'_>) -> Option<ApiPath> {
+    let (at, path) = (section.place("api_path"), section.take::<String>("api_path")?);
+    if path.contains('?') {
+        let remedy = "write the path alone, such as \"/v1beta/openai\"";
+        report.add(at, "backend.api_path", "a query would stand in the middle of each path", remedy);
+        return None;
+    }
+    Some(ApiPath::new(base_path, &path))
 }
 
 /// Where nothing is said of it, the field is that of the backend's API.
