@@ -266,11 +266,10 @@ fn assemble(mut tables: Tables, look: &Look<'_>, report: &mut Report<'_>) -> Opt
     let cache_ttl_ms = cache.as_ref().map_or(1, |cache| cache.ttl_ms);
     // Collected with their gaps first, so that a broken one hides nothing about the others.
     let backends: Vec<_> = tables.backends.iter_mut().map(|section| read::backend(section, look, report)).collect();
-    let weights: Vec<u32> = backends.iter().map(|backend| backend.as_ref().map_or(1, |good| good.weight)).collect();
     let models: Vec<_> = tables
         .models
         .iter_mut()
-        .map(|section| read::model(section, &backend_names, &weights, &model_names, cache_ttl_ms, report))
+        .map(|section| read::model(section, &backend_names, &backends, &model_names, cache_ttl_ms, report))
         .collect();
     // One that was reported may have had a price.
     let pricing = match models.iter().all(|model| model.as_ref().is_some_and(|model| model.price.is_free())) {

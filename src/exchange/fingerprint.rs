@@ -146,6 +146,10 @@ pub fn begin(
     append(bytes, request.endpoint.label().as_bytes());
     append(bytes, model.name.as_bytes());
     append(bytes, model.version.as_bytes());
+    if !model.behind.is_empty() {
+        bytes.push(4);
+        append(bytes, &model.behind);
+    }
     if client.head.path.of(client.pending()).contains(&b'?') {
         bytes.push(3);
     }

@@ -176,6 +176,40 @@ fn a_model_of_another_version_has_none_of_the_old_answers() {
 }
 
 #[test]
+fn a_model_that_is_another_one_at_its_backends_has_none_of_the_old_answers() {
+    let count = AtomicU64::new(0);
+    let backend =
+        Backend::answering(move |_| json(&completion(&format!("answer {}", count.fetch_add(1, Ordering::Relaxed)))));
+    let setup = |model: &str, body: &str| {
+        let of = |name: &str| format!("{{ backend = \"{name}\", model = \"{model}\" }}");
+        base(&backend)
+            .backend("c", &backend, body)
+            .model("m", &format!("backends = [{}, {}]", of("c"), of("b")))
+            .model("n", &format!("backends = [{}]", of("c")))
+    };
+    let gateway = setup("old", "").start();
+    let mut kept = gateway.client();
+    let mut ask = || {
+        kept.send(chat("the same"));
+        let response = kept.response().expect(200);
+        (response.field("x-cache").unwrap().to_owned(), response.text().to_owned())
+    };
+    let mut seen = vec![ask().1];
+    for (model, body) in [("new", ""), ("new", "body = { top_k = 20 }"), ("m", "")] {
+        gateway.rewrite(setup(model, body));
+        assert_eq!(reload(&gateway, 200)["result"], "in_force");
+        let (found, new) = ask();
+        assert!(found == "MISS" && !seen.contains(&new), "{model} {body}: {found} {new}");
+        assert_eq!(ask(), ("HIT".to_owned(), new.clone()));
+        seen.push(new);
+    }
+    // Another backend with the same model changes nothing.
+    gateway.rewrite(base(&backend).backend("c", &backend, "").model("m", "backends = [\"b\"]"));
+    assert_eq!(reload(&gateway, 200)["result"], "in_force");
+    assert_eq!(ask(), ("HIT".to_owned(), seen[3].clone()));
+}
+
+#[test]
 fn a_configuration_with_errors_changes_nothing() {
     let backend = Backend::answering(echo);
     let gateway = base(&backend).model("m", "backends = [\"b\"]").start();

@@ -10,6 +10,9 @@ pub struct Model {
     pub name: String,
     /// Part of the cache's fingerprint: another version makes every stored answer of the model unreachable.
     pub version: String,
+    /// What else makes them unreachable when it changes, as it changes what backends are asked: the model's names there, and the
+    /// members that their requests get. Empty: its own name, and none.
+    pub behind: Vec<u8>,
     pub cache: CachePolicy,
     pub cache_ttl_ms: u64,
     /// Events a second at which stored streams are sent; none: at once.

@@ -8,17 +8,19 @@ mod template;
 mod tenant;
 mod traces;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 
 pub(in crate::config) use self::tenant::{Pricing, cors, limit_rules, tenant};
 pub(in crate::config) use self::{
     backend::backend, config::config, listener::listener, template::templates, traces::traces,
 };
 use super::{
-    Admin, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown, Listen,
-    Log, Metrics, Model, Price, REDIS_FORMS, Rebalance, Redis, RedisLayout, Server, SnapshotMode, Target,
+    Admin, Backend, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown,
+    Listen, Log, Metrics, Model, Price, REDIS_FORMS, Rebalance, Redis, RedisLayout, Server, SnapshotMode, Target,
     TrustedProxies,
 };
 use crate::config::check::{self, Names, Tenants};
@@ -198,11 +200,11 @@ pub(in crate::config) fn redis(section: &mut Section, report: &mut Report<'_>) -
     Some(Some(Redis { tls_ca, timeout_ms: timeout_ms?, ..redis }))
 }
 
-/// `weights` are those of the backends, in order; 1 stands for one that was reported. `cache_ttl_ms` is that of all models.
+/// `known` are the backends, in order; none stands for one that was reported. `cache_ttl_ms` is that of all models.
 pub(in crate::config) fn model(
     section: &mut Section,
     backends: &Names,
-    weights: &[u32],
+    known: &[Option<Backend>],
     models: &Names,
     cache_ttl_ms: u64,
     report: &mut Report<'_>,
@@ -229,15 +231,17 @@ pub(in crate::config) fn model(
     let mut targets = Vec::new();
     for mut part in section.take::<Vec<Section>>("backends")? {
         // All of them are looked at though one is wrong: the report is what counts then.
-        let Some(target) = target(&mut part, backends, weights, report) else { continue };
+        let Some(target) = target(&mut part, backends, known, report) else { continue };
         if targets.iter().any(|other: &Target| (other.backend, &other.model) == (target.backend, &target.model)) {
             let what = "the same backend with the same model stands twice in the list";
             report.add(part.at, "model.backends", what, "name it once, with the weight it shall have");
         }
         targets.push(target);
     }
+    let name: String = section.take("name")?;
     Some(Model {
-        name: section.take("name")?,
+        behind: behind(&name, &targets, known),
+        name,
         version: section.take("version")?,
         cache: section.take_choice("cache")?,
         replay_rate: section.take_optional("replay_rate")?,
@@ -269,14 +273,38 @@ pub(in crate::config) fn model(
     })
 }
 
-fn target(section: &mut Section, backends: &Names, weights: &[u32], report: &mut Report<'_>) -> Option<Target> {
+/// See [`Model::behind`].
+fn behind(name: &str, targets: &[Target], known: &[Option<Backend>]) -> Vec<u8> {
+    let of = |target: &Target| {
+        let members = known.get(target.backend).and_then(Option::as_ref).map_or(&[][..], |good| &good.extra.members);
+        (target.model.as_deref().unwrap_or(name).to_owned(), members.to_vec())
+    };
+    // Neither their order nor how many backends have the same counts.
+    let all: BTreeSet<_> = targets.iter().map(of).collect();
+    let usual = (name.to_owned(), Vec::new());
+    let text = |(model, members): &(String, Vec<(String, Vec<u8>)>)| {
+        let members: Vec<_> = members.iter().map(|(_, member)| String::from_utf8_lossy(member).into_owned()).collect();
+        json!([model, members]).to_string()
+    };
+    match all.len() == 1 && all.contains(&usual) {
+        true => Vec::new(),
+        false => all.iter().map(text).collect::<String>().into_bytes(),
+    }
+}
+
+fn target(
+    section: &mut Section,
+    backends: &Names,
+    known: &[Option<Backend>],
+    report: &mut Report<'_>,
+) -> Option<Target> {
     let name = section.take("backend")?;
     let backend = backends.find("model.backends.backend", &name, report)?;
     let weight = section.take_optional("weight")?;
     let target = Target {
         backend,
         model: section.take_optional("model")?,
-        weight: weight.or_else(|| weights.get(backend).copied()).unwrap_or(1),
+        weight: weight.or_else(|| Some(known.get(backend)?.as_ref()?.weight)).unwrap_or(1),
     };
     section.report_fault(report);
     Some(target)
