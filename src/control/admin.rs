@@ -46,6 +46,7 @@ use self::guard::Guard;
 use self::live::Live;
 use self::scaling::{Sample, Scaling};
 use super::nodes::{Nodes, ToldPurges};
+use super::shared::SharedLimits;
 use super::traces::Exporter;
 use super::usage::Usage;
 use crate::config::snapshot::{PurgeScope, Snapshot};
@@ -134,6 +135,7 @@ pub struct Admin {
     /// Those that share a Redis with this one.
     nodes: OnceCell<Rc<Nodes>>,
     traces: OnceCell<Rc<Exporter>>,
+    limits: OnceCell<Rc<SharedLimits>>,
     transitions: transitions::State,
     /// By a backend's name: the fault of the last check, while checks fail.
     check_faults: RefCell<HashMap<String, String>>,
@@ -163,6 +165,7 @@ impl Admin {
             reopen_asked: Notify::new(),
             nodes: OnceCell::new(),
             traces: OnceCell::new(),
+            limits: OnceCell::new(),
             transitions: RefCell::default(),
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),
@@ -228,6 +231,11 @@ impl Admin {
         let _ = self.traces.set(traces);
     }
 
+    /// Scrapes tell whether they are shared just now.
+    pub fn watch_limits(&self, limits: Rc<SharedLimits>) {
+        let _ = self.limits.set(limits);
+    }
+
     /// Something was purged at the wish of another node.
     pub fn purged_elsewhere(&self) {
         self.purged.notify_one();
@@ -272,6 +280,7 @@ impl Admin {
             reloads: self.reloads(),
             transitions: self.transitions(),
             stored: self.stored(),
+            limits_store_up: self.limits.get().map(|limits| limits.is_up()),
             busy: self.busy.borrow().clone(),
             process: Process::read(),
             genai: in_force.snapshot.metrics.genai,

@@ -20,6 +20,8 @@ use crate::wire::resp::{self, Reply};
 const BEAT: Duration = Duration::from_secs(1);
 /// Between attempts to reach Redis.
 const AGAIN: Duration = Duration::from_secs(1);
+/// So many reasons are logged while it fails, each once: one that cannot connect at first may be refused later.
+const SAID: usize = 8;
 /// Questions in one write.
 const AT_ONCE: usize = 256;
 /// How long a record is kept after the last word of its node: longer than it counts.
@@ -30,8 +32,11 @@ const DAY_S: u64 = 86_400;
 const PREFIX: &str = "ringway:1:{limits}:";
 const BORN: &str = "ringway:1:{limits}:born";
 const NODES: &str = "ringway:1:{limits}:nodes";
+/// Until when each record is kept. Records expire by this, not by a time to live: what has one may be evicted where memory is full
+/// of answers, and a day's count must not be.
+const KEPT: &str = "ringway:1:{limits}:kept";
 
-/// A question: KEYS are the limit's record and when the store began; ARGV are the node, the number of its question, what counts of its
+/// A question: KEYS are the limit's record, when the store began, and `KEPT`; ARGV are the node, the number of its question, what counts of its
 /// grants, the limit, what is needed and wanted, how many nodes there are, 1 if something is to be granted, 1 for a minute's limit, and
 /// for how many seconds to keep the record. `Model` in the tests of `shards::quota` does the same.
 ///
@@ -59,15 +64,19 @@ const SCRIPT: &[u8] =
         amount = math.max(math.floor(free / (16 * nodes)), math.min(want, math.floor(free / (2 * nodes))), need) \
     end \
     redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %.0f %s', mine + amount, ms, ARGV[2])) \
-    redis.call('EXPIRE', KEYS[1], ARGV[10]) \
+    redis.call('ZADD', KEYS[3], string.format('%.0f', ms + ARGV[10] * 1000), KEYS[1]) \
     return {string.format('%.0f', amount), string.format('%.0f', free - amount)}";
 
-/// A node lives: how many do. One that says nothing for ten seconds does not.
+/// A node lives: how many do. One that says nothing for ten seconds does not. KEYS are `NODES` and `KEPT`; some records whose time is
+/// over are dropped.
 const BEAT_SCRIPT: &[u8] = b"local time = redis.call('TIME') \
     local ms = time[1] * 1000 + math.floor(time[2] / 1000) \
     redis.call('ZADD', KEYS[1], string.format('%.0f', ms), ARGV[1]) \
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', ms - 10000)) \
-    redis.call('EXPIRE', KEYS[1], 60) \
+    for _, record in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', ms), 'LIMIT', 0, 256)) do \
+        redis.call('DEL', record) \
+        redis.call('ZREM', KEYS[2], record) \
+    end \
     return redis.call('ZCARD', KEYS[1])";
 
 /// What the rest of the node does about it.
@@ -117,6 +126,11 @@ impl SharedLimits {
         }
     }
 
+    /// Whether the last question was answered.
+    pub fn is_up(&self) -> bool {
+        self.is_up.get()
+    }
+
     /// Asks at the next opportunity; while Redis is down the answer is that there is none.
     pub fn ask(&self, question: Question) {
         let mut asked = self.asked.borrow_mut();
@@ -131,16 +145,17 @@ impl SharedLimits {
 
     /// Asks and answers, for ever.
     pub async fn run(&self) {
-        let mut said = false;
+        let mut said = Vec::new();
         self.server.masters.found().await;
         loop {
             let why = self.session(&mut said).await;
             self.down();
-            if !std::mem::replace(&mut said, true) {
+            if said.len() < SAID && !said.contains(&why) {
                 let nodes = self.nodes.get();
                 warn!(
                     "redis: limits are not shared with other nodes: {why}; meanwhile this node grants 1/{nodes} of each"
                 );
+                said.push(why);
             }
             sleep(AGAIN).await;
         }
@@ -154,8 +169,8 @@ impl SharedLimits {
         }
     }
 
-    /// Until the connection fails; why it did.
-    async fn session(&self, said: &mut bool) -> String {
+    /// Until the connection fails; why it did. Clears what was said of earlier ones as soon as it does well.
+    async fn session(&self, said: &mut Vec<String>) -> String {
         let mut connection = match within(self.server.connect(BORN.as_bytes())).await {
             Ok(connection) => connection,
             Err(why) => return why,
@@ -176,7 +191,7 @@ impl SharedLimits {
                 self.server.masters.doubt();
                 return why;
             }
-            if is_beat && std::mem::replace(said, false) {
+            if is_beat && !std::mem::take(said).is_empty() {
                 info!("redis: limits are shared with other nodes again");
             }
             if self.asked.borrow().is_empty() {
@@ -192,7 +207,8 @@ impl SharedLimits {
             self.write(question, &mut commands);
         }
         if is_beat {
-            resp::command(&[b"EVAL", BEAT_SCRIPT, b"1", NODES.as_bytes(), self.node.as_bytes()], &mut commands);
+            let keys = [NODES.as_bytes(), KEPT.as_bytes()];
+            resp::command(&[b"EVAL", BEAT_SCRIPT, b"2", keys[0], keys[1], self.node.as_bytes()], &mut commands);
         }
         let mut left = asked.into_iter();
         let replies = async {
@@ -241,7 +257,8 @@ impl SharedLimits {
         let numbers = [serial, fetch.mine, fetch.limit, fetch.need, fetch.want, u64::from(self.nodes.get())];
         let flags = [u64::from(fetch.is_ask), is_minute, kept_s];
         let numbers: Vec<String> = numbers.iter().chain(&flags).map(u64::to_string).collect();
-        let mut parts: Vec<&[u8]> = vec![b"EVAL", SCRIPT, b"2", key.as_bytes(), BORN.as_bytes(), self.node.as_bytes()];
+        let mut parts: Vec<&[u8]> = vec![b"EVAL", SCRIPT, b"3"];
+        parts.extend([&key, BORN, KEPT, &self.node].map(str::as_bytes));
         parts.extend(numbers.iter().map(String::as_bytes));
         resp::command(&parts, out);
     }

@@ -258,7 +258,9 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 Ok(server) => {
                     node.masters = Some(server.masters.clone());
                     if limits.nodes == LimitNodes::Shared {
-                        node.shared = Some(share_limits(&second, server.clone(), limits.nodes_min, (&notices, data_cores), &panics));
+                        let shared = share_limits(&second, server.clone(), limits.nodes_min, (&notices, data_cores), &panics);
+                        admin.watch_limits(shared.clone());
+                        node.shared = Some(shared);
                     }
                     let nodes = second::nodes(server.clone(), purges, &admin, told);
                     let (telling, listening) = (nodes.clone(), nodes.clone());

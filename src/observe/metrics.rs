@@ -34,6 +34,7 @@ pub enum Id {
     SecondLookups,
     SecondWrites,
     SecondDisconnects,
+    LimitsStoreUp,
     Coalesced,
     UpstreamCalls,
     DrainedCalls,
@@ -191,6 +192,9 @@ pub static METRICS: &[Metric] = &[
         help: "Answers for the second level of the cache: sent, or dropped because there was no connection or no room." },
     Metric { id: Id::SecondDisconnects, name: "ringway_cache_redis_disconnects_total", kind: Counter, labels: &[],
         help: "Connections to Redis that ended or could not be made." },
+    Metric { id: Id::LimitsStoreUp, name: "ringway_limits_store_up", kind: Gauge, labels: &["store"],
+        help: "Whether limits are shared with other nodes. 0 while Redis is down, silent, or refuses the commands that this takes: \
+               meanwhile this node grants its share of each limit. Only with [redis] and limits.shared." },
     Metric { id: Id::Coalesced, name: "ringway_coalesced_requests_total", kind: Counter, labels: &[],
         help: "Requests answered by the upstream call of an identical one." },
 

@@ -154,6 +154,8 @@ pub struct Node {
     pub transitions: Vec<Transition>,
     /// None: the configuration is in a file.
     pub stored: Option<Stored>,
+    /// Whether limits are shared with other nodes just now; `None` if they are not to be.
+    pub limits_store_up: Option<bool>,
     /// By core: recent utilization of its thread, and its CPU time.
     pub busy: Vec<(f64, f64)>,
     pub process: Process,

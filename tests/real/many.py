@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -32,6 +33,8 @@ PASSWORD, ADMIN_TOKEN, KEY = "a-password", "an-admin-token", "sk-a-key-of-the-te
 SECRETS = {"ETCD_PASSWORD": PASSWORD, "REDIS_PASSWORD": PASSWORD, "RINGWAY_ADMIN_TOKEN": ADMIN_TOKEN, "VLLM_KEY": "vllm"}
 NODES = ("10.0.0.11", "10.0.0.12")
 CLIENTS = 4
+A_DAY = 30  # requests; more than any node's share
+LIMITS_SHARED = 'ringway_limits_store_up{store="redis"}'
 
 directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-many-"))
 directory.chmod(0o755)
@@ -141,11 +144,21 @@ class Etcd(house.Process):
 class Redis(house.Process):
     def __init__(self):
         self.port = free_port()
-        acl = adapted("redis/users.acl", [("0" * 64, sha256(PASSWORD))])
+        self.acl = acl = adapted("redis/users.acl", [("0" * 64, sha256(PASSWORD))])
         file = adapted("redis/redis.conf", [("bind 10.0.0.41", "bind 127.0.0.1"), ("port 6379", f"port {self.port}"),
-                                            ("/etc/redis/users.acl", str(acl)), ("8gb", "64mb")])
+                                            ("/etc/redis/users.acl", str(acl)), ("8gb", "64mb"), ("/var/lib/redis", str(directory))])
+        self.file = file
         house.Process.all.append(self)
-        self.child = subprocess.Popen(["redis-server", file], cwd=directory, preexec_fn=house.die_with_parent, **said("redis"))
+        self.start()
+
+    def start(self):
+        self.child = subprocess.Popen(["redis-server", self.file], cwd=directory, preexec_fn=house.die_with_parent, **said("redis"))
+
+    def allow(self, rights):
+        """Starts again; Ringway's user has these rights."""
+        self.kill()
+        self.acl.write_text(rights)
+        self.start()
 
 
 class Node(house.Process):
@@ -168,6 +181,11 @@ class Node(house.Process):
     def status(self):
         _, _, text = ask(self.admin, "GET", "/v1/status", headers={"authorization": f"Bearer {ADMIN_TOKEN}"})
         return json.loads(text)
+
+    def metric(self, sample):
+        _, _, text = ask(self.admin, "GET", "/metrics", headers={"authorization": f"Bearer {ADMIN_TOKEN}"})
+        found = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith(f"{sample} ")]
+        return float(found[0]) if found else None
 
     def stop(self):
         self.child.terminate()
@@ -267,6 +285,14 @@ etcd.put(shared(old))
 nodes = [Node(name, etcd) for name in NODES]
 
 
+def limited(key, what):
+    return f'[[tenant]]\nname = "{key}"\nkeys = ["sha256:{sha256(key)}"]\n{what}\n'
+
+
+def until_limits_are_shared():
+    front.until("limits are shared", lambda: all(node.metric(LIMITS_SHARED) == 1 for node in nodes))
+
+
 def the_files_are_good():
     env = {**os.environ, **SECRETS}
     document = directory / "shared.toml"
@@ -291,6 +317,51 @@ def what_one_node_answered_is_a_hit_on_the_other():
     front.until("a hit on the other node", shares)
     check("a key is asked for", chat(proxy.port, "hello", key="sk-another")[0] == 401)
     proxy.kill()
+
+
+def admitted(node, key):
+    """How many of more requests than the limit allows."""
+    return sum(chat(node.port, f"{key} {number}", key)[0] in ("HIT", "MISS") for number in range(2 * A_DAY))
+
+
+def a_limit_is_that_of_both_nodes_and_survives_redis():
+    document = shared(old, "".join(limited(key, f"requests_per_day = {A_DAY}") for key in ("first", "second")))
+    etcd.put(document)
+    front.until("the tenants are there", lambda: all(chat(node.port, "hello", "first")[0] != 401 for node in nodes))
+    until_limits_are_shared()
+    time.sleep(4)  # for three seconds after its first limit a new Redis lets each node have its share only
+    day = time.gmtime().tm_yday
+    # On the first node, more than its share; the second has nothing left, nor when Redis has been killed.
+    found = [admitted(node, "second") for node in nodes]
+    check("a limit is that of both nodes", found == [A_DAY, 0] or time.gmtime().tm_yday != day, found)
+    redis.kill()
+    front.until("both know it", lambda: all(node.metric(LIMITS_SHARED) == 0 for node in nodes))
+    redis.start()
+    until_limits_are_shared()
+    time.sleep(4)
+    found = admitted(nodes[1], "second")
+    check("what a node has spent is known after a restart of Redis", found == 0 or time.gmtime().tm_yday != day, found)
+    etcd.put(shared(old))
+
+
+def redis_admits_nobody_else():
+    with socket.create_connection(("127.0.0.1", redis.port), 10) as connection:
+        connection.sendall(b"GET ringway:1:x\r\n")
+        check("Redis wants a password", connection.recv(100).startswith(b"-NOAUTH"))
+
+
+def a_purge_on_one_node_reaches_the_other():
+    first, second = nodes
+
+    def kept():
+        answers = [chat(node.port, "purged") for node in (first, second, second)]
+        return answers[0][1] == answers[1][1] == answers[2][1] and answers[2][0] == "HIT"
+
+    front.until("both nodes have an answer", kept)
+    _, before = chat(second.port, "purged")
+    status, _, text = ask(first.admin, "POST", "/v1/purge", {"model": "qwen"}, headers={"authorization": f"Bearer {ADMIN_TOKEN}"})
+    check("a purge", status == 200, text)
+    front.until("the other node serves it no longer", lambda: chat(second.port, "purged")[1] != before)
 
 
 def a_change_is_in_force_on_all_nodes_and_no_request_fails():
@@ -322,6 +393,13 @@ def prometheus_sees_all_of_them():
 
     front.until("two nodes and HAProxy are up", lambda: sorted(value for _, value in query("up")) == [1, 1, 1])
     front.until("their store is up", lambda: [value for _, value in query('ringway_config_source_up{source="etcd"}')] == [1, 1])
+    rights = redis.acl.read_text()
+    redis.allow(replaced(rights, [(" +zadd", "")]))
+    front.until("the alert on limits that Redis refuses is pending or fires on both", lambda: len([
+        found for found, _ in query("ALERTS") if found["alertname"] == "RingwayLimitsNotShared"]) == 2)
+    check("the log has the reason", all("it refuses: " in node.words() for node in nodes))
+    redis.allow(rights)
+    until_limits_are_shared()
     etcd.put("[[backend")
     front.until("the alert on a refused configuration is pending or fires", lambda: any(
         found["alertname"] == "RingwayConfigRefused" for found, _ in query("ALERTS")))
@@ -355,6 +433,9 @@ link.recv(100)
 house.run([
     the_files_are_good,
     what_one_node_answered_is_a_hit_on_the_other,
+    a_limit_is_that_of_both_nodes_and_survives_redis,
+    redis_admits_nobody_else,
+    a_purge_on_one_node_reaches_the_other,
     a_change_is_in_force_on_all_nodes_and_no_request_fails,
     prometheus_sees_all_of_them,
     etcd_and_a_node_die,

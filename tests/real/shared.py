@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 
+import front
 import house
 from house import check
 
@@ -247,6 +248,14 @@ def a_day_is_spent_once_over_nodes_and_restarts():
     again = node(url, redis, limits)
     time.sleep(2)
     after = sum(Client(again.port).ask()[0] == 200 for _ in range(5))
+    # What has a time to live may be evicted by a Redis that is full of answers.
+    of = "redis.call('KEYS', 'ringway:1:{limits}:*')"
+    mortal = redis.command("EVAL", f"local n = 0 for _, key in ipairs({of}) do if redis.call('PTTL', key) >= 0 then n = n + 1 end end return n", "0")
+    check("no record of a limit has a time to live", mortal == ":0", mortal)
+    redis.command("SET", "ringway:1:{limits}:over", "x")
+    redis.command("ZADD", "ringway:1:{limits}:kept", "1", "ringway:1:{limits}:over")
+    front.until("one whose time is over is dropped", lambda: redis.command("EXISTS", "ringway:1:{limits}:over") == ":0")
+    check("and only that", redis.command("ZCARD", "ringway:1:{limits}:kept") == ":2", redis.command("ZCARD", "ringway:1:{limits}:kept"))
     check("ten requests a day", (admitted, after) == (10, 0) or time.gmtime().tm_yday != day, (admitted, after))
     again.stop()
     redis.kill()

@@ -201,6 +201,9 @@ impl Scrape {
                 row.number(&["dropped"], self.sum(|core| &core.second.writes_dropped))
             }
             Id::SecondDisconnects => row.number(&[], self.sum(|core| &core.second.disconnects)),
+            Id::LimitsStoreUp => {
+                self.node.limits_store_up.map_or(Ok(()), |is_up| row.number(&["redis"], u64::from(is_up)))
+            }
             Id::Coalesced => row.number(&[], self.sum(|core| &core.joined)),
             Id::UpstreamCalls => row.number(&[], self.sum(|core| &core.calls)),
             Id::DrainedCalls => {

@@ -117,6 +117,17 @@ fn every_row_has_its_head_in_both_formats() {
 }
 
 #[test]
+fn limits_that_are_not_to_be_shared_have_no_store() {
+    let scrape = |limits_store_up| {
+        Scrape::new(cores(1), labels(1, &[], &[], 0), Node { limits_store_up, ..node(GenAi::Off) }).text()
+    };
+    let sample = r#"ringway_limits_store_up{store="redis"}"#;
+    assert!(!scrape(None).contains(sample));
+    assert_eq!(value(&scrape(Some(false)), sample), "0");
+    assert_eq!(value(&scrape(Some(true)), sample), "1");
+}
+
+#[test]
 fn opentelemetry_names_are_there_by_the_switch_only() {
     let labels = labels(1, &["m"], &["t"], 1);
     let text = Scrape::new(cores(1), labels, node(GenAi::Off)).text();
