@@ -1,5 +1,6 @@
 """HAProxy, nginx and Envoy with the configurations of deploy/ in front of two nodes: they answer, stream event by event, and
-pass over a node that stops or dies. Takes the program and, if it is there, Envoy; standard library only.
+pass over a node that stops or dies; they pass WebSockets on and say whose requests they are. Takes the program and, if it is there,
+Envoy; wants the Python package websockets.
 
 The configurations run as they are shipped, but for addresses and paths. The system calls of the container profile are those
 that the program gets, by libseccomp where its Python binding is installed.
@@ -15,7 +16,10 @@ import sys
 import tempfile
 import threading
 
+import websockets.sync.client
+
 import front
+import sockets
 from house import Gateway, Process, ask, check, directories, free_port, run, verdict
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
@@ -23,6 +27,7 @@ PROGRAM = pathlib.Path(sys.argv[1]).resolve()
 ENVOY = sys.argv[2] if len(sys.argv) > 2 and pathlib.Path(sys.argv[2]).exists() else None
 CHAT = "/v1/chat/completions"
 CLIENTS = 8
+CLIENT = "127.0.0.7"  # where a client comes from
 
 directory = pathlib.Path(tempfile.mkdtemp(prefix="ringway-balanced-"))
 directory.chmod(0o755)
@@ -187,6 +192,30 @@ def streams_event_by_event(make):
         gateway.stop()
 
 
+def the_client_is_known_and_websockets_open(make):
+    backend = free_port()
+    realtime = sockets.Realtime(backend)
+    table = {"name": "live", "url": f"http://127.0.0.1:{backend}", "connections_min": 0, "health_interval": "0s"}
+    log = directory / f"{make.__name__}.log"
+    more = f'[admin]\nlisten = "off"\n[log]\naccess = "{log}"\n'
+    nodes = [Gateway(PROGRAM, [table], [{"name": "live", "backends": ["live"]}], cores=1,
+                     server='trusted_proxies = ["127.0.0.1"]', more=more) for _ in range(2)]
+    proxy = make(nodes)
+    with websockets.sync.client.connect(f"ws://127.0.0.1:{proxy.port}/v1/realtime?model=live", source_address=(CLIENT, 0),
+                                        additional_headers={"x-forwarded-for": "192.0.2.1"}, proxy=None) as socket:
+        created = json.loads(socket.recv(30))
+        socket.send(b"as it is")
+        check(f"a WebSocket through {make.__name__}", created["type"] == "session.created" and socket.recv(30) == b"as it is")
+    lines = lambda: [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    sessions = lambda: [line for line in lines() if line["path"] == "/v1/realtime"]
+    front.until("the session is in the log", sessions)
+    found = [(line["status"], line["client"]) for line in sessions()]
+    check("with the address of the client", found == [(101, CLIENT)] and len(realtime.opened) == 1, found)
+    proxy.kill()
+    for gateway in nodes:
+        gateway.stop()
+
+
 def proxies():
     return [haproxy, nginx] + ([envoy] if ENVOY else [])
 
@@ -204,6 +233,11 @@ def a_node_stops():
 def streams():
     for make in proxies():
         streams_event_by_event(make)
+
+
+def websockets_and_addresses():
+    for make in proxies():
+        the_client_is_known_and_websockets_open(make)
 
 
 def prometheus_reads_its_file():
@@ -228,5 +262,5 @@ def the_container_profile_lets_the_program_serve():
     check("no new namespaces under it", refused.returncode != 0 and "not permitted" in refused.stderr, refused.stderr)
 
 
-run([prometheus_reads_its_file, the_container_profile_lets_the_program_serve, answers, a_node_stops, streams], sys.argv[3:])
+run([prometheus_reads_its_file, the_container_profile_lets_the_program_serve, answers, a_node_stops, streams, websockets_and_addresses], sys.argv[3:])
 verdict()

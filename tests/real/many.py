@@ -168,7 +168,7 @@ class Node(house.Process):
         (own / "state").mkdir(parents=True, exist_ok=True)
         self.file = adapted("ringway/node.toml", [
             ('"https://10.0.0.31:2379", "https://10.0.0.32:2379", "https://10.0.0.33:2379"', f'"https://localhost:{etcd.client}"'),
-            ("/etc/ringway/etcd-ca.pem", f"{directory}/ca.pem"), ("10.0.0.11:8080", f"127.0.0.1:{client}"),
+            ("/etc/ringway/etcd-ca.pem", f"{directory}/ca.pem"), ("10.0.0.11:8080", f"127.0.0.1:{client}"), ('"10.0.0.21"', '"127.0.0.1"'),
             ("10.0.0.11:9901", f"127.0.0.1:{self.admin}"), ("/var/lib/ringway", str(own / "state"))], f"{name}.toml")
         self.file.write_text(self.file.read_text() + "[cores]\ndata = 1\n")
         self.said = directory / f"{name}.said"
@@ -397,7 +397,7 @@ def prometheus_sees_all_of_them():
     redis.allow(replaced(rights, [(" +zadd", "")]))
     front.until("the alert on limits that Redis refuses is pending or fires on both", lambda: len([
         found for found, _ in query("ALERTS") if found["alertname"] == "RingwayLimitsNotShared"]) == 2)
-    check("the log has the reason", all("it refuses: " in node.words() for node in nodes))
+    front.until("the log has the reason", lambda: all("it refuses: " in node.words() for node in nodes))
     redis.allow(rights)
     until_limits_are_shared()
     etcd.put("[[backend")
