@@ -275,6 +275,8 @@ pub struct Backend {
     /// How long an idle connection is kept.
     pub timeout_idle_ms: u64,
     /// From the request to the head of the answer.
+    /// Of a whole answer, without stream.
+    pub timeout_attempt_ms: Option<u64>,
     pub timeout_head_ms: u64,
     /// From the request to the first content of a stream.
     pub timeout_first_token_ms: u64,

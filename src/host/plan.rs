@@ -9,8 +9,8 @@ use crate::config::snapshot::{CoreChoice, Cores};
 const SMALL_CPUS: usize = 4;
 /// From so many CPUs on, one is left to the system.
 const SYSTEM_CPUS: usize = 8;
-/// CPUs for each I/O thread beyond the first.
-const CPUS_AN_IO: usize = 8;
+/// From so many on, two: the I/O thread's disk and network work in the kernel has a place of its own.
+const LARGE_CPUS: usize = 16;
 
 /// Where each thread runs. An empty place means that the thread floats.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +51,12 @@ pub fn plan(cpus: &[usize], wanted: &Cores) -> Result<Plan, String> {
         CoreChoice::Auto if auto => free.pop(),
         CoreChoice::Auto => None,
     };
-    let system = if cpus.len() >= SYSTEM_CPUS { free.pop() } else { None };
+    let mut system: Vec<usize> = free.pop_if(|_| cpus.len() >= SYSTEM_CPUS).into_iter().collect();
     let background = one(&wanted.background, &lists.2, &mut free, cpus.len() >= SYSTEM_CPUS);
     let io = one(&wanted.io, &lists.1, &mut free, !small);
-    // Room for more I/O threads than the one there is today is left free as the plan for larger machines has it.
     if wanted.io == CoreChoice::Auto && wanted.data == CoreChoice::Auto {
-        free.truncate(free.len() - (cpus.len() / CPUS_AN_IO).saturating_sub(1).min(free.len() - free.len().min(1)));
+        system.extend(free.pop_if(|_| cpus.len() >= LARGE_CPUS));
+        system.sort_unstable();
     }
     let mut data: Vec<Option<usize>> = match &wanted.data {
         CoreChoice::List(_) => lists.0.into_iter().map(Some).collect(),
@@ -69,7 +69,7 @@ pub fn plan(cpus: &[usize], wanted: &Cores) -> Result<Plan, String> {
         // Those without a CPU stay last.
         data.sort_unstable_by_key(|cpu| cpu.unwrap_or(usize::MAX));
     }
-    Ok(Plan { data, io, background, system: system.into_iter().collect(), memory: Vec::new() })
+    Ok(Plan { data, io, background, system, memory: Vec::new() })
 }
 
 /// The CPUs of this process's mask, in the kernel's numbers. Errors: the kernel's refusal, in words.
@@ -143,9 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_cpus_are_twelve_data_two_io_one_background_one_system() {
+    fn sixteen_cpus_are_twelve_data_two_for_io_one_background_one_system() {
         let plan = plan(&(0..16).collect::<Vec<_>>(), &auto()).expect("a plan");
-        assert_eq!((plan.data.len(), plan.io, plan.background, plan.system), (12, Some(13), Some(14), vec![15]));
+        assert_eq!((plan.data.len(), plan.io, plan.background), (12, Some(13), Some(14)));
+        assert_eq!(plan.system, [12, 15]);
     }
 
     #[test]
@@ -167,6 +168,7 @@ mod tests {
             used.sort_unstable();
             used.dedup();
             assert_eq!(used.len(), count, "{cpus} CPUs: {plan}");
+            assert!(plan.data.contains(&None) || count == cpus, "each CPU has its use: {plan}");
             assert!(!plan.data.is_empty());
         }
     }

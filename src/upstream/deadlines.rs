@@ -32,7 +32,10 @@ impl Deadlines {
         let until = |ms: u64| request_ms.min(stream_ms).min(now_ms.saturating_add(ms));
         let (head_ms, first_ms) = match form {
             // Its head comes with its body: one time bounds both.
-            Form::NonStreaming => (request_ms, request_ms),
+            Form::NonStreaming => {
+                let whole_ms = backend.timeout_attempt_ms.map_or(request_ms, until);
+                (whole_ms, whole_ms)
+            }
             Form::Streaming => (
                 until(backend.timeout_head_ms.min(backend.timeout_first_token_ms)),
                 until(backend.timeout_first_token_ms),

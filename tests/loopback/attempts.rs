@@ -98,6 +98,30 @@ fn a_whole_answer_that_breaks_off_is_asked_for_again() {
     assert_eq!((bad.count(), good.count()), (1, 1));
 }
 
+/// Before the head of its answer, and within it.
+#[test]
+fn a_backend_that_hangs_does_not_take_the_time_of_the_others() {
+    let answer = json(&completion("x"));
+    for sent in [0, answer.len() - 10] {
+        let begun = answer[..sent].to_vec();
+        let bad = Backend::run(move |peer| {
+            if peer.request().is_some() {
+                peer.write(&begun);
+                peer.await_close();
+            }
+        });
+        let good = Backend::answering(echo);
+        let gateway = Setup::bare()
+            .backend("bad", &bad, "timeout_attempt = \"100ms\"\ntimeout_request = \"1h\"")
+            .backend("good", &good, "priority = 1")
+            .model("m", "backends = [\"bad\", \"good\"]")
+            .start();
+        assert_eq!(gateway.ask(chat("x")).expect(200).text(), completion("x!"));
+        assert_eq!((bad.count(), good.count()), (1, 1));
+        bad.await_left(1);
+    }
+}
+
 #[test]
 fn nothing_is_asked_for_again_once_content_has_gone_out() {
     let seen = Arc::new(Barrier::new(2));

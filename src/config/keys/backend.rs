@@ -111,6 +111,11 @@ pub(super) const ROWS: &[Key] = &[
               a model share it. The default is that of the OpenAI and Anthropic SDKs. Once a body is being relayed to \
               the client, timeout_stream_idle applies instead.",
         example: r#""120s""# },
+    Key { table: Backend, name: "timeout_attempt", kind: TIMEOUT, absent: Optional,
+        doc: "Longest wait for a whole answer from this backend, for requests without stream; then another backend is tried. \
+              Without it one that hangs takes all of timeout_request. Choose it well above the longest answer: what it cuts \
+              off was generated in vain.",
+        example: r#""60s""# },
     Key { table: Backend, name: "timeout_head", kind: TIMEOUT, absent: Default(r#""5m""#),
         doc: "Longest wait for the response head of a stream; then another backend is tried. Some servers send the \
               head only after they have processed the prompt, which takes minutes for a long one on a slow machine. \

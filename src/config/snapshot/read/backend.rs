@@ -49,6 +49,7 @@ pub(in crate::config) fn backend(section: &mut Section, look: &Look<'_>, report:
         http2_streams: section.take("http2_streams_max")?,
         timeout_connect_ms: section.take("timeout_connect")?,
         timeout_idle_ms: section.take("timeout_idle")?,
+        timeout_attempt_ms: section.take_optional("timeout_attempt")?,
         timeout_head_ms: section.take("timeout_head")?,
         timeout_first_token_ms: section.take("timeout_first_token")?,
         timeout_request_ms: section.take("timeout_request")?,
