@@ -232,12 +232,15 @@ pub struct Metrics {
     pub genai: GenAi,
 }
 
-/// Whether OpenTelemetry's names stand beside our own.
+/// Which of OpenTelemetry's names stand beside our own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GenAi {
-    On,
     #[default]
     Off,
+    Current,
+    /// Those before 2026.
+    Old,
+    Both,
 }
 
 /// A server that answers requests.

@@ -77,7 +77,7 @@ mod tests {
     fn the_other_threads_get_second_threads_of_the_far_node() {
         assert_eq!(
             shown(Some(1), CoreChoice::Auto),
-            "core plan: 12 data (CPU 0-7,12-15), I/O (CPU 9), background (CPU 10), left to the system: CPU 11, \
+            "core plan: 12 data (CPU 0-7,12-15), I/O (CPU 9), background (CPU 10), left to the system: CPU 8,11, \
              memory of node 0 (CPU 0-3) and of node 1 (CPU 4-7,12-15)"
         );
     }

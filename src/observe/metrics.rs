@@ -1,6 +1,8 @@
 //! Every metric, one row each: name, kind, labels and help. Scrapes and the reference docs/metrics.md are generated
 //! from these rows; `scrape/encode.rs` computes each one's values, in a match without wildcard.
 
+use crate::config::snapshot::GenAi;
+
 /// The source of a row's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Id {
@@ -83,6 +85,8 @@ pub enum Id {
     GenAiClientFirstChunk,
     GenAiClientInputTokens,
     GenAiClientOutputTokens,
+    OldGenAiDuration,
+    OldGenAiTokens,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +120,8 @@ pub struct Metric {
 use Kind::{Counter, Gauge, Histogram};
 
 const OPERATION: &[&str] = &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
+const OLD_OPERATION: &[&str] = &["gen_ai_operation_name", "gen_ai_system", "gen_ai_request_model"];
+const OLD_USAGE: &[&str] = &["gen_ai_operation_name", "gen_ai_system", "gen_ai_request_model", "gen_ai_token_type"];
 const USAGE: &[&str] =
     &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_modality"];
 
@@ -310,12 +316,22 @@ pub static METRICS: &[Metric] = &[
     Metric { id: Id::GenAiClientOutputTokens, name: "gen_ai_client_inference_usage_output_tokens_total", kind: Counter,
         labels: USAGE,
         help: "Completion tokens spent at backends (gen_ai.client.inference.usage.output_tokens)." },
+    Metric { id: Id::OldGenAiDuration, name: "gen_ai_client_operation_duration_seconds", kind: Histogram,
+        labels: OLD_OPERATION,
+        help: "Upstream calls, all attempts included, as named before 2026 (gen_ai.client.operation.duration)." },
+    Metric { id: Id::OldGenAiTokens, name: "gen_ai_client_token_usage", kind: Histogram,
+        labels: OLD_USAGE,
+        help: "Tokens spent at backends, as sum and count alone: its one bucket has all requests (gen_ai.client.token.usage)." },
 ];
 
 impl Metric {
-    /// Whether it is included only with `metrics.genai`.
-    pub fn is_genai(&self) -> bool {
-        self.name.starts_with("gen_ai_")
+    /// Whether it is included with `genai`.
+    pub fn is_shown(&self, genai: GenAi) -> bool {
+        match self.id {
+            Id::OldGenAiDuration | Id::OldGenAiTokens => matches!(genai, GenAi::Old | GenAi::Both),
+            _ if self.name.starts_with("gen_ai_") => matches!(genai, GenAi::Current | GenAi::Both),
+            _ => true,
+        }
     }
 }
 
@@ -326,7 +342,7 @@ pub fn reference() -> String {
          Generated from `src/observe/metrics.rs`; `UPDATE=1 cargo test --lib observe::metrics` writes it.\n\n\
          `GET /metrics` on the admin listener returns all metrics as Prometheus text, or as OpenMetrics text if `Accept` requests it. Numbers are sums over all data cores. Labels hold configured names only: a model or tenant that is not \
          configured counts as `other`, a request without a tenant as `none`. Requests, tokens and attempts that have not occurred have no series. Gauges of backends, caches and queues are up to a second old.\n\n\
-         The names that begin with `gen_ai_` are OpenTelemetry's, as Prometheus writes them; `[metrics] genai = true` enables them.\n\n\
+         The names that begin with `gen_ai_` are OpenTelemetry's, as Prometheus writes them; `[metrics] genai = true` enables them, and `genai_old_names = true` the two that they had before 2026: `gen_ai_client_operation_duration_seconds` and `gen_ai_client_token_usage`.\n\n\
          | Name | Kind | Labels | Meaning |\n|---|---|---|---|\n",
     );
     for metric in METRICS {

@@ -25,6 +25,10 @@ pub(super) const ROWS: &[Key] = &[
         doc: "Whether a scrape also has the OpenTelemetry metrics (gen_ai.client.inference.*, gen_ai.server.*, in \
               Prometheus spelling) besides Ringway's own.",
         example: "true" },
+    Key { table: Metrics, name: "genai_old_names", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether a scrape also has the names that these metrics had before 2026, gen_ai.client.operation.duration and \
+              gen_ai.client.token.usage, for dashboards that expect them.",
+        example: "true" },
 
     // ---- [traces]
     Key { table: Traces, name: "endpoint", kind: Kind::Url, absent: Optional,

@@ -104,7 +104,13 @@ pub(in crate::config) fn admin(section: &mut Section, listen: &[Listen], report:
 }
 
 pub(in crate::config) fn metrics(section: &mut Section) -> Option<Metrics> {
-    Some(Metrics { genai: if section.take("genai")? { GenAi::On } else { GenAi::Off } })
+    let genai = match (section.take("genai")?, section.take("genai_old_names")?) {
+        (false, false) => GenAi::Off,
+        (true, false) => GenAi::Current,
+        (false, true) => GenAi::Old,
+        (true, true) => GenAi::Both,
+    };
+    Some(Metrics { genai })
 }
 
 pub(in crate::config) fn log(section: &mut Section) -> Option<Log> {

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use smallvec::SmallVec;
 
-use super::{Amounts, GenAi, Key, Labels, Reload, ReloadResult, Scrape, Stored};
+use super::{Amounts, Key, Labels, Reload, ReloadResult, Scrape, Stored};
 use crate::observe::counters::{AttemptResult, HandshakeResult, Operation, RefusedConnection};
 use crate::observe::histogram::{CONNECT_US, Histogram, OWN_TIME_US, REQUEST_US, TOKEN_US, Totals};
 use crate::observe::metrics::{Id, Kind, METRICS, Metric};
@@ -21,7 +21,7 @@ const BILLIONTHS: f64 = 1e9;
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for metric in METRICS.iter().filter(|metric| self.node.genai == GenAi::On || !metric.is_genai()) {
+        for metric in METRICS.iter().filter(|metric| metric.is_shown(self.node.genai)) {
             let kind = match metric.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
@@ -76,6 +76,12 @@ impl Row<'_> {
         self.with(values, |encoder| {
             encoder.encode_histogram::<NoLabelSet>(totals.sum as f64 / MICROSECONDS, totals.count(), &buckets, None)
         })
+    }
+
+    /// A histogram of which only sum and count are known.
+    fn one_bucket(&mut self, values: &[&str], sum: u64, count: u64) -> fmt::Result {
+        let all = [(f64::INFINITY, count)];
+        self.with(values, |encoder| encoder.encode_histogram::<NoLabelSet>(sum as f64, count, &all, None))
     }
 
     /// As `histogram`, if it has recorded anything.
@@ -332,6 +338,11 @@ impl Scrape {
             Id::GenAiClientFirstChunk => self.genai(row, REQUEST_US, |of| &of.first_chunk),
             Id::GenAiClientInputTokens => self.genai_tokens(row, |amounts| amounts.prompt_tokens),
             Id::GenAiClientOutputTokens => self.genai_tokens(row, |amounts| amounts.completion_tokens),
+            Id::OldGenAiDuration => self.genai(row, REQUEST_US, |of| &of.call),
+            Id::OldGenAiTokens => {
+                self.old_genai_tokens(row, "input", |amounts| amounts.prompt_tokens)?;
+                self.old_genai_tokens(row, "output", |amounts| amounts.completion_tokens)
+            }
         }
     }
 
@@ -365,6 +376,19 @@ impl Scrape {
             let tokens = tokens(&amounts);
             if let Some(operation) = operation.filter(|_| tokens > 0) {
                 row.number(&[operation, PROVIDER, labels.model(model), "unknown"], tokens)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn old_genai_tokens(&self, row: &mut Row<'_>, kind: &str, tokens: impl Fn(&Amounts) -> u64) -> fmt::Result {
+        let labels = &*self.labels;
+        let part = |key: Key| (operation_of(labels.endpoint(key.endpoint.into())), key.model);
+        for ((operation, model), amounts) in self.by(part) {
+            let (tokens, requests) =
+                (tokens(&amounts), amounts.requests - amounts.saved_requests.min(amounts.requests));
+            if let Some(operation) = operation.filter(|_| tokens > 0) {
+                row.one_bucket(&[operation, PROVIDER, labels.model(model), kind], tokens, requests)?;
             }
         }
         Ok(())

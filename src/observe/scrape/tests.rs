@@ -57,7 +57,7 @@ fn what_cores_counted_is_added_up() {
         operation.duration.record(1_500_000);
         operation.first_token.record(2_000);
     }
-    let text = Scrape::new(cores, labels, node(GenAi::On)).text();
+    let text = Scrape::new(cores, labels, node(GenAi::Both)).text();
     let sample = r#"ringway_requests_total{endpoint="chat_completions",model="m",tenant="t",status="200"}"#;
     assert_eq!(value(&text, sample), "6");
     let sample = r#"ringway_requests_total{endpoint="chat_completions",model="other",tenant="none",status="404"}"#;
@@ -86,7 +86,7 @@ fn a_model_called_other_and_a_tenant_called_none_have_one_series_with_what_has_n
         let of_model = if model == 0 { &labels.models[0].counters[0] } else { &cores[0].without_model };
         of_model.operation(0).unwrap().first_token.record(1);
     }
-    let text = Scrape::new(cores, labels, node(GenAi::On)).text();
+    let text = Scrape::new(cores, labels, node(GenAi::Both)).text();
     let sample = r#"ringway_requests_total{endpoint="chat_completions",model="other",tenant="none",status="200"}"#;
     assert_eq!(value(&text, sample), "4");
     assert_eq!(value(&text, r#"ringway_time_to_first_token_seconds_count{model="other"}"#), "4");
@@ -100,7 +100,7 @@ fn a_model_called_other_and_a_tenant_called_none_have_one_series_with_what_has_n
 #[test]
 fn every_row_has_its_head_in_both_formats() {
     let labels = labels(1, &["m"], &["t"], 1);
-    let text = Scrape::new(cores(1), labels, node(GenAi::On)).text();
+    let text = Scrape::new(cores(1), labels, node(GenAi::Both)).text();
     let prometheus = classic(&text);
     for metric in METRICS {
         let family = metric.name.strip_suffix("_total").unwrap_or(metric.name);
@@ -135,6 +135,25 @@ fn opentelemetry_names_are_there_by_the_switch_only() {
 }
 
 #[test]
+fn opentelemetry_names_of_before_2026_have_a_switch_of_their_own() {
+    let (labels, cores) = (labels(1, &["m"], &["t"], 0), cores(1));
+    let mut index = SeriesIndex::default();
+    (0..3).for_each(|_| request(&mut index, &cores[0], 0, 0, 200));
+    labels.models[0].counters[0].operation(0).unwrap().call.record(1_500_000);
+    let current = Scrape::new(cores.clone(), labels.clone(), node(GenAi::Current)).text();
+    assert!(current.contains("gen_ai_client_inference") && !current.contains("gen_ai_system"));
+    let old = Scrape::new(cores, labels, node(GenAi::Old)).text();
+    assert!(!old.contains("gen_ai_client_inference"));
+    let of = r#"gen_ai_operation_name="chat",gen_ai_system="openai",gen_ai_request_model="m""#;
+    assert_eq!(value(&old, &format!("gen_ai_client_operation_duration_seconds_sum{{{of}}}")), "1.5");
+    let input = format!(r#"{of},gen_ai_token_type="input""#);
+    assert_eq!(value(&old, &format!("gen_ai_client_token_usage_sum{{{input}}}")), "30.0");
+    assert_eq!(value(&old, &format!("gen_ai_client_token_usage_count{{{input}}}")), "3");
+    let all = format!(r#"gen_ai_client_token_usage_bucket{{le="+Inf",{input}}}"#);
+    assert_eq!(value(&old, &all), "3");
+}
+
+#[test]
 fn names_are_escaped() {
     let (labels, cores) = (labels(1, &["a\"b\\c\nd"], &[], 0), cores(1));
     request(&mut SeriesIndex::default(), &cores[0], 0, NO_NAME, 200);
@@ -148,7 +167,7 @@ fn a_large_configuration_stays_small() {
     let names: Vec<String> = (0..1000).map(|number| format!("t{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let (labels, cores) = (labels(16, &names[..100], &names, 64), cores(16));
-    let lines = Scrape::new(cores.clone(), labels.clone(), node(GenAi::On)).text().lines().count();
+    let lines = Scrape::new(cores.clone(), labels.clone(), node(GenAi::Both)).text().lines().count();
     assert!(lines < 1500, "{lines} lines before the first request");
     for core in &cores {
         let mut index = SeriesIndex::default();
@@ -157,6 +176,6 @@ fn a_large_configuration_stays_small() {
         }
         assert!(core.series.len() <= SERIES);
     }
-    let lines = Scrape::new(cores, labels, node(GenAi::On)).text().lines().count();
+    let lines = Scrape::new(cores, labels, node(GenAi::Both)).text().lines().count();
     assert!(lines < 3 * SERIES, "{lines} lines");
 }
