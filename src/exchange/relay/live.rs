@@ -1,7 +1,6 @@
 //! Reads a flight for one client and writes it out as it comes: many small events that are here together leave in one
 //! write, and none waits for another. Notices a client that leaves, a backend that thinks, and a flight that is silent.
 
-use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -11,7 +10,6 @@ use shards::{Group, Patience, Worth};
 
 use super::head::{self, Delimited, unknown_length};
 use super::next::Next;
-use super::passed;
 use crate::dialect::facts::{Endpoint, Form, NotStored, UsageEvent};
 use crate::error::{Again, Failure};
 use crate::exchange::answer::AnswerHead;
@@ -459,11 +457,8 @@ impl Writer {
         }
         let content_type = &answer_head.content_type;
         let out = &mut client.output;
-        let fields = match record.left {
-            Some(_) => passed::without_rate_limits(&answer_head.fields),
-            None => Cow::Borrowed(&answer_head.fields[..]),
-        };
-        self.next = head::write(generation, record, answer_head.status, content_type, self.delimited, &fields, out);
+        let fields = &answer_head.fields;
+        self.next = head::write(generation, record, answer_head.status, content_type, self.delimited, fields, out);
         self.held = true;
     }
 

@@ -18,6 +18,6 @@ mod upstream;
 pub use head::{Delimited, refuse, write as write_head, write_own_fields};
 pub use live::{Reader, Role, live};
 pub use next::Next;
-pub use passed::{fields, without_rate_limits};
+pub use passed::fields;
 pub use stored::{models, preflight, stored, text};
 pub use upstream::{Captured, PendingResponse};

@@ -1,5 +1,5 @@
 //! Which fields of a backend's response head reach the client. All others stay here: framing, connection, cookies, and
-//! whatever would tell where the backend is.
+//! whatever would tell where the backend is, or how much of its provider's limits is left, which all tenants share.
 
 use std::borrow::Cow;
 
@@ -22,9 +22,6 @@ const PASSED: [&str; 10] = [
 
 const PASSED_MARKS: u64 = Fields::marks(&PASSED);
 
-/// Beginning of the names of fields that say how much of a provider's limit is left.
-const RATE_LIMITS: &[u8] = b"x-ratelimit-";
-
 /// Writes the fields of `head` that pass, as header lines.
 pub fn fields(head: &ResponseHead, bytes: &[u8], backend: &Backend, out: &mut Vec<u8>) {
     if head.fields.may_have(PASSED_MARKS) {
@@ -34,27 +31,9 @@ pub fn fields(head: &ResponseHead, bytes: &[u8], backend: &Backend, out: &mut Ve
             }
         }
     }
-    for field in head.fields.iter() {
-        let name = field.name.of(bytes);
-        if name.len() > RATE_LIMITS.len()
-            && name[..RATE_LIMITS.len()].eq_ignore_ascii_case(RATE_LIMITS)
-            && let Ok(name) = std::str::from_utf8(name)
-        {
-            encode::field(out, &name.to_ascii_lowercase(), field.value.of(bytes));
-        }
-    }
     if let Some(value) = head.fields.get(bytes, "location") {
         encode::field(out, "location", &location(value, &backend.authority, &backend.paths));
     }
-}
-
-/// `lines` without those fields: for a tenant with limits of its own.
-pub fn without_rate_limits(lines: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memmem::find(lines, RATE_LIMITS).is_none() {
-        return Cow::Borrowed(lines);
-    }
-    let kept = lines.split_inclusive(|&byte| byte == b'\n').filter(|line| !line.starts_with(RATE_LIMITS));
-    Cow::Owned(kept.flatten().copied().collect())
 }
 
 /// Where a redirect leads, for the client (RFC 9110 10.2.2): the path at this gateway, if it leads to the backend itself;
@@ -101,14 +80,7 @@ fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{ApiPath, location, without_rate_limits};
-
-    #[test]
-    fn a_providers_limits_are_taken_out_and_nothing_else() {
-        let lines = b"retry-after: 3\r\nx-ratelimit-limit-requests: 5\r\netag: x-ratelimit-\r\nx-ratelimit-a: \r\n";
-        assert_eq!(&*without_rate_limits(lines), b"retry-after: 3\r\netag: x-ratelimit-\r\n");
-        assert_eq!(&*without_rate_limits(b"etag: 1\r\n"), b"etag: 1\r\n");
-    }
+    use super::{ApiPath, location};
 
     #[track_caller]
     fn at(value: &str, authority: &str, base_path: &str, expected: &str) {

@@ -25,7 +25,7 @@ pub fn switch(
     out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
     fields::write_agreed(&head.fields, bytes, out);
     relay::write_own_fields(generation, record, out);
-    let fields = passed_fields(record, backend, head, bytes);
+    let fields = passed_fields(backend, head, bytes);
     out.extend_from_slice(&fields);
     encode::head_end(out);
 }
@@ -41,9 +41,9 @@ pub struct Passed {
 
 impl Passed {
     /// Without its body.
-    pub fn new(record: &RequestRecord, backend: &Backend, head: &ResponseHead, bytes: &[u8]) -> Passed {
+    pub fn new(backend: &Backend, head: &ResponseHead, bytes: &[u8]) -> Passed {
         let content_type = head.fields.get(bytes, "content-type").unwrap_or(b"application/octet-stream").to_vec();
-        let mut fields = passed_fields(record, backend, head, bytes);
+        let mut fields = passed_fields(backend, head, bytes);
         fields::write_refused(&head.fields, bytes, &mut fields);
         Passed { status: head.status, content_type, fields, body: Vec::new() }
     }
@@ -66,11 +66,8 @@ pub fn pass_on(generation: &Generation, record: &mut RequestRecord, passed: &Pas
 }
 
 /// Those of the backend's fields that its client sees.
-fn passed_fields(record: &RequestRecord, backend: &Backend, head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
+fn passed_fields(backend: &Backend, head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
     let mut fields = Vec::new();
     relay::fields(head, bytes, backend, &mut fields);
-    match record.left {
-        Some(_) => relay::without_rate_limits(&fields).into_owned(),
-        None => fields,
-    }
+    fields
 }

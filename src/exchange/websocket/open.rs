@@ -223,7 +223,7 @@ async fn attempt(
     plan.span = span.as_ref().and_then(|span| span.id());
     let watched = generation.upstreams.times_first_content(plan.model).then(now_us);
     let mut hint_ms = None;
-    let said = ask(generation, upstream, record, &plan, deadlines, &mut hint_ms).await;
+    let said = ask(generation, upstream, &plan, deadlines, &mut hint_ms).await;
     let fault = match &said {
         Ok(HandshakeAnswer::Agreed { .. }) => None,
         Ok(HandshakeAnswer::Passed(_, fault)) => *fault,
@@ -276,7 +276,6 @@ enum HandshakeAnswer {
 async fn ask(
     generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
-    record: &RequestRecord,
     plan: &Plan,
     deadlines: Deadlines,
     hint_ms: &mut Option<u64>,
@@ -322,7 +321,7 @@ async fn ask(
         let field = |name| head.fields.get(&input, name);
         *hint_ms = wait_ms(field("retry-after"), field("retry-after-ms"), unix_ms());
     }
-    let mut passed = Box::new(Passed::new(record, backend, &head, &input));
+    let mut passed = Box::new(Passed::new(backend, &head, &input));
     let mut decoder = Decoder::new(head.framing);
     input.drain(..head.length);
     loop {
