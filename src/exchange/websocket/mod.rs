@@ -45,7 +45,7 @@ pub async fn serve(
     // Answers to earlier requests do not wait for its backend.
     client.flush(timeout_ms).await.map_err(|_| Failure::ClientGone)?;
     client.socket.watch().guard();
-    let opening = within(open::open(generation, upstream, record), left_ms(upstream));
+    let opening = within(open::open(generation, upstream), left_ms(upstream));
     let opened = unless_gone(generation, client.socket.watch(), opening).await;
     client.socket.watch().unguard();
     let agreed = match opened?.unwrap_or_else(|| Err(overdue(generation, upstream)))? {

@@ -15,7 +15,7 @@ use crate::exchange::failed_attempt::{failure, refusal};
 use crate::exchange::generation::Generation;
 use crate::exchange::meter::{self, Attempted};
 use crate::exchange::notes::status_of;
-use crate::exchange::record::{RequestRecord, SWITCHED};
+use crate::exchange::record::SWITCHED;
 use crate::exchange::send;
 use crate::exchange::upstream_request::UpstreamRequest;
 use crate::exchange::websocket::answer::Passed;
@@ -53,11 +53,7 @@ pub struct Agreed {
 }
 
 /// Asks the model's backends, and those of its fallbacks, until one has agreed.
-pub async fn open(
-    generation: &Rc<Generation>,
-    upstream: &UpstreamRequest,
-    record: &RequestRecord,
-) -> Result<Opened, Failure> {
+pub async fn open(generation: &Rc<Generation>, upstream: &UpstreamRequest) -> Result<Opened, Failure> {
     let fallbacks = &generation.snapshot.models[upstream.model].fallback;
     let mut chain = std::iter::once(upstream.model).chain(fallbacks.iter().copied()).peekable();
     while let Some(model) = chain.next() {
@@ -65,7 +61,7 @@ pub async fn open(
             continue;
         }
         let suspects = Suspects::default();
-        let result = at_model(generation, upstream, record, model, &suspects).await;
+        let result = at_model(generation, upstream, model, &suspects).await;
         let ended = if result.is_ok() { Ended::Answered } else { Ended::Failed };
         suspects.judge(&generation.upstreams, upstream.body(), ended);
         let Missed { fault, passed, then } = match result {
@@ -112,7 +108,6 @@ enum Then {
 async fn at_model(
     generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
-    record: &RequestRecord,
     model: usize,
     suspects: &Suspects,
 ) -> Result<Opened, Missed> {
@@ -148,7 +143,7 @@ async fn at_model(
             Ok(plan) => {
                 tried.add(plan.target);
                 backend = Some(plan.backend);
-                attempt(generation, upstream, record, plan, since_ms, suspects).await
+                attempt(generation, upstream, plan, since_ms, suspects).await
             }
             Err(fault) => Attempt { result: Err(fault), hint_ms: None },
         };
@@ -212,7 +207,6 @@ struct Unpermitted {
 async fn attempt(
     generation: &Rc<Generation>,
     upstream: &UpstreamRequest,
-    record: &RequestRecord,
     mut plan: Plan,
     since_ms: u64,
     suspects: &Suspects,
