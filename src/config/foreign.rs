@@ -75,6 +75,8 @@ static FOREIGN: &[Foreign] = &[
     row(Table::Model, &["ttl"], Key("model.cache_ttl")),
     row(Table::Model, &["rpm", "tpm", "rate_limit", "requests_per_minute", "tokens_per_minute"], LIMITS),
     row(Table::Model, &["input_cost_per_token", "price_prompt", "price_in", "input_price"], Key("model.price_input")),
+    row(Table::Model, &["cache_read_input_token_cost", "price_cached", "price_cache_read", "cached_input_price"], Key("model.price_cached_input")),
+    row(Table::Model, &["cache_creation_input_token_cost", "price_cache_creation"], Key("model.price_cache_write")),
     row(Table::Model, &["output_cost_per_token", "price_completion", "price_out", "output_price"], Key("model.price_output")),
     row(Table::Template, &["id", "prompt_id"], Key("template.name")),
     row(Table::Template, &["content", "prompt", "template", "text"], Key("template.user")),

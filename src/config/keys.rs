@@ -7,6 +7,7 @@ mod cache; // the rows of [cache] and [redis]
 mod config;
 mod cores; // those of [cores]
 mod observe; // those of [metrics], [traces] and [log]
+mod price; // those of [[model]] that are prices
 mod table; // what each table is called, how often it stands, what it is for
 mod template; // those of [[template]]
 mod tenant;
@@ -179,15 +180,14 @@ const MODEL_NAMES: Kind = Kind::Names { most_bytes: limits::MODEL_BYTES };
 /// A timeout: below 1 ms every request would fail, above a day it would bound nothing.
 const TIMEOUT: Kind = Kind::Duration { least_ms: 1, most_ms: 24 * HOUR };
 
-const PRICE: Kind = Kind::Money { least: 0, most: 1_000_000 * tenant::UNIT };
-
 /// The rows, table by table.
 pub static KEYS: &[Key] = &joined();
 
-const GROUPS: [&[Key]; 9] = [
+const GROUPS: [&[Key]; 10] = [
     ROWS,
     backend::ROWS,
     translation::ROWS,
+    price::ROWS,
     cores::ROWS,
     observe::ROWS,
     config::ROWS,
@@ -420,13 +420,6 @@ const ROWS: &[Key] = &[
         doc: "When less than this percentage of its backends is in service, all of them are used. With 0, that happens \
               only when no backend of the model or of a fallback is in service.",
         example: "30" },
-    Key { table: Model, name: "price_input", kind: PRICE, absent: Optional,
-        doc: "Price of a million tokens of prompts, in the unit of money that budgets are in; at most six digits after the \
-              point. Without it, they cost nothing.",
-        example: r#""0.15""# },
-    Key { table: Model, name: "price_output", kind: PRICE, absent: Optional,
-        doc: "Price of a million tokens of answers, reasoning included.",
-        example: r#""0.60""# },
     Key { table: Model, name: "backends", kind: Kind::Targets, absent: Required,
         doc: "The backends that answer it: names of [[backend]] tables, or tables with the keys below.",
         example: r#"[{ backend = "vllm-a", model = "Qwen/Qwen2.5-7B-Instruct" }]"# },

@@ -222,6 +222,8 @@ pub struct TokenUsage {
     pub total: u64,
     /// Of the prompt, what the backend had in its own cache.
     pub cached: u64,
+    /// Of the rest of the prompt, what the backend wrote into its cache.
+    pub cache_written: u64,
     /// Of the completion, what was thought and not said.
     pub reasoning: u64,
 }
@@ -233,7 +235,7 @@ impl TokenUsage {
             return self;
         }
         let counted = TokenUsage::counted(Some(before.prompt), Some(self.completion), None);
-        counted.with_parts(Some(before.cached), Some(self.reasoning))
+        counted.with_parts(Parts { reasoning: self.reasoning, ..before.parts() })
     }
 
     /// From the reported counts; a missing total is the sum.
@@ -244,10 +246,23 @@ impl TokenUsage {
     }
 
     /// The parts that were reported besides; no part is larger than its whole.
-    pub fn with_parts(self, cached: Option<u64>, reasoning: Option<u64>) -> TokenUsage {
-        let (cached, reasoning) = (cached.unwrap_or(0), reasoning.unwrap_or(0));
-        TokenUsage { cached: cached.min(self.prompt), reasoning: reasoning.min(self.completion), ..self }
+    pub fn with_parts(self, parts: Parts) -> TokenUsage {
+        let cached = parts.cached.min(self.prompt);
+        let cache_written = parts.cache_written.min(self.prompt - cached);
+        TokenUsage { cached, cache_written, reasoning: parts.reasoning.min(self.completion), ..self }
     }
+
+    pub fn parts(self) -> Parts {
+        Parts { cached: self.cached, cache_written: self.cache_written, reasoning: self.reasoning }
+    }
+}
+
+/// Parts of the counts of a [`TokenUsage`]; 0 where nothing is reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    pub cached: u64,
+    pub cache_written: u64,
+    pub reasoning: u64,
 }
 
 /// The role of one event of a stream.

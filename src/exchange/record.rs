@@ -16,7 +16,7 @@ use super::notes::Notes;
 use super::request_id::RequestId;
 use super::spend::{Left, Permit};
 use super::trace::{self, Told, TraceContext};
-use super::used::{Bill, UsageSource, Used};
+use super::used::{self, Bill, UsageSource, Used};
 use crate::config::snapshot::{Access, Price, spell_money};
 use crate::dialect::Dialect;
 use crate::dialect::facts::{Endpoint, Form, NotStored, TokenUsage};
@@ -379,7 +379,7 @@ pub fn end(generation: &Generation, record: &RequestRecord) {
             sent_bytes: record.sent_bytes,
             received_bytes: record.received_bytes,
             tokens: record.usage().map(|tokens| (tokens.prompt, tokens.completion)),
-            parts: record.usage().map_or((0, 0), |tokens| (tokens.cached, tokens.reasoning)),
+            parts: record.usage().map_or([0; 3], |tokens| [tokens.cached, tokens.cache_written, tokens.reasoning]),
             usage_is_estimated: used.source() == UsageSource::Estimated,
             cost: cost.as_deref(),
             saved: saved.as_deref(),
@@ -474,5 +474,5 @@ fn count(generation: &Generation, record: &RequestRecord, now_us: u64) {
 fn saved_money(generation: &Generation, record: &RequestRecord) -> u64 {
     let Some(tokens) = record.tokens.filter(|_| record.cache.saves()) else { return 0 };
     let asked = || record.model.map(|model| generation.snapshot.models[model].price);
-    record.price.or_else(asked).map_or(0, |price| price.of(tokens.prompt, tokens.completion))
+    record.price.or_else(asked).map_or(0, |price| used::money(tokens, price))
 }

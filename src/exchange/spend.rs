@@ -12,7 +12,7 @@ use super::generation::Generation;
 use super::home;
 use super::message::Message;
 use super::quota::now;
-use super::used::{Seen, Used};
+use super::used::{self, Seen, Used};
 use crate::config::snapshot::{self, CachedTokens, Concurrent, Counted, Limit, LimitOf, Limits, OwnLimits, Running};
 use crate::dialect::facts::{Endpoint, RequestFacts, TokenUsage};
 use crate::error::{Failure, Limited, LimitedCount};
@@ -422,12 +422,9 @@ impl Spending {
     /// There was an answer already. What is left of its limits of tokens then.
     pub fn settle_cached(mut self, tokens: Option<TokenUsage>) -> Option<Headroom> {
         let (counts, price) =
-            (self.generation.snapshot.limits.cached_tokens, &self.generation.snapshot.models[self.model].price);
+            (self.generation.snapshot.limits.cached_tokens, self.generation.snapshot.models[self.model].price);
         match tokens.filter(|_| counts == CachedTokens::Counted) {
-            Some(TokenUsage { prompt, completion, .. }) => {
-                let money = price.of(prompt, completion);
-                self.end(prompt.saturating_add(completion), money)
-            }
+            Some(tokens) => self.end(tokens.prompt.saturating_add(tokens.completion), used::money(tokens, price)),
             None => self.end(0, 0),
         }
     }

@@ -48,9 +48,17 @@ pub struct Seen {
     pub reported: Option<TokenUsage>,
 }
 
+/// What an answer of so many tokens costs, in 10^-12 of the unit of money; what is beyond 64 bits is so many.
+pub fn money(tokens: TokenUsage, price: Price) -> u64 {
+    let TokenUsage { prompt, completion, cached, cache_written, .. } = tokens;
+    let (read, written) = (cached.saturating_mul(price.cached_input), cache_written.saturating_mul(price.cache_write));
+    let other = prompt.saturating_sub(cached).saturating_sub(cache_written);
+    price.of(other, completion).saturating_add(read).saturating_add(written)
+}
+
 impl Used {
     pub fn of(tokens: TokenUsage, source: UsageSource, price: Price) -> Used {
-        let money = price.of(tokens.prompt, tokens.completion);
+        let money = money(tokens, price);
         let (estimated_tokens, estimated_money) = match source {
             UsageSource::Reported => (0, 0),
             UsageSource::Estimated => (tokens.prompt.saturating_add(tokens.completion), money),
@@ -67,6 +75,7 @@ impl Used {
                 completion: own.completion.saturating_add(other.completion),
                 total: own.total.saturating_add(other.total),
                 cached: own.cached.saturating_add(other.cached),
+                cache_written: own.cache_written.saturating_add(other.cache_written),
                 reasoning: own.reasoning.saturating_add(other.reasoning),
             },
             money: self.money.saturating_add(more.money),
@@ -86,13 +95,35 @@ impl Seen {
         let said = self.reported.unwrap_or_default();
         let prompt = if said.prompt > 0 { said.prompt } else { prompt };
         let completion = said.completion.max(self.tokens.min(most));
-        TokenUsage::counted(Some(prompt), Some(completion), None).with_parts(Some(said.cached), Some(said.reasoning))
+        TokenUsage::counted(Some(prompt), Some(completion), None).with_parts(said.parts())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::facts::Parts;
+
+    #[test]
+    fn what_the_provider_read_from_and_wrote_into_its_cache_has_prices_of_its_own() {
+        let price = Price { input: 100, cached_input: 10, cache_write: 125, output: 500 };
+        let tokens = TokenUsage::counted(Some(12), Some(2), None);
+        let with = |cached, cache_written| tokens.with_parts(Parts { cached, cache_written, reasoning: 1 });
+        for (tokens, expected) in [
+            (tokens, 12 * 100 + 2 * 500),
+            (with(4, 0), 8 * 100 + 4 * 10 + 2 * 500),
+            (with(4, 5), 3 * 100 + 4 * 10 + 5 * 125 + 2 * 500),
+            // No part is larger than what is left of its whole.
+            (with(4, 99), 4 * 10 + 8 * 125 + 2 * 500),
+            (with(99, 99), 12 * 10 + 2 * 500),
+        ] {
+            assert_eq!(money(tokens, price), expected, "{tokens:?}");
+        }
+        let many = TokenUsage::counted(Some(u64::MAX), Some(u64::MAX), None);
+        let all = Parts { cached: u64::MAX / 2, cache_written: u64::MAX / 2, reasoning: 0 };
+        assert_eq!(money(many.with_parts(all), price), u64::MAX);
+        assert_eq!(Used::of(with(4, 5), UsageSource::Reported, price).and(Used::default()).money, 1_965);
+    }
 
     #[test]
     fn an_answer_that_broke_off_has_used_what_it_said_or_else_what_came() {

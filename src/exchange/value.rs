@@ -66,6 +66,8 @@ struct Tokens {
     cached: u64,
     #[prost(uint64, tag = "5")]
     reasoning: u64,
+    #[prost(uint64, tag = "6")]
+    cache_written: u64,
 }
 
 /// Why a value is no answer.
@@ -91,25 +93,22 @@ pub fn encode(fingerprint: &Fingerprint, entry: &Entry, purges: &[u64]) -> Vec<u
         .then(|| zstd::bulk::compress(plain, COMPRESSION_LEVEL).ok())
         .flatten()
         .filter(|compressed| compressed.len() < plain.len() / 10 * 9);
-    let stored = Stored {
-        fingerprint: fingerprint.0.to_vec(),
-        endpoint: entry.endpoint.label().to_owned(),
-        is_stream: entry.form == Form::Streaming,
-        content_type: entry.content_type.to_vec(),
-        plain_bytes: compressed.as_ref().map_or(0, |_| plain.len() as u64),
-        body: compressed.unwrap_or_else(|| plain.to_vec()),
-        usage_event: entry.usage_event.as_ref().map(|event| event.to_vec()),
-        tokens: entry.tokens.map(|TokenUsage { prompt, completion, total, cached, reasoning }| Tokens {
-            prompt,
-            completion,
-            total,
-            cached,
-            reasoning,
-        }),
-        stored_unix_ms: unix_ms().saturating_sub(entry.age_ms(Millis(now_ms()))),
-        ttl_ms: entry.ttl_ms,
-        purges: purges.to_vec(),
-    };
+    let stored =
+        Stored {
+            fingerprint: fingerprint.0.to_vec(),
+            endpoint: entry.endpoint.label().to_owned(),
+            is_stream: entry.form == Form::Streaming,
+            content_type: entry.content_type.to_vec(),
+            plain_bytes: compressed.as_ref().map_or(0, |_| plain.len() as u64),
+            body: compressed.unwrap_or_else(|| plain.to_vec()),
+            usage_event: entry.usage_event.as_ref().map(|event| event.to_vec()),
+            tokens: entry.tokens.map(|TokenUsage { prompt, completion, total, cached, cache_written, reasoning }| {
+                Tokens { prompt, completion, total, cached, reasoning, cache_written }
+            }),
+            stored_unix_ms: unix_ms().saturating_sub(entry.age_ms(Millis(now_ms()))),
+            ttl_ms: entry.ttl_ms,
+            purges: purges.to_vec(),
+        };
     let mut value = Vec::with_capacity(MAGIC.len() + CHECKSUM_BYTES + stored.encoded_len());
     value.extend_from_slice(MAGIC);
     value.extend_from_slice(&[0; CHECKSUM_BYTES]);
@@ -184,12 +183,8 @@ pub fn decode_any(
         content_type: Cow::Owned(stored.content_type),
         body: Bytes::from(body),
         usage_event: stored.usage_event.map(Bytes::from),
-        tokens: stored.tokens.map(|Tokens { prompt, completion, total, cached, reasoning }| TokenUsage {
-            prompt,
-            completion,
-            total,
-            cached,
-            reasoning,
+        tokens: stored.tokens.map(|Tokens { prompt, completion, total, cached, reasoning, cache_written }| {
+            TokenUsage { prompt, completion, total, cached, cache_written, reasoning }
         }),
         stored_ms: now_ms() as i64 - age_ms as i64,
         ttl_ms: stored.ttl_ms,
@@ -210,7 +205,7 @@ mod tests {
             content_type: Cow::Borrowed(b"text/event-stream"),
             body: Bytes::copy_from_slice(body),
             usage_event: Some(Bytes::from_static(b"data: {}\n\n")),
-            tokens: Some(TokenUsage { prompt: 1, completion: 2, total: 3, cached: 1, reasoning: 2 }),
+            tokens: Some(TokenUsage { prompt: 2, completion: 2, total: 4, cached: 1, cache_written: 1, reasoning: 2 }),
             stored_ms: now_ms() as i64,
             ttl_ms: 60_000,
             tags: Tags::default(),

@@ -83,8 +83,8 @@ pub struct Entry<'a> {
     /// On a WebSocket.
     pub received_bytes: u64,
     pub tokens: Option<(u64, u64)>,
-    /// Of these, what the backend had in its cache, and what was thought and not said.
-    pub parts: (u64, u64),
+    /// Of these, what the backend had in its cache, what it wrote there, and what was thought and not said.
+    pub parts: [u64; 3],
     /// Whether these are an estimate.
     pub usage_is_estimated: bool,
     /// What its upstream call cost, as a number, and what one would have cost that was not needed.
@@ -125,6 +125,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("prompt_tokens", "Tokens of the prompt, as reported by the backend."),
     ("completion_tokens", "Tokens of the answer."),
     ("cached_prompt_tokens", "Prompt tokens served from the provider's own cache."),
+    ("cache_write_tokens", "Prompt tokens written to the provider's own cache."),
     ("reasoning_tokens", "Completion tokens used for reasoning."),
     ("usage", "`estimated` if the answer was truncated or its backend reported no usage: tokens and `cost` are the estimates that limits count. Absent otherwise."),
     ("cost", "Cost of the upstream call, in the unit of the prices."),
@@ -317,8 +318,8 @@ impl LogBuffer {
             field(out, key!("prompt_tokens"), prompt);
             field(out, key!("completion_tokens"), completion);
         }
-        for (title, part) in [(key!("cached_prompt_tokens"), entry.parts.0), (key!("reasoning_tokens"), entry.parts.1)]
-        {
+        let titles = [key!("cached_prompt_tokens"), key!("cache_write_tokens"), key!("reasoning_tokens")];
+        for (title, part) in titles.into_iter().zip(entry.parts) {
             if part > 0 {
                 field(out, title, part);
             }

@@ -10,6 +10,7 @@ fn with(tenant: &str) -> String {
         r#"
         {LEAST}
         price_input = "0.15"
+        price_cached_input = "0.075"
         price_output = 3
         [[tenant]]
         name = "t"
@@ -30,7 +31,10 @@ fn limits_are_read_exactly() {
         model_limits = [{ model = "m", tokens_per_minute = 50 }]
         "#,
     ));
-    assert_eq!(snapshot.models[0].price, Price { input: 150_000, output: 3_000_000 });
+    assert_eq!(
+        snapshot.models[0].price,
+        Price { input: 150_000, cached_input: 75_000, cache_write: 150_000, output: 3_000_000 }
+    );
     let tenant = &snapshot.tenants[0];
     let of = |limits: &ringway::config::snapshot::Limits| {
         limits.rates.iter().map(|limit| (limit.of, limit.counted, limit.period, limit.amount)).collect::<Vec<_>>()

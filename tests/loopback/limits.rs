@@ -5,12 +5,12 @@ use std::sync::{Arc, Barrier};
 use super::kit::usage as usage_of_stream;
 use super::kit::*;
 
-fn keyed(key: &str, body: &str) -> Vec<u8> {
+pub fn keyed(key: &str, body: &str) -> Vec<u8> {
     post_with(CHAT, &format!("Authorization: Bearer {key}\r\n"), body)
 }
 
 /// A question that is not answered from the cache, with an answer of at most so many tokens.
-fn bounded(what: &str, most: u32) -> String {
+pub fn bounded(what: &str, most: u32) -> String {
     question(what).replace("\"model\"", &format!("\"max_tokens\":{most},\"model\""))
 }
 
@@ -324,7 +324,7 @@ fn money_is_in_the_metrics_and_in_the_log() {
 }
 
 /// What `/v1/usage` says, with this query.
-fn usage(gateway: &Gateway, query: &str) -> serde_json::Value {
+pub fn usage(gateway: &Gateway, query: &str) -> serde_json::Value {
     let mut client = Client::connect(gateway.admin.unwrap());
     client.send(format!("GET /v1/usage{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     serde_json::from_str(client.response().expect(200).text()).unwrap()

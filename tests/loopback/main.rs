@@ -40,6 +40,7 @@ mod pipelined; // requests that do not wait for the answers before them
 mod policy; // which answers of a model are stored, and for how long
 mod pools; // connections as they are kept, panics, sessions, regions
 mod pressure; // slow readers
+mod prices; // of what a provider has in its cache
 mod purge; // what may not be served any more
 mod reload; // another configuration while requests run
 mod resources; // descriptors and memory

@@ -33,7 +33,12 @@ pub fn prices(fields: &mut Fields<'_>, left: &mut Leftovers) -> Prices {
             (million <= 1e6).then(|| text.to_owned())
         })
     };
-    Prices { input: price("input_cost_per_token"), output: price("output_cost_per_token") }
+    Prices {
+        input: price("input_cost_per_token"),
+        cached_input: price("cache_read_input_token_cost"),
+        cache_write: price("cache_creation_input_token_cost"),
+        output: price("output_cost_per_token"),
+    }
 }
 
 /// `extra_headers` and `organization`.

@@ -213,8 +213,7 @@ fn model(entry: &Node, place: &str, routing: &Routing<'_>, plan: &mut Plan, left
         return;
     }
     // As there, what model_info says counts last.
-    target.prices.input = target.prices.input.or(prices.input);
-    target.prices.output = target.prices.output.or(prices.output);
+    target.prices = target.prices.or(prices);
     match plan.models.iter_mut().find(|known| known.name == name) {
         Some(known) if known.prices != target.prices && target.prices != Prices::default() => {
             left.add(entry.line, &place, "has other prices than the model's first deployment, which count for all");

@@ -82,7 +82,21 @@ pub struct Target {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prices {
     pub input: Option<String>,
+    pub cached_input: Option<String>,
+    pub cache_write: Option<String>,
     pub output: Option<String>,
+}
+
+impl Prices {
+    /// With those of `more` where there is none.
+    pub fn or(self, more: Prices) -> Prices {
+        Prices {
+            input: self.input.or(more.input),
+            cached_input: self.cached_input.or(more.cached_input),
+            cache_write: self.cache_write.or(more.cache_write),
+            output: self.output.or(more.output),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -239,7 +253,9 @@ impl Model {
         if let Some(most) = self.max_concurrent() {
             line(&mut out, format_args!("max_concurrent_requests = {most}"));
         }
-        for (key, price) in [("price_input", &self.prices.input), ("price_output", &self.prices.output)] {
+        let Prices { input, cached_input, cache_write, output } = &self.prices;
+        let caching = [("price_cached_input", cached_input), ("price_cache_write", cache_write)];
+        for (key, price) in [("price_input", input)].into_iter().chain(caching).chain([("price_output", output)]) {
             if let Some(price) = price {
                 line(&mut out, format_args!("{key} = {}", text(price)));
             }

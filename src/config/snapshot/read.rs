@@ -272,10 +272,17 @@ pub(in crate::config) fn model(
         hedge_percent: section.take("hedge_percent")?,
         panic_percent: section.take("panic_threshold")?,
         on_client_disconnect: section.take_choice("on_client_disconnect")?,
-        price: Price {
-            input: section.take_optional("price_input")?.unwrap_or(0),
-            output: section.take_optional("price_output")?.unwrap_or(0),
-        },
+        price: price(section)?,
+    })
+}
+
+fn price(section: &mut Section) -> Option<Price> {
+    let input = section.take_optional("price_input")?.unwrap_or(0);
+    Some(Price {
+        input,
+        cached_input: section.take_optional("price_cached_input")?.unwrap_or(input),
+        cache_write: section.take_optional("price_cache_write")?.unwrap_or(input),
+        output: section.take_optional("price_output")?.unwrap_or(0),
     })
 }
 

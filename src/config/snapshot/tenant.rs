@@ -294,11 +294,15 @@ impl Drop for Running {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price {
     pub input: u64,
+    /// Of input that the provider had in its cache.
+    pub cached_input: u64,
+    /// Of input that the provider wrote into its cache.
+    pub cache_write: u64,
     pub output: u64,
 }
 
 impl Price {
-    /// In 10^-12; what is beyond 64 bits is so many.
+    /// Without caches, in 10^-12; what is beyond 64 bits is so many.
     pub fn of(self, input_tokens: u64, output_tokens: u64) -> u64 {
         let (input, output) = (input_tokens.saturating_mul(self.input), output_tokens.saturating_mul(self.output));
         input.saturating_add(output)

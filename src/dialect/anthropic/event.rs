@@ -1,7 +1,7 @@
 //! The facts of one event of a stream of messages. A message is one choice; the stream's own end is tracked as a second one, so
 //! that nothing is complete before it has come.
 
-use crate::dialect::facts::{EventFacts, EventKind, NotStored, Substance, TokenUsage};
+use crate::dialect::facts::{EventFacts, EventKind, NotStored, Parts, Substance, TokenUsage};
 use crate::dialect::openai;
 use crate::wire::json::{Kind, Tape, Value, parse_unchecked_names};
 
@@ -82,7 +82,11 @@ pub(super) fn usage(holder: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
     }
     let (read, written) = (of("cache_read_input_tokens").unwrap_or(0), of("cache_creation_input_tokens").unwrap_or(0));
     let prompt = input.map(|input| input.saturating_add(read).saturating_add(written));
-    Some(TokenUsage::counted(prompt, output, None).with_parts(Some(read), None))
+    Some(TokenUsage::counted(prompt, output, None).with_parts(Parts {
+        cached: read,
+        cache_written: written,
+        reasoning: 0,
+    }))
 }
 
 /// Whether an answer that ended for this reason may be stored.
@@ -100,7 +104,7 @@ mod tests {
     use super::*;
     use crate::dialect::facts::StreamVerdict;
 
-    const START: &str = r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"cache_read_input_tokens":4,"output_tokens":1}}}"#;
+    const START: &str = r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"cache_read_input_tokens":4,"cache_creation_input_tokens":5,"output_tokens":1}}}"#;
     const BLOCK: &str = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
     const TEXT: &str = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#;
     const STOP: &str = r#"{"type":"message_stop"}"#;
@@ -167,6 +171,7 @@ mod tests {
     fn usage_counts_what_the_providers_cache_had_as_input() {
         let (first, last) = (facts(START).usage.unwrap(), facts(&end("end_turn")).usage.unwrap());
         let whole = last.after(first);
-        assert_eq!((whole.prompt, whole.cached, whole.completion, whole.total), (7, 4, 2, 9));
+        assert_eq!((whole.prompt, whole.completion, whole.total), (12, 2, 14));
+        assert_eq!(whole.parts(), Parts { cached: 4, cache_written: 5, reasoning: 0 });
     }
 }

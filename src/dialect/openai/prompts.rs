@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::embeddings::{Input, Inputs, shares};
-use crate::dialect::facts::TokenUsage;
+use super::usage::token_usage;
+use crate::dialect::facts::{Parts, TokenUsage};
 use crate::wire::Span;
 use crate::wire::json::{self, Kind, Tape, Value};
 
@@ -66,12 +67,17 @@ pub fn split(
     let choices: Vec<(Span, Span, u64)> = choices.into_iter().collect::<Option<_>>()?;
     let usage = root.get(answer, "usage")?;
     let count = |name| usage.get(answer, name).and_then(|count| count.as_u64(answer));
+    let parts = token_usage(usage, answer)?.parts();
     let prompt = shares(count("prompt_tokens")?, weights);
     let said: Vec<u64> = choices.iter().map(|(_, _, length)| *length).collect();
     let completion = shares(count("completion_tokens")?, &said);
+    let (cached, cache_written) = (shares(parts.cached, weights), shares(parts.cache_written, weights));
+    let reasoning = shares(parts.reasoning, &said);
     let part = |range: &Range<usize>| {
         let sum = |all: &[u64]| all.get(range.clone()).map(|part| part.iter().sum::<u64>());
-        let tokens = TokenUsage::counted(sum(&prompt), sum(&completion), None);
+        let [cached, cache_written, reasoning] = [&cached, &cache_written, &reasoning].map(|all| sum(all).unwrap_or(0));
+        let parts = Parts { cached, cache_written, reasoning };
+        let tokens = TokenUsage::counted(sum(&prompt), sum(&completion), None).with_parts(parts);
         let own = choices.get(range.clone())?;
         let mut out = vec![b'{'];
         for (place, member) in root.members().enumerate() {
@@ -155,6 +161,12 @@ mod tests {
             parts[1].0,
             r#"{"id":"c","object":"text_completion","choices":[{"text":"bbb","index":0,"logprobs":{"a":[1]}},{"text":"","index" : 1}],"usage":{"prompt_tokens":5,"completion_tokens":6,"total_tokens":11},"x":[1e0]}"#
         );
+        let cached =
+            answer.replace("\"details\":{}", r#""prompt_tokens_details":{"cached_tokens":6,"cache_write_tokens":4}"#);
+        let parts = split(&cached, &[0..1, 1..3]).unwrap();
+        let parts: Vec<_> =
+            parts.iter().map(|(_, tokens)| (tokens.prompt, tokens.cached, tokens.cache_written)).collect();
+        assert_eq!(parts, [(5, 3, 2), (5, 3, 2)]);
         for other in [
             answer.replace("\"index\":1", "\"index\":0"),
             answer.replace("\"index\":1", "\"index\":3"),

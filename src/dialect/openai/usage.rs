@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::event::is_full;
-use crate::dialect::facts::TokenUsage;
+use crate::dialect::facts::{Parts, TokenUsage};
 use crate::wire::Span;
 use crate::wire::json::{Kind, Member, Tape, Value};
 
@@ -12,7 +12,7 @@ use crate::wire::json::{Kind, Member, Tape, Value};
 /// use Anthropic's names.
 pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
-    let (mut cached, mut reasoning) = (None, None);
+    let mut parts = Parts::default();
     for member in usage.members() {
         let count = member.value.as_u64(data);
         match member.name.plain(data) {
@@ -22,10 +22,15 @@ pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
             Some(b"output_tokens") => completion = completion.or(count),
             Some(b"total_tokens") => total = count,
             Some(name) => {
-                let Some((part, name)) = part_of(name) else { continue };
-                for detail in member.value.members().filter(|detail| detail.name.plain(data) == Some(name)) {
-                    let place = if part == Part::Cached { &mut cached } else { &mut reasoning };
-                    *place = detail.value.as_u64(data).or(*place);
+                let Some(details) = Details::of(name) else { continue };
+                for detail in member.value.members() {
+                    let part = detail.name.plain(data).and_then(|name| details.part(name));
+                    let (Some(part), Some(count)) = (part, detail.value.as_u64(data)) else { continue };
+                    match part {
+                        Part::Cached => parts.cached = count,
+                        Part::CacheWritten => parts.cache_written = count,
+                        Part::Reasoning => parts.reasoning = count,
+                    }
                 }
             }
             None => {}
@@ -34,7 +39,7 @@ pub(super) fn token_usage(usage: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
     if prompt.is_none() && completion.is_none() && total.is_none() {
         return None;
     }
-    Some(TokenUsage::counted(prompt, completion, total).with_parts(cached, reasoning))
+    Some(TokenUsage::counted(prompt, completion, total).with_parts(parts))
 }
 
 /// The counts of the `usage` of an answer, in its own root.
@@ -46,15 +51,36 @@ pub fn usage_of(holder: Value<'_>, data: &[u8]) -> Option<TokenUsage> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Cached,
+    CacheWritten,
     Reasoning,
 }
 
-/// What is told in the member `name` of a usage object, and by which member of that one.
-pub(super) fn part_of(name: &[u8]) -> Option<(Part, &'static [u8])> {
-    match name {
-        b"prompt_tokens_details" | b"input_tokens_details" => Some((Part::Cached, b"cached_tokens")),
-        b"completion_tokens_details" | b"output_tokens_details" => Some((Part::Reasoning, b"reasoning_tokens")),
-        _ => None,
+/// The objects that have parts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Details {
+    Prompt,
+    Completion,
+}
+
+impl Details {
+    /// The object that is the member `name` of a usage object.
+    pub(super) fn of(name: &[u8]) -> Option<Details> {
+        match name {
+            b"prompt_tokens_details" | b"input_tokens_details" => Some(Details::Prompt),
+            b"completion_tokens_details" | b"output_tokens_details" => Some(Details::Completion),
+            _ => None,
+        }
+    }
+
+    /// The part that its member `name` tells. What was written into a cache has no name in OpenAI's API: gateways to others give
+    /// it one of two.
+    pub(super) fn part(self, name: &[u8]) -> Option<Part> {
+        match (self, name) {
+            (Details::Prompt, b"cached_tokens") => Some(Part::Cached),
+            (Details::Prompt, b"cache_creation_tokens" | b"cache_write_tokens") => Some(Part::CacheWritten),
+            (Details::Completion, b"reasoning_tokens") => Some(Part::Reasoning),
+            _ => None,
+        }
     }
 }
 

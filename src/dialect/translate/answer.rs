@@ -198,7 +198,7 @@ pub fn usage_to_anthropic(usage: &Object) -> Object {
     let of_details = |name: &str| details.and_then(|details| count(details, name)).unwrap_or(0);
     let prompt = count(usage, "prompt_tokens").unwrap_or(0);
     let read = of_details("cached_tokens").min(prompt);
-    let written = of_details("cache_creation_tokens").min(prompt - read);
+    let written = of_details("cache_creation_tokens").max(of_details("cache_write_tokens")).min(prompt - read);
     let mut out = Object::new();
     out.insert("input_tokens".to_owned(), (prompt - read - written).into());
     out.insert("cache_creation_input_tokens".to_owned(), written.into());

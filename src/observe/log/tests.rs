@@ -106,7 +106,7 @@ fn a_line_has_the_fields_of_the_reference_in_its_order() {
         received_bytes: 8,
         sent_bytes: 3,
         tokens: Some((4, 5)),
-        parts: (1, 1),
+        parts: [1, 1, 1],
         usage_is_estimated: true,
         cost: Some("0.1"),
         saved: Some("0.2"),

@@ -1,8 +1,8 @@
 //! Non-streaming answers that may be stored: of their values, only the token counts change from one to the next.
 
 use super::{Pattern, Slot, TEMPLATE_BYTES};
-use crate::dialect::facts::{AnswerFacts, Endpoint, Substance, TokenUsage};
-use crate::dialect::openai::usage::{Part, part_of};
+use crate::dialect::facts::{AnswerFacts, Endpoint, Parts, Substance, TokenUsage};
+use crate::dialect::openai::usage::{Details, Part};
 use crate::wire::Span;
 use crate::wire::json::{Tape, Value};
 
@@ -20,6 +20,7 @@ struct Counts {
     completion: Count,
     total: Count,
     cached: Count,
+    cache_written: Count,
     reasoning: Count,
 }
 
@@ -64,15 +65,18 @@ impl AnswerTemplate {
         let Some(counts) = &self.usage else {
             return self.pattern.fits(endpoint, body, |_, _| {}).then_some(facts(None));
         };
-        let all = [counts.prompt, counts.completion, counts.total, counts.cached, counts.reasoning];
+        let Counts { prompt, completion, total, cached, cache_written, reasoning } = *counts;
+        let all = [prompt, completion, total, cached, cache_written, reasoning];
         let mut values = all.map(|count| (count == Count::Zero).then_some(0));
         let fits = self.pattern.fits(endpoint, body, |number, span| {
             if let Some(place) = all.iter().position(|count| *count == Count::Slot(number)) {
                 values[place] = Some(integer(span.of(body)));
             }
         });
-        let [prompt, completion, total, cached, reasoning] = values;
-        fits.then(|| facts(Some(TokenUsage::counted(prompt, completion, total).with_parts(cached, reasoning))))
+        let [prompt, completion, total, parts @ ..] = values;
+        let [cached, cache_written, reasoning] = parts.map(|part| part.unwrap_or(0));
+        let parts = Parts { cached, cache_written, reasoning };
+        fits.then(|| facts(Some(TokenUsage::counted(prompt, completion, total).with_parts(parts))))
     }
 }
 
@@ -106,16 +110,16 @@ fn counts_of(usage: Value<'_>, body: &[u8], spans: &mut Vec<(Span, Slot)>) -> Op
             Some(b"input_tokens" | b"output_tokens") => return None,
             _ => {}
         }
-        let part = member.name.plain(body).and_then(part_of);
+        let details = member.name.plain(body).and_then(Details::of);
         spans.extend(slot(member.value, body));
         for detail in member.value.members() {
             let count = count_of(detail.value, body, spans);
-            match part {
-                Some((part, name)) if count != Count::Absent && detail.name.plain(body) == Some(name) => match part {
-                    Part::Cached => counts.cached = count,
-                    Part::Reasoning => counts.reasoning = count,
-                },
-                _ => {}
+            let part = details.zip(detail.name.plain(body)).and_then(|(details, name)| details.part(name));
+            match part.filter(|_| count != Count::Absent) {
+                Some(Part::Cached) => counts.cached = count,
+                Some(Part::CacheWritten) => counts.cache_written = count,
+                Some(Part::Reasoning) => counts.reasoning = count,
+                None => {}
             }
             spans.extend(slot(detail.value, body));
         }

@@ -178,7 +178,7 @@ mod answers {
     use proptest::prelude::*;
 
     use super::{filled, law};
-    use crate::dialect::facts::{AnswerFacts, Endpoint, TokenUsage};
+    use crate::dialect::facts::{AnswerFacts, Endpoint, Parts, TokenUsage};
     use crate::dialect::openai::{Shapes, answer_facts};
     use crate::wire::json::Tape;
 
@@ -243,6 +243,17 @@ mod answers {
         }
         let counts = facts_of(&mut warm(), &answer("c", "b", "3", "4")).0.usage;
         assert_eq!(counts, Some(TokenUsage { prompt: 3, completion: 4, total: 77, ..TokenUsage::default() }));
+        // Gateways to other APIs tell what was written into a cache.
+        let mut shapes = Shapes::default();
+        for (cached, written) in [("4", "2"), ("3", "5")] {
+            let details = format!("\"cached_tokens\":{cached},\"cache_write_tokens\":{written}");
+            let body = answer("c", "a", "9", "2").replace("\"cached_tokens\":0", &details);
+            let (facts, is_parsed) = facts_of(&mut shapes, &body);
+            let parts = facts.usage.unwrap().parts();
+            let expected =
+                Parts { cached: cached.parse().unwrap(), cache_written: written.parse().unwrap(), reasoning: 0 };
+            assert_eq!((parts, is_parsed), (expected, cached == "4"));
+        }
         let mut not_text = answer("c", "xx", "1", "2").into_bytes();
         let place = not_text.windows(2).position(|pair| pair == b"xx").unwrap();
         not_text[place] = 0xff;
