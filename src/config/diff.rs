@@ -34,15 +34,15 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// Keys that are read once, at the start: with the sockets, threads and memory that they set up.
+/// Keys that are read once, at the start: with the sockets, threads and memory that they set up. The tests list all others.
 const AT_START: &[(&str, &[&str])] = &[
-    ("server", &["listen", "control_socket"]),
+    ("server", &["listen", "control_socket", "state_dir"]),
     ("admin", &["listen"]),
     ("log", &["access", "format"]),
     ("cores", &["data", "io", "background", "steering"]),
     ("cache", &["memory", "snapshot", "snapshot_interval"]),
     ("limits", &["shared", "nodes_min"]),
-    ("redis", &["url", "tls_ca", "timeout"]),
+    ("redis", &["url", "sentinel_user", "sentinel_password", "tls_ca", "timeout"]),
 ];
 
 /// Everything that differs.
@@ -126,7 +126,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::keys::KEYS;
+    use crate::config::keys::{KEYS, Shape, Table};
     use crate::config::load::load;
 
     fn snapshot(text: &str) -> Snapshot {
@@ -155,6 +155,82 @@ mod tests {
         );
         assert_eq!(at_restart(&before, &after), ["server.listen"]);
         assert!(!after.compared.to_string().contains("two"));
+    }
+
+    /// The keys of tables that stand once and are applied by a reload. `[config]` is a file's own: see `cores/background/stored.rs`.
+    const LIVE: &[(Table, &[&str])] = &[
+        (
+            Table::Server,
+            &[
+                "body_max",
+                "request_memory",
+                "timeout_head",
+                "timeout_body",
+                "timeout_write",
+                "rate_min",
+                "timeout_idle",
+                "drain_delay",
+                "timeout_drain",
+                "timeout_takeover",
+                "max_connections",
+                "max_connections_per_client",
+                "max_pipelined_requests",
+                "trusted_proxies",
+                "trusted_header",
+                "default_model",
+                "passthrough_paths",
+                "region",
+                "regions_near",
+                "health_paths",
+            ],
+        ),
+        (Table::Admin, &["token"]),
+        (Table::Log, &["level"]),
+        (Table::Cores, &["rebalance"]),
+        (Table::Cache, &["enabled", "ttl", "max_entry", "scope", "timeout_follow", "stale_if_error", "show_key"]),
+        (Table::Limits, &["cached_tokens", "budget_status", "service_tiers"]),
+        (Table::Cors, &["origins"]),
+        (Table::Metrics, &["genai"]),
+    ];
+    const LIVE_TABLES: [Table; 2] = [Table::Traces, Table::Config];
+
+    #[test]
+    fn every_key_is_applied_or_takes_a_restart() {
+        let singles = KEYS.iter().filter(|row| row.table.shape() == Shape::Single);
+        for row in singles.filter(|row| !LIVE_TABLES.contains(&row.table)) {
+            let of = |(table, keys): &(&str, &[&str])| *table == row.table.name() && keys.contains(&row.name);
+            let is_live = LIVE.iter().any(|(table, keys)| of(&(table.name(), keys)));
+            let takes_a_restart = AT_START.iter().any(of);
+            assert!(is_live != takes_a_restart, "{}.{}: which of the two?", row.table.name(), row.name);
+        }
+    }
+
+    #[test]
+    fn the_documentation_lists_what_takes_a_restart() {
+        let page = include_str!("../../docs/reload.md");
+        let (_, listed) = page.split_once("These keys configure").unwrap();
+        let (listed, _) = listed.split_once("\n\n").unwrap();
+        let listed: HashSet<&str> = listed.split('`').skip(1).step_by(2).filter(|word| word.contains('.')).collect();
+        let all: HashSet<String> =
+            AT_START.iter().flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}"))).collect();
+        assert_eq!(listed, all.iter().map(String::as_str).collect());
+    }
+
+    #[test]
+    fn a_new_value_is_reported_whatever_it_is() {
+        let started = format!("[redis]\nurl = \"redis+sentinel://127.0.0.1/m\"\n{BASE}");
+        for (from, to, key) in [
+            (
+                "/m\"\n",
+                "/m\"\nsentinel_user = \"u\"\nsentinel_password = \"p\"\n",
+                &["redis.sentinel_user", "redis.sentinel_password"][..],
+            ),
+            ("[redis]", "[server]\nstate_dir = \"/\"\n[redis]", &["server.state_dir"]),
+            ("[redis]", "[limits]\nnodes_min = 2\n[redis]", &["limits.nodes_min"]),
+            ("[redis]", "[cores]\nrebalance = false\n[redis]", &[]),
+        ] {
+            assert_eq!(at_restart(&snapshot(&started), &snapshot(&started.replace(from, to))), key, "{to}");
+        }
     }
 
     #[test]
