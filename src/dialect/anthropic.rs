@@ -30,6 +30,37 @@ pub fn write_error_event(out: &mut Vec<u8>, error: &PublicError<'_>) {
     out.extend_from_slice(b"\n\n");
 }
 
+/// Appends a page of models, with no other page behind it.
+pub fn write_models<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>) {
+    out.extend_from_slice(br#"{"data":["#);
+    let (mut first, mut last) = (None, None);
+    for name in names {
+        if last.replace(name).is_some() {
+            out.push(b',');
+        }
+        first.get_or_insert(name);
+        write_model(out, name);
+    }
+    out.push(b']');
+    for (member, name) in [(&br#","first_id":"#[..], first), (br#","last_id":"#, last)] {
+        out.extend_from_slice(member);
+        match name {
+            Some(name) => write_json_string(out, name),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    out.extend_from_slice(br#","has_more":false}"#);
+}
+
+/// Appends a model. When it was released is not known: then the API says the epoch.
+pub fn write_model(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(br#"{"type":"model","id":"#);
+    write_json_string(out, name);
+    out.extend_from_slice(br#","display_name":"#);
+    write_json_string(out, name);
+    out.extend_from_slice(br#","created_at":"1970-01-01T00:00:00Z"}"#);
+}
+
 /// The error type that Anthropic's API uses for a status.
 pub fn error_type(status: u16) -> &'static str {
     match status {
@@ -61,6 +92,22 @@ pub const NOT_IN_KEY: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn models_are_one_page() {
+        let page = |names: &[&str]| -> serde_json::Value {
+            let mut body = Vec::new();
+            write_models(&mut body, names.iter().copied());
+            serde_json::from_slice(&body).expect("JSON")
+        };
+        let model = |name| serde_json::json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"});
+        let empty = serde_json::json!({"data": [], "first_id": null, "last_id": null, "has_more": false});
+        assert_eq!(page(&[]), empty);
+        let two = serde_json::json!({
+            "data": [model("a \"b\""), model("c/d")], "first_id": "a \"b\"", "last_id": "c/d", "has_more": false,
+        });
+        assert_eq!(page(&["a \"b\"", "c/d"]), two);
+    }
 
     #[test]
     fn errors_have_the_shape_of_the_api() {

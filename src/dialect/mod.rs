@@ -189,17 +189,19 @@ impl Dialect {
         }
     }
 
-    /// Appends the response body of `GET /v1/models`. `created` is in seconds since 1970.
-    pub fn write_models<'a>(self, out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>, created: u64) {
+    /// Appends the response body of `GET /v1/models`: all of them, on one page, with no time at which they were made.
+    pub fn write_models<'a>(self, out: &mut Vec<u8>, names: impl Iterator<Item = &'a str>) {
         match self {
-            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::write_models(out, names, created),
+            Dialect::OpenAi | Dialect::Responses => openai::write_models(out, names, 0),
+            Dialect::Anthropic => anthropic::write_models(out, names),
         }
     }
 
     /// Appends the response body of `GET /v1/models/NAME`.
-    pub fn write_model(self, out: &mut Vec<u8>, name: &str, created: u64) {
+    pub fn write_model(self, out: &mut Vec<u8>, name: &str) {
         match self {
-            Dialect::OpenAi | Dialect::Responses | Dialect::Anthropic => openai::write_model(out, name, created),
+            Dialect::OpenAi | Dialect::Responses => openai::write_model(out, name, 0),
+            Dialect::Anthropic => anthropic::write_model(out, name),
         }
     }
 }

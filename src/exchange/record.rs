@@ -203,6 +203,12 @@ pub fn begin(generation: &Generation, client: &ClientConnection<'_>) -> RequestR
     record.format = head.answer_format;
     if matches!(record.endpoint, Endpoint::Messages | Endpoint::Responses | Endpoint::Other) {
         record.dialect = Dialect::of_path(path);
+    } else if record.endpoint == Endpoint::Models
+        && matches!(head.method, Method::Get | Method::Head)
+        && head.fields.get(client.pending(), "anthropic-version").is_some()
+    {
+        // Both APIs have this path; what is asked of one backend, such as DELETE, stays as it came.
+        record.dialect = Dialect::Anthropic;
     }
     if let Some(traces) = &generation.snapshot.traces {
         record.trace = Some(TraceContext::begin(&traces.sampling, head, client.pending()));

@@ -119,6 +119,10 @@ fn answers() {
         ("health", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
         ("models", b"GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
         ("one model", b"GET /v1/models/m HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
+        (
+            "models for Anthropic's SDK",
+            b"GET /v1/models HTTP/1.1\r\nHost: h\r\nAnthropic-Version: 2023-06-01\r\n\r\n".to_vec(),
+        ),
     ] {
         all += &shown(title, &gateway.ask(&request).expect(200));
     }

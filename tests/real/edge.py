@@ -142,6 +142,17 @@ def with_anthropics(name, client):
     answer = client.messages.with_raw_response.create(**other)
     check(f"Anthropic's SDK: {name}: a message of a stream", answer.headers["x-cache"] == "HIT" and said(answer.parse()) == said(whole),
           (answer.headers, said(whole)))
+    models = client.models.list(limit=1)
+    names = [model.id for model in models]
+    check(f"Anthropic's SDK: {name}: models", QUESTION["model"] in names and len(set(names)) == len(names) and
+          all(model.type == "model" and model.display_name == model.id for model in models.data), models)
+    one = client.models.retrieve(QUESTION["model"])
+    check(f"Anthropic's SDK: {name}: a model", one in models.data, one)
+    try:
+        client.models.retrieve("nothing")
+        check(f"Anthropic's SDK: {name}: no such model", False)
+    except anthropic.NotFoundError as error:
+        check(f"Anthropic's SDK: {name}: no such model", error.body["error"]["type"] == "not_found_error", error.body)
     try:
         client.messages.create(**{**question, "model": "nothing"})
         check(f"Anthropic's SDK: {name}: an error", False)

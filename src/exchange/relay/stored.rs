@@ -2,7 +2,6 @@
 
 use super::head::{self, Delimited, unknown_length};
 use super::next::Next;
-use crate::dialect::Dialect;
 use crate::dialect::facts::{Form, UsageEvent, model_in_path};
 use crate::error::Failure;
 use crate::exchange::authenticate::Principal;
@@ -150,11 +149,11 @@ pub fn models(
         Some(name) => {
             let name = percent::plain(name);
             let model = snapshot.model(&name).filter(|&index| allowed(index)).ok_or(Failure::UnknownModel)?;
-            Dialect::OpenAi.write_model(&mut body, &snapshot.models[model].name, 0);
+            record.dialect.write_model(&mut body, &snapshot.models[model].name);
         }
         None => {
             let names = snapshot.models.iter().enumerate().filter(|(index, _)| allowed(*index));
-            Dialect::OpenAi.write_models(&mut body, names.map(|(_, model)| model.name.as_str()), 0);
+            record.dialect.write_models(&mut body, names.map(|(_, model)| model.name.as_str()));
         }
     }
     let next = whole(generation, client, record, b"application/json", &body);
