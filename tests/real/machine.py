@@ -1,6 +1,6 @@
 """The service on a machine of its own: systemd-nspawn boots a Debian, in which the gateway is installed, started, reloaded,
-stalled, killed, drained under streams, upgraded, rotated, activated by its socket and removed, and every command of the operations guide is run. Takes the program, a directory for the machine,
-and the Debian package; wants root. Standard library only.
+stalled, killed, drained under streams, upgraded, rotated, activated by its socket and removed, and the commands of the operations
+guide are run, but a container's. Takes the program, a directory for the machine, and the Debian package; wants root. Standard library only.
 """
 
 import contextlib

@@ -350,6 +350,15 @@ fn the_description_has_every_route_and_fits_what_is_answered() {
     let routes: Vec<(String, String)> =
         ROUTES.iter().map(|route| (route.path.to_owned(), route.method.to_string())).collect();
     assert_eq!(described, routes, "docs/admin.openapi.json against the routes");
+    let table = include_str!("../../../docs/observability.md");
+    let files = ["/page.css", "/page.js", "/icon.svg"];
+    for route in ROUTES.iter().filter(|route| !files.contains(&route.path)) {
+        let listed = |line: &str| {
+            let place = line.strip_prefix("| `")?.split_once(" |")?.0;
+            Some(place.split([' ', ',', '`']).any(|word| word == route.path) && place.contains(route.method.as_str()))
+        };
+        assert!(table.lines().filter_map(listed).any(|is_there| is_there), "{} {}", route.method, route.path);
+    }
     let admin = admin("");
     admin.look(1);
     admin.look(2);

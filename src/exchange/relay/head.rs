@@ -62,7 +62,8 @@ pub fn write(
         Delimited::Close | Delimited::Nothing => {}
     }
     if is_events(content_type) {
-        // So that no proxy in front holds events back, and no shared cache keeps them.
+        // So that no proxy in front holds events back to compress or to buffer them, and no cache serves them again: it would have to
+        // ask first, and they have no validator.
         out.extend_from_slice(b"cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\n");
     } else {
         out.extend_from_slice(b"cache-control: private, no-store\r\n");
