@@ -190,7 +190,7 @@ mod tests {
         (Table::Cache, &["enabled", "ttl", "max_entry", "scope", "timeout_follow", "stale_if_error", "show_key"]),
         (Table::Limits, &["cached_tokens", "budget_status", "service_tiers"]),
         (Table::Cors, &["origins"]),
-        (Table::Metrics, &["genai"]),
+        (Table::Metrics, &["genai", "genai_old_names"]),
     ];
     const LIVE_TABLES: [Table; 2] = [Table::Traces, Table::Config];
 
