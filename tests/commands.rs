@@ -115,7 +115,7 @@ fn an_imported_configuration_passes_the_check_and_is_never_written_over() {
     let yaml = include_str!("golden/import/team.yaml");
     let (status, out, left) = run(&["import", "litellm", "-", "--output", output], yaml);
     assert_eq!((status, out.as_str()), (0, ""));
-    assert!(left.contains("standard input: line 40: ") && left.contains("\"bedrock\""), "{left}");
+    assert!(left.contains("standard input: line 41: ") && left.contains("\"bedrock\""), "{left}");
 
     let mut check = Command::new(env!("CARGO_BIN_EXE_ringway"));
     check.args(["check", "--config", output]);
