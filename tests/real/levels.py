@@ -39,7 +39,7 @@ class Redis:
 
     def start(self):
         rights = "~ringway:* &ringway:* +get +set +hget +hset +hmget +hgetall +eval +time +publish +subscribe +ping +select"
-        rights += " +hdel +expire +zadd +zremrangebyscore +zcard +role +asking +cluster|slots +cluster|info"
+        rights += " +hdel +zadd +zrem +zrangebyscore +zremrangebyscore +zcard +del +role +asking +cluster|slots +cluster|info"
         lines = [f"user ringway on >{PASSWORD} {rights}", 'save ""', "appendonly no", f"dir {self.directory}"]
         lines += ["port 0", f"tls-port {self.port}", *self.tls] if self.tls else [f"port {self.port}"]
         lines += ["bind 127.0.0.1", "logfile redis.log", *self.lines]
