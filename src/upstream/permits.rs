@@ -231,6 +231,12 @@ impl CorePermits {
         others > 0 && self.front.get().is_none() && self.held.get() > (self.node.cap.0 / (others + 1)).max(1)
     }
 
+    /// Whether one that nobody on this core waits for goes to another core. Those who wait there were told of once, when it may
+    /// have been in use.
+    pub fn owes_idle(&self) -> bool {
+        self.are_lent() && self.front.get().is_none() && self.are_wanted_elsewhere()
+    }
+
     /// Whether a request waits on another core.
     pub fn are_wanted_elsewhere(&self) -> bool {
         self.node.wanting.load(Relaxed) > u32::from(self.is_wanting.get())

@@ -250,7 +250,7 @@ fn owes_one(upstreams: &Upstreams, at: At) -> bool {
     let At::Backend(backend) = at else { return permits.owes_one() };
     let backend = &upstreams.backends[backend];
     if !backend.speaks_http2() {
-        return permits.owes_one();
+        return permits.owes_one() || permits.owes_idle();
     }
     // A connection that several streams share becomes free only if it gets no new ones.
     let owes = permits.are_lent() && (permits.owes_one() || permits.owes_unasked());

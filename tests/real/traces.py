@@ -7,6 +7,7 @@ OTLP/gRPC, in plain text and over TLS, and what the gateway does when it is slow
 import concurrent.futures
 import http.server
 import json
+import os
 import pathlib
 import queue
 import subprocess
@@ -15,6 +16,8 @@ import tempfile
 import threading
 import time
 
+# What is forked here becomes another program at once: gRPC's own handlers of forks only get in its way.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2

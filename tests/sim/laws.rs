@@ -168,6 +168,11 @@ fn is_known(book: &Book, way: &Way, cores: usize, from_us: u64, to_us: u64) -> b
     })
 }
 
+/// Whether its backend refused this gateway, or does not have the model: nothing was done.
+fn turns_away(call: &Call) -> bool {
+    ["Status(401)", "Status(404)"].iter().any(|act| call.act.contains(act))
+}
+
 /// Attempts end: with the first content a client sees, and with the retries.
 pub fn check_attempts(ledger: &Ledger, setup: &Setup, house: &House) {
     let models = if setup.fallback { 2 } else { 1 };
@@ -178,8 +183,9 @@ pub fn check_attempts(ledger: &Ledger, setup: &Setup, house: &House) {
     ledger.look(|book| {
         for (id, request) in &book.requests {
             let own = || book.calls.iter().enumerate().filter(|(_, call)| call.request_id == *id);
-            // What was refused or not reached at all leads on to each backend, at no charge.
-            let processed = own().filter(|(_, call)| !call.refused).count();
+            // What was refused or not reached at all leads on to each backend, at no charge, and so does what refuses this
+            // gateway or lacks the model.
+            let processed = own().filter(|(_, call)| !call.refused && !turns_away(call)).count();
             let calls = || own().map(|(_, call)| format!("\n{call:?}")).collect::<String>();
             assert!(processed <= most, "{id} was processed over {most} times: {request:?}{}", calls());
             let Some(seen) = request.seen.filter(|&seen| book.calls[seen].request_id == *id) else { continue };
@@ -200,7 +206,8 @@ pub fn check_budgets(ledger: &Ledger, setup: &Setup, house: &House) {
     let (stale, hedges) = (house.sum(|counters| &counters.stale_retries), house.sum(|counters| &counters.hedges));
     let retries = models * cores * RESERVE.div_ceil(cores) + asked * 20 / 100;
     let most = asked + stale + hedges + retries;
-    let processed = ledger.look(|book| book.calls.iter().filter(|call| !call.refused).count()) as u64;
+    let processed =
+        ledger.look(|book| book.calls.iter().filter(|call| !call.refused && !turns_away(call)).count()) as u64;
     assert!(processed <= most, "{processed} calls of {asked} requests, {stale} stale, {hedges} hedges");
     let attempts = asked + house.sum(|counters| &counters.retries);
     let most = models * cores * HEDGES + attempts * u64::from(setup.hedge) / 100;
