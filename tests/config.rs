@@ -296,7 +296,7 @@ fn names_and_credentials_lead_to_their_owners() {
     let backends = &snapshot.backends;
     assert_eq!(backends[0].address, Address::Tcp { host: "::1".to_owned(), port: 8000 });
     assert_eq!(backends[0].authority, "[::1]:8000");
-    assert_eq!(backends[0].paths.pieces(b"/v1/models").concat(), b"/base/path/v1/models");
+    assert_eq!(backends[0].paths.there(b"/v1/models"), b"/base/path/v1/models");
     assert_eq!(backends[1].address, Address::Unix("/run/b.sock".into()));
     assert_eq!(backends[1].authority, "localhost");
     let targets = &snapshot.models[0].targets;

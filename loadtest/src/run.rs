@@ -36,7 +36,7 @@ Examples:
   loadtest run --url http://127.0.0.1:8080 --scenario stream --rate 100 --connections 400 --model mock-n100-i10
   loadtest run --url http://127.0.0.1:8080 --scenario zipf --rate 2000 --models mock-a,mock-b";
 
-/// How long answers may take after the last request was due, unless told otherwise, and the first of a run may.
+/// How long answers may take after the last request was due, by default; also the longest wait for the first answer of a run.
 const GRACE: Duration = Duration::from_secs(10);
 /// Most requests that wait for a connection, so that a server far too slow does not fill the generator's memory.
 const BACKLOG_MAX: usize = 1_000_000;

@@ -80,7 +80,7 @@ impl Target {
             _ => None,
         };
         Ok(Target {
-            path: String::from_utf8_lossy(&backend.paths.pieces(path.as_bytes()).concat()).into_owned(),
+            path: String::from_utf8_lossy(&backend.paths.there(path.as_bytes())).into_owned(),
             authority: backend.authority.clone(),
             credential,
             timeout_ms,

@@ -146,9 +146,9 @@ pub fn begin(
     append(bytes, request.endpoint.label().as_bytes());
     append(bytes, model.name.as_bytes());
     append(bytes, model.version.as_bytes());
-    if !model.behind.is_empty() {
+    if !model.upstream_identity.is_empty() {
         bytes.push(4);
-        append(bytes, &model.behind);
+        append(bytes, &model.upstream_identity);
     }
     if client.head.path.of(client.pending()).contains(&b'?') {
         bytes.push(3);

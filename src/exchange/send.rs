@@ -362,14 +362,14 @@ impl<'a> RequestBuilder<'a> {
         let (span, bytes) = (self.upstream.head.path, self.upstream.head_bytes());
         let paths = &self.backend.paths;
         if let Some(translated) = self.translated {
-            return put(&paths.pieces(translated.direction.path().as_bytes()).concat());
+            return put(&paths.there(translated.direction.path().as_bytes()));
         }
         match self.query_edit {
             None if paths.is_the_same() => put(path(span.of(bytes))),
-            None => put(&paths.pieces(path(span.of(bytes))).concat()),
+            None => put(&paths.there(path(span.of(bytes)))),
             Some((model, name)) => {
                 let front = Span { start: span.start, end: model.start }.of(bytes);
-                let mut target = paths.pieces(front).concat();
+                let mut target = paths.there(front);
                 percent::encode(&mut target, name.as_bytes());
                 target.extend_from_slice(Span { start: model.end, end: span.end }.of(bytes));
                 put(&target)

@@ -231,8 +231,8 @@ impl CorePermits {
         others > 0 && self.front.get().is_none() && self.held.get() > (self.node.cap.0 / (others + 1)).max(1)
     }
 
-    /// Whether one that nobody on this core waits for goes to another core. Those who wait there were told of once, when it may
-    /// have been in use.
+    /// Whether a permit for which nobody waits on this core goes to another one. That core has announced its wait once, when
+    /// this one may have had none to give.
     pub fn owes_idle(&self) -> bool {
         self.are_lent() && self.front.get().is_none() && self.are_wanted_elsewhere()
     }

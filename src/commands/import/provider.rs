@@ -62,7 +62,7 @@ const PROVIDERS: &[(&str, Reach)] = &[
     ("deepinfra", at("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY")),
     ("databricks", Reach::OpenAi { url: None, key: Some("DATABRICKS_API_KEY") }),
     ("azure_ai", Reach::No(VERSIONED)),
-    ("github", at("https://models.github.ai/inference", "GITHUB_API_KEY")),
+    ("github", at("https://models.inference.ai.azure.com", "GITHUB_API_KEY")),
     ("cloudflare", Reach::No(OWN_API)),
     ("cohere", Reach::No(OWN_API)),
     ("cohere_chat", Reach::No(OWN_API)),

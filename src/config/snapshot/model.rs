@@ -10,9 +10,9 @@ pub struct Model {
     pub name: String,
     /// Part of the cache's fingerprint: another version makes every stored answer of the model unreachable.
     pub version: String,
-    /// What else makes them unreachable when it changes, as it changes what backends are asked: the model's names there, and the
-    /// members that their requests get. Empty: its own name, and none.
-    pub behind: Vec<u8>,
+    /// Part of it, too: the model's names at its backends, and the members that `backend.body` adds to their requests. Empty if
+    /// that is its own name alone, and nothing.
+    pub upstream_identity: Vec<u8>,
     pub cache: CachePolicy,
     pub cache_ttl_ms: u64,
     /// Events a second at which stored streams are sent; none: at once.

@@ -246,7 +246,7 @@ pub(in crate::config) fn model(
     }
     let name: String = section.take("name")?;
     Some(Model {
-        behind: behind(&name, &targets, known),
+        upstream_identity: upstream_identity(&name, &targets, known),
         name,
         version: section.take("version")?,
         cache: section.take_choice("cache")?,
@@ -286,22 +286,20 @@ fn price(section: &mut Section) -> Option<Price> {
     })
 }
 
-/// See [`Model::behind`].
-fn behind(name: &str, targets: &[Target], known: &[Option<Backend>]) -> Vec<u8> {
+/// See [`Model::upstream_identity`].
+fn upstream_identity(name: &str, targets: &[Target], known: &[Option<Backend>]) -> Vec<u8> {
+    let text = |(_, member): &(String, Vec<u8>)| String::from_utf8_lossy(member).into_owned();
     let of = |target: &Target| {
-        let members = known.get(target.backend).and_then(Option::as_ref).map_or(&[][..], |good| &good.extra.members);
-        (target.model.as_deref().unwrap_or(name).to_owned(), members.to_vec())
+        let backend = known.get(target.backend).and_then(Option::as_ref);
+        let members: Vec<String> = backend.map_or(&[][..], |backend| &backend.extra.members).iter().map(text).collect();
+        (target.model.as_deref().unwrap_or(name).to_owned(), members)
     };
     // Neither their order nor how many backends have the same counts.
     let all: BTreeSet<_> = targets.iter().map(of).collect();
-    let usual = (name.to_owned(), Vec::new());
-    let text = |(model, members): &(String, Vec<(String, Vec<u8>)>)| {
-        let members: Vec<_> = members.iter().map(|(_, member)| String::from_utf8_lossy(member).into_owned()).collect();
-        json!([model, members]).to_string()
-    };
-    match all.len() == 1 && all.contains(&usual) {
-        true => Vec::new(),
-        false => all.iter().map(text).collect::<String>().into_bytes(),
+    if all == BTreeSet::from([(name.to_owned(), Vec::new())]) {
+        Vec::new()
+    } else {
+        json!(all).to_string().into_bytes()
     }
 }
 

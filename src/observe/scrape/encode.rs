@@ -370,25 +370,29 @@ impl Scrape {
     }
 
     fn genai_tokens(&self, row: &mut Row<'_>, tokens: impl Fn(&Amounts) -> u64) -> fmt::Result {
-        let labels = &*self.labels;
-        let part = |key: Key| (operation_of(labels.endpoint(key.endpoint.into())), key.model);
-        for ((operation, model), amounts) in self.by(part) {
-            let tokens = tokens(&amounts);
-            if let Some(operation) = operation.filter(|_| tokens > 0) {
-                row.number(&[operation, PROVIDER, labels.model(model), "unknown"], tokens)?;
-            }
-        }
-        Ok(())
+        self.genai_amounts(|operation, model, amounts| match tokens(amounts) {
+            0 => Ok(()),
+            tokens => row.number(&[operation, PROVIDER, model, "unknown"], tokens),
+        })
     }
 
     fn old_genai_tokens(&self, row: &mut Row<'_>, kind: &str, tokens: impl Fn(&Amounts) -> u64) -> fmt::Result {
+        self.genai_amounts(|operation, model, amounts| match tokens(amounts) {
+            0 => Ok(()),
+            tokens => {
+                let calls = amounts.requests.saturating_sub(amounts.saved_requests);
+                row.one_bucket(&[operation, PROVIDER, model, kind], tokens, calls)
+            }
+        })
+    }
+
+    /// What each model was asked for by each operation.
+    fn genai_amounts(&self, mut each: impl FnMut(&str, &str, &Amounts) -> fmt::Result) -> fmt::Result {
         let labels = &*self.labels;
         let part = |key: Key| (operation_of(labels.endpoint(key.endpoint.into())), key.model);
         for ((operation, model), amounts) in self.by(part) {
-            let (tokens, requests) =
-                (tokens(&amounts), amounts.requests - amounts.saved_requests.min(amounts.requests));
-            if let Some(operation) = operation.filter(|_| tokens > 0) {
-                row.one_bucket(&[operation, PROVIDER, labels.model(model), kind], tokens, requests)?;
+            if let Some(operation) = operation {
+                each(operation, labels.model(model), &amounts)?;
             }
         }
         Ok(())
