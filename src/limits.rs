@@ -313,6 +313,12 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 /// Most watchers of `/v1/live`: pages that are open. Each gets the node's state every second.
 pub const ADMIN_WATCHERS: usize = 16;
 
+/// Limits that the cores are asked about at a time, which takes each of them some 100 us.
+pub const LIMITS_ASKED: usize = 1_000;
+
+/// Most limits of an answer of /v1/limits, at about 200 bytes each; a question for more is to be narrowed.
+pub const LIMITS_SHOWN: usize = 5_000;
+
 /// Longest time for which the threads are sampled at a request; half of an admin connection's time.
 pub const PROFILE_SECONDS: u64 = 60;
 

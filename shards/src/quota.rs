@@ -93,6 +93,19 @@ pub struct Counted {
     pub amount: u64,
 }
 
+/// What one core knows of a limit, for who adds it up over all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitState {
+    /// At its home core: what counts against it, or what counts of what this node was granted; held slices included.
+    pub counted: u64,
+    /// Of that, what is here and not spent.
+    pub held: u64,
+    /// At its home core, where nodes share it: what the store last said is left, if that was within the last minute.
+    pub left: Option<u64>,
+    /// At its home core: milliseconds until nothing counts that counts now.
+    pub whole_in_ms: u64,
+}
+
 /// A core asks for a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {

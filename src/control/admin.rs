@@ -5,6 +5,7 @@
 pub mod client; // asks an admin listener, for commands
 mod guard; // authorization
 mod heap; // /debug/heap
+mod limits; // /v1/limits
 mod live; // samples, rates and points
 mod logs; // /v1/log-level, /v1/reopen
 mod page; // the page at /, and its files
@@ -136,6 +137,7 @@ pub struct Admin {
     nodes: OnceCell<Rc<Nodes>>,
     traces: OnceCell<Rc<Exporter>>,
     limits: OnceCell<Rc<SharedLimits>>,
+    limit_states: limits::State,
     transitions: transitions::State,
     /// By a backend's name: the fault of the last check, while checks fail.
     check_faults: RefCell<HashMap<String, String>>,
@@ -166,6 +168,7 @@ impl Admin {
             nodes: OnceCell::new(),
             traces: OnceCell::new(),
             limits: OnceCell::new(),
+            limit_states: limits::State::new(parts.counters.len()),
             transitions: RefCell::default(),
             check_faults: RefCell::default(),
             busy: RefCell::new(vec![(0.0, 0.0); parts.counters.len()]),

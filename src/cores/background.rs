@@ -288,6 +288,7 @@ pub fn run(parts: Parts, ready: impl FnOnce(Result<(), String>)) -> Stopped {
                 Err(why) => error!("redis: {why}"),
             }
         }
+        limits::tell_states(&admin, &notices, data_cores);
         passing.listen(data_cores as u16, &started);
         let watching = Rc::new(Watching::new(data_cores, latest.clone(), notices.clone(), admin.clone()));
         watching.follow();
@@ -526,6 +527,7 @@ impl Node {
                 }
             }
             Message::QuotaKept { counted } => self.admin.counted(counted),
+            Message::QuotaStates { from, number, states } => self.admin.limits_told(from.0, number, &states),
             Message::QuotaHanded { .. } | Message::QuotaAsk { .. } => self.passing.read(message),
             Message::QuotaSettle { .. } | Message::QuotaGrantBefore { .. } => self.passing.read(message),
             Message::InForce { from, number } => self.in_force_on.set(usize::from(from.0), number),

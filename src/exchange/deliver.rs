@@ -123,7 +123,11 @@ pub fn deliver(current: &Current, message: Message) {
         Message::QuotaSettle { limit, period, returned } => home::settled(core, limit, period, returned),
         Message::QuotaFetched { limit, fetch, answer } => home::fetched(core, limit, &fetch, answer),
         Message::QuotaStore(store) => home::set_store(core, store),
-        Message::QuotaKept { .. } | Message::QuotaFetch { .. } => {}
+        Message::QuotaState { number, limits } => {
+            let states = home::states(core, &limits);
+            core.post_background(Message::QuotaStates { from: core.id, number, states });
+        }
+        Message::QuotaKept { .. } | Message::QuotaFetch { .. } | Message::QuotaStates { .. } => {}
         Message::QuotaGive => {
             let ledgers = home::hand_over(core);
             core.post_background(Message::QuotaHanded { ledgers });

@@ -3,12 +3,14 @@
 
 use shards::CoreId;
 use shards::quota::{
-    Ask, Counted, Fetch, Fetched, Grant, InParts, Ledger, LimitId, Now, PARTS, Period, Returned, Share, Store, Told,
+    Ask, Counted, Fetch, Fetched, Grant, InParts, Ledger, LimitId, LimitState, Now, PARTS, Period, Returned, Share,
+    Store, Told,
 };
 
 use super::core::Core;
 use super::message::Message;
 use super::quota::{Handed, now};
+use crate::config::snapshot::Limit;
 
 /// Counts of limits in one message.
 const KEPT_A_MESSAGE: usize = 1_000;
@@ -129,6 +131,22 @@ fn tell(core: &Core, id: LimitId, told: Told) -> bool {
         core.post_background(Message::QuotaFetch { limit: id, fetch, from: core.id });
     }
     here
+}
+
+/// What this core knows of these limits, in their order.
+pub fn states(core: &Core, limits: &[Limit]) -> Vec<LimitState> {
+    let (home, now) = (&core.quota, now());
+    let (leases, ledgers, shares) = (home.leases.borrow(), home.ledgers.borrow(), home.shares.borrow());
+    let state = |limit: &Limit| {
+        let id = LimitId(limit.id);
+        let kept = match home.store.get() {
+            None => ledgers.get(id).map(|ledger| ledger.state(now)),
+            Some(_) => shares.get(id).map(|share| share.state(now)),
+        };
+        let kept = kept.unwrap_or_default();
+        LimitState { held: kept.held.saturating_add(leases.left(id)), ..kept }
+    };
+    limits.iter().map(state).collect()
 }
 
 /// Another core gives something of a limit back.

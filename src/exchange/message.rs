@@ -14,6 +14,7 @@ use super::kept::{Kept, Slice, TakenBack};
 use super::moved::MovedConnection;
 use super::purge_numbers::Numbered;
 use super::tags::Tags;
+use crate::config::snapshot::Limit;
 use crate::net::channel::{Class, Payload};
 use crate::observe::spans::Span;
 use crate::upstream::message::UpstreamMessage;
@@ -85,6 +86,10 @@ pub enum Message {
     QuotaStore(quota::Store),
     /// Home core of limits to background core: what counts against them, to be kept over a restart.
     QuotaKept { counted: Vec<quota::Counted> },
+    /// Background core to data cores: what do you know of these limits?
+    QuotaState { number: u64, limits: Arc<[Limit]> },
+    /// The answer, in their order.
+    QuotaStates { from: CoreId, number: u64, states: Vec<quota::LimitState> },
     /// Background core to data cores: another process keeps the ledgers of limits from now on.
     QuotaGive,
     /// The answer, once in the life of a process.
@@ -157,6 +162,7 @@ impl Payload for Message {
             Message::QuotaAsk { .. } | Message::QuotaGrant { .. } | Message::QuotaSettle { .. } => Class::Control,
             Message::QuotaFetch { .. } | Message::QuotaFetched { .. } | Message::QuotaStore(_) => Class::Control,
             Message::QuotaKept { .. } | Message::HandOver { .. } => Class::Control,
+            Message::QuotaState { .. } | Message::QuotaStates { .. } => Class::Control,
             Message::QuotaGive | Message::QuotaHanded { .. } | Message::QuotaGrantBefore { .. } => Class::Control,
             Message::Unready | Message::Drain | Message::Halt => Class::Control,
             Message::Stop | Message::Drained { .. } => Class::Control,
@@ -180,6 +186,8 @@ impl Payload for Message {
             Message::Connection(moved) => moved.transport.bytes(),
             Message::Log { lines, .. } | Message::LogBuffer { lines, .. } => lines.capacity() as u64,
             Message::QuotaKept { counted } => size_of_val(&counted[..]) as u64,
+            Message::QuotaState { limits, .. } => size_of_val(&limits[..]) as u64,
+            Message::QuotaStates { states, .. } => size_of_val(&states[..]) as u64,
             Message::SnapshotSlice { slice, .. } => slice.kept.iter().map(|kept| kept.entry.size_bytes()).sum(),
             Message::AskParts { wanted, .. } => size_of_val(&wanted[..]) as u64,
             Message::Parts { found, .. } => found.iter().map(|(_, entry)| entry.size_bytes()).sum(),

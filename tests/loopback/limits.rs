@@ -330,6 +330,71 @@ pub fn usage(gateway: &Gateway, query: &str) -> serde_json::Value {
     serde_json::from_str(client.response().expect(200).text()).unwrap()
 }
 
+/// The rows of `/v1/limits` with this query, each as a line: whose, what, and how much is used and left.
+fn limits(gateway: &Gateway, query: &str) -> Vec<String> {
+    let mut client = Client::connect(gateway.admin.unwrap());
+    client.send(format!("GET /v1/limits{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let told: serde_json::Value = serde_json::from_str(client.response().expect(200).text()).unwrap();
+    assert_eq!(told["truncated"], false);
+    let line = |row: &serde_json::Value| {
+        let text = |member: &str| row[member].as_str().map_or_else(|| row[member].to_string(), str::to_owned);
+        let members = ["tenant", "key", "model", "counts", "period", "used", "left"];
+        members.map(text).join(" ").replace("null ", "")
+    };
+    told["limits"].as_array().unwrap().iter().map(line).collect()
+}
+
+/// Whichever cores have leased, spent and given back: none of that is to be seen.
+#[test]
+fn what_is_left_of_limits_is_told_over_all_cores() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend)
+        .cores(4)
+        .model("n", "backends = [\"b\"]\nprice_input = 1\nprice_output = 2")
+        .tenant(
+            "t",
+            "key",
+            "requests_per_minute = 100\ntokens_per_day = 100_000\nconcurrent_requests = 9\n\
+             budget = { amount = \"1\", period = \"1mo\" }\nmodel_limits = [{ model = \"n\", requests_per_day = 9 }]",
+        )
+        .key("t", "requests_per_day = 50")
+        .tenant("u", "other", "requests_per_day = 7")
+        .admin("listen = \"127.0.0.1:0\"")
+        .start();
+    let ask = |what: u32, model: &str| {
+        let body = question(&format!("{what}")).replace("\"m\"", &format!("\"{model}\""));
+        gateway.ask(keyed("key", &body)).expect(200);
+    };
+    (0..12).for_each(|what| ask(what, "m"));
+    (0..4).for_each(|what| ask(what, "n"));
+    let expected = [
+        "t concurrent_requests 0 9",
+        "t requests 1min 16 84",
+        "t tokens 1d 80 99920",
+        "t money 1mo 0.000028 0.999972",
+        "t n requests 1d 4 5",
+        "t 2c70e12b7a0646f9 requests 1d 16 34",
+        "u requests 1d 0 7",
+    ];
+    let mut told = Vec::new();
+    // What a core gives back is on its way for a moment, as is what runs.
+    eventually("used and left as expected", || {
+        told = limits(&gateway, "");
+        told == expected || {
+            assert_eq!(told.len(), expected.len(), "{told:#?}");
+            false
+        }
+    });
+    assert_eq!(limits(&gateway, "?tenant=u"), ["u requests 1d 0 7"]);
+    assert_eq!(limits(&gateway, "?key=2C70"), ["t 2c70e12b7a0646f9 requests 1d 16 34"]);
+    assert_eq!(limits(&gateway, "?used=40"), ["t n requests 1d 4 5"]);
+    let mut client = Client::connect(gateway.admin.unwrap());
+    for (query, status, code) in [("tenant=nobody", 404, "no_such_tenant"), ("used=much", 400, "bad_query")] {
+        client.send(format!("GET /v1/limits?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(client.response().expect(status).code(), code);
+    }
+}
+
 #[test]
 fn usage_and_limits_over_days_go_on_after_a_restart() {
     let backend = Backend::answering(|_| {

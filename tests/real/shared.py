@@ -92,11 +92,21 @@ class Redis:
 
 def node(backend, redis, limits):
     digest = hashlib.sha256(KEY.encode()).hexdigest()
-    text = f'[redis]\nurl = "redis://127.0.0.1:{redis.port}"\n[limits]\nnodes_min = 2\n'
+    admin = house.free_port()
+    text = f'[admin]\nlisten = "127.0.0.1:{admin}"\n[redis]\nurl = "redis://127.0.0.1:{redis.port}"\n[limits]\nnodes_min = 2\n'
     text += f'[[tenant]]\nname = "t"\nkeys = ["sha256:{digest}"]\n{limits}\n'
     text += f'[[tenant]]\nname = "free"\nkeys = ["sha256:{hashlib.sha256(FREE.encode()).hexdigest()}"]\n'
     backends = [{"name": "b", "url": backend, "connections_min": 0}]
-    return house.Gateway(PROGRAM, backends, [{"name": "m", "backends": ["b"], "price_input": "1"}], "", cores=2, more=text)
+    one = house.Gateway(PROGRAM, backends, [{"name": "m", "backends": ["b"], "price_input": "1"}], "", cores=2, more=text)
+    one.admin_port = admin
+    return one
+
+
+def limits_of(one):
+    """By what is counted: used on this node, and left."""
+    _, _, text = house.ask(one.admin_port, "GET", "/v1/limits?tenant=t")
+    told = json.loads(text)
+    return told["store_up"], {row["counts"]: (row["used"], row["left"]) for row in told["limits"]}
 
 
 def backend():
@@ -243,6 +253,11 @@ def a_day_is_spent_once_over_nodes_and_restarts():
     admitted = 0
     for round_ in range(12):
         admitted += sum(Client(one.port).ask()[0] == 200 for one in nodes)
+    # What cores give back is on its way for a moment.
+    spent = lambda: [limits_of(one)[1]["requests"] for one in nodes]
+    front.until("used on both is what was admitted, and nothing is left", lambda: (
+        sum(used for used, _ in spent()) == admitted and all(left == 0 for _, left in spent())) or time.gmtime().tm_yday != day)
+    check("the store is up", all(limits_of(one)[0] for one in nodes))
     for one in nodes:
         one.stop()
     again = node(url, redis, limits)

@@ -232,6 +232,11 @@ impl Lease {
         self.free.saturating_add(self.left()).min(self.limit)
     }
 
+    /// What the home core said was left besides, if it has said so within the last minute.
+    pub(super) fn free(&self, now: Now) -> Option<u64> {
+        self.told.filter(|told| now.mono.since(*told) < KNOWN_MS).map(|_| self.free)
+    }
+
     pub const fn period(&self) -> Period {
         self.period
     }

@@ -3,7 +3,7 @@
 
 use alloc::collections::VecDeque;
 
-use super::{Ask, Grant, MINUTE_SLOTS, NODE_SLOTS, Now, Period, Returned, SLOT_MS, Slot};
+use super::{Ask, Grant, LimitState, MINUTE_SLOTS, NODE_SLOTS, Now, Period, Returned, SLOT_MS, Slot};
 
 /// How much of what is free one core gets ahead of need: this divided by the number of cores. What idle cores hold when the
 /// rest is spent is then small, and comes back within seconds.
@@ -90,6 +90,22 @@ impl Ledger {
     /// What counts now.
     pub fn counted(&self, now: Now) -> u64 {
         self.used(self.slot(now))
+    }
+
+    /// What is known of the limit here.
+    pub fn state(&self, now: Now) -> LimitState {
+        LimitState { counted: self.counted(now), whole_in_ms: self.whole_in_ms(now), ..LimitState::default() }
+    }
+
+    /// In how many milliseconds nothing counts that counts now.
+    pub(super) fn whole_in_ms(&self, now: Now) -> u64 {
+        match self.granted.back() {
+            Some((latest, _)) if self.period == Period::Minute => {
+                self.period.freed_in_ms(*latest, now) + (self.slots - MINUTE_SLOTS) * SLOT_MS
+            }
+            None if self.period == Period::Minute => 0,
+            _ => self.period.whole_in_ms(now),
+        }
     }
 
     /// Whether nothing is known that a new ledger would not know.

@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Ask, Grant, Lease, Ledger, Look, Now, Period, Slot};
+use super::{Ask, Grant, Lease, Ledger, LimitState, Look, Now, Period, Slot};
 use crate::Millis;
 
 /// An answer that took longer is void: what it grants is too old.
@@ -176,6 +176,17 @@ impl Share {
     /// What counts of what this node was granted.
     pub fn counted(&self, now: Now) -> u64 {
         self.own.counted(now)
+    }
+
+    /// What is known of it, and held of it, here.
+    pub fn state(&self, now: Now) -> LimitState {
+        let counted = self.own.counted(now);
+        LimitState {
+            counted,
+            held: self.lease.left(),
+            left: self.lease.free(now),
+            whole_in_ms: self.own.whole_in_ms(now),
+        }
     }
 
     pub const fn period(&self) -> Period {

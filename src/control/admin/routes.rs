@@ -35,6 +35,7 @@ pub enum What {
     Scaling,
     Config,
     Usage,
+    Limits,
     Purge,
     Snapshot,
     LogLevel,
@@ -80,6 +81,13 @@ pub static ROUTES: &[Route] = &[
         What::Usage,
         Access::Operators,
         "what tenants used: ?from=2026-11-01&to=2026-11-30&tenant=...&by=tenant,model",
+    ),
+    route(
+        Method::GET,
+        "/v1/limits",
+        What::Limits,
+        Access::Operators,
+        "what is used and left of limits: ?tenant=...&key=...&model=...&used=80 (percent)",
     ),
     route(Method::POST, "/v1/purge", What::Purge, Access::Operators, "drop stored answers; see docs/cache.md"),
     route(
@@ -131,6 +139,7 @@ impl Admin {
             Ok(What::Purge) => self.purge(request.into_body()).await,
             Ok(What::Reload) => self.tell_reload().await,
             Ok(What::Usage) => self.usage(request.uri().query().unwrap_or("")).await,
+            Ok(What::Limits) => self.limits(request.uri().query().unwrap_or("")).await,
             Ok(What::Snapshot) => self.snapshot().await,
             Ok(What::Profile) => self.profile(request.uri().query().unwrap_or("")).await,
             Ok(What::Heap) => self.heap(request.uri().query().unwrap_or("")),
@@ -223,6 +232,7 @@ impl Admin {
             | What::Profile
             | What::Heap
             | What::Usage
+            | What::Limits
             | What::Snapshot => refuse(StatusCode::BAD_REQUEST, "bad_request", ""),
             What::Drain => {
                 self.drain_asked.notify_one();

@@ -65,7 +65,7 @@ fn parse(query: &str, today: u64) -> Result<Asked, String> {
 }
 
 /// Percent-decoded; `None` if it is no UTF-8 then.
-fn plain(value: &str) -> Option<String> {
+pub(super) fn plain(value: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
     while let [first, after @ ..] = rest {

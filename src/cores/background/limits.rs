@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use super::notices::{Notice, Notices};
 use super::{Latest, permanent};
 use crate::config::snapshot::Snapshot;
+use crate::control::admin::Admin;
 use crate::control::redis::Server;
 use crate::control::shared::{Hooks as SharedHooks, Question, SharedLimits};
 use crate::cores::second::{self, Second};
@@ -118,6 +119,14 @@ async fn receive(
             LimitsEvent::Gone => elsewhere.count(&snapshot, &[]),
         }
     }
+}
+
+/// Lets the admin listener ask the cores for the state of limits.
+pub fn tell_states(admin: &Admin, notices: &Rc<Notices>, data_cores: usize) {
+    let notices = notices.clone();
+    admin.ask_limits_by(Box::new(move |number, limits| {
+        notices.tell(data_cores, &Notice::LimitStates { number, limits })
+    }));
 }
 
 /// Starts to share limits with other nodes.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use shards::quota::Store;
 use tokio::sync::Notify;
 
+use crate::config::snapshot::Limit;
 use crate::exchange::message::Message;
 use crate::net::Dial;
 use crate::net::channel::Outbox;
@@ -42,6 +43,11 @@ pub enum Notice {
     Purged,
     /// Whether the store of shared limits is there.
     LimitStore(Store),
+    /// What the cores know of these limits is asked for.
+    LimitStates {
+        number: u64,
+        limits: Arc<[Limit]>,
+    },
     /// A snapshot of the cache is wanted.
     Snapshot {
         number: u64,
@@ -77,6 +83,7 @@ enum Subject {
     SecondLevel,
     Purged,
     LimitStore,
+    LimitStates,
     /// Before a snapshot.
     SavePurges,
     Snapshot,
@@ -97,6 +104,7 @@ impl Notice {
             Notice::SecondLevel(_) => Subject::SecondLevel,
             Notice::Purged => Subject::Purged,
             Notice::LimitStore(_) => Subject::LimitStore,
+            Notice::LimitStates { .. } => Subject::LimitStates,
             Notice::Snapshot { .. } => Subject::Snapshot,
             Notice::SavePurges { .. } => Subject::SavePurges,
             Notice::Reopen => Subject::Reopen,
@@ -120,6 +128,7 @@ impl Notice {
             Notice::SecondLevel(topology) => Message::SecondLevel(topology.clone()),
             Notice::Purged => Message::Purged,
             Notice::LimitStore(store) => Message::QuotaStore(*store),
+            Notice::LimitStates { number, limits } => Message::QuotaState { number: *number, limits: limits.clone() },
             Notice::Snapshot { number } => Message::Snapshot { number: *number },
             Notice::SavePurges { number, table } => Message::SavePurges { number: *number, table: table.clone() },
             Notice::Reopen => Message::Reopen,
