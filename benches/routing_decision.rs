@@ -41,7 +41,7 @@ fn routing_decision(criterion: &mut Criterion) {
         let mut cursor = 0;
         let model = |name: &[u8]| {
             let (tenant, _) = snapshot.credential(black_box(&CREDENTIAL))?;
-            let model = snapshot.model(name)?;
+            let model = snapshot.asked(name)?.model;
             snapshot.tenants[tenant].models.allows(model).then_some(model)
         };
         assert!(model(b"model-33").is_some());

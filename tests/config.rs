@@ -288,7 +288,14 @@ fn names_and_credentials_lead_to_their_owners() {
         keys = ["sha256:{two}"]
         "#
     ));
-    assert_eq!((snapshot.model(b"m"), snapshot.model(b"n"), snapshot.model(b"M")), (Some(0), Some(1), None));
+    assert_eq!(
+        (
+            snapshot.asked(b"m").map(|asked| asked.model),
+            snapshot.asked(b"n").map(|asked| asked.model),
+            snapshot.asked(b"M").map(|asked| asked.model)
+        ),
+        (Some(0), Some(1), None)
+    );
     let owner = |byte| snapshot.credential(&[byte; 32]).map(|(tenant, _)| tenant);
     assert_eq!((owner(0x11), owner(0x22), owner(0x33)), (Some(0), Some(1), None));
     assert!(!snapshot.tenants[0].models.allows(0) && snapshot.tenants[0].models.allows(1));

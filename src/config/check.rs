@@ -13,6 +13,14 @@ use super::reader::header;
 use super::section::{Placed, Section};
 use super::snapshot::{Choice, Listen, Network};
 
+/// Reports a name that stands for many models where one is to be named.
+pub(super) fn one_model(path: &str, name: &Placed<String>, report: &mut Report<'_>) {
+    if name.value.contains('*') {
+        let what = format!("\"{}\" stands for many models", name.value);
+        report.add(name.at, path, what, "name a [[model]] without * in its name");
+    }
+}
+
 /// The names of one table's sections, by which others refer to them.
 pub(super) struct Names {
     table: Table,
@@ -68,11 +76,6 @@ impl Names {
             report.add_absence(name.at, path, what, remedy);
         }
         found
-    }
-
-    /// Whether there is a section of this very name.
-    pub fn has(&self, name: &str) -> bool {
-        self.index.contains_key(name)
     }
 
     /// The indices of the sections whose names match `pattern`, the value of key `path`.

@@ -339,7 +339,9 @@ const ROWS: &[Key] = &[
 
     // ---- [[model]]
     Key { table: Model, name: "name", kind: MODEL_NAME, absent: Required,
-        doc: "The name that clients request.",
+        doc: "The name that clients request. One * in it stands for any characters, at least one: requests whose model no other \
+              [[model]] names exactly go to the one with the longest name that matches. Limits, metrics and purges know such a model \
+              by this name; the access log has the client's.",
         example: r#""gpt-4o-mini""# },
     Key { table: Model, name: "version", kind: Kind::Label { most_bytes: 64 }, absent: Default(r#""""#),
         doc: "Any tag; part of the cache key. Change it when the model changes but keeps its name, so that no old \
@@ -428,7 +430,9 @@ const ROWS: &[Key] = &[
         doc: "Name of a [[backend]].",
         example: r#""vllm-a""# },
     Key { table: Target, name: "model", kind: MODEL_NAME, absent: Optional,
-        doc: "The model's name at that backend; without it, the client's name is forwarded. Answers keep the name the backend gives.",
+        doc: "The model's name at that backend; without it, the client's name is forwarded. Where the name of the [[model]] has a *, \
+              a * here stands for the same characters: \"*\" under \"openai/*\" takes the prefix off. Answers keep the name the backend \
+              gives.",
         example: r#""Qwen/Qwen2.5-7B-Instruct""# },
     Key { table: Target, name: "weight", kind: Kind::Count { least: 1, most: 1_000 }, absent: Optional,
         doc: "Its share for this model; without it, the backend's weight.",

@@ -9,6 +9,7 @@ mod credential_field;
 mod credentials;
 mod listener;
 mod model;
+mod naming;
 mod network;
 mod protocol;
 pub(super) mod read;
@@ -29,12 +30,12 @@ pub use self::cores::{CoreChoice, Cores, Rebalance, Steering};
 pub use self::credential_field::CredentialField;
 pub use self::listener::{Listen, ListenerSettings, ListenerTls, ProxyHeader};
 pub use self::model::{Balance, BalanceWord, Model, OnClientDisconnect};
+pub use self::naming::{AskedModel, ModelNames};
 pub use self::network::{ForwardedField, Network, TrustedProxies};
 pub use self::protocol::{Api, CountTokens, Protocol};
 pub use self::redis::{FORMS as REDIS_FORMS, Redis, RedisLayout};
 pub use self::source::{Endpoint, Scheme, SourceWord, Store, StoreKind};
 pub use self::traces::{ParentDecision, Sampling, TraceProtocol, Traces};
-use hashbrown::HashMap;
 use secrecy::SecretString;
 
 use super::extra::is_own;
@@ -73,7 +74,7 @@ pub struct Snapshot {
     /// When it began to be read, in milliseconds since 1970: what its files say that were written later may not be in it. 0 where
     /// nobody asks.
     pub read_at_ms: u64,
-    by_model: HashMap<Box<[u8]>, usize>,
+    model_names: ModelNames,
     pub known_credentials: CredentialTable,
 }
 
@@ -425,7 +426,7 @@ pub enum IncludeUsage {
 pub struct Target {
     /// Index into `Snapshot::backends`.
     pub backend: usize,
-    /// The model's name at that backend; `None` forwards the client's.
+    /// The model's name at that backend, see [`Target::name_there`]; `None` forwards the client's.
     pub model: Option<String>,
     /// At least 1.
     pub weight: u32,
@@ -452,10 +453,7 @@ impl Snapshot {
         written: Written,
     ) -> Snapshot {
         let Singles { server, admin, metrics, traces, config, log, cores, cache, redis, limits, cors } = singles;
-        let mut by_model = HashMap::with_capacity(models.len());
-        for (index, model) in models.iter().enumerate() {
-            by_model.entry(model.name.as_bytes().into()).or_insert(index);
-        }
+        let model_names = ModelNames::of(&models);
         let known_credentials = CredentialTable::of(&tenants);
         let access = if tenants.is_empty() { Access::Open } else { Access::Keys };
         Snapshot {
@@ -479,14 +477,14 @@ impl Snapshot {
             compared: written.compared,
             files: Vec::new(),
             read_at_ms: 0,
-            by_model,
+            model_names,
             known_credentials,
         }
     }
 
-    /// Index of the model a client asks for as `name` (the exact bytes).
-    pub fn model(&self, name: &[u8]) -> Option<usize> {
-        self.by_model.get(name).copied()
+    /// What a client asks for as `name` (the exact bytes).
+    pub fn asked<'n>(&self, name: &'n [u8]) -> Option<AskedModel<'n>> {
+        self.model_names.asked(name)
     }
 
     /// How far back a backend stands in the order in which a model's backends are asked: first by its priority, then by

@@ -27,7 +27,7 @@ pub fn admit(
     principal: &Principal,
     client: &ClientConnection<'_>,
     route: &Route,
-    request: &Request,
+    request: &mut Request,
     scratch: &mut Scratch,
 ) -> Result<Admission, Failure> {
     let restricted = principal.tenant.is_some_and(|tenant| generation.snapshot.tenants[tenant].models != Allowed::All);
@@ -41,12 +41,15 @@ pub fn admit(
         |model: usize| principal.tenant.is_none_or(|tenant| generation.snapshot.tenants[tenant].models.allows(model));
     if restricted && route.model == ModelPlace::Path {
         let name: Vec<u8> = model_in_path(client.head.path.of(head)).map(percent::plain).unwrap_or_default();
-        generation.snapshot.model(&name).filter(|&model| allows(model)).ok_or(Failure::UnknownModel)?;
+        generation.snapshot.asked(&name).filter(|asked| allows(asked.model)).ok_or(Failure::UnknownModel)?;
     }
     let model = match &request.named {
         Some(named) => {
             let body = body_bytes(client, &request.body);
-            generation.snapshot.model(named.read(head, body, &mut scratch.text)).ok_or(Failure::UnknownModel)?
+            let name = named.read(head, body, &mut scratch.text);
+            let asked = generation.snapshot.asked(name).ok_or(Failure::UnknownModel)?;
+            request.star = asked.star.map(Rc::from);
+            asked.model
         }
         None => generation.snapshot.server.default_model.ok_or(Failure::NoModel)?,
     };

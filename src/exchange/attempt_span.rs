@@ -31,7 +31,8 @@ impl AttemptSpan {
         let mut span = trace.new_span(trace::new_span(), Some(trace.span), Parent::Here, Side::Client);
         let backend = &generation.snapshot.backends[plan.backend];
         let model = &generation.snapshot.models[plan.model];
-        let asked = model.targets[plan.target].model.as_ref().unwrap_or(&model.name);
+        let star = upstream.star.as_deref();
+        let asked = model.targets[plan.target].name_there(star).unwrap_or_else(|| model.asked_name(star));
         let operation = operation(upstream.endpoint.label());
         span.name = match operation {
             Some(operation) => format!("{operation} {asked}").into(),

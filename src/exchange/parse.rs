@@ -2,6 +2,7 @@
 //! came; what is known of them are spans.
 
 use std::io;
+use std::rc::Rc;
 
 use super::batch::Batch;
 use super::body::{BodyBuilder, BodyBytes};
@@ -77,6 +78,8 @@ pub struct Request {
     pub body: BodyPlace,
     pub content: Content,
     pub named: Option<Named>,
+    /// What the `*` in the model's name stands for, once it is admitted.
+    pub star: Option<Rc<str>>,
     /// Of a JSON body.
     pub facts: Option<RequestFacts>,
     pub form: Form,
@@ -367,6 +370,7 @@ pub fn request(client: &ClientConnection<'_>, route: &Route, body: BodyPlace, se
         body,
         content,
         named,
+        star: None,
         batch: None,
         combinable: None,
         upload: None,

@@ -131,6 +131,8 @@ pub struct RequestRecord {
     /// What is left of its limits, if anything is limited.
     pub left: Option<Left>,
     pub model: Option<usize>,
+    /// What the `*` in its name stands for.
+    pub star: Option<Rc<str>>,
     /// The prompt template that it was rendered from.
     pub template: Option<u32>,
     pub backend: Option<Arc<str>>,
@@ -317,6 +319,7 @@ fn new_record(request_id: RequestId, delivery: Delivery) -> RequestRecord {
         page: None,
         left: None,
         model: None,
+        star: None,
         template: None,
         backend: None,
         cache: CacheMark::Bypass,
@@ -354,6 +357,7 @@ pub fn end(generation: &Generation, record: &RequestRecord) {
     let [cost, saved] =
         [used.money, saved_money(generation, record)].map(|money| (money > 0).then(|| spell_money(money)));
     let notes = record.notes.as_deref();
+    let asked = record.model.map(|model| snapshot.models[model].asked_name(record.star.as_deref()));
     let mut write = |attempts: &[Attempt]| {
         log.write(&Entry {
             unix_ms: unix_ms(),
@@ -365,7 +369,7 @@ pub fn end(generation: &Generation, record: &RequestRecord) {
             method: record.delivery.method.name(),
             path: record.path(),
             endpoint: record.endpoint.label(),
-            model: record.model.map(|model| snapshot.models[model].name.as_str()),
+            model: asked.as_deref(),
             template: record.template.and_then(|index| {
                 let template = generation.prompts.templates().get(index as usize)?;
                 Some((&*template.name, &*template.version))

@@ -184,7 +184,7 @@ async fn answer(
     {
         holder.begin(client);
     }
-    record.model = Some(admission.model);
+    (record.model, record.star) = (Some(admission.model), request.star.clone());
     record.form = request.form;
     record.template = request.template;
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
@@ -252,8 +252,8 @@ async fn answer_upload(
     let Upload { body, seen, rest, feeding } = upload;
     let mut request = parse::request(client, route, body, seen)?;
     (request.upload, request.feeding) = (Some(rest), Some(Box::new(feeding)));
-    let admission = admit::admit(generation, principal, client, route, &request, &mut Scratch::default())?;
-    record.model = Some(admission.model);
+    let admission = admit::admit(generation, principal, client, route, &mut request, &mut Scratch::default())?;
+    (record.model, record.star) = (Some(admission.model), request.star.clone());
     record.not_stored = Some(NotStored::Endpoint);
     let mut permit = None;
     if let Some(spender) = Spender::of(generation, principal, admission.model) {
@@ -279,7 +279,7 @@ async fn websocket(
     fields::check(client)?;
     let body = BodyPlace::Behind { length: 0 };
     let (mut request, admission, _) = understand(generation, client, route, principal, body)?;
-    record.model = Some(admission.model);
+    (record.model, record.star) = (Some(admission.model), request.star.clone());
     record.deadline_ms = request.urgency.deadline_ms(record.started_us);
     let mut _permit = None;
     if let Some(spender) = Spender::of(generation, principal, admission.model) {

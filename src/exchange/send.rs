@@ -1,6 +1,7 @@
 //! The request as the backend gets it, and the head of its answer. The request is written anew from what was parsed:
 //! no framing field and no credential of the client goes upstream, only fields of the list below.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 
@@ -296,7 +297,7 @@ struct RequestBuilder<'a> {
     static_headers: &'a StaticHeaders,
     edits: Edits<'a>,
     /// What its query says in place of the model there.
-    query_edit: Option<(Span, &'a str)>,
+    query_edit: Option<(Span, Cow<'a, str>)>,
     /// Whether it asks for usage that the client did not ask for.
     usage_hidden: bool,
     /// The span of this attempt, if its trace is recorded.
@@ -319,11 +320,12 @@ impl<'a> RequestBuilder<'a> {
         let mut edits = Edits::new();
         let (mut usage_hidden, mut query_edit) = (false, None);
         // A fallback is called by its own name, not by that of the model it stands in for.
-        let own = (plan.model != upstream.model).then_some(&generation.snapshot.models[plan.model].name);
-        if let Some(name) = target.model.as_ref().or(own) {
+        let own =
+            || (plan.model != upstream.model).then(|| generation.snapshot.models[plan.model].name.as_str().into());
+        if let Some(name) = target.name_there(upstream.star.as_deref()).or_else(own) {
             match (upstream.named, facts) {
                 (Some(Named::Field(span)), _) => edits.rename_field(span, name),
-                (Some(Named::Query(span)), _) => query_edit = Some((span, name.as_str())),
+                (Some(Named::Query(span)), _) => query_edit = Some((span, name)),
                 (_, Some(facts)) => edits.rename_model(facts, name),
                 (Some(Named::Member(_)) | None, None) => {}
             }
@@ -364,7 +366,7 @@ impl<'a> RequestBuilder<'a> {
         if let Some(translated) = self.translated {
             return put(&paths.there(translated.direction.path().as_bytes()));
         }
-        match self.query_edit {
+        match &self.query_edit {
             None if paths.is_the_same() => put(path(span.of(bytes))),
             None => put(&paths.there(path(span.of(bytes)))),
             Some((model, name)) => {

@@ -36,7 +36,7 @@ pub fn understand(
         (request, reading) = parse::scan(client, route, body, scratch)?;
         request.template = Some(template);
     }
-    let admission = admit::admit(generation, principal, client, route, &request, scratch)?;
+    let admission = admit::admit(generation, principal, client, route, &mut request, scratch)?;
     let fingerprint = fingerprint::of(generation, principal, &admission, client, &request, &reading, scratch);
     find_batching(generation, client, principal, &mut request, &admission, &fingerprint, scratch);
     scratch.shrink();
@@ -58,7 +58,7 @@ pub async fn understand_in_slices(
         request = parse::scan_in_slices(client, route, body, &mut scratch.tape, &mut yields).await?;
         request.template = Some(template);
     }
-    let admission = admit::admit(generation, principal, client, route, &request, &mut scratch)?;
+    let admission = admit::admit(generation, principal, client, route, &mut request, &mut scratch)?;
     let fingerprint =
         fingerprint::in_slices(generation, principal, &admission, client, &request, &mut scratch, &mut yields).await;
     find_batching(generation, client, principal, &mut request, &admission, &fingerprint, &mut scratch);

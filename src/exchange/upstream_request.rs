@@ -55,6 +55,8 @@ pub struct UpstreamRequest {
     pub facts: Option<RequestFacts>,
     /// Where the model is named.
     pub named: Option<Named>,
+    /// What the `*` in the model's name stands for.
+    pub star: Option<Rc<str>>,
     pub head: RequestHead,
     pub request_id: RequestId,
     pub trace: Option<TraceContext>,
@@ -107,6 +109,7 @@ impl UpstreamRequest {
             },
             facts: request.facts.take(),
             named: request.named,
+            star: request.star.clone(),
             head: std::mem::replace(&mut client.head, generation.memory.request_heads.take()),
             request_id: record.request_id,
             trace: record.trace,
@@ -135,6 +138,7 @@ impl UpstreamRequest {
             combinable: None,
             upload: None,
             notes: self.notes.clone(),
+            star: self.star.clone(),
             message: self.message.get(..self.head.length).unwrap_or(&[]).to_vec(),
             body: BodyPlace::Apart { bytes: BodyBytes::Heap(body) },
             _memory: self._memory.beside(),

@@ -106,7 +106,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("method", "The request's method. Absent if the head could not be parsed."),
     ("path", "The request's path without its query, which may hold a credential; its first 1024 bytes."),
     ("endpoint", "The kind of endpoint, with the same values as the metrics label."),
-    ("model", "The configured model that was requested. Absent if there is none of that name."),
+    ("model", "The model that was requested, as the client named it. Absent if none of that name is configured."),
     ("template", "The prompt template that the request was rendered from; see [prompt templates](templates.md)."),
     ("template_version", "Its version."),
     ("served_model", "The fallback model that answered instead."),

@@ -228,9 +228,13 @@ impl Plan {
         tell(&self.upstreams, self.backend, |breaker, now| breaker.broke_off(self.term.get(), outcome, now));
     }
 
-    /// The backend asks to be left alone for so long with this model. Every core hears of it.
+    /// The backend asks to be left alone for so long with this model. Every core hears of it. Where many models have one name, the others
+    /// of them are not meant.
     pub fn cool(&self, for_ms: u64) {
         let (upstreams, model, target) = (&self.upstreams, self.model, self.target);
+        if upstreams.snapshot.models[model].is_pattern() {
+            return;
+        }
         if cooled(upstreams, model, target, for_ms) {
             let model = upstreams.models[model].id();
             upstreams.core.tell_others(|| UpstreamMessage::Cooled { model, target, for_ms });

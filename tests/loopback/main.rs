@@ -36,6 +36,7 @@ mod messages; // Anthropic's messages in both forms
 mod moves; // backends whose names lead elsewhere
 mod paths; // where a request goes by its path, its method and the model it names
 mod patience; // how long is waited for whom, and what a failure says of a backend
+mod patterns; // models whose names have a *
 mod pipelined; // requests that do not wait for the answers before them
 mod policy; // which answers of a model are stored, and for how long
 mod pools; // connections as they are kept, panics, sessions, regions

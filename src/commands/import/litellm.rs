@@ -198,12 +198,9 @@ fn model(entry: &Node, place: &str, routing: &Routing<'_>, plan: &mut Plan, left
     }
     let place = format!("{place}.litellm_params");
     let Some(mut target) = deployment(params, &place, &routing.common, plan, left) else { return };
-    if name.contains('*') || target.model.contains('*') {
-        let what = format!(
-            "\"{name}\" matches many models, which is not supported yet: write a [[model]] with backends = [\"{}\"] for \
-             each that clients ask for; left out",
-            target.backend
-        );
+    let stars = name.matches('*').count();
+    if stars > 1 || target.model.matches('*').count() > stars {
+        let what = format!("\"{name}\" may have one *, and \"{}\" no more than that; left out", target.model);
         left.add(entry.line, &place, what);
         return;
     }
@@ -257,6 +254,9 @@ fn aliases(routing: &Routing<'_>, plan: &mut Plan, left: &mut Leftovers) {
         let known = plan.models.iter().find(|model| Some(&model.name) == name.as_ref());
         match known {
             None => left.add(meant.line, &place, "leads to a model that is not carried over; left out"),
+            Some(model) if model.is_pattern() => {
+                left.add(meant.line, &place, "leads to a name that stands for many models; left out");
+            }
             Some(_) if !is_name(alias) || plan.models.iter().any(|model| model.name == *alias) => {
                 left.add(meant.line, &place, "is the name of a model, or none that one can have; left out");
             }
@@ -269,7 +269,8 @@ fn aliases(routing: &Routing<'_>, plan: &mut Plan, left: &mut Leftovers) {
 }
 
 fn fallbacks(routing: &Routing<'_>, plan: &mut Plan, left: &mut Leftovers) {
-    let names: Vec<String> = plan.models.iter().map(|model| model.name.clone()).collect();
+    let one = plan.models.iter().filter(|model| !model.is_pattern());
+    let names: Vec<String> = one.map(|model| model.name.clone()).collect();
     let known = |node: &Node, place: &str, left: &mut Leftovers| -> Vec<String> {
         let mut found = Vec::new();
         for entry in node.list().unwrap_or_default() {

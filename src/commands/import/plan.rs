@@ -242,6 +242,11 @@ impl Backend {
 }
 
 impl Model {
+    /// Whether its name stands for many.
+    pub fn is_pattern(&self) -> bool {
+        self.name.contains('*')
+    }
+
     pub fn rows(&self) -> String {
         let mut out = format!("[[model]]\nname = {}\n", text(&self.name));
         if self.targets.len() > 1 {

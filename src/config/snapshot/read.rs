@@ -38,7 +38,10 @@ pub(in crate::config) fn server(
         check::listeners("server.listen", &[], listen, tenants, report);
     }
     let default_model = match section.take_optional::<Placed<String>>("default_model") {
-        Some(Some(name)) => models.find("server.default_model", &name, report).map(Some),
+        Some(Some(name)) => {
+            check::one_model("server.default_model", &name, report);
+            models.find("server.default_model", &name, report).map(Some)
+        }
         Some(None) => Some(None),
         None => None,
     };
@@ -223,9 +226,15 @@ pub(in crate::config) fn model(
         report.add(at, "model.session_header", "the balance is not \"sticky\"", remedy);
     }
     let own = section.name().map(|name| name.value.clone());
+    let stars = own.as_ref().map_or(0, |name| name.matches('*').count());
+    if stars > 1 {
+        let at = section.place("name");
+        report.add(at, "model.name", "has more than one *", "leave one, which stands for any characters");
+    }
     let mut fallback = Vec::new();
     for name in section.take_optional::<Vec<Placed<String>>>("fallback")?.into_iter().flatten() {
         let Some(model) = models.find("model.fallback", &name, report) else { continue };
+        check::one_model("model.fallback", &name, report);
         if own.as_ref() == Some(&name.value) {
             report.add(name.at, "model.fallback", "a model cannot stand in for itself", "take its own name out");
         } else if fallback.contains(&model) {
@@ -238,6 +247,14 @@ pub(in crate::config) fn model(
     for mut part in section.take::<Vec<Section>>("backends")? {
         // All of them are looked at though one is wrong: the report is what counts then.
         let Some(target) = target(&mut part, backends, known, report) else { continue };
+        let stars_there = target.model.as_ref().map_or(0, |name| name.matches('*').count());
+        if stars_there > stars.min(1) {
+            let (what, remedy) = match stars {
+                0 => ("has a *, and the model's name has none", "write the name that the backend knows"),
+                _ => ("has more than one *", "leave one: it stands for what the * in the model's name stands for"),
+            };
+            report.add(part.place("model"), "model.backends.model", what, remedy);
+        }
         if targets.iter().any(|other: &Target| (other.backend, &other.model) == (target.backend, &target.model)) {
             let what = "the same backend with the same model stands twice in the list";
             report.add(part.at, "model.backends", what, "name it once, with the weight it shall have");

@@ -262,6 +262,8 @@ impl Snapshot {
         };
         let names: HashMap<&str, &Tenant> =
             before.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant)).collect();
+        let models: HashMap<&str, usize> =
+            before.models.iter().enumerate().map(|(index, model)| (model.name.as_str(), index)).collect();
         for tenant in &self.tenants {
             for credential in &tenant.credentials {
                 if let Some((_, was)) = before.credential(&credential.sha256) {
@@ -271,8 +273,8 @@ impl Snapshot {
             let Some(was) = names.get(tenant.name.as_str()) else { continue };
             continued(&tenant.limits, &was.limits);
             for (model, limits) in &tenant.model_limits {
-                let name = self.models[*model].name.as_bytes();
-                if let Some(was) = before.model(name).and_then(|model| was.model_limits.get(&model)) {
+                let before = models.get(self.models[*model].name.as_str());
+                if let Some(was) = before.and_then(|model| was.model_limits.get(model)) {
                     continued(limits, was);
                 }
             }

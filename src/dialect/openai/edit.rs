@@ -1,6 +1,8 @@
 //! Edits of a request before it is forwarded: a few places are replaced, all other bytes stay as the client sent them.
 //! Owned by the exchange; holds spans and borrowed text, never bytes of its own. Must never change anything else.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use crate::dialect::facts::{Others, RequestFacts, UsagePlace};
@@ -10,12 +12,12 @@ use crate::wire::json::{json_string_len, write_json_string};
 /// A model name and a usage option: more than these are members that a backend wants.
 const EDITS: usize = 2;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Replacement<'a> {
     /// Written as a JSON string.
-    Text(&'a str),
+    Text(Cow<'a, str>),
     /// The same without quotes and escapes.
-    Plain(&'a str),
+    Plain(Cow<'a, str>),
     /// Written verbatim.
     Raw(&'a [u8]),
 }
@@ -61,17 +63,17 @@ impl<'a> Edits<'a> {
     }
 
     /// Replaces the model name with `name`; no effect if the request has none. Once per request.
-    pub fn rename_model(&mut self, facts: &RequestFacts, name: &'a str) {
+    pub fn rename_model(&mut self, facts: &RequestFacts, name: impl Into<Cow<'a, str>>) {
         if let Some(model) = facts.model {
             // Including the quotes.
             let span = Span { start: model.span.start - 1, end: model.span.end + 1 };
-            self.add(span, Replacement::Text(name));
+            self.add(span, Replacement::Text(name.into()));
         }
     }
 
     /// Replaces the model name in a form's field at `span` with `name`. Once per request.
-    pub fn rename_field(&mut self, span: Span, name: &'a str) {
-        self.add(span, Replacement::Plain(name));
+    pub fn rename_field(&mut self, span: Span, name: impl Into<Cow<'a, str>>) {
+        self.add(span, Replacement::Plain(name.into()));
     }
 
     /// Puts `member` (a name, a value and a comma) in front of the members of the object that `body` is, which has some.

@@ -2,6 +2,7 @@
 
 use super::head::{self, Delimited, unknown_length};
 use super::next::Next;
+use crate::config::snapshot::Model;
 use crate::dialect::facts::{Form, UsageEvent, model_in_path};
 use crate::error::Failure;
 use crate::exchange::authenticate::Principal;
@@ -148,11 +149,12 @@ pub fn models(
     match model_in_path(client.head.path.of(client.pending())) {
         Some(name) => {
             let name = percent::plain(name);
-            let model = snapshot.model(&name).filter(|&index| allowed(index)).ok_or(Failure::UnknownModel)?;
-            record.dialect.write_model(&mut body, &snapshot.models[model].name);
+            let asked = snapshot.asked(&name).filter(|asked| allowed(asked.model)).ok_or(Failure::UnknownModel)?;
+            record.dialect.write_model(&mut body, &snapshot.models[asked.model].asked_name(asked.star));
         }
         None => {
-            let names = snapshot.models.iter().enumerate().filter(|(index, _)| allowed(*index));
+            let is_shown = |(index, model): &(usize, &Model)| allowed(*index) && !model.is_pattern();
+            let names = snapshot.models.iter().enumerate().filter(is_shown);
             record.dialect.write_models(&mut body, names.map(|(_, model)| model.name.as_str()));
         }
     }

@@ -114,7 +114,7 @@ fn allowed(
     let Some(names) = section.take_optional::<Vec<Placed<String>>>(key)? else { return Some(Allowed::All) };
     let (path, mut allowed, mut named) = (format!("tenant.{key}"), HashSet::new(), HashSet::new());
     for name in &names {
-        if name.value.contains('*') && !all.has(&name.value) {
+        if name.value.contains('*') {
             allowed.extend(all.fitting(&path, name, report));
             continue;
         }
