@@ -1,7 +1,8 @@
 //! The `ringway` program: the table of contents of its commands.
 
+#[cfg(not(sim))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ringway::net::SamplingAllocator = ringway::net::SamplingAllocator;
 
 #[cfg(not(sim))]
 fn main() -> std::process::ExitCode {

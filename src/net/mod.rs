@@ -2,6 +2,8 @@
 //! Nothing else in the gateway opens a socket, reads a clock or draws a random number, so that `--cfg sim` replaces all
 //! of it by a seeded, single-threaded world in which the real request path runs unchanged.
 
+#[cfg(not(sim))]
+pub mod allocations; // samples of what is allocated
 pub mod arena; // anonymous memory maps for large bodies
 pub mod channel; // messages between cores: wait-free rings and a notifier per core
 mod dial; // the first of several addresses to answer
@@ -36,8 +38,8 @@ pub use self::{
     runtime::{is_running, spawn_raw},
     socket::{Cancel, DetachedSocket, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with},
     sys::{
-        Hangup, allocator_statistics, descriptors_from_the_start, give_memory_back, hangups, has_input,
-        prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both, steer,
+        Hangup, SamplingAllocator, allocator_statistics, descriptors_from_the_start, give_memory_back, hangups,
+        has_input, prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both, steer,
     },
 };
 

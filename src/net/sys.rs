@@ -1,9 +1,12 @@
 //! System calls without a safe wrapper. All `unsafe` code of the gateway is in this file: one operation per block.
 #![allow(unsafe_code)]
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
+
+use super::allocations;
 
 /// How far a peer has closed its side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +174,95 @@ pub fn allocator_statistics() -> Option<Vec<u8>> {
 
 /// What the allocator writes is 20 KB.
 const ALLOCATOR_TEXT_BYTES: usize = 64 << 10;
+
+/// The program's allocator: mimalloc, of whose blocks [`super::allocations`] takes samples while somebody asks for them. Otherwise each
+/// call is mimalloc's after a load and a branch.
+pub struct SamplingAllocator;
+
+static MIMALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+// SAFETY: every block comes from mimalloc and returns to it, with the arguments of the caller, for which the caller vouches; nothing
+// that is called besides panics. WHY: the trait of allocators is unsafe.
+unsafe impl GlobalAlloc for SamplingAllocator {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match allocations::is_sampling() {
+            // SAFETY: as above. WHY: as above.
+            false => unsafe { MIMALLOC.alloc(layout) },
+            // SAFETY: as above. WHY: as above.
+            true => seen(layout.size(), || unsafe { MIMALLOC.alloc(layout) }),
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        match allocations::is_sampling() {
+            // SAFETY: as above. WHY: as above.
+            false => unsafe { MIMALLOC.alloc_zeroed(layout) },
+            // SAFETY: as above. WHY: as above.
+            true => seen(layout.size(), || unsafe { MIMALLOC.alloc_zeroed(layout) }),
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match allocations::is_sampling() {
+            // SAFETY: as above. WHY: as above.
+            false => unsafe { MIMALLOC.dealloc(block, layout) },
+            // SAFETY: as above. WHY: as above.
+            true => unseen(block, || unsafe { MIMALLOC.dealloc(block, layout) }),
+        }
+    }
+
+    /// A block that grows or shrinks counts as freed and allocated anew.
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        match allocations::is_sampling() {
+            // SAFETY: as above. WHY: as above.
+            false => unsafe { MIMALLOC.realloc(block, layout, size) },
+            // SAFETY: as above. WHY: as above.
+            true => unseen(block, || seen(size, || unsafe { MIMALLOC.realloc(block, layout, size) })),
+        }
+    }
+}
+
+/// Allocates. Never inlined, so that a call that is not sampled saves no registers for it.
+#[cold]
+#[inline(never)]
+fn seen(size: usize, allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
+    let block = allocate();
+    if !block.is_null() {
+        allocations::allocated(block.addr(), size);
+    }
+    block
+}
+
+/// Frees: its address may be another thread's afterwards.
+#[cold]
+#[inline(never)]
+fn unseen<T>(block: *mut u8, free: impl FnOnce() -> T) -> T {
+    allocations::freed(block.addr());
+    free()
+}
+
+/// Fills `frames` with return addresses of this thread, the innermost first; how many. Allocates nothing. The unwinder of gcc 12 finds
+/// its tables by glibc's `_dl_find_object` (2.35) without a lock; older ones take one for a moment, which other samples may wait for.
+#[inline(never)]
+pub fn stack(frames: &mut [usize]) -> usize {
+    let mut places = frames.iter_mut();
+    let mut depth = 0;
+    // SAFETY: the crate's lock is for systems other than Linux: the unwinder may run on several threads at once. WHY: the crate's safe
+    // form waits for that lock.
+    unsafe {
+        backtrace::trace_unsynchronized(|frame| {
+            let Some(place) = places.next() else { return false };
+            *place = frame.ip().addr();
+            depth += 1;
+            true
+        });
+    }
+    depth
+}
 
 /// Receive buffers from which the kernel picks when bytes arrive, shared by all receives of one ring. Sizes in bytes.
 pub struct Buffers {

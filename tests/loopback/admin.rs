@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 
 use super::kit::*;
 
-fn get(address: SocketAddr, path: &str) -> Response {
+pub fn get(address: SocketAddr, path: &str) -> Response {
     let mut client = Client::connect(address);
     client.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"));
     client.response()
@@ -246,7 +246,7 @@ fn an_operator_sees_where_the_memory_is() {
         assert!(thread["name"].as_str().unwrap().starts_with("ringway-data"), "{heap:#}");
         assert!(number(&thread["page_faults"]) > 0, "{heap:#}");
     }
-    assert_eq!(get(admin, "/debug/heap?seconds=1").expect(400).code(), "bad_query");
+    assert_eq!(get(admin, "/debug/heap?full").expect(400).code(), "bad_query");
     assert_eq!(post_to(admin, "/debug/heap", "").expect(405).code(), "method_not_allowed");
 }
 

@@ -7,6 +7,7 @@ mod kit; // the gateway's process, scripted backends, raw clients
 
 mod admin; // health, metrics and drain
 mod admission; // who is served first where requests wait
+mod allocations; // profiles of what is allocated
 mod answers; // errors in a 200, ends without [DONE], usage in odd places, why an answer is not kept
 mod attempts; // attempts that follow each other, fallbacks, queues, hedges
 mod balance; // which core serves a connection

@@ -1,23 +1,24 @@
 //! `/debug/heap`: where the memory of the process is, as the kernel, the allocator and the cores count it. Reads counters and a
-//! few files of /proc; nothing is sampled, and no core is asked.
+//! few files of /proc, and asks no core. With a query: samples of what is allocated.
+
+mod allocations; // which functions allocate
 
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::routes::{Answer, JSON, pretty, refuse, reply};
+use super::routes::{Answer, JSON, pretty, reply};
 use crate::limits::LOG_BYTES;
 use crate::net::allocator_statistics;
 use crate::observe::counters::{Counter, Counters};
 use crate::observe::process::{MemoryUse, Process, threads};
 
 impl Admin {
-    pub(super) fn heap(&self, query: &str) -> Response<Answer> {
-        if !query.is_empty() {
-            let message = "This path takes no query: there are no samples of allocations, the sizes are all there is.";
-            return refuse(StatusCode::BAD_REQUEST, "bad_query", message);
+    pub(super) async fn heap(&self, query: &str) -> Response<Answer> {
+        match query {
+            "" => reply(StatusCode::OK, JSON, pretty(&self.heap_told())),
+            query => self.allocations(query).await,
         }
-        reply(StatusCode::OK, JSON, pretty(&self.heap_told()))
     }
 
     fn heap_told(&self) -> Value {

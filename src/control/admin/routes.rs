@@ -119,7 +119,7 @@ pub static ROUTES: &[Route] = &[
         "/debug/heap",
         What::Heap,
         Access::Operators,
-        "where the memory is: process, allocator, threads, cores",
+        "where the memory is; with ?seconds=10&format=pprof, svg or folded&kind=inuse or alloc, which functions allocate",
     ),
     route(Method::POST, "/v1/drain", What::Drain, Access::Operators, "finish running requests and stop, as on SIGTERM"),
 ];
@@ -142,7 +142,7 @@ impl Admin {
             Ok(What::Limits) => self.limits(request.uri().query().unwrap_or("")).await,
             Ok(What::Snapshot) => self.snapshot().await,
             Ok(What::Profile) => self.profile(request.uri().query().unwrap_or("")).await,
-            Ok(What::Heap) => self.heap(request.uri().query().unwrap_or("")),
+            Ok(What::Heap) => self.heap(request.uri().query().unwrap_or("")).await,
             Ok(What::SetLogLevel) => self.set_level(request.into_body()).await,
             Ok(what) => self.tell(what, request.headers()),
         }

@@ -1,5 +1,7 @@
 //! The answers of the admin listener, and its resistance to misbehaving clients.
 
+mod profiles; // who profiles, and for how long
+
 use std::io::{Read, Write};
 use std::path::Path;
 use std::task::{Context, Poll, Waker};
@@ -138,16 +140,6 @@ fn a_token_opens_everything_and_probes_need_none() {
         let is_fine = status.is_success() || route.path == "/v1/snapshot" && status == StatusCode::CONFLICT;
         assert!(is_fine, "{}", route.path);
     }
-}
-
-#[test]
-fn a_process_is_profiled_once_at_a_time_whoever_asks() {
-    let _alone = PROFILE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let (one, other) = (admin(""), admin(""));
-    let both = async { tokio::join!(one.profile("seconds=1"), other.profile("seconds=1")) };
-    let (first, second) = futures_of(both);
-    assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::CONFLICT));
-    assert_eq!(json(second)["error"]["code"], "busy");
 }
 
 #[test]

@@ -21,7 +21,8 @@ struct Node<'a> {
     inside: BTreeMap<&'a str, Node<'a>>,
 }
 
-pub fn draw(stacks: &Stacks) -> String {
+/// `unit` is what is counted.
+pub fn draw(stacks: &Stacks, title: &str, unit: &str) -> String {
     let mut root = Node::default();
     let mut depth = 0;
     for (stack, count) in stacks {
@@ -37,16 +38,17 @@ pub fn draw(stacks: &Stacks) -> String {
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
          font-family=\"monospace\" font-size=\"11\"><rect width=\"100%\" height=\"100%\" fill=\"#fbfaf7\"/>\
-         <text x=\"8\" y=\"21\" font-size=\"14\">Ringway: {} samples of CPU time, by thread and function</text>\n",
-        root.count
+         <text x=\"8\" y=\"21\" font-size=\"14\">{}</text>\n",
+        escape(title)
     );
     let scale = if root.count == 0 { 0.0 } else { WIDTH / root.count as f64 };
-    draw_inside(&mut out, &root, (0.0, 0), scale, root.count);
+    draw_inside(&mut out, &root, (0.0, 0), scale, (root.count, unit));
     out.push_str("</svg>\n");
     out
 }
 
-fn draw_inside(out: &mut String, node: &Node<'_>, (mut x, level): (f64, usize), scale: f64, all: u64) {
+fn draw_inside(out: &mut String, node: &Node<'_>, (mut x, level): (f64, usize), scale: f64, of: (u64, &str)) {
+    let (all, unit) = of;
     for (name, inside) in &node.inside {
         let width = inside.count as f64 * scale;
         if width >= LEAST {
@@ -56,7 +58,7 @@ fn draw_inside(out: &mut String, node: &Node<'_>, (mut x, level): (f64, usize), 
             // Writing to a string cannot fail.
             let _ = write!(
                 out,
-                "<g><title>{text}: {share:.2} %, {} samples</title><rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"16\" \
+                "<g><title>{text}: {share:.2} %, {} {unit}</title><rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"16\" \
                  rx=\"2\" fill=\"{}\" stroke=\"#fbfaf7\" stroke-width=\"0.5\"/>",
                 inside.count,
                 colour(name)
@@ -66,7 +68,7 @@ fn draw_inside(out: &mut String, node: &Node<'_>, (mut x, level): (f64, usize), 
                 let _ = write!(out, "<text x=\"{:.1}\" y=\"{}\">{}</text>", x + 3.0, y + 12.0, escape(&short));
             }
             out.push_str("</g>\n");
-            draw_inside(out, inside, (x, level + 1), scale, all);
+            draw_inside(out, inside, (x, level + 1), scale, of);
         }
         x += width;
     }

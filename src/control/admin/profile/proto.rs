@@ -3,8 +3,6 @@
 
 use std::collections::HashMap;
 
-use super::{HERTZ, Stacks};
-
 /// A message that is being written (protobuf.dev, "Encoding").
 #[derive(Default)]
 struct Message(Vec<u8>);
@@ -54,25 +52,41 @@ impl Strings {
     }
 }
 
-pub fn encode(stacks: &Stacks, seconds: u64) -> Vec<u8> {
+/// What a kind of value is called, and its unit.
+pub type Kind<'a> = (&'a str, &'a str);
+
+/// What a profile says besides its samples.
+pub struct About<'a, const VALUES: usize> {
+    /// The values of each sample.
+    pub values: &'a [Kind<'a>; VALUES],
+    /// The one that is shown first.
+    pub default: &'a str,
+    pub seconds: u64,
+    /// From one sample to the next.
+    pub period: (Kind<'a>, u64),
+    pub comments: &'a [String],
+}
+
+/// Samples are stacks as [`super::Stacks`] has them, with their values.
+pub fn encode<'a, const VALUES: usize>(
+    about: &About<'_, VALUES>,
+    samples: impl Iterator<Item = (&'a [String], [u64; VALUES])>,
+) -> Vec<u8> {
     let mut strings = Strings { places: HashMap::new(), all: Vec::new() };
     strings.place("");
-    let period_ns = 1_000_000_000 / HERTZ as u64;
     let mut profile = Message::default();
-    let value_type = |strings: &mut Strings, kind: &str, unit: &str| {
+    let value_type = |strings: &mut Strings, (kind, unit): Kind<'_>| {
         let mut message = Message::default();
         message.number(1, strings.place(kind));
         message.number(2, strings.place(unit));
         message.0
     };
-    let [samples, cpu] = [("samples", "count"), ("cpu", "nanoseconds")];
     // Profile.sample_type
-    profile.bytes(1, &value_type(&mut strings, samples.0, samples.1));
-    profile.bytes(1, &value_type(&mut strings, cpu.0, cpu.1));
+    about.values.iter().for_each(|kind| profile.bytes(1, &value_type(&mut strings, *kind)));
     // A location and a function of the same number for each name.
     let mut functions: HashMap<&str, u64> = HashMap::new();
     let mut names = Vec::new();
-    for (stack, count) in stacks {
+    for (stack, values) in samples {
         let Some((thread, names_of)) = stack.split_first() else { continue };
         let number = |name| {
             *functions.entry(name).or_insert_with(|| {
@@ -84,7 +98,7 @@ pub fn encode(stacks: &Stacks, seconds: u64) -> Vec<u8> {
         let mut sample = Message::default();
         // Sample.location_id, .value, .label
         sample.numbers(1, &locations);
-        sample.numbers(2, &[*count, count * period_ns]);
+        sample.numbers(2, &values);
         let mut label = Message::default();
         label.number(1, strings.place("thread"));
         label.number(2, strings.place(thread));
@@ -103,11 +117,15 @@ pub fn encode(stacks: &Stacks, seconds: u64) -> Vec<u8> {
         profile.bytes(4, &location.0);
         profile.bytes(5, &function.0);
     }
-    let period_type = value_type(&mut strings, cpu.0, cpu.1);
-    // Profile.string_table, .duration_nanos, .period_type, .period
+    let period_type = value_type(&mut strings, about.period.0);
+    let comments: Vec<u64> = about.comments.iter().map(|comment| strings.place(comment)).collect();
+    let default = strings.place(about.default);
+    // Profile.string_table, .duration_nanos, .period_type, .period, .comment, .default_sample_type
     strings.all.iter().for_each(|text| profile.bytes(6, text.as_bytes()));
-    profile.number(10, seconds * 1_000_000_000);
+    profile.number(10, about.seconds * 1_000_000_000);
     profile.bytes(11, &period_type);
-    profile.number(12, period_ns);
+    profile.number(12, about.period.1);
+    profile.numbers(13, &comments);
+    profile.number(14, default);
     profile.0
 }

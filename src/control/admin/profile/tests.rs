@@ -1,5 +1,6 @@
 //! Queries, and stacks in each format.
 
+use super::decoded::fields;
 use super::*;
 
 fn stacks() -> Stacks {
@@ -14,6 +15,7 @@ fn stacks() -> Stacks {
 
 #[test]
 fn a_query_has_bounds() {
+    let parse = |query: &str| parse(query.split('&'), "seconds=N");
     assert_eq!(parse(""), Ok((10, Format::Pprof)));
     assert_eq!(parse("seconds=3&format=svg"), Ok((3, Format::Svg)));
     assert_eq!(parse("format=folded"), Ok((10, Format::Folded)));
@@ -24,41 +26,19 @@ fn a_query_has_bounds() {
 
 #[test]
 fn a_picture_is_well_formed_and_as_wide_as_its_shares() {
-    let picture = flame::draw(&stacks());
+    let picture = flame::draw(&stacks(), "A & B", "samples");
     assert!(picture.contains("<title>ringway-io: 60.00 %, 60 samples</title>"), "{picture}");
     assert!(picture.contains("poll&lt;T&gt;: 30.00 %") && picture.contains("a &quot;b&quot; &amp; c"));
     assert!(picture.contains("width=\"720.0\""), "{picture}");
     assert_eq!(picture.matches("<g>").count(), picture.matches("</g>").count());
-    assert!(flame::draw(&Stacks::new()).contains(" 0 samples"));
+    assert!(flame::draw(&Stacks::new(), "0 samples", "samples").contains(">0 samples</text>"));
+    assert!(picture.contains(">A &amp; B</text>"), "{picture}");
     assert_eq!(folded(&stacks()).lines().next(), Some("ringway-data-0;main 10"));
-}
-
-/// The fields of a message: number, value of a varint, or bytes.
-fn fields(mut bytes: &[u8]) -> Vec<(u64, u64, Vec<u8>)> {
-    let varint = |bytes: &mut &[u8]| {
-        let length = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
-        let (own, rest) = bytes.split_at(length);
-        *bytes = rest;
-        own.iter().rev().fold(0_u64, |value, byte| value << 7 | u64::from(byte & 0x7f))
-    };
-    let mut all = Vec::new();
-    while !bytes.is_empty() {
-        let (key, value) = (varint(&mut bytes), varint(&mut bytes));
-        match key & 7 {
-            0 => all.push((key >> 3, value, Vec::new())),
-            _ => {
-                let (own, rest) = bytes.split_at(value as usize);
-                bytes = rest;
-                all.push((key >> 3, 0, own.to_vec()));
-            }
-        }
-    }
-    all
 }
 
 #[test]
 fn a_profile_names_threads_functions_and_times() {
-    let profile = fields(&proto::encode(&stacks(), 5));
+    let profile = fields(&encode(&stacks(), 5));
     let of = |number: u64| profile.iter().filter(move |(field, ..)| *field == number).collect::<Vec<_>>();
     let strings: Vec<String> = of(6).iter().map(|(_, _, text)| String::from_utf8(text.clone()).unwrap()).collect();
     assert_eq!(strings[0], "");
