@@ -36,7 +36,7 @@ impl std::fmt::Display for Difference {
 
 /// Keys that are read once, at the start: with the sockets, threads and memory that they set up. The tests list all others.
 const AT_START: &[(&str, &[&str])] = &[
-    ("server", &["listen", "control_socket", "state_dir"]),
+    ("server", &["listen", "fast_open", "control_socket", "state_dir"]),
     ("admin", &["listen"]),
     ("log", &["access", "format"]),
     ("cores", &["data", "io", "background", "steering"]),

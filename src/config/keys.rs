@@ -229,6 +229,11 @@ const ROWS: &[Key] = &[
         doc: "Addresses to accept connections on: IP address and port, or unix:/path for a Unix socket. \
               0.0.0.0 means every IPv4 address, [::] every IPv6 and IPv4 address; both need at least one [[tenant]]. \
               Port 0 asks the system for a free port.", example: r#"["0.0.0.0:8080", "unix:/run/ringway/ringway.sock"]"# },
+    Key { table: Server, name: "fast_open", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether clients may send their first bytes with the SYN (TCP Fast Open, RFC 7413): it saves those that come back a \
+              round trip. Networks may deliver such bytes twice; without TLS, a request with them then runs twice. It takes bit 2 \
+              of net.ipv4.tcp_fastopen, which ringway tune --profile base sets.",
+        example: "true" },
     Key { table: Server, name: "body_max", kind: Kind::Size { least: KIB, most: GIB }, absent: Default(r#""10MiB""#),
         doc: "Largest request body that is held, counted after decompression; a larger one gets 413. Uploads that are passed \
               through, forms and files, may be larger: then they flow to the backend as they come.",

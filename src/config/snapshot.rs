@@ -125,6 +125,8 @@ pub struct Server {
     pub listen: Vec<Listen>,
     /// Further addresses.
     pub listeners: Vec<ListenerSettings>,
+    /// Whether first bytes are taken with a SYN.
+    pub fast_open: FastOpen,
     /// Largest request body, counted after decompression.
     pub body_max_bytes: u64,
     /// What the bodies of the node's requests may take together.

@@ -19,7 +19,7 @@ use super::preflight::{Preflight, preflight};
 use super::supervise::{Beat, Event, Gate, Pace, Who, start, supervise};
 use super::takeover::{self, Giver, Inherited, LimitsLink, Owner, Program};
 use super::{io, kept, listen, notify, resolve, second, secure, state, steering, traces};
-use crate::config::snapshot::{LimitNodes, Listen, Snapshot};
+use crate::config::snapshot::{FastOpen, LimitNodes, Listen, Snapshot};
 use crate::control::admin::{self, CorePlan};
 use crate::control::usage;
 use crate::exchange::board::Board;
@@ -118,6 +118,9 @@ fn serve(
     let tickets = inherited.take_tickets().map_or_else(secure::ticket_seed, Ok)?;
     let Bindings { sets: listening, bound, mut pending } =
         listen::bind(snapshot.server.addresses(), cores, &mut inherited)?;
+    if snapshot.server.fast_open == FastOpen::On {
+        listen::take_fast_open(&listening);
+    }
     let groups = steering::groups(&listening, &bound, &plan.data, snapshot.cores.steering, &steered);
     pending.steer(groups.map_err(|error| format!("no descriptors to steer connections by: {error}"))?);
     let managed = listening.iter().flatten().filter(|socket| socket.owner == Owner::Manager);

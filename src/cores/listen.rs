@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -11,11 +11,13 @@ use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tracing::warn;
 
 use super::steering::Group;
 use super::takeover::{Found, Inherited, Owner, Use, is_stale};
 use crate::config::snapshot::{Admin, Choice, Listen, Server};
 use crate::control::admin::Listener;
+use crate::net;
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -68,6 +70,22 @@ impl Pending {
         listening.map_err(|error| format!("cannot listen: {error}"))?;
         self.groups.iter().for_each(Group::steer);
         Ok(())
+    }
+}
+
+/// Lets clients send their first bytes with the SYN, where the host permits it.
+pub fn take_fast_open(sets: &[Listening]) {
+    // Bit 2 is that of listeners.
+    let permitted = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").ok();
+    if permitted.is_some_and(|bits| bits.trim().parse().is_ok_and(|bits: u64| bits & 2 == 0)) {
+        warn!(
+            "server.fast_open has no effect: set bit 2 of net.ipv4.tcp_fastopen, as ringway tune --profile base does"
+        );
+    }
+    for socket in sets.iter().flatten().filter(|socket| socket.is_tcp) {
+        if let Err(error) = net::take_fast_open(socket.fd.as_fd(), BACKLOG) {
+            warn!("server.fast_open has no effect: {error}");
+        }
     }
 }
 

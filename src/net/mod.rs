@@ -39,7 +39,7 @@ pub use self::{
     socket::{Cancel, DetachedSocket, Dial, DirectWriter, Listener, Socket, SocketId, dial, dial_with},
     sys::{
         Hangup, SamplingAllocator, allocator_statistics, descriptors_from_the_start, give_memory_back, hangups,
-        has_input, prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both, steer,
+        has_input, prefer_memory_of, raise_sigprof, refuse_huge_pages, shutdown_both, steer, take_fast_open,
     },
 };
 

@@ -19,9 +19,9 @@ pub(in crate::config) use self::{
     backend::backend, config::config, listener::listener, template::templates, traces::traces,
 };
 use super::{
-    Admin, Backend, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, GenAi, HealthPaths, KeyShown,
-    Listen, Log, Metrics, Model, Price, REDIS_FORMS, Rebalance, Redis, RedisLayout, Server, SnapshotMode, Target,
-    TrustedProxies,
+    Admin, Backend, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, FastOpen, GenAi, HealthPaths,
+    KeyShown, Listen, Log, Metrics, Model, Price, REDIS_FORMS, Rebalance, Redis, RedisLayout, Server, SnapshotMode,
+    Target, TrustedProxies,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
@@ -72,6 +72,7 @@ pub(in crate::config) fn server(
     Some(Server {
         listen: listen?.into_iter().map(|placed| placed.value).collect(),
         listeners: Vec::new(), // of tables of their own
+        fast_open: if section.take("fast_open")? { FastOpen::On } else { FastOpen::Off },
         body_max_bytes: body_max_bytes?,
         request_memory_bytes: request_memory_bytes?,
         timeout_head_ms: section.take("timeout_head")?,
