@@ -146,10 +146,6 @@ pub fn begin(
     append(bytes, request.endpoint.label().as_bytes());
     append(bytes, model.name.as_bytes());
     append(bytes, model.version.as_bytes());
-    if let Some(star) = &request.star {
-        bytes.push(5);
-        append(bytes, star.as_bytes());
-    }
     if !model.upstream_identity.is_empty() {
         bytes.push(4);
         append(bytes, &model.upstream_identity);

@@ -344,6 +344,23 @@ fn limits(gateway: &Gateway, query: &str) -> Vec<String> {
     told["limits"].as_array().unwrap().iter().map(line).collect()
 }
 
+/// What cores have leased ahead of need is not used, as long as requests go on and none of it is given back.
+#[test]
+fn what_cores_hold_of_a_limit_is_left() {
+    let backend = Backend::answering(echo);
+    let gateway = Setup::with(&backend)
+        .cores(2)
+        .tenant("t", "key", "tokens_per_day = 100_000")
+        .admin("listen = \"127.0.0.1:0\"")
+        .start();
+    let mut asked = 0;
+    eventually("what was used, and no more", || {
+        asked += 1;
+        gateway.ask(keyed("key", &question(&format!("{asked}")))).expect(200);
+        limits(&gateway, "") == [format!("t tokens 1d {} {}", 5 * asked, 100_000 - 5 * asked)]
+    });
+}
+
 /// Whichever cores have leased, spent and given back: none of that is to be seen.
 #[test]
 fn what_is_left_of_limits_is_told_over_all_cores() {

@@ -109,22 +109,22 @@ fn tenants_and_metrics_know_it_by_its_own_name() {
 /// A provider's limit is one of the model that was asked for, not of all that have the prefix.
 #[test]
 fn a_limited_name_leaves_the_others_alone() {
-    let backend = Backend::answering(|request| match request.text().contains("\"limited\"") {
+    let limited = Backend::answering(|request| match request.text().contains("\"limited\"") {
         true => {
             let body = r#"{"error":{"message":"slow down","type":"requests","code":"rate_limit_exceeded"}}"#;
-            let head = format!(
-                "HTTP/1.1 429 X\r\nContent-Type: application/json\r\nRetry-After: 60\r\nContent-Length: {}",
-                body.len()
-            );
-            format!("{head}\r\n\r\n{body}").into_bytes()
+            let head = "HTTP/1.1 429 X\r\nContent-Type: application/json\r\nRetry-After: 60\r\nContent-Length:";
+            format!("{head} {}\r\n\r\n{body}", body.len()).into_bytes()
         }
         false => echo(request),
     });
-    let gateway =
-        Setup::with(&backend).model("openai/*", "backends = [{ backend = \"b\", model = \"*\" }]\nretries = 0").start();
-    ask(&gateway, "openai/limited", "1").expect(429);
-    ask(&gateway, "openai/free", "2").expect(200);
-    assert_eq!(names(&backend), ["limited", "free"]);
+    let other = Backend::answering(echo);
+    let all = "backends = [{ backend = \"b\", model = \"*\" }, { backend = \"o\", model = \"*\" }]";
+    let gateway = Setup::bare().backend("b", &limited, "").backend("o", &other, "").model("openai/*", all).start();
+    (0..4).for_each(|what| _ = ask(&gateway, "openai/limited", &format!("{what}")).expect(200));
+    let before = limited.count();
+    assert!(before > 0, "it has been asked");
+    (0..4).for_each(|what| _ = ask(&gateway, "openai/free", &format!("{what}")).expect(200));
+    assert!(limited.count() > before, "it is asked for another model");
 }
 
 #[test]
