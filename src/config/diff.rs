@@ -181,6 +181,7 @@ mod tests {
                 "passthrough_paths",
                 "region",
                 "regions_near",
+                "show_backend",
                 "health_paths",
             ],
         ),

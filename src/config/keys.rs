@@ -303,6 +303,10 @@ const ROWS: &[Key] = &[
     Key { table: Server, name: "regions_near", kind: Kind::Names { most_bytes: 64 }, absent: Optional,
         doc: "The next nearest regions, nearest first; requires region. Backends in regions not listed come last.",
         example: r#"["eu-central", "us-east"]"# },
+    Key { table: Server, name: "show_backend", kind: Kind::Switch, absent: Default("false"),
+        doc: "Whether answers say who gave them: x-ringway-backend has the name of the [[backend]] (answers from the cache have none), \
+              x-ringway-model that of the [[model]], which is a fallback's if one answered. Clients then see these names.",
+        example: "true" },
     Key { table: Server, name: "health_paths", kind: Kind::Switch, absent: Default("true"),
         doc: "Whether GET /livez, /readyz and /healthz are also answered here, without a key, for load balancers: \
               /readyz with 503 while the node drains, the others with 200.", example: "false" },

@@ -163,6 +163,8 @@ pub struct Server {
     pub region: Option<String>,
     /// The next nearest regions, nearest first.
     pub regions_near: Vec<String>,
+    /// Whether answers name their backend and model.
+    pub backend_shown: BackendShown,
     /// Whether probes are answered here too.
     pub health_paths: HealthPaths,
     /// Where to keep what outlives a restart, if it is written; see `cores::state`.
@@ -201,6 +203,13 @@ pub enum AccessLog {
     Off,
     Stdout,
     File(PathBuf),
+}
+
+/// Whether clients see the names of the backend and the model that have answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendShown {
+    Shown,
+    Hidden,
 }
 
 /// Whether clients' listeners answer `/livez`, `/readyz` and `/healthz`.

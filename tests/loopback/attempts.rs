@@ -464,3 +464,28 @@ fn a_hedge_overtakes_a_slow_backend() {
     assert!(fast.count() > before);
     slow.await_left(1); // the loser is given up at once
 }
+
+#[test]
+fn answers_say_whose_they_are_where_that_is_configured() {
+    let (dead, other) = (Backend::absent(), Backend::answering(echo));
+    let setup = |line: &str| {
+        Setup::bare()
+            .server(line)
+            .backend("b", &dead, "")
+            .backend("o", &other, "")
+            .model("m", "backends = [\"b\"]\nfallback = [\"local\"]\nretries = 0")
+            .model("local", "backends = [\"o\"]")
+            .start()
+    };
+    let origin = |response: Response| {
+        ["x-ringway-backend", "x-ringway-model"].map(|field| response.field(field).map(str::to_owned))
+    };
+    let of = |model: &str, what: &str| post(CHAT, &question(what).replace("\"m\"", &format!("\"{model}\"")));
+    let gateway = setup("show_backend = true");
+    let told = |backend: Option<&str>, model: &str| [backend.map(str::to_owned), Some(model.to_owned())];
+    assert_eq!(origin(gateway.ask(of("local", "1")).expect(200)), told(Some("o"), "local"));
+    assert_eq!(origin(gateway.ask(of("local", "1")).expect(200)), told(None, "local"), "of the cache");
+    assert_eq!(origin(gateway.ask(of("m", "2")).expect(200)), told(Some("o"), "local"), "of a fallback");
+    assert_eq!(origin(gateway.ask(chat_stream("3")).expect(200)), told(Some("o"), "local"), "a stream");
+    assert_eq!(origin(setup("").ask(chat("4")).expect(200)), [None, None]);
+}

@@ -19,9 +19,9 @@ pub(in crate::config) use self::{
     backend::backend, config::config, listener::listener, template::templates, traces::traces,
 };
 use super::{
-    Admin, Backend, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, FastOpen, GenAi, HealthPaths,
-    KeyShown, Listen, Log, Metrics, Model, Price, REDIS_FORMS, Rebalance, Redis, RedisLayout, Server, SnapshotMode,
-    Target, TrustedProxies,
+    Admin, Backend, BackendShown, Balance, BalanceWord, Cache, CacheMode, Choice, CoreChoice, Cores, FastOpen, GenAi,
+    HealthPaths, KeyShown, Listen, Log, Metrics, Model, Price, REDIS_FORMS, Rebalance, Redis, RedisLayout, Server,
+    SnapshotMode, Target, TrustedProxies,
 };
 use crate::config::check::{self, Names, Tenants};
 use crate::config::problem::Report;
@@ -92,6 +92,7 @@ pub(in crate::config) fn server(
         passthrough_paths: paths.into_iter().flatten().map(|path| path.value).collect(),
         region: region.map(|region| region.value),
         regions_near: near.into_iter().flatten().map(|name| name.value).collect(),
+        backend_shown: if section.take("show_backend")? { BackendShown::Shown } else { BackendShown::Hidden },
         health_paths: if section.take("health_paths")? { HealthPaths::Answered } else { HealthPaths::Unknown },
         state_dir: section.take_optional::<String>("state_dir")?.map(PathBuf::from),
     })

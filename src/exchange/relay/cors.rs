@@ -7,7 +7,7 @@ use crate::wire::http1::{Fields, Method, encode};
 /// How long a browser may remember what it was allowed: the longest that any takes.
 const REMEMBERED_S: u64 = 7_200;
 /// What a page may read besides the fields that it always may.
-const READABLE: &[u8] = b"x-request-id, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, \
+const READABLE: &[u8] = b"x-request-id, x-ringway-backend, x-ringway-model, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, \
     x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, \
     x-ratelimit-reset-tokens, x-cache, cache-status, age, openai-processing-ms, location";
 

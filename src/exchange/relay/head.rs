@@ -4,6 +4,7 @@ use data_encoding::HEXLOWER;
 
 use super::cors;
 use super::next::Next;
+use crate::config::snapshot::BackendShown;
 use crate::dialect::facts::{Form, PublicError};
 use crate::error::{Failure, Public};
 use crate::exchange::entry::Level;
@@ -97,10 +98,24 @@ pub fn write_own_fields(generation: &Generation, record: &RequestRecord, out: &m
     if let Some(page) = record.page {
         cors::write(&generation.snapshot.cors, page, out);
     }
+    if generation.snapshot.server.backend_shown == BackendShown::Shown {
+        write_origin(generation, record, out);
+    }
     if let Some(left) = record.left
         && (record.status < 300 || record.status == 429)
     {
         write_rate_limits(left.remaining(generation), out);
+    }
+}
+
+/// Who has answered, by the names in the configuration.
+fn write_origin(generation: &Generation, record: &RequestRecord, out: &mut Vec<u8>) {
+    if let Some(backend) = &record.backend {
+        encode::field(out, "x-ringway-backend", backend.as_bytes());
+    }
+    if let Some(model) = record.model {
+        let own = generation.snapshot.models[model].name.as_str();
+        encode::field(out, "x-ringway-model", record.served.as_deref().unwrap_or(own).as_bytes());
     }
 }
 
