@@ -98,7 +98,7 @@ impl Ledger {
     }
 
     /// In how many milliseconds nothing counts that counts now.
-    pub(super) fn whole_in_ms(&self, now: Now) -> u64 {
+    fn whole_in_ms(&self, now: Now) -> u64 {
         match self.granted.back() {
             Some((latest, _)) if self.period == Period::Minute => {
                 self.period.freed_in_ms(*latest, now) + (self.slots - MINUTE_SLOTS) * SLOT_MS

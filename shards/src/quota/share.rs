@@ -180,13 +180,7 @@ impl Share {
 
     /// What is known of it, and held of it, here.
     pub fn state(&self, now: Now) -> LimitState {
-        let counted = self.own.counted(now);
-        LimitState {
-            counted,
-            held: self.lease.left(),
-            left: self.lease.free(now),
-            whole_in_ms: self.own.whole_in_ms(now),
-        }
+        LimitState { held: self.lease.left(), left: self.lease.free(now), ..self.own.state(now) }
     }
 
     pub const fn period(&self) -> Period {
